@@ -1,8 +1,8 @@
-# What a contributor needs. `make` alone lists it.
+# The targets for contributors. `make` alone lists them.
 
 VENV := .venv
 BIN := $(VENV)/bin
-# The demo needs less than the tests. Each stamp says that its part is installed.
+# The demo needs less than the tests. Each stamp marks its part as installed.
 DEMO_STAMP := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
 DEMO_EXTRAS := server,heic
@@ -10,7 +10,7 @@ EXTRAS := $(DEMO_EXTRAS),jxl,raw,remote,clip,train,ray
 FROZEN := build/lock
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# The first Python here that is new enough; PYTHON=... names another.
+# The first Python that is new enough; set another with PYTHON=...
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; done)
 
@@ -21,7 +21,7 @@ WORKERS ?= auto
 # through takes a part of what another has left.
 PARALLEL = -n $(WORKERS) --maxprocesses 4 --dist worksteal
 QUICK ?=
-# A quick run has a folder of its own, so that it does not overwrite results that took long.
+# A quick run has a separate folder, so that it does not overwrite slow results.
 RESULTS := build/bench$(if $(QUICK),-quick)
 
 # Small tensors gain nothing from threads, and the threads of parallel tests would compete for the cores.
@@ -33,7 +33,7 @@ test coverage soak: export OMP_NUM_THREADS := 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-install: $(STAMP) ## make .venv, with this project and all that its targets need
+install: $(STAMP) ## make .venv, with this project and everything that the targets need
 
 $(DEMO_STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, with its venv module; PYTHON=... names one." >&2; exit 2; }
@@ -44,7 +44,7 @@ $(DEMO_STAMP): pyproject.toml constraints.txt
 
 $(STAMP): $(DEMO_STAMP)
 	@echo "Installing what tests, benchmarks and training need besides: about 3 GB the first time, most of it PyTorch."
-	@# Older ones do not know groups of dependencies.
+	@# Older versions do not support groups of dependencies.
 	@$(PIP) 'pip>=25.1'
 	@$(PIP) -e '.[$(EXTRAS)]' --group dev
 	@touch $@
@@ -56,7 +56,7 @@ test: $(STAMP) ## style, types, imports and tests
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest $(PARALLEL)
 
-coverage: $(STAMP) ## run the tests, and print how much of the code they run
+coverage: $(STAMP) ## run the tests, and print their coverage of the code
 	$(BIN)/python -m pytest $(PARALLEL) --cov=model --cov=indexer --cov=service --cov-branch
 
 demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
@@ -65,7 +65,7 @@ demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=
 containers: ## build the image for CPUs without a daemon, index, serve, search and stop in it; needs root, podman and debootstrap
 	@docker/check.sh
 
-bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md anew and write them there; QUICK=1: in minutes, only printed
+bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md again and write them there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.costs --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
@@ -90,7 +90,7 @@ soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzz
 	$(BIN)/python -m pytest -m "soak or fuzz" --hypothesis-profile=soak
 	@$(BIN)/python -m tests.benchmarks.results build/soak --page docs/speed.md
 
-pictures: $(STAMP) ## draw the pictures of README and docs anew, in chromium
+pictures: $(STAMP) ## draw the pictures of README and docs again, in chromium
 	@# Only its photos are used.
 	@$(PIP) --no-deps --upgrade --target build/pictures scikit-image
 	PYTHONPATH=build/pictures $(BIN)/python -m tests.screenshots docs
@@ -101,7 +101,7 @@ dist: $(STAMP) ## build sdist and wheel in dist/, and check them
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
 
-lock: ## write constraints.txt anew from what a fresh install gets
+lock: ## write constraints.txt from a fresh install
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }
 	rm -rf $(FROZEN) && $(PYTHON) -m venv $(FROZEN)
 	$(FROZEN)/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'

@@ -1,4 +1,4 @@
-"""Turns the released files of ZSE-SBIR (.pth) and of CLIP-AT (.ckpt) into checkpoints."""
+"""Converts the released files of ZSE-SBIR (.pth) and of CLIP-AT (.ckpt) to checkpoints."""
 
 import dataclasses
 import pickle
@@ -82,7 +82,7 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
         raise
     # Unpickling unknown bytes may raise any error, and PyTorch refuses to unpickle a file named .safetensors.
     except Exception as error:
-        # PyTorch's own message advises to load the file without this check.
+        # PyTorch's own message advises loading the file without this check.
         reason = "; it contains something else" if isinstance(error, pickle.UnpicklingError) else ", or it is damaged"
         raise ModelError(f"{path} is not a released checkpoint of tensors and numbers alone{reason}") from error
     state = content.get("model", content.get("state_dict")) if isinstance(content, dict) else None

@@ -31,7 +31,7 @@ from model.network import NETWORKS, Network, RetNetwork, as_zse
 
 #: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."
-# What an engine adds to a network has names that begin with these.
+# The prefixes of the names of arrays that an engine adds to a network.
 KNOWLEDGE = ("prior.", "vocabulary.", "projection.")
 # Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
 _MOST = 127
@@ -39,7 +39,7 @@ _MOST = 127
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path beside ``path``. The file that is written there takes its place; if the block fails, none does."""
+    """Yields a path beside ``path``. The file written there replaces ``path``, unless the block fails."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -65,7 +65,7 @@ def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | 
         for name, array in {} if known is None else known.arrays().items():
             state[f"{part}.{name}"] = torch.as_tensor(array, dtype=dtype)
     if network.projection is not None:
-        # In full precision, since its bytes say which index fits.
+        # In full precision, since its bytes determine which index fits.
         state |= {f"projection.{n}": torch.as_tensor(array) for n, array in network.projection.arrays().items()}
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if not name.startswith(PHOTO_SIDE)
@@ -99,7 +99,7 @@ def _sort_metadata(path: Path) -> None:
 def load_network(path: str | Path) -> RetNetwork:
     """Loads the network stored at ``path``, in float32 and evaluation mode, on the CPU.
 
-    Raises ModelError, saying what to do, for a file that is missing, damaged or no checkpoint; MemoryError.
+    Raises ModelError, with the remedy, for a file that is missing, damaged or not a checkpoint; MemoryError.
     """
     path = Path(path)
     metadata = read_metadata(path)
@@ -194,7 +194,7 @@ def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
 def read_photo_side(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Reads the tensors of a photo side, float32, by their names in a network, and its notes.
 
-    Raises ModelError if it is none.
+    Raises ModelError if it is not a photo side.
     """
     try:
         with safe_open(path, framework="pt") as file:

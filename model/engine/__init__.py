@@ -1,6 +1,6 @@
-"""Computes what indexing, searching and explaining need of a network: numpy in, numpy out, and no PyTorch.
+"""Runs networks for indexing, searching and explaining: numpy in, numpy out, without PyTorch.
 
-``surface`` says what an engine gives. ``graphs`` writes a two-sided network's operations as ONNX, and ``runtime`` runs
+``surface`` defines an engine. ``graphs`` writes a two-sided network's operations as ONNX, and ``runtime`` runs
 them with the weights of a checkpoint; ``model.network.TorchEngine`` is the same by PyTorch, for all networks.
 """
 

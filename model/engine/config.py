@@ -1,4 +1,4 @@
-"""Defines the configuration and the calibration of a network, which are JSON in the checkpoint's metadata."""
+"""Defines the configuration and the calibration of a network, stored as JSON in the checkpoint's metadata."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METHODS: tuple[Method, ...] = ("rn", "ret", "fused")
 # Sizes of a network; the largest are several times those of the largest networks of their kind.
 Size = Annotated[int, Field(ge=1, le=65536)]
 Positive = Annotated[float, Field(gt=0, le=1000)]
-# Numbers of 32 bits hold what is computed from these.
+# Results computed from these fit in 32 bits.
 _Level = Annotated[float, Field(ge=-1e6, le=1e6)]
 _Width = Annotated[float, Field(ge=1e-6, le=1e6)]
 Pixels = tuple[_Level, _Level, _Level]
@@ -44,7 +44,7 @@ def to_json(record: DataclassInstance) -> str:
 
 
 def from_json(record: type[Record], text: str, title: str) -> Record:
-    """Reads the record that ``to_json`` wrote, with defaults for missing fields. Raises ModelError with ``title``."""
+    """Reads a record written by ``to_json``, with defaults for missing fields. Raises ModelError with ``title``."""
     try:
         values: dict[str, Any] = json.loads(text)
         if record is ModelConfig:
@@ -63,7 +63,7 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
         raise ModelError(f"{title} cannot be read: {error}") from error
 
 
-# A larger weight leaves nothing of the other score in float32.
+# With a larger weight, the other score would vanish in float32.
 MAX_FUSION = 1e6
 
 
@@ -103,7 +103,7 @@ class Calibration:
 
     @property
     def relation_trained(self) -> bool:
-        """True if the relation network was trained, so that its score means something."""
+        """True if the relation network was trained, so that its score is meaningful."""
         return bool(set(self.methods) - {"ret"})
 
 
@@ -113,14 +113,14 @@ UNCALIBRATED = Calibration()
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(ABC):
-    """Holds everything that is needed to rebuild any network and to feed it.
+    """All parameters needed to rebuild any network and to prepare its input.
 
     Attributes:
-        name: the preset or recipe it came from, shown to users.
+        name: its preset or recipe, shown to users.
         image_size: side of the square input in pixels.
         prototypes: how many the prior of photos has (``model.engine.Prior``); 0 for a network without a prior.
         words: of the vocabulary (``model.engine.Vocabulary``), each by its names, of which the first is shown.
-        drawn: for each thing that the vocabulary knows in sketches, the number of its word; -1 if no word names it.
+        drawn: for each thing that the vocabulary can guess in sketches, the number of its word; -1 if no word names it.
         placed: how many words, the last ones, were not fitted on photos, but placed by their text vectors.
         mean, std: normalisation of the pixels, which lie in [0, 1] before it.
     """
@@ -159,7 +159,7 @@ class NetworkConfig(ABC):
 
     @property
     def guess_width(self) -> int:
-        """The length of the vector from which guesses are made: [Ret], or a summary of the sketch."""
+        """The length of the vector for guesses: [Ret], or a summary of the sketch."""
         return self.width
 
     @property
@@ -179,7 +179,7 @@ class NetworkConfig(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(NetworkConfig):
-    """Holds what the networks have in common that compare pairs by cross-attention. Sections are those of ZSE-SBIR.
+    """The common parameters of networks that compare pairs by cross-attention. Sections are those of ZSE-SBIR.
 
     Attributes:
         heads, depth, mlp_ratio, norm_eps: of the ViT (3.2).
@@ -232,7 +232,7 @@ class ModelConfig(NetworkConfig):
         return 1
 
     def patches(self, modality: Modality) -> int:
-        """Returns how many patches there are along one side."""
+        """Returns the number of patches along one side."""
         return self.grid
 
     def keep_rate(self, modality: Modality) -> float:
@@ -374,7 +374,7 @@ def _class_of(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:
-    """Says why these cannot be the words of a vocabulary and of the things that it knows in sketches; else None."""
+    """Returns why these cannot be the words of a vocabulary and its things in sketches, or None if they can."""
     if (most := max(len(words), len(drawn))) > _MAX_WORDS:
         return f"there must be at most {_MAX_WORDS:,} words, not {most:,}"
     shown: set[str] = set()

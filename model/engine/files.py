@@ -1,4 +1,4 @@
-"""Finds checkpoints and reads them as arrays of numpy; of two-sided networks the photo side, too."""
+"""Finds checkpoints and reads them as numpy arrays, with the photo side of two-sided networks."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ FORMAT = MARK
 VERSION = 2
 # Entries of the metadata that describe the network; all others are notes for people.
 DESCRIPTION = frozenset({"format", "version", "kind", "config", "calibration", "classes"})
-#: The kind of network of ZSE-SBIR. Its checkpoints, which are the oldest, need not name their kind.
+#: The kind of ZSE-SBIR's network. Its checkpoints, the oldest ones, need not contain the kind.
 ZSE = "zse"
 PHOTO_SIDE_NAME = "photo-side.safetensors"
 PHOTO_SIDE_KIND = "photo-side"
-# The most bytes of a photo side: far more than the largest ViT has.
+# The most bytes of a photo side: far more than those of the largest ViT.
 _MOST_BYTES = 8 << 30
 _OUT_OF_MEMORY = re.compile("allocate memory|bad_alloc|PosixThread")
-# The ending of the names of scales in a photo side.
+# The suffix of the names of scales in a photo side.
 SCALE = ".scale"
 
 
-#: The folder of the weights that come with the package.
+#: The folder of the weights included in the package.
 PACKAGED = Path(weights.__file__).parent
 
 
@@ -77,7 +77,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def check_memory(error: Exception) -> None:
-    """Raises MemoryError if memory, or threads, ran out, for which the libraries have no error of their own."""
+    """Raises MemoryError if memory or threads ran out, for which the libraries have no specific error."""
     if _OUT_OF_MEMORY.search(str(error)):
         raise MemoryError(str(error)) from error
 
@@ -101,7 +101,7 @@ def file_sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class SeenClasses:
-    """The classes that a checkpoint has seen, so that no figure of it on them is zero-shot.
+    """The classes that a checkpoint has seen, so that its figures on them are not zero-shot.
 
     Photos on which a backbone or a photo side was pretrained do not count, as in the papers.
 
@@ -122,9 +122,9 @@ class SeenClasses:
 
 
 def seen_classes(path: Path) -> SeenClasses | None:
-    """Reads which classes a checkpoint has seen, from its metadata or the list of the published ones.
+    """Reads the classes that a checkpoint has seen, from its metadata or the list of the published ones.
 
-    Returns None if nothing says it, as for released checkpoints. Raises ModelError if it is no checkpoint.
+    Returns None if unknown, as for released checkpoints. Raises ModelError if the file is not a checkpoint.
     """
     noted = read_metadata(path).get("classes")
     listed = PACKAGED / "classes.json"

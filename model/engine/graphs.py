@@ -23,9 +23,9 @@ from model.files import MARK, write_files
 VERSION = 2
 VIT, PHOTO_VIT, SECOND_VIT, PAIRS = "vit", "photo-vit", "second-vit", "pairs"
 _OPSET, _CONTRIB = 20, "com.microsoft"
-# The newest version that the ONNX Runtimes know which pyproject.toml admits.
+# The newest version supported by the ONNX Runtimes that pyproject.toml allows.
 _IR_VERSION = 10
-#: Side of a patch of the ViT that sees photos alone, in pixels.
+#: Side of a patch of the ViT for photos alone, in pixels.
 SECOND_PATCH = 16
 _CROSS_EPS = 1e-5
 
@@ -39,14 +39,14 @@ def folder_name(config: TwoSidedConfig) -> str:
 
 
 def is_expressible(config: TwoSidedConfig) -> bool:
-    """True if there are graphs for such a network: with a second ViT, and not built as CLIP's."""
+    """Returns True if there can be graphs for this network: it has a second ViT and is not built like CLIP's."""
     return bool(config.second_width) and not config.pre_norm and not config.quick_gelu
 
 
 def find_graphs(checkpoint: Path) -> Path | None:
     """Finds the folder of graphs for a checkpoint, this user's own or in the package, or None. Raises ModelError.
 
-    Graphs beside a checkpoint of somebody else are not used: a graph is a program, and need not end.
+    Graphs beside somebody else's checkpoint are not used: a graph is a program, which may never end.
     """
     config = two_sided_config(checkpoint)
     if config is None or not is_expressible(config):
@@ -56,7 +56,7 @@ def find_graphs(checkpoint: Path) -> Path | None:
 
 
 def own_folder() -> Path:
-    """Returns the folder in which this user's graphs are found."""
+    """Returns the folder of this user's graphs."""
     return Path(platformdirs.user_data_dir("sketch-search", appauthor=False))
 
 
@@ -80,7 +80,7 @@ def write_graphs(config: TwoSidedConfig, parent: Path) -> Path:
 
 
 class _Graph:
-    """A graph in the making. Values are named by strings, as in ONNX."""
+    """A graph under construction. Values are named by strings, as in ONNX."""
 
     def __init__(self) -> None:
         try:

@@ -1,5 +1,5 @@
-"""Computes what a checkpoint knows beside its network: which photos lie near every sketch, words and guesses, and
-which numbers of a region are kept.
+"""Computes a checkpoint's prior for photos that are near every sketch, its words and guesses, and its projection of
+regions.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from model.engine.tokens import Floats, Tokens, unit
 # The sharpness of a log-mean-exp, between the mean over the prototypes and the maximum. It was chosen on validation
 # classes, among values from 7 to 45.
 SHARPNESS = 12.0
-# How much a photo's other words count against a word: 0 ranks photos by the word's logit, 1 by its probability among
+# The weight of a photo's other words against a word: 0 ranks photos by the word's logit, 1 by its probability among
 # all words. On training photos that the fit did not see, of one thing, two and three, mean average precision was 0.932,
 # 0.818 and 0.727 with this value, 0.927, 0.807 and 0.713 with 0, and 0.933, 0.809 and 0.724 with 1.
 SHARE = 0.5
-# The sharpness with which the places of things decide which thing a photo shows. Values from 20 to 45 hardly differ.
+# The sharpness of the things' places for deciding which thing a photo shows. Values from 20 to 45 hardly differ.
 NEARNESS = 30.0
 Arrays = Mapping[str, ArrayLike]
 Value = TypeVar("Value")
@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Prior:
-    """Lowers a photo's scores because sketches of trained things lie near it in any case.
+    """Lowers the scores of photos that are near sketches of trained things in any case.
 
     Training pulls sketches towards the photos of trained things, those of new things, too. With c_k the cosine of the
     photo's [Ret] and prototype k of the training sketches,
@@ -55,7 +55,7 @@ class Prior:
         return Prior(np.asarray(arrays["prototypes"], np.float32), *numbers)
 
     def arrays(self) -> dict[str, Any]:
-        """Returns what ``of`` makes a prior of."""
+        """Returns the arrays from which ``of`` makes a prior."""
         return dict(vars(self))
 
     def __call__(self, ret: NDArray[Any]) -> Floats:
@@ -67,7 +67,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Says in words what a picture shows.
+    """Describes the content of a picture in words.
 
     With r the [Ret] of a photo, normalised, z_w = d_w . r + b_w is the logit of word w, and the softmax over all words
     that were fitted on photos is how probable each is. A photo's score for a word, by which photos are compared, is
@@ -113,7 +113,7 @@ class Vocabulary:
         return Vocabulary(np.array(drawn, np.int64), **found, placed=placed)
 
     def arrays(self) -> dict[str, Any]:
-        """Returns what ``of`` makes a vocabulary of."""
+        """Returns the arrays from which ``of`` makes a vocabulary."""
         of_words = ("directions", "biases", "guess_scale", "guess_none")
         of_things = ("sketch_directions", "sketch_biases", "places", "ret_gain", "relation_gain")
         return {name: getattr(self, name) for name in of_words + (of_things if len(self.drawn) else ())}
@@ -165,7 +165,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Projection:
-    """Reduces regions of photos, and things that are drawn, to the numbers by which they are compared.
+    """Reduces regions of photos, and drawn things, to the numbers used to compare them.
 
     axes: (r, d) float32, the first principal components of local [Ret] of regions.
     """
@@ -183,7 +183,7 @@ class Projection:
         return Projection(np.ascontiguousarray(axes[:, ::-1][:, :count].T, np.float32))
 
     def arrays(self) -> dict[str, Any]:
-        """Returns what ``of`` makes a projection of."""
+        """Returns the arrays from which ``of`` makes a projection."""
         return dict(vars(self))
 
     def __call__(self, vectors: NDArray[Any]) -> Floats:
@@ -192,7 +192,7 @@ class Projection:
 
 
 def knowledge_of(config: NetworkConfig, arrays: Arrays) -> tuple[Prior | None, Vocabulary | None, Projection | None]:
-    """Takes prior, vocabulary and projection, as far as the configuration has them, from the arrays of a checkpoint."""
+    """Takes the configured ones of prior, vocabulary and projection from the arrays of a checkpoint."""
     prior = Prior.of(below("prior.", arrays)) if config.prototypes else None
     vocabulary = Vocabulary.of(below("vocabulary.", arrays), config.drawn, config.placed) if config.words else None
     return prior, vocabulary, Projection.of(below("projection.", arrays)) if config.region_width else None

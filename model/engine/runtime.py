@@ -25,7 +25,7 @@ from model.engine.tokens import Floats, Tokens, averaged_variants, cells_of_patc
 from model.errors import ModelError
 from model.files import read_regular
 
-# Otherwise it writes an id of this machine into the user's folder, and reports to its maker, once it is imported.
+# Otherwise, on import, it writes an id of this machine into the user's folder, and reports to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
@@ -61,7 +61,7 @@ class OnnxEngine(Engine):
             return Tokens.cat([self._sketch(picture, count)[0] for picture in pictures])
         if len(pictures) == 1:
             return self._photo(pictures[0], count)[0]
-        # Pictures side by side, each in one thread, take three quarters of the time.
+        # Pictures in parallel, each in one thread, take three quarters of the time.
         _ = self._photo_vit, self._second_vit  # opened once, before threads ask for them
         with ThreadPoolExecutor(self._threads) as pool:
             return Tokens.cat([tokens for tokens, *_ in pool.map(lambda one: self._photo(one, count), pictures)])
@@ -133,7 +133,7 @@ class OnnxEngine(Engine):
         """Computes the local [Ret] of patch tokens (..., w), as of photos that show a patch alone."""
         return unit(unit(patches @ self._from_patch) - self._photo_head["centre"])
 
-    # The graphs. Sketches come one at a time, and take all threads; photos come many at a time, and take one each.
+    # The graphs. Sketches arrive one at a time, and use all threads; photos arrive in batches, and use one thread each.
 
     @cached_property
     def _sketch_vit(self) -> _Vit:
@@ -177,15 +177,15 @@ class OnnxEngine(Engine):
         """Opens a graph with these weights. Raises ModelError: it is missing, damaged, or does not fit."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 4  # the errors raised say what others would print
-        # Threads that spin as they wait take the cores from numpy and the other graphs: a search takes twice as long.
+        options.log_severity_level = 4  # the errors raised contain the messages
+        # Threads that spin while waiting take the cores from numpy and the other graphs: a search takes twice as long.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.array(w, order="C")) for w in weights.values()]
         options.add_external_initializers(list(weights), values)
         path = self._folder / f"{name}.onnx"
         try:
             graph = read_regular(path, _MOST_BYTES)
-            # Otherwise it prints what went wrong, and tries once more.
+            # Otherwise it prints the error, and tries again.
             return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         except Exception as error:  # ONNX Runtime has no common type for its own errors.
             check_memory(error)

@@ -1,4 +1,4 @@
-"""Defines what indexing, searching and explaining need of a network: numpy in, numpy out."""
+"""Defines the interface of a network for indexing, searching and explaining: numpy in, numpy out."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -88,7 +88,7 @@ class Engine(ABC):
 
     Attributes:
         kind: of network, as in checkpoints. config, calibration: as in checkpoints.
-        prior, vocabulary, projection: what the checkpoint knows beside the network; None for a checkpoint without.
+        prior, vocabulary, projection: of the checkpoint; None for a checkpoint without them.
         device: where it computes, "cpu" or "cuda". dtype: the precision of its large products.
     """
 

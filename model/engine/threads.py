@@ -1,4 +1,4 @@
-"""Chooses how many threads compute, for ONNX Runtime and, if it is in use, for PyTorch."""
+"""Sets the number of computing threads, for ONNX Runtime and, if in use, for PyTorch."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ def threads() -> int:
 def set_threads(count: int | None) -> None:
     """Sets the number for this process, and for those that it starts. Call it before a checkpoint is loaded.
 
-    None leaves it as it is.
+    None leaves it unchanged.
     """
     if count is None:
         return

@@ -64,7 +64,7 @@ class Tokens:
 
     @property
     def without_patches(self) -> Tokens:
-        """Returns the part that comparing by [Ret] reads."""
+        """Returns the part needed to compare by [Ret]."""
         return Tokens(self.features[:, :1], self.positions[:, :0], self.summary)
 
     @staticmethod
