@@ -55,11 +55,11 @@ def open_preview(data: bytes, max_pixels: int) -> Image.Image:
         picture = Image.open(io.BytesIO(preview.data), formats=("JPEG",))
     else:
         picture = Image.fromarray(np.array(preview.data).squeeze())
-    # EXIF comes from the camera, where it may be damaged in any way, or else from what LibRaw tells of the RAW file.
+    # EXIF comes from the camera, where it may be damaged in any way, or else from LibRaw's description of the RAW file.
     with suppress(Exception):
         exif = picture.getexif()
         exif.setdefault(ExifTags.Base.Orientation, _ORIENTATIONS[sizes.flip])
-        # LibRaw tells the beginning of 1970 if the file does not say when it was taken.
+        # LibRaw returns the beginning of 1970 if the file does not have its time.
         if str(exif.get(ExifTags.Base.DateTime, "")) < "1971":
             exif.pop(ExifTags.Base.DateTime, None)
     return picture

@@ -11,7 +11,7 @@ from PIL import Image
 from model.errors import UndecodableImage, UnsupportedImage
 
 SVG = "image/svg+xml"
-# Pixels of the longer side of what is drawn, and how many times longer it may be than the other.
+# Pixels of the longer side of the drawing, and how many times longer it may be than the other.
 _SIDE, _MOST_LONGER = 512, 100
 # Elements that read something from elsewhere, or take long, and are left out.
 _LEFT_OUT = {"image", "feImage", "filter", "foreignObject", "script", "style", "text"}
@@ -55,7 +55,7 @@ def _name(element: ElementTree.Element) -> str:
 
 
 def _strip(root: ElementTree.Element) -> None:
-    """Leaves out what is not drawn by the file itself."""
+    """Removes elements that the file does not draw itself."""
     waiting = [root]
     while waiting:
         element = waiting.pop()

@@ -157,7 +157,7 @@ def read_pixels(data: bytes, max_pixels: int) -> Image.Image:
     """
     import tifffile
 
-    # It warns of odd files, and nobody would read that.
+    # Nobody would read its warnings about odd files.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
