@@ -1,4 +1,4 @@
-"""Composes the network of ZSE-SBIR as in Figure 2 of the paper, from pretrained ViTs, too."""
+"""Composes the network of ZSE-SBIR as in Figure 2 of the paper, optionally from pretrained ViTs."""
 
 import math
 import time

@@ -245,7 +245,7 @@ export class Paper extends EventTarget {
       this.#giveUp();
       return;
     }
-    // One mark at a time: while a pen draws, the palm beside it touches the screen, too, and must not draw.
+    // One mark at a time: while a pen draws, the palm beside it also touches the screen, and must not draw.
     const known = event.button === DRAWING_BUTTON || event.button === ERASER_BUTTON;
     if (this.drawing || !known) {
       return;

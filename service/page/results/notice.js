@@ -52,7 +52,7 @@ const FACE = 160;
 const SHOWN = 3;
 // A drawing is shown if the third of its photos is at most so far away, by [Ret]. In 200 galleries of 100 to 1,500 labelled
 // photos, half of them without some of these things, 454 of 469 drawings shown had three photos of what they show; with 1.35
-// it was 528 of 599. Asking the vocabulary, too, changed nothing. A face is none of them: drawn faces find no faces.
+// it was 528 of 599. Using the vocabulary as well changed nothing. A face is not among them: drawn faces find no faces.
 const FARTHEST = 1.2;
 const KEPT = "sketch-search-examples";
 // A person who draws at once needs no examples.

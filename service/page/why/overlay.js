@@ -74,7 +74,7 @@ export class Overlay {
     const path = new Path2D();
     for (const cell of cells) {
       const [x, y] = [cell % this.#grid, Math.floor(cell / this.#grid)];
-      // For each side of the cell: whether its neighbour is inside, too, and the ends of the border between them.
+      // For each side of the cell: whether its neighbour is also inside, and the ends of the border between them.
       const sides = [
         [y > 0 && cells.has(cell - this.#grid), x, y, x + 1, y],
         [y < this.#grid - 1 && cells.has(cell + this.#grid), x, y + 1, x + 1, y + 1],

@@ -4,7 +4,7 @@ import { element } from "../shared/dom.js";
 import { outline, sheet } from "../drawing/ink.js";
 
 const MOST_PARTS = 12;
-// With fewer strokes than this the long ones are cut: the roof of a house drawn in one line can be pointed at, too.
+// With fewer strokes than this the long ones are cut: then the roof of a house drawn in one line can also be pointed at.
 const FEWEST_PARTS = 4;
 const SHORTEST_CUT = 0.35;
 // A part of more than this share of all lines would light most of a photo.

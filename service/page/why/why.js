@@ -9,7 +9,7 @@ import { cellsOfThings, largestFirst, middleFirst, paintPart, partAt, partsOf } 
 import { VIEWS, bestMatches, offer } from "./views.js";
 import { fileName, methodName, numberOf, score, sentence, trouble } from "../shared/words.js";
 
-// People who are colour-blind can distinguish them, too; and each has a letter.
+// Colour-blind people can also distinguish them, and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
 const THINGS = [...PINS, ["E", "#8a6a00"], ["F", "#5f605a"], ["G", "#12523f"], ["H", "#7b2d26"]];
 const HOVER = ["\u2022", "#1e1f1c"];
@@ -166,7 +166,7 @@ export class Why {
     const result = this.#results[place];
     const name = `${numberOf(result)}: ${fileName(result.paths[0])}`;
     const canvas = element("canvas");
-    // What is laid over the picture is made of it, too.
+    // The overlay is also made of the picture.
     const image = element("img", { src: photo.image, alt: "", onload: () => this.#draw() });
     const picture = element("span", { className: "layers" }, image, canvas);
     const says = element("p", { className: "says row" });
@@ -193,7 +193,7 @@ export class Why {
 
   #choose() {
     this.#set({});
-    // On a phone the row of views is wider than the screen. Its neighbours come into sight, too.
+    // On a phone the row of views is wider than the screen. Its neighbours also come into sight.
     const label = document.querySelector("[name=why-view]:checked").parentElement;
     label.scrollIntoView({ block: "nearest", inline: "center" });
   }
