@@ -190,39 +190,30 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
     current_generation(folder)
     with folder.writing():
         before = current_generation(folder)
-        database = _planned(before, targets, ids)
+        plan = _planned(before, targets, ids)
         keep_only(folder, before)
-        after = _written(folder, before, database)
+        after = _written(folder, before, plan)
         keep_only(folder, after)
         # Servers make those of other photos again.
         shutil.rmtree(folder.path / THUMBNAILS, ignore_errors=True)
-        return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, database.files)
+        return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, plan.files)
 
 
-def _written(folder: IndexFolder, before: Generation, database: RemovalPlan) -> Generation:
+def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
     """Writes the planned generation from the rows and clusters of ``before``; returns that if nothing changes."""
-    if not database.files and len(database.roots) == len(before.manifest.roots):
+    if not plan.files and len(plan.roots) == len(before.manifest.roots):
         return before
-    current = CurrentState.read(before, database.roots)
+    current = CurrentState.read(before, plan.roots)
     manifest, working = before.manifest, folder.building(_KEY)
-    with closing(BuildDatabase(working / DATABASE_FILE)) as files:
-        files.take_over(current)
-        files.hide(database.removals.hides)
-        files.count_photos()
-        photos, rows = files.photos(), Rows(open_rows(folder, before))
+    with closing(BuildDatabase(working / DATABASE_FILE)) as database:
+        database.take_over(current)
+        database.hide(plan.removals.hides)
+        database.count_photos()
+        photos, rows = database.photos(), Rows(open_rows(folder, before))
         clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, kept=True)
-        identity, embedder, new = manifest.identity, manifest.embedder, photos.clusters < 0
+        gallery, no_new = (plan.roots, plan.removals, manifest.excluded), np.zeros(len(photos), np.bool_)
         draft = GenerationDraft(
-            identity,
-            embedder,
-            database.roots,
-            database.removals,
-            manifest.excluded,
-            files,
-            photos,
-            rows,
-            new,
-            clustering,
+            manifest.identity, manifest.embedder, *gallery, database, photos, rows, no_new, clustering
         )
         written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)

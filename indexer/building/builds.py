@@ -8,26 +8,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from indexer.building.database import DATABASE_FILE, BuildDatabase, CurrentState, Photos
+from indexer.building.database import DATABASE_FILE, SCHEMA, BuildDatabase, CurrentState, Photos
 from indexer.building.exclusions import Exclusions
 from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.progress import Progress
 from indexer.building.request import Request, StartingPoint
-from indexer.building.staging import Journal, Stager
+from indexer.building.staging import Stager
 from indexer.building.writer import Floats, GenerationDraft, GenerationWriter, Numbers, joined_clusters, new_clusters
 from indexer.embedding import ChosenEmbedder, find_embedder
 from indexer.errors import BadInvocation
 from indexer.store.catalog import GalleryFile, Removals
 from indexer.store.clusters import MAX_PATCHES, default_clusters, nearest
 from indexer.store.folders import Folder
-from indexer.store.generation import FORMAT_VERSION, Manifest, NetworkIdentity, keep_only, open_rows
-from indexer.store.location import IndexFolder
+from indexer.store.generation import FORMAT_VERSION, Manifest, NetworkIdentity, keep_only, open_rows, used_segments
+from indexer.store.location import IndexFolder, segment_name
 from indexer.store.roots import FileKey, Root, locate, shown_path
 from indexer.store.rows import Refs, RowArrays, Rows
 from indexer.store.shards import ShardEntry
@@ -35,8 +36,6 @@ from model import Matcher
 
 # A day in EXIF, and the bytes of a RAW file that are searched for it.
 _DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17
-# The name of the journal of a build on one machine among the sources of rows.
-_JOURNAL = "journal"
 # The number of photos in the first generation of a growing build: a few seconds' work.
 FIRST_GENERATION = 64
 # A build merges all segments into one if more than this share of their rows is not shown, or if there are more
@@ -73,10 +72,15 @@ class BuildPlan:
 
     @property
     def key(self) -> str:
-        """Names the folder of the build by 16 hex digits. Rows that were staged with another key are never used."""
+        """Names the folder of the build by 16 hex digits. Rows that were staged with another key are never used.
+
+        So neither are those of a program whose database differs.
+        """
         identity, embedder = self.identity, self.embedder.entry
         network = [identity.photo_sha256, identity.preprocessing_fingerprint, embedder.name, embedder.sha256]
-        text = json.dumps([FORMAT_VERSION, identity.tokens, *network, *(str(root.folder) for root in self.roots)])
+        text = json.dumps(
+            [FORMAT_VERSION, SCHEMA, identity.tokens, *network, *(str(root.folder) for root in self.roots)]
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -126,19 +130,8 @@ def plan_build(
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.changed(*location, removed=False)
-    return BuildPlan(
-        request,
-        current,
-        roots,
-        removals,
-        exclusions,
-        identity,
-        embedder,
-        recluster,
-        clusters,
-        start.problems,
-        anew=recluster,
-    )
+    gallery, problems = (roots, removals, exclusions), start.problems
+    return BuildPlan(request, current, *gallery, identity, embedder, recluster, clusters, problems, anew=recluster)
 
 
 @dataclass(frozen=True)
@@ -215,9 +208,6 @@ class BuildBackend(Protocol):
     database: BuildDatabase
     incomplete: list[FileKey]
 
-    def take_read(self) -> None:
-        """Adds the files read so far to the database, by this build and by stopped builds with the same key."""
-
     def encode(self, files: Iterator[GalleryFile]) -> int:
         """Reads these files, which the database lists, and stages their rows. Returns how many photos were encoded."""
 
@@ -232,7 +222,7 @@ class BuildBackend(Protocol):
 
 
 class LocalBackend:
-    """Builds on this machine. Rows are staged in one journal. The caller holds the lock of the index."""
+    """Builds on this machine. Rows are appended to the next segment. The caller holds the lock of the index."""
 
     workers = 1
 
@@ -242,11 +232,8 @@ class LocalBackend:
         # Nothing of a damaged index is deleted until there is an intact generation.
         if not plan.problems:
             keep_only(folder, plan.current.generation, building={plan.key})
-        self._journal = Journal(folder.building(plan.key))
-        self.database = BuildDatabase(folder.building(plan.key) / DATABASE_FILE)
-
-    def take_read(self) -> None:
-        self.database.take_read(_JOURNAL, self._journal)
+        segment = folder.segment(segment_name(folder.next_number(), plan.key))
+        self.database = BuildDatabase(folder.building(plan.key) / DATABASE_FILE, segment, used_segments(folder))
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         # All are listed first, for the total of the progress bar.
@@ -258,7 +245,7 @@ class LocalBackend:
         roots, keeps_tokens = [root.folder for root in plan.roots], plan.identity.tokens > 1
         embedder = plan.embedder.load()
         most = plan.request.max_pixels
-        stager = Stager(roots, self._matcher, embedder, self._journal, self.database.days, keeps_tokens, most)
+        stager = Stager(roots, self._matcher, embedder, self.database, keeps_tokens, most)
         unread, step = self.database.unread(before), plan.request.max_new_files or count
         for _ in range(0, count, step):
             stager.stage(islice(unread, step), plan.request.batch, self._progress)
@@ -273,8 +260,8 @@ class LocalBackend:
             # The file of the places may be damaged.
             places = current.generation.places_by_catalog() if self._plan.problems else None
             found |= open_rows(self._folder, current.generation, places, current.damaged)
-        if (arrays := self._journal.arrays()) is not None:
-            found[_JOURNAL] = arrays
+        if self.database.staged:
+            found[self.database.segment.name] = self.database.staged_rows()
         return found
 
     def nearest(self, refs: Refs, centroids: Floats) -> Numbers:
@@ -296,7 +283,6 @@ class LocalBackend:
 
     def close(self) -> None:
         self.database.close()
-        self._journal.close()
 
 
 def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> BuildReport:
@@ -309,13 +295,11 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         database.hide(lambda root, path: plan.exclusions.hides(path))
     names = [root.name for root in roots]
     bad_before = database.bad(names)
-    backend.take_read()
     listing = FolderListing(roots, backend.path, plan.removals, plan.exclusions, database.has_below)
-    encoded = backend.encode(_to_read(listing, plan, database, progress))
-    backend.take_read()
+    take_listed = partial(database.take_listed, reusable=current.reusable, checksum=plan.request.checksum)
+    encoded = backend.encode(_to_read(listing, take_listed(listing), plan, database, progress))
     if raws := _raws_that_count(listing, roots, backend):
-        encoded += backend.encode(_also_to_read(listing.taking(raws), plan, database))
-        backend.take_read()
+        encoded += backend.encode(take_listed(listing.taking(raws)))
     database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
     removals = Removals({**plan.removals.rules, **dict.fromkeys(database.removed_before, True)})
     plan = replace(plan, removals=removals)
@@ -357,20 +341,16 @@ def _removed_before(count: int) -> tuple[str, ...]:
 
 
 def _to_read(
-    listing: FolderListing, plan: BuildPlan, database: BuildDatabase, progress: Progress
+    listing: FolderListing, files: Iterator[GalleryFile], plan: BuildPlan, database: BuildDatabase, progress: Progress
 ) -> Iterator[GalleryFile]:
     """Yields the files to read; at the end, raises BadInvocation if there are too few photos."""
-    yield from database.take_listed(listing, reusable=plan.current.reusable, checksum=plan.request.checksum)
+    yield from files
     settled, bad = database.settled()
     progress.skip(settled)
     progress.advance(0, bad)
     listing.check(database.there())
     if not listing.unlisted:
         check_counts(plan, listing.count)
-
-
-def _also_to_read(files: Iterator[GalleryFile], plan: BuildPlan, database: BuildDatabase) -> Iterator[GalleryFile]:
-    return database.take_listed(files, reusable=plan.current.reusable, checksum=plan.request.checksum)
 
 
 def _raws_that_count(listing: FolderListing, roots: Sequence[Root], backend: BuildBackend) -> list[GalleryFile]:

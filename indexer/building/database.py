@@ -1,10 +1,12 @@
 """The database of a build: a SQLite file in which each file of the gallery is a row, whatever their number.
 
-It holds the files of the index, of a listing and those read; then those of the next generation.
+It holds the files of the index, of a listing and those read; then those of the next generation. The files read, and the
+places of their rows, stay in it when a build is stopped.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,14 +22,13 @@ import numpy.typing as npt
 
 from indexer.building.folder_listing import BadFile, FolderListing
 from indexer.building.request import current_roots
-from indexer.building.staging import Journal
 from indexer.errors import REPAIR, IndexDamaged
-from indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns
+from indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns, has_schema
 from indexer.store.files import FileStamp
 from indexer.store.generation import Generation
-from indexer.store.location import make_folder, refuse_if_unwritable
+from indexer.store.location import is_segment, make_folder, refuse_if_unwritable
 from indexer.store.roots import FileKey, Root, shown_path
-from indexer.store.rows import Refs
+from indexer.store.rows import GrowingRows, Refs, RowArrays
 from model.engine import Numbers
 
 DATABASE_FILE = "build.sqlite"
@@ -39,15 +40,18 @@ _TENTH, _HANDFUL = 10, 5
 _AT_ONCE = 4096
 # Added to the ids of files that are not shown, so that the least id of a content is one that is shown.
 _GONE = 1 << 62
+# The number among the sources of the segment, or slice, that this build appends rows to.
+_OWN = 1
 _ROW = np.dtype([("source", np.int32), ("row", np.int32), ("cluster", np.int32)])
 
 # files: those of the index as it is, and after ``settle`` as it will be. Roots that leave have negative numbers.
-# listed: those that are there; known: 0 if it has to be read, 1 if it is as in files, 2 if it is as in read.
-# read: what came of files that were read. contents: the row of each content; before and id: the lowest id of the files
-# that show it, now and in the next generation; cluster: of the current generation. No content is in two segments.
+# listed: those that are there; state: 'unread' for one that has to be read, 'known' for one that is as in files, 'read'
+# for one that is as in read. read: what came of files that were read.
+# contents: the row of each content; before and id: the lowest id of the files that show it, now and in the next
+# generation; cluster: of the current generation. No content is in two segments.
+# sources: the segments and slices that have rows.
 # removed: the contents whose files the user removed, all of them.
-_SCHEMA = f"""
-PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -{_CACHE};
+SCHEMA = f"""
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT, size INTEGER, mtime INTEGER,
     ctime INTEGER, taken INTEGER CHECK (taken BETWEEN 1 AND {date.max.toordinal()}), status TEXT NOT NULL, reason TEXT,
@@ -55,7 +59,7 @@ CREATE TABLE files (
 );
 CREATE TABLE listed (
     number INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER, mtime INTEGER, ctime INTEGER,
-    known INTEGER NOT NULL, UNIQUE (root, path)
+    state TEXT NOT NULL CHECK (state IN ('unread', 'known', 'read')), UNIQUE (root, path)
 );
 CREATE TABLE read (
     root INTEGER, path TEXT, hash TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, taken INTEGER, reason TEXT,
@@ -68,71 +72,6 @@ CREATE TABLE contents (
 CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-# Beside the columns of a content: whether each file is to be read, and whether the rows that the index has count.
-_LIST = """
-INSERT OR REPLACE INTO listed (root, path, size, mtime, ctime, known) VALUES (?1, ?2, ?4, ?5, ?6, CASE
-    WHEN ?8 IS NOT NULL THEN 2
-    WHEN ?9 THEN 0
-    WHEN ?10 AND EXISTS (
-        SELECT 1 FROM files WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?4, ?5, ?6)
-        AND size IS NOT NULL AND (reason IS NOT NULL OR source IS NOT NULL)) THEN 1
-    WHEN EXISTS (
-        SELECT 1 FROM read WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?4, ?5, ?6)
-        AND size IS NOT NULL AND (reason IS NOT NULL OR hash IN (SELECT hash FROM contents))) THEN 2
-    ELSE 0 END)
-"""
-_READ = """
-INSERT OR REPLACE INTO read SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
-WHERE NOT EXISTS (SELECT 1 FROM listed WHERE root = ?1 AND path = ?2 AND known = 2)
-"""
-# The contents of the files that are there.
-_THERE = """
-(SELECT hash FROM files JOIN listed USING (root, path) WHERE known = 1 AND hash IS NOT NULL
- UNION SELECT hash FROM read JOIN listed USING (root, path) WHERE known <> 1 AND hash IS NOT NULL)
-"""
-# A file that is not there is gone, unless its folder could not be listed. One that is there and was not read stays as
-# it was, if it can be used.
-_VANISH = f"""
-UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
-    SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
-    WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
-        THEN l.number IS NULL AND NOT may_hide(f.root, f.path, coalesce(f.hash IN {_THERE}, 0))
-        ELSE l.number IS NULL OR (l.known = 0 AND r.path IS NULL) END)
-"""
-_RETURN = """
-UPDATE files SET status = 'indexed' WHERE status = 'gone'
-AND EXISTS (SELECT 1 FROM listed l WHERE l.root = files.root AND l.path = files.path AND l.known = 1)
-"""
-_CHANGE = """
-INSERT INTO files (id, root, path, hash, size, mtime, ctime, taken, status, reason)
-SELECT coalesce(f.id, ? + row_number() OVER (PARTITION BY f.id IS NULL ORDER BY l.number) - 1),
-    r.root, r.path, r.hash, r.size, r.mtime, r.ctime, r.taken, iif(r.reason IS NULL, 'indexed', 'bad'), r.reason
-FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path) WHERE l.known <> 1
-ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime = excluded.mtime,
-    ctime = excluded.ctime, taken = excluded.taken, status = excluded.status, reason = excluded.reason,
-    cluster = NULL, source = NULL, row = NULL
-WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size, excluded.mtime,
-    excluded.ctime, excluded.taken, excluded.status, excluded.reason)
-"""
-# Photos without any remaining file.
-_MISSING = f"""
-SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
-WHERE f.status = 'indexed' AND l.number IS NULL AND f.hash NOT IN {_THERE} AND NOT may_hide(f.root, f.path, 0)
-"""
-# Files that are new, or have a new content, of which all other files were removed.
-_REMOVED_BEFORE = """
-SELECT r.root, r.path FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path)
-WHERE l.known <> 1 AND r.reason IS NULL AND f.hash IS NOT r.hash AND r.hash IN (SELECT hash FROM removed)
-    AND r.hash NOT IN (SELECT hash FROM files WHERE status = 'indexed' AND hash IS NOT NULL)
-"""
-# Photos that the index has, and that are there and could not be read.
-_UNREAD = """
-SELECT r.root, r.path, r.reason FROM read r CROSS JOIN listed l USING (root, path) JOIN files f USING (root, path)
-WHERE l.known <> 1 AND r.reason IS NOT NULL AND r.hash IS NULL AND r.size IS NULL
-    AND f.status = 'indexed' AND f.source IS NOT NULL
-"""
-# The files of a shard that stand for their photos, by id. All files are in shard 0 before they are dealt out.
-_PHOTOS = "FROM files f JOIN contents c ON c.hash = f.hash AND c.id = f.id WHERE f.shard = ? ORDER BY f.id"
 
 
 @dataclass(frozen=True)
@@ -189,30 +128,83 @@ class Photos:
 
 
 class BuildDatabase:
-    """The database of a build, in a file that every build begins anew. Several threads may ask it for ``days``.
+    """The database of a build. Several threads may ask it for ``days``.
 
     Every method raises IndexUnwritable if the file cannot be written.
 
-    Attributes, once it is settled:
-        changed: how many files of the next generation differ from those of the current one. gone: how many of them are
-            gone. missing: how many photos stay although their files are gone, because they are too many. waiting: how
-            many files were to be read, and were not. removed_before: files that were not known, of photos that the user
-            removed. They are not shown either.
+    Attributes:
+        segment: the folder whose arrays the build appends rows to. staged: how many rows that has.
+        changed: once it is settled, how many files of the next generation differ from those of the current one. gone:
+            how many of them are gone. missing: how many photos stay although their files are gone, because they are too
+            many. waiting: how many files were to be read, and were not. removed_before: files that were not known, of
+            photos that the user removed. They are not shown either.
     """
 
-    def __init__(self, path: Path, *, shard: int | None = None) -> None:
-        """Begins a database; or opens the part of a database that is dealt out, to read it."""
-        self._path, self._shard, self._lock = path, shard or 0, threading.RLock()
+    def __init__(
+        self, path: Path, segment: Path | None = None, used: Collection[str] = (), *, shard: int | None = None
+    ) -> None:
+        """Goes on with what a stopped build has left in ``path`` and its segment, or begins both.
+
+        segment: the folder that a new database appends rows to; None for the one that it lies in. used: segments that
+        belong to generations, and that nothing may be appended to. With ``shard``, a complete database is only read, by
+        any number of processes: the files of this shard, in which all are before they are dealt out if it is 0.
+        """
+        self._path, self.segment, self._lock = path, segment or path.parent, threading.RLock()
+        self._shard, self.removed_before = shard or 0, list[FileKey]()
         self.changed = self.gone = self.missing = self.waiting = 0
-        self.removed_before: list[FileKey] = []
         with refuse_if_unwritable(path):
             if shard is not None:
-                self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+                self._database = _connected(f"{path.as_uri()}?mode=ro&immutable=1")
             else:
                 make_folder(path.parent, to_work_in=True)
-                path.unlink(missing_ok=True)
-                self._database = sqlite3.connect(path, check_same_thread=False)
-                self._database.executescript(_SCHEMA)
+                self._database = _connected(path.as_uri())
+                try:
+                    self._go_on(used)
+                except BaseException:
+                    self.close()
+                    raise
+        self.staged = self._count_staged()
+
+    def _go_on(self, used: Collection[str]) -> None:
+        """Keeps what a stopped build has read, if it is sound, and forgets all else."""
+        segment = self._segment_left()
+        if segment is not None and segment.name not in used:
+            self.segment = segment
+            self._database.executescript(
+                f"""BEGIN;
+                DELETE FROM files; DELETE FROM listed; DELETE FROM removed; DELETE FROM sources WHERE number <> {_OWN};
+                DELETE FROM contents WHERE source <> {_OWN};
+                UPDATE contents SET cluster = NULL, before = NULL, id = NULL;
+                COMMIT;"""
+            )
+        else:
+            self._database.close()
+            self._path.unlink(missing_ok=True)
+            self._database = _connected(self._path.as_uri())
+            self._database.executescript(SCHEMA)
+            make_folder(self.segment, to_work_in=True)
+            self._source(self.segment.name)
+        self._database.executescript(f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -{_CACHE};")
+
+    def _segment_left(self) -> Path | None:
+        """Returns the segment of a stopped build; None if there is none, or if the database or the rows are damaged."""
+        try:
+            # In a database of somebody else, a table may have no end.
+            if not has_schema(self._database, SCHEMA) or self._all("PRAGMA quick_check(1)") != [("ok",)]:
+                return None
+            for (name,) in self._all("SELECT name FROM sources WHERE number = ?", _OWN):
+                if is_segment(str(name)):
+                    segment = self.segment.with_name(name)
+                    make_folder(segment, to_work_in=True)
+                    GrowingRows(segment, self._path.parent).opened(self._count_staged())
+                    return segment
+        except (sqlite3.DatabaseError, IndexDamaged):
+            pass
+        return None
+
+    def _count_staged(self) -> int:
+        ((count,),) = self._all("SELECT coalesce(max(row) + 1, 0) FROM contents WHERE source = ?", _OWN)
+        return int(count)
 
     def close(self) -> None:
         self._database.close()
@@ -225,6 +217,38 @@ class BuildDatabase:
     def _all(self, query: str, *values: object) -> list[Any]:
         with self._lock:
             return self._database.execute(query, values).fetchall()
+
+    def stage(self, records: Sequence[GalleryFile], days: Mapping[str, int | None], rows: RowArrays | None) -> None:
+        """Commits a batch: the records of its files, and the new rows, if there are any, with hashes and days.
+
+        If the build is killed before the commit, the next batch overwrites the rows.
+        """
+        if rows is not None:
+            with refuse_if_unwritable(self.segment):
+                self._rows.append(rows, self.staged)
+        with self._writing() as database:
+            database.executemany(
+                "INSERT INTO contents (hash, source, row, taken) VALUES (?, ?, ?, ?)",
+                [(content, _OWN, row, day) for row, (content, day) in enumerate(days.items(), self.staged)],
+            )
+            self._note_read(map(content_columns, records))
+        self.staged += len(days)
+
+    def staged_rows(self) -> RowArrays:
+        """Maps all rows that were staged into memory."""
+        return self._rows.opened(self.staged)
+
+    def counts_read(self) -> tuple[int, int]:
+        """Counts the files that were read, and the bad ones of them."""
+        ((files, bad),) = self._all("SELECT count(*), count(reason) FROM read")
+        return files, bad
+
+    def _note_read(self, columns: Iterable[tuple[Any, ...]]) -> None:
+        self._database.executemany("INSERT OR REPLACE INTO read VALUES (?, ?, ?, ?, ?, ?, ?, ?)", columns)
+
+    @property
+    def _rows(self) -> GrowingRows:
+        return GrowingRows(self.segment, self._path.parent)
 
     def take_over(self, current: CurrentState) -> None:
         """Copies the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one."""
@@ -252,7 +276,7 @@ class BuildDatabase:
         with self._writing() as database:
             first = f"min(id + (status <> 'indexed') * {_GONE})"
             database.execute(
-                f"""INSERT INTO contents (hash, source, row, taken, cluster, before)
+                f"""INSERT OR REPLACE INTO contents (hash, source, row, taken, cluster, before)
                     SELECT hash, source, row, taken, cluster, iif(first < {_GONE}, first, NULL) FROM (
                     SELECT hash, source, row, taken, cluster, {first} AS first FROM files
                     WHERE hash IS NOT NULL AND source IS NOT NULL GROUP BY hash)"""
@@ -260,15 +284,23 @@ class BuildDatabase:
             database.execute("DELETE FROM removed WHERE hash IN (SELECT hash FROM files WHERE status = 'indexed')")
             database.execute("DELETE FROM files WHERE root < 0")
 
-    def take_read(self, name: str, journal: Journal) -> None:
-        """Records the results of reading files. ``name`` is that of the journal among the sources of rows."""
-        source = self._source(name)
+    def take_slice(self, folder: Path) -> None:
+        """Copies the records of the files that a worker has read, and the places of their rows, from a slice."""
+        path, source = folder / DATABASE_FILE, self._source(folder.name)
+        with refuse_if_unwritable(self._path), self._lock:
+            self._database.execute("ATTACH ? AS slice", (f"{path.as_uri()}?mode=ro&immutable=1",))
         with self._writing() as database:
-            database.executemany(_READ, journal.records())
-            database.executemany(
-                "INSERT OR IGNORE INTO contents (hash, source, row, taken) VALUES (?, ?, ?, ?)",
-                ((content, source, row, taken) for content, row, taken in journal.rows()),
+            # What the listing says of a file counts more than what was read before.
+            database.execute(
+                """INSERT OR REPLACE INTO read SELECT * FROM slice.read r WHERE NOT EXISTS (
+                   SELECT 1 FROM listed l WHERE l.root = r.root AND l.path = r.path AND l.state = 'read')"""
             )
+            database.execute(
+                """INSERT OR IGNORE INTO contents (hash, source, row, taken)
+                   SELECT hash, ?, row, taken FROM slice.contents""",
+                (source,),
+            )
+        self._database.execute("DETACH slice")
 
     def _source(self, name: str) -> int:
         with self._writing() as database:
@@ -295,8 +327,22 @@ class BuildDatabase:
         while part := [*islice(left, _AT_ONCE)]:
             rows = [content_columns(file) for file in part]
             with self._writing() as database:
-                database.executemany(_READ, [row for row in rows if row[-1] is not None])
-                database.executemany(_LIST, [(*row, checksum, reusable) for row in rows])
+                self._note_read(row for row in rows if row[-1] is not None)
+                database.executemany(
+                    """INSERT OR REPLACE INTO listed (root, path, size, mtime, ctime, state)
+                    VALUES (?1, ?2, ?4, ?5, ?6, CASE
+                        WHEN ?8 IS NOT NULL THEN 'read'
+                        WHEN ?9 THEN 'unread'
+                        WHEN ?10 AND EXISTS (
+                            SELECT 1 FROM files WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?4, ?5, ?6)
+                            AND size IS NOT NULL AND (reason IS NOT NULL OR source IS NOT NULL)) THEN 'known'
+                        WHEN EXISTS (
+                            SELECT 1 FROM read WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?4, ?5, ?6)
+                            AND size IS NOT NULL
+                            AND (reason IS NOT NULL OR hash IN (SELECT hash FROM contents))) THEN 'read'
+                        ELSE 'unread' END)""",
+                    [(*row, checksum, reusable) for row in rows],
+                )
             yield from self.unread(last)
             last = self.listed
 
@@ -311,7 +357,7 @@ class BuildDatabase:
 
         Returns whether the photo is bad, whether both are as the index has them, and the day of a photo that was read.
         """
-        query = """SELECT l.known = 1, iif(l.known = 1, f.reason, r.reason) IS NOT NULL, r.taken,
+        query = """SELECT l.state = 'known', iif(l.state = 'known', f.reason, r.reason) IS NOT NULL, r.taken,
             EXISTS (SELECT 1 FROM files WHERE (root, path) = (?, ?) AND status = 'indexed')
             FROM listed l LEFT JOIN read r USING (root, path) LEFT JOIN files f USING (root, path)
             WHERE (l.root, l.path) = (?, ?)"""
@@ -321,7 +367,7 @@ class BuildDatabase:
 
     def unread(self, last: int = 0) -> Iterator[GalleryFile]:
         """Yields the files to read again, after the first ``last`` listed ones."""
-        query = """SELECT number, root, path, size, mtime, ctime FROM listed WHERE known = 0 AND number > ?
+        query = """SELECT number, root, path, size, mtime, ctime FROM listed WHERE state = 'unread' AND number > ?
                    ORDER BY number LIMIT ?"""
         while found := self._all(query, last, _AT_ONCE):
             for _, root, path, *stamp in found:
@@ -330,11 +376,11 @@ class BuildDatabase:
 
     def settled(self) -> tuple[int, int]:
         """Counts the listed files that need not be read, and the bad ones of them."""
-        ((known,),) = self._all("SELECT count(*) FROM listed WHERE known > 0")
+        ((settled,),) = self._all("SELECT count(*) FROM listed WHERE state <> 'unread'")
         # The joins begin with the few files that are bad.
-        query = "SELECT count(*) FROM {} CROSS JOIN listed USING (root, path) WHERE reason IS NOT NULL AND known = {}"
-        ((of_files,),), ((of_read,),) = self._all(query.format("files", 1)), self._all(query.format("read", 2))
-        return int(known), int(of_files + of_read)
+        query = "SELECT count(*) FROM {} CROSS JOIN listed USING (root, path) WHERE reason IS NOT NULL AND state = ?"
+        found = self._all(query.format("files"), "known") + self._all(query.format("read"), "read")
+        return int(settled), sum(count for (count,) in found)
 
     def days(self, content: str) -> Sequence[int | None]:
         """Returns the day on which a photo was taken, None if unknown; nothing for an unknown content."""
@@ -348,32 +394,82 @@ class BuildDatabase:
         and, without ``allow_loss``, if they are too many. Files that are gone stay, too: a file that comes back gets
         its id again, and also its row if that still exists.
         """
-        query = "SELECT count(*) FROM listed l LEFT JOIN read r USING (root, path) WHERE known = 0 AND r.path IS NULL"
+        query = """SELECT count(*) FROM listed l LEFT JOIN read r USING (root, path)
+            WHERE l.state = 'unread' AND r.path IS NULL"""
         ((self.waiting,),) = self._all(query)
-        for root, path, reason in self._all(_UNREAD):
-            listing.note_unread(root, path, reason)
-            with self._writing() as database:
-                database.execute("UPDATE listed SET known = 0 WHERE root = ? AND path = ?", (root, path))
-                database.execute("DELETE FROM read WHERE root = ? AND path = ?", (root, path))
+        self._keep_unread(listing)
         all_stay = self.waiting > 0
 
         def may_hide(root: int, path: str, moved: int) -> bool:
             return all_stay or listing.may_hide((root, path), moved=bool(moved))
 
         self._database.create_function("may_hide", 3, may_hide)
+        # The contents of the files that are there.
+        there = """(SELECT hash FROM files JOIN listed USING (root, path) WHERE state = 'known' AND hash IS NOT NULL
+            UNION SELECT hash FROM read JOIN listed USING (root, path) WHERE state <> 'known' AND hash IS NOT NULL)"""
         if not allow_loss:
-            ((missing,),) = self._all(_MISSING)
+            # Photos of which no file is there any more.
+            query = f"""SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
+                WHERE f.status = 'indexed' AND l.number IS NULL AND f.hash NOT IN {there}
+                AND NOT may_hide(f.root, f.path, 0)"""
+            ((missing,),) = self._all(query)
             ((count,),) = self._all("SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'")
             if all_stay := all_stay or (missing >= _HANDFUL and missing * _TENTH > count):
                 self.missing = missing
         with self._writing() as database:
-            self.gone = database.execute(_VANISH).rowcount
-            self.changed += self.gone + database.execute(_RETURN).rowcount
-            self.removed_before = database.execute(_REMOVED_BEFORE).fetchall()
-            self.changed += database.execute(_CHANGE, (next_id,)).rowcount
+            # A file that is not there is gone, unless its folder could not be listed. One that is there and was not
+            # read stays as it was, if it can be used.
+            self.gone = database.execute(
+                f"""UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
+                   SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
+                   WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
+                       THEN l.number IS NULL AND NOT may_hide(f.root, f.path, coalesce(f.hash IN {there}, 0))
+                       ELSE l.number IS NULL OR (l.state = 'unread' AND r.path IS NULL) END)"""
+            ).rowcount
+            self.changed += self.gone
+            self.changed += database.execute(
+                """UPDATE files SET status = 'indexed' WHERE status = 'gone' AND EXISTS (
+                   SELECT 1 FROM listed l WHERE l.root = files.root AND l.path = files.path AND l.state = 'known')"""
+            ).rowcount
+            # Files that are new, or have a new content, of which all other files were removed.
+            self.removed_before = database.execute(
+                """SELECT r.root, r.path FROM read r CROSS JOIN listed l USING (root, path)
+                   LEFT JOIN files f USING (root, path)
+                   WHERE l.state <> 'known' AND r.reason IS NULL AND f.hash IS NOT r.hash
+                   AND r.hash IN (SELECT hash FROM removed)
+                   AND r.hash NOT IN (SELECT hash FROM files WHERE status = 'indexed' AND hash IS NOT NULL)"""
+            ).fetchall()
+            self.changed += database.execute(
+                """INSERT INTO files (id, root, path, hash, size, mtime, ctime, taken, status, reason)
+                   SELECT coalesce(f.id, ? + row_number() OVER (PARTITION BY f.id IS NULL ORDER BY l.number) - 1),
+                       r.root, r.path, r.hash, r.size, r.mtime, r.ctime, r.taken,
+                       iif(r.reason IS NULL, 'indexed', 'bad'), r.reason
+                   FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path)
+                   WHERE l.state <> 'known'
+                   ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime = excluded.mtime,
+                       ctime = excluded.ctime, taken = excluded.taken, status = excluded.status,
+                       reason = excluded.reason, cluster = NULL, source = NULL, row = NULL
+                   WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size,
+                       excluded.mtime, excluded.ctime, excluded.taken, excluded.status, excluded.reason)""",
+                (next_id,),
+            ).rowcount
             query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
             database.executemany(query, self.removed_before)
         listing.forget_empty(self.has_below)
+
+    def _keep_unread(self, listing: FolderListing) -> None:
+        """Reports photos of the index that are there and could not be read, and lets them stay as they were."""
+        unread = self._all(
+            """SELECT r.root, r.path, r.reason FROM read r CROSS JOIN listed l USING (root, path)
+               JOIN files f USING (root, path)
+               WHERE l.state <> 'known' AND r.reason IS NOT NULL AND r.hash IS NULL AND r.size IS NULL
+               AND f.status = 'indexed' AND f.source IS NOT NULL"""
+        )
+        with self._writing() as database:
+            for root, path, reason in unread:
+                listing.note_unread(root, path, reason)
+                database.execute("UPDATE listed SET state = 'unread' WHERE root = ? AND path = ?", (root, path))
+                database.execute("DELETE FROM read WHERE root = ? AND path = ?", (root, path))
 
     def hide(self, hides: Callable[[int, str], bool]) -> None:
         """Marks files that the user removed or excluded as gone."""
@@ -399,18 +495,20 @@ class BuildDatabase:
         return int(count)
 
     def photos(self) -> Photos:
-        """Reads the places of the rows of all photos."""
-        ((count,),) = self._all(f"SELECT count(*) {_PHOTOS}", self._shard)
+        """Reads the places of the rows of all photos. The first source is the segment that this build appends to."""
+        ((count,),) = self._shown("count(*)")
         names = tuple(name for (name,) in self._all("SELECT name FROM sources ORDER BY number"))
-        found = self._database.execute(f"SELECT c.source - 1, c.row, coalesce(c.cluster, -1) {_PHOTOS}", (self._shard,))
-        table = np.fromiter(found, _ROW, count)
+        table = np.fromiter(self._shown("c.source - 1, c.row, coalesce(c.cluster, -1)"), _ROW, count)
         return Photos(Refs(names, table["source"], table["row"]), table["cluster"])
 
     def ids(self) -> Iterator[int]:
-        return (number for (number,) in self._database.execute(f"SELECT f.id {_PHOTOS}", (self._shard,)))
+        return (number for (number,) in self._shown("f.id"))
 
-    def hashes(self) -> Iterator[str]:
-        return (content for (content,) in self._database.execute(f"SELECT f.hash {_PHOTOS}", (self._shard,)))
+    def _shown(self, columns: str) -> Iterator[tuple[Any, ...]]:
+        """Reads columns of the files of this shard that stand for their photos, by id."""
+        query = f"""SELECT {columns} FROM files f JOIN contents c ON c.hash = f.hash AND c.id = f.id
+            WHERE f.shard = ? ORDER BY f.id"""
+        return self._database.execute(query, (self._shard,))
 
     def changed_clusters(self) -> set[int]:
         """Returns the clusters of the current generation that lost a photo, or got one back."""
@@ -447,22 +545,22 @@ class BuildDatabase:
 
         places: id, cluster, segment and row of each photo. kept: segments in which files that are gone keep rows.
         """
-        self._database.executescript(
-            """CREATE TEMP TABLE places (id INTEGER PRIMARY KEY, cluster INTEGER, segment TEXT, row INTEGER);
-               CREATE TEMP TABLE kept (source INTEGER PRIMARY KEY, name TEXT);"""
+        self._database.execute(
+            "CREATE TEMP TABLE places (id INTEGER PRIMARY KEY, cluster INTEGER, segment TEXT, row INTEGER)"
         )
         with self._writing() as database:
             database.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", places)
-            query = "INSERT INTO kept SELECT number, name FROM sources WHERE name = ?"
-            database.executemany(query, ((name,) for name in kept))
-        return iter(
-            self._database.execute(
-                """SELECT f.id, f.root, f.path, f.hash, f.size, f.mtime, f.ctime, f.taken, f.status, f.reason,
-                   coalesce(p.cluster, iif(k.name IS NULL, NULL, f.cluster)), coalesce(p.segment, k.name),
-                   coalesce(p.row, iif(k.name IS NULL, NULL, f.row))
-                   FROM files f LEFT JOIN contents c ON f.status = 'indexed' AND c.hash = f.hash
-                   LEFT JOIN places p ON p.id = c.id LEFT JOIN kept k ON f.status = 'gone' AND k.source = f.source
-                   WHERE f.shard = ? ORDER BY f.id""",
-                (self._shard,),
-            )
+        return self._database.execute(
+            """SELECT f.id, f.root, f.path, f.hash, f.size, f.mtime, f.ctime, f.taken, f.status, f.reason,
+               coalesce(p.cluster, iif(k.name IS NULL, NULL, f.cluster)), coalesce(p.segment, k.name),
+               coalesce(p.row, iif(k.name IS NULL, NULL, f.row))
+               FROM files f LEFT JOIN contents c ON f.status = 'indexed' AND c.hash = f.hash
+               LEFT JOIN places p ON p.id = c.id LEFT JOIN sources k ON f.status = 'gone' AND k.number = f.source
+                   AND k.name IN (SELECT value FROM json_each(?))
+               WHERE f.shard = ? ORDER BY f.id""",
+            (json.dumps([*kept]), self._shard),
         )
+
+
+def _connected(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, check_same_thread=False)

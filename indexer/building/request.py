@@ -43,8 +43,8 @@ class Request:
             choice of the index, else "all".
         recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.
         checksum: whether to read every file, also those whose size and times are as they were.
-        batch: files between two commits of the journal; by default as many photos as four cores encode at once. A kill
-            loses the batch that is not committed yet, which is a few seconds' work.
+        batch: files between two commits; by default as many photos as four cores encode at once. A kill loses the
+            batch that is not committed yet, which is a few seconds' work.
         shards: how many shards a build on many machines writes; None for as many as there are, or one.
         allow_root_removal: whether indexed folders that are not listed may be dropped.
         allow_loss: whether more than a tenth of the photos may be dropped because their files are gone.

@@ -1,35 +1,26 @@
-"""Reads and decodes new photos ahead, encodes them in batches, and stages them in a journal, to continue after a kill.
-
-A batch's arrays are first appended to raw files, and then its records are committed to SQLite. If a build is killed
-between the two, the files have rows that no record names. The next batch overwrites these rows.
-"""
+"""Reads and decodes new photos ahead, encodes them in batches, and commits them to the database of the build."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import sqlite3
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from indexer.building.database import BuildDatabase
 from indexer.building.progress import Progress
-from indexer.store.catalog import GalleryFile, content_columns, has_schema
-from indexer.store.files import FileChanging, sync_folder
+from indexer.store.catalog import GalleryFile
+from indexer.store.files import FileChanging
 from indexer.store.folders import Folder
-from indexer.store.location import make_folder, refuse_if_unwritable
 from indexer.store.roots import FileKey
-from indexer.store.rows import DTYPES, Array, Picked, RowArrays, packed, quantised
+from indexer.store.rows import Array, Picked, RowArrays, packed, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
 from model.engine import Floats, Tokens, threads, unit
@@ -38,120 +29,6 @@ from model.images import MAX_PIXELS, OpenedImage, day_beside, day_in_name, names
 
 if TYPE_CHECKING:
     from model.network import ClipEmbedder
-
-_SCHEMA = """
-CREATE TABLE arrays (name TEXT PRIMARY KEY, shape TEXT NOT NULL);
-CREATE TABLE rows (row INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, taken INTEGER);
-CREATE TABLE files (
-    root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, taken INTEGER,
-    reason TEXT, PRIMARY KEY (root, path)
-);
-"""
-
-
-class Journal:
-    """The journal in one folder, which is made if it does not exist. Close it before the folder is deleted.
-
-    If it is ``complete``, it is only read, by any number of processes; otherwise a damaged one is begun anew. Several
-    threads may ask for ``days``. Raises IndexUnwritable.
-    """
-
-    def __init__(self, folder: Path, *, complete: bool = False) -> None:
-        self._folder, self._lock = folder, threading.Lock()
-        with refuse_if_unwritable(folder):
-            self._database = _opened(folder, complete)
-            self._count: int = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
-
-    def close(self) -> None:
-        self._database.close()
-
-    def __len__(self) -> int:
-        return self._count
-
-    def rows(self) -> Iterator[tuple[str, int, int | None]]:
-        """Yields of each staged row its content hash, its number, and its day."""
-        yield from self._database.execute("SELECT hash, row, taken FROM rows ORDER BY row")
-
-    def days(self, content: str) -> Sequence[int | None]:
-        """Returns the day on which a photo was taken, None if it does not tell; nothing for one that is not staged."""
-        with self._lock:
-            return [taken for (taken,) in self._database.execute("SELECT taken FROM rows WHERE hash = ?", (content,))]
-
-    def records(self) -> Iterator[tuple[Any, ...]]:
-        """Yields the records of all files that were staged, as ``content_columns``."""
-        yield from self._database.execute("SELECT root, path, hash, size, mtime, ctime, taken, reason FROM files")
-
-    def counts(self) -> tuple[int, int]:
-        """Counts the files that were staged, and the bad ones of them."""
-        files, bad = self._database.execute("SELECT count(*), count(reason) FROM files").fetchone()
-        return files, bad
-
-    def append(self, records: Sequence[GalleryFile], days: Mapping[str, int | None], arrays: RowArrays | None) -> None:
-        """Commits one batch: the records of its files, and the new rows, if there are any, with hashes and days."""
-        with refuse_if_unwritable(self._folder):
-            if arrays is not None:
-                self._append_arrays(arrays)
-            with self._lock, self._database:
-                self._database.executemany(
-                    "INSERT INTO rows (row, hash, taken) VALUES (?, ?, ?)",
-                    [(row, *photo) for row, photo in enumerate(days.items(), self._count)],
-                )
-                self._database.executemany(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(content_columns, records)
-                )
-        self._count += len(days)
-
-    def _append_arrays(self, arrays: RowArrays) -> None:
-        named = {name: np.asarray(array) for name, array in arrays.arrays.items()}
-        with self._lock, self._database:
-            self._database.executemany(
-                "INSERT OR IGNORE INTO arrays (name, shape) VALUES (?, ?)",
-                [(name, json.dumps(array.shape[1:])) for name, array in named.items()],
-            )
-        for name, array in named.items():
-            path = self._folder / f"{name}.raw"
-            with path.open("r+b" if path.exists() else "wb") as file:
-                file.seek(self._count * array[0].nbytes)
-                file.write(np.ascontiguousarray(array).tobytes())
-                file.truncate()
-                file.flush()
-                os.fsync(file.fileno())
-        sync_folder(self._folder)
-
-    def arrays(self) -> RowArrays | None:
-        """Maps all staged rows into memory; None while there are no rows."""
-        if not self._count:
-            return None
-        shapes = dict(self._database.execute("SELECT name, shape FROM arrays"))
-        found: dict[str, Array] = {}
-        # The journal may come from somebody else: a name in it could be a path, and a dtype could be of objects.
-        for name in DTYPES.keys() & shapes.keys():
-            full = (self._count, *json.loads(shapes[name]))
-            found[name] = np.memmap(self._folder / f"{name}.raw", DTYPES[name], "r", shape=full)
-        return RowArrays(found)
-
-
-def _opened(folder: Path, complete: bool) -> sqlite3.Connection:
-    path = folder / "journal.sqlite"
-    if complete:
-        return sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
-    make_folder(folder, to_work_in=True)
-    database = sqlite3.connect(path, check_same_thread=False)
-    if not _is_sound(database):
-        database.close()
-        path.unlink()
-        database = sqlite3.connect(path, check_same_thread=False)
-        database.executescript(_SCHEMA)
-    return database
-
-
-def _is_sound(database: sqlite3.Connection) -> bool:
-    """Returns False for the journal of another program, and for a damaged one, of which a table may have no end."""
-    try:
-        return has_schema(database, _SCHEMA) and database.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
-    except sqlite3.DatabaseError:
-        return False
-
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
@@ -182,12 +59,10 @@ class _ReadFile:
 
 
 class Stager:
-    """Computes the rows of new files and stages them in the journal; ``encoded`` counts them.
+    """Computes the rows of new files and stages them in the database; ``encoded`` counts them.
 
-    ``incomplete`` are the files that are damaged, and of which a part of the picture may be missing.
-
-    ``known`` returns the day of a content that has a row in the current index, as ``Journal.days`` does; several
-    threads call it. Unless it ``keeps_tokens``, only the vectors of photos are kept.
+    ``incomplete`` are the files that are damaged, and of which a part of the picture may be missing. Unless it
+    ``keeps_tokens``, only the vectors of photos are kept.
     """
 
     def __init__(
@@ -195,13 +70,12 @@ class Stager:
         roots: Sequence[Folder],
         matcher: Matcher,
         embedder: ClipEmbedder | None,
-        journal: Journal,
-        known: Callable[[str], Sequence[int | None]],
+        database: BuildDatabase,
         keeps_tokens: bool = True,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self._roots, self._matcher, self._embedder, self._journal = roots, matcher, embedder, journal
-        self._known, self._keeps_tokens, self._max_pixels = known, keeps_tokens, max_pixels
+        self._roots, self._matcher, self._embedder, self._database = roots, matcher, embedder, database
+        self._keeps_tokens, self._max_pixels = keeps_tokens, max_pixels
         # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
         self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[RowArrays]()
         self.encoded = 0
@@ -237,7 +111,7 @@ class Stager:
             return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
         content_hash = hashlib.sha256(content.data).hexdigest()
         record = replace(file, content_hash=content_hash, stamp=content.stamp)
-        for day in self._journal.days(content_hash) or self._known(content_hash):
+        for day in self._database.days(content_hash):
             return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
         try:
             pixels, inputs, opened = self._decoded(decoders, content.data)
@@ -281,7 +155,7 @@ class Stager:
         for file in group:
             content = file.record.content_hash
             # Equal files may have been read at the same time.
-            if file.pixels is None or content is None or content in self._days or self._journal.days(content):
+            if file.pixels is None or content is None or content in self._days or self._database.days(content):
                 continue
             if content not in days:
                 days[content] = file.record.taken
@@ -309,7 +183,7 @@ class Stager:
         records, days, rows = self._records, self._days, self._rows
         self._records, self._days, self._rows = [], {}, []
         if records:
-            self._journal.append(records, days, RowArrays.joined(rows) if days else None)
+            self._database.stage(records, days, RowArrays.joined(rows) if days else None)
 
     def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> RowArrays:
         arrays: dict[str, Array | Picked] = {"vectors": unit(tokens.ret).astype(np.float16)}

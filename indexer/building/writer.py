@@ -1,12 +1,10 @@
 """The end of a build: clusters the photos, and writes segment, centroids, catalog and manifest."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +27,18 @@ from indexer.store.generation import (
     SegmentEntry,
     generation_files,
 )
-from indexer.store.location import IndexFolder, generation_name, generation_number, make_folder, refuse_if_unwritable
+from indexer.store.location import IndexFolder, generation_name, make_folder, refuse_if_unwritable, segment_name
 from indexer.store.roots import Root
-from indexer.store.rows import REGION_FILES, TOKEN_FILES, Refs, Rows, write_array, write_rows
+from indexer.store.rows import (
+    BLOCK,
+    REGION_FILES,
+    TOKEN_FILES,
+    GrowingRows,
+    Refs,
+    Rows,
+    write_array,
+    write_rows,
+)
 from indexer.store.vectors import Places
 from model.engine import Floats
 from model.terminal import installed_version
@@ -101,7 +108,8 @@ class GenerationDraft:
 class GenerationWriter:
     """Writes the generation that follows the current one. It works in the building folder of ``key`` until it is done.
 
-    ``next_id``: an id below which no new one may be given.
+    ``next_id``: an id below which no new one may be given. Rows that the draft's database has staged are not copied:
+    they become the new segment.
     """
 
     def __init__(
@@ -110,14 +118,17 @@ class GenerationWriter:
         self._folder, self._building = folder, folder.building(key)
         self._draft, self._clustering = draft, draft.clustering
         self._current, self._next_id = current, next_id
-        # The number is above all existing ones, because a build may continue from a generation that is not the newest.
-        self._number = 1 + max((generation_number(name) for name in folder.generations()), default=0)
-        refs, to_write = draft.photos.refs, draft.to_write
-        digest = hashlib.sha256()
-        for content in compress(draft.database.hashes(), to_write):
-            digest.update(content.encode())
-        self._new_segment = f"s{self._number:06d}-{digest.hexdigest()[:8]}"
-        self._new = refs[to_write]
+        self._number = folder.next_number()
+        database, refs, to_write = draft.database, draft.photos.refs, draft.to_write
+        # The new segment begins with the rows of the build's own, which is the first source; others are copied to it.
+        self._staged, moved = database.staged, to_write & (refs.sources > 0)
+        self._new_segment = database.segment.name if self._staged else segment_name(self._number, key)
+        self._moved = refs[moved]
+        self._new = Refs(
+            refs.names,
+            np.concatenate([np.zeros(self._staged, np.int64), self._moved.sources]),
+            np.concatenate([np.arange(self._staged), self._moved.numbers]),
+        )
         used = {refs.names[source] for source in np.unique(refs.sources[~to_write]).tolist()}
         before = current.manifest.segments if current else ()
         self._segments = [entry for entry in before if entry.id in used]
@@ -125,15 +136,15 @@ class GenerationWriter:
         # Where each row is once the generation is written.
         numbers = np.array([self._kept.index(name) if name in used else -1 for name in refs.names], np.int64)
         segments, rows = numbers[refs.sources], refs.numbers.astype(np.int64)
-        segments[to_write], rows[to_write] = len(self._kept), np.arange(len(self._new))
-        self._ids = np.fromiter(draft.database.ids(), np.int64, len(refs))
+        segments[to_write], rows[moved] = len(self._kept), self._staged + np.arange(len(self._moved))
+        self._ids = np.fromiter(database.ids(), np.int64, len(refs))
         self._segment_of, self._row_of = segments, rows
 
     def write(self, *, make_current: bool = True) -> Generation:
         """Writes the generation, and if ``make_current`` makes it the current one. Raises IndexUnwritable."""
         with refuse_if_unwritable(self._folder.path):
             make_folder(self._building, to_work_in=True)
-            if len(self._new):
+            if self._draft.to_write.any():
                 self._segments.append(self._write_segment())
             working = self._building / "generation"
             shutil.rmtree(working, ignore_errors=True)
@@ -188,18 +199,17 @@ class GenerationWriter:
         )
 
     def _write_segment(self) -> SegmentEntry:
-        working = self._building / "segment"
-        shutil.rmtree(working, ignore_errors=True)
-        working.mkdir()
-        write_rows(working, self._draft.rows, self._new, TOKEN_FILES + REGION_FILES)
-        sync_folder(working)
-        files = tuple(FileEntry.of(path) for path in sorted(working.iterdir()))
-        final = self._folder.segment(self._new_segment)
-        # A killed build may have left a segment of this name. No generation has this number, so none uses it.
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(working, final)
+        folder, rows = self._folder.segment(self._new_segment), self._draft.rows
+        make_folder(folder, to_work_in=True)
+        files, growing = tuple[Path, ...](), GrowingRows(folder, self._building)
+        # If only vectors are kept, a segment has no files.
+        if names := [name for name in TOKEN_FILES + REGION_FILES if name in rows.names]:
+            for start in range(0, len(self._moved), BLOCK):
+                block = rows.take(self._moved[start : start + BLOCK], names)
+                growing.append(block, self._staged + start, sync=False)
+            files = growing.finish(names, len(self._new))
         sync_folder(self._folder.segments)
-        return SegmentEntry(id=self._new_segment, rows=len(self._new), files=files)
+        return SegmentEntry(id=self._new_segment, rows=len(self._new), files=tuple(map(FileEntry.of, files)))
 
     def _write_places(self, working: Path) -> None:
         """Writes the places of all rows of the generation, and their vectors in that order."""

@@ -30,7 +30,6 @@ from indexer.building.builds import (
 from indexer.building.database import BuildDatabase, CurrentState
 from indexer.building.progress import Progress
 from indexer.building.request import Request
-from indexer.building.staging import Journal
 from indexer.building.writer import GenerationDraft
 from indexer.distributed.connection import Workers, check_address, connected
 from indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
@@ -122,19 +121,8 @@ def _decide(request: Request, folder: ShardsFolder, current: CurrentShards | Non
         clusters = current.manifest.clusters_asked if clusters is None else clusters
         shards = request.shards or there
         anew = not same_clusters or shards != there
-    return BuildPlan(
-        request,
-        state,
-        roots,
-        state.removals,
-        exclusions,
-        identity,
-        embedder,
-        True,
-        clusters,
-        shards=shards,
-        anew=anew,
-    )
+    gallery = roots, state.removals, exclusions
+    return BuildPlan(request, state, *gallery, identity, embedder, True, clusters, shards=shards, anew=anew)
 
 
 @dataclass(frozen=True)
@@ -170,7 +158,7 @@ class CurrentShards:
 
 
 class RayBackend:
-    """Builds by the workers of a cluster. Each slice of the files has a journal, and each shard is an index.
+    """Builds by the workers of a cluster. Each slice of the files has a database, and each shard is an index.
 
     The caller holds the lock of the folder.
     """
@@ -212,12 +200,12 @@ class RayBackend:
                 left.unlink()
             write_atomically(self._slices / TOKEN, self._setup.token.encode())
         self.database = BuildDatabase(self._setup.database)
+        self._take_slices()
 
-    def take_read(self) -> None:
+    def _take_slices(self) -> None:
         # For each file the newest record counts.
         for path in sorted(self._slices.glob("slice-*")):
-            with closing(Journal(path, complete=True)) as journal:
-                self.database.take_read(path.name, journal)
+            self.database.take_slice(path)
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         for left in self._slices.glob("attempt-*"):
@@ -229,6 +217,7 @@ class RayBackend:
             for read, bad, rows in parts:
                 encoded += rows
                 self._progress.advance(read, bad)
+        self._take_slices()
         return encoded
 
     def _cut(self, files: Iterator[GalleryFile]) -> Iterator[tuple[Setup, int, Sequence[GalleryFile]]]:

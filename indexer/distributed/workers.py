@@ -3,10 +3,10 @@
 Before each task, a worker checks that it can reach the shared storage; before encoding, also that it has the same
 networks.
 
-A slice is the results for files that were listed together. A worker writes its journal in a folder of its
-own, which gets the name of the slice when it is complete. So all slices are complete, even if workers are killed or
-two of them do the same slice. The name contains the run of the build, because a worker of a build that was
-killed may still complete a slice.
+A slice is the results for files that were listed together: the database of a build, and its rows. A worker writes them
+in a folder of its own, which gets the name of the slice when it is complete. So all slices are complete, even if
+workers are killed or two of them do the same slice. The name contains the run of the build, because a worker of a build
+that was killed may still complete a slice.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 import model
-from indexer.building.database import BuildDatabase
+from indexer.building.database import DATABASE_FILE, BuildDatabase
 from indexer.building.progress import Progress
-from indexer.building.staging import Journal, Stager
+from indexer.building.staging import Stager
 from indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from indexer.embedding import find_embedder
 from indexer.errors import BadInvocation
@@ -79,8 +79,8 @@ class Sources(Mapping[str, RowArrays]):
 
     def _open_now(self, name: str) -> RowArrays:
         if "/" not in name:
-            with closing(Journal(self._slices / name, complete=True)) as journal:
-                return journal.arrays() or RowArrays({})
+            with closing(BuildDatabase(self._slices / name / DATABASE_FILE, shard=0)) as database:
+                return database.staged_rows()
         shard, generation, segment = name.split("/")
         folder = IndexFolder(self._shards / shard)
         opened = open_generation(folder, generation)
@@ -180,9 +180,9 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
     # A worker may end after writing its slice but before reporting it.
     if not final.is_dir():
         networks, attempt = opened(setup), setup.folder / f"attempt-{final.name}-{uuid.uuid4().hex}"
-        with closing(Journal(attempt)) as journal:
+        with closing(BuildDatabase(attempt / DATABASE_FILE)) as database:
             roots, keeps_tokens = [root.folder for root in setup.roots], setup.identity.tokens > 1
-            stager = Stager(roots, *networks, journal, lambda content: (), keeps_tokens)
+            stager = Stager(roots, *networks, database, keeps_tokens)
             stager.stage(files, setup.batch, Progress())
         with refuse_if_unwritable(setup.folder):
             try:
@@ -193,8 +193,8 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
                     raise
                 shutil.rmtree(attempt, ignore_errors=True)
             sync_folder(setup.folder)
-    with closing(Journal(final, complete=True)) as journal:
-        return *journal.counts(), len(journal)
+    with closing(BuildDatabase(final / DATABASE_FILE, shard=0)) as database:
+        return *database.counts_read(), database.staged
 
 
 def assign_rows(setup: Setup, first: int, refs: Refs, path: Path, count: int) -> tuple[int, npt.NDArray[np.int32]]:
@@ -232,18 +232,8 @@ def write_shard(
         rows = Rows(Sources(setup.shards, setup.folder, photos.refs.trimmed().names))
         every = np.ones(len(photos), np.bool_)
         clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
-        draft = GenerationDraft(
-            setup.identity,
-            setup.embedder,
-            setup.roots,
-            removals,
-            setup.excluded,
-            database,
-            photos,
-            rows,
-            every,
-            clustering,
-        )
+        gallery = setup.roots, removals, setup.excluded
+        draft = GenerationDraft(setup.identity, setup.embedder, *gallery, database, photos, rows, every, clustering)
         written = GenerationWriter(folder, setup.key, draft, current, next_id).write(make_current=False)
     counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
     return ShardEntry(folder=shard_name(number), generation=written.name, **counts)

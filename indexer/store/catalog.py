@@ -1,6 +1,6 @@
 """The catalog: one SQLite file in each generation, with every file that has ever had an id.
 
-This module also defines the record of a file, shared by listings, journals and catalogs; the user's removals; and the
+This module also defines the record of a file, shared by listings, builds and catalogs; the user's removals; and the
 filters of a search.
 """
 

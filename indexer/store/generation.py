@@ -455,6 +455,15 @@ def keep_only(folder: IndexFolder, current: Generation | None, *, building: set[
     folder.clean({generation.name for generation in stay}, segments, building)
 
 
+def used_segments(folder: IndexFolder) -> set[str]:
+    """Returns the names of the segments of all generations that can be read, current or not."""
+    found = set[str]()
+    for name in folder.generations():
+        with suppress(IndexRefused):
+            found |= read_manifest(folder.generation(name) / "manifest.json").segment_rows.keys()
+    return found
+
+
 def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[Path, FileEntry]]:
     """Yields every file that a generation needs, except its manifest, and what the manifest says about the file."""
     for entry in manifest.files:

@@ -18,7 +18,9 @@ from model.files import read_regular
 from model.terminal import expanded
 
 _GENERATION = re.compile(r"g\d{6,}")
-_SEGMENT = re.compile(r"s\d{6,}-[0-9a-f]{8}")
+# The name of a segment ends with the beginning of the key of its build.
+_KEY_DIGITS = 8
+_SEGMENT = re.compile(rf"s\d{{6,}}-[0-9a-f]{{{_KEY_DIGITS}}}")
 _BUILDING = ".building-"
 #: The manifest in the folder of an index in shards, and how the folders begin in which its builds work.
 SHARDS_FILE = "shards.json"
@@ -141,6 +143,10 @@ class IndexFolder:
         names = [entry.name for entry in self.path.iterdir() if _GENERATION.fullmatch(entry.name)]
         return sorted(names, key=generation_number, reverse=True)
 
+    def next_number(self) -> int:
+        """Returns a number above those of all generations, of which the newest need not be the current one."""
+        return 1 + max((generation_number(name) for name in self.generations()), default=0)
+
     def make_current(self, name: str) -> None:
         """Makes generation ``name`` the current one."""
         with refuse_if_unwritable(self.path):
@@ -149,16 +155,20 @@ class IndexFolder:
     def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
         """Deletes all generations, segments and building folders that are not named. Other files, and links, stay.
 
-        ``building`` has keys; None for all of them.
+        ``building`` has keys; None for all of them. The segments that these builds append to stay, too.
         """
         with refuse_if_unwritable(self.path):
+            keys = {path.name.removeprefix(_BUILDING) for path in self.path.glob(f"{_BUILDING}*")}
+            building = keys if building is None else building
+            growing = {key[:_KEY_DIGITS] for key in building}
             for entry in sorted((*self.path.iterdir(), *self.segments.iterdir())):
                 if entry.parent == self.segments:
-                    leaves = _SEGMENT.fullmatch(entry.name) and entry.name not in segments
+                    leaves = is_segment(entry.name) and entry.name not in segments
+                    leaves = leaves and entry.name[-_KEY_DIGITS:] not in growing
                 elif entry.name.startswith(_BUILDING):
-                    leaves = building is not None and entry.name.removeprefix(_BUILDING) not in building
+                    leaves = entry.name.removeprefix(_BUILDING) not in building
                 else:
-                    leaves = _GENERATION.fullmatch(entry.name) and entry.name not in generations
+                    leaves = _GENERATION.fullmatch(entry.name) is not None and entry.name not in generations
                 # The index has no links, so a link is not ours.
                 if leaves and entry.is_dir() and not entry.is_symlink():
                     # Windows does not delete files in use; the next build tries again.
@@ -237,6 +247,15 @@ def refuse_if_unwritable(folder: Path) -> Iterator[None]:
             f"{path} cannot be written: {reason}; {advice}, and run the same command again: it continues from here. "
             "The old index stays in use."
         ) from error
+
+
+def segment_name(number: int, key: str) -> str:
+    """Names the segment of the build ``key`` that begins while generation ``number`` is the next one."""
+    return f"s{number:06d}-{key[:_KEY_DIGITS]}"
+
+
+def is_segment(name: str) -> bool:
+    return _SEGMENT.fullmatch(name) is not None
 
 
 def generation_name(number: int) -> str:

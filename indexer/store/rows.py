@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import REPAIR, IndexDamaged, unreadable
+from indexer.store.files import sync_folder
 from model.files import open_regular
 
 Array = npt.NDArray[Any]
@@ -130,7 +132,7 @@ def unpacked(regions: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Refs:
-    """The places of m rows: the index of each one's segment or journal in ``names``, and its number there, from 0."""
+    """The places of m rows: the index of each one's segment or slice in ``names``, and its number there, from 0."""
 
     names: tuple[str, ...]
     sources: npt.NDArray[np.integer[Any]]
@@ -152,7 +154,7 @@ NO_ROWS = Refs((), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
 class Rows:
-    """Rows of several segments and journals, read together. ``sources`` has the arrays of each by its name."""
+    """Rows of several segments and slices, read together. ``sources`` has the arrays of each by its name."""
 
     def __init__(self, sources: Mapping[str, RowArrays]) -> None:
         self._sources = sources
@@ -203,13 +205,86 @@ def write_blocks(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, block
 
     On a full disk a write raises OSError; a memory map would end the process with a signal.
     """
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+        file.write(_header(shape, dtype))
         for rows in blocks:
             file.write(np.ascontiguousarray(rows, dtype).tobytes())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
+    """Makes the header of a .npy file. NumPy leaves room in it: it is as long for any number of rows."""
+    file = BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class GrowingRows:
+    """Files that rows are appended to, and that are .npy files once they are finished.
+
+    Tokens and regions lie in the folder ``segment``, vectors in the folder ``vectors``. The caller keeps the number of
+    rows: until the end, the headers say that there are none.
+    """
+
+    segment: Path
+    vectors: Path
+
+    def append(self, arrays: RowArrays, first: int, *, sync: bool = True) -> None:
+        """Writes rows from number ``first`` on, over those that a stopped build may have left there."""
+        for name, array in arrays.arrays.items():
+            rows = np.ascontiguousarray(array[:], DTYPES[name])
+            header = _header((0, *rows.shape[1:]), rows.dtype)
+            with self._path(name).open("r+b" if first else "wb") as file:
+                if not first:
+                    file.write(header)
+                file.seek(len(header) + first * rows[0].nbytes)
+                file.write(rows.tobytes())
+                file.truncate()
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+        for folder in (self.vectors, self.segment, self.segment.parent) if sync and not first else ():
+            sync_folder(folder)
+
+    def opened(self, count: int) -> RowArrays:
+        """Maps the first ``count`` rows into memory. Raises IndexDamaged if there are fewer, or if they are no rows."""
+        if not count:
+            return RowArrays({})
+        paths = map(self._path, DTYPES)
+        return RowArrays({path.stem: _grown(path, count) for path in paths if path.exists()})
+
+    def finish(self, names: Sequence[str], count: int) -> tuple[Path, ...]:
+        """Makes complete .npy files of so many rows, synced, and returns their paths by name."""
+        paths = tuple(self._path(name) for name in sorted(names))
+        for path in paths:
+            rows = _grown(path, count)
+            with path.open("r+b") as file:
+                file.write(_header(rows.shape, rows.dtype))
+                file.truncate(file.tell() + rows.nbytes)
+                file.flush()
+                os.fsync(file.fileno())
+        sync_folder(self.segment)
+        return paths
+
+    def _path(self, name: str) -> Path:
+        return (self.segment if name in TOKEN_FILES + REGION_FILES else self.vectors) / f"{name}.npy"
+
+
+def _grown(path: Path, count: int) -> Array:
+    """Maps the first rows of a file that may not be finished."""
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if dtype != DTYPES[path.stem]:
+                raise ValueError(f"it has {dtype}")
+            return np.memmap(file, dtype, "r", offset=file.tell(), shape=(count, *shape[1:]))
+    # NumPy parses the header as Python source text, so any error of that parser may come out.
+    except Exception as error:
+        raise IndexDamaged(f"{path} is damaged ({error}); {REPAIR}.") from error
 
 
 def write_array(path: Path, array: Array) -> None:

@@ -89,11 +89,13 @@ def current_catalog(index: Path) -> list[tuple[Any, ...]]:
 
 
 def catalog(index: Path) -> dict[str, tuple[int, str, int | None, str | None, int | None]]:
-    """Reads the catalog of the live generation: id, status, cluster, segment and row by path."""
+    """Reads the catalog of the live generation: id, status, cluster, segment and row by path.
+
+    The end of a segment's name is left out: it differs with the folders of the gallery.
+    """
     return {
-        path: (number, status, *place)
-        for number, _, path, *_, status, _, c, s, r in current_catalog(index)
-        for place in [(c, s, r)]
+        path: (number, status, cluster, segment and segment.partition("-")[0], row)
+        for number, _, path, *_, status, _, cluster, segment, row in current_catalog(index)
     }
 
 

@@ -15,8 +15,9 @@ from indexer.store.files import FileContent, FileStamp
 from indexer.store.folders import LocalFolder
 from indexer.store.location import IndexFolder
 from tests.benchmarks.results import soak
-from tests.indexer.damages import flip
+from tests.indexer.damages import flip, shorten
 from tests.indexer.disks import read_only, small_disk
+from tests.indexer.distributed.same import held
 from tests.indexer.galleries import Collection, ids_of, index_bytes, save_photo, save_photos, tokens_of
 from tests.indexer.killed_builds import count_writes, in_child
 from tests.indexer.stopped_builds import StopAfter, Stopped
@@ -96,7 +97,11 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
     os.utime(first, ns=(1, 1))
     assert collection.build(batch=4).encoded == 5
     build(tmp_path / "undisturbed", Request([collection.photos], batch=4), collection.matcher)
-    assert index_bytes(collection.index) == index_bytes(tmp_path / "undisturbed")
+    left, other = held(collection.index), held(tmp_path / "undisturbed")
+    assert (left.files, left.photos, left.centroids) == (other.files, other.photos, other.centroids)
+    # The segment has the row of what was there before, too.
+    assert read_summary(collection.index).manifest.counts.rows == 13
+    assert verify(collection.index) == []
 
 
 def test_a_build_that_is_stopped_within_a_batch_keeps_what_is_encoded(
@@ -106,6 +111,38 @@ def test_a_build_that_is_stopped_within_a_batch_keeps_what_is_encoded(
     with pytest.raises(Stopped):
         collection.build(batch=64, progress=StopAfter(4))
     assert collection.build().encoded == 8
+
+
+def test_a_removal_leaves_what_a_stopped_update_has_computed(built: Collection) -> None:
+    save_photos(built.photos, 8, start=20)
+    with pytest.raises(Stopped):
+        built.build(batch=4, progress=StopAfter(4))
+    remove([], built.index, ids=[1])
+    report = built.build(batch=4)
+    assert (report.encoded, report.photos) == (4, 19)
+    assert verify(built.index) == []
+
+
+def test_a_build_that_is_killed_when_all_is_written_is_not_gone_on_with(
+    built: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_photos(built.photos, 4, start=20)
+    with monkeypatch.context() as patch:
+        patch.setattr("indexer.building.builds.keep_only", stop_at_the_end)
+        with pytest.raises(Stopped):
+            built.build()
+    assert list(built.index.glob(".building-*"))
+    save_photos(built.photos, 4, start=30)
+    # If its generation is the newest that can be read, its segment must stay as it is.
+    shorten(built.index / "g000002" / "photos.sqlite")
+    report = built.build()
+    assert (report.encoded, report.photos) == (8, 20)
+    assert verify(built.index) == []
+
+
+def stop_at_the_end(folder: IndexFolder, current: object, *, building: set[str]) -> None:
+    if not building:
+        raise Stopped
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")

@@ -25,7 +25,6 @@ from indexer import (
     remove,
     verify,
 )
-from indexer.building.staging import Journal
 from tests.indexer.damages import make_endless, shorten, sign
 from tests.indexer.galleries import Collection, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
@@ -221,41 +220,39 @@ def test_no_journal_that_a_stopped_build_seems_to_have_left_has_another_file_del
     left = stopped(collection)
     mine = save_photo(tmp_path / "mine.png", 1)
     # A header without pages, and the name of a "super-journal" with its length and the sum of its bytes.
-    magic, pages = bytes.fromhex("d9d505f920a163d7"), (left / "journal.sqlite").stat().st_size // 4096
+    magic, pages = bytes.fromhex("d9d505f920a163d7"), (left / "build.sqlite").stat().st_size // 4096
     at_end = bytes(mine), len(bytes(mine)), sum(bytes(mine)), magic
     head = magic + struct.pack(">5I", 0, 7, pages, 512, 4096)
     tail = struct.pack(f">I{at_end[1]}sII8s", 262145, *at_end)
-    (left / "journal.sqlite-journal").write_bytes(head.ljust(512, b"\0") + tail)
+    (left / "build.sqlite-journal").write_bytes(head.ljust(512, b"\0") + tail)
     assert collection.build().photos == 12
     assert mine.exists()
 
 
-def compute(journal: Path) -> None:
-    with closing(sqlite3.connect(journal)) as database, database:
-        database.execute("CREATE INDEX computed ON rows (abs(row))")
+def compute(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("CREATE INDEX computed ON contents (abs(row))")
 
 
-def halve(journal: Path) -> None:
-    os.truncate(journal, journal.stat().st_size // 2)
+def halve(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
 
 
-@pytest.mark.parametrize("change", [compute, halve, partial(make_endless, table="rows")])
-def test_a_journal_that_no_build_has_left_is_begun_anew(change: Callable[[Path], None], collection: Collection) -> None:
-    change(stopped(collection) / "journal.sqlite")
-    assert collection.build().encoded == 12
+def shorten_rows(file: Path) -> None:
+    (tokens,) = file.parent.parent.glob("segments/*/tokens.npy")
+    halve(tokens)
 
 
-def test_of_what_a_stopped_build_seems_to_have_left_no_other_file_is_read(
-    collection: Collection, tmp_path: Path
+def pickle_rows(file: Path) -> None:
+    np.save(file.with_name("vectors.npy"), np.array([print] * 8))
+
+
+@pytest.mark.parametrize("change", [compute, halve, shorten_rows, pickle_rows, partial(make_endless, table="files")])
+def test_a_database_that_no_build_has_left_is_begun_anew(
+    change: Callable[[Path], None], collection: Collection
 ) -> None:
-    left = stopped(collection)
-    (collection.index / "mine.raw").write_bytes(bytes(64))
-    with closing(sqlite3.connect(left / "journal.sqlite")) as database, database:
-        database.execute("INSERT INTO arrays VALUES ('../mine', '[1]')")
-    with closing(Journal(left)) as journal:
-        arrays = journal.arrays()
-        assert arrays is not None
-        assert sorted(arrays.arrays) == ["positions", "scales", "tokens", "vectors"]
+    change(stopped(collection) / "build.sqlite")
+    assert collection.build().encoded == 12
 
 
 def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collection, tmp_path: Path) -> None:
