@@ -123,7 +123,7 @@ def test_the_wheel_indexes_searches_and_serves_beside_modules_with_the_packages_
     told = plain.run([there.python, "-m", "sketch_search.indexer", "--help"], folder)
     assert told.startswith("Usage: python -m sketch_search.indexer ")
     told = plain.run([there.python, "-c", _USE_ALL], folder)
-    assert "now live" in told
+    assert "now current" in told
     assert "is not installed; run `pip install 'sketch-search[server]'`" in told
     sketch, found = folder / "demo" / "sketches" / "cat.png", json.loads((folder / "found.json").read_text())
 
