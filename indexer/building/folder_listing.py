@@ -108,7 +108,9 @@ class FolderListing:
                     named.append(f"{rest} others")
                 words.append(f"{number} file{'s' * (number > 1)} {which}: {', '.join(named)}")
         if special:
-            words.append(f"{special} that {'are' if special > 1 else 'is'} no regular file: a pipe, socket or device")
+            words.append(
+                f"{special} that {'are' if special > 1 else 'is'} not a regular file: a pipe, socket or device"
+            )
         return tuple(words)
 
     def may_hide(self, file: FileKey, *, moved: bool = False) -> bool:

@@ -37,8 +37,6 @@ _RENAMED = {
     "patch_embed.proj.weight": "tokenizer.patch.weight",
     "patch_embed.proj.bias": "tokenizer.patch.bias",
 }
-# The files in which timm looks for weights.
-_TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 # How often the product by which precisions are compared is timed.
 _TURNS = 9
 
@@ -128,6 +126,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
     Raises ModelError if it cannot.
     """
     import timm
+    from huggingface_hub.constants import PYTORCH_WEIGHTS_NAME, SAFETENSORS_SINGLE_FILE
 
     path = expanded(source)
     if path.is_file():
@@ -140,7 +139,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
         raise ModelError(f"{source} is neither a safetensors file nor a timm model tag, also {HUB}OWNER/NAME")
     known = None if named else timm.get_pretrained_cfg(source)
     repository = source.removeprefix(HUB) if named else known and known.hf_hub_id
-    if repository and cached(repository, _TIMM_FILES) is None:
+    if repository and cached(repository, (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)) is None:
         check_reachable(repository)
     try:
         state: dict[str, torch.Tensor] = timm.create_model(source, pretrained=True).state_dict()

@@ -32,7 +32,7 @@ def test_what_is_no_photo_is_counted_and_never_opened_and_files_without_ending_a
     assert listing.skipped == (
         "1 symbolic link, not followed; name the folders instead",
         "4 files of other types: 2 .mov, 1 without an ending, 1 .txt",
-        "1 that is no file: a pipe, socket or device",
+        "1 that is not a regular file: a pipe, socket or device",
     )
 
 

@@ -104,7 +104,7 @@ def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
 ) -> None:
     options = ["--ray", ray_cluster.address, "--weights", str(weights), "--replicas", "40", "--shards", str(shards)]
     assert serve(["serve", *options]) == 2
-    assert "and 160 copies of shards and the encoder need 160" in capsys.readouterr().err
+    assert "but 160 copies of shards and the encoder need 160" in capsys.readouterr().err
 
 
 # The libraries leave sockets to the garbage collector.
