@@ -27,7 +27,7 @@ RESULTS := build/bench$(if $(QUICK),-quick)
 # Small tensors gain nothing from threads, and the threads of parallel tests would compete for the cores.
 test coverage soak: export OMP_NUM_THREADS := 1
 
-.PHONY: help install test coverage demo containers bench papers pictures soak dist lock clean
+.PHONY: help install test coverage demo containers bench peers papers pictures soak dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -77,6 +77,13 @@ bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md again a
 	$(BIN)/python -m tests.benchmarks.pen_up --output $(RESULTS) $(if $(QUICK),--quick)
 	@$(BIN)/python -m tests.benchmarks.results $(RESULTS) $(if $(QUICK),--quick,--page docs/speed.md)
 	@$(if $(QUICK),,$(BIN)/python -m tests.benchmarks.scale $(RESULTS) --page docs/scale.md)
+
+peers: ## measure other search engines beside this one, for the table in docs/speed.md, in an environment of their own (6 GB)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/python -m pip install --quiet --disable-pip-version-check -e '.[server,train,peers]'
+	build/peers/bin/python -m tests.benchmarks.peers --output $(RESULTS)-peers $(if $(QUICK),--quick)
+	@build/peers/bin/python -m tests.benchmarks.results $(RESULTS)-peers $(if $(QUICK),--quick,--page docs/speed.md)
 
 papers: $(STAMP) ## train and measure the tables of all papers, for days, and write those of docs/research/networks.md
 	@# The page has marks for the tables that show something.

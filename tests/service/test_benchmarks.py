@@ -1,4 +1,5 @@
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from model.matcher import Matcher
 from model.network import TorchEngine
 from model.network.zse import Network
 from service.settings import Settings
-from tests.benchmarks import costs, indexing, ingress, large, pen_up, two_stage
+from tests.benchmarks import costs, indexing, ingress, large, peers, pen_up, two_stage
 from tests.benchmarks.clicks import main
 from tests.benchmarks.command import Command
 from tests.benchmarks.large_index import write_large_shards
@@ -128,6 +129,27 @@ def test_what_it_costs_is_measured_by_the_programs_themselves(tmp_path: Path, mo
         assert number(rows[program], "MiB of memory") > 20
     for variants in ("three variants", "one variant"):
         assert number(rows[f"a sketch in {variants}, encoded by that server"], "seconds") > 0
+
+
+def test_peers_are_measured_beside_this_project_and_those_that_are_missing_or_fail_say_why(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(photos: peers.Photos, folder: Path) -> peers.Find:
+        raise RuntimeError(f"{len(photos.ret)} photos are too many\nat line 1")
+
+    (installed,) = (peer for peer in peers.PEERS if peer.distribution == "faiss-cpu")
+    failing = replace(installed, build=fails)
+    missing = replace(installed, distribution="no-such-engine")
+    monkeypatch.setattr(peers, "PEERS", (installed, failing, missing))
+    assert peers.main(["--output", str(tmp_path), "--weights", str(weights), "--quick"]) == 0
+    *measured, failed, absent = Result.model_validate_json((tmp_path / "peers.json").read_text()).rows
+    assert [str(row["way"]).partition(":")[0] for row in measured[:-1]] == ["this project"] * len(peers.OWN)
+    assert str(measured[-1]["way"]).startswith("faiss-cpu 1.")
+    for row in measured:
+        assert min(number(row, column) for column in ("to build (s)", "MB", "a query (ms)")) > 0
+        assert 0 < number(row, f"mAP@{peers.RANKED}") <= 1
+    assert failed["not measured"] == f"RuntimeError: {peers.DRAWN_QUICKLY} photos are too many"
+    assert "no-such-engine" in str(absent["not measured"])
 
 
 @needs_browser
