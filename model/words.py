@@ -40,7 +40,11 @@ _IRREGULAR = {
 }
 # Separators of things: "dog" and "sofa" in "my dog on the sofa". Text after other joints is ignored unless nothing else
 # is known, such as "horse" in "a photo of a horse".
-_BESIDE = r"and|with|near|beside|next to|at|in front of|in|inside|on top of|on|under|over|above|below|behind|by"
+_BESIDE = (
+    r"and|with|near|beside|next to|at|in front of|in|inside|on top of|on|under|over|above|below|behind|by"
+    # "And" in other languages of emoji.
+    r"|und|et|y|e|dan|и|ve|و"
+)
 _OTHER_JOINTS = r"about|are|beyond|during|for|from|is|of|or|outside|that|to|which|who|without"
 _JOINT = re.compile(rf"(?<=\S) ((?:{_BESIDE}|{_OTHER_JOINTS})(?= |$))|\s*([,;&+])\s*")
 

@@ -77,6 +77,10 @@ def test_an_unknown_word_is_refused_with_the_nearest_ones_if_any_is_near(text: s
         # Other languages.
         *((text, text.lower(), [["dog"]], "dog") for text in ("Hund", "chien", "perro", "イヌ", "狗", "собака", "كلب")),
         *((text, text, [["bus"]], "bus") for text in ("autobús", "автобус")),
+        *(
+            (f"{dog} {joint} {bus}", f"{dog} and {bus}", [["dog"], ["bus"]], "dog and bus")
+            for dog, joint, bus in (("hund", "und", "autobús"), ("perro", "y", "autobús"), ("собака", "и", "автобус"))
+        ),
     ],
 )
 def test_wider_words_other_languages_and_the_things_in_a_phrase_are_read(
