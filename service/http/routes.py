@@ -484,12 +484,20 @@ async def words(ctx: Ctx, engine: InUse, params: Annotated[WordsParams, Query()]
     return await _look_up(ctx, lambda: engine.words(params))
 
 
+def _latest_build(ctx: Context) -> BuildInfo | None:
+    """Describes the running or the last build, which runs until the server uses what it made."""
+    build = ctx.builder.info()
+    if build is not None and build.phase == "done" and ctx.live.behind:
+        return build.model_copy(update={"phase": "writing", "running": True})
+    return build
+
+
 @api.get("/info", responses=error_answers(422))
 async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
     """Describes the loaded network and index, and the limits of this server."""
     settings = ctx.settings
     shards = ctx.live.shards
-    build = None if shards else await _look_up(ctx, ctx.builder.info)
+    build = None if shards else await _look_up(ctx, lambda: _latest_build(ctx))
     model = index = reason = None
     needs_token = settings.allow_build is None and not trusted and not shards
     try:

@@ -13,6 +13,8 @@ export class About {
   #made = null;
   #grows = false;
   #begun = false;
+  // What the note says before the state of the build.
+  #already = "";
 
   /** @param {(folder: string) => Promise<number>} remove takes a folder out of the index; how many files that were */
   constructor(remove) {
@@ -35,7 +37,8 @@ export class About {
     byId("building-on").hidden = !left;
     progress(byId("building-progress"), build?.share);
     if (this.#begun) {
-      byId("about-note").textContent = build?.text ?? left ?? `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
+      const state = build?.text ?? left ?? `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
+      byId("about-note").textContent = this.#already + state;
     }
     if (this.#dialog.open && info.index && info.index.made !== this.#made) {
       void this.#read();
@@ -46,8 +49,9 @@ export class About {
   /** A build has begun, to add a folder, or for changes alone. @param {string | null} folder */
   begun(folder) {
     this.#begun = true;
-    const again = this.#folders.includes(folder) ? `${folder} is already in the index. ` : "";
-    byId("about-note").textContent = `${again}${folder && !again ? `Adding ${folder}` : "Looking for new photos"}\u2026`;
+    this.#already = this.#folders.includes(folder) ? `${folder} is already in the index. ` : "";
+    const what = folder && !this.#already ? `Adding ${folder}` : "Looking for new photos";
+    byId("about-note").textContent = `${this.#already}${what}\u2026`;
   }
 
   #open() {

@@ -58,7 +58,9 @@ class BuildInfo(BaseModel):
     photos_per_second: float | None = None
     seconds_left: float | None = Field(default=None, description="Of this phase.")
     updated: float = Field(default=0, description="Seconds since the epoch.")
-    running: bool = Field(description="Whether it was started by POST /build and is running.")
+    running: bool = Field(
+        description="Whether it was started by POST /build and is running, or its result is not in use yet."
+    )
     failed: str | None = Field(description="Why the last build started by POST /build failed, as a sentence.")
 
 

@@ -90,6 +90,11 @@ class LiveIndex:
         return (self._last.refusal if self._last is not None else None) or STARTING
 
     @property
+    def behind(self) -> bool:
+        """Whether a generation is in use while a newer one has not been tried."""
+        return bool(self._kept) and self._last is not None and self._last.stamp != current_stamp(self._folder)
+
+    @property
     def newest(self) -> LocalGallery | None:
         kept = self._kept
         return kept[-1] if kept else None
@@ -221,6 +226,11 @@ class Live:
             raise NotReady("The service has been stopped.")
         gallery = self.source.opened()
         return Engine(self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery)
+
+    @property
+    def behind(self) -> bool:
+        """Whether an index on this machine has a newer generation than the one in use, which has not been tried."""
+        return isinstance(self.source, LiveIndex) and self.source.behind
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:

@@ -118,6 +118,23 @@ def test_generations_swap_under_load_without_a_failed_request(growing: Growing, 
     swap_under_load(growing, server, Soak(), builds=2)
 
 
+def test_a_build_runs_until_its_photos_can_be_found(
+    growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def state() -> tuple[bool, int]:
+        info = server.http.get("/info").json()
+        return info["build"]["running"], info["index"]["photos"]
+
+    assert state() == (False, growing.photos)
+    opened = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr("service.serving.live.check_searches", lambda searcher: opened.wait(PATIENCE))
+        growing.grow()
+        assert state() == (True, growing.photos - 1)
+        opened.set()
+        wait_until(lambda: state() == (False, growing.photos), "the build does not end")
+
+
 @pytest.mark.soak
 def test_many_generations_swap_under_load_without_a_failed_request(growing: Growing, server: Served) -> None:
     with soak("Requests answered while another build went live 60 times") as run:
