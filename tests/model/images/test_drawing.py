@@ -78,7 +78,7 @@ def test_pictures_of_things_become_one_drawing_that_looks_like_all_of_them() -> 
     # The strokes are where they are in a picture of both, to a pixel or two.
     assert np.abs(joined.whole.astype(int).mean(axis=(0, 2)) - whole.astype(int).mean(axis=(0, 2))).mean() < 12
     other = OURS.drawing(with_squares(20).resize((100, 50)), split=False)
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="the same size"):
         Drawing.joined([*parts, other])
 
 
