@@ -18,7 +18,7 @@ from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metri
 from service.settings import Settings
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
-API_VERSION = "1.2.0"
+API_VERSION = "1.0.0"
 
 
 def create_app(
