@@ -41,7 +41,7 @@ from model.errors import ModelError
 from model.explanation import Explanation, compare
 from model.images import Preprocessing, Source, averaged, colours_of_cells
 from model.ranking import diffused, reordered
-from model.things import GUESSED, PLACES, Matched, Thing, sought
+from model.things import GUESSED, Thing
 from model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
@@ -296,16 +296,6 @@ class Matcher:
         best = np.argsort(-probabilities, kind="stable")[:MAX_GUESSES].tolist()
         guesses = (Guess(self.words[number], float(probabilities[number])) for number in best)
         return tuple(guess for guess in guesses if guess.probability >= least)
-
-    def thing_scores(
-        self, things: Sequence[Thing], regions: Floats, colours: Floats, places: float = PLACES
-    ) -> Matched:
-        """Scores where p photos show each of t things best, by ``model.things.sought``.
-
-        regions, colours: of the photos, as in ``Tokens``. places: how much places count; 0 if they do not. Raises
-        ModelError for a checkpoint without regions.
-        """
-        return sought(things, self.thing_directions(things), regions, colours, places)
 
     def thing_directions(self, things: Sequence[Thing]) -> Floats:
         """Returns what regions that show each of t things are like, (t, r) of length 1. Raises ModelError.

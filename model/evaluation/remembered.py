@@ -16,7 +16,7 @@ from model.images import Drawing, find_ink, lab, open_image
 from model.matcher import Matcher
 from model.metrics import first_page, target_ranks
 from model.ranking import fitting
-from model.things import PLACES, Thing
+from model.things import PLACES, Thing, sought
 
 Colour: TypeAlias = tuple[int, ...]
 #: The coloured pens of the page, as sRGB.
@@ -121,9 +121,10 @@ def search(matcher: Matcher, drawing: Drawing, gallery: Tokens, places: float) -
         tokens = matcher.encode(prepared[None], "sketch", None if len(drawing.things) == 1 else 1)
         colours = np.array(drawn.colours, np.float32).reshape(-1, 4)
         things.append(Thing(tokens, drawn.box, colours[:, :3], colours[:, 3]))
-    matched = matcher.thing_scores(things, gallery.regions, gallery.colours, places)
+    directions = matcher.thing_directions(things)
+    matched = sought(things, directions, gallery.regions, gallery.colours, places)
     if len(things) > 1:
-        return np.asarray(matched.diffused(matcher.thing_directions(things)).mean(axis=0))
+        return np.asarray(matched.diffused(directions).mean(axis=0))
     method = matcher.best_method
     scores = matcher.diffuse(matcher.scores(things[0].tokens, gallery, method), gallery.ret, method)[0]
     return fitting(scores, matched.scores[0], method) if len(things[0].colours) else scores

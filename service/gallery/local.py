@@ -11,7 +11,7 @@ from indexer.errors import REPAIR
 from model import Matcher
 from model.engine import Modality, Tokens, logsumexp
 from model.ranking import ALIKE, best_matches, likeness_to, likenesses
-from model.things import Matched
+from model.things import Matched, sought
 from service.gallery.candidates import Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
 from service.gallery.gallery import Clusters, Gallery, Scored
 
@@ -139,10 +139,11 @@ class LocalGallery(Gallery):
 
     def matched(self, query: ShardQuery, rows: Rows) -> Matched:
         order, parts = self.index.reading_order(rows), list[Matched]()
+        directions = self._matcher.thing_directions(query.things)
         # Once for no photos, too.
         for start in range(0, max(1, len(rows)), REGIONS_AT_ONCE):
             regions, colours = self.index.photo_regions(rows[order[start : start + REGIONS_AT_ONCE]])
-            parts.append(self._matcher.thing_scores(query.things, regions, colours, query.places))
+            parts.append(sought(query.things, directions, regions, colours, query.places))
         return Matched.joined(parts)[np.argsort(order)]
 
     @property

@@ -61,7 +61,7 @@ OWN: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Photos:
-    """What peers are built of. ret: (p, d), patches: (p, n, d), both of length 1."""
+    """Holds the vectors from which peers are built. ret: (p, d), patches: (p, n, d), both of length 1."""
 
     ret: Floats
     patches: Floats

@@ -1,4 +1,4 @@
-"""What networks cost is counted and measured for recipes and checkpoints."""
+"""Tests that the costs of networks are counted and measured, for recipes and for checkpoints."""
 
 import json
 from pathlib import Path

@@ -13,6 +13,7 @@ from indexer import Request, build, open_index
 from model.engine import Projection
 from model.images import Drawing
 from model.matcher import Matcher
+from model.things import PLACES, sought
 from service.errors import BadSearch
 from service.schemas import SearchQuery
 from tests.model.network.test_two_sided import two_sided
@@ -74,8 +75,9 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     ]
     things = regional.things_of(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), SearchQuery())
     regions, colours = regional.index.photo_regions(np.arange(PHOTOS))
-    matched = regional.matcher.thing_scores(things, regions, colours)
-    scores = matched.diffused(regional.matcher.thing_directions(things)).mean(axis=0)
+    directions = regional.matcher.thing_directions(things)
+    matched = sought(things, directions, regions, colours, PLACES)
+    scores = matched.diffused(directions).mean(axis=0)
     by_id = dict(zip(regional.index.ids.tolist(), zip(scores, matched.cells.T.tolist(), strict=True), strict=True))
     assert len(answer.results) == PHOTOS
     for result in answer.results:
