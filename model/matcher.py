@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from model.engine import (
@@ -27,6 +27,7 @@ from model.engine import (
     Tokens,
     TwoSidedConfig,
     Vocabulary,
+    as_floats,
     averaged_variants,
     default_checkpoint,
     file_sha256,
@@ -180,11 +181,13 @@ class Matcher:
         """Makes a picture's network input, (3, H, W) float32, as in training. Raises BlankSketch without ink."""
         return self.preprocessing.prepare(image, modality)
 
-    def encode(self, pictures: Floats, modality: Modality, variants: int | None = None) -> Tokens:
+    def encode(self, pictures: ArrayLike, modality: Modality, variants: int | None = None) -> Tokens:
         """Encodes pictures (b, 3, H, W) from ``prepare`` -> float32 tokens, which do not depend on the others, to 1e-4.
 
-        variants: of each sketch; None for ``variants``. Raises ModelError for another shape.
+        pictures: an array, or a tensor of PyTorch. variants: of each sketch; None for ``variants``. Raises ModelError
+        for another shape.
         """
+        pictures = as_floats(pictures)
         size = (3, self.config.image_size, self.config.image_size)
         if pictures.ndim != 4 or pictures.shape[1:] != size or not len(pictures):
             raise ModelError(f"images must be (b, {', '.join(map(str, size))}), not {pictures.shape}")
@@ -200,8 +203,9 @@ class Matcher:
     def _colours(self, photos: Floats, side: int) -> Floats:
         return colours_of_cells(self.preprocessing.shares(averaged(photos, side)), side)
 
-    def observe(self, picture: Floats, modality: Modality) -> Observed:
-        """Encodes one picture (3, H, W) from ``prepare``, and records its attention."""
+    def observe(self, picture: ArrayLike, modality: Modality) -> Observed:
+        """Encodes one picture (3, H, W) from ``prepare``, an array or a tensor, and records its attention."""
+        picture = as_floats(picture)
         alone = picture[None] if modality == "photo" else sketch_variants(picture, self.variants)
         return self.engine.observe(alone, modality)
 

@@ -49,8 +49,9 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def save_checkpoint(network: RetNetwork, path: Path, notes: Mapping[str, str] | None = None) -> None:
+def save_checkpoint(network: RetNetwork, path: str | Path, notes: Mapping[str, str] | None = None) -> None:
     """Writes a checkpoint atomically, with further ``notes``. Raises ModelError if it cannot be written."""
+    path = Path(path)
     metadata = {
         **(notes or {}),
         "format": FORMAT,

@@ -1,5 +1,7 @@
 """Reads labelled sketches and photos: files, classes, splits and pairs; and chooses the queries and the gallery."""
 
+from typing import TYPE_CHECKING, Any
+
 from model.datasets.corpus import (
     DRAWINGS_PART,
     IMAGENET_PART,
@@ -44,3 +46,15 @@ from model.datasets.tasks import (
     standard_split,
     write_folders,
 )
+
+if TYPE_CHECKING:
+    from model.datasets.prepared import PreparedPictures
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the data set for PyTorch when it is first used, because commands without PyTorch import this package."""
+    if name != "PreparedPictures":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from model.datasets.prepared import PreparedPictures
+
+    return PreparedPictures

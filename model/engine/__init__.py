@@ -40,6 +40,7 @@ from model.engine.tokens import (
     Floats,
     Numbers,
     Tokens,
+    as_floats,
     averaged_variants,
     cells_of_patches,
     sketch_variants,

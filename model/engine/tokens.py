@@ -80,6 +80,12 @@ class Tokens:
         return Tokens(**joined)
 
 
+def as_floats(values: Any) -> Floats:
+    """Returns an array, or a tensor of PyTorch on any device, as a float32 array."""
+    tensor = hasattr(values, "detach")
+    return np.asarray(values.detach().float().cpu() if tensor else values, np.float32)
+
+
 def unit(vectors: NDArray[Any]) -> Floats:
     """Scales vectors along the last dimension to length 1, in float32; those shorter than 1e-12 stay near zero."""
     values = np.asarray(vectors, np.float32)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.datasets import Corpus, Picture, Task
+from model.datasets import Corpus, Picture, PreparedPictures, Task
 from model.engine import METHODS, Calibration, Floats, Method, Modality, Tokens, sigmoid, unit
-from model.errors import ImageError, ModelError
+from model.errors import ModelError
 from model.evaluation.figures import relevance
 from model.matcher import Matcher
 from model.metrics import category_metrics
@@ -101,16 +101,9 @@ def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Mod
     """Encodes all pictures in order. Raises ModelError for a file that cannot be read."""
     parts = []
     for start in range(0, len(pictures), PREPARED_AT_ONCE):
-        batch = [_prepared(matcher, picture, modality) for picture in pictures[start : start + PREPARED_AT_ONCE]]
-        parts.append(matcher.encode(np.stack(batch), modality))
+        batch = PreparedPictures(pictures[start : start + PREPARED_AT_ONCE], modality, matcher.preprocessing)
+        parts.append(matcher.encode(torch.stack([batch[row][0] for row in range(len(batch))]), modality))
     return Tokens.cat(parts)
-
-
-def _prepared(matcher: Matcher, picture: Picture, modality: Modality) -> Floats:
-    try:
-        return matcher.prepare(matcher.open(picture.path, modality), modality)
-    except ImageError as error:
-        raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
 
 
 def counts(corpus: Corpus) -> str:

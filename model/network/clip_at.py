@@ -117,7 +117,7 @@ class ClipAtNetwork(RetNetwork):
         self.encoder = FrozenVit(vit, config.vit)
         self.learned = Learned(config, norms)
 
-    def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+    def _encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens that are [Ret] alone, the vectors of the pictures."""
         return Tokens.of_ret(self.encoder(images, *self.learned.of(modality), trace))
 

@@ -14,7 +14,7 @@ from model.errors import ModelError
 from model.network.encoder import EncoderTrace
 from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
 from model.network.ret_network import RetNetwork
-from model.network.tokens import Tokens
+from model.network.tokens import Tokens, as_tensor
 from model.network.zse import Network, as_zse
 
 # Photos that are encoded at once. On a CPU such chunks are computed side by side, each in threads of its own.
@@ -49,7 +49,7 @@ class TorchEngine(Engine):
 
     @torch.inference_mode()
     def _encoded(self, pictures: Floats, modality: Modality) -> Arrays:
-        return self.reduced(as_arrays(self.network.encode(self._tensor(pictures), modality)))
+        return self.reduced(as_arrays(self.network.encode(pictures, modality)))
 
     @torch.inference_mode()
     def relate(self, sketch: Arrays, photos: Arrays) -> Floats:
@@ -60,7 +60,7 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
         trace, grid = EncoderTrace(), self.config.grid
-        tokens = averaged(self.reduced(as_arrays(self.network.encode(self._tensor(pictures), modality, trace))))
+        tokens = averaged(self.reduced(as_arrays(self.network.encode(pictures, modality, trace))))
         blocks = [
             grid_maps(as_array(positions[0]), as_array(attention[0].float()), grid)
             for attention, positions in zip(trace.attention, trace.positions, strict=True)
@@ -91,8 +91,7 @@ class TorchEngine(Engine):
         return Aligned(forth, back, drawn, shown, as_array(of_photo.positions[0]), matching, lost)
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
-        # A copy: what came from elsewhere may lie in memory that must not be written, which PyTorch warns about.
-        return torch.from_numpy(np.array(values)).to(self._device)
+        return as_tensor(values, self._device)
 
     def _tokens(self, tokens: Arrays) -> Tokens:
         summary = None if tokens.summary is None else self._tensor(tokens.summary).float()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from model.engine import (
@@ -20,14 +21,14 @@ from model.engine import (
 )
 from model.errors import ModelError
 from model.network.encoder import EncoderTrace
-from model.network.tokens import Tokens
+from model.network.tokens import Tokens, as_tensor
 from model.words import Names
 
 
 class RetNetwork(nn.Module, ABC):
     """The base class of all networks, which searching and measuring use.
 
-    A subclass gives tokens (``encode``). kind: the name in the metadata of checkpoints, by which they are loaded. No
+    A subclass gives tokens (``_encode``). kind: the name in the metadata of checkpoints, by which they are loaded. No
     computation here depends on calibration, prior, vocabulary and projection, which an engine adds.
     """
 
@@ -42,9 +43,18 @@ class RetNetwork(nn.Module, ABC):
         self.vocabulary: Vocabulary | None = None
         self.projection: Projection | None = None
 
+    def encode(
+        self, images: torch.Tensor | NDArray[Any], modality: Modality, trace: EncoderTrace | None = None
+    ) -> Tokens:
+        """(b, 3, H, W) normalised pixels -> tokens, on this network's device; ``trace`` records the attention of [Ret].
+
+        Gradients flow back to images that are a tensor. An array is copied.
+        """
+        return self._encode(as_tensor(images, next(self.parameters()).device).float(), modality, trace)
+
     @abstractmethod
-    def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
-        """(b, 3, H, W) normalised pixels -> tokens; ``trace`` records the attention of [Ret]."""
+    def _encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None) -> Tokens:
+        """Encodes float32 images on this network's device."""
 
     def with_calibration(self, calibration: Calibration) -> Self:
         """Returns a copy, in evaluation mode, with another calibration."""

@@ -105,7 +105,7 @@ class AnchorNetwork(RetNetwork):
         hidden = tuple(project(token) for project, token in zip(self.projections, tokens.unbind(1), strict=True))
         return hidden[0] if self.average is None else self.average(torch.stack(hidden, dim=1)), hidden
 
-    def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+    def _encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens that are [Ret] alone, the retrieval vectors."""
         return Tokens.of_ret(self.represent(self.retrieval_tokens(images, trace))[0])
 

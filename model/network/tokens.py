@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,9 @@ class Tokens:
     def of_ret(ret: torch.Tensor) -> Tokens:
         """Makes tokens from retrieval tokens (b, d) alone."""
         return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64, device=ret.device))
+
+
+def as_tensor(values: torch.Tensor | NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Returns a tensor, or a copy of an array, on a device."""
+    # An array may lie in memory that must not be written, and PyTorch warns about tensors that share it.
+    return (values if isinstance(values, torch.Tensor) else torch.tensor(values)).to(device)

@@ -66,7 +66,7 @@ class Network(RetNetwork):
             self.relation = BestMatchRelation(config)
             self.ret_term = RetTerm()
 
-    def encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
+    def _encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens."""
         tokens: Tokens = self.encoder(images, modality, trace)
         return tokens

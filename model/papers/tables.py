@@ -155,7 +155,9 @@ class Shown:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ModelError("plots need matplotlib: pip install matplotlib; the table needs none") from error
+            raise ModelError(
+                "plots need matplotlib: pip install 'sketch-search[train]'; the table needs none"
+            ) from error
         figure, title, curve = Figure(layout="constrained"), self.table.columns[0], self.table.plot == "curve"
         axes = figure.subplots()
         if self.table.plot == "elbow":

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
+from numpy.typing import ArrayLike
+
 from indexer.distributed import connected
 from model import Matcher
 from model.engine import Floats, Modality, Tokens, set_threads
@@ -225,7 +227,7 @@ class SharedMatcher(Matcher):
         self._here = settings.device != "cuda" and matcher.device == "cpu"
         self._turn = threading.Lock()
 
-    def encode(self, pictures: Floats, modality: Modality, variants: int | None = None) -> Tokens:
+    def encode(self, pictures: ArrayLike, modality: Modality, variants: int | None = None) -> Tokens:
         """Encodes like ``Matcher.encode``. Raises NotReady if no copy of the encoder answers."""
         if self._here and self._turn.acquire(blocking=False):
             try:

@@ -230,7 +230,7 @@ def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
     assert run(folder, "--row", "not trained", "--plot", folder / "figure.svg") == 2
     found = capsys.readouterr()
     assert "| not trained |" in found.out
-    assert "plots need matplotlib: pip install matplotlib" in found.err
+    assert "plots need matplotlib: pip install 'sketch-search[train]'" in found.err
 
 
 PAGE = CHECKOUT / "docs" / "research" / "networks.md"

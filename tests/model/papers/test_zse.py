@@ -83,7 +83,7 @@ def with_samples(recipe: ZseRecipe, how: Samples, **network: object) -> ZseRecip
 class Told(Network):
     """Remembers what it was asked to encode, and answers with pixels as tokens: two of them, and [Ret] in front."""
 
-    def encode(self, images: torch.Tensor, modality: str, trace: object = None) -> Tokens:
+    def _encode(self, images: torch.Tensor, modality: str, trace: object) -> Tokens:
         self.seen = {**getattr(self, "seen", {}), modality: images}
         rows = images.mean(dim=1).flatten(1)[:, : 3 * self.config.width].reshape(len(images), 3, -1)
         return Tokens(rows, torch.tensor([[0, 1]]).expand(len(images), -1))

@@ -1,0 +1,43 @@
+"""Offers labelled pictures to PyTorch's loaders, prepared as a network takes them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Dataset
+
+from model.datasets.corpus import Picture
+from model.engine import Modality
+from model.errors import ImageError, ModelError
+from model.images import Preprocessing
+
+
+class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
+    """Sketches or photos, each as (3, H, W) float32 normalised pixels, with the number of its class in ``labels``.
+
+    A file is read when its item is asked for. That raises ModelError for a file that cannot be read, and for a sketch
+    without ink.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        modality: Modality,
+        preprocessing: Preprocessing,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        """labels: all classes, such as ``Corpus.labels``; None for the sorted classes of the pictures."""
+        self.pictures, self.modality, self.preprocessing = pictures, modality, preprocessing
+        self.labels = tuple(sorted({picture.label for picture in pictures}) if labels is None else labels)
+        self._numbers = {label: number for number, label in enumerate(self.labels)}
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        picture = self.pictures[row]
+        try:
+            image = self.preprocessing.open(picture.path, self.modality)
+            pixels = self.preprocessing.prepare(image, self.modality)
+        except ImageError as error:
+            raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
+        return torch.from_numpy(pixels), self._numbers[picture.label]
