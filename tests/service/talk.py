@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +38,17 @@ def error(answer: httpx.Response, said: str = "") -> tuple[int, str]:
     assert said in detail["message"]
     assert detail["request_id"] == answer.headers["x-request-id"]
     return answer.status_code, detail["code"]
+
+
+def check_is_stranger(http: httpx.Client, gallery: Path, **headers: str) -> None:
+    """Checks that a client without the token sees photos, and has nothing done."""
+    http.headers = httpx.Headers({**http.headers, **headers}, "latin-1")
+    info = http.get("/info").json()
+    nothing = {"build": False, "reveal": False, "needs_token": True}
+    assert (info["ready"], info["allows"], info["build"]["running"]) == (True, nothing, False)
+    assert "files" not in http.get("/photos", params={"id": 1}).json()["photos"][0]
+    for path in (f"/build?folder={gallery}", "/photos/1/reveal"):
+        assert error(http.post(path), "the address that the server printed when it started") == (403, "forbidden")
 
 
 def metrics(http: httpx.Client, url: str = "/metrics") -> dict[str, float]:

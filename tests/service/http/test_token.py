@@ -1,12 +1,6 @@
 import json
 import os
 import re
-import shutil
-import socket
-import ssl
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from http import cookies
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,92 +9,10 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.documents import CHECKOUT, read
 from tests.patience import PATIENCE, wait_until
-from tests.service.served import Served, served
+from tests.service.served import Served
 from tests.service.server_process import running
-from tests.service.talk import error
-
-NOTHING = {"build": False, "reveal": False, "needs_token": True}
-_NGINX = """
-daemon off; master_process off; pid {folder}/pid; error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    {server}
-}}
-"""
-
-
-@contextmanager
-def running_nginx(server: str, port: int, folder: Path) -> Iterator[None]:
-    """Runs nginx with this server block, which listens at the port."""
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if program is None:
-        pytest.skip("nginx is not installed")
-    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, server=server))
-    with subprocess.Popen([program, "-e", "stderr", "-c", folder / "nginx.conf"]) as process:
-        try:
-            wait_until(lambda: answers(port) or process.poll() is not None, "nginx does not answer")
-            assert process.poll() is None
-            yield
-        finally:
-            process.terminate()
-
-
-def answers(port: int) -> bool:
-    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=PATIENCE):
-        return True
-    return False
-
-
-def check_is_stranger(http: httpx.Client, gallery: Path, **headers: str) -> None:
-    """Checks that a client without the token sees photos, and has nothing done."""
-    http.headers = httpx.Headers({**http.headers, **headers}, "latin-1")
-    info = http.get("/info").json()
-    assert (info["ready"], info["allows"], info["build"]["running"]) == (True, NOTHING, False)
-    assert "files" not in http.get("/photos", params={"id": 1}).json()["photos"][0]
-    for path in (f"/build?folder={gallery}", "/photos/1/reveal"):
-        assert error(http.post(path), "the address that the server printed when it started") == (403, "forbidden")
-
-
-def test_the_server_block_of_the_docs_adds_tls_and_its_clients_have_nothing_done_without_the_token(
-    settings: Settings, gallery: Path, sketch: bytes, tmp_path: Path
-) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    block = read(CHECKOUT / "docs" / "deployment.md").partition("```nginx\n")[2].partition("```")[0]
-    certificate, key = tmp_path / "photos.pem", tmp_path / "photos.key"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    made = ["openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", "-subj", "/CN=photos.example"]
-    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    trusting = ssl.create_default_context(cafile=certificate)
-    trusting.check_hostname = False  # the name leads nowhere here
-    with served(settings, allowed_hosts=("photos.example",)) as server:
-        for of_docs, here in (
-            ("listen 443 ", f"listen 127.0.0.1:{port} "),
-            ("/etc/ssl/photos.example.pem", certificate),
-            ("/etc/ssl/photos.example.key", key),
-            ("http://127.0.0.1:8000", server.url),
-        ):
-            assert of_docs in block
-            block = block.replace(of_docs, str(here))
-        url, host = f"https://127.0.0.1:{port}", {"Host": "photos.example"}
-        with (
-            running_nginx(block, port, tmp_path),
-            httpx.Client(base_url=url, headers=host, verify=trusting, timeout=PATIENCE) as http,
-        ):
-            assert "<title>sketch-search</title>" in http.get("/").text
-            best = http.post("/search", content=sketch).json()["results"][0]
-            assert http.get(best["photo_url"]).content == (gallery / best["paths"][0]).read_bytes()
-            assert http.post("/search", content=bytes(11 << 20)).status_code == 413
-            check_is_stranger(http, gallery)
-            # The owner may come this way, too.
-            assert "Secure" in http.get("/", params={"token": server.app.state.token}).headers["set-cookie"]
-            assert http.get("/info").json()["allows"]["build"]
+from tests.service.talk import check_is_stranger
 
 
 def test_neither_this_machine_nor_a_wrong_token_is_enough(server: Served, gallery: Path) -> None:
