@@ -22,6 +22,7 @@ from indexer.commands import index
 from service.serving.connection import GRACE_SECONDS
 from service.settings import Settings
 from tests.command_lines import parse
+from tests.indexer.galleries import save_photos
 from tests.installations import copy_of_the_project, environment_with, python
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
@@ -278,12 +279,39 @@ def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
     assert parse(index, command.split()[2:]).params["folders"] == (Path("/srv/photos"),)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="these are commands of a shell")
+def test_the_documented_commands_back_up_and_restore_what_was_removed(tmp_path: Path) -> None:
+    photos, made = save_photos(tmp_path / "photos", 9), tmp_path / "index"
+    here = {"SBIR_INDEX": str(made), "SBIR_WEIGHTS": str(tiny_checkpoint(tmp_path / "tiny.safetensors"))}
+
+    def run(command: str) -> str:
+        command = command.replace("/index", str(made)).replace("/photos", str(photos)).replace("python", sys.executable)
+        done = subprocess.run(command, shell=True, cwd=tmp_path, env=os.environ | here, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    page = (_CHECKOUT / "docs" / "deployment.md").read_text().partition("\n## Back up")[2]
+    back_up, of_copy, anew = (
+        re.findall(r"^docker compose run --rm --no-deps -T index (.*?)(?: +# .*)?$", block, re.MULTILINE)
+        for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    )
+    for command in ("python -m indexer build /photos", "python -m indexer remove 'photos/in here' --yes", *back_up):
+        run(command)
+    for restore in (of_copy, anew):
+        assert len(restore) == 2
+        for command in restore:
+            run(command)
+        assert json.loads(run("python -m indexer info --json --index /index/2"))["removed"] == ["in here"]
+        shutil.rmtree(made / "2")
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-@pytest.mark.parametrize("name", _UNITS)
+@pytest.mark.parametrize("name", [*_UNITS, "sketch-search-index.timer"])
 def test_systemd_finds_nothing_wrong_with_the_units(name: str, tmp_path: Path) -> None:
     # The program is not installed here; what stands in for it has to exist.
-    text = (_DOCKER / name).read_text().replace("/opt/sketch-search/.venv/bin/sketch-search", sys.executable)
-    (tmp_path / name).write_text(text)
+    for unit in (*_UNITS, name):
+        text = (_DOCKER / unit).read_text().replace("/opt/sketch-search/.venv/bin/sketch-search", sys.executable)
+        (tmp_path / unit).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
