@@ -34,7 +34,7 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.search import Searcher, methods_of
+from service.search import Searcher, after, continued, methods_of
 from service.settings import Settings, index_path
 
 
@@ -148,12 +148,14 @@ class Engine:
         self._check_page_size(query.k)
         if text is None:
             text = self.read_text(query)
+        query, place = continued(query, self._settings)
         drawing, milliseconds = (None, 0.0) if sketch is None else (sketch.drawing, sketch.milliseconds)
         without: frozenset[str] = frozenset()
         while True:
             gallery = self._open(without)
             try:
-                return self.searcher(gallery).search(drawing, query, text, milliseconds)
+                answer = self.searcher(gallery).search(drawing, query, text, milliseconds)
+                return answer.model_copy(update={"next": after(query, place, answer)})
             except ShardsLost as lost:
                 if (without | set(gallery.missing)).issuperset(lost.names):
                     raise

@@ -44,7 +44,7 @@ const drawn = new Drawn(paper, parts);
 const word = new Word(parts);
 const why = new Why(explanationRefused);
 const viewer = new Viewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
-const found = new ResultsView(notice, options, parts, viewer);
+const found = new ResultsView(notice, parts, viewer);
 const search = new LiveSearch(runSearch, {
   busy: (yes) => found.busy(yes),
   found: showFound,

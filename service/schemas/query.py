@@ -157,6 +157,11 @@ class SearchQuery(Params):
         description="Results to skip, or groups with view=groups. Beyond the candidates, more photos are scored, which "
         "may reorder earlier pages, except with nprobe=all or view=groups.",
     )
+    next: Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,9}){3}$")] | None = Field(
+        default=None,
+        description="The `next` of an answer to the same query, for the results after those; instead of offset and "
+        "rerank. A result that an earlier page had, or had as one of its `copies`, may come again: leave it out.",
+    )
     system: System | None = Field(
         default=None,
         description="two-stage: cross-attention and relation network score the centroids of all clusters, then all "

@@ -212,6 +212,9 @@ class SearchResponse(BaseModel):
         exclude_if=lambda grid: grid is None,
     )
     clusters: tuple[Cluster, ...] = Field(description="The clusters of the photos that were scored, best first.")
+    next: str | None = Field(
+        default=None, description="Send it with the same query for further results; null if there are none."
+    )
     candidates: int = Field(description="Photos in the ranking, which the results are part of.")
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
     method: str = Field(description="The method used, also for auto. date: filters alone, newest photos first.")

@@ -18,7 +18,6 @@ export class Options extends EventTarget {
   #view = "auto";
   #count = byId("count");
   #fold = byId("fold");
-  #most = 0;
   #variants = 1;
 
   /** Events: "change" when something else was chosen. */
@@ -41,15 +40,8 @@ export class Options extends EventTarget {
     return this.#variants > 1 ? { variants: 1 } : {};
   }
 
-  /** How many results to ask for at a time, and how many one may. */
-  get sizes() {
-    const page = Number(this.params.k);
-    return { page, most: this.#most || page };
-  }
-
   /** Offer what this server can do. @param model and limits as /info tells them */
   offer(model, limits) {
-    this.#most = limits.max_k;
     this.#variants = model.variants;
     const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
     const wanted = sizes.has(Number(this.#count.value)) ? this.#count.value : String(limits.default_k);

@@ -5,7 +5,6 @@ import { byId } from "../shared/dom.js";
 import { ENDS, fitRemark, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
 import { Pages } from "./pages.js";
-import { GroupReading, PhotoReading } from "./reading.js";
 import { alone, numbered, Results } from "./results.js";
 
 // A search that takes longer says what it waits for.
@@ -13,7 +12,6 @@ const WAIT_MS = 1500;
 
 export class ResultsView extends EventTarget {
   #notice;
-  #options;
   #parts;
   #viewer;
   #box = byId("found");
@@ -25,15 +23,16 @@ export class ResultsView extends EventTarget {
   #pages;
   // The query of the results shown. Later pages use the same.
   #asked = null;
+  // The ids of the photos shown as results, and of their copies.
+  #seen = new Set();
   #shown = false;
   #order = "";
   #waiting = 0;
 
   /** Events: "change" when something else is shown; "away" when the server could not answer but may do so later. */
-  constructor(notice, options, parts, viewer) {
+  constructor(notice, parts, viewer) {
     super();
     this.#notice = notice;
-    this.#options = options;
     this.#parts = parts;
     this.#viewer = viewer;
     const show = (photos, place) => viewer.open(photos, place, this.#asked.params.view === "photos");
@@ -41,7 +40,7 @@ export class ResultsView extends EventTarget {
     const mark = (button, photo) => this.#chosen.mark(button, photo);
     const lost = () => byId("parts-undo").focus({ preventScroll: true });
     this.#results = new Results({ open, mark, lost }, parts);
-    this.#pages = new Pages((page, signal) => this.#page(page, signal), (more) => this.#add(more));
+    this.#pages = new Pages((page, signal) => this.#page(page, signal), (answer) => this.#add(answer));
   }
 
   /** The query of the results shown; null if a message is shown. */
@@ -94,12 +93,12 @@ export class ResultsView extends EventTarget {
     const same = this.#asked?.params.view === taken.view;
     this.#asked = { snapshot, params: taken };
     this.#viewer.forget();
-    const groups = answer.groups ? numbered(answer.groups) : alone(answer.results);
+    this.#seen.clear();
+    const groups = answer.groups ? numbered(answer.groups) : alone(this.#unseen(answer.results));
     this.#results.show(groups, Boolean(answer.groups) && stay && same);
     this.#parts.know(this.best);
-    const { sizes } = this.#options;
     const end = answer.method === "date" ? { ...ENDS.photos, end: "These are all the photos." } : ENDS[taken.view];
-    this.#pages.start(answer.groups ? new GroupReading(answer, sizes) : new PhotoReading(answer, sizes), end);
+    this.#pages.start(answer, end);
     this.#box.classList.remove("stale");
     if (!this.best.length) {
       this.say(...noPhotos(this.#parts));
@@ -180,12 +179,20 @@ export class ResultsView extends EventTarget {
     }
   }
 
-  #add(more) {
+  /** Show the results of another page. Returns whether any of them is new. */
+  #add({ groups, results }) {
     // A photo's rank is its place in the list: photos of clusters that are opened later come after those shown already.
-    const before = this.#results.groups.length;
-    const photos = this.#asked.params.view === "photos";
-    this.#results.add(photos ? alone(more.map((result, i) => ({ ...result, rank: before + i + 1 }))) : numbered(more));
+    const rank = this.#results.groups.length + 1;
+    const fresh = groups ? numbered(groups) : alone(this.#unseen(results).map((one, i) => ({ ...one, rank: rank + i })));
+    this.#results.add(fresh);
     this.#count();
+    return fresh.length > 0;
+  }
+
+  #unseen(results) {
+    const unseen = results.filter(({ id }) => !this.#seen.has(id));
+    results.forEach(({ id, copies = [] }) => [id, ...copies].forEach((photo) => this.#seen.add(photo)));
+    return unseen;
   }
 
   #count() {

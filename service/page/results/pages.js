@@ -12,12 +12,12 @@ export class Pages {
   #show;
   #button = byId("more");
   #note = byId("more-note");
-  #reading = null;
+  #next = null;
   #end = "";
   #question = new Latest();
   #near = false;
 
-  /** `ask` searches with the parameters of a page; `show` gets the results that have not been there yet. */
+  /** `ask` searches with the parameters of a page; `show` gets the answer, and returns whether any result is new. */
   constructor(ask, show) {
     this.#ask = ask;
     this.#show = show;
@@ -27,10 +27,10 @@ export class Pages {
     document.addEventListener("scroll", () => this.#near && window.scrollY > 0 && this.#more(), { passive: true });
   }
 
-  /** Begin with a reading of another search (see reading.js). The button says `more`; in its place `end` is said. */
-  start(reading, { more, end }) {
+  /** Begin after the answer to another search. The button says `more`; after the last results, `end` is in its place. */
+  start({ next }, { more, end }) {
     this.stop();
-    this.#reading = reading;
+    this.#next = next;
     this.#button.textContent = more;
     this.#end = end;
     this.#offer();
@@ -56,7 +56,7 @@ export class Pages {
     }
     this.#note.textContent = "Looking for more\u2026";
     void this.#question.ask(
-      (signal) => this.#ask(this.#reading.next(), signal),
+      (signal) => this.#ask({ next: this.#next }, signal),
       (answer) => this.#take(answer),
       // The button stays, so that it can be tried again.
       (error) => (this.#note.textContent = trouble(error).join(": ")),
@@ -64,18 +64,17 @@ export class Pages {
   }
 
   #take(answer) {
-    const fresh = this.#reading.take(answer);
-    this.#show(fresh);
+    const fresh = this.#show(answer);
+    this.#next = answer.next;
     this.#offer();
-    if (this.#near && (!fresh.length || window.scrollY > 0)) {
+    if (this.#near && (!fresh || window.scrollY > 0)) {
       // The observer reports changes only, and the button may have stayed in sight.
       requestAnimationFrame(() => this.#near && this.#more());
     }
   }
 
   #offer() {
-    const over = !this.#reading.next();
-    this.#button.hidden = over;
-    this.#note.textContent = over && this.#reading.known ? this.#end : "";
+    this.#button.hidden = this.#next === null;
+    this.#note.textContent = this.#next === null ? this.#end : "";
   }
 }

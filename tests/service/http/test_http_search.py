@@ -16,7 +16,7 @@ from service.settings import Settings
 from tests.bombs import scan_bomb
 from tests.pictures import ODD_FILES, OddFile, encoded
 from tests.service.served import Served, asked
-from tests.service.small_gallery import MAX_UPLOAD, draw_sketch
+from tests.service.small_gallery import MAX_UPLOAD, PHOTOS, draw_sketch
 from tests.service.talk import SEARCH, connect, error, without_timings
 
 
@@ -36,6 +36,38 @@ def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
             assert found["raw_score"] == pytest.approx(matcher.scores(drawn, shown, "ret").item(), abs=1e-3)
             best.add(round(found["raw_score"], 3))
     assert len(best) == 3
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"k": 10},
+        {"k": 10, "fold": "true"},
+        # 8 photos are ranked, then 16, then all: what has been seen comes first.
+        {"k": 3, "rerank": 8, "diffuse": "false"},
+        {"k": 10, "after": "1990-01-01"},
+        {"k": 10, "nprobe": "all", "offset": 3},
+    ],
+)
+def test_next_brings_every_photo_and_ends(http: httpx.Client, sketch: bytes, params: dict[str, Any]) -> None:
+    body = None if "after" in params else sketch
+    answers = [http.post("/search", content=body, params=params).json()]
+    while (following := answers[-1]["next"]) is not None:
+        answers.append(http.post("/search", content=body, params=params | {"next": following}).json())
+    seen = [photo for answer in answers for one in answer["results"] for photo in (one["id"], *one.get("copies", []))]
+    assert len(set(seen)) == PHOTOS - params.get("offset", 0)
+    assert "rerank" in params or len(set(seen)) == len(seen)
+    assert len(answers) <= 8
+
+
+def test_next_brings_every_group_once(http: httpx.Client, sketch: bytes) -> None:
+    params: dict[str, Any] = {"view": "groups", "k": 4}
+    whole = http.post("/search", content=sketch, params={**params, "k": 50}).json()["groups"]
+    seen, answer = list[Any](), {"next": "0.0.0.0"}
+    while answer["next"] is not None:
+        answer = http.post("/search", content=sketch, params={**params, "next": answer["next"]}).json()
+        seen += answer["groups"]
+    assert seen == whole
 
 
 MANY = "&".join(["like=1"] * 20 + ["unlike=2"] * 13)
@@ -95,7 +127,7 @@ def test_what_is_wrong_with_a_parameter_is_a_plain_sentence(
     [
         (
             "/search",
-            "k, offset, system, quality, nprobe, method, rerank, diffuse, variants, view, fold, "
+            "k, offset, next, system, quality, nprobe, method, rerank, diffuse, variants, view, fold, "
             "like, unlike, text, kind, things, places, colours, folder, after, before",
         ),
         ("/clusters/1", "k, offset"),
