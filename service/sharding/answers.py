@@ -144,7 +144,7 @@ def can_be_overview(answer: Any, generation_id: str) -> bool:
 
 
 class ResponseValidator:
-    """Checks the answers of a shard's generation. Each method has the name of a request, and its arguments.
+    """Checks the answers of a shard's generation. Each method takes an answer, and the arguments of its request.
 
     Methods may raise any error that comes from reading an object of another type.
     """

@@ -102,9 +102,9 @@ class ShardedGallery(Gallery):
     def _begin(self, shard: int, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         overview = self._layout.overviews[shard]
         assert overview is not None  # this shard has no photos
-        can_be = getattr(ResponseValidator(overview), question.__name__)
+        can_be, validator = _CAN_BE[question], ResponseValidator(overview)
         pending = self._links[shard].ask(overview.generation_id, question, *arguments)
-        return Checked(pending, lambda answer: can_be(answer, *arguments))
+        return Checked(pending, lambda answer: can_be(validator, answer, *arguments))
 
     def _answers(self, pending: dict[int, Pending[T]]) -> dict[int, T]:
         """Returns the answers by the shard's number. Raises ShardsLost if one is late or invalid."""
@@ -307,6 +307,24 @@ def rows_there(shard: LocalGallery, ids: Sequence[int]) -> Rows:
 
     return np.array([row(photo) for photo in ids], np.int64)
 
+
+# What checks the answers to each question.
+_CAN_BE: Mapping[Callable[..., Any], Callable[..., bool]] = {
+    packed_nearest: ResponseValidator.packed_nearest,
+    rows_there: ResponseValidator.rows_there,
+    LocalGallery.matches: ResponseValidator.matches,
+    LocalGallery.scored: ResponseValidator.scored,
+    LocalGallery.matched: ResponseValidator.matched,
+    LocalGallery.passing: ResponseValidator.passing,
+    LocalGallery.newest: ResponseValidator.newest,
+    LocalGallery.entries: ResponseValidator.entries,
+    LocalGallery.vectors: ResponseValidator.vectors,
+    LocalGallery.tokens: ResponseValidator.tokens,
+    LocalGallery.nearness: ResponseValidator.nearness,
+    LocalGallery.alike: ResponseValidator.alike,
+    LocalGallery.open_photo: ResponseValidator.open_photo,
+    LocalGallery.part_of_photo: ResponseValidator.part_of_photo,
+}
 
 # Estimates of the ingress.
 
