@@ -1,7 +1,5 @@
 """A small Ray cluster on this machine: one node with workers, whatever number of CPUs it says that it has."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket
@@ -41,7 +39,7 @@ def set_environment() -> None:
 
 
 @contextmanager
-def ray_cluster_of(cpus: int) -> Iterator[Cluster]:
+def ray_cluster_of(cpus: int) -> Iterator["Cluster"]:
     """A cluster of one node with so many logical CPUs, all of whose processes have ended when the block is left."""
     need_ray()
     import ray
@@ -64,7 +62,7 @@ def ray_cluster_of(cpus: int) -> Iterator[Cluster]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start_node(cluster: Cluster, cpus: int, folder: str) -> None:
+def _start_node(cluster: "Cluster", cpus: int, folder: str) -> None:
     """Start the node without what no test needs: on a busy machine it gives up where not all starts in time."""
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]

@@ -5,8 +5,6 @@ further photos that look alike. So near photos differ as real ones do, and no tw
 for any choice, only scored. So the file of the tokens has a size and no contents, whatever the number of photos.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,7 +12,7 @@ from copy import copy
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import faiss
 import numpy as np
@@ -58,7 +56,7 @@ class MadePhotos:
         # Many small galleries are made of the same few blocks.
         self._block = lru_cache(maxsize=8)(self._made)
 
-    def only(self, numbers: NDArray[np.int64]) -> MadePhotos:
+    def only(self, numbers: NDArray[np.int64]) -> Self:
         """Returns some of these photos, by their numbers (p,), ascending."""
         some = copy(self)
         some.numbers = numbers

@@ -6,8 +6,6 @@ clock says when the pen was lifted, when the search was sent and answered, and w
 Browser and server share this machine, so all times are those of both.
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 from collections.abc import Sequence
@@ -87,7 +85,7 @@ def measure(url: str, drawings: int) -> list[Lift]:
         return [Lift.model_validate(lift) for lift in driver.execute_script("return lifts")]
 
 
-def _measured(count: int, driver: Browser) -> bool:
+def _measured(count: int, driver: "Browser") -> bool:
     measured: int = driver.execute_script("return lifts.length")
     return measured == count
 

@@ -1,12 +1,10 @@
 """Folders of photos for the tests, and looks into what became of them."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +37,7 @@ class Collection:
     def open(self) -> Index:
         return open_index(self.index, self.matcher)
 
-    def copied(self, folder: Path) -> Collection:
+    def copied(self, folder: Path) -> Self:
         return replace(self, index=Path(shutil.copytree(self.index, folder / "index")))
 
 

@@ -1,7 +1,5 @@
 """A small gallery, its index, and the service over it on a real port."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +54,7 @@ def shared_decoders(decoders: Decoders) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def opened() -> Iterator[Browser]:
+def opened() -> Iterator["Browser"]:
     from tests.browser import DESKTOP, before_pages, browser
 
     with browser(DESKTOP, still=True) as driver, before_pages(driver, "unblurred"):
@@ -64,7 +62,7 @@ def opened() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def desk(opened: Browser) -> Iterator[Browser]:
+def desk(opened: "Browser") -> Iterator["Browser"]:
     """Gives the browser once it has forgotten the test before; pages show photos until something else is chosen."""
     from tests.browser import before_pages
     from tests.service.looking import check_quiet, forgetful

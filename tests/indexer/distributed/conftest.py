@@ -1,7 +1,5 @@
 """A connection to the cluster for all tests of building on many machines, and what they build."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="package")
-def sharded(ray_cluster: Cluster, weights: Path) -> Iterator[BuildShards]:
+def sharded(ray_cluster: "Cluster", weights: Path) -> Iterator[BuildShards]:
     def run(photos: Address, shards: Path, number: Any = None, progress: Any = None, **asked: Any) -> BuildReport:
         machines = Machines(ray_cluster.address, device="cpu", workers=2, weights=str(weights))
         return build_shards(shards, Request((photos,), embedder="ret", shards=number, **asked), machines, progress)

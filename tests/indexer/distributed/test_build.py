@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +80,7 @@ def test_a_build_whose_driver_has_ended_goes_on_from_the_slices_that_are_there_a
 
 
 def test_the_command_prints_what_became_of_photos_and_shards_and_where_nothing_has_changed_writes_nothing(
-    photos: Path, shards: Path, ray_cluster: Cluster, weights: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, shards: Path, ray_cluster: "Cluster", weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def written() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in shards.rglob("*.*") if path.name != "progress.json"}
@@ -100,7 +98,7 @@ def test_the_command_prints_what_became_of_photos_and_shards_and_where_nothing_h
 
 @pytest.mark.usefixtures("sharded")
 def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
-    shards: Path, ray_cluster: Cluster, weights: Path, capsys: pytest.CaptureFixture[str]
+    shards: Path, ray_cluster: "Cluster", weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--ray", ray_cluster.address, "--weights", str(weights), "--replicas", "40", "--shards", str(shards)]
     assert serve(["serve", *options]) == 2

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import os
 import socket
 from pathlib import Path
@@ -174,7 +172,7 @@ with connected(sys.argv[1]):
 
 
 def test_workers_import_what_the_driver_has_imported_and_not_what_lies_in_the_current_folder(
-    tmp_path: Path, ray_cluster: Cluster
+    tmp_path: Path, ray_cluster: "Cluster"
 ) -> None:
     for package in ("indexer", "sketch_search"):
         (tmp_path / package).mkdir()

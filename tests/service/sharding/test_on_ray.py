@@ -1,7 +1,5 @@
 """Shards on a Ray cluster: the real server, asked over HTTP, while processes are killed."""
 
-from __future__ import annotations
-
 import os
 import random
 import sys
@@ -45,7 +43,7 @@ ENDED = (
 
 @pytest.fixture(scope="module")
 def on_ray(
-    settings: Settings, shard_folders: list[Path], ray_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+    settings: Settings, shard_folders: list[Path], ray_cluster: "Cluster", tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OnRay]:
     log = tmp_path_factory.mktemp("home") / "serve.log"
     with served_on_ray(settings, shard_folders, ray_cluster.address, log, copies=COPIES) as server:
@@ -95,7 +93,7 @@ def test_several_servers_search_the_same_copies_and_the_last_one_ends_them(
     on_ray: OnRay,
     settings: Settings,
     shard_folders: list[Path],
-    ray_cluster: Cluster,
+    ray_cluster: "Cluster",
     tmp_path: Path,
     sketch: bytes,
 ) -> None:
