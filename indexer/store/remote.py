@@ -10,8 +10,10 @@ import errno
 import hashlib
 import importlib
 import importlib.util
+import netrc
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
 import platformdirs
@@ -48,8 +50,6 @@ _CONNECT, _ANSWER, _LONGEST = 10, 60, 600
 # The number of tries of a request whose failure may be temporary. The first pause has this many seconds, and later
 # pauses are longer. The library of S3 does that itself.
 _TRIES, _PAUSE = 3, 0.5
-# Bytes that are read of an object of S3 at a time.
-_CHUNK = 2**20
 # Bytes of a file in one SFTP request, and how many of these requests are under way. asyncssh accepts up to 4
 # MiB for each, whatever was asked for.
 _BLOCK, _BLOCKS = 2**16, 32
@@ -162,8 +162,8 @@ class RemoteFolder(Folder):
             raise OSError(errno.EINVAL, "not a file", path)
         if (size := stamp.size) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
-        # At most one byte more than expected, whatever the server sends.
-        data = self._ask(lambda server: self._part(server, at, 0, size + 1))
+        # One byte more than expected; S3 refuses to send a part of an empty object.
+        data = self._ask(lambda server: self._part(server, at, 0, size + 1)) if size else b""
         if len(data) != size:
             raise FileChanging(errno.EAGAIN, "it changed while being read, or arrived only in part", path)
         if listed is None:
@@ -205,15 +205,16 @@ class RemoteFolder(Folder):
         return path
 
     def _part(self, server: Any, at: str, start: int, count: int) -> bytes:
-        """Reads at most ``count`` bytes of a file by one request. The libraries would accept more from a server."""
+        """Reads at most ``count`` bytes of a file by one request."""
         data: bytes
-        if self._scheme.startswith("webdav"):
-            data = server.part(at, start, count, timeout=_LONGEST)
-        else:
+        if self._scheme == "sftp":
             from fsspec.asyn import sync
 
-            part = _part_of_object if self._scheme == "s3" else _part_of_file
-            data = sync(server.loop, part, server, at, start, count, timeout=_LONGEST)
+            data = sync(server.loop, _part_of_file, server, at, start, count, timeout=_LONGEST)
+        elif self._scheme == "s3":
+            data = server.cat_file(at, start=start, end=start + count, timeout=_LONGEST)
+        else:
+            data = server.part(at, start, count, timeout=_LONGEST)
         return data
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
@@ -236,7 +237,7 @@ class RemoteFolder(Folder):
                 raise
             # Libraries raise their own errors and those of underlying libraries.
             except Exception as error:
-                fault = _fault(error)
+                fault = _fault(error, self._scheme)
             with _opening:
                 # The next try connects again. The other libraries do that by themselves.
                 if self._scheme == "sftp" and _open.get(key) is server:
@@ -336,22 +337,8 @@ def _connected(scheme: str, netloc: str) -> Any:
     )
 
 
-async def _part_of_object(server: Any, at: str, start: int, count: int) -> bytes:
-    """Reads a part of an object of S3."""
-    bucket, key, _ = server.split_path(at)
-    ranged = {"Range": f"bytes={start}-{start + count - 1}"} if start else {}
-    answer = await server._call_s3("get_object", Bucket=bucket, Key=key, **ranged)
-    data, body = bytearray(), answer["Body"]
-    try:
-        while len(data) < count and (chunk := await body.read(min(_CHUNK, count - len(data)))):
-            data += chunk
-    finally:
-        body.close()
-    return bytes(data)
-
-
 async def _part_of_file(server: Any, at: str, start: int, count: int) -> bytes:
-    """Reads a part of a file of an SFTP server."""
+    """Reads a part of a file of an SFTP server. The public methods of sshfs read all of it, or wait without end."""
     async with (
         server._pool.get() as channel,
         channel.open(at, "rb", block_size=_BLOCK, max_requests=_BLOCKS) as file,
@@ -360,39 +347,55 @@ async def _part_of_file(server: Any, at: str, start: int, count: int) -> bytes:
     return data[:count]
 
 
-# The names of errors, of libraries that may not be installed.
-_DENIED = re.compile(
-    "PermissionError|PermissionDenied|SFTPPermissionDenied|NoCredentialsError|PartialCredentialsError|ProfileNotFound|"
-    "CredentialRetrievalError|NetrcParseError|KeyImportError"
-)
-_ABSENT = re.compile("FileNotFoundError|NotADirectoryError|SFTPNoSuchFile|SFTPNoSuchPath|SFTPNotADirectory")
-_SILENT = re.compile(
-    "TimeoutError|ConnectionError|FSTimeoutError|HTTPClientError|IncompleteReadError|gaierror|TransportError|"
-    "DisconnectError|SFTPConnectionLost|SFTPNoConnection|ClientPayloadError|ResponseParserError"
-)
+_Errors: TypeAlias = tuple[type[Exception], ...]
 
 
-def _fault(error: Exception) -> OSError:
+def _errors_of(scheme: str) -> tuple[_Errors, _Errors, _Errors]:
+    """Returns the errors of a protocol's libraries which mean: access is denied, nothing is there, no answer."""
+    if scheme == "s3":
+        import botocore.exceptions as s3
+        from aiohttp import ClientPayloadError
+        from botocore.parsers import ResponseParserError
+
+        credentials = s3.NoCredentialsError, s3.PartialCredentialsError, s3.ProfileNotFound, s3.CredentialRetrievalError
+        broken = s3.ConnectionError, s3.HTTPClientError, s3.IncompleteReadError, ClientPayloadError, ResponseParserError
+        return credentials, (), broken
+    if scheme == "sftp":
+        import asyncssh as ssh
+
+        denied = ssh.PermissionDenied, ssh.SFTPPermissionDenied, ssh.KeyImportError
+        absent = ssh.SFTPNoSuchFile, ssh.SFTPNoSuchPath, ssh.SFTPNotADirectory
+        return denied, absent, (ssh.DisconnectError, ssh.SFTPConnectionLost, ssh.SFTPNoConnection)
+    import httpx
+
+    return (netrc.NetrcParseError,), (), (httpx.TransportError,)
+
+
+def _fault(error: Exception, scheme: str) -> OSError:
     """Makes an error with the meaning of a library's error and the remedy, without the library's message."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, Misled):
             return inner
         inner = inner.__cause__ or inner.__context__
-    kinds = {kind.__name__ for cause in (error, error.__cause__) for kind in type(cause).__mro__}
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, ModuleNotFoundError):
         return OSError(errno.ENOSYS, f"{error.name} is not installed; {_INSTALL}")
-    if "HostKeyNotVerifiable" in kinds:
+    denied, absent, silent = _errors_of(scheme)
+
+    def is_one(*kinds: type[Exception]) -> bool:
+        return isinstance(error, kinds) or isinstance(error.__cause__, kinds)
+
+    if scheme == "sftp" and is_one(importlib.import_module("asyncssh").HostKeyNotVerifiable):
         return PermissionError(errno.EACCES, "the server's key is unknown; connect once by ssh, and accept it")
-    if any(map(_DENIED.fullmatch, kinds)) or status in (401, 403):
+    if is_one(PermissionError, *denied) or status in (401, 403):
         return PermissionError(errno.EACCES, "access is denied; check the credentials (docs/using.md says where)")
-    if any(map(_ABSENT.fullmatch, kinds)) or status == 404:
+    if is_one(FileNotFoundError, NotADirectoryError, *absent) or status == 404:
         return FileNotFoundError(errno.ENOENT, "nothing is at its address")
     if status == 416:
         return FileChanging(errno.EAGAIN, "its size has changed")
     if getattr(error, "errno", None) == errno.EBUSY or status in (429, 503):
         return Unreachable(errno.EBUSY, "the server limits requests; try again later")
-    if any(map(_SILENT.fullmatch, kinds)) or (status or 0) >= 500 or isinstance(error, EOFError):
+    if is_one(TimeoutError, ConnectionError, socket.gaierror, EOFError, *silent) or (status or 0) >= 500:
         return Unreachable(errno.EHOSTUNREACH, "the server does not answer; try again when it does")
     return OSError(errno.EIO, f"the server's answer cannot be understood ({type(error).__name__})")

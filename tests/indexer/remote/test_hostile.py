@@ -18,7 +18,7 @@ from indexer.store.files import FileChanging, FileStamp
 from indexer.store.remote import RemoteFolder, Unreachable
 from indexer.store.roots import Root
 from tests.indexer.galleries import photo_file
-from tests.indexer.remote.servers import Bucket, Served
+from tests.indexer.remote.servers import Served
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -202,13 +202,6 @@ def test_of_a_photo_no_more_is_read_than_was_listed(home: Path, index_path: Path
     with lying(answer) as host:
         report = build(index_path, Request([f"webdav://{host}/photos"]), matcher)
     assert (report.photos, [bad.path for bad in report.bad]) == (1, ["bad.png"])
-
-
-def test_an_object_without_end_is_not_read_to_its_end(bucket: Bucket, home: Path) -> None:
-    with lying(endless) as host:
-        (home / ".aws" / "config").write_text(f"[default]\nregion=us-east-1\nendpoint_url=http://{host}\n")
-        with pytest.raises(FileChanging):
-            RemoteFolder.named(bucket.url).read("a.png", FileStamp(100, None, None))
 
 
 def test_a_file_of_sftp_that_never_comes_is_given_up(nas: Served, monkeypatch: pytest.MonkeyPatch) -> None:
