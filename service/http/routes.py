@@ -5,7 +5,8 @@ import pathlib
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
@@ -21,7 +22,7 @@ from starlette.responses import Response, StreamingResponse
 import service
 from indexer import PhotoEntry, current_stamp, photo_folders, read_summary
 from model.images import MAX_THINGS
-from service.engine import Engine
+from service.engine import Engine, PreparedSketch
 from service.errors import BadSearch, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
 from service.http.answers import is_known
 from service.http.archive import parts, zipped
@@ -264,8 +265,9 @@ PathId = Annotated[Id, Path()]
 @api.post("/search", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
 async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """Finds the photos that best match a sketch, liked photos and a word."""
-    ask_clip = None if query.text is None else partial(engine.read_text, query)
-    answer = await _computed(request, ctx, engine, engine.search, query, ask_clip)
+    async with _prepared(request, ctx, engine, query) as sketch:
+        text = None if query.text is None else await ctx.worker.ask_clip(engine.read_text, query)
+        answer = await ctx.worker.compute(engine.search, sketch, query, text)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
     request.state.search = SearchNote(answer.method, answer.quality, asked, answer.generation)
@@ -277,32 +279,26 @@ async def explain(
     request: Request, ctx: Ctx, engine: InUse, params: Annotated[ExplainParams, Query()]
 ) -> ExplainResponse:
     """Explains why these photos match a sketch or a photo."""
-    return await _computed(request, ctx, engine, engine.explain, params)
+    async with _prepared(request, ctx, engine, params) as sketch:
+        return await ctx.worker.compute(engine.explain, sketch, params)
 
 
-async def _computed(
-    request: Request,
-    ctx: Context,
-    engine: Engine,
-    job: Callable[..., T],
-    asked: SearchQuery | ExplainParams,
-    ask_clip: Callable[[], object] | None = None,
-) -> T:
-    """Reads the picture of a request, and returns what ``job`` computes of it in its turn."""
+@asynccontextmanager
+async def _prepared(
+    request: Request, ctx: Context, engine: Engine, asked: SearchQuery | ExplainParams
+) -> AsyncIterator[PreparedSketch | None]:
+    """Reads and prepares the picture of a request. Its place in the queue is held while the block runs."""
     # If the queue is full, the sketch need not be sent at all.
     ctx.worker.check_room()
     pictures = await ctx.uploads.read(request)
-
-    def prepare(quick: bool) -> Callable[..., T]:
-        if not pictures:
-            return partial(job, None, asked)
-        return partial(job, engine.prepare(pictures, kind=asked.kind, split=asked.splits, quick=quick), asked)
 
     async def hung_up() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    return await ctx.worker.run(prepare, hung_up(), ask_clip)
+    async with ctx.worker.place(hung_up()):
+        prepare = partial(engine.prepare, pictures, kind=asked.kind, split=asked.splits)
+        yield await ctx.worker.prepare(prepare) if pictures else None
 
 
 @api.get("/photos", responses=error_answers(404, 422, 503))

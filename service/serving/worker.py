@@ -3,7 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from anyio import CancelScope, CapacityLimiter
@@ -59,26 +61,19 @@ class Worker:
         self._asking_clip = CapacityLimiter(1)
 
     def check_room(self) -> None:
-        """Raises QueueFull if ``run`` would."""
+        """Raises QueueFull if too many jobs wait, or another would wait too long."""
         expected = self.held * self._mean_seconds / self.at_once
         waits_long = self.held >= ALWAYS + self.at_once and expected > self.seconds
         if self.held >= self.queue + self.at_once or waits_long:
             raise QueueFull(max(1, math.ceil(expected)))
 
-    async def run(
-        self,
-        prepare: Callable[[bool], Callable[..., T]],
-        hung_up: Coroutine[Any, Any, None],
-        ask_clip: Callable[[], object] | None = None,
-    ) -> T:
-        """Runs the job that ``prepare`` returns, and returns its result. An error in either affects no other job.
+    @asynccontextmanager
+    async def place(self, hung_up: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Holds a place in the queue while the block runs the steps of a job, which are the methods below.
 
-        Preparing may take long but delays no other job. ``prepare`` is called with True, and may raise SlowImage; then
-        it is called with False, after earlier slow ones. The job gets the result of ``ask_clip``, which delays
-        only other jobs with CLIP. When ``hung_up`` ends, the client has disconnected, and a job that has not begun
-        leaves the queue.
+        When ``hung_up`` ends, the client has disconnected, and a job whose last step has not begun leaves the queue.
 
-        Raises QueueFull if too many wait, or it would wait too long; ClientGone if ``hung_up`` ended first.
+        Raises QueueFull as ``check_room`` does; ClientGone if ``hung_up`` ended first.
         """
         listening = asyncio.create_task(hung_up)
         try:
@@ -87,33 +82,40 @@ class Worker:
             try:
                 with CancelScope() as scope:
                     listening.add_done_callback(lambda ended: None if ended.cancelled() else scope.cancel())
-                    result = await self._in_turn(prepare, ask_clip)
+                    yield
             finally:
                 self.held -= 1
             if scope.cancel_called:
                 raise ClientGone("The client disconnected.")
-            return result
         finally:
             listening.cancel()
 
-    async def _prepared(self, prepare: Callable[[bool], Callable[..., T]]) -> Callable[..., T]:
+    async def prepare(self, step: Callable[..., T]) -> T:
+        """Runs a step that may take long, and delays no other job.
+
+        ``step`` is called with ``quick=True``, and may raise SlowImage; then it is called with ``quick=False``, after
+        earlier slow ones. Raises QueueFull if too many of these wait.
+        """
         try:
-            return await run_sync(prepare, True, limiter=self._preparing)
+            return await run_sync(partial(step, quick=True), limiter=self._preparing)
         except SlowImage as error:
             slow = self._slow.statistics()
             if slow.borrowed_tokens + slow.tasks_waiting >= MAX_SLOW:
                 raise QueueFull(_SLOW_RETRY) from error
-        return await run_sync(prepare, False, limiter=self._slow)
+        return await run_sync(partial(step, quick=False), limiter=self._slow)
 
-    async def _in_turn(self, prepare: Callable[[bool], Callable[..., T]], ask_clip: Callable[[], object] | None) -> T:
-        job = await self._prepared(prepare)
-        told = () if ask_clip is None else (await run_sync(ask_clip, limiter=self._asking_clip),)
+    async def ask_clip(self, step: Callable[..., T], *given: Any) -> T:
+        """Runs a step of CLIP, which delays only other jobs with CLIP."""
+        return await run_sync(step, *given, limiter=self._asking_clip)
+
+    async def compute(self, step: Callable[..., T], *given: Any) -> T:
+        """Runs the last step in its turn. An error affects no other job."""
         arrived = time.monotonic()
         async with self._turns:
             started = time.monotonic()
             self._waited(started - arrived)
             try:
                 # A thread cannot be stopped: the turn is over only when the job is.
-                return await run_sync(job, *told)
+                return await run_sync(step, *given)
             finally:
                 self._mean_seconds += _LAST * (time.monotonic() - started - self._mean_seconds)

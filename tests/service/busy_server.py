@@ -3,9 +3,10 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from service.errors import QueueFull
 from service.serving.worker import Worker
@@ -13,12 +14,14 @@ from tests.patience import PATIENCE, wait_for, wait_until
 from tests.service.served import Served
 from tests.service.talk import SEARCH, connect
 
+T = TypeVar("T")
+
 
 @contextmanager
 def occupied(server: Served) -> Iterator[None]:
     """While the block runs, so does a job in the one thread that searches."""
     gate = Gate()
-    waiting = server.context.worker.run(lambda quick: gate, never())
+    waiting = run(server.context.worker, lambda quick: gate, never())
     running: Future[str] = asyncio.run_coroutine_threadsafe(waiting, server.loop)
     wait_for(gate.begun, "the job has not begun")
     try:
@@ -61,6 +64,12 @@ def has_room(worker: Worker) -> bool:
     except QueueFull:
         return False
     return True
+
+
+async def run(worker: Worker, prepare: Callable[[bool], Callable[[], T]], hung_up: Coroutine[Any, Any, None]) -> T:
+    """Runs the job that ``prepare`` returns."""
+    async with worker.place(hung_up):
+        return await worker.compute(await worker.prepare(prepare))
 
 
 class Gate:

@@ -9,18 +9,18 @@ from model.errors import CostlyImage, SlowImage
 from service.errors import ClientGone, QueueFull
 from service.serving import worker as worker_module
 from service.serving.worker import ALWAYS, Worker
-from tests.service.busy_server import Gate, has_room, never, until
+from tests.service.busy_server import Gate, has_room, never, run, until
 
 
 def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
     async def scenario(seconds: float) -> int:
         worker, gate = Worker(queue=100, seconds=seconds), Gate()
         # It takes longer than nothing, which is all that the worker knows of how long jobs take.
-        await worker.run(lambda quick: lambda: time.sleep(0.01), never())
-        held = [asyncio.create_task(worker.run(lambda quick: gate, never()))]
+        await run(worker, lambda quick: lambda: time.sleep(0.01), never())
+        held = [asyncio.create_task(run(worker, lambda quick: gate, never()))]
         await until(gate.begun)
         while has_room(worker) and len(held) <= 3 * ALWAYS:
-            held.append(asyncio.create_task(worker.run(lambda quick: lambda: "waited", never())))
+            held.append(asyncio.create_task(run(worker, lambda quick: lambda: "waited", never())))
             await asyncio.sleep(0)
         gate.opened.set()
         await asyncio.gather(*held)
@@ -37,7 +37,7 @@ def test_who_hangs_up_leaves_when_the_job_that_has_begun_ends() -> None:
         async def leaves() -> None:
             await hung_up.wait()
 
-        running = asyncio.create_task(worker.run(lambda quick: gate, leaves()))
+        running = asyncio.create_task(run(worker, lambda quick: gate, leaves()))
         await until(gate.begun)
         hung_up.set()
         # The steps in which the event loop passes it on, before the thread is let go.
@@ -50,7 +50,7 @@ def test_who_hangs_up_leaves_when_the_job_that_has_begun_ends() -> None:
             await running
         while not has_room(worker):
             await asyncio.sleep(0)
-        assert await worker.run(lambda quick: lambda: "next", never()) == "next"
+        assert await run(worker, lambda quick: lambda: "next", never()) == "next"
 
     asyncio.run(scenario())
 
@@ -74,20 +74,20 @@ def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them()
             assert quick
             raise CostlyImage("too many parts")
 
-        several = [asyncio.create_task(worker.run(slow, never())) for _ in range(worker_module.MAX_SLOW)]
+        several = [asyncio.create_task(run(worker, slow, never())) for _ in range(worker_module.MAX_SLOW)]
         await until(gate.begun)
         for _ in range(3):
-            await worker.run(ordinary, never())
+            await run(worker, ordinary, never())
         # Those that would fill the queue and wait for a minute are sent away.
         for _ in range(2 * worker.queue):
             with pytest.raises(QueueFull, match="Try again in 10 s"):
-                await worker.run(slow, never())
+                await run(worker, slow, never())
         # What is no picture is not tried again.
         with pytest.raises(CostlyImage):
-            await worker.run(broken, never())
+            await run(worker, broken, never())
         gate.opened.set()
         await asyncio.gather(*several)
-        await worker.run(slow, never())
+        await run(worker, slow, never())
         return done
 
     assert asyncio.run(scenario()) == ["ordinary"] * 3 + ["slow"] * (worker_module.MAX_SLOW + 1)
