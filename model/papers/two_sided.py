@@ -146,6 +146,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             state[name] = photos + share * (state[name] - photos)
         other = Network(network.config, network.calibration)
         other.load_state_dict({name: value.float() for name, value in state.items()})
+        # Regions are the photo side's, which no training changes.
+        other.projection = network.projection
         return other.requires_grad_(False).eval()
 
     def make_optimiser(self) -> torch.optim.AdamW:

@@ -177,7 +177,9 @@ def test_a_class_is_found_in_any_spelling_by_its_parts_or_by_the_names_that_were
         assert not any((found.neighbours[number] == torch.eye(6)[row]).all(dim=1).any() for row in own)
 
 
-def test_word2vec_files_are_read_in_all_forms_and_others_are_refused(tmp_path: Path) -> None:
+def test_word2vec_files_are_read_in_all_forms_and_others_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = KeyedVectors(3)
     table.add_vectors(["dog", "cat"], np.arange(6, dtype=np.float32).reshape(2, 3))
     table.save_word2vec_format(str(tmp_path / "v.txt"))
@@ -198,6 +200,9 @@ def test_word2vec_files_are_read_in_all_forms_and_others_are_refused(tmp_path: P
     ):
         with pytest.raises(ModelError, match=sentence):
             read_word_vectors(tmp_path / name)
+    monkeypatch.delenv("SKETCH_SEARCH_DATA", raising=False)
+    with pytest.raises(ModelError, match="name a file with --words, or set SKETCH_SEARCH_DATA"):
+        read_word_vectors(None)
 
 
 @needs_shared_data

@@ -19,7 +19,7 @@ from model.checkpoint import load_network, load_zse_network
 from model.commands import main
 from model.datasets import some_of_each
 from model.datasets.corpus import DATA_VARIABLE
-from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, from_json
+from model.engine import TWO_SIDED, Calibration, Projection, TwoSidedConfig, from_json
 from model.errors import ModelError
 from model.evaluation import encode_pictures, trained_matcher
 from model.matcher import load
@@ -79,7 +79,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         "save_every = 1\n[optimiser]\nwarmup = 1\ntuning_rate = 0.05\npair_rate = 0.05\n"
         f"[network]\n{toml(NETWORK)}\n"
     )
-    written(folder, two_sided(SMALL), "start.safetensors")
+    regions = Projection(np.eye(8, SMALL.width, dtype=np.float32))
+    written(folder, two_sided(SMALL).projection_replaced(regions), "start.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SKETCH_SEARCH_DATA", raising=False)
         patch.chdir(folder)
