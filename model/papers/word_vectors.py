@@ -46,8 +46,8 @@ def read_word_vectors(path: Path | None) -> WordVectors:
             folder = data_folder() / "data"
         except ModelError as error:
             raise ModelError(
-                "this recipe needs word vectors of the classes: name a file with --words, or set SKETCH_SEARCH_DATA to the "
-                "folder of the optional data, which has some"
+                "this recipe needs word vectors of the classes: name a file with --words, or set SKETCH_SEARCH_DATA to "
+                "the folder of the optional data, which has some"
             ) from error
         return _of_numpy(folder / STAND_IN, folder / "class_words.txt", f"{STAND_IN}, a stand-in for word2vec")
     if not path.is_file():
