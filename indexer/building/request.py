@@ -98,8 +98,8 @@ class Request:
         if leaving and not self.allow_root_removal:
             raise BadInvocation(
                 f"the index {index} has other folders: {leaving}. List these as well, or list none to update all; "
-                "add a new one by `sketch-search index add FOLDER`; use another index with --index DIR; or drop them "
-                "go by `sketch-search index build FOLDER --yes`."
+                "add a new one by `sketch-search index add FOLDER`; use another index with --index DIR; or drop "
+                "them by `sketch-search index build FOLDER --yes`."
             )
         return roots
 

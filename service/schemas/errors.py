@@ -80,7 +80,8 @@ def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
         return str(first["msg"])
     if first["type"] == "value_error":
         # The message of a ValueError raised by a validator of this project.
-        return f"{name}: {first['ctx']['error']}"
+        said = str(first["ctx"]["error"])
+        return f"{name}: {said}" if name else said
     if (given := _MUST_BE_GIVEN.get(first["type"])) is not None:
         return f"{name} must be {given.format(**first.get('ctx', {}))}"
     allowed = dict.fromkeys(_allowed(problem) for problem in problems)

@@ -54,6 +54,7 @@ def test_folders_that_are_not_named_leave_only_if_that_is_said_and_one_that_was_
     assert main(["build", str(more)], "sketch-search index") == 2
     err = capsys.readouterr().err
     assert f" has other folders: {gallery}. List these as well, or list none" in err
+    assert "; or drop them by `sketch-search index build FOLDER --yes`." in err
     assert "photos:      12 (" in info(capsys)
     renamed = gallery.rename(tmp_path / "renamed")
     assert main(["build", str(renamed), "--yes"]) == 0

@@ -135,6 +135,14 @@ def test_a_slip_is_told_and_the_exit_code_is_2(
     assert sentence in err
 
 
+def test_a_slip_in_several_settings_together_is_told_without_the_name_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SBIR_API_KEY_FILE", str(tmp_path / "key"))
+    assert main(["serve"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: the API key cannot be read from {tmp_path / 'key'}; ")
+
+
 @pytest.fixture
 def told_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Returns what a server answers whose command runs in this process until the browser is told of its page."""
