@@ -71,6 +71,11 @@ class BuildPlan:
     anew: bool = False
 
     @property
+    def gallery(self) -> tuple[tuple[Root, ...], Removals, tuple[str, ...]]:
+        """The user's choice of files: folders, removals, and patterns of files to leave out."""
+        return self.roots, self.removals, self.exclusions.patterns
+
+    @property
     def key(self) -> str:
         """Names the folder of the build by 16 hex digits. Rows that were staged with another key are never used.
 
@@ -130,8 +135,19 @@ def plan_build(
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.changed(*location, removed=False)
-    gallery, problems = (roots, removals, exclusions), start.problems
-    return BuildPlan(request, current, *gallery, identity, embedder, recluster, clusters, problems, anew=recluster)
+    return BuildPlan(
+        request,
+        current,
+        roots,
+        removals,
+        exclusions,
+        identity,
+        embedder,
+        recluster,
+        clusters,
+        start.problems,
+        anew=recluster,
+    )
 
 
 @dataclass(frozen=True)
@@ -304,8 +320,8 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     removals = Removals({**plan.removals.rules, **dict.fromkeys(database.removed_before, True)})
     plan = replace(plan, removals=removals)
     bad = database.bad(names)
-    gallery = roots, plan.removals, plan.exclusions.patterns
-    changed = plan.anew or database.changed > 0 or (current.roots, current.removals, current.excluded) != gallery
+    before = current.roots, current.removals, current.excluded
+    changed = plan.anew or database.changed > 0 or before != plan.gallery
     if current.generation is not None and not changed:
         manifest = current.generation.manifest
         changed = _is_sparse(manifest.counts.rows, manifest.counts.photos, len(manifest.segments))
@@ -397,8 +413,9 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         kept, shown = np.unique(photos.refs.sources[~to_write], return_counts=True)
         sizes = [current.generation.manifest.segment_rows[photos.refs.names[source]] for source in kept.tolist()]
         to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
-    gallery = plan.roots, plan.removals, plan.exclusions.patterns
-    return GenerationDraft(plan.identity, plan.embedder.entry, *gallery, database, photos, rows, to_write, clustering)
+    return GenerationDraft(
+        plan.identity, plan.embedder.entry, *plan.gallery, database, photos, rows, to_write, clustering
+    )
 
 
 def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:

@@ -281,7 +281,10 @@ class BuildDatabase:
                     SELECT hash, source, row, taken, cluster, {first} AS first FROM files
                     WHERE hash IS NOT NULL AND source IS NOT NULL GROUP BY hash)"""
             )
-            database.execute("DELETE FROM removed WHERE hash IN (SELECT hash FROM files WHERE status = 'indexed')")
+            database.execute(
+                """DELETE FROM removed WHERE hash IN (
+                   SELECT hash FROM files CROSS JOIN removed USING (hash) WHERE status = 'indexed')"""
+            )
             database.execute("DELETE FROM files WHERE root < 0")
 
     def take_slice(self, folder: Path) -> None:
@@ -404,17 +407,18 @@ class BuildDatabase:
             return all_stay or listing.may_hide((root, path), moved=bool(moved))
 
         self._database.create_function("may_hide", 3, may_hide)
-        # The contents of the files that are there.
+        # The contents of the files that are there. In a CASE, SQLite lists them only if a file is missing; of AND, it
+        # computes both sides.
         there = """(SELECT hash FROM files JOIN listed USING (root, path) WHERE state = 'known' AND hash IS NOT NULL
             UNION SELECT hash FROM read JOIN listed USING (root, path) WHERE state <> 'known' AND hash IS NOT NULL)"""
         if not allow_loss:
             # Photos of which no file is there any more.
             query = f"""SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
-                WHERE f.status = 'indexed' AND l.number IS NULL AND f.hash NOT IN {there}
-                AND NOT may_hide(f.root, f.path, 0)"""
+                WHERE f.status = 'indexed' AND CASE WHEN l.number IS NOT NULL OR may_hide(f.root, f.path, 0) THEN 0
+                    ELSE f.hash NOT IN {there} END"""
             ((missing,),) = self._all(query)
-            ((count,),) = self._all("SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'")
-            if all_stay := all_stay or (missing >= _HANDFUL and missing * _TENTH > count):
+            count = "SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'"
+            if all_stay := all_stay or (missing >= _HANDFUL and missing * _TENTH > self._all(count)[0][0]):
                 self.missing = missing
         with self._writing() as database:
             # A file that is not there is gone, unless its folder could not be listed. One that is there and was not
@@ -423,7 +427,7 @@ class BuildDatabase:
                 f"""UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
                    SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
                    WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
-                       THEN l.number IS NULL AND NOT may_hide(f.root, f.path, coalesce(f.hash IN {there}, 0))
+                       THEN iif(l.number IS NULL, NOT may_hide(f.root, f.path, coalesce(f.hash IN {there}, 0)), 0)
                        ELSE l.number IS NULL OR (l.state = 'unread' AND r.path IS NULL) END)"""
             ).rowcount
             self.changed += self.gone
