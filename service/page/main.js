@@ -70,20 +70,23 @@ const server = new Server({
   },
 });
 
-// Whether this server explains at all, and whether it has refused to explain the photos shown.
-let explains = true;
-let refused = null;
-// How often the drawing has changed, and after how many changes what is shown was searched for.
-let changes = 0;
-let shownAfter = 0;
-let resting = 0;
-// Whether the running search follows a stroke. Then results already shown keep their places.
-let drawingOn = false;
+const state = {
+  // Whether this server explains at all, and the query whose photos it has refused to explain.
+  explains: true,
+  refused: null,
+  // How often the drawing has changed, and after how many changes the photos shown were searched for.
+  changes: 0,
+  shownAfter: 0,
+  // The timer that says when the pen rests.
+  resting: 0,
+  // Whether the running search follows a stroke. Then results already shown keep their places.
+  drawingOn: false,
+};
 
 async function runSearch(signal) {
   // A search without the drawing yields another list.
-  const stay = drawingOn && !query.empty;
-  const after = changes;
+  const stay = state.drawingOn && !query.empty;
+  const after = state.changes;
   const taken = await query.snapshot();
   // An empty sheet is not part of the query.
   const snapshot = query.empty ? { ...taken, blob: null, things: [] } : taken;
@@ -101,17 +104,17 @@ async function runSearch(signal) {
 
 function showFound({ answer, asked, stay, after }) {
   server.rest();
-  shownAfter = after;
+  state.shownAfter = after;
   found.show(answer, asked, stay);
   word.guess(answer);
   drawn.know(asked.snapshot.things, answer);
-  clearTimeout(resting);
-  resting = setTimeout(penRests, REST_MS);
+  clearTimeout(state.resting);
+  state.resting = setTimeout(penRests, REST_MS);
 }
 
 /** Drop an unknown word and search for the rest; otherwise show the error. */
 function searchFailed(error) {
-  shownAfter = -1;
+  state.shownAfter = -1;
   word.guess(NOTHING_GUESSED);
   if (error.code === "unknown_word") {
     word.unknown(parts.dropWord(), error.nearest);
@@ -149,11 +152,11 @@ function offer(drawing, choosing) {
 
 /** Explain the current drawing: search with it first, if the results shown are for an earlier one. */
 async function explain() {
-  if (shownAfter !== changes && !nothing()) {
-    drawingOn = false;
+  if (state.shownAfter !== state.changes && !nothing()) {
+    state.drawingOn = false;
     await search.now();
   }
-  if (explainable() && shownAfter === changes) {
+  if (explainable() && state.shownAfter === state.changes) {
     why.open(subject(), explained());
   }
 }
@@ -184,7 +187,7 @@ function searchAgain() {
 
 /** Search at once, and show the best first; while the server cannot answer, as soon as it can. */
 function searchNow() {
-  drawingOn = false;
+  state.drawingOn = false;
   void (server.ready ? search.now() : server.check());
 }
 
@@ -195,8 +198,8 @@ function useAsQuery(photo) {
 
 /** The server has refused to explain: 404 means these photos, 405 means any. */
 function explanationRefused(status) {
-  explains &&= status === 404;
-  refused = found.asked;
+  state.explains &&= status === 404;
+  state.refused = found.asked;
   offerMore();
 }
 
@@ -216,7 +219,10 @@ function explained() {
 /** Whether it can be explained why the photos shown were found. */
 function explainable() {
   const { asked } = found;
-  return explains && asked !== null && asked !== refused && (asked.snapshot.blob !== null || asked.params.like.length > 0);
+  if (!state.explains || asked === null || asked === state.refused) {
+    return false;
+  }
+  return asked.snapshot.blob !== null || asked.params.like.length > 0;
 }
 
 function offerMore() {
@@ -248,10 +254,10 @@ async function removeFolder(folder) {
 paper.addEventListener("start", () => {
   start.stop();
   search.hold();
-  clearTimeout(resting);
+  clearTimeout(state.resting);
 });
 query.addEventListener("change", () => {
-  changes += 1;
+  state.changes += 1;
   found.age();
   byId("guesses").classList.add("stale");
   parts.draw(query.empty ? null : query.kind);
@@ -260,7 +266,7 @@ query.addEventListener("change", () => {
   if (nothing()) {
     showInvitation();
   } else if (byId("live").checked && server.ready) {
-    drawingOn = true;
+    state.drawingOn = true;
     search.soon();
   } else {
     search.stop();
