@@ -59,8 +59,10 @@ def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them()
     async def scenario() -> list[str]:
         worker, gate = Worker(queue=10), Gate()
         done: list[str] = []
+        tried: list[bool] = []
 
         def slow(quick: bool) -> Callable[[], None]:
+            tried.append(quick)
             if quick:
                 raise SlowImage("takes long")
             gate()
@@ -76,6 +78,8 @@ def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them()
 
         several = [asyncio.create_task(run(worker, slow, never())) for _ in range(worker_module.MAX_SLOW)]
         await until(gate.begun)
+        while tried.count(True) < worker_module.MAX_SLOW:
+            await asyncio.sleep(0)
         for _ in range(3):
             await run(worker, ordinary, never())
         # Those that would fill the queue and wait for a minute are sent away.
