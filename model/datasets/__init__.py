@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the data set for PyTorch when it is first used, because commands without PyTorch import this package."""
+    """Imports the data set for PyTorch on first use, because commands without PyTorch import this package."""
     if name != "PreparedPictures":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from model.datasets.prepared import PreparedPictures

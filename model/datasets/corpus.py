@@ -69,7 +69,7 @@ class Corpus:
         return self.kept(lambda picture: picture.label in wanted)
 
     def kept(self, sketch: Callable[[Picture], bool], photo: Callable[[Picture], bool] | None = None) -> Corpus:
-        """Returns only the sketches and the photos of which this is true. photo: None for the same as of sketches."""
+        """Keeps only the sketches and the photos of which this is true. photo: None for the same as of sketches."""
         return Corpus(tuple(filter(sketch, self.sketches)), tuple(filter(photo or sketch, self.photos)))
 
     def subsampled(self, sketches: int, photos: int) -> Corpus:
@@ -100,7 +100,7 @@ def read_class_folders(folder: str | Path, source: str = "") -> Corpus:
 
 
 def data_folder() -> Path:
-    """Returns the folder that SKETCH_SEARCH_DATA names. Raises ModelError if there is no such folder."""
+    """Returns the folder that SKETCH_SEARCH_DATA names. Raises ModelError if it does not exist."""
     value = os.environ.get(DATA_VARIABLE)
     if not value or not (Path(value) / "data").is_dir():
         raise ModelError(
@@ -167,7 +167,7 @@ def cache_folder() -> Path:
 
 
 def unpacked(archive: Path) -> Path:
-    """Returns the folder with the files of a .tar.gz, unpacked once. Raises ModelError if there is no such archive."""
+    """Returns the folder with the files of a .tar.gz, unpacked once. Raises ModelError if it does not exist."""
     if not archive.is_file():
         raise ModelError(f"there is no {archive}; the optional data has it, and this needs it")
     cache = cache_folder() / "images"
@@ -181,7 +181,7 @@ def unpacked(archive: Path) -> Path:
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """Yields a folder beside ``target`` that takes its place at the end."""
+    """Yields a folder beside ``target`` that replaces it at the end."""
     partial = Path(tempfile.mkdtemp(prefix=target.name, suffix=".partial", dir=target.parent))
     try:
         yield partial
@@ -199,12 +199,12 @@ def _children(folder: Path) -> list[str]:
 
 
 def _class_folders(folder: Path, source: str) -> tuple[Picture, ...]:
-    """Lists the pictures in ``folder``/<class>/*, sorted by class and file name; none if there is no such folder."""
+    """Lists the pictures in ``folder``/<class>/*, sorted by class and file name; none if the folder does not exist."""
     return tuple(
         Picture(path, label, source)
         for label in (_children(folder) if folder.is_dir() else ())
         for path in sorted((folder / label).iterdir())
-        # A pipe would be waited for without end.
+        # Reading a pipe would wait forever.
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
@@ -345,7 +345,7 @@ def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
 
 _SCENES_SOURCE = "voc2007"
 # The class of drawn things for each word of PASCAL VOC; both have the same name in _SAME. The dining table is left out:
-# nobody draws it for its own sake.
+# people hardly draw it by itself.
 _SAME = ("bicycle", "bird", "bus", "car", "cat", "chair", "cow", "dog", "horse", "person", "sheep", "train")
 _SCENE_CLASSES = {
     **dict(zip(_SAME, _SAME, strict=True)),

@@ -1,4 +1,4 @@
-"""Offers labelled pictures to PyTorch's loaders, prepared as a network takes them."""
+"""Offers labelled pictures to PyTorch's loaders, prepared for a network."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from model.images import Preprocessing
 class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
     """Sketches or photos, each as (3, H, W) float32 normalised pixels, with the number of its class in ``labels``.
 
-    A file is read when its item is asked for. That raises ModelError for a file that cannot be read, and for a sketch
+    A file is read when its item is accessed. That raises ModelError for a file that cannot be read, and for a sketch
     without ink.
     """
 

@@ -1,4 +1,4 @@
-"""Chooses what somebody might remember of ordinary photos: scenes of several things, and the colour of one thing."""
+"""Chooses memorable parts of ordinary photos: scenes of several things, and the colour of one thing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RememberedProtocol = Literal["scenes", "colours"]
 REMEMBERED_PROTOCOLS: tuple[RememberedProtocol, ...] = get_args(RememberedProtocol)
 #: The half of the photos on which choices are made, those of even numbers by file name, and the one for report.
 HALVES = ("val", "unseen")
-# A smaller thing is not remembered. It is the share of the photo that the box of a thing covers.
+# Smaller things are not remembered: the share of the photo that the box of a thing covers.
 _LEAST_SHARE = 0.04
 _MOST_THINGS = 4
 _SEED = 0
@@ -31,7 +31,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Remembered:
-    """What is remembered of a photo. photo: its number in the gallery. things: at least one."""
+    """A photo as it is remembered. photo: its number in the gallery. things: at least one."""
 
     photo: int
     things: tuple[Drawn, ...]
@@ -39,7 +39,7 @@ class Remembered:
 
 @dataclass(frozen=True)
 class RememberedTask:
-    """Photos of which something is remembered, and the gallery, which has all of them. about: belongs to figures."""
+    """Remembered photos, and the gallery, which has all of them. about: sentences that belong to the figures."""
 
     protocol: RememberedProtocol
     queries: tuple[Remembered, ...]
@@ -53,7 +53,7 @@ class RememberedTask:
 
 
 def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> RememberedTask:
-    """Reads what is remembered of one of the HALVES of the ordinary photos; all of them are the gallery.
+    """Reads the remembered photos of one of the HALVES of the ordinary photos; all of them are the gallery.
 
     Scenes are of photos with two to four things, two kinds at least. For colours, each thing is remembered by itself.
     Raises ModelError for another half, or data that is missing.

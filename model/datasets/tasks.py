@@ -1,4 +1,4 @@
-"""Chooses the queries and the gallery of every protocol, by what a user names: protocol, split, data folder."""
+"""Chooses the queries and the gallery of every protocol, by the user's protocol, split and data folder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Protocol = Literal[
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 # Protocols of large galleries, for which only the optional data has pictures.
 LARGE_PROTOCOLS: tuple[Protocol, ...] = ("fresh", "everything", "everyday")
-# Protocols whose figures say how a network finds what it has never seen. "zero-shot" has the pictures of "category".
+# Protocols of zero-shot retrieval. "zero-shot" has the pictures of "category".
 ZERO_SHOT_PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised", "cross-data-set", "everything")
 PARTS = ("val", "unseen", "train")
 # Splits of public data sets. The numbers count the seen and the unseen classes.
@@ -70,7 +70,7 @@ class Task:
         groups: the classes of each named group of queries; of TRAINED and UNSEEN the harmonic mean is given, too.
         sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size.
         each_class: whether each class is a group, whose first results are measured.
-        plain: whether figures as textbooks define them stand beside those of the papers' code.
+        plain: whether textbook definitions of the figures are given beside those of the papers' code.
         about: sentences that belong to the figures.
     """
 
@@ -102,7 +102,7 @@ def read_task(
     Args:
         split: one of PARTS or STANDARD_SPLITS, whose classes are queried, or "all" for every class that has photos;
             None for "val", or for all of ``data``.
-        trained_on: what the checkpoint must have been trained on for the figures to be valid: in cross-data-set one of
+        trained_on: the training data for which the figures are valid: in cross-data-set one of
             SKETCH_SETS ("sketchy"), or, with ``data``, a standard split; else parts of the split joined by "+".
         data: a folder of class folders; None for the data that SKETCH_SEARCH_DATA names.
 
@@ -246,7 +246,7 @@ def _groups(corpus: Corpus, wanted: Mapping[str, Collection[str]]) -> dict[str, 
 def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
     """Splits off a fifth of the photos of each class, by class and file name alone: the corpus without them, and them.
 
-    What is held out is removed from every set that has it.
+    Held-out pictures are removed from every set.
     """
     names = sorted(
         {(photo.label, photo.path.stem.lower()) for photo in corpus.photos},

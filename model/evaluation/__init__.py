@@ -1,4 +1,4 @@
-"""Measures how well a checkpoint retrieves, how right explanations and words are; and chooses calibrations by that."""
+"""Measures a checkpoint's retrieval, explanations and words; and chooses calibrations by these measurements."""
 
 from model.evaluation.answers import guess_table, measure_guesses, measure_parts
 from model.evaluation.costs import clip_vectors, costs_of, search_in_two_stages, speeds_of

@@ -1,4 +1,4 @@
-"""Measures how often guessed words are right, and how often matching patches lie on the thing that was drawn."""
+"""Measures how often guessed words are right, and how often matching patches lie on the drawn thing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from model.matcher import Matcher
 
 COMPOSITES, PAIRS = 200, 250
 QUARTERS = 4
-# Patches of a sketch whose order is measured lie so far apart, as a share of its side.
+# The order of two patches of a sketch is measured if they are this far apart, as a share of its side.
 _APART = 0.3
 CHANCE = 1 / QUARTERS
 
@@ -152,7 +152,7 @@ def pointed_at(explanation: Explanation) -> Numbers:
 def measure_parts(
     matcher: Matcher, corpus: Corpus, drawn: Corpus, canvases: int = COMPOSITES, pairs: int = PAIRS, seed: int = 0
 ) -> PartsReport:
-    """Explains composites and pairs; measures whether matches lie on the thing drawn, and in the order of its parts.
+    """Explains composites and pairs; measures whether matches lie on the drawn thing, and in the order of its parts.
 
     corpus: the pictures of the composites. drawn: of the pairs; see ``drawn_from``.
     Raises ModelError if there are too few classes.
@@ -180,7 +180,7 @@ def measure_parts(
 def order_kept(explanation: Explanation) -> tuple[float, float]:
     """Returns the share of distant sketch tokens whose matches keep their order, and the different matches for each.
 
-    Two tokens are compared by columns, and by rows, where they lie _APART at least. Equal places count as half.
+    Two tokens are compared by columns and by rows if they are at least _APART. Equal places count as half.
     """
     grid, matches = explanation.grid, explanation.matches()
     cells = np.array([(sketch, photo) for sketch, photo, _ in matches], np.int64)

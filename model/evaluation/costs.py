@@ -1,4 +1,4 @@
-"""Counts what a network costs, and what a search in two stages finds and costs."""
+"""Measures the costs of a network, and the accuracy and costs of a search in two stages."""
 
 import copy
 import time
@@ -19,11 +19,11 @@ from model.images import open_image
 from model.matcher import Matcher
 from model.network import ClipEmbedder, Network, RetNetwork, find_clip
 
-# Results that count, as in the report of the two-stage system.
+# The number of results that are measured, as in the report of the two-stage system.
 TOP = 100
-# Photos that are opened before CLIP embeds them.
+# The number of photos that are opened before CLIP embeds them.
 _EMBEDDED = 64
-# Pairs that are compared at once, and times that each speed is measured.
+# The number of pairs compared at once, and how often each speed is measured.
 PAIRS, TRIES = 32, 5
 
 
@@ -60,7 +60,7 @@ def speeds_of(network: RetNetwork) -> dict[str, float]:
     def milliseconds(work: Callable[[], object]) -> float:
         found = []
         for _ in range(TRIES):
-            # What the thread computes, which other programs do not lengthen as they do the time that passes.
+            # CPU time of the thread: other programs lengthen it less than wall time.
             began = time.thread_time()
             work()
             found.append(time.thread_time() - began)
@@ -120,7 +120,7 @@ def search_in_two_stages(
 
 
 def clip_vectors(photos: Sequence[Picture], source: str) -> tuple[Floats | None, str]:
-    """Embeds photos by a CLIP that is on this disk: (p, e) float32, and its name; or None, and why there is none."""
+    """Embeds photos by a CLIP on this disk: (p, e) float32, and its name; or None, and the reason."""
     if find_spec("open_clip") is None:
         return None, "open_clip is not installed"
     try:

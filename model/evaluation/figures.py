@@ -37,17 +37,17 @@ TITLES = {
     "median_rank": "median",
 }
 TITLES |= {f"plain_{name}": f"plain {TITLES[name]}" for name in (*FIGURES, "precision_10")}
-# What the titles with a star mean.
+# The notes on titles with a star.
 ADAPTED = (
     "* mAP is interpolated, and P@k is the share of right photos among the first min(k, R), R being all right ones, as "
     "the papers' code has it"
 )
 ALL, HARMONIC = "all", "harmonic mean"
-# The number of results that a person sees before scrolling.
+# The number of results visible without scrolling.
 FIRST = 10
 # Ranks that count as found: among the photos of the sketch's class and source, and in the whole gallery.
 WITHIN, GALLERY = (1, 5, 10), (1, 10)
-# What is looked for within one kind of pictures, and across both.
+# Searches within one kind of pictures, and across both.
 WITHIN_GROUPS = ("sketches by a sketch", "photos by a photo", "photos by a sketch")
 _CHUNK_ELEMENTS = 1 << 22
 

@@ -1,4 +1,4 @@
-"""Measures how drawings of scenes, and drawings in colours, find the ordinary photos that somebody remembers."""
+"""Measures searches for a remembered photo, by a drawing of its scene or in its colours."""
 
 from dataclasses import replace
 from typing import TypeAlias
@@ -29,7 +29,7 @@ PENS = (
     (0x26, 0x66, 0xB8),
     (0x7B, 0x4F, 0xA3),
 )
-# A thing of less chroma has no colour to remember.
+# Things of less chroma count as colourless.
 _LEAST_CHROMA = 20.0
 # Pixels of the paper's sides.
 _PAPER = 512
@@ -40,7 +40,7 @@ _Drawings: TypeAlias = dict[str, tuple[Drawing, float]]
 
 
 def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
-    """Measures at which rank the photo stands of which something is remembered, by each way to draw it.
+    """Measures the rank of the remembered photo, by each way to draw it.
 
     Raises ModelError for a checkpoint without regions, or if nothing can be drawn.
     """
@@ -70,7 +70,7 @@ def _scene(matcher: Matcher, query: Remembered) -> _Drawings:
 
 
 def _coloured(matcher: Matcher, task: RememberedTask, query: Remembered) -> _Drawings:
-    """Returns nothing for a thing that has no colour."""
+    """Returns an empty list for a colourless thing."""
     (thing,) = query.things
     exact = colour_of(task.photos[query.photo], thing)
     seen = lab(np.array(exact) / 255)
@@ -108,7 +108,7 @@ def on_paper(thing: Drawn, pen: Colour = (0, 0, 0)) -> Image.Image:
 def search(matcher: Matcher, drawing: Drawing, gallery: Tokens, places: float) -> Floats:
     """Scores all photos of a gallery for a drawing as the default search does, (p,) float32.
 
-    places: how much it counts where each thing stands, 0 if it does not. Raises ModelError for a gallery without
+    places: the weight of the things' places. Raises ModelError for a gallery without
     regions.
     """
     if gallery.regions is None or gallery.colours is None:

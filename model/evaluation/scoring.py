@@ -22,7 +22,7 @@ PREPARED_AT_ONCE = 256
 WORD = "word"
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
 BOTH: tuple[Method, ...] = ("rn", "ret")
-# The weights of the fusion, and the thresholds of the diffusion, that are tried.
+# The candidates for the weight of the fusion, and for the threshold of the diffusion.
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
@@ -54,7 +54,7 @@ def score_matrices(
 def task_matrices(
     matcher: Matcher, task: Task, methods: Sequence[Method] | None = None, *, words: bool = False
 ) -> dict[str, NDArray[np.floating]]:
-    """Computes the scores that ``measure`` takes for a task."""
+    """Computes the scores of a task, for ``measure``."""
     if task.protocol != "within":
         return score_matrices(matcher, task.corpus, methods, words=words)
     # The cosines of [Ret] among all pictures, sketches before photos.

@@ -1,4 +1,4 @@
-"""Says which of the classes that a task asks for a checkpoint has seen: of these no figure is zero-shot."""
+"""Finds the classes of a task that a checkpoint has seen: figures on these are not zero-shot."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Contamination:
-    """The classes asked for that a checkpoint was trained on, those that it was chosen on, and those new to it.
+    """The queried classes that a checkpoint was trained on, was chosen on, and has never seen.
 
-    known: whether the checkpoint says what it has seen.
+    known: whether the checkpoint lists the classes it has seen.
     """
 
     trained: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Contamination:
         return tuple(sorted({*self.trained, *self.chosen}))
 
     def sentence(self, name: str) -> str:
-        """Says what a reader of figures has to know of the checkpoint ``name``."""
+        """Describes for a reader of figures what the checkpoint ``name`` has seen."""
         if not self.known:
             return f"{name} does not say which classes it has seen, so that none may be called zero-shot"
         count = len(self.seen) + len(self.zero_shot)
@@ -44,9 +44,9 @@ class Contamination:
 
 
 def contamination(task: Task, seen: SeenClasses | None) -> Contamination:
-    """Compares the classes of a task's queries, or those that it calls unseen, with those that a checkpoint has seen.
+    """Compares the classes of a task's queries, or the ones it calls unseen, with those a checkpoint has seen.
 
-    Names are compared in any spelling. seen: None if the checkpoint does not say it.
+    Names are compared in any spelling. seen: None if the checkpoint does not list them.
     """
     if seen is None:
         return Contamination(known=False)

@@ -93,7 +93,7 @@ def _refuse_downloads(config: Path) -> None:
 
 
 def find_clip(source: str, *, download: bool = True) -> FoundClip:
-    """Finds the files of a CLIP; see FORMS. Raises ModelError if it cannot be had.
+    """Finds the files of a CLIP; see FORMS. Raises ModelError if it cannot be found.
 
     download: whether published weights that are not on this disk are downloaded.
     """
@@ -133,7 +133,7 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
 
 
 def _of_hub(source: str, download: bool) -> Path:
-    """Returns the folder with the files of a repository that open_clip saved. Raises ModelError if it cannot be had."""
+    """Returns the folder of a repository that open_clip saved. Raises ModelError if it cannot be found."""
     repository = source.removeprefix(HUB)
     if cached(repository, [CONFIG_FILE]) is None or cached(repository, WEIGHT_FILES) is None:
         if not download:
@@ -175,7 +175,7 @@ class Clip:
 
 
 def read_clip(source: str) -> Clip:
-    """Reads a CLIP; see FORMS. Raises ModelError if it cannot be had, or has no text encoder or no plain ViT."""
+    """Reads a CLIP; see FORMS. Raises ModelError if it cannot be found, or has no text encoder or no plain ViT."""
     import open_clip
 
     found = find_clip(source)

@@ -83,7 +83,7 @@ class FrozenVit(nn.Module):
 
 
 class Learned(nn.Module):
-    """All that CLIP-AT learns: prompts and LayerNorms, for sketches and for photos, or for both together (A)."""
+    """The learned prompts and LayerNorms, for sketches and for photos, or for both together (A)."""
 
     def __init__(self, config: ClipAtConfig, norms: LayerNorms) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ def cached(repository: str, files: Sequence[str]) -> Path | None:
 
 
 def check_reachable(repository: str) -> None:
-    """Raises ModelError if the hub does not answer within seconds, or has no such repository."""
+    """Raises ModelError if the hub does not answer within seconds, or does not have this repository."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
@@ -40,7 +40,7 @@ def check_reachable(repository: str) -> None:
 
 
 def fetched(repository: str, name: str) -> Path:
-    """Downloads a file of a repository, unless it is on this disk. Raises ModelError if it cannot be had."""
+    """Downloads a file of a repository, unless it is on this disk. Raises ModelError if it cannot be downloaded."""
     from huggingface_hub import hf_hub_download
 
     if (path := cached(repository, [name])) is not None:

@@ -37,7 +37,7 @@ from model.network.tokens import Tokens
 
 @dataclass(frozen=True)
 class Side:
-    """All that a pair's score needs of one of its two images, computed without the other image.
+    """The part of a pair's score that depends on one of its images, computed without the other.
 
     features (b, n, d) and positions (b, n-1) are as in ``Tokens``; ret is (b, d), [Ret] as it left the encoder. query,
     key and value are (b, heads, n, d_k); the other side receives the value (eq. 6), or in released networks this side.

@@ -107,7 +107,7 @@ def others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 class Trained(nn.Module):
-    """All that a training changes, with a linear map to text vectors if the ViT has no projection of CLIP's."""
+    """The parameters of a training, with a linear map to text vectors if the ViT has no projection of CLIP's."""
 
     def __init__(self, learned: Learned, to_text: nn.Linear | None) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class ClipAtTrainer(Trainer[Trained]):
         return figures.get("val_acc_1", super().judgement(figures))
 
     def figures(self, validation: Corpus) -> dict[str, float]:
-        """Measures, too, how often the photo that a sketch was drawn from comes first in its class, if any was."""
+        """Also measures how often the photo that a sketch was drawn from comes first in its class, if any was."""
         recipe, figures = self.recipe, super().figures(validation)
         part = Corpus(validation.sketches[:: recipe.evaluate_share], validation.photos)
         if not recipe.fine_grained or not (drawn_from(part) >= 0).any():

@@ -93,7 +93,7 @@ def make_photo_side(encoder: str, second: str | None, target: Path, device: torc
 def read_vit(source: str) -> PretrainedVit:
     """Reads the ViT of photos and sketches: "timm:NAME", "clip:MODEL" (see ``read_clip``), or a file with timm's names.
 
-    Matrices of a file may be int8, with NAME.scale. Raises ModelError for one that cannot be had, or is no plain ViT.
+    Matrices of a file may be int8, with NAME.scale. Raises ModelError if it cannot be found, or is not a plain ViT.
     """
     kind, _, name = source.partition(":")
     if kind == "clip":

@@ -85,7 +85,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     those it is measured on. Raises ModelError if data is missing.
     """
     if folder is not None:
-        # A folder is a set of its own.
+        # A folder counts as one set.
         return _all_but_held(datasets.read_class_folders(folder), str(folder), replace(recipe, data_set=None))
     data = datasets.data_folder()
     first = datasets.read_data(data)
@@ -119,7 +119,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
 
 def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
     if len(corpus.labels) == recipe.fewest_classes == 1:
-        # There is no other class for the validation.
+        # No other class is left for validation.
         seen, fresh = datasets.split_fresh(corpus)
         return TrainingCorpora(_allowed(seen, recipe), Corpus((), ()), fresh)
     held = () if "val" in recipe.split else corpus.labels[::VALIDATION_EVERY]

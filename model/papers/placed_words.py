@@ -1,4 +1,4 @@
-"""Places words that no photo shows in a vocabulary, by their text vectors and those of the words that it knows."""
+"""Places words that no photo shows in a vocabulary, by their text vectors and those of its own words."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PARTS = 5
 
 @dataclass(frozen=True)
 class Known:
-    """Holds what is known of words that a vocabulary and CLIP share: n vectors of CLIP, centred, with the word of each.
+    """The words that a vocabulary and CLIP share: n vectors of CLIP, centred, with the word of each.
 
     Attributes:
         vectors: (n, c) of length 1; a word may have one of its text, and one of its photos.

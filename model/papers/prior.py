@@ -20,7 +20,7 @@ LEVEL_PHOTOS = 500
 # Weights of the prior that are tried.
 RET_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0)
 RELATION_WEIGHTS = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
-# The prior's weight in relation scores is chosen on every n-th query only, because pairs take long.
+# The prior's weight in relation scores is chosen on every n-th query only, because pairs are slow.
 RELATION_EVERY = 4
 # The precision@10 that trained classes may lose.
 MOST_LOSS = 0.02

@@ -275,7 +275,7 @@ def anchor_trainer(
         print(f"word anchors from {vectors.name}")
         notes["words"] = vectors.name
         neighbours = recipe.anchoring.neighbours if recipe.anchoring.randomised else 0
-        # The training may not know the names of these classes.
+        # The names of these classes may be unknown to the training.
         unseen: Sequence[str] = ()
         if run.data is None:
             part = recipe.split[0]

@@ -1,8 +1,8 @@
 """Runs tables: each trains the networks that its file names, measures them, and shows them.
 
 A table is a TOML file in recipes/tables. Trainings and figures are kept by the hash of all that determines them, so
-that a table that was stopped, and another table with the same row, take what is there. A row that was measured can also
-leave a sheet, some kilobytes that outlast the training: later tables are drawn from it.
+that a stopped table, and another table with the same row, reuse them. A measured row can also leave a sheet, a file of
+some kilobytes that outlasts the training: later tables are drawn from it.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ _OVER_FOUND = (
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(Table):
-    """What is measured; see ``read_task``, and ``search_in_two_stages`` for ``clusters`` and ``nprobe``."""
+    """The measurement of a row; see ``read_task``, and ``search_in_two_stages`` for ``clusters`` and ``nprobe``."""
 
     protocol: Protocol = "zero-shot"
     split: str | None = None
@@ -78,7 +78,7 @@ class Row(Table):
     backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder; or "photo-side", the default's
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
-    budget: int | None = None  # pictures that its training sees; None for the table's; 0 leaves it untrained
+    budget: int | None = None  # pictures of its training; None for the table's; 0 leaves it untrained
     rates: tuple[float, ...] = (1.0,)  # factors of its learning rates; the best on validation classes is measured
     seeds: tuple[int, ...] = (0,)  # their figures are averaged query by query
     method: Literal["rn", "ret", "fused"] | None = None  # of scoring; None for the network's best
@@ -186,7 +186,7 @@ class TableRun:
     data: Path | None = None  # class folders; None for the data that SKETCH_SEARCH_DATA names
     words: Path | None = None  # a file of word vectors
     backbone: str | None = None  # the ViT to start from, a file or a timm tag; None for that of the data folder
-    budget: int | None = None  # pictures that each training sees; None for the table's
+    budget: int | None = None  # pictures of each training; None for the table's
     rows: tuple[str, ...] = ()  # names; empty for all
     folder: Path = Path("runs/tables")  # keeps all trainings
     resume: bool = False  # whether trainings that were stopped go on
@@ -322,7 +322,7 @@ class TableRun:
         return sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*.*"))
 
     def task_of(self, where: Measure) -> Task:
-        """Reads what is measured."""
+        """Reads the task of a row."""
         task = read_task(where.protocol, None if self.data else where.split, where.trained_on, self.data)
         task = task.subsampled(*where.every)
         sketches = task.corpus.sketches
@@ -344,7 +344,7 @@ class TableRun:
             method = "ret" if task.protocol == "within" else row.method or matcher.best_method
             costs = costs_of(load_network(checkpoint)) if table.costs else {}
             if where.clusters:
-                # Rows that differ in clusters and nprobe alone share their tokens, which take longest.
+                # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
                 key = f"{folder} {named}"
                 if key not in self.tokens:
                     self.tokens[key] = encoded(matcher, task.corpus), clip_vectors(task.corpus.photos, where.clip)
@@ -399,7 +399,7 @@ def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _made() -> str:
-    """Says on what and when a row was run."""
+    """Returns the machine and the day of a row."""
     cpus = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.+)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
     day = datetime.now(UTC).date().isoformat()

@@ -1,4 +1,4 @@
-"""Says which function trains by each kind of recipe."""
+"""Maps each kind of recipe to the function that trains by it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -103,7 +103,7 @@ class SketchSide(nn.Module):
 
 
 class TwoSidedTrainer(Trainer[SketchSide]):
-    """A training of the sketch side. vectors: None if classes without photos find their places by themselves."""
+    """A training of the sketch side. vectors: None if the places of classes without photos are learned."""
 
     recipe: TwoSidedRecipe
 

@@ -30,7 +30,7 @@ from model.words import Names, WordBook, spelling, why_no_name
 
 # The number of classes of ImageNet-1k.
 _CLASSES = 1000
-# Photos of each class that the vocabulary is fitted on. Twice as many would take twice the time to encode.
+# Photos of each class that the vocabulary is fitted on. Encoding takes time in proportion.
 PHOTOS_PER_CLASS = 16
 # Sketches of each class that guesses are calibrated on.
 SKETCHES_PER_CLASS = 5
@@ -83,7 +83,7 @@ def give_things(source: Path, target: Path, *, recipe: Path) -> None:
 
 
 def save_changed(network: Network, source: Path, target: Path, seen: SeenClasses | None = None) -> None:
-    """Writes a network with a new vocabulary, and what the checkpoint at ``source`` says of its training.
+    """Writes a network with a new vocabulary, and the training record of the checkpoint at ``source``.
 
     seen: the classes of the pictures that changed it.
     """
@@ -152,11 +152,11 @@ def with_vocabulary(
     drawn: Sequence[Picture] = (),
     vectors: WordVectors | None = None,
 ) -> Network:
-    """Returns a copy of the network with a new vocabulary: the photos' classes, and ImageNet's if the ViT knows them.
+    """Returns a copy of the network with a new vocabulary: the photos' classes, and ImageNet's if the ViT classifies.
 
     Args:
         photos: it is fitted on these. beliefs: (n, k), the ViT's probabilities for each of them.
-        sketches: the guesses are calibrated on these, best not trained on. Without any there are no guesses.
+        sketches: the guesses are calibrated on these, best not trained on. Without them there are no guesses.
         drawn: the guesses are learned from these other sketches; without any, the directions of photos give them.
         vectors: of words, by which words get synonyms, and things that no photo shows a place.
 
@@ -198,14 +198,14 @@ def with_vocabulary(
 def with_further_things(network: Network, sketches: Sequence[Picture]) -> Network:
     """Returns a copy of the network that also guesses things of which there are line drawings alone, a few of each.
 
-    These are guessed if a word names them, and lead no search. The guesses that are there stay as they are: learned
-    together with such drawings they get worse.
+    These are guessed if a word names them, and do not affect searches. Existing guesses are kept: learned together with
+    such drawings, they get worse.
     """
     known = sorted({sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART})
     others = {sketch.label for sketch in sketches} - set(known)
     book, before = WordBook(network.config.words), network.vocabulary
     named = [(number, word_of(label, book)) for label, number in zip(known, network.config.drawn, strict=False)]
-    # A thing may have got its word after its guess was learned.
+    # The word of a thing may be newer than its guess.
     if before is None or len(network.config.drawn) != len(known) or any(n not in (-1, word) for n, word in named):
         raise ModelError("the checkpoint's guesses were learned from sketches of other things than these")
     further = sorted(label for label in others if word_of(label, book) >= 0)
