@@ -1,4 +1,4 @@
-"""Looks after an existing index: says what it holds, verifies it, takes photos out of it, and watches its gallery."""
+"""Maintains an existing index: describes it, verifies it, removes photos from it, and watches its gallery."""
 
 import hashlib
 import shutil
@@ -42,7 +42,7 @@ PATIENCE = 6
 
 
 class _Removed(BaseModel):
-    """What is read of a summary, also of one of another version."""
+    """The part of a summary that is read, also from another version."""
 
     removed: tuple[str, ...]
 
@@ -70,7 +70,7 @@ def indexed_folders(path: Path) -> list[Folder]:
 
 
 def read_summary(path: Path) -> IndexSummary:
-    """Says what an index holds.
+    """Describes an index.
 
     Raises IndexRefused: there is no index, it has another format, or a file is missing or short.
     """
@@ -105,9 +105,9 @@ def photo_folders(path: Path) -> list[str]:
 
 
 def verify(path: Path) -> list[str]:
-    """Reads every file of the current generation, and compares it with the hash that was written down.
+    """Reads every file of the current generation, and compares it with its recorded hash.
 
-    Returns what is wrong, one sentence each; nothing for a sound index. The next build makes it anew.
+    Returns the damage, one sentence each; nothing for a sound index. The next build repairs it.
 
     Raises IndexRefused: there is no index, it has another format, or nothing of it can be used.
     """
@@ -151,7 +151,7 @@ class RemovalPlan:
 
 
 def removed_elsewhere(summary: Path, index: Path) -> list[str]:
-    """Lists what ``index info --json`` said to be removed from an index, as far as another index has files there.
+    """Lists the removed paths in the output of ``index info --json`` at which another index has files.
 
     Raises BadInvocation: the file has no such list; IndexRefused as ``remove`` does; OSError.
     """
@@ -166,12 +166,12 @@ def removed_elsewhere(summary: Path, index: Path) -> list[str]:
 
 
 def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
-    """Says what ``remove`` would do, and raises as it does, but writes nothing."""
+    """Computes the effect of ``remove``, and raises as it does, but writes nothing."""
     return _planned(current_generation(IndexFolder(index)), targets, ids)
 
 
 def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalReport:
-    """Takes photos out of the index without reading one. Later builds leave them out, until a build adds them again.
+    """Removes photos from the index without reading any. Later builds leave them out, until a build adds them again.
 
     Their rows go when a build merges the segments, and all thumbnails at once.
 
@@ -226,7 +226,7 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
         found = dict.fromkeys([*_by_path(targets, catalog, roots), *_by_id(ids, catalog)])
         counts = {key: catalog.count(*key) for key in found}
         removals = catalog.removals()
-        # What lies in a folder that leaves is counted once.
+        # Files in a folder that leaves are counted once.
         outer = [(root, path) for root, path in found if not any((root, f) in found for f in with_folders(path)[:-1])]
         files, shown = np.sum([(0, 0), *(counts[key] for key in outer)], axis=0).tolist()
     for root, path in found:
@@ -272,7 +272,7 @@ def address_of_removed(target: Address, index: Path) -> Address:
 
     Raises BadInvocation: the path may mean one file or another.
     """
-    # A build says what is wrong with an index.
+    # A build reports the damage of an index.
     with suppress(IndexRefused):
         current = current_generation(IndexFolder(index))
         roots = current_roots(current.manifest)
@@ -309,7 +309,7 @@ def watch(
     Args:
         read_state: gives the gallery's state, as ``gallery_state`` does.
         update: brings the index up to date. If it returns False, it is called again after the next pause.
-        pauses: waits once each time it is asked for its next item. Watching ends when it ends.
+        pauses: waits before each of its items. Watching ends when it ends.
         indexed: the state that the index is up to date with, if it is.
     """
     last = indexed

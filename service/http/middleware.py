@@ -40,7 +40,7 @@ _FREE = frozenset({"/healthz", "/readyz"})
 _READING = frozenset({"/search", "/explain"})
 # The page loads its files and thumbnails by the dozen for each action of a person. They have a separate bucket, whose
 # limit is this many times as high.
-_OF_THE_PAGE = ("/page/", "/thumbnails/")
+_PAGE_PATHS = ("/page/", "/thumbnails/")
 PICTURES_A_REQUEST = 100
 
 log = logging.getLogger("sketch_search")
@@ -156,7 +156,7 @@ class AccessMiddleware:
             self._note(scope, status, bytes_in, perf_counter() - started)
 
     def _refusal(self, scope: Scope, request_id: str) -> Response | None:
-        if not self._is_for_us(scope):
+        if not self._has_known_host(scope):
             message = "The Host header names an unknown host; if it is this server's, list it in SBIR_ALLOWED_HOSTS."
             return error_answer(400, "bad_host", message, request_id)
         if self._is_of_another_page(scope):
@@ -187,17 +187,17 @@ class AccessMiddleware:
         machine.
         """
         named, own = origin.partition("://")[2].lower(), host.lower()
-        by_proxy = "*" not in self._hosts and self._knows(_PORT.sub("", named)) and not _is_here(named)
+        by_proxy = "*" not in self._hosts and self._is_listed(_PORT.sub("", named)) and not _is_here(named)
         return named != own and (_PORT.sub("", named) == _PORT.sub("", own) or not by_proxy)
 
-    def _is_for_us(self, scope: Scope) -> bool:
+    def _has_known_host(self, scope: Scope) -> bool:
         named = Headers(scope=scope).getlist("host")
         if len(named) != 1:
             return not named and scope["http_version"] == "1.0"
-        # "localhost." is localhost: the dot at the end only says that the name is complete.
-        return not named[0] or self._knows(_PORT.sub("", named[0].lower()).removesuffix("."))
+        # "localhost." is localhost: the dot at the end only marks the name as complete.
+        return not named[0] or self._is_listed(_PORT.sub("", named[0].lower()).removesuffix("."))
 
-    def _knows(self, host: str) -> bool:
+    def _is_listed(self, host: str) -> bool:
         return any(
             known in ("*", host) or (known.startswith("*.") and host.endswith(known[1:])) for known in self._hosts
         )
@@ -250,7 +250,7 @@ class LimitMiddleware:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        # A copy, because the HTTP server looks into its own one whether a body may be sent.
+        # A copy, because the HTTP server decides by its own scope whether to send a body.
         asked = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"], "headers": _headers(scope)}
         try:
             await self._app(asked, receive, send)
@@ -261,7 +261,7 @@ class LimitMiddleware:
 
     def _refusal(self, scope: Scope) -> Response | None:
         path, query, request_id = scope["path"], scope["query_string"], scope["state"]["request_id"]
-        buckets = self._pictures if path.startswith(_OF_THE_PAGE) else self._buckets
+        buckets = self._pictures if path.startswith(_PAGE_PATHS) else self._buckets
         if buckets is not None and path not in _FREE:
             wait = math.ceil(buckets.take(network(scope["client"][0] if scope.get("client") else "")))
             if wait:

@@ -82,7 +82,7 @@ MAX_UNREAD = 1000
 MAX_BELOW = 1000
 
 # Media types of what the page loads. Not the system's: with others browsers refuse the modules.
-_KINDS = {
+_MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -96,17 +96,17 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 # For photos: browsers keep them, but revalidate them before reuse.
-_ASK_AGAIN = {"Cache-Control": "private, no-cache"}
+_REVALIDATED = {"Cache-Control": "private, no-cache"}
 _FOLDER = pathlib.Path(service.__file__).parent / "page"
 _INDEX = "index.html"
 # All files served, by path below the folder: the content, and its headers.
 _FILES = {
     file.relative_to(_FOLDER).as_posix(): (
         content := file.read_bytes(),
-        {**_HEADERS, "Content-Type": _KINDS[file.suffix], "ETag": f'"{hashlib.sha256(content).hexdigest()}"'},
+        {**_HEADERS, "Content-Type": _MEDIA_TYPES[file.suffix], "ETag": f'"{hashlib.sha256(content).hexdigest()}"'},
     )
     for file in _FOLDER.rglob("*")
-    if file.suffix in _KINDS
+    if file.suffix in _MEDIA_TYPES
 }
 
 # The parts of the OpenAPI document that FastAPI cannot infer from the handlers.
@@ -350,7 +350,7 @@ async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> 
     """Returns the original file of a photo."""
     _check_originals(ctx)
     entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
-    headers = {"ETag": f'"{entry.content_hash}"', **_ASK_AGAIN}
+    headers = {"ETag": f'"{entry.content_hash}"', **_REVALIDATED}
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     size, media = await _read(request, ctx.originals, lambda: engine.original(entry))
@@ -415,7 +415,7 @@ async def thumbnail(
 
 
 async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: PhotoEntry, size: int) -> Response:
-    headers = {"ETag": f'"{entry.content_hash}-{size}"', **_ASK_AGAIN}
+    headers = {"ETag": f'"{entry.content_hash}-{size}"', **_REVALIDATED}
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     small = engine.kept_thumbnail(entry, size)

@@ -22,7 +22,7 @@ MULTIPART_OVERHEAD = 16 * 1024
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 # A longer one costs too much to parse.
 MAX_CONTENT_TYPE = 1024
-_ALONE = (
+_ADVICE = (
     "send a sketch as the raw request body or as the file field 'file', or the things of one drawing as several fields "
     "'file'; put parameters into the query."
 )
@@ -34,9 +34,9 @@ RETRY_SECONDS = 1
 class _Upload:
     """An arriving sketch: its timeout, its bytes so far, and whether it was dropped to make room for another."""
 
-    patience: asyncio.Timeout
+    timeout: asyncio.Timeout
     held: int = 0
-    gave_way: bool = False
+    dropped: bool = False
 
 
 class Uploads:
@@ -67,7 +67,7 @@ class Uploads:
         is_form = content_type[:20].lower().startswith("multipart/form-data")
         upload = _Upload(asyncio.timeout(self._patience))
         try:
-            async with upload.patience:
+            async with upload.timeout:
                 if not is_form:
                     image = b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
                     return (image,) if image else ()
@@ -80,7 +80,7 @@ class Uploads:
         except ClientDisconnect:
             raise ClientGone("The upload was interrupted.") from None
         except TimeoutError:
-            if upload.gave_way:
+            if upload.dropped:
                 raise QueueFull(RETRY_SECONDS) from None
             raise BrokenUpload(f"The sketch did not arrive within {self._patience:g} s; send a smaller one.") from None
         finally:
@@ -105,9 +105,9 @@ class Uploads:
             stalled = next(iter(self._arriving))
             del self._arriving[stalled]
             self.held -= stalled.held
-            stalled.held, stalled.gave_way = 0, True
-            if not stalled.patience.expired():
-                stalled.patience.reschedule(asyncio.get_running_loop().time())
+            stalled.held, stalled.dropped = 0, True
+            if not stalled.timeout.expired():
+                stalled.timeout.reschedule(asyncio.get_running_loop().time())
         upload.held += size
         self.held += size
 
@@ -159,9 +159,9 @@ class _Form:
         if b"name" not in options:
             raise BrokenUpload("The form has a part without a name.")
         if (name := options[b"name"].decode("utf-8", "replace")) != "file":
-            raise BadSearch(f"The form has an unknown part {name[:64]!r}; {_ALONE}")
+            raise BadSearch(f"The form has an unknown part {name[:64]!r}; {_ADVICE}")
         if b"filename" not in options:
-            raise BadSearch(f"The form has no upload in its field 'file'; {_ALONE}")
+            raise BadSearch(f"The form has no upload in its field 'file'; {_ADVICE}")
         if len(self.files) == MAX_THINGS:
             raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', the most things of a drawing.")
         self.files.append(bytearray())
@@ -178,5 +178,5 @@ async def _files_of_form(content_type: str, body: AsyncGenerator[bytes, None]) -
     if not form.has_ended:
         raise BrokenUpload("The form is cut short.")
     if not form.files:
-        raise BadSearch(f"The form is empty; {_ALONE}")
+        raise BadSearch(f"The form is empty; {_ADVICE}")
     return form.files

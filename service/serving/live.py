@@ -209,12 +209,9 @@ class Live:
         self._settings, self._run = settings, run
         self._matcher = cache(lambda: open_matcher(settings)) if matcher is None else matcher
         self._towers = cache(lambda: TextTowers(self._matcher().device))
-        small = None
-        if source is None:
-            source = LiveIndex(index_path(settings), self._matcher, settings.gallery)
-            small = index_path(settings) / THUMBNAILS
-        self.source = source
-        self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES, small, THUMBNAIL_FILE_BYTES)
+        folder = index_path(settings) / THUMBNAILS if source is None else None
+        self.source = source or LiveIndex(index_path(settings), self._matcher, settings.gallery)
+        self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES, folder, THUMBNAIL_FILE_BYTES)
         self._seen: str | None = None
         self._stopped = False
         self.looked = asyncio.Event()
