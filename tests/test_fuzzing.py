@@ -229,7 +229,7 @@ def tried(work: Callable[[], T]) -> T | None:
 @counted("Indexes with random edits. Each is refused in a sentence, or answers as before, or `verify` finds the damage")
 @slow
 @given(st.data(), st.sampled_from(("manifest", "catalog", "bytes")), st.booleans())
-def test_a_damaged_index_is_refused_or_answers_as_before_or_is_told_by_verify(
+def test_a_damaged_index_is_refused_or_answers_as_before_or_is_reported_by_verify(
     run: Soak, samples: Collection, data: st.DataObject, kind: str, forged: bool
 ) -> None:
     run.times += 1

@@ -84,7 +84,7 @@ def test_every_error_becomes_one_sentence_and_an_exit_code(
 PROGRAM = "import os, sys; from model.terminal import run_program; sys.exit(run_program(lambda: {}))"
 
 
-def test_the_end_of_whoever_reads_the_output_is_no_error() -> None:
+def test_a_reader_of_the_output_that_ends_is_no_error() -> None:
     command = [sys.executable, "-c", PROGRAM.format("print('x' * 200_000) or 0")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -182,7 +182,7 @@ def test_a_server_under_load_answers_or_says_when_to_come_back(gallery: Path, we
     assert overload.markdown() in done.stdout
 
 
-def test_the_command_tells_what_each_click_helped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_gain_of_each_click(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_class_folders(tmp_path / "data", seeds=range(6), shapes=("star", "house", "circle"))
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors", variants=1)
     matcher = model.load(weights, dtype="float32")

@@ -193,7 +193,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         Client(url)
 
 
-def test_where_no_server_answers_its_address_is_told() -> None:
+def test_where_no_server_answers_its_address_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # It does not listen.
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -52,7 +52,7 @@ def test_only_what_has_changed_in_an_album_is_read_again(album: Path, built: Col
     assert (report.photos, report.files, report.gone, report.encoded) == (10, 11, 1, 0)
 
 
-def test_names_that_lead_out_of_an_album_are_told_and_never_read(
+def test_names_that_lead_out_of_an_album_are_reported_and_never_read(
     album: Path, collection: Collection, tmp_path: Path
 ) -> None:
     secret = tmp_path / "x.png"

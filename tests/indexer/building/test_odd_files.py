@@ -53,7 +53,7 @@ def test_a_bomb_is_reported_with_its_reason(
     assert "seconds; save it again, or smaller" in report.bad[0].reason
 
 
-def test_names_that_are_not_unicode_are_indexed_and_told_from_their_escapes(collection: Collection) -> None:
+def test_names_that_are_not_unicode_are_indexed_and_differ_from_their_escapes(collection: Collection) -> None:
     raw = Path(os.fsdecode(os.fsencode(collection.photos) + b"/caf\xe9.png"))
     literal = collection.photos / "caf\\udce9.png"
     try:

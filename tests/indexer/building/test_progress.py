@@ -17,7 +17,7 @@ def state(path: Path) -> ProgressState:
     return ProgressState.model_validate_json(path.read_bytes())
 
 
-def test_the_file_tells_rate_and_time_left_at_most_once_a_second(tmp_path: Path) -> None:
+def test_the_file_has_rate_and_time_left_at_most_once_a_second(tmp_path: Path) -> None:
     clock = Clock()
     progress = Progress(clock=clock)
     with progress.of_build(tmp_path / "p.json"):
@@ -47,7 +47,7 @@ def test_the_file_tells_rate_and_time_left_at_most_once_a_second(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
 
 
-def test_without_a_terminal_a_line_now_and_then_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_a_line_now_and_then_reports_progress(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     for bar, said in ((False, ""), (True, "encoding: 2 of 3 photos\n")):
         progress = Progress(bar=bar, clock=clock)
@@ -59,7 +59,7 @@ def test_without_a_terminal_a_line_now_and_then_tells_how_far_it_is(capsys: pyte
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_what_is_no_progress_tells_none_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_file_that_is_no_progress_gives_none_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
     for content in (b"{}", b" " * 10**6 + b"{"):
         (tmp_path / "progress.json").write_bytes(content)

@@ -230,7 +230,7 @@ def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
         assert contents == expected
 
 
-def test_while_one_builds_all_others_are_told_and_readers_read(built_once: Collection) -> None:
+def test_while_one_builds_others_are_refused_and_readers_read(built_once: Collection) -> None:
     with IndexFolder(built_once.index).writing():
         for work in writers(built_once).values():
             with pytest.raises(IndexBusy, match="another build is writing"):

@@ -301,7 +301,7 @@ def test_threads_may_come_from_the_environment(
 
 
 @pytest.mark.parametrize("value", ["0", "many", "2000", "9" * 30, "٢"])
-def test_a_number_of_threads_that_makes_no_sense_is_told_with_what_it_may_be(
+def test_a_number_of_threads_that_makes_no_sense_is_reported_with_what_it_may_be(
     value: str, gallery: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SBIR_THREADS", value)

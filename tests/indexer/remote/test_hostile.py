@@ -213,7 +213,7 @@ def test_a_file_of_sftp_that_never_comes_is_given_up(nas: Served, monkeypatch: p
 
 
 @pytest.mark.parametrize("size", [3, 50])
-def test_a_file_that_is_longer_or_shorter_than_was_listed_is_told(size: int, nas: Served) -> None:
+def test_a_file_that_is_longer_or_shorter_than_was_listed_is_reported(size: int, nas: Served) -> None:
     nas.write("a.png", bytes(10))
     with pytest.raises(FileChanging):
         RemoteFolder.named(nas.url).read("a.png", FileStamp(size, None, None))

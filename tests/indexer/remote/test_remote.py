@@ -83,7 +83,7 @@ def test_no_credential_is_in_an_index_or_in_what_is_said_of_a_server(
 
 
 @pytest.mark.parametrize("fault", ["gone", "busy"])
-def test_a_server_that_cannot_be_listed_is_told_and_the_index_stays(
+def test_a_server_that_cannot_be_listed_is_reported_and_the_index_stays(
     fault: Fault, filled: Server, collection: Collection
 ) -> None:
     filled.fails(fault, everywhere=True)
@@ -102,7 +102,7 @@ def test_a_server_that_cannot_be_listed_is_told_and_the_index_stays(
     assert collection.update().unlisted == ()
 
 
-def test_a_server_that_nobody_has_named_here_is_not_asked(
+def test_a_server_that_nobody_has_named_here_is_not_contacted(
     davs: Served, collection: Collection, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     davs.fill(collection.photos)
@@ -158,7 +158,7 @@ def test_a_listing_of_thousands_of_names_asks_once_for_each_thousand(bucket: Buc
     assert (len(paths), bucket.requests - asked) == (2_500, 3)
 
 
-def test_keys_that_lead_out_of_a_bucket_are_told(bucket: Bucket, collection: Collection) -> None:
+def test_keys_that_lead_out_of_a_bucket_are_reported(bucket: Bucket, collection: Collection) -> None:
     bucket.write("good.png", photo_file(1))
     bucket.write("../../x.png", b"outside")
     report = collection.update(folders=[bucket.url])
@@ -181,7 +181,7 @@ def test_a_server_whose_key_is_not_known_is_not_spoken_to(nas: Served, home: Pat
 
 
 @pytest.mark.parametrize("file", [".netrc", ".ssh/id_ed25519", ".aws/credentials", "unknown keys"])
-def test_a_server_that_does_not_let_in_is_told_with_the_remedy(
+def test_a_server_that_does_not_let_in_is_reported_with_the_remedy(
     file: str,
     home: Path,
     request: pytest.FixtureRequest,

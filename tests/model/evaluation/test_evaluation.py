@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_json_has_the_figures_of_the_pictures_asked_for_and_their_intervals(
+def test_json_has_the_figures_of_the_requested_pictures_and_their_intervals(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ("--weights", folder / "tiny.safetensors", "--data", folder / "data", "--every", "3,2")

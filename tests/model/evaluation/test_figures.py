@@ -74,7 +74,7 @@ def test_pictures_find_others_of_their_class_among_their_own_kind() -> None:
     assert found.groups == {"all": 10, "sketches by a sketch": 4, "photos by a photo": 2, "photos by a sketch": 4}
 
 
-def test_groups_are_measured_apart_and_their_harmonic_mean_is_told() -> None:
+def test_groups_are_measured_apart_and_their_harmonic_mean_is_reported() -> None:
     result = measure(task(), {"ret": SCORES})
     groups = result.figures["ret"]
     assert result.groups == {"all": 2, "trained": 1, "unseen": 1}

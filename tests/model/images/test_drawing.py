@@ -39,7 +39,7 @@ def test_ink_that_nearly_touches_or_overlaps_is_one_thing_prepared_as_ever(pictu
     assert thing.colours == ()
 
 
-def test_a_drawing_is_not_split_if_that_is_not_asked_for() -> None:
+def test_a_drawing_is_not_split_if_that_is_not_requested() -> None:
     assert len(OURS.drawing(with_squares(20, 300), split=False).things) == 1
 
 

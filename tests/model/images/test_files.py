@@ -69,7 +69,7 @@ def test_whatever_the_encoding_the_first_frame_is_shown_on_white(shape: str, nam
 
 
 @pytest.mark.parametrize(("least", "size"), [(257, 512), (256, 256), (129, 256), (128, 128), (64, 64), (3, 64)])
-def test_a_jpeg_comes_no_smaller_than_asked_for(least: int, size: int) -> None:
+def test_a_jpeg_comes_no_smaller_than_requested(least: int, size: int) -> None:
     data = encoded(photo("house", 512), "JPEG")
     reduced = open_image(data, least_side=least)
     assert (reduced.size, reduced.info) == ((size, size), {})
@@ -88,7 +88,7 @@ def test_every_exif_orientation_is_turned_upright_and_nothing_moves_in_a_reduced
     assert np.abs(last - expected).mean() < 2.0
 
 
-def test_damage_and_size_are_told_of_a_reduced_jpeg_too() -> None:
+def test_damage_and_size_are_reported_of_a_reduced_jpeg_too() -> None:
     data = encoded(photo("house", 512), "JPEG")
     with pytest.raises(UndecodableImage, match="damaged"):
         open_image(data[: len(data) // 2], least_side=64)

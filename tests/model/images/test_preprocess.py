@@ -180,7 +180,7 @@ def test_a_frame_is_not_taken_for_the_paper() -> None:
     ],
     ids=["white", "black", "tinted", "one pixel", "transparent", "noise", "jpeg noise"],
 )
-def test_a_blank_sketch_is_told(preprocessing: Preprocessing, blank: Image.Image) -> None:
+def test_a_blank_sketch_is_reported(preprocessing: Preprocessing, blank: Image.Image) -> None:
     with pytest.raises(BlankSketch, match="blank"):
         preprocessing.prepare(blank, "sketch")
 

@@ -379,7 +379,7 @@ def test_an_svg_is_a_sketch_and_no_photo() -> None:
         open_dated(svg(line))
 
 
-def test_an_svg_reads_no_file_and_asks_no_host(tmp_path: Path) -> None:
+def test_an_svg_reads_no_file_and_contacts_no_host(tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(encoded(Image.new("RGB", (10, 10), "red")))
     line = '<path d="M 0 0 L 9 9" stroke="black"/>'

@@ -65,7 +65,7 @@ def written(folder: Path, network: Network, name: str = "network.safetensors") -
     return folder / name
 
 
-def test_patches_of_a_smaller_sketch_are_told_as_the_cells_of_the_photos_grid_below_their_centres() -> None:
+def test_patches_of_a_smaller_sketch_are_reported_as_the_cells_of_the_photos_grid_below_their_centres() -> None:
     assert cells_of_patches(6, 8).reshape(6, 6)[0].tolist() == [0, 2, 3, 4, 6, 7]
     assert cells_of_patches(6, 8).reshape(6, 6)[:, 1].tolist() == [2, 18, 26, 34, 50, 58]
     assert cells_of_patches(8, 8).tolist() == list(range(64))

@@ -114,7 +114,7 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_slip_is_told_and_the_exit_code_is_2(
+def test_a_slip_is_reported_and_the_exit_code_is_2(
     arguments: list[str],
     sentence: str,
     settings: Settings,
@@ -135,7 +135,7 @@ def test_a_slip_is_told_and_the_exit_code_is_2(
     assert sentence in err
 
 
-def test_a_slip_in_several_settings_together_is_told_without_the_name_of_one(
+def test_a_slip_in_several_settings_together_is_reported_without_the_name_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SBIR_API_KEY_FILE", str(tmp_path / "key"))

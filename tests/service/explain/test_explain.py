@@ -52,7 +52,7 @@ def response(searcher: Searcher) -> ExplainResponse:
     return explain(searcher, Drawing.of(pixels), ExplainParams(photo=[5, 12, 9]))
 
 
-def test_the_photos_are_explained_in_the_order_asked_for_as_the_network_explains_their_files(
+def test_the_photos_are_explained_in_the_order_requested_as_the_network_explains_their_files(
     response: ExplainResponse, index: Index, matcher: Matcher, gallery: Path
 ) -> None:
     assert [explained.id for explained in response.photos] == [5, 12, 9]

@@ -46,7 +46,9 @@ def test_every_answer_carries_a_request_id(http: httpx.Client) -> None:
         ("GET", "/broken", 500),
     ],
 )
-def test_every_answer_tells_browsers_to_trust_nothing(broken: Served, verb: str, path: str, status: int) -> None:
+def test_every_answer_has_headers_by_which_browsers_trust_nothing(
+    broken: Served, verb: str, path: str, status: int
+) -> None:
     answer = broken.http.request(verb, path)
     assert answer.status_code == status
     told = {
@@ -63,7 +65,7 @@ def test_every_answer_tells_browsers_to_trust_nothing(broken: Served, verb: str,
     assert {name: answer.headers[name] for name in told} == told
 
 
-def test_with_an_api_key_only_those_who_have_it_are_answered(settings: Settings, sketch: bytes) -> None:
+def test_with_an_api_key_only_clients_with_it_are_answered(settings: Settings, sketch: bytes) -> None:
     with asked(settings, api_key=SecretStr("schlüssel")) as http:
         # The page is what asks for the key.
         for path in ("/healthz", "/readyz", "/", "/page/main.js"):
@@ -202,7 +204,7 @@ def test_of_many_clients_those_seen_last_are_remembered(monkeypatch: pytest.Monk
     assert buckets.take("b") == 0
 
 
-def test_a_minutes_requests_may_come_at_once_and_who_asks_too_often_is_told_when_to_come_back(
+def test_a_minutes_requests_may_come_at_once_and_further_ones_are_refused_with_a_time_to_return(
     settings: Settings, sketch: bytes, clock: list[float]
 ) -> None:
     with asked(settings, rate_limit=3, cors_origins=("https://a.example",)) as http:

@@ -81,7 +81,7 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
         assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [gallery.name, "more"]
 
 
-def test_a_folder_of_which_a_part_cannot_be_read_is_told(settings: Settings, gallery: Path, tmp_path: Path) -> None:
+def test_a_folder_of_which_a_part_cannot_be_read_is_reported(settings: Settings, gallery: Path, tmp_path: Path) -> None:
     photos = Path(shutil.copytree(gallery, tmp_path / "photos"))
     photos.joinpath(*"x" * (MAX_DEPTH + 1)).mkdir(parents=True)
     with empty(settings, tmp_path / "index") as http:
@@ -92,7 +92,7 @@ def test_a_folder_of_which_a_part_cannot_be_read_is_told(settings: Settings, gal
     assert build["failed"].endswith("the folder is not read: it is nested more than 100 deep; its indexed photos stay.")
 
 
-def test_photos_that_are_missing_stay_and_are_told(settings: Settings, gallery: Path, tmp_path: Path) -> None:
+def test_photos_that_are_missing_stay_and_are_reported(settings: Settings, gallery: Path, tmp_path: Path) -> None:
     photos = Path(shutil.copytree(gallery, tmp_path / "photos"))
     with empty(settings, tmp_path / "index") as http:
         http.post("/build", params={"folder": str(photos)})
@@ -206,7 +206,7 @@ def test_a_page_of_another_site_builds_nothing_even_where_it_may_search(
         assert http.get("/info", headers=headers).json()["build"] is None
 
 
-def test_a_disk_that_fills_while_a_folder_is_indexed_is_told_and_the_build_goes_on_once_there_is_room(
+def test_a_disk_that_fills_while_a_folder_is_indexed_is_reported_and_the_build_goes_on_once_there_is_room(
     settings: Settings, gallery: Path, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", 8 * 2**20) as disk:

@@ -49,7 +49,7 @@ def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
         assert http.get("/info").json()["ready"] is True
 
 
-def test_what_a_search_does_that_does_not_say_is_told(settings: Settings, sketch: bytes) -> None:
+def test_defaults_of_a_search_are_reported(settings: Settings, sketch: bytes) -> None:
     with asked(settings, quality="fast", nprobe=3, default_k=7) as http:
         wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
         info = http.get("/info").json()
@@ -122,7 +122,7 @@ def test_who_would_not_be_let_in_need_not_send_a_sketch(settings: Settings) -> N
         assert connection.recv(65536).startswith(b"HTTP/1.1 429 ")
 
 
-def test_a_checkpoint_whose_scores_are_no_numbers_is_told_and_no_failure(
+def test_a_checkpoint_whose_scores_are_no_numbers_is_reported_and_no_failure(
     settings: Settings, weights: Path, gallery: Path, tmp_path: Path, sketch: bytes
 ) -> None:
     with safe_open(weights, "pt") as opened:

@@ -77,7 +77,7 @@ def test_a_sketch_is_guessed_and_nothing_else_is(http_words: httpx.Client, sketc
     assert http_words.post("/search", params={"text": "cat"}).json()["guesses"] == []
 
 
-def test_a_word_that_no_photo_fits_is_told_and_the_nearest_photos_are_found(
+def test_a_word_that_no_photo_fits_is_reported_and_the_nearest_photos_are_found(
     http_words: httpx.Client, worded: Settings, sketch: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for body in (b"", sketch):

@@ -107,7 +107,7 @@ def test_a_long_name_breaks_between_its_words_and_leaves_the_buttons_in_sight(
         )
 
 
-def test_what_is_searched_is_told_in_words_and_grows_from_the_page(
+def test_the_query_is_shown_in_words_and_grows_from_the_page(
     desk: Browser,
     settings: Settings,
     gallery: Path,
@@ -519,7 +519,7 @@ def test_a_search_that_is_refused_for_now_says_when_it_goes_on(desk: Browser, se
         expect_complaints(desk, "429")
 
 
-def test_a_server_that_has_gone_is_told_in_words(desk: Browser, settings: Settings) -> None:
+def test_a_server_that_has_gone_is_reported_in_words(desk: Browser, settings: Settings) -> None:
     with served(settings) as server:
         desk.get(server.url)
         wait(desk).until(lambda d: text(d, "about-open") == "23 photos")

@@ -288,7 +288,7 @@ def test_question_mark_shows_the_shortcuts_which_can_be_turned_off(desk: Browser
     assert desk.find_element(By.CSS_SELECTOR, "[name=tool][value=pen]").is_selected()
 
 
-def test_a_file_that_is_no_image_is_told_in_words(desk: Browser, server: Served, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_reported_in_words(desk: Browser, server: Served, tmp_path: Path) -> None:
     file = tmp_path / "letter.txt"
     file.write_text("Dear all,")
     desk.get(server.url)

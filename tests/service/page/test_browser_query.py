@@ -88,7 +88,7 @@ def test_a_liked_photo_leads_and_an_unliked_one_leaves_until_that_is_undone(desk
     assert not parts(desk)["undo"]
 
 
-def test_a_photo_of_an_address_that_is_gone_is_told_and_can_be_taken_out(desk: Browser, server: Served) -> None:
+def test_a_photo_of_an_address_that_is_gone_is_reported_and_can_be_taken_out(desk: Browser, server: Served) -> None:
     desk.get(f"{server.url}/#like=4,987654")
     wait_for_notice(desk, "A photo is gone")
     assert "987654" in text(desk, "notice-text")

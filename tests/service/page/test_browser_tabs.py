@@ -123,7 +123,7 @@ def test_two_tabs_keep_their_own_drawings(desk: Browser, server: Served) -> None
         desk.switch_to.window(first)
 
 
-def test_an_address_that_is_dropped_or_pasted_is_told_not_to_be_an_image(desk: Browser, server: Served) -> None:
+def test_an_address_that_is_dropped_or_pasted_is_reported_not_to_be_an_image(desk: Browser, server: Served) -> None:
     address = "https://example.org/cat.jpg"
     for script in ("drop_address", "paste_text"):
         desk.get(server.url)

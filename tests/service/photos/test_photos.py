@@ -80,7 +80,7 @@ def test_an_original_is_sent_as_it_is_and_read_in_parts(
         ("bytes=-99999999", slice(0, None)),
     ],
 )
-def test_a_part_of_an_original_is_sent_to_who_asks_for_it(
+def test_a_part_of_an_original_is_sent_on_request(
     http: httpx.Client, index: Index, monkeypatch: pytest.MonkeyPatch, asked: str, part: slice
 ) -> None:
     monkeypatch.setattr(archive, "PART", 1000)
@@ -187,7 +187,7 @@ def test_a_browser_keeps_a_thumbnail_for_as_long_as_its_id_is_of_that_photo(http
         assert error(http.get(other)) == (404, "not_found")
 
 
-def test_photos_are_told_of_by_their_ids_in_the_order_asked_for(http: httpx.Client, client: Client) -> None:
+def test_photos_are_reported_by_their_ids_in_the_order_requested(http: httpx.Client, client: Client) -> None:
     found = {result.id: result for result in client.search(like=[1]).results}
     ids = sorted(found, reverse=True)
     told = client.photos(*ids).photos
@@ -469,7 +469,7 @@ def test_what_cannot_be_put_into_a_file_is_refused(http: httpx.Client) -> None:
     assert error(http.get("/photos.zip", params={"id": range(1, 66)})) == (422, "bad_parameter")
 
 
-def test_only_who_has_the_token_is_told_where_files_lie_and_has_one_shown(
+def test_only_clients_with_the_token_see_where_files_lie_and_show_one(
     http: httpx.Client, server: Served, index: Index, gallery: Path
 ) -> None:
     here, elsewhere = (http.get("/photos?id=1", headers=one).json()["photos"][0] for one in (server.token, {}))

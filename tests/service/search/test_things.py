@@ -105,7 +105,7 @@ def test_a_black_drawing_of_one_thing_is_searched_for_as_a_whole(regional: Searc
     assert regional.find(both(), method="rn").things == ()
 
 
-def test_places_and_colours_count_if_they_are_asked_for(regional: Searcher) -> None:
+def test_places_and_colours_count_if_they_are_requested(regional: Searcher) -> None:
     anywhere = regional.find(both(), places="no")
     assert not anywhere.placed
     assert anywhere.results != regional.find(both()).results

@@ -94,7 +94,7 @@ def test_the_best_cluster_is_opened_and_more_until_they_hold_the_results(http: h
     assert sum(sizes[:-1]) < PHOTOS - 1 <= sum(sizes)
 
 
-def test_what_the_system_does_not_have_is_refused_if_both_are_asked_for_and_else_searched_by_the_default(
+def test_what_the_system_does_not_have_is_refused_if_both_are_requested_and_else_searched_by_the_default(
     http: httpx.Client,
 ) -> None:
     drawn = encoded(draw_sketch())
@@ -128,7 +128,7 @@ def test_all_centroids_are_scored_however_many_there_are(searcher: Searcher, mon
     assert found.pairs_scored == CLUSTERS + found.candidates
 
 
-def test_a_checkpoint_without_a_relation_network_has_no_such_system(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_relation_network_does_not_have_this_system(tmp_path: Path) -> None:
     alone = model.load(tiny_checkpoint(tmp_path / "ret.safetensors", methods=("ret",), best_method="ret"))
     with pytest.raises(BadSearch, match="This checkpoint has no method 'rn'"):
         plan_search(SearchQuery(system="two-stage"), alone, Settings.model_construct(), tokens_kept=5)

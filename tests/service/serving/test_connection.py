@@ -75,7 +75,7 @@ def test_a_head_that_trickles_in_is_not_waited_for(server: Served) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_who_goes_on_sending_after_a_refusal_is_cut_off(server: Served) -> None:
+def test_a_client_that_goes_on_sending_after_a_refusal_is_cut_off(server: Served) -> None:
     with connect(server) as connection:
         connection.sendall(SEARCH + b"Content-Length: %d\r\n\r\n" % (MAX_UPLOAD + 1))
         assert status(trickle(connection)) == 413
@@ -132,7 +132,7 @@ CHUNKED = SEARCH + b"Transfer-Encoding: chunked\r\n\r\n"
     ],
     ids=["chunks", "chunk extension", "trailers", "long trailer", "headers", "long header", "long target"],
 )
-def test_what_costs_more_than_it_should_is_hardly_looked_at(
+def test_requests_that_cost_too_much_are_refused_early(
     server: Served, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, look, refuse = Counter[str](), Parser.next_event, Connection.send_400_response
@@ -183,7 +183,7 @@ PIECES = 1000
 
 
 @pytest.mark.usefixtures("impatient")
-def test_who_takes_nothing_of_an_answer_is_closed(settings: Settings, large: FastAPI) -> None:
+def test_a_client_that_receives_nothing_of_an_answer_is_closed(settings: Settings, large: FastAPI) -> None:
     with started(large, settings) as server, connect(server) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         ended = select.poll()
@@ -192,7 +192,7 @@ def test_who_takes_nothing_of_an_answer_is_closed(settings: Settings, large: Fas
 
 
 @pytest.mark.usefixtures("impatient")
-def test_who_takes_an_answer_slowly_gets_all_of_it(settings: Settings, large: FastAPI) -> None:
+def test_a_client_that_receives_an_answer_slowly_gets_all_of_it(settings: Settings, large: FastAPI) -> None:
     with started(large, settings) as server, connect(server) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         taken = 0
@@ -201,7 +201,7 @@ def test_who_takes_an_answer_slowly_gets_all_of_it(settings: Settings, large: Fa
         assert taken > PIECES * 65536
 
 
-def test_answers_that_nobody_takes_are_held_up_to_a_limit(
+def test_answers_that_nobody_receives_are_held_up_to_a_limit(
     settings: Settings, large: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "MAX_HELD", 300_000)
@@ -295,7 +295,7 @@ def test_the_connection_that_has_been_idle_longest_makes_room(small: Served) -> 
             assert status(rest(other)) == 200
 
 
-def test_who_sends_a_request_slowly_makes_room_too(small: Served) -> None:
+def test_a_slow_request_makes_room_too(small: Served) -> None:
     with ExitStack() as opened:
         slow = [opened.enter_context(connect(small)) for _ in range(3)]
         for connection in slow:

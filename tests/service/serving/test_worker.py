@@ -12,7 +12,7 @@ from service.serving.worker import ALWAYS, Worker
 from tests.service.busy_server import Gate, has_room, never, run, until
 
 
-def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
+def test_clients_that_would_wait_too_long_are_refused_but_a_few_may_always_wait() -> None:
     async def scenario(seconds: float) -> int:
         worker, gate = Worker(queue=100, seconds=seconds), Gate()
         # It takes longer than nothing, which is all that the worker knows of how long jobs take.
@@ -30,7 +30,7 @@ def test_who_would_wait_too_long_is_refused_but_a_few_may_always_wait() -> None:
     assert asyncio.run(scenario(seconds=1e9)) == 3 * ALWAYS
 
 
-def test_who_hangs_up_leaves_when_the_job_that_has_begun_ends() -> None:
+def test_a_client_that_hangs_up_leaves_when_its_running_job_ends() -> None:
     async def scenario() -> None:
         worker, gate, hung_up = Worker(queue=0), Gate(), asyncio.Event()
 

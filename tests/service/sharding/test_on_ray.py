@@ -153,7 +153,7 @@ def test_a_new_generation_of_a_shard_is_searched_as_a_whole(on_ray: OnRay, sketc
     assert on_ray.search(sketch)["generation"] == "g000003+g000002"
 
 
-def test_a_shard_that_is_killed_is_left_out_and_told_and_comes_back(on_ray: OnRay, sketch: bytes) -> None:
+def test_a_shard_that_is_killed_is_left_out_and_reported_and_comes_back(on_ray: OnRay, sketch: bytes) -> None:
     whole = on_ray.search(sketch)
     folder, away = on_ray.folders[1], on_ray.folders[1].with_name("away")
     # So that copies that Ray starts instead find nothing.
@@ -174,7 +174,7 @@ def test_a_shard_that_is_killed_is_left_out_and_told_and_comes_back(on_ray: OnRa
 
 
 @pytest.mark.soak
-def test_copies_that_end_at_random_leave_answers_right_or_told_and_come_back(on_ray: OnRay, sketch: bytes) -> None:
+def test_copies_that_end_at_random_leave_answers_right_or_reported_and_come_back(on_ray: OnRay, sketch: bytes) -> None:
     whole = on_ray.search(sketch)["results"]
     shards = {shard["name"] for shard in on_ray.http.get("/info").json()["shards"]}
     with soak(ENDED) as run:

@@ -122,7 +122,7 @@ def test_shards_are_named_by_their_folders(tmp_path: Path) -> None:
     assert shard_names([tmp_path / "x" / "s", tmp_path / "y" / "s", tmp_path / "t"]) == ["s-0", "s-1", "t"]
 
 
-def test_a_cluster_that_is_not_there_is_told_at_once(
+def test_a_cluster_that_is_not_there_is_reported_at_once(
     weights: Path, shard_folders: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     need_ray()
@@ -156,7 +156,7 @@ def test_photos_clusters_and_explanations_come_from_the_shards(
         assert [around(photo) for photo in together["photos"]] == [around(photo) for photo in one["photos"]]
 
 
-def test_a_shard_that_does_not_answer_is_left_out_and_told_and_comes_back(many: Sharded, sketch: bytes) -> None:
+def test_a_shard_that_does_not_answer_is_left_out_and_reported_and_comes_back(many: Sharded, sketch: bytes) -> None:
     search = partial(many.http.post, "/search", content=sketch, params={"k": PHOTOS})
     whole, incomplete = search().json(), metrics(many.http)["sbir_searches_incomplete_total"]
     lost = many.links[1].ids()
