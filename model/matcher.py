@@ -304,17 +304,20 @@ class Matcher:
     def thing_directions(self, things: Sequence[Thing]) -> Floats:
         """Returns what regions that show each of t things are like, (t, r) of length 1. Raises ModelError.
 
-        It is the direction of a thing's [Ret], plus GUESSED times the mean of where photos of the guessed things lie.
+        It is the direction of a thing's [Ret], plus GUESSED times the mean of where regions that show the guessed
+        things lie, or their photos if regions were not looked at.
         """
         if self.engine.projection is None:
             raise ModelError(
                 f"this checkpoint ({self.config.name}) has no regions; add them with sketch-search model regions"
             )
         tokens, vocabulary = Tokens.cat([thing.tokens for thing in things]), self.engine.vocabulary
-        directions = unit(tokens.ret)
+        directions = self.engine.projection(tokens.ret)
         if vocabulary is not None:
-            directions += np.float32(GUESSED) * vocabulary.guessed(tokens) @ vocabulary.places
-        return self.engine.projection(directions)
+            places = vocabulary.region_places
+            places = places if len(places) else self.engine.projection(vocabulary.places)
+            directions += np.float32(GUESSED) * vocabulary.guessed(tokens) @ places
+        return unit(directions)
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
         """Computes relation scores before the sigmoid, with prior and guesses: (s, p) float32.

@@ -116,12 +116,13 @@ def place_words(source: Path, target: Path) -> None:
 @click.command()
 @options.source
 @options.target
+@option("--recipe RECIPE", "Of the photos of things (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
 @option("--like FILE", "Use the projection of this checkpoint, so that one index serves both (fitted anew).", a_path)
-def regions(source: Path, target: Path, like: Path | None) -> None:
+def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None:
     """Make a checkpoint keep regions of photos, to find several things where they were drawn."""
     from model.papers import give_regions
 
-    give_regions(source, target, like)
+    give_regions(source, target, recipe=recipe, like=like)
 
 
 @click.command("photo-side")

@@ -5,7 +5,7 @@ regions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -85,6 +85,7 @@ class Vocabulary:
         directions: (w, d). biases: (w,).
         sketch_directions: (k, e), e. sketch_biases: (k,), c. Those of words without sketches.
         places: (k, d), where photos of each thing lie, of length 1; zeros if this is not known.
+        region_places: (k, r), the same for regions that show it, projected; no rows if regions were not looked at.
         guess_scale, guess_none: chosen on sketches that were not trained on.
         ret_gain, relation_gain: chosen on validation classes; 0 if guesses do not lead, and without sketches.
         placed: how many words, the last ones, were not fitted on photos.
@@ -100,6 +101,7 @@ class Vocabulary:
     guess_none: float
     ret_gain: float
     relation_gain: float
+    region_places: Floats = field(default_factory=lambda: np.empty((0, 0), np.float32))
     placed: int = 0
 
     @staticmethod
@@ -116,7 +118,8 @@ class Vocabulary:
         """Returns the arrays from which ``of`` makes a vocabulary."""
         of_words = ("directions", "biases", "guess_scale", "guess_none")
         of_things = ("sketch_directions", "sketch_biases", "places", "ret_gain", "relation_gain")
-        return {name: getattr(self, name) for name in of_words + (of_things if len(self.drawn) else ())}
+        of_regions = ("region_places",) if len(self.region_places) else ()
+        return {name: getattr(self, name) for name in of_words + (of_things + of_regions if len(self.drawn) else ())}
 
     def logits(self, ret: NDArray[Any], words: Sequence[int] | slice = slice(None)) -> Floats:
         """[Ret] (n, d), any scale -> (n, w) float32 logits of these words."""

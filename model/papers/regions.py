@@ -1,29 +1,39 @@
-"""Gives checkpoints the projection of regions, which makes them small enough to be kept of every photo."""
+"""Gives checkpoints the projection of regions, and what regions that show each thing are like."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from model.checkpoint import load_zse_network
-from model.datasets import data_folder, read_data, read_imagenet, read_split
-from model.engine import Floats, Projection
+from model.datasets import Picture, data_folder, read_data, read_imagenet, read_split, rows_by_label, some_of_each
+from model.engine import Floats, Projection, Vocabulary, unit
 from model.errors import ModelError
 from model.matcher import load
+from model.papers.pictures import training_corpora
+from model.papers.recipe import read_recipe
 from model.papers.runs import check_target
-from model.papers.vocabulary import save_changed
+from model.papers.vocabulary import PHOTOS_PER_CLASS, save_changed, word_of
+from model.words import WordBook
 
 # Numbers of a region. In 1,000 ordinary photos, all 192 found no more scenes than 64, and 64 more than 32: in the first
 # 20 photos 0.49, 0.51 and 0.44 of 108 scenes.
 WIDTH = 64
 # Every _EVERY-th photo is enough to fit components on, and so many are encoded at once.
 _EVERY, _AT_ONCE = 6, 16
+# A thing covers an eighth of its photos at least. With 4 and 16 of the 64 regions, as many scenes were found within the
+# first 20 photos, and fewer came first.
+_SHOWING = 8
+_ROUNDS = 3
 
 
-def give_regions(source: Path, target: Path, like: Path | None = None) -> None:
+def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None = None) -> None:
     """Writes the checkpoint at ``source`` to ``target`` with a projection of regions.
 
-    It is fitted on photos of training classes and of ImageNet-1k. One index serves checkpoints that share it.
+    It is fitted on photos of training classes and of ImageNet-1k. One index serves checkpoints that share it. If the
+    checkpoint guesses things, it also learns where regions that show them lie, from the training photos of ``recipe``.
 
     like: a checkpoint whose projection is taken; None to fit one. Raises ModelError if that has none, or for a network
     without regions.
@@ -33,14 +43,49 @@ def give_regions(source: Path, target: Path, like: Path | None = None) -> None:
     projection = None if like is None else load_zse_network(like).projection
     if like is not None and projection is None:
         raise ModelError(f"{like} has no regions; leave --like out")
-    save_changed(network.projection_replaced(projection or _fitted(source)), source, target)
+    data = data_folder()
+    if projection is None:
+        photos = (*read_data(data).of(read_split(data, "train")).photos, *read_imagenet(data).photos)[::_EVERY]
+        found = _regions(source, photos)
+        projection = Projection.fitted(found.reshape(-1, found.shape[2]), WIDTH)
+    network, seen = network.projection_replaced(projection), None
+    if network.vocabulary is not None and len(network.vocabulary.drawn):
+        pictures = training_corpora(None, read_recipe(recipe))
+        book = WordBook(network.config.words)
+        shown = [photo for photo in pictures.training.photos if word_of(photo.label, book) >= 0]
+        shown = list(some_of_each(shown, PHOTOS_PER_CLASS))
+        of_word = rows_by_label(word_of(photo.label, book) for photo in shown)
+        learned = with_regions(network.vocabulary, projection, _regions(source, shown), of_word)
+        network, seen = network.vocabulary_replaced(learned, network.config.words), pictures.seen
+    save_changed(network, source, target, seen)
     print(f"wrote {target}: {WIDTH} numbers of each region of a photo")
 
 
-def _fitted(source: Path) -> Projection:
-    data = data_folder()
-    photos = (*read_data(data).of(read_split(data, "train")).photos, *read_imagenet(data).photos)[::_EVERY]
-    matcher = load(source)
+def with_regions(
+    vocabulary: Vocabulary, projection: Projection, regions: Floats, of_word: dict[int, list[int]]
+) -> Vocabulary:
+    """Adds to a vocabulary where the regions that show each thing lie.
+
+    It begins with the place of whole photos, and moves to the mean of the regions nearest to it in each photo.
+
+    regions: (p, m, d) local [Ret] of photos. of_word: the photos of each word.
+    """
+    places = np.zeros((len(vocabulary.places), len(projection.axes)), np.float32)
+    for thing, word in enumerate(vocabulary.drawn.tolist()):
+        if word not in of_word:
+            continue
+        photos = regions[of_word[word]]
+        place = vocabulary.places[thing] if vocabulary.places[thing].any() else photos.mean(axis=(0, 1))
+        for _ in range(_ROUNDS):
+            nearest = np.argsort(-(photos @ place), axis=1)[:, :_SHOWING]
+            place = np.take_along_axis(photos, nearest[..., None], axis=1).mean(axis=(0, 1))
+        places[thing] = projection(place)
+    return replace(vocabulary, region_places=places)
+
+
+def _regions(checkpoint: Path, photos: Sequence[Picture]) -> Floats:
+    """Computes the local [Ret] of photos' regions, (p, m, d)."""
+    matcher = load(checkpoint)
     # Regions as they are.
     matcher.engine.projection = Projection(np.eye(matcher.config.width, dtype=np.float32))
     found: list[Floats] = []
@@ -48,6 +93,6 @@ def _fitted(source: Path) -> Projection:
         some = [matcher.prepare(matcher.open(one.path, "photo"), "photo") for one in photos[start : start + _AT_ONCE]]
         regions = matcher.engine.encode(np.stack(some), "photo").regions
         if regions is None:
-            raise ModelError(f"{source} has no regions; only two-sided networks with an even patch grid have")
-        found.append(regions.reshape(-1, matcher.config.width))
-    return Projection.fitted(np.concatenate(found), WIDTH)
+            raise ModelError(f"{checkpoint} has no regions; only two-sided networks with an even patch grid have")
+        found.append(unit(regions))
+    return np.concatenate(found)

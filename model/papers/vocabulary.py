@@ -227,6 +227,7 @@ def with_further_things(network: Network, sketches: Sequence[Picture]) -> Networ
         sketch_directions=directions.numpy(),
         sketch_biases=biases.numpy(),
         places=np.pad(before.places, ((0, len(further)), (0, 0))),
+        region_places=np.empty((0, 0), np.float32),
     )
     return network.vocabulary_replaced(after, network.config.words)
 
