@@ -122,14 +122,15 @@ class SeenClasses:
 
 
 def seen_classes(path: Path) -> SeenClasses | None:
-    """Reads the classes that a checkpoint has seen, from its metadata or the list of the published ones.
+    """Reads the classes that a checkpoint has seen from its metadata.
 
     Returns None if unknown, as for released checkpoints. Raises ModelError if the file is not a checkpoint.
     """
     noted = read_metadata(path).get("classes")
-    listed = PACKAGED / "classes.json"
-    found = json.loads(noted) if noted else json.loads(listed.read_text("utf-8")).get(file_sha256(path))
-    return found and SeenClasses(frozenset(found["trained"]), frozenset(found["chosen"]))
+    if noted is None:
+        return None
+    found = json.loads(noted)
+    return SeenClasses(frozenset(found["trained"]), frozenset(found["chosen"]))
 
 
 @dataclass(frozen=True)
