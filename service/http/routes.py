@@ -471,6 +471,8 @@ async def remove(ctx: Ctx, trusted: HasToken, params: Annotated[RemoveParams, Qu
     """Removes a folder from the index, without changing its files. Permitted as POST /build is."""
     _check_build(trusted, ctx)
     report = await _look_up(ctx, lambda: ctx.builder.remove(params.folder))
+    # The next answer is of the index without it.
+    await _look_up(ctx, ctx.live.refresh)
     return RemovedResponse(files=report.files, photos=report.photos)
 
 

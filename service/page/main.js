@@ -246,8 +246,6 @@ async function build(folder, note) {
 async function removeFolder(folder) {
   const { files } = await api.remove(folder);
   void server.check();
-  // It uses the index without the folder a moment later.
-  server.checkLater();
   return files;
 }
 

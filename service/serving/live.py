@@ -212,6 +212,7 @@ class Live:
         folder = index_path(settings) / THUMBNAILS if source is None else None
         self.source = source or LiveIndex(index_path(settings), self._matcher, settings.gallery)
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES, folder, THUMBNAIL_FILE_BYTES)
+        self._refreshing = threading.Lock()
         self._seen: str | None = None
         self._stopped = False
         self.looked = asyncio.Event()
@@ -249,20 +250,22 @@ class Live:
             await asyncio.sleep(POLL_SECONDS)
 
     def refresh(self) -> None:
-        """Checks once for new generations, and switches to them."""
-        before = {shard.name for shard in self.shards if shard.answers}
-        if self.source.refresh() or self._seen is None:
-            with suppress(NotReady):
-                engine = self.engine()
-                found = engine.gallery
-                self.swaps += self._seen is not None
-                self._seen = found.generation_id
-                said = "generation %s is live, %d photos, searched with %s by %s"
-                model, _ = engine.info()
-                log.info(said, found.generation, found.photo_count, model.name, model.best_method)
-        for shard in self.shards:
-            if shard.answers != (shard.name in before):
-                log.warning("shard %s %s", shard.name, "answers" if shard.answers else f"is missing: {shard.reason}")
+        """Checks once for new generations, and switches to them. Threads may call it at once."""
+        with self._refreshing:
+            before = {shard.name for shard in self.shards if shard.answers}
+            if self.source.refresh() or self._seen is None:
+                with suppress(NotReady):
+                    engine = self.engine()
+                    found = engine.gallery
+                    self.swaps += self._seen is not None
+                    self._seen = found.generation_id
+                    said = "generation %s is live, %d photos, searched with %s by %s"
+                    model, _ = engine.info()
+                    log.info(said, found.generation, found.photo_count, model.name, model.best_method)
+            for shard in self.shards:
+                if shard.answers != (shard.name in before):
+                    state = "answers" if shard.answers else f"is missing: {shard.reason}"
+                    log.warning("shard %s %s", shard.name, state)
 
     def close(self) -> None:
         self._stopped = True
