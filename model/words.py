@@ -175,20 +175,25 @@ class WordBook:
         return shown if len(meant) <= _LISTED else f"{shown} and {len(meant) - _LISTED} more"
 
     def _nearest(self, key: str) -> tuple[str, ...]:
-        """Finds words of nearly this spelling, nearest first; words that are parts of it come before them."""
+        """Finds words for an unknown one: parts of it, then those with it as a part, then those spelt nearly alike."""
         from rapidfuzz.distance import DamerauLevenshtein
         from rapidfuzz.process import extract
 
         parts = (self._number(part) for part in reversed(key.split()))
         found = [self.words[number] for number in parts if number is not None]
-        english = {name: meant[0] for name, meant in self._everyday.items()} | self._numbers
-        foreign = {name: meant[0] for name, meant in self._foreign.items()}
+        # An English name is offered as it is spelt, since its word may look like something else: "pool" is near "tool",
+        # which is shown as "hammer".
+        shown = {spelling(word): word for word in self.words}
+        english = {name: shown.get(name, name) for name in (*self._everyday, *self._numbers)}
+        foreign = {name: self.words[meant[0]] for name, meant in self._foreign.items()}
+        wider = [name for name in english if f" {key} " in f" {name} "]
+        found += [english[name] for name in sorted(wider, key=lambda name: (name not in shown, len(name)))]
         for names, least in ((english, _LIKE), (foreign, _LIKE_FOREIGN)):
             same = DamerauLevenshtein.normalized_similarity
             alike = extract(key, list(names), scorer=same, score_cutoff=least, limit=None)
             # Equally near ones of the same length come first, since letters may be swapped: "horse" before "hose".
             alike.sort(key=lambda one: (-one[1], abs(len(one[0]) - len(key))))
-            found += [self.words[names[name]] for name, *_ in alike]
+            found += [names[name] for name, *_ in alike]
             if found:
                 break
         return tuple(dict.fromkeys(found))[:OFFERED]

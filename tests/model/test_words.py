@@ -43,6 +43,8 @@ def test_a_word_is_found_in_any_case_number_and_by_further_names(word: str, text
         *(("my dogs", "dog"), ("woolf", "wolf"), ("sea line", "sea lion"), ("mobil phone", "mobile phone")),
         # Letters that changed places; and a word of another language, in the plural.
         *(("dgo", "dog"), ("hunde", "dog")),
+        # As it is spelt, and not as what it means is; and what it is a part of.
+        *(("cellphne", "cellphone"), ("lantern", "jack o lantern")),
         *((text, "") for text in ("猫", "кошка", "qqqqq")),
     ],
 )
