@@ -18,8 +18,8 @@ from model.files import read_regular
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
-# Seconds between two lines where there is no terminal for a bar.
-_LINES = 30.0
+# Seconds between two lines where there is no terminal for a bar: each pause is twice the last one, up to the second.
+_FIRST_LINES, _LINES = 4.0, 32.0
 # The most bytes that are read of a progress file; it has some 200.
 _MAX_BYTES = 10_000
 
@@ -63,7 +63,7 @@ class Progress:
         self._phase: Phase = "reading"
         self._phase_start = clock()
         self._written = float("-inf")
-        self._said = clock()
+        self._said, self._pause = clock(), _FIRST_LINES
         self._done = self._total = self._bad = self._skipped = self._known = 0
 
     @contextmanager
@@ -144,8 +144,8 @@ class Progress:
             updated=time.time(),
             pid=os.getpid(),
         )
-        if self._bar_wanted and self._written - self._said >= _LINES and not sys.stderr.isatty():
-            self._said = self._written
+        if self._bar_wanted and self._written - self._said >= self._pause and not sys.stderr.isatty():
+            self._said, self._pause = self._written, min(2 * self._pause, _LINES)
             print(f"{self._phase}: {self._done} of {self._total} photos", file=sys.stderr, flush=True)
         if self._file is not None:
             with refuse_if_unwritable(self._file):

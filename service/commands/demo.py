@@ -37,8 +37,7 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     gallery = photos if photos is not None else samples / "photos"
     # One index for the samples and one for the user's photos, so that neither replaces the other.
     index = folder / ("samples-index" if photos is None else "photos-index")
-    bar = sys.stderr.isatty()
-    report = build(index, Request([gallery]), matcher, Progress(bar=bar))
+    report = build(index, Request([gallery]), matcher, Progress(bar=True))
     write_files({sketch: as_png(draw_sketch(SKETCHED))})
     contents = "photos" if photos is not None else "pictures, drawn by this program or from scikit-learn"
     print(printable(f"{gallery}: {report.photos} {contents}"))
