@@ -10,6 +10,8 @@ const VIEW = "sketch-search-view";
 const UNFOLDED = "sketch-search-unfolded";
 // The first day that a server accepts.
 const FIRST_DAY = "1900-01-01";
+// The most folders that a server lists.
+const FOLDERS = 1000;
 const COMPLETIONS = 12;
 // What browsers call the event when a completion is chosen; older ones give it no name.
 const CHOSEN = "insertReplacementText";
@@ -73,6 +75,7 @@ export class Filter {
     this.#parts = parts;
     this.#box.addEventListener("toggle", () => this.#box.open && void this.#fill());
     closeOutside(this.#box);
+    byId("filter-folder").addEventListener("input", () => this.#complain(""));
     byId("filter-after").addEventListener("input", () => this.#bound());
     byId("filter-form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -83,6 +86,7 @@ export class Filter {
   async #fill() {
     const { after, before } = this.#parts.params;
     byId("filter-folder").value = "";
+    this.#complain("");
     byId("filter-after").value = after[0] ?? "";
     byId("filter-before").value = before[0] ?? "";
     this.#bound();
@@ -100,13 +104,26 @@ export class Filter {
     const value = (name) => byId(`filter-${name}`).value;
     const typed = value("folder").replace(/^\/+|\/+$/g, "").trim();
     const { folder: others } = this.#parts.params;
+    const meant = this.#meant(typed);
+    if (typed && !meant.length) {
+      this.#complain(`No folder of this collection has \u201c${typed}\u201d in its name.`);
+      return;
+    }
     this.#box.open = false;
     this.#box.firstElementChild.focus();
     this.#parts.set({
-      folder: [...new Set([...others, ...this.#meant(typed)])],
+      folder: [...new Set([...others, ...meant])],
       after: [value("after")].filter(Boolean),
       before: [value("before")].filter(Boolean),
     });
+  }
+
+  /** Say what is wrong with the folder; "": nothing. */
+  #complain(problem) {
+    byId("filter-folder").setCustomValidity(problem);
+    if (problem) {
+      byId("filter-folder").reportValidity();
+    }
   }
 
   /** The folders that a text means: a whole path, or else all whose name contains it, the uppermost of each branch. */
@@ -117,7 +134,9 @@ export class Filter {
     const [lower, slash] = [typed.toLowerCase(), /[^/]*$/];
     const found = this.#folders.filter((path) => path.match(slash)[0].toLowerCase().includes(lower));
     const upper = found.filter((path) => !found.some((other) => path.startsWith(`${other}/`)));
-    return upper.length ? upper.slice(0, 8) : [typed];
+    // Where not all folders are listed, it may name another.
+    const whole = this.#folders.length > 0 && this.#folders.length < FOLDERS;
+    return upper.length || whole ? upper.slice(0, 8) : [typed];
   }
 }
 

@@ -254,6 +254,22 @@ def test_a_filter_is_a_part_that_can_be_removed_undone_and_shared(desk: Browser,
     wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
 
 
+def test_a_folder_that_the_collection_does_not_have_is_refused_in_the_form(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    wait(desk).until(lambda d: d.find_element(By.CSS_SELECTOR, "#filter summary").is_displayed())
+    field = desk.find_element(By.ID, "filter-folder")
+    # The form knows the folders a moment after it was opened.
+    desk.find_element(By.CSS_SELECTOR, "#filter summary").click()
+    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#filter-folders option"))
+    field.send_keys("nowhere", Keys.ENTER)
+    said = "No folder of this collection has “nowhere” in its name."
+    wait(desk).until(lambda _: field.get_property("validationMessage") == said)
+    assert parts(desk)["parts"] == []
+    field.clear()
+    field.send_keys("größ", Keys.ENTER)
+    wait_for_search(desk, FOLDER_HASH)
+
+
 def test_photos_are_filtered_by_days_and_liked_ones_lead(desk: Browser, server: Served) -> None:
     desk.get(f"{server.url}/#like=4")
     wait_for_photos(desk)
