@@ -26,6 +26,8 @@ RESULTS := build/bench$(if $(QUICK),-quick)
 
 # Small tensors gain nothing from threads, and the threads of parallel tests would compete for the cores.
 test coverage soak: export OMP_NUM_THREADS := 1
+# Programs that tests start would else compile all that they import, where the environment forbids to keep it.
+test coverage soak: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install test coverage demo containers bench peers papers pictures soak dist lock clean
 .DEFAULT_GOAL := help

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 #: Seconds. Below the limit of a whole test, so that the test says itself what did not come.
 PATIENCE = 240
-# Seconds from one look to the next. Without them a waiting test takes the processor from what it waits for.
-_MOMENT = 0.005
+# Seconds from one look to the next, at first and at most. Without them a waiting test takes the processor from what it
+# waits for.
+_FIRST_MOMENT, _MOMENT = 0.002, 0.05
 #: Seconds after which a test marked `soak` is ended; pyproject.toml has those for all others.
 SOAK_TIMEOUT = 2 * 60 * 60
 
@@ -20,10 +21,11 @@ SOAK_TIMEOUT = 2 * 60 * 60
 def wait_until(holds: Callable[[], object], otherwise: str, patience: float | None = None) -> None:
     """Ask again and again until the answer is true. AssertionError, with ``otherwise``: it was not in time."""
     seconds = PATIENCE if patience is None else patience
-    end = time.monotonic() + seconds
+    end, moment = time.monotonic() + seconds, _FIRST_MOMENT
     while not holds():
         assert time.monotonic() < end, f"{otherwise}, after {seconds} seconds"
-        time.sleep(_MOMENT)
+        time.sleep(moment)
+        moment = min(2 * moment, _MOMENT)
 
 
 def wait_for(event: threading.Event, otherwise: str) -> None:

@@ -24,7 +24,6 @@ from service.settings import Settings
 from tests.command_lines import parse
 from tests.indexer.galleries import save_photos
 from tests.installations import copy_of_the_project, environment_with, python
-from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
 from tests.programs import run_python
 from tests.service.server_process import address, running
@@ -154,15 +153,13 @@ def test_an_image_runs_the_programs_under_all_their_names(stages: dict[str, Stag
 
 
 def test_the_health_check_finds_the_service_alive_without_an_index_until_it_stops(tmp_path: Path) -> None:
-    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
-
     def healthy() -> int:
         # A proxy that is not there: the check must not ask one.
         proxies = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
         variables = {**os.environ, **proxies, "SBIR_PORT": str(url.port)}
         return run_python(str(_DOCKER / "healthcheck.py"), environment=variables).returncode
 
-    settings = Settings(index=tmp_path / "none", weights=weights)
+    settings = Settings(index=tmp_path / "none")
     with running(settings, tmp_path / "log", SBIR_ALLOWED_HOSTS="photos.example") as process:
         url = httpx.URL(address(process))
         for host, status in (("photos.example", 503), ("127.0.0.1", 400)):
@@ -282,7 +279,7 @@ def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="these are commands of a shell")
 def test_the_documented_commands_back_up_and_restore_what_was_removed(tmp_path: Path) -> None:
     photos, made = save_photos(tmp_path / "photos", 9), tmp_path / "index"
-    here = {"SBIR_INDEX": str(made), "SBIR_WEIGHTS": str(tiny_checkpoint(tmp_path / "tiny.safetensors"))}
+    here = {"SBIR_INDEX": str(made)}
 
     def run(command: str) -> str:
         command = command.replace("/index", str(made)).replace("/photos", str(photos)).replace("python", sys.executable)

@@ -32,7 +32,7 @@ import sys
 from sketch_search import Gallery, encode, rank
 folder, sketch = sys.argv[1:]
 with Gallery.open(folder, progress=False) as gallery:
-    found = gallery.search(sketch, k=4)
+    found = gallery.search(sketch, k=1)
     assert len(gallery.explain(sketch, found[0]).cosines)
     assert encode([sketch], "sketch").shape[0] == len(rank(sketch, [found[0].image()]))
 print(sorted({photo.path.split("/")[-2] for photo in found}))
@@ -50,7 +50,10 @@ def without(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    return write_samples(tmp_path_factory.mktemp("samples"))
+    """One picture of each thing, so that they are soon indexed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexer.samples.EACH", 1)
+        return write_samples(tmp_path_factory.mktemp("samples"))
 
 
 def said(environment: Mapping[str, str], *arguments: str) -> str:
@@ -64,7 +67,7 @@ def test_photos_are_indexed_searched_and_explained_by_command_and_by_the_library
 ) -> None:
     environment, program, sketch = without(tmp_path), ("-m", "sketch_search"), str(samples.sketches / "umbrella.png")
     said(environment, *program, "index", "build", str(samples.photos))
-    found = json.loads(said(environment, *program, "search", sketch, "--k", "4", "--json"))["results"]
+    found = json.loads(said(environment, *program, "search", sketch, "--k", "1", "--json"))["results"]
     assert {photo["paths"][0].split("/")[0] for photo in found} == {"umbrella"}
     said(environment, *program, "explain", sketch, "-o", str(tmp_path / "why"))
     assert (tmp_path / "why" / "explanation.json").is_file()

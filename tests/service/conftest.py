@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from tests.browser import Browser
 
 
+# A busy machine may take seconds for a search.
+LIMITS = {"max_upload_bytes": MAX_UPLOAD, "max_pixels": 1_000_000, "max_k": 50, "queue_seconds": PATIENCE}
+
+
 class KeptDecoders(Decoders):
     """Decoding processes that stay when whoever used them is done."""
 
@@ -57,7 +61,7 @@ def shared_decoders(decoders: Decoders) -> Iterator[None]:
 def opened() -> Iterator["Browser"]:
     from tests.browser import DESKTOP, before_pages, browser
 
-    with browser(DESKTOP, still=True) as driver, before_pages(driver, "unblurred"):
+    with browser(DESKTOP, still=True) as driver, before_pages(driver, "unblurred"), before_pages(driver, "hurried"):
         yield driver
 
 
@@ -116,9 +120,15 @@ def searcher(index: Index, matcher: Matcher) -> Searcher:
 
 @pytest.fixture(scope="session")
 def settings(index_path: Path, weights: Path) -> Settings:
-    # A busy machine may take seconds for a search.
-    limits = {"max_upload_bytes": MAX_UPLOAD, "max_pixels": 1_000_000, "max_k": 50, "queue_seconds": PATIENCE}
-    return Settings.model_validate({"index": index_path, "weights": weights, **limits})
+    return Settings.model_validate({"index": index_path, "weights": weights, **LIMITS})
+
+
+@pytest.fixture(scope="session")
+def default_settings(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings with the default network. It needs no PyTorch, which a process takes seconds to import."""
+    index = tmp_path_factory.mktemp("default") / "index"
+    build(index, Request([gallery], clusters=CLUSTERS, embedder="ret"), model.load())
+    return Settings.model_validate({"index": index, **LIMITS})
 
 
 @pytest.fixture(scope="session")

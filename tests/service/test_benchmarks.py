@@ -106,13 +106,13 @@ def test_clusters_of_one_neighbourhood_lie_on_few_shards(matcher: Matcher, tmp_p
 
 
 def test_indexing_is_measured_by_its_command(
-    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     monkeypatch.setattr(indexing, "MEGAPIXELS", (640, 480))
-    assert indexing.main(["--output", str(tmp_path), "--weights", str(weights), "--quick"]) == 0
+    assert indexing.main(["--output", str(tmp_path), "--quick"]) == 0
     small, large = Result.model_validate_json((tmp_path / "indexing.json").read_text()).rows
-    assert (small["photos"], large["way"], large["photos"]) == (12, "tiny-random, whole build of 12 MP JPEGs", 4)
+    assert (small["photos"], large["way"], large["photos"]) == (12, "two-sided-s14, whole build of 12 MP JPEGs", 4)
     assert number(small, "photos a second") > 0
     assert number(small, "memory (MiB)") > 20
     assert "whole build" in capsys.readouterr().out

@@ -248,10 +248,8 @@ def test_a_gallery_that_was_just_indexed_is_updated_when_it_changes_and_not_befo
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
-def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(
-    gallery: Path, index_path: Path, weights: Path
-) -> None:
-    arguments = [str(gallery), "--index", str(index_path), "--weights", str(weights), "--watch", "--interval", "0.05"]
+def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(gallery: Path, index_path: Path) -> None:
+    arguments = [str(gallery), "--index", str(index_path), "--watch", "--interval", "0.05"]
     with started_python("-m", "indexer", "build", *arguments, errors=subprocess.PIPE) as process:
         assert process.stdout is not None
         # The report of the first build ends with this line.

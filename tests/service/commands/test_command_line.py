@@ -212,10 +212,10 @@ def test_without_an_index_it_serves_and_says_how_to_make_one(
 
 
 @on_posix
-def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path, gallery: Path, weights: Path) -> None:
+def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path, gallery: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = str(held.getsockname()[1])
-    place = ["--photos", str(gallery), "--weights", str(weights), "--port", port]
+    place = ["--photos", str(gallery), "--port", port]
     command = [sys.executable, "-m", "service", "demo", str(tmp_path / "demo"), *place]
     code, printed = run_until(command, lambda line: "Ctrl-C ends" in line or "failed" in line)
     assert code == 0, printed

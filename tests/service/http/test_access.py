@@ -79,14 +79,14 @@ def test_a_terminal_shows_no_requests(
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets the size of a pipe")
-def test_a_log_that_nobody_reads_does_not_stop_the_server(settings: Settings) -> None:
+def test_a_log_that_nobody_reads_does_not_stop_the_server(default_settings: Settings) -> None:
     read, write = os.pipe()
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
-    variables = {**os.environ, "SBIR_INDEX": str(settings.index), "SBIR_WEIGHTS": str(settings.weights)}
+    variables = {**os.environ, "SBIR_INDEX": str(default_settings.index), "SBIR_PORT": "0"}
     with (
         open(read, "rb"),
         open(write, "w") as errors,
-        started_python("-m", "service", environment={**variables, "SBIR_PORT": "0"}, errors=errors) as process,
+        started_python("-m", "service", environment=variables, errors=errors) as process,
         httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
     ):
         for _ in range(50):

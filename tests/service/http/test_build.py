@@ -14,8 +14,25 @@ from service.settings import Settings
 from tests.indexer.disks import bound_by_permissions, fill, small_disk
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import served
-from tests.service.small_gallery import PHOTOS, save_copy
+from tests.service.small_gallery import save_copy
 from tests.service.talk import error
+
+PHOTOS = 6
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few photos in two folders, which are soon indexed."""
+    root = tmp_path_factory.mktemp("gallery")
+    for seed in range(PHOTOS):
+        save_copy(root / ("größe" if seed % 2 else "") / f"{seed}.png", seed, 0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    """With the default network: builds by another start with PyTorch, which takes seconds to import."""
+    return Settings(queue_seconds=PATIENCE)
 
 
 @contextmanager
@@ -33,7 +50,7 @@ def over(http: httpx.Client) -> dict[str, Any]:
 
 
 def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
-    settings: Settings, gallery: Path, tmp_path: Path, sketch: bytes
+    settings: Settings, few: Path, tmp_path: Path, sketch: bytes
 ) -> None:
     (tmp_path / "empty").mkdir()
     # Such a name is no Unicode.
@@ -46,7 +63,7 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
         http.post("/build", params={"folder": str(tmp_path / "empty")})
         assert "no image files" in over(http)["failed"]
         # File managers give a folder in this form.
-        answer = http.post("/build", params={"folder": gallery.as_uri()})
+        answer = http.post("/build", params={"folder": few.as_uri()})
         assert (answer.status_code, answer.json()["running"]) == (202, True)
         build = over(http)
         assert (build["phase"], build["failed"]) == ("done", None)
@@ -61,28 +78,28 @@ def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
         assert http.post("/build", params={"folder": f'"{tmp_path / "more"}" '}).status_code == 202
         assert over(http)["failed"] is None
         known = http.get("/gallery").json()
-        assert known["folders"] == [str(gallery), str(tmp_path / "more")]
+        assert known["folders"] == [str(few), str(tmp_path / "more")]
         assert [file["path"] for file in known["files"]] == ["more/broken.png"]
         assert (known["unread"], "not a supported image" in known["files"][0]["reason"]) == (1, True)
         wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
-        assert known["below"] == [gallery.name, f"{gallery.name}/größe", "more"]
+        assert known["below"] == [few.name, f"{few.name}/größe", "more"]
         # It leaves again, and its files stay.
         removed = http.post("/remove", params={"folder": str(tmp_path / "more")})
         assert removed.json() == {"files": 2, "photos": PHOTOS}
         assert (tmp_path / "more" / "one.png").exists()
-        wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS, "the photo is still found")
-        for folder, said in ((str(gallery), "no photo would be left"), ("nowhere", "no photo at nowhere")):
+        assert http.get("/info").json()["index"]["photos"] == PHOTOS
+        for folder, said in ((str(few), "no photo would be left"), ("nowhere", "no photo at nowhere")):
             assert error(http.post("/remove", params={"folder": folder}), said) == (422, "bad_parameter")
         http.post("/build", params={"folder": str(tmp_path / "more")})
         assert over(http)["failed"] is None
         # Without the token, nobody sees where folders lie.
         without = httpx.post(f"{http.base_url}/remove", params={"folder": "more"}, timeout=PATIENCE)
         assert error(without) == (403, "forbidden")
-        assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [gallery.name, "more"]
+        assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [few.name, "more"]
 
 
-def test_a_folder_of_which_a_part_cannot_be_read_is_reported(settings: Settings, gallery: Path, tmp_path: Path) -> None:
-    photos = Path(shutil.copytree(gallery, tmp_path / "photos"))
+def test_a_folder_of_which_a_part_cannot_be_read_is_reported(settings: Settings, few: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(few, tmp_path / "photos"))
     photos.joinpath(*"x" * (MAX_DEPTH + 1)).mkdir(parents=True)
     with empty(settings, tmp_path / "index") as http:
         http.post("/build", params={"folder": str(photos)})
@@ -92,8 +109,8 @@ def test_a_folder_of_which_a_part_cannot_be_read_is_reported(settings: Settings,
     assert build["failed"].endswith("the folder is not read: it is nested more than 100 deep; its indexed photos stay.")
 
 
-def test_photos_that_are_missing_stay_and_are_reported(settings: Settings, gallery: Path, tmp_path: Path) -> None:
-    photos = Path(shutil.copytree(gallery, tmp_path / "photos"))
+def test_photos_that_are_missing_stay_and_are_reported(settings: Settings, few: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(few, tmp_path / "photos"))
     with empty(settings, tmp_path / "index") as http:
         http.post("/build", params={"folder": str(photos)})
         assert over(http)["failed"] is None
@@ -104,9 +121,9 @@ def test_photos_that_are_missing_stay_and_are_reported(settings: Settings, galle
         wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
 
 
-def test_a_build_excludes_by_patterns_that_are_kept(settings: Settings, gallery: Path, tmp_path: Path) -> None:
+def test_a_build_excludes_by_patterns_that_are_kept(settings: Settings, few: Path, tmp_path: Path) -> None:
     with empty(settings, tmp_path / "index") as http:
-        http.post("/build", params={"folder": str(gallery), "exclude": ["größe/", "*.gif"]})
+        http.post("/build", params={"folder": str(few), "exclude": ["größe/", "*.gif"]})
         assert over(http)["failed"] is None
         wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
         found = http.get("/gallery").json()
@@ -170,9 +187,9 @@ def test_a_folder_that_cannot_be_indexed_is_refused_at_once(settings: Settings, 
         assert http.get("/info").json()["build"] is None
 
 
-def test_one_build_runs_at_a_time_and_ends_with_the_server(settings: Settings, gallery: Path, tmp_path: Path) -> None:
+def test_one_build_runs_at_a_time_and_ends_with_the_server(settings: Settings, few: Path, tmp_path: Path) -> None:
     with served(settings, index=tmp_path / "index") as server:
-        place = {"folder": str(gallery)}
+        place = {"folder": str(few)}
         answers = [server.http.post("/build", params=place, headers=server.token) for _ in range(2)]
         assert [answers[0].status_code, error(answers[1])] == [202, (409, "build_refused")]
         builder = server.context.builder
@@ -199,24 +216,24 @@ def test_a_setting_lets_everybody_build_or_nobody(
     ids=["told by the browser", "told by its origin"],
 )
 def test_a_page_of_another_site_builds_nothing_even_where_it_may_search(
-    settings: Settings, gallery: Path, tmp_path: Path, headers: dict[str, str]
+    settings: Settings, few: Path, tmp_path: Path, headers: dict[str, str]
 ) -> None:
     with empty(settings, tmp_path / "index", cors_origins=("*",), allow_build=True) as http:
-        assert error(http.post("/build", params={"folder": str(gallery)}, headers=headers)) == (400, "bad_request")
+        assert error(http.post("/build", params={"folder": str(few)}, headers=headers)) == (400, "bad_request")
         assert http.get("/info", headers=headers).json()["build"] is None
 
 
 def test_a_disk_that_fills_while_a_folder_is_indexed_is_reported_and_the_build_goes_on_once_there_is_room(
-    settings: Settings, gallery: Path, tmp_path: Path
+    settings: Settings, few: Path, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "disk", 8 * 2**20) as disk:
         filler = fill(disk, room=64 * 2**10)
         with empty(settings, disk / "index") as http:
-            assert http.post("/build", params={"folder": str(gallery)}).status_code == 202
+            assert http.post("/build", params={"folder": str(few)}).status_code == 202
             assert "free space" in over(http)["failed"]
             assert http.get("/readyz").status_code == 503
             filler.unlink()
-            assert http.post("/build", params={"folder": str(gallery)}).status_code == 202
+            assert http.post("/build", params={"folder": str(few)}).status_code == 202
             assert over(http)["failed"] is None
             wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
             assert http.get("/info").json()["index"]["photos"] == PHOTOS

@@ -43,14 +43,19 @@ def test_no_cookie_but_the_servers_own_is_read(server: Served, monkeypatch: pyte
 
 
 def test_the_token_is_printed_on_a_terminal_alone_and_is_elsewhere_in_a_file_of_this_user(
-    settings: Settings, tmp_path: Path
+    default_settings: Settings, tmp_path: Path
 ) -> None:
     # In the place of a browser: it notes what it is to open.
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/opened.part; mv {tmp_path}/opened.part {tmp_path}/opened\n')
     browser.chmod(0o700)
     with running(
-        settings, tmp_path / "log", "--open", BROWSER=str(browser), SBIR_LOG_FORMAT="json", SBIR_METRICS_PORT="0"
+        default_settings,
+        tmp_path / "log",
+        "--open",
+        BROWSER=str(browser),
+        SBIR_LOG_FORMAT="json",
+        SBIR_METRICS_PORT="0",
     ) as process:
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline())["message"] for _ in range(3)]
@@ -70,19 +75,19 @@ def test_the_token_is_printed_on_a_terminal_alone_and_is_elsewhere_in_a_file_of_
             http.get(address)
             assert http.get(f"{url}/info").json()["allows"]["build"]
     assert not page.exists()
-    with running(settings, tmp_path / "log", SBIR_ALLOW_BUILD="no") as process:
+    with running(default_settings, tmp_path / "log", SBIR_ALLOW_BUILD="no") as process:
         assert process.stdout is not None
         lines = [process.stdout.readline()]
         process.terminate()
         assert "token" not in "".join([*lines, *process.stdout])
 
 
-def test_a_terminal_shows_the_address_with_the_token(settings: Settings, tmp_path: Path) -> None:
+def test_a_terminal_shows_the_address_with_the_token(default_settings: Settings, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     with (
         open(ours, "rb", buffering=0) as shown,
         open(theirs, "wb") as terminal,
-        running(settings, tmp_path / "log", output=terminal),
+        running(default_settings, tmp_path / "log", output=terminal),
     ):
         line = shown.readline()
     assert re.fullmatch(rb"sketch-search at http://127.0.0.1:[0-9]+/\?token=[\w-]{32}\r\n", line)

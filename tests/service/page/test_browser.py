@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import threading
 import time
@@ -22,9 +21,10 @@ from selenium.webdriver.support.expected_conditions import visibility_of_element
 from indexer import Request, build
 from indexer.building.progress import Phase, ProgressState
 from model import Matcher
+from service.http import middleware
 from service.http.app import create_app
 from service.serving import Live
-from service.settings import Settings
+from service.settings import Settings, index_path
 from tests import browser
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.patience import PATIENCE, wait_for
@@ -109,18 +109,17 @@ def test_a_long_name_breaks_between_its_words_and_leaves_the_buttons_in_sight(
 
 def test_the_query_is_shown_in_words_and_grows_from_the_page(
     desk: Browser,
-    settings: Settings,
+    default_settings: Settings,
     gallery: Path,
-    index_path: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    shutil.copytree(index_path, tmp_path / "index")
+    shutil.copytree(index_path(default_settings), tmp_path / "index")
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "broken.jpg").write_bytes(b"no picture")
     save_copy(tmp_path / "more" / "one.png", 77, 0)
-    with served_to(desk, settings, index=tmp_path / "index") as server:
+    with served_to(desk, default_settings, index=tmp_path / "index") as server:
         desk.get(server.page)
         wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
         desk.find_element(By.ID, "about-open").click()
@@ -129,7 +128,7 @@ def test_the_query_is_shown_in_words_and_grows_from_the_page(
         assert not desk.find_element(By.ID, "growing-how").is_displayed()
         desk.find_element(By.CSS_SELECTOR, "#about details:has(#info) summary").click()
         said = text(desk, "info")
-        assert all(part in said for part in ("[Ret]: a stand-in, not CLIP", "tiny-random", "Apache License"))
+        assert all(part in said for part in ("[Ret]: a stand-in, not CLIP", "two-sided-s14", "Apache License"))
 
         add_folder(desk, tmp_path / "more")
         # It is seen to arrive.
@@ -393,10 +392,10 @@ def press_folder(driver: Browser, name: str, path: Path) -> None:
 
 
 def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
-    desk: Browser, settings: Settings, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Browser, default_settings: Settings, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(gallery.parent))
-    with served_to(desk, settings, index=tmp_path / "index") as server:
+    with served_to(desk, default_settings, index=tmp_path / "index", variants=1) as server:
         desk.get(server.page)
         wait_for_notice(desk, "Where are your photos?")
         # There is nothing to draw for yet.
@@ -425,12 +424,10 @@ def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
         assert desk.find_elements(By.CSS_SELECTOR, "#results .photo")
 
 
-def test_a_build_that_was_stopped_can_go_on(
-    desk: Browser, settings: Settings, index_path: Path, gallery: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(index_path, tmp_path / "index")
+def test_a_build_that_was_stopped_can_go_on(desk: Browser, default_settings: Settings, tmp_path: Path) -> None:
+    shutil.copytree(index_path(default_settings), tmp_path / "index")
     (tmp_path / "index" / "progress.json").write_text(progress("stopped", 10))
-    with served_to(desk, settings, index=tmp_path / "index") as server:
+    with served_to(desk, default_settings, index=tmp_path / "index") as server:
         desk.get(server.page)
         wait(desk).until(lambda d: "stopped before it finished" in text(d, "building-text"))
         assert axe_complaints(desk) == []
@@ -505,18 +502,33 @@ def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: 
         wait(desk).until(lambda d: "30 of 40" in text(d, "notice-text"))
 
 
-def test_a_search_that_is_refused_for_now_says_when_it_goes_on(desk: Browser, settings: Settings) -> None:
-    with served_to(desk, settings, rate_limit=1) as server:
+def test_a_search_that_is_refused_for_now_says_when_it_goes_on(
+    desk: Browser, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The server forgives requests as this clock goes on.
+    now = 0.0
+    monkeypatch.setattr(middleware, "monotonic", lambda: now)
+    with served_to(desk, settings, rate_limit=60) as server:
         desk.get(server.url)
-        wait_for_notice(desk, "What are you looking for?")
-        browser.requested(desk)
+        wait(desk).until(lambda d: text(d, "about-open") == f"{PHOTOS} photos")
+        while server.http.get("/info").status_code == 200:
+            pass
         draw(desk, DESKTOP, strokes("house"))
         wait_for_notice(desk, "Too many requests")
-        assert re.fullmatch(r"Your search will continue by itself in \d+ seconds\.", text(desk, "notice-text"))
-        # Nor does the page give up on a server that limits how often it is asked what it has.
-        wait(desk).until(lambda d: f"{server.url}/info" in browser.requested(d))
+        assert text(desk, "notice-text") == "Your search will continue by itself in 1 second."
+        now += 60
+        wait_for_photos(desk)
+
+        # Nor does the page give up where it is refused what the server has.
         desk.get("about:blank")
-        expect_complaints(desk, "429")
+        while server.http.get("/info").status_code == 200:
+            pass
+        now += 1
+        desk.get(server.url)
+        wait_for_notice(desk, "Too many requests")
+        now += 60
+        wait(desk).until(lambda d: text(d, "about-open") == f"{PHOTOS} photos")
+    expect_complaints(desk, "429")
 
 
 def test_a_server_that_has_gone_is_reported_in_words(desk: Browser, settings: Settings) -> None:

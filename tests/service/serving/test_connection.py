@@ -319,7 +319,9 @@ def test_those_that_are_being_answered_stay_and_a_new_one_is_refused(small: Serv
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit of open files")
-def test_a_crowd_of_idle_connections_keeps_nobody_out(settings: Settings, sketch: bytes, tmp_path: Path) -> None:
+def test_a_crowd_of_idle_connections_keeps_nobody_out(
+    default_settings: Settings, sketch: bytes, tmp_path: Path
+) -> None:
     import resource
 
     files, idle = 1024, 300
@@ -328,7 +330,7 @@ def test_a_crowd_of_idle_connections_keeps_nobody_out(settings: Settings, sketch
     if mine[1] != resource.RLIM_INFINITY and mine[1] < wanted:
         pytest.skip("this machine allows too few open files")
     log = tmp_path / "log"
-    with running(settings, log, files=files, SBIR_METRICS_PORT="0") as process, ExitStack() as opened:
+    with running(default_settings, log, files=files, SBIR_METRICS_PORT="0") as process, ExitStack() as opened:
         metrics, url = (urlsplit(address(process)) for _ in range(2))
         if mine[0] < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, mine[1]))

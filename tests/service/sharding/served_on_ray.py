@@ -79,7 +79,7 @@ def served_on_ray(
     place = {
         "HOME": str(log.parent),
         "PYTHONPATH": ROOT,
-        "SBIR_WEIGHTS": str(settings.weights),
+        **({"SBIR_WEIGHTS": str(settings.weights)} if settings.weights else {}),
         "SBIR_QUEUE_SECONDS": str(PATIENCE),
         "SBIR_SHARD_SECONDS": "100",
         **environment,

@@ -17,7 +17,7 @@ from indexer import remove
 from model import Matcher, Tokens
 from service.engine import open_matcher
 from service.serving.on_ray import Copies, SharedMatcher
-from service.settings import Settings
+from service.settings import Settings, index_path
 from tests.benchmarks.results import soak
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.programs import family
@@ -63,9 +63,9 @@ def listening(processes: list[int]) -> set[str]:
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a shard and the encoder need two CPUs")
 def test_a_server_on_a_cluster_of_this_machine_listens_on_its_loopback_address_alone(
-    settings: Settings, shard_folders: list[Path], tmp_path: Path
+    default_settings: Settings, tmp_path: Path
 ) -> None:
-    with served_on_ray(settings, shard_folders[:1], "local", tmp_path / "serve.log") as server:
+    with served_on_ray(default_settings, [index_path(default_settings)], "local", tmp_path / "serve.log") as server:
         assert server.http.get("/readyz").status_code == 200
         # The encoder is started with the shards, and asked first by a search.
         wait_until(lambda: len(server.copies(0)) == len(server.copies("encoder")) == 1, "there is no copy of each")
@@ -91,36 +91,33 @@ def test_searches_are_answered_as_by_one_index(on_ray: OnRay, http: httpx.Client
 
 def test_several_servers_search_the_same_copies_and_the_last_one_ends_them(
     on_ray: OnRay,
-    settings: Settings,
-    shard_folders: list[Path],
+    default_settings: Settings,
     ray_cluster: "Cluster",
     tmp_path: Path,
     sketch: bytes,
 ) -> None:
-    running = set(on_ray.copies(0))
+    others = set(on_ray.copies(0))
 
-    def server(log: str, folders: list[Path], copies: int) -> AbstractContextManager[OnRay]:
-        return served_on_ray(settings, folders, ray_cluster.address, tmp_path / log, copies=copies)
+    def server(log: str) -> AbstractContextManager[OnRay]:
+        shards = [index_path(default_settings)]
+        return served_on_ray(default_settings, shards, ray_cluster.address, tmp_path / log)
 
-    with server("second.log", shard_folders, COPIES) as second, ThreadPoolExecutor(2) as pool:
-        assert set(second.copies(0)) == running
-        searched = [pool.submit(one.search, sketch) for one in (on_ray, second) * 8]
-        first, *others = [one.result(PATIENCE) for one in searched]
-    assert first["complete"]
-    assert all(other["results"] == first["results"] for other in others)
-    assert on_ray.search(sketch)["results"] == first["results"]
-    assert set(on_ray.copies(0)) == running
-    # Another gallery on the same cluster has its own.
     with ExitStack() as started:
-        third = started.enter_context(server("third.log", shard_folders[:1], 1))
-        (own,) = set(third.copies(0)) - running
-        found = third.search(sketch)["results"]
-        with server("fourth.log", shard_folders[:1], 1) as fourth:
+        first = started.enter_context(server("first.log"))
+        # Another gallery on the same cluster has its own.
+        (own,) = set(first.copies(0)) - others
+        with server("second.log") as second:
+            assert set(second.copies(0)) == {own, *others}
+            with ThreadPoolExecutor(2) as pool:
+                searched = [pool.submit(one.search, sketch) for one in (first, second) * 8]
+                found, *further = [one.result(PATIENCE) for one in searched]
+            assert found["complete"]
+            assert all(one["results"] == found["results"] for one in further)
             started.close()
-            assert fourth.search(sketch)["results"] == found
-            assert own in fourth.copies(0)
+            assert second.search(sketch)["results"] == found["results"]
+            assert own in second.copies(0)
     wait_until(lambda: own not in on_ray.copies(0), "nobody has ended the copy")
-    assert set(on_ray.copies(0)) == running
+    assert set(on_ray.copies(0)) == others
 
 
 def test_where_one_of_two_copies_is_killed_no_answer_is_incomplete_or_wrong(on_ray: OnRay, sketch: bytes) -> None:
