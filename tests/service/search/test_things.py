@@ -16,6 +16,7 @@ from model.matcher import Matcher
 from model.things import PLACES, sought
 from service.errors import BadSearch
 from service.schemas import SearchQuery
+from service.search import plan
 from tests.model.network.test_two_sided import two_sided
 from tests.networks import matcher_of
 from tests.pictures import drawing, encoded
@@ -87,6 +88,17 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     assert [result.raw_score for result in answer.results] == sorted(
         (result.raw_score for result in answer.results), reverse=True
     )
+
+
+def test_regions_decide_although_whole_photos_are_less_like_the_things(
+    regional: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = regional.find(both(), quality="best", k=3)
+    found = regional.find(both(), k=3)
+    assert [result.id for result in found.results] == [result.id for result in best.results]
+    monkeypatch.setattr(plan, "SOUGHT", 3)
+    by_vector = regional.find(both(), k=3)
+    assert {result.id for result in by_vector.results} != {result.id for result in best.results}
 
 
 def test_one_picture_and_the_pictures_of_its_things_find_the_same(regional: Searcher) -> None:
