@@ -30,7 +30,7 @@ from indexer.store.generation import (
 )
 from indexer.store.location import THUMBNAILS, IndexFolder, no_index
 from indexer.store.roots import FileKey, Root, address_at, key_meant, key_shown, shown_path, with_folders
-from indexer.store.rows import Rows
+from indexer.store.rows import SegmentReader
 from model.files import read_regular
 
 # The most bytes of a summary.
@@ -209,11 +209,11 @@ def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Gene
         database.take_over(current)
         database.hide(plan.removals.hides)
         database.count_photos()
-        photos, rows = database.photos(), Rows(open_rows(folder, before))
+        photos, reader = database.photos(), SegmentReader(open_rows(folder, before))
         clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, kept=True)
         gallery, no_new = (plan.roots, plan.removals, manifest.excluded), np.zeros(len(photos), np.bool_)
         draft = GenerationDraft(
-            manifest.identity, manifest.embedder, *gallery, database, photos, rows, no_new, clustering
+            manifest.identity, manifest.embedder, *gallery, database, photos, reader, no_new, clustering
         )
         written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)

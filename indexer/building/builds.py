@@ -30,7 +30,7 @@ from indexer.store.folders import Folder
 from indexer.store.generation import FORMAT_VERSION, Manifest, NetworkIdentity, keep_only, open_rows, used_segments
 from indexer.store.location import IndexFolder, segment_name
 from indexer.store.roots import FileKey, Root, locate, shown_path
-from indexer.store.rows import Refs, RowArrays, Rows
+from indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
 from indexer.store.shards import ShardEntry
 from model import Matcher
 
@@ -227,10 +227,10 @@ class BuildBackend(Protocol):
     def encode(self, files: Iterator[GalleryFile]) -> int:
         """Reads these files, which the database lists, and stages their rows. Returns how many photos were encoded."""
 
-    def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
+    def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
         """Opens the arrays from which these rows are read."""
 
-    def nearest(self, refs: Refs, centroids: Floats) -> Numbers:
+    def nearest(self, rows: SegmentRows, centroids: Floats) -> Numbers:
         """Returns for each row the number of the nearest centroid, (m,). centroids: (c, e)."""
 
     def write(self, draft: GenerationDraft | None) -> Written:
@@ -270,18 +270,18 @@ class LocalBackend:
         self.incomplete += stager.incomplete
         return stager.encoded
 
-    def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
-        current, found = self._plan.current, dict[str, RowArrays]()
+    def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
+        current, found = self._plan.current, dict[str, PhotoArrays]()
         if current.reusable and current.generation is not None:
-            # The file of the places may be damaged.
-            places = current.generation.places_by_catalog() if self._plan.problems else None
-            found |= open_rows(self._folder, current.generation, places, current.damaged)
+            # The table of photos may be damaged.
+            table = current.generation.photo_table_by_catalog() if self._plan.problems else None
+            found |= open_rows(self._folder, current.generation, table, current.damaged)
         if self.database.staged:
             found[self.database.segment.name] = self.database.staged_rows()
         return found
 
-    def nearest(self, refs: Refs, centroids: Floats) -> Numbers:
-        return nearest(Rows(self.sources(refs)), refs, centroids)
+    def nearest(self, rows: SegmentRows, centroids: Floats) -> Numbers:
+        return nearest(SegmentReader(self.sources(rows)), rows, centroids)
 
     def write(self, draft: GenerationDraft | None) -> Written:
         current = self._plan.current
@@ -402,19 +402,19 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
     check_counts(plan, count)
     photos = database.photos()
-    rows, to_write = Rows(backend.sources(photos.refs)), photos.clusters < 0
+    reader, to_write = SegmentReader(backend.sources(photos.rows)), photos.clusters < 0
     if plan.recluster or current.generation is None or _are_stale(plan, current.generation.manifest, photos):
         # A shard holds whole clusters, at least one.
         wanted = max(default_clusters(count), plan.shards) if plan.clusters is None else plan.clusters
-        clustering = new_clusters(photos.refs, rows, wanted, plan.clusters, backend.nearest)
+        clustering = new_clusters(photos.rows, reader, wanted, plan.clusters, backend.nearest)
     else:
         clustering = joined_clusters(photos, current.generation, backend.nearest)
     if current.generation is not None:
-        kept, shown = np.unique(photos.refs.sources[~to_write], return_counts=True)
-        sizes = [current.generation.manifest.segment_rows[photos.refs.names[source]] for source in kept.tolist()]
+        kept, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
+        sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in kept.tolist()]
         to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
     return GenerationDraft(
-        plan.identity, plan.embedder.entry, *plan.gallery, database, photos, rows, to_write, clustering
+        plan.identity, plan.embedder.entry, *plan.gallery, database, photos, reader, to_write, clustering
     )
 
 

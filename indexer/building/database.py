@@ -1,7 +1,7 @@
 """The database of a build: a SQLite file in which each file of the gallery is a row, whatever their number.
 
 It holds the files of the index, of a listing and those read; then those of the next generation. The files read, and the
-places of their rows, stay in it when a build is stopped.
+numbers of their rows, stay in it when a build is stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from indexer.store.files import FileStamp
 from indexer.store.generation import Generation
 from indexer.store.location import is_segment, make_folder, refuse_if_unwritable
 from indexer.store.roots import FileKey, Root, shown_path
-from indexer.store.rows import GrowingRows, Refs, RowArrays
+from indexer.store.rows import GrowingRows, PhotoArrays, SegmentRows
 from model.engine import Numbers
 
 DATABASE_FILE = "build.sqlite"
@@ -120,11 +120,11 @@ class CurrentState:
 class Photos:
     """The rows of the p photos that are shown, by id, and their clusters in the current generation; -1 for new ones."""
 
-    refs: Refs
+    rows: SegmentRows
     clusters: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
-        return len(self.refs)
+        return len(self.rows)
 
 
 class BuildDatabase:
@@ -218,7 +218,7 @@ class BuildDatabase:
         with self._lock:
             return self._database.execute(query, values).fetchall()
 
-    def stage(self, records: Sequence[GalleryFile], days: Mapping[str, int | None], rows: RowArrays | None) -> None:
+    def stage(self, records: Sequence[GalleryFile], days: Mapping[str, int | None], rows: PhotoArrays | None) -> None:
         """Commits a batch: the records of its files, and the new rows, if there are any, with hashes and days.
 
         If the build is killed before the commit, the next batch overwrites the rows.
@@ -234,7 +234,7 @@ class BuildDatabase:
             self._note_read(map(content_columns, records))
         self.staged += len(days)
 
-    def staged_rows(self) -> RowArrays:
+    def staged_rows(self) -> PhotoArrays:
         """Maps all rows that were staged into memory."""
         return self._rows.opened(self.staged)
 
@@ -263,7 +263,7 @@ class BuildDatabase:
                 yield number, -1 - root if now is None else now, *others, *stored
 
         for beginning, generation in current.catalogs.items():
-            segments = generation.manifest.segment_rows if current.reusable else ()
+            segments = generation.manifest.segment_sizes if current.reusable else ()
             sources = {name: self._source(f"{beginning}{name}") for name in segments if name not in current.damaged}
             with generation.open_catalog() as catalog, self._writing() as database:
                 try:
@@ -288,7 +288,7 @@ class BuildDatabase:
             database.execute("DELETE FROM files WHERE root < 0")
 
     def take_slice(self, folder: Path) -> None:
-        """Copies the records of the files that a worker has read, and the places of their rows, from a slice."""
+        """Copies the records of the files that a worker has read, and their rows' numbers, from a slice."""
         path, source = folder / DATABASE_FILE, self._source(folder.name)
         with refuse_if_unwritable(self._path), self._lock:
             self._database.execute("ATTACH ? AS slice", (f"{path.as_uri()}?mode=ro&immutable=1",))
@@ -499,11 +499,11 @@ class BuildDatabase:
         return int(count)
 
     def photos(self) -> Photos:
-        """Reads the places of the rows of all photos. The first source is the segment that this build appends to."""
+        """Reads the rows of all photos. The first source is the segment that this build appends to."""
         ((count,),) = self._shown("count(*)")
         names = tuple(name for (name,) in self._all("SELECT name FROM sources ORDER BY number"))
         table = np.fromiter(self._shown("c.source - 1, c.row, coalesce(c.cluster, -1)"), _ROW, count)
-        return Photos(Refs(names, table["source"], table["row"]), table["cluster"])
+        return Photos(SegmentRows(names, table["source"], table["row"]), table["cluster"])
 
     def ids(self) -> Iterator[int]:
         return (number for (number,) in self._shown("f.id"))
@@ -544,22 +544,22 @@ class BuildDatabase:
             )
             database.execute("CREATE INDEX files_by_shard ON files (shard)")
 
-    def catalog(self, places: Iterable[tuple[int, int, str, int]], kept: Collection[str]) -> Iterator[tuple[Any, ...]]:
+    def catalog(self, photos: Iterable[tuple[int, int, str, int]], kept: Collection[str]) -> Iterator[tuple[Any, ...]]:
         """Yields the entries of the next catalog, by id, as ``write_catalog`` takes them.
 
-        places: id, cluster, segment and row of each photo. kept: segments in which files that are gone keep rows.
+        photos: id, cluster, segment and row of each photo. kept: segments in which files that are gone keep rows.
         """
         self._database.execute(
-            "CREATE TEMP TABLE places (id INTEGER PRIMARY KEY, cluster INTEGER, segment TEXT, row INTEGER)"
+            "CREATE TEMP TABLE photos (id INTEGER PRIMARY KEY, cluster INTEGER, segment TEXT, row INTEGER)"
         )
         with self._writing() as database:
-            database.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", places)
+            database.executemany("INSERT INTO photos VALUES (?, ?, ?, ?)", photos)
         return self._database.execute(
             """SELECT f.id, f.root, f.path, f.hash, f.size, f.mtime, f.ctime, f.taken, f.status, f.reason,
                coalesce(p.cluster, iif(k.name IS NULL, NULL, f.cluster)), coalesce(p.segment, k.name),
                coalesce(p.row, iif(k.name IS NULL, NULL, f.row))
                FROM files f LEFT JOIN contents c ON f.status = 'indexed' AND c.hash = f.hash
-               LEFT JOIN places p ON p.id = c.id LEFT JOIN sources k ON f.status = 'gone' AND k.number = f.source
+               LEFT JOIN photos p ON p.id = c.id LEFT JOIN sources k ON f.status = 'gone' AND k.number = f.source
                    AND k.name IN (SELECT value FROM json_each(?))
                WHERE f.shard = ? ORDER BY f.id""",
             (json.dumps([*kept]), self._shard),

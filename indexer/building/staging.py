@@ -20,7 +20,7 @@ from indexer.store.catalog import GalleryFile
 from indexer.store.files import FileChanging
 from indexer.store.folders import Folder
 from indexer.store.roots import FileKey
-from indexer.store.rows import Array, Picked, RowArrays, packed, quantised
+from indexer.store.rows import Array, ArraySubset, PhotoArrays, packed, quantised
 from model import Matcher
 from model.decoding import Decoders, Job
 from model.engine import Floats, Tokens, threads, unit
@@ -77,7 +77,7 @@ class Stager:
         self._roots, self._matcher, self._embedder, self._database = roots, matcher, embedder, database
         self._keeps_tokens, self._max_pixels = keeps_tokens, max_pixels
         # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
-        self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[RowArrays]()
+        self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[PhotoArrays]()
         self.encoded = 0
         self.incomplete = list[FileKey]()
 
@@ -183,10 +183,10 @@ class Stager:
         records, days, rows = self._records, self._days, self._rows
         self._records, self._days, self._rows = [], {}, []
         if records:
-            self._database.stage(records, days, RowArrays.joined(rows) if days else None)
+            self._database.stage(records, days, PhotoArrays.joined(rows) if days else None)
 
-    def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> RowArrays:
-        arrays: dict[str, Array | Picked] = {"vectors": unit(tokens.ret).astype(np.float16)}
+    def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> PhotoArrays:
+        arrays: dict[str, Array | ArraySubset] = {"vectors": unit(tokens.ret).astype(np.float16)}
         if self._embedder is not None:
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:
@@ -199,7 +199,7 @@ class Stager:
             if tokens.regions is not None and tokens.colours is not None:
                 arrays["regions"] = packed(tokens.regions)
                 arrays["colours"] = np.rint(tokens.colours).clip(-128, 127).astype(np.int8)
-        return RowArrays(arrays)
+        return PhotoArrays(arrays)
 
 
 def _read_ahead(

@@ -34,19 +34,19 @@ from indexer.store.rows import (
     REGION_FILES,
     TOKEN_FILES,
     GrowingRows,
-    Refs,
-    Rows,
+    SegmentReader,
+    SegmentRows,
     write_array,
     write_rows,
 )
-from indexer.store.vectors import Places
+from indexer.store.vectors import PhotoTable
 from model.engine import Floats
 from model.terminal import installed_version
 
 # Numbers of clusters, of 32 bits where there may be many.
 Numbers = npt.NDArray[np.integer[Any]]
 # Gives the number of the nearest centroid (c, e) for each row, (m,).
-Nearest = Callable[[Refs, Floats], Numbers]
+Nearest = Callable[[SegmentRows, Floats], Numbers]
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,16 @@ class Clustering:
     kept: bool = False
 
 
-def new_clusters(refs: Refs, rows: Rows, count: int, asked: int | None, nearest: Nearest) -> Clustering:
+def new_clusters(
+    rows: SegmentRows, reader: SegmentReader, count: int, asked: int | None, nearest: Nearest
+) -> Clustering:
     """Clusters all photos by k-means, and drops empty clusters.
 
-    ``refs`` are the photos' rows by id, since the points that k-means starts from depend on the order; ``count`` is
+    ``rows`` are the photos' rows by id, since the points that k-means starts from depend on the order; ``count`` is
     from 1 to as many.
     """
-    centroids = trained(rows.clustered_by(refs[training_points(len(refs), count)]), count)
-    clusters = nearest(refs, centroids)
+    centroids = trained(reader.clustered_by(rows[training_points(len(rows), count)]), count)
+    clusters = nearest(rows, centroids)
     used = np.bincount(clusters, minlength=count) > 0
     return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters], asked)
 
@@ -82,7 +84,7 @@ def joined_clusters(photos: Photos, current: Generation, nearest: Nearest) -> Cl
     centroids = current.read_means()
     clusters, new = photos.clusters.copy(), photos.clusters < 0
     if new.any():
-        clusters[new] = nearest(photos.refs[new], centroids)
+        clusters[new] = nearest(photos.rows[new], centroids)
     return Clustering(centroids, clusters, current.manifest.clusters_asked, kept=True)
 
 
@@ -100,7 +102,7 @@ class GenerationDraft:
     excluded: tuple[str, ...]
     database: BuildDatabase
     photos: Photos
-    rows: Rows
+    reader: SegmentReader
     to_write: npt.NDArray[np.bool_]
     clustering: Clustering
 
@@ -119,26 +121,26 @@ class GenerationWriter:
         self._draft, self._clustering = draft, draft.clustering
         self._current, self._next_id = current, next_id
         self._number = folder.next_number()
-        database, refs, to_write = draft.database, draft.photos.refs, draft.to_write
+        database, rows, to_write = draft.database, draft.photos.rows, draft.to_write
         # The new segment begins with the rows of the build's own, which is the first source; others are copied to it.
-        self._staged, moved = database.staged, to_write & (refs.sources > 0)
+        self._staged, moved = database.staged, to_write & (rows.sources > 0)
         self._new_segment = database.segment.name if self._staged else segment_name(self._number, key)
-        self._moved = refs[moved]
-        self._new = Refs(
-            refs.names,
+        self._moved = rows[moved]
+        self._new = SegmentRows(
+            rows.names,
             np.concatenate([np.zeros(self._staged, np.int64), self._moved.sources]),
             np.concatenate([np.arange(self._staged), self._moved.numbers]),
         )
-        used = {refs.names[source] for source in np.unique(refs.sources[~to_write]).tolist()}
+        used = {rows.names[source] for source in np.unique(rows.sources[~to_write]).tolist()}
         before = current.manifest.segments if current else ()
         self._segments = [entry for entry in before if entry.id in used]
         self._kept = [entry.id for entry in self._segments]
         # Where each row is once the generation is written.
-        numbers = np.array([self._kept.index(name) if name in used else -1 for name in refs.names], np.int64)
-        segments, rows = numbers[refs.sources], refs.numbers.astype(np.int64)
-        segments[to_write], rows[moved] = len(self._kept), self._staged + np.arange(len(self._moved))
-        self._ids = np.fromiter(database.ids(), np.int64, len(refs))
-        self._segment_of, self._row_of = segments, rows
+        numbers = np.array([self._kept.index(name) if name in used else -1 for name in rows.names], np.int64)
+        segments, segment_rows = numbers[rows.sources], rows.numbers.astype(np.int64)
+        segments[to_write], segment_rows[moved] = len(self._kept), self._staged + np.arange(len(self._moved))
+        self._ids = np.fromiter(database.ids(), np.int64, len(rows))
+        self._segment_of, self._segment_rows = segments, segment_rows
 
     def write(self, *, make_current: bool = True) -> Generation:
         """Writes the generation, and if ``make_current`` makes it the current one. Raises IndexUnwritable."""
@@ -151,7 +153,7 @@ class GenerationWriter:
             working.mkdir()
             write_array(working / CLUSTERS_FILE, self._clustering.centroids)
             self._centroids().write(working)
-            self._write_places(working)
+            self._write_photo_table(working)
             self._write_catalog(working)
             manifest = self._manifest(working)
             write_atomically(working / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())
@@ -199,30 +201,30 @@ class GenerationWriter:
         )
 
     def _write_segment(self) -> SegmentEntry:
-        folder, rows = self._folder.segment(self._new_segment), self._draft.rows
+        folder, reader = self._folder.segment(self._new_segment), self._draft.reader
         make_folder(folder, to_work_in=True)
         files, growing = tuple[Path, ...](), GrowingRows(folder, self._building)
         # If only vectors are kept, a segment has no files.
-        if names := [name for name in TOKEN_FILES + REGION_FILES if name in rows.names]:
+        if names := [name for name in TOKEN_FILES + REGION_FILES if name in reader.names]:
             for start in range(0, len(self._moved), BLOCK):
-                block = rows.take(self._moved[start : start + BLOCK], names)
+                block = reader.take(self._moved[start : start + BLOCK], names)
                 growing.append(block, self._staged + start, sync=False)
             files = growing.finish(names, len(self._new))
         sync_folder(self._folder.segments)
         return SegmentEntry(id=self._new_segment, rows=len(self._new), files=tuple(map(FileEntry.of, files)))
 
-    def _write_places(self, working: Path) -> None:
-        """Writes the places of all rows of the generation, and their vectors in that order."""
+    def _write_photo_table(self, working: Path) -> None:
+        """Writes the table of all photos of the generation, and their vectors in that order."""
         clusters, sizes = self._clustering.clusters.astype(np.int64), [entry.rows for entry in self._segments]
         count = len(self._clustering.centroids)
-        places = Places.of_photos(self._ids, clusters, self._segment_of, self._row_of, sizes, count)
-        places.write(working)
+        table = PhotoTable.of_photos(self._ids, clusters, self._segment_of, self._segment_rows, sizes, count)
+        table.write(working)
         # The new segment has no vectors: they are still where the photos were encoded.
-        names, new = (*self._kept, *self._new.names), places.segments == len(self._kept)
-        sources, numbers = places.segments.astype(np.int32), places.rows.astype(np.int32)
-        fresh = self._new[places.rows[new]]
+        names, new = (*self._kept, *self._new.names), table.segments == len(self._kept)
+        sources, numbers = table.segments.astype(np.int32), table.segment_rows.astype(np.int32)
+        fresh = self._new[table.segment_rows[new]]
         sources[new], numbers[new] = len(self._kept) + fresh.sources, fresh.numbers
-        write_rows(working, self._draft.rows, Refs(names, sources, numbers), ("vectors", "embeddings"))
+        write_rows(working, self._draft.reader, SegmentRows(names, sources, numbers), ("vectors", "embeddings"))
 
     def _write_catalog(self, working: Path) -> None:
         # A file that is gone keeps its row while its segment stays. After the clusters are made anew, its cluster is
@@ -230,8 +232,8 @@ class GenerationWriter:
         names = [*self._kept, self._new_segment]
         segments = (names[number] for number in self._segment_of)
         clusters = map(int, self._clustering.clusters)
-        places = zip(map(int, self._ids), clusters, segments, map(int, self._row_of), strict=True)
-        rows = self._draft.database.catalog(places, self._kept if self._clustering.kept else ())
+        photos = zip(map(int, self._ids), clusters, segments, map(int, self._segment_rows), strict=True)
+        rows = self._draft.database.catalog(photos, self._kept if self._clustering.kept else ())
         write_catalog(working / CATALOG_FILE, rows, self._draft.removals)
 
     def _centroids(self) -> Centroids:
@@ -248,7 +250,7 @@ class GenerationWriter:
         photos = np.split(order, np.searchsorted(clusters[order], np.arange(1, count)))
         return Centroids.joined(
             [
-                Centroids.of_photos(draft.rows, draft.photos.refs[own])
+                Centroids.of_photos(draft.reader, draft.photos.rows[own])
                 if old is None or (len(own) and number in changed)
                 else old.of_cluster(number)
                 for number, own in enumerate(photos)

@@ -40,7 +40,7 @@ from indexer.store.files import write_atomically
 from indexer.store.generation import Generation, Manifest, open_generation
 from indexer.store.location import make_folder, refuse_if_unwritable
 from indexer.store.roots import FileKey, Root
-from indexer.store.rows import Refs, RowArrays, write_array
+from indexer.store.rows import PhotoArrays, SegmentRows, write_array
 from indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from model.engine import Floats, Numbers, default_checkpoint
 from model.terminal import installed_version
@@ -228,18 +228,18 @@ class RayBackend:
             self._progress.expect(len(part))
             yield self._setup, number, part
 
-    def sources(self, refs: Refs) -> Mapping[str, RowArrays]:
-        return Sources(self.path, self._slices, refs.trimmed().names)
+    def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
+        return Sources(self.path, self._slices, rows.trimmed().names)
 
-    def nearest(self, refs: Refs, centroids: Floats) -> npt.NDArray[np.int32]:
+    def nearest(self, rows: SegmentRows, centroids: Floats) -> npt.NDArray[np.int32]:
         path = self._slices / "centroids.npy"
         with refuse_if_unwritable(path):
             write_array(path, centroids)
-        self._progress.start("clustering", len(refs))
-        found = np.empty(len(refs), np.int32)
+        self._progress.start("clustering", len(rows))
+        found = np.empty(len(rows), np.int32)
         works = (
-            (self._setup, first, refs[first : first + _ROWS].trimmed(), path, len(centroids))
-            for first in range(0, len(refs), _ROWS)
+            (self._setup, first, rows[first : first + _ROWS].trimmed(), path, len(centroids))
+            for first in range(0, len(rows), _ROWS)
         )
         with closing(self._ray.each(assign_rows, works)) as parts:
             for first, nearest in parts:

@@ -40,7 +40,7 @@ from indexer.store.folders import Folder
 from indexer.store.generation import EmbedderEntry, NetworkIdentity, keep_only, open_generation, open_rows
 from indexer.store.location import IndexFolder, refuse_if_unwritable
 from indexer.store.roots import Root
-from indexer.store.rows import Refs, RowArrays, Rows, map_array
+from indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, map_array
 from indexer.store.shards import ShardEntry, ShardsFolder, shard_name
 from model.engine import default_checkpoint, set_threads
 from model.errors import UserError
@@ -57,7 +57,7 @@ _WAIT = 120
 _MAX_OPEN = 8_000
 
 
-class Sources(Mapping[str, RowArrays]):
+class Sources(Mapping[str, PhotoArrays]):
     """The folders that rows are read from, by name: slices, and segments of shards. Each is opened when needed.
 
     A segment of a shard has a name such as "shard-0003/g000002/s000001-0a1b2c3d".
@@ -68,7 +68,7 @@ class Sources(Mapping[str, RowArrays]):
         self._names = tuple(sorted(set(names)))
         self._open = lru_cache(maxsize=_MAX_OPEN)(self._open_now)
 
-    def __getitem__(self, name: str) -> RowArrays:
+    def __getitem__(self, name: str) -> PhotoArrays:
         return self._open(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -77,7 +77,7 @@ class Sources(Mapping[str, RowArrays]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def _open_now(self, name: str) -> RowArrays:
+    def _open_now(self, name: str) -> PhotoArrays:
         if "/" not in name:
             with closing(BuildDatabase(self._slices / name / DATABASE_FILE, shard=0)) as database:
                 return database.staged_rows()
@@ -197,12 +197,14 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
         return *database.counts_read(), database.staged
 
 
-def assign_rows(setup: Setup, first: int, refs: Refs, path: Path, count: int) -> tuple[int, npt.NDArray[np.int32]]:
+def assign_rows(
+    setup: Setup, first: int, rows: SegmentRows, path: Path, count: int
+) -> tuple[int, npt.NDArray[np.int32]]:
     """Finds the nearest of the ``count`` centroids in a file for each row. Returns ``first``, and their numbers."""
     _check_storage(setup)
     centroids = _centroids(path, count, setup.token)
-    rows = Rows(Sources(setup.shards, setup.folder, refs.names))
-    return first, nearest(rows, refs, centroids).astype(np.int32)
+    reader = SegmentReader(Sources(setup.shards, setup.folder, rows.names))
+    return first, nearest(reader, rows, centroids).astype(np.int32)
 
 
 @lru_cache(maxsize=1)
@@ -229,11 +231,11 @@ def write_shard(
         keep_only(folder, current, building=set())
         # The shard has only its own clusters, in the same order as among all.
         present, own = np.unique(photos.clusters, return_inverse=True)
-        rows = Rows(Sources(setup.shards, setup.folder, photos.refs.trimmed().names))
+        reader = SegmentReader(Sources(setup.shards, setup.folder, photos.rows.trimmed().names))
         every = np.ones(len(photos), np.bool_)
         clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
         gallery = setup.roots, removals, setup.excluded
-        draft = GenerationDraft(setup.identity, setup.embedder, *gallery, database, photos, rows, every, clustering)
+        draft = GenerationDraft(setup.identity, setup.embedder, *gallery, database, photos, reader, every, clustering)
         written = GenerationWriter(folder, setup.key, draft, current, next_id).write(make_current=False)
     counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
     return ShardEntry(folder=shard_name(number), generation=written.name, **counts)

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from indexer.store.rows import BLOCK, NO_ROWS, TOKEN_FILES, Refs, Rows, map_array, write_array
+from indexer.store.rows import BLOCK, NO_ROWS, TOKEN_FILES, SegmentReader, SegmentRows, map_array, write_array
 from model.engine import Floats
 
 # The centroids found by k-means, (c, e) float32.
@@ -73,10 +73,10 @@ def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
     return np.asarray(nearest[:, 0], np.int64)
 
 
-def nearest(rows: Rows, refs: Refs, centroids: Floats) -> npt.NDArray[np.int64]:
+def nearest(reader: SegmentReader, rows: SegmentRows, centroids: Floats) -> npt.NDArray[np.int64]:
     """Finds the nearest centroid of each of m rows, (m,), without loading all vectors into memory."""
-    parts = (refs[start : start + _ASSIGNED] for start in range(0, len(refs), _ASSIGNED))
-    return np.concatenate([assign(rows.clustered_by(part), centroids) for part in parts])
+    parts = (rows[start : start + _ASSIGNED] for start in range(0, len(rows), _ASSIGNED))
+    return np.concatenate([assign(reader.clustered_by(part), centroids) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,12 @@ class Centroids:
         return {name: array for name, array in arrays.items() if array is not None}
 
     @staticmethod
-    def of_photos(rows: Rows, refs: Refs) -> Centroids:
+    def of_photos(reader: SegmentReader, rows: SegmentRows) -> Centroids:
         """Computes the centroid of one cluster from its photos, in id order."""
-        ret = rows.take(refs, ("vectors",)).vectors().mean(axis=0)[None]
-        if "tokens" not in rows.names:
+        ret = reader.take(rows, ("vectors",)).vectors().mean(axis=0)[None]
+        if "tokens" not in reader.names:
             return Centroids(ret)
-        cells, features = mean_tokens(rows, refs)
+        cells, features = mean_tokens(reader, rows)
         return Centroids(ret, features[None].astype(np.float16), cells[None].astype(np.uint8))
 
     @staticmethod
@@ -127,7 +127,7 @@ class Centroids:
         return Centroids(*(array[number : number + 1] for array in self.named().values()))
 
 
-def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats]:
+def mean_tokens(reader: SegmentReader, rows: SegmentRows) -> tuple[npt.NDArray[np.int64], Floats]:
     """Computes the tokens that represent a cluster.
 
     A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
@@ -135,13 +135,13 @@ def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats]:
 
     Returns the cells (k,), ascending, and features (1 + k, d) float32: mean [Ret], and the mean tokens there.
     """
-    none = rows.take(NO_ROWS, TOKEN_FILES).arrays
+    none = reader.take(NO_ROWS, TOKEN_FILES).arrays
     width, patches_kept = none["tokens"].shape[2], none["positions"].shape[1]
     ret = np.zeros(width, np.float64)
     sums = np.zeros((MAX_PATCHES, width), np.float32)
     counts = np.zeros(MAX_PATCHES, np.int64)
-    for start in range(0, len(refs), BLOCK):
-        block = rows.take(refs[start : start + BLOCK], TOKEN_FILES)
+    for start in range(0, len(rows), BLOCK):
+        block = reader.take(rows[start : start + BLOCK], TOKEN_FILES)
         features = block.features()
         ret += features[:, 0].sum(axis=0, dtype=np.float64)
         for photo, kept in zip(features[:, 1:], block.patches(), strict=True):
@@ -150,5 +150,5 @@ def mean_tokens(rows: Rows, refs: Refs) -> tuple[npt.NDArray[np.int64], Floats]:
             counts[kept] += 1
     chosen = np.sort(np.argsort(-counts, kind="stable")[:patches_kept])
     means = sums[chosen] / counts[chosen, None].astype(np.float32)
-    first = (ret / len(refs)).astype(np.float32)[None]
+    first = (ret / len(rows)).astype(np.float32)[None]
     return chosen, np.concatenate([first, np.asarray(means, np.float32)])

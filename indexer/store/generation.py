@@ -20,8 +20,8 @@ from indexer.store.clusters import CLUSTERS_FILE, Centroids
 from indexer.store.files import hash_file, write_atomically
 from indexer.store.location import IndexFolder, generation_number, no_index
 from indexer.store.roots import MAX_ROOTS
-from indexer.store.rows import Array, Picked, RowArrays, map_array, open_segment
-from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, Places
+from indexer.store.rows import Array, ArraySubset, PhotoArrays, map_array, open_segment
+from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, PhotoTable
 from model import Matcher
 from model.files import read_regular
 
@@ -170,12 +170,12 @@ class Manifest(NetworkIdentity):
     @model_validator(mode="after")
     def _add_up(self) -> Manifest:
         counts = self.counts
-        if counts.photos + counts.duplicates != counts.files or counts.rows != sum(self.segment_rows.values()):
+        if counts.photos + counts.duplicates != counts.files or counts.rows != sum(self.segment_sizes.values()):
             raise ValueError("the counts do not add up")
         return self
 
     @property
-    def segment_rows(self) -> dict[str, int]:
+    def segment_sizes(self) -> dict[str, int]:
         return {segment.id: segment.rows for segment in self.segments}
 
     @property
@@ -269,22 +269,26 @@ class Generation:
     def open_catalog(self) -> Catalog:
         return Catalog(self.path / CATALOG_FILE)
 
-    def open_places(self) -> Places:
-        return Places.open(self.path, self.manifest.counts.rows)
+    def open_photo_table(self) -> PhotoTable:
+        return PhotoTable.open(self.path, self.manifest.counts.rows)
 
-    def places_by_catalog(self) -> Places:
-        """Computes the places of all rows from the catalog, without rows that are not in the manifest."""
-        sizes = self.manifest.segment_rows
+    def photo_table_by_catalog(self) -> PhotoTable:
+        """Computes the table of photos from the catalog, without rows that are not in the manifest."""
+        sizes = self.manifest.segment_sizes
         numbers = {name: number for number, name in enumerate(sizes)}
         with self.open_catalog() as catalog:
-            known = (place for place in catalog.shown() if place[3] < sizes.get(place[2], 0))
-            rows = ((photo, cluster, numbers[segment], row) for photo, cluster, segment, row in known)
-            table = np.fromiter(rows, np.dtype((np.int64, 4)))
-        ids, clusters, segments, rows = table.T
-        return Places.of_photos(ids, clusters, segments, rows, [*sizes.values()], self.manifest.counts.clusters)
+            rows = (
+                (photo, cluster, numbers[segment], row)
+                for photo, cluster, segment, row in catalog.shown()
+                if row < sizes.get(segment, 0)
+            )
+            ids, clusters, segments, segment_rows = np.fromiter(rows, np.dtype((np.int64, 4))).T
+        return PhotoTable.of_photos(
+            ids, clusters, segments, segment_rows, [*sizes.values()], self.manifest.counts.clusters
+        )
 
     def open_vectors(self) -> dict[str, Array]:
-        """Maps the arrays in the order of the places into memory, (r, ...) float16 each.
+        """Maps the arrays in the order of the table of photos into memory, (r, ...) float16 each.
 
         There are always "vectors", and "embeddings" if the photos were clustered by CLIP's vectors.
         """
@@ -460,7 +464,7 @@ def used_segments(folder: IndexFolder) -> set[str]:
     found = set[str]()
     for name in folder.generations():
         with suppress(IndexRefused):
-            found |= read_manifest(folder.generation(name) / "manifest.json").segment_rows.keys()
+            found |= read_manifest(folder.generation(name) / "manifest.json").segment_sizes.keys()
     return found
 
 
@@ -474,19 +478,19 @@ def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[
 
 
 def open_rows(
-    folder: IndexFolder, generation: Generation, places: Places | None = None, skipped: Collection[str] = ()
-) -> dict[str, RowArrays]:
+    folder: IndexFolder, generation: Generation, table: PhotoTable | None = None, skipped: Collection[str] = ()
+) -> dict[str, PhotoArrays]:
     """Maps the rows of a generation into memory, by segment, without the ``skipped`` ones. Raises IndexRefused."""
     manifest = generation.manifest
     kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in skipped]
     if not kept:
         return {}
     arrays = generation.open_vectors()
-    places = generation.open_places() if places is None else places
-    found: dict[str, RowArrays] = {}
+    table = generation.open_photo_table() if table is None else table
+    found: dict[str, PhotoArrays] = {}
     for number, segment in kept:
-        numbers = places.of_segment(number)
-        picked: dict[str, Array | Picked] = {name: Picked(array, numbers) for name, array in arrays.items()}
+        numbers = table.of_segment(number)
+        picked: dict[str, Array | ArraySubset] = {name: ArraySubset(array, numbers) for name, array in arrays.items()}
         tokens = open_segment(folder.segment(segment.id), segment.rows, manifest.segment_shapes)
-        found[segment.id] = RowArrays({**picked, **tokens.arrays})
+        found[segment.id] = PhotoArrays({**picked, **tokens.arrays})
     return found

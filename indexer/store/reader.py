@@ -21,8 +21,8 @@ from indexer.store.folders import Address
 from indexer.store.generation import Generation, NetworkIdentity, current_generation
 from indexer.store.location import IndexFolder
 from indexer.store.roots import FileKey, Root, address_at, folder_at, folder_of, key_meant, key_shown, shown_path
-from indexer.store.rows import REGION_FILES, TOKEN_FILES, Refs, Rows, open_segment
-from indexer.store.vectors import PLACES_FILE, Mask, Vectors
+from indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, open_segment
+from indexer.store.vectors import PHOTO_TABLE_FILE, Mask, Vectors
 from model import Matcher
 from model.engine import Floats, Numbers, Tokens
 
@@ -64,16 +64,18 @@ class Index:
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
         self._segments = {
             name: open_segment(folder.segment(name), rows, manifest.segment_shapes)
-            for name, rows in manifest.segment_rows.items()
+            for name, rows in manifest.segment_sizes.items()
         }
-        self._tokens = Rows(self._segments)
-        places = generation.open_places()
-        if not places.fit(np.array([*manifest.segment_rows.values()], np.int64), counts.clusters, counts.photos):
-            raise IndexDamaged(f"{generation.path / PLACES_FILE} points past the end of a segment; {REPAIR}.")
+        self._reader = SegmentReader(self._segments)
+        table = generation.open_photo_table()
+        if not table.fit(np.array([*manifest.segment_sizes.values()], np.int64), counts.clusters, counts.photos):
+            raise IndexDamaged(f"{generation.path / PHOTO_TABLE_FILE} points past the end of a segment; {REPAIR}.")
         shown = slice(0, self.photo_count)
-        self.ids = places.ids[shown]
-        self._places = Refs(tuple(manifest.segment_rows), places.segments[shown], places.rows[shown])
-        self.cluster_sizes: Numbers = np.bincount(places.clusters[shown], minlength=counts.clusters).astype(np.int64)
+        self.ids = table.ids[shown]
+        self._segment_rows = SegmentRows(
+            tuple(manifest.segment_sizes), table.segments[shown], table.segment_rows[shown]
+        )
+        self.cluster_sizes: Numbers = np.bincount(table.clusters[shown], minlength=counts.clusters).astype(np.int64)
         opened, arrays = generation.open_centroids(), generation.open_vectors()
         self.vectors = Vectors(arrays["vectors"], self.cluster_sizes, np.array(opened.ret))
         self.embeddings: Vectors | None = None
@@ -100,7 +102,7 @@ class Index:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32."""
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(rows))
-        found = self._tokens.take(self._places[rows], TOKEN_FILES)
+        found = self._reader.take(self._segment_rows[rows], TOKEN_FILES)
         return Tokens(found.features(), found.patches())
 
     def photo_regions(self, rows: Numbers) -> tuple[Floats, Floats]:
@@ -108,12 +110,12 @@ class Index:
 
         The index must keep regions.
         """
-        found = self._tokens.take(self._places[rows], REGION_FILES)
+        found = self._reader.take(self._segment_rows[rows], REGION_FILES)
         return found.regions(), np.array(found.arrays["colours"][:], np.float32)
 
     def reading_order(self, rows: Numbers) -> Numbers:
         """Returns the indices (m,) of these rows in the order in which their tokens lie in the files."""
-        return np.lexsort((self._places.numbers[rows], self._places.sources[rows]))
+        return np.lexsort((self._segment_rows.numbers[rows], self._segment_rows.sources[rows]))
 
     def photo(self, photo: int) -> PhotoEntry:
         """Finds the photo that a file's id belongs to. Raises UnknownPhoto."""
@@ -171,12 +173,12 @@ class Index:
         order = np.argsort(every)
         return order[np.searchsorted(every[order], keys)], np.array([day for *_, day in found], np.int64)
 
-    def _keys(self, places: Sequence[tuple[str, int]]) -> tuple[Numbers, Numbers]:
-        """Numbers the places of all photos, (p,), and these, each a segment and a row in it, in the same way."""
+    def _keys(self, rows: Sequence[tuple[str, int]]) -> tuple[Numbers, Numbers]:
+        """Numbers the segment rows of all photos, (p,), and these, each a segment and a row in it, in the same way."""
         longest = max(segment.rows for segment in self.manifest.segments)
-        numbers = {name: number for number, name in enumerate(self._places.names)}
-        keys = np.array([numbers[segment] * longest + row for segment, row in places], np.int64)
-        return self._places.sources * longest + self._places.numbers, keys
+        numbers = {name: number for number, name in enumerate(self._segment_rows.names)}
+        keys = np.array([numbers[segment] * longest + row for segment, row in rows], np.int64)
+        return self._segment_rows.sources * longest + self._segment_rows.numbers, keys
 
     def _id_at(self, key: FileKey) -> int | None:
         with self._lock:

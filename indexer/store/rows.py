@@ -42,8 +42,8 @@ _STEPS = 127
 _REGION_STEPS = 13
 
 
-class Picked:
-    """Rows ``numbers`` (m,) of an array, which are read on demand."""
+class ArraySubset:
+    """Holds rows ``numbers`` (m,) of an array, which are read on demand."""
 
     def __init__(self, array: Array, numbers: npt.NDArray[np.int64]) -> None:
         self._array, self._numbers = array, numbers
@@ -55,7 +55,7 @@ class Picked:
 
 
 @dataclass(frozen=True)
-class RowArrays:
+class PhotoArrays:
     """Arrays of m photos, by the name of their file: all that is kept of these photos, or their tokens alone.
 
     "vectors", (m, d) float16, [Ret] at unit length; "embeddings", (m, e) float16, CLIP's vectors at unit length, if the
@@ -64,16 +64,16 @@ class RowArrays:
     the network gives regions: "regions", (m, g, r / 2) uint8, ``packed``, and "colours", (m, g, 3) int8, as CIELAB.
     """
 
-    arrays: Mapping[str, Array | Picked]
+    arrays: Mapping[str, Array | ArraySubset]
 
-    def take(self, rows: Choice) -> RowArrays:
+    def take(self, rows: Choice) -> PhotoArrays:
         """Reads these rows of every array into memory."""
-        return RowArrays({name: np.array(array[rows]) for name, array in self.arrays.items()})
+        return PhotoArrays({name: np.array(array[rows]) for name, array in self.arrays.items()})
 
     @staticmethod
-    def joined(parts: Sequence[RowArrays]) -> RowArrays:
+    def joined(parts: Sequence[PhotoArrays]) -> PhotoArrays:
         """Joins arrays in memory, which have the same names."""
-        return RowArrays({name: np.concatenate([part.arrays[name][:] for part in parts]) for name in parts[0].arrays})
+        return PhotoArrays({name: np.concatenate([part.arrays[name][:] for part in parts]) for name in parts[0].arrays})
 
     def vectors(self) -> npt.NDArray[np.float32]:
         """Reads the vectors: (m, d) float32."""
@@ -131,8 +131,8 @@ def unpacked(regions: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Refs:
-    """The places of m rows: the index of each one's segment or slice in ``names``, and its number there, from 0."""
+class SegmentRows:
+    """m rows of segments: the index of each one's segment or slice in ``names``, and its number there, from 0."""
 
     names: tuple[str, ...]
     sources: npt.NDArray[np.integer[Any]]
@@ -141,61 +141,63 @@ class Refs:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, chosen: Choice) -> Refs:
-        return Refs(self.names, self.sources[chosen], self.numbers[chosen])
+    def __getitem__(self, chosen: Choice) -> SegmentRows:
+        return SegmentRows(self.names, self.sources[chosen], self.numbers[chosen])
 
-    def trimmed(self) -> Refs:
+    def trimmed(self) -> SegmentRows:
         """Returns the same rows, without unused names."""
         used, sources = np.unique(self.sources, return_inverse=True)
-        return Refs(tuple(self.names[name] for name in used.tolist()), sources.astype(np.int32), self.numbers)
+        return SegmentRows(tuple(self.names[name] for name in used.tolist()), sources.astype(np.int32), self.numbers)
 
 
-NO_ROWS = Refs((), np.empty(0, np.int32), np.empty(0, np.int64))
+NO_ROWS = SegmentRows((), np.empty(0, np.int32), np.empty(0, np.int64))
 
 
-class Rows:
-    """Rows of several segments and slices, read together. ``sources`` has the arrays of each by its name."""
+class SegmentReader:
+    """Reads rows of several segments and slices together. ``sources`` has the arrays of each by its name."""
 
-    def __init__(self, sources: Mapping[str, RowArrays]) -> None:
+    def __init__(self, sources: Mapping[str, PhotoArrays]) -> None:
         self._sources = sources
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(next(iter(self._sources.values())).arrays)
 
-    def clustered_by(self, refs: Refs) -> npt.NDArray[np.float32]:
+    def clustered_by(self, rows: SegmentRows) -> npt.NDArray[np.float32]:
         """Reads the vectors from which clusters of these m rows are made, CLIP's if there are any: (m, e) float32."""
         name = "embeddings" if "embeddings" in self.names else "vectors"
-        return np.asarray(self.take(refs, (name,), np.float32).arrays[name][:])
+        return np.asarray(self.take(rows, (name,), np.float32).arrays[name][:])
 
-    def take(self, refs: Refs, names: Sequence[str] | None = None, dtype: npt.DTypeLike | None = None) -> RowArrays:
+    def take(
+        self, rows: SegmentRows, names: Sequence[str] | None = None, dtype: npt.DTypeLike | None = None
+    ) -> PhotoArrays:
         """Reads these rows into memory, in their order. names: of the arrays; None for all. dtype: None for theirs."""
         like = next(iter(self._sources.values())).arrays
-        shapes = {name: (len(refs), *like[name].shape[1:]) for name in names or self.names}
+        shapes = {name: (len(rows), *like[name].shape[1:]) for name in names or self.names}
         found = {name: np.empty(shape, dtype or like[name].dtype) for name, shape in shapes.items()}
-        order = np.argsort(refs.sources, kind="stable")
-        for places in np.split(order, np.flatnonzero(np.diff(refs.sources[order])) + 1) if len(refs) else ():
-            source, numbers = refs.names[refs.sources[places[0]]], refs.numbers[places]
+        order = np.argsort(rows.sources, kind="stable")
+        for chosen in np.split(order, np.flatnonzero(np.diff(rows.sources[order])) + 1) if len(rows) else ():
+            source, numbers = rows.names[rows.sources[chosen[0]]], rows.numbers[chosen]
             arrays = self._sources[source].arrays
             for name, array in found.items():
                 if arrays[name].shape[1:] != array.shape[1:]:
                     raise IndexDamaged(f"{name} of {source} differ in length from the others; {REPAIR}.")
-                array[places] = arrays[name][numbers]
-        return RowArrays(found)
+                array[chosen] = arrays[name][numbers]
+        return PhotoArrays(found)
 
 
-def write_rows(folder: Path, rows: Rows, refs: Refs, names: Sequence[str]) -> None:
+def write_rows(folder: Path, reader: SegmentReader, rows: SegmentRows, names: Sequence[str]) -> None:
     """Writes the existing arrays of ``names`` of these rows in order, as .npy files, synced."""
-    for name in (name for name in names if name in rows.names):
-        none = rows.take(NO_ROWS, (name,)).arrays[name]
-        parts = (refs[start : start + BLOCK] for start in range(0, len(refs), BLOCK))
-        blocks = (rows.take(part, (name,)).arrays[name][:] for part in parts)
-        write_blocks(folder / f"{name}.npy", (len(refs), *none.shape[1:]), none.dtype, blocks)
+    for name in (name for name in names if name in reader.names):
+        none = reader.take(NO_ROWS, (name,)).arrays[name]
+        parts = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
+        blocks = (reader.take(part, (name,)).arrays[name][:] for part in parts)
+        write_blocks(folder / f"{name}.npy", (len(rows), *none.shape[1:]), none.dtype, blocks)
 
 
-def open_segment(folder: Path, rows: int, shapes: Mapping[str, tuple[int, ...]]) -> RowArrays:
+def open_segment(folder: Path, rows: int, shapes: Mapping[str, tuple[int, ...]]) -> PhotoArrays:
     """Maps the arrays of a segment into memory, by the shape of each photo's. Raises IndexRefused as ``map_array``."""
-    return RowArrays(
+    return PhotoArrays(
         {name: map_array(folder / f"{name}.npy", (rows, *shape), DTYPES[name]) for name, shape in shapes.items()}
     )
 
@@ -232,7 +234,7 @@ class GrowingRows:
     segment: Path
     vectors: Path
 
-    def append(self, arrays: RowArrays, first: int, *, sync: bool = True) -> None:
+    def append(self, arrays: PhotoArrays, first: int, *, sync: bool = True) -> None:
         """Writes rows from number ``first`` on, over those that a stopped build may have left there."""
         for name, array in arrays.arrays.items():
             rows = np.ascontiguousarray(array[:], DTYPES[name])
@@ -249,12 +251,12 @@ class GrowingRows:
         for folder in (self.vectors, self.segment, self.segment.parent) if sync and not first else ():
             sync_folder(folder)
 
-    def opened(self, count: int) -> RowArrays:
+    def opened(self, count: int) -> PhotoArrays:
         """Maps the first ``count`` rows into memory. Raises IndexDamaged if there are fewer, or if they are no rows."""
         if not count:
-            return RowArrays({})
+            return PhotoArrays({})
         paths = map(self._path, DTYPES)
-        return RowArrays({path.stem: _grown(path, count) for path in paths if path.exists()})
+        return PhotoArrays({path.stem: _grown(path, count) for path in paths if path.exists()})
 
     def finish(self, names: Sequence[str], count: int) -> tuple[Path, ...]:
         """Makes complete .npy files of so many rows, synced, and returns their paths by name."""

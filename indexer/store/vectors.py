@@ -18,7 +18,7 @@ import numpy.typing as npt
 from indexer.store.rows import Array, map_array, write_array
 from model.engine import Floats, Numbers
 
-PLACES_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
+PHOTO_TABLE_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
 # The number of vectors that are compared at a time: some 12 MiB of float32 with the default network.
 _BLOCK = 1 << 14
 
@@ -29,7 +29,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Places:
+class PhotoTable:
     """The photo, the cluster, and the row in a segment of each of the r rows of ``vectors.npy``.
 
     The p photos that are shown come first: one cluster after the other, and by id in each. Rows that are no longer
@@ -38,60 +38,59 @@ class Places:
     Attributes:
         ids: (r,) the lowest id among each photo's files; 0 for a row that is not shown.
         clusters: (r,) from 0, ascending; for a row that is not shown, the number of clusters.
-        segments: (r,) numbers of segments in the order of the manifest. rows: (r,) numbers of rows in these segments.
+        segments: (r,) numbers of segments in the order of the manifest. segment_rows: (r,) rows in these segments.
     """
 
     ids: Numbers
     clusters: Numbers
     segments: Numbers
-    rows: Numbers
+    segment_rows: Numbers
 
     @staticmethod
-    def of_table(table: Numbers) -> Places:
-        ids, clusters, segments, rows = (np.ascontiguousarray(column) for column in table.T)
-        return Places(ids, clusters, segments, rows)
+    def of_array(array: Numbers) -> PhotoTable:
+        return PhotoTable(*(np.ascontiguousarray(column) for column in array.T))
 
     @staticmethod
     def of_photos(
-        ids: Numbers, clusters: Numbers, segments: Numbers, rows: Numbers, sizes: Sequence[int], count: int
-    ) -> Places:
-        """Computes the places of all rows from those of the shown photos, (p,) each, in any order.
+        ids: Numbers, clusters: Numbers, segments: Numbers, segment_rows: Numbers, sizes: Sequence[int], count: int
+    ) -> PhotoTable:
+        """Computes the table of all photos from the columns of those shown, (p,) each, in any order.
 
         sizes: how many rows each segment has. count: how many clusters there are.
         """
-        table = [np.stack([ids, clusters, segments, rows], axis=1)[np.lexsort((ids, clusters))]]
+        parts = [np.stack([ids, clusters, segments, segment_rows], axis=1)[np.lexsort((ids, clusters))]]
         for number, size in enumerate(sizes):
             hidden = np.ones(size, np.bool_)
-            hidden[rows[segments == number]] = False
+            hidden[segment_rows[segments == number]] = False
             left = np.flatnonzero(hidden)
             same = (np.full_like(left, value) for value in (0, count, number))
-            table.append(np.stack([*same, left], axis=1))
-        return Places.of_table(np.concatenate(table))
+            parts.append(np.stack([*same, left], axis=1))
+        return PhotoTable.of_array(np.concatenate(parts))
 
-    def table(self) -> Numbers:
-        """Returns the attributes as the columns of a table (r, 4)."""
-        return np.stack([self.ids, self.clusters, self.segments, self.rows], axis=1)
+    def array(self) -> Numbers:
+        """Returns the columns side by side, (r, 4)."""
+        return np.stack([self.ids, self.clusters, self.segments, self.segment_rows], axis=1)
 
     def fit(self, sizes: Numbers, clusters: int, photos: int) -> bool:
         """Returns True if each of the shown ``photos`` has a row in a segment of ``sizes``, and a cluster, in order."""
-        segments, rows, shown = self.segments[:photos], self.rows[:photos], self.clusters[:photos]
+        segments, rows, shown = self.segments[:photos], self.segment_rows[:photos], self.clusters[:photos]
         known = len(shown) == photos and (segments >= 0).all() and (segments < len(sizes)).all() and (rows >= 0).all()
         if not known or not (rows < sizes[segments]).all():
             return False
         return bool((shown >= 0).all() and (shown < clusters).all() and (np.diff(shown) >= 0).all())
 
     def of_segment(self, number: int) -> Numbers:
-        """Returns the places of the m rows of a segment, (m,) in their order."""
-        places = np.flatnonzero(self.segments == number)
-        return places[np.argsort(self.rows[places], kind="stable")]
+        """Returns the photo rows of the m rows of a segment, (m,) in their order."""
+        photo_rows = np.flatnonzero(self.segments == number)
+        return photo_rows[np.argsort(self.segment_rows[photo_rows], kind="stable")]
 
     def write(self, folder: Path) -> None:
-        write_array(folder / PLACES_FILE, self.table())
+        write_array(folder / PHOTO_TABLE_FILE, self.array())
 
     @staticmethod
-    def open(folder: Path, rows: int) -> Places:
-        """Maps the places of a generation with ``rows`` rows into memory. Raises IndexRefused as ``map_array``."""
-        return Places.of_table(map_array(folder / PLACES_FILE, (rows, 4), np.int64))
+    def open(folder: Path, rows: int) -> PhotoTable:
+        """Maps the table of a generation, of this many rows, into memory. Raises IndexRefused as ``map_array``."""
+        return PhotoTable.of_array(map_array(folder / PHOTO_TABLE_FILE, (rows, 4), np.int64))
 
 
 class Vectors:

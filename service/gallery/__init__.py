@@ -4,7 +4,7 @@ from service.gallery.candidates import (
     Candidates,
     Ids,
     Nearest,
-    Rows,
+    PhotoRows,
     Scores,
     ShardQuery,
     Word,

@@ -20,7 +20,7 @@ from model.things import Thing
 
 Ids: TypeAlias = NDArray[np.int64]
 #: Photos by their rows in a gallery: one cluster after the other, by id within each.
-Rows: TypeAlias = NDArray[np.int64]
+PhotoRows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
 #: A query's words: for each thing to find, the numbers of words of the checkpoint's vocabulary, any of which counts; or
@@ -131,7 +131,7 @@ class Nearest:
             choose the photos to score.
     """
 
-    rows: Rows
+    rows: PhotoRows
     ids: Ids
     by_vector: Scores
     by_word: Scores | None = None

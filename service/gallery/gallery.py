@@ -15,7 +15,7 @@ from indexer import EmbedderEntry, IndexRefused, PhotoEntry, PhotoFilter
 from model.engine import Floats, Modality, Tokens, unit
 from model.ranking import promise
 from model.things import Matched
-from service.gallery.candidates import MATCHED, Candidates, Ids, Nearest, Rows, Scores, ShardQuery, best_first
+from service.gallery.candidates import MATCHED, Candidates, Ids, Nearest, PhotoRows, Scores, ShardQuery, best_first
 
 # A gallery with this many clusters has a second level of clusters above them, which finds those that a query is
 # compared with: sorting all of them would take longer than scoring photos.
@@ -45,15 +45,15 @@ class Clusters:
     embeddings: Floats | None = None
 
     @cached_property
-    def ends(self) -> Rows:
+    def ends(self) -> PhotoRows:
         """(c,): the row after each cluster's last photo."""
         return np.cumsum(self.sizes)
 
-    def rows_of(self, cluster: int) -> Rows:
+    def rows_of(self, cluster: int) -> PhotoRows:
         """Returns the rows of a cluster's photos."""
         return np.arange(self.ends[cluster] - self.sizes[cluster], self.ends[cluster])
 
-    def of(self, rows: Rows) -> NDArray[np.int64]:
+    def of(self, rows: PhotoRows) -> NDArray[np.int64]:
         """Returns the clusters of these photos."""
         return np.searchsorted(self.ends, rows, side="right")
 
@@ -142,11 +142,11 @@ class Gallery(ABC):
         """Finds the photos of the opened clusters that become candidates, by vectors alone."""
 
     @abstractmethod
-    def matches(self, query: ShardQuery, rows: Rows) -> Scores:
+    def matches(self, query: ShardQuery, rows: PhotoRows) -> Scores:
         """Computes the best matches of the sketch's tokens and those of these photos, (m,)."""
 
     @abstractmethod
-    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> Scored:
+    def scored(self, query: ShardQuery, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
         """Reads the vectors of these photos, (m, d), and scores some of them by the query's method.
 
         wanted: (w,) the indices of those to score. Returns the vectors; the scores (w,); and with things (m,)
@@ -158,27 +158,27 @@ class Gallery(ABC):
         """Counts the photos of each cluster that pass a filter, (c,)."""
 
     @abstractmethod
-    def newest(self, wanted: PhotoFilter, count: int) -> tuple[Rows, NDArray[np.int64]]:
+    def newest(self, wanted: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
         """Finds the newest photos that pass a filter: their rows, newest first, and their days, as ordinals."""
 
     @abstractmethod
-    def rows_of_ids(self, ids: Sequence[int]) -> Rows:
+    def rows_of_ids(self, ids: Sequence[int]) -> PhotoRows:
         """Returns the rows of the photos with these ids, (m,). Raises UnknownPhoto."""
 
     @abstractmethod
-    def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
+    def entries(self, rows: PhotoRows) -> tuple[PhotoEntry, ...]:
         """Returns the entries of these photos, in their order."""
 
     @abstractmethod
-    def vectors(self, rows: Rows) -> Floats:
+    def vectors(self, rows: PhotoRows) -> Floats:
         """Returns the vectors of these photos, (m, d)."""
 
     @abstractmethod
-    def tokens(self, rows: Rows) -> Tokens:
+    def tokens(self, rows: PhotoRows) -> Tokens:
         """Returns the tokens of these photos."""
 
     @abstractmethod
-    def matched(self, query: ShardQuery, rows: Rows) -> Matched:
+    def matched(self, query: ShardQuery, rows: PhotoRows) -> Matched:
         """Returns the regions of these photos that match each thing best."""
 
     @abstractmethod

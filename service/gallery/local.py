@@ -12,7 +12,7 @@ from model import Matcher
 from model.engine import Modality, Tokens, logsumexp
 from model.ranking import ALIKE, best_matches, likeness_to, likenesses
 from model.things import Matched, sought
-from service.gallery.candidates import Floats, Ids, Mask, Nearest, Rows, Scores, ShardQuery, most_alike
+from service.gallery.candidates import Floats, Ids, Mask, Nearest, PhotoRows, Scores, ShardQuery, most_alike
 from service.gallery.gallery import Clusters, Gallery, Scored
 
 # Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this
@@ -56,7 +56,7 @@ class LocalGallery(Gallery):
         blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
         return Nearest.joined([self._compared(block, query) for block in blocks]).best(query)
 
-    def _near(self, query: ShardQuery) -> Rows:
+    def _near(self, query: ShardQuery) -> PhotoRows:
         """Returns photos of the opened clusters that include all the wanted ones, (m,) ascending."""
         mask = None if query.wanted is None else self._passing(query.wanted)
         vectors, clusters = self.index.vectors, query.clusters
@@ -78,7 +78,7 @@ class LocalGallery(Gallery):
             found.append(vectors.near(directions, wanted, mask, clusters))
         return np.unique(np.concatenate(found))
 
-    def _compared(self, rows: Rows, query: ShardQuery) -> Nearest:
+    def _compared(self, rows: PhotoRows, query: ShardQuery) -> Nearest:
         """Compares these photos with each part of the query, and drops those like unliked photos."""
         by_vector, by_word, likeness, by_thing = np.zeros(len(rows), np.float32), None, None, None
         vectors, ids = self.index.vectors.of(rows), self.index.ids[rows]
@@ -106,7 +106,7 @@ class LocalGallery(Gallery):
         return found[~gone & ~np.isin(ids, query.dropped)]
 
     def _kept(
-        self, known: Scores, rows: Rows, ret: Tokens, compute: Callable[[Tokens], Floats | None]
+        self, known: Scores, rows: PhotoRows, ret: Tokens, compute: Callable[[Tokens], Floats | None]
     ) -> Floats | None:
         """Returns the property of each of these photos, (m,), computed if missing from ``known`` and kept there."""
         missing = np.flatnonzero(np.isnan(known[rows]))
@@ -118,7 +118,7 @@ class LocalGallery(Gallery):
         values: Floats = known[rows]
         return values
 
-    def matches(self, query: ShardQuery, rows: Rows) -> Scores:
+    def matches(self, query: ShardQuery, rows: PhotoRows) -> Scores:
         scores, order = np.empty(len(rows), np.float32), self.index.reading_order(rows)
         for start in range(0, len(rows), MATCHED_AT_ONCE):
             # Only queries by vectors alone may have no tokens.
@@ -127,7 +127,7 @@ class LocalGallery(Gallery):
             scores[some] = best_matches(query.sketch, self.tokens(rows[some]))
         return scores
 
-    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> Scored:
+    def scored(self, query: ShardQuery, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
         vectors = self.index.vectors.of(rows).astype(np.float16)
         fits = self.matched(query, rows).scores.mean(axis=0) if query.things else None
         rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
@@ -137,7 +137,7 @@ class LocalGallery(Gallery):
             scores[some] = query.scores(self._matcher, self.tokens(rows[some]))
         return vectors, scores, fits
 
-    def matched(self, query: ShardQuery, rows: Rows) -> Matched:
+    def matched(self, query: ShardQuery, rows: PhotoRows) -> Matched:
         order, parts = self.index.reading_order(rows), list[Matched]()
         directions = self._matcher.thing_directions(query.things)
         # Once for no photos, too.
@@ -152,7 +152,7 @@ class LocalGallery(Gallery):
             raise IndexRefused(f"the index has no CLIP vectors; {REPAIR}.")
         return self.index.embeddings
 
-    def _by_clip(self, vector: Floats, rows: Rows) -> Scores:
+    def _by_clip(self, vector: Floats, rows: PhotoRows) -> Scores:
         """Multiplies a vector (e,) by CLIP's vectors of these photos, (m,) float32."""
         scores: Scores = self._embeddings.of(rows) @ vector
         if not np.isfinite(scores).all():
@@ -162,26 +162,26 @@ class LocalGallery(Gallery):
     def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
         return self.index.vectors.passing(self._passing(wanted))
 
-    def newest(self, wanted: PhotoFilter, count: int) -> tuple[Rows, NDArray[np.int64]]:
+    def newest(self, wanted: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
         return self.index.newest(wanted, count)
 
-    def rows_of_ids(self, ids: Sequence[int]) -> Rows:
+    def rows_of_ids(self, ids: Sequence[int]) -> PhotoRows:
         return np.array([self._row_of(entry) for entry in self.index.photos(ids)], np.int64)
 
     def _row_of(self, entry: PhotoEntry) -> int:
         rows = self.index.vectors.rows_of(entry.cluster)
         return int(rows[np.searchsorted(self.index.ids[rows], entry.id)])
 
-    def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
+    def entries(self, rows: PhotoRows) -> tuple[PhotoEntry, ...]:
         return self.photos(self.index.ids[rows].tolist())
 
     def photos(self, ids: Sequence[int]) -> tuple[PhotoEntry, ...]:
         return self.index.photos(ids)
 
-    def vectors(self, rows: Rows) -> Floats:
+    def vectors(self, rows: PhotoRows) -> Floats:
         return self.index.vectors.of(rows)
 
-    def tokens(self, rows: Rows) -> Tokens:
+    def tokens(self, rows: PhotoRows) -> Tokens:
         return self.index.photo_tokens(rows)
 
     def nearness(self, given: Tokens, modality: Modality, mean: Floats | None = None) -> tuple[Ids, Scores]:

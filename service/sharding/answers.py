@@ -15,7 +15,7 @@ from indexer import EmbedderEntry, NetworkIdentity, PhotoEntry, PhotoUnavailable
 from model.engine import Floats, Modality, Tokens
 from model.errors import UserError
 from model.things import Matched
-from service.gallery import Clusters, LocalGallery, Nearest, Rows, ShardQuery
+from service.gallery import Clusters, LocalGallery, Nearest, PhotoRows, ShardQuery
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -162,10 +162,10 @@ class ResponseValidator:
             and (found.by_thing is None or _is_array(found.by_thing, "f", count, len(query.sketch or ())))
         )
 
-    def matches(self, answer: Any, query: ShardQuery, rows: Rows) -> bool:
+    def matches(self, answer: Any, query: ShardQuery, rows: PhotoRows) -> bool:
         return _is_array(answer, "f", len(rows))
 
-    def scored(self, answer: Any, query: ShardQuery, rows: Rows, wanted: Rows) -> bool:
+    def scored(self, answer: Any, query: ShardQuery, rows: PhotoRows, wanted: PhotoRows) -> bool:
         vectors, scores, fits = answer
         return (
             self.vectors(vectors, rows)
@@ -173,7 +173,7 @@ class ResponseValidator:
             and (_is_array(fits, "f", len(rows)) if query.things else fits is None)
         )
 
-    def matched(self, found: Any, query: ShardQuery, rows: Rows) -> bool:
+    def matched(self, found: Any, query: ShardQuery, rows: PhotoRows) -> bool:
         sizes = len(query.things), len(rows)
         return (
             isinstance(found, Matched)
@@ -197,16 +197,16 @@ class ResponseValidator:
     def rows_there(self, rows: Any, ids: Sequence[int]) -> bool:
         return _is_array(rows + 1, "iu", len(ids), end=self._one.photos + 1)
 
-    def entries(self, found: Any, rows: Rows) -> bool:
+    def entries(self, found: Any, rows: PhotoRows) -> bool:
         return self._are_ids(np.array([one.id for one in found], np.int64), len(rows)) and all(
             isinstance(one, PhotoEntry) and one.cluster in range(len(self._one.clusters.sizes)) for one in found
         )
 
-    def vectors(self, vectors: Any, rows: Rows) -> bool:
+    def vectors(self, vectors: Any, rows: PhotoRows) -> bool:
         # Their length is 1, or less for a mean of several; in 16 bits a little more.
         return _is_array(vectors, "f", len(rows), self._one.identity.width) and bool((np.abs(vectors) <= 1.01).all())
 
-    def tokens(self, tokens: Any, rows: Rows) -> bool:
+    def tokens(self, tokens: Any, rows: PhotoRows) -> bool:
         identity = self._one.identity
         return _is_array(tokens.features, "f", len(rows), identity.tokens, identity.width) and _is_array(
             tokens.positions, "iu", len(rows), identity.tokens - 1, end=identity.cells

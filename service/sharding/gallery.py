@@ -18,7 +18,18 @@ from indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
 from model.engine import Floats, Modality, Tokens
 from model.things import Matched
 from service.errors import ShardsLost
-from service.gallery import Clusters, Gallery, Ids, LocalGallery, Nearest, Rows, Scored, Scores, ShardQuery, most_alike
+from service.gallery import (
+    Clusters,
+    Gallery,
+    Ids,
+    LocalGallery,
+    Nearest,
+    PhotoRows,
+    Scored,
+    Scores,
+    ShardQuery,
+    most_alike,
+)
 from service.sharding.answers import Checked, Overview, Pending, ResponseValidator, ShardLink, ShardUnavailable
 
 T = TypeVar("T")
@@ -124,13 +135,13 @@ class ShardedGallery(Gallery):
     def _ask_all(self, question: Callable[..., T], *arguments: Any) -> dict[int, T]:
         return self._answers({shard: self._begin(shard, question, *arguments) for shard in self._layout.asked})
 
-    def _ask_homes(self, question: Callable[..., T], rows: Rows) -> Iterable[tuple[NDArray[np.int64], int, T]]:
+    def _ask_homes(self, question: Callable[..., T], rows: PhotoRows) -> Iterable[tuple[NDArray[np.int64], int, T]]:
         """Requests these photos from their shards. Returns which photos, the shard, and its answer."""
         split = list(self._by_shard(rows))
         answers = self._answers({shard: self._begin(shard, question, there) for shard, _, there in split})
         return [(indices, shard, answers[shard]) for shard, indices, _ in split]
 
-    def _by_shard(self, rows: Rows) -> Iterator[tuple[int, NDArray[np.int64], Rows]]:
+    def _by_shard(self, rows: PhotoRows) -> Iterator[tuple[int, NDArray[np.int64], PhotoRows]]:
         """Yields each shard with some of these photos: its number, which photos, and their rows there."""
         shards = np.searchsorted(self._layout.row_ends, rows, side="right")
         for shard in np.unique(shards).tolist():
@@ -139,7 +150,7 @@ class ShardedGallery(Gallery):
 
     # Searching.
 
-    def matches(self, query: ShardQuery, rows: Rows) -> Scores:
+    def matches(self, query: ShardQuery, rows: PhotoRows) -> Scores:
         scores, split = np.empty(len(rows), np.float32), list(self._by_shard(rows))
         pending = {shard: self._begin(shard, LocalGallery.matches, query, there) for shard, _, there in split}
         answers = self._answers(pending)
@@ -147,7 +158,7 @@ class ShardedGallery(Gallery):
             scores[indices] = answers[shard]
         return scores
 
-    def scored(self, query: ShardQuery, rows: Rows, wanted: NDArray[np.int64]) -> Scored:
+    def scored(self, query: ShardQuery, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
         without_sketch, scores = replace(query, sketch=None), np.full(len(rows), np.nan, np.float32)
         fits = np.empty(len(rows), np.float32) if query.things else None
         split = list(self._by_shard(rows))
@@ -164,7 +175,7 @@ class ShardedGallery(Gallery):
                 fits[indices] = of_shard
         return vectors, scores[wanted], fits
 
-    def matched(self, query: ShardQuery, rows: Rows) -> Matched:
+    def matched(self, query: ShardQuery, rows: PhotoRows) -> Matched:
         split, asked = list(self._by_shard(rows)), replace(query, sketch=None)
         answers = self._answers(
             {shard: self._begin(shard, LocalGallery.matched, asked, there) for shard, _, there in split}
@@ -217,14 +228,14 @@ class ShardedGallery(Gallery):
             counts[start : start + len(of_shard)] = of_shard
         return counts
 
-    def newest(self, wanted: PhotoFilter, count: int) -> tuple[Rows, NDArray[np.int64]]:
+    def newest(self, wanted: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
         answers = self._ask_all(LocalGallery.newest, wanted, count).items()
         rows = np.concatenate([rows + self._layout.row_starts[shard] for shard, (rows, _) in answers])
         days = np.concatenate([days for _, (_, days) in answers])
         best = np.argsort(-days, kind="stable")[:count]
         return rows[best], days[best]
 
-    def rows_of_ids(self, ids: Sequence[int]) -> Rows:
+    def rows_of_ids(self, ids: Sequence[int]) -> PhotoRows:
         """Raises ShardsLost if a photo is not found but may be in a missing shard."""
         wanted = np.array(ids, np.int64)
         homes, found = self._layout.homes(wanted), np.full(len(wanted), -1, np.int64)
@@ -242,7 +253,7 @@ class ShardedGallery(Gallery):
             raise UnknownPhoto(f"no photo has the id {ids[int(np.argmin(found))]}.")
         return found
 
-    def entries(self, rows: Rows) -> tuple[PhotoEntry, ...]:
+    def entries(self, rows: PhotoRows) -> tuple[PhotoEntry, ...]:
         found: dict[int, PhotoEntry] = {}
         for indices, shard, entries in self._ask_homes(LocalGallery.entries, rows):
             first = int(self._layout.cluster_starts[shard])
@@ -250,13 +261,13 @@ class ShardedGallery(Gallery):
                 found[index] = replace(entry, cluster=entry.cluster + first)
         return tuple(found[index] for index in range(len(rows)))
 
-    def vectors(self, rows: Rows) -> Floats:
+    def vectors(self, rows: PhotoRows) -> Floats:
         found = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float32)
         for indices, _, vectors in self._ask_homes(LocalGallery.vectors, rows):
             found[indices] = vectors
         return found
 
-    def tokens(self, rows: Rows) -> Tokens:
+    def tokens(self, rows: PhotoRows) -> Tokens:
         parts = self._ask_homes(LocalGallery.tokens, rows)
         order = np.concatenate([indices for indices, _, _ in parts])
         return Tokens.cat([tokens for _, _, tokens in parts])[np.argsort(order)]
@@ -296,7 +307,7 @@ def packed_nearest(shard: LocalGallery, query: ShardQuery) -> Nearest:
     return replace(found, rows=found.rows.astype(np.int32), ids=found.ids.astype(np.int32))
 
 
-def rows_there(shard: LocalGallery, ids: Sequence[int]) -> Rows:
+def rows_there(shard: LocalGallery, ids: Sequence[int]) -> PhotoRows:
     """Returns the rows of the photos with these ids, (m,); -1 for those in other shards."""
 
     def row(photo: int) -> int:

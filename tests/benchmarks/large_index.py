@@ -23,8 +23,8 @@ from indexer.store.catalog import Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, trained
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, current_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
-from indexer.store.rows import RowArrays, write_array, write_blocks
-from indexer.store.vectors import VECTORS_FILE, Places
+from indexer.store.rows import PhotoArrays, write_array, write_blocks
+from indexer.store.vectors import VECTORS_FILE, PhotoTable
 from model.engine import Floats, unit
 
 # Photos among which the one to go towards is drawn; how far at most, of the way; and the share of a further difference.
@@ -108,7 +108,7 @@ def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None
 def _write(
     place: Path,
     manifest: Manifest,
-    real: RowArrays,
+    real: PhotoArrays,
     made: MadePhotos,
     centroids: Floats,
     clusters: NDArray[np.int64],
@@ -127,7 +127,7 @@ def _write(
     write_catalog(generation / "photos.sqlite", _rows(clusters, made.numbers), Removals())
     write_array(generation / CLUSTERS_FILE, centroids)
     _tokens_of_clusters(real, centroids).write(generation)
-    Places(made.numbers[order] + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)
+    PhotoTable(made.numbers[order] + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)
     _write_vectors(generation / VECTORS_FILE, made, order)
     written = _manifest(manifest, folder, count, len(centroids), every)
     (generation / "manifest.json").write_text(written.model_dump_json(indent=1))
@@ -155,7 +155,7 @@ def _empty(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         file.truncate(file.tell() + math.prod(shape) * dtype.itemsize)
 
 
-def _write_tokens(folder: Path, real: RowArrays, made: MadePhotos, count: int) -> None:
+def _write_tokens(folder: Path, real: PhotoArrays, made: MadePhotos, count: int) -> None:
     """Writes the segment: photos have the cells and scales of those that they are made of, and no features."""
     steps = real.arrays["tokens"]
     _empty(folder / "tokens.npy", (count, *steps.shape[1:]), steps.dtype)
@@ -185,7 +185,7 @@ def _rows(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[t
         yield number + 1, 0, path, *stamp, _FIRST_DAY + row % _DAYS, "indexed", None, *place
 
 
-def _tokens_of_clusters(real: RowArrays, centroids: Floats) -> Centroids:
+def _tokens_of_clusters(real: PhotoArrays, centroids: Floats) -> Centroids:
     """Returns tokens that stand for the clusters: those of the real photo that is nearest to each centroid."""
     rows = assign(centroids, real.vectors())
     return Centroids(centroids, real.take(rows).features().astype(np.float16), real.arrays["positions"][rows])

@@ -14,7 +14,7 @@ from indexer.building.writer import new_clusters
 from indexer.store.catalog import Catalog
 from indexer.store.clusters import nearest
 from indexer.store.location import IndexFolder
-from indexer.store.rows import Refs, RowArrays, Rows
+from indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
 from model import Matcher, Tokens
 from tests.pictures import SHAPES, encoded, photo
 
@@ -107,13 +107,13 @@ def tokens_of(index: Index, cluster: int) -> Tokens:
 
 def clustered(points: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Returns the centroids (c, e) of at most ``count`` clusters of points (m, e), and each point's cluster (m,)."""
-    rows = Rows({"s": RowArrays({"vectors": points})})
-    refs = refs_to(*(("s", number) for number in range(len(points))))
-    made = new_clusters(refs, rows, count, None, partial(nearest, rows))
+    reader = SegmentReader({"s": PhotoArrays({"vectors": points})})
+    rows = rows_at(*(("s", number) for number in range(len(points))))
+    made = new_clusters(rows, reader, count, None, partial(nearest, reader))
     return made.centroids, made.clusters.astype(np.int64)
 
 
-def refs_to(*rows: tuple[str, int]) -> Refs:
+def rows_at(*rows: tuple[str, int]) -> SegmentRows:
     names = [*dict.fromkeys(name for name, _ in rows)]
     sources = np.array([names.index(name) for name, _ in rows], np.int32)
-    return Refs(tuple(names), sources, np.array([number for _, number in rows]))
+    return SegmentRows(tuple(names), sources, np.array([number for _, number in rows]))

@@ -8,9 +8,9 @@ import numpy as np
 
 from indexer.store.generation import current_generation, open_rows
 from indexer.store.location import IndexFolder
-from indexer.store.rows import Rows
+from indexer.store.rows import SegmentReader
 from indexer.store.shards import ShardsFolder, ShardsManifest
-from tests.indexer.galleries import read_catalog, refs_to
+from tests.indexer.galleries import read_catalog, rows_at
 
 
 def read_shards(shards: Path) -> ShardsManifest:
@@ -37,12 +37,16 @@ class Held:
 def held(index: Path) -> Held:
     folder = IndexFolder(index)
     live = current_generation(folder)
-    files, means, rows = read_catalog(live.path / "photos.sqlite"), live.read_means(), Rows(open_rows(folder, live))
+    files, means, reader = (
+        read_catalog(live.path / "photos.sqlite"),
+        live.read_means(),
+        SegmentReader(open_rows(folder, live)),
+    )
     found = Held([file[:-3] for file in files], {}, {}, means)
     # Of files with one content the first counts.
     shown = {file[3]: file for file in reversed(files) if file[8] == "indexed"}
     for number, *_, cluster, segment, row in shown.values():
-        arrays = rows.take(refs_to((segment, row))).arrays
+        arrays = reader.take(rows_at((segment, row))).arrays
         found.photos[number] = [np.asarray(arrays[name]).tobytes() for name in sorted(arrays)]
         found.centroids[number] = means[cluster].tobytes()
     return found

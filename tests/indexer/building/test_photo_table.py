@@ -2,18 +2,18 @@ import numpy as np
 
 from indexer import read_summary, remove, verify
 from indexer.store.generation import Generation
-from indexer.store.vectors import Places
+from indexer.store.vectors import PhotoTable
 from model.engine import unit
 from tests.indexer.galleries import Collection, save_photos
 
 
 def check(built: Collection, photos: int) -> None:
-    """The places say what the catalog says, and every photo is the nearest to itself."""
+    """The table of photos agrees with the catalog, and every photo is the nearest to itself."""
     with built.open() as opened:
         manifest, folder = opened.manifest, built.index / opened.generation
-        places = Places.open(folder, manifest.counts.rows)
-        known = Generation(opened.generation, folder, manifest).places_by_catalog()
-        assert np.array_equal(places.table(), known.table())
+        table = PhotoTable.open(folder, manifest.counts.rows)
+        known = Generation(opened.generation, folder, manifest).photo_table_by_catalog()
+        assert np.array_equal(table.array(), known.array())
         assert (opened.photo_count, len(opened.ids)) == (photos, photos)
         rows = np.arange(photos)
         vectors = opened.vectors.of(rows)
@@ -25,7 +25,7 @@ def check(built: Collection, photos: int) -> None:
     assert verify(built.index) == []
 
 
-def test_places_and_vectors_follow_photos_that_come_and_go_clusters_and_merged_segments(built: Collection) -> None:
+def test_the_table_and_vectors_follow_photos_that_come_and_go_clusters_and_merged_segments(built: Collection) -> None:
     check(built, 12)
     segments = set((built.index / "segments").iterdir())
     save_photos(built.photos, 5, start=20)
