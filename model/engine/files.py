@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,11 @@ def seen_classes(path: Path) -> SeenClasses | None:
 
 @dataclass(frozen=True)
 class TwoSidedFiles:
-    """A checkpoint of a two-sided network: its arrays by ``Network``'s names, and those of its photo side as they are
-    stored: matrices of blocks int8, all others float16.
+    """A checkpoint of a two-sided network, read from ``path``: its arrays by ``Network``'s names, and those of its
+    photo side as they are stored: matrices of blocks int8, all others float16.
     """
 
+    path: Path
     config: TwoSidedConfig
     calibration: Calibration
     arrays: dict[str, NDArray[np.float32]]
@@ -147,7 +149,10 @@ class TwoSidedFiles:
 
 def two_sided_config(path: Path) -> TwoSidedConfig | None:
     """Reads the configuration of a two-sided network; None for another network. Raises ModelError."""
-    metadata = read_metadata(path)
+    return _two_sided_config(read_metadata(path))
+
+
+def _two_sided_config(metadata: Mapping[str, str]) -> TwoSidedConfig | None:
     if metadata.get("kind", ZSE) != ZSE:
         return None
     config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
@@ -156,14 +161,15 @@ def two_sided_config(path: Path) -> TwoSidedConfig | None:
 
 def read_two_sided(path: Path) -> TwoSidedFiles:
     """Reads a checkpoint with a two-sided encoder, and its photo side. Raises ModelError."""
-    config = two_sided_config(path)
+    metadata = read_metadata(path)
+    config = _two_sided_config(metadata)
     if config is None:
         raise ModelError(f"{path} holds a network without a photo side, which only PyTorch runs")
-    calibration = from_json(Calibration, read_metadata(path).get("calibration", ""), "the checkpoint's calibration")
+    calibration = from_json(Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
     arrays = {name: array.astype(np.float32) for name, array in read_arrays(path).items()}
     if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise ModelError(f"{path} is damaged: {broken[0]} holds values that are not finite; use another checkpoint")
-    return TwoSidedFiles(config, calibration, arrays, read_arrays(find_photo_side(config.photo_side, path)))
+    return TwoSidedFiles(path, config, calibration, arrays, read_arrays(find_photo_side(config.photo_side, path)))
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -32,6 +32,7 @@ import onnxruntime
 # The most bytes of a graph, which has no weights.
 _MOST_BYTES = 16 << 20
 _MATRICES = ("qkv", "proj", "fc1", "fc2")
+_HEAD = ("ret.weight", "centre", "tokens.weight", "tokens.bias")
 # Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, the importance
 # (n,) and the attention (depth, heads, n) of all patches, and of a photo the tokens of its regions (1, m, width).
 _Vit: TypeAlias = Callable[[Floats, int], Sequence[Any]]
@@ -45,11 +46,21 @@ class OnnxEngine(Engine):
     kind, device, dtype = ZSE, "cpu", "int8"
 
     def __init__(self, files: TwoSidedFiles, folder: Path) -> None:
+        """Opens no graph yet. Raises ModelError if the checkpoint lacks arrays."""
         self.config, self.calibration = files.config, files.calibration
         self._files, self._folder, self._threads = files, folder, threads()
         arrays = files.arrays
-        self.prior, self.vocabulary, self.projection = knowledge_of(files.config, arrays)
-        self._head = below("encoder.head.", arrays)
+        try:
+            self.prior, self.vocabulary, self.projection = knowledge_of(files.config, arrays)
+            self._head = {name: arrays[f"encoder.head.{name}"] for name in _HEAD}
+            self._position, tuning = arrays["encoder.position"], below("encoder.tuning.", arrays)
+            self._sketch_weights = _vit_weights(below("vit.", files.photo_side), tuning, int8=True)
+            self._ret_scale, self._relation_scale = arrays["ret_term.scale"], float(arrays["relation.scale"])
+        # Of a vocabulary's arrays, those that are missing are arguments that are missing.
+        except (KeyError, TypeError) as error:
+            raise ModelError(
+                f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"
+            ) from error
         self._photo_head = {n: array.astype(np.float32) for n, array in below("head.", files.photo_side).items()}
         # A patch alone is class token and mean patch in one.
         of_class, of_mean = np.split(self._photo_head["from_first.weight"], 2, axis=1)
@@ -70,7 +81,7 @@ class OnnxEngine(Engine):
         if not len(photos):
             return np.empty(0, np.float32)
         logits = self._run_pairs(("logits",), sketch, photos)[0]
-        found: Floats = logits + self._files.arrays["ret_term.scale"] * (unit(photos.ret) @ unit(sketch.ret)[0])
+        found: Floats = logits + self._ret_scale * (unit(photos.ret) @ unit(sketch.ret)[0])
         return found
 
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
@@ -96,7 +107,7 @@ class OnnxEngine(Engine):
     def align(self, sketch: Tokens, photo: Tokens) -> Aligned:
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo", "sketch_worth", "photo_worth")
         forth, back, of_sketch, of_photo, worth, worth_of_photo = (x[0] for x in self._run_pairs(names, sketch, photo))
-        matching = Matching(float(self._files.arrays["relation.scale"]), worth, worth_of_photo)
+        matching = Matching(self._relation_scale, worth, worth_of_photo)
         return Aligned(forth, back, of_sketch[1:], of_photo[1:], photo.positions[0], matching)
 
     def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
@@ -137,17 +148,17 @@ class OnnxEngine(Engine):
 
     @cached_property
     def _sketch_vit(self) -> _Vit:
-        arrays = self._files.arrays
-        tuning = below("encoder.tuning.", arrays)
-        return self._open_vit(graphs.VIT, "vit.", tuning, self._threads, arrays["encoder.position"])
+        return self._open_vit(graphs.VIT, self._sketch_weights, self._position, self._threads)
 
     @cached_property
     def _photo_vit(self) -> _Vit:
-        return self._open_vit(graphs.PHOTO_VIT, "vit.", below("tuning.", self._files.photo_side), 1)
+        vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("vit.", "tuning."))
+        return self._open_vit(graphs.PHOTO_VIT, _vit_weights(vit, tuning, int8=True), vit["position"], 1)
 
     @cached_property
     def _second_vit(self) -> _Vit:
-        return self._open_vit(graphs.SECOND_VIT, "second_vit.", below("second_tuning.", self._files.photo_side), 1)
+        vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("second_vit.", "second_tuning."))
+        return self._open_vit(graphs.SECOND_VIT, _vit_weights(vit, tuning, int8=False), vit["position"], 1)
 
     @cached_property
     def _pairs(self) -> onnxruntime.InferenceSession:
@@ -158,13 +169,10 @@ class OnnxEngine(Engine):
         }
         return self._open(graphs.PAIRS, given, self._threads)
 
-    def _open_vit(
-        self, graph: str, name: str, tuning: Mapping[str, NDArray[Any]], threads: int, position: Floats | None = None
-    ) -> _Vit:
-        vit = below(name, self._files.photo_side)
-        session = self._open(graph, _vit_weights(vit, tuning, int8=graph != graphs.SECOND_VIT), threads)
+    def _open_vit(self, graph: str, weights: Mapping[str, NDArray[Any]], position: NDArray[Any], threads: int) -> _Vit:
+        session = self._open(graph, weights, threads)
         names = ("tokens", "chosen", "importance", "attention", *(("regions",) if graph == graphs.PHOTO_VIT else ()))
-        where = vit["position"].astype(np.float32) if position is None else position
+        where = position.astype(np.float32)
 
         def run(picture: Floats, kept: int) -> Sequence[Any]:
             given = {"pixels": picture[None], "position": where, "kept": np.array([kept], np.int64)}

@@ -157,6 +157,25 @@ def test_graphs_are_found_where_export_writes_them_and_not_beside_a_checkpoint(
     assert find_graphs(checkpoint) == tmp_path / "data" / "sketch-search" / beside.name
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "projection.axes",
+        "prior.prototypes",
+        "vocabulary.directions",
+        "encoder.head.centre",
+        "encoder.position",
+        "encoder.tuning.fc1_bias",
+        "relation.scale",
+    ],
+)
+def test_a_checkpoint_without_one_of_its_arrays_is_refused(name: str, engine: OnnxEngine, tmp_path: Path) -> None:
+    files = read_two_sided(default_checkpoint())
+    del files.arrays[name]
+    with pytest.raises(ModelError, match="does not hold the tensors of its configuration"):
+        OnnxEngine(files, tmp_path)
+
+
 def test_a_graph_that_is_a_pipe_or_without_end_is_refused(tmp_path: Path, photos: Floats) -> None:
     files = read_two_sided(default_checkpoint())
     graph = write_graphs(files.config, tmp_path) / "photo-vit.onnx"
