@@ -192,15 +192,18 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
         before = current_generation(folder)
         plan = _planned(before, targets, ids)
         keep_only(folder, before)
-        after = _written(folder, before, plan)
+        after = _write_without(folder, before, plan)
         keep_only(folder, after)
         # Servers make those of other photos again.
         shutil.rmtree(folder.path / THUMBNAILS, ignore_errors=True)
         return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, plan.files)
 
 
-def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
-    """Writes the planned generation from the rows and clusters of ``before``; returns that if nothing changes."""
+def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
+    """Writes a generation with the rows and clusters of ``before``, without what the plan removes.
+
+    Returns ``before`` if that is nothing.
+    """
     if not plan.files and len(plan.roots) == len(before.manifest.roots):
         return before
     current = CurrentState.read(before, plan.roots)
@@ -209,11 +212,18 @@ def _written(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Gene
         database.take_over(current)
         database.hide(plan.removals.hides)
         database.count_photos()
-        photos, reader = database.photos(), SegmentReader(open_rows(folder, before))
-        clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, kept=True)
-        gallery, no_new = (plan.roots, plan.removals, manifest.excluded), np.zeros(len(photos), np.bool_)
+        photos = database.photos()
         draft = GenerationDraft(
-            manifest.identity, manifest.embedder, *gallery, database, photos, reader, no_new, clustering
+            identity=manifest.identity,
+            embedder=manifest.embedder,
+            roots=plan.roots,
+            removals=plan.removals,
+            excluded=manifest.excluded,
+            database=database,
+            photos=photos,
+            reader=SegmentReader(open_rows(folder, before)),
+            to_write=np.zeros(len(photos), np.bool_),
+            clustering=Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, kept=True),
         )
         written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)

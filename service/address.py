@@ -40,25 +40,26 @@ def announced(folder: Path, address: ServerAddress) -> Iterator[None]:
     """
     over = threading.Event()
     with ExitStack() as held:
-
-        def announce() -> bool:
-            """Returns True if there is no index yet, to try again."""
-            try:
-                held.enter_context(_written(address, folder))
-            except OSError as error:
-                return isinstance(error, FileNotFoundError)
-            return False
-
-        def wait_for_the_index() -> None:
-            while not over.wait(_AGAIN_SECONDS) and announce():
-                pass
-
-        if sys.platform != "win32" and announce():
-            waiting = threading.Thread(target=wait_for_the_index, daemon=True)
+        if sys.platform != "win32" and not _announces(folder, address, held):
+            waiting = threading.Thread(target=_wait_for_the_index, args=(folder, address, held, over), daemon=True)
             waiting.start()
             held.callback(waiting.join)
             held.callback(over.set)
         yield
+
+
+def _announces(folder: Path, address: ServerAddress, held: ExitStack) -> bool:
+    """Writes the file, if it can be written, until ``held`` ends. Returns False if there is no index yet."""
+    try:
+        held.enter_context(_written(address, folder))
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    return True
+
+
+def _wait_for_the_index(folder: Path, address: ServerAddress, held: ExitStack, over: threading.Event) -> None:
+    while not over.wait(_AGAIN_SECONDS) and not _announces(folder, address, held):
+        pass
 
 
 def find_server(folder: Path) -> ServerAddress | None:

@@ -89,7 +89,9 @@ class TextTowers:
         if last is not None and last.entry == entry and (last.tower or time.monotonic() - last.ended < RETRY_SECONDS):
             return last
         # The tower of another index is dropped first, or two would be in memory.
-        self._last = last = tower = refusal = None
+        self._last = None
+        del last
+        tower, refusal = None, None
         try:
             tower = open_text_tower(entry, self._device)
         except EmbedderUnavailable as error:
