@@ -26,10 +26,11 @@ def test_the_blocks_for_notebooks_run_in_a_checkout(
             exec(compile(code, str(PAGE), "exec"), known)
     assert known["sketch"].shape == (3, 224, 224)
     assert -2.12 <= known["pixels"].min() < known["pixels"].max() <= 2.65
-    assert known["drawn"].patches.shape == (1, 16, 384)
-    assert known["drawn"].ret.shape == tuple(known["one"].ret.shape) == (1, 384)
+    assert known["drawn"].patches.shape == (1, 16, 192)
+    assert known["drawn"].ret.shape == tuple(known["one"].ret.shape) == (1, 192)
     assert known["scores"].shape == (1, len(corpus.photos)) == (1, *known["logits"].shape)
     assert 0 < known["scores"].min() < known["scores"].max() < 1
     assert known["heads"].shape[1:] == (16, 16)
-    assert Image.open("attention.png").size == (1400, 250)
+    with Image.open("attention.png") as figure:
+        assert figure.size == (1400, 250)
     assert capsys.readouterr().out.split()[0] in corpus.labels
