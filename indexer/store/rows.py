@@ -277,16 +277,10 @@ class GrowingRows:
 
 def _grown(path: Path, count: int) -> Array:
     """Maps the first rows of a file that may not be finished."""
-    try:
-        with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            if dtype != DTYPES[path.stem]:
-                raise ValueError(f"it has {dtype}")
-            return np.memmap(file, dtype, "r", offset=file.tell(), shape=(count, *shape[1:]))
-    # NumPy parses the header as Python source text, so any error of that parser may come out.
-    except Exception as error:
-        raise IndexDamaged(f"{path} is damaged ({error}); {REPAIR}.") from error
+    rows = _mapped(path, count)
+    if rows.dtype != DTYPES[path.stem]:
+        raise IndexDamaged(f"{path} is damaged ({rows.dtype}, not {np.dtype(DTYPES[path.stem])}); {REPAIR}.")
+    return rows
 
 
 def write_array(path: Path, array: Array) -> None:
@@ -299,10 +293,26 @@ def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = 
 
     Raises IndexRefused: it is missing, is no array, or has another shape (None stands for any length) or dtype.
     """
+    array = _mapped(path)
+    wanted = array.dtype == np.dtype(dtype) and array.ndim == len(shape)
+    if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
+        raise IndexDamaged(f"{path} is not the array in the manifest; {REPAIR}.")
+    return array
+
+
+def _mapped(path: Path, count: int | None = None) -> Array:
+    """Maps the array of a .npy file into memory, or its first ``count`` rows. Raises IndexRefused."""
     try:
-        # This refuses a pipe, for which NumPy would wait forever.
-        open_regular(path).close()
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        # This refuses a pipe, which would be waited for forever.
+        with open_regular(path) as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError("another version of the format")
+            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+            if dtype.hasobject:
+                raise ValueError("pickled objects")
+            if count is not None:
+                shape = (count, *shape[1:])
+            return np.memmap(file, dtype, "r", file.tell(), shape, "F" if by_columns else "C")
     except OSError as error:
         raise unreadable(path, error) from error
     except MemoryError:
@@ -311,7 +321,3 @@ def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = 
     # without any check.
     except Exception as error:
         raise IndexDamaged(f"{path} is damaged (not a NumPy array); {REPAIR}.") from error
-    wanted = isinstance(array, np.ndarray) and array.dtype == np.dtype(dtype) and array.ndim == len(shape)
-    if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
-        raise IndexDamaged(f"{path} is not the array in the manifest; {REPAIR}.")
-    return array
