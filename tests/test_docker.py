@@ -89,7 +89,7 @@ def test_no_committed_file_names_a_host_to_fetch_from() -> None:
         assert all(re.match(r"(http://127\.0\.0\.1|file:///opt/)", link) for link in links), (name, links)
 
 
-def test_what_is_copied_exists_and_reaches_the_builder(stages: dict[str, Stage]) -> None:
+def test_copied_files_exist_and_reach_the_builder(stages: dict[str, Stage]) -> None:
     steps = [step for stage in stages.values() for step in stage.all("COPY") if "--from=" not in step]
     copied = {source for step in steps for source in step.split()[:-1]}
     assert copied == set(re.findall(r"^!(.*)$", (_CHECKOUT / ".dockerignore").read_text(), re.MULTILINE))

@@ -62,7 +62,7 @@ def test_a_result_gets_into_its_block_and_all_else_stays(place: tuple[Path, Path
     ],
     ids=["stopped", "quick", "of another version", "none", "of no block"],
 )
-def test_what_is_no_whole_result_or_has_no_block_is_refused(
+def test_broken_results_and_results_without_a_block_are_refused(
     place: tuple[Path, Path], written: str | None, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, page = place
@@ -122,7 +122,7 @@ def measured() -> dict[str, Result]:
     return {name: Result(name=name, command=f"python -m {name}", rows=of_one) for name, of_one in rows.items()}
 
 
-def test_what_large_galleries_take_is_computed_from_what_the_benches_have_measured(tmp_path: Path) -> None:
+def test_costs_of_large_galleries_are_computed_from_measurements_of_the_benches(tmp_path: Path) -> None:
     page = tmp_path / "scale.md"
     page.write_text(read(CHECKOUT / "docs" / "scale.md"), encoding="utf-8")
     for name, result in measured().items():

@@ -45,7 +45,7 @@ def test_the_sketches_are_black_lines_on_white(written: Path) -> None:
         assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255
 
 
-def test_what_is_there_already_is_not_written_over(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_files_are_not_overwritten(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(written)
     assert main(["samples", str(written)]) == 2
     assert "already exists" in capsys.readouterr().err

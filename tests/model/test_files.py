@@ -39,7 +39,7 @@ def state(path: Path) -> tuple[object, ...]:
     return status.st_ino, status.st_mtime_ns, elsewhere.exists() and elsewhere.read_text()
 
 
-def test_what_this_program_has_written_is_written_anew(tmp_path: Path) -> None:
+def test_files_of_this_program_are_replaced(tmp_path: Path) -> None:
     file = tmp_path / "1.png"
     for content in (f"{MARK} long", f"{MARK}"):
         write_files({file: content.encode()})

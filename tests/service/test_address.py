@@ -53,7 +53,7 @@ def test_a_host_that_is_not_there_is_not_said_to_be_served(settings: Settings, f
         check_port(elsewhere)
 
 
-def test_what_a_killed_server_has_left_is_not_believed(folder: Path) -> None:
+def test_the_file_of_a_killed_server_is_ignored(folder: Path) -> None:
     with announced(folder, SERVER):
         left = (folder / NAME).read_bytes()
     (folder / NAME).write_bytes(left)
@@ -64,7 +64,7 @@ def test_what_a_killed_server_has_left_is_not_believed(folder: Path) -> None:
         assert (folder / NAME).stat().st_mode & 0o777 == 0o600
 
 
-def test_what_somebody_else_puts_in_its_place_is_neither_believed_nor_written_to(folder: Path) -> None:
+def test_a_link_a_folder_or_a_pipe_in_its_place_is_neither_read_nor_written(folder: Path) -> None:
     mine, there = folder.parent / "mine", folder / NAME
     mine.write_text("mine")
     mine.chmod(0o600)

@@ -118,7 +118,7 @@ def test_indexing_is_measured_by_its_command(
     assert "whole build" in capsys.readouterr().out
 
 
-def test_what_it_costs_is_measured_by_the_programs_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_are_measured_by_the_programs_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     assert costs.main(["--output", str(tmp_path), "--quick"]) == 0
     rows = {

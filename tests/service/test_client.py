@@ -165,7 +165,7 @@ def test_an_answer_that_would_take_much_memory_is_not_parsed(body: bytes, code: 
     assert refused.value.code == code
 
 
-def test_what_a_server_says_moves_no_cursor() -> None:
+def test_text_from_a_server_moves_no_cursor() -> None:
     said = {"code": "\x1b[2J", "message": "gone \u202e\x9b" + "x" * 100_000, "request_id": "\n"}
     answer = json.dumps({"error": said}).encode()
     with answering(answer, 500) as url, Client(url) as client, pytest.raises(ClientError) as refused:

@@ -54,7 +54,7 @@ ANSWERED_AT_ONCE = (
         "help, versions, and a slip",
     ],
 )
-def test_what_is_not_needed_is_not_loaded(code: str, unneeded: set[str]) -> None:
+def test_unneeded_modules_are_not_loaded(code: str, unneeded: set[str]) -> None:
     done = run_python("-c", f"{code}\nimport sys\nprint(sorted({unneeded} & set(sys.modules)))")
     assert (done.stdout.splitlines()[-1], done.returncode) == ("[]", 0), done.stderr
 

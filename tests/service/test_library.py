@@ -211,7 +211,7 @@ def test_an_index_of_other_folders_is_neither_replaced_nor_searched(
         assert len(same) == 2
 
 
-def test_what_cannot_be_done_is_a_refusal_with_a_sentence(
+def test_impossible_calls_raise_errors_with_a_sentence(
     opened: Gallery, remote: Remote, weights: Path, tmp_path: Path
 ) -> None:
     for gallery in (opened, remote):

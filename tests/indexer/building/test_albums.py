@@ -145,7 +145,7 @@ def test_a_photo_that_is_read_in_parts_is_unpacked_once(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_what_python_unpacks_without_a_limit_is_reported_and_never_unpacked(
+def test_archives_that_python_unpacks_without_a_limit_are_reported_and_never_unpacked(
     packing: int, album: Path, collection: Collection
 ) -> None:
     with zipfile.ZipFile(album, "a", packing) as file:

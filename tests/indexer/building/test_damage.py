@@ -49,7 +49,7 @@ DAMAGED = [*((name, flip) for name in PARTS), *product(("tokens.npy", "clusters.
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGED)
-def test_what_is_damaged_is_made_anew_from_the_photos_and_all_that_is_known_stays(
+def test_damaged_files_are_rebuilt_from_the_photos_and_everything_else_stays(
     name: str, damage: Callable[[Path], None], updated: Collection, copied: Collection
 ) -> None:
     folder, encoded = PARTS[name]

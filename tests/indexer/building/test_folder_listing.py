@@ -19,7 +19,7 @@ def test_the_order_is_that_of_whole_paths_whatever_their_folders_are_called(tmp_
     assert len(found) == 2 * len(names)
 
 
-def test_what_is_no_photo_is_counted_and_never_opened_and_files_without_ending_are_looked_into(tmp_path: Path) -> None:
+def test_other_files_are_counted_and_never_opened_and_files_without_a_suffix_are_inspected(tmp_path: Path) -> None:
     names = ("z.png", "in here/m.JPG", "c.webp", "notes.txt", "film.MOV", "more.mov", ".hidden", "README")
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)

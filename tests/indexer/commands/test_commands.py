@@ -25,9 +25,7 @@ def info(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_what_is_known_of_a_root_that_is_not_mounted_stays(
-    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_photos_of_an_unmounted_root_stay(gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = save_photos(tmp_path / "more", 2, start=20)
     assert main(["build", str(gallery), str(more), "--quiet"]) == 0
     save_photos(gallery, 1, start=30)
@@ -127,7 +125,7 @@ def test_a_build_asks_before_it_drops_more_than_a_tenth_of_the_photos(
     assert "photos:      4\n" in capsys.readouterr().out
 
 
-def test_what_is_excluded_stays_out_until_it_is_included_and_info_names_it(
+def test_excluded_photos_stay_out_until_included_and_info_names_the_patterns(
     gallery: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["build", str(gallery), "--exclude", "in here", "--exclude", "*1.png", "--quiet"]) == 0
@@ -265,7 +263,7 @@ def test_an_id_is_digits_and_something_must_be_named(capsys: pytest.CaptureFixtu
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(
+def test_impossible_commands_end_with_one_sentence_and_exit_code_2(
     arguments: list[str],
     sentence: str,
     gallery: Path,

@@ -51,7 +51,7 @@ def test_an_update_computes_what_is_new_and_equals_an_update_of_one_index(
     assert [entry.generation for entry in report.shards] == ["g000002", "g000002"]
 
 
-def test_what_a_worker_has_not_done_when_it_ends_another_does(
+def test_unfinished_work_of_a_worker_is_done_by_another(
     tmp_path: Path, sharded: BuildShards, matcher: model.Matcher
 ) -> None:
     photos = save_photos(tmp_path / "photos", 9)

@@ -110,7 +110,7 @@ def test_commands_that_cannot_be_done_are_a_sentence(
     assert not index_path.exists()
 
 
-def test_what_writes_one_index_refuses_shards_and_their_folder(
+def test_commands_that_write_one_index_refuse_shards_and_their_folder(
     shards: Path, photos: Path, matcher: model.Matcher
 ) -> None:
     shard = shards / "shard-0000"

@@ -142,7 +142,7 @@ def test_photos_that_a_server_does_not_give_stay_and_are_read_by_the_next_build(
     assert (report.files, report.photos, report.bad, report.unlisted) == (13, 12, (), ())
 
 
-def test_what_fails_once_is_asked_for_again(filled: Server, collection: Collection) -> None:
+def test_a_request_that_fails_once_is_repeated(filled: Server, collection: Collection) -> None:
     filled.fails("busy", times=1)
     assert collection.update(folders=[filled.url]).bad == ()
 

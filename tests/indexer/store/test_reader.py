@@ -163,7 +163,7 @@ def test_a_manifest_cannot_name_so_many_folders_that_a_build_compares_them_for_h
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "clusters.npy", "photos.sqlite"])
-def test_what_is_there_and_cannot_be_read_is_not_called_missing(name: str, copied: Collection) -> None:
+def test_an_unreadable_file_is_not_called_missing(name: str, copied: Collection) -> None:
     path = copied.index / "g000001" / name
     path.unlink()
     path.symlink_to(path)  # opening it fails for the administrator, too, whom no permission stops
@@ -289,7 +289,7 @@ VIEW = f"""CREATE VIEW photos AS SELECT id + {SLOW} AS id, root, path, hash, siz
            cluster, segment, row FROM others"""
 
 
-def test_what_a_catalog_would_compute_by_itself_is_refused(copied: Collection) -> None:
+def test_a_catalog_whose_table_is_a_view_is_refused(copied: Collection) -> None:
     with closing(sqlite3.connect(copied.index / "g000001" / "photos.sqlite")) as database, database:
         database.execute("ALTER TABLE photos RENAME TO others")
         database.execute(VIEW)

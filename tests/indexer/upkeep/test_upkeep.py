@@ -114,7 +114,7 @@ def test_a_bad_file_that_is_removed_is_not_reported_again(built: Collection) -> 
     ],
     ids=lambda value: " and ".join(map(str, value))[:40] if isinstance(value, list) else "",
 )
-def test_what_is_not_there_and_the_last_photos_cannot_be_removed_and_nothing_changes(
+def test_missing_photos_and_the_last_photos_cannot_be_removed_and_nothing_changes(
     targets: list[str | int], match: str, copied: Collection
 ) -> None:
     paths = [each for each in targets if isinstance(each, str)]
@@ -152,7 +152,7 @@ def test_a_path_that_may_be_one_photo_or_another_is_refused_with_both(
     [("in here", 0, 1), ("in here", 0o644, 4), ("", 0, 1), ("Ännchen 002.png", 0, 1)],
     ids=["a folder", "the files of a folder", "a root", "a file"],
 )
-def test_what_cannot_be_read_now_stays_as_it_was(
+def test_photos_that_cannot_be_read_now_stay_as_they_were(
     hidden: str, mode: int, unread: int, built: Collection, tmp_path: Path
 ) -> None:
     save_photo(built.photos / "in here" / "broken.png", 30).write_bytes(b"")

@@ -189,7 +189,7 @@ def test_ordinary_photos_are_right_where_a_box_that_is_not_difficult_is_in_them(
     assert sum(int(right[:, 1].sum()) for right in task.sizes.values()) == 0
 
 
-def test_what_does_not_go_together_is_refused(folder: Path) -> None:
+def test_contradicting_arguments_are_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match="has no split"):
         read_task("fresh", "val")
     with pytest.raises(ModelError, match="leave out --trained-on"):
@@ -277,7 +277,7 @@ def test_archives_are_unpacked_once_and_anew_when_they_change(folder: Path) -> N
         read_split(folder, "ship")
 
 
-def test_what_is_fresh_depends_on_class_and_name_alone_and_goes_with_what_was_drawn_from_it() -> None:
+def test_fresh_photos_depend_only_on_class_and_name_and_their_sketches_are_fresh_too() -> None:
     photos = [pictures("photo", source, "ant", *(f"n{i:04}.jpg" for i in range(300))) for source in ("sketchy", "qmul")]
     drawn = pictures("sketch", "sketchy", "ant", *(f"n{i:04}-{k}.png" for i in range(300) for k in (1, 2, 3)))
     kept, fresh = split_fresh(Corpus(drawn, photos[0]))

@@ -102,9 +102,7 @@ def test_pairs_of_the_same_tokens_get_the_logits_of_pytorch(
         np.testing.assert_allclose(getattr(ours.matching, name), getattr(theirs.matching, name), atol=1e-4)
 
 
-def test_what_is_observed_of_a_photo_is_what_a_search_compares_and_all_patches_besides(
-    engine: OnnxEngine, photos: Floats
-) -> None:
+def test_observing_a_photo_gives_the_tokens_of_a_search_and_all_patches(engine: OnnxEngine, photos: Floats) -> None:
     seen, grid = engine.observe(photos[:1], "photo"), engine.config.grid
     searched = engine.encode(photos[:1], "photo")
     assert seen.everything is not None

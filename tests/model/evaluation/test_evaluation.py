@@ -115,7 +115,7 @@ def test_every_fifth_class_of_a_folder_is_unseen_in_the_generalised_protocol(tmp
         (("--network", "clip:."), "is not a saved open_clip model"),
     ],
 )
-def test_what_does_not_go_together_or_cannot_be_had_is_said(
+def test_bad_combinations_and_missing_data_are_reported(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], reason: str
 ) -> None:
     command = ["evaluate", "--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]

@@ -130,7 +130,7 @@ def random_scores(seed: int, queries: int, gallery: int, classes: int) -> tuple[
         ([[1.0, 2.0]], [[True]], "must both be"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(scores: object, relevant: object, reason: str) -> None:
+def test_scores_that_cannot_be_measured_are_refused(scores: object, relevant: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         category_metrics(scores, relevant)  # type: ignore[arg-type]
 

@@ -54,7 +54,7 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
     assert lines[1].split() == ["all", str(count), "0.500", "0.500", "0.500", "2.00"]
 
 
-def test_what_guesses_need_is_said(
+def test_guesses_without_a_vocabulary_or_data_are_refused(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ModelError, match="no vocabulary, and guesses nothing"):

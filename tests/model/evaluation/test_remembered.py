@@ -140,7 +140,7 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
     assert all({"kind_before", "precision_10"} < way["all"].keys() for way in colours.values())
 
 
-def test_what_remembered_photos_need_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_evaluations_of_scenes_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes = ["evaluate", "--protocol", "scenes"]
     weights = tiny_checkpoint(folder / "tiny.safetensors")
     for arguments, said in (

@@ -161,7 +161,7 @@ def test_a_raw_file_says_its_day() -> None:
     assert open_dated(dng(plain)).taken is None
 
 
-def test_what_holds_for_pictures_holds_for_the_preview_of_a_raw_file() -> None:
+def test_the_preview_of_a_raw_file_has_the_limits_of_pictures() -> None:
     pytest.importorskip("rawpy")
     plain = encoded(PHOTO, "JPEG")
     with pytest.raises(ImageTooLarge, match="96 x 96 pixels"):

@@ -174,7 +174,7 @@ def test_only_prompts_and_layer_norms_change(
     assert not any("encoder" in name for name in names), "the frozen encoder is no part of the state"
 
 
-def test_what_cannot_be_trained_on_is_refused(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
+def test_unsuitable_training_data_is_refused(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="64 pixels cannot be cut into 3 equal rows"):
         trainer(pairs, texts, tmp_path, level="fine-grained", losses=ClipAtLosses(patch_grid=3))
     alone = write_class_folders(tmp_path / "one", seeds=range(2), shapes=SHAPES[:1])

@@ -87,7 +87,7 @@ def test_a_training_sees_no_fresh_pictures_and_leaves_validation_classes_out_unl
         assert split_fresh(found.training)[1] == Corpus((), ())
 
 
-def test_what_the_shipped_network_alone_may_see_comes_with_its_part() -> None:
+def test_pictures_for_the_shipped_network_alone_come_with_its_part() -> None:
     split = ("train", "val", "unseen", "more", "ship", "pacs")
     pictures = training_corpora(None, dataclasses.replace(WIDE, split=split))
     assert {p.label for p in pictures.further.sketches} == {SKETCHED, NEAR}, "and never what is abstract"

@@ -96,7 +96,7 @@ def test_a_thing_keeps_its_word_if_words_are_placed_anew_or_else_is_nameless(wor
     assert len(set(named) & set(FURTHER)) == after.placed == 2
 
 
-def test_what_placing_words_needs_is_named(world: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_inputs_of_placed_words_are_named(world: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
     save_checkpoint(tiny_network(), Path("plain.safetensors"))
     assert main(["place-words", "plain.safetensors", "out.safetensors"]) == 2
     assert "has no vocabulary; give it one by sketch-search model words" in capsys.readouterr().err

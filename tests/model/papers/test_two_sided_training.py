@@ -281,7 +281,7 @@ def test_a_vit_is_named_by_timm_by_open_clip_or_by_a_file(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("source", ["timm:resnet18", "timm:vit_small_patch14_reg4_dinov2", "clip:nothing/here"])
-def test_what_is_no_plain_vit_is_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_that_is_no_plain_vit_is_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photo_side, "read_backbone", lambda _: {})
     with pytest.raises(ModelError):
         read_vit(source)

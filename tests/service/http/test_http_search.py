@@ -116,7 +116,7 @@ FOLDER = "folder must be the path of a folder as results show it"
     ],
     ids=lambda value: value[:24],
 )
-def test_what_is_wrong_with_a_parameter_is_a_plain_sentence(
+def test_errors_of_parameters_are_plain_sentences(
     http: httpx.Client, sketch: bytes, path: str, query: str, sentence: str
 ) -> None:
     assert error(http.post(f"{path}?{query}", content=sketch), sentence) == (422, "bad_parameter")
@@ -143,7 +143,7 @@ def test_an_unknown_parameter_is_answered_with_the_known_ones(
         assert error(answer, f"Unknown parameter '{name}'; valid ones are {known}.") == (422, "bad_parameter")
 
 
-def test_what_cannot_be_compared_is_refused_with_its_reason(http: httpx.Client, sketch: bytes) -> None:
+def test_a_query_that_cannot_be_compared_is_refused_with_its_reason(http: httpx.Client, sketch: bytes) -> None:
     blank = encoded(Image.new("RGB", (64, 64), "white"))
     for path, body, refused, words in (
         *((path, b"", (422, "bad_parameter"), NOTHING) for path in EMPTY),

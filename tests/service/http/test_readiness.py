@@ -92,7 +92,7 @@ def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -
     assert small.http.post("/search", content=sketch).status_code == 200
 
 
-def test_who_sends_slowly_or_breaks_off_keeps_nobody_out(
+def test_clients_that_send_slowly_or_break_off_block_nobody(
     small: Served, sketch: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with ExitStack() as slow:
@@ -117,7 +117,7 @@ def test_a_sketch_of_which_nothing_comes_gives_way_where_there_is_no_room_for_mo
         assert stalled.recv(65536).startswith(b"HTTP/1.1 429 ")
 
 
-def test_who_would_not_be_let_in_need_not_send_a_sketch(settings: Settings) -> None:
+def test_a_full_queue_refuses_a_sketch_before_it_has_arrived(settings: Settings) -> None:
     with served(settings, queue=0) as server, occupied(server), begun_upload(server) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 429 ")
 

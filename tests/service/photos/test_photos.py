@@ -229,7 +229,7 @@ def test_the_clusters_hold_every_photo_once(http: httpx.Client) -> None:
         *(f"/page/{name}" for name in ("..%2Fhttp%2Fopenapi.js", "%2Fetc%2Fpasswd", "long" * 100 + ".js")),
     ],
 )
-def test_what_is_not_there_is_not_found(server: Served, path: str) -> None:
+def test_missing_paths_are_not_found(server: Served, path: str) -> None:
     # Sent as written: an HTTP library would tidy the path up first.
     answer = plain_http(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -463,7 +463,7 @@ def test_names_do_not_clash_and_suit_every_system() -> None:
     assert file_names(paths) == names
 
 
-def test_what_cannot_be_put_into_a_file_is_refused(http: httpx.Client) -> None:
+def test_bad_requests_for_an_archive_are_refused(http: httpx.Client) -> None:
     assert error(http.get("/photos.zip", params={"id": [1, 1000]})) == (404, "not_found")
     assert error(http.get("/photos.zip")) == (422, "bad_parameter")
     assert error(http.get("/photos.zip", params={"id": range(1, 66)})) == (422, "bad_parameter")

@@ -210,7 +210,7 @@ def test_every_picture_is_one_result_with_its_copies_in_the_order_of_the_ranking
 
 
 @pytest.mark.parametrize("way", [{}, {"method": "rn", "diffuse": False}, {"nprobe": "all"}])
-def test_what_is_folded_is_what_is_ranked_without(copied: Searcher, way: dict[str, Any]) -> None:
+def test_folded_results_are_the_ranking_without_folding(copied: Searcher, way: dict[str, Any]) -> None:
     ranked, folded = copied.find_sketch(**way), copied.find_sketch(fold=True, **way)
     assert not any("copies" in hit for hit in ranked.model_dump()["results"])
     first: dict[str, list[int]] = {}

@@ -180,7 +180,7 @@ def test_a_word_fits_where_the_best_photo_has_more_of_it_than_chance_gives(
     assert find(searcher, **asked).word_fits is None
 
 
-def test_what_is_guessed_to_be_drawn_fits_or_not(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guesses_fit_or_do_not_fit_the_gallery(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     assert searcher.matcher.engine.vocabulary is not None
     words = searcher.matcher.engine.vocabulary
     for bias, expected in ((30, True), (-30, False)):

@@ -181,7 +181,7 @@ def test_an_index_without_tokens_compares_several_things_by_their_vectors(
         ({"system": "two-stage"}, "searches by a single picture"),
     ],
 )
-def test_what_does_not_go_with_several_things_is_refused(
+def test_options_that_contradict_several_things_are_refused(
     regional: Searcher, asked: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(BadSearch, match=sentence):

@@ -94,7 +94,7 @@ def test_the_best_cluster_is_opened_and_more_until_they_hold_the_results(http: h
     assert sum(sizes[:-1]) < PHOTOS - 1 <= sum(sizes)
 
 
-def test_what_the_system_does_not_have_is_refused_if_both_are_requested_and_else_searched_by_the_default(
+def test_options_that_the_two_stage_system_lacks_are_refused_with_it_and_else_use_the_default(
     http: httpx.Client,
 ) -> None:
     drawn = encoded(draw_sketch())

@@ -234,7 +234,7 @@ def wait_for_refusal(http: httpx.Client, reason: str) -> None:
     wait_until(lambda: reason in (http.get("/info").json()["refused"] or ""), f"not refused for {reason}")
 
 
-def test_what_was_refused_is_tried_again_when_it_may_be_cured(
+def test_a_refused_index_is_tried_again_once_it_may_be_repaired(
     growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.serving.live.RETRY_SECONDS", 0.0)

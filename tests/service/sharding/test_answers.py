@@ -251,7 +251,7 @@ def test_a_search_is_answered_without_a_shard_that_lies_or_is_late_and_the_log_s
         ("vectors", "/search?like={}"),
     ],
 )
-def test_what_needs_a_shard_that_lies_or_is_late_is_refused_as_if_that_were_missing(
+def test_requests_for_a_shard_that_lies_or_is_late_are_refused_as_if_it_were_missing(
     question: str, path: str, name: str, many: Sharded, sketch: bytes
 ) -> None:
     path = path.format(min(many.links[1].ids()))

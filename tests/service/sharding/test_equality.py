@@ -202,7 +202,7 @@ def test_a_shard_that_has_more_of_the_best_than_was_expected_of_it_is_asked_agai
     assert sum(question.__name__ == "packed_nearest" for link in quarters for question in link.asked) > 4
 
 
-def test_what_is_known_of_an_earlier_question_is_not_scored_again(whole: Searcher, quarters: list[LocalLink]) -> None:
+def test_photos_scored_by_an_earlier_query_are_not_scored_again(whole: Searcher, quarters: list[LocalLink]) -> None:
     for gallery in (whole.gallery, gallery_of(quarters)):
         query = drawn(whole.matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=PHOTOS)
         known = gallery.find(replace(query, rerank=6))
