@@ -255,7 +255,7 @@ class BuildDatabase:
         index = self._path.parent.parent
 
         def moved(catalog: Catalog, sources: Mapping[str, int]) -> Iterator[tuple[Any, ...]]:
-            for number, root, *others, cluster, segment, row in catalog.rows():
+            for number, root, *others, cluster, segment, row in catalog.entries():
                 if root not in range(len(current.numbers)):
                     raise IndexDamaged(f"the catalog of {index} has a file in no folder; {REPAIR}.")
                 source, now = sources.get(segment), current.numbers[root]
@@ -269,7 +269,9 @@ class BuildDatabase:
                 try:
                     database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved(catalog, sources))
                     if (removals := catalog.removals()).rules:
-                        removed = ((row[3],) for row in catalog.rows() if row[3] and removals.hides(row[1], row[2]))
+                        removed = (
+                            (file[3],) for file in catalog.entries() if file[3] and removals.hides(file[1], file[2])
+                        )
                         database.executemany("INSERT OR IGNORE INTO removed VALUES (?)", removed)
                 except sqlite3.IntegrityError as error:
                     raise IndexDamaged(f"the catalog of {index} is damaged ({error}); {REPAIR}.") from error

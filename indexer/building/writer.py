@@ -233,8 +233,8 @@ class GenerationWriter:
         segments = (names[number] for number in self._segment_of)
         clusters = map(int, self._clustering.clusters)
         photos = zip(map(int, self._ids), clusters, segments, map(int, self._segment_rows), strict=True)
-        rows = self._draft.database.catalog(photos, self._kept if self._clustering.kept else ())
-        write_catalog(working / CATALOG_FILE, rows, self._draft.removals)
+        entries = self._draft.database.catalog(photos, self._kept if self._clustering.kept else ())
+        write_catalog(working / CATALOG_FILE, entries, self._draft.removals)
 
     def _centroids(self) -> Centroids:
         """Computes the centroids of clusters whose photos have changed, and copies the others.

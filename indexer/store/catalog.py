@@ -153,12 +153,12 @@ _STEPS = 100_000
 _STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
 
 
-def write_catalog(path: Path, rows: Iterable[tuple[Any, ...]], removals: Removals) -> None:
-    """Writes a catalog. ``rows`` are its entries, as ``Catalog.rows`` yields them."""
+def write_catalog(path: Path, entries: Iterable[tuple[Any, ...]], removals: Removals) -> None:
+    """Writes a catalog of these entries, which are as ``Catalog.entries`` yields them."""
     with closing(sqlite3.connect(path)) as database:
         # The file is not read until complete, so one sync at the end is enough.
         database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
-        database.executemany(f"INSERT INTO photos VALUES ({', '.join('?' * 13)})", rows)
+        database.executemany(f"INSERT INTO photos VALUES ({', '.join('?' * 13)})", entries)
         rules = [(root, path, removed) for (root, path), removed in sorted(removals.rules.items())]
         database.executemany("INSERT INTO removals VALUES (?, ?, ?)", rules)
         for statement in _INDEXES.strip().splitlines():
@@ -231,7 +231,7 @@ class Catalog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
+    def entries(self) -> Iterator[tuple[Any, ...]]:
         """Yields the columns of every entry, by id."""
         return self._rows("SELECT * FROM photos ORDER BY id")
 
@@ -284,7 +284,7 @@ class Catalog:
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
         return next((int(number) for (number,) in self._all(query, root, path)), None)
 
-    def rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
+    def segment_rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
         """Finds segment and row of each indexed file that passes; files with equal content share a row."""
         condition, values = _passing(wanted, names)
         return self._all(f"SELECT segment, row FROM photos WHERE {condition}", *values)

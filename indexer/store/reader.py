@@ -49,7 +49,8 @@ class PhotoEntry:
 class Index:
     """A generation opened for reading. Later builds do not change what it reads. Threads may share it.
 
-    A photo's *row* is its number in the order of ``ids``: one cluster after the other, and by id in each.
+    A photo's row is its number in the order of ``ids``: one cluster after the other, and by id in each. Its tokens and
+    regions lie in a row of a segment, its segment row.
 
     Attributes:
         photo_count: p, how many photos are shown. ids: (p,) their ids by row.
@@ -98,24 +99,24 @@ class Index:
         """How many regions of each photo the index keeps."""
         return self.manifest.regions if self.manifest.tokens > 1 else 0
 
-    def photo_tokens(self, rows: Numbers) -> Tokens:
+    def photo_tokens(self, photo_rows: Numbers) -> Tokens:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32."""
         if self.manifest.tokens == 1:
-            return Tokens.of_ret(self.vectors.of(rows))
-        found = self._reader.take(self._segment_rows[rows], TOKEN_FILES)
+            return Tokens.of_ret(self.vectors.of(photo_rows))
+        found = self._reader.take(self._segment_rows[photo_rows], TOKEN_FILES)
         return Tokens(found.features(), found.patches())
 
-    def photo_regions(self, rows: Numbers) -> tuple[Floats, Floats]:
+    def photo_regions(self, photo_rows: Numbers) -> tuple[Floats, Floats]:
         """Reads the regions of the photos in these rows, (m, g, r) float32, and their colours, (m, g, 3), as CIELAB.
 
         The index must keep regions.
         """
-        found = self._reader.take(self._segment_rows[rows], REGION_FILES)
+        found = self._reader.take(self._segment_rows[photo_rows], REGION_FILES)
         return found.regions(), np.array(found.arrays["colours"][:], np.float32)
 
-    def reading_order(self, rows: Numbers) -> Numbers:
+    def reading_order(self, photo_rows: Numbers) -> Numbers:
         """Returns the indices (m,) of these rows in the order in which their tokens lie in the files."""
-        return np.lexsort((self._segment_rows.numbers[rows], self._segment_rows.sources[rows]))
+        return np.lexsort((self._segment_rows.numbers[photo_rows], self._segment_rows.sources[photo_rows]))
 
     def photo(self, photo: int) -> PhotoEntry:
         """Finds the photo that a file's id belongs to. Raises UnknownPhoto."""
@@ -162,7 +163,7 @@ class Index:
     def passing(self, wanted: PhotoFilter) -> Mask:
         """Returns a mask (p,) by row: whether one of a photo's files passes a filter."""
         with self._lock:
-            found = self._catalog.rows_of(wanted, self.manifest.root_names)
+            found = self._catalog.segment_rows_of(wanted, self.manifest.root_names)
         return np.isin(*self._keys(found))
 
     def newest(self, wanted: PhotoFilter, count: int) -> tuple[Numbers, Numbers]:
@@ -173,11 +174,11 @@ class Index:
         order = np.argsort(every)
         return order[np.searchsorted(every[order], keys)], np.array([day for *_, day in found], np.int64)
 
-    def _keys(self, rows: Sequence[tuple[str, int]]) -> tuple[Numbers, Numbers]:
+    def _keys(self, segment_rows: Sequence[tuple[str, int]]) -> tuple[Numbers, Numbers]:
         """Numbers the segment rows of all photos, (p,), and these, each a segment and a row in it, in the same way."""
         longest = max(segment.rows for segment in self.manifest.segments)
         numbers = {name: number for number, name in enumerate(self._segment_rows.names)}
-        keys = np.array([numbers[segment] * longest + row for segment, row in rows], np.int64)
+        keys = np.array([numbers[segment] * longest + row for segment, row in segment_rows], np.int64)
         return self._segment_rows.sources * longest + self._segment_rows.numbers, keys
 
     def _id_at(self, key: FileKey) -> int | None:

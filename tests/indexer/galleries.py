@@ -77,7 +77,7 @@ def index_bytes(index: Path) -> dict[str, bytes]:
 def read_catalog(path: Path) -> list[tuple[Any, ...]]:
     """Reads every entry of a catalog, by id: the columns of its table."""
     with Catalog(path) as opened:
-        return [*opened.rows()]
+        return [*opened.entries()]
 
 
 def current_catalog(index: Path) -> list[tuple[Any, ...]]:
