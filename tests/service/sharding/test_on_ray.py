@@ -43,10 +43,16 @@ ENDED = (
 
 @pytest.fixture(scope="module")
 def on_ray(
-    settings: Settings, shard_folders: list[Path], ray_cluster: "Cluster", tmp_path_factory: pytest.TempPathFactory
+    settings: Settings,
+    shard_folders: list[Path],
+    ray_cluster: "Cluster",
+    matcher: Matcher,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OnRay]:
     log = tmp_path_factory.mktemp("home") / "serve.log"
-    with served_on_ray(settings, shard_folders, ray_cluster.address, log, copies=COPIES) as server:
+    # Each process measures whether bfloat16 is faster; on a busy machine they may differ.
+    precision = {"SBIR_DTYPE": matcher.dtype}
+    with served_on_ray(settings, shard_folders, ray_cluster.address, log, copies=COPIES, **precision) as server:
         yield server
 
 
