@@ -2,7 +2,8 @@
 
 A made photo lies between a real photo and one that looks like it, and away from both by a part of the difference of two
 further photos that look alike. So near photos differ as real ones do, and no two are the same. Its tokens are not read
-for any choice, only scored. So the file of the tokens has a size and no contents, whatever the number of photos.
+for any choice, only scored. So the files of tokens and regions have a size and no contents, whatever the number of
+photos.
 """
 
 import math
@@ -23,7 +24,7 @@ from indexer.store.catalog import Removals, write_catalog
 from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, trained
 from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, current_generation, open_rows
 from indexer.store.location import IndexFolder, generation_name
-from indexer.store.rows import PhotoArrays, write_array, write_blocks
+from indexer.store.rows import REGION_FILES, PhotoArrays, write_array, write_blocks
 from indexer.store.vectors import VECTORS_FILE, PhotoTable
 from model.engine import Floats, unit
 
@@ -157,8 +158,8 @@ def _empty(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 
 def _write_tokens(folder: Path, real: PhotoArrays, made: MadePhotos, count: int) -> None:
     """Writes the segment: photos have the cells and scales of those that they are made of, and no features."""
-    steps = real.arrays["tokens"]
-    _empty(folder / "tokens.npy", (count, *steps.shape[1:]), steps.dtype)
+    for name in {"tokens", *REGION_FILES} & real.arrays.keys():
+        _empty(folder / f"{name}.npy", (count, *real.arrays[name].shape[1:]), real.arrays[name].dtype)
     for name in ("positions", "scales"):
         array = real.arrays[name]
         blocks = (array[made.block(*block)[1]] for block in _blocks(count))
