@@ -12,10 +12,12 @@ from torch import nn
 import model
 from indexer import Request, build, open_index, verify
 from model.datasets.corpus import DATA_VARIABLE
+from model.engine import default_checkpoint
 from model.matcher import Matcher
 from model.network import TorchEngine
 from model.network.zse import Network
 from service.settings import Settings
+from service.settings import index_path as path_of_index
 from tests.benchmarks import costs, indexing, ingress, large, peers, pen_up, two_stage
 from tests.benchmarks.clicks import main
 from tests.benchmarks.command import Command
@@ -55,13 +57,15 @@ def test_every_way_is_compared_with_the_exhaustive_search(
 
 
 def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
-    index_path: Path, weights: Path, tmp_path: Path
+    index_path: Path, weights: Path, default_settings: Settings, tmp_path: Path
 ) -> None:
     sketches = large.sketches(2, tmp_path)
-    for count in (60, 70):
+    # The index of the default network has regions.
+    regional = (path_of_index(default_settings), default_checkpoint())
+    for count, (source, checkpoint) in ((60, (index_path, weights)), (70, regional)):
         place = tmp_path / f"{count}"
-        write_large_shards([place], index_path, count)
-        row = large.measure(place, weights, sketches)
+        write_large_shards([place], source, count)
+        row = large.measure(place, checkpoint, sketches)
         assert (row["photos"], row["found of the exact first 96"]) == (count, 1)
         assert number(row, "a query (ms)") >= number(row, "choose (ms)") > 0
     # All but the hashes, which nobody computed, is as in an index that was built.
