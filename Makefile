@@ -17,8 +17,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PORT ?= 8000
 PHOTOS ?=
 WORKERS ?= auto
-# Each worker gets one long stretch of the tests, so that what a module or folder prepares is prepared once; who is
-# through takes a part of what another has left.
+# Each worker gets one long stretch of the tests, so that what a module or folder prepares is prepared once. A worker
+# that finishes takes over a part of another's remaining tests.
 PARALLEL = -n $(WORKERS) --maxprocesses 4 --dist worksteal
 QUICK ?=
 # A quick run has a separate folder, so that it does not overwrite slow results.
@@ -26,7 +26,7 @@ RESULTS := build/bench$(if $(QUICK),-quick)
 
 # Small tensors gain nothing from threads, and the threads of parallel tests would compete for the cores.
 test coverage soak: export OMP_NUM_THREADS := 1
-# Programs that tests start would else compile all that they import, where the environment forbids to keep it.
+# Otherwise, if the environment forbids caches of bytecode, every program that a test starts compiles what it imports.
 test coverage soak: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install test coverage demo containers bench peers papers pictures soak dist lock clean

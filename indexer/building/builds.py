@@ -41,8 +41,9 @@ FIRST_GENERATION = 64
 # A build merges all segments into one if more than this share of their rows is not shown, or if there are more
 # segments than this, each of which takes an open map of three files.
 DEAD_SHARE, MAX_SEGMENTS = 0.1, 100
-# A build makes clusters whose number nobody asked for anew if there are so many times as many photos as they were made
-# for. In 1,429 photos, of which half were clustered, a tenth of all held 0.78 of the best 20 of a sketch; 0.90 anew.
+# If the user set no number of clusters, a build makes them anew once there are this many times as many photos as they
+# were made for. In 1,429 photos, of which half were clustered, a tenth of all held 0.78 of the best 20 of a sketch;
+# 0.90 anew.
 MAX_GROWTH = 2
 
 

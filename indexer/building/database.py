@@ -76,7 +76,7 @@ CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
 
 @dataclass(frozen=True)
 class CurrentState:
-    """The current generation, or all current shards, as the next one goes on from them.
+    """The current generation, or all current shards, from which the next one starts.
 
     Attributes:
         generation: the current one; None before the first build, and for shards.
@@ -189,7 +189,7 @@ class BuildDatabase:
     def _segment_left(self) -> Path | None:
         """Returns the segment of a stopped build; None if there is none, or if the database or the rows are damaged."""
         try:
-            # In a database of somebody else, a table may have no end.
+            # A table of an untrusted database may be endless.
             if not has_schema(self._database, SCHEMA) or self._all("PRAGMA quick_check(1)") != [("ok",)]:
                 return None
             for (name,) in self._all("SELECT name FROM sources WHERE number = ?", _OWN):

@@ -216,7 +216,7 @@ def _read_ahead(
 
 
 def _group(ready: Iterator[_ReadFile], photos: int, most: int) -> list[_ReadFile]:
-    """Takes so many photos, with the files between them that need not be encoded, but no more than ``most`` files."""
+    """Takes up to ``photos`` photos and the files between them that need no encoding, but at most ``most`` files."""
     group = list[_ReadFile]()
     for file in ready:
         group.append(file)

@@ -180,7 +180,7 @@ class SearchQuery(Params):
         default=None,
         description='The least number of clusters to open; "all" is the exhaustive search. If given, the clusters are '
         "chosen by the method, and all of their photos are scored unless rerank limits them. Default: the server's, "
-        "64, chosen by vector.",
+        "64, of which the method chooses some if there are more.",
     )
     method: str = Field(
         default="auto", max_length=32, description="rn, ret or fused, if the checkpoint has it; auto: its best."

@@ -279,7 +279,7 @@ class Searcher:
         if drawn is not None and shard_query.liked is None:
             return encoded
         # Liked photos, or else the best photos by the word alone, outweigh the sketch.
-        leading = self._examples(encoded) if shard_query.liked is None else shard_query.liked
+        leading = self._examples(encoded, plan) if shard_query.liked is None else shard_query.liked
         ret = rocchio(None if drawn is None else unit(drawn.ret).mean(axis=0, keepdims=True), leading)
         tokens = replace(Tokens.of_ret(ret), summary=drawn.summary if drawn is not None and len(drawn) == 1 else None)
         return replace(encoded, query=replace(shard_query, sketch=tokens))
@@ -330,9 +330,10 @@ class Searcher:
             reason = f"CLIP cannot read other words: {text.refusal}"
             raise UnknownWord(query.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
 
-    def _examples(self, encoded: _Encoded) -> Floats:
+    def _examples(self, encoded: _Encoded, plan: Plan) -> Floats:
         """Returns the vectors of the photos that represent a word alone, the best ones by it, (e, d)."""
-        clusters = np.sort(self._order(encoded, self._compared(encoded), [])[: self.settings.nprobe])
+        order = self._order(encoded, self._compared(encoded), [])
+        clusters = np.sort(order if plan.nprobe == "all" else order[: plan.nprobe])
         best = self.gallery.find(replace(encoded.query, clusters=clusters, method="ret", count=EXAMPLES))
         if best.by_word is None or not len(best):
             return np.zeros((1, best.vectors.shape[1]), np.float32)

@@ -12,9 +12,9 @@ export const PENS = {
   Blue: "#2666b8",
   Purple: "#7b4fa3",
 };
-// A server takes so many.
+// The most things that a server accepts.
 const MOST = 8;
-// In sides of the paper: what is so near to a thing belongs to it; what touches it; and what is drawn soon after it.
+// Distances within which a stroke joins a thing, in sides of the paper: usually, by touching it, and if drawn soon after it.
 const [NEAR, TOUCHING, NEAR_SOON] = [0.03, 0.02, 0.05];
 const SOON_MS = 3000;
 // A stroke that touches several things makes one of them, unless they have been drawn for longer.

@@ -153,6 +153,16 @@ def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: s
     assert ids(found).index(order[-1]) > PHOTOS // 2
 
 
+@pytest.mark.parametrize("word", ["dog", "cat", "leaf"])
+def test_the_exhaustive_search_for_a_word_does_not_depend_on_the_number_of_clusters_of_others(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    whole = find(searcher, None, text=word, quality="best")
+    monkeypatch.setattr(searcher, "settings", searcher.settings.model_copy(update={"nprobe": 1}))
+    assert find(searcher, None, text=word, quality="best").results == whole.results
+    assert find(searcher, None, text=word).results != whole.results
+
+
 def test_of_two_words_photos_are_compared_with_both(searcher: Searcher) -> None:
     gallery, matcher = searcher.gallery, searcher.matcher
     dog, cat = (matcher.book.find(word) for word in ("dog", "cat"))
