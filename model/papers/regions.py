@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from model.checkpoint import load_zse_network
 from model.datasets import Picture, data_folder, read_data, read_imagenet, read_split, rows_by_label, some_of_each
-from model.engine import Floats, Projection, Vocabulary, unit
+from model.engine import Floats, Projection, Vocabulary
 from model.errors import ModelError
 from model.matcher import load
 from model.papers.pictures import training_corpora
@@ -43,8 +43,8 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
     projection = None if like is None else load_zse_network(like).projection
     if like is not None and projection is None:
         raise ModelError(f"{like} has no regions; leave --like out")
-    data = data_folder()
     if projection is None:
+        data = data_folder()
         photos = (*read_data(data).of(read_split(data, "train")).photos, *read_imagenet(data).photos)[::_EVERY]
         found = _regions(source, photos)
         projection = Projection.fitted(found.reshape(-1, found.shape[2]), WIDTH)
@@ -52,9 +52,10 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
     if network.vocabulary is not None and len(network.vocabulary.drawn):
         pictures = training_corpora(None, read_recipe(recipe))
         book = WordBook(network.config.words)
-        shown = [photo for photo in pictures.training.photos if word_of(photo.label, book) >= 0]
-        shown = list(some_of_each(shown, PHOTOS_PER_CLASS))
-        of_word = rows_by_label(word_of(photo.label, book) for photo in shown)
+        some = some_of_each(pictures.training.photos, PHOTOS_PER_CLASS)
+        words = [word_of(photo.label, book) for photo in some]
+        shown = [photo for photo, word in zip(some, words, strict=True) if word >= 0]
+        of_word = rows_by_label(word for word in words if word >= 0)
         learned = with_regions(network.vocabulary, projection, _regions(source, shown), of_word)
         network, seen = network.vocabulary_replaced(learned, network.config.words), pictures.seen
     save_changed(network, source, target, seen)
@@ -66,7 +67,7 @@ def with_regions(
 ) -> Vocabulary:
     """Adds to a vocabulary where the regions that show each thing lie.
 
-    It begins with the place of whole photos, and moves to the mean of the regions nearest to it in each photo.
+    A place begins as that of whole photos, and moves to the mean of the regions nearest to it in each photo.
 
     regions: (p, m, d) local [Ret] of photos. of_word: the photos of each word.
     """
@@ -84,7 +85,7 @@ def with_regions(
 
 
 def _regions(checkpoint: Path, photos: Sequence[Picture]) -> Floats:
-    """Computes the local [Ret] of photos' regions, (p, m, d)."""
+    """Computes the local [Ret] of photos' regions, (p, m, d) of length 1."""
     matcher = load(checkpoint)
     # Regions as they are.
     matcher.engine.projection = Projection(np.eye(matcher.config.width, dtype=np.float32))
@@ -94,5 +95,5 @@ def _regions(checkpoint: Path, photos: Sequence[Picture]) -> Floats:
         regions = matcher.engine.encode(np.stack(some), "photo").regions
         if regions is None:
             raise ModelError(f"{checkpoint} has no regions; only two-sided networks with an even patch grid have")
-        found.append(unit(regions))
+        found.append(regions)
     return np.concatenate(found)
