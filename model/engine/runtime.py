@@ -33,6 +33,13 @@ import onnxruntime
 _MOST_BYTES = 16 << 20
 _MATRICES = ("qkv", "proj", "fc1", "fc2")
 _HEAD = ("ret.weight", "centre", "tokens.weight", "tokens.bias")
+_LAYERS = ("query", "key", "value", "out", "norm1", "norm2", "ffn.0", "ffn.3")
+_SIDED = (*(f"cross.{{}}.{layer}" for layer in _LAYERS), "relation.{}_worth")
+_PAIRS = (
+    *(f"{name.format(side)}.{part}" for name in _SIDED for side in ("sketch", "photo") for part in ("weight", "bias")),
+    "relation.scale",
+    "relation.bias",
+)
 # Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, the importance
 # (n,) and the attention (depth, heads, n) of all patches, and of a photo the tokens of its regions (1, m, width).
 _Vit: TypeAlias = Callable[[Floats, int], Sequence[Any]]
@@ -56,6 +63,7 @@ class OnnxEngine(Engine):
             self._position, tuning = arrays["encoder.position"], below("encoder.tuning.", arrays)
             self._sketch_weights = _vit_weights(below("vit.", files.photo_side), tuning, int8=True)
             self._ret_scale, self._relation_scale = arrays["ret_term.scale"], float(arrays["relation.scale"])
+            self._pair_weights = {name: arrays[name] for name in _PAIRS}
         # Of a vocabulary's arrays, those that are missing are arguments that are missing.
         except (KeyError, TypeError) as error:
             raise ModelError(
@@ -162,10 +170,9 @@ class OnnxEngine(Engine):
 
     @cached_property
     def _pairs(self) -> onnxruntime.InferenceSession:
-        arrays = self._files.arrays
         given = {
-            name.replace("relation.", ""): array.T if array.ndim == 2 else array
-            for name, array in (below("cross.", arrays) | below("relation.", arrays)).items()
+            name.removeprefix("cross.").removeprefix("relation."): array.T if array.ndim == 2 else array
+            for name, array in self._pair_weights.items()
         }
         return self._open(graphs.PAIRS, given, self._threads)
 

@@ -165,6 +165,8 @@ def test_graphs_are_found_where_export_writes_them_and_not_beside_a_checkpoint(
         "encoder.position",
         "encoder.tuning.fc1_bias",
         "relation.scale",
+        "cross.photo.ffn.3.weight",
+        "relation.sketch_worth.bias",
     ],
 )
 def test_a_checkpoint_without_one_of_its_arrays_is_refused(name: str, engine: OnnxEngine, tmp_path: Path) -> None:
