@@ -36,12 +36,13 @@ from model.evaluation import (
     encoded,
     measure,
     search_in_two_stages,
+    speeds_of,
     task_matrices,
 )
 from model.files import MARK, check_replaceable
 from model.matcher import load
 from model.network import DEFAULT_CLIP
-from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_within_budget
+from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_recipe, read_within_budget
 from model.papers.runs import Diverged, Run
 from model.papers.trainings import TRAININGS
 
@@ -93,12 +94,14 @@ class PaperTable(Table):
 
     title: str
     row: tuple[Row, ...]
-    budget: int = 2000
-    paper_steps: int | None = None  # steps of the paper's training
+    # Below it, hardly any row finds more than what was not trained.
+    budget: int = 16_000
+    paper_steps: int | None = None  # of its trainings in the paper; None for those of each method's recipe "paper"
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ("map_all", "precision_100")  # figures, of which the first is compared and drawn
     costs: bool = False  # whether parameters and multiply-adds are counted
+    timed: bool = False  # whether milliseconds of a photo and of a pair are measured
     # Figures of the rows; validation figures by pictures seen; or the distance from centroids by clusters.
     plot: Literal["rows", "curve", "elbow"] = "rows"
 
@@ -123,12 +126,13 @@ class Shown:
     def markdown(self) -> str:
         """Writes the table, and below it what is missing, and where, when and by which command it was made."""
         titles, lines = [TITLES[name] for name in self.table.columns], []
-        reported = {row.name: row.reported for row in self.table.row}
+        of_table = {row.name: row for row in self.table.row}
         for row in self.rows:
+            told = of_table[row["network"]]
             ended = (f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
             steps = f"{row['steps']:,}" if "steps" in row else ""
-            if steps and self.table.paper_steps:
-                steps += f" of {self.table.paper_steps:,}"
+            if steps and (of_paper := self.table.paper_steps or _paper_steps(told.recipe)):
+                steps += f" of {of_paper:,}"
             lines.append(
                 {"network": row["network"], "ranks by": row["ranks by"]}
                 | {"pictures": f"{row['pictures']:,}" if "pictures" in row else "", "steps": steps}
@@ -137,7 +141,7 @@ class Shown:
                 | dict(zip(titles, map(_interval, row["figures"].values()), strict=True))
                 | {f"{titles[0]} less the first row": row["difference"] and _interval(row["difference"], "+.3f")}
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
-                | {"the paper reports": reported[row["network"]]}
+                | {"the paper reports": told.reported}
             )
         shown = [name for name in lines[0] if any(line.get(name) for line in lines)]
         cells = [shown, ["---"] * len(shown), *([line.get(name, "") for name in shown] for line in lines)]
@@ -337,12 +341,14 @@ class TableRun:
         where = TypeAdapter(Measure).validate_python(merged(table.measure, row.measure))
         named = repr(replace(where, clusters=0, nprobe=1))
         folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / f"figures-{_key(where, row.method, table.columns, table.costs)}.json"
+        counted = "timed" if table.timed else table.costs
+        kept = folder / f"figures-{_key(where, row.method, table.columns, counted)}.json"
         if not kept.exists():
             task = self.task_of(where)
             matcher, about = load(checkpoint, variants=1), list[str]()
             method = "ret" if task.protocol == "within" else row.method or matcher.best_method
             costs = costs_of(load_network(checkpoint)) if table.costs else {}
+            costs |= speeds_of(load_network(checkpoint)) if table.timed else {}
             if where.clusters:
                 # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
                 key = f"{folder} {named}"
@@ -396,6 +402,12 @@ def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
     less = base and asdict(bootstrap(values[:, :1] - np.array(base)[:, None])[0])
     kept = {name: row[name] for name in row if name not in ("per_query", "by_method")}
     return kept | {"figures": figures, "difference": less}
+
+
+def _paper_steps(recipe: str) -> int | None:
+    """Returns the steps of the recipe "paper" beside a recipe; None if there is none."""
+    paper = RECIPES / Path(recipe).with_name("paper.toml")
+    return read_recipe(paper).steps if paper.is_file() else None
 
 
 def _made() -> str:

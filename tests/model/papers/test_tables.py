@@ -76,7 +76,7 @@ def run(folder: Path, *options: str | Path, name: str = "two") -> int:
 
 
 def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_table(folder, BY_METHODS)
+    write_table(folder, BY_METHODS.replace("costs = true", "costs = true\ntimed = true"))
     assert run(folder, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     plain, by_ret, trained = result["rows"]
@@ -90,6 +90,7 @@ def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: py
     assert trained["difference"]["value"] == pytest.approx(first["value"] - by_ret["figures"]["map_all"]["value"])
     assert plain["costs"]["G a photo"] > 0
     assert plain["costs"]["M a pair"] > 0
+    assert plain["costs"]["ms a pair"] > 0
     logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
     # A second time nothing is trained or measured, and a page gets the table between its marks.
     page = folder / "page.md"
@@ -106,10 +107,10 @@ def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: py
 def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = TABLE.replace("budget = 24", "budget = 24\npaper_steps = 20000").replace(
-        "rates =", 'reported = "0.698"\nrates ='
-    )
+    table = TABLE.replace("rates =", 'reported = "0.698"\nrates =')
     write_table(folder, table)
+    # Of each method the paper's steps are those of its recipe "paper", unless the table says otherwise.
+    (folder / "paper.toml").write_text(RECIPE.replace("steps = 5", "steps = 20000"))
     sheets = ("--sheets", folder / "sheets", "--kept")
     assert run(folder, *sheets) == 2
     assert "two has no row to draw" in capsys.readouterr().err
@@ -122,6 +123,9 @@ def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
     for _ in range(2):
         assert run(folder, *sheets) == 0
         assert capsys.readouterr().out == first
+    write_table(folder, table.replace("budget = 24", "budget = 24\npaper_steps = 10000"))
+    assert run(folder, *sheets) == 0
+    assert "| 24 | 4 of 10,000 |" in capsys.readouterr().out
     write_table(folder, table, rate=0.5)
     assert run(folder, "--sheets", folder / "sheets") == 2
     assert "two-24-trained.json is of another recipe or measure" in capsys.readouterr().err
