@@ -101,11 +101,18 @@ def rebuilt_from_all(matcher: Matcher, sketch: Seen, paths: Iterable[Path], coun
     return Image.fromarray(canvas)
 
 
-def selected(pictures: Sequence[Seen]) -> Image.Image:
-    """Draws each picture, and the patches that each selection of tokens left, as in Fig. 4."""
+def selected(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image:
+    """Draws both pictures, and the patches that each selection of tokens left, as in Fig. 4.
+
+    Behind those of self-attention stands that of cross-attention, if the network has one.
+    """
+    left, grid = explanation.photo_cells, explanation.grid
+    of_sketch, of_photo = (list(seen.observed.attention.kept) for seen in (sketch, photo))
+    if len(left) < photo.observed.tokens.positions.shape[1]:
+        of_photo.append(np.isin(np.arange(grid**2), left).reshape(grid, grid))
     return stacked(
-        beside([seen.image, *(_shaded(seen, kept.astype(np.float32)) for kept in seen.observed.attention.kept)])
-        for seen in pictures
+        beside([seen.image, *(_shaded(seen, kept.astype(np.float32)) for kept in selections)])
+        for seen, selections in ((sketch, of_sketch), (photo, of_photo))
     )
 
 

@@ -82,7 +82,7 @@ def illustrate(sketch: Path, photos: tuple[Path, ...], out: Path, weights: Path 
     explanations = illustrations.compared(matcher, drawn, best)
     out.mkdir(parents=True, exist_ok=True)
     pictures = {
-        "selection": illustrations.selected([drawn, best[0]]),
+        "selection": illustrations.selected(drawn, best[0], explanations[0]),
         "attention": illustrations.attended([drawn, best[0]]),
         "correspondence": illustrations.corresponding(
             drawn, best, explanations, illustrations.strongest_regions(explanations[0])

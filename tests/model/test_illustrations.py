@@ -68,6 +68,20 @@ def test_a_sketch_that_is_rebuilt_from_as_many_patches_as_there_are_has_their_me
         assert np.array_equal(cell(made, number), mean)
 
 
+def test_the_patches_that_cross_attention_selects_stand_behind_those_of_the_encoder(data: Path) -> None:
+    widths = []
+    for keep_cross in (1.0, 0.5):
+        matcher = matcher_of(tiny_network(keep_cross=keep_cross))
+        sketch, photos = seen(data, matcher)
+        explanation = compared(matcher, sketch, photos)[0]
+        drawn = np.asarray(illustrations.selected(sketch, photos[0], explanation))
+        widths.append(drawn.shape[1] // (GRID * SIDE))
+    shown, kept = drawn[-GRID * SIDE :, -GRID * SIDE :], explanation.photo_cells.tolist()
+    same = [number for number in range(GRID**2) if np.array_equal(cell(shown, number), cell(photos[0].pixels, number))]
+    assert widths == [3, 4]
+    assert same == kept
+
+
 def test_regions_are_apart_and_have_their_colour_in_every_picture(data: Path) -> None:
     matcher = matcher_of(tiny_network())
     sketch, photos = seen(data, matcher)
