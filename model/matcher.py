@@ -243,8 +243,9 @@ class Matcher:
 
         By "rn", the first photos are then put in order within their kind (``model.ranking.reordered``).
         """
-        after = diffused(scores, ret, self.diffusion_threshold, method)
-        return reordered(after, scores) if method == "rn" else after
+        threshold = self.diffusion_threshold
+        after = diffused(scores, ret, threshold, method)
+        return reordered(after, scores, ret, threshold) if method == "rn" else after
 
     @property
     def diffusion_threshold(self) -> float:

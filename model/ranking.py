@@ -127,24 +127,28 @@ def centred(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
     return unit(rests * (np.linalg.norm(rests, axis=1, keepdims=True) > _SAME))
 
 
-# Diffusion makes photos that look alike equal, so that the drawn one is lost among others of its kind. The first
-# photos of a diffused ranking, two pages, are put in order by the logit of the diffused score plus WITHIN times that of
-# the relation score. docs/quality.md has its accuracy, docs/research/searching.md the alternatives.
-REORDERED = 40
+# Diffusion makes photos that look alike equal, so that the drawn one is lost among others of its kind. Of the first
+# photos of a diffused ranking, those that look alike are put in order by the logit of the diffused score plus WITHIN
+# times that of the relation score. docs/quality.md has its accuracy, docs/research/searching.md the alternatives.
+REORDERED = 100
 WITHIN = 0.25
 
 
-def reordered(diffused: Floats, relation: Floats) -> Floats:
-    """Reorders the first photos of diffused rankings among themselves, using their relation scores as well.
+def reordered(diffused: Floats, relation: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:
+    """Reorders the first photos of diffused rankings within their kind, using their relation scores as well.
 
-    diffused, relation: (s, p) in 0..1, after and before diffusion. Returns (s, p) float32: the REORDERED highest scores
-    of each row change places; all others stay.
+    diffused, relation: (s, p) in 0..1, after and before diffusion. ret, threshold: as in the diffusion. Returns (s, p)
+    float32: of the REORDERED highest scores of each row, those of one group (``groups_of``) change places; all others
+    stay.
     """
-    after = diffused.copy()
+    after, mean = diffused.copy(), unit(ret).mean(axis=0)
     for row, (now, before) in enumerate(zip(diffused, relation, strict=True)):
         first = np.argsort(-now, kind="stable")[:REORDERED]
+        groups = groups_of(ret[first], mean, threshold)
         by_both = _logits(now[first]) + WITHIN * _logits(before[first])
-        after[row, first[np.argsort(-by_both, kind="stable")]] = now[first]
+        # The same photos group by group, those of a group as they stand, and by both.
+        standing, wanted = np.argsort(groups, kind="stable"), np.lexsort((-by_both, groups))
+        after[row, first[wanted]] = now[first[standing]]
     return after
 
 

@@ -46,7 +46,7 @@ ALL, HARMONIC = "all", "harmonic mean"
 # The number of results visible without scrolling.
 FIRST = 10
 # Ranks that count as found: among the photos of the sketch's class and source, and in the whole gallery.
-WITHIN, GALLERY = (1, 5, 10), (1, 10)
+WITHIN, GALLERY = (1, 5, 10), (1, 10, 20)
 # Searches within one kind of pictures, and across both.
 WITHIN_GROUPS = ("sketches by a sketch", "photos by a photo", "photos by a sketch")
 _CHUNK_ELEMENTS = 1 << 22

@@ -149,7 +149,7 @@ def calibrated(
 
     def figure_diffused(scores: Floats, method: Method, threshold: float) -> float:
         after = diffused(scores, gallery.ret, threshold, method)
-        return figure(reordered(after, scores) if method == "rn" else after)
+        return figure(reordered(after, scores, gallery.ret, threshold) if method == "rn" else after)
 
     scores: dict[Method, Floats] = {}
     fusion = None

@@ -123,19 +123,18 @@ def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monke
     assert (np.diff(after[0, rest]) <= 0).all()
 
 
-def test_the_first_photos_of_a_diffused_ranking_are_put_in_order_by_their_own_scores_too() -> None:
-    generator = np.random.default_rng(0)
-    relation = np.stack([generator.permutation(np.linspace(0.2, 0.9, 60, dtype=np.float32)) for _ in range(2)])
-    # Within the first photos look-alikes are nearly equal; the last of them are of another kind.
-    close = np.linspace(0.7, 0.70005, ranking.REORDERED, dtype=np.float32)
-    alike = np.stack([generator.permutation(close) for _ in range(2)])
-    alike[:, -5:] -= np.float32(0.69)
-    after = np.concatenate([alike, np.full((2, 60 - ranking.REORDERED), 0.001, np.float32)], axis=1)
-    found = reordered(after, relation)
+def test_the_first_photos_of_a_diffused_ranking_are_put_in_order_within_their_kind() -> None:
+    generator, count = np.random.default_rng(0), ranking.REORDERED + 20
+    relation = generator.permuted(np.tile(np.linspace(0.2, 0.9, count, dtype=np.float32), (2, 1)), axis=1)
+    # Look-alikes are nearly equal after diffusion. Two kinds alternate.
+    after = np.tile(np.linspace(0.7, 0.7001, count, dtype=np.float32)[::-1], (2, 1))
+    kinds = np.arange(count) % 2
+    ret = np.eye(2)[kinds] + 0.01 * generator.random((count, 2))
+    found = reordered(after, relation, ret, THRESHOLD)
     for now, before, scores in zip(found, after, relation, strict=True):
-        same_kind, others = np.arange(ranking.REORDERED - 5), np.arange(ranking.REORDERED - 5, ranking.REORDERED)
-        for of_kind in (same_kind, others):
-            assert set(now[of_kind]) == set(before[of_kind]), "no photo leaves its kind"
+        for kind in (0, 1):
+            of_kind = np.flatnonzero(kinds[: ranking.REORDERED] == kind)
+            assert set(now[of_kind]) == set(before[of_kind]), "a kind keeps its places"
             assert np.array_equal(np.argsort(-now[of_kind]), np.argsort(-scores[of_kind]))
         assert np.array_equal(now[ranking.REORDERED :], before[ranking.REORDERED :])
 

@@ -107,8 +107,10 @@ def test_fine_grained_figures_count_hits_among_class_and_gallery() -> None:
     scores = np.concatenate([np.tile(-np.arange(8.0), (8, 1)), np.full((8, 8), 1.0)], axis=1)
     result = measure(Task(corpus, "fine-grained"), {"rn": scores})
     of_class = {"acc_1": 1 / 8, "acc_5": 5 / 8, "acc_10": 1}
-    assert result.figures["rn"]["all"] == of_class | {"gallery_acc_1": 0, "gallery_acc_10": 2 / 8}
-    assert result.figures["chance"]["all"] == of_class | {"gallery_acc_1": 1 / 16, "gallery_acc_10": 10 / 16}
+    of_all = {"gallery_acc_1": 0, "gallery_acc_10": 2 / 8, "gallery_acc_20": 1}
+    assert result.figures["rn"]["all"] == of_class | of_all
+    by_chance = {"gallery_acc_1": 1 / 16, "gallery_acc_10": 10 / 16, "gallery_acc_20": 1}
+    assert result.figures["chance"]["all"] == of_class | by_chance
     assert result.per_query["rn"]["acc_1"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
     with pytest.raises(ModelError, match="was drawn from none"):
         measure(Task(pairs(), "fine-grained"), {"rn": np.zeros((8, 6))})
