@@ -80,9 +80,10 @@ class TrainingCorpora:
 def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     """Chooses the training and the validation pictures.
 
-    folder: class folders, of which every fifth class is for validation, unless ``recipe.split`` has "val", too; None
-    for the data that SKETCH_SEARCH_DATA names. No training on that sees its fresh pictures, nor classes too near to
-    those it is measured on. Raises ModelError if data is missing.
+    folder: class folders, of which every fifth class is for validation, unless ``recipe.split`` has "val", too; of one
+    class of instances a fifth of the photos is, with the sketches that were drawn from them. None for the data that
+    SKETCH_SEARCH_DATA names. No training on that sees its fresh pictures, nor classes too near to those it is measured
+    on. Raises ModelError if data is missing.
     """
     if folder is not None:
         # A folder counts as one set.
@@ -119,9 +120,12 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
 
 def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
     if len(corpus.labels) == recipe.fewest_classes == 1:
-        # No other class is left for validation.
-        seen, fresh = datasets.split_fresh(corpus)
-        return TrainingCorpora(_allowed(seen, recipe), Corpus((), ()), fresh)
+        # No other class is left for validation: a fifth of the photos is, with the sketches that were drawn from them.
+        kept, out = datasets.hold_out(corpus)
+        validation = datasets.with_pairs(Corpus(corpus.sketches, out))
+        drawn = set(validation.sketches)
+        rest = kept.kept(lambda sketch: sketch not in drawn, lambda photo: True)
+        return TrainingCorpora(_allowed(rest, recipe), Corpus((), ()), validation)
     held = () if "val" in recipe.split else corpus.labels[::VALIDATION_EVERY]
     trained = [label for label in corpus.labels if label not in held]
     if len(trained) < FEWEST_CLASSES:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.datasets import drawn_from
 from model.datasets.corpus import DATA_VARIABLE, FRESH_PHOTOS, Corpus, Picture, is_fresh, split_fresh, too_near
 from model.datasets.tasks import Task, hold_out
 from model.errors import ModelError
 from model.papers.pictures import training_corpora, training_set
 from model.papers.prior import best_weight, with_prior
-from model.papers.recipe import TwoSidedRecipe
+from model.papers.recipe import Samples, TwoSidedRecipe
 from tests.archives import pack
 from tests.learning import small_recipe, write_class_folders
 from tests.networks import tiny_network
@@ -137,6 +138,19 @@ def test_a_training_on_folders_leaves_out_every_fifth_class_or_none_and_what_its
     assert len(kept.photos) == 0.8 * len(found.training.photos)
     # Folders are of no data set.
     assert training_corpora(tmp_path, dataclasses.replace(PLAIN, data_set="tuberlin")).training == found.training
+
+
+def test_a_training_on_one_class_of_pairs_leaves_out_a_fifth_of_the_photos_with_their_sketches(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path, seeds=range(10), shapes=SHAPES[:1], drawn=2)
+    found = training_corpora(tmp_path, dataclasses.replace(PLAIN, samples=Samples(level="instance")))
+    assert found.validation is not None
+    parts = found.training, found.validation
+    assert [(len(part.photos), len(part.sketches)) for part in parts] == [(8, 16), (2, 4)]
+    assert [(drawn_from(part) >= 0).all() for part in parts] == [True, True]
+    assert {*found.training.photos, *found.validation.photos} == set(corpus.photos)
+    write_class_folders(tmp_path / "unnamed", seeds=range(10), shapes=SHAPES[:1])
+    with pytest.raises(ModelError, match="no sketch is named after a photo"):
+        training_corpora(tmp_path / "unnamed", dataclasses.replace(PLAIN, samples=Samples(level="instance")))
 
 
 def test_a_training_on_a_standard_split_sees_its_seen_classes_and_validates_on_a_fifth_of_them(
