@@ -173,10 +173,10 @@ def _photos(named: Sequence[Path]) -> list[Path]:
 
 def _save(picture: Any, out: Path) -> None:
     from model.files import write_files
+    from model.illustrations import with_few_colours
     from model.images import as_png
 
-    # 256 colours take a third of the bytes.
-    write_files({out: as_png(picture.quantize(256))})
+    write_files({out: as_png(with_few_colours(picture))})
     print(f"wrote {out}")
 
 

@@ -124,6 +124,17 @@ def test_right_photos_of_a_sheet_have_a_green_frame() -> None:
     assert [sheet.getpixel((x, 1)) == ImageColor.getrgb(RIGHT) for x in starts] == [False, True]
 
 
+def test_a_frame_keeps_its_colour_in_a_file_among_many_others() -> None:
+    many = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
+    right = [[row == column == 0 for column in range(10)] for row in range(5)]
+    sheet = illustrations.first_photos([many] * 5, [[many] * 10] * 5, right, [1] * 5)
+    reduced = illustrations.with_few_colours(sheet)
+    assert reduced.mode == "P"
+    # Its left edge; a query, its rank and a gap stand before it.
+    place = (96 + 8 + 48 + 8, 40)
+    assert reduced.convert("RGB").getpixel(place) == sheet.getpixel(place) == ImageColor.getrgb(RIGHT)
+
+
 def test_classes_are_scattered_in_colours_of_their_own() -> None:
     points = np.array([[0, 0], [1, 1], [0, 1], [1, 0]], np.float32)
     sheet = illustrations.scattered(points, ["cat", "dog", "cat", "dog"], sketches=2, side=100)
