@@ -83,8 +83,9 @@ class Engine:
         if gallery is None:
             index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
             self._own = own = LocalGallery(index, matcher)
-            gallery = lambda without: own  # noqa: E731
-        self._open = gallery
+            self._open: OpenGallery = lambda without: own
+        else:
+            self._open = gallery
 
     @property
     def gallery(self) -> Gallery:

@@ -73,6 +73,11 @@ CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
+# The contents of the files that are there. In a CASE, SQLite lists them only if a file is missing; of AND, it computes
+# both sides.
+_THERE = """(SELECT hash FROM files JOIN listed USING (root, path) WHERE state = 'known' AND hash IS NOT NULL
+    UNION SELECT hash FROM read JOIN listed USING (root, path) WHERE state <> 'known' AND hash IS NOT NULL)"""
+
 
 @dataclass(frozen=True)
 class CurrentState:
@@ -409,59 +414,76 @@ class BuildDatabase:
             return all_stay or listing.may_hide((root, path), moved=bool(moved))
 
         self._database.create_function("may_hide", 3, may_hide)
-        # The contents of the files that are there. In a CASE, SQLite lists them only if a file is missing; of AND, it
-        # computes both sides.
-        there = """(SELECT hash FROM files JOIN listed USING (root, path) WHERE state = 'known' AND hash IS NOT NULL
-            UNION SELECT hash FROM read JOIN listed USING (root, path) WHERE state <> 'known' AND hash IS NOT NULL)"""
-        if not allow_loss:
-            # Photos of which no file is there any more.
-            query = f"""SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
-                WHERE f.status = 'indexed' AND CASE WHEN l.number IS NOT NULL OR may_hide(f.root, f.path, 0) THEN 0
-                    ELSE f.hash NOT IN {there} END"""
-            ((missing,),) = self._all(query)
-            count = "SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'"
-            if all_stay := all_stay or (missing >= _HANDFUL and missing * _TENTH > self._all(count)[0][0]):
-                self.missing = missing
+        if not allow_loss and not all_stay:
+            missing, photos = self._count_missing()
+            if missing >= _HANDFUL and missing * _TENTH > photos:
+                all_stay, self.missing = True, missing
         with self._writing() as database:
-            # A file that is not there is gone, unless its folder could not be listed. One that is there and was not
-            # read stays as it was, if it can be used.
-            self.gone = database.execute(
-                f"""UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
-                   SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
-                   WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
-                       THEN iif(l.number IS NULL, NOT may_hide(f.root, f.path, coalesce(f.hash IN {there}, 0)), 0)
-                       ELSE l.number IS NULL OR (l.state = 'unread' AND r.path IS NULL) END)"""
-            ).rowcount
-            self.changed += self.gone
-            self.changed += database.execute(
-                """UPDATE files SET status = 'indexed' WHERE status = 'gone' AND EXISTS (
-                   SELECT 1 FROM listed l WHERE l.root = files.root AND l.path = files.path AND l.state = 'known')"""
-            ).rowcount
-            # Files that are new, or have a new content, of which all other files were removed.
-            self.removed_before = database.execute(
-                """SELECT r.root, r.path FROM read r CROSS JOIN listed l USING (root, path)
-                   LEFT JOIN files f USING (root, path)
-                   WHERE l.state <> 'known' AND r.reason IS NULL AND f.hash IS NOT r.hash
-                   AND r.hash IN (SELECT hash FROM removed)
-                   AND r.hash NOT IN (SELECT hash FROM files WHERE status = 'indexed' AND hash IS NOT NULL)"""
-            ).fetchall()
-            self.changed += database.execute(
-                """INSERT INTO files (id, root, path, hash, size, mtime, ctime, taken, status, reason)
-                   SELECT coalesce(f.id, ? + row_number() OVER (PARTITION BY f.id IS NULL ORDER BY l.number) - 1),
-                       r.root, r.path, r.hash, r.size, r.mtime, r.ctime, r.taken,
-                       iif(r.reason IS NULL, 'indexed', 'bad'), r.reason
-                   FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path)
-                   WHERE l.state <> 'known'
-                   ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime = excluded.mtime,
-                       ctime = excluded.ctime, taken = excluded.taken, status = excluded.status,
-                       reason = excluded.reason, cluster = NULL, source = NULL, row = NULL
-                   WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size,
-                       excluded.mtime, excluded.ctime, excluded.taken, excluded.status, excluded.reason)""",
-                (next_id,),
-            ).rowcount
+            self.gone = self._mark_gone()
+            self.changed += self.gone + self._mark_back()
+            self.removed_before = self._find_removed_before()
+            self.changed += self._take_read(next_id)
             query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
             database.executemany(query, self.removed_before)
         listing.forget_empty(self.has_below)
+
+    # The steps of ``settle``.
+
+    def _count_missing(self) -> tuple[int, int]:
+        """Counts the photos of which no file is there any more, and all photos."""
+        query = f"""SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
+            WHERE f.status = 'indexed' AND CASE WHEN l.number IS NOT NULL OR may_hide(f.root, f.path, 0) THEN 0
+                ELSE f.hash NOT IN {_THERE} END"""
+        ((missing,),) = self._all(query)
+        ((photos,),) = self._all("SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'")
+        return missing, photos
+
+    def _mark_gone(self) -> int:
+        """Marks the files that are not there, unless their folder could not be listed. Returns how many.
+
+        One that is there and was not read stays as it was, if it can be used.
+        """
+        return self._database.execute(
+            f"""UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
+               SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
+               WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
+                   THEN iif(l.number IS NULL, NOT may_hide(f.root, f.path, coalesce(f.hash IN {_THERE}, 0)), 0)
+                   ELSE l.number IS NULL OR (l.state = 'unread' AND r.path IS NULL) END)"""
+        ).rowcount
+
+    def _mark_back(self) -> int:
+        """Marks the files that were gone and are there again. Returns how many."""
+        return self._database.execute(
+            """UPDATE files SET status = 'indexed' WHERE status = 'gone' AND EXISTS (
+               SELECT 1 FROM listed l WHERE l.root = files.root AND l.path = files.path AND l.state = 'known')"""
+        ).rowcount
+
+    def _find_removed_before(self) -> list[FileKey]:
+        """Finds the files that are new, or have a new content, of which all other files were removed."""
+        return self._all(
+            """SELECT r.root, r.path FROM read r CROSS JOIN listed l USING (root, path)
+               LEFT JOIN files f USING (root, path)
+               WHERE l.state <> 'known' AND r.reason IS NULL AND f.hash IS NOT r.hash
+               AND r.hash IN (SELECT hash FROM removed)
+               AND r.hash NOT IN (SELECT hash FROM files WHERE status = 'indexed' AND hash IS NOT NULL)"""
+        )
+
+    def _take_read(self, next_id: int) -> int:
+        """Takes over the files that were read. Returns how many are new or differ."""
+        return self._database.execute(
+            """INSERT INTO files (id, root, path, hash, size, mtime, ctime, taken, status, reason)
+               SELECT coalesce(f.id, ? + row_number() OVER (PARTITION BY f.id IS NULL ORDER BY l.number) - 1),
+                   r.root, r.path, r.hash, r.size, r.mtime, r.ctime, r.taken,
+                   iif(r.reason IS NULL, 'indexed', 'bad'), r.reason
+               FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path)
+               WHERE l.state <> 'known'
+               ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime = excluded.mtime,
+                   ctime = excluded.ctime, taken = excluded.taken, status = excluded.status,
+                   reason = excluded.reason, cluster = NULL, source = NULL, row = NULL
+               WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size,
+                   excluded.mtime, excluded.ctime, excluded.taken, excluded.status, excluded.reason)""",
+            (next_id,),
+        ).rowcount
 
     def _keep_unread(self, listing: FolderListing) -> None:
         """Reports photos of the index that are there and could not be read, and lets them stay as they were."""

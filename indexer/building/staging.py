@@ -111,7 +111,8 @@ class Stager:
             return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
         content_hash = hashlib.sha256(content.data).hexdigest()
         record = replace(file, content_hash=content_hash, stamp=content.stamp)
-        for day in self._database.days(content_hash):
+        if known := self._database.days(content_hash):
+            (day,) = known
             return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
         try:
             pixels, inputs, opened = self._decoded(decoders, content.data)
