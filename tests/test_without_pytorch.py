@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from indexer.samples import Samples, write_samples
-from service.http.routes import TOKEN_HEADER
+from service.http.context import TOKEN_HEADER
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE, wait_until
 from tests.programs import run_python, started_python

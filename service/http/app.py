@@ -11,8 +11,10 @@ from starlette.middleware.cors import CORSMiddleware
 from model.decoding import Decoders, RunJob
 from model.terminal import installed_version
 from service.http.answers import add_error_handlers
+from service.http.context import READERS, Context, require_key
 from service.http.middleware import AccessMiddleware, LimitMiddleware
-from service.http.routes import READERS, Context, api, health, monitoring, page, require_key
+from service.http.page_files import page
+from service.http.routes import api, health, monitoring
 from service.http.upload import Uploads
 from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Worker
 from service.settings import Settings

@@ -1,33 +1,37 @@
-"""Answers the paths of the HTTP API, and those of the page's own files."""
+"""Answers the paths of the HTTP API."""
 
-import hashlib
-import pathlib
 import re
-import secrets
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any
 
-import anyio.to_thread
-from anyio import CapacityLimiter
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Depends, Path, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
-import service
 from indexer import PhotoEntry, current_stamp, photo_folders, read_summary
 from model.images import MAX_THINGS
 from service.engine import Engine, PreparedSketch
-from service.errors import BadSearch, ClientGone, Forbidden, NotFound, NotReady, Unauthorized
+from service.errors import Forbidden, NotFound, NotReady
 from service.http.answers import is_known
 from service.http.archive import parts, zipped
-from service.http.middleware import SearchNote, cookie_name
-from service.http.upload import Uploads
+from service.http.context import (
+    WITHOUT_TOKEN,
+    Context,
+    Ctx,
+    HasToken,
+    InUse,
+    check_build,
+    look_up,
+    may_build,
+    may_reveal,
+    read_in_turn,
+    refuse_doubles,
+    require_key,
+)
+from service.http.middleware import SearchNote
 from service.photos import file_manager
 from service.schemas import (
     HASH_SHOWN,
@@ -58,22 +62,9 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import Builder, Live, Metrics, Worker, folders_in
-from service.settings import Settings, index_path
+from service.serving import folders_in
+from service.settings import index_path
 
-T = TypeVar("T")
-
-TOKEN_HEADER = "X-SBIR-Token"
-# The end of a sentence.
-WITHOUT_TOKEN = (
-    "you need the server's token: open the address that the server printed when it started, which includes it, or send "
-    f"it as the header {TOKEN_HEADER}. It is also in server.json, in the folder of the index."
-)
-# Quick look-ups in the index that may run at the same time, beside searches.
-LOOKUPS = 4
-# Photos that may be read at the same time, for thumbnails and for downloads each. Decoding a large one takes a few
-# hundred MiB.
-READERS = 2
 # One range, as players and resumed downloads request. Others may be ignored (RFC 9110, 14.2).
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 # The most unreadable files that are listed.
@@ -81,33 +72,8 @@ MAX_UNREAD = 1000
 # The most folders with photos that are listed.
 MAX_BELOW = 1000
 
-# Media types of what the page loads. Not the system's: with others browsers refuse the modules.
-_MEDIA_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".webmanifest": "application/manifest+json",
-}
-_HEADERS = {
-    # blob: is for images that a script has fetched or was given; nothing may be loaded from another host.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-cache",
-}
 # For photos: browsers keep them, but revalidate them before reuse.
 _REVALIDATED = {"Cache-Control": "private, no-cache"}
-_FOLDER = pathlib.Path(service.__file__).parent / "page"
-_INDEX = "index.html"
-# All files served, by path below the folder: the content, and its headers.
-_FILES = {
-    file.relative_to(_FOLDER).as_posix(): (
-        content := file.read_bytes(),
-        {**_HEADERS, "Content-Type": _MEDIA_TYPES[file.suffix], "ETag": f'"{hashlib.sha256(content).hexdigest()}"'},
-    )
-    for file in _FOLDER.rglob("*")
-    if file.suffix in _MEDIA_TYPES
-}
 
 # The parts of the OpenAPI document that FastAPI cannot infer from the handlers.
 _BINARY = {"type": "string", "format": "binary"}
@@ -157,97 +123,6 @@ def image_answers(*media: str) -> dict[int | str, dict[str, Any]]:
         200: {"content": {one: {"schema": _BINARY} for one in media}, "description": "The image, with its ETag."},
         304: {"description": "The image still matches If-None-Match."},
     }
-
-
-@dataclass(frozen=True)
-class Context:
-    """Holds the objects that all handlers of one application share."""
-
-    settings: Settings
-    version: str
-    live: Live
-    worker: Worker
-    uploads: Uploads
-    metrics: Metrics
-    builder: Builder
-    token: str
-    lookups: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(LOOKUPS))
-    thumbnails: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(READERS))
-    originals: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(READERS))
-
-
-async def context(request: Request) -> Context:
-    """Returns the application's context, made when it started."""
-    return cast(Context, request.app.state.context)
-
-
-Ctx = Annotated[Context, Depends(context)]
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Required if the server has SBIR_API_KEY set.")
-_bearer = HTTPBearer(auto_error=False, description="The same key as a bearer token.")
-
-
-async def require_key(
-    ctx: Ctx,
-    header: Annotated[str | None, Depends(_header)],
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> None:
-    """Raises Unauthorized unless the request carries the API key, if there is one."""
-    if ctx.settings.api_key is None:
-        return
-    given = header or (bearer.credentials if bearer else "")
-    # HTTP headers are bytes that the server has read as Latin-1.
-    if not secrets.compare_digest(given.encode("latin-1"), ctx.settings.api_key.get_secret_value().encode()):
-        raise Unauthorized("This server requires its API key, as the header X-API-Key or as a bearer token.")
-
-
-async def refuse_doubles(request: Request) -> None:
-    """Raises BadSearch if a query parameter that is not a list is given twice."""
-    given = Counter(name for name, _ in request.query_params.multi_items())
-    # One model has all parameters of a route.
-    for params in request.scope["route"].dependant.query_params:
-        for name, times in given.items():
-            if times > 1 and name not in params.field_info.annotation.repeatable():
-                raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it only once.")
-
-
-_token = Header(
-    alias=TOKEN_HEADER, description="The token that the server printed when it started; the page keeps it in a cookie."
-)
-
-
-async def has_token(request: Request, ctx: Ctx, token: Annotated[str | None, _token] = None) -> bool:
-    """Returns True if the client has the token, which only the person who started the server can have read."""
-    given = token or request.cookies.get(cookie_name(request.scope), "")
-    return secrets.compare_digest(given.encode("latin-1", "replace"), ctx.token.encode())
-
-
-HasToken = Annotated[bool, Depends(has_token)]
-
-
-async def engine_in_use(ctx: Ctx) -> Engine:
-    """Returns the engine in use. Its files stay open until the answer is sent, however slow the client is."""
-    return ctx.live.engine()
-
-
-InUse = Annotated[Engine, Depends(engine_in_use)]
-
-
-def _may_reveal(trusted: bool, ctx: Context) -> bool:
-    return trusted and ctx.settings.serve_originals and not ctx.live.shards
-
-
-def _may_build(trusted: bool, ctx: Context) -> bool:
-    allowed = ctx.settings.allow_build
-    return not ctx.live.shards and (trusted if allowed is None else allowed)
-
-
-def _check_build(trusted: bool, ctx: Context) -> None:
-    """Raises Forbidden if this client may not have an index built."""
-    if not _may_build(trusted, ctx):
-        if trusted or ctx.settings.allow_build is False:
-            message = "Indexing is disabled on this server; on its machine, run `sketch-search index build FOLDER`."
-            raise Forbidden(message)
-        raise Forbidden(f"To index a folder {WITHOUT_TOKEN}")
 
 
 health = APIRouter(tags=["health"], responses=error_answers(400))
@@ -306,7 +181,7 @@ async def photos(
     ctx: Ctx, trusted: HasToken, engine: InUse, params: Annotated[PhotosParams, Query()]
 ) -> PhotosResponse:
     """Describes photos by id: their paths, and where their files are."""
-    return await _look_up(ctx, lambda: engine.photos(params, files=_may_reveal(trusted, ctx)))
+    return await look_up(ctx, lambda: engine.photos(params, files=may_reveal(trusted, ctx)))
 
 
 @api.get(
@@ -320,7 +195,7 @@ async def photos(
 async def photos_zip(ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Query()]) -> Response:
     """Returns the original files of photos, by id, as one ZIP file."""
     _check_originals(ctx)
-    entries = await _look_up(ctx, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
+    entries = await look_up(ctx, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
     return StreamingResponse(
         zipped(engine, entries, ctx.originals),
         headers={"Content-Disposition": 'attachment; filename="photos.zip"'},
@@ -331,9 +206,9 @@ async def photos_zip(ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Qu
 @api.post("/photos/{photo_id}/reveal", status_code=204, responses=error_answers(403, 404, 422, 503))
 async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -> None:
     """Shows a photo's file in the file manager of the server's machine. Needs the server's token."""
-    if not _may_reveal(trusted, ctx):
+    if not may_reveal(trusted, ctx):
         raise Forbidden("Showing files is disabled on this server." if trusted else f"To show a file {WITHOUT_TOKEN}")
-    await _look_up(ctx, lambda: engine.reveal(engine.gallery.photo(photo_id)))
+    await look_up(ctx, lambda: engine.reveal(engine.gallery.photo(photo_id)))
 
 
 @api.get(
@@ -349,11 +224,11 @@ async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -
 async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> Response:
     """Returns the original file of a photo."""
     _check_originals(ctx)
-    entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
+    entry = await look_up(ctx, lambda: engine.gallery.photo(photo_id))
     headers = {"ETag": f'"{entry.content_hash}"', **_REVALIDATED}
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    size, media = await _read(request, ctx.originals, lambda: engine.original(entry))
+    size, media = await read_in_turn(request, ctx.originals, lambda: engine.original(entry))
     part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, size)
     if part is None:
         # The HTTP server leaves out the body of an answer to HEAD.
@@ -397,7 +272,7 @@ async def thumbnail_of_content(
     params: Annotated[ThumbnailParams, Query()],
 ) -> Response:
     """Returns a small JPEG of a photo with this content, as results link to it. Browsers may keep it forever."""
-    entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
+    entry = await look_up(ctx, lambda: engine.gallery.photo(photo_id))
     if entry.content_hash[:HASH_SHOWN] != content:
         raise NotFound("This id now belongs to another photo; search again.")
     answer = await _thumbnail(request, ctx, engine, entry, params.size)
@@ -410,7 +285,7 @@ async def thumbnail(
     request: Request, ctx: Ctx, engine: InUse, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
 ) -> Response:
     """Returns a small JPEG of a photo."""
-    entry = await _look_up(ctx, lambda: engine.gallery.photo(photo_id))
+    entry = await look_up(ctx, lambda: engine.gallery.photo(photo_id))
     return await _thumbnail(request, ctx, engine, entry, params.size)
 
 
@@ -420,14 +295,14 @@ async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: Phot
         return Response(status_code=304, headers=headers)
     small = engine.kept_thumbnail(entry, size)
     if small is None:
-        small = await _read(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
+        small = await read_in_turn(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
     return Response(small, media_type="image/jpeg", headers=headers)
 
 
 @api.get("/clusters/{cluster_id}", responses=error_answers(404, 422, 503))
 async def cluster(ctx: Ctx, engine: InUse, cluster_id: PathId, page: Annotated[PageParams, Query()]) -> ClusterResponse:
     """Lists the photos of a cluster, in pages."""
-    return await _look_up(ctx, lambda: engine.cluster(cluster_id, page))
+    return await look_up(ctx, lambda: engine.cluster(cluster_id, page))
 
 
 @api.post("/build", status_code=202, responses=error_answers(403, 409, 422, 503))
@@ -436,16 +311,16 @@ async def build(ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Quer
 
     Needs the server's token, unless SBIR_ALLOW_BUILD says otherwise.
     """
-    _check_build(trusted, ctx)
-    await _look_up(ctx, lambda: ctx.builder.start(params.folder, params.exclude, params.include))
+    check_build(trusted, ctx)
+    await look_up(ctx, lambda: ctx.builder.start(params.folder, params.exclude, params.include))
     return BuildInfo(running=True, failed=None)
 
 
 @api.get("/folders", responses=error_answers(403, 422))
 async def folders(ctx: Ctx, trusted: HasToken, params: Annotated[FoldersParams, Query()]) -> FoldersResponse:
     """Lists the folders in a folder of the server's machine, to choose one to index. Permitted as POST /build is."""
-    _check_build(trusted, ctx)
-    return await _look_up(ctx, lambda: folders_in(params.path))
+    check_build(trusted, ctx)
+    return await look_up(ctx, lambda: folders_in(params.path))
 
 
 @api.get("/gallery", responses=error_answers(404, 422, 503))
@@ -454,10 +329,10 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
     if ctx.live.shards:
         raise NotFound("A gallery in shards has many indexes; /info lists them.")
     path = index_path(ctx.settings)
-    found, below = await _look_up(ctx, lambda: (read_summary(path), photo_folders(path)))
+    found, below = await look_up(ctx, lambda: (read_summary(path), photo_folders(path)))
     roots, unread = found.manifest.roots, found.bad
     return GalleryResponse(
-        folders=tuple(root.path if _may_reveal(trusted, ctx) else root.name for root in roots),
+        folders=tuple(root.path if may_reveal(trusted, ctx) else root.name for root in roots),
         excluded=found.manifest.excluded,
         below=tuple(below[:MAX_BELOW]),
         updated=found.manifest.created,
@@ -469,17 +344,17 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
 @api.post("/remove", responses=error_answers(403, 409, 422, 503))
 async def remove(ctx: Ctx, trusted: HasToken, params: Annotated[RemoveParams, Query()]) -> RemovedResponse:
     """Removes a folder from the index, without changing its files. Permitted as POST /build is."""
-    _check_build(trusted, ctx)
-    report = await _look_up(ctx, lambda: ctx.builder.remove(params.folder))
+    check_build(trusted, ctx)
+    report = await look_up(ctx, lambda: ctx.builder.remove(params.folder))
     # The next answer is of the index without it.
-    await _look_up(ctx, ctx.live.refresh)
+    await look_up(ctx, ctx.live.refresh)
     return RemovedResponse(files=report.files, photos=report.photos)
 
 
 @api.get("/words", responses=error_answers(422, 503))
 async def words(ctx: Ctx, engine: InUse, params: Annotated[WordsParams, Query()]) -> WordsResponse:
     """Lists the words of the checkpoint's vocabulary, and says whether any other text can be searched for."""
-    return await _look_up(ctx, lambda: engine.words(params))
+    return await look_up(ctx, lambda: engine.words(params))
 
 
 def _latest_build(ctx: Context) -> BuildInfo | None:
@@ -495,7 +370,7 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
     """Describes the loaded network and index, and the limits of this server."""
     settings = ctx.settings
     shards = ctx.live.shards
-    build = None if shards else await _look_up(ctx, lambda: _latest_build(ctx))
+    build = None if shards else await look_up(ctx, lambda: _latest_build(ctx))
     model = index = reason = None
     needs_token = settings.allow_build is None and not trusted and not shards
     try:
@@ -514,8 +389,8 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
         build=build,
         # Building over an index that cannot be opened would be no help.
         allows=Allowed(
-            reveal=_may_reveal(trusted, ctx) and file_manager() is not None,
-            build=_may_build(trusted, ctx) and (reason is None or current_stamp(index_path(settings)) is None),
+            reveal=may_reveal(trusted, ctx) and file_manager() is not None,
+            build=may_build(trusted, ctx) and (reason is None or current_stamp(index_path(settings)) is None),
             needs_token=needs_token,
         ),
         searches=ctx.worker.held,
@@ -554,48 +429,3 @@ async def ready(ctx: Ctx) -> HealthResponse:
 async def metrics(ctx: Ctx) -> Response:
     """Returns the counters and times of this server, for Prometheus."""
     return Response(generate_latest(ctx.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-async def _look_up(ctx: Context, job: Callable[[], T]) -> T:
-    return await anyio.to_thread.run_sync(job, limiter=ctx.lookups)
-
-
-async def _read(request: Request, turns: CapacityLimiter, job: Callable[[], T]) -> T:
-    """Returns the result of a slow job, run in its turn. Raises ClientGone if the client has disconnected by then."""
-    async with turns:
-        if await request.is_disconnected():
-            raise ClientGone("The client disconnected.")
-        return await anyio.to_thread.run_sync(job)
-
-
-# These routes need no API key, because the page prompts for it. They are not part of the HTTP API, so its document does
-# not list them.
-page = APIRouter(include_in_schema=False)
-
-
-@page.get("/")
-async def index(request: Request, ctx: Ctx, token: str | None = None) -> Response:
-    """Returns the page. A token in its address becomes a cookie, so that the address can be copied without it."""
-    if token is None:
-        return _file(_INDEX, request)
-    answer = Response(status_code=303, headers={**_HEADERS, "Cache-Control": "no-store", "Location": "./"})
-    if secrets.compare_digest(token.encode(), ctx.token.encode()):
-        secure = request.url.scheme == "https"
-        answer.set_cookie(cookie_name(request.scope), token, secure=secure, httponly=True, samesite="strict")
-    return answer
-
-
-# One route for all files, because the access log names requests by their route.
-@page.get("/page/{path:path}")
-async def part(request: Request, path: str) -> Response:
-    """Returns a file that the page loads. Raises NotFound for others: index.html would not work at this address."""
-    if path not in _FILES or path == _INDEX:
-        raise NotFound("The page has no file of this name.")
-    return _file(path, request)
-
-
-def _file(path: str, request: Request) -> Response:
-    content, headers = _FILES[path]
-    if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers)

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 import model
 from indexer import Request, build
 from service.http.app import create_app
-from service.http.routes import TOKEN_HEADER, Context
+from service.http.context import TOKEN_HEADER, Context
 from service.serving.connection import server_config
 from service.settings import Settings
 from tests.networks import tiny_checkpoint

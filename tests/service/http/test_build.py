@@ -9,7 +9,7 @@ import pytest
 
 from indexer.building.folder_listing import MAX_DEPTH
 from service.address import ServerAddress, announced, find_server
-from service.http.routes import TOKEN_HEADER
+from service.http.context import TOKEN_HEADER
 from service.settings import Settings
 from tests.indexer.disks import bound_by_permissions, fill, small_disk
 from tests.patience import PATIENCE, wait_until

@@ -20,7 +20,7 @@ from PIL import Image
 from indexer import Index, PhotoEntry
 from service.client import Client
 from service.engine import Engine
-from service.http import archive, routes
+from service.http import archive, context
 from service.http.archive import _local_time, file_names
 from service.photos import ThumbnailCache, thumbnail
 from service.schemas import Photo, PhotoLinks
@@ -150,7 +150,7 @@ def test_thumbnails_that_take_long_hold_nothing_else_up_and_who_has_hung_up_gets
 
         monkeypatch.setattr(Engine, "thumbnail", slow)
         asked = [pool.submit(http.get, f"/thumbnails/{photo}") for photo in slow_ones]
-        wait_until(lambda: len(begun) == routes.READERS, "the thumbnails are not begun")
+        wait_until(lambda: len(begun) == context.READERS, "the thumbnails are not begun")
         for path in ("/words", "/info", "/photos?id=1", "/photos/1", "/clusters/0"):
             assert http.get(path).status_code == 200
         assert http.get(f"/thumbnails/{other}").content == kept
