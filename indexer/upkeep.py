@@ -223,7 +223,7 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
             photos=photos,
             reader=SegmentReader(open_rows(folder, before)),
             to_write=np.zeros(len(photos), np.bool_),
-            clustering=Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, kept=True),
+            clustering=Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, as_before=True),
         )
         written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)

@@ -194,15 +194,15 @@ class Engine:
             raise PhotoUnavailable(f"photo {entry.id} is not of a supported image type.")
         return len(data), media
 
-    def kept_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
+    def cached_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
         """Returns the result of ``thumbnail`` if it is in memory, else None."""
         return self._thumbnails.find(f"{entry.content_hash}-{size}")
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
         """Makes a JPEG of the photo, with sides of at most ``size`` pixels. Raises PhotoUnavailable."""
         key = f"{entry.content_hash}-{size}"
-        if (kept := self._thumbnails.find(key) or self._thumbnails.read(key)) is not None:
-            return kept
+        if (small := self._thumbnails.find(key) or self._thumbnails.read(key)) is not None:
+            return small
         with still_opening(entry):
             small = thumbnail(self.gallery.open_photo(entry.id), size, self._run, self._settings.max_photo_pixels)
         self._thumbnails.keep(key, small)

@@ -411,8 +411,8 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
     else:
         clustering = joined_clusters(photos, current.generation, backend.nearest)
     if current.generation is not None:
-        kept, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
-        sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in kept.tolist()]
+        sources, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
+        sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in sources.tolist()]
         to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
     return GenerationDraft(
         plan.identity, plan.embedder.entry, *plan.gallery, database, photos, reader, to_write, clustering

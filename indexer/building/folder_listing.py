@@ -86,7 +86,7 @@ class FolderListing:
 
     @property
     def unlisted(self) -> tuple[BadFile, ...]:
-        """The folders that could not be listed so far, and the files that are kept unread, by path."""
+        """The folders that could not be listed so far, and the unreadable files that stay, by path."""
         return tuple(sorted(self._unlisted.values(), key=lambda folder: folder.path))
 
     @property

@@ -56,13 +56,13 @@ class Clustering:
     Attributes:
         centroids: (c, e) float32. clusters: (p,) each photo's cluster, by id.
         asked: how many clusters the user asked for; None for about sqrt(photos).
-        kept: whether the current generation's clusters stay, in their order; if not, all clusters are new.
+        as_before: whether the current generation's clusters stay, in their order; if not, all clusters are new.
     """
 
     centroids: Floats
     clusters: Numbers
     asked: int | None
-    kept: bool = False
+    as_before: bool = False
 
 
 def new_clusters(
@@ -85,7 +85,7 @@ def joined_clusters(photos: Photos, current: Generation, nearest: Nearest) -> Cl
     clusters, new = photos.clusters.copy(), photos.clusters < 0
     if new.any():
         clusters[new] = nearest(photos.rows[new], centroids)
-    return Clustering(centroids, clusters, current.manifest.clusters_asked, kept=True)
+    return Clustering(centroids, clusters, current.manifest.clusters_asked, as_before=True)
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,11 @@ class GenerationWriter:
         used = {rows.names[source] for source in np.unique(rows.sources[~to_write]).tolist()}
         before = current.manifest.segments if current else ()
         self._segments = [entry for entry in before if entry.id in used]
-        self._kept = [entry.id for entry in self._segments]
+        self._old_segments = [entry.id for entry in self._segments]
         # Where each row is once the generation is written.
-        numbers = np.array([self._kept.index(name) if name in used else -1 for name in rows.names], np.int64)
+        numbers = np.array([self._old_segments.index(name) if name in used else -1 for name in rows.names], np.int64)
         segments, segment_rows = numbers[rows.sources], rows.numbers.astype(np.int64)
-        segments[to_write], segment_rows[moved] = len(self._kept), self._staged + np.arange(len(self._moved))
+        segments[to_write], segment_rows[moved] = len(self._old_segments), self._staged + np.arange(len(self._moved))
         self._ids = np.fromiter(database.ids(), np.int64, len(rows))
         self._segment_of, self._segment_rows = segments, segment_rows
 
@@ -220,20 +220,20 @@ class GenerationWriter:
         table = PhotoTable.of_photos(self._ids, clusters, self._segment_of, self._segment_rows, sizes, count)
         table.write(working)
         # The new segment has no vectors: they are still where the photos were encoded.
-        names, new = (*self._kept, *self._new.names), table.segments == len(self._kept)
+        names, new = (*self._old_segments, *self._new.names), table.segments == len(self._old_segments)
         sources, numbers = table.segments.astype(np.int32), table.segment_rows.astype(np.int32)
         fresh = self._new[table.segment_rows[new]]
-        sources[new], numbers[new] = len(self._kept) + fresh.sources, fresh.numbers
+        sources[new], numbers[new] = len(self._old_segments) + fresh.sources, fresh.numbers
         write_rows(working, self._draft.reader, SegmentRows(names, sources, numbers), ("vectors", "embeddings"))
 
     def _write_catalog(self, working: Path) -> None:
         # A file that is gone keeps its row while its segment stays. After the clusters are made anew, its cluster is
         # unknown, and it is computed again if it comes back.
-        names = [*self._kept, self._new_segment]
+        names = [*self._old_segments, self._new_segment]
         segments = (names[number] for number in self._segment_of)
         clusters = map(int, self._clustering.clusters)
         photos = zip(map(int, self._ids), clusters, segments, map(int, self._segment_rows), strict=True)
-        entries = self._draft.database.catalog(photos, self._kept if self._clustering.kept else ())
+        entries = self._draft.database.catalog(photos, self._old_segments if self._clustering.as_before else ())
         write_catalog(working / CATALOG_FILE, entries, self._draft.removals)
 
     def _centroids(self) -> Centroids:
@@ -243,7 +243,7 @@ class GenerationWriter:
         """
         draft, current, clusters = self._draft, self._current, self._clustering.clusters
         count, old, changed = len(self._clustering.centroids), None, set[int]()
-        if self._clustering.kept and current is not None:
+        if self._clustering.as_before and current is not None:
             old = current.open_centroids()
             changed = draft.database.changed_clusters() | {*clusters[draft.photos.clusters < 0].tolist()}
         order = np.argsort(clusters, kind="stable")

@@ -71,7 +71,7 @@ class ShardQuery:
         sketch: the query's tokens: the sketch's, or with liked photos one [Ret] near theirs; a batch of one, or of all
             things of a drawing.
         things: those to find in the regions of photos. places: the weight of their places.
-        liked, unliked: (l, d) and (u, d) vectors of photos. kept, dropped: ids of those in the gallery.
+        liked, unliked: (l, d) and (u, d) vectors of photos. liked_ids, unliked_ids: of those in the gallery.
         clusters: (n,) int64 ascending, the clusters to open.
         count: how many photos become candidates, the best by vector, and as many more by the word; None for all.
         rerank: how many of them ``method`` scores; None for all.
@@ -86,8 +86,8 @@ class ShardQuery:
     wanted: PhotoFilter | None = None
     liked: Floats | None = None
     unliked: Floats | None = None
-    kept: tuple[int, ...] = ()
-    dropped: tuple[int, ...] = ()
+    liked_ids: tuple[int, ...] = ()
+    unliked_ids: tuple[int, ...] = ()
     clusters: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     count: int | None = None
     rerank: int | None = None
@@ -183,7 +183,7 @@ class Nearest:
             return self
         chosen = [best_first(self.ids, column, count) for column, count in self.rankings(query)]
         # The liked ones are the nearest to themselves, but others may be as near.
-        chosen.append(np.flatnonzero(np.isin(self.ids, query.kept)))
+        chosen.append(np.flatnonzero(np.isin(self.ids, query.liked_ids)))
         return self[np.unique(np.concatenate(chosen))]
 
     def to_score(self, query: ShardQuery) -> NDArray[np.int64]:

@@ -69,8 +69,8 @@ class LocalGallery(Gallery):
             found.append(vectors.near(query.sketch.ret, wanted, mask, clusters))
         if query.liked is not None:
             found.append(vectors.near(query.liked - query.mean, wanted, mask, clusters))
-            kept = np.flatnonzero(np.isin(self.index.ids, query.kept))
-            found.append(kept if mask is None else kept[mask[kept]])
+            liked = np.flatnonzero(np.isin(self.index.ids, query.liked_ids))
+            found.append(liked if mask is None else liked[mask[liked]])
         if isinstance(query.word, np.ndarray):
             found.append(self._embeddings.near(query.word[None], wanted, mask, clusters))
         elif query.word is not None:
@@ -84,13 +84,13 @@ class LocalGallery(Gallery):
         vectors, ids = self.index.vectors.of(rows), self.index.ids[rows]
         ret = Tokens.of_ret(vectors)
         if query.sketch is not None:
-            priors = self._kept(self._priors, rows, ret, self._matcher.priors)
+            priors = self._remembered(self._priors, rows, ret, self._matcher.priors)
             of_things = self._matcher.scores(query.sketch, ret, "ret", priors)
             by_vector, by_thing = (of_things[0], None) if len(of_things) == 1 else (of_things.mean(axis=0), of_things.T)
         if isinstance(query.word, np.ndarray):
             by_word = self._by_clip(query.word, rows)
         elif query.word is not None:
-            levels = self._kept(self._levels, rows, ret, self._matcher.word_levels)
+            levels = self._remembered(self._levels, rows, ret, self._matcher.word_levels)
             of_words = [logsumexp(self._matcher.word_scores(ret, thing, levels).T) for thing in query.word]
             # For 25 pairs of things, 0.35 of the first photos show both by the mean, 0.29 by the minimum.
             by_word = np.mean(of_words, axis=0)
@@ -102,10 +102,10 @@ class LocalGallery(Gallery):
         # A photo stays if it looks more like a liked one: disliking a black cat but liking a white one still means
         # cats.
         unlike = likeness_to(query.unliked, vectors, query.mean)
-        gone = (unlike > ALIKE) & (unlike >= (-1 if likeness is None else likeness)) & ~np.isin(ids, query.kept)
-        return found[~gone & ~np.isin(ids, query.dropped)]
+        gone = (unlike > ALIKE) & (unlike >= (-1 if likeness is None else likeness)) & ~np.isin(ids, query.liked_ids)
+        return found[~gone & ~np.isin(ids, query.unliked_ids)]
 
-    def _kept(
+    def _remembered(
         self, known: Scores, rows: PhotoRows, ret: Tokens, compute: Callable[[Tokens], Floats | None]
     ) -> Floats | None:
         """Returns the property of each of these photos, (m,), computed if missing from ``known`` and kept there."""

@@ -293,7 +293,7 @@ async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: Phot
     headers = {"ETag": f'"{entry.content_hash}-{size}"', **_REVALIDATED}
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    small = engine.kept_thumbnail(entry, size)
+    small = engine.cached_thumbnail(entry, size)
     if small is None:
         small = await read_in_turn(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
     return Response(small, media_type="image/jpeg", headers=headers)

@@ -258,8 +258,8 @@ class Searcher:
             word=word,
             liked=np.concatenate(examples) if examples else None,
             unliked=gallery.vectors(unliked) if len(unliked) else None,
-            kept=tuple(entry.id for entry in entries[: len(liked)]),
-            dropped=tuple(entry.id for entry in entries[len(liked) :]),
+            liked_ids=tuple(entry.id for entry in entries[: len(liked)]),
+            unliked_ids=tuple(entry.id for entry in entries[len(liked) :]),
         )
         encoded = _Encoded(
             shard_query,
@@ -482,7 +482,7 @@ class Searcher:
 
     def _ordered(self, ranking: Candidates, query: ShardQuery, *, fold_too: bool) -> Candidates:
         """Orders the ranking: liked photos by id, then others by score; folds duplicates."""
-        liked = np.isin(ranking.ids, query.kept)
+        liked = np.isin(ranking.ids, query.liked_ids)
         # A liked photo gets the best possible score, a distance of 0.
         scores = np.where(liked, np.float32(0), ranking.scores)
         ranking = replace(ranking, scores=scores)[np.lexsort((ranking.ids, -scores, ~liked))]

@@ -197,7 +197,7 @@ def test_a_photo_of_ones_own_is_searched_with_as_a_photo(desk: Browser, server: 
     assert asked[-1].keys() & {"kind", "like"} == {"like"}
 
 
-def test_what_an_image_is_searched_with_as_can_be_chosen_and_undone(desk: Browser, server: Served, mine: Path) -> None:
+def test_an_image_is_searched_with_as_the_kind_that_is_chosen(desk: Browser, server: Served, mine: Path) -> None:
     desk.get(server.url)
     choose_file(desk, mine)
     wait(desk).until(lambda d: kind(d) == "photo")
@@ -415,7 +415,7 @@ def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(
     assert not desk.find_element(By.ID, "clear").is_enabled()
 
 
-def test_what_is_shown_belongs_to_what_is_on_the_paper(desk: Browser, known: Served) -> None:
+def test_photos_and_guesses_of_an_earlier_drawing_are_not_left_under_an_error(desk: Browser, known: Served) -> None:
     find(desk, known, "cross")
     wait(desk).until(guessed)
     # The next search fails. What the last one found and guessed is not left under its error.

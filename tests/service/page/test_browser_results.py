@@ -152,7 +152,7 @@ def test_scrolling_brings_every_group_once(desk: Browser, server: Served) -> Non
     assert groups_shown(desk) == shown
 
 
-def test_what_to_show_is_remembered(desk: Browser, server: Served) -> None:
+def test_the_chosen_view_is_remembered(desk: Browser, server: Served) -> None:
     find_groups(desk, server)
     desk.get("about:blank")
     desk.get(server.url)
