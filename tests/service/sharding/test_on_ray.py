@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -22,8 +21,10 @@ from tests.benchmarks.results import soak
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.programs import family
 from tests.service.busy_server import Gate
+from tests.service.served import asked
+from tests.service.sharding.conftest import HALVES
 from tests.service.sharding.served_on_ray import OnRay, served_on_ray
-from tests.service.sharding.shards_here import Computed
+from tests.service.sharding.shards_here import Computed, cut
 from tests.service.small_gallery import PHOTOS
 
 if TYPE_CHECKING:
@@ -43,16 +44,14 @@ ENDED = (
 
 @pytest.fixture(scope="module")
 def on_ray(
-    settings: Settings,
-    shard_folders: list[Path],
-    ray_cluster: "Cluster",
-    matcher: Matcher,
-    tmp_path_factory: pytest.TempPathFactory,
+    default_settings: Settings, ray_cluster: "Cluster", tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OnRay]:
+    """Two shards by the default network: with another one, each of the copies would import PyTorch."""
     log = tmp_path_factory.mktemp("home") / "serve.log"
-    # Each process measures whether bfloat16 is faster; on a busy machine they may differ.
-    precision = {"SBIR_DTYPE": matcher.dtype}
-    with served_on_ray(settings, shard_folders, ray_cluster.address, log, copies=COPIES, **precision) as server:
+    folders = cut(
+        index_path(default_settings), open_matcher(default_settings), tmp_path_factory.mktemp("shards"), HALVES
+    )
+    with served_on_ray(default_settings, folders, ray_cluster.address, log, copies=COPIES) as server:
         yield server
 
 
@@ -82,17 +81,18 @@ def test_a_server_on_a_cluster_of_this_machine_listens_on_its_loopback_address_a
     assert not (tmp_path / ".ray").exists()
 
 
-def test_searches_are_answered_as_by_one_index(on_ray: OnRay, http: httpx.Client, sketch: bytes) -> None:
-    for asked in ({}, {"rerank": 5}, {"like": 3}, {"view": "groups"}, {"fold": "true"}):
-        together = on_ray.search(sketch, **asked)
-        one = http.post("/search", content=sketch, params={"k": PHOTOS, **asked}).json()
-        assert [hit["id"] for hit in together["results"]] == [hit["id"] for hit in one["results"]]
-        assert [hit["score"] for hit in together["results"]] == pytest.approx(
-            [hit["score"] for hit in one["results"]], abs=1e-3
-        )
-        assert together["complete"]
-        assert set(together) == set(one)
-    assert on_ray.http.get("/photos/5").content == http.get("/photos/5").content
+def test_searches_are_answered_as_by_one_index(on_ray: OnRay, default_settings: Settings, sketch: bytes) -> None:
+    with asked(default_settings) as http:
+        for query in ({}, {"rerank": 5}, {"like": 3}, {"view": "groups"}, {"fold": "true"}):
+            together = on_ray.search(sketch, **query)
+            one = http.post("/search", content=sketch, params={"k": PHOTOS, **query}).json()
+            assert [hit["id"] for hit in together["results"]] == [hit["id"] for hit in one["results"]]
+            assert [hit["score"] for hit in together["results"]] == pytest.approx(
+                [hit["score"] for hit in one["results"]], abs=1e-3
+            )
+            assert together["complete"]
+            assert set(together) == set(one)
+        assert on_ray.http.get("/photos/5").content == http.get("/photos/5").content
 
 
 def test_several_servers_search_the_same_copies_and_the_last_one_ends_them(
