@@ -31,7 +31,9 @@ def running(
 @pytest.fixture
 def many(running: Sharded) -> Iterator[Sharded]:
     """A server over three shards, which all answer."""
-    running.answers(3)
     yield running
     for link in running.links:
         link.broken, link.lies = False, {}
+    # The server itself looks for them twice a second, which most tests would wait for.
+    running.served.context.live.refresh()
+    running.answers(3)
