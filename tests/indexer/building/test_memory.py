@@ -9,7 +9,7 @@ from indexer.building.progress import Progress
 from indexer.store.catalog import GalleryFile
 from tests.indexer.galleries import Collection
 
-FILES, AT_ONCE = 500, 20
+FILES, AT_ONCE = 120, 10
 ONLY_HERE = ".counted.jpg"  # other tests leave records that may be freed at any time: they are not counted
 
 
