@@ -150,6 +150,7 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
 @option("--budget N", "Number of pictures for each training.", click.IntRange(min=1))
 @option("--row NAME", "Only this row (default: all).", name="rows", multiple=True)
 @option("--runs DIR", "Default: runs/tables.", a_path, name="folder", default=Path("runs/tables"))
+@option("--device NAME", "cpu, cuda, or auto for a GPU if there is one: of the trainings (cpu).", default="cpu")
 @option("--resume", "Resume stopped trainings.")
 @option("--sheets DIR", "Read rows from their sheets here, and write one for each row that is run.", a_path)
 @option("--kept", "Leave out rows without a sheet.")

@@ -41,7 +41,7 @@ from model.evaluation import (
 )
 from model.files import MARK, check_replaceable
 from model.matcher import load
-from model.network import DEFAULT_CLIP
+from model.network import DEFAULT_CLIP, find_device
 from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_recipe, read_within_budget
 from model.papers.runs import Diverged, Run
 from model.papers.trainings import TRAININGS
@@ -193,6 +193,7 @@ class TableRun:
     budget: int | None = None  # pictures of each training; None for the table's
     rows: tuple[str, ...] = ()  # names; empty for all
     folder: Path = Path("runs/tables")  # keeps all trainings
+    device: str = "cpu"  # where the steps of trainings are computed; rows are measured on the CPU
     resume: bool = False  # whether trainings that were stopped go on
     sheets: Path | None = None  # a folder of sheets: rows that have one are read, and others leave one
     kept: bool = False  # whether rows without a sheet are left out
@@ -244,7 +245,7 @@ class TableRun:
             if merged(determining, kept["determining"]) != determining:
                 raise ModelError(f"{sheet} is of another recipe or measure; remove it to run the row again")
             return kept["found"]
-        found = self._row(table, row) | {"made": _made()}
+        found = self._row(table, row) | {"made": _made(self.device)}
         if sheet:
             sheet.parent.mkdir(parents=True, exist_ok=True)
             with replacing(sheet) as partial:
@@ -301,13 +302,15 @@ class TableRun:
         backbone = self.backbone or str(data_folder() / "data" / row.backbone)
         backbone = str(PHOTO_SIDE) if row.backbone == "photo-side" else backbone
         start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
-        folder = self.folder / _key(recipe, start, self._files(), self.words)
+        device = find_device(self.device)
+        elsewhere = () if device.type == "cpu" else (device.type,)
+        folder = self.folder / _key(recipe, start, self._files(), self.words, *elsewhere)
         diverged, checkpoint = folder / "diverged", folder / "final.safetensors"
         if not diverged.exists() and not checkpoint.exists():
             if (folder / "state.safetensors").exists() and not self.resume:
                 raise ModelError(f"the training in {folder} was stopped; --resume continues it")
             folder.mkdir(parents=True, exist_ok=True)
-            run = Run(Path(recipe.title), backbone, folder, checkpoint, self.data, words=self.words)
+            run = Run(Path(recipe.title), backbone, folder, checkpoint, self.data, words=self.words, device=device)
             try:
                 with redirect_stdout(sys.stderr):
                     TRAININGS[type(recipe)](recipe, run)
@@ -410,12 +413,14 @@ def _paper_steps(recipe: str) -> int | None:
     return read_recipe(paper).steps if paper.is_file() else None
 
 
-def _made() -> str:
-    """Returns the machine and the day of a row."""
+def _made(device: str) -> str:
+    """Returns the machine, the device of the training if it is another one, and the day of a row."""
     cpus = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.+)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
     day = datetime.now(UTC).date().isoformat()
-    return f"{[*names, platform.machine()][0]}, {torch.get_num_threads()} threads, {day}"
+    trained = find_device(device)
+    gpu = f"trained on {torch.cuda.get_device_name(trained)}, " if trained.type == "cuda" else ""
+    return f"{[*names, platform.machine()][0]}, {torch.get_num_threads()} threads, {gpu}{day}"
 
 
 def _key(*determining: object) -> str:
