@@ -146,6 +146,8 @@ def test_the_query_is_shown_in_words_and_grows_from_the_page(
         save_copy(tmp_path / "more" / "three.png", 79, 0)
         desk.find_element(By.ID, "look-again").click()
         wait(desk).until(lambda d: text(d, "about-note") == "Done: 26 photos in the index.")
+        # The list is read after the note.
+        wait(desk).until(lambda d: "26 photos" in text(d, "gallery"))
         # And it leaves again.
         for said in ("Remove", "Really remove"):
             button = desk.find_element(By.CSS_SELECTOR, f"[aria-label='Remove {tmp_path / 'more'} from the index']")
