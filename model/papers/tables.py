@@ -139,7 +139,7 @@ class Shown:
                 | {name: f"{row[name]:,}" for name in ("queries", "photos")}
                 | {"validation by factor of the rates": ", ".join(ended)}
                 | dict(zip(titles, map(_interval, row["figures"].values()), strict=True))
-                | {f"{titles[0]} less the first row": row["difference"] and _interval(row["difference"], "+.3f")}
+                | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f") if row["difference"] else ""}
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
                 | {"the paper reports": told.reported}
             )
@@ -162,7 +162,7 @@ class Shown:
             raise ModelError(
                 "plots need matplotlib: pip install 'sketch-search[train]'; the table needs none"
             ) from error
-        figure, title, curve = Figure(layout="constrained"), self.table.columns[0], self.table.plot == "curve"
+        figure, title, curve = Figure((8, 4), layout="constrained"), self.table.columns[0], self.table.plot == "curve"
         axes = figure.subplots()
         if self.table.plot == "elbow":
             bends = {row["costs"]["clusters"]: row["costs"]["distance from centroids"] for row in self.rows}
@@ -178,7 +178,7 @@ class Shown:
                 axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", label=row["network"])
         axes.set(xlabel="pictures seen" if curve else TITLES[title])
         axes.set(ylabel="mAP@all on validation classes" if curve else "rows, the last on top")
-        axes.legend()
+        figure.legend(loc="outside right upper", frameon=False)
         check_replaceable(target)
         figure.savefig(target, metadata={"Creator": MARK})
 

@@ -126,6 +126,14 @@ def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
     write_table(folder, table.replace("budget = 24", "budget = 24\npaper_steps = 10000"))
     assert run(folder, *sheets) == 0
     assert "| 24 | 4 of 10,000 |" in capsys.readouterr().out
+    # A first row that cannot rank as the others do leaves them without a difference.
+    sheet = folder / "sheets" / "two-24-not-trained.json"
+    kept = json.loads(sheet.read_text())
+    sheet.write_text(json.dumps(kept | {"found": kept["found"] | {"ranks by": "words", "by_method": {}}}))
+    assert run(folder, *sheets) == 0
+    assert re.search(
+        r"^\| trained .* \|  \| [^|]+ \| [^|]+ \| [^|]+ \| 0\.698 \|$", capsys.readouterr().out, re.MULTILINE
+    )
     write_table(folder, table, rate=0.5)
     assert run(folder, "--sheets", folder / "sheets") == 2
     assert "two-24-trained.json is of another recipe or measure" in capsys.readouterr().err
