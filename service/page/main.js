@@ -259,7 +259,7 @@ query.addEventListener("change", () => {
   found.age();
   byId("guesses").classList.add("stale");
   parts.draw(query.empty ? null : query.kind);
-  drawn.show();
+  drawn.changed();
   refresh();
   if (nothing()) {
     showInvitation();

@@ -205,8 +205,8 @@ class SearchQuery(Params):
     view: Literal["photos", "groups", "auto"] = Field(
         default="photos",
         description="photos: `results` lists the photos. groups: the 200 best photos are grouped by look, and "
-        "`groups` lists the groups of look-alikes. auto: photos if one group is far ahead, else groups; the answer's "
-        "`view` says which.",
+        "`groups` lists the groups of look-alikes. auto: photos if one group is far ahead or several things are "
+        "drawn, else groups; the answer's `view` says which.",
         examples=["groups"],
     )
     fold: bool = Field(

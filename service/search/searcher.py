@@ -509,7 +509,8 @@ class Searcher:
         """Returns the requested photos or groups, and which of the two."""
         page, asked = slice(plan.query.offset, plan.query.offset + plan.k), plan.query.view
         view: View = "photos"
-        if asked != "photos":
+        # Who draws several things looks for one photo.
+        if asked == "groups" or (asked == "auto" and plan.method != "things"):
             # The view is chosen by the grouping that is shown.
             shown = ranking[ranking.results]
             grouped = grouped_ranks(shown.ids, shown.before, GROUPED)

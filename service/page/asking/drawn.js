@@ -1,6 +1,6 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { coloursOf } from "../drawing/things.js";
+import { coloursOf, penOf } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
 import { thingName } from "../shared/words.js";
 
@@ -16,6 +16,8 @@ export class Drawn extends EventTarget {
   // What each thing was guessed to be, by its number; and the thing that was pressed to be joined with another.
   #guesses = new Map();
   #chosen = null;
+  // The things that the server saw in a picture that was not drawn here.
+  #seen = [];
   // Whether the places of several things count if they are to; they do not if the index keeps no regions of photos.
   #placed = true;
 
@@ -32,10 +34,11 @@ export class Drawn extends EventTarget {
 
   /** Whether places and colours count, as parameters of a search with what is drawn, see Query.snapshot. */
   params({ things }) {
-    const coloured = things.some((thing) => coloursOf(thing).length);
+    const all = things.length ? things : this.#seen;
+    const coloured = this.#inColour(all);
     return {
       ...(things.length === 1 ? { things: "one" } : {}),
-      ...(things.length > 1 && !byId("places").checked ? { places: "no" } : {}),
+      ...(all.length > 1 && !byId("places").checked ? { places: "no" } : {}),
       ...(coloured && !byId("colours").checked ? { colours: "no" } : {}),
     };
   }
@@ -44,7 +47,8 @@ export class Drawn extends EventTarget {
   know(things, answer) {
     const told = answer.things ?? [];
     const whole = things.length === 1 ? answer.guesses : [];
-    this.#guesses = new Map(things.map(({ id }, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
+    this.#seen = things.length ? [] : told.map(seenThing);
+    this.#guesses = new Map((things.length ? things : this.#seen).map(({ id }, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
     if (told.length > 1 && byId("places").checked) {
       this.#placed = Boolean(answer.placed);
     }
@@ -53,23 +57,35 @@ export class Drawn extends EventTarget {
     things.forEach((thing, i) => (thing.name = names[i]));
   }
 
+  /** Something else is drawn. */
+  changed() {
+    this.#seen = [];
+    this.show();
+  }
+
   /** Show the things of the drawing as they are now. */
   show() {
-    const { things } = this.#paper;
+    const drawn = this.#paper.things;
+    const things = this.#seen.length ? this.#seen : drawn;
     const several = things.length > 1;
-    this.#chosen = things.some(({ id }) => id === this.#chosen) ? this.#chosen : null;
-    this.#draw(several ? things : []);
-    const inColour = things.some((thing) => coloursOf(thing).length);
-    const parts = !several && things.length > 0 && this.#paper.canPart(things[0].id, MANY_MARKS);
+    this.#chosen = drawn.some(({ id }) => id === this.#chosen) ? this.#chosen : null;
+    this.#draw(drawn.length > 1 ? drawn : []);
+    const inColour = this.#inColour(things);
+    const parts = !several && drawn.length > 0 && this.#paper.canPart(drawn[0].id, MANY_MARKS);
     byId("places-switch").hidden = !several || !this.#placed;
     byId("colours-switch").hidden = !inColour;
     byId("parts-apart").hidden = !parts;
     this.#parts.describe(several || inColour ? this.#names(things).join(", ") : parts ? "Drawing" : "");
   }
 
+  /** Whether things have colours. Those that the server saw have none while colours do not count. */
+  #inColour(things) {
+    return things.some((thing) => namesOf(thing).length) || (this.#seen.length > 0 && !byId("colours").checked);
+  }
+
   #names(things) {
-    const boxes = things.map(({ box }) => box);
-    return things.map((thing) => thingName(this.#guesses.get(thing.id), coloursOf(thing), thing.box, boxes));
+    const boxes = this.#placed ? things.map(({ box }) => box) : [];
+    return things.map((thing) => thingName(this.#guesses.get(thing.id), namesOf(thing), thing.box, boxes));
   }
 
   #draw(things) {
@@ -111,4 +127,14 @@ export class Drawn extends EventTarget {
       this.#paper.join(first, id);
     }
   }
+}
+
+/** The names of a thing's colours. */
+function namesOf(thing) {
+  return thing.colours ?? coloursOf(thing);
+}
+
+/** A thing as the answer of a search describes it. Of its colours, the edges of lines make some: the first is named. */
+function seenThing({ box: [left, top, right, bottom], colours }, i) {
+  return { id: `seen ${i}`, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) };
 }

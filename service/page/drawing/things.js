@@ -268,3 +268,11 @@ function rings(cells) {
   }
   return points;
 }
+
+/** The name of the pen that is nearest to a colour, #rrggbb. */
+export function penOf(colour) {
+  const parts = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
+  const far = (pen) => parts(pen).reduce((sum, part, i) => sum + (part - parts(colour)[i]) ** 2, 0);
+  const nearest = Object.entries(PENS).reduce((best, pen) => (far(pen[1]) < far(best[1]) ? pen : best));
+  return nearest[0].toLowerCase();
+}

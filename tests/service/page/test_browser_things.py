@@ -1,13 +1,15 @@
 """The page in a real browser: drawing several things, where they stood and in their colours."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from PIL import Image, ImageChops
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from indexer import Request, build
-from indexer.samples import draw_photo
+from indexer.samples import draw_photo, draw_sketch
 from model import load
 from service.settings import Settings
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, wait, wait_for_photos
@@ -55,6 +57,27 @@ def labels(driver: Browser) -> list[str]:
 
 def press(driver: Browser, place: int) -> None:
     driver.find_elements(By.CSS_SELECTOR, "#things button")[place].click()
+
+
+def test_of_a_picture_the_things_are_said_that_the_server_saw(desk: Browser, scenes: Served, tmp_path: Path) -> None:
+    paper = Image.new("RGB", (900, 400), "white")
+    for name, left, pen in (("car", 20, "black"), ("umbrella", 580, "#2666b8")):
+        ink = draw_sketch(name).convert("L").resize((300, 300))
+        paper.paste(pen, (left, 50), ImageChops.invert(ink))
+    paper.save(tmp_path / "both.png")
+    desk.get(scenes.url)
+    desk.find_element(By.ID, "file").send_keys(str(tmp_path / "both.png"))
+    wait(desk).until(lambda d: text(d, "parts-things").endswith(" on the left, blue umbrella on the right"))
+    wait_for_photos(desk)
+    desk.find_element(By.ID, "places-switch").click()
+    wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("places") == ["no"])
+    desk.find_element(By.ID, "colours-switch").click()
+    wait(desk).until(lambda d: text(d, "parts-things").endswith(" on the left, umbrella on the right"))
+    assert desk.find_element(By.ID, "colours-switch").is_displayed()
+    assert labels(desk) == [], "only what is drawn here can be joined and split"
+    desk.find_element(By.ID, "clear").click()
+    wait(desk).until(lambda d: not d.find_element(By.ID, "colours-switch").is_displayed())
+    assert not desk.find_element(By.ID, "parts").is_displayed()
 
 
 def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Served) -> None:

@@ -137,6 +137,8 @@ def test_likes_groups_and_filters_go_with_things(regional: Searcher) -> None:
     assert liked.results[0].id == 3
     assert len(liked.things) == 2
     grouped = regional.find(both(), view="groups").groups
+    alone = regional.find(both(), view="auto")
+    assert (alone.view, alone.groups) == ("photos", None), "a scene is of one photo"
     assert grouped
     assert all(len(group.best.cells or ()) == 2 for group in grouped)
     filtered = regional.find(both(), folder=("größe",)).results
