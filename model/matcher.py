@@ -238,12 +238,16 @@ class Matcher:
         }
         return {method: ways[method]() for method in methods}
 
-    def diffuse(self, scores: Floats, ret: NDArray[np.floating], method: Method) -> Floats:
+    def diffuse(
+        self, scores: Floats, ret: NDArray[np.floating], method: Method, threshold: float | None = None
+    ) -> Floats:
         """Shares scores (s, p) among photos that look alike, by ``model.ranking.diffused``. Raises ModelError.
 
         By "rn", the first photos are then put in order within their kind (``model.ranking.reordered``).
+
+        threshold: the cosine from which two photos share their scores; None for ``diffusion_threshold``.
         """
-        threshold = self.diffusion_threshold
+        threshold = self.diffusion_threshold if threshold is None else threshold
         after = diffused(scores, ret, threshold, method)
         return reordered(after, scores, ret, threshold) if method == "rn" else after
 

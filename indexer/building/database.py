@@ -415,8 +415,9 @@ class BuildDatabase:
 
         self._database.create_function("may_hide", 3, may_hide)
         if not allow_loss and not all_stay:
-            missing, photos = self._count_missing()
-            if missing >= _HANDFUL and missing * _TENTH > photos:
+            missing = self._count_missing()
+            count = "SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'"
+            if missing >= _HANDFUL and missing * _TENTH > self._all(count)[0][0]:
                 all_stay, self.missing = True, missing
         with self._writing() as database:
             self.gone = self._mark_gone()
@@ -429,14 +430,13 @@ class BuildDatabase:
 
     # The steps of ``settle``.
 
-    def _count_missing(self) -> tuple[int, int]:
-        """Counts the photos of which no file is there any more, and all photos."""
+    def _count_missing(self) -> int:
+        """Counts the photos of which no file is there any more."""
         query = f"""SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
             WHERE f.status = 'indexed' AND CASE WHEN l.number IS NOT NULL OR may_hide(f.root, f.path, 0) THEN 0
                 ELSE f.hash NOT IN {_THERE} END"""
         ((missing,),) = self._all(query)
-        ((photos,),) = self._all("SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'")
-        return missing, photos
+        return int(missing)
 
     def _mark_gone(self) -> int:
         """Marks the files that are not there, unless their folder could not be listed. Returns how many.

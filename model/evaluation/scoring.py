@@ -14,7 +14,7 @@ from model.evaluation.figures import relevance
 from model.matcher import Matcher
 from model.metrics import category_metrics
 from model.network import RetNetwork, TorchEngine, fastest_dtype
-from model.ranking import EXAMPLES, diffused, mix_word_support, reordered, rocchio, word_support
+from model.ranking import EXAMPLES, mix_word_support, rocchio, word_support
 
 # The number of pictures that are prepared before the network encodes them. It bounds the memory for pixels.
 PREPARED_AT_ONCE = 256
@@ -147,10 +147,6 @@ def calibrated(
     def figure(scores: Floats) -> float:
         return category_metrics(scores, relevant)["map_all"]
 
-    def figure_diffused(scores: Floats, method: Method, threshold: float) -> float:
-        after = diffused(scores, gallery.ret, threshold, method)
-        return figure(reordered(after, scores, gallery.ret, threshold) if method == "rn" else after)
-
     scores: dict[Method, Floats] = {}
     fusion = None
     if "rn" in methods:
@@ -163,7 +159,9 @@ def calibrated(
         fusion = max(FUSIONS, key=lambda weight: figure(logits - np.float32(weight) * distances))
         scores["fused"] = logits - np.float32(fusion) * distances
     figures = {str(method): figure(matrix) for method, matrix in scores.items()}
-    after = {(m, c): figure_diffused(matrix, m, c) for m, matrix in scores.items() for c in DIFFUSIONS}
+    after = {
+        (m, c): figure(matcher.diffuse(matrix, gallery.ret, m, c)) for m, matrix in scores.items() for c in DIFFUSIONS
+    }
     best, diffusion = max(after, key=lambda chosen: after[chosen])
     calibration = Calibration(methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion)
     all_figures = figures | {f"{best}+diffusion": after[best, diffusion]}

@@ -1,4 +1,4 @@
-"""What the handlers share: the objects of the application, and the checks of who asks."""
+"""Gives the handlers what they share: the objects of the application, and the checks of who asks."""
 
 import secrets
 from collections import Counter

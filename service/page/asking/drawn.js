@@ -34,7 +34,7 @@ export class Drawn extends EventTarget {
 
   /** Whether places and colours count, as parameters of a search with what is drawn, see Query.snapshot. */
   params({ things }) {
-    const all = things.length ? things : this.#seen;
+    const all = this.#searched(things);
     const coloured = this.#inColour(all);
     return {
       ...(things.length === 1 ? { things: "one" } : {}),
@@ -48,7 +48,7 @@ export class Drawn extends EventTarget {
     const told = answer.things ?? [];
     const whole = things.length === 1 ? answer.guesses : [];
     this.#seen = things.length ? [] : told.map(seenThing);
-    this.#guesses = new Map((things.length ? things : this.#seen).map(({ id }, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
+    this.#guesses = new Map(this.#searched(things).map(({ id }, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
     if (told.length > 1 && byId("places").checked) {
       this.#placed = Boolean(answer.placed);
     }
@@ -76,6 +76,11 @@ export class Drawn extends EventTarget {
     byId("colours-switch").hidden = !inColour;
     byId("parts-apart").hidden = !parts;
     this.#parts.describe(several || inColour ? this.#names(things).join(", ") : parts ? "Drawing" : "");
+  }
+
+  /** The things of a search: those drawn here, or those that the server saw. */
+  #searched(things) {
+    return things.length ? things : this.#seen;
   }
 
   /** Whether things have colours. Those that the server saw have none while colours do not count. */

@@ -37,9 +37,12 @@ def test_a_build_never_has_the_records_of_all_files_in_memory(
     # What is there before is not looked through again at each file.
     gc.collect()
     gc.freeze()
-    for number in range(FILES):
-        (collection.photos / f"{number}{ONLY_HERE}").write_bytes(b"x")
-    assert len(collection.build(batch=AT_ONCE, progress=Looking()).bad) == FILES
+    try:
+        for number in range(FILES):
+            (collection.photos / f"{number}{ONLY_HERE}").write_bytes(b"x")
+        assert len(collection.build(batch=AT_ONCE, progress=Looking()).bad) == FILES
+    finally:
+        gc.unfreeze()
     assert len(found) > FILES / AT_ONCE
     # Those that were listed, those that are being read, and their new records.
     assert 0 < max(found) <= 5 * AT_ONCE
