@@ -70,14 +70,14 @@ def pictures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def measured(way: str, folder: Path, weights: Path, rounds: int) -> Row:
+def measured(way: str, folder: Path, weights: Path, rounds: int, device: str = "cpu") -> Row:
     """Builds an index of a folder so many times. Returns a row of the fastest build."""
     builds = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=folder.parent) as place:
             command = ["build", str(folder), "--index", f"{place}/index", "--quiet", "--weights", str(weights)]
             done = subprocess.run(
-                [sys.executable, "-c", _MEASURED_BUILD, *command, "--embedder", "ret", "--device", "cpu"],
+                [sys.executable, "-c", _MEASURED_BUILD, *command, "--embedder", "ret", "--device", device],
                 check=True,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -89,7 +89,7 @@ def measured(way: str, folder: Path, weights: Path, rounds: int) -> Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    command = Command("indexing", __doc__)
+    command = Command("indexing", __doc__, device=True)
     quick = command.begin(arguments).quick
     few, photos, rounds = (4, 12, 1) if quick else (LARGE, PHOTOS, ROUNDS)
     weights, matcher = command.weights(), command.load()
@@ -99,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         real = gather(small, photos)
         enlarge(pictures(small)[:few], large)
         rows = [
-            measured(f"{name}, whole build", small, weights, rounds),
-            measured(f"{name}, whole build of 12 MP JPEGs", large, weights, rounds),
+            measured(f"{name}, whole build", small, weights, rounds, command.options.device),
+            measured(f"{name}, whole build of 12 MP JPEGs", large, weights, rounds, command.options.device),
         ]
     said = f"{'Photos' if real else 'Drawn pictures'}; the fastest build of {rounds}."
     command.save(command.result("Indexing", by_matcher(matcher), said=said, rows=rows))
