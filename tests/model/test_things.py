@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from model.engine import Floats, Tokens, unit
-from model.things import COLOURS, Thing, places_of_cells, sought
+from model.things import APART, COLOURS, PLACES, Thing, places_of_cells, sought
 
 RET = np.zeros((1, 4), np.float32)
 NUMBERS = np.random.default_rng(0)
@@ -18,20 +18,52 @@ def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_col
     colours = NUMBERS.uniform(-50, 50, (5, 16, 3)).astype(np.float32)
     directions = unit(NUMBERS.normal(size=(2, 8)))
     things = [thing(0.1, 0.9), thing(0.7, 0.2, np.array([50, 60, 40], np.float32))]
-    matched = sought(things, directions, regions, colours, 2.0)
     centres = [((column + 0.5) / 4, (row + 0.5) / 4) for row in range(4) for column in range(4)]
-    for number, one in enumerate(things):
+    for one, direction in zip(things, directions, strict=True):
+        matched = sought([one], direction[None], regions, colours, 2.0)
         for photo in range(5):
             scores = []
             for cell, (x, y) in enumerate(centres):
-                score = regions[photo, cell] @ directions[number]
+                score = regions[photo, cell] @ direction
                 score -= 2.0 * ((x - one.place[0]) ** 2 + (y - one.place[1]) ** 2)
                 if len(one.colours):
                     score -= COLOURS * np.linalg.norm(colours[photo, cell] - one.colours[0])
                 scores.append(score)
-            assert matched.scores[number, photo] == pytest.approx(max(scores), abs=1e-5)
-            assert matched.cells[number, photo] == int(np.argmax(scores))
-            np.testing.assert_allclose(matched.regions[number, photo], regions[photo, np.argmax(scores)], atol=1e-3)
+            assert matched.scores[0, photo] == pytest.approx(max(scores), abs=1e-5)
+            assert matched.cells[0, photo] == int(np.argmax(scores))
+            np.testing.assert_allclose(matched.regions[0, photo], regions[photo, np.argmax(scores)], atol=1e-3)
+
+
+@pytest.mark.parametrize("places", [PLACES, 0.0])
+def test_one_man_in_a_photo_is_not_found_as_two(places: float) -> None:
+    men, directions = [thing(0.3, 0.4), thing(0.9, 0.4)], unit(np.ones((2, 8), np.float32))
+    regions = np.zeros((2, 16, 8), np.float32)
+    # The first photo shows a man between both, and is a little like a man beside him; the second shows two.
+    regions[0, [5, 6]] = directions
+    regions[0, 5] *= 0.9
+    regions[1, [5, 7]] = directions * np.float32(0.95)
+    matched = sought(men, directions, regions, np.zeros((2, 16, 3), np.float32), places)
+    here, there = places_of_cells(16)[matched.cells[:, 0]]
+    assert np.linalg.norm(here - there) >= APART * 0.6
+    assert sorted(matched.cells[:, 1].tolist()) == [5, 7]
+    assert matched.scores[:, 1].sum() > matched.scores[:, 0].sum()
+
+
+def test_a_rider_may_be_found_where_the_horse_is() -> None:
+    directions = np.eye(2, 8, dtype=np.float32)
+    regions = np.zeros((1, 16, 8), np.float32)
+    regions[0, 5] = unit(directions.sum(axis=0))
+    matched = sought([thing(0.3, 0.2), thing(0.3, 0.6)], directions, regions, np.zeros((1, 16, 3), np.float32), 0.0)
+    assert matched.cells.tolist() == [[5], [5]]
+
+
+def test_if_all_cells_are_too_near_things_share_one() -> None:
+    regions = np.ones((1, 1, 2), np.float32)
+    matched = sought(
+        [thing(0, 0), thing(1, 1)], np.ones((2, 2), np.float32), regions, np.zeros((1, 1, 3), np.float32), 0.0
+    )
+    assert matched.cells.tolist() == [[0], [0]]
+    assert matched.scores.tolist() == [[2], [2]]
 
 
 def test_cells_are_counted_row_by_row_from_the_top_left() -> None:
