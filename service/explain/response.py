@@ -16,7 +16,8 @@ from model import Explanation
 from model.decoding import Job, RunJob, decode_inline
 from model.engine import Floats, Modality, Observed, Tokens
 from model.explanation import compare_photos
-from model.images import Drawing, Pixels
+from model.images import Drawing, Pixels, colours_of_cells, hexadecimal
+from model.things import Thing
 from service.errors import BadSearch
 from service.gallery import Gallery, Ids, Scores, ShardQuery, best_first
 from service.photos import still_opening
@@ -31,6 +32,7 @@ from service.schemas import (
     MatchedCells,
     NearPhoto,
     PhotoLinks,
+    ShownThing,
 )
 from service.search import Searcher
 
@@ -137,16 +139,15 @@ def explain(
     to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
     things = () if sketch is None or params.kind == "photo" else searcher.things_of(sketch, params)
     sought, places = searcher.sought(things, params, several=len(things) > 1)
-    cells: list[tuple[int, ...] | None] = [None] * len(entries)
-    if sought:
-        asked = ShardQuery(method="things", mean=index.clusters.mean, things=sought, places=places)
-        cells = [*map(tuple, index.matched(asked, index.rows_of_ids(params.photo)).cells.T.tolist())]
+    shown_things = _shown_things(searcher, sought, places, params.photo, photos) if sought else [()] * len(entries)
     found = time.perf_counter()
     shown = [
         _explained_photo(
-            photo, explanation, entry=entry, links=links, ret_rank=around.rank(entry), nearest=near, cells=of
+            photo, explanation, entry=entry, links=links, ret_rank=around.rank(entry), nearest=near, things=things_there
         )
-        for entry, photo, explanation, near, of in zip(entries, photos, explanations, to_photos, cells, strict=True)
+        for entry, photo, explanation, near, things_there in zip(
+            entries, photos, explanations, to_photos, shown_things, strict=True
+        )
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
@@ -165,6 +166,33 @@ def explain(
         generation=index.generation,
         model=matcher.config.name,
     )
+
+
+def _shown_things(
+    searcher: Searcher, things: Sequence[Thing], places: float, ids: Sequence[int], photos: Sequence[EncodedPicture]
+) -> list[tuple[ShownThing, ...]]:
+    """Finds where each photo shows each thing, how well, and in which colour."""
+    index, side = searcher.gallery, math.isqrt(searcher.gallery.regions_kept)
+    asked = ShardQuery(method="things", mean=index.clusters.mean, things=tuple(things), places=places)
+    matched = index.matched(asked, index.rows_of_ids(ids))
+    cosines = matched.cosines(searcher.matcher.thing_directions(things)).T.tolist()
+    found = []
+    for photo, cells, near in zip(photos, matched.cells.T.tolist(), cosines, strict=True):
+        pixels = photo.pixels.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+        colours = colours_of_cells(pixels, side)[0]
+        shown = []
+        for thing, cell, cosine in zip(things, cells, near, strict=True):
+            away = float(thing.shares @ np.linalg.norm(thing.colours - colours[cell], axis=1))
+            shown.append(
+                ShownThing(
+                    cell=cell,
+                    cosine=round(cosine, 3),
+                    colour=hexadecimal(colours[cell]),
+                    colour_distance=round(away, 1) if len(thing.colours) else None,
+                )
+            )
+        found.append(tuple(shown))
+    return found
 
 
 def _explained_image(seen: EncodedPicture) -> ExplainedImage:

@@ -206,7 +206,8 @@ function explanationRefused(status) {
 /** The subject of explanations: the drawing or photo of the query, else the liked photos. */
 function subject() {
   const { snapshot, params } = found.asked;
-  return { ...snapshot, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.name(id) })) };
+  const asked = Object.fromEntries(["things", "places", "colours"].flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
+  return { ...snapshot, asked, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.name(id) })) };
 }
 
 /** The photos to explain: the best ones, without the liked photos that they would be compared with. */

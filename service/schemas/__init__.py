@@ -11,6 +11,7 @@ from service.schemas.explain import (
     InfluentialPair,
     MatchedCells,
     NearPhoto,
+    ShownThing,
 )
 from service.schemas.info import (
     Allowed,

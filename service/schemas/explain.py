@@ -98,6 +98,20 @@ class NearPhoto(Photo):
     rank: int = Field(description="Its rank among all photos by nearness to the given sketch or photo.")
 
 
+class ShownThing(BaseModel):
+    """Where a photo is most like a thing of the drawing."""
+
+    cell: int = Field(description="The region: row * region_grid + column, from the top left.")
+    cosine: float = Field(
+        description="How well the region matches the thing, -1 to 1: from 0.75 on, 0.8 of the regions in the first "
+        "photos are on such a thing; below 0.5, 0.1, but of people most."
+    )
+    colour: str = Field(description="The mean colour of the region, as #rrggbb.", examples=["#7a4a2b"])
+    colour_distance: float | None = Field(
+        description="Its distance from the colours of the thing, CIE76; null if these do not count."
+    )
+
+
 class ExplainedPhoto(ExplainedImage, Photo):
     """A photo of the index, compared with the sketch or with the photo in its place."""
 
@@ -113,10 +127,10 @@ class ExplainedPhoto(ExplainedImage, Photo):
         description="sketch_cells x photo_cells: cosines of the tokens after cross-attention; of photos, as they left "
         "the encoder, without their mean."
     )
-    cells: tuple[int, ...] | None = Field(
-        default=None,
-        description="As in a search: the region that matched each of `things` best.",
-        exclude_if=lambda cells: cells is None,
+    things: tuple[ShownThing, ...] = Field(
+        default=(),
+        description="Each of `things` of the drawing.",
+        exclude_if=lambda things: not things,
     )
     cross_attention: CrossAttention | None = Field(
         description="Null for networks without cross-attention, and if photos are compared."
@@ -158,7 +172,7 @@ class ExplainResponse(BaseModel):
     )
     region_grid: int | None = Field(
         default=None,
-        description="With `cells`, and only then: regions along one side of a photo.",
+        description="With `things`, and only then: regions along one side of a photo.",
         exclude_if=lambda grid: grid is None,
     )
     photos: list[ExplainedPhoto] = Field(description="In the order asked for.")

@@ -145,6 +145,12 @@ class SeenThing(BaseModel):
         description="The colours that it was drawn in, the most used first, as #rrggbb; empty if they do not count.",
         examples=[["#d02020"]],
     )
+    fits: bool | None = Field(
+        default=None,
+        description="Of several things: false if no photo is likely to show its guess; true if one almost certainly "
+        "does; absent if uncertain.",
+        exclude_if=lambda fits: fits is None,
+    )
 
 
 class Cluster(BaseModel):
@@ -239,7 +245,8 @@ class SearchResponse(BaseModel):
     sketch_fits: bool | None = Field(
         default=None,
         description="For a sketch with `guesses`: false if none of the best photos is likely to show any of them, so "
-        "that the results are only the closest; true if one almost certainly does; absent if uncertain.",
+        "that the results are only the closest; true if one almost certainly does; absent if uncertain. Of several "
+        "things: if all have the same `fits`, that.",
         exclude_if=lambda fits: fits is None,
     )
     word_read: str | None = Field(

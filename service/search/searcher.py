@@ -135,11 +135,16 @@ class Searcher:
             plan = plan_search(query, self.matcher, self.settings, at_least=at_least, **asks)
         results, groups, view = self._page(ranking, plan, encoded.query)
         watch.lap("photos")
-        sketch_fits = self._fits(encoded, ranking)
+        photos = int(encoded.sizes.sum())
+        sketch_fits, seen = self._fits([guess.word for guess in encoded.guesses], ranking, photos), encoded.seen
+        if len(seen) > 1:
+            seen = self._seen_in(ranking, seen, photos)
+            every = {thing.fits for thing in seen}
+            sketch_fits = every.pop() if len(every) == 1 else None
         word, word_fits, reading = encoded.query.word, None, None
         if isinstance(word, tuple) and ranking.by_word is not None:
             # Each word is compared with every photo.
-            chances = int(encoded.sizes.sum()) * max(map(len, word))
+            chances = photos * max(map(len, word))
             word_fits = fits(float(ranking.by_word.max(initial=-np.inf)), chances)
             reading = self.matcher.book.read(query.text or "")
         return SearchResponse(
@@ -148,7 +153,7 @@ class Searcher:
             view=view if query.view == "auto" else None,
             guesses=encoded.guesses,
             perhaps=encoded.perhaps,
-            things=encoded.seen,
+            things=seen,
             placed=encoded.query.places > 0,
             region_grid=math.isqrt(gallery.regions_kept) if encoded.query.things else None,
             clusters=self._opened(found, encoded.sizes, by_cluster),
@@ -490,16 +495,26 @@ class Searcher:
             return ranking
         return replace(ranking, firsts=fold(self.gallery, ranking, int(liked.sum()), self.matcher.config.grid))
 
-    def _fits(self, encoded: _Encoded, ranking: Candidates) -> bool | None:
-        """Returns whether any photo is likely to show a guessed thing; None if uncertain."""
-        if not encoded.guesses:
+    def _seen_in(self, ranking: Candidates, things: Sequence[SeenThing], photos: int) -> tuple[SeenThing, ...]:
+        """Says of each of several things whether any photo is likely to show its guess, by the photos most like it."""
+        orders = [None] * len(things) if ranking.by_thing is None else ranking.by_thing.T
+        found = []
+        for thing, scores in zip(things, orders, strict=True):
+            best = ranking if scores is None else ranking[best_first(ranking.ids, scores, GUESSED_OF)]
+            words = [] if thing.guess is None else [thing.guess.word]
+            found.append(thing.model_copy(update={"fits": self._fits(words, best, photos)}))
+        return tuple(found)
+
+    def _fits(self, guesses: Sequence[str], ranking: Candidates, photos: int) -> bool | None:
+        """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain."""
+        if not guesses:
             return None
-        words = [self.matcher.words.index(guess.word) for guess in encoded.guesses]
+        words = [self.matcher.words.index(word) for word in guesses]
         best = ranking.vectors[:GUESSED_OF].astype(np.float32)
         if not len(best):
             return False
         logits = self.matcher.word_scores(Tokens.of_ret(best), words)
-        return fits(float(logits.max()), int(encoded.sizes.sum()) * len(words))
+        return fits(float(logits.max()), photos * len(words))
 
     # The page.
 

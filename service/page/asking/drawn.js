@@ -1,6 +1,6 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { coloursOf, penOf } from "../drawing/things.js";
+import { coloursOf, seenThing } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
 import { thingName } from "../shared/words.js";
 
@@ -53,8 +53,6 @@ export class Drawn extends EventTarget {
       this.#placed = Boolean(answer.placed);
     }
     this.show();
-    const names = this.#names(things);
-    things.forEach((thing, i) => (thing.name = names[i]));
   }
 
   /** Something else is drawn. */
@@ -137,9 +135,4 @@ export class Drawn extends EventTarget {
 /** The names of a thing's colours. */
 function namesOf(thing) {
   return thing.colours ?? coloursOf(thing);
-}
-
-/** A thing as the answer of a search describes it. Of its colours, the edges of lines make some: the first is named. */
-function seenThing({ box: [left, top, right, bottom], colours }, i) {
-  return { id: `seen ${i}`, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) };
 }

@@ -269,8 +269,13 @@ function rings(cells) {
   return points;
 }
 
+/** A thing as the server describes it. Of its colours, the edges of lines make some: the first is named. */
+export function seenThing({ box: [left, top, right, bottom], colours }, i) {
+  return { id: `seen ${i}`, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) };
+}
+
 /** The name of the pen that is nearest to a colour, #rrggbb. */
-export function penOf(colour) {
+function penOf(colour) {
   const parts = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
   const far = (pen) => parts(pen).reduce((sum, part, i) => sum + (part - parts(colour)[i]) ** 2, 0);
   const nearest = Object.entries(PENS).reduce((best, pen) => (far(pen[1]) < far(best[1]) ? pen : best));

@@ -106,8 +106,9 @@ export function noPhotos({ none, filtered }) {
 }
 
 /** The remark above the photos: what a text was searched for, and that no photo is likely to fit. */
-export function fitRemark({ word_means: means, word_fits: wordFits, sketch_fits: sketchFits }, text) {
-  const unfit = wordFits === false ? `\u201c${text}\u201d` : sketchFits === false ? "your drawing" : "";
+export function fitRemark({ word_means: means, word_fits: wordFits, sketch_fits: sketchFits, things = [] }, text) {
+  const missing = new Set(things.filter(({ fits }) => fits === false).map(({ guess }) => `\u201c${guess.word}\u201d`));
+  const unfit = wordFits === false ? `\u201c${text}\u201d` : missing.size ? [...missing].join(" or ") : sketchFits === false ? "your drawing" : "";
   return [
     means ? `${text}: searched for ${means}.` : "",
     unfit ? `Nothing here looks much like ${unfit}. These are the closest.` : "",
@@ -150,6 +151,15 @@ export function percent(share) {
  */
 export function strength(cosine) {
   return cosine >= 0.3 ? "strong" : cosine >= 0.18 ? "fair" : "weak";
+}
+
+/**
+ * How well a photo shows a thing, as it was drawn. In the first photos for scenes, 0.84 of the strong regions, 0.43 of the
+ * fair and 0.13 of the weak ones were on such a thing; of people, who look less alike, even most weak ones. By the nearest
+ * pen, 2 % of the photos that were remembered were said to have another colour, and a quarter of the others of the kind.
+ */
+export function foundThing({ cosine, colour_distance: away }) {
+  return [cosine >= 0.75 ? "strong" : cosine >= 0.5 ? "fair" : "weak", away > 30 ? "another colour" : ""].filter(Boolean).join(", ");
 }
 
 export function fileName(path) {

@@ -12,6 +12,7 @@ const LARGEST = 0.5;
 // How far from a stroke the pointer may be, in sides of the picture.
 const REACH = 0.1;
 const SAMPLES_A_CELL = 4;
+const TOUCHING = 1e-3;
 const SHEET_SIDE = 512;
 const SHEET_CONTRAST = 40;
 // The prepared picture has black ink on white, with grey edges.
@@ -28,7 +29,8 @@ const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bott
  *   image no line is known, so its parts are pieces of the ``picture`` with that ``grid``
  */
 export function partsOf({ marks }, prepared, grid) {
-  const moved = mapping(marks, prepared);
+  // The server crops an image to its ink, which is not known here.
+  const moved = marks.length && marks.every(({ kind }) => kind !== "image") ? mapping(boxOf(marks), prepared) : null;
   if (!moved) {
     return placesOf(prepared, grid);
   }
@@ -39,23 +41,24 @@ export function partsOf({ marks }, prepared, grid) {
   }));
 }
 
-/** The cells of that picture around each thing of the sketch; none where the strokes are not known. */
-export function cellsOfThings({ marks, things }, prepared, grid) {
-  const moved = things.length > 1 ? mapping(marks, prepared) : null;
-  return moved ? things.map((thing) => around(linesOf(thing.marks).flat().map((point) => cellAt(moved(point), grid)), grid)) : [];
+/** The cells of that picture around each thing of the sketch. @param {{left, top, right, bottom}[]} boxes on the paper */
+export function cellsOfThings(boxes, prepared, grid) {
+  const [lefts, tops] = [boxes.map(({ left }) => left), boxes.map(({ top }) => top)];
+  const [rights, bottoms] = [boxes.map(({ right }) => right), boxes.map(({ bottom }) => bottom)];
+  const all = { left: Math.min(...lefts), top: Math.min(...tops), right: Math.max(...rights), bottom: Math.max(...bottoms) };
+  const moved = mapping(all, prepared);
+  return moved ? boxes.map(({ left, top, right, bottom }) => around(moved({ x: left, y: top }), moved({ x: right, y: bottom }), grid)) : [];
 }
 
-/** All cells of the rectangle around some. */
-function around(cells, grid) {
-  const [columns, rows] = [cells.map((cell) => cell % grid), cells.map((cell) => Math.floor(cell / grid))];
-  const inside = (value, among) => value >= Math.min(...among) && value <= Math.max(...among);
-  const all = Array.from({ length: grid * grid }, (_, cell) => cell);
-  return new Set(all.filter((cell) => inside(cell % grid, columns) && inside(Math.floor(cell / grid), rows)));
+/** All cells of the rectangle between two corners. A cell that it only touches is none of them. */
+function around(first, last, grid) {
+  const [from, to] = [cellAt(first, grid), cellAt({ x: last.x - TOUCHING, y: last.y - TOUCHING }, grid)];
+  const inside = (cell) => cell % grid >= from % grid && cell % grid <= to % grid && cell >= from - (from % grid) && cell < to - (to % grid) + grid;
+  return new Set(Array.from({ length: grid * grid }, (_, cell) => cell).filter(inside));
 }
 
-/** From places on the paper to those in the prepared picture; null with an image, to which the server crops. */
-function mapping(marks, prepared) {
-  const from = marks.length && marks.every(({ kind }) => kind !== "image") ? boxOf(marks) : null;
+/** From places on the paper, where all ink is in the box `from`, to those in the prepared picture. */
+function mapping(from, prepared) {
   const to = box(pixels(prepared), [255, 255, 255], PREPARED_CONTRAST);
   return from && to && (({ x, y }) => ({
     x: to.left + ((x - from.left) / (from.right - from.left)) * (to.right - to.left),

@@ -1,14 +1,13 @@
 /** The views of an explanation: what each lays over the sketch and the photos, and what it says in plain words. */
 
 import { choose } from "../shared/dom.js";
-import { percent, strength } from "../shared/words.js";
+import { foundThing, percent, strength } from "../shared/words.js";
 
 const LIGHT = "#ffb000";
 // White text can be read on each of them, and people who are colour-blind can distinguish them.
 const PAIRS = ["#c2410c", "#0072b2", "#b0478a", "#00785a", "#8a6a00"];
 const SHADE = 0.3;
 const MOST_PAIRS = 5;
-const REGIONS = 8;
 const DAZZLING = 8;
 
 /**
@@ -24,20 +23,22 @@ const DAZZLING = 8;
  */
 export const VIEWS = {
   things: {
-    lead: (yours) => `Each thing in ${yours} is framed; a frame of the same colour and letter shows where it was found in each photo.`,
+    lead: (yours) => `Each thing in ${yours} is framed; a frame of the same colour and letter shows the most similar place in each photo. The words say how similar it is.`,
     network:
-      "For each thing, the region of the photo with the best score: the cosine with the mean local [Ret] of 2 x 2 patches, less twice the squared distance of their places, less 0.02 of the distance of their colours.",
+      "For each thing, the region of the photo with the best score: the cosine with the mean local [Ret] of 2 x 2 patches, less twice the squared distance of their places, less 0.0075 of the distance of their colours; like things stay apart.",
     fits: (answer, things) => things.length > 1,
     sketch(overlay, { things }) {
       frame(overlay, things);
     },
     photo(overlay, { things, answer }, photo) {
-      const found = things.map(({ cells, regions, ...thing }) => ({ ...thing, cells: regionCells(regions.get(photo.id), answer.grid) }));
+      const found = things.map((thing, i) => ({ ...thing, cells: regionCells(photo.things[i].cell, answer) }));
       const lit = new Set(found.flatMap(({ cells }) => [...cells]));
       overlay.veil((cell) => Number(lit.has(cell)), SHADE);
       frame(overlay, found);
     },
-    says: ({ things }) => things.map(({ name, letter, colour }) => ({ text: `${letter} ${name}`, colour })),
+    says({ things }, photo) {
+      return things.map(({ name, letter, colour }, i) => ({ text: `${letter} ${name}: ${foundThing(photo.things[i])}`, colour }));
+    },
   },
   parts: {
     lead: (yours) => `Point at a part of ${yours} to light up where the computer finds it in each photo. Tap a part to pin it in a colour, up to four at once. The words say how well the two match.`,
@@ -151,11 +152,11 @@ export function offer(answer, things) {
   }
 }
 
-/** Cells of the patch grid that a region covers, one of a grid of REGIONS a side; none where there is none. */
-function regionCells(region, grid) {
-  const size = grid / REGIONS;
-  const [left, top] = [(region % REGIONS) * size, Math.floor(region / REGIONS) * size];
-  const offsets = region === undefined ? [] : Array.from({ length: size * size }, (_, i) => [i % size, Math.floor(i / size)]);
+/** Cells of the patch grid that a region covers. */
+function regionCells(region, { grid, region_grid: regions }) {
+  const size = grid / regions;
+  const [left, top] = [(region % regions) * size, Math.floor(region / regions) * size];
+  const offsets = Array.from({ length: size * size }, (_, i) => [i % size, Math.floor(i / size)]);
   return new Set(offsets.map(([x, y]) => (top + y) * grid + left + x));
 }
 
@@ -163,7 +164,7 @@ function frame(overlay, things) {
   for (const { cells, colour } of things) {
     overlay.contour(cells, colour);
   }
-  for (const { cells, colour, letter } of things.filter((thing) => thing.cells.size)) {
+  for (const { cells, colour, letter } of things) {
     overlay.badge([...cells][0], letter, colour);
   }
 }

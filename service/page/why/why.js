@@ -1,13 +1,14 @@
 /** The dialog that says why photos were found. */
 
 import * as api from "../shared/api.js";
+import { seenThing } from "../drawing/things.js";
 import { show } from "../shared/history.js";
 import { choice, choose, element, byId } from "../shared/dom.js";
 import { showNearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { cellsOfThings, largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS, bestMatches, offer } from "./views.js";
-import { fileName, methodName, numberOf, score, sentence, trouble } from "../shared/words.js";
+import { fileName, methodName, numberOf, score, sentence, thingName, trouble } from "../shared/words.js";
 
 // Colour-blind people can also distinguish them, and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
@@ -45,7 +46,7 @@ export class Why {
 
   /**
    * Say why `results` were found. They are compared with the `subject`: what was searched with, see Query.snapshot, and
-   * where its blob is null one of the photos `liked`, [{id, name}, ...].
+   * where its blob is null one of the photos `liked`, [{id, name}, ...]; `asked` has how its things were searched for.
    */
   open(subject, results) {
     this.#subject = subject;
@@ -100,22 +101,26 @@ export class Why {
     this.#show();
   }
 
-  /** The things that were drawn: where each is in the sketch, and the region in which each photo has it. */
-  #things(answer) {
-    const cells = cellsOfThings(this.#subject, byId("why-sketch-image"), answer.grid);
-    return cells.map((own, i) => {
-      const regions = new Map(this.#results.map(({ id, cells: found = [] }) => [id, found[i]]));
+  /** The things that were searched for by regions: where each is in the sketch, and its name. */
+  #things({ things = [], grid }) {
+    if (things.length < 2 || !this.#results.some(({ cells }) => cells)) {
+      return [];
+    }
+    const seen = things.map(seenThing);
+    const boxes = seen.map(({ box }) => box);
+    const placed = this.#subject.asked.places === "no" ? [] : boxes;
+    return cellsOfThings(boxes, byId("why-sketch-image"), grid).map((cells, i) => {
       const [letter, colour] = THINGS[i];
-      return { cells: own, regions, letter, colour, name: this.#subject.things[i].name };
+      return { cells, letter, colour, name: thingName(things[i].guess?.word, seen[i].colours, boxes[i], placed) };
     });
   }
 
   /** The answer of POST /explain, once its picture of the sketch is loaded. */
   async #ask(signal) {
-    const { blob, kind } = this.#subject;
+    const { body, kind, asked } = this.#subject;
     const ids = this.#results.map(({ id }) => id);
-    const compared = blob ? { kind } : { like: byId("why-liked").value };
-    const answer = await api.explain(blob, { ...compared, photo: ids, nearest: NEAREST }, signal);
+    const compared = body ? { kind, ...asked } : { like: byId("why-liked").value };
+    const answer = await api.explain(body, { ...compared, photo: ids, nearest: NEAREST }, signal);
     signal.throwIfAborted();
     byId("why-sketch-image").src = answer.sketch.image;
     await byId("why-sketch-image").decode();

@@ -1,5 +1,6 @@
 """The page in a real browser: drawing several things, where they stood and in their colours."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,28 @@ def press(driver: Browser, place: int) -> None:
     driver.find_elements(By.CSS_SELECTOR, "#things button")[place].click()
 
 
+def open_why(driver: Browser) -> None:
+    driver.find_element(By.ID, "why-open").click()
+    wait(driver).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+
+
+def said_of_the_first(driver: Browser) -> list[str]:
+    said: list[str] = driver.find_element(By.CSS_SELECTOR, "#why-photos .says").text.split("\n")
+    return said
+
+
+def check_frames(driver: Browser) -> None:
+    """Check that something is drawn over the sketch and over each photo, each time something else."""
+    framed, bare = driver.execute_script(
+        "const all = [...document.querySelectorAll('#why .layers canvas')];"
+        "const blank = () => document.createElement('canvas');"
+        "const bare = all.map(({ width, height }) => Object.assign(blank(), { width, height }));"
+        "return [all, bare].map((canvases) => canvases.map((canvas) => canvas.toDataURL()))"
+    )
+    assert len({*framed, *bare}) == len(framed) + len(set(bare))
+    assert len(framed) == 1 + len(PAIRS)
+
+
 def test_of_a_picture_the_things_are_said_that_the_server_saw(desk: Browser, scenes: Served, tmp_path: Path) -> None:
     paper = Image.new("RGB", (900, 400), "white")
     for name, left, pen in (("car", 20, "black"), ("umbrella", 580, "#2666b8")):
@@ -78,6 +101,24 @@ def test_of_a_picture_the_things_are_said_that_the_server_saw(desk: Browser, sce
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: not d.find_element(By.ID, "colours-switch").is_displayed())
     assert not desk.find_element(By.ID, "parts").is_displayed()
+
+
+def test_of_a_picture_why_frames_the_things_too_that_the_server_saw(
+    desk: Browser, scenes: Served, tmp_path: Path
+) -> None:
+    paper = Image.new("RGB", (900, 400), "white")
+    for name, left, pen in (("cat", 20, "black"), ("cat", 580, "#2666b8")):
+        paper.paste(pen, (left, 50), ImageChops.invert(draw_sketch(name).convert("L").resize((300, 300))))
+    paper.save(tmp_path / "both.png")
+    desk.get(scenes.url)
+    desk.find_element(By.ID, "file").send_keys(str(tmp_path / "both.png"))
+    wait_for_photos(desk)
+    open_why(desk)
+    assert desk.find_element(By.CSS_SELECTOR, "[name=why-view][value=things]").is_selected()
+    first, second = said_of_the_first(desk)
+    assert re.fullmatch(r"A \w+ on the left: (strong|fair|weak)", first)
+    assert re.fullmatch(r"B blue \w+ on the right: (strong|fair|weak), another colour", second)
+    check_frames(desk)
 
 
 def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Served) -> None:
@@ -141,15 +182,13 @@ def test_colours_are_named_and_can_be_switched_off(desk: Browser, scenes: Served
 
 def test_why_frames_each_thing_and_where_it_was_found(desk: Browser, scenes: Served) -> None:
     draw_car_and_umbrella(desk, scenes)
-    desk.find_element(By.ID, "why-open").click()
-    wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+    open_why(desk)
     assert desk.find_element(By.CSS_SELECTOR, "[name=why-view][value=things]").is_selected()
-    said = desk.find_element(By.CSS_SELECTOR, "#why-photos .says").text.split("\n")
-    assert said == ["A car on the left", "B umbrella on the right"]
-    frames = desk.execute_script(
-        "return [...document.querySelectorAll('#why .layers canvas')].map((canvas) => canvas.toDataURL())"
-    )
-    assert len(set(frames)) == len(frames) == 1 + len(PAIRS)
+    cards = (card.text.split("\n") for card in desk.find_elements(By.CSS_SELECTOR, "#why-photos > li"))
+    said = {name.partition(": ")[2]: things for name, *things in cards}
+    assert said["car umbrella.png"] == ["A car on the left: fair", "B umbrella on the right: fair"]
+    assert said["cat house.png"] == ["A car on the left: weak", "B umbrella on the right: weak"]
+    check_frames(desk)
     assert axe_complaints(desk) == []
 
 

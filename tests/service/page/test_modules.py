@@ -40,6 +40,19 @@ def square(x: float, y: float, side: float = 0.2, *, soon: bool = True) -> dict[
     return line((x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y), soon=soon)
 
 
+def box(left: float, top: float, right: float, bottom: float) -> dict[str, float]:
+    return {"left": left, "top": top, "right": right, "bottom": bottom}
+
+
+def seen(word: str | None, fit: bool | None = None) -> dict[str, Any]:
+    """A thing of an answer."""
+    return {"guess": word and {"word": word}, "fits": fit}
+
+
+def nothing_like(what: str) -> str:
+    return f"Nothing here looks much like {what}. These are the closest."
+
+
 # Lines that are drawn one after the other, what is done then, and the number of each line's thing.
 THINGS: list[tuple[list[dict[str, Any]], list[list[Any]], list[int]]] = [
     ([square(0.1, 0.1), square(0.7, 0.7)], [], [0, 1]),
@@ -76,6 +89,23 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
     "a stroke lights the cells that it crosses where the network saw it": (
         "stroke_cells",
         [([], [[0, 1, 2, 3], [0, 4, 8, 12]])],
+    ),
+    "each thing of a picture is framed where the network saw it": (
+        "thing_cells",
+        [([[box(0.5, 0.1, 0.7, 0.3), box(0.75, 0.21, 0.9, 0.3)]], [[4, 5, 8, 9], [10, 11]])],
+    ),
+    "what no photo shows is named": (
+        "fit_remark",
+        [
+            ([{}, None], ""),
+            ([{"sketch_fits": False}, None], nothing_like("your drawing")),
+            ([{"word_fits": False}, "cow"], nothing_like("“cow”")),
+            ([{"things": [seen("cow", False), seen("bus", True), seen(None)]}, None], nothing_like("“cow”")),
+            (
+                [{"sketch_fits": False, "things": [seen("cow", False), seen("bus", False)]}, None],
+                nothing_like("“cow” or “bus”"),
+            ),
+        ],
     ),
     # A stroke from the middle to the right and a dot on bare paper, as an image: three of its ninths.
     "of an image only what is drawn is a part": (

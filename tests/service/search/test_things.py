@@ -1,38 +1,45 @@
 """Drawings of several things, things in their places and things in colours, by a network with regions."""
 
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from indexer import Request, build, open_index
 from model.engine import Projection
-from model.images import Drawing
+from model.images import Drawing, lab
 from model.matcher import Matcher
+from model.network import Network
 from model.things import PLACES, sought
 from service.errors import BadSearch
-from service.schemas import SearchQuery
+from service.explain.response import explain
+from service.schemas import ExplainParams, Guessed, SearchQuery
 from service.search import plan
 from tests.model.network.test_two_sided import two_sided
-from tests.networks import matcher_of
+from tests.networks import matcher_of, vocabulary
 from tests.pictures import drawing, encoded
 from tests.searching import Searcher
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 from tests.service.talk import error
 
-WIDTH = 16
+WIDTH, RET = 16, 24
 RED = (208, 32, 32)
+
+
+def regional_network() -> Network:
+    axes = np.random.default_rng(0).normal(size=(WIDTH, RET)).astype(np.float32)
+    return two_sided().projection_replaced(Projection(axes))
 
 
 @pytest.fixture(scope="module")
 def network() -> Matcher:
-    axes = np.random.default_rng(0).normal(size=(WIDTH, 24)).astype(np.float32)
-    return matcher_of(two_sided().projection_replaced(Projection(axes)), variants=1)
+    return matcher_of(regional_network(), variants=1)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +166,52 @@ def test_shards_answer_as_one_index(regional: Searcher, folder: Path, tmp_path: 
     for picture, asked in asks:
         query = SearchQuery.model_validate({"k": PHOTOS, **asked})
         assert_same(searcher_of(links, matcher).search(picture, query), regional.search(picture, query))
+
+
+def test_an_explanation_says_where_each_thing_is_how_well_it_matches_and_in_which_colour(regional: Searcher) -> None:
+    pictures = drawn(regional, on_paper("star", 10, RED), on_paper("cross", 290))
+    found = {result.id: result for result in regional.search(pictures, SearchQuery(k=PHOTOS)).results}
+    answer = explain(regional, pictures, ExplainParams(photo=[5, 12]))
+    things = regional.things_of(pictures, SearchQuery())
+    regions, colours = regional.index.photo_regions(regional.gallery.rows_of_ids([5, 12]))
+    cosines = regions @ regional.matcher.thing_directions(things).T
+    assert answer.region_grid == 4
+    assert [thing.colours for thing in answer.things] == [("#d02020",), ()]
+    for photo, of_photo, in_photo in zip(answer.photos, cosines, colours, strict=True):
+        assert tuple(shown.cell for shown in photo.things) == found[photo.id].cells
+        red, black = photo.things
+        for number, shown in enumerate(photo.things):
+            assert shown.cosine == pytest.approx(of_photo[shown.cell, number], abs=2e-3)
+            seen = lab(np.array(ImageColor.getrgb(shown.colour)) / 255)
+            assert np.linalg.norm(seen - in_photo[shown.cell]) < 5
+        assert red.colour_distance == pytest.approx(np.linalg.norm(in_photo[red.cell] - things[0].colours[0]), abs=3)
+        assert black.colour_distance is None
+
+
+@pytest.mark.parametrize(
+    ("guesses", "biases", "each", "whole"),
+    [
+        (("star", "cross"), (-30, 30), [False, True], None),
+        (("star", "cross"), (-30, -30), [False, False], False),
+        (("star", None), (30, 0), [True, None], None),
+    ],
+)
+def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
+    regional: Searcher,
+    monkeypatch: pytest.MonkeyPatch,
+    guesses: tuple[str | None, ...],
+    biases: tuple[int, int],
+    each: list[bool | None],
+    whole: bool | None,
+) -> None:
+    words = vocabulary(directions=np.zeros((2, RET)), biases=np.array(biases))
+    knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
+    searcher = Searcher(regional.index, knowing)
+    found = cycle([(Guessed(word=word, probability=0.9),) if word else () for word in guesses])
+    monkeypatch.setattr(searcher, "guesses", lambda thing: next(found))
+    answer = searcher.find(both())
+    assert [thing.fits for thing in answer.things] == each
+    assert answer.sketch_fits is whole
 
 
 def test_an_index_without_tokens_compares_several_things_by_their_vectors(

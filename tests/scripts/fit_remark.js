@@ -1,0 +1,4 @@
+async (answer, text) => {
+  const { fitRemark } = await import("/page/shared/words.js");
+  return fitRemark(answer, text);
+}
