@@ -146,11 +146,12 @@ export function percent(share) {
 }
 
 /**
- * How well two squares match, of their cosine. Of the best eight matches with 28 photos that show what was drawn half were
- * above 0.34, with 32 that show something else 95 % below 0.28.
+ * How well two squares match, of their cosine. For quarters of 54 sketches, the best match was strong in 29 % of the photos
+ * that show what was drawn and in 10 % of similar ones that do not, at least fair in 83 % and 51 %. In the first four photos,
+ * 92 % of the strong ones were on the thing.
  */
 export function strength(cosine) {
-  return cosine >= 0.3 ? "strong" : cosine >= 0.18 ? "fair" : "weak";
+  return cosine >= 0.4 ? "strong" : cosine >= 0.25 ? "fair" : "weak";
 }
 
 /**

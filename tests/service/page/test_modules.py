@@ -94,6 +94,10 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
         "thing_cells",
         [([[box(0.5, 0.1, 0.7, 0.3), box(0.75, 0.21, 0.9, 0.3)]], [[4, 5, 8, 9], [10, 11]])],
     ),
+    "matches are as strong as was measured": (
+        "strengths",
+        [([[0.41, 0.39, 0.26, 0.24]], ["strong", "fair", "fair", "weak"])],
+    ),
     "what no photo shows is named": (
         "fit_remark",
         [
