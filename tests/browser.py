@@ -1,6 +1,5 @@
 """A real Chromium that looks at the page: as a desktop or a phone, with an empty profile, drawing by pointer."""
 
-import itertools
 import json
 import math
 import shutil
@@ -219,10 +218,16 @@ def _log(driver: Browser, kind: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _dense(line: Line, step: float = 0.3) -> Iterator[tuple[float, float]]:
-    """The line with points at most ``step`` apart, as a pointer that moves reports them."""
-    yield line[0]
-    for (x0, y0), (x1, y1) in itertools.pairwise(line):
-        parts = max(1, math.ceil(math.dist((x0, y0), (x1, y1)) / step))
-        for i in range(1, parts + 1):
-            yield x0 + (x1 - x0) * i / parts, y0 + (y1 - y0) * i / parts
+def _dense(line: Line, least: float = 0.04, most: float = 0.6) -> Iterator[tuple[float, float]]:
+    """The line with points about ``least`` to ``most`` apart: the browser takes a frame for each of them."""
+    x0, y0 = line[0]
+    yield x0, y0
+    for i, (x1, y1) in enumerate(line[1:], 2):
+        way = math.dist((x0, y0), (x1, y1))
+        # The end of a line stays where it is.
+        if way < least and i < len(line):
+            continue
+        parts = max(1, math.ceil(way / most))
+        for part in range(1, parts + 1):
+            yield x0 + (x1 - x0) * part / parts, y0 + (y1 - y0) * part / parts
+        x0, y0 = x1, y1

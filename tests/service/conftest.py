@@ -14,6 +14,7 @@ from model import Matcher
 from model.decoding import Decoders
 from service.client import Client
 from service.http import app
+from service.serving import live
 from service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
@@ -54,6 +55,14 @@ def shared_decoders(decoders: Decoders) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "Decoders", lambda most: decoders)
         patch.setattr(staging, "Decoders", lambda most: decoders)
+        yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def short_pauses() -> Iterator[None]:
+    """Servers look for a new index more often than users need it: tests wait for that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "POLL_SECONDS", 0.05)
         yield
 
 

@@ -58,7 +58,7 @@ def trickle(connection: socket.socket) -> bytes:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Connection, "head_seconds", 1.0)
+    monkeypatch.setattr(Connection, "head_seconds", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -99,7 +99,7 @@ def test_a_connection_is_kept_while_it_is_answered(server: Served, sketch: bytes
 
 @pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])
 def test_a_sketch_that_trickles_in_is_given_up(settings: Settings, sketch: bytes, form: bool) -> None:
-    with served(settings, queue=0, upload_seconds=2.0) as server:
+    with served(settings, queue=0, upload_seconds=1.0) as server:
         kind = b"Content-Type: multipart/form-data; boundary=b\r\n" if form else b""
         with connect(server) as connection:
             connection.sendall(SEARCH + kind + CLOSE + b"Content-Length: 100000\r\n\r\n--b\r\n")

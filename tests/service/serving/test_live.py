@@ -149,6 +149,8 @@ def swap_under_load(growing: Growing, server: Served, run: Soak, builds: int) ->
             name = growing.grow()
             photos[name] = growing.photos
             wait_for_generation(server.http, name)
+        searched = f"{name} {growing.photos}"
+        wait_until(lambda: told[searched], "the last generation is not searched")
     assert server.context.live.swaps == builds
     # Every answer is of one generation, whole.
     found = {key: count for key, count in told.items() if key.startswith("g")}
