@@ -4,7 +4,9 @@ The matrices of the large ViT are int8, as the photo side's file has them; every
 through one by one, since an int8 product scales what it reads by the extremes of the whole batch.
 """
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -40,6 +42,7 @@ _PAIRS = (
     "relation.scale",
     "relation.bias",
 )
+_Weights: TypeAlias = Mapping[str, NDArray[Any]]
 # Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, the importance
 # (n,) and the attention (depth, heads, n) of all patches, and of a photo the tokens of its regions (1, m, width).
 _Vit: TypeAlias = Callable[[Floats, int], Sequence[Any]]
@@ -156,27 +159,29 @@ class OnnxEngine(Engine):
 
     @cached_property
     def _sketch_vit(self) -> _Vit:
-        return self._open_vit(graphs.VIT, self._sketch_weights, self._position, self._threads)
+        return self._open_vit(graphs.VIT, lambda: self._sketch_weights, self._position, self._threads)
 
     @cached_property
     def _photo_vit(self) -> _Vit:
         vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("vit.", "tuning."))
-        return self._open_vit(graphs.PHOTO_VIT, _vit_weights(vit, tuning, int8=True), vit["position"], 1)
+        return self._open_vit(graphs.PHOTO_VIT, lambda: _vit_weights(vit, tuning, int8=True), vit["position"], 1)
 
     @cached_property
     def _second_vit(self) -> _Vit:
         vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("second_vit.", "second_tuning."))
-        return self._open_vit(graphs.SECOND_VIT, _vit_weights(vit, tuning, int8=False), vit["position"], 1)
+        return self._open_vit(graphs.SECOND_VIT, lambda: _vit_weights(vit, tuning, int8=False), vit["position"], 1)
 
     @cached_property
     def _pairs(self) -> onnxruntime.InferenceSession:
-        given = {
-            name.removeprefix("cross.").removeprefix("relation."): array.T if array.ndim == 2 else array
-            for name, array in self._pair_weights.items()
-        }
+        def given() -> _Weights:
+            return {
+                name.removeprefix("cross.").removeprefix("relation."): array.T if array.ndim == 2 else array
+                for name, array in self._pair_weights.items()
+            }
+
         return self._open(graphs.PAIRS, given, self._threads)
 
-    def _open_vit(self, graph: str, weights: Mapping[str, NDArray[Any]], position: NDArray[Any], threads: int) -> _Vit:
+    def _open_vit(self, graph: str, weights: Callable[[], _Weights], position: NDArray[Any], threads: int) -> _Vit:
         session = self._open(graph, weights, threads)
         names = ("tokens", "chosen", "importance", "attention", *(("regions",) if graph == graphs.PHOTO_VIT else ()))
         where = position.astype(np.float32)
@@ -188,8 +193,13 @@ class OnnxEngine(Engine):
 
         return run
 
-    def _open(self, name: str, weights: Mapping[str, NDArray[Any]], threads: int) -> onnxruntime.InferenceSession:
+    def _open(self, name: str, weights: Callable[[], _Weights], threads: int) -> onnxruntime.InferenceSession:
         """Opens a graph with these weights. Raises ModelError: it is missing, damaged, or does not fit."""
+        session = self._session(name, weights(), threads)
+        _return_free_memory()
+        return session
+
+    def _session(self, name: str, weights: _Weights, threads: int) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4  # the errors raised contain the messages
@@ -206,6 +216,13 @@ class OnnxEngine(Engine):
             check_memory(error)
             reason = " ".join(str(error).split())
             raise ModelError(f"{path} cannot be used ({reason}); rebuild it by sketch-search model export") from error
+
+
+def _return_free_memory() -> None:
+    """Returns what the copies of weights took to the system: glibc would keep tens of MiB that nobody needs again."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 _ONLY_WHAT_IS_ASKED = onnxruntime.RunOptions()

@@ -73,7 +73,7 @@ def least(rows: Sequence[Row]) -> Row:
 
 
 def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], searches: int) -> tuple[list[Row], str]:
-    """Measures a server: to its first answer, its own memory after some searches, and what a sketch takes to encode."""
+    """Measures a server: to its first answer, its own memory after searches and after an explanation, and sketches."""
     begun = time.perf_counter()
     command = [*program, "serve", "--port", "0"]
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -91,12 +91,21 @@ def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], 
                     ]
                     for variants in (3, 1)
                 }
-            own = memory(process.pid)["RssAnon"]
+                own = memory(process.pid)["RssAnon"]
+                best = answers[1][0].json()["results"][0]["id"]
+                client.post("/explain", content=sketch, params={"photo": best}).raise_for_status()
+            explained = memory(process.pid)["RssAnon"]
             by = by_server(url)
         finally:
             process.terminate()
     begins = "a server, until it can be asked; its own memory then"
-    rows: list[Row] = [{"what": begins, "seconds": ready, "MiB of memory": own}]
+    rows: list[Row] = [
+        {"what": begins, "seconds": ready, "MiB of memory": own},
+        {
+            "what": "the same, once it has explained an answer and has the photos' networks too",
+            "MiB of memory": explained,
+        },
+    ]
     for variants, name in ((3, "three variants"), (1, "one variant")):
         encode, total = (
             float(np.median([answer.json()["timings_ms"][part] for answer in answers[variants][1:]])) / 1000
