@@ -159,15 +159,15 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: Any) -> int:
     """Search once, without a server.
 
-    SKETCH is an image file, or - for standard input; several of one size are the things of one drawing. With --like or
-    --text, it may be left out.
+    SKETCH is an image file, or - for standard input; several of one size are the things of one drawing. With --like,
+    --text, --folder, --after or --before, it may be left out.
     """
     from service.commands.search import search
     from service.schemas import SearchQuery
 
     like, unlike = asked.pop("like"), asked.pop("unlike")
-    if not sketches and not like and asked["text"] is None:
-        raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO, or --text WORD.")
+    if not sketches and not like and not any(asked[name] for name in ("text", "folder", "after", "before")):
+        raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO, or --text WORD, or a filter.")
     query = SearchQuery.model_validate({name: value for name, value in asked.items() if value not in (None, ())})
     return search(settings, sketches, query, like=like, unlike=unlike, as_json=as_json)
 

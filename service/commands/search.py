@@ -24,7 +24,7 @@ EXPLAINED = 3
 _ID = re.compile("[0-9]+")
 _HEADING = f"{'rank':>4}  {'score':>8}  path"
 # Printed if a search finds no photo.
-_NOTHING = "no photos: none passes the filters, or --offset is beyond the last; write --folder as results show it"
+_NOTHING = "no photos: none passes the filters, or --offset is beyond the last"
 
 
 def search(
@@ -39,7 +39,7 @@ def search(
     """Searches with image files, or standard input if one is "-", and prints what was found.
 
     Args:
-        sketches: several are the things of one drawing; none to search by liked photos or a word alone.
+        sketches: several are the things of one drawing; none to search by liked photos, a word or filters alone.
         like, unlike: photos that become part of ``query``: an id if it has digits only, else a path.
     """
     with _opened(settings, sketches, query.kind, split=query.splits) as (engine, prepared):

@@ -77,7 +77,7 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
     ("arguments", "sentence"),
     [
         (["--index", "here", "model", "info"], "write the options for model after its name"),
-        (["search"], "Missing argument 'SKETCH', or --like PHOTO, or --text WORD. `sketch-search search --help` lists"),
+        (["search"], "Missing argument 'SKETCH', or --like PHOTO, or --text WORD, or a filter. `sketch-search search"),
         (["explain", "-o", "why"], "Missing argument 'SKETCH', or --like PHOTO"),
         (["explain", "--photo", "--like", "7", "-o", "why"], "but --like needs none"),
         (

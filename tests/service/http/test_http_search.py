@@ -99,6 +99,7 @@ FOLDER = "folder must be the path of a folder as results show it"
         ("/search", "before=9999-12-31", "before must be at most 2200-12-31, not '9999-12-31'."),
         ("/search", "after=2023-02-01&before=2023-01-31", "after, 2023-02-01, must not be later than before, 2023-01"),
         *(("/search", query, FOLDER) for query in ("folder=", "folder=/etc", "folder=2023&folder=../x")),
+        ("/search", "folder=nowhere", "No indexed photo is below the folder 'nowhere'; write it as results show paths"),
         ("/search", f"folder={'x' * 4097}", "folder must be at most 4096 characters long, not 'xxx"),
         *(("/search", f"{query}&rerank=4", RERANK) for query in ("like=1", "kind=photo", "method=ret")),
         ("/search", "kind=photo&method=rn", "Photos are compared by [Ret], not by method 'rn'"),
