@@ -72,7 +72,10 @@ def no_index(path: Path) -> IndexRefused:
     if (path / SHARDS_FILE).exists():
         return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
     if first_build_has_begun(path):
-        return IndexRefused(f"the first build of {path} has not finished; if it was stopped, run that command again.")
+        return IndexRefused(
+            f"the first build of {path} has not finished; if it was stopped, `sketch-search index FOLDER` with the "
+            "same folder continues it."
+        )
     return IndexRefused(f"there is no index at {path}; run `sketch-search index build FOLDER` first.")
 
 

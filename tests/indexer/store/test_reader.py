@@ -47,7 +47,9 @@ def test_a_stopped_first_build_says_so_and_one_by_another_network_drops_what_it_
     collection: Collection, other_matcher: model.Matcher
 ) -> None:
     stopped(collection)
-    with pytest.raises(IndexRefused, match="has not finished; if it was stopped, run that command again"):
+    with pytest.raises(
+        IndexRefused, match="has not finished; if it was stopped, `sketch-search index FOLDER` with the"
+    ):
         collection.open()
     assert collection.build(other_matcher).encoded == 12
     assert not list(collection.index.glob(".building-*"))
