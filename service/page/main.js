@@ -117,7 +117,8 @@ function searchFailed(error) {
   state.shownAfter = -1;
   word.guess(NOTHING_GUESSED);
   if (error.code === "unknown_word") {
-    word.unknown(parts.dropWord(), error.nearest);
+    const dropped = parts.dropWord();
+    word.unknown(dropped, error.nearest, !nothing());
     refresh();
     searchAgain();
   } else {

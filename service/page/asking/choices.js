@@ -3,7 +3,7 @@
 import * as api from "../shared/api.js";
 import { choice, choose, closeOutside, element, byId } from "../shared/dom.js";
 import { forSite } from "../shared/storage.js";
-import { percent } from "../shared/words.js";
+import { percent, unknownWord } from "../shared/words.js";
 
 const PAGE_SIZES = [10, 20, 50, 100, 200];
 const VIEW = "sketch-search-view";
@@ -180,10 +180,9 @@ export class Word {
     byId("guesses").classList.remove("stale");
   }
 
-  /** Show that this word is unknown, and offer the `nearest`; null: show nothing. */
-  unknown(word, nearest = []) {
-    const said = `Unknown word \u201c${word}\u201d. The vocabulary has ${this.#known.toLocaleString("en")} words.`;
-    byId("word-unknown").textContent = word === null ? "" : said;
+  /** Show that this word is unknown, whether the `rest` of the query is searched for, and the `nearest`; null: show nothing. */
+  unknown(word, nearest = [], rest = false) {
+    byId("word-unknown").textContent = word === null ? "" : unknownWord(word, this.#known, rest, nearest.length);
     const chips = nearest.map((one) => {
       const onclick = () => this.#take(one);
       return element("li", {}, element("button", { type: "button", className: "quiet", textContent: one, onclick }));

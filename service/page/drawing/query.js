@@ -84,6 +84,8 @@ export class Query extends EventTarget {
    */
   async take(file, as) {
     const url = URL.createObjectURL(file);
+    const said = byId("opening");
+    said.textContent = "Opening the image\u2026";
     try {
       const given = await open(url);
       const source = await toDataUrl(file, given);
@@ -95,6 +97,7 @@ export class Query extends EventTarget {
       byId("picture-name").textContent = file.name;
       this.#changed();
     } finally {
+      said.textContent = "";
       URL.revokeObjectURL(url);
     }
   }

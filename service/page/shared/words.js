@@ -115,6 +115,13 @@ export function fitRemark({ word_means: means, word_fits: wordFits, sketch_fits:
   ].join(" ").trim();
 }
 
+/** An unknown word, what is searched for without it, and what to do. `known`: how many words are; `rest`: whether others are left */
+export function unknownWord(word, known, rest, similar) {
+  const instead = rest ? "It was left out; the rest was searched for." : "Nothing was searched for.";
+  const then = similar ? "Similar words:" : rest ? "" : "Draw it, or name something else.";
+  return `\u201c${word}\u201d is not among the ${known.toLocaleString("en")} words that are known. ${instead} ${then}`.trim();
+}
+
 /** A message about parts of the collection that did not answer. @param {number} of their total number; 0: unknown */
 export function missingParts(number, of) {
   const parts = of ? `${number.toLocaleString("en")} of ${count(of, "part")}` : count(number, "part");

@@ -388,19 +388,20 @@ def test_where_clip_reads_words_the_field_takes_any_text(
         assert parts(desk)["parts"] == ["Remove: The word a dog on a beach"]
 
 
-UNKNOWN = "Unknown word “{}”. The vocabulary has 6 words."
+UNKNOWN = "“{}” is not among the 6 words that are known. {} Similar words:"
+NOTHING, REST = "Nothing was searched for.", "It was left out; the rest was searched for."
 
 
 def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(desk: Browser, known: Served) -> None:
     desk.get(known.url)
     wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
     desk.find_element(By.ID, "word").send_keys("water", Keys.ENTER)
-    wait(desk).until(lambda d: text(d, "word-unknown") == UNKNOWN.format("water"))
+    wait(desk).until(lambda d: text(d, "word-unknown") == UNKNOWN.format("water", NOTHING))
     wait_for_notice(desk, "What are you looking for?")
     draw(desk, DESKTOP, strokes("cross"))
     wait_for_photos(desk)
     desk.find_element(By.ID, "word").send_keys("dgo", Keys.ENTER)
-    wait(desk).until(lambda d: text(d, "word-unknown") == UNKNOWN.format("dgo"))
+    wait(desk).until(lambda d: text(d, "word-unknown") == UNKNOWN.format("dgo", REST))
     wait_for_photos(desk)
     assert (parts(desk)["hash"], text(desk, "status")) == ("", "20 photos, best first")
     expect_complaints(desk, "422")
