@@ -302,10 +302,13 @@ class Augmentation:
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
 
-    def sketches(self, ink: torch.Tensor) -> torch.Tensor:
-        """Rotates, shears, bends and mirrors sketches, draws them with another pen, and erases parts of them."""
+    def sketches(self, ink: torch.Tensor, *, posed: bool = False) -> torch.Tensor:
+        """Rotates, shears, bends and mirrors sketches, draws them with another pen, and erases parts of them.
+
+        posed: hardly rotates and shears them, and does not mirror them, so that their pose stays that of their photos.
+        """
         ink = self._pen(ink)
-        grid = self._affine(len(ink)) + self._bend(len(ink))
+        grid = self._affine(len(ink), posed) + self._bend(len(ink))
         return self._erase(F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False))
 
     def _pen(self, ink: torch.Tensor) -> torch.Tensor:
@@ -326,13 +329,14 @@ class Augmentation:
         hole = rows[:, :, None] & columns[:, None, :] & chosen
         return ink.masked_fill(hole[:, None], 0.0)
 
-    def _affine(self, b: int) -> torch.Tensor:
+    def _affine(self, b: int, posed: bool) -> torch.Tensor:
         """Draws a sampling grid (b, SIDE, SIDE, 2)."""
-        angle = self._uniform(b, -15, 15) * math.pi / 180
-        zoom = self._uniform(b, 0.85, 1.2)
-        mirror = torch.where(self._uniform(b, 0, 1) < 0.5, -1.0, 1.0)
+        turned, leaning, least, most = (8, 0.06, 0.9, 1.12) if posed else (15, 0.15, 0.85, 1.2)
+        angle = self._uniform(b, -turned, turned) * math.pi / 180
+        zoom = self._uniform(b, least, most)
+        mirror = torch.where((self._uniform(b, 0, 1) < 0.5) & (not posed), -1.0, 1.0)
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-        lean = self._uniform(b, -0.15, 0.15)
+        lean = self._uniform(b, -leaning, leaning)
         across, down = self._uniform(b, -0.08, 0.08), self._uniform(b, -0.08, 0.08)
         theta = torch.stack([cos * mirror, lean - sin, across, sin * mirror, cos, down], dim=1).view(b, 2, 3)
         return F.affine_grid(theta, [b, 1, SIDE, SIDE], align_corners=False)

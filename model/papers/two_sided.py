@@ -19,13 +19,16 @@ from model.engine import TwoSidedConfig, file_sha256, find_photo_side
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, encode_pictures, ret_matcher
 from model.network import Network, Tokens, TwoSidedEncoder
+from model.network.relation import Side
 from model.papers.pictures import (
     Augmentation,
     TrainingSet,
     balanced,
+    drawn_pairs,
     kept_tensors,
     one_of_each,
     sized,
+    some,
     training_corpora,
     training_set,
 )
@@ -48,6 +51,8 @@ _TEMPERATURE = 0.07
 _CONTRAST = 0.5
 # Of a step's classes at most so many that have photos are compared pair by pair.
 _PAIR_CLASSES = 32
+# Photos of one class are told apart if sketches were drawn from at least so many of them.
+_FEWEST_INSTANCES = 8
 
 
 def class_places(
@@ -125,6 +130,9 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         side = SketchSide(network, len(data.further_rows)).requires_grad_(True)
         # Each data set has an equal part in a class, however many sketches it has.
         self.rows = tuple(balanced(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
+        # Of classes in which enough photos were drawn: these photos, each with the rows of its sketches.
+        drawn = [drawn_pairs(data.drawn_from, rows) for rows in data.photo_rows] if recipe.instance_classes else []
+        self.drawn = [pairs for pairs in drawn if len(pairs) >= _FEWEST_INSTANCES]
         photos = self._encoded_photos(folder)
         # Classes with photos come first.
         self.with_photos = len(data.photo_rows)
@@ -165,11 +173,11 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         )
 
     def losses(self) -> dict[str, torch.Tensor]:
-        """Computes three losses of some classes' sketches, one sketch of each.
+        """Computes three losses of some classes' sketches, one sketch of each, and two within classes.
 
         classes: the cross entropy of their cosines to the places of all classes. contrast: to one photo of each class
         in the batch. pairs: the list-wise loss of the relation logits of all pairs. Half of the sketches that were
-        drawn from a photo meet this photo, so that instances are learned, too.
+        drawn from a photo meet this photo. instances, instances_ret: see ``_within``.
         """
         augment = Augmentation(self.step_seed)
         side, generator = self.network, augment.generator
@@ -193,10 +201,37 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             few, network = min(shown, _PAIR_CLASSES), self.base
             sketch_side = network.project(tokens[:few], "sketch")
             photo_side = network.project(self.photos[photos[:few]], "photo")
-            rows = [sketch_side.rows(slice(row, row + 1)) for row in range(len(sketch_side))]
-            logits = torch.stack([network.relate(row, photo_side) for row in rows])
-            losses["pairs"] = listwise_loss(logits)
-        return losses
+            losses["pairs"] = listwise_loss(pair_logits(network, sketch_side, photo_side))
+        return losses | self._within(augment, scale)
+
+    def _within(self, augment: Augmentation, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Computes the list-wise losses of photos of one class and of a sketch that was drawn from each of them.
+
+        They are the means over some classes: by relation logits, and by cosines of [Ret], which count half.
+        """
+        recipe, generator, network = self.recipe, augment.generator, self.base
+        chosen = torch.randperm(len(self.drawn), generator=generator)[: recipe.instance_classes].tolist()
+        if not chosen:
+            return {}
+        groups = []
+        for pairs in (self.drawn[number] for number in chosen):
+            some_of_them = [pairs[at] for at in torch.randperm(len(pairs), generator=generator)[: recipe.instances]]
+            photos = torch.tensor([photo for photo, _ in some_of_them])
+            groups.append((photos, torch.cat([some(sketches, 1, generator) for _, sketches in some_of_them])))
+        tokens = self._encoded(torch.cat([sketches for _, sketches in groups]), augment, posed=True)
+        by_relation, by_ret, first = [], [], 0
+        for photos, sketches in groups:
+            of_class, shown = tokens[first : first + len(sketches)], self.photos[photos]
+            first += len(sketches)
+            sides = network.project(of_class, "sketch"), network.project(shown, "photo")
+            by_relation.append(listwise_loss(pair_logits(network, *sides)))
+            cosines = F.normalize(of_class.ret, dim=1) @ F.normalize(shown.ret, dim=1).T
+            by_ret.append(listwise_loss(scale * cosines))
+        weight = recipe.instance_weight
+        return {
+            "instances": weight * torch.stack(by_relation).mean(),
+            "instances_ret": weight / 2 * torch.stack(by_ret).mean(),
+        }
 
     def _classes(self, generator: torch.Generator) -> torch.Tensor:
         """Draws the classes of a step, of which a share has line drawings alone."""
@@ -205,8 +240,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         few = min(round(recipe.drawings * recipe.classes), int(lines.sum()))
         return torch.cat([order[~lines][: recipe.classes - few], order[lines][:few]])
 
-    def _encoded(self, sketches: torch.Tensor, augment: Augmentation) -> Tokens:
-        ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255)
+    def _encoded(self, sketches: torch.Tensor, augment: Augmentation, *, posed: bool = False) -> Tokens:
+        ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255, posed=posed)
         return self.base.encode(sized(1 - ink, self.base.config).to(self.device), "sketch")
 
     def _encoded_photos(self, folder: Path) -> Tokens:
@@ -321,6 +356,13 @@ def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
     """Cross-entropy over the rows and over the columns of a pair matrix (c, c) whose diagonal matches."""
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def pair_logits(network: Network, sketches: Side, photos: Side) -> torch.Tensor:
+    """Compares each of s sketches with each of p photos: (s, p) float32 relation logits."""
+    one = torch.arange(len(sketches)).repeat_interleave(len(photos))
+    other = torch.arange(len(photos)).repeat(len(sketches))
+    return network.relate(sketches.rows(one), photos.rows(other)).view(len(sketches), len(photos))
 
 
 def class_name(label: str) -> str:

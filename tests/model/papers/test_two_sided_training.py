@@ -35,7 +35,7 @@ from model.network import (
 )
 from model.papers import photo_side, read_recipe
 from model.papers.photo_side import PhotoFeatures, fields_of, fit_head, read_vit, renormalised, vit_tensors
-from model.papers.pictures import training_corpora, training_set
+from model.papers.pictures import SIDE, Augmentation, training_corpora, training_set
 from model.papers.prior import SKETCHES_PER_CLASS
 from model.papers.recipe import TwoSidedRecipe
 from model.papers.two_sided import TwoSidedTrainer
@@ -137,6 +137,40 @@ def test_a_step_computes_on_the_device_that_the_training_is_told(work: Path, mon
     losses = trainer.losses()
     assert losses.keys() == {"classes", "contrast", "pairs"}
     assert {loss.device.type for loss in losses.values()} == {"meta"}
+
+
+def test_photos_of_one_class_are_told_apart_by_the_sketches_that_were_drawn_from_them(work: Path) -> None:
+    write_class_folders(work / "pairs", seeds=range(8), shapes=SHAPES[:3], drawn=2)
+    # Too few of these photos were drawn.
+    write_class_folders(work / "pairs", seeds=range(7), shapes=SHAPES[3:4], drawn=2)
+    network = load_zse_network(work / "start.safetensors").prior_replaced(None).vocabulary_replaced(None)
+    losses = {}
+    for weight in (1.0, 3.0):
+        changes = {"instance_classes": 9, "instances": 4, "instance_weight": weight}
+        recipe = read_recipe(work / "my.toml", changes)
+        assert isinstance(recipe, TwoSidedRecipe)
+        pictures = training_corpora(work / "pairs", recipe)
+        trainer = TwoSidedTrainer(recipe, training_set(pictures.training, pictures.further), network, work / "pairs")
+        assert [[len(sketches) for _, sketches in pairs] for pairs in trainer.drawn] == [[2] * 8] * 3
+        losses[weight] = trainer.losses()
+    assert losses[1].keys() == {"classes", "contrast", "pairs", "instances", "instances_ret"}
+    for name in ("instances", "instances_ret"):
+        assert losses[3][name].item() == pytest.approx(3 * losses[1][name].item())
+    losses[1]["instances"].backward()
+    assert trainer.network.tuning.fc1_bias.grad is not None, "the gradient reaches the sketch tower"
+
+
+def test_only_sketches_that_are_compared_within_a_class_keep_their_side() -> None:
+    ink = torch.zeros(40, 1, SIDE, SIDE)
+    ink[..., 60:160, 20:60] = 1
+
+    def on_the_left(posed: bool) -> list[bool]:
+        drawn = Augmentation(5).sketches(ink, posed=posed)
+        left, right = (half.sum(dim=(1, 2, 3)) for half in drawn.chunk(2, dim=3))
+        return (left > right).tolist()
+
+    assert all(on_the_left(True))
+    assert len(set(on_the_left(False))) == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
