@@ -20,16 +20,11 @@ PLACES = 2.0
 # the nearest of the page's pens, 0.0075, 0.01 and 0.02 brought 0.83, 0.78 and 0.66 of the photos into the first 20, and
 # without colours 0.68 were there.
 COLOURS = 0.0075
-# Two things whose directions have at least the cosine SAME are found at least the share APART of their distance on the
-# paper apart, so that one man is not found as two. Other things may overlap: a rider and a horse.
-APART, SAME = 0.5, 0.5
 # How much regions that show the guessed things count beside the thing itself, and the cosine from which two regions
 # share their scores: chosen by 100 scenes, each drawn by four sets of sketches. Without both, 0.41 of their photos were
 # among the first 20, with both 0.58; with whole photos of the guessed things in the place of regions, 0.54.
 GUESSED = 1.5
 ALIKE = 0.4
-# More than all other differences of scores.
-_NEAR = 1e3
 
 
 @dataclass(frozen=True)
@@ -94,14 +89,12 @@ class Matched:
 
 
 def sought(things: Sequence[Thing], directions: Floats, regions: Floats, colours: Floats, places: float) -> Matched:
-    """Finds the region of each photo that matches each thing best, and no two like things in one place.
+    """Finds the region of each photo that matches each thing best.
 
     With r_c the region at cell c of a photo, t a thing's direction, d_c the distance of their places as shares of the
     photo's and the paper's sides, and e_c the distance of their colours, a cell's score is
 
         r_c . t - places d_c^2 - COLOURS e_c.
-
-    Like things choose their cells in the order of their best scores, APART from each other.
 
     Args:
         directions: (t, r) of length 1, of the things. regions, colours: (p, m, r) and (p, m, 3), of p photos.
@@ -113,35 +106,8 @@ def sought(things: Sequence[Thing], directions: Floats, regions: Floats, colours
     for of_thing, thing in zip(scores, things, strict=True):
         for colour, share in zip(thing.colours, thing.shares, strict=True):
             of_thing -= np.float32(COLOURS) * share * np.linalg.norm(colours - colour, axis=-1)
-    cells = _chosen(scores, _too_near(things, directions, centres))
-    found = np.take_along_axis(scores, cells[..., None], axis=-1)[..., 0]
-    return Matched(found, cells, regions[np.arange(len(regions)), cells].astype(np.float16))
-
-
-def _too_near(things: Sequence[Thing], directions: Floats, centres: Floats) -> NDArray[np.bool_]:
-    """Marks cells that are too near to each other for two like things, (t, t, m, m)."""
-    drawn, cells = (
-        np.linalg.norm(at[:, None] - at, axis=-1) for at in (np.array([thing.place for thing in things]), centres)
-    )
-    least = np.where(directions @ directions.T >= SAME, APART * drawn, 0)
-    near: NDArray[np.bool_] = cells < least[..., None, None]
-    return near
-
-
-def _chosen(scores: Floats, near: NDArray[np.bool_]) -> Numbers:
-    """Chooses a cell of each photo for each thing, (t, p), by scores (t, p, m): the best cell that is left."""
-    things, size = np.arange(len(scores)), scores.shape[2]
-    cells: Numbers = scores.argmax(axis=-1)
-    crowded = np.flatnonzero(near[things[:, None, None], things[:, None], cells[:, None], cells].any(axis=(0, 1)))
-    left: Floats = scores[:, crowded].transpose(1, 0, 2).copy()
-    every = np.arange(len(crowded))
-    for _ in things:
-        thing, cell = np.divmod(left.reshape(len(crowded), things.size * size).argmax(axis=1), size)
-        cells[thing, crowded] = cell
-        # If no other cell is left, a near one is taken.
-        left -= np.float32(_NEAR) * near[thing, :, cell]
-        left[every, thing] = -np.inf
-    return cells
+    cells = scores.argmax(axis=-1)
+    return Matched(scores.max(axis=-1), cells, regions[np.arange(len(regions)), cells].astype(np.float16))
 
 
 def places_of_cells(count: int) -> Floats:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from model.engine import Floats, Tokens, unit
-from model.things import APART, COLOURS, PLACES, Thing, places_of_cells, sought
+from model.things import COLOURS, Thing, places_of_cells, sought
 
 RET = np.zeros((1, 4), np.float32)
 NUMBERS = np.random.default_rng(0)
@@ -32,38 +32,6 @@ def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_col
             assert matched.scores[0, photo] == pytest.approx(max(scores), abs=1e-5)
             assert matched.cells[0, photo] == int(np.argmax(scores))
             np.testing.assert_allclose(matched.regions[0, photo], regions[photo, np.argmax(scores)], atol=1e-3)
-
-
-@pytest.mark.parametrize("places", [PLACES, 0.0])
-def test_one_man_in_a_photo_is_not_found_as_two(places: float) -> None:
-    men, directions = [thing(0.3, 0.4), thing(0.9, 0.4)], unit(np.ones((2, 8), np.float32))
-    regions = np.zeros((2, 16, 8), np.float32)
-    # The first photo shows a man between both, and is a little like a man beside him; the second shows two.
-    regions[0, [5, 6]] = directions
-    regions[0, 5] *= 0.9
-    regions[1, [5, 7]] = directions * np.float32(0.95)
-    matched = sought(men, directions, regions, np.zeros((2, 16, 3), np.float32), places)
-    here, there = places_of_cells(16)[matched.cells[:, 0]]
-    assert np.linalg.norm(here - there) >= APART * 0.6
-    assert sorted(matched.cells[:, 1].tolist()) == [5, 7]
-    assert matched.scores[:, 1].sum() > matched.scores[:, 0].sum()
-
-
-def test_a_rider_may_be_found_where_the_horse_is() -> None:
-    directions = np.eye(2, 8, dtype=np.float32)
-    regions = np.zeros((1, 16, 8), np.float32)
-    regions[0, 5] = unit(directions.sum(axis=0))
-    matched = sought([thing(0.3, 0.2), thing(0.3, 0.6)], directions, regions, np.zeros((1, 16, 3), np.float32), 0.0)
-    assert matched.cells.tolist() == [[5], [5]]
-
-
-def test_if_all_cells_are_too_near_things_share_one() -> None:
-    regions = np.ones((1, 1, 2), np.float32)
-    matched = sought(
-        [thing(0, 0), thing(1, 1)], np.ones((2, 2), np.float32), regions, np.zeros((1, 1, 3), np.float32), 0.0
-    )
-    assert matched.cells.tolist() == [[0], [0]]
-    assert matched.scores.tolist() == [[2], [2]]
 
 
 def test_cells_are_counted_row_by_row_from_the_top_left() -> None:
