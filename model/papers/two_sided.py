@@ -19,7 +19,6 @@ from model.engine import TwoSidedConfig, file_sha256, find_photo_side
 from model.errors import ModelError
 from model.evaluation import calibrated, counts, encode_pictures, ret_matcher
 from model.network import Network, Tokens, TwoSidedEncoder
-from model.network.relation import Side
 from model.papers.pictures import (
     Augmentation,
     TrainingSet,
@@ -199,9 +198,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             cosines = ret[:shown] @ F.normalize(self.photos.ret[photos], dim=1).T
             losses["contrast"] = _CONTRAST * F.cross_entropy(scale * cosines, torch.arange(shown, device=self.device))
             few, network = min(shown, _PAIR_CLASSES), self.base
-            sketch_side = network.project(tokens[:few], "sketch")
-            photo_side = network.project(self.photos[photos[:few]], "photo")
-            losses["pairs"] = listwise_loss(pair_logits(network, sketch_side, photo_side))
+            losses["pairs"] = listwise_loss(pair_logits(network, tokens[:few], self.photos[photos[:few]]))
         return losses | self._within(augment, scale)
 
     def _within(self, augment: Augmentation, scale: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -223,8 +220,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         for photos, sketches in groups:
             of_class, shown = tokens[first : first + len(sketches)], self.photos[photos]
             first += len(sketches)
-            sides = network.project(of_class, "sketch"), network.project(shown, "photo")
-            by_relation.append(listwise_loss(pair_logits(network, *sides)))
+            by_relation.append(listwise_loss(pair_logits(network, of_class, shown)))
             cosines = F.normalize(of_class.ret, dim=1) @ F.normalize(shown.ret, dim=1).T
             by_ret.append(listwise_loss(scale * cosines))
         weight = recipe.instance_weight
@@ -358,11 +354,12 @@ def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def pair_logits(network: Network, sketches: Side, photos: Side) -> torch.Tensor:
+def pair_logits(network: Network, sketches: Tokens, photos: Tokens) -> torch.Tensor:
     """Compares each of s sketches with each of p photos: (s, p) float32 relation logits."""
-    one = torch.arange(len(sketches)).repeat_interleave(len(photos))
-    other = torch.arange(len(photos)).repeat(len(sketches))
-    return network.relate(sketches.rows(one), photos.rows(other)).view(len(sketches), len(photos))
+    drawn, shown = network.project(sketches, "sketch"), network.project(photos, "photo")
+    one = torch.arange(len(drawn)).repeat_interleave(len(shown))
+    other = torch.arange(len(shown)).repeat(len(drawn))
+    return network.relate(drawn.rows(one), shown.rows(other)).view(len(drawn), len(shown))
 
 
 def class_name(label: str) -> str:

@@ -156,7 +156,7 @@ def test_photos_of_one_class_are_told_apart_by_the_sketches_that_were_drawn_from
     assert losses[1].keys() == {"classes", "contrast", "pairs", "instances", "instances_ret"}
     for name in ("instances", "instances_ret"):
         assert losses[3][name].item() == pytest.approx(3 * losses[1][name].item())
-    losses[1]["instances"].backward()
+    torch.autograd.backward(losses[1]["instances"])
     assert trainer.network.tuning.fc1_bias.grad is not None, "the gradient reaches the sketch tower"
 
 
