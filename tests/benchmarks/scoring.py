@@ -56,8 +56,9 @@ def measure(command: Command, released: Network, default: Matcher, clip: nn.Modu
     rows = measured("a pair", scoring_ways(released, default), rounds)
     for modality in ("photo", "sketch"):
         rows += measured(f"a {modality}", encoding_ways(released, default, clip, modality), min(rounds, 5))
-    name = "Scoring" if default.device == "cpu" else "Scoring on a GPU"
-    return command.result(name, by_matcher(default), rows=rows)
+    if default.device != "cpu":
+        return command.result("Scoring on a GPU", by_matcher(default), rows=rows)
+    return command.result("Scoring", by_matcher(default), rows=rows)
 
 
 def measured(part: str, ways: Sequence[Way], rounds: int) -> list[Row]:
