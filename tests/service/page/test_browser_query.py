@@ -388,8 +388,9 @@ def test_where_clip_reads_words_the_field_takes_any_text(
         assert parts(desk)["parts"] == ["Remove: The word a dog on a beach"]
 
 
-UNKNOWN = "“{}” is not among the 6 words that are known. {} Similar words:"
-NOTHING, REST = "Nothing was searched for.", "It was left out; the rest was searched for."
+UNKNOWN = "“{}” is not among the 6 words that are known. {}"
+NOTHING = "Nothing was searched for. Draw it, or name something else."
+REST = "It was left out; the rest was searched for. Similar words:"
 
 
 def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(desk: Browser, known: Served) -> None:
