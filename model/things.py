@@ -49,6 +49,13 @@ class Thing:
         left, top, right, bottom = self.box
         return (left + right) / 2, (top + bottom) / 2
 
+    def colour_distance(self, colours: Floats) -> Floats:
+        """Returns the mean CIE76 distance of its colours, by their shares, to others (..., 3): (...); 0 without any."""
+        away = np.zeros(colours.shape[:-1], np.float32)
+        for colour, share in zip(self.colours, self.shares, strict=True):
+            away += share * np.linalg.norm(colours - colour, axis=-1)
+        return away
+
 
 @dataclass(frozen=True)
 class Matched:
@@ -104,8 +111,8 @@ def sought(things: Sequence[Thing], directions: Floats, regions: Floats, colours
     lost = np.stack([((centres - thing.place) ** 2).sum(axis=1) for thing in things]) * np.float32(places)
     scores = np.moveaxis(regions @ directions.T, -1, 0) - lost[:, None]
     for of_thing, thing in zip(scores, things, strict=True):
-        for colour, share in zip(thing.colours, thing.shares, strict=True):
-            of_thing -= np.float32(COLOURS) * share * np.linalg.norm(colours - colour, axis=-1)
+        if len(thing.colours):
+            of_thing -= np.float32(COLOURS) * thing.colour_distance(colours)
     cells = scores.argmax(axis=-1)
     return Matched(scores.max(axis=-1), cells, regions[np.arange(len(regions)), cells].astype(np.float16))
 

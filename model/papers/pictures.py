@@ -331,10 +331,10 @@ class Augmentation:
 
     def _affine(self, b: int, posed: bool) -> torch.Tensor:
         """Draws a sampling grid (b, SIDE, SIDE, 2)."""
-        turned, leaning, least, most = (8, 0.06, 0.9, 1.12) if posed else (15, 0.15, 0.85, 1.2)
+        turned, leaning, least, most, mirrored = (8, 0.06, 0.9, 1.12, 0.0) if posed else (15, 0.15, 0.85, 1.2, 0.5)
         angle = self._uniform(b, -turned, turned) * math.pi / 180
         zoom = self._uniform(b, least, most)
-        mirror = torch.where((self._uniform(b, 0, 1) < 0.5) & (not posed), -1.0, 1.0)
+        mirror = torch.where(self._uniform(b, 0, 1) < mirrored, -1.0, 1.0)
         cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
         lean = self._uniform(b, -leaning, leaning)
         across, down = self._uniform(b, -0.08, 0.08), self._uniform(b, -0.08, 0.08)

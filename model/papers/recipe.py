@@ -251,8 +251,9 @@ class TwoSidedRecipe(Recipe):
         kept: in (0, 1], how much of the way from the photos' norms, biases and scales to the trained ones is gone in
             the end; less finds more of what the training did not show.
         kept_tokens: the same of the way from the photos' projection of tokens to that of sketches.
-        instance_classes: of each step, in each of which up to ``instances`` photos are told apart by a sketch that was
-            drawn from each of them; 0 for none. instance_weight: of this loss; half of it for that by [Ret].
+        instance_classes, instances: in so many classes of each step, up to so many photos are told apart, each by a
+            sketch that was drawn from it; 0 classes for none.
+        instance_weight: of their loss by relation logits. The loss by [Ret] counts half as much.
         anew: whether to begin from the photo side although a start is given; only the calibration of that one, and
             the weights of its prior, are taken.
         evaluate_everything: n chooses a prior by every n-th query of the protocol "everything"; 0 makes no prior.

@@ -212,9 +212,9 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             return {}
         groups = []
         for pairs in (self.drawn[number] for number in chosen):
-            some_of_them = [pairs[at] for at in torch.randperm(len(pairs), generator=generator)[: recipe.instances]]
-            photos = torch.tensor([photo for photo, _ in some_of_them])
-            groups.append((photos, torch.cat([some(sketches, 1, generator) for _, sketches in some_of_them])))
+            few = [pairs[at] for at in torch.randperm(len(pairs), generator=generator)[: recipe.instances]]
+            photos = torch.tensor([photo for photo, _ in few])
+            groups.append((photos, torch.cat([some(sketches, 1, generator) for _, sketches in few])))
         tokens = self._encoded(torch.cat([sketches for _, sketches in groups]), augment, posed=True)
         by_relation, by_ret, first = [], [], 0
         for photos, sketches in groups:

@@ -182,7 +182,7 @@ def _shown_things(
         colours = colours_of_cells(pixels, side)[0]
         shown = []
         for thing, cell, cosine in zip(things, cells, near, strict=True):
-            away = float(thing.shares @ np.linalg.norm(thing.colours - colours[cell], axis=1))
+            away = float(thing.colour_distance(colours[cell]))
             shown.append(
                 ShownThing(
                     cell=cell,
