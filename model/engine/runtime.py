@@ -35,13 +35,6 @@ import onnxruntime
 _MOST_BYTES = 16 << 20
 _MATRICES = ("qkv", "proj", "fc1", "fc2")
 _HEAD = ("ret.weight", "centre", "tokens.weight", "tokens.bias")
-_LAYERS = ("query", "key", "value", "out", "norm1", "norm2", "ffn.0", "ffn.3")
-_SIDED = (*(f"cross.{{}}.{layer}" for layer in _LAYERS), "relation.{}_worth")
-_PAIRS = (
-    *(f"{name.format(side)}.{part}" for name in _SIDED for side in ("sketch", "photo") for part in ("weight", "bias")),
-    "relation.scale",
-    "relation.bias",
-)
 _Weights: TypeAlias = Mapping[str, NDArray[Any]]
 # Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, the importance
 # (n,) and the attention (depth, heads, n) of all patches, and of a photo the tokens of its regions (1, m, width).
@@ -56,7 +49,7 @@ class OnnxEngine(Engine):
     kind, device, dtype = ZSE, "cpu", "int8"
 
     def __init__(self, files: TwoSidedFiles, folder: Path) -> None:
-        """Opens no graph yet. Raises ModelError if the checkpoint lacks arrays."""
+        """Opens no graph yet. Raises ModelError if the checkpoint lacks arrays, or they have other shapes."""
         self.config, self.calibration = files.config, files.calibration
         self._files, self._folder, self._threads = files, folder, threads()
         arrays = files.arrays
@@ -65,10 +58,10 @@ class OnnxEngine(Engine):
             self._head = {name: arrays[f"encoder.head.{name}"] for name in _HEAD}
             self._position, tuning = arrays["encoder.position"], below("encoder.tuning.", arrays)
             self._sketch_weights = _vit_weights(below("vit.", files.photo_side), tuning, int8=True)
-            self._ret_scale, self._relation_scale = arrays["ret_term.scale"], float(arrays["relation.scale"])
-            self._pair_weights = {name: arrays[name] for name in _PAIRS}
+            self._pair_weights = _pair_weights(files.config, arrays)
+            self._ret_scale = self._pair_weights.pop("ret_term.scale")
         # Of a vocabulary's arrays, those that are missing are arguments that are missing.
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"
             ) from error
@@ -118,7 +111,7 @@ class OnnxEngine(Engine):
     def align(self, sketch: Tokens, photo: Tokens) -> Aligned:
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo", "sketch_worth", "photo_worth")
         forth, back, of_sketch, of_photo, worth, worth_of_photo = (x[0] for x in self._run_pairs(names, sketch, photo))
-        matching = Matching(self._relation_scale, worth, worth_of_photo)
+        matching = Matching(float(self._pair_weights["relation.scale"]), worth, worth_of_photo)
         return Aligned(forth, back, of_sketch[1:], of_photo[1:], photo.positions[0], matching)
 
     def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
@@ -227,6 +220,26 @@ def _return_free_memory() -> None:
 
 _ONLY_WHAT_IS_ASKED = onnxruntime.RunOptions()
 _ONLY_WHAT_IS_ASKED.only_execute_path_to_fetches = True
+
+
+def _pair_weights(config: TwoSidedConfig, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Takes the weights that compare pairs. Raises KeyError or ValueError if one is missing or has another shape."""
+    width, hidden = config.width, config.cross_ffn
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("ret_term.scale", "relation.scale", "relation.bias"), ())
+    layers = {
+        **dict.fromkeys(("query", "key", "value", "out"), (width, width)),
+        **dict.fromkeys(("norm1", "norm2"), (width,)),
+        "ffn.0": (hidden, width),
+        "ffn.3": (width, hidden),
+    }
+    for side in ("sketch", "photo"):
+        sided = {f"cross.{side}.{layer}": shape for layer, shape in layers.items()}
+        for name, shape in {**sided, f"relation.{side}_worth": (1, width)}.items():
+            shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} has the shape {arrays[name].shape}, not {shape}")
+    return {name: arrays[name] for name in shapes}
 
 
 def _vit_weights(

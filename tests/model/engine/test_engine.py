@@ -169,10 +169,20 @@ def test_graphs_are_found_where_export_writes_them_and_not_beside_a_checkpoint(
         "relation.sketch_worth.bias",
     ],
 )
-def test_a_checkpoint_without_one_of_its_arrays_is_refused(name: str, engine: OnnxEngine, tmp_path: Path) -> None:
+def test_a_checkpoint_without_one_of_its_arrays_is_refused(name: str, tmp_path: Path) -> None:
     files = read_two_sided(default_checkpoint())
     del files.arrays[name]
     with pytest.raises(ModelError, match="does not hold the tensors of its configuration"):
+        OnnxEngine(files, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["cross.photo.ffn.3.weight", "relation.sketch_worth.bias", "relation.scale", "ret_term.scale"]
+)
+def test_a_checkpoint_whose_weights_for_pairs_have_other_shapes_is_refused(name: str, tmp_path: Path) -> None:
+    files = read_two_sided(default_checkpoint())
+    files.arrays[name] = np.stack([files.arrays[name]] * 2)
+    with pytest.raises(ModelError, match=rf"tensors of its configuration: {name} has the shape \(2,.*, not \("):
         OnnxEngine(files, tmp_path)
 
 
