@@ -1,10 +1,10 @@
-// Runs before the page: the picture of an explanation is decoded only once its entry in `window.held` is called, which
-// gives a promise of that.
-() => {
+// Pictures with this id ("" for none) are decoded only once their entry in `window.held` is called, which gives a
+// promise of that.
+(id) => {
   window.held = [];
   const { decode } = HTMLImageElement.prototype;
   HTMLImageElement.prototype.decode = function () {
-    if (this.id !== "why-sketch-image") {
+    if (this.id !== id) {
       return decode.call(this);
     }
     return new Promise((done, failed) => {

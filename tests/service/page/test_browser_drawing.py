@@ -250,6 +250,7 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
     with served_to(desk, settings, index=index) as server:
         desk.get(server.url)
         assert faces() == []
+        assert text(desk, "ghosts") == "Photos that match appear here."
         place = desk.find_element(By.ID, "ghosts").location
         wait(desk).until(lambda _: faces() == [3] * 3)
         assert desk.find_element(By.ID, "start").location == place

@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 import model
 from indexer import Request, build
 from service.settings import Settings
-from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, draw, wait, wait_for_photos
+from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, draw, run, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
@@ -234,6 +234,22 @@ def test_an_image_of_a_drawing_is_searched_with_as_a_drawing_and_drawn_over(
     desk.find_element(By.ID, "undo").click()
     wait(desk).until(lambda d: kind(d) == "sketch")
     wait_for_photos(desk)
+
+
+def test_the_page_says_that_an_image_is_being_opened_until_it_is_on_the_paper(
+    desk: Browser, server: Served, drawn: Path
+) -> None:
+    desk.get(server.url)
+    run(desk, "hold_decoding", "")
+    choose_file(desk, drawn)
+    wait(desk).until(lambda d: d.execute_script("return held.length") == 1)
+    assert text(desk, "opening") == "Opening the image…"
+    run(desk, "release_decoding", 0)
+    # It is decoded again as the page keeps it.
+    wait(desk).until(lambda d: d.execute_script("return held.length") == 2)
+    run(desk, "release_decoding", 1)
+    wait_for_photos(desk)
+    assert text(desk, "opening") == ""
 
 
 def test_a_filter_is_a_part_that_can_be_removed_undone_and_shared(desk: Browser, server: Served) -> None:

@@ -22,6 +22,7 @@ from tests.service.looking import (
     check_suits_everybody,
     choose,
     ends_with,
+    expect_complaints,
     find,
     names,
     on_screen,
@@ -82,6 +83,15 @@ def has_focus(driver: Browser, selector: str) -> bool:
 
 def first_stack(shown: list[dict[str, Any]]) -> int:
     return next(place for place, group in enumerate(shown) if group["size"] > 1)
+
+
+def test_the_box_of_a_photo_that_cannot_be_shown_says_so(desk: Browser, server: Served) -> None:
+    find(desk, server)
+    desk.execute_script("document.querySelector('#results img').src = 'nowhere'")
+    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#results .gone"))
+    shown = "return getComputedStyle(document.querySelector('#results .gone'), '::after').content"
+    assert desk.execute_script(shown) == '"not available"'
+    expect_complaints(desk, "404")
 
 
 def test_each_group_is_a_stack_that_opens_in_place_and_shows_its_photos(desk: Browser, server: Served) -> None:

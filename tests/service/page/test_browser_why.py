@@ -24,7 +24,7 @@ from model.network import AnchorConfig, AnchorNetwork, VitLayout
 from service.http.app import create_app
 from service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.looking import (
@@ -218,19 +218,19 @@ def test_without_explanations_the_page_stops_offering_them(desk: Browser, settin
 
 def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Browser, server: Served) -> None:
     """Asks why one photo was found, then why all were. The pictures of both answers are decoded late."""
-    with before_pages(desk, "hold_decoding"):
-        find(desk, server)
-        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
-        desk.find_element(By.ID, "viewer-why").click()
-        wait(desk).until(lambda d: d.execute_script("return held.length") == 1)
-        desk.find_element(By.ID, "why-close").click()
-        desk.find_element(By.ID, "viewer-close").click()
-        desk.find_element(By.ID, "why-open").click()
-        wait(desk).until(lambda d: d.execute_script("return held.length") == 2)
-        for number in (1, 0):
-            run(desk, "release_decoding", number)
-            assert desk.find_element(By.ID, "why-body").is_displayed()
-            assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 6
+    find(desk, server)
+    run(desk, "hold_decoding", "why-sketch-image")
+    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
+    desk.find_element(By.ID, "viewer-why").click()
+    wait(desk).until(lambda d: d.execute_script("return held.length") == 1)
+    desk.find_element(By.ID, "why-close").click()
+    desk.find_element(By.ID, "viewer-close").click()
+    desk.find_element(By.ID, "why-open").click()
+    wait(desk).until(lambda d: d.execute_script("return held.length") == 2)
+    for number in (1, 0):
+        run(desk, "release_decoding", number)
+        assert desk.find_element(By.ID, "why-body").is_displayed()
+        assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 6
 
 
 def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(opened: Browser, server: Served) -> None:
