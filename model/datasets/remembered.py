@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,7 +19,8 @@ HALVES = ("val", "unseen")
 # Smaller things are not remembered: the share of the photo that the box of a thing covers.
 _LEAST_SHARE = 0.04
 _MOST_THINGS = 4
-_SEED = 0
+# Each photo is remembered by so many choices of sketches, because another sketch can move a photo by many places.
+_DRAWS = 4
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,16 @@ class Remembered:
 
 @dataclass(frozen=True)
 class RememberedTask:
-    """Remembered photos, and the gallery, which has all of them. about: sentences that belong to the figures."""
+    """Remembered photos, and the gallery, which has all of them.
+
+    queries: the same photos once for each of the ``draws``, in the same order. about: sentences that belong to the
+    figures.
+    """
 
     protocol: RememberedProtocol
     queries: tuple[Remembered, ...]
     photos: tuple[Picture, ...]
+    draws: int
     about: tuple[str, ...]
 
     @property
@@ -56,6 +63,7 @@ def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> Reme
     """Reads the remembered photos of one of the HALVES of the ordinary photos; all of them are the gallery.
 
     Scenes are of photos with two to four things, two kinds at least. For colours, each thing is remembered by itself.
+    Each is drawn four times, with other sketches.
     Raises ModelError for another half, or data that is missing.
     """
     if half not in HALVES:
@@ -63,18 +71,20 @@ def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> Reme
     folder = data_folder()
     scenes = read_scenes(folder)
     sketches = fresh_sketches(folder, {label for scene in scenes for label in scene.shares})
-    chosen = choose_remembered(scenes, sketches, protocol, HALVES.index(half))
+    draws = [choose_remembered(scenes, sketches, protocol, HALVES.index(half), seed) for seed in range(_DRAWS)]
+    chosen = tuple(chain.from_iterable(draws))
     if not chosen:
         raise ModelError(f"no ordinary photo has things for --protocol {protocol} of which there are sketches")
-    about = (f"{half}: every second photo; things whose boxes cover at least {_LEAST_SHARE:.0%} of it; seed {_SEED}",)
-    return RememberedTask(protocol, chosen, tuple(scene.picture for scene in scenes), about)
+    photos = f"{half}: every second photo; things whose boxes cover at least {_LEAST_SHARE:.0%} of it"
+    about = (f"{photos}; the means of {_DRAWS} choices of sketches, seeds 0 to {_DRAWS - 1}",)
+    return RememberedTask(protocol, chosen, tuple(scene.picture for scene in scenes), _DRAWS, about)
 
 
 def choose_remembered(
-    scenes: Sequence[Scene], sketches: Sequence[Picture], protocol: RememberedProtocol, half: int
+    scenes: Sequence[Scene], sketches: Sequence[Picture], protocol: RememberedProtocol, half: int, seed: int = 0
 ) -> tuple[Remembered, ...]:
     """Chooses a sketch of each thing of every second photo, from the photo of number ``half`` on."""
-    rows, chance = rows_by_label(sketch.label for sketch in sketches), np.random.default_rng(_SEED)
+    rows, chance = rows_by_label(sketch.label for sketch in sketches), np.random.default_rng(seed)
     found = list[Remembered]()
     for number in range(half, len(scenes), 2):
         large = [(label, box) for label, box in scenes[number].boxes if label in rows and _share(box) >= _LEAST_SHARE]

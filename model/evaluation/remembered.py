@@ -40,7 +40,7 @@ _Drawings: TypeAlias = dict[str, tuple[Drawing, float]]
 
 
 def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
-    """Measures the rank of the remembered photo, by each way to draw it.
+    """Measures the rank of the remembered photo, by each way to draw it: the mean of its draws.
 
     Raises ModelError for a checkpoint without regions, or if nothing can be drawn.
     """
@@ -135,13 +135,16 @@ def _figures(task: RememberedTask, scores: dict[str, Floats]) -> Evaluation:
     per_query: PerQuery = {}
     ranks = {way: target_ranks(of_way, targets) for way, of_way in scores.items()}
     for way, of_way in scores.items():
-        per_query[way] = {f"gallery_acc_{k}": (ranks[way] < k).astype(np.float64) for k in (1, _PAGE)}
+        found = {f"gallery_acc_{k}": (ranks[way] < k).astype(np.float64) for k in (1, _PAGE)}
         if task.protocol == "colours":
             relevant = relevance(corpus)
             among = target_ranks(of_way, targets, relevant)
-            per_query[way]["kind_before"] = among / np.maximum(relevant.sum(axis=1) - 1, 1)
-            per_query[way]["precision_10"] = first_page(of_way, relevant)["precision_10"]
-    found = Evaluation.of(corpus, tuple(query.things[0].sketch for query in task.queries), per_query, {})
+            found["kind_before"] = among / np.maximum(relevant.sum(axis=1) - 1, 1)
+            found["precision_10"] = first_page(of_way, relevant)["precision_10"]
+        # The draws of one photo are not independent of each other, so intervals need their mean.
+        per_query[way] = {name: values.reshape(task.draws, -1).mean(axis=0) for name, values in found.items()}
+    once = task.queries[: len(task.queries) // task.draws]
+    figures = Evaluation.of(corpus, tuple(query.things[0].sketch for query in once), per_query, {})
     for way, of_query in ranks.items():
-        found.figures[way][ALL]["median_rank"] = float(np.median(of_query)) + 1
-    return found
+        figures.figures[way][ALL]["median_rank"] = float(np.median(of_query)) + 1
+    return figures
