@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from model.engine import Floats, Tokens, unit
-from model.things import COLOURS, Thing, places_of_cells, sought
+from model.things import COLOURS, THERE, Thing, places_of_cells, sought
 
 RET = np.zeros((1, 4), np.float32)
 NUMBERS = np.random.default_rng(0)
@@ -13,13 +13,14 @@ def thing(x: float, y: float, colour: Floats | None = None) -> Thing:
     return Thing(Tokens.of_ret(RET), (x, y, x, y), colours, np.ones(len(colours), np.float32))
 
 
-def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_colour() -> None:
+def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_colour_and_of_where_it_was_drawn() -> None:
     regions = unit(NUMBERS.normal(size=(5, 16, 8)))
     colours = NUMBERS.uniform(-50, 50, (5, 16, 3)).astype(np.float32)
     directions = unit(NUMBERS.normal(size=(2, 8)))
     things = [thing(0.1, 0.9), thing(0.7, 0.2, np.array([50, 60, 40], np.float32))]
+    drawn_at = [12, 2]
     centres = [((column + 0.5) / 4, (row + 0.5) / 4) for row in range(4) for column in range(4)]
-    for one, direction in zip(things, directions, strict=True):
+    for one, direction, there in zip(things, directions, drawn_at, strict=True):
         matched = sought([one], direction[None], regions, colours, 2.0)
         for photo in range(5):
             scores = []
@@ -29,10 +30,29 @@ def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_col
                 if len(one.colours):
                     score -= COLOURS * np.linalg.norm(colours[photo, cell] - one.colours[0])
                 scores.append(score)
-            assert matched.scores[0, photo] == pytest.approx(max(scores), abs=1e-5)
+            where_drawn = THERE * (regions[photo, there] @ direction)
+            assert matched.scores[0, photo] == pytest.approx(max(scores) + where_drawn, abs=1e-5)
             assert matched.cells[0, photo] == int(np.argmax(scores))
             np.testing.assert_allclose(matched.regions[0, photo], regions[photo, np.argmax(scores)], atol=1e-3)
 
 
 def test_cells_are_counted_row_by_row_from_the_top_left() -> None:
     assert places_of_cells(4).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+
+
+def test_a_thing_covers_the_cells_of_its_box_or_the_nearest_one() -> None:
+    cells = places_of_cells(16)
+    large, small = (Thing(Tokens.of_ret(RET), box) for box in ((0.1, 0.4, 0.7, 0.9), (0.45, 0.05, 0.49, 0.09)))
+    assert np.flatnonzero(large.covers(cells)).tolist() == [8, 9, 10, 12, 13, 14]
+    assert np.flatnonzero(small.covers(cells)).tolist() == [1]
+
+
+def test_of_two_photos_that_show_a_thing_the_one_that_shows_it_all_over_its_box_comes_first() -> None:
+    direction = unit(NUMBERS.normal(size=(1, 8)))
+    regions = np.zeros((2, 16, 8), np.float32)
+    regions[:, 5] = direction
+    regions[1, [6, 9, 10]] = direction
+    colours, drawn = np.zeros((2, 16, 3), np.float32), Thing(Tokens.of_ret(RET), (0.25, 0.25, 0.75, 0.75))
+    placed, anywhere = (sought([drawn], direction, regions, colours, places).scores[0] for places in (2.0, 0.0))
+    assert placed[1] == pytest.approx(placed[0] + THERE * 0.75)
+    assert anywhere[0] == anywhere[1]
