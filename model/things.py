@@ -55,8 +55,10 @@ class Thing:
 
     def covers(self, centres: Floats) -> NDArray[np.bool_]:
         """Tells which of a photo's cells, by their centres (m, 2), lie in its box, or else which is nearest: (m,)."""
-        inside = ((centres >= self.box[:2]) & (centres <= self.box[2:])).all(axis=1)
-        return inside if inside.any() else np.arange(len(centres)) == ((centres - self.place) ** 2).sum(axis=1).argmin()
+        inside: NDArray[np.bool_] = ((centres >= self.box[:2]) & (centres <= self.box[2:])).all(axis=1)
+        if not inside.any():
+            inside[((centres - self.place) ** 2).sum(axis=1).argmin()] = True
+        return inside
 
     def colour_distance(self, colours: Floats) -> Floats:
         """Returns the mean CIE76 distance of its colours, by their shares, to others (..., 3): (...); 0 without any."""
