@@ -55,7 +55,8 @@ class Thing:
 
     def covers(self, centres: Floats) -> NDArray[np.bool_]:
         """Tells which of a photo's cells, by their centres (m, 2), lie in its box, or else which is nearest: (m,)."""
-        inside: NDArray[np.bool_] = ((centres >= self.box[:2]) & (centres <= self.box[2:])).all(axis=1)
+        (left, top, right, bottom), (x, y) = self.box, centres.T
+        inside: NDArray[np.bool_] = (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
         if not inside.any():
             inside[((centres - self.place) ** 2).sum(axis=1).argmin()] = True
         return inside
