@@ -158,11 +158,6 @@ class NetworkConfig(ABC):
         return []
 
     @property
-    def guess_width(self) -> int:
-        """The length of the vector for guesses: [Ret], or a summary of the sketch."""
-        return self.width
-
-    @property
     @abstractmethod
     def grid(self) -> int:
         """Patches along one side of the input."""
@@ -353,10 +348,6 @@ class TwoSidedConfig(ModelConfig):
         if self.region_width and (self.grid % 2 or self.region_width % 2):
             problems.append("regions, squares of 2 x 2 patches, need an even patch grid and an even region_width")
         return problems
-
-    @property
-    def guess_width(self) -> int:
-        return 2 * self.encoder_width
 
     def patches(self, modality: Modality) -> int:
         return self.sketch_size // self.patch_size if modality == "sketch" else self.grid
