@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from service.schemas.query import SENTENCE
+from service.schemas.search import optional
 
 _MAX_PROBLEMS = 5
 _LONGEST_NAME = 64
@@ -48,11 +49,7 @@ class ErrorDetail(BaseModel):
     code: str
     message: str
     request_id: str
-    nearest: tuple[str, ...] = Field(
-        default=(),
-        description="Only with unknown_word: words to use instead, the nearest first.",
-        exclude_if=lambda nearest: not nearest,
-    )
+    nearest: tuple[str, ...] = optional("Only with unknown_word: words to use instead, the nearest first.", ())
 
 
 class ErrorResponse(BaseModel):

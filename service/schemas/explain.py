@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from service.schemas.query import Colours, Id, Params, PictureKind, Places, Things
-from service.schemas.search import Photo, SeenThing
+from service.schemas.search import Photo, SeenThing, optional
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -127,11 +127,7 @@ class ExplainedPhoto(ExplainedImage, Photo):
         description="sketch_cells x photo_cells: cosines of the tokens after cross-attention; of photos, as they left "
         "the encoder, without their mean."
     )
-    things: tuple[ShownThing, ...] = Field(
-        default=(),
-        description="Each of `things` of the drawing.",
-        exclude_if=lambda things: not things,
-    )
+    things: tuple[ShownThing, ...] = optional("Each of `things` of the drawing.", ())
     cross_attention: CrossAttention | None = Field(
         description="Null for networks without cross-attention, and if photos are compared."
     )
@@ -165,16 +161,10 @@ class ExplainResponse(BaseModel):
     sketch: ExplainedImage = Field(
         description="The sketch; with like or kind=photo, the photo that the others are compared with."
     )
-    things: tuple[SeenThing, ...] = Field(
-        default=(),
-        description="As in a search: the things of the drawing, if they are looked for in regions.",
-        exclude_if=lambda things: not things,
+    things: tuple[SeenThing, ...] = optional(
+        "As in a search: the things of the drawing, if they are looked for in regions.", ()
     )
-    region_grid: int | None = Field(
-        default=None,
-        description="With `things`, and only then: regions along one side of a photo.",
-        exclude_if=lambda grid: grid is None,
-    )
+    region_grid: int | None = optional("With `things`, and only then: regions along one side of a photo.")
     photos: list[ExplainedPhoto] = Field(description="In the order asked for.")
     nearest: list[NearPhoto] = Field(
         description="The photos that look most like the given sketch or photo, nearest first, without itself."

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from service.schemas.query import Quality, System
+from service.schemas.search import optional
 
 
 class ModelInfo(BaseModel):
@@ -157,10 +158,8 @@ class InfoResponse(BaseModel):
     refused: str | None = Field(
         description="Why the newest generation was rejected while an older one is in use, or null."
     )
-    shards: tuple[ShardInfo, ...] = Field(
-        default=(),
-        description="The shards of the gallery, in order; left out if it is one index on this machine.",
-        exclude_if=lambda shards: not shards,
+    shards: tuple[ShardInfo, ...] = optional(
+        "The shards of the gallery, in order; left out if it is one index on this machine.", ()
     )
     build: BuildInfo | None = Field(description="Null if the index has never been built.")
     allows: Allowed
@@ -173,10 +172,8 @@ class HealthResponse(BaseModel):
     """Alive, or able to answer."""
 
     status: Literal["ok", "ready"]
-    missing_shards: tuple[str, ...] = Field(
-        default=(),
-        description="From /readyz: shards that do not answer, if any. The others are searched.",
-        exclude_if=lambda shards: not shards,
+    missing_shards: tuple[str, ...] = optional(
+        "From /readyz: shards that do not answer, if any. The others are searched.", ()
     )
 
 
@@ -188,8 +185,6 @@ class WordsResponse(BaseModel):
         description="The words that begin with the prefix, in alphabetical order; then those with another name that "
         "does."
     )
-    text_tower: str | None = Field(
-        default=None,
-        description="The CLIP model that reads any text, so that these words are examples; left out if there is none.",
-        exclude_if=lambda tower: tower is None,
+    text_tower: str | None = optional(
+        "The CLIP model that reads any text, so that these words are examples; left out if there is none."
     )

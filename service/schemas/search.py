@@ -21,6 +21,11 @@ HASH_SHOWN = 16
 PLACES = re.compile(r"\{(path|name|stem)\}")
 
 
+def optional(description: str, default: object = None) -> Any:
+    """A field that answers leave out while it has its default."""
+    return Field(default=default, description=description, exclude_if=lambda value: value == default)
+
+
 @dataclass(frozen=True)
 class PhotoLinks:
     """Where photos lead. originals: whether they are served. pattern: of their addresses in another program, or empty.
@@ -47,15 +52,9 @@ class Photo(BaseModel):
     )
     photo_url: str | None = Field(description="The original, relative to the server; null if originals are not served.")
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
-    link: str | None = Field(
-        default=None,
-        description="Its address in another program, if SBIR_LINK is set, and only then.",
-        exclude_if=lambda link: link is None,
-    )
-    files: tuple[str, ...] = Field(
-        default=(),
-        description="From GET /photos, for clients with the token: the paths of the files on the server's machine.",
-        exclude_if=lambda files: not files,
+    link: str | None = optional("Its address in another program, if SBIR_LINK is set, and only then.")
+    files: tuple[str, ...] = optional(
+        "From GET /photos, for clients with the token: the paths of the files on the server's machine.", ()
     )
 
     @classmethod
@@ -92,17 +91,12 @@ class SearchResult(Photo):
     )
     raw_score: float = Field(description="The score by the method, whose range and meaning depend on the method.")
     cluster: int = Field(description="The cluster it was found in.")
-    cells: tuple[int, ...] | None = Field(
-        default=None,
-        description="Only if `things` were searched for: the region of the photo that best matched each of them, row * "
-        "region_grid + column, from the top left.",
-        exclude_if=lambda cells: cells is None,
+    cells: tuple[int, ...] | None = optional(
+        "Only if `things` were searched for: the region of the photo that best matched each of them, row * "
+        "region_grid + column, from the top left."
     )
-    # Left out rather than null, so that answers without folding stay as they were before.
-    copies: tuple[int, ...] | None = Field(
-        default=None,
-        description="Only with fold=true: the ids of its near duplicates, which are not separate results; best first.",
-        exclude_if=lambda copies: copies is None,
+    copies: tuple[int, ...] | None = optional(
+        "Only with fold=true: the ids of its near duplicates, which are not separate results; best first."
     )
 
 
@@ -145,11 +139,9 @@ class SeenThing(BaseModel):
         description="The colours that it was drawn in, the most used first, as #rrggbb; empty if they do not count.",
         examples=[["#d02020"]],
     )
-    fits: bool | None = Field(
-        default=None,
-        description="Of several things: false if no photo is likely to show its guess; true if one almost certainly "
-        "does; absent if uncertain.",
-        exclude_if=lambda fits: fits is None,
+    fits: bool | None = optional(
+        "Of several things: false if no photo is likely to show its guess; true if one almost certainly "
+        "does; absent if uncertain."
     )
 
 
@@ -181,42 +173,25 @@ class SearchResponse(BaseModel):
     """The answer to a search."""
 
     results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty if groups are listed.")
-    groups: tuple[Group, ...] | None = Field(
-        default=None,
-        description="With view=groups, or if auto chose it: the groups of look-alikes, in order.",
-        exclude_if=lambda groups: groups is None,
+    groups: tuple[Group, ...] | None = optional(
+        "With view=groups, or if auto chose it: the groups of look-alikes, in order."
     )
-    view: View | None = Field(
-        default=None,
-        description="Only with view=auto: the view chosen.",
-        exclude_if=lambda view: view is None,
-    )
+    view: View | None = optional("Only with view=auto: the view chosen.")
     guesses: tuple[Guessed, ...] = Field(
         default=(),
         description="What the sketch looks like, in words of the vocabulary, the most probable first: at most 3. "
         "Empty if no word is probable, without a sketch, and if the checkpoint has no vocabulary.",
     )
-    perhaps: tuple[str, ...] = Field(
-        default=(),
-        description="Only if there is no guess: the most probable words, each more often wrong than right; at most 3.",
-        exclude_if=lambda words: not words,
+    perhaps: tuple[str, ...] = optional(
+        "Only if there is no guess: the most probable words, each more often wrong than right; at most 3.", ()
     )
-    things: tuple[SeenThing, ...] = Field(
-        default=(),
-        description="The things of the drawing: only with several pictures, or if it was split, or if the place or the "
+    things: tuple[SeenThing, ...] = optional(
+        "The things of the drawing: only with several pictures, or if it was split, or if the place or the "
         "colours of one thing count.",
-        exclude_if=lambda things: not things,
+        (),
     )
-    placed: bool = Field(
-        default=False,
-        description="With `things`: whether photos had to show them where they were drawn.",
-        exclude_if=lambda placed: not placed,
-    )
-    region_grid: int | None = Field(
-        default=None,
-        description="Only with `cells`: regions along one side of a photo.",
-        exclude_if=lambda grid: grid is None,
-    )
+    placed: bool = optional("With `things`: whether photos had to show them where they were drawn.", False)
+    region_grid: int | None = optional("Only with `cells`: regions along one side of a photo.")
     clusters: tuple[Cluster, ...] = Field(description="The clusters of the photos that were scored, best first.")
     next: str | None = Field(
         default=None, description="Send it with the same query for further results; null if there are none."
@@ -230,45 +205,33 @@ class SearchResponse(BaseModel):
         description="Photos that the method was to score; null: all photos of the opened clusters."
     )
     diffused: bool = Field(description="Whether photos that look alike shared their scores.")
-    words: Literal["clip", "vocabulary"] | None = Field(
-        default=None,
-        description="Only with text: clip if CLIP's text tower read it, which reads any text; vocabulary if it is a "
-        "word of the checkpoint's vocabulary.",
-        exclude_if=lambda words: words is None,
+    words: Literal["clip", "vocabulary"] | None = optional(
+        "Only with text: clip if CLIP's text tower read it, which reads any text; vocabulary if it is a "
+        "word of the checkpoint's vocabulary."
     )
-    word_fits: bool | None = Field(
-        default=None,
-        description="With text read by the vocabulary: false if no photo that can be found is likely to show what it "
-        "names, so that the results are only the closest; true if one almost certainly does; absent if uncertain.",
-        exclude_if=lambda fits: fits is None,
+    word_fits: bool | None = optional(
+        "With text read by the vocabulary: false if no photo that can be found is likely to show what it "
+        "names, so that the results are only the closest; true if one almost certainly does; absent if uncertain."
     )
-    sketch_fits: bool | None = Field(
-        default=None,
-        description="For a sketch with `guesses`: false if none of the best photos is likely to show any of them, so "
+    sketch_fits: bool | None = optional(
+        "For a sketch with `guesses`: false if none of the best photos is likely to show any of them, so "
         "that the results are only the closest; true if one almost certainly does; absent if uncertain. Of several "
-        "things: if all have the same `fits`, that.",
-        exclude_if=lambda fits: fits is None,
+        "things: if all have the same `fits`, that."
     )
-    word_read: str | None = Field(
-        default=None,
-        description="Only with text read by the vocabulary: the part of it that was understood, such as dog in 'my old "
-        "dog'; in lower case, without hyphens.",
-        exclude_if=lambda read: read is None,
+    word_read: str | None = optional(
+        "Only with text read by the vocabulary: the part of it that was understood, such as dog in 'my old "
+        "dog'; in lower case, without hyphens."
     )
-    word_means: str | None = Field(
-        default=None,
-        description="Only with text read by the vocabulary that is searched for by other words: these words, such as "
-        "person for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'.",
-        exclude_if=lambda means: means is None,
+    word_means: str | None = optional(
+        "Only with text read by the vocabulary that is searched for by other words: these words, such as "
+        "person for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'."
     )
     timings_ms: StageTimings
     complete: bool = Field(
         default=True, description="Whether all photos were searched; false if shards of the gallery did not answer."
     )
-    missing_shards: tuple[str, ...] = Field(
-        default=(),
-        description="Only with complete=false: the shards that did not answer. Their photos are not found.",
-        exclude_if=lambda shards: not shards,
+    missing_shards: tuple[str, ...] = optional(
+        "Only with complete=false: the shards that did not answer. Their photos are not found.", ()
     )
     generation: str = Field(
         description="The index generation searched; if shards have different ones, all of them, joined by '+'."
