@@ -63,9 +63,10 @@ export function withMark(marks, mark, last) {
   const close = nearest && (nearest.gap <= NEAR || things.length >= MOST) ? nearest : undefined;
   const at = touched.includes(soon) || soon?.gap <= TOUCHING ? soon : (touched[0] ?? around[0]);
   const own = at ?? (soon?.gap <= NEAR_SOON ? soon : close);
-  const thing = own?.id ?? Math.max(-1, ...things.map(({ id }) => id)) + 1;
+  const thing = own?.id ?? unused(marks);
   const alone = mark.kind === "fill" ? [] : touched.filter((other) => other !== own && other.marks.length <= FEW_MARKS);
-  const others = marks.map((one) => (alone.some((other) => other.marks.includes(one)) ? moveTo(one, thing) : one));
+  // They are no parts to get back: they were drawn as one thing.
+  const others = marks.map((one) => (alone.some((other) => other.marks.includes(one)) ? { ...one, thing, piece: undefined } : one));
   return [...others, { ...mark, thing }];
 }
 
@@ -86,7 +87,7 @@ export function parted(marks, id, least = 1) {
   if (parts.length < 2) {
     return null;
   }
-  const next = Math.max(...marks.map(({ thing = 0 }) => thing)) + 1;
+  const next = unused(marks);
   const numbers = new Map(parts.flatMap((part, i) => part.map((mark) => [mark, i ? next + i - 1 : id])));
   return marks.map((mark) => (numbers.has(mark) ? { ...mark, thing: numbers.get(mark), piece: undefined } : mark));
 }
@@ -116,6 +117,11 @@ export function enclosed(marks, { x, y }) {
   const cell = Math.min(GRID - 1, Math.floor(y * GRID)) * GRID + Math.min(GRID - 1, Math.floor(x * GRID));
   const area = flooded(ink, cell);
   return area && rings(grown(area, GAP + 1));
+}
+
+/** A number that is no thing's, nor was one's that has been joined. */
+function unused(marks) {
+  return Math.max(-1, ...marks.flatMap(({ thing = 0, piece = 0 }) => [thing, piece])) + 1;
 }
 
 function moveTo(mark, thing) {

@@ -72,6 +72,12 @@ THINGS: list[tuple[list[dict[str, Any]], list[list[Any]], list[int]]] = [
     ([square(0.1, 0.1), square(0.7, 0.7)], [["join", 0, 1]], [0, 0]),
     ([square(0.1, 0.1), square(0.7, 0.7)], [["join", 0, 1], ["part", 0]], [0, 1]),
     ([square(0.1, 0.1), square(0.35, 0.1)], [["part", 0]], [0, 1]),
+    # A wheel that the frame joined is no part, nor is it one of the rider's.
+    (
+        [square(0.1, 0.5), square(0.6, 0.5), line((0.2, 0.6), (0.7, 0.6), soon=False), square(0.1, 0.05)],
+        [["join", 0, 1], ["part", 0]],
+        [0, 0, 0, 1],
+    ),
     ([square(0.1, 0.1)], [["part", 0]], [0]),
 ]
 # By what is promised: the script, and calls of its function with what they return.
