@@ -153,6 +153,8 @@ def _check_things(query: SearchQuery, things: int, regions: int) -> None:
         raise BadSearch("system=two-stage searches by a single picture: send only one, or leave system out.")
     if query.method not in ("auto", "ret"):
         raise BadSearch(f"Several things are compared by regions, not by method {query.method!r}: leave method out.")
+    if query.things == "one":
+        raise BadSearch("things=one leaves a picture whole: send only one, or leave things out.")
     if query.rerank is not None:
         raise BadSearch("rerank limits the relation network, which compares only one thing: leave rerank out.")
 

@@ -233,6 +233,7 @@ def test_an_index_without_tokens_compares_several_things_by_their_vectors(
     [
         ({"method": "rn"}, "Several things are compared by regions"),
         ({"rerank": 3}, "rerank limits the relation network"),
+        ({"things": "one"}, "things=one leaves a picture whole: send only one"),
         ({"system": "two-stage"}, "searches by a single picture"),
     ],
 )
