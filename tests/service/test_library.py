@@ -223,7 +223,7 @@ def test_impossible_calls_raise_errors_with_a_sentence(
             gallery.search(b"", k=0)
         with pytest.raises(UserError, match=r"cat\.png.*(name one as results show it|pass the photo or its id)"):
             gallery.explain(b"", "cat.png")
-        with pytest.raises(UserError, match="No indexed photo is below the folder 'nowhere'"):
+        with pytest.raises(UserError, match="below the folder 'nowhere'; write it as results show paths"):
             gallery.search(encoded(draw_sketch()), folder="nowhere")
         for size in (5, 15, 1025, "x"):
             with pytest.raises(ValueError, match=r"^size must be"):
