@@ -39,13 +39,6 @@ def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
     assert [(file, anchor) for file, anchor in found if anchor and anchor not in anchors(file)] == []
 
 
-def test_every_test_that_holds_a_promise_is_there() -> None:
-    rows = re.findall(r"\[[\w.]+\]\((tests/[\w/.]+)\): ((?:`test_\w+`(?:, )?)+)", read(CHECKOUT / "SECURITY.md"))
-    named = [(file, name) for file, names in rows for name in re.findall(r"test_\w+", names)]
-    assert len(named) == read(CHECKOUT / "SECURITY.md").count("`test_")
-    assert [name for file, name in named if f"def {name}(" not in read(CHECKOUT / file)] == []
-
-
 @of_page
 def test_every_command_in_a_shell_block_would_run_and_those_in_the_prose_have_the_names_that_they_use(
     page: Path,
