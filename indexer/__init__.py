@@ -10,14 +10,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import model as model  # before NumPy, to keep its threads from spinning
+from sketch_search.short_names import share
 
 if TYPE_CHECKING:
-    from indexer.building.builds import BuildReport, build, build_growing
-    from indexer.building.progress import Progress, read_progress
-    from indexer.building.request import Request
-    from indexer.embedding import open_text_tower
-    from indexer.errors import (
+    from sketch_search.indexer.building.builds import BuildReport, build, build_growing
+    from sketch_search.indexer.building.progress import Progress, read_progress
+    from sketch_search.indexer.building.request import Request
+    from sketch_search.indexer.embedding import open_text_tower
+    from sketch_search.indexer.errors import (
         BadInvocation,
         EmbedderUnavailable,
         IndexBusy,
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
         PhotoUnavailable,
         UnknownPhoto,
     )
-    from indexer.store.catalog import PhotoFilter
-    from indexer.store.folders import Address, Folder
-    from indexer.store.generation import EmbedderEntry, NetworkIdentity
-    from indexer.store.location import current_stamp, default_index_path
-    from indexer.store.reader import Index, PhotoEntry, open_index
-    from indexer.store.roots import folder_at, folder_of
-    from indexer.store.shards import shard_folders
-    from indexer.store.vectors import Vectors
-    from indexer.upkeep import RemovalReport, indexed_folders, photo_folders, read_summary, remove, verify
+    from sketch_search.indexer.store.catalog import PhotoFilter
+    from sketch_search.indexer.store.folders import Address, Folder
+    from sketch_search.indexer.store.generation import EmbedderEntry, NetworkIdentity
+    from sketch_search.indexer.store.location import current_stamp, default_index_path
+    from sketch_search.indexer.store.reader import Index, PhotoEntry, open_index
+    from sketch_search.indexer.store.roots import folder_at, folder_of
+    from sketch_search.indexer.store.shards import shard_folders
+    from sketch_search.indexer.store.vectors import Vectors
+    from sketch_search.indexer.upkeep import RemovalReport, indexed_folders, photo_folders, read_summary, remove, verify
+
+share(__name__)
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
 _MODULES = (

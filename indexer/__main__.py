@@ -2,7 +2,7 @@
 
 import sys
 
-from indexer.commands import main
+from sketch_search.indexer.commands import main
 
 if __name__ == "__main__":
     sys.exit(main(prog=f"python -m {__package__}"))

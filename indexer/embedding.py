@@ -10,13 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.errors import EmbedderUnavailable
-from indexer.store.files import hash_file
-from indexer.store.generation import EmbedderEntry
-from model.errors import ModelError
+from sketch_search.indexer.errors import EmbedderUnavailable
+from sketch_search.indexer.store.files import hash_file
+from sketch_search.indexer.store.generation import EmbedderEntry
+from sketch_search.model.errors import ModelError
 
 if TYPE_CHECKING:
-    from model.network import ClipEmbedder, TextTower
+    from sketch_search.model.network import ClipEmbedder, TextTower
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
     if kind != "clip" or (colon and not source):
         raise EmbedderUnavailable(f"unknown embedder {spec!r}; use {FORMS}, or auto.")
     with _refuse_if_unavailable():
-        from model.network import DEFAULT_CLIP, find_clip
+        from sketch_search.model.network import DEFAULT_CLIP, find_clip
 
         found = find_clip(source or DEFAULT_CLIP, download=download)
     entry = EmbedderEntry(
@@ -67,7 +67,7 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
     )
 
     def load() -> ClipEmbedder:
-        from model.network import ClipEmbedder
+        from sketch_search.model.network import ClipEmbedder
 
         with _refuse_if_unavailable():
             return ClipEmbedder(*found.open(device), device, found.model)
@@ -113,7 +113,7 @@ def open_text_tower(entry: EmbedderEntry, device: str) -> TextTower:
     embedder = chosen.load()
     if embedder is None:
         raise EmbedderUnavailable(f"this index was clustered by {entry.name}, not by CLIP.")
-    from model.network import TextTower
+    from sketch_search.model.network import TextTower
 
     try:
         return TextTower(embedder, entry.name)

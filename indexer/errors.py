@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from model.errors import UserError
+from sketch_search.model.errors import UserError
 
 # The end of a sentence about a damaged index.
 REPAIR = "build this index again (`sketch-search index build`) to rebuild the damaged parts"

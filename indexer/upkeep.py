@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from indexer.building.database import DATABASE_FILE, BuildDatabase, CurrentState
-from indexer.building.folder_listing import BadFile, FolderListing
-from indexer.building.request import Request, current_roots
-from indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
-from indexer.errors import REPAIR, BadInvocation, IndexRefused
-from indexer.store.catalog import Catalog, Removals
-from indexer.store.folders import Address, Folder
-from indexer.store.generation import (
+from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, CurrentState
+from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
+from sketch_search.indexer.building.request import Request, current_roots
+from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
+from sketch_search.indexer.errors import REPAIR, BadInvocation, IndexRefused
+from sketch_search.indexer.store.catalog import Catalog, Removals
+from sketch_search.indexer.store.folders import Address, Folder
+from sketch_search.indexer.store.generation import (
     Generation,
     Manifest,
     current_generation,
@@ -28,10 +28,10 @@ from indexer.store.generation import (
     open_rows,
     readable_generations,
 )
-from indexer.store.location import THUMBNAILS, IndexFolder, no_index
-from indexer.store.roots import FileKey, Root, address_at, key_meant, key_shown, shown_path, with_folders
-from indexer.store.rows import SegmentReader
-from model.files import read_regular
+from sketch_search.indexer.store.location import THUMBNAILS, IndexFolder, no_index
+from sketch_search.indexer.store.roots import FileKey, Root, address_at, key_meant, key_shown, shown_path, with_folders
+from sketch_search.indexer.store.rows import SegmentReader
+from sketch_search.model.files import read_regular
 
 # The most bytes of a summary.
 _MAX_SUMMARY = 2**28

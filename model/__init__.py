@@ -8,18 +8,17 @@ NumPy.
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from model.engine import ModelConfig, Tokens
-    from model.errors import ModelError
-    from model.explanation import Explanation
-    from model.matcher import Matcher, load, where_it_computes
+from sketch_search.short_names import share
 
-# NumPy reads it once, on import, so the packages above import this one first. Otherwise its threads would spin
-# for 25 ms after each product of matrices, and take the cores from ONNX Runtime's and from other processes.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+if TYPE_CHECKING:
+    from sketch_search.model.engine import ModelConfig, Tokens
+    from sketch_search.model.errors import ModelError
+    from sketch_search.model.explanation import Explanation
+    from sketch_search.model.matcher import Matcher, load, where_it_computes
+
+share(__name__)
 
 __all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "load", "where_it_computes"]
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from model.commands import main
+from sketch_search.model.commands import main
 
 if __name__ == "__main__":
     sys.exit(main(prog=f"python -m {__package__}"))

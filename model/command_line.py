@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from model.errors import UserError
-from model.terminal import HomeUnknown, expanded, installed_version, run_program
+from sketch_search.model.errors import UserError
+from sketch_search.model.terminal import HomeUnknown, expanded, installed_version, run_program
 
 F = TypeVar("F", bound=Callable[..., Any])
 

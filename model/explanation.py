@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.engine import Aligned, Engine, Floats, Numbers, Observed, SelfAttention, Tokens, sigmoid, unit
+from sketch_search.model.engine import Aligned, Engine, Floats, Numbers, Observed, SelfAttention, Tokens, sigmoid, unit
 
 # A token whose cosine to another token of its own photo is above this does not describe its place. Networks keep a few
 # tokens of this kind in fixed corners, for themselves. They are the same in every photo, and would match best of all.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
-from model.errors import UserError
+from sketch_search.model.errors import UserError
 
 #: Files that this program writes for people begin with it, so that they can be replaced later.
 MARK = "sketch-search"

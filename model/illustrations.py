@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 
-from model.engine import Modality, Observed, unit
-from model.errors import ModelError
-from model.explanation import Explanation
-from model.images import Pixels
-from model.matcher import Matcher
+from sketch_search.model.engine import Modality, Observed, unit
+from sketch_search.model.errors import ModelError
+from sketch_search.model.explanation import Explanation
+from sketch_search.model.images import Pixels
+from sketch_search.model.matcher import Matcher
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42a5c9")
 RIGHT, WRONG = "#3cb44b", "#e6194b"

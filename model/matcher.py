@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from model.engine import (
+from sketch_search.model.engine import (
     MAX_VARIANTS,
     Engine,
     Floats,
@@ -36,14 +36,14 @@ from model.engine import (
     sketch_variants,
     unit,
 )
-from model.engine.graphs import find_graphs
-from model.engine.runtime import OnnxEngine
-from model.errors import ModelError
-from model.explanation import Explanation, compare
-from model.images import Preprocessing, Source, averaged, colours_of_cells
-from model.ranking import diffused, reordered
-from model.things import GUESSED, Thing
-from model.words import WordBook
+from sketch_search.model.engine.graphs import find_graphs
+from sketch_search.model.engine.runtime import OnnxEngine
+from sketch_search.model.errors import ModelError
+from sketch_search.model.explanation import Explanation, compare
+from sketch_search.model.images import Preprocessing, Source, averaged, colours_of_cells
+from sketch_search.model.ranking import diffused, reordered
+from sketch_search.model.things import GUESSED, Thing
+from sketch_search.model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
 CHUNK, GPU_CHUNK = 32, 256
@@ -126,8 +126,8 @@ def _open_engine(path: Path, device: str, dtype: Precision | None) -> Engine:
         raise ModelError(f"{path} on {device}{precision} needs PyTorch: pip install 'sketch-search[gpu]'")
     import torch
 
-    from model.checkpoint import load_network
-    from model.network import TorchEngine, fastest_dtype, find_device
+    from sketch_search.model.checkpoint import load_network
+    from sketch_search.model.network import TorchEngine, fastest_dtype, find_device
 
     target = find_device(device)
     network = load_network(path).to(target)

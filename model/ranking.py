@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit
+from sketch_search.model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit
 
 # The score of a pair judges one photo alone, by a few strokes. Diffusion on the affinity graph of the gallery (Donoser
 # and Bischof, CVPR 2013) lets photos that look alike correct each other's scores. These are averaged as *support*,

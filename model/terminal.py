@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import UserError
+from sketch_search.model.errors import UserError
 
 if TYPE_CHECKING:
     import subprocess

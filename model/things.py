@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.engine import Floats, Numbers, Tokens
-from model.ranking import diffused
+from sketch_search.model.engine import Floats, Numbers, Tokens
+from sketch_search.model.ranking import diffused
 
 # The weight of squared distance against a cosine: a thing drawn a quarter of the paper away from where a photo
 # shows it loses 0.125. Of 108 scenes, values from 1 to 3 found as many.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from model.errors import ModelError
+from sketch_search.model.errors import ModelError
 
 # A word of a vocabulary: its names. The first is shown.
 Names = tuple[str, ...]

@@ -3,6 +3,8 @@
 Import names from their modules, so that a program that uses only `service.client` does not load the networks.
 """
 
-import model as model  # before NumPy, to keep its threads from spinning
+from sketch_search.short_names import share
+
+share(__name__)
 
 PROGRAM = "sketch-search"

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from model.files import open_regular
+from sketch_search.model.files import open_regular
 
 NAME = "server.json"
 _MAX_BYTES = 1 << 16

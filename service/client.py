@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, TypeVar
 import httpx
 from pydantic import BaseModel
 
-from model.errors import UserError
-from model.terminal import printable
-from service.schemas import (
+from sketch_search.model.errors import UserError
+from sketch_search.model.terminal import printable
+from sketch_search.service.schemas import (
     ClusterResponse,
     ErrorResponse,
     ExplainParams,
@@ -217,7 +217,7 @@ def as_bytes(sketch: Sketch) -> bytes:
     if isinstance(sketch, bytes):
         return sketch
     if isinstance(sketch, str | os.PathLike):
-        from model.images import read_image_file  # late, because a client may not need to read a file
+        from sketch_search.model.images import read_image_file  # late, because a client may not need to read a file
 
         return read_image_file(sketch)
     out = io.BytesIO()

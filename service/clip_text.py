@@ -14,10 +14,10 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from indexer import EmbedderEntry, EmbedderUnavailable, open_text_tower
+from sketch_search.indexer import EmbedderEntry, EmbedderUnavailable, open_text_tower
 
 if TYPE_CHECKING:
-    from model.network import TextTower
+    from sketch_search.model.network import TextTower
 
 # Texts whose vectors are kept, some 2 KB each.
 TEXTS_KEPT = 256

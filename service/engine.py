@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer import PhotoEntry, PhotoFilter, PhotoUnavailable, open_index
-from model import Matcher, load
-from model.decoding import Job, RunJob, decode_inline
-from model.errors import BlankSketch
-from model.images import MAX_THINGS, Drawing, Pixels, media_type
-from service.clip_text import ReadText, TextTowers
-from service.errors import BadSearch, NotFound, ShardsLost
-from service.explain import explain
-from service.gallery import Gallery, LocalGallery, OpenGallery
-from service.photos import ThumbnailCache, reveal, still_opening, thumbnail
-from service.schemas import (
+from sketch_search.indexer import PhotoEntry, PhotoFilter, PhotoUnavailable, open_index
+from sketch_search.model import Matcher, load
+from sketch_search.model.decoding import Job, RunJob, decode_inline
+from sketch_search.model.errors import BlankSketch
+from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, media_type
+from sketch_search.service.clip_text import ReadText, TextTowers
+from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
+from sketch_search.service.explain import explain
+from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
+from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
+from sketch_search.service.schemas import (
     ClusterResponse,
     ExplainParams,
     ExplainResponse,
@@ -34,8 +34,8 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.search import Searcher, after, continued, methods_of
-from service.settings import Settings, index_path
+from sketch_search.service.search import Searcher, after, continued, methods_of
+from sketch_search.service.settings import Settings, index_path
 
 
 def open_matcher(settings: Settings) -> Matcher:

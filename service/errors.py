@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from indexer import BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
-from model.errors import (
+from sketch_search.indexer import BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
+from sketch_search.model.errors import (
     BlankSketch,
     CostlyImage,
     DecodingUnavailable,
@@ -12,7 +12,7 @@ from model.errors import (
     UnsupportedImage,
     UserError,
 )
-from model.words import UnknownWord
+from sketch_search.model.words import UnknownWord
 
 
 class ServiceError(UserError):

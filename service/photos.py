@@ -12,13 +12,13 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
-from indexer import PhotoEntry, PhotoUnavailable, current_stamp
-from indexer.store.files import write_atomically
-from model.decoding import Job, RunJob, decode_inline
-from model.errors import ImageError
-from model.files import read_regular
-from model.images import MAX_PIXELS
-from service.errors import NotFound
+from sketch_search.indexer import PhotoEntry, PhotoUnavailable, current_stamp
+from sketch_search.indexer.store.files import write_atomically
+from sketch_search.model.decoding import Job, RunJob, decode_inline
+from sketch_search.model.errors import ImageError
+from sketch_search.model.files import read_regular
+from sketch_search.model.images import MAX_PIXELS
+from sketch_search.service.errors import NotFound
 
 # The most bytes of a thumbnail's file. One of noise, of the largest size, has 0.8 million.
 _LARGEST = 4 * 2**20

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from indexer import default_index_path
-from model.files import read_regular
-from model.images import MAX_PIXELS
-from service.schemas import MAX_VARIANTS, PLACES, PhotoLinks
+from sketch_search.indexer import default_index_path
+from sketch_search.model.files import read_regular
+from sketch_search.model.images import MAX_PIXELS
+from sketch_search.service.schemas import MAX_VARIANTS, PLACES, PhotoLinks
 
 MIB = 1024 * 1024
 NPROBE = 64

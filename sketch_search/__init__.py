@@ -14,15 +14,18 @@ because NumPy and ONNX Runtime take time to load.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
-import model as model  # before NumPy, to keep its threads from spinning
-
 if TYPE_CHECKING:
-    from model.errors import UserError
     from sketch_search.answers import Explanation, Group, Photo, Results
     from sketch_search.gallery import Gallery, encode, rank
+    from sketch_search.model.errors import UserError
     from sketch_search.remote import Remote
+
+# NumPy reads it once, on import, so it is set before any module below imports NumPy. Otherwise NumPy's threads would
+# spin for 25 ms after each product of matrices, and take the cores from ONNX Runtime's and from other processes.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 __all__ = ["Explanation", "Gallery", "Group", "Photo", "Remote", "Results", "UserError", "encode", "rank"]
 
@@ -33,7 +36,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "UserError":
-        from model.errors import UserError
+        from sketch_search.model.errors import UserError
 
         return UserError
     return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'answers')}"), name)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from model.errors import UserError
-from model.terminal import expanded, printable
-from service.client import as_bytes
-from service.schemas import (
+from sketch_search.model.errors import UserError
+from sketch_search.model.terminal import expanded, printable
+from sketch_search.service.client import as_bytes
+from sketch_search.service.schemas import (
     ExplainedPhoto,
     ExplainParams,
     ExplainResponse,
@@ -76,7 +76,7 @@ class Photo:
 
         Raises UserError as ``read`` does, and if the extra that reads such files is missing.
         """
-        from model.images import open_image
+        from sketch_search.model.images import open_image
 
         return open_image(self.read())
 
@@ -150,7 +150,7 @@ class Explanation:
     answer: ExplainedPhoto
 
     def _repr_png_(self) -> bytes:
-        from service.explain import side_by_side
+        from sketch_search.service.explain import side_by_side
 
         cells = zip(self.sketch_cells.tolist(), self.photo_cells.tolist(), strict=True)
         return as_bytes(side_by_side(self.sketch_image, self.photo_image, cells, self.grid))

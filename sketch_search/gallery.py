@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer import (
+from sketch_search.answers import Picture, Searches, Sketches, picture_bytes, picture_image
+from sketch_search.indexer import (
     BadInvocation,
     Folder,
     IndexRefused,
@@ -28,13 +29,12 @@ from indexer import (
     folder_of,
     indexed_folders,
 )
-from model import Matcher
-from model.engine import Floats, Modality, Tokens, unit
-from model.terminal import printable
-from service.engine import Engine, open_matcher
-from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
-from service.settings import Settings
-from sketch_search.answers import Picture, Searches, Sketches, picture_bytes, picture_image
+from sketch_search.model import Matcher
+from sketch_search.model.engine import Floats, Modality, Tokens, unit
+from sketch_search.model.terminal import printable
+from sketch_search.service.engine import Engine, open_matcher
+from sketch_search.service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
+from sketch_search.service.settings import Settings
 
 # Pictures that are prepared at a time before encoding: four chunks of photos, some 40 MB.
 _BATCH = 64

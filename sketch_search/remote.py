@@ -1,9 +1,9 @@
 """Searches a gallery on a server, without loading a network."""
 
-from model.errors import UserError
-from service.client import MAX_BYTES, Client
-from service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from sketch_search.answers import Searches, Sketches
+from sketch_search.model.errors import UserError
+from sketch_search.service.client import MAX_BYTES, Client
+from sketch_search.service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 
 
 class Remote(Searches):

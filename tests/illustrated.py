@@ -4,8 +4,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from indexer.samples import write_samples
-from model.commands import main as run
+from sketch_search.indexer.samples import write_samples
+from sketch_search.model.commands import main as run
 
 
 def main(out: Path) -> int:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.terminal import EXTRAS
+from sketch_search.model.terminal import EXTRAS
 from tests.patience import PATIENCE
 from tests.programs import LONG, run_python
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 #: The packages, as they lie side by side in a checkout.
 PACKAGES = ("indexer", "model", "service", "sketch_search", "weights")
-_BUILT_FROM = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE", "SECURITY.md")
+_BUILT_FROM = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "NOTICE", "SECURITY.md")
 _NO_PART = shutil.ignore_patterns("__pycache__", "*.partial", ".*")
 
 
@@ -69,7 +69,7 @@ def copy_of_the_project(folder: Path) -> Path:
     for name in _BUILT_FROM:
         shutil.copy(CHECKOUT / name, folder)
     for name in PACKAGES:
-        shutil.copytree(CHECKOUT / name, folder / name, ignore=_NO_PART)
+        shutil.copytree(CHECKOUT / name, folder / name, symlinks=True, ignore=_NO_PART)
     return folder
 
 

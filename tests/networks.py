@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.checkpoint.file import save_checkpoint
-from model.engine import Calibration, Vocabulary, ZseConfig
-from model.matcher import Matcher
-from model.network import Network, RetNetwork, TorchEngine
+from sketch_search.model.checkpoint.file import save_checkpoint
+from sketch_search.model.engine import Calibration, Vocabulary, ZseConfig
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.network import Network, RetNetwork, TorchEngine
 
 TINY = ZseConfig(
     name="tiny-random",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFilter, ImageOps, TiffImagePlugin, features
 
-from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+from sketch_search.model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 
 Line = list[tuple[float, float]]
 _ORIENTATION = 0x0112

@@ -14,10 +14,10 @@ from pathlib import Path
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-import model
-from indexer import Request, build
-from indexer.samples import write_samples
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import Request, build
+from sketch_search.indexer.samples import write_samples
+from sketch_search.service.settings import Settings
 from tests.browser import (
     DESKTOP,
     Browser,

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-import model
-from indexer import Index, Request, build, open_index
-from model import Matcher
-from model.engine import Floats, unit
-from model.ranking import ALIKE, likeness_to
-from service import search
-from service.gallery import LocalGallery
-from service.schemas import SearchQuery, SearchResponse
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import Index, Request, build, open_index
+from sketch_search.model import Matcher
+from sketch_search.model.engine import Floats, unit
+from sketch_search.model.ranking import ALIKE, likeness_to
+from sketch_search.service import search
+from sketch_search.service.gallery import LocalGallery
+from sketch_search.service.schemas import SearchQuery, SearchResponse
+from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 

@@ -7,7 +7,7 @@ marks the tests that use it.
 import os
 from pathlib import Path
 
-from model.datasets.corpus import DATA_VARIABLE, unpacked
+from sketch_search.model.datasets.corpus import DATA_VARIABLE, unpacked
 
 
 def golden(name: str) -> Path:

@@ -18,9 +18,9 @@ import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from indexer.commands import index
-from service.serving.connection import GRACE_SECONDS
-from service.settings import Settings
+from sketch_search.indexer.commands import index
+from sketch_search.service.serving.connection import GRACE_SECONDS
+from sketch_search.service.settings import Settings
 from tests.command_lines import parse
 from tests.indexer.galleries import save_photos
 from tests.installations import copy_of_the_project, environment_with, python

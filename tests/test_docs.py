@@ -9,11 +9,11 @@ from typing import Any
 import click
 import pytest
 
-from indexer.commands import index
-from model.command_line import Group
-from model.commands import model
-from service.commands import application
-from service.settings import Settings
+from sketch_search.indexer.commands import index
+from sketch_search.model.command_line import Group
+from sketch_search.model.commands import model
+from sketch_search.service.commands import application
+from sketch_search.service.settings import Settings
 from tests.benchmarks.results import read_blocks
 from tests.command_lines import all_commands, commands_of, options_of, parse
 from tests.documents import CHECKOUT, PAGES, anchors, commands, links, read, shell_commands, spans

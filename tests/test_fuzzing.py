@@ -21,15 +21,15 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-import model
-from indexer import IndexRefused, Request, build, open_index, read_summary, verify
-from model.decoding import Decoders, Job
-from model.errors import ImageError, UserError
-from model.images import media_type
-from service.engine import Engine
-from service.schemas import SearchQuery
-from service.serving.live import check_searches
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import IndexRefused, Request, build, open_index, read_summary, verify
+from sketch_search.model.decoding import Decoders, Job
+from sketch_search.model.errors import ImageError, UserError
+from sketch_search.model.images import media_type
+from sketch_search.service.engine import Engine
+from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.serving.live import check_searches
+from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.indexer.damages import sign
 from tests.indexer.galleries import Collection, photo_file, save_photo, save_photos

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.schemas import SearchResponse
 from sketch_search import Remote
+from sketch_search.service.schemas import SearchResponse
 from tests.documents import read
 from tests.installations import CHECKOUT, PACKAGES, Environment, copy_of_the_project, environment_with, python
 from tests.patience import PATIENCE
@@ -72,20 +72,44 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_every_file_of_the_packages_below_one_name_and_nothing_else(built: Built) -> None:
+def test_the_wheel_holds_the_bytes_of_every_file_of_the_packages_and_nothing_else(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as wheel:
-        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        held = {name: wheel.read(name) for name in wheel.namelist() if ".dist-info/" not in name}
         licences = {Path(name).name for name in wheel.namelist() if "/licenses/" in name}
-    expected = {
-        f"sketch_search/{path.relative_to(CHECKOUT).as_posix()}".replace("sketch_search/sketch_search", "sketch_search")
+    paths = [
+        path.relative_to(CHECKOUT)
         for name in PACKAGES
         for path in (CHECKOUT / name).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".partial" and path.name[0] != "."
-    }
-    # The wheel holds only the default network and the photo side that it needs; other networks are for measurements.
+    ]
+    files = {f"sketch_search/{path}".replace("sketch_search/sketch_search", "sketch_search"): path for path in paths}
+    # Of networks, the wheel holds the default and the photo side that it needs; others are for measurements.
     shipped = {f"sketch_search/weights/{name}.safetensors" for name in ("default", "photo-side")}
-    assert held == {name for name in expected if not name.endswith(".safetensors")} | shipped
+    files = {name: path for name, path in files.items() if path.suffix != ".safetensors" or name in shipped}
+    # `python -m indexer` needs these beside sketch_search.
+    short = {f"{name}/{file}.py" for name in ("indexer", "model", "service") for file in ("__init__", "__main__")}
+    assert held.keys() == files.keys() | short
+    different = [name for name, found in held.items() if found != (CHECKOUT / files.get(name, name)).read_bytes()]
+    assert different == []
     assert licences == {"LICENSE", "NOTICE"}
+
+
+def test_the_short_names_of_the_wheel_are_programs_and_lead_to_the_same_modules(built: Built, tmp_path: Path) -> None:
+    for name in ("indexer", "model", "service"):
+        printed = built.there.run([built.there.python, "-m", name, "--help"], tmp_path)
+        assert printed.startswith("Usage: sketch-search" if name == "service" else f"Usage: python -m {name} ")
+    code = """
+import model.errors, sketch_search.model.errors
+assert model is sketch_search.model and model.errors is sketch_search.model.errors
+assert model.errors.__spec__.name == "sketch_search.model.errors"
+try:
+    import model.nothing
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    assert (
+        built.there.run([built.there.python, "-c", code], tmp_path) == "No module named 'sketch_search.model.nothing'\n"
+    )
 
 
 def test_no_module_names_another_one_by_a_string_that_a_wheel_would_not_know() -> None:

@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from indexer.commands.build import Work
-from model import load
-from service.engine import open_matcher as of_the_service
-from service.settings import Settings
+from sketch_search.indexer.commands.build import Work
+from sketch_search.model import load
+from sketch_search.service.engine import open_matcher as of_the_service
+from sketch_search.service.settings import Settings
 
 
 def test_indexing_by_command_serving_and_the_library_compute_in_int8_by_onnx_runtime_on_a_cpu() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from indexer.samples import Samples, write_samples
-from service.http.context import TOKEN_HEADER
+from sketch_search.indexer.samples import Samples, write_samples
+from sketch_search.service.http.context import TOKEN_HEADER
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE, wait_until
 from tests.programs import run_python, started_python
@@ -52,7 +52,7 @@ def without(tmp_path: Path) -> dict[str, str]:
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     """One picture of each thing, so that they are soon indexed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("indexer.samples.EACH", 1)
+        patch.setattr("sketch_search.indexer.samples.EACH", 1)
         return write_samples(tmp_path_factory.mktemp("samples"))
 
 

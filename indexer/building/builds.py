@@ -15,24 +15,38 @@ from typing import Protocol
 
 import numpy as np
 
-from indexer.building.database import DATABASE_FILE, SCHEMA, BuildDatabase, CurrentState, Photos
-from indexer.building.exclusions import Exclusions
-from indexer.building.folder_listing import BadFile, FolderListing
-from indexer.building.progress import Progress
-from indexer.building.request import Request, StartingPoint
-from indexer.building.staging import Stager
-from indexer.building.writer import Floats, GenerationDraft, GenerationWriter, Numbers, joined_clusters, new_clusters
-from indexer.embedding import ChosenEmbedder, find_embedder
-from indexer.errors import BadInvocation
-from indexer.store.catalog import GalleryFile, Removals
-from indexer.store.clusters import MAX_PATCHES, default_clusters, nearest
-from indexer.store.folders import Folder
-from indexer.store.generation import FORMAT_VERSION, Manifest, NetworkIdentity, keep_only, open_rows, used_segments
-from indexer.store.location import IndexFolder, segment_name
-from indexer.store.roots import FileKey, Root, locate, shown_path
-from indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
-from indexer.store.shards import ShardEntry
-from model import Matcher
+from sketch_search.indexer.building.database import DATABASE_FILE, SCHEMA, BuildDatabase, CurrentState, Photos
+from sketch_search.indexer.building.exclusions import Exclusions
+from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
+from sketch_search.indexer.building.progress import Progress
+from sketch_search.indexer.building.request import Request, StartingPoint
+from sketch_search.indexer.building.staging import Stager
+from sketch_search.indexer.building.writer import (
+    Floats,
+    GenerationDraft,
+    GenerationWriter,
+    Numbers,
+    joined_clusters,
+    new_clusters,
+)
+from sketch_search.indexer.embedding import ChosenEmbedder, find_embedder
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.catalog import GalleryFile, Removals
+from sketch_search.indexer.store.clusters import MAX_PATCHES, default_clusters, nearest
+from sketch_search.indexer.store.folders import Folder
+from sketch_search.indexer.store.generation import (
+    FORMAT_VERSION,
+    Manifest,
+    NetworkIdentity,
+    keep_only,
+    open_rows,
+    used_segments,
+)
+from sketch_search.indexer.store.location import IndexFolder, segment_name
+from sketch_search.indexer.store.roots import FileKey, Root, locate, shown_path
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
+from sketch_search.indexer.store.shards import ShardEntry
+from sketch_search.model import Matcher
 
 # A day in EXIF, and the bytes of a RAW file that are searched for it.
 _DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17

@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.building.folder_listing import BadFile, FolderListing
-from indexer.building.request import current_roots
-from indexer.errors import REPAIR, IndexDamaged
-from indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns, has_schema
-from indexer.store.files import FileStamp
-from indexer.store.generation import Generation
-from indexer.store.location import is_segment, make_folder, refuse_if_unwritable
-from indexer.store.roots import FileKey, Root, shown_path
-from indexer.store.rows import GrowingRows, PhotoArrays, SegmentRows
-from model.engine import Numbers
+from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
+from sketch_search.indexer.building.request import current_roots
+from sketch_search.indexer.errors import REPAIR, IndexDamaged
+from sketch_search.indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns, has_schema
+from sketch_search.indexer.store.files import FileStamp
+from sketch_search.indexer.store.generation import Generation
+from sketch_search.indexer.store.location import is_segment, make_folder, refuse_if_unwritable
+from sketch_search.indexer.store.roots import FileKey, Root, shown_path
+from sketch_search.indexer.store.rows import GrowingRows, PhotoArrays, SegmentRows
+from sketch_search.model.engine import Numbers
 
 DATABASE_FILE = "build.sqlite"
 # Even a sort uses no more memory than this, in KiB.

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from pathspec import GitIgnoreSpec
 
-from indexer.errors import BadInvocation
-from indexer.store.files import is_unicode
-from indexer.store.roots import with_folders
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.files import is_unicode
+from sketch_search.indexer.store.roots import with_folders
 
 MAX_PATTERNS, MAX_LENGTH = 100, 200
 # Pathspec makes regular expressions of patterns, whose time grows by the power of their wildcards. The name "aaa...",

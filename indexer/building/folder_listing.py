@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.building.exclusions import Exclusions
-from indexer.errors import BadInvocation
-from indexer.store.catalog import GalleryFile, Removals
-from indexer.store.files import text_of_name
-from indexer.store.folders import NO_MEDIA, Entry, Listing
-from indexer.store.roots import FileKey, Root, shown_path, with_folders
-from model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
-from model.terminal import resolved
+from sketch_search.indexer.building.exclusions import Exclusions
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.catalog import GalleryFile, Removals
+from sketch_search.indexer.store.files import text_of_name
+from sketch_search.indexer.store.folders import NO_MEDIA, Entry, Listing
+from sketch_search.indexer.store.roots import FileKey, Root, shown_path, with_folders
+from sketch_search.model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
+from sketch_search.model.terminal import resolved
 
 # A folder that had photos at the last build.
 _EMPTY = "the folder is empty, perhaps because its disk is not mounted"

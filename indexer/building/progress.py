@@ -11,10 +11,10 @@ from typing import Literal, Never
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from indexer.errors import IndexUnwritable
-from indexer.store.files import write_atomically
-from indexer.store.location import IndexFolder, refuse_if_unwritable
-from model.files import read_regular
+from sketch_search.indexer.errors import IndexUnwritable
+from sketch_search.indexer.store.files import write_atomically
+from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
+from sketch_search.model.files import read_regular
 
 Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from indexer.building.exclusions import Exclusions
-from indexer.errors import BadInvocation, IndexRefused
-from indexer.store.catalog import CATALOG_FILE, Catalog
-from indexer.store.folders import Address, LocalFolder
-from indexer.store.generation import (
+from sketch_search.indexer.building.exclusions import Exclusions
+from sketch_search.indexer.errors import BadInvocation, IndexRefused
+from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
+from sketch_search.indexer.store.folders import Address, LocalFolder
+from sketch_search.indexer.store.generation import (
     Checked,
     Generation,
     Manifest,
@@ -20,10 +20,10 @@ from indexer.store.generation import (
     read_manifest,
     readable_generations,
 )
-from indexer.store.location import IndexFolder, first_build_has_begun, no_index, refuse_if_unwritable
-from indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
-from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
-from model.images import MAX_PIXELS
+from sketch_search.indexer.store.location import IndexFolder, first_build_has_begun, no_index, refuse_if_unwritable
+from sketch_search.indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
+from sketch_search.indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
+from sketch_search.model.images import MAX_PIXELS
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from indexer.building.database import BuildDatabase
-from indexer.building.progress import Progress
-from indexer.store.catalog import GalleryFile
-from indexer.store.files import FileChanging
-from indexer.store.folders import Folder
-from indexer.store.roots import FileKey
-from indexer.store.rows import Array, ArraySubset, PhotoArrays, packed, quantised
-from model import Matcher
-from model.decoding import Decoders, Job
-from model.engine import Floats, Tokens, threads, unit
-from model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
-from model.images import MAX_PIXELS, OpenedImage, day_beside, day_in_name, names_beside
+from sketch_search.indexer.building.database import BuildDatabase
+from sketch_search.indexer.building.progress import Progress
+from sketch_search.indexer.store.catalog import GalleryFile
+from sketch_search.indexer.store.files import FileChanging
+from sketch_search.indexer.store.folders import Folder
+from sketch_search.indexer.store.roots import FileKey
+from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays, packed, quantised
+from sketch_search.model import Matcher
+from sketch_search.model.decoding import Decoders, Job
+from sketch_search.model.engine import Floats, Tokens, threads, unit
+from sketch_search.model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
+from sketch_search.model.images import MAX_PIXELS, OpenedImage, day_beside, day_in_name, names_beside
 
 if TYPE_CHECKING:
-    from model.network import ClipEmbedder
+    from sketch_search.model.network import ClipEmbedder
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.building.database import BuildDatabase, Photos
-from indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
-from indexer.store.clusters import CLUSTERS_FILE, Centroids, trained, training_points
-from indexer.store.files import sync_folder, write_atomically
-from indexer.store.generation import (
+from sketch_search.indexer.building.database import BuildDatabase, Photos
+from sketch_search.indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
+from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids, trained, training_points
+from sketch_search.indexer.store.files import sync_folder, write_atomically
+from sketch_search.indexer.store.generation import (
     Checked,
     Counts,
     EmbedderEntry,
@@ -27,9 +27,15 @@ from indexer.store.generation import (
     SegmentEntry,
     generation_files,
 )
-from indexer.store.location import IndexFolder, generation_name, make_folder, refuse_if_unwritable, segment_name
-from indexer.store.roots import Root
-from indexer.store.rows import (
+from sketch_search.indexer.store.location import (
+    IndexFolder,
+    generation_name,
+    make_folder,
+    refuse_if_unwritable,
+    segment_name,
+)
+from sketch_search.indexer.store.roots import Root
+from sketch_search.indexer.store.rows import (
     BLOCK,
     REGION_FILES,
     TOKEN_FILES,
@@ -39,9 +45,9 @@ from indexer.store.rows import (
     write_array,
     write_rows,
 )
-from indexer.store.vectors import PhotoTable
-from model.engine import Floats
-from model.terminal import installed_version
+from sketch_search.indexer.store.vectors import PhotoTable
+from sketch_search.model.engine import Floats
+from sketch_search.model.terminal import installed_version
 
 # Numbers of clusters, of 32 bits where there may be many.
 Numbers = npt.NDArray[np.integer[Any]]

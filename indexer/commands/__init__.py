@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from model.command_line import Group, examples, run
+from sketch_search.model.command_line import Group, examples, run
 
 _EXAMPLES = examples(
     "sketch-search index ~/Pictures          once, and again to update",
@@ -15,7 +15,7 @@ _EXAMPLES = examples(
 
 
 def _commands() -> Iterable[click.Command]:
-    from indexer.commands import build, upkeep
+    from sketch_search.indexer.commands import build, upkeep
 
     return (build.build, build.add, upkeep.remove, upkeep.info, upkeep.verify, upkeep.samples)
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.commands.reports import INDEX, QUIET, count, line, show, state
-from indexer.errors import BadInvocation, IndexerError
-from model.command_line import a_folder, a_path, inherited, option
-from model.terminal import printable
+from sketch_search.indexer.commands.reports import INDEX, QUIET, count, line, show, state
+from sketch_search.indexer.errors import BadInvocation, IndexerError
+from sketch_search.model.command_line import a_folder, a_path, inherited, option
+from sketch_search.model.terminal import printable
 
 if TYPE_CHECKING:
-    from indexer.building.builds import BuildReport
-    from indexer.building.progress import Progress
-    from indexer.building.request import Request
-    from model import Matcher
+    from sketch_search.indexer.building.builds import BuildReport
+    from sketch_search.indexer.building.progress import Progress
+    from sketch_search.indexer.building.request import Request
+    from sketch_search.model import Matcher
 
 # The most threads; the service's settings have the same limit.
 _MAX_THREADS = 512
@@ -46,7 +46,7 @@ class Work:
     quiet: bool
 
     def progress(self) -> Progress:
-        from indexer.building.progress import Progress
+        from sketch_search.indexer.building.progress import Progress
 
         return Progress(bar=not self.quiet)
 
@@ -54,8 +54,8 @@ class Work:
         """Loads the network. Raises ModelError, or BadInvocation if the number of threads is invalid."""
         import faiss
 
-        import model
-        from model.engine import set_threads
+        from sketch_search import model
+        from sketch_search.model.engine import set_threads
 
         # Pillow's warnings about a picture are not printed: the report describes its problem.
         warnings.filterwarnings("ignore", module=r"PIL\b")
@@ -71,7 +71,7 @@ class Work:
         return model.load(self.weights or "default", self.device)
 
     def build(self, request: Request, matcher: Matcher | None = None) -> int:
-        from indexer.building.builds import build
+        from sketch_search.indexer.building.builds import build
 
         # Before the network is loaded, so that simple mistakes are reported at once.
         request.check(self.index)
@@ -87,7 +87,7 @@ class Work:
 
 def _of_build(report: BuildReport, device: str) -> list[str]:
     """Describes a build: its work, the files that were not indexed, and the shards if there are any."""
-    from model import where_it_computes
+    from sketch_search.model import where_it_computes
 
     lines = [line("was damaged", problem) for problem in report.damaged]
     news = [bad for bad in report.bad if bad not in report.bad_before]
@@ -201,7 +201,7 @@ def build(
 
     The FOLDERs you list replace the indexed ones; by default, those are updated.
     """
-    from indexer.building.request import Request
+    from sketch_search.indexer.building.request import Request
 
     request = Request(shards=shards, allow_root_removal=yes, allow_loss=yes, checksum=checksum, **asked)
     request = replace(request, max_pixels=max(max_pixels or 0, request.max_pixels))
@@ -213,7 +213,7 @@ def build(
         for name, given in (("watch", watch), ("checksum", checksum)):
             if given:
                 raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
-        from indexer.distributed import Machines, build_shards
+        from sketch_search.indexer.distributed import Machines, build_shards
 
         machines = Machines(ray, work.device, workers, None if work.weights is None else str(work.weights))
         return work.done(build_shards(work.index, request, machines, work.progress()))
@@ -230,15 +230,15 @@ def add(work: Work, added: tuple[Path | str, ...], excluded: tuple[str, ...], in
 
     A PATH is a folder to add, or a removed file or folder to show again: on disk, or as results show it.
     """
-    from indexer.building.request import Request
-    from indexer.upkeep import address_of_removed
+    from sketch_search.indexer.building.request import Request
+    from sketch_search.indexer.upkeep import address_of_removed
 
     wanted = [address_of_removed(path, work.index) for path in added]
     return work.build(Request(added=wanted, excluded=excluded, included=included))
 
 
 def _watch(work: Work, request: Request, interval: float) -> int:
-    from indexer.upkeep import gallery_state, watch
+    from sketch_search.indexer.upkeep import gallery_state, watch
 
     if not 0 < interval <= _LONGEST_INTERVAL:
         raise BadInvocation(f"the interval must be a number of seconds above 0, at most {_LONGEST_INTERVAL} (a week).")
@@ -265,7 +265,7 @@ class _Watcher:
 
     def read_state(self) -> str:
         """Returns the state of the gallery; a fixed word while it cannot be read."""
-        from indexer.upkeep import gallery_state
+        from sketch_search.indexer.upkeep import gallery_state
 
         try:
             return gallery_state(self._work.index)
@@ -275,8 +275,8 @@ class _Watcher:
 
     def update(self) -> bool:
         """Updates the index. Returns False on failure."""
-        from indexer.building.builds import build
-        from indexer.building.request import Request
+        from sketch_search.indexer.building.builds import build
+        from sketch_search.indexer.building.request import Request
 
         try:
             # The request lists no folders, because ``add`` and ``remove`` may have changed those of the index.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from indexer.store.location import default_index_path
-from model.command_line import a_path, inherited, option
-from model.terminal import printable
+from sketch_search.indexer.store.location import default_index_path
+from sketch_search.model.command_line import a_path, inherited, option
+from sketch_search.model.terminal import printable
 
 if TYPE_CHECKING:
-    from indexer.building.builds import BuildReport
-    from indexer.upkeep import RemovalReport
+    from sketch_search.indexer.building.builds import BuildReport
+    from sketch_search.indexer.upkeep import RemovalReport
 
 INDEX = option(
     "--index DIR",

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from indexer.commands.reports import INDEX, QUIET, count, line, show, state
-from indexer.errors import BadInvocation
-from model.command_line import a_path, option
-from model.terminal import printable_json
+from sketch_search.indexer.commands.reports import INDEX, QUIET, count, line, show, state
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.model.command_line import a_path, option
+from sketch_search.model.terminal import printable_json
 
 
 def _photo_id(text: str) -> int:
@@ -37,7 +37,7 @@ def remove(
 
     A PATH is a file or folder of the gallery, on disk or as results show it.
     """
-    from indexer.upkeep import plan_removal, remove, removed_elsewhere
+    from sketch_search.indexer.upkeep import plan_removal, remove, removed_elsewhere
 
     if summary is not None:
         targets = (*targets, *removed_elsewhere(summary, index))
@@ -71,7 +71,7 @@ def remove(
 @option("--json", "Print JSON.", name="as_json")
 def info(index: Path, as_json: bool) -> None:
     """Describe an index."""
-    from indexer.upkeep import read_summary
+    from sketch_search.indexer.upkeep import read_summary
 
     summary = read_summary(index)
     if as_json:
@@ -100,7 +100,7 @@ def info(index: Path, as_json: bool) -> None:
 @INDEX
 def verify(index: Path) -> int:
     """Check every byte of an index."""
-    from indexer.upkeep import verify
+    from sketch_search.indexer.upkeep import verify
 
     problems = verify(index)
     show(problems or [f"the index at {index} is sound."])
@@ -114,7 +114,7 @@ def samples(folder: Path) -> None:
 
     They are written to the folders photos and sketches in DIR.
     """
-    from indexer.samples import EACH, SCENES, SKETCHED, THINGS, write_samples
+    from sketch_search.indexer.samples import EACH, SCENES, SKETCHED, THINGS, write_samples
 
     written = write_samples(folder)
     drawn = (

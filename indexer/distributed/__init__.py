@@ -3,5 +3,5 @@
 Ray is the extra ``ray``, and is imported only for a build by Ray.
 """
 
-from indexer.distributed.builds import Machines, build_shards
-from indexer.distributed.connection import check_address, connected
+from sketch_search.indexer.distributed.builds import Machines, build_shards
+from sketch_search.indexer.distributed.connection import check_address, connected

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-import model
-from indexer.building.builds import (
+from sketch_search import model
+from sketch_search.indexer.building.builds import (
     BuildPlan,
     BuildReport,
     Written,
@@ -27,23 +27,23 @@ from indexer.building.builds import (
     run_plan,
     wanted_network,
 )
-from indexer.building.database import BuildDatabase, CurrentState
-from indexer.building.progress import Progress
-from indexer.building.request import Request
-from indexer.building.writer import GenerationDraft
-from indexer.distributed.connection import Workers, check_address, connected
-from indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
-from indexer.errors import BadInvocation
-from indexer.store.catalog import GalleryFile
-from indexer.store.clusters import CLUSTERS_FILE, trained
-from indexer.store.files import write_atomically
-from indexer.store.generation import Generation, Manifest, open_generation
-from indexer.store.location import make_folder, refuse_if_unwritable
-from indexer.store.roots import FileKey, Root
-from indexer.store.rows import PhotoArrays, SegmentRows, write_array
-from indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
-from model.engine import Floats, Numbers, default_checkpoint
-from model.terminal import installed_version
+from sketch_search.indexer.building.database import BuildDatabase, CurrentState
+from sketch_search.indexer.building.progress import Progress
+from sketch_search.indexer.building.request import Request
+from sketch_search.indexer.building.writer import GenerationDraft
+from sketch_search.indexer.distributed.connection import Workers, check_address, connected
+from sketch_search.indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.catalog import GalleryFile
+from sketch_search.indexer.store.clusters import CLUSTERS_FILE, trained
+from sketch_search.indexer.store.files import write_atomically
+from sketch_search.indexer.store.generation import Generation, Manifest, open_generation
+from sketch_search.indexer.store.location import make_folder, refuse_if_unwritable
+from sketch_search.indexer.store.roots import FileKey, Root
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentRows, write_array
+from sketch_search.indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
+from sketch_search.model.engine import Floats, Numbers, default_checkpoint
+from sketch_search.model.terminal import installed_version
 
 # Rows that one task assigns to clusters. Listing them takes less than a megabyte.
 _ROWS = 16_384

@@ -20,9 +20,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from indexer.building.staging import MAX_DECODERS
-from indexer.errors import BadInvocation
-from model.errors import UserError
+from sketch_search.indexer.building.staging import MAX_DECODERS
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.model.errors import UserError
 
 Result = TypeVar("Result")
 # Seconds for the first answer of a machine.

@@ -26,28 +26,28 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-import model
-from indexer.building.database import DATABASE_FILE, BuildDatabase
-from indexer.building.progress import Progress
-from indexer.building.staging import Stager
-from indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
-from indexer.embedding import find_embedder
-from indexer.errors import BadInvocation
-from indexer.store.catalog import GalleryFile, Removals
-from indexer.store.clusters import nearest
-from indexer.store.files import sync_folder
-from indexer.store.folders import Folder
-from indexer.store.generation import EmbedderEntry, NetworkIdentity, keep_only, open_generation, open_rows
-from indexer.store.location import IndexFolder, refuse_if_unwritable
-from indexer.store.roots import Root
-from indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, map_array
-from indexer.store.shards import ShardEntry, ShardsFolder, shard_name
-from model.engine import default_checkpoint, set_threads
-from model.errors import UserError
-from model.terminal import installed_version
+from sketch_search import model
+from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
+from sketch_search.indexer.building.progress import Progress
+from sketch_search.indexer.building.staging import Stager
+from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
+from sketch_search.indexer.embedding import find_embedder
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.catalog import GalleryFile, Removals
+from sketch_search.indexer.store.clusters import nearest
+from sketch_search.indexer.store.files import sync_folder
+from sketch_search.indexer.store.folders import Folder
+from sketch_search.indexer.store.generation import EmbedderEntry, NetworkIdentity, keep_only, open_generation, open_rows
+from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
+from sketch_search.indexer.store.roots import Root
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, map_array
+from sketch_search.indexer.store.shards import ShardEntry, ShardsFolder, shard_name
+from sketch_search.model.engine import default_checkpoint, set_threads
+from sketch_search.model.errors import UserError
+from sketch_search.model.terminal import installed_version
 
 if TYPE_CHECKING:
-    from model.network import ClipEmbedder
+    from sketch_search.model.network import ClipEmbedder
 
 TOKEN = "token"
 # Seconds to wait for the lock of a shard. A worker that is assumed to be lost may still be writing, and notices within

@@ -12,8 +12,8 @@ from random import Random
 
 from PIL import Image
 
-from indexer.errors import BadInvocation
-from indexer.samples.painting import STYLES, THINGS, draw, paint, sketch
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.samples.painting import STYLES, THINGS, draw, paint, sketch
 
 # The number of pictures of each thing: one in each style.
 EACH = len(STYLES)

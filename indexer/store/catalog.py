@@ -17,10 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from indexer.errors import REPAIR, IndexDamaged, unreadable
-from indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, spellings
-from indexer.store.roots import FileKey, key_shown, with_folders
-from model.files import open_regular
+from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
+from sketch_search.indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, spellings
+from sketch_search.indexer.store.roots import FileKey, key_shown, with_folders
+from sketch_search.model.files import open_regular
 
 CATALOG_FILE = "photos.sqlite"
 _NS = 10**9

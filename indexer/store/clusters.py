@@ -12,8 +12,16 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from indexer.store.rows import BLOCK, NO_ROWS, TOKEN_FILES, SegmentReader, SegmentRows, map_array, write_array
-from model.engine import Floats
+from sketch_search.indexer.store.rows import (
+    BLOCK,
+    NO_ROWS,
+    TOKEN_FILES,
+    SegmentReader,
+    SegmentRows,
+    map_array,
+    write_array,
+)
+from sketch_search.model.engine import Floats
 
 # The centroids found by k-means, (c, e) float32.
 CLUSTERS_FILE = "clusters.npy"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 from unicodedata import normalize
 
-from model.files import open_regular
+from sketch_search.model.files import open_regular
 
 # A character that is not valid Unicode: Python's sign for a byte that is not UTF-8, or half a surrogate pair.
 _NO_CHARACTER = re.compile(r"(\\*)([\ud800-\udfff])")

@@ -18,7 +18,7 @@ from typing import IO, ClassVar, Literal
 
 from cachetools import LRUCache
 
-from indexer.store.files import (
+from sketch_search.indexer.store.files import (
     MAX_FILE_BYTES,
     FileChanging,
     FileContent,
@@ -29,8 +29,8 @@ from indexer.store.files import (
     safe_parts,
     text_of_name,
 )
-from model.files import open_regular
-from model.terminal import expanded, resolved
+from sketch_search.model.files import open_regular
+from sketch_search.model.terminal import expanded, resolved
 
 #: The address of a folder of photos: a path, or a URL.
 Address = str | os.PathLike[str]

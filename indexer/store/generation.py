@@ -14,16 +14,16 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
 
-from indexer.errors import REPAIR, IndexDamaged, IndexRefused, unreadable
-from indexer.store.catalog import CATALOG_FILE, Catalog
-from indexer.store.clusters import CLUSTERS_FILE, Centroids
-from indexer.store.files import hash_file, write_atomically
-from indexer.store.location import IndexFolder, generation_number, no_index
-from indexer.store.roots import MAX_ROOTS
-from indexer.store.rows import Array, ArraySubset, PhotoArrays, map_array, open_segment
-from indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, PhotoTable
-from model import Matcher
-from model.files import read_regular
+from sketch_search.indexer.errors import REPAIR, IndexDamaged, IndexRefused, unreadable
+from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
+from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids
+from sketch_search.indexer.store.files import hash_file, write_atomically
+from sketch_search.indexer.store.location import IndexFolder, generation_number, no_index
+from sketch_search.indexer.store.roots import MAX_ROOTS
+from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays, map_array, open_segment
+from sketch_search.indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, PhotoTable
+from sketch_search.model import Matcher
+from sketch_search.model.files import read_regular
 
 # The version of the index format, raised by every change that another version of the program could not read.
 FORMAT_VERSION: Final = 12

@@ -12,10 +12,10 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
-from indexer.store.files import sync_folder, write_atomically
-from model.files import read_regular
-from model.terminal import expanded
+from sketch_search.indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
+from sketch_search.indexer.store.files import sync_folder, write_atomically
+from sketch_search.model.files import read_regular
+from sketch_search.model.terminal import expanded
 
 _GENERATION = re.compile(r"g\d{6,}")
 # The name of a segment ends with the beginning of the key of its build.

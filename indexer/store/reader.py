@@ -15,16 +15,32 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.errors import REPAIR, BadInvocation, IndexDamaged, IndexRefused, PhotoUnavailable, UnknownPhoto
-from indexer.store.catalog import GalleryFile, PhotoFilter
-from indexer.store.folders import Address
-from indexer.store.generation import Generation, NetworkIdentity, current_generation
-from indexer.store.location import IndexFolder
-from indexer.store.roots import FileKey, Root, address_at, folder_at, folder_of, key_meant, key_shown, shown_path
-from indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, open_segment
-from indexer.store.vectors import PHOTO_TABLE_FILE, Mask, Vectors
-from model import Matcher
-from model.engine import Floats, Numbers, Tokens
+from sketch_search.indexer.errors import (
+    REPAIR,
+    BadInvocation,
+    IndexDamaged,
+    IndexRefused,
+    PhotoUnavailable,
+    UnknownPhoto,
+)
+from sketch_search.indexer.store.catalog import GalleryFile, PhotoFilter
+from sketch_search.indexer.store.folders import Address
+from sketch_search.indexer.store.generation import Generation, NetworkIdentity, current_generation
+from sketch_search.indexer.store.location import IndexFolder
+from sketch_search.indexer.store.roots import (
+    FileKey,
+    Root,
+    address_at,
+    folder_at,
+    folder_of,
+    key_meant,
+    key_shown,
+    shown_path,
+)
+from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, open_segment
+from sketch_search.indexer.store.vectors import PHOTO_TABLE_FILE, Mask, Vectors
+from sketch_search.model import Matcher
+from sketch_search.model.engine import Floats, Numbers, Tokens
 
 _BUILD = "run `sketch-search index build` to update the index"
 

@@ -27,8 +27,8 @@ from urllib.parse import quote, unquote
 import platformdirs
 from cachetools import LRUCache
 
-from indexer.errors import BadInvocation
-from indexer.store.files import (
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.files import (
     MAX_FILE_BYTES,
     FileChanging,
     FileContent,
@@ -38,8 +38,8 @@ from indexer.store.files import (
     safe_parts,
     text_of_name,
 )
-from indexer.store.folders import Entry, Folder, Listing, is_hidden, listing_of
-from model.files import read_regular
+from sketch_search.indexer.store.folders import Entry, Folder, Listing, is_hidden, listing_of
+from sketch_search.model.files import read_regular
 
 # The library for each scheme of an address. The extra "remote" installs it.
 _LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "fsspec", "webdavs": "fsspec"}
@@ -326,7 +326,7 @@ def _connected(scheme: str, netloc: str) -> Any:
             sftp_client_kwargs={"path_errors": "surrogateescape"},
             skip_instance_cache=True,
         )
-    from indexer.store.webdav import WebDavServer
+    from sketch_search.indexer.store.webdav import WebDavServer
 
     return WebDavServer(
         f"{'https' if scheme == 'webdavs' else 'http'}://{netloc}",

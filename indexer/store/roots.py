@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.errors import BadInvocation
-from indexer.store.files import is_unicode, spellings
-from indexer.store.folders import Address, Album, Folder, LocalFolder
-from indexer.store.remote import RemoteFolder, remember, was_named
-from model.terminal import HomeUnknown, expanded, resolved
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.files import is_unicode, spellings
+from sketch_search.indexer.store.folders import Address, Album, Folder, LocalFolder
+from sketch_search.indexer.store.remote import RemoteFolder, remember, was_named
+from sketch_search.model.terminal import HomeUnknown, expanded, resolved
 
 # The place of a file or folder in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
 # path '' is the root itself.

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import REPAIR, IndexDamaged, unreadable
-from indexer.store.files import sync_folder
-from model.files import open_regular
+from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
+from sketch_search.indexer.store.files import sync_folder
+from sketch_search.model.files import open_regular
 
 Array = npt.NDArray[Any]
 # Chooses rows, in a form by which arrays are indexed.

@@ -17,10 +17,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from indexer.errors import BadInvocation
-from indexer.store.files import sync_folder, write_atomically
-from indexer.store.generation import Frozen, Number, keep_only, open_generation, read_json, validated
-from indexer.store.location import (
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.files import sync_folder, write_atomically
+from sketch_search.indexer.store.generation import Frozen, Number, keep_only, open_generation, read_json, validated
+from sketch_search.indexer.store.location import (
     SHARD_MARK,
     SHARDS_FILE,
     SLICES,
@@ -30,7 +30,7 @@ from indexer.store.location import (
     names_in,
     refuse_if_unwritable,
 )
-from model.terminal import expanded
+from sketch_search.model.terminal import expanded
 
 #: The highest id: the code that merges the results of several shards keeps an id in 31 bits.
 MAX_ID = 2**31 - 1

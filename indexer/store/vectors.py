@@ -15,8 +15,8 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from indexer.store.rows import Array, map_array, write_array
-from model.engine import Floats, Numbers
+from sketch_search.indexer.store.rows import Array, map_array, write_array
+from sketch_search.model.engine import Floats, Numbers
 
 PHOTO_TABLE_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
 # The number of vectors that are compared at a time: some 12 MiB of float32 with the default network.

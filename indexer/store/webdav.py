@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import httpx
 from fsspec.asyn import get_loop, sync
 
-from indexer.store.files import Misled
+from sketch_search.indexer.store.files import Misled
 
 # The most bytes of a listing, and of one entry, which takes a kilobyte.
 MAX_LISTING, MAX_ENTRY = 64 * 2**20, 2**20

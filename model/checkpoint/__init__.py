@@ -1,7 +1,7 @@
 """Reads and writes checkpoint files, and converts released ones."""
 
-from model.checkpoint.conversion import convert
-from model.checkpoint.file import (
+from sketch_search.model.checkpoint.conversion import convert
+from sketch_search.model.checkpoint.file import (
     average_checkpoints,
     keep_photo_side,
     load_network,

@@ -9,10 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.checkpoint.file import save_checkpoint
-from model.engine import Calibration, ZseConfig, preset
-from model.errors import ModelError
-from model.network import ClipAtConfig, ClipAtNetwork, Network, clip_at_network_from, clip_encoder, renamed
+from sketch_search.model.checkpoint.file import save_checkpoint
+from sketch_search.model.engine import Calibration, ZseConfig, preset
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network import (
+    ClipAtConfig,
+    ClipAtNetwork,
+    Network,
+    clip_at_network_from,
+    clip_encoder,
+    renamed,
+)
 
 # Types that unpickling the numpy scalars beside the weights needs; files written with numpy 1 use the old path.
 SAFE_GLOBALS = [

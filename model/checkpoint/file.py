@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from model.engine import (
+from sketch_search.model.engine import (
     Calibration,
     TwoSidedConfig,
     file_sha256,
@@ -24,10 +24,10 @@ from model.engine import (
     seen_classes,
     to_json,
 )
-from model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
-from model.errors import ModelError
-from model.files import check_replaceable
-from model.network import NETWORKS, Network, RetNetwork, as_zse
+from sketch_search.model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
+from sketch_search.model.errors import ModelError
+from sketch_search.model.files import check_replaceable
+from sketch_search.model.network import NETWORKS, Network, RetNetwork, as_zse
 
 #: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from model.command_line import Group, examples, run
+from sketch_search.model.command_line import Group, examples, run
 
 _EXAMPLES = examples(
     "sketch-search model info",
@@ -17,7 +17,7 @@ _EXAMPLES = examples(
 
 
 def _commands() -> Iterable[click.Command]:
-    from model.commands import checkpoints, illustrations, measurements, trainings
+    from sketch_search.model.commands import checkpoints, illustrations, measurements, trainings
 
     return (*checkpoints.COMMANDS, *trainings.COMMANDS, *measurements.COMMANDS, *illustrations.COMMANDS)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from model.command_line import a_path
-from model.commands import options
-from model.engine import (
+from sketch_search.model.command_line import a_path
+from sketch_search.model.commands import options
+from sketch_search.model.engine import (
     DESCRIPTION,
     ModelConfig,
     TwoSidedFiles,
@@ -21,10 +21,10 @@ from model.engine import (
     read_two_sided,
     seen_classes,
 )
-from model.terminal import printable
+from sketch_search.model.terminal import printable
 
 if TYPE_CHECKING:
-    from model.network import RetNetwork
+    from sketch_search.model.network import RetNetwork
 
 
 @click.command()
@@ -37,7 +37,7 @@ def info(checkpoint: Path | None) -> None:
     if importlib.util.find_spec("torch") is None:
         read = read_two_sided(path)
     else:
-        from model.checkpoint import load_network
+        from sketch_search.model.checkpoint import load_network
 
         read = load_network(path)
     config, calibration = read.config, read.calibration
@@ -49,7 +49,7 @@ def info(checkpoint: Path | None) -> None:
         "tokens": f"sketch {config.token_count('sketch')}, photo {config.token_count('photo')}, of {config.width} dims",
     }
     if not isinstance(read, TwoSidedFiles):
-        from model.network import ClipAtNetwork
+        from sketch_search.model.network import ClipAtNetwork
 
         lines["network"] += f", {sum(tensor.numel() for tensor in read.parameters()) / 1e6:.1f} M parameters"
         if isinstance(read, ClipAtNetwork):
@@ -85,7 +85,7 @@ def info(checkpoint: Path | None) -> None:
 @options.target
 def convert(source: Path, target: Path) -> None:
     """Turn a released file of ZSE-SBIR or CLIP-AT into a checkpoint."""
-    from model.checkpoint import convert
+    from sketch_search.model.checkpoint import convert
 
     convert(source, target)
     print(printable(f"wrote {target}"))
@@ -96,7 +96,7 @@ def convert(source: Path, target: Path) -> None:
 @options.target
 def average(sources: tuple[Path, ...], target: Path) -> None:
     """Average the weights of networks trained alike. The calibration is the first one's."""
-    from model.checkpoint import average_checkpoints
+    from sketch_search.model.checkpoint import average_checkpoints
 
     average_checkpoints(sources, target)
     print(printable(f"wrote {target}; give it words with sketch-search model words"))
@@ -110,7 +110,7 @@ def export(source: Path, target: Path | None) -> None:
 
     Their folder is created in DIR, by default where this program looks for it.
     """
-    from model.engine.graphs import own_folder, write_graphs
+    from sketch_search.model.engine.graphs import own_folder, write_graphs
 
     folder = write_graphs(read_two_sided(source).config, target or own_folder())
     print(printable(f"wrote {folder}"))

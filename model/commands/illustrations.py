@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from model.command_line import a_path, examples, option
-from model.commands import options
-from model.datasets import PARTS
-from model.engine import default_checkpoint
-from model.errors import ModelError
+from sketch_search.model.command_line import a_path, examples, option
+from sketch_search.model.commands import options
+from sketch_search.model.datasets import PARTS
+from sketch_search.model.engine import default_checkpoint
+from sketch_search.model.errors import ModelError
 
 _PROTOCOLS = ("category", "generalised", "cross-data-set", "fine-grained")
 _SEARCHED = click.argument("photos", type=a_path, nargs=-1, required=True, metavar="PHOTOS...")
@@ -28,7 +28,7 @@ def rebuild(sketch: Path, photos: tuple[Path, ...], out: Path, nearest: int | No
 
     PHOTOS are files or folders.
     """
-    from model import illustrations, load
+    from sketch_search.model import illustrations, load
 
     matcher, paths = load(default_checkpoint(weights)), _photos(photos)
     drawn = illustrations.look(matcher, sketch, "sketch")
@@ -51,7 +51,7 @@ def shared_matches(sketch: Path, photos: tuple[Path, ...], training: Path, out: 
 
     The first row has the best of PHOTOS, files or folders, the second those of the training.
     """
-    from model import illustrations, load
+    from sketch_search.model import illustrations, load
 
     matcher = load(default_checkpoint(weights))
     drawn = illustrations.look(matcher, sketch, "sketch")
@@ -74,7 +74,7 @@ def illustrate(sketch: Path, photos: tuple[Path, ...], out: Path, weights: Path 
 
     Writes selection.png, attention.png, correspondence.png, rebuilt.png and influence.png. PHOTOS are files or folders.
     """
-    from model import illustrations, load
+    from sketch_search.model import illustrations, load
 
     matcher = load(default_checkpoint(weights))
     drawn = illustrations.look(matcher, sketch, "sketch")
@@ -110,10 +110,10 @@ def first_photos(
     """Show the first ten photos of sketches, and the rank of the first right one."""
     import numpy as np
 
-    from model import illustrations, load
-    from model.datasets import Corpus, drawn_from, read_task, some_of_each
-    from model.evaluation import relevance, score_matrices
-    from model.images import open_image
+    from sketch_search.model import illustrations, load
+    from sketch_search.model.datasets import Corpus, drawn_from, read_task, some_of_each
+    from sketch_search.model.evaluation import relevance, score_matrices
+    from sketch_search.model.images import open_image
 
     matcher, corpus = load(default_checkpoint(weights)), read_task(protocol, split, None, data).corpus
     asked = Corpus(some_of_each(corpus.sketches, each), corpus.photos)
@@ -144,10 +144,10 @@ def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, 
     import numpy as np
     from sklearn.manifold import TSNE
 
-    from model import illustrations, load
-    from model.datasets import Corpus, read_task, some_of_each
-    from model.engine import unit
-    from model.evaluation import encoded
+    from sketch_search.model import illustrations, load
+    from sketch_search.model.datasets import Corpus, read_task, some_of_each
+    from sketch_search.model.engine import unit
+    from sketch_search.model.evaluation import encoded
 
     whole = read_task("category", split, None, data).corpus
     corpus = Corpus(some_of_each(whole.sketches, each), some_of_each(whole.photos, each))
@@ -162,7 +162,7 @@ def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, 
 
 def _photos(named: Sequence[Path]) -> list[Path]:
     """Lists photos by files and folders. Raises ModelError if there is none."""
-    from model.images import IMAGE_SUFFIXES
+    from sketch_search.model.images import IMAGE_SUFFIXES
 
     found = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     photos = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
@@ -172,9 +172,9 @@ def _photos(named: Sequence[Path]) -> list[Path]:
 
 
 def _save(picture: Any, out: Path) -> None:
-    from model.files import write_files
-    from model.illustrations import with_few_colours
-    from model.images import as_png
+    from sketch_search.model.files import write_files
+    from sketch_search.model.illustrations import with_few_colours
+    from sketch_search.model.images import as_png
 
     write_files({out: as_png(with_few_colours(picture))})
     print(f"wrote {out}")

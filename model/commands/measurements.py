@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from model.command_line import a_path, examples, option
-from model.commands import options
-from model.datasets import (
+from sketch_search.model.command_line import a_path, examples, option
+from sketch_search.model.commands import options
+from sketch_search.model.datasets import (
     LARGE_PROTOCOLS,
     PARTS,
     PROTOCOLS,
@@ -23,14 +23,14 @@ from model.datasets import (
     ZERO_SHOT_PROTOCOLS,
     Corpus,
 )
-from model.engine import METHODS, Method, default_checkpoint, seen_classes
-from model.errors import ModelError
+from sketch_search.model.engine import METHODS, Method, default_checkpoint, seen_classes
+from sketch_search.model.errors import ModelError
 
 if TYPE_CHECKING:
-    from model.datasets import Task
-    from model.evaluation import Contamination, Evaluation
-    from model.evaluation.figures import Resampled
-    from model.matcher import Matcher
+    from sketch_search.model.datasets import Task
+    from sketch_search.model.evaluation import Contamination, Evaluation
+    from sketch_search.model.evaluation.figures import Resampled
+    from sketch_search.model.matcher import Matcher
 _SPLITS = (*PARTS, *STANDARD_SPLITS)
 _TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
     generalised, fine-grained, fresh, everything: parts such as train+val."""
@@ -80,8 +80,8 @@ def evaluate(
     **networks: Any,
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
-    from model.datasets import RememberedTask, read_remembered, read_task
-    from model.evaluation import Evaluation, measure, measure_remembered, task_matrices, with_zero_shot
+    from sketch_search.model.datasets import RememberedTask, read_remembered, read_task
+    from sketch_search.model.evaluation import Evaluation, measure, measure_remembered, task_matrices, with_zero_shot
 
     if protocol == "parts":
         _measure_parts(split, data, as_json=as_json, **networks)
@@ -144,8 +144,8 @@ def evaluate(
 
 def _measure_parts(split: str | None, data: Path | None, *, as_json: bool, **networks: Any) -> None:
     """Measures whether matching patches lie on the thing drawn, and in the order of its parts."""
-    from model.datasets import read_task
-    from model.evaluation import measure_parts
+    from sketch_search.model.datasets import read_task
+    from sketch_search.model.evaluation import measure_parts
 
     corpus = read_task("zero-shot", split, None, data).corpus
     drawn = corpus if data is not None else read_task("fine-grained", split).corpus
@@ -160,8 +160,8 @@ def _measured(
     weights: tuple[Path, ...], networks: tuple[str, ...], device: str, dtype: Any, variants: int | None, validated: bool
 ) -> Iterator[tuple[str, Matcher]]:
     """Loads the networks to measure one after the other, each with a unique name."""
-    from model.datasets import read_protocol
-    from model.matcher import load
+    from sketch_search.model.datasets import read_protocol
+    from sketch_search.model.matcher import load
 
     for name, path in _named(weights, networks).items():
         yield name, load(path, device, None if dtype == "auto" else dtype, variants=variants)
@@ -182,7 +182,7 @@ def _named(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Pa
 
 def _contaminations(task: Task, weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Contamination]:
     """Finds which of a task's classes each network has seen, which is unknown for CLIP's."""
-    from model.evaluation import contamination
+    from sketch_search.model.evaluation import contamination
 
     seen = {name: seen_classes(path) for name, path in _named(weights, networks).items()} | dict.fromkeys(networks)
     return {name: contamination(task, classes) for name, classes in seen.items()}
@@ -205,9 +205,9 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
         network: "clip:" and a CLIP, as for ``read_clip``.
         validation: the pictures on which the threshold of diffusion is chosen; None for no diffusion.
     """
-    from model.evaluation import calibrated
-    from model.matcher import Matcher
-    from model.network import ClipAtConfig, TorchEngine, clip_at_network_from, read_clip
+    from sketch_search.model.evaluation import calibrated
+    from sketch_search.model.matcher import Matcher
+    from sketch_search.model.network import ClipAtConfig, TorchEngine, clip_at_network_from, read_clip
 
     kind, _, source = network.partition(":")
     if kind != "clip" or not source:
@@ -234,9 +234,9 @@ def guesses(
     weights: Path | None, protocol: Any, split: str | None, trained_on: str | None, variants: int | None, as_json: bool
 ) -> None:
     """Measure how often the words guessed for sketches are right."""
-    from model.datasets import read_task
-    from model.evaluation import guess_table, measure_guesses
-    from model.matcher import load
+    from sketch_search.model.datasets import read_task
+    from sketch_search.model.evaluation import guess_table, measure_guesses
+    from sketch_search.model.matcher import load
 
     matcher = load(default_checkpoint(weights), variants=variants)
     found = measure_guesses(matcher, read_task(protocol, split, trained_on))
@@ -255,7 +255,7 @@ def folders(out: Path, split: str, trained_on: str | None) -> None:
 
     The folders photo, trained and unseen are created in OUT, a new folder.
     """
-    from model.datasets import read_task, write_folders
+    from sketch_search.model.datasets import read_task, write_folders
 
     task = read_task("everything", split, trained_on)
     write_folders(task, out)
@@ -272,9 +272,9 @@ def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -
     Multiply-adds are given in G of a photo and of learning from it, and in M of a pair. A network is that of a recipe,
     or a checkpoint.
     """
-    from model.checkpoint import load_network
-    from model.evaluation import costs_of, speeds_of
-    from model.papers import changes_of, network_of, read_recipe
+    from sketch_search.model.checkpoint import load_network
+    from sketch_search.model.evaluation import costs_of, speeds_of
+    from sketch_search.model.papers import changes_of, network_of, read_recipe
 
     found = {}
     for name in networks:

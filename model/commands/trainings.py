@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from model.command_line import a_path, examples, option
-from model.commands import options
-from model.errors import ModelError
+from sketch_search.model.command_line import a_path, examples, option
+from sketch_search.model.commands import options
+from sketch_search.model.errors import ModelError
 
 
 @click.command(
@@ -45,8 +45,8 @@ def train(
 
     RECIPE is a TOML file, or the name of one in recipes/ of this package, such as zse/tiny.
     """
-    from model.network import find_device
-    from model.papers import TRAININGS, Run, changes_of, check_target, merged, read_recipe
+    from sketch_search.model.network import find_device
+    from sketch_search.model.papers import TRAININGS, Run, changes_of, check_target, merged, read_recipe
 
     folder = folder or Path("runs") / recipe.stem
     target = out or folder / "final.safetensors"
@@ -71,8 +71,8 @@ def snapshot(folder: Path, target: Path | None, keep: str | None, device: str) -
 
     RUN is its folder, such as runs/tiny. OUT is snapshot.safetensors there, if not named.
     """
-    from model.network import find_device
-    from model.papers import check_target, snapshot
+    from sketch_search.model.network import find_device
+    from sketch_search.model.papers import check_target, snapshot
 
     target = target or folder / "snapshot.safetensors"
     check_target(target)
@@ -87,7 +87,7 @@ def snapshot(folder: Path, target: Path | None, keep: str | None, device: str) -
 @options.data
 def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | None) -> None:
     """Add a vocabulary to a checkpoint, to find photos by words."""
-    from model.papers import give_words
+    from sketch_search.model.papers import give_words
 
     give_words(source, backbone, target, recipe=recipe, data=data)
 
@@ -98,7 +98,7 @@ def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | 
 @options.target
 def things(source: Path, recipe: Path, target: Path) -> None:
     """Teach a checkpoint to guess further things, from a few line drawings of each."""
-    from model.papers import give_things
+    from sketch_search.model.papers import give_things
 
     give_things(source, target, recipe=recipe)
 
@@ -108,7 +108,7 @@ def things(source: Path, recipe: Path, target: Path) -> None:
 @options.target
 def place_words(source: Path, target: Path) -> None:
     """Add words without photos to a vocabulary, by the text vectors of SKETCH_SEARCH_DATA."""
-    from model.papers import place_words
+    from sketch_search.model.papers import place_words
 
     place_words(source, target)
 
@@ -120,7 +120,7 @@ def place_words(source: Path, target: Path) -> None:
 @option("--like FILE", "Use the projection of this checkpoint, so that one index serves both (fitted anew).", a_path)
 def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None:
     """Make a checkpoint keep regions of photos, to find several things where they were drawn."""
-    from model.papers import give_regions
+    from sketch_search.model.papers import give_regions
 
     give_regions(source, target, recipe=recipe, like=like)
 
@@ -135,8 +135,8 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
 
     ENCODER is the ViT of photos and sketches: timm:NAME, clip:MODEL as open_clip names it, or a safetensors file.
     """
-    from model.network import find_device
-    from model.papers import check_target, make_photo_side
+    from sketch_search.model.network import find_device
+    from sketch_search.model.papers import check_target, make_photo_side
 
     check_target(target)
     make_photo_side(encoder, second, target, find_device(device))
@@ -162,7 +162,7 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
 
     NAME is a file in recipes/tables of this package, such as one-budget.
     """
-    from model.papers import TableRun, write_block
+    from sketch_search.model.papers import TableRun, write_block
 
     budgeted = f" --budget {budget}" if budget else ""
     shown = TableRun(budget=budget, **further).run(name, f"python -m model table {name}{budgeted}")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from model.datasets.corpus import (
+from sketch_search.model.datasets.corpus import (
     DRAWINGS_PART,
     IMAGENET_PART,
     PACS_PART,
@@ -26,8 +26,14 @@ from model.datasets.corpus import (
     too_near,
     with_pairs,
 )
-from model.datasets.remembered import REMEMBERED_PROTOCOLS, Drawn, Remembered, RememberedTask, read_remembered
-from model.datasets.tasks import (
+from sketch_search.model.datasets.remembered import (
+    REMEMBERED_PROTOCOLS,
+    Drawn,
+    Remembered,
+    RememberedTask,
+    read_remembered,
+)
+from sketch_search.model.datasets.tasks import (
     LARGE_PROTOCOLS,
     PARTS,
     PROTOCOLS,
@@ -48,13 +54,13 @@ from model.datasets.tasks import (
 )
 
 if TYPE_CHECKING:
-    from model.datasets.prepared import PreparedPictures
+    from sketch_search.model.datasets.prepared import PreparedPictures
 
 
 def __getattr__(name: str) -> Any:
     """Imports the data set for PyTorch on first use, because commands without PyTorch import this package."""
     if name != "PreparedPictures":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from model.datasets.prepared import PreparedPictures
+    from sketch_search.model.datasets.prepared import PreparedPictures
 
     return PreparedPictures

@@ -22,8 +22,8 @@ import platformdirs
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from model.errors import ModelError
-from model.images import IMAGE_SUFFIXES
+from sketch_search.model.errors import ModelError
+from sketch_search.model.images import IMAGE_SUFFIXES
 
 DATA_VARIABLE = "SKETCH_SEARCH_DATA"
 # An archive without labels.

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch.utils.data import Dataset
 
-from model.datasets.corpus import Picture
-from model.engine import Modality
-from model.errors import ImageError, ModelError
-from model.images import Preprocessing
+from sketch_search.model.datasets.corpus import Picture
+from sketch_search.model.engine import Modality
+from sketch_search.model.errors import ImageError, ModelError
+from sketch_search.model.images import Preprocessing
 
 
 class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):

@@ -9,8 +9,17 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from model.datasets.corpus import Box, Corpus, Picture, Scene, data_folder, fresh_sketches, read_scenes, rows_by_label
-from model.errors import ModelError
+from sketch_search.model.datasets.corpus import (
+    Box,
+    Corpus,
+    Picture,
+    Scene,
+    data_folder,
+    fresh_sketches,
+    read_scenes,
+    rows_by_label,
+)
+from sketch_search.model.errors import ModelError
 
 RememberedProtocol = Literal["scenes", "colours"]
 REMEMBERED_PROTOCOLS: tuple[RememberedProtocol, ...] = get_args(RememberedProtocol)

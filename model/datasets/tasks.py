@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from model.datasets.corpus import (
+from sketch_search.model.datasets.corpus import (
     WITHOUT_NAMESAKE,
     Corpus,
     Picture,
@@ -29,7 +29,7 @@ from model.datasets.corpus import (
     split_fresh,
     with_pairs,
 )
-from model.errors import ModelError
+from sketch_search.model.errors import ModelError
 
 Protocol = Literal[
     "category",

@@ -15,8 +15,15 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image
 
-from model.errors import BlankSketch, CostlyImage, ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images import MAX_PIXELS, MAX_THINGS, Drawing, OpenedImage, Preprocessing, open_dated
+from sketch_search.model.errors import (
+    BlankSketch,
+    CostlyImage,
+    ImageError,
+    ImageTooLarge,
+    UndecodableImage,
+    UnsupportedImage,
+)
+from sketch_search.model.images import MAX_PIXELS, MAX_THINGS, Drawing, OpenedImage, Preprocessing, open_dated
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Protocol, cast
 
-from model.decoding.messages import READY, Job, Limits, Request, receive_picture, send_request
-from model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
-from model.images import OpenedImage, read_image_file
-from model.terminal import start_child
+from sketch_search.model.decoding.messages import READY, Job, Limits, Request, receive_picture, send_request
+from sketch_search.model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
+from sketch_search.model.images import OpenedImage, read_image_file
+from sketch_search.model.terminal import start_child
 
 # Seconds to wait for a process to start. Even a busy machine starts one in a tenth of this.
 _START_SECONDS = 60

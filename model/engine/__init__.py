@@ -4,7 +4,7 @@
 them with the weights of a checkpoint; ``model.network.TorchEngine`` is the same by PyTorch, for all networks.
 """
 
-from model.engine.config import (
+from sketch_search.model.engine.config import (
     MAX_NAMES,
     METHODS,
     PRESETS,
@@ -21,7 +21,7 @@ from model.engine.config import (
     preset,
     to_json,
 )
-from model.engine.files import (
+from sketch_search.model.engine.files import (
     DESCRIPTION,
     SeenClasses,
     TwoSidedFiles,
@@ -32,10 +32,10 @@ from model.engine.files import (
     read_two_sided,
     seen_classes,
 )
-from model.engine.knowledge import Prior, Projection, Vocabulary, below, knowledge_of, logsumexp, sigmoid
-from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
-from model.engine.threads import set_threads, threads
-from model.engine.tokens import (
+from sketch_search.model.engine.knowledge import Prior, Projection, Vocabulary, below, knowledge_of, logsumexp, sigmoid
+from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
+from sketch_search.model.engine.threads import set_threads, threads
+from sketch_search.model.engine.tokens import (
     MAX_VARIANTS,
     Floats,
     Numbers,

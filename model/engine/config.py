@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from model.engine.tokens import MAX_VARIANTS
-from model.errors import ModelError
-from model.words import Names, spelling, why_no_name
+from sketch_search.model.engine.tokens import MAX_VARIANTS
+from sketch_search.model.errors import ModelError
+from sketch_search.model.words import Names, spelling, why_no_name
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

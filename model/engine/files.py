@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-import weights
-from model.engine.config import Calibration, ModelConfig, TwoSidedConfig, from_json
-from model.errors import ModelError
-from model.files import MARK
-from model.terminal import expanded
+from sketch_search import weights
+from sketch_search.model.engine.config import Calibration, ModelConfig, TwoSidedConfig, from_json
+from sketch_search.model.errors import ModelError
+from sketch_search.model.files import MARK
+from sketch_search.model.terminal import expanded
 
 FORMAT = MARK
 VERSION = 2

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from model.engine.config import TwoSidedConfig
-from model.engine.files import PACKAGED, two_sided_config
-from model.errors import ModelError
-from model.files import MARK, write_files
+from sketch_search.model.engine.config import TwoSidedConfig
+from sketch_search.model.engine.files import PACKAGED, two_sided_config
+from sketch_search.model.errors import ModelError
+from sketch_search.model.files import MARK, write_files
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
 VERSION = 2

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.engine.config import NetworkConfig
-from model.engine.tokens import Floats, Tokens, unit
+from sketch_search.model.engine.config import NetworkConfig
+from sketch_search.model.engine.tokens import Floats, Tokens, unit
 
 # The sharpness of a log-mean-exp, between the mean over the prototypes and the maximum. It was chosen on validation
 # classes, among values from 7 to 45.

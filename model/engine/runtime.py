@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.engine import graphs
-from model.engine.config import Modality, TwoSidedConfig
-from model.engine.files import SCALE, ZSE, TwoSidedFiles, check_memory
-from model.engine.knowledge import below, knowledge_of
-from model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
-from model.engine.threads import threads
-from model.engine.tokens import Floats, Tokens, averaged_variants, cells_of_patches, changed_planes, unit
-from model.errors import ModelError
-from model.files import read_regular
+from sketch_search.model.engine import graphs
+from sketch_search.model.engine.config import Modality, TwoSidedConfig
+from sketch_search.model.engine.files import SCALE, ZSE, TwoSidedFiles, check_memory
+from sketch_search.model.engine.knowledge import below, knowledge_of
+from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
+from sketch_search.model.engine.threads import threads
+from sketch_search.model.engine.tokens import Floats, Tokens, averaged_variants, cells_of_patches, changed_planes, unit
+from sketch_search.model.errors import ModelError
+from sketch_search.model.files import read_regular
 
 # Otherwise, on import, it writes an id of this machine into the user's folder, and reports to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.engine.config import Calibration, Modality, NetworkConfig
-from model.engine.knowledge import Prior, Projection, Vocabulary
-from model.engine.tokens import Floats, Numbers, Tokens
+from sketch_search.model.engine.config import Calibration, Modality, NetworkConfig
+from sketch_search.model.engine.knowledge import Prior, Projection, Vocabulary
+from sketch_search.model.engine.tokens import Floats, Numbers, Tokens
 
 
 @dataclass(frozen=True)

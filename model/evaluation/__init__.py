@@ -1,8 +1,8 @@
 """Measures a checkpoint's retrieval, explanations and words; and chooses calibrations by these measurements."""
 
-from model.evaluation.answers import guess_table, measure_guesses, measure_parts
-from model.evaluation.costs import clip_vectors, costs_of, search_in_two_stages, speeds_of
-from model.evaluation.figures import (
+from sketch_search.model.evaluation.answers import guess_table, measure_guesses, measure_parts
+from sketch_search.model.evaluation.costs import clip_vectors, costs_of, search_in_two_stages, speeds_of
+from sketch_search.model.evaluation.figures import (
     ALL,
     HARMONIC,
     TITLES,
@@ -11,8 +11,8 @@ from model.evaluation.figures import (
     measure,
     relevance,
 )
-from model.evaluation.remembered import measure_remembered
-from model.evaluation.scoring import (
+from sketch_search.model.evaluation.remembered import measure_remembered
+from sketch_search.model.evaluation.scoring import (
     calibrated,
     counts,
     encode_pictures,
@@ -22,4 +22,4 @@ from model.evaluation.scoring import (
     task_matrices,
     trained_matcher,
 )
-from model.evaluation.seen import Contamination, contamination, with_zero_shot
+from sketch_search.model.evaluation.seen import Contamination, contamination, with_zero_shot

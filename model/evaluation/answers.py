@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from model.datasets import Corpus, Picture, Task, drawn_from, rows_by_label
-from model.engine import Numbers
-from model.errors import ModelError
-from model.evaluation.figures import Interval, bootstrap
-from model.evaluation.scoring import encode_pictures
-from model.explanation import Explanation
-from model.images import open_image
-from model.matcher import Matcher
+from sketch_search.model.datasets import Corpus, Picture, Task, drawn_from, rows_by_label
+from sketch_search.model.engine import Numbers
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation.figures import Interval, bootstrap
+from sketch_search.model.evaluation.scoring import encode_pictures
+from sketch_search.model.explanation import Explanation
+from sketch_search.model.images import open_image
+from sketch_search.model.matcher import Matcher
 
 COMPOSITES, PAIRS = 200, 250
 QUARTERS = 4

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.datasets import Corpus, Picture
-from model.engine import Floats, Tokens, unit
-from model.errors import ModelError
-from model.evaluation.figures import relevance
-from model.images import open_image
-from model.matcher import Matcher
-from model.network import ClipEmbedder, Network, RetNetwork, find_clip
+from sketch_search.model.datasets import Corpus, Picture
+from sketch_search.model.engine import Floats, Tokens, unit
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation.figures import relevance
+from sketch_search.model.images import open_image
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.network import ClipEmbedder, Network, RetNetwork, find_clip
 
 # The number of results that are measured, as in the report of the two-stage system.
 TOP = 100

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.datasets import LARGE_PROTOCOLS, TRAINED, UNSEEN, Corpus, Picture, Task, drawn_from
-from model.errors import ModelError
-from model.metrics import FIGURES, first_page, query_metrics, target_ranks
+from sketch_search.model.datasets import LARGE_PROTOCOLS, TRAINED, UNSEEN, Corpus, Picture, Task, drawn_from
+from sketch_search.model.errors import ModelError
+from sketch_search.model.metrics import FIGURES, first_page, query_metrics, target_ranks
 
 # Either single queries are resampled, or whole classes with all their queries. Queries of one class look for the same
 # photos, so intervals over queries are too narrow for statements about other classes; intervals over classes hold for

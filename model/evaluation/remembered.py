@@ -7,16 +7,16 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from model.datasets import Drawn, Picture, Remembered, RememberedTask
-from model.engine import Floats, Tokens
-from model.errors import ModelError
-from model.evaluation.figures import ALL, Evaluation, PerQuery, relevance
-from model.evaluation.scoring import encode_pictures
-from model.images import Drawing, find_ink, lab, open_image
-from model.matcher import Matcher
-from model.metrics import first_page, target_ranks
-from model.ranking import fitting
-from model.things import PLACES, Thing, sought
+from sketch_search.model.datasets import Drawn, Picture, Remembered, RememberedTask
+from sketch_search.model.engine import Floats, Tokens
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation.figures import ALL, Evaluation, PerQuery, relevance
+from sketch_search.model.evaluation.scoring import encode_pictures
+from sketch_search.model.images import Drawing, find_ink, lab, open_image
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.metrics import first_page, target_ranks
+from sketch_search.model.ranking import fitting
+from sketch_search.model.things import PLACES, Thing, sought
 
 Colour: TypeAlias = tuple[int, ...]
 #: The coloured pens of the page, as sRGB.

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.datasets import Corpus, Picture, PreparedPictures, Task
-from model.engine import METHODS, Calibration, Floats, Method, Modality, Tokens, sigmoid, unit
-from model.errors import ModelError
-from model.evaluation.figures import relevance
-from model.matcher import Matcher
-from model.metrics import category_metrics
-from model.network import RetNetwork, TorchEngine, fastest_dtype
-from model.ranking import EXAMPLES, mix_word_support, rocchio, word_support
+from sketch_search.model.datasets import Corpus, Picture, PreparedPictures, Task
+from sketch_search.model.engine import METHODS, Calibration, Floats, Method, Modality, Tokens, sigmoid, unit
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation.figures import relevance
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.metrics import category_metrics
+from sketch_search.model.network import RetNetwork, TorchEngine, fastest_dtype
+from sketch_search.model.ranking import EXAMPLES, mix_word_support, rocchio, word_support
 
 # The number of pictures that are prepared before the network encodes them. It bounds the memory for pixels.
 PREPARED_AT_ONCE = 256

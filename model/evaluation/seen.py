@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from model.datasets import UNSEEN, Task, class_key
-from model.engine import SeenClasses
+from sketch_search.model.datasets import UNSEEN, Task, class_key
+from sketch_search.model.engine import SeenClasses
 
 # The name of the group of queries whose classes no checkpoint has seen.
 ZERO_SHOT = "zero-shot"

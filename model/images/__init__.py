@@ -1,9 +1,9 @@
 """Opens picture files safely, finds the ink of a sketch, and prepares pixels for a network."""
 
-from model.images.colours import averaged, colours_of_cells, hexadecimal, lab
-from model.images.dates import day_beside, day_in_name, names_beside
-from model.images.drawing import MAX_THINGS, Drawing, DrawnThing
-from model.images.files import (
+from sketch_search.model.images.colours import averaged, colours_of_cells, hexadecimal, lab
+from sketch_search.model.images.dates import day_beside, day_in_name, names_beside
+from sketch_search.model.images.drawing import MAX_THINGS, Drawing, DrawnThing
+from sketch_search.model.images.files import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
     OpenedImage,
@@ -14,6 +14,6 @@ from model.images.files import (
     open_image,
     read_image_file,
 )
-from model.images.ink import Pixels, find_ink
-from model.images.preprocess import Preprocessing
-from model.images.raw import RAW_SUFFIXES
+from sketch_search.model.images.ink import Pixels, find_ink
+from sketch_search.model.images.preprocess import Preprocessing
+from sketch_search.model.images.raw import RAW_SUFFIXES

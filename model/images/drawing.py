@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.images import ink
-from model.images.colours import lab
-from model.images.ink import Box, Pixels
+from sketch_search.model.images import ink
+from sketch_search.model.images.colours import lab
+from sketch_search.model.images.ink import Box, Pixels
 
 Mask: TypeAlias = NDArray[np.bool_]
 #: The most things of a drawing.

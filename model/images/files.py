@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.files import MARK
-from model.images import damaged, svg, tiff
-from model.images.dates import day_in_file
-from model.images.drawing import Drawing
-from model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
+from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
+from sketch_search.model.files import MARK
+from sketch_search.model.images import damaged, svg, tiff
+from sketch_search.model.images.dates import day_in_file
+from sketch_search.model.images.drawing import Drawing
+from sketch_search.model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
 
 #: The most pixels that are decoded of one picture: 384 MiB of RGB.
 MAX_PIXELS = 1 << 27

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from model.errors import BlankSketch
+from sketch_search.model.errors import BlankSketch
 
 Pixels = NDArray[np.uint8]
 # Top, bottom, left and right; the ends are exclusive.

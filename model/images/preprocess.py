@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from model.errors import ModelError
-from model.images import drawing, ink
-from model.images.drawing import Drawing, DrawnThing
-from model.images.files import Source, open_image, to_rgb
-from model.images.ink import Pixels
+from sketch_search.model.errors import ModelError
+from sketch_search.model.images import drawing, ink
+from sketch_search.model.images.drawing import Drawing, DrawnThing
+from sketch_search.model.images.files import Source, open_image, to_rgb
+from sketch_search.model.images.ink import Pixels
 
 _MODALITIES = ("sketch", "photo")
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images.tiff import is_whole
+from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
+from sketch_search.model.images.tiff import is_whole
 
 #: Endings of the names of RAW files, in lower case.
 RAW_SUFFIXES = frozenset({".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"})

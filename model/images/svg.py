@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
-from model.errors import UndecodableImage, UnsupportedImage
+from sketch_search.model.errors import UndecodableImage, UnsupportedImage
 
 SVG = "image/svg+xml"
 # Pixels of the longer side of the drawing, and how many times longer it may be than the other.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.errors import ImageTooLarge, UnsupportedImage
+from sketch_search.model.errors import ImageTooLarge, UnsupportedImage
 
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC = 254, 255, 256, 257, 262
 _SUB_DIRECTORIES, _PLANAR, _DNG_VERSION = 330, 284, 50706

@@ -5,15 +5,36 @@ A checkpoint says which kind of network it holds (``NETWORKS``).
 
 from collections.abc import Mapping
 
-from model.network.clip import DEFAULT_CLIP, ClipEmbedder, TextTower, clip_encoder, find_clip, read_clip, renamed
-from model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from
-from model.network.engine import TorchEngine, find_device
-from model.network.ret_network import RetNetwork
-from model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
-from model.network.tokens import Tokens
-from model.network.two_sided import BLOCK_PARAMETERS, PhotoSide, TwoSidedEncoder, main_layout, second_layout
-from model.network.vit import PretrainedVit, VitLayout, layout_of, load_vit, vit_layout
-from model.network.zse import Network, as_zse, fastest_dtype, from_backbone, multiplies_bf16, read_backbone
+from sketch_search.model.network.clip import (
+    DEFAULT_CLIP,
+    ClipEmbedder,
+    TextTower,
+    clip_encoder,
+    find_clip,
+    read_clip,
+    renamed,
+)
+from sketch_search.model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from
+from sketch_search.model.network.engine import TorchEngine, find_device
+from sketch_search.model.network.ret_network import RetNetwork
+from sketch_search.model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
+from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.two_sided import (
+    BLOCK_PARAMETERS,
+    PhotoSide,
+    TwoSidedEncoder,
+    main_layout,
+    second_layout,
+)
+from sketch_search.model.network.vit import PretrainedVit, VitLayout, layout_of, load_vit, vit_layout
+from sketch_search.model.network.zse import (
+    Network,
+    as_zse,
+    fastest_dtype,
+    from_backbone,
+    multiplies_bf16,
+    read_backbone,
+)
 
 # All kinds of networks, by the name that the metadata of a checkpoint has for each.
 NETWORKS: Mapping[str, type[RetNetwork]] = {kind.kind: kind for kind in (Network, AnchorNetwork, ClipAtNetwork)}

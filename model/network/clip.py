@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from model.engine import Floats, unit
-from model.errors import ModelError
-from model.network.hub import HUB, cached, check_reachable, fetched
-from model.network.vit import PretrainedVit, layout_of
-from model.terminal import expanded, resolved
+from sketch_search.model.engine import Floats, unit
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network.hub import HUB, cached, check_reachable, fetched
+from sketch_search.model.network.vit import PretrainedVit, layout_of
+from sketch_search.model.terminal import expanded, resolved
 
 FORMS = "MODEL/PRETRAINED as open_clip names them, hf-hub:OWNER/NAME, MODEL@FILE, or a folder that open_clip saved"
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"

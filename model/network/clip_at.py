@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from model.engine import UNCALIBRATED, Calibration, Modality
-from model.errors import ModelError
-from model.network.encoder import EncoderTrace
-from model.network.ret_network import RetNetwork
-from model.network.tokens import Tokens
-from model.network.vit import OneVectorConfig, VitLayout, load_vit, mean_attention
+from sketch_search.model.engine import UNCALIBRATED, Calibration, Modality
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network.encoder import EncoderTrace
+from sketch_search.model.network.ret_network import RetNetwork
+from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.vit import OneVectorConfig, VitLayout, load_vit, mean_attention
 
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")
 # The name of a part that sketches and photos share.

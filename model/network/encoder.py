@@ -10,11 +10,11 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from model.engine import Modality, ZseConfig
-from model.engine.config import kept_count
-from model.network.relation import select_tokens
-from model.network.tokens import Tokens
-from model.network.vit import mean_attention
+from sketch_search.model.engine import Modality, ZseConfig
+from sketch_search.model.engine.config import kept_count
+from sketch_search.model.network.relation import select_tokens
+from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.vit import mean_attention
 
 
 class LearnableTokenizer(nn.Module):

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.engine import Aligned, Engine, Floats, Matching, Modality, Observed, SelfAttention, grid_maps
-from model.engine import Tokens as Arrays
-from model.engine import averaged_variants as averaged
-from model.errors import ModelError
-from model.network.encoder import EncoderTrace
-from model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
-from model.network.ret_network import RetNetwork
-from model.network.tokens import Tokens, as_tensor
-from model.network.zse import Network, as_zse
+from sketch_search.model.engine import Aligned, Engine, Floats, Matching, Modality, Observed, SelfAttention, grid_maps
+from sketch_search.model.engine import Tokens as Arrays
+from sketch_search.model.engine import averaged_variants as averaged
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network.encoder import EncoderTrace
+from sketch_search.model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
+from sketch_search.model.network.ret_network import RetNetwork
+from sketch_search.model.network.tokens import Tokens, as_tensor
+from sketch_search.model.network.zse import Network, as_zse
 
 # Photos that are encoded at once. On a CPU such chunks are computed side by side, each in threads of its own.
 CHUNK = 16

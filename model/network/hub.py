@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.errors import ModelError
+from sketch_search.model.errors import ModelError
 
 # The form in which timm and open_clip name a repository: hf-hub:OWNER/NAME.
 HUB = "hf-hub:"

@@ -30,9 +30,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.engine import Modality, ModelConfig, ZseConfig
-from model.engine.config import kept_count
-from model.network.tokens import Tokens
+from sketch_search.model.engine import Modality, ModelConfig, ZseConfig
+from sketch_search.model.engine.config import kept_count
+from sketch_search.model.network.tokens import Tokens
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.engine import (
+from sketch_search.model.engine import (
     UNCALIBRATED,
     Calibration,
     Modality,
@@ -19,10 +19,10 @@ from model.engine import (
     TwoSidedConfig,
     Vocabulary,
 )
-from model.errors import ModelError
-from model.network.encoder import EncoderTrace
-from model.network.tokens import Tokens, as_tensor
-from model.words import Names
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network.encoder import EncoderTrace
+from sketch_search.model.network.tokens import Tokens, as_tensor
+from sketch_search.model.words import Names
 
 
 class RetNetwork(nn.Module, ABC):

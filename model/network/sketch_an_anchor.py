@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from model.engine import UNCALIBRATED, Calibration, Modality
-from model.engine.config import Size
-from model.network.encoder import EncoderTrace
-from model.network.ret_network import RetNetwork
-from model.network.tokens import Tokens
-from model.network.vit import OneVectorConfig, load_vit, mean_attention
+from sketch_search.model.engine import UNCALIBRATED, Calibration, Modality
+from sketch_search.model.engine.config import Size
+from sketch_search.model.network.encoder import EncoderTrace
+from sketch_search.model.network.ret_network import RetNetwork
+from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.vit import OneVectorConfig, load_vit, mean_attention
 
 # The training pulls a retrieval token to one of these: a word vector of the class, or the mean of its photos.
 Anchor = Literal["word", "visual"]

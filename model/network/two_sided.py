@@ -30,15 +30,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.engine import cells_of_patches
-from model.engine.graphs import SECOND_PATCH
-from model.network.encoder import EncoderTrace
-from model.network.relation import attention_weights, dot_product_attention, select_tokens
-from model.network.tokens import Tokens
-from model.network.vit import VitLayout
+from sketch_search.model.engine import cells_of_patches
+from sketch_search.model.engine.graphs import SECOND_PATCH
+from sketch_search.model.network.encoder import EncoderTrace
+from sketch_search.model.network.relation import attention_weights, dot_product_attention, select_tokens
+from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.vit import VitLayout
 
 if TYPE_CHECKING:
-    from model.engine import Modality, TwoSidedConfig
+    from sketch_search.model.engine import Modality, TwoSidedConfig
 
 # The one-dimensional parameters of a block, in the order in which a forward pass meets them, and their names in timm.
 BLOCK_PARAMETERS = {

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from model.engine import Modality, NetworkConfig
-from model.engine.config import Size
-from model.errors import ModelError
-from model.network.relation import attention_weights
+from sketch_search.model.engine import Modality, NetworkConfig
+from sketch_search.model.engine.config import Size
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network.relation import attention_weights
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer

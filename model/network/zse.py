@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig, TwoSidedConfig, ZseConfig
-from model.errors import ModelError
-from model.network.encoder import ConvolutionalEncoder, Encoder, EncoderTrace
-from model.network.hub import HUB, cached, check_reachable
-from model.network.relation import (
+from sketch_search.model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig, TwoSidedConfig, ZseConfig
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network.encoder import ConvolutionalEncoder, Encoder, EncoderTrace
+from sketch_search.model.network.hub import HUB, cached, check_reachable
+from sketch_search.model.network.relation import (
     BestMatchRelation,
     CrossAttention,
     KernelRelation,
@@ -24,11 +24,11 @@ from model.network.relation import (
     Side,
     Unaligned,
 )
-from model.network.ret_network import RetNetwork
-from model.network.tokens import Tokens
-from model.network.two_sided import TwoSidedEncoder
-from model.network.vit import VitLayout, load_vit
-from model.terminal import expanded
+from sketch_search.model.network.ret_network import RetNetwork
+from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.two_sided import TwoSidedEncoder
+from sketch_search.model.network.vit import VitLayout, load_vit
+from sketch_search.model.terminal import expanded
 
 # Names in the encoder for names in timm.
 _RENAMED = {

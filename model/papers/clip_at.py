@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.datasets import Corpus, Task, drawn_from, with_pairs
-from model.engine import Modality
-from model.errors import ModelError
-from model.evaluation import measure, score_matrices, trained_matcher
-from model.network import (
+from sketch_search.model.datasets import Corpus, Task, drawn_from, with_pairs
+from sketch_search.model.engine import Modality
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import measure, score_matrices, trained_matcher
+from sketch_search.model.network import (
     ClipAtNetwork,
     Learned,
     PretrainedVit,
@@ -23,10 +23,10 @@ from model.network import (
     read_backbone,
     read_clip,
 )
-from model.papers.pictures import TrainingSet, class_batch, drawn_pairs, sized, some, training_set
-from model.papers.recipe import CLIP, ClipAtRecipe
-from model.papers.runs import CPU, Run, Trainer, digest, started
-from model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
+from sketch_search.model.papers.pictures import TrainingSet, class_batch, drawn_pairs, sized, some, training_set
+from sketch_search.model.papers.recipe import CLIP, ClipAtRecipe
+from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, started
+from sketch_search.model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
 
 # The paper's sentence for a class.
 SENTENCE = "a photo of a {}"

@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from model.checkpoint import save_photo_side
-from model.datasets import data_folder, read_data, read_imagenet, read_split
-from model.engine import TWO_SIDED, TwoSidedConfig, from_json
-from model.errors import ModelError
-from model.images import Preprocessing
-from model.network import (
+from sketch_search.model.checkpoint import save_photo_side
+from sketch_search.model.datasets import data_folder, read_data, read_imagenet, read_split
+from sketch_search.model.engine import TWO_SIDED, TwoSidedConfig, from_json
+from sketch_search.model.errors import ModelError
+from sketch_search.model.images import Preprocessing
+from sketch_search.model.network import (
     BLOCK_PARAMETERS,
     PhotoSide,
     PretrainedVit,
@@ -35,8 +35,8 @@ from model.network import (
     second_layout,
     vit_layout,
 )
-from model.papers.pictures import prepared_pixels, sized
-from model.papers.runs import CPU
+from sketch_search.model.papers.pictures import prepared_pixels, sized
+from sketch_search.model.papers.runs import CPU
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.
 _SECOND_MEAN = _SECOND_STD = 0.5

@@ -12,14 +12,22 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from model import datasets
-from model.checkpoint import replacing
-from model.datasets import DRAWINGS_PART, IMAGENET_PART, PACS_PART, STANDARD_SPLITS, Corpus, Picture, rows_by_label
-from model.engine import Modality, NetworkConfig, SeenClasses
-from model.errors import ImageError, ModelError
-from model.images import Preprocessing
-from model.network import VitLayout, load_vit, multiplies_bf16
-from model.papers.recipe import Recipe
+from sketch_search.model import datasets
+from sketch_search.model.checkpoint import replacing
+from sketch_search.model.datasets import (
+    DRAWINGS_PART,
+    IMAGENET_PART,
+    PACS_PART,
+    STANDARD_SPLITS,
+    Corpus,
+    Picture,
+    rows_by_label,
+)
+from sketch_search.model.engine import Modality, NetworkConfig, SeenClasses
+from sketch_search.model.errors import ImageError, ModelError
+from sketch_search.model.images import Preprocessing
+from sketch_search.model.network import VitLayout, load_vit, multiplies_bf16
+from sketch_search.model.papers.recipe import Recipe
 
 # One of this many class folders is for validation.
 VALIDATION_EVERY = 5

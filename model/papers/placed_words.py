@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from model.checkpoint import load_zse_network
-from model.datasets import data_folder, read_data, read_more, rows_by_label
-from model.engine import Vocabulary
-from model.errors import ModelError
-from model.papers.runs import check_target
-from model.papers.vocabulary import imagenet_names, save_changed, word_of
-from model.papers.word_vectors import read_word_vectors
-from model.words import Names, WordBook, everyday_words, spelling, stem, why_no_name
+from sketch_search.model.checkpoint import load_zse_network
+from sketch_search.model.datasets import data_folder, read_data, read_more, rows_by_label
+from sketch_search.model.engine import Vocabulary
+from sketch_search.model.errors import ModelError
+from sketch_search.model.papers.runs import check_target
+from sketch_search.model.papers.vocabulary import imagenet_names, save_changed, word_of
+from sketch_search.model.papers.word_vectors import read_word_vectors
+from sketch_search.model.words import Names, WordBook, everyday_words, spelling, stem, why_no_name
 
 # A file with the mean vector of CLIP's image tower for each of ImageNet-1k's classes, in the classifier's order.
 PROTOTYPES = "clip_imagenet_prototypes.safetensors"

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.datasets import TRAINED, UNSEEN, Corpus, Task, some_of_each
-from model.engine import Prior, unit
-from model.errors import ModelError
-from model.evaluation import HARMONIC, encode_pictures, encoded, measure, ret_matcher, trained_matcher
-from model.network import Network
+from sketch_search.model.datasets import TRAINED, UNSEEN, Corpus, Task, some_of_each
+from sketch_search.model.engine import Prior, unit
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import HARMONIC, encode_pictures, encoded, measure, ret_matcher, trained_matcher
+from sketch_search.model.network import Network
 
 PROTOTYPES = 256
 SKETCHES_PER_CLASS = 10

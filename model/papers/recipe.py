@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from model.engine import TWO_SIDED, Method, NetworkConfig, TwoSidedConfig, ZseConfig, from_json, preset
-from model.errors import ModelError
-from model.network import (
+from sketch_search.model.engine import TWO_SIDED, Method, NetworkConfig, TwoSidedConfig, ZseConfig, from_json, preset
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network import (
     AnchorConfig,
     AnchorNetwork,
     ClipAtConfig,

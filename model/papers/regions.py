@@ -7,16 +7,24 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from model.checkpoint import load_zse_network
-from model.datasets import Picture, data_folder, read_data, read_imagenet, read_split, rows_by_label, some_of_each
-from model.engine import Floats, Projection, Vocabulary
-from model.errors import ModelError
-from model.matcher import load
-from model.papers.pictures import training_corpora
-from model.papers.recipe import read_recipe
-from model.papers.runs import check_target
-from model.papers.vocabulary import PHOTOS_PER_CLASS, save_changed, word_of
-from model.words import WordBook
+from sketch_search.model.checkpoint import load_zse_network
+from sketch_search.model.datasets import (
+    Picture,
+    data_folder,
+    read_data,
+    read_imagenet,
+    read_split,
+    rows_by_label,
+    some_of_each,
+)
+from sketch_search.model.engine import Floats, Projection, Vocabulary
+from sketch_search.model.errors import ModelError
+from sketch_search.model.matcher import load
+from sketch_search.model.papers.pictures import training_corpora
+from sketch_search.model.papers.recipe import read_recipe
+from sketch_search.model.papers.runs import check_target
+from sketch_search.model.papers.vocabulary import PHOTOS_PER_CLASS, save_changed, word_of
+from sketch_search.model.words import WordBook
 
 # Numbers of a region. In 1,000 ordinary photos, all 192 found no more scenes than 64, and 64 more than 32: in the first
 # 20 photos 0.49, 0.51 and 0.44 of 108 scenes.

@@ -22,16 +22,16 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from model.checkpoint import load_network, replacing, save_checkpoint
-from model.datasets import Corpus
-from model.engine import SeenClasses, seen_classes
-from model.errors import ModelError
-from model.evaluation import calibrated, counts, relevance, score_matrices, trained_matcher
-from model.files import check_replaceable
-from model.metrics import category_metrics
-from model.network import RetNetwork
-from model.papers.pictures import training_corpora
-from model.papers.recipe import AnyRecipe, Recipe, recipe_json, recipe_of_json
+from sketch_search.model.checkpoint import load_network, replacing, save_checkpoint
+from sketch_search.model.datasets import Corpus
+from sketch_search.model.engine import SeenClasses, seen_classes
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import calibrated, counts, relevance, score_matrices, trained_matcher
+from sketch_search.model.files import check_replaceable
+from sketch_search.model.metrics import category_metrics
+from sketch_search.model.network import RetNetwork
+from sketch_search.model.papers.pictures import training_corpora
+from sketch_search.model.papers.recipe import AnyRecipe, Recipe, recipe_json, recipe_of_json
 
 Trained = TypeVar("Trained", bound=nn.Module)
 Started = TypeVar("Started", bound=RetNetwork)

@@ -11,13 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.datasets import STANDARD_SPLITS, Corpus, cache_folder, data_folder, read_split, standard_split
-from model.errors import ModelError
-from model.network import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from, read_backbone
-from model.papers.pictures import TrainingSet, class_batch, class_tokens, kept_tensors, sized, training_set
-from model.papers.recipe import AnchorRecipe
-from model.papers.runs import CPU, Run, Trainer, digest, started
-from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
+from sketch_search.model.datasets import STANDARD_SPLITS, Corpus, cache_folder, data_folder, read_split, standard_split
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from, read_backbone
+from sketch_search.model.papers.pictures import (
+    TrainingSet,
+    class_batch,
+    class_tokens,
+    kept_tensors,
+    sized,
+    training_set,
+)
+from sketch_search.model.papers.recipe import AnchorRecipe
+from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, started
+from sketch_search.model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 
 # Adam's epsilon in TensorFlow, which the paper used.
 _EPSILON = 1e-7

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-import weights
-from model.checkpoint import load_network, replacing
-from model.datasets import Protocol, Task, data_folder, read_task, some_of_each
-from model.engine import Floats, Tokens, file_sha256, read_metadata
-from model.errors import ModelError
-from model.evaluation import (
+from sketch_search import weights
+from sketch_search.model.checkpoint import load_network, replacing
+from sketch_search.model.datasets import Protocol, Task, data_folder, read_task, some_of_each
+from sketch_search.model.engine import Floats, Tokens, file_sha256, read_metadata
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import (
     ALL,
     TITLES,
     bootstrap,
@@ -39,12 +39,12 @@ from model.evaluation import (
     speeds_of,
     task_matrices,
 )
-from model.files import MARK, check_replaceable
-from model.matcher import load
-from model.network import DEFAULT_CLIP, find_device
-from model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_recipe, read_within_budget
-from model.papers.runs import Diverged, Run
-from model.papers.trainings import TRAININGS
+from sketch_search.model.files import MARK, check_replaceable
+from sketch_search.model.matcher import load
+from sketch_search.model.network import DEFAULT_CLIP, find_device
+from sketch_search.model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_recipe, read_within_budget
+from sketch_search.model.papers.runs import Diverged, Run
+from sketch_search.model.papers.trainings import TRAININGS
 
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from model.papers.clip_at import clip_at_trainer
-from model.papers.recipe import AnchorRecipe, ClipAtRecipe, Recipe, TwoSidedRecipe, ZseRecipe
-from model.papers.runs import Run, train_from_backbone
-from model.papers.sketch_an_anchor import anchor_trainer
-from model.papers.two_sided import train_two_sided
-from model.papers.zse import zse_trainer
+from sketch_search.model.papers.clip_at import clip_at_trainer
+from sketch_search.model.papers.recipe import AnchorRecipe, ClipAtRecipe, Recipe, TwoSidedRecipe, ZseRecipe
+from sketch_search.model.papers.runs import Run, train_from_backbone
+from sketch_search.model.papers.sketch_an_anchor import anchor_trainer
+from sketch_search.model.papers.two_sided import train_two_sided
+from sketch_search.model.papers.zse import zse_trainer
 
 # The function that trains by each kind of recipe, from the recipe and the options. The next call continues a training
 # that was stopped.

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
-from model.datasets import IMAGENET_PART, Picture, read_task, rows_by_label, some_of_each
-from model.engine import TwoSidedConfig, file_sha256, find_photo_side
-from model.errors import ModelError
-from model.evaluation import calibrated, counts, encode_pictures, ret_matcher
-from model.network import Network, Tokens, TwoSidedEncoder
-from model.papers.pictures import (
+from sketch_search.model.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
+from sketch_search.model.datasets import IMAGENET_PART, Picture, read_task, rows_by_label, some_of_each
+from sketch_search.model.engine import TwoSidedConfig, file_sha256, find_photo_side
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import calibrated, counts, encode_pictures, ret_matcher
+from sketch_search.model.network import Network, Tokens, TwoSidedEncoder
+from sketch_search.model.papers.pictures import (
     Augmentation,
     TrainingSet,
     balanced,
@@ -31,10 +31,10 @@ from model.papers.pictures import (
     training_corpora,
     training_set,
 )
-from model.papers.prior import SKETCHES_PER_CLASS, with_chosen_prior, with_prior
-from model.papers.recipe import TwoSidedRecipe
-from model.papers.runs import CPU, Run, Trainer, digest, run_steps
-from model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
+from sketch_search.model.papers.prior import SKETCHES_PER_CLASS, with_chosen_prior, with_prior
+from sketch_search.model.papers.recipe import TwoSidedRecipe
+from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, run_steps
+from sketch_search.model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 
 # The number of photos that are encoded at once.
 _PHOTOS = 16

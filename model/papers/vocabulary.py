@@ -14,19 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.checkpoint import load_zse_network, save_checkpoint
-from model.datasets import DRAWINGS_PART, IMAGENET_PART, Picture, data_folder, rows_by_label, some_of_each
-from model.engine import MAX_NAMES, SeenClasses, Vocabulary, read_metadata, seen_classes
-from model.errors import ModelError
-from model.evaluation import encode_pictures, ret_matcher
-from model.images import Preprocessing
-from model.network import Network, layout_of, read_backbone
-from model.papers.pictures import class_tokens, prepared_pixels, training_corpora
-from model.papers.recipe import read_recipe
-from model.papers.runs import check_target
-from model.papers.two_sided import class_places
-from model.papers.word_vectors import STAND_IN, WordVectors, read_word_vectors
-from model.words import Names, WordBook, spelling, why_no_name
+from sketch_search.model.checkpoint import load_zse_network, save_checkpoint
+from sketch_search.model.datasets import DRAWINGS_PART, IMAGENET_PART, Picture, data_folder, rows_by_label, some_of_each
+from sketch_search.model.engine import MAX_NAMES, SeenClasses, Vocabulary, read_metadata, seen_classes
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import encode_pictures, ret_matcher
+from sketch_search.model.images import Preprocessing
+from sketch_search.model.network import Network, layout_of, read_backbone
+from sketch_search.model.papers.pictures import class_tokens, prepared_pixels, training_corpora
+from sketch_search.model.papers.recipe import read_recipe
+from sketch_search.model.papers.runs import check_target
+from sketch_search.model.papers.two_sided import class_places
+from sketch_search.model.papers.word_vectors import STAND_IN, WordVectors, read_word_vectors
+from sketch_search.model.words import Names, WordBook, spelling, why_no_name
 
 # The number of classes of ImageNet-1k.
 _CLASSES = 1000

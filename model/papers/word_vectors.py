@@ -8,9 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model.datasets import data_folder, rows_by_label
-from model.errors import ModelError
-from model.words import Names, spelling
+from sketch_search.model.datasets import data_folder, rows_by_label
+from sketch_search.model.errors import ModelError
+from sketch_search.model.words import Names, spelling
 
 # A file with vectors of CLIP's text tower for 2,301 names. It is called a stand-in because it is no word2vec.
 STAND_IN = "class_words_clip_text.npy"

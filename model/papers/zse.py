@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from model.datasets import Corpus, drawn_from, with_pairs
-from model.engine import TwoSidedConfig
-from model.errors import ModelError
-from model.network import Network, from_backbone, read_backbone
-from model.papers.pictures import TrainingSet, drawn_pairs, one_of_each, sized, some, training_set
-from model.papers.recipe import ZseRecipe
-from model.papers.runs import CPU, Run, Trainer, digest, started
+from sketch_search.model.datasets import Corpus, drawn_from, with_pairs
+from sketch_search.model.engine import TwoSidedConfig
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network import Network, from_backbone, read_backbone
+from sketch_search.model.papers.pictures import TrainingSet, drawn_pairs, one_of_each, sized, some, training_set
+from sketch_search.model.papers.recipe import ZseRecipe
+from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, started
 
 
 def instances(data: TrainingSet) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:

@@ -1,3 +1,3 @@
 """The program `sketch-search`, also run by `python -m service`. ``application`` declares its commands."""
 
-from service.commands.application import application, main
+from sketch_search.service.commands.application import application, main

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.commands import index
-from model.command_line import Group, a_folder, a_path, examples, inherited, option, run
-from model.commands import model
-from model.errors import UserError
-from model.files import write_files
-from model.terminal import printable
-from service import PROGRAM
+from sketch_search.indexer.commands import index
+from sketch_search.model.command_line import Group, a_folder, a_path, examples, inherited, option, run
+from sketch_search.model.commands import model
+from sketch_search.model.errors import UserError
+from sketch_search.model.files import write_files
+from sketch_search.model.terminal import printable
+from sketch_search.service import PROGRAM
 
 if TYPE_CHECKING:
-    from service.schemas import PictureKind
-    from service.settings import Settings
+    from sketch_search.service.schemas import PictureKind
+    from sketch_search.service.settings import Settings
 
 _INDEX = functools.partial(option, "--index DIR", "Folder of the index (in the platform's data folder).", a_path)
 _WEIGHTS = functools.partial(option, "--weights FILE", "Checkpoint, a safetensors file (the embedded one).", a_path)
@@ -48,7 +48,7 @@ class _Application(Group):
         except ValueError as error:
             from pydantic import ValidationError
 
-            from service.schemas import describe_problems
+            from sketch_search.service.schemas import describe_problems
 
             if isinstance(error, ValidationError):
                 raise UserError(describe_problems(error.errors())) from error
@@ -96,11 +96,11 @@ def _with_settings(*further: str) -> Callable[[Callable[..., Any]], Callable[...
 
 def _settings(**given: Any) -> Settings:
     """Returns the settings of the environment, overridden by the given ones. Raises pydantic's ValidationError."""
-    from service.settings import Settings
+    from sketch_search.service.settings import Settings
 
     settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
     if settings.threads is not None:
-        from model.engine import set_threads
+        from sketch_search.model.engine import set_threads
 
         # For the whole process, so that no library decides for itself.
         set_threads(settings.threads)
@@ -119,7 +119,7 @@ def _settings(**given: Any) -> Settings:
 @_with_settings("ray", "shards", "replicas", "system", "host", "port")
 def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> int:
     """Index FOLDERs, if any, and serve them (the default)."""
-    from service.commands.serve import serve
+    from sketch_search.service.commands.serve import serve
 
     return serve(settings, folders, browser=browser)
 
@@ -162,8 +162,8 @@ def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: 
     SKETCH is an image file, or - for standard input; several of one size are the things of one drawing. With --like,
     --text, --folder, --after or --before, it may be left out.
     """
-    from service.commands.search import search
-    from service.schemas import SearchQuery
+    from sketch_search.service.commands.search import search
+    from sketch_search.service.schemas import SearchQuery
 
     like, unlike = asked.pop("like"), asked.pop("unlike")
     if not sketches and not like and not any(asked[name] for name in ("text", "folder", "after", "before")):
@@ -192,7 +192,7 @@ def explain(
     A PHOTO is the path or id of one in the index; by default, the best matches are explained. With --like, leave out
     SKETCH.
     """
-    from service.commands.search import explain
+    from sketch_search.service.commands.search import explain
 
     if like is not None and kind is not None:
         raise click.UsageError("--photo describes the image, but --like needs none: leave one of them out.")
@@ -212,7 +212,7 @@ def demo(folder: Path, photos: Path | None, port: int | None, weights: Path | No
 
     The gallery and its index are kept in DIR.
     """
-    from service.commands.demo import demo
+    from sketch_search.service.commands.demo import demo
 
     return demo(_settings(weights=weights, port=port), folder, photos)
 
@@ -221,8 +221,8 @@ def demo(folder: Path, photos: Path | None, port: int | None, weights: Path | No
 @option("--output FILE", "File to write to (standard output).", a_path)
 def openapi(output: Path | None) -> None:
     """Print the OpenAPI document of the HTTP API."""
-    from service.http import create_app
-    from service.settings import Settings
+    from sketch_search.service.http import create_app
+    from sketch_search.service.settings import Settings
 
     # The defaults, whatever the environment says.
     text = json.dumps(create_app(Settings.model_construct()).openapi(), indent=2)

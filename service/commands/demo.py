@@ -4,16 +4,16 @@ import logging
 import sys
 from pathlib import Path
 
-from indexer import Progress, Request, build
-from indexer.samples import draw_sketch, write_samples
-from model.files import check_replaceable, write_files
-from model.images import as_png
-from model.terminal import printable
-from service.client import Client, ClientError
-from service.commands.search import results_table
-from service.commands.serve import check_port, print_build, serve_until_stopped
-from service.engine import open_matcher
-from service.settings import Settings
+from sketch_search.indexer import Progress, Request, build
+from sketch_search.indexer.samples import draw_sketch, write_samples
+from sketch_search.model.files import check_replaceable, write_files
+from sketch_search.model.images import as_png
+from sketch_search.model.terminal import printable
+from sketch_search.service.client import Client, ClientError
+from sketch_search.service.commands.search import results_table
+from sketch_search.service.commands.serve import check_port, print_build, serve_until_stopped
+from sketch_search.service.engine import open_matcher
+from sketch_search.service.settings import Settings
 
 SKETCHED = "umbrella"
 RESULTS = 5

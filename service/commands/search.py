@@ -10,14 +10,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import ImageError, UserError
-from model.terminal import printable, printable_json
-from service.errors import BadSearch
-from service.schemas import ExplainParams, Group, PictureKind, SearchQuery, SearchResponse, SearchResult
-from service.settings import Settings
+from sketch_search.model.errors import ImageError, UserError
+from sketch_search.model.terminal import printable, printable_json
+from sketch_search.service.errors import BadSearch
+from sketch_search.service.schemas import ExplainParams, Group, PictureKind, SearchQuery, SearchResponse, SearchResult
+from sketch_search.service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.engine import Engine, PreparedSketch
+    from sketch_search.service.engine import Engine, PreparedSketch
 
 # Photos that are explained by default.
 EXPLAINED = 3
@@ -67,7 +67,7 @@ def explain(
     settings: Settings, sketch: Path | None, photos: Sequence[str], output: Path, *, like: str | None, kind: PictureKind
 ) -> int:
     """Explains in files why ``photos``, ids or paths, or by default the best matches, match a sketch or a photo."""
-    from service.explain import write_explanation
+    from sketch_search.service.explain import write_explanation
 
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not there.is_dir():
@@ -98,8 +98,8 @@ def _opened(
             source.stat()  # A missing file is refused before anything slow is imported.
     # One search ends soon. Threads that wait actively for work would slow it down.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from model.images import read_image_file
-    from service.engine import Engine, open_matcher
+    from sketch_search.model.images import read_image_file
+    from sketch_search.service.engine import Engine, open_matcher
 
     data = []
     for source in sources:

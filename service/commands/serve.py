@@ -18,7 +18,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from indexer import (
+from sketch_search.indexer import (
     Address,
     BadInvocation,
     BuildReport,
@@ -30,18 +30,18 @@ from indexer import (
     indexed_folders,
     shard_folders,
 )
-from indexer.distributed import check_address
-from model import where_it_computes
-from model.decoding import RunJob
-from model.errors import UserError
-from model.terminal import printable
-from service import PROGRAM
-from service.address import ServerAddress, announced, find_server
-from service.engine import open_matcher
-from service.http import as_json, configure_logging, create_app
-from service.serving import Live, PortTaken, address, deployed, listening, server_config
-from service.settings import Settings, index_path
-from service.sharding import Shards, ShardsRefused, check_folders, shard_names
+from sketch_search.indexer.distributed import check_address
+from sketch_search.model import where_it_computes
+from sketch_search.model.decoding import RunJob
+from sketch_search.model.errors import UserError
+from sketch_search.model.terminal import printable
+from sketch_search.service import PROGRAM
+from sketch_search.service.address import ServerAddress, announced, find_server
+from sketch_search.service.engine import open_matcher
+from sketch_search.service.http import as_json, configure_logging, create_app
+from sketch_search.service.serving import Live, PortTaken, address, deployed, listening, server_config
+from sketch_search.service.settings import Settings, index_path
+from sketch_search.service.sharding import Shards, ShardsRefused, check_folders, shard_names
 
 # Addresses that stand for all of this machine's: a browser opens loopback instead.
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from indexer import PhotoEntry
-from model import Explanation
-from model.decoding import Job, RunJob, decode_inline
-from model.engine import Floats, Modality, Observed, Tokens
-from model.explanation import compare_photos
-from model.images import Drawing, Pixels, colours_of_cells, hexadecimal
-from model.things import Thing
-from service.errors import BadSearch
-from service.gallery import Gallery, Ids, Scores, ShardQuery, best_first
-from service.photos import still_opening
-from service.schemas import (
+from sketch_search.indexer import PhotoEntry
+from sketch_search.model import Explanation
+from sketch_search.model.decoding import Job, RunJob, decode_inline
+from sketch_search.model.engine import Floats, Modality, Observed, Tokens
+from sketch_search.model.explanation import compare_photos
+from sketch_search.model.images import Drawing, Pixels, colours_of_cells, hexadecimal
+from sketch_search.model.things import Thing
+from sketch_search.service.errors import BadSearch
+from sketch_search.service.gallery import Gallery, Ids, Scores, ShardQuery, best_first
+from sketch_search.service.photos import still_opening
+from sketch_search.service.schemas import (
     CrossAttention,
     ExplainedImage,
     ExplainedPhoto,
@@ -34,7 +34,7 @@ from service.schemas import (
     PhotoLinks,
     ShownThing,
 )
-from service.search import Searcher
+from sketch_search.service.search import Searcher
 
 _JPEG_QUALITY = 90
 

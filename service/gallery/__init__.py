@@ -1,6 +1,6 @@
 """Defines the interface between a search and its photos, and searches one index in this process."""
 
-from service.gallery.candidates import (
+from sketch_search.service.gallery.candidates import (
     Candidates,
     Ids,
     Nearest,
@@ -12,5 +12,5 @@ from service.gallery.candidates import (
     interleaved,
     most_alike,
 )
-from service.gallery.gallery import Clusters, Gallery, OpenGallery, Scored
-from service.gallery.local import LocalGallery
+from sketch_search.service.gallery.gallery import Clusters, Gallery, OpenGallery, Scored
+from sketch_search.service.gallery.local import LocalGallery

@@ -13,10 +13,10 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import PhotoFilter
-from model import Matcher
-from model.engine import Floats, Method, Tokens
-from model.things import Thing
+from sketch_search.indexer import PhotoFilter
+from sketch_search.model import Matcher
+from sketch_search.model.engine import Floats, Method, Tokens
+from sketch_search.model.things import Thing
 
 Ids: TypeAlias = NDArray[np.int64]
 #: Photos by their rows in a gallery: one cluster after the other, by id within each.

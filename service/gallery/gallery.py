@@ -11,11 +11,20 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import EmbedderEntry, IndexRefused, PhotoEntry, PhotoFilter
-from model.engine import Floats, Modality, Tokens, unit
-from model.ranking import promise
-from model.things import Matched
-from service.gallery.candidates import MATCHED, Candidates, Ids, Nearest, PhotoRows, Scores, ShardQuery, best_first
+from sketch_search.indexer import EmbedderEntry, IndexRefused, PhotoEntry, PhotoFilter
+from sketch_search.model.engine import Floats, Modality, Tokens, unit
+from sketch_search.model.ranking import promise
+from sketch_search.model.things import Matched
+from sketch_search.service.gallery.candidates import (
+    MATCHED,
+    Candidates,
+    Ids,
+    Nearest,
+    PhotoRows,
+    Scores,
+    ShardQuery,
+    best_first,
+)
 
 # A gallery with this many clusters has a second level of clusters above them, which finds those that a query is
 # compared with: sorting all of them would take longer than scoring photos.

@@ -6,14 +6,23 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import Index, IndexRefused, PhotoEntry, PhotoFilter, Vectors
-from indexer.errors import REPAIR
-from model import Matcher
-from model.engine import Modality, Tokens, logsumexp
-from model.ranking import ALIKE, best_matches, likeness_to, likenesses
-from model.things import Matched, sought
-from service.gallery.candidates import Floats, Ids, Mask, Nearest, PhotoRows, Scores, ShardQuery, most_alike
-from service.gallery.gallery import Clusters, Gallery, Scored
+from sketch_search.indexer import Index, IndexRefused, PhotoEntry, PhotoFilter, Vectors
+from sketch_search.indexer.errors import REPAIR
+from sketch_search.model import Matcher
+from sketch_search.model.engine import Modality, Tokens, logsumexp
+from sketch_search.model.ranking import ALIKE, best_matches, likeness_to, likenesses
+from sketch_search.model.things import Matched, sought
+from sketch_search.service.gallery.candidates import (
+    Floats,
+    Ids,
+    Mask,
+    Nearest,
+    PhotoRows,
+    Scores,
+    ShardQuery,
+    most_alike,
+)
+from sketch_search.service.gallery.gallery import Clusters, Gallery, Scored
 
 # Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this
 # number, because the prior and other scores change their order. In a made gallery of 100,000 photos, 4,000

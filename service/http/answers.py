@@ -5,11 +5,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from indexer import BadInvocation
-from model.terminal import printable
-from model.words import UnknownWord
-from service.errors import HTTP_ERRORS, QueueFull, ServiceError, Unauthorized
-from service.schemas import ErrorDetail, ErrorResponse, describe_problems
+from sketch_search.indexer import BadInvocation
+from sketch_search.model.terminal import printable
+from sketch_search.model.words import UnknownWord
+from sketch_search.service.errors import HTTP_ERRORS, QueueFull, ServiceError, Unauthorized
+from sketch_search.service.schemas import ErrorDetail, ErrorResponse, describe_problems
 
 
 def error_answer(

@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from model.decoding import Decoders, RunJob
-from model.terminal import installed_version
-from service.http.answers import add_error_handlers
-from service.http.context import READERS, Context, require_key
-from service.http.middleware import AccessMiddleware, LimitMiddleware
-from service.http.page_files import page
-from service.http.routes import api, health, monitoring
-from service.http.upload import Uploads
-from service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Worker
-from service.settings import Settings
+from sketch_search.model.decoding import Decoders, RunJob
+from sketch_search.model.terminal import installed_version
+from sketch_search.service.http.answers import add_error_handlers
+from sketch_search.service.http.context import READERS, Context, require_key
+from sketch_search.service.http.middleware import AccessMiddleware, LimitMiddleware
+from sketch_search.service.http.page_files import page
+from sketch_search.service.http.routes import api, health, monitoring
+from sketch_search.service.http.upload import Uploads
+from sketch_search.service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Worker
+from sketch_search.service.settings import Settings
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
 API_VERSION = "1.0.0"

@@ -10,9 +10,9 @@ from typing import IO, cast
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from indexer import PhotoEntry, PhotoUnavailable
-from service.engine import Engine
-from service.errors import BrokenOff
+from sketch_search.indexer import PhotoEntry, PhotoUnavailable
+from sketch_search.service.engine import Engine
+from sketch_search.service.errors import BrokenOff
 
 # Characters that some system does not allow in a name, or misreads.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')

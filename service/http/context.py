@@ -11,12 +11,12 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from service.engine import Engine
-from service.errors import BadSearch, ClientGone, Forbidden, Unauthorized
-from service.http.middleware import cookie_name
-from service.http.upload import Uploads
-from service.serving import Builder, Live, Metrics, Worker
-from service.settings import Settings
+from sketch_search.service.engine import Engine
+from sketch_search.service.errors import BadSearch, ClientGone, Forbidden, Unauthorized
+from sketch_search.service.http.middleware import cookie_name
+from sketch_search.service.http.upload import Uploads
+from sketch_search.service.serving import Builder, Live, Metrics, Worker
+from sketch_search.service.settings import Settings
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ import time
 from contextlib import suppress
 from typing import Literal, TextIO
 
-from model.terminal import printable
-from service.http.middleware import Access, access_log, log
+from sketch_search.model.terminal import printable
+from sketch_search.service.http.middleware import Access, access_log, log
 
 LogFormat = Literal["text", "json"]
 # Characters that a pipe with free space accepts at once: 4096 bytes, at most four for a character.

@@ -15,10 +15,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import BrokenOff
-from service.http.answers import error_answer
-from service.serving import Metrics
-from service.settings import is_loopback
+from sketch_search.service.errors import BrokenOff
+from sketch_search.service.http.answers import error_answer
+from sketch_search.service.serving import Metrics
+from sketch_search.service.settings import is_loopback
 
 # A request id that is safe to echo and log.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -7,11 +7,11 @@ import secrets
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-import service
-from service.errors import NotFound
-from service.http.answers import is_known
-from service.http.context import Ctx
-from service.http.middleware import cookie_name
+from sketch_search import service
+from sketch_search.service.errors import NotFound
+from sketch_search.service.http.answers import is_known
+from sketch_search.service.http.context import Ctx
+from sketch_search.service.http.middleware import cookie_name
 
 # Media types of what the page loads. Not the system's: with others browsers refuse the modules.
 _MEDIA_TYPES = {

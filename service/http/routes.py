@@ -11,13 +11,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
-from indexer import PhotoEntry, current_stamp, photo_folders, read_summary
-from model.images import MAX_THINGS
-from service.engine import Engine, PreparedSketch
-from service.errors import Forbidden, NotFound, NotReady
-from service.http.answers import is_known
-from service.http.archive import parts, zipped
-from service.http.context import (
+from sketch_search.indexer import PhotoEntry, current_stamp, photo_folders, read_summary
+from sketch_search.model.images import MAX_THINGS
+from sketch_search.service.engine import Engine, PreparedSketch
+from sketch_search.service.errors import Forbidden, NotFound, NotReady
+from sketch_search.service.http.answers import is_known
+from sketch_search.service.http.archive import parts, zipped
+from sketch_search.service.http.context import (
     WITHOUT_TOKEN,
     Context,
     Ctx,
@@ -31,9 +31,9 @@ from service.http.context import (
     refuse_doubles,
     require_key,
 )
-from service.http.middleware import SearchNote
-from service.photos import file_manager
-from service.schemas import (
+from sketch_search.service.http.middleware import SearchNote
+from sketch_search.service.photos import file_manager
+from sketch_search.service.schemas import (
     HASH_SHOWN,
     Allowed,
     BuildInfo,
@@ -62,8 +62,8 @@ from service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from service.serving import folders_in
-from service.settings import index_path
+from sketch_search.service.serving import folders_in
+from sketch_search.service.settings import index_path
 
 # One range, as players and resumed downloads request. Others may be ignored (RFC 9110, 14.2).
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")

@@ -13,8 +13,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MAX_BOUNDARY_LENGTH, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from model.images import MAX_THINGS
-from service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
+from sketch_search.model.images import MAX_THINGS
+from sketch_search.service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024

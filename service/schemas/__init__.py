@@ -1,7 +1,7 @@
 """Defines requests and answers as pydantic models, shared by server, client and command line."""
 
-from service.schemas.errors import ErrorDetail, ErrorResponse, describe_problems
-from service.schemas.explain import (
+from sketch_search.service.schemas.errors import ErrorDetail, ErrorResponse, describe_problems
+from sketch_search.service.schemas.explain import (
     CrossAttention,
     ExplainedImage,
     ExplainedPhoto,
@@ -13,7 +13,7 @@ from service.schemas.explain import (
     NearPhoto,
     ShownThing,
 )
-from service.schemas.info import (
+from sketch_search.service.schemas.info import (
     Allowed,
     BuildInfo,
     FoldersResponse,
@@ -29,7 +29,7 @@ from service.schemas.info import (
     UnreadFile,
     WordsResponse,
 )
-from service.schemas.query import (
+from sketch_search.service.schemas.query import (
     MAX_VARIANTS,
     BuildParams,
     FoldersParams,
@@ -46,7 +46,7 @@ from service.schemas.query import (
     View,
     WordsParams,
 )
-from service.schemas.search import (
+from sketch_search.service.schemas.search import (
     HASH_SHOWN,
     PLACES,
     Cluster,

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.schemas.query import SENTENCE
-from service.schemas.search import optional
+from sketch_search.service.schemas.query import SENTENCE
+from sketch_search.service.schemas.search import optional
 
 _MAX_PROBLEMS = 5
 _LONGEST_NAME = 64

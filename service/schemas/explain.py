@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from service.schemas.query import Colours, Id, Params, PictureKind, Places, Things
-from service.schemas.search import Photo, SeenThing, optional
+from sketch_search.service.schemas.query import Colours, Id, Params, PictureKind, Places, Things
+from sketch_search.service.schemas.search import Photo, SeenThing, optional
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.query import Quality, System
-from service.schemas.search import optional
+from sketch_search.service.schemas.query import Quality, System
+from sketch_search.service.schemas.search import optional
 
 
 class ModelInfo(BaseModel):

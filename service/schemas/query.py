@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from model.words import why_no_name
+from sketch_search.model.words import why_no_name
 
 # Which photos are scored by more than vectors: none, the best by vector, or every photo.
 Quality = Literal["fast", "good", "best"]

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
-from service.schemas.query import Quality, System, View
+from sketch_search.service.schemas.query import Quality, System, View
 
 if TYPE_CHECKING:
-    from indexer import PhotoEntry
+    from sketch_search.indexer import PhotoEntry
 
 #: Characters of a content's hash in the address of a thumbnail.
 HASH_SHOWN = 16

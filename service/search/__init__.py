@@ -1,5 +1,5 @@
 """The search in two stages over a gallery; ``searcher`` outlines it on one screen."""
 
-from service.search.paging import after, continued
-from service.search.plan import methods_of
-from service.search.searcher import Searcher
+from sketch_search.service.search.paging import after, continued
+from sketch_search.service.search.plan import methods_of
+from sketch_search.service.search.searcher import Searcher

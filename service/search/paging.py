@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from service.schemas import SearchQuery, SearchResponse
-from service.settings import Settings
+from sketch_search.service.schemas import SearchQuery, SearchResponse
+from sketch_search.service.settings import Settings
 
 
 class Place(NamedTuple):

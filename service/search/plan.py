@@ -6,13 +6,13 @@ from typing import Literal, TypeAlias, get_args
 
 from PIL import Image
 
-from model import Matcher
-from model.engine import Method
-from model.images import Drawing, Pixels
-from model.ranking import SHORTLIST
-from service.errors import BadSearch
-from service.schemas import Quality, SearchQuery, StageTimings, System
-from service.settings import Settings
+from sketch_search.model import Matcher
+from sketch_search.model.engine import Method
+from sketch_search.model.images import Drawing, Pixels
+from sketch_search.model.ranking import SHORTLIST
+from sketch_search.service.errors import BadSearch
+from sketch_search.service.schemas import Quality, SearchQuery, StageTimings, System
+from sketch_search.service.settings import Settings
 
 # Photos that the second stage scores by default: with diffusion, which estimates the others, and without. On validation
 # queries scoring all photos changed mAP@100 by less than chance. Both are multiples of the matcher's chunk on a CPU,

@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer import PhotoFilter
-from model import Matcher
-from model.engine import Floats, Tokens, unit
-from model.images import Drawing, hexadecimal
-from model.matcher import LEAST_POSSIBLE
-from model.ranking import (
+from sketch_search.indexer import PhotoFilter
+from sketch_search.model import Matcher
+from sketch_search.model.engine import Floats, Tokens, unit
+from sketch_search.model.images import Drawing, hexadecimal
+from sketch_search.model.matcher import LEAST_POSSIBLE
+from sketch_search.model.ranking import (
     EXAMPLES,
     SHORTLIST,
     best_matches,
@@ -44,12 +44,12 @@ from model.ranking import (
     shares_of,
     word_support,
 )
-from model.things import PLACES, Thing
-from model.words import UnknownWord
-from service.clip_text import ReadText
-from service.errors import BadSearch, NotReady
-from service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
-from service.schemas import (
+from sketch_search.model.things import PLACES, Thing
+from sketch_search.model.words import UnknownWord
+from sketch_search.service.clip_text import ReadText
+from sketch_search.service.errors import BadSearch, NotReady
+from sketch_search.service.gallery import Candidates, Gallery, Scores, ShardQuery, Word, best_first, interleaved
+from sketch_search.service.schemas import (
     Cluster,
     ExplainParams,
     Group,
@@ -60,9 +60,9 @@ from service.schemas import (
     SeenThing,
     View,
 )
-from service.search.plan import GROUPED, RELATED_UNASKED, Plan, Sketch, Stopwatch, plan_search
-from service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
-from service.settings import Settings
+from sketch_search.service.search.plan import GROUPED, RELATED_UNASKED, Plan, Sketch, Stopwatch, plan_search
+from sketch_search.service.search.shown import FOLDED, fold, group_alike, grouped_ranks, is_far_ahead
+from sketch_search.service.settings import Settings
 
 # The best photos that are checked for the guessed things: it takes about a millisecond.
 GUESSED_OF = 50

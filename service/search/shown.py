@@ -5,9 +5,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from model.engine import Floats, Method
-from model.ranking import SAME, first_of_same, groups_of, pairs_to_compare, sameness, support_of
-from service.gallery import Candidates, Gallery, Ids, Scores, best_first, interleaved
+from sketch_search.model.engine import Floats, Method
+from sketch_search.model.ranking import SAME, first_of_same, groups_of, pairs_to_compare, sameness, support_of
+from sketch_search.service.gallery import Candidates, Gallery, Ids, Scores, best_first, interleaved
 
 # The number of best photos that are folded. All pages show parts of this one folding, so that a result represents the
 # same photos on every page; beyond them, every photo is a separate result. It takes some milliseconds.

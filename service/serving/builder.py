@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 
 import platformdirs
 
-from indexer import (
+from sketch_search.indexer import (
     BadInvocation,
     IndexBusy,
     RemovalReport,
@@ -25,13 +25,13 @@ from indexer import (
     read_progress,
     remove,
 )
-from model.engine import set_threads
-from model.errors import UserError
-from model.terminal import HomeUnknown, expanded, printable, start_child
-from service.engine import open_matcher
-from service.errors import BuildRefused
-from service.schemas import BuildInfo, FoldersResponse
-from service.settings import Settings, index_path
+from sketch_search.model.engine import set_threads
+from sketch_search.model.errors import UserError
+from sketch_search.model.terminal import HomeUnknown, expanded, printable, start_child
+from sketch_search.service.engine import open_matcher
+from sketch_search.service.errors import BuildRefused
+from sketch_search.service.schemas import BuildInfo, FoldersResponse
+from sketch_search.service.settings import Settings, index_path
 
 # The most folders listed in one folder.
 MAX_FOLDERS = 1000

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from model.errors import UserError
+from sketch_search.model.errors import UserError
 
 # Seconds that a client may keep the server waiting: for the head of a request, or by not receiving an answer.
 HEAD_SECONDS = 20.0

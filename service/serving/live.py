@@ -14,20 +14,20 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from indexer import Address, IndexerError, IndexRefused, current_stamp, open_index
-from indexer.store.location import THUMBNAILS
-from model import Matcher, ModelError
-from model.decoding import RunJob, decode_inline
-from model.terminal import printable
-from service.clip_text import TextTowers
-from service.engine import Engine, open_matcher
-from service.errors import NotReady
-from service.gallery import LocalGallery, OpenGallery
-from service.photos import ThumbnailCache
-from service.schemas import SearchQuery, ShardInfo
-from service.search import Searcher, methods_of
-from service.settings import Settings, index_path
-from service.sharding import Shards
+from sketch_search.indexer import Address, IndexerError, IndexRefused, current_stamp, open_index
+from sketch_search.indexer.store.location import THUMBNAILS
+from sketch_search.model import Matcher, ModelError
+from sketch_search.model.decoding import RunJob, decode_inline
+from sketch_search.model.terminal import printable
+from sketch_search.service.clip_text import TextTowers
+from sketch_search.service.engine import Engine, open_matcher
+from sketch_search.service.errors import NotReady
+from sketch_search.service.gallery import LocalGallery, OpenGallery
+from sketch_search.service.photos import ThumbnailCache
+from sketch_search.service.schemas import SearchQuery, ShardInfo
+from sketch_search.service.search import Searcher, methods_of
+from sketch_search.service.settings import Settings, index_path
+from sketch_search.service.sharding import Shards
 
 # The reason for refusing searches before the first attempt is over.
 STARTING = "the server has just started and is opening the network and the index"

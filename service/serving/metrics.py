@@ -6,10 +6,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from service.errors import NotReady
-from service.schemas import StageTimings
-from service.serving.live import Live
-from service.serving.worker import Worker
+from sketch_search.service.errors import NotReady
+from sketch_search.service.schemas import StageTimings
+from sketch_search.service.serving.live import Live
+from sketch_search.service.serving.worker import Worker
 
 # From one stage of a small network on a fast machine to an exhaustive search on a slow one.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -17,16 +17,16 @@ from uuid import uuid4
 
 from numpy.typing import ArrayLike
 
-from indexer.distributed import connected
-from model import Matcher
-from model.engine import Floats, Modality, Tokens, set_threads
-from model.errors import UserError
-from model.terminal import installed_version
-from service.engine import open_matcher
-from service.errors import NotReady
-from service.serving.live import POLL_SECONDS, LiveIndex
-from service.settings import Settings
-from service.sharding import ShardRefuses, ShardsRefused, ShardUnavailable, State
+from sketch_search.indexer.distributed import connected
+from sketch_search.model import Matcher
+from sketch_search.model.engine import Floats, Modality, Tokens, set_threads
+from sketch_search.model.errors import UserError
+from sketch_search.model.terminal import installed_version
+from sketch_search.service.engine import open_matcher
+from sketch_search.service.errors import NotReady
+from sketch_search.service.serving.live import POLL_SECONDS, LiveIndex
+from sketch_search.service.settings import Settings
+from sketch_search.service.sharding import ShardRefuses, ShardsRefused, ShardUnavailable, State
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from anyio import CancelScope, CapacityLimiter
 from anyio.to_thread import run_sync
 
-from model.errors import SlowImage
-from service.errors import ClientGone, QueueFull
+from sketch_search.model.errors import SlowImage
+from sketch_search.service.errors import ClientGone, QueueFull
 
 T = TypeVar("T")
 

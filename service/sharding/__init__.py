@@ -1,6 +1,6 @@
 """Sends requests to the shards of a gallery, tracks which of them answer, and joins their answers."""
 
-from service.sharding.answers import (
+from sketch_search.service.sharding.answers import (
     Overview,
     Pending,
     ShardLink,
@@ -9,4 +9,4 @@ from service.sharding.answers import (
     State,
     overview,
 )
-from service.sharding.shards import Shards, ShardsRefused, check_folders, shard_names
+from sketch_search.service.sharding.shards import Shards, ShardsRefused, check_folders, shard_names

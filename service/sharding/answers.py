@@ -11,11 +11,11 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import EmbedderEntry, NetworkIdentity, PhotoEntry, PhotoUnavailable, UnknownPhoto
-from model.engine import Floats, Modality, Tokens
-from model.errors import UserError
-from model.things import Matched
-from service.gallery import Clusters, LocalGallery, Nearest, PhotoRows, ShardQuery
+from sketch_search.indexer import EmbedderEntry, NetworkIdentity, PhotoEntry, PhotoUnavailable, UnknownPhoto
+from sketch_search.model.engine import Floats, Modality, Tokens
+from sketch_search.model.errors import UserError
+from sketch_search.model.things import Matched
+from sketch_search.service.gallery import Clusters, LocalGallery, Nearest, PhotoRows, ShardQuery
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
-from model.engine import Floats, Modality, Tokens
-from model.things import Matched
-from service.errors import ShardsLost
-from service.gallery import (
+from sketch_search.indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
+from sketch_search.model.engine import Floats, Modality, Tokens
+from sketch_search.model.things import Matched
+from sketch_search.service.errors import ShardsLost
+from sketch_search.service.gallery import (
     Clusters,
     Gallery,
     Ids,
@@ -30,7 +30,14 @@ from service.gallery import (
     ShardQuery,
     most_alike,
 )
-from service.sharding.answers import Checked, Overview, Pending, ResponseValidator, ShardLink, ShardUnavailable
+from sketch_search.service.sharding.answers import (
+    Checked,
+    Overview,
+    Pending,
+    ResponseValidator,
+    ShardLink,
+    ShardUnavailable,
+)
 
 T = TypeVar("T")
 

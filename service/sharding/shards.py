@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model.errors import UserError
-from service.errors import NotReady
-from service.gallery import Gallery, OpenGallery
-from service.schemas import ShardInfo
-from service.sharding.answers import (
+from sketch_search.model.errors import UserError
+from sketch_search.service.errors import NotReady
+from sketch_search.service.gallery import Gallery, OpenGallery
+from sketch_search.service.schemas import ShardInfo
+from sketch_search.service.sharding.answers import (
     Checked,
     Overview,
     ShardLink,
@@ -23,7 +23,7 @@ from service.sharding.answers import (
     can_be_state,
     overview,
 )
-from service.sharding.gallery import Layout, ShardedGallery
+from sketch_search.service.sharding.gallery import Layout, ShardedGallery
 
 _TOGETHER = "build the shards together, by `sketch-search index build FOLDER --ray ADDRESS`"
 

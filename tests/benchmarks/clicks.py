@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.datasets import Picture, read_class_folders, read_protocol
-from service.client import Client
-from service.schemas import Group, Photo, SearchQuery
+from sketch_search.model.datasets import Picture, read_class_folders, read_protocol
+from sketch_search.service.client import Client
+from sketch_search.service.schemas import Group, Photo, SearchQuery
 
 # The number of groups that the person dislikes at once if none on the page is right.
 DISLIKED = 3

@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
-import model
-from model.engine import default_checkpoint, threads
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.model.engine import default_checkpoint, threads
+from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Result, processor
 from tests.programs import started_python
 

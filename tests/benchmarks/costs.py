@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from indexer.samples import draw_sketch
+from sketch_search.indexer.samples import draw_sketch
 from tests.benchmarks.command import Command, by_server, memory
 from tests.benchmarks.indexing import PHOTOS, gather
 from tests.benchmarks.results import Row

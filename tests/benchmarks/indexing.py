@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
-from model.images.files import open_image
+from sketch_search.model.datasets.corpus import DATA_VARIABLE, data_folder, read_data
+from sketch_search.model.images.files import open_image
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import draw_gallery
 from tests.benchmarks.results import Row
@@ -34,7 +34,7 @@ _QUALITY = 92
 _MEASURED_BUILD = """
 import sys, time
 from pathlib import Path
-from indexer.commands import main
+from sketch_search.indexer.commands import main
 begun = time.perf_counter()
 if main(sys.argv[1:]):
     sys.exit("the build failed")

@@ -18,19 +18,19 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from indexer.distributed.builds import place_clusters
-from indexer.store.clusters import assign, trained
-from model import Matcher, Tokens, load
-from model.engine import Floats, unit
-from model.images import Pixels, open_image
-from service.gallery import Clusters, OpenGallery
-from service.schemas import SearchQuery, ShardInfo
-from service.search import Searcher
-from service.serving.live import LiveIndex
-from service.serving.on_ray import Copies, answer_of, state_of
-from service.settings import NPROBE, Settings
-from service.sharding import Pending, ShardLink, Shards, State
-from service.sharding.gallery import packed_nearest
+from sketch_search.indexer.distributed.builds import place_clusters
+from sketch_search.indexer.store.clusters import assign, trained
+from sketch_search.model import Matcher, Tokens, load
+from sketch_search.model.engine import Floats, unit
+from sketch_search.model.images import Pixels, open_image
+from sketch_search.service.gallery import Clusters, OpenGallery
+from sketch_search.service.schemas import SearchQuery, ShardInfo
+from sketch_search.service.search import Searcher
+from sketch_search.service.serving.live import LiveIndex
+from sketch_search.service.serving.on_ray import Copies, answer_of, state_of
+from sketch_search.service.settings import NPROBE, Settings
+from sketch_search.service.sharding import Pending, ShardLink, Shards, State
+from sketch_search.service.sharding.gallery import packed_nearest
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import drawn_index
 from tests.benchmarks.large import sketches

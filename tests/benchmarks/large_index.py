@@ -19,14 +19,21 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.distributed.builds import place_clusters
-from indexer.store.catalog import Removals, write_catalog
-from indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, trained
-from indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, current_generation, open_rows
-from indexer.store.location import IndexFolder, generation_name
-from indexer.store.rows import REGION_FILES, PhotoArrays, write_array, write_blocks
-from indexer.store.vectors import VECTORS_FILE, PhotoTable
-from model.engine import Floats, unit
+from sketch_search.indexer.distributed.builds import place_clusters
+from sketch_search.indexer.store.catalog import Removals, write_catalog
+from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, trained
+from sketch_search.indexer.store.generation import (
+    Counts,
+    FileEntry,
+    Manifest,
+    SegmentEntry,
+    current_generation,
+    open_rows,
+)
+from sketch_search.indexer.store.location import IndexFolder, generation_name
+from sketch_search.indexer.store.rows import REGION_FILES, PhotoArrays, write_array, write_blocks
+from sketch_search.indexer.store.vectors import VECTORS_FILE, PhotoTable
+from sketch_search.model.engine import Floats, unit
 
 # Photos among which the one to go towards is drawn; how far at most, of the way; and the share of a further difference.
 ALIKE = 10

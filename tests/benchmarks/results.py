@@ -20,7 +20,7 @@ from typing import TypeAlias
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
-from indexer.store.files import write_atomically
+from sketch_search.indexer.store.files import write_atomically
 
 Cell: TypeAlias = int | float | str | None
 Row: TypeAlias = dict[str, Cell]

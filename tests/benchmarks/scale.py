@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from indexer.store.clusters import POINTS_PER_CLUSTER, default_clusters
-from indexer.store.shards import MAX_ID
-from model import load
-from service.commands.serve import SEARCHES_AT_ONCE
-from service.gallery.candidates import MATCHED
-from service.settings import NPROBE
+from sketch_search.indexer.store.clusters import POINTS_PER_CLUSTER, default_clusters
+from sketch_search.indexer.store.shards import MAX_ID
+from sketch_search.model import load
+from sketch_search.service.commands.serve import SEARCHES_AT_ONCE
+from sketch_search.service.gallery.candidates import MATCHED
+from sketch_search.service.settings import NPROBE
 from tests.benchmarks import results
 from tests.benchmarks.ingress import fitted
 from tests.benchmarks.results import Result, ResultError, Row, table

@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 
-from model import Matcher
-from service.schemas import SearchQuery
-from service.settings import Settings
-from service.sharding import Pending
-from service.sharding.gallery import packed_nearest
+from sketch_search.model import Matcher
+from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.settings import Settings
+from sketch_search.service.sharding import Pending
+from sketch_search.service.sharding.gallery import packed_nearest
 from tests.benchmarks.command import Command, by_server
 from tests.benchmarks.galleries import drawn_index
 from tests.benchmarks.large import sketches

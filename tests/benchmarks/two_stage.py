@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-import model
-from indexer import Index, open_index
-from model.evaluation import bootstrap
-from service.schemas import SearchQuery
-from service.search.plan import RERANK
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import Index, open_index
+from sketch_search.model.evaluation import bootstrap
+from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.search.plan import RERANK
+from sketch_search.service.settings import Settings
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import PER_CLASS, Query, prepare
 from tests.benchmarks.results import Row

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import model
-from indexer.building import staging
-from model.decoding import Decoders
+from sketch_search import model
+from sketch_search.indexer.building import staging
+from sketch_search.model.decoding import Decoders
 from tests.indexer.galleries import Collection, save_photos
 from tests.networks import tiny_checkpoint
 

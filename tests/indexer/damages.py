@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from indexer.store.files import hash_file
+from sketch_search.indexer.store.files import hash_file
 
 
 def flip(path: Path) -> None:

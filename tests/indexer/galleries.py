@@ -9,13 +9,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from indexer import BuildReport, Index, Progress, Request, build, open_index
-from indexer.building.writer import new_clusters
-from indexer.store.catalog import Catalog
-from indexer.store.clusters import nearest
-from indexer.store.location import IndexFolder
-from indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
-from model import Matcher, Tokens
+from sketch_search.indexer import BuildReport, Index, Progress, Request, build, open_index
+from sketch_search.indexer.building.writer import new_clusters
+from sketch_search.indexer.store.catalog import Catalog
+from sketch_search.indexer.store.clusters import nearest
+from sketch_search.indexer.store.location import IndexFolder
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
+from sketch_search.model import Matcher, Tokens
 from tests.pictures import SHAPES, encoded, photo
 
 

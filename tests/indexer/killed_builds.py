@@ -23,10 +23,10 @@ from typing import ParamSpec, TypeVar
 import pytest
 import torch
 
-import model
-from indexer import Request, build, verify
-from indexer.building import staging
-from indexer.building.progress import Progress
+from sketch_search import model
+from sketch_search.indexer import Request, build, verify
+from sketch_search.indexer.building import staging
+from sketch_search.indexer.building.progress import Progress
 from tests.indexer.galleries import save_photo, save_photos
 from tests.indexer.stopped_builds import InThisProcess
 from tests.syncs import forget_syncs

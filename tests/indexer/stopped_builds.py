@@ -1,8 +1,8 @@
 """Builds that are stopped from outside, in the process of the test."""
 
-from indexer.building.progress import Progress
-from model.decoding import Decoders, Job
-from model.images import OpenedImage
+from sketch_search.indexer.building.progress import Progress
+from sketch_search.model.decoding import Decoders, Job
+from sketch_search.model.images import OpenedImage
 
 
 class InThisProcess(Decoders):

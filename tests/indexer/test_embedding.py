@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from indexer import EmbedderUnavailable, open_text_tower, verify
-from indexer.commands import main
-from indexer.embedding import DEFAULT_CLIP_REPOSITORY, find_embedder
+from sketch_search.indexer import EmbedderUnavailable, open_text_tower, verify
+from sketch_search.indexer.commands import main
+from sketch_search.indexer.embedding import DEFAULT_CLIP_REPOSITORY, find_embedder
 from tests.indexer.clip_models import READING, SMALL, saved_clip
 from tests.indexer.galleries import Collection
 from tests.pictures import SHAPES, photo
@@ -111,7 +111,7 @@ def test_auto_is_clip_where_open_clip_and_its_weights_are_on_this_disk_and_else_
         file.write_text("abc")
     assert find_embedder("auto", CPU).entry == find_embedder("clip", CPU).entry
     assert find_embedder("ret", CPU).entry.kind == "ret"
-    monkeypatch.setattr("indexer.embedding.find_spec", lambda name: None)
+    monkeypatch.setattr("sketch_search.indexer.embedding.find_spec", lambda name: None)
     assert find_embedder("auto", CPU).entry.kind == "ret"
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.commands import main
-from indexer.samples import EACH, SCENES, SKETCHED, THINGS
-from indexer.samples.painting import SIZE
+from sketch_search.indexer.commands import main
+from sketch_search.indexer.samples import EACH, SCENES, SKETCHED, THINGS
+from sketch_search.indexer.samples.painting import SIZE
 
 
 @pytest.fixture(scope="module")

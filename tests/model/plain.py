@@ -9,7 +9,7 @@ from fractions import Fraction
 import torch
 import torch.nn.functional as F
 
-from model.engine import ZseConfig
+from sketch_search.model.engine import ZseConfig
 
 State = dict[str, torch.Tensor]
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model.errors import UserError
-from model.files import MARK, write_files
+from sketch_search.model.errors import UserError
+from sketch_search.model.files import MARK, write_files
 
 
 def a_text(path: Path) -> None:

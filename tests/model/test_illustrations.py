@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from model import illustrations
-from model.commands import main
-from model.errors import ModelError
-from model.illustrations import COLOURS, RIGHT, Seen, compared, look, rebuilt, rebuilt_from_all, strongest_regions
-from model.matcher import Matcher
-from model.network import AnchorConfig, AnchorNetwork, VitLayout
+from sketch_search.model import illustrations
+from sketch_search.model.commands import main
+from sketch_search.model.errors import ModelError
+from sketch_search.model.illustrations import (
+    COLOURS,
+    RIGHT,
+    Seen,
+    compared,
+    look,
+    rebuilt,
+    rebuilt_from_all,
+    strongest_regions,
+)
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.network import AnchorConfig, AnchorNetwork, VitLayout
 from tests.learning import write_class_folders
 from tests.networks import matcher_of, tiny_checkpoint, tiny_network
 from tests.pictures import SHAPES

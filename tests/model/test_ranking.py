@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-import model
-from indexer.samples import draw_photo
-from model import ranking
-from model.engine import METHODS, Floats, Method, Tokens, sigmoid, unit
-from model.ranking import (
+from sketch_search import model
+from sketch_search.indexer.samples import draw_photo
+from sketch_search.model import ranking
+from sketch_search.model.engine import METHODS, Floats, Method, Tokens, sigmoid, unit
+from sketch_search.model.ranking import (
     ALIKE,
     LOOK,
     LOOKED_AT,

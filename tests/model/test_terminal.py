@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from model.command_line import a_path
-from model.errors import UserError
-from model.terminal import HomeUnknown, expanded, printable, run_program
+from sketch_search.model.command_line import a_path
+from sketch_search.model.errors import UserError
+from sketch_search.model.terminal import HomeUnknown, expanded, printable, run_program
 from tests.patience import PATIENCE
 from tests.programs import run_python
 
@@ -81,7 +81,7 @@ def test_every_error_becomes_one_sentence_and_an_exit_code(
 
 
 # A program that does this work.
-PROGRAM = "import os, sys; from model.terminal import run_program; sys.exit(run_program(lambda: {}))"
+PROGRAM = "import os, sys; from sketch_search.model.terminal import run_program; sys.exit(run_program(lambda: {}))"
 
 
 def test_a_reader_of_the_output_that_ends_is_no_error() -> None:

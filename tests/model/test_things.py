@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from model.engine import Floats, Tokens, unit
-from model.things import COLOURS, THERE, Thing, places_of_cells, sought
+from sketch_search.model.engine import Floats, Tokens, unit
+from sketch_search.model.things import COLOURS, THERE, Thing, places_of_cells, sought
 
 RET = np.zeros((1, 4), np.float32)
 NUMBERS = np.random.default_rng(0)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.engine import default_checkpoint, read_two_sided
-from model.errors import ModelError
-from model.words import LONGEST, OFFERED, UnknownWord, WordBook, everyday_words, spelling
+from sketch_search.model.engine import default_checkpoint, read_two_sided
+from sketch_search.model.errors import ModelError
+from sketch_search.model.words import LONGEST, OFFERED, UnknownWord, WordBook, everyday_words, spelling
 
 BOOK = WordBook(
     [

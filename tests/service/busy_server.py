@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from service.errors import QueueFull
-from service.serving.worker import Worker
+from sketch_search.service.errors import QueueFull
+from sketch_search.service.serving.worker import Worker
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.service.served import Served
 from tests.service.talk import SEARCH, connect

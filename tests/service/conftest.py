@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-import model
-from indexer import Index, Request, build, open_index
-from indexer.building import staging
-from model import Matcher
-from model.decoding import Decoders
-from service.client import Client
-from service.http import app
-from service.serving import live
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import Index, Request, build, open_index
+from sketch_search.indexer.building import staging
+from sketch_search.model import Matcher
+from sketch_search.model.decoding import Decoders
+from sketch_search.service.client import Client
+from sketch_search.service.http import app
+from sketch_search.service.serving import live
+from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
 from tests.pictures import encoded

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver.common.by import By
 
-from service.settings import Settings
+from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
 from tests.pictures import strokes

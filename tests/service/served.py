@@ -13,12 +13,12 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
-import model
-from indexer import Request, build
-from service.http.app import create_app
-from service.http.context import TOKEN_HEADER, Context
-from service.serving.connection import server_config
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import Request, build
+from sketch_search.service.http.app import create_app
+from sketch_search.service.http.context import TOKEN_HEADER, Context
+from sketch_search.service.serving.connection import server_config
+from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE, join, wait_for
 from tests.service.small_gallery import CLUSTERS

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from service.settings import Settings
+from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE
 from tests.programs import started_python
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from model.errors import UserError
-from service.address import NAME, ServerAddress, announced, find_server
-from service.commands.serve import check_port
-from service.settings import Settings
+from sketch_search.model.errors import UserError
+from sketch_search.service.address import NAME, ServerAddress, announced, find_server
+from sketch_search.service.commands.serve import check_port
+from sketch_search.service.settings import Settings
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files have no owner there")
 SERVER = ServerAddress(url="http://127.0.0.1:1", token="sesame")

@@ -9,15 +9,15 @@ import torch
 from pydantic import SecretStr
 from torch import nn
 
-import model
-from indexer import Request, build, open_index, verify
-from model.datasets.corpus import DATA_VARIABLE
-from model.engine import default_checkpoint
-from model.matcher import Matcher
-from model.network import TorchEngine
-from model.network.zse import Network
-from service.settings import Settings
-from service.settings import index_path as path_of_index
+from sketch_search import model
+from sketch_search.indexer import Request, build, open_index, verify
+from sketch_search.model.datasets.corpus import DATA_VARIABLE
+from sketch_search.model.engine import default_checkpoint
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.network import TorchEngine
+from sketch_search.model.network.zse import Network
+from sketch_search.service.settings import Settings
+from sketch_search.service.settings import index_path as path_of_index
 from tests.benchmarks import costs, indexing, ingress, large, peers, pen_up, two_stage
 from tests.benchmarks.clicks import main
 from tests.benchmarks.command import Command

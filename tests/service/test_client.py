@@ -19,13 +19,13 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
-from indexer import BadInvocation, Index, Request, build
-from model import Matcher
-from service.client import Client, ClientError
-from service.commands import main
-from service.commands.search import search
-from service.schemas import SearchQuery
-from service.settings import Settings
+from sketch_search.indexer import BadInvocation, Index, Request, build
+from sketch_search.model import Matcher
+from sketch_search.service.client import Client, ClientError
+from sketch_search.service.commands import main
+from sketch_search.service.commands.search import search
+from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.settings import Settings
 from tests.service.served import served, started
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 from tests.service.talk import without_timings

@@ -4,18 +4,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import model
-from indexer import Request, build, open_index
-from indexer.commands import main
-from indexer.samples import SKETCHED
-from service.schemas import SearchQuery
+from sketch_search import model
+from sketch_search.indexer import Request, build, open_index
+from sketch_search.indexer.commands import main
+from sketch_search.indexer.samples import SKETCHED
+from sketch_search.service.schemas import SearchQuery
 from tests.programs import run_python
 from tests.searching import Searcher
 
-NETWORKS = {"torch", "onnxruntime", "faiss", "model.matcher", "model.network"}
+NETWORKS = {"torch", "onnxruntime", "faiss", "sketch_search.model.matcher", "sketch_search.model.network"}
 # Runs command lines one after the other, whatever becomes of each.
 COMMANDS = """
-from service.commands import main
+from sketch_search.service.commands import main
 for command in {}:
     main(command.split())
 """
@@ -38,11 +38,18 @@ ANSWERED_AT_ONCE = (
     ("code", "unneeded"),
     [
         (
-            "import service.http.app, service.http",
-            {"model.papers", "model.evaluation", "model.network", "timm", "torch", "sklearn"},
+            "import sketch_search.service.http.app",
+            {
+                "sketch_search.model.papers",
+                "sketch_search.model.evaluation",
+                "sketch_search.model.network",
+                "timm",
+                "torch",
+                "sklearn",
+            },
         ),
-        ("import indexer.building.builds", {"s3fs", "sshfs", "httpx", "asyncssh", "botocore"}),
-        ("import service.client", NETWORKS | {"fastapi", "numpy"}),
+        ("import sketch_search.indexer.building.builds", {"s3fs", "sshfs", "httpx", "asyncssh", "botocore"}),
+        ("import sketch_search.service.client", NETWORKS | {"fastapi", "numpy"}),
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy"}),
         (COMMANDS.format(ANSWERED_AT_ONCE), NETWORKS | {"fastapi"}),
     ],
@@ -60,7 +67,13 @@ def test_unneeded_modules_are_not_loaded(code: str, unneeded: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["model.matcher", "indexer.store.generation", "service.gallery", "sketch_search.gallery"]
+    "module",
+    [
+        "sketch_search.model.matcher",
+        "sketch_search.indexer.store.generation",
+        "sketch_search.service.gallery",
+        "sketch_search.gallery",
+    ],
 )
 def test_threads_of_numpy_do_not_spin_beside_those_of_the_networks(module: str) -> None:
     code = f"""
@@ -82,7 +95,7 @@ def test_at_least_eleven_of_twelve_sample_sketches_find_a_photo_of_their_thing_f
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two pictures of each thing, in other styles: to draw all takes longer than all else here.
-    monkeypatch.setattr("indexer.samples.EACH", 2)
+    monkeypatch.setattr("sketch_search.indexer.samples.EACH", 2)
     assert main(["samples", str(tmp_path)]) == 0
     matcher = model.load("default")
     build(tmp_path / "index", Request([tmp_path / "photos"], embedder="ret"), matcher)

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import sketch_search
-from model import Matcher
-from model.engine import unit
-from model.errors import UnsupportedImage
-from service.settings import Settings
 from sketch_search import Gallery, Remote, UserError, encode, rank
 from sketch_search.answers import Picture, Results
+from sketch_search.model import Matcher
+from sketch_search.model.engine import unit
+from sketch_search.model.errors import UnsupportedImage
+from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.service.served import Served

@@ -5,10 +5,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from model.engine import MAX_VARIANTS
-from service.commands import main
-from service.engine import open_matcher
-from service.settings import MAX_THREADS, Settings
+from sketch_search.model.engine import MAX_VARIANTS
+from sketch_search.service.commands import main
+from sketch_search.service.engine import open_matcher
+from sketch_search.service.settings import MAX_THREADS, Settings
 from tests.networks import tiny_checkpoint
 
 

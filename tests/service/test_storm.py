@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.settings import Settings
+from sketch_search.service.settings import Settings
 from tests.benchmarks.results import soak
 from tests.patience import PATIENCE
 from tests.pictures import ODD_FILES, encoded

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import model
-from indexer import BadInvocation, Request, build, remove
-from indexer.store.files import FileChanging
-from indexer.store.folders import Album
+from sketch_search import model
+from sketch_search.indexer import BadInvocation, Request, build, remove
+from sketch_search.indexer.store.files import FileChanging
+from sketch_search.indexer.store.folders import Album
 from tests.indexer.galleries import Collection, catalog
 
 

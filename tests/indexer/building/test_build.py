@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 
-import model
-from indexer import Request, build, open_index, read_summary, remove, verify
-from model.engine import unit
+from sketch_search import model
+from sketch_search.indexer import Request, build, open_index, read_summary, remove, verify
+from sketch_search.model.engine import unit
 from tests.indexer.damages import flip
 from tests.indexer.galleries import Collection, catalog, ids_of, save_photo, save_photos, tokens_of
 from tests.pictures import photo

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import model
-from indexer import IndexRefused, read_summary, remove, verify
+from sketch_search import model
+from sketch_search.indexer import IndexRefused, read_summary, remove, verify
 from tests.indexer.damages import DAMAGES, flip, shorten
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 
@@ -128,7 +128,7 @@ def test_where_nothing_is_left_a_sentence_says_so_and_nothing_is_written(copied:
 
 
 def test_many_small_segments_are_merged(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.building.builds.MAX_SEGMENTS", 2)
+    monkeypatch.setattr("sketch_search.indexer.building.builds.MAX_SEGMENTS", 2)
     segments = []
     for number in range(20, 23):
         save_photo(built.photos / f"{number}.png", number)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import model
-from indexer import PhotoFilter
+from sketch_search import model
+from sketch_search.indexer import PhotoFilter
 from tests.indexer.clip_models import saved_clip
 from tests.indexer.galleries import Collection, current_catalog, save_photo
 from tests.pictures import SHAPES, dated, photo

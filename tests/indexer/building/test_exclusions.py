@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer import BadInvocation, Request, build, read_summary, remove, verify
-from indexer.building.exclusions import MAX_LENGTH, MAX_PATTERNS, Exclusions
-from indexer.upkeep import gallery_state
+from sketch_search.indexer import BadInvocation, Request, build, read_summary, remove, verify
+from sketch_search.indexer.building.exclusions import MAX_LENGTH, MAX_PATTERNS, Exclusions
+from sketch_search.indexer.upkeep import gallery_state
 from tests.indexer.galleries import Collection, catalog, save_photo
 from tests.pictures import SHAPES, dng, encoded, photo
 

@@ -1,9 +1,9 @@
 import os
 from pathlib import Path
 
-from indexer.building.folder_listing import FolderListing
-from indexer.store.folders import LocalFolder
-from indexer.store.roots import Root, shown_path
+from sketch_search.indexer.building.folder_listing import FolderListing
+from sketch_search.indexer.store.folders import LocalFolder
+from sketch_search.indexer.store.roots import Root, shown_path
 from tests.pictures import SHAPES, encoded, photo
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from indexer.building.folder_listing import FolderListing
-from indexer.building.progress import Progress
-from indexer.store.catalog import GalleryFile
+from sketch_search.indexer.building.folder_listing import FolderListing
+from sketch_search.indexer.building.progress import Progress
+from sketch_search.indexer.store.catalog import GalleryFile
 from tests.indexer.galleries import Collection
 
 FILES, AT_ONCE = 120, 10
@@ -32,7 +32,7 @@ def test_a_build_never_has_the_records_of_all_files_in_memory(
         def advance(self, done: int = 1, bad: int = 0, *, known: int = 0) -> None:
             look()
 
-    monkeypatch.setattr("indexer.building.database._AT_ONCE", AT_ONCE)
+    monkeypatch.setattr("sketch_search.indexer.building.database._AT_ONCE", AT_ONCE)
     monkeypatch.setattr(FolderListing, "_is_photo", listing)
     # What is there before is not looked through again at each file.
     gc.collect()

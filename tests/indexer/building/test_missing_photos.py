@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer import Request, build, build_growing, verify
+from sketch_search.indexer import Request, build, build_growing, verify
 from tests.indexer.galleries import Collection, save_photo, save_photos
 
 
@@ -64,7 +64,7 @@ def test_a_few_photos_or_a_tenth_may_go_and_files_that_were_renamed_or_edited_ar
         file.unlink()
     assert built.update().gone == 5
     # All are renamed, and read in several steps, during which the old names are not there any more.
-    monkeypatch.setattr("indexer.building.builds.FIRST_GENERATION", 8)
+    monkeypatch.setattr("sketch_search.indexer.building.builds.FIRST_GENERATION", 8)
     (built.photos / "in here").rename(built.photos / "other")
     for number, file in enumerate(built.photos.glob("*.png")):
         file.rename(built.photos / f"{number}.png")

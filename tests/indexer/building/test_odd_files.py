@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-import model
-from indexer import BadInvocation, Request, build, read_summary, remove, verify
-from model.decoding import Decoders
-from model.engine import Floats, Modality, Tokens
-from model.errors import DecodingUnavailable, EndedDecoding
-from model.images import OpenedImage
-from model.images.files import IMAGE_SUFFIXES
+from sketch_search import model
+from sketch_search.indexer import BadInvocation, Request, build, read_summary, remove, verify
+from sketch_search.model.decoding import Decoders
+from sketch_search.model.engine import Floats, Modality, Tokens
+from sketch_search.model.errors import DecodingUnavailable, EndedDecoding
+from sketch_search.model.images import OpenedImage
+from sketch_search.model.images.files import IMAGE_SUFFIXES
 from tests.bombs import scan_bomb
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, current_catalog, save_photo
@@ -43,8 +43,8 @@ def test_an_odd_file_is_indexed_or_reported_and_never_stops_the_build(odd: OddFi
 def test_a_bomb_is_reported_with_its_reason(
     tmp_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.decoding.messages._OWN_SECONDS", 1)
-    monkeypatch.setattr("model.decoding.messages._PIXELS_A_SECOND", 10**9)
+    monkeypatch.setattr("sketch_search.model.decoding.messages._OWN_SECONDS", 1)
+    monkeypatch.setattr("sketch_search.model.decoding.messages._PIXELS_A_SECOND", 10**9)
     save_photo(tmp_path / "photos" / "good.png", 0)
     (tmp_path / "photos" / "bomb.jpg").write_bytes(scan_bomb(side=2_800))
     report = build(tmp_path / "index", Request([tmp_path / "photos"]), matcher)

@@ -1,9 +1,9 @@
 import numpy as np
 
-from indexer import read_summary, remove, verify
-from indexer.store.generation import Generation
-from indexer.store.vectors import PhotoTable
-from model.engine import unit
+from sketch_search.indexer import read_summary, remove, verify
+from sketch_search.indexer.store.generation import Generation
+from sketch_search.indexer.store.vectors import PhotoTable
+from sketch_search.model.engine import unit
 from tests.indexer.galleries import Collection, save_photos
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.building.progress import Progress, ProgressState, read_progress
+from sketch_search.indexer.building.progress import Progress, ProgressState, read_progress
 
 
 class Clock:

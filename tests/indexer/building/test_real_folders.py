@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer import BadInvocation, Request, build, remove
-from indexer.store.catalog import PhotoFilter
+from sketch_search.indexer import BadInvocation, Request, build, remove
+from sketch_search.indexer.store.catalog import PhotoFilter
 from tests.indexer.galleries import Collection, catalog, photo_file, save_photo
 from tests.pictures import SHAPES, dated, dng, encoded, photo
 

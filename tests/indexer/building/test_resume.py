@@ -10,10 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from indexer import BadInvocation, IndexBusy, IndexUnwritable, Request, build, read_summary, remove, verify
-from indexer.store.files import FileContent, FileStamp
-from indexer.store.folders import LocalFolder
-from indexer.store.location import IndexFolder
+from sketch_search.indexer import (
+    BadInvocation,
+    IndexBusy,
+    IndexUnwritable,
+    Request,
+    build,
+    read_summary,
+    remove,
+    verify,
+)
+from sketch_search.indexer.store.files import FileContent, FileStamp
+from sketch_search.indexer.store.folders import LocalFolder
+from sketch_search.indexer.store.location import IndexFolder
 from tests.benchmarks.results import soak
 from tests.indexer.damages import flip, shorten
 from tests.indexer.disks import read_only, small_disk
@@ -107,7 +116,7 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
 def test_a_build_that_is_stopped_within_a_batch_keeps_what_is_encoded(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.building.staging.threads", lambda: 1)
+    monkeypatch.setattr("sketch_search.indexer.building.staging.threads", lambda: 1)
     with pytest.raises(Stopped):
         collection.build(batch=64, progress=StopAfter(4))
     assert collection.build().encoded == 8
@@ -128,7 +137,7 @@ def test_a_build_that_is_killed_when_all_is_written_is_not_gone_on_with(
 ) -> None:
     save_photos(built.photos, 4, start=20)
     with monkeypatch.context() as patch:
-        patch.setattr("indexer.building.builds.keep_only", stop_at_the_end)
+        patch.setattr("sketch_search.indexer.building.builds.keep_only", stop_at_the_end)
         with pytest.raises(Stopped):
             built.build()
     assert list(built.index.glob(".building-*"))

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import model
-from indexer import IndexRefused, Request, build, build_growing, open_index, verify
-from indexer.store.files import FileStamp
+from sketch_search import model
+from sketch_search.indexer import IndexRefused, Request, build, build_growing, open_index, verify
+from sketch_search.indexer.store.files import FileStamp
 from tests.indexer.galleries import Collection, catalog, ids_of, save_photo, save_photos, tokens_of
 
 
@@ -33,7 +33,7 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
     assert (first.photos, first.waiting, len(first.bad)) == (3, 9, 3)
     with collection.open() as index:
         assert index.photo_count == 3
-    monkeypatch.setattr("indexer.building.builds.FIRST_GENERATION", 3)
+    monkeypatch.setattr("sketch_search.indexer.building.builds.FIRST_GENERATION", 3)
     report = build_growing(collection.index, Request([collection.photos]), collection.matcher)
     assert (report.generation, report.photos, report.waiting, report.encoded) == ("g000003", 12, 0, 6)
     whole = build(tmp_path / "at once", Request([collection.photos]), collection.matcher)

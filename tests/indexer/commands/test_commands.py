@@ -7,7 +7,7 @@ import faiss
 import pytest
 import torch
 
-from indexer.commands import main
+from sketch_search.indexer.commands import main
 from tests.indexer.galleries import save_photos
 
 

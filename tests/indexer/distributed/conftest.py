@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import model
-from indexer import Address, Request, build
-from indexer.building.builds import BuildReport
-from indexer.distributed import Machines, build_shards
+from sketch_search import model
+from sketch_search.indexer import Address, Request, build
+from sketch_search.indexer.building.builds import BuildReport
+from sketch_search.indexer.distributed import Machines, build_shards
 from tests.indexer.distributed.workers import SLICE, BuildShards, connection
 from tests.indexer.galleries import save_photos
 
@@ -25,7 +25,7 @@ def sharded(ray_cluster: "Cluster", weights: Path) -> Iterator[BuildShards]:
         return build_shards(shards, Request((photos,), embedder="ret", shards=number, **asked), machines, progress)
 
     with connection(ray_cluster.address), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("indexer.distributed.builds.SLICE", SLICE)
+        patch.setattr("sketch_search.indexer.distributed.builds.SLICE", SLICE)
         yield run
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from indexer.store.generation import current_generation, open_rows
-from indexer.store.location import IndexFolder
-from indexer.store.rows import SegmentReader
-from indexer.store.shards import ShardsFolder, ShardsManifest
+from sketch_search.indexer.store.generation import current_generation, open_rows
+from sketch_search.indexer.store.location import IndexFolder
+from sketch_search.indexer.store.rows import SegmentReader
+from sketch_search.indexer.store.shards import ShardsFolder, ShardsManifest
 from tests.indexer.galleries import read_catalog, rows_at
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import model
-from indexer import Request, build, read_progress, verify
-from indexer.commands import main
-from indexer.distributed.builds import place_clusters
-from service.commands import main as serve
+from sketch_search import model
+from sketch_search.indexer import Request, build, read_progress, verify
+from sketch_search.indexer.commands import main
+from sketch_search.indexer.distributed.builds import place_clusters
+from sketch_search.service.commands import main as serve
 from tests.indexer.distributed.same import check_same, read_shards
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
 from tests.indexer.galleries import index_bytes, save_photo, save_photos

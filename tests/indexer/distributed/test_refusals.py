@@ -5,13 +5,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import model
-from indexer import BadInvocation, IndexBusy, IndexRefused, IndexUnwritable, Request, build, open_index, remove
-from indexer.commands import main
-from indexer.distributed import Machines, build_shards
-from indexer.distributed.builds import check_ids
-from indexer.distributed.connection import Resources, connected
-from indexer.store.shards import ShardsFolder
+from sketch_search import model
+from sketch_search.indexer import (
+    BadInvocation,
+    IndexBusy,
+    IndexRefused,
+    IndexUnwritable,
+    Request,
+    build,
+    open_index,
+    remove,
+)
+from sketch_search.indexer.commands import main
+from sketch_search.indexer.distributed import Machines, build_shards
+from sketch_search.indexer.distributed.builds import check_ids
+from sketch_search.indexer.distributed.connection import Resources, connected
+from sketch_search.indexer.store.shards import ShardsFolder
 from tests.indexer.distributed.same import read_shards
 from tests.indexer.distributed.workers import BuildShards
 from tests.indexer.galleries import Collection, save_photos
@@ -31,7 +40,7 @@ def refused(photos: Path, shards: Path, ray: str) -> str:
 
 
 def test_without_ray_it_is_said_what_to_install(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.distributed.connection.find_spec", lambda name: None)
+    monkeypatch.setattr("sketch_search.indexer.distributed.connection.find_spec", lambda name: None)
     assert "pip install 'sketch-search[ray]'" in refused(gallery, tmp_path / "shards", "local")
 
 
@@ -165,7 +174,7 @@ def test_workers_that_do_not_see_the_storage_are_refused(
 
 TASK = """
 import sys, ray
-from indexer.distributed import check_address, connected
+from sketch_search.indexer.distributed import check_address, connected
 with connected(sys.argv[1]):
     ray.get(ray.remote(num_cpus=0)(check_address).remote("auto"))
 """

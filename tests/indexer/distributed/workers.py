@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer import BuildReport
-from indexer.building import staging
-from indexer.store.files import FileContent, FileStamp, read_below
-from indexer.store.folders import LocalFolder
+from sketch_search.indexer import BuildReport
+from sketch_search.indexer.building import staging
+from sketch_search.indexer.store.files import FileContent, FileStamp, read_below
+from sketch_search.indexer.store.folders import LocalFolder
 from tests.indexer.stopped_builds import InThisProcess
 from tests.syncs import forget_syncs
 

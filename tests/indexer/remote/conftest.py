@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store import remote
+from sketch_search.indexer.store import remote
 from tests.indexer.remote.servers import Bucket, Served, Server, close_connections, s3, sftp, webdav
 
 

@@ -20,7 +20,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import make_server
 from wsgidav.wsgidav_app import WsgiDAVApp
 
-from indexer.store import remote
+from sketch_search.indexer.store import remote
 
 # A secret that no index, report or message may ever contain.
 SECRET = "s3cr3t-of-the-tests"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-import model
-from indexer import Request, build
-from indexer.building.folder_listing import FolderListing
-from indexer.store import remote, webdav
-from indexer.store.files import FileChanging, FileStamp
-from indexer.store.remote import RemoteFolder, Unreachable
-from indexer.store.roots import Root
+from sketch_search import model
+from sketch_search.indexer import Request, build
+from sketch_search.indexer.building.folder_listing import FolderListing
+from sketch_search.indexer.store import remote, webdav
+from sketch_search.indexer.store.files import FileChanging, FileStamp
+from sketch_search.indexer.store.remote import RemoteFolder, Unreachable
+from sketch_search.indexer.store.roots import Root
 from tests.indexer.galleries import photo_file
 from tests.indexer.remote.servers import Served
 
@@ -131,7 +131,7 @@ def test_an_impossible_size_or_address_leaves_out_its_entry_alone(home: Path, tm
 
 
 def test_a_tree_that_leads_back_to_itself_ends(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.building.folder_listing.MAX_FOLDERS", 20)
+    monkeypatch.setattr("sketch_search.indexer.building.folder_listing.MAX_FOLDERS", 20)
 
     def nested(handler: BaseHTTPRequestHandler) -> None:
         folder = handler.path.rstrip("/")

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 from moto.s3.models import s3_backends
 
-from indexer import BadInvocation, PhotoUnavailable, Request, build, open_index
-from indexer.building.folder_listing import FolderListing
-from indexer.store import remote
-from indexer.store.roots import Root, folder_of
-from indexer.upkeep import gallery_state
+from sketch_search.indexer import BadInvocation, PhotoUnavailable, Request, build, open_index
+from sketch_search.indexer.building.folder_listing import FolderListing
+from sketch_search.indexer.store import remote
+from sketch_search.indexer.store.roots import Root, folder_of
+from sketch_search.indexer.upkeep import gallery_state
 from tests.indexer.galleries import Collection, catalog, photo_file
 from tests.indexer.remote.servers import SECRET, Bucket, Fault, Served, Server
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.store.clusters import assign, trained
-from indexer.store.generation import current_generation
-from indexer.store.location import IndexFolder
-from model.engine import unit
+from sketch_search.indexer.store.clusters import assign, trained
+from sketch_search.indexer.store.generation import current_generation
+from sketch_search.indexer.store.location import IndexFolder
+from sketch_search.model.engine import unit
 from tests.indexer.galleries import Collection, clustered, save_photos
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer import IndexRefused
-from indexer.store.catalog import Catalog
-from indexer.store.files import (
+from sketch_search.indexer import IndexRefused
+from sketch_search.indexer.store.catalog import Catalog
+from sketch_search.indexer.store.files import (
     FileChanging,
     hash_file,
     is_unicode,
@@ -16,10 +16,10 @@ from indexer.store.files import (
     read_below,
     text_of_name,
 )
-from indexer.store.generation import read_manifest
-from indexer.store.location import IndexFolder
-from indexer.store.rows import map_array
-from model.files import read_regular
+from sketch_search.indexer.store.generation import read_manifest
+from sketch_search.indexer.store.location import IndexFolder
+from sketch_search.indexer.store.rows import map_array
+from sketch_search.model.files import read_regular
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import model
-from indexer import (
+from sketch_search import model
+from sketch_search.indexer import (
     IndexDamaged,
     IndexRefused,
     IndexUnwritable,

@@ -18,8 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import model
-from indexer import BuildReport, Request, build, open_index, remove, verify
+from sketch_search import model
+from sketch_search.indexer import BuildReport, Request, build, open_index, remove, verify
 from tests.benchmarks.results import soak
 from tests.indexer.galleries import catalog, save_photo
 

@@ -8,7 +8,7 @@ from string import ascii_letters
 
 import pytest
 
-from indexer import (
+from sketch_search.indexer import (
     BadInvocation,
     Request,
     UnknownPhoto,
@@ -18,8 +18,8 @@ from indexer import (
     upkeep,
     verify,
 )
-from indexer.commands import main
-from indexer.upkeep import plan_removal, watch
+from sketch_search.indexer.commands import main
+from sketch_search.indexer.upkeep import plan_removal, watch
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import model
-from model.checkpoint.file import save_checkpoint
-from model.commands import main
-from model.engine import TWO_SIDED, Calibration, TwoSidedConfig, ZseConfig, preset, read_metadata
-from model.errors import ModelError, UserError
-from model.network.zse import from_backbone, read_backbone
+from sketch_search import model
+from sketch_search.model.checkpoint.file import save_checkpoint
+from sketch_search.model.commands import main
+from sketch_search.model.engine import TWO_SIDED, Calibration, TwoSidedConfig, ZseConfig, preset, read_metadata
+from sketch_search.model.errors import ModelError, UserError
+from sketch_search.model.network.zse import from_backbone, read_backbone
 from tests.learning import small_backbone
 from tests.networks import TINY, TINY_CALIBRATION, tiny_checkpoint, tiny_config, tiny_network
 
@@ -57,7 +57,7 @@ def test_an_impossible_configuration_or_calibration_is_refused_with_a_sentence(
 def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.engine.files.PACKAGED", tmp_path)
+    monkeypatch.setattr("sketch_search.model.engine.files.PACKAGED", tmp_path)
     with pytest.raises(ModelError, match="this installation has none; name one with --weights FILE"):
         model.load()
     path = tmp_path / "net.safetensors"

@@ -12,15 +12,15 @@ import open_clip
 import pytest
 import torch
 
-import model
-from model.checkpoint.conversion import convert
-from model.commands import main
-from model.engine import Floats, Modality, Tokens
-from model.errors import ModelError
-from model.matcher import Matcher
-from model.network import Tokens as Tensors
-from model.network import TorchEngine
-from model.network.zse import as_zse
+from sketch_search import model
+from sketch_search.model.checkpoint.conversion import convert
+from sketch_search.model.commands import main
+from sketch_search.model.engine import Floats, Modality, Tokens
+from sketch_search.model.errors import ModelError
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.network import Tokens as Tensors
+from sketch_search.model.network import TorchEngine
+from sketch_search.model.network.zse import as_zse
 from tests.indexer.clip_models import SMALL
 from tests.networks import randn
 from tests.pictures import drawing, photo

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from model.datasets import PreparedPictures, read_class_folders
-from model.errors import ModelError
-from model.images import Preprocessing
+from sketch_search.model.datasets import PreparedPictures, read_class_folders
+from sketch_search.model.errors import ModelError
+from sketch_search.model.images import Preprocessing
 from tests.learning import write_class_folders
 
 LOOK = Preprocessing(64)

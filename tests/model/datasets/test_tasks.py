@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.datasets.corpus import (
+from sketch_search.model.datasets.corpus import (
     DATA_VARIABLE,
     FRESH_PHOTOS,
     FRESH_SKETCHES,
@@ -24,7 +24,7 @@ from model.datasets.corpus import (
     unpacked,
     with_pairs,
 )
-from model.datasets.tasks import (
+from sketch_search.model.datasets.tasks import (
     STANDARD_SPLITS,
     TRAINED,
     UNSEEN,
@@ -37,8 +37,8 @@ from model.datasets.tasks import (
     standard_split,
     write_folders,
 )
-from model.errors import ModelError
-from model.evaluation import measure
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import measure
 from tests.archives import pack
 from tests.pictures import drawing, encoded, photo
 from tests.requirements import needs_shared_data
@@ -138,7 +138,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {f"voc2007/{name}": shown for name in boxes} | {"voc2007/labels.json": json.dumps(boxes).encode()},
     )
     monkeypatch.setenv(DATA_VARIABLE, str(data.parent))
-    monkeypatch.setattr("model.datasets.corpus.platformdirs.user_cache_path", lambda _: tmp_path / "cache")
+    monkeypatch.setattr(
+        "sketch_search.model.datasets.corpus.platformdirs.user_cache_path", lambda _: tmp_path / "cache"
+    )
     return data.parent
 
 

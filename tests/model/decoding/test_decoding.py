@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.decoding import Decoders, Job
-from model.decoding.messages import READY, Limits
-from model.errors import (
+from sketch_search.model.decoding import Decoders, Job
+from sketch_search.model.decoding.messages import READY, Limits
+from sketch_search.model.errors import (
     CostlyImage,
     DecodingUnavailable,
     EndedDecoding,
@@ -22,7 +22,7 @@ from model.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
-from model.images import Preprocessing, open_image
+from sketch_search.model.images import Preprocessing, open_image
 from tests.bombs import scan_bomb
 from tests.patience import wait_until
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded, photo
@@ -184,7 +184,7 @@ def test_a_process_that_cannot_be_started_says_nothing_of_the_picture(
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_program_that_started_it(number: signal.Signals) -> None:
     code = (
-        "import sys; from model.decoding import Decoders; decoders = Decoders(1); decoders.start();"
+        "import sys; from sketch_search.model.decoding import Decoders; decoders = Decoders(1); decoders.start();"
         "print(decoders.idle[0], flush=True); sys.stdin.readline()"
     )
     with started_python("-c", code) as program:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from model import matcher, where_it_computes
+from sketch_search.model import matcher, where_it_computes
 
 
 @pytest.mark.parametrize(

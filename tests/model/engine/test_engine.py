@@ -10,22 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import model
-from model import load
-from model.checkpoint import load_network
-from model.commands import main
-from model.datasets.corpus import read_protocol
-from model.engine import METHODS, Tokens, averaged_variants, default_checkpoint, read_two_sided, sketch_variants, unit
-from model.engine.graphs import find_graphs, write_graphs
-from model.engine.runtime import OnnxEngine
-from model.engine.tokens import Floats
-from model.errors import ModelError
-from model.evaluation.figures import relevance
-from model.evaluation.scoring import encoded
-from model.images import Preprocessing
-from model.matcher import Matcher
-from model.metrics import category_metrics
-from model.network import TorchEngine
+from sketch_search import model
+from sketch_search.model import load
+from sketch_search.model.checkpoint import load_network
+from sketch_search.model.commands import main
+from sketch_search.model.datasets.corpus import read_protocol
+from sketch_search.model.engine import (
+    METHODS,
+    Tokens,
+    averaged_variants,
+    default_checkpoint,
+    read_two_sided,
+    sketch_variants,
+    unit,
+)
+from sketch_search.model.engine.graphs import find_graphs, write_graphs
+from sketch_search.model.engine.runtime import OnnxEngine
+from sketch_search.model.engine.tokens import Floats
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation.figures import relevance
+from sketch_search.model.evaluation.scoring import encoded
+from sketch_search.model.images import Preprocessing
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.metrics import category_metrics
+from sketch_search.model.network import TorchEngine
 from tests.networks import tiny_checkpoint
 from tests.pictures import drawing, photo
 from tests.programs import run_python
@@ -146,7 +154,7 @@ def test_graphs_are_found_where_export_writes_them_and_not_beside_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr("model.engine.graphs.PACKAGED", tmp_path)
+    monkeypatch.setattr("sketch_search.model.engine.graphs.PACKAGED", tmp_path)
     checkpoint = Path(shutil.copy(default_checkpoint(), tmp_path / "network.safetensors"))
     beside = write_graphs(read_two_sided(checkpoint).config, tmp_path / "beside")
     beside.rename(tmp_path / "beside" / beside.name)
@@ -211,7 +219,7 @@ def test_a_graph_that_is_missing_or_damaged_is_named_with_the_command_that_write
 def test_onnx_runtime_reports_nothing_and_writes_nothing_into_the_users_folder(tmp_path: Path) -> None:
     dropped = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    done = run_python("-c", "import model.engine.runtime", environment=kept | {"HOME": str(tmp_path)})
+    done = run_python("-c", "import sketch_search.model.engine.runtime", environment=kept | {"HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.commands import main
+from sketch_search.model.commands import main
 from tests.networks import tiny_checkpoint, tiny_network
 
 

@@ -9,14 +9,14 @@ import open_clip
 import pytest
 import torch
 
-from model.checkpoint import save_checkpoint
-from model.commands import main
-from model.commands.measurements import clip_matcher
-from model.datasets import read_class_folders
-from model.datasets.corpus import Picture
-from model.datasets.tasks import Task, read_task
-from model.engine import Modality, SeenClasses
-from model.evaluation import measure
+from sketch_search.model.checkpoint import save_checkpoint
+from sketch_search.model.commands import main
+from sketch_search.model.commands.measurements import clip_matcher
+from sketch_search.model.datasets import read_class_folders
+from sketch_search.model.datasets.corpus import Picture
+from sketch_search.model.datasets.tasks import Task, read_task
+from sketch_search.model.engine import Modality, SeenClasses
+from sketch_search.model.evaluation import measure
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint, tiny_network

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.datasets.corpus import Corpus, Picture
-from model.datasets.tasks import SUBSET, Task
-from model.evaluation import bootstrap, figures, measure, relevance
-from model.evaluation.figures import LEVEL
-from model.metrics import FIGURES, category_metrics, target_ranks
+from sketch_search.model.datasets.corpus import Corpus, Picture
+from sketch_search.model.datasets.tasks import SUBSET, Task
+from sketch_search.model.evaluation import bootstrap, figures, measure, relevance
+from sketch_search.model.evaluation.figures import LEVEL
+from sketch_search.model.metrics import FIGURES, category_metrics, target_ranks
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-import model
-from model.commands import main
-from model.datasets.corpus import Corpus
-from model.datasets.tasks import Task
-from model.engine import SelfAttention
-from model.errors import ModelError
-from model.evaluation.answers import (
+from sketch_search import model
+from sketch_search.model.commands import main
+from sketch_search.model.datasets.corpus import Corpus
+from sketch_search.model.datasets.tasks import Task
+from sketch_search.model.engine import SelfAttention
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation.answers import (
     CHANCE,
     GuessFigures,
     guess_table,
@@ -18,11 +18,11 @@ from model.evaluation.answers import (
     measure_parts,
     order_kept,
 )
-from model.evaluation.scoring import WORD, word_matrices
-from model.explanation import Explanation
-from model.ranking import mix_word_support, word_support
-from model.terminal import BAD_INPUT
-from model.words import UnknownWord
+from sketch_search.model.evaluation.scoring import WORD, word_matrices
+from sketch_search.model.explanation import Explanation
+from sketch_search.model.ranking import mix_word_support, word_support
+from sketch_search.model.terminal import BAD_INPUT
+from sketch_search.model.words import UnknownWord
 from tests.learning import write_class_folders
 from tests.networks import matcher_of, tiny_checkpoint, tiny_network, vocabulary
 from tests.pictures import SHAPES, drawing, photo

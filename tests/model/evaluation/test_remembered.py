@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import model
-from model.commands import main
-from model.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
-from model.datasets.remembered import Drawn, choose_remembered
-from model.evaluation.remembered import PENS, colour_of, on_paper, search
-from model.images import Drawing, find_ink, lab
-from model.terminal import BAD_INPUT
-from model.things import PLACES
+from sketch_search import model
+from sketch_search.model.commands import main
+from sketch_search.model.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
+from sketch_search.model.datasets.remembered import Drawn, choose_remembered
+from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper, search
+from sketch_search.model.images import Drawing, find_ink, lab
+from sketch_search.model.terminal import BAD_INPUT
+from sketch_search.model.things import PLACES
 from tests.archives import pack
 from tests.networks import tiny_checkpoint
 from tests.pictures import drawing, encoded, photo
@@ -131,7 +131,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shown = {f"voc2007/{name}": encoded(photo("star", 64, n)) for n, name in enumerate(boxes)}
     pack(data / "more" / "everyday.tar.gz", shown | {"voc2007/labels.json": json.dumps(boxes).encode()})
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-    monkeypatch.setattr("model.datasets.corpus.platformdirs.user_cache_path", lambda _: tmp_path / "cache")
+    monkeypatch.setattr(
+        "sketch_search.model.datasets.corpus.platformdirs.user_cache_path", lambda _: tmp_path / "cache"
+    )
     return tmp_path
 
 

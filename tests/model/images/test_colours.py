@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.images import averaged, colours_of_cells, lab
+from sketch_search.model.images import averaged, colours_of_cells, lab
 
 
 def test_colours_are_converted_to_cielab() -> None:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from model.errors import BlankSketch
-from model.images import Drawing, Preprocessing, lab
+from sketch_search.model.errors import BlankSketch
+from sketch_search.model.images import Drawing, Preprocessing, lab
 from tests.pictures import drawing
 
 OURS = Preprocessing(112)

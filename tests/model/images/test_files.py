@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from model.decoding import Decoders, Job
-from model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images import files, open_dated
-from model.images.files import MAX_PIXELS, media_type, open_image
+from sketch_search.model.decoding import Decoders, Job
+from sketch_search.model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
+from sketch_search.model.images import files, open_dated
+from sketch_search.model.images.files import MAX_PIXELS, media_type, open_image
 from tests.pictures import ODD_FILES, OddFile, dated, dng, drawing, encoded, odd_file, oriented, photo, png, stored
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
@@ -274,7 +274,7 @@ def test_a_clock_that_was_never_set_makes_no_day_one_to_come(monkeypatch: pytest
         def today(cls) -> Self:
             return cls(1970, 1, 1)
 
-    monkeypatch.setattr("model.images.dates.date", Unset)
+    monkeypatch.setattr("sketch_search.model.images.dates.date", Unset)
     assert open_dated(dated(PHOTO, "2023:06:15 00:00:00")).taken == date(2023, 6, 15)
 
 

@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from model.errors import BlankSketch, ModelError
-from model.images import ink, preprocess
-from model.images.files import open_image
-from model.images.preprocess import Preprocessing, prepare_photo, prepare_released_sketch, prepare_sketch
+from sketch_search.model.errors import BlankSketch, ModelError
+from sketch_search.model.images import ink, preprocess
+from sketch_search.model.images.files import open_image
+from sketch_search.model.images.preprocess import Preprocessing, prepare_photo, prepare_released_sketch, prepare_sketch
 from tests.pictures import SHAPES, drawing, encoded, odd_file, photo
 
 OURS, RELEASED = Preprocessing(), Preprocessing(released=True)

@@ -15,10 +15,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageDraw
 
-from model.decoding import Decoders, Job
-from model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
-from model.images import OpenedImage, Preprocessing, open_dated
-from model.images.dates import day_in_name
+from sketch_search.model.decoding import Decoders, Job
+from sketch_search.model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
+from sketch_search.model.images import OpenedImage, Preprocessing, open_dated
+from sketch_search.model.images.dates import day_in_name
 from tests.pictures import drawing, encoded, photo
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -305,7 +305,7 @@ def test_a_jpeg_that_is_too_large_is_decoded_smaller_and_others_say_the_setting(
 
 
 def test_a_photo_that_is_very_large_is_reduced_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.images.files._LARGE", 1_000_000)
+    monkeypatch.setattr("sketch_search.model.images.files._LARGE", 1_000_000)
     assert open_dated(_large("PNG"), least_side=300).image.size == (400, 300)
     assert open_dated(_large("PNG")).image.size == (1600, 1200)
 

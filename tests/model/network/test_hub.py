@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from model.errors import ModelError
-from model.network import find_clip, read_backbone, read_clip
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network import find_clip, read_backbone, read_clip
 from tests.indexer.clip_models import READING, saved_clip
 
 

@@ -5,12 +5,12 @@ import pytest
 import timm
 import torch
 
-from model.engine import ZseConfig, preset
-from model.engine.config import kept_count
-from model.errors import ModelError
-from model.network import AnchorConfig, ClipAtConfig, VitLayout, anchor_network_from, clip_at_network_from
-from model.network.relation import select_tokens
-from model.network.zse import from_backbone
+from sketch_search.model.engine import ZseConfig, preset
+from sketch_search.model.engine.config import kept_count
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network import AnchorConfig, ClipAtConfig, VitLayout, anchor_network_from, clip_at_network_from
+from sketch_search.model.network.relation import select_tokens
+from sketch_search.model.network.zse import from_backbone
 from tests.learning import small_backbone, small_vit
 from tests.model import plain
 from tests.networks import matcher_of, randn, tiny_config, tiny_network

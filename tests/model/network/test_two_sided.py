@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.checkpoint import load_network, read_photo_side, save_checkpoint, save_photo_side
-from model.commands import main
-from model.engine import (
+from sketch_search.model.checkpoint import load_network, read_photo_side, save_checkpoint, save_photo_side
+from sketch_search.model.commands import main
+from sketch_search.model.engine import (
     PRESETS,
     TWO_SIDED,
     Calibration,
@@ -23,10 +23,10 @@ from model.engine import (
     seen_classes,
     unit,
 )
-from model.errors import ModelError
-from model.network import Network, TorchEngine
-from model.network.encoder import EncoderTrace
-from model.network.two_sided import TwoSidedEncoder
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network import Network, TorchEngine
+from sketch_search.model.network.encoder import EncoderTrace
+from sketch_search.model.network.two_sided import TwoSidedEncoder
 from tests.networks import matcher_of, randn
 from tests.pictures import drawing, photo
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from gensim.models import KeyedVectors
 
-from model.datasets.corpus import data_folder, read_split
-from model.errors import ModelError
-from model.papers.pictures import TrainingSet, training_set
-from model.papers.recipe import Anchoring, AnchorOptimiser, AnchorRecipe, ClipAtRecipe, read_recipe
-from model.papers.sketch_an_anchor import (
+from sketch_search.model.datasets.corpus import data_folder, read_split
+from sketch_search.model.errors import ModelError
+from sketch_search.model.papers.pictures import TrainingSet, training_set
+from sketch_search.model.papers.recipe import Anchoring, AnchorOptimiser, AnchorRecipe, ClipAtRecipe, read_recipe
+from sketch_search.model.papers.sketch_an_anchor import (
     AnchorGraph,
     Anchors,
     AnchorTrainer,
@@ -32,7 +32,7 @@ from model.papers.sketch_an_anchor import (
     widened,
     word_anchors,
 )
-from model.papers.word_vectors import WordVectors, class_rows, read_word_vectors
+from sketch_search.model.papers.word_vectors import WordVectors, class_rows, read_word_vectors
 from tests.learning import small_backbone, small_vit, write_class_folders
 from tests.networks import randn
 from tests.pictures import SHAPES

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from model.engine import seen_classes
-from model.papers.pictures import training_corpora
-from model.papers.recipe import TwoSidedRecipe, read_recipe
+from sketch_search.model.engine import seen_classes
+from sketch_search.model.papers.pictures import training_corpora
+from sketch_search.model.papers.recipe import TwoSidedRecipe, read_recipe
 from tests.installations import CHECKOUT
 from tests.requirements import needs_shared_data
 

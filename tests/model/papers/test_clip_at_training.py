@@ -13,9 +13,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from model.errors import ModelError
-from model.network import PretrainedVit, VitLayout, read_clip
-from model.papers.clip_at import (
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network import PretrainedVit, VitLayout, read_clip
+from sketch_search.model.papers.clip_at import (
     ClipAtTrainer,
     average_divergence,
     category_distances,
@@ -28,8 +28,8 @@ from model.papers.clip_at import (
     shuffled,
     triplet_loss,
 )
-from model.papers.pictures import TrainingSet, training_set
-from model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe
+from sketch_search.model.papers.pictures import TrainingSet, training_set
+from sketch_search.model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import randn

@@ -7,13 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.datasets import drawn_from
-from model.datasets.corpus import DATA_VARIABLE, FRESH_PHOTOS, Corpus, Picture, is_fresh, split_fresh, too_near
-from model.datasets.tasks import Task, hold_out
-from model.errors import ModelError
-from model.papers.pictures import training_corpora, training_set
-from model.papers.prior import best_weight, with_prior
-from model.papers.recipe import Samples, TwoSidedRecipe
+from sketch_search.model.datasets import drawn_from
+from sketch_search.model.datasets.corpus import (
+    DATA_VARIABLE,
+    FRESH_PHOTOS,
+    Corpus,
+    Picture,
+    is_fresh,
+    split_fresh,
+    too_near,
+)
+from sketch_search.model.datasets.tasks import Task, hold_out
+from sketch_search.model.errors import ModelError
+from sketch_search.model.papers.pictures import training_corpora, training_set
+from sketch_search.model.papers.prior import best_weight, with_prior
+from sketch_search.model.papers.recipe import Samples, TwoSidedRecipe
 from tests.archives import pack
 from tests.learning import small_recipe, write_class_folders
 from tests.networks import tiny_network

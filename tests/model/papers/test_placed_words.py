@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from model.checkpoint import load_zse_network
-from model.checkpoint.file import save_checkpoint
-from model.commands import main
-from model.papers.placed_words import PROTOTYPES, further_words
+from sketch_search.model.checkpoint import load_zse_network
+from sketch_search.model.checkpoint.file import save_checkpoint
+from sketch_search.model.commands import main
+from sketch_search.model.papers.placed_words import PROTOTYPES, further_words
 from tests.archives import pack
 from tests.networks import tiny_network, vocabulary
 

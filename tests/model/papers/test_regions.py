@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from model.engine import Floats, Projection, Vocabulary, unit
-from model.matcher import Matcher
-from model.papers.regions import with_regions
-from model.things import Thing
+from sketch_search.model.engine import Floats, Projection, Vocabulary, unit
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.papers.regions import with_regions
+from sketch_search.model.things import Thing
 from tests.model.network.test_two_sided import two_sided
 from tests.networks import matcher_of, vocabulary
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import nn
 
-from model.datasets import Corpus
-from model.engine import SeenClasses
-from model.errors import ModelError
-from model.network import RetNetwork
-from model.papers import runs
-from model.papers.recipe import (
+from sketch_search.model.datasets import Corpus
+from sketch_search.model.engine import SeenClasses
+from sketch_search.model.errors import ModelError
+from sketch_search.model.network import RetNetwork
+from sketch_search.model.papers import runs
+from sketch_search.model.papers.recipe import (
     RECIPES,
     AnchorRecipe,
     ClipAtRecipe,
@@ -29,7 +29,7 @@ from model.papers.recipe import (
     ZseRecipe,
     read_recipe,
 )
-from model.papers.runs import Run, Trainer, run_steps, warmed_cosine
+from sketch_search.model.papers.runs import Run, Trainer, run_steps, warmed_cosine
 
 
 class Fitting(Trainer[nn.Linear]):

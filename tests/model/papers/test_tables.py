@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from model.commands import main
-from model.papers import tables
-from model.papers.recipe import ZseRecipe, merged, read_within_budget
-from model.papers.runs import Diverged, Run
+from sketch_search.model.commands import main
+from sketch_search.model.papers import tables
+from sketch_search.model.papers.recipe import ZseRecipe, merged, read_within_budget
+from sketch_search.model.papers.runs import Diverged, Run
 from tests.documents import CHECKOUT
 from tests.indexer.clip_models import saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
@@ -143,7 +143,7 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Clusters are opened until they hold so many photos.
-    monkeypatch.setattr("model.evaluation.costs.TOP", 2)
+    monkeypatch.setattr("sketch_search.model.evaluation.costs.TOP", 2)
     ways = [(1, 1), (4, 4), (4, 1)]
     rows = "".join(
         f'[[row]]\nname = "{n} of {c}"\nrecipe = "RECIPE"\nbudget = 0\nmethod = "rn"\n'

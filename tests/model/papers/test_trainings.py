@@ -8,10 +8,10 @@ import pytest
 from gensim.models import KeyedVectors
 from safetensors.torch import save_file
 
-from indexer import Request, build, open_index
-from model.commands import main
-from model.engine import read_metadata
-from model.matcher import load
+from sketch_search.indexer import Request, build, open_index
+from sketch_search.model.commands import main
+from sketch_search.model.engine import read_metadata
+from sketch_search.model.matcher import load
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
 from tests.networks import randn

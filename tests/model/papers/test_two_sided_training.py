@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from timm.layers.layer_scale import LayerScale
 
-from indexer import open_index
-from indexer.commands import main as indexer
-from model.checkpoint import load_network, load_zse_network
-from model.commands import main
-from model.datasets import some_of_each
-from model.datasets.corpus import DATA_VARIABLE
-from model.engine import TWO_SIDED, Calibration, Projection, TwoSidedConfig, from_json
-from model.errors import ModelError
-from model.evaluation import encode_pictures, trained_matcher
-from model.matcher import load
-from model.network import (
+from sketch_search.indexer import open_index
+from sketch_search.indexer.commands import main as indexer
+from sketch_search.model.checkpoint import load_network, load_zse_network
+from sketch_search.model.commands import main
+from sketch_search.model.datasets import some_of_each
+from sketch_search.model.datasets.corpus import DATA_VARIABLE
+from sketch_search.model.engine import TWO_SIDED, Calibration, Projection, TwoSidedConfig, from_json
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import encode_pictures, trained_matcher
+from sketch_search.model.matcher import load
+from sketch_search.model.network import (
     Network,
     PhotoSide,
     PretrainedVit,
@@ -33,12 +33,19 @@ from model.network import (
     main_layout,
     second_layout,
 )
-from model.papers import photo_side, read_recipe
-from model.papers.photo_side import PhotoFeatures, fields_of, fit_head, read_vit, renormalised, vit_tensors
-from model.papers.pictures import SIDE, Augmentation, training_corpora, training_set
-from model.papers.prior import SKETCHES_PER_CLASS
-from model.papers.recipe import TwoSidedRecipe
-from model.papers.two_sided import TwoSidedTrainer
+from sketch_search.model.papers import photo_side, read_recipe
+from sketch_search.model.papers.photo_side import (
+    PhotoFeatures,
+    fields_of,
+    fit_head,
+    read_vit,
+    renormalised,
+    vit_tensors,
+)
+from sketch_search.model.papers.pictures import SIDE, Augmentation, training_corpora, training_set
+from sketch_search.model.papers.prior import SKETCHES_PER_CLASS
+from sketch_search.model.papers.recipe import TwoSidedRecipe
+from sketch_search.model.papers.two_sided import TwoSidedTrainer
 from tests.archives import pack
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import toml, write_class_folders

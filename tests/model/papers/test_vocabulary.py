@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.checkpoint.file import load_network, save_checkpoint
-from model.commands import main
-from model.engine import Tokens
-from model.errors import ModelError
-from model.evaluation import encode_pictures
-from model.matcher import load
-from model.papers.two_sided import class_places
-from model.papers.vocabulary import (
+from sketch_search.model.checkpoint.file import load_network, save_checkpoint
+from sketch_search.model.commands import main
+from sketch_search.model.engine import Tokens
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import encode_pictures
+from sketch_search.model.matcher import load
+from sketch_search.model.papers.two_sided import class_places
+from sketch_search.model.papers.vocabulary import (
     FURTHER_LESS,
     MOST_NONE,
     NONE_SHARE,
@@ -25,7 +25,7 @@ from model.papers.vocabulary import (
     with_vocabulary,
     word_list,
 )
-from model.papers.word_vectors import WordVectors
+from sketch_search.model.papers.word_vectors import WordVectors
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import matcher_of, randn, tiny_network, with_words
 from tests.pictures import SHAPES

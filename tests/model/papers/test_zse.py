@@ -10,16 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from model.datasets.corpus import Corpus
-from model.datasets.tasks import Task
-from model.errors import ModelError
-from model.evaluation import calibrated, measure, score_matrices, trained_matcher
-from model.network.tokens import Tokens
-from model.network.zse import Network
-from model.papers.pictures import TrainingSet, training_set
-from model.papers.recipe import Samples, ZseOptimiser, ZseRecipe
-from model.papers.two_sided import listwise_loss
-from model.papers.zse import ZseTrainer
+from sketch_search.model.datasets.corpus import Corpus
+from sketch_search.model.datasets.tasks import Task
+from sketch_search.model.errors import ModelError
+from sketch_search.model.evaluation import calibrated, measure, score_matrices, trained_matcher
+from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.zse import Network
+from sketch_search.model.papers.pictures import TrainingSet, training_set
+from sketch_search.model.papers.recipe import Samples, ZseOptimiser, ZseRecipe
+from sketch_search.model.papers.two_sided import listwise_loss
+from sketch_search.model.papers.zse import ZseTrainer
 from tests.learning import small_backbone, small_recipe, write_class_folders
 from tests.networks import matcher_of
 from tests.pictures import SHAPES

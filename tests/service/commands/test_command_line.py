@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from indexer import Request, build
-from model import Matcher
-from model.terminal import installed_version
-from service.client import Client
-from service.commands import application, main
-from service.commands.demo import RESULTS
-from service.settings import Settings
+from sketch_search.indexer import Request, build
+from sketch_search.model import Matcher
+from sketch_search.model.terminal import installed_version
+from sketch_search.service.client import Client
+from sketch_search.service.commands import application, main
+from sketch_search.service.commands.demo import RESULTS
+from sketch_search.service.settings import Settings
 from tests.command_lines import commands_of, parse
 from tests.pictures import encoded
 from tests.programs import run_until

@@ -13,26 +13,26 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
-import model
-from indexer import Index, Request, build
-from model import Matcher
-from model.checkpoint.file import save_checkpoint
-from model.engine import unit
-from model.errors import UserError
-from model.images import Drawing
-from model.images.files import open_image
-from model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
-from model.network.ret_network import RetNetwork
-from model.ranking import centred
-from service.commands import main
-from service.commands.search import explain as explain_by_command
-from service.engine import Engine
-from service.errors import BadInvocation, BadSearch
-from service.explain.files import _COLOURS, _GAP
-from service.explain.response import explain
-from service.schemas import ExplainParams, ExplainResponse, SearchQuery
-from service.serving.live import check_searches
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import Index, Request, build
+from sketch_search.model import Matcher
+from sketch_search.model.checkpoint.file import save_checkpoint
+from sketch_search.model.engine import unit
+from sketch_search.model.errors import UserError
+from sketch_search.model.images import Drawing
+from sketch_search.model.images.files import open_image
+from sketch_search.model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
+from sketch_search.model.network.ret_network import RetNetwork
+from sketch_search.model.ranking import centred
+from sketch_search.service.commands import main
+from sketch_search.service.commands.search import explain as explain_by_command
+from sketch_search.service.engine import Engine
+from sketch_search.service.errors import BadInvocation, BadSearch
+from sketch_search.service.explain.files import _COLOURS, _GAP
+from sketch_search.service.explain.response import explain
+from sketch_search.service.schemas import ExplainParams, ExplainResponse, SearchQuery
+from sketch_search.service.serving.live import check_searches
+from sketch_search.service.settings import Settings
 from tests.pictures import encoded
 from tests.searching import Searcher
 from tests.service.small_gallery import draw_photo, draw_sketch

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.http.logs import JsonLines, LogFormat, TextLines, configure_logging
-from service.http.middleware import Access, SearchNote, access_log
-from service.settings import Settings
+from sketch_search.service.http.logs import JsonLines, LogFormat, TextLines, configure_logging
+from sketch_search.service.http.middleware import Access, SearchNote, access_log
+from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.programs import started_python
 from tests.service.busy_server import begun_upload

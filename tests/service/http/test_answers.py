@@ -6,9 +6,9 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from service.http.app import create_app
-from service.http.middleware import PICTURES_A_REQUEST, Buckets
-from service.settings import Settings
+from sketch_search.service.http.app import create_app
+from sketch_search.service.http.middleware import PICTURES_A_REQUEST, Buckets
+from sketch_search.service.settings import Settings
 from tests.service.served import Served, asked, served
 from tests.service.talk import error
 
@@ -186,13 +186,13 @@ def test_a_failure_inside_says_only_its_request_id(broken: Served, caplog: pytes
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that servers which are started now see: however slow the machine is, no client gets a request."""
     now = [1000.0]
-    monkeypatch.setattr("service.http.middleware.monotonic", lambda: now[0])
+    monkeypatch.setattr("sketch_search.service.http.middleware.monotonic", lambda: now[0])
     return now
 
 
 @pytest.mark.usefixtures("clock")
 def test_of_many_clients_those_seen_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.http.middleware.CLIENTS", 100)
+    monkeypatch.setattr("sketch_search.service.http.middleware.CLIENTS", 100)
     buckets = Buckets(6)
     assert [buckets.take("a") > 0 for _ in range(8)] == [False] * 6 + [True] * 2
     for number in range(1000):

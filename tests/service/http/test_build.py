@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from indexer.building.folder_listing import MAX_DEPTH
-from service.address import ServerAddress, announced, find_server
-from service.http.context import TOKEN_HEADER
-from service.settings import Settings
+from sketch_search.indexer.building.folder_listing import MAX_DEPTH
+from sketch_search.service.address import ServerAddress, announced, find_server
+from sketch_search.service.http.context import TOKEN_HEADER
+from sketch_search.service.settings import Settings
 from tests.indexer.disks import bound_by_permissions, fill, small_disk
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import served

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from starlette.datastructures import QueryParams
 
-import model
-from indexer import Index
-from model.engine import MAX_VARIANTS
-from service.http.middleware import MAX_BYTES, MAX_PARAMETERS
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import Index
+from sketch_search.model.engine import MAX_VARIANTS
+from sketch_search.service.http.middleware import MAX_BYTES, MAX_PARAMETERS
+from sketch_search.service.settings import Settings
 from tests.bombs import scan_bomb
 from tests.pictures import ODD_FILES, OddFile, encoded
 from tests.service.served import Served, asked
@@ -299,7 +299,7 @@ def test_a_form_with_many_parts_is_refused_for_them(http: httpx.Client, sketch: 
 
 def test_a_bomb_is_refused_with_a_sentence(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     # On a busy machine the limit of the clock would come first.
-    monkeypatch.setattr("model.decoding.messages._CLOCK_PER_CPU", 100)
+    monkeypatch.setattr("sketch_search.model.decoding.messages._CLOCK_PER_CPU", 100)
     limits = {"max_pixels": 8_000_000, "max_upload_bytes": 10 << 20}
     with asked(settings.model_copy(update=limits)) as http:
         answer = http.post("/search", content=scan_bomb(side=2_800))

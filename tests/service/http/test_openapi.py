@@ -12,16 +12,16 @@ import pytest
 import schemathesis
 from pydantic import SecretStr
 
-import service.http
-from service.commands import main
-from service.search.plan import GROUPED
-from service.search.searcher import MORE
-from service.settings import Settings
+from sketch_search.service import http
+from sketch_search.service.commands import main
+from sketch_search.service.search.plan import GROUPED
+from sketch_search.service.search.searcher import MORE
+from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.service.served import Served, served
 
 # The committed document.
-OPENAPI = Path(service.http.__file__).parent / "openapi.json"
+OPENAPI = Path(http.__file__).parent / "openapi.json"
 REWRITE = "python -m service openapi --output service/http/openapi.json"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import httpx
 import pytest
 
-import service
+from sketch_search import service
 
 PAGE = Path(service.__file__).parent / "page"
 TEXTS = {

@@ -9,9 +9,8 @@ from pydantic import SecretStr
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import indexer
-import model
-from service.settings import Settings
+from sketch_search import indexer, model
+from sketch_search.service.settings import Settings
 from tests.patience import wait_until
 from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is, waiting_search
 from tests.service.served import Served, asked, served

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.settings import Settings
+from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import Served
 from tests.service.server_process import running

@@ -8,15 +8,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-import model
-from indexer import EmbedderEntry, Request, build, open_text_tower
-from model.network import TextTower
-from model.terminal import BAD_INPUT
-from service.client import Client, ClientError
-from service.commands import main
-from service.http.middleware import MAX_BYTES
-from service.schemas import InfoResponse, SearchResponse, WordsResponse
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import EmbedderEntry, Request, build, open_text_tower
+from sketch_search.model.network import TextTower
+from sketch_search.model.terminal import BAD_INPUT
+from sketch_search.service.client import Client, ClientError
+from sketch_search.service.commands import main
+from sketch_search.service.http.middleware import MAX_BYTES
+from sketch_search.service.schemas import InfoResponse, SearchResponse, WordsResponse
+from sketch_search.service.settings import Settings
 from tests.indexer.clip_models import READING, saved_clip
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded
@@ -214,7 +214,7 @@ def test_a_slow_tower_slows_nobody_who_does_not_need_it(
         gate()
         return open_text_tower(entry, device)
 
-    monkeypatch.setattr("service.clip_text.open_text_tower", slow)
+    monkeypatch.setattr("sketch_search.service.clip_text.open_text_tower", slow)
     with asked(by_clip) as http:
         ask = partial(httpx.post, http.base_url.join("/search"), timeout=PATIENCE)
         with ThreadPoolExecutor(3) as clients:
@@ -237,7 +237,7 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
         loads.append(entry.name)
         return open_text_tower(entry, device)
 
-    monkeypatch.setattr("service.clip_text.open_text_tower", load)
+    monkeypatch.setattr("sketch_search.service.clip_text.open_text_tower", load)
     with asked(by_clip, index=index) as http:
         assert http.post("/search", params={"text": TEXT}).json()["words"] == "clip"
         (photos / "one more.png").write_bytes(encoded(draw_photo(99)))

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.search import shown
-from service.settings import Settings
+from sketch_search.service.search import shown
+from sketch_search.service.settings import Settings
 from tests.service.served import Served, served
 
 

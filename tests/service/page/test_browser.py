@@ -18,13 +18,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 
-from indexer import Request, build
-from indexer.building.progress import Phase, ProgressState
-from model import Matcher
-from service.http import middleware
-from service.http.app import create_app
-from service.serving import Live
-from service.settings import Settings, index_path
+from sketch_search.indexer import Request, build
+from sketch_search.indexer.building.progress import Phase, ProgressState
+from sketch_search.model import Matcher
+from sketch_search.service.http import middleware
+from sketch_search.service.http.app import create_app
+from sketch_search.service.serving import Live
+from sketch_search.service.settings import Settings, index_path
 from tests import browser
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.patience import PATIENCE, wait_for

@@ -13,9 +13,9 @@ from selenium.webdriver.common.actions.interaction import POINTER_MOUSE, POINTER
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from indexer import Request, build
-from model import Matcher
-from service.settings import Settings
+from sketch_search.indexer import Request, build
+from sketch_search.model import Matcher
+from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, stroke, wait, wait_for_photos
 from tests.patience import PATIENCE, wait_until

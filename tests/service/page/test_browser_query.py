@@ -10,9 +10,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-import model
-from indexer import Request, build
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import Request, build
+from sketch_search.service.settings import Settings
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, draw, run, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
 from tests.pictures import encoded, strokes

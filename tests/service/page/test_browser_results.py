@@ -10,9 +10,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from indexer import Request, build
-from model import Matcher
-from service.settings import Settings
+from sketch_search.indexer import Request, build
+from sketch_search.model import Matcher
+from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes

@@ -9,10 +9,10 @@ from PIL import Image, ImageChops
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
-from indexer import Request, build
-from indexer.samples import draw_photo, draw_sketch
-from model import load
-from service.settings import Settings
+from sketch_search.indexer import Request, build
+from sketch_search.indexer.samples import draw_photo, draw_sketch
+from sketch_search.model import load
+from sketch_search.service.settings import Settings
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, wait, wait_for_photos
 from tests.requirements import needs_browser
 from tests.screenshots import drawing, placed

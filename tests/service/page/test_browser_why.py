@@ -17,12 +17,11 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
 
-import indexer
-import model
-from model.checkpoint import save_checkpoint
-from model.network import AnchorConfig, AnchorNetwork, VitLayout
-from service.http.app import create_app
-from service.settings import Settings
+from sketch_search import indexer, model
+from sketch_search.model.checkpoint import save_checkpoint
+from sketch_search.model.network import AnchorConfig, AnchorNetwork, VitLayout
+from sketch_search.service.http.app import create_app
+from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
 from tests.pictures import strokes

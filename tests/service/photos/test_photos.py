@@ -17,16 +17,16 @@ import httpx
 import pytest
 from PIL import Image
 
-from indexer import Index, PhotoEntry
-from service.client import Client
-from service.engine import Engine
-from service.http import archive, context
-from service.http.archive import _local_time, file_names
-from service.photos import ThumbnailCache, thumbnail
-from service.schemas import Photo, PhotoLinks
-from service.serving.connection import Connection
-from service.settings import Settings
 from sketch_search import Gallery
+from sketch_search.indexer import Index, PhotoEntry
+from sketch_search.service.client import Client
+from sketch_search.service.engine import Engine
+from sketch_search.service.http import archive, context
+from sketch_search.service.http.archive import _local_time, file_names
+from sketch_search.service.photos import ThumbnailCache, thumbnail
+from sketch_search.service.schemas import Photo, PhotoLinks
+from sketch_search.service.serving.connection import Connection
+from sketch_search.service.settings import Settings
 from tests.indexer.remote.servers import webdav
 from tests.patience import wait_for, wait_until
 from tests.pictures import drawing, encoded, oriented

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexer import Index, Request, build, open_index, remove
-from indexer.store.rows import quantised
-from model import Matcher, Tokens
-from model.engine import Method, unit
-from model.images.files import open_image
-from model.ranking import SHORTLIST, best_matches, estimated, promise
-from service.engine import Engine
-from service.errors import BadSearch
-from service.gallery import Clusters, best_first
-from service.schemas import ExplainParams, SearchQuery
-from service.search import plan
-from service.search.plan import RERANK_WITHOUT_DIFFUSION, plan_search
-from service.serving.live import check_searches
-from service.settings import NPROBE, Settings
+from sketch_search.indexer import Index, Request, build, open_index, remove
+from sketch_search.indexer.store.rows import quantised
+from sketch_search.model import Matcher, Tokens
+from sketch_search.model.engine import Method, unit
+from sketch_search.model.images.files import open_image
+from sketch_search.model.ranking import SHORTLIST, best_matches, estimated, promise
+from sketch_search.service.engine import Engine
+from sketch_search.service.errors import BadSearch
+from sketch_search.service.gallery import Clusters, best_first
+from sketch_search.service.schemas import ExplainParams, SearchQuery
+from sketch_search.service.search import plan
+from sketch_search.service.search.plan import RERANK_WITHOUT_DIFFUSION, plan_search
+from sketch_search.service.serving.live import check_searches
+from sketch_search.service.settings import NPROBE, Settings
 from tests.indexer.galleries import ids_of
 from tests.pictures import encoded
 from tests.searching import Searcher
@@ -50,7 +50,7 @@ def test_searching_all_clusters_gives_exactly_the_ranking_of_scoring_every_file(
     searcher: Searcher, gallery: Path, index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch, method: Method
 ) -> None:
     # So that photos are compared in several blocks.
-    monkeypatch.setattr("service.gallery.local.BLOCK", 4)
+    monkeypatch.setattr("sketch_search.service.gallery.local.BLOCK", 4)
     scores = scores_of_files(gallery, index, matcher, method)
     wanted = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     outcome = searcher.find_sketch(nprobe="all", method=method)
@@ -142,8 +142,8 @@ def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
 
 
 def test_a_second_level_finds_nearly_all_of_the_clusters_that_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gallery.gallery.MANY_CLUSTERS", 1)
-    monkeypatch.setattr("service.gallery.gallery.NEAR_CLUSTERS", 256)
+    monkeypatch.setattr("sketch_search.service.gallery.gallery.MANY_CLUSTERS", 1)
+    monkeypatch.setattr("sketch_search.service.gallery.gallery.NEAR_CLUSTERS", 256)
     random, count, opened = np.random.default_rng(0), 20_000, 64
     # Clusters of real photos lie in groups, as photos do.
     groups = random.normal(size=(200, 32))
@@ -165,7 +165,7 @@ def test_a_search_by_a_second_level_of_clusters_answers_as_one_without(
 ) -> None:
     searcher = Searcher(index, matcher)
     plain = searcher.find_sketch(**asked)
-    monkeypatch.setattr("service.gallery.gallery.MANY_CLUSTERS", 1)
+    monkeypatch.setattr("sketch_search.service.gallery.gallery.MANY_CLUSTERS", 1)
     found = searcher.find_sketch(**asked)
     assert (found.results, found.clusters) == (plain.results, plain.clusters)
 
@@ -229,7 +229,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     expected = dict(zip(ids[order].tolist(), matcher.diffuse(likely[None], ret[order], "rn")[0].tolist(), strict=True))
 
     for module in ("candidates", "gallery"):
-        monkeypatch.setattr(f"service.gallery.{module}.MATCHED", 9)
+        monkeypatch.setattr(f"sketch_search.service.gallery.{module}.MATCHED", 9)
     thinned = searcher.find_sketch(rerank=5, **how)
     assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
     assert {hit.id: hit.raw_score for hit in thinned.results} == pytest.approx(expected, abs=1e-4)
@@ -303,7 +303,7 @@ def test_where_there_is_a_choice_the_network_chooses_among_the_clusters_that_vec
     scored = near[np.argsort(-hopes, kind="stable")[:2]]
     by_pairs = matcher.scores(sketch, index.centroids[scored], "rn")[0]
     monkeypatch.setattr(plan, "RELATED", 4)
-    monkeypatch.setattr("service.search.searcher.RELATED_UNASKED", 2)
+    monkeypatch.setattr("sketch_search.service.search.searcher.RELATED_UNASKED", 2)
 
     def found(nprobe: int, **asked: Any) -> Any:
         few = Searcher(index, matcher, Settings.model_construct(nprobe=nprobe))

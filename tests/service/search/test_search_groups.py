@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.ranking import groups_of
-from service.schemas import Group, SearchQuery, SearchResult, View
-from service.search import searcher as searcher_module
-from service.search import shown
-from service.search.plan import GROUPED
-from service.search.shown import is_far_ahead
+from sketch_search.model.ranking import groups_of
+from sketch_search.service.schemas import Group, SearchQuery, SearchResult, View
+from sketch_search.service.search import searcher as searcher_module
+from sketch_search.service.search import shown
+from sketch_search.service.search.plan import GROUPED
+from sketch_search.service.search.shown import is_far_ahead
 from tests.searching import Searcher, mean_direction, searching
 from tests.service.small_gallery import PHOTOS, draw_sketch, save_copy
 
@@ -106,7 +106,7 @@ def test_only_the_best_photos_are_grouped_however_many_are_ranked(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("plan", "searcher"):
-        monkeypatch.setattr(f"service.search.{module}.GROUPED", 6)
+        monkeypatch.setattr(f"sketch_search.service.search.{module}.GROUPED", 6)
     with_all_photos(monkeypatch)
     for way in ({}, {"nprobe": "all"}, {"method": "rn", "diffuse": False}):
         grouped = [hit for kind in kinds(searcher, k=PHOTOS, **way) for hit in (kind.best, *kind.more)]
@@ -135,7 +135,7 @@ def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
 def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch, far_ahead: bool, view: View
 ) -> None:
-    monkeypatch.setattr("service.search.shown.FAR_AHEAD", 0.0 if far_ahead else 1.1)
+    monkeypatch.setattr("sketch_search.service.search.shown.FAR_AHEAD", 0.0 if far_ahead else 1.1)
     found = searcher.find_sketch(view="auto", k=3, offset=1)
     named = searcher.find_sketch(view=view, k=3, offset=1)
     assert (found.view, found.results, found.groups) == (view, named.results, named.groups)

@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import model
-from indexer import Index, Request, build, open_index
-from model.ranking import likeness_to
-from service.errors import BadSearch
-from service.schemas import SearchResult
+from sketch_search import model
+from sketch_search.indexer import Index, Request, build, open_index
+from sketch_search.model.ranking import likeness_to
+from sketch_search.service.errors import BadSearch
+from sketch_search.service.schemas import SearchResult
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.searching import Searcher, mean_direction, searching

@@ -13,14 +13,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from indexer import IndexRefused
-from model import Tokens
-from model.engine import Floats
-from model.ranking import EXAMPLES, fits
-from service.clip_text import ReadText, TextTowers
-from service.errors import BadSearch
-from service.gallery import ShardQuery
-from service.schemas import SearchQuery, SearchResponse
+from sketch_search.indexer import IndexRefused
+from sketch_search.model import Tokens
+from sketch_search.model.engine import Floats
+from sketch_search.model.ranking import EXAMPLES, fits
+from sketch_search.service.clip_text import ReadText, TextTowers
+from sketch_search.service.errors import BadSearch
+from sketch_search.service.gallery import ShardQuery
+from sketch_search.service.schemas import SearchQuery, SearchResponse
 from tests.indexer.clip_models import READING, saved_clip
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
@@ -318,7 +318,7 @@ def test_a_text_whose_vector_cannot_be_is_refused(by_clip: ByClip, values: Float
 
 
 def test_a_text_is_known_by_what_it_says_and_few_are_kept(by_clip: ByClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.clip_text.TEXTS_KEPT", 2)
+    monkeypatch.setattr("sketch_search.service.clip_text.TEXTS_KEPT", 2)
     towers = TextTowers(CPU)
     first = towers.read(by_clip.entry, "a dog")
     assert first.vector is not None

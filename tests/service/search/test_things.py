@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from indexer import Request, build, open_index
-from model.engine import Projection
-from model.images import Drawing, lab
-from model.matcher import Matcher
-from model.network import Network
-from model.things import PLACES, sought
-from service.errors import BadSearch
-from service.explain.response import explain
-from service.schemas import ExplainParams, Guessed, SearchQuery
-from service.search import plan
+from sketch_search.indexer import Request, build, open_index
+from sketch_search.model.engine import Projection
+from sketch_search.model.images import Drawing, lab
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.network import Network
+from sketch_search.model.things import PLACES, sought
+from sketch_search.service.errors import BadSearch
+from sketch_search.service.explain.response import explain
+from sketch_search.service.schemas import ExplainParams, Guessed, SearchQuery
+from sketch_search.service.search import plan
 from tests.model.network.test_two_sided import two_sided
 from tests.networks import matcher_of, vocabulary
 from tests.pictures import drawing, encoded

@@ -8,13 +8,13 @@ import httpx
 import numpy as np
 import pytest
 
-import model
-from indexer import Request, build, open_index
-from model import Matcher
-from service.errors import BadSearch
-from service.schemas import SearchQuery
-from service.search.plan import plan_search
-from service.settings import Settings
+from sketch_search import model
+from sketch_search.indexer import Request, build, open_index
+from sketch_search.model import Matcher
+from sketch_search.service.errors import BadSearch
+from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.search.plan import plan_search
+from sketch_search.service.settings import Settings
 from tests.indexer.clip_models import saved_clip
 from tests.indexer.galleries import ids_of
 from tests.networks import tiny_checkpoint
@@ -121,7 +121,7 @@ def test_zse_sbirs_own_networks_and_released_ones_search_by_it(gallery: Path, tm
 
 
 def test_all_centroids_are_scored_however_many_there_are(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.search.plan.RELATED", 2)
+    monkeypatch.setattr("sketch_search.service.search.plan.RELATED", 2)
     limited = searcher.find_sketch(nprobe=1, k=1)
     assert limited.pairs_scored == 2 + limited.candidates
     found = searcher.find_sketch(**SYSTEM, k=1)

@@ -16,9 +16,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.responses import StreamingResponse
 
-from service.serving import connection as connection_module
-from service.serving.connection import CHUNK_BYTES, FREE_CHUNKS, Connection, Parser
-from service.settings import Settings
+from sketch_search.service.serving import connection as connection_module
+from sketch_search.service.serving.connection import CHUNK_BYTES, FREE_CHUNKS, Connection, Parser
+from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
 from tests.service.served import Served, served, started

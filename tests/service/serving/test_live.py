@@ -12,9 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
-from indexer import Index, Request, build
-from model import Matcher
-from service.settings import Settings
+from sketch_search.indexer import Index, Request, build
+from sketch_search.model import Matcher
+from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.open_files import files_open_below
 from tests.patience import PATIENCE, wait_for, wait_until
@@ -128,7 +128,7 @@ def test_a_build_runs_until_its_photos_can_be_found(
     assert state() == (False, growing.photos)
     opened = threading.Event()
     with monkeypatch.context() as patch:
-        patch.setattr("service.serving.live.check_searches", lambda searcher: opened.wait(PATIENCE))
+        patch.setattr("sketch_search.service.serving.live.check_searches", lambda searcher: opened.wait(PATIENCE))
         growing.grow()
         assert state() == (True, growing.photos - 1)
         opened.set()
@@ -203,7 +203,7 @@ def test_a_photo_on_its_way_keeps_its_generation_open_until_it_is_sent(
 def test_a_damaged_generation_is_refused_and_the_old_one_stays(
     growing: Growing, server: Served, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.serving.live.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("sketch_search.service.serving.live.RETRY_SECONDS", 0.0)
     caplog.set_level(logging.INFO, "sketch_search")
     sketch = encoded(draw_sketch())
     http = server.http
@@ -239,7 +239,7 @@ def wait_for_refusal(http: httpx.Client, reason: str) -> None:
 def test_a_refused_index_is_tried_again_once_it_may_be_repaired(
     growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.serving.live.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("sketch_search.service.serving.live.RETRY_SECONDS", 0.0)
     http = server.http
     name = growing.grow()
     wait_for_generation(http, name)

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from indexer import Index
-from service.client import Client
-from service.commands import main
-from service.schemas.search import SearchResponse
-from service.settings import Settings
+from sketch_search.indexer import Index
+from sketch_search.service.client import Client
+from sketch_search.service.commands import main
+from sketch_search.service.schemas.search import SearchResponse
+from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, waiting_search
 from tests.service.served import served

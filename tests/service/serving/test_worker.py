@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 
-from model.errors import CostlyImage, SlowImage
-from service.errors import ClientGone, QueueFull
-from service.serving import worker as worker_module
-from service.serving.worker import ALWAYS, Worker
+from sketch_search.model.errors import CostlyImage, SlowImage
+from sketch_search.service.errors import ClientGone, QueueFull
+from sketch_search.service.serving import worker as worker_module
+from sketch_search.service.serving.worker import ALWAYS, Worker
 from tests.service.busy_server import Gate, has_room, never, run, until
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from model import Matcher
-from service.settings import Settings
+from sketch_search.model import Matcher
+from sketch_search.service.settings import Settings
 from tests.service.sharding.shards_here import Sharded, cut, links_to, sharded
 from tests.service.small_gallery import PHOTOS
 

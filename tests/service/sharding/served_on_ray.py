@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 
-from service.serving.on_ray import APPLICATION
-from service.settings import Settings
+from sketch_search.service.serving.on_ray import APPLICATION
+from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE
 from tests.programs import family, started_python
 from tests.requirements import need_ray

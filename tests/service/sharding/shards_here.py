@@ -10,17 +10,17 @@ from typing import Any, Generic, TypeVar
 import httpx
 import pytest
 
-from indexer import open_index, remove
-from model import Matcher
-from service.gallery import Gallery
-from service.http.app import create_app
-from service.schemas import SearchResponse
-from service.search import Searcher
-from service.serving import Live
-from service.serving.live import LiveIndex
-from service.serving.on_ray import answer_of, state_of
-from service.settings import Settings
-from service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State, overview
+from sketch_search.indexer import open_index, remove
+from sketch_search.model import Matcher
+from sketch_search.service.gallery import Gallery
+from sketch_search.service.http.app import create_app
+from sketch_search.service.schemas import SearchResponse
+from sketch_search.service.search import Searcher
+from sketch_search.service.serving import Live
+from sketch_search.service.serving.live import LiveIndex
+from sketch_search.service.serving.on_ray import answer_of, state_of
+from sketch_search.service.settings import Settings
+from sketch_search.service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State, overview
 from tests.patience import wait_until
 from tests.service.served import Served, served
 

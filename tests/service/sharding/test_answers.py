@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexer import IndexRefused, PhotoFilter
-from model import Matcher
-from service.errors import ShardsLost
-from service.gallery import Gallery, ShardQuery
-from service.sharding import Shards, ShardUnavailable
+from sketch_search.indexer import IndexRefused, PhotoFilter
+from sketch_search.model import Matcher
+from sketch_search.service.errors import ShardsLost
+from sketch_search.service.gallery import Gallery, ShardQuery
+from sketch_search.service.sharding import Shards, ShardUnavailable
 from tests.service.sharding.conftest import HALVES
 from tests.service.sharding.shards_here import LocalLink, Sharded, gallery_of, links_to
 from tests.service.small_gallery import PHOTOS, draw_sketch

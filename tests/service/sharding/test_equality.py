@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import service.search
-from indexer import Index
-from model import Matcher
-from model.engine import Floats
-from service.gallery import Gallery, Nearest, ShardQuery
-from service.schemas import SearchQuery, SearchResponse
+from sketch_search.indexer import Index
+from sketch_search.model import Matcher
+from sketch_search.model.engine import Floats
+from sketch_search.service import search
+from sketch_search.service.gallery import Gallery, Nearest, ShardQuery
+from sketch_search.service.schemas import SearchQuery, SearchResponse
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import (
     NEARLY,
@@ -102,8 +102,8 @@ def nothing_asked_yet(quarters: list[LocalLink]) -> None:
 def few_are_enough() -> Iterator[None]:
     """Shards choose fewer photos than they have, as those of large galleries do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("service.search.plan.SHORTLIST", 9)
-        patch.setattr("service.gallery.candidates.NEAREST", 5)
+        patch.setattr("sketch_search.service.search.plan.SHORTLIST", 9)
+        patch.setattr("sketch_search.service.gallery.candidates.NEAREST", 5)
         yield
 
 
@@ -112,7 +112,7 @@ def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
     return clusters[index.ids.argsort()]
 
 
-def answers_of(searcher: service.search.Searcher) -> dict[str, SearchResponse]:
+def answers_of(searcher: search.Searcher) -> dict[str, SearchResponse]:
     """Returns the answers to all queries: by a sketch, by a photo, and by neither."""
     return {
         name: searcher.search(picture, SearchQuery(**{"k": PHOTOS, **asked}))
@@ -191,8 +191,8 @@ def test_shards_score_as_many_pairs_as_one_index_and_send_few_bytes(quarters: li
 def test_a_shard_that_has_more_of_the_best_than_was_expected_of_it_is_asked_again(
     whole: Searcher, quarters: list[LocalLink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.sharding.gallery.MARGIN", 0.0)
-    monkeypatch.setattr("service.sharding.gallery.SPARE", 1)
+    monkeypatch.setattr("sketch_search.service.sharding.gallery.MARGIN", 0.0)
+    monkeypatch.setattr("sketch_search.service.sharding.gallery.SPARE", 1)
     gallery = gallery_of(quarters)
     every = drawn(whole.matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=9, rerank=9)
     found = gallery.find(every)

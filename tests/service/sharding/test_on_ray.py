@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from indexer import remove
-from model import Matcher, Tokens
-from service.engine import open_matcher
-from service.serving.on_ray import Copies, SharedMatcher
-from service.settings import Settings, index_path
+from sketch_search.indexer import remove
+from sketch_search.model import Matcher, Tokens
+from sketch_search.service.engine import open_matcher
+from sketch_search.service.serving.on_ray import Copies, SharedMatcher
+from sketch_search.service.settings import Settings, index_path
 from tests.benchmarks.results import soak
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.programs import family

@@ -11,17 +11,17 @@ import httpx
 import numpy as np
 import pytest
 
-from indexer import IndexRefused, remove
-from indexer import shard_folders as folders_of
-from model import Matcher
-from model.terminal import BAD_INPUT
-from service.commands import main
-from service.gallery import LocalGallery
-from service.serving.live import LiveIndex
-from service.serving.on_ray import answer_of, state_of
-from service.sharding import Overview, Shards, ShardsRefused, ShardUnavailable
-from service.sharding import overview as summary
-from service.sharding.shards import shard_names
+from sketch_search.indexer import IndexRefused, remove
+from sketch_search.indexer import shard_folders as folders_of
+from sketch_search.model import Matcher
+from sketch_search.model.terminal import BAD_INPUT
+from sketch_search.service.commands import main
+from sketch_search.service.gallery import LocalGallery
+from sketch_search.service.serving.live import LiveIndex
+from sketch_search.service.serving.on_ray import answer_of, state_of
+from sketch_search.service.sharding import Overview, Shards, ShardsRefused, ShardUnavailable
+from sketch_search.service.sharding import overview as summary
+from sketch_search.service.sharding.shards import shard_names
 from tests.benchmarks.scale import number
 from tests.benchmarks.sharded import Plan, compare, in_turns
 from tests.patience import wait_until
