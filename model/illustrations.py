@@ -55,7 +55,7 @@ def best_photos(matcher: Matcher, sketch: Seen, paths: Sequence[Path], count: in
     return [look(matcher, paths[row], "photo") for row in order.tolist()]
 
 
-def compared(matcher: Matcher, sketch: Seen, photos: Iterable[Seen]) -> list[Explanation]:
+def compare(matcher: Matcher, sketch: Seen, photos: Iterable[Seen]) -> list[Explanation]:
     """Compares a sketch with at least one photo. Raises ModelError for a network that compares no patches."""
     explanations = [matcher.compare(sketch.observed, photo.observed) for photo in photos]
     if not explanations[0].correspondence.size:
@@ -63,12 +63,12 @@ def compared(matcher: Matcher, sketch: Seen, photos: Iterable[Seen]) -> list[Exp
     return explanations
 
 
-def rebuilt(sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation]) -> Image.Image:
+def rebuild(sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation]) -> Image.Image:
     """Puts the closest patch among all photos in the place of each patch of a sketch, as in ZSE-SBIR's Fig. 7 (a).
 
     Patches are compared after cross-attention (eq. 8). Where the sketch has no token, it shows through.
     """
-    canvas, grid = _paled(sketch), explanations[0].grid
+    canvas, grid = _pale(sketch), explanations[0].grid
     best: dict[int, tuple[float, Pixels]] = {}
     for photo, explanation in zip(photos, explanations, strict=True):
         for here, there, cosine in explanation.matches():
@@ -79,12 +79,12 @@ def rebuilt(sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explana
     return Image.fromarray(canvas)
 
 
-def rebuilt_from_all(matcher: Matcher, sketch: Seen, paths: Iterable[Path], count: int) -> Image.Image:
+def rebuild_from_all(matcher: Matcher, sketch: Seen, paths: Iterable[Path], count: int) -> Image.Image:
     """Puts the mean of the ``count`` nearest patches of all photos in each patch's place, as in Fig. 7 (b).
 
     Patches are compared as they left the encoder: cross-attention would take a pass for each photo. Raises as ``look``.
     """
-    canvas, grid, tokens = _paled(sketch), matcher.config.grid, sketch.observed.tokens
+    canvas, grid, tokens = _pale(sketch), matcher.config.grid, sketch.observed.tokens
     drawn = unit(tokens.patches[0])
     nearest: list[list[tuple[float, Pixels]]] = [[] for _ in drawn]
     for path in paths:
@@ -101,7 +101,7 @@ def rebuilt_from_all(matcher: Matcher, sketch: Seen, paths: Iterable[Path], coun
     return Image.fromarray(canvas)
 
 
-def selected(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image:
+def draw_selection(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image:
     """Draws both pictures, and the patches that each selection of tokens left, as in Fig. 4.
 
     Behind those of self-attention stands that of cross-attention, if the network has one.
@@ -110,18 +110,20 @@ def selected(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image
     of_sketch, of_photo = (list(seen.observed.attention.kept) for seen in (sketch, photo))
     if len(left) < photo.observed.tokens.positions.shape[1]:
         of_photo.append(np.isin(np.arange(grid**2), left).reshape(grid, grid))
-    return stacked(
-        beside([seen.image, *(_shaded(seen, kept.astype(np.float32)) for kept in selections)])
+    rows = (
+        tile([seen.image, *(_shade(seen, kept.astype(np.float32)) for kept in selections)])
         for seen, selections in ((sketch, of_sketch), (photo, of_photo))
     )
+    return tile(rows, downwards=True)
 
 
-def attended(pictures: Sequence[Seen]) -> Image.Image:
+def draw_attention(pictures: Sequence[Seen]) -> Image.Image:
     """Draws each picture, and where [Ret] looks in the last block, by head, as in Fig. 5."""
-    return stacked(
-        beside([seen.image, *(_shaded(seen, head / max(head.max(), 1e-9)) for head in seen.observed.attention.heads)])
+    rows = (
+        tile([seen.image, *(_shade(seen, head / max(head.max(), 1e-9)) for head in seen.observed.attention.heads)])
         for seen in pictures
     )
+    return tile(rows, downwards=True)
 
 
 def strongest_regions(explanation: Explanation, count: int = 2) -> list[int]:
@@ -134,19 +136,19 @@ def strongest_regions(explanation: Explanation, count: int = 2) -> list[int]:
     return chosen
 
 
-def corresponding(
+def draw_matches(
     sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation], regions: Sequence[int]
 ) -> Image.Image:
     """Draws regions of a sketch, and in their colours those of each photo that match them, as in Figs. 6 and 8 (a)."""
     grid, colours = explanations[0].grid, dict(zip(regions, COLOURS, strict=False))
-    marked = [_framed(sketch.image, colours.items(), grid)]
+    marked = [_frame(sketch.image, colours.items(), grid)]
     for photo, explanation in zip(photos, explanations, strict=True):
         places = [(there, colours[here]) for here, there, _ in explanation.matches() if here in colours]
-        marked.append(_framed(photo.image, places, grid))
-    return beside(marked)
+        marked.append(_frame(photo.image, places, grid))
+    return tile(marked)
 
 
-def influencing(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image | None:
+def draw_influence(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image | None:
     """Draws the pair of patches without which the relation score falls most, and by how much, as in Fig. 8 (b).
 
     None if no pair counts.
@@ -154,12 +156,10 @@ def influencing(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Im
     if not explanation.influence:
         return None
     pair = explanation.influence[0]
-    cells = pair.sketch_cell, pair.photo_cell
-    images = [
-        _framed(seen.image, [(cell, WRONG)], explanation.grid)
-        for seen, cell in zip((sketch, photo), cells, strict=True)
-    ]
-    return _titled(beside(images), f"without this pair: {-pair.drop:+.1%}")
+    cells = (sketch, pair.sketch_cell), (photo, pair.photo_cell)
+    framed = tile([_frame(seen.image, [(cell, WRONG)], explanation.grid) for seen, cell in cells])
+    title = _text(f"without this pair: {-pair.drop:+.1%}", framed.width, 16)
+    return tile([title, framed], downwards=True)
 
 
 def first_photos(
@@ -168,9 +168,9 @@ def first_photos(
     right: Sequence[Sequence[bool]],
     ranks: Sequence[int],
 ) -> Image.Image:
-    """Draws each query, its first photos, of which those that are right have a green frame, and the first right rank.
+    """Draws queries, the rank of the first right photo, and the first photos, with green frames around right ones.
 
-    It is a sheet as in ZSE-SBIR's Fig. 3, Sketch-an-Anchor's Fig. 5, and CLIP-AT's Figs. 4 and 5.
+    As in ZSE-SBIR's Fig. 3, Sketch-an-Anchor's Fig. 5, and CLIP-AT's Figs. 4 and 5.
     """
     rows = []
     for query, found, hits, rank in zip(queries, photos, right, ranks, strict=True):
@@ -178,11 +178,11 @@ def first_photos(
         for photo, hit in zip(found, hits, strict=True):
             shown = ImageOps.pad(photo, (_SMALL - 2 * _FRAME,) * 2, color="white")
             row.append(ImageOps.expand(shown, _FRAME, RIGHT if hit else "white"))
-        rows.append(beside(row))
-    return stacked(rows)
+        rows.append(tile(row))
+    return tile(rows, downwards=True)
 
 
-def scattered(points: NDArray[np.floating], labels: Sequence[str], sketches: int, side: int = 480) -> Image.Image:
+def scatter(points: NDArray[np.floating], labels: Sequence[str], sketches: int, side: int = 480) -> Image.Image:
     """Draws points (n, 2) in the colour of their class: of sketches, which come first, crosses, of photos dots."""
     low, high = points.min(axis=0), points.max(axis=0)
     places = 8 + (side - 16) * (points - low) / np.maximum(high - low, 1e-9)
@@ -198,7 +198,7 @@ def scattered(points: NDArray[np.floating], labels: Sequence[str], sketches: int
     return sheet
 
 
-def with_few_colours(image: Image.Image) -> Image.Image:
+def reduce_colours(image: Image.Image) -> Image.Image:
     """Reduces an image to 256 colours, which take a third of the bytes. COLOURS stay, however few pixels have them."""
     most = 256 - len(COLOURS)
     chosen = image.quantize(most).getpalette() or []
@@ -207,24 +207,16 @@ def with_few_colours(image: Image.Image) -> Image.Image:
     return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
-def beside(images: Sequence[Image.Image]) -> Image.Image:
-    """Puts images beside each other."""
-    width = sum(image.width for image in images) + _GAP * (len(images) - 1)
-    sheet, x = Image.new("RGB", (width, max(image.height for image in images)), "white"), 0
+def tile(images: Iterable[Image.Image], *, downwards: bool = False) -> Image.Image:
+    """Puts images beside or below each other, on white."""
+    images, places, (width, height) = list(images), list[tuple[int, int]](), (0, 0)
     for image in images:
-        sheet.paste(image, (x, 0))
-        x += image.width + _GAP
-    return sheet
-
-
-def stacked(rows: Iterable[Image.Image]) -> Image.Image:
-    """Puts images below each other."""
-    images = list(rows)
-    height = sum(image.height for image in images) + _GAP * (len(images) - 1)
-    sheet, y = Image.new("RGB", (max(image.width for image in images), height), "white"), 0
-    for image in images:
-        sheet.paste(image, (0, y))
-        y += image.height + _GAP
+        places.append((0, height) if downwards else (width, 0))
+        right, bottom = places[-1][0] + image.width, places[-1][1] + image.height
+        width, height = (max(width, right), bottom + _GAP) if downwards else (right + _GAP, max(height, bottom))
+    sheet = Image.new("RGB", (width, height - _GAP) if downwards else (width - _GAP, height), "white")
+    for image, place in zip(images, places, strict=True):
+        sheet.paste(image, place)
     return sheet
 
 
@@ -235,28 +227,23 @@ def _cut(pixels: Pixels, cell: int, grid: int) -> Pixels:
     return pixels[top : top + side, left : left + side]
 
 
-def _paled(seen: Seen) -> Pixels:
-    paled: Pixels = (255 - (255 - seen.pixels.astype(np.uint16)) // 3).astype(np.uint8)
-    return paled
+def _pale(seen: Seen) -> Pixels:
+    return np.asarray(255 - (255 - seen.pixels.astype(np.uint16)) // 3, np.uint8)
 
 
-def _shaded(seen: Seen, shares: NDArray[np.floating]) -> Image.Image:
+def _shade(seen: Seen, shares: NDArray[np.floating]) -> Image.Image:
     """Draws a picture that fades to white as the share (grid, grid), in 0..1, of a patch falls."""
     mask = Image.fromarray(np.uint8(255 * shares)).resize(seen.image.size, Image.Resampling.NEAREST)
-    return Image.composite(seen.image, Image.fromarray(_paled(seen)), mask)
+    return Image.composite(seen.image, Image.fromarray(_pale(seen)), mask)
 
 
-def _framed(image: Image.Image, cells: Iterable[tuple[int, str]], grid: int) -> Image.Image:
+def _frame(image: Image.Image, cells: Iterable[tuple[int, str]], grid: int) -> Image.Image:
     drawn, side = image.copy(), image.width / grid
     draw = ImageDraw.Draw(drawn)
     for cell, colour in cells:
         x, y = cell % grid * side, cell // grid * side
         draw.rectangle((x - 1, y - 1, x + side, y + side), outline=colour, width=_FRAME)
     return drawn
-
-
-def _titled(image: Image.Image, title: str) -> Image.Image:
-    return stacked([_text(title, image.width, 16), image])
 
 
 def _text(text: str, width: int, height: int) -> Image.Image:

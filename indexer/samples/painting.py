@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
@@ -30,65 +31,14 @@ _COLOURS: dict[str, Colour] = {
     "dark": (46, 46, 54), "glass": (186, 220, 236), "lime": (150, 180, 60), "brick": (196, 120, 100),
 }
 # fmt: on
-_BRIGHT = "red orange yellow green blue teal purple pink"
-# The first line of a thing has the colours from which A and B are chosen at random. Its parts follow from back to
-# front: a shape, a colour, and numbers from -100 to 100, x to the right and y downwards. An `area` has corners, a
+# Each thing of things.txt has a line of the colours from which A and B are chosen at random. Its parts follow from back
+# to front: a shape, a colour, and numbers from -100 to 100, x to the right and y downwards. An `area` has corners, a
 # `blob` has points of the curve around it, a `disc` has x, y and two radii; `line`, `curve` and `ring` are the same as
 # lines, and begin with a width. `half` takes the points for the right half of a blob, `both` adds the mirrored part,
 # and `ball` shades a part like a ball.
-_TABLE = f"""
-apple: red lime orange; green
-    blob A 0 -42 38 -58 72 -30 70 20 42 68 14 72 0 66 half ball | curve brown 7 0 -42 -3 -65 -6 -85
-    blob B 4 -62 24 -86 52 -84 32 -62
-bicycle: {_BRIGHT}; dark
-    line grey 1.5 -89 30 -19 30 -54 30 -54 -5 -54 65 -54 30 -30 54 -78 6 -54 30 -30 6 -78 54
-    line grey 1.5 21 30 91 30 56 30 56 -5 56 65 56 30 80 54 32 6 56 30 80 6 32 54 | ring dark 6 -54 30 38 38
-    ring dark 6 56 30 38 38 | line A 5.5 -54 30 -2 30 40 -32 -20 -28 -54 30 | line A 5.5 -2 30 -25 -42
-    line A 5.5 56 30 36 -50 50 -58 | area B -42 -50 -10 -50 -10 -41 -42 -41
-butterfly: {_BRIGHT}; {_BRIGHT}
-    blob A 4 0 50 4 70 36 46 72 18 50 both | blob A 4 -10 30 -62 82 -74 88 -30 50 4 both | disc B 60 -42 13 13 both
-    disc B 44 36 10 10 both | curve dark 3 2 -40 12 -66 26 -84 both | disc dark 0 5 7 50
-car: {_BRIGHT}; glass
-    area A -70 -3 -56 -42 20 -42 52 -3 | area B -58 -6 -48 -34 -22 -34 -22 -6 | area B -14 -6 -14 -34 16 -34 38 -6
-    area A -95 30 -93 2 -55 -6 50 -6 90 6 96 30 | disc yellow 88 12 6 8 | disc dark 55 32 22 22 both
-    disc white 55 32 11 11 both
-cat: orange grey tan brown dark; lime yellow
-    curve A 13 30 78 74 70 80 30 62 10 | blob A 0 -10 30 10 42 70 30 90 0 92 half | area A -38 -36 -36 -86 -6 -60 both
-    disc A 0 -34 40 33 ball | disc B 16 -40 7 8 both | disc dark 16 -40 2.5 7 both | area pink -5 -26 5 -26 0 -20
-    line white 1.5 50 -27 10 -20 50 -16 both
-cup: {_BRIGHT} white; brown orange
-    ring A 13 50 2 34 32 | area A -55 -45 55 -45 40 62 -40 62 | disc A 0 62 40 8 | disc white 0 -45 55 14
-    disc B 0 -42 47 10
-duck: yellow white tan; orange
-    area B 52 -42 94 -30 54 -20 | blob A -90 -12 -50 8 10 0 50 16 52 50 10 74 -50 62 ball
-    blob A 6 20 2 -40 52 -30 46 30 | disc A 30 -36 29 29 ball | blob B -46 20 14 18 6 44 -26 50 | disc dark 40 -44 5 5
-fish: orange teal blue yellow red; white
-    area A -50 0 -95 -42 -80 0 -95 42 | blob A -20 -25 0 -62 40 -36 20 -20
-    blob A -60 0 -20 -40 40 -36 86 0 40 36 -20 40 ball | area A 5 8 -22 26 -14 2 | curve dark 3 36 -26 44 0 36 26
-    disc B 60 -10 9 9 | disc dark 62 -10 4.5 4.5
-flower: pink white red purple; yellow orange
-    curve green 7 0 -30 5 30 -2 95 | blob green 2 55 22 28 50 26 30 50 | disc A 34 -35 25 21 both
-    disc A 17 -6 22 24 both | disc A 17 -64 22 24 both | disc B 0 -35 18 18 ball
-guitar: tan orange brown red; dark
-    blob A 0 -20 26 -22 38 -4 30 16 48 44 40 78 0 92 half | disc B 0 20 15 15 | area B -7 -72 7 -72 7 10 -7 10
-    area B -11 -72 -13 -96 13 -96 11 -72 | area B -18 56 18 56 18 63 -18 63 | line white 1 3 -80 3 60 both
-house: white tan brick glass; red brown grey
-    area brick 30 -80 50 -80 50 -15 30 -15 | area A -66 -15 66 -15 66 75 -66 75 | area B -86 -12 0 -86 86 -12
-    area brown -14 28 14 28 14 75 -14 75 | area glass 28 12 54 12 54 40 28 40 both | line white 3 41 12 41 40 both
-mushroom: red brown orange; white
-    blob tan 0 0 18 2 24 50 30 82 0 88 half | blob A 0 -75 40 -66 74 -26 82 6 40 18 0 20 half ball
-    disc B -42 -20 10 8 | disc B 2 -48 13 10 | disc B 42 -22 11 9
-sailboat: white yellow red tan; brown red blue dark
-    line brown 6 0 -92 0 42 | blob A 6 -86 36 -30 66 26 30 28 6 26 | area A -8 -62 -8 26 -62 26
-    area B -86 40 90 36 62 74 -60 74
-star: yellow red orange blue; white
-    area A 0 -90 24 -32 86 -28 38 12 53 73 0 40 half
-tree: green lime orange; brown
-    area B -10 90 -7 0 7 0 12 90 | blob A 0 -92 22 -80 40 -84 52 -58 66 -46 58 -24 64 -4 42 8 26 24 0 16 half ball
-umbrella: {_BRIGHT}; {_BRIGHT}
-    curve dark 7 0 0 0 66 6 78 16 82 26 74 27 62 | line dark 5 0 -70 0 -88
-    blob A 0 -72 50 -58 82 -26 90 5 67 -3 45 5 40 -30 24 -58 both | blob B 0 -72 24 -58 40 -30 45 5 22 -3 0 5 both
-"""
+_TABLE = Path(__file__).with_name("things.txt").read_text(encoding="ascii")
+#: The lines of each thing in the table, by name.
+THINGS = {block.partition(":")[0]: block.splitlines() for block in re.split(r"\n(?=\w)", _TABLE.strip())}
 
 
 @dataclass(frozen=True)
@@ -146,10 +96,6 @@ def _mirrored(outline: Sequence[Point]) -> Outline:
     return tuple((-x, y) for x, y in outline)
 
 
-#: The lines of each thing in the table, by name.
-THINGS = {block.partition(":")[0]: block.splitlines() for block in re.split(r"\n(?=\w)", _TABLE.strip())}
-
-
 def paint(things: Sequence[Sequence[Part]], style: tuple[bool, bool, bool], chance: Random) -> Image.Image:
     """Paints a coloured picture, RGB, SIZE x SIZE, of things that stand side by side, each given by its parts.
 
@@ -159,8 +105,8 @@ def paint(things: Sequence[Sequence[Part]], style: tuple[bool, bool, bool], chan
     canvas = chance.choice((_landscape, _wall, _planks))(chance)
     posed: list[tuple[Part, Callable[[Outline], list[Point]]]] = []
     for number, parts in enumerate(things):
-        area = ((2 * number + 1) / len(things) - 1, 1 / len(things))
-        pose = _pose(chance, turn=14, least=0.58, most=0.86, drift=0.14, shiver=2.5, area=area)
+        across = (2 * number + 1) / len(things) - 1
+        pose = _pose(chance, 14, (0.58, 0.86), 0.14, 2.5, across, 1 / len(things))
         posed += [(part, pose) for part in parts]
     masks = [_mask(part, pose) for part, pose in posed]
     if shadow:
@@ -183,7 +129,7 @@ def paint(things: Sequence[Sequence[Part]], style: tuple[bool, bool, bool], chan
 def sketch(parts: Sequence[Part], chance: Random) -> Image.Image:
     """Draws a thing in lines, black on white, RGB, SIZE x SIZE. The lines are as unsteady as a hand's."""
     canvas = Image.new("RGB", (_FULL, _FULL), "white")
-    pose = _pose(chance, turn=5, least=0.74, most=0.8, drift=0.03, shiver=1)
+    pose = _pose(chance, 5, (0.74, 0.8), 0.03, 1, 0, 1)
     for part in parts:
         points = pose(part.outline)
         width = round(part.width * 0.42 * _FULL)
@@ -200,22 +146,11 @@ def sketch(parts: Sequence[Part], chance: Random) -> Image.Image:
 
 
 def _pose(
-    chance: Random,
-    *,
-    turn: float,
-    least: float,
-    most: float,
-    drift: float,
-    shiver: float,
-    area: tuple[float, float] = (0.0, 1.0),
+    chance: Random, turn: float, sizes: tuple[float, float], drift: float, shiver: float, across: float, share: float
 ) -> Callable[[Outline], list[Point]]:
-    """Returns a map from outlines to pixels that turns, leans, mirrors, squeezes, moves and bends them a little.
-
-    area: the middle, from -1 to 1, x to the right, and the share of the picture for it.
-    """
-    across, share = area
+    """Maps outlines to pixels, turned and bent a little; across: the middle, from -1 to 1; share: of the picture."""
     angle = math.radians(chance.uniform(-turn, turn))
-    scale = chance.uniform(least, most) * share * _FULL / 2
+    scale = chance.uniform(*sizes) * share * _FULL / 2
     wide = scale * chance.uniform(0.92, 1.1) * chance.choice((-1, 1))
     lean = chance.uniform(-0.1, 0.1)
     x0, y0 = (_FULL / 2 * (1 + middle + chance.uniform(-drift, drift) * share) for middle in (across, 0))

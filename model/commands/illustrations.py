@@ -33,11 +33,11 @@ def rebuild(sketch: Path, photos: tuple[Path, ...], out: Path, nearest: int | No
     matcher, paths = load(default_checkpoint(weights)), _photos(photos)
     drawn = illustrations.look(matcher, sketch, "sketch")
     if nearest:
-        _save(illustrations.beside([drawn.image, illustrations.rebuilt_from_all(matcher, drawn, paths, nearest)]), out)
+        _save(illustrations.tile([drawn.image, illustrations.rebuild_from_all(matcher, drawn, paths, nearest)]), out)
         return
     best = illustrations.best_photos(matcher, drawn, paths)
-    made = illustrations.rebuilt(drawn, best, illustrations.compared(matcher, drawn, best))
-    _save(illustrations.beside([drawn.image, made, *(photo.image for photo in best)]), out)
+    made = illustrations.rebuild(drawn, best, illustrations.compare(matcher, drawn, best))
+    _save(illustrations.tile([drawn.image, made, *(photo.image for photo in best)]), out)
 
 
 @click.command("shared-matches", epilog=examples("sketch-search model shared-matches tank.png new --training trained"))
@@ -58,10 +58,10 @@ def shared_matches(sketch: Path, photos: tuple[Path, ...], training: Path, out: 
     rows, regions = [], list[int]()
     for paths in (_photos(photos), _photos([training])):
         best = illustrations.best_photos(matcher, drawn, paths)
-        explained = illustrations.compared(matcher, drawn, best)
+        explained = illustrations.compare(matcher, drawn, best)
         regions = regions or illustrations.strongest_regions(explained[0], illustrations.MATCHES)
-        rows.append(illustrations.corresponding(drawn, best, explained, regions))
-    _save(illustrations.stacked(rows), out)
+        rows.append(illustrations.draw_matches(drawn, best, explained, regions))
+    _save(illustrations.tile(rows, downwards=True), out)
 
 
 @click.command()
@@ -79,16 +79,15 @@ def illustrate(sketch: Path, photos: tuple[Path, ...], out: Path, weights: Path 
     matcher = load(default_checkpoint(weights))
     drawn = illustrations.look(matcher, sketch, "sketch")
     best = illustrations.best_photos(matcher, drawn, _photos(photos))
-    explanations = illustrations.compared(matcher, drawn, best)
+    explanations = illustrations.compare(matcher, drawn, best)
+    regions = illustrations.strongest_regions(explanations[0])
     out.mkdir(parents=True, exist_ok=True)
     pictures = {
-        "selection": illustrations.selected(drawn, best[0], explanations[0]),
-        "attention": illustrations.attended([drawn, best[0]]),
-        "correspondence": illustrations.corresponding(
-            drawn, best, explanations, illustrations.strongest_regions(explanations[0])
-        ),
-        "rebuilt": illustrations.beside([drawn.image, illustrations.rebuilt(drawn, best, explanations)]),
-        "influence": illustrations.influencing(drawn, best[0], explanations[0]),
+        "selection": illustrations.draw_selection(drawn, best[0], explanations[0]),
+        "attention": illustrations.draw_attention([drawn, best[0]]),
+        "correspondence": illustrations.draw_matches(drawn, best, explanations, regions),
+        "rebuilt": illustrations.tile([drawn.image, illustrations.rebuild(drawn, best, explanations)]),
+        "influence": illustrations.draw_influence(drawn, best[0], explanations[0]),
     }
     for name, picture in pictures.items():
         if picture is None:
@@ -135,7 +134,7 @@ def first_photos(
 
 @click.command(epilog=examples("sketch-search model scatter --weights a.st --weights b.st -o map.png"))
 @_PICTURE
-@option("--weights FILE", "Checkpoint (the embedded one); several stand beside each other.", a_path, multiple=True)
+@option("--weights FILE", "Checkpoint (the embedded one); several stand tile each other.", a_path, multiple=True)
 @option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
 @option("--each N", "Sketches and photos of each class (20).", click.IntRange(min=1), default=20)
 @options.data
@@ -156,8 +155,8 @@ def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, 
     for file in weights or (default_checkpoint(None),):
         ret = unit(np.concatenate([tokens.ret for tokens in encoded(load(file), corpus)]))
         plane = TSNE(perplexity=min(30, len(ret) // 4), metric="cosine", init="random", random_state=0)
-        panels.append(illustrations.scattered(plane.fit_transform(ret), labels, len(corpus.sketches)))
-    _save(illustrations.beside(panels), out)
+        panels.append(illustrations.scatter(plane.fit_transform(ret), labels, len(corpus.sketches)))
+    _save(illustrations.tile(panels), out)
 
 
 def _photos(named: Sequence[Path]) -> list[Path]:
@@ -173,10 +172,10 @@ def _photos(named: Sequence[Path]) -> list[Path]:
 
 def _save(picture: Any, out: Path) -> None:
     from sketch_search.model.files import write_files
-    from sketch_search.model.illustrations import with_few_colours
+    from sketch_search.model.illustrations import reduce_colours
     from sketch_search.model.images import as_png
 
-    write_files({out: as_png(with_few_colours(picture))})
+    write_files({out: as_png(reduce_colours(picture))})
     print(f"wrote {out}")
 
 

@@ -118,11 +118,8 @@ def read_data(folder: Path) -> Corpus:
 def _corpus(archives: Iterable[Path]) -> Corpus:
     names = {(root, child) for root in map(unpacked, archives) for child in _children(root)}
     parts = [read_class_folders(root / child, child) for root, child in sorted(names)]
-
-    def in_order(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
-        return tuple(sorted(pictures, key=lambda p: (p.source, p.label, p.path.name)))
-
-    return Corpus(in_order(p for c in parts for p in c.sketches), in_order(p for c in parts for p in c.photos))
+    halves = [p for c in parts for p in c.sketches], [p for c in parts for p in c.photos]
+    return Corpus(*(tuple(sorted(half, key=lambda p: (p.source, p.label, p.path.name))) for half in halves))
 
 
 def read_more(folder: Path) -> Corpus:
@@ -233,8 +230,7 @@ def with_pairs(corpus: Corpus) -> Corpus:
 
 # The shares of a class's sketches and photos that are fresh. The share of sketches must not be larger than that of
 # photos: see `split_fresh`.
-FRESH_SKETCHES = 0.1
-FRESH_PHOTOS = 0.2
+FRESH_SKETCHES, FRESH_PHOTOS = 0.1, 0.2
 
 
 def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
@@ -347,18 +343,9 @@ _SCENES_SOURCE = "voc2007"
 # The class of drawn things for each word of PASCAL VOC; both have the same name in _SAME. The dining table is left out:
 # people hardly draw it by itself.
 _SAME = ("bicycle", "bird", "bus", "car", "cat", "chair", "cow", "dog", "horse", "person", "sheep", "train")
-_SCENE_CLASSES = {
-    **dict(zip(_SAME, _SAME, strict=True)),
-    "aeroplane": "airplane",
-    "boat": "sailboat",
-    "bottle": "wine_bottle",
-    "motorbike": "motorcycle",
-    "pottedplant": "potted_plant",
-    "sofa": "couch",
-    "tvmonitor": "television",
-}
-
-
+_OTHERS = "aeroplane=airplane boat=sailboat bottle=wine_bottle motorbike=motorcycle pottedplant=potted_plant sofa=couch"
+_RENAMED = dict(pair.split("=") for pair in f"{_OTHERS} tvmonitor=television".split())
+_SCENE_CLASSES = dict(zip(_SAME, _SAME, strict=True)) | _RENAMED
 # Left, top, right and bottom, as shares of a picture's sides.
 Box: TypeAlias = tuple[float, float, float, float]
 

@@ -9,16 +9,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from sketch_search.model.datasets.corpus import (
-    Box,
-    Corpus,
-    Picture,
-    Scene,
-    data_folder,
-    fresh_sketches,
-    read_scenes,
-    rows_by_label,
-)
+from sketch_search.model.datasets import corpus as files
+from sketch_search.model.datasets.corpus import Box, Corpus, Picture, Scene, rows_by_label
 from sketch_search.model.errors import ModelError
 
 RememberedProtocol = Literal["scenes", "colours"]
@@ -77,9 +69,8 @@ def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> Reme
     """
     if half not in HALVES:
         raise ModelError(f"--protocol {protocol} has the halves {' and '.join(HALVES)}, not {half}")
-    folder = data_folder()
-    scenes = read_scenes(folder)
-    sketches = fresh_sketches(folder, {label for scene in scenes for label in scene.shares})
+    scenes = files.read_scenes(folder := files.data_folder())
+    sketches = files.fresh_sketches(folder, {label for scene in scenes for label in scene.shares})
     draws = [choose_remembered(scenes, sketches, protocol, HALVES.index(half), seed) for seed in range(_DRAWS)]
     chosen = tuple(chain.from_iterable(draws))
     if not chosen:

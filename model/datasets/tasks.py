@@ -7,44 +7,22 @@ import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sketch_search.model.datasets.corpus import (
-    WITHOUT_NAMESAKE,
-    Corpus,
-    Picture,
-    classes_of,
-    data_folder,
-    drawn_from,
-    read_class_folders,
-    read_data,
-    read_more,
-    read_scenes,
-    read_split,
-    rows_by_label,
-    split_fresh,
-    with_pairs,
-)
+from sketch_search.model.datasets import corpus as files
+from sketch_search.model.datasets.corpus import WITHOUT_NAMESAKE, Corpus, Picture, classes_of, rows_by_label
 from sketch_search.model.errors import ModelError
 
-Protocol = Literal[
-    "category",
-    "zero-shot",
-    "generalised",
-    "cross-data-set",
-    "fine-grained",
-    "within",
-    "fresh",
-    "everything",
-    "everyday",
-]
+_Large = Literal["fresh", "everything", "everyday"]
+Protocol = Literal["category", "zero-shot", "generalised", "cross-data-set", "fine-grained", "within", _Large]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 # Protocols of large galleries, for which only the optional data has pictures.
-LARGE_PROTOCOLS: tuple[Protocol, ...] = ("fresh", "everything", "everyday")
+LARGE_PROTOCOLS: tuple[Protocol, ...] = get_args(_Large)
 # Protocols of zero-shot retrieval. "zero-shot" has the pictures of "category".
 ZERO_SHOT_PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised", "cross-data-set", "everything")
 PARTS = ("val", "unseen", "train")
@@ -52,6 +30,7 @@ PARTS = ("val", "unseen", "train")
 STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quickdraw_80_30")
 # Share of the photos of each training class that the generalised protocol holds out of training.
 HELD_OUT = 0.2
+_SPLITS = Path(__file__).parent / "splits"
 # Sets with sketches. Only Sketchy has photos of its own; the other two share the photos of all other sets.
 SKETCH_SETS = ("sketchy", "tuberlin", "quickdraw")
 _WITH_PHOTOS = "sketchy"
@@ -112,9 +91,8 @@ def read_task(
         if data is not None:
             raise ModelError(f"--protocol {protocol} goes without --data")
         return _read_large(protocol, split, trained_on)
-    if trained_on is not None and not (
-        protocol == "cross-data-set" or (protocol in ("generalised", "fine-grained") and data is None)
-    ):
+    parted = protocol in ("generalised", "fine-grained") and data is None
+    if trained_on is not None and protocol != "cross-data-set" and not parted:
         raise ModelError(
             "--trained-on belongs to --protocol cross-data-set, and without --data to generalised and fine-grained"
         )
@@ -128,13 +106,13 @@ def read_task(
 
 
 def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Task:
-    folder = data_folder()
-    everything = read_data(folder)
+    folder = files.data_folder()
+    everything = files.read_data(folder)
     groups, about = {}, []
     if split == "all":
         corpus = answerable(everything)
     elif split in PARTS:
-        corpus = everything.of(read_split(folder, split))
+        corpus = everything.of(files.read_split(folder, split))
     else:
         corpus, sentence = of_standard_split(everything, split, "unseen")
         about.append(sentence)
@@ -163,7 +141,7 @@ def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Ta
 
 
 def _read_folders(protocol: Protocol, split: str | None, trained_on: str | None, data: Path) -> Task:
-    corpus = read_class_folders(data)
+    corpus = files.read_class_folders(data)
     if protocol == "cross-data-set":
         if trained_on not in STANDARD_SPLITS:
             raise ModelError(
@@ -182,7 +160,7 @@ def _read_folders(protocol: Protocol, split: str | None, trained_on: str | None,
         whole = generalised(corpus, seen, unseen)
         return Task(whole, protocol, about=(_held_out(len(whole.photos) - len(corpus.of(unseen).photos), ["seen"]),))
     corpus = _of_split(corpus, split)
-    return Task(with_pairs(corpus) if protocol == "fine-grained" else corpus, protocol)
+    return Task(files.with_pairs(corpus) if protocol == "fine-grained" else corpus, protocol)
 
 
 def _of_split(corpus: Corpus, split: str | None) -> Corpus:
@@ -197,41 +175,41 @@ def _held_out(count: int, parts: list[str]) -> str:
 
 
 def _fresh_pairs(trained_on: str) -> Task:
-    folder = data_folder()
-    data = read_data(folder)
+    folder = files.data_folder()
+    data = files.read_data(folder)
     trained = data.of(classes_of(folder, trained_on.split("+"), data))
-    queries = split_fresh(trained)[1].sketches
+    queries = files.split_fresh(trained)[1].sketches
     about = (f"fresh sketches of {trained_on}; most photos of the gallery are no fresh ones",)
     return Task(fine_grained(Corpus(queries, trained.photos)), "fine-grained", about=about)
 
 
 def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -> Task:
     """Reads fresh sketches against fresh photos, against ordinary photos, or with new classes against all of these."""
-    folder = data_folder()
+    folder = files.data_folder()
     if split is not None and protocol != "everything":
         raise ModelError(f"--protocol {protocol} has no split; leave out --split")
-    first, more = read_data(folder), read_more(folder)
+    first, more = files.read_data(folder), files.read_more(folder)
     data = Corpus(first.sketches + more.sketches, first.photos + more.photos)
     if protocol == "everyday":
         if trained_on is not None:
             raise ModelError("ordinary photos do not depend on what was trained on; leave out --trained-on")
-        scenes = read_scenes(folder)
+        scenes = files.read_scenes(folder)
         classes = {label for scene in scenes for label in scene.shares}
         photos = tuple(scene.picture for scene in scenes)
-        corpus = answerable(Corpus(split_fresh(data.of(classes))[1].sketches, photos))
+        corpus = answerable(Corpus(files.split_fresh(data.of(classes))[1].sketches, photos))
         shares = np.array([[scene.shares.get(s.label, 0.0) for scene in scenes] for s in corpus.sketches])
         sizes = {name: (shares > 0) & (shares >= low) & (shares < high) for name, low, high in SIZES}
         return Task(corpus, protocol, _groups(corpus, {label: {label} for label in sorted(classes)}), sizes=sizes)
     split = split or "val"
     trained_on = trained_on or ("train" if (protocol, split) == ("everything", "val") else _ALL_TRAINED)
     trained = classes_of(folder, trained_on.split("+"), first)
-    fresh = split_fresh(data.of(trained))[1]
+    fresh = files.split_fresh(data.of(trained))[1]
     if protocol == "fresh":
         return Task(answerable(fresh), protocol)
-    unseen = set(read_split(folder, split))
+    unseen = set(files.read_split(folder, split))
     if both := sorted(trained & unseen):
         raise ModelError(f"{split} has classes of {trained_on} ({both[0]}, ...); name another --split or --trained-on")
-    new, ordinary = data.of(unseen).protocol(), tuple(scene.picture for scene in read_scenes(folder))
+    new, ordinary = data.of(unseen).protocol(), tuple(scene.picture for scene in files.read_scenes(folder))
     corpus = answerable(Corpus(fresh.sketches + new.sketches, fresh.photos + new.photos + ordinary))
     return Task(corpus, protocol, _groups(corpus, {TRAINED: trained, UNSEEN: unseen}))
 
@@ -275,17 +253,15 @@ def by_data_set(corpus: Corpus, source: str) -> tuple[Corpus, Corpus]:
     def goes_with(photo: Picture) -> bool:
         return (photo.source == _WITH_PHOTOS) == (source == _WITH_PHOTOS)
 
-    return (
-        corpus.kept(lambda sketch: sketch.source == source, goes_with),
-        corpus.kept(lambda sketch: sketch.source != source, lambda photo: not goes_with(photo)),
-    )
+    own = corpus.kept(lambda sketch: sketch.source == source, goes_with)
+    return own, corpus.kept(lambda sketch: sketch.source != source, lambda photo: not goes_with(photo))
 
 
 def fine_grained(corpus: Corpus) -> Corpus:
     """Keeps the first sketch by file name that was drawn from each photo, and all photos."""
-    paired = with_pairs(corpus)
+    paired = files.with_pairs(corpus)
     first: dict[int, Picture] = {}
-    for sketch, target in zip(paired.sketches, drawn_from(paired).tolist(), strict=True):
+    for sketch, target in zip(paired.sketches, files.drawn_from(paired).tolist(), strict=True):
         first.setdefault(target, sketch)
     return Corpus(tuple(first.values()), corpus.photos)
 
@@ -300,10 +276,9 @@ def standard_split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the seen and the unseen classes of one of STANDARD_SPLITS. Raises ModelError for another name."""
     if name not in STANDARD_SPLITS:
         raise ModelError(f"there is no standard split {name!r}; choose one of {', '.join(STANDARD_SPLITS)}")
-    folder = Path(__file__).parent / "splits"
 
     def classes(part: str) -> tuple[str, ...]:
-        lines = (folder / f"{name}.{part}.txt").read_text(encoding="utf-8").splitlines()
+        lines = (_SPLITS / f"{name}.{part}.txt").read_text(encoding="utf-8").splitlines()
         return tuple(line for line in lines if line and not line.startswith("#"))
 
     return classes("seen"), classes("unseen")
@@ -327,30 +302,16 @@ def of_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unseen"]
     return found, said + (f"; this data lacks {', '.join(lacking)}" if lacking else "")
 
 
-# Names of classes in the lists of public data sets, by ``class_key``, and the same classes in the optional data.
-_OTHER_NAMES = {
-    "bear_animal": "bear",
-    "car_sedan": "car",
-    "crocodilian": "crocodile",
-    "flower_with_stem": "flower",
-    "head_phones": "headphones",
-    "hotdog": "hot_dog",
-    "ice_cream_cone": "ice_cream",
-    "motorbike": "motorcycle",
-    "mouse_animal": "mouse",
-    "racket": "tennis_racket",
-    "revolver": "pistol",
-    "socks": "sock",
-    "tablelamp": "table_lamp",
-    "tv": "television",
-    "wineglass": "wine_glass",
-}
+@cache
+def _other_names() -> dict[str, str]:
+    """Reads the optional data's names of classes that the lists of public data sets name otherwise."""
+    return dict(line.split() for line in (_SPLITS / "other_names.txt").read_text(encoding="utf-8").splitlines())
 
 
 def class_key(name: str) -> str:
     """Unifies the names of a class: "hot-air balloon" and "Hot_air_balloon" become "hot_air_balloon"."""
     key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return _OTHER_NAMES.get(key, key)
+    return _other_names().get(key, key)
 
 
 def classes_named(corpus: Corpus, names: Collection[str], *, exclude: bool = False) -> Corpus:
@@ -376,11 +337,8 @@ def write_folders(task: Task, folder: Path) -> None:
     """
     if folder.exists() and any(folder.iterdir()):
         raise ModelError(f"{folder} has files already; name an empty or a new folder")
-    copies = [
-        (photo, folder / "photo" / label)
-        for photo in task.corpus.photos
-        for label in {photo.label, *photo.also} - {""} or {"other"}
-    ]
+    labels_of = [(photo, {photo.label, *photo.also} - {""} or {"other"}) for photo in task.corpus.photos]
+    copies = [(photo, folder / "photo" / label) for photo, labels in labels_of for label in labels]
     for group, labels in task.groups.items():
         copies += [(s, folder / group / "sketch" / s.label) for s in task.corpus.sketches if s.label in labels]
     for picture, place in copies:

@@ -9,16 +9,7 @@ from PIL import Image, ImageColor
 from sketch_search.model import illustrations
 from sketch_search.model.commands import main
 from sketch_search.model.errors import ModelError
-from sketch_search.model.illustrations import (
-    COLOURS,
-    RIGHT,
-    Seen,
-    compared,
-    look,
-    rebuilt,
-    rebuilt_from_all,
-    strongest_regions,
-)
+from sketch_search.model.illustrations import COLOURS, RIGHT, Seen, compare, look
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import AnchorConfig, AnchorNetwork, VitLayout
 from tests.learning import write_class_folders
@@ -55,8 +46,8 @@ def test_a_rebuilt_sketch_has_the_closest_patch_of_all_photos_at_each_token_and_
 ) -> None:
     matcher = matcher_of(tiny_network())
     sketch, photos = seen(data, matcher)
-    explanations = compared(matcher, sketch, photos)
-    made = np.asarray(rebuilt(sketch, photos, explanations))
+    explanations = compare(matcher, sketch, photos)
+    made = np.asarray(illustrations.rebuild(sketch, photos, explanations))
     correspondence = np.stack([explanation.correspondence for explanation in explanations])
     for row, here in enumerate(explanations[0].sketch_cells.tolist()):
         photo, column = np.unravel_index(correspondence[:, row].argmax(), correspondence[:, row].shape)
@@ -71,7 +62,7 @@ def test_a_sketch_that_is_rebuilt_from_as_many_patches_as_there_are_has_their_me
     matcher = matcher_of(tiny_network())
     sketch, photos = seen(data, matcher)
     kept = photos[0].observed.tokens.positions[0].tolist()
-    made = np.asarray(rebuilt_from_all(matcher, sketch, pictures(data, "photo")[:1], len(kept)))
+    made = np.asarray(illustrations.rebuild_from_all(matcher, sketch, pictures(data, "photo")[:1], len(kept)))
     mean = np.rint(np.mean([cell(photos[0].pixels, number) for number in kept], axis=0))
     for number in sketch.observed.tokens.positions[0].tolist():
         assert np.array_equal(cell(made, number), mean)
@@ -82,8 +73,8 @@ def test_the_patches_that_cross_attention_selects_stand_behind_those_of_the_enco
     for keep_cross in (1.0, 0.5):
         matcher = matcher_of(tiny_network(keep_cross=keep_cross))
         sketch, photos = seen(data, matcher)
-        explanation = compared(matcher, sketch, photos)[0]
-        drawn = np.asarray(illustrations.selected(sketch, photos[0], explanation))
+        explanation = compare(matcher, sketch, photos)[0]
+        drawn = np.asarray(illustrations.draw_selection(sketch, photos[0], explanation))
         widths.append(drawn.shape[1] // (GRID * SIDE))
     shown, kept = drawn[-GRID * SIDE :, -GRID * SIDE :], explanation.photo_cells.tolist()
     same = [number for number in range(GRID**2) if np.array_equal(cell(shown, number), cell(photos[0].pixels, number))]
@@ -94,10 +85,10 @@ def test_the_patches_that_cross_attention_selects_stand_behind_those_of_the_enco
 def test_regions_are_apart_and_have_their_colour_in_every_picture(data: Path) -> None:
     matcher = matcher_of(tiny_network())
     sketch, photos = seen(data, matcher)
-    explanations = compared(matcher, sketch, photos)
-    first, second = strongest_regions(explanations[0])
+    explanations = compare(matcher, sketch, photos)
+    first, second = illustrations.strongest_regions(explanations[0])
     assert max(abs(first % GRID - second % GRID), abs(first // GRID - second // GRID)) > 1
-    drawn = np.asarray(illustrations.corresponding(sketch, photos[:2], explanations[:2], [first, second]))
+    drawn = np.asarray(illustrations.draw_matches(sketch, photos[:2], explanations[:2], [first, second]))
     for number in range(3):
         left = number * (GRID * SIDE + 8)
         found = {tuple(colour) for colour in drawn[:, left : left + GRID * SIDE].reshape(-1, 3).tolist()}
@@ -108,22 +99,22 @@ def test_regions_are_apart_and_have_their_colour_in_every_picture(data: Path) ->
 def test_the_most_influential_pair_is_framed_and_without_one_there_is_no_picture(data: Path) -> None:
     matcher = matcher_of(tiny_network())
     sketch, photos = seen(data, matcher)
-    explanation = compared(matcher, sketch, photos)[0]
-    picture = illustrations.influencing(sketch, photos[0], explanation)
+    explanation = compare(matcher, sketch, photos)[0]
+    picture = illustrations.draw_influence(sketch, photos[0], explanation)
     assert picture is not None
     pair = explanation.influence[0]
     top = picture.height - GRID * SIDE
     x, y = pair.sketch_cell % GRID * SIDE, pair.sketch_cell // GRID * SIDE
     assert picture.getpixel((x + SIDE // 2, top + y)) == ImageColor.getrgb(illustrations.WRONG)
     untrained = matcher_of(tiny_network(methods=("ret",), best_method="ret"))
-    assert illustrations.influencing(sketch, photos[0], compared(untrained, sketch, photos)[0]) is None
+    assert illustrations.draw_influence(sketch, photos[0], compare(untrained, sketch, photos)[0]) is None
 
 
 def test_a_network_with_one_vector_is_refused_where_patches_are_needed(data: Path) -> None:
     layout = VitLayout(16, 16, 1, 2, 32)
     matcher = matcher_of(AnchorNetwork(AnchorConfig(name="plain", vit=layout, image_size=64, units=24)).eval())
     with pytest.raises(ModelError, match="plain has one vector for each picture, and compares no patches"):
-        compared(matcher, *seen(data, matcher))
+        compare(matcher, *seen(data, matcher))
 
 
 def test_right_photos_of_a_sheet_have_a_green_frame() -> None:
@@ -137,7 +128,7 @@ def test_a_frame_keeps_its_colour_in_a_file_among_many_others() -> None:
     many = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
     right = [[row == column == 0 for column in range(10)] for row in range(5)]
     sheet = illustrations.first_photos([many] * 5, [[many] * 10] * 5, right, [1] * 5)
-    reduced = illustrations.with_few_colours(sheet)
+    reduced = illustrations.reduce_colours(sheet)
     assert reduced.mode == "P"
     # Its left edge; a query, its rank and a gap stand before it.
     place = (96 + 8 + 48 + 8, 40)
@@ -146,7 +137,7 @@ def test_a_frame_keeps_its_colour_in_a_file_among_many_others() -> None:
 
 def test_classes_are_scattered_in_colours_of_their_own() -> None:
     points = np.array([[0, 0], [1, 1], [0, 1], [1, 0]], np.float32)
-    sheet = illustrations.scattered(points, ["cat", "dog", "cat", "dog"], sketches=2, side=100)
+    sheet = illustrations.scatter(points, ["cat", "dog", "cat", "dog"], sketches=2, side=100)
     corners = [sheet.getpixel((x, y)) for x, y in ((8, 8), (92, 92), (8, 92), (92, 8))]
     assert corners[0] == corners[2] != corners[1] == corners[3]
 
