@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChosenEmbedder:
-    """An embedder that has been found.
-
-    ``load`` reads its weights; it returns None if clusters are made from [Ret] itself, which is computed anyway. It is
-    called only if there are new photos. It raises EmbedderUnavailable if the weights do not fit.
-    """
+    """An embedder. ``load``, called for new photos only, gives None for [Ret], and raises EmbedderUnavailable."""
 
     entry: EmbedderEntry
     load: Callable[[], ClipEmbedder | None]
@@ -99,11 +95,7 @@ def _refuse_if_unavailable() -> Iterator[None]:
 
 
 def open_text_tower(entry: EmbedderEntry, device: str) -> TextTower:
-    """Loads the model that made the vectors of an index. Nothing is downloaded.
-
-    Raises EmbedderUnavailable: the index was not clustered by CLIP; the model is not on this disk or has changed; or it
-    has no text tower that can be used here.
-    """
+    """Loads the model that an index was clustered by, from this disk. Raises EmbedderUnavailable."""
     chosen = find_embedder(entry.spec, device)
     if not chosen.entry.same(entry):
         raise EmbedderUnavailable(

@@ -1,8 +1,7 @@
 """The networks of sketch-to-photo search: sketch and photo in; tokens, scores and explanations out.
 
-``model.load`` returns a ``Matcher``, all that indexing and searching need. The names below are imported when
-first used, because a command line that only shows its help also imports this package, and should not wait for
-NumPy.
+``model.load`` returns a ``Matcher``, all that indexing and searching need. The names below are imported when first
+used, because a command line that only shows its help also imports this package, and should not wait for NumPy.
 """
 
 from __future__ import annotations

@@ -34,9 +34,8 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> i
 class Group(click.Group):
     """Commands that are imported when one of them, or their list, is needed.
 
-    Attributes:
-        load: imports and returns the commands.
-        default: the name of the command that runs by default.
+    load: imports and returns the commands.
+    default: the name of the command that runs by default.
     """
 
     def __init__(

@@ -27,19 +27,18 @@ class Explanation:
 
     If two photos are compared, the first one has the sketch's place.
 
-    Attributes:
-        grid: patches along one side.
-        sketch, photo: self-attention and selection of each.
-        sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patches that are compared.
-        aligned: cross-attention between the tokens of both; None without it, and for two photos.
-        correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two
-            photos see ``compare_photos``.
-        preference: (n_s, n_p) float32, added to the cosines where the best photo patch is chosen: more if [Ret] of the
-            sketch is like the local [Ret] of the patch and its neighbours, less if the patch lies elsewhere in the
-            thing than the sketch's patch. None if local [Ret] is not known.
-        influence: the pairs of tokens that the relation score rests on most, strongest first.
-        relation_score: in (0, 1); None for two photos, and if the relation network is untrained.
-        ret_distance: distance of the [Ret] tokens; see ``Matcher.ret_distances`` for its range.
+    grid: patches along one side.
+    sketch, photo: self-attention and selection of each.
+    sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patches that are compared.
+    aligned: cross-attention between the tokens of both; None without it, and for two photos.
+    correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two photos
+        see ``compare_photos``.
+    preference: (n_s, n_p) float32, added to the cosines where the best photo patch is chosen: more if [Ret] of the
+        sketch is like the local [Ret] of the patch and its neighbours, less if the patch lies elsewhere in the thing
+        than the sketch's patch. None if local [Ret] is not known.
+    influence: the pairs of tokens that the relation score rests on most, strongest first.
+    relation_score: in (0, 1); None for two photos, and if the relation network is untrained.
+    ret_distance: distance of the [Ret] tokens; see ``Matcher.ret_distances`` for its range.
     """
 
     grid: int
@@ -55,10 +54,7 @@ class Explanation:
     aligned: Aligned | None = None
 
     def matches(self) -> list[tuple[int, int, float]]:
-        """Lists each sketch patch's best photo patch, by cosine and ``preference``: (sketch cell, photo cell, cosine).
-
-        Strongest first; empty if no patches are compared.
-        """
+        """Lists each sketch patch's best photo patch: (sketch cell, photo cell, cosine), strongest first."""
         if not self.correspondence.size:
             return []
         of_photo = self.correspondence if self.preference is None else self.correspondence + self.preference
@@ -92,10 +88,7 @@ def compare(
 
 
 def _preference(sketch: Tokens, local: Floats) -> Floats:
-    """Computes how much to prefer each of a photo's n patches for each patch of a sketch, (n_s, n) float32.
-
-    local: (n, d), the local [Ret] of all patches of the photo, row by row.
-    """
+    """Computes how much sketch patches prefer photo patches: (n_s, n) float32. local: (n, d), local [Ret]."""
     relevance, side = _relevance(unit(sketch.ret[0]), local), math.isqrt(len(local))
     drawn, shown = _places(sketch.positions[0], side), _places(np.arange(len(local)), side)
     least = np.quantile(relevance, 1 - _THING)
@@ -168,10 +161,7 @@ STRONGEST = 10
 
 @dataclass(frozen=True)
 class PairInfluence:
-    """A pair of patch tokens, given by their cells, and the share of the relation score lost without it.
-
-    drop: (score - score without the pair) / score; at most 1, below 0 if the pair lowers the score.
-    """
+    """A pair of cells. drop: (score - score without it) / score, at most 1, negative if it lowers the score."""
 
     sketch_cell: int
     photo_cell: int
@@ -181,10 +171,7 @@ class PairInfluence:
 def influential_pairs(
     engine: Engine, sketch: Tokens, photo: Tokens, relation_score: float
 ) -> tuple[PairInfluence, ...]:
-    """Finds the STRONGEST pairs whose removal lowers the relation score most, strongest first.
-
-    There are none without a relation network, or for released checkpoints, whose blocks have no places.
-    """
+    """Finds the STRONGEST pairs, strongest first; none without a relation network or for released checkpoints."""
     aligned = engine.align(sketch, photo)
     lost = None if aligned is None else aligned.lost if aligned.matching is None else lost_logits(aligned)
     if aligned is None or lost is None:
@@ -202,10 +189,7 @@ def influential_pairs(
 
 
 def lost_logits(aligned: Aligned) -> Floats:
-    """Computes how much the relation logit falls without each pair in turn, (n_s, n_p) float32, at least 0.
-
-    A pair counts only if it is the best of its row or column. Without it the next best counts, or 0.
-    """
+    """Computes how much the logit falls without each pair, (n_s, n_p): only if best of its row or column."""
     matching = aligned.matching
     assert matching is not None
     kernel = unit(aligned.sketch) @ unit(aligned.photo).T

@@ -19,10 +19,7 @@ _NO_FOLLOW, _BINARY = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_BINARY", 0)
 
 
 def open_regular(path: Path, *, links: bool = True) -> BufferedReader:
-    """Opens a file to read it.
-
-    Raises OSError, also for a pipe or a device, which might never end, and without ``links`` for a symbolic link.
-    """
+    """Opens a file to read it. Raises OSError for a pipe or device, and without ``links`` for a symbolic link."""
     flags = ("O_NONBLOCK", "O_BINARY") if links else ("O_NONBLOCK", "O_BINARY", "O_NOFOLLOW")
     descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -64,10 +64,7 @@ def compare(matcher: Matcher, sketch: Seen, photos: Iterable[Seen]) -> list[Expl
 
 
 def rebuild(sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation]) -> Image.Image:
-    """Puts the closest patch among all photos in the place of each patch of a sketch, as in ZSE-SBIR's Fig. 7 (a).
-
-    Patches are compared after cross-attention (eq. 8). Where the sketch has no token, it shows through.
-    """
+    """Rebuilds a sketch of the closest patches after cross-attention (eq. 8), as in ZSE-SBIR's Fig. 7 (a)."""
     canvas, grid = _pale(sketch), explanations[0].grid
     best: dict[int, tuple[float, Pixels]] = {}
     for photo, explanation in zip(photos, explanations, strict=True):
@@ -80,10 +77,7 @@ def rebuild(sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explana
 
 
 def rebuild_from_all(matcher: Matcher, sketch: Seen, paths: Iterable[Path], count: int) -> Image.Image:
-    """Puts the mean of the ``count`` nearest patches of all photos in each patch's place, as in Fig. 7 (b).
-
-    Patches are compared as they left the encoder: cross-attention would take a pass for each photo. Raises as ``look``.
-    """
+    """Rebuilds a sketch of the mean of the ``count`` nearest patches by the encoder, as in Fig. 7 (b)."""
     canvas, grid, tokens = _pale(sketch), matcher.config.grid, sketch.observed.tokens
     drawn = unit(tokens.patches[0])
     nearest: list[list[tuple[float, Pixels]]] = [[] for _ in drawn]
@@ -102,10 +96,7 @@ def rebuild_from_all(matcher: Matcher, sketch: Seen, paths: Iterable[Path], coun
 
 
 def draw_selection(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image:
-    """Draws both pictures, and the patches that each selection of tokens left, as in Fig. 4.
-
-    Behind those of self-attention stands that of cross-attention, if the network has one.
-    """
+    """Draws both pictures, and what each token selection left, of self- and cross-attention, as in Fig. 4."""
     left, grid = explanation.photo_cells, explanation.grid
     of_sketch, of_photo = (list(seen.observed.attention.kept) for seen in (sketch, photo))
     if len(left) < photo.observed.tokens.positions.shape[1]:
@@ -149,10 +140,7 @@ def draw_matches(
 
 
 def draw_influence(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image | None:
-    """Draws the pair of patches without which the relation score falls most, and by how much, as in Fig. 8 (b).
-
-    None if no pair counts.
-    """
+    """Draws the pair that the score rests on most, and by how much, as in Fig. 8 (b); None if no pair counts."""
     if not explanation.influence:
         return None
     pair = explanation.influence[0]
@@ -168,10 +156,7 @@ def first_photos(
     right: Sequence[Sequence[bool]],
     ranks: Sequence[int],
 ) -> Image.Image:
-    """Draws queries, the rank of the first right photo, and the first photos, with green frames around right ones.
-
-    As in ZSE-SBIR's Fig. 3, Sketch-an-Anchor's Fig. 5, and CLIP-AT's Figs. 4 and 5.
-    """
+    """Draws queries, first right ranks and first photos (ZSE-SBIR Fig. 3, Sketch-an-Anchor 5, CLIP-AT 4 and 5)."""
     rows = []
     for query, found, hits, rank in zip(queries, photos, right, ranks, strict=True):
         row = [ImageOps.pad(query, (_SMALL, _SMALL), color="white"), _text(str(rank), _SMALL // 2, _SMALL)]

@@ -50,10 +50,9 @@ def target_ranks(
 ) -> NDArray[np.int64]:
     """Finds the rank, from 0, of the one photo that each query looks for: (q,) int64.
 
-    Args:
-        scores: (q, g) of any real type, higher is better; photos of equal score stay in gallery order.
-        targets: (q,) columns of the photos looked for.
-        among: (q, g) the photos that each query is ranked against, with its target; None for all photos.
+    scores: (q, g) of any real type, higher is better; photos of equal score stay in gallery order.
+    targets: (q,) columns of the photos looked for.
+    among: (q, g) the photos that each query is ranked against, with its target; None for all photos.
 
     Raises ValueError if the shapes differ, a score is NaN, or a target is not among its photos.
     """

@@ -66,10 +66,9 @@ class UnknownWord(ModelError):
 class Reading:
     """The meaning of a typed text.
 
-    Attributes:
-        text: the part that was understood, by ``spelling``.
-        things: for each thing in the text, the numbers of the words that may name it; any of them counts.
-        means: the words of the vocabulary to search for; None if these were typed.
+    text: the part that was understood, by ``spelling``.
+    things: for each thing in the text, the numbers of the words that may name it; any of them counts.
+    means: the words of the vocabulary to search for; None if these were typed.
     """
 
     text: str
@@ -78,10 +77,7 @@ class Reading:
 
 
 class WordBook:
-    """The words of a vocabulary, by all of their names, and everyday words for them.
-
-    words: the shown name of each word, in the order of the vocabulary.
-    """
+    """The words of a vocabulary, by all names, and everyday words for them. words: the shown name of each."""
 
     def __init__(self, vocabulary: Sequence[Names]) -> None:
         self.words = tuple(names[0] for names in vocabulary)
@@ -111,10 +107,7 @@ class WordBook:
             self._joined.setdefault(stem(name.replace(" ", "")), numbers)
 
     def find(self, text: str) -> int:
-        """Finds the number of the word that ``text`` names: in any case, with any hyphens, in singular or plural.
-
-        Raises UnknownWord, and ModelError for a text that is empty, longer than LONGEST or has control characters.
-        """
+        """Finds the number of the word named, in any case, hyphens, number. Raises UnknownWord; ModelError."""
         if problem := why_no_name(text):
             raise ModelError(f"a word {problem}")
         key = spelling(text)
@@ -145,10 +138,7 @@ class WordBook:
         return None
 
     def complete(self, prefix: str, limit: int) -> tuple[str, ...]:
-        """Lists words with a name that begins with ``prefix``, in alphabetical order; all words for an empty prefix.
-
-        Words whose shown name begins with it come before words with a further name that does, and everyday words last.
-        """
+        """Lists words with names that begin with ``prefix``: by shown name, by further names, then everyday words."""
         start = spelling(prefix)
         found = {number for key, number in self._numbers.items() if key.startswith(start)}
         ranked = sorted((not spelling(self.words[n]).startswith(start), spelling(self.words[n]), n) for n in found)
@@ -280,10 +270,7 @@ def why_no_name(text: str) -> str | None:
 
 
 def stem(key: str) -> str:
-    """Cuts a spelling down to a stem that its singular and its plural share, and that need not be a word itself.
-
-    Names and typed texts are cut by the same rules, so the rules may be rough: "horse" and "horses" become "hor".
-    """
+    """Cuts a spelling to a rough stem shared by singular and plural: "horse" and "horses" become "hor"."""
     before, space, word = key.rpartition(" ")
     word = _IRREGULAR.get(word, word)
     while (shorter := _SILENT.sub("", _PLURAL.sub("", word))) != word:

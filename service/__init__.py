@@ -1,7 +1,4 @@
-"""The two-stage search over an index, its HTTP API and its client.
-
-Import names from their modules, so that a program that uses only `service.client` does not load the networks.
-"""
+"""The two-stage search over an index, its HTTP API and its client. Import names from their modules."""
 
 from sketch_search.short_names import share
 

@@ -1,7 +1,4 @@
-"""Writes the address and the token of a running server to a file in its index that only its user can read.
-
-The server locks the file while it runs, so that a file left by a killed server is ignored as stale.
-"""
+"""Announces a running server's address and token in its index, in a file only its user can read, locked meanwhile."""
 
 import os
 import stat
@@ -33,11 +30,7 @@ class ServerAddress(BaseModel):
 
 @contextmanager
 def announced(folder: Path, address: ServerAddress) -> Iterator[None]:
-    """Keeps the file in the folder of an index while the block runs.
-
-    Without an index, the file is written once there is one. It is not written if the folder cannot be written, or
-    another server has its file there.
-    """
+    """Keeps the file in the index while the block runs, if there is one that is writable and not another server's."""
     over = threading.Event()
     with ExitStack() as held:
         if sys.platform != "win32" and not _announces(folder, address, held):

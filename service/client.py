@@ -61,10 +61,7 @@ class ClientError(UserError):
 
 
 class Client:
-    """A connection to one server. It is a context manager, and threads may share it.
-
-    All methods raise ClientError for an answer that is not a success, and ConnectionError without an answer.
-    """
+    """A connection to a server, shared by threads. Methods raise ClientError, and ConnectionError without an answer."""
 
     def __init__(
         self,
@@ -75,10 +72,9 @@ class Client:
     ) -> None:
         """Sends nothing yet.
 
-        Args:
-            base_url: the server's address, with the token if the server printed it.
-            timeout: seconds without progress after which a request fails.
-            max_bytes: the most bytes of an answer; ClientError for more.
+        base_url: the server's address, with the token if the server printed it.
+        timeout: seconds without progress after which a request fails.
+        max_bytes: the most bytes of an answer; ClientError for more.
 
         Raises ValueError: the URL is invalid, or the key has line breaks or other control characters.
         """
@@ -103,10 +99,9 @@ class Client:
     def search(self, sketch: Drawn | None = None, query: SearchQuery | None = None, **options: Any) -> SearchResponse:
         """Returns the photos that best match a sketch, liked photos and a word.
 
-        Args:
-            sketch: a path, the bytes of an image file, or a picture; a list of pictures of the same size for the things
-                of one drawing, each where it stands; None for a search by liked photos or a word alone.
-            query: the query; None to make it from the ``options``, as in ``search("cat.png", k=5)``.
+        sketch: a path, the bytes of an image file, or a picture; a list of pictures of the same size for the things of
+            one drawing, each where it stands; None for a search by liked photos or a word alone.
+        query: the query; None to make it from the ``options``, as in ``search("cat.png", k=5)``.
 
         Raises ValueError if an option is unknown or out of range.
         """
@@ -119,9 +114,8 @@ class Client:
     def explain(self, sketch: Drawn | None = None, **options: Any) -> ExplainResponse:
         """Explains why photos match a sketch or a photo.
 
-        Args:
-            sketch: as in ``search``; with ``kind="photo"`` a photo, None with ``like``.
-            options: the fields of ExplainParams, as in ``explain("cat.png", photo=[17])``.
+        sketch: as in ``search``; with ``kind="photo"`` a photo, None with ``like``.
+        options: the fields of ExplainParams, as in ``explain("cat.png", photo=[17])``.
 
         Raises ValueError if an option is unknown or out of range.
         """

@@ -1,7 +1,4 @@
-"""Provides CLIP's text tower, to search by any text.
-
-It takes seconds to load and hundreds of megabytes of memory, so it is loaded only once, when first needed.
-"""
+"""Loads CLIP's text tower, to search by any text, once and when first needed: it takes seconds and memory."""
 
 from __future__ import annotations
 
@@ -27,11 +24,7 @@ RETRY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class ReadText:
-    """A query's text by CLIP, and the milliseconds that reading it took.
-
-    ``vector`` is (e,) float32, whose product with a photo's vector is CLIP's logit; None without a text. ``refusal``
-    is the reason if it is missing although the index was clustered by CLIP.
-    """
+    """A text by CLIP, vector (e,) float32 or None, its milliseconds, and why there is none for an index by CLIP."""
 
     vector: NDArray[np.float32] | None = None
     refusal: str | None = None

@@ -51,12 +51,11 @@ M = TypeVar("M", bound=BaseModel)
 class Photo:
     """A photo found. Notebooks display it.
 
-    Attributes:
-        id: its number, constant while the photo is in the index.
-        path: the file's path here or its URL, or its path as the server shows it. paths: the same for all its copies.
-        score: as the server and the page show it; higher is better.
-        rank: from 1.
-        copies: the ids of near duplicates, with ``fold=True``.
+    id: its number, constant while the photo is in the index.
+    path: the file's path here or its URL, or its path as the server shows it. paths: the same for all its copies.
+    score: as the server and the page show it; higher is better.
+    rank: from 1.
+    copies: the ids of near duplicates, with ``fold=True``.
     """
 
     id: int
@@ -72,10 +71,7 @@ class Photo:
         return self._source._original(self.id)
 
     def image(self) -> Image.Image:
-        """Returns the picture as the index reads it, upright and in RGB; for a RAW file, the preview.
-
-        Raises UserError as ``read`` does, and if the extra that reads such files is missing.
-        """
+        """Returns the picture as indexed, upright, RGB; of a RAW file, the preview. Raises UserError."""
         from sketch_search.model.images import open_image
 
         return open_image(self.read())
@@ -94,11 +90,7 @@ Liked: TypeAlias = OnePhoto | Iterable[OnePhoto] | None
 
 
 class Results(tuple[Photo, ...]):
-    """The photos of an answer, best first. Notebooks display them side by side.
-
-    Attributes:
-        answer: the complete answer, with ``answer.guesses``, ``answer.timings_ms`` and so on.
-    """
+    """The photos of an answer, best first, shown by notebooks. answer: with guesses, timings_ms and so on."""
 
     answer: SearchResponse
 
@@ -116,11 +108,7 @@ class Results(tuple[Photo, ...]):
 
 @dataclass(frozen=True)
 class Group:
-    """Photos of a ranking that look alike.
-
-    Attributes:
-        best: the best of them. more: the next ones, at most four. size: their number among the 200 best photos.
-    """
+    """Photos that look alike: the best, at most four more, and their number among the 200 best."""
 
     best: Photo
     more: tuple[Photo, ...]
@@ -133,12 +121,11 @@ class Explanation:
 
     A region is a cell of a grid laid over the square that the network sees, counted row by row from the top left.
 
-    Attributes:
-        grid: cells along one side.
-        sketch_cells, photo_cells: (n,) int64, the cells of each pair.
-        cosines: (n,) float64 in [-1, 1], the similarity of the two.
-        sketch_image, photo_image: the squares that the network saw.
-        answer: the complete answer for this photo.
+    grid: cells along one side.
+    sketch_cells, photo_cells: (n,) int64, the cells of each pair.
+    cosines: (n,) float64 in [-1, 1], the similarity of the two.
+    sketch_image, photo_image: the squares that the network saw.
+    answer: the complete answer for this photo.
     """
 
     grid: int
@@ -171,19 +158,17 @@ class Searches(ABC):
     ) -> Results:
         """Returns the photos that best match a sketch, liked photos and a word.
 
-        Args:
-            sketch: the drawing; a list of pictures of the same size for the things of one drawing, each where it
-                stands, as in ``search([house, tree])``; with ``kind="photo"`` a photo to find look-alikes of; None for
-                a search by ``text`` or ``like`` alone.
-            k: the maximum number; None for 20.
-            text: a word of the vocabulary; any text if the index was clustered by CLIP.
-            like, unlike: wanted and unwanted photos, one or several: photos that were found, ids, or paths if the
-                gallery is on this machine.
-            options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
+        sketch: the drawing; a list of pictures of the same size for the things of one drawing, each where it stands, as
+            in ``search([house, tree])``; with ``kind="photo"`` a photo to find look-alikes of; None for a search by
+            ``text`` or ``like`` alone.
+        k: the maximum number; None for 20.
+        text: a word of the vocabulary; any text if the index was clustered by CLIP.
+        like, unlike: wanted and unwanted photos, one or several: photos that were found, ids, or paths if the gallery
+            is on this machine.
+        options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
 
-        Raises:
-            TypeError: a liked object is not a photo. ValueError: an option is unknown or out of range.
-            UserError: a picture cannot be read, a word is unknown, a folder has no photos, and the like.
+        Raises TypeError: a liked object is not a photo. ValueError: an option is unknown or out of range. UserError: a
+        picture cannot be read, a word is unknown, a folder has no photos, and the like.
         """
         answer = self._response(sketch, k=k, text=text, like=like, unlike=unlike, **options)
         results = Results(map(self._photo, answer.results))
@@ -286,11 +271,7 @@ def _drawn_bytes(drawn: Drawn | None) -> Sketches | None:
 
 
 def picture_bytes(picture: Picture) -> bytes:
-    """Returns a picture as the bytes of an image file.
-
-    Raises OSError: the file cannot be read, or cannot exist, such as one of an unknown user. ImageError: it is of
-    another type. TypeError: the argument is not a picture.
-    """
+    """Returns a picture as the bytes of an image file. Raises OSError; ImageError; TypeError for no picture."""
     if isinstance(picture, np.ndarray | Image.Image):
         return as_bytes(picture_image(picture))
     if isinstance(picture, bytes):

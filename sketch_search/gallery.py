@@ -60,14 +60,13 @@ class Gallery(Searches):
     ) -> Self:
         """Indexes the photos below the folders, or updates their index, and opens it.
 
-        Args:
-            folders: none for the indexed folders.
-            index: the index's folder. None for the default index if it has exactly these folders, or if none are given;
-                else for a separate index of these folders, beside it.
-            update: whether to look for new, changed and removed photos. Without an index, they are read anyway.
-            progress: whether to report the first reading of photos, and its progress, on standard error.
-            weights: the checkpoint; None for that of SBIR_WEIGHTS, or the default.
-            device: "cpu", "cuda", or "auto" for the GPU if there is one.
+        folders: none for the indexed folders.
+        index: the index's folder. None for the default index if it has exactly these folders, or if none are given;
+            else for a separate index of these folders, beside it.
+        update: whether to look for new, changed and removed photos. Without an index, they are read anyway.
+        progress: whether to report the first reading of photos, and its progress, on standard error.
+        weights: the checkpoint; None for that of SBIR_WEIGHTS, or the default.
+        device: "cpu", "cuda", or "auto" for the GPU if there is one.
 
         Warns of photos that stay in the index although they were not found.
 
@@ -137,12 +136,10 @@ def encode(
 
     A sketch's vector is near those of photos of the same things, by the cosine.
 
-    Args:
-        kind: "sketch" or "photo", which the network encodes differently.
-        weights, device: as for ``Gallery.open``.
+    kind: "sketch" or "photo", which the network encodes differently.
+    weights, device: as for ``Gallery.open``.
 
-    Returns:
-        (n, d) float32, each row of length 1.
+    Returns (n, d) float32, each row of length 1.
     """
     _check_list(pictures)
     matcher = _matcher(_settings(weights, device))
@@ -154,11 +151,7 @@ def encode(
 def rank(
     sketch: Picture, photos: Sequence[Picture], *, weights: str | None = None, device: str = "auto"
 ) -> list[tuple[int, float]]:
-    """Ranks photos by how well they match a sketch, without an index.
-
-    Returns:
-        Best first: the index of the photo in ``photos``, and its score by the checkpoint's best method.
-    """
+    """Ranks photos for a sketch: index and score by the checkpoint's best method, best first."""
     _check_list(photos)
     matcher = _matcher(_settings(weights, device))
     if not len(photos):

@@ -7,10 +7,7 @@ from sketch_search.service.schemas import ExplainParams, ExplainResponse, Search
 
 
 class Remote(Searches):
-    """The photos of a server.
-
-    Refusals by the server are a ``UserError`` with its message; if no server answers, a ConnectionError is raised.
-    """
+    """The photos of a server. Its refusals are a ``UserError``; without an answer, a ConnectionError is raised."""
 
     def __init__(
         self,

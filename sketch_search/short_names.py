@@ -39,10 +39,7 @@ _FINDER = _ShortNames()
 
 
 def share(name: str) -> None:
-    """Makes the package ``name``, which is being imported, another name of the package below ``sketch_search``.
-
-    Does nothing if ``name`` is the long name.
-    """
+    """Makes the package ``name``, being imported, another name of the one below ``sketch_search``."""
     if "." in name:
         return
     sys.modules[name] = importlib.import_module(f"{__package__}.{name}")

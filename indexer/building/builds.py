@@ -65,11 +65,10 @@ MAX_GROWTH = 2
 class BuildPlan:
     """The decisions of one build, made before any photo is read.
 
-    Attributes:
-        current: the state that the build continues. problems: the damage of the index, one sentence each.
-        recluster: whether to compute all clusters again in any case. clusters: their number if they are; None for about
-            sqrt(photos).
-        anew: whether a generation is written even if no photo has changed.
+    current: the state that the build continues. problems: the damage of the index, one sentence each.
+    recluster: whether to compute all clusters again in any case. clusters: their number if they are; None for about
+        sqrt(photos).
+    anew: whether a generation is written even if no photo has changed.
     """
 
     request: Request
@@ -92,10 +91,7 @@ class BuildPlan:
 
     @property
     def key(self) -> str:
-        """Names the folder of the build by 16 hex digits. Rows that were staged with another key are never used.
-
-        So neither are those of a program whose database differs.
-        """
+        """Names the folder of the build, 16 hex digits. Rows staged under another key are never used."""
         identity, embedder = self.identity, self.embedder.entry
         network = [identity.photo_sha256, identity.preprocessing_fingerprint, embedder.name, embedder.sha256]
         text = json.dumps(
@@ -107,11 +103,7 @@ class BuildPlan:
 def wanted_network(
     request: Request, manifest: Manifest | None, matcher: Matcher
 ) -> tuple[NetworkIdentity, ChosenEmbedder]:
-    """Returns the network of a build, with one token for each photo if only [Ret] is kept, and its embedder.
-
-    What was not asked for is as in the generation with this manifest; only what was asked for is downloaded. Raises
-    EmbedderUnavailable.
-    """
+    """Returns the network, with one token if only [Ret] is kept, and the embedder. Raises EmbedderUnavailable."""
     identity = NetworkIdentity.of(matcher)
     alone = identity.with_tokens(1)
     if request.tokens == "none" or (request.tokens == "auto" and manifest is not None and manifest.identity == alone):
@@ -127,9 +119,8 @@ def plan_build(
 ) -> BuildPlan:
     """Decides what a build does. The caller holds the index's lock, or the plan may be out of date.
 
-    Raises:
-        BadInvocation: as ``Request.roots`` does. IndexRefused: the catalog is damaged; or photos are to be added to
-            those of another network, which would all be computed anew.
+    Raises BadInvocation: as ``Request.roots`` does. IndexRefused: the catalog is damaged; or photos are to be added to
+    those of another network, which would all be computed anew.
     """
     roots, exclusions = request.roots(index, start.manifest), request.exclusions(start.manifest)
     if request.added and start.manifest is not None:
@@ -184,18 +175,17 @@ class Written:
 class BuildReport(Written):
     """The outcome of a build.
 
-    Attributes:
-        changed: False if nothing had to be written. waiting: files that the next build must read.
-        encoded: photos that the network encoded in this run. gone: files that were there at the last build, and are
-            there no more.
-        damaged: repaired damage of the index, one sentence each.
-        bad: files that could not be used. bad_before: those of the build before, with its reasons.
-        incomplete: photos that were read now, and of which a part may be missing, because their files are damaged.
-        unlisted: folders that could not be read, whose photos stay in the index, if this network computed their rows.
-        missing: photos that also stay, because they are more than a tenth of all although their files are gone.
-        skipped: other entries that are not indexed; one sentence for each kind.
-        prefixes: the names that the paths of photos begin with from now on, if they did not before.
-        workers: how many processes worked at once. seconds: how long it took. index: the index's folder.
+    changed: False if nothing had to be written. waiting: files that the next build must read.
+    encoded: photos that the network encoded in this run. gone: files that were there at the last build, and are there
+        no more.
+    damaged: repaired damage of the index, one sentence each.
+    bad: files that could not be used. bad_before: those of the build before, with its reasons.
+    incomplete: photos that were read now, and of which a part may be missing, because their files are damaged.
+    unlisted: folders that could not be read, whose photos stay in the index, if this network computed their rows.
+    missing: photos that also stay, because they are more than a tenth of all although their files are gone.
+    skipped: other entries that are not indexed; one sentence for each kind.
+    prefixes: the names that the paths of photos begin with from now on, if they did not before.
+    workers: how many processes worked at once. seconds: how long it took. index: the index's folder.
     """
 
     changed: bool
@@ -228,11 +218,7 @@ class BuildReport(Written):
 
 
 class BuildBackend(Protocol):
-    """The place where a build computes and writes: this machine, or workers on many machines.
-
-    ``path`` is the folder of the index, or of its shards. ``incomplete`` are files that were read here, and of which a
-    part may be missing.
-    """
+    """The place of a build, this machine or many. incomplete: files read here of which a part may be missing."""
 
     path: Path
     workers: int
@@ -471,10 +457,9 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
     Damaged or missing parts of the index are computed again, as if their photos had changed. Segments are merged into
     one if a tenth of their rows is no longer shown.
 
-    Raises:
-        BadInvocation: the request is impossible; EmbedderUnavailable and IndexUnwritable are subclasses.
-        IndexBusy: another build is writing this index.
-        IndexRefused: the existing index has another format, or no part of it can be used.
+    Raises BadInvocation: the request is impossible; EmbedderUnavailable and IndexUnwritable are subclasses. IndexBusy:
+    another build is writing this index. IndexRefused: the existing index has another format, or no part of it can be
+    used.
     """
     folder = IndexFolder(index)
     request.check(folder.path)
@@ -488,10 +473,7 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
 
 
 def build_growing(index: Path, request: Request, matcher: Matcher) -> BuildReport:
-    """Builds like ``build``, but makes the photos indexed so far searchable meanwhile.
-
-    Each intermediate generation has at most twice the photos of the previous one, and its own clusters.
-    """
+    """Builds like ``build`` in generations of twice the photos of the one before, each searchable meanwhile."""
     most = FIRST_GENERATION
     while True:
         report = build(index, replace(request, recluster=True, max_new_files=most), matcher)

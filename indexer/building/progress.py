@@ -27,12 +27,11 @@ _MAX_BYTES = 10_000
 class ProgressState(BaseModel):
     """The state of a build at one moment.
 
-    Attributes:
-        phase: what the build does; "done" and "stopped" are final. After a kill it stays what it was.
-        done, total: photos of this phase that are done, and all of them; while photos are encoded, also those that need
-            not be read. bad: files so far that cannot be indexed.
-        photos_per_second, seconds_left: of this phase; None before the first photo is done.
-        started, updated: seconds since the epoch. pid: the process that builds.
+    phase: what the build does; "done" and "stopped" are final. After a kill it stays what it was.
+    done, total: photos of this phase that are done, and all of them; while photos are encoded, also those that need not
+        be read. bad: files so far that cannot be indexed.
+    photos_per_second, seconds_left: of this phase; None before the first photo is done.
+    started, updated: seconds since the epoch. pid: the process that builds.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -49,10 +48,7 @@ class ProgressState(BaseModel):
 
 
 class Progress:
-    """Reports the progress of a build, which calls it at each step.
-
-    With ``bar`` it does so on standard error: by a bar if that is a terminal, else by a line now and then.
-    """
+    """Reports the progress of a build to a file, and with ``bar`` on standard error, as a bar or lines."""
 
     def __init__(self, *, bar: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._bar_wanted = bar

@@ -30,27 +30,26 @@ from sketch_search.model.images import MAX_PIXELS
 class Request:
     """The request of one build.
 
-    Attributes:
-        folders: all folders of the gallery, by path or URL; empty for the indexed ones.
-        added: folders to add to the gallery, and files or folders in it to show again that were removed.
-        excluded: patterns by which files and folders are left out, beside those that the index has. included: those of
-            its patterns that are dropped.
-        clusters: how many; None for the clusters that the index has, or for about sqrt(photos) if there is no index. If
-            the number differs from that of the index, the clusters are made anew.
-        embedder: "ret", "clip" or "clip:..."; or "auto" for the embedder that the index has, else
-            CLIP if its weights are on this disk, else "ret".
-        tokens: "all"; "none" for an index that is searched by vectors alone and a fraction as large; or "auto" for the
-            choice of the index, else "all".
-        recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.
-        checksum: whether to read every file, also those whose size and times are as they were.
-        batch: files between two commits; by default as many photos as four cores encode at once. A kill loses the
-            batch that is not committed yet, which is a few seconds' work.
-        shards: how many shards a build on many machines writes; None for as many as there are, or one.
-        allow_root_removal: whether indexed folders that are not listed may be dropped.
-        allow_loss: whether more than a tenth of the photos may be dropped because their files are gone.
-        max_new_files: how many new files are read on this machine, unless none of them can be used; None for all. The
-            other files wait for the next build.
-        max_pixels: of a photo that is decoded; JPEGs may have more.
+    folders: all folders of the gallery, by path or URL; empty for the indexed ones.
+    added: folders to add to the gallery, and files or folders in it to show again that were removed.
+    excluded: patterns by which files and folders are left out, beside those that the index has. included: those of its
+        patterns that are dropped.
+    clusters: how many; None for the clusters that the index has, or for about sqrt(photos) if there is no index. If the
+        number differs from that of the index, the clusters are made anew.
+    embedder: "ret", "clip" or "clip:..."; or "auto" for the embedder that the index has, else CLIP if its weights are
+        on this disk, else "ret".
+    tokens: "all"; "none" for an index that is searched by vectors alone and a fraction as large; or "auto" for the
+        choice of the index, else "all".
+    recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.
+    checksum: whether to read every file, also those whose size and times are as they were.
+    batch: files between two commits; by default as many photos as four cores encode at once. A kill loses the batch
+        that is not committed yet, which is a few seconds' work.
+    shards: how many shards a build on many machines writes; None for as many as there are, or one.
+    allow_root_removal: whether indexed folders that are not listed may be dropped.
+    allow_loss: whether more than a tenth of the photos may be dropped because their files are gone.
+    max_new_files: how many new files are read on this machine, unless none of them can be used; None for all. The other
+        files wait for the next build.
+    max_pixels: of a photo that is decoded; JPEGs may have more.
     """
 
     folders: Sequence[Address] = ()
@@ -70,11 +69,7 @@ class Request:
     max_pixels: int = MAX_PIXELS
 
     def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
-        """Returns the roots of the next generation. Those of the current one come first and stay as they are.
-
-        Raises BadInvocation: a number is out of range; a folder is missing, is no folder, or overlaps another; or some
-        would leave, and may not.
-        """
+        """Returns the roots of the next generation, the current ones first. Raises BadInvocation."""
         if self.clusters is not None and self.clusters < 1:
             raise BadInvocation("the number of clusters must be at least 1.")
         current = current_roots(manifest)
@@ -104,10 +99,7 @@ class Request:
         return roots
 
     def exclusions(self, manifest: Manifest | None) -> Exclusions:
-        """Returns the patterns of the next generation; those of the current one come first.
-
-        Raises BadInvocation as ``Exclusions`` does, or if a pattern is to be dropped that the index does not have.
-        """
+        """Returns the patterns of the next generation, the current ones first. Raises BadInvocation."""
         current = () if manifest is None else manifest.excluded
         for pattern in self.included:
             if pattern not in current:
@@ -116,11 +108,7 @@ class Request:
         return Exclusions([one for one in dict.fromkeys([*current, *self.excluded]) if one not in self.included])
 
     def check(self, index: Path) -> None:
-        """Detects simple mistakes at once, before a network is loaded.
-
-        Raises BadInvocation as ``roots`` and ``exclusions`` do; IndexRefused: the index has another format, or cannot
-        be used.
-        """
+        """Detects mistakes before a network is loaded. Raises BadInvocation; IndexRefused for an unusable index."""
         folder = IndexFolder(index)
         newest = next(readable_generations(folder, []), None)
         manifest = None if newest is None else newest.manifest
@@ -132,10 +120,9 @@ class Request:
 class StartingPoint:
     """The state of an index that a build continues.
 
-    Attributes:
-        generation: the newest one whose catalog is sound. manifest: the newest that can be read; None before a build.
-        problems: the damage, one sentence each. damaged: the segments whose rows are computed again.
-        next_id: no new id may be below this.
+    generation: the newest one whose catalog is sound. manifest: the newest that can be read; None before a build.
+    problems: the damage, one sentence each. damaged: the segments whose rows are computed again.
+    next_id: no new id may be below this.
     """
 
     generation: Generation | None = None

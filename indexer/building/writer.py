@@ -59,10 +59,9 @@ Nearest = Callable[[SegmentRows, Floats], Numbers]
 class Clustering:
     """The cluster of every shown photo.
 
-    Attributes:
-        centroids: (c, e) float32. clusters: (p,) each photo's cluster, by id.
-        asked: how many clusters the user asked for; None for about sqrt(photos).
-        as_before: whether the current generation's clusters stay, in their order; if not, all clusters are new.
+    centroids: (c, e) float32. clusters: (p,) each photo's cluster, by id.
+    asked: how many clusters the user asked for; None for about sqrt(photos).
+    as_before: whether the current generation's clusters stay, in their order; if not, all clusters are new.
     """
 
     centroids: Floats
@@ -74,11 +73,7 @@ class Clustering:
 def new_clusters(
     rows: SegmentRows, reader: SegmentReader, count: int, asked: int | None, nearest: Nearest
 ) -> Clustering:
-    """Clusters all photos by k-means, and drops empty clusters.
-
-    ``rows`` are the photos' rows by id, since the points that k-means starts from depend on the order; ``count`` is
-    from 1 to as many.
-    """
+    """Clusters rows, by id since k-means depends on the order, into at most ``count``; drops empty clusters."""
     centroids = trained(reader.clustered_by(rows[training_points(len(rows), count)]), count)
     clusters = nearest(rows, centroids)
     used = np.bincount(clusters, minlength=count) > 0
@@ -96,10 +91,7 @@ def joined_clusters(photos: Photos, current: Generation, nearest: Nearest) -> Cl
 
 @dataclass(frozen=True)
 class GenerationDraft:
-    """The content of the next generation.
-
-    ``to_write`` (p,) says whether a photo's tokens go into a new segment.
-    """
+    """The content of the next generation. to_write: (p,) whether a photo's tokens go into a new segment."""
 
     identity: NetworkIdentity
     embedder: EmbedderEntry
@@ -114,11 +106,7 @@ class GenerationDraft:
 
 
 class GenerationWriter:
-    """Writes the generation that follows the current one. It works in the building folder of ``key`` until it is done.
-
-    ``next_id``: an id below which no new one may be given. Rows that the draft's database has staged are not copied:
-    they become the new segment.
-    """
+    """Writes the next generation. next_id: the lowest new id. Rows that the draft's database staged stay."""
 
     def __init__(
         self, folder: IndexFolder, key: str, draft: GenerationDraft, current: Generation | None, next_id: int
@@ -243,10 +231,7 @@ class GenerationWriter:
         write_catalog(working / CATALOG_FILE, entries, self._draft.removals)
 
     def _centroids(self) -> Centroids:
-        """Computes the centroids of clusters whose photos have changed, and copies the others.
-
-        A cluster that lost all of its photos keeps its centroid.
-        """
+        """Computes the centroids of changed clusters, and copies the others and those without photos."""
         draft, current, clusters = self._draft, self._current, self._clustering.clusters
         count, old, changed = len(self._clustering.centroids), None, set[int]()
         if self._clustering.as_before and current is not None:

@@ -31,9 +31,5 @@ index = Group(
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "sketch-search index") -> int:
-    """Runs one command.
-
-    Returns the exit code. 0: done; 1: ``verify`` found problems; 3: done, but some folders could not be read; else the
-    code of ``run_program`` for an error.
-    """
+    """Runs one command. Returns 0, 1 for problems found, 3 for unread folders, or as ``run_program``."""
     return run(index, arguments, prog)

@@ -1,7 +1,4 @@
-"""Building on many machines: Ray's workers encode the photos and write the shards, one process plans and commits.
-
-Ray is the extra ``ray``, and is imported only for a build by Ray.
-"""
+"""Builds on many machines: Ray's workers encode the photos and write the shards, one process plans and commits."""
 
 from sketch_search.indexer.distributed.builds import Machines, build_shards
 from sketch_search.indexer.distributed.connection import check_address, connected

@@ -1,7 +1,4 @@
-"""Builds on many machines by workers of a Ray cluster, into shards of whole clusters.
-
-Clusters that are near each other share a shard, so that a search asks few shards.
-"""
+"""Builds shards of whole, neighbouring clusters by workers of a Ray cluster, so that a search asks few shards."""
 
 from __future__ import annotations
 
@@ -60,10 +57,9 @@ FULL, PLACINGS = 1.05, 10
 class Machines:
     """The machines of a build.
 
-    Attributes:
-        address: of the Ray cluster: "auto", "local" or HOST:PORT.
-        device: "auto", "cpu" or "cuda", of the workers. workers: how many work at once; None for as many as fit.
-        weights: the checkpoint's file; None for the embedded one.
+    address: of the Ray cluster: "auto", "local" or HOST:PORT.
+    device: "auto", "cpu" or "cuda", of the workers. workers: how many work at once; None for as many as fit.
+    weights: the checkpoint's file; None for the embedded one.
     """
 
     address: str
@@ -78,10 +74,8 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
     Photos and ``index``, the folder of the shards, must be on storage that all machines share, at the same path on
     each. Clusters are always computed again.
 
-    Raises:
-        BadInvocation: the request is impossible here or on the cluster.
-        IndexBusy: another build is writing these shards. IndexRefused: the existing shards are damaged.
-        ModelError: there is no such checkpoint.
+    Raises BadInvocation: the request is impossible here or on the cluster. IndexBusy: another build is writing these
+    shards. IndexRefused: the existing shards are damaged. ModelError: there is no such checkpoint.
     """
     if request.shards is not None and not 1 <= request.shards <= MAX_SHARDS:
         raise BadInvocation(f"the number of shards must be from 1 to {MAX_SHARDS:,}.")
@@ -158,10 +152,7 @@ class CurrentShards:
 
 
 class RayBackend:
-    """Builds by the workers of a cluster. Each slice of the files has a database, and each shard is an index.
-
-    The caller holds the lock of the folder.
-    """
+    """Builds by workers: each slice of files has a database, each shard is an index. The caller holds the lock."""
 
     def __init__(
         self,
@@ -310,11 +301,7 @@ def check_ids(next_id: int) -> None:
 
 
 def place_clusters(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
-    """Assigns each cluster to a shard. Neighbours share one, and no shard has much more than its share of the photos.
-
-    A second k-means over the centroids (c, e) makes the neighbourhoods. A shard that is full sends further clusters to
-    the next nearest. Returns the shard of each cluster, (c,), from 0; each shard has at least one.
-    """
+    """Assigns clusters to shards (c,), at least one to each, by k-means over centroids (c, e) with limited room."""
     points = centroids.astype(np.float64)
     middles = trained(np.asarray(centroids, np.float32), shards).astype(np.float64)
     room = FULL * sizes.sum() / shards

@@ -1,8 +1,4 @@
-"""Connects to a Ray cluster, and sends tasks to its workers.
-
-Ray starts the workers, assigns tasks, and repeats tasks that are lost because a worker or a machine has ended. This
-module does none of that.
-"""
+"""Connects to a Ray cluster, and sends tasks to its workers, which Ray starts, assigns and repeats."""
 
 from __future__ import annotations
 
@@ -116,10 +112,7 @@ def _has_token() -> bool:
 
 
 def check_address(address: str) -> None:
-    """Checks at once whether a cluster listens at an address. Ray itself would try for minutes.
-
-    Raises BadInvocation: Ray is not installed, or nothing listens there.
-    """
+    """Raises BadInvocation at once without Ray or a listening cluster; Ray itself would try for minutes."""
     if find_spec("ray") is None:
         raise BadInvocation("--ray needs Ray, which is not installed; run `pip install 'sketch-search[ray]'`.")
     if address in ("auto", "local"):
@@ -137,10 +130,7 @@ def check_address(address: str) -> None:
 
 
 class Workers:
-    """The workers of the cluster that this process is connected to; ``count`` of them work at once.
-
-    Raises BadInvocation: there is no room for ``most`` workers, or as ``Resources.of`` does.
-    """
+    """Workers of the connected cluster, ``count`` at once. Raises BadInvocation without room for ``most``."""
 
     def __init__(self, device: str, most: int | None = None) -> None:
         import ray

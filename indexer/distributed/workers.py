@@ -58,10 +58,7 @@ _MAX_OPEN = 8_000
 
 
 class Sources(Mapping[str, PhotoArrays]):
-    """The folders that rows are read from, by name: slices, and segments of shards. Each is opened when needed.
-
-    A segment of a shard has a name such as "shard-0003/g000002/s000001-0a1b2c3d".
-    """
+    """Opens sources of rows by name: slices, and segments such as "shard-0003/g000002/s000001-0a1b2c3d"."""
 
     def __init__(self, shards: Path, slices: Path, names: Iterable[str]) -> None:
         self._shards, self._slices = shards, slices
@@ -92,12 +89,11 @@ class Sources(Mapping[str, PhotoArrays]):
 class Setup:
     """The parameters of a build for every worker.
 
-    Attributes:
-        shards: the folder of the shards. key: the name of the build's working folder in it.
-        token: the content of a file there. A worker that can read it sees the same storage.
-        there: the existing folders of the gallery.
-        identity: the network that the checkpoint must hold. software: the version of the program.
-        clusters: how many the user asked for; None for about sqrt(photos).
+    shards: the folder of the shards. key: the name of the build's working folder in it.
+    token: the content of a file there. A worker that can read it sees the same storage.
+    there: the existing folders of the gallery.
+    identity: the network that the checkpoint must hold. software: the version of the program.
+    clusters: how many the user asked for; None for about sqrt(photos).
     """
 
     shards: Path
@@ -127,10 +123,7 @@ class Setup:
 
 @lru_cache(maxsize=1)
 def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
-    """Loads the networks, once in a build.
-
-    Raises BadInvocation: the worker cannot reach the storage, or has another checkpoint or version of the program.
-    """
+    """Loads the networks, once in a build. Raises BadInvocation if storage, checkpoint or version differ."""
     _check_storage(setup)
     here = _here()
     for root in setup.there:
@@ -172,10 +165,7 @@ def _check_storage(setup: Setup) -> None:
 
 
 def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tuple[int, int, int]:
-    """Encodes the files of a slice, and writes it to the shared storage.
-
-    Returns the number of its files, of those that cannot be indexed, and of rows.
-    """
+    """Encodes a slice to the shared storage. Returns how many files it has, bad files, and rows."""
     final = setup.folder / f"slice-{number:09}-{setup.token[:8]}"
     # A worker may end after writing its slice but before reporting it.
     if not final.is_dir():
@@ -216,11 +206,7 @@ def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
 def write_shard(
     setup: Setup, number: int, removals: Removals, committed: str | None, centroids: Path, clusters: int, next_id: int
 ) -> ShardEntry:
-    """Writes the next generation of a shard, an ordinary index of its part of the photos. Readers keep the current one.
-
-    ``committed`` is the current generation, if there is one; ``centroids``, the file of all ``clusters`` centroids;
-    ``next_id``, the lowest id that no file in any shard has ever had.
-    """
+    """Writes the next generation of a shard. committed: its current one; next_id: the lowest new id of all shards."""
     _check_storage(setup)
     with (
         ShardsFolder(setup.shards).writing_shard(number, _WAIT) as folder,

@@ -1,7 +1,4 @@
-"""Draws a sample gallery: pictures of everyday things to search in, and sketches to search with.
-
-If scikit-learn or scikit-image are installed, their sample photos are added.
-"""
+"""Draws a sample gallery and sketches, and adds the sample photos of scikit-learn and scikit-image if installed."""
 
 import importlib.util
 import os
@@ -45,10 +42,7 @@ class Samples:
 
 
 def write_samples(folder: Path) -> Samples:
-    """Writes ``folder/photos`` and ``folder/sketches``, which are the same every time.
-
-    Raises BadInvocation: one of the two folders exists already, or cannot be written.
-    """
+    """Writes ``folder/photos`` and ``folder/sketches``, always the same. Raises BadInvocation if one exists."""
     photos, sketches = folder / "photos", folder / "sketches"
     for target in (photos, sketches):
         if target.exists():
@@ -85,10 +79,7 @@ def draw_sketch(name: str) -> Image.Image:
 
 
 def draw_photo(names: str, number: int) -> Image.Image:
-    """Paints a picture, RGB, of one or more of THINGS, from the left, with spaces between their names.
-
-    Each ``number``, from 1, gives another picture, and always the same.
-    """
+    """Paints a picture, RGB, of THINGS named from the left with spaces between. The same number, from 1, repeats it."""
     chance = Random(f"{names} {number}")
     things = [draw(THINGS[name], chance) for name in names.split()]
     return paint(things, STYLES[(number - 1) % len(STYLES)], chance)

@@ -45,9 +45,8 @@ THINGS = {block.partition(":")[0]: block.splitlines() for block in re.split(r"\n
 class Part:
     """One piece of a thing. Later parts lie on top of earlier ones. Coordinates go from -1 to 1.
 
-    Attributes:
-        outline: the corners of an area; or the points of a line, if ``width`` is positive.
-        colour: RGB, 0 to 255. width: of the line; 0 for an area. round: whether it is shaded like a ball.
+    outline: the corners of an area; or the points of a line, if ``width`` is positive.
+    colour: RGB, 0 to 255. width: of the line; 0 for an area. round: whether it is shaded like a ball.
     """
 
     outline: Outline
@@ -97,10 +96,7 @@ def _mirrored(outline: Sequence[Point]) -> Outline:
 
 
 def paint(things: Sequence[Sequence[Part]], style: tuple[bool, bool, bool], chance: Random) -> Image.Image:
-    """Paints a coloured picture, RGB, SIZE x SIZE, of things that stand side by side, each given by its parts.
-
-    ``chance`` picks the background and the poses.
-    """
+    """Paints parts of things side by side, RGB, SIZE x SIZE. ``chance`` picks background and poses."""
     lines, shaded, shadow = style
     canvas = chance.choice((_landscape, _wall, _planks))(chance)
     posed: list[tuple[Part, Callable[[Outline], list[Point]]]] = []

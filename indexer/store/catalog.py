@@ -1,8 +1,4 @@
-"""The catalog: one SQLite file in each generation, with every file that has ever had an id.
-
-This module also defines the record of a file, shared by listings, builds and catalogs; the user's removals; and the
-filters of a search.
-"""
+"""The catalog: one SQLite file in each generation, with every file that ever had an id, removals, and filters."""
 
 from __future__ import annotations
 
@@ -32,18 +28,17 @@ _FIRST_YEAR, _LAST_YEAR = 1971, 2261
 class GalleryFile:
     """A file of the gallery. Files of equal content share one row, and are one photo in searches.
 
-    A listing yields a file's place and stamp. Reading it adds the content, the reason or the day; a catalog
-    adds the id and the cluster.
+    A listing yields a file's place and stamp. Reading it adds the content, the reason or the day; a catalog adds the id
+    and the cluster.
 
-    Attributes:
-        root, path: where it is: ``root`` counts the gallery's roots from 0, ``path`` is as ``text_of_name`` writes it.
-        stamp: when it was listed or read; None if the next build is to try again, because the file could not be read,
-            its decoder is missing, or memory ran out.
-        content_hash: SHA-256 of its bytes, hex; None if they were not read.
-        reason: why it cannot be indexed; None if it can.
-        taken: the day on which it was taken, from its content, by its ordinal; None if unknown.
-        id: its number, from 1; 0 before it has a number. An id is never given to another path.
-        cluster: of its photo, from 0; None if it is not in the index.
+    root, path: where it is: ``root`` counts the gallery's roots from 0, ``path`` is as ``text_of_name`` writes it.
+    stamp: when it was listed or read; None if the next build is to try again, because the file could not be read, its
+        decoder is missing, or memory ran out.
+    content_hash: SHA-256 of its bytes, hex; None if they were not read.
+    reason: why it cannot be indexed; None if it can.
+    taken: the day on which it was taken, from its content, by its ordinal; None if unknown.
+    id: its number, from 1; 0 before it has a number. An id is never given to another path.
+    cluster: of its photo, from 0; None if it is not in the index.
     """
 
     root: int
@@ -89,10 +84,9 @@ class Removals:
 class PhotoFilter:
     """The conditions of a search for the files of photos. A file must meet all of them.
 
-    Attributes:
-        folders: paths as results show them: a file must be below one of them; none for all files.
-        after, before: the first and the last day on which it may have been taken; if it does not say, on which it may
-            have been changed for the last time, in local time.
+    folders: paths as results show them: a file must be below one of them; none for all files.
+    after, before: the first and the last day on which it may have been taken; if it does not say, on which it may have
+        been changed for the last time, in local time.
     """
 
     folders: tuple[str, ...] = ()
@@ -193,10 +187,7 @@ def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int |
 
 
 class Catalog:
-    """A catalog opened for reading. Every method may raise IndexDamaged, since pages are read on demand.
-
-    Raises IndexRefused: it cannot be opened, or is no catalog.
-    """
+    """A catalog opened for reading. Raises IndexRefused; every method may raise IndexDamaged."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -290,10 +281,7 @@ class Catalog:
         return self._all(f"SELECT segment, row FROM photos WHERE {condition}", *values)
 
     def newest(self, wanted: PhotoFilter, names: Sequence[str], count: int) -> list[tuple[str, int, int]]:
-        """Finds segment, row and day of the newest photos of which a file passes, newest first; days by their ordinals.
-
-        The day is the one in the file, or else that of its last change.
-        """
+        """Finds segment, row and day of the newest photos that pass; the day is the file's, or of its last change."""
         condition, values = _passing(wanted, names)
         day = f"coalesce(taken, {date(1970, 1, 1).toordinal()} + mtime / {86400 * _NS})"
         query = (
@@ -331,10 +319,7 @@ class Catalog:
 
 
 def has_schema(database: sqlite3.Connection, schema: str) -> bool:
-    """Returns True if a database has exactly the tables and indexes of a schema; False also if it is damaged.
-
-    A view, a trigger or a computed column in somebody else's file may take forever within one step.
-    """
+    """Returns True for exactly these tables and indexes: another view or trigger may run forever in one step."""
     query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
     with closing(sqlite3.connect(":memory:")) as like:
         like.executescript(schema)

@@ -91,10 +91,9 @@ def nearest(reader: SegmentReader, rows: SegmentRows, centroids: Floats) -> npt.
 class Centroids:
     """The vectors and tokens that represent c clusters in a search.
 
-    Attributes:
-        ret: (c, d) float32, the mean of the photos' vectors.
-        features: (c, n, d) float16, the mean of the photos' first tokens, [Ret], in row 0. positions: (c, n-1) uint8,
-            cells of the grid. Both are None for networks that give a global vector only.
+    ret: (c, d) float32, the mean of the photos' vectors.
+    features: (c, n, d) float16, the mean of the photos' first tokens, [Ret], in row 0. positions: (c, n-1) uint8, cells
+        of the grid. Both are None for networks that give a global vector only.
     """
 
     ret: Floats

@@ -1,8 +1,4 @@
-"""Reads and writes files on disk, and turns their names into text.
-
-Writing is safe against crashes: afterwards a file has its old content or its new content. Reading a photo is safe
-against its name: no path and no symbolic link leads out of the photo's root folder.
-"""
+"""Writes files as a whole, reads them below a root without links or '..', and turns their names into text."""
 
 from __future__ import annotations
 
@@ -58,11 +54,7 @@ def name_of_text(text: str) -> str:
 
 
 def spellings(path: str) -> Iterator[str]:
-    r"""Yields the paths that a user may mean: as written, with accents composed or not, and without escapes.
-
-    A disk keeps either form of an accent, even in one path, and a keyboard writes one. Reports print characters that
-    a terminal must not get as escapes, such as ``\n``.
-    """
+    r"""Yields what a user may mean by a path: as written, with accents composed or not, without escapes."""
     for text in dict.fromkeys((path, _PRINTED.sub(_unprinted, path))):
         forms = [dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part))) for part in text.split("/")]
         yield from islice(("/".join(parts) for parts in product(*forms)), _MOST_SPELLINGS)
@@ -132,10 +124,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Replaces the content of a file. A reader sees the old content or the new content, never a part.
-
-    Without ``sync``, the file may be empty or end early after a power failure.
-    """
+    """Replaces a file as a whole. Without ``sync``, it may be empty or end early after a power failure."""
     # The name is always the same, so that the next write removes the remains of a killed process. A link may also
     # be there, so nothing is written into an existing file.
     temporary = path.with_name(f".{path.name}.partial")
@@ -172,10 +161,9 @@ def safe_parts(relative: str) -> list[str]:
 def read_below(root: Path, relative: str) -> FileContent:
     """Reads a regular file below ``root``, by its path as ``text_of_name`` writes it.
 
-    Raises:
-        OSError: it is missing, unreadable, too large or not a regular file; or its path leaves ``root`` ('..', an
-            absolute path), or has a symbolic link below ``root``. ``root`` itself may be a link.
-        FileChanging: it changed while being read.
+    Raises OSError: it is missing, unreadable, too large or not a regular file; or its path leaves ``root`` ('..', an
+    absolute path), or has a symbolic link below ``root``. ``root`` itself may be a link. FileChanging: it changed while
+    being read.
     """
     with _opened_below(root, relative) as (file, status):
         if status.st_size > MAX_FILE_BYTES:
@@ -189,10 +177,7 @@ def read_below(root: Path, relative: str) -> FileContent:
 
 
 def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-    """Reads at most ``count`` bytes of a file, from byte ``start`` on.
-
-    Raises as ``read_below`` does; FileChanging if the file has another size than ``size``.
-    """
+    """Reads up to ``count`` bytes. Raises as ``read_below``; FileChanging if the file's size is not ``size``."""
     with _opened_below(root, relative) as (file, status):
         if size not in (None, status.st_size):
             raise FileChanging(errno.EAGAIN, "its size has changed", relative)

@@ -93,10 +93,7 @@ class Folder(ABC):
 
     @abstractmethod
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
-        """Reads a file. ``listed`` is its stamp from a recent listing, so that the server need not be asked again.
-
-        Raises OSError: it is missing, unreadable, too large or not a regular file; FileChanging: it changed meanwhile.
-        """
+        """Reads a file; ``listed`` is its stamp, to save a request. Raises OSError; FileChanging."""
 
     @abstractmethod
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:

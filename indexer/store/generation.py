@@ -71,11 +71,7 @@ class RootEntry(Frozen):
 
 
 class EmbedderEntry(Frozen):
-    """The embedder, which computed the vectors of the clusters: CLIP, or the checkpoint itself by [Ret].
-
-    ``spec`` is the value of ``--embedder`` that names it; ``sha256`` that of its weights, None for those of the
-    checkpoint; ``description``, a few words that can be part of a sentence.
-    """
+    """CLIP or [Ret], which made the clusters. spec: of ``--embedder``; sha256: of its own weights, else None."""
 
     kind: Literal["ret", "clip"]
     name: str
@@ -91,10 +87,9 @@ class EmbedderEntry(Frozen):
 class Counts(Frozen):
     """The counts of a generation.
 
-    Attributes:
-        photos: different contents that are shown. files: the indexed files. duplicates: files minus photos.
-        bad: files that cannot be indexed. gone: once indexed files that were deleted or removed.
-        rows: rows in all segments, with those that are no longer shown.
+    photos: different contents that are shown. files: the indexed files. duplicates: files minus photos.
+    bad: files that cannot be indexed. gone: once indexed files that were deleted or removed.
+    rows: rows in all segments, with those that are no longer shown.
     """
 
     photos: Annotated[Number, Field(ge=1)]
@@ -109,10 +104,9 @@ class Counts(Frozen):
 class NetworkIdentity(Frozen):
     """The network that made an index. Rows depend on it, and a reader must have the same network.
 
-    Attributes:
-        photo_sha256: of everything that determines the tokens of photos (``Matcher.photo_sha256``).
-        width: d, numbers in a token. tokens: n, tokens of one photo. cells: patches of its grid.
-        regions: of one photo. region_width: numbers in a region. Without tokens, regions are not kept either.
+    photo_sha256: of everything that determines the tokens of photos (``Matcher.photo_sha256``).
+    width: d, numbers in a token. tokens: n, tokens of one photo. cells: patches of its grid.
+    regions: of one photo. region_width: numbers in a region. Without tokens, regions are not kept either.
     """
 
     photo_sha256: str
@@ -145,12 +139,11 @@ class NetworkIdentity(Frozen):
 class Manifest(NetworkIdentity):
     """Everything about one generation, and the network that made it.
 
-    Attributes:
-        previous: the generation before it; None for the first.
-        excluded: patterns, as in .gitignore, by which files and folders of each root are left out.
-        clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
-        next_id: the lowest id that no file has ever had.
-        created: UTC. files: those in the generation's own folder, without the manifest.
+    previous: the generation before it; None for the first.
+    excluded: patterns, as in .gitignore, by which files and folders of each root are left out.
+    clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
+    next_id: the lowest id that no file has ever had.
+    created: UTC. files: those in the generation's own folder, without the manifest.
     """
 
     format_version: Literal[10, 11, 12] = FORMAT_VERSION
@@ -288,10 +281,7 @@ class Generation:
         )
 
     def open_vectors(self) -> dict[str, Array]:
-        """Maps the arrays in the order of the table of photos into memory, (r, ...) float16 each.
-
-        There are always "vectors", and "embeddings" if the photos were clustered by CLIP's vectors.
-        """
+        """Maps "vectors", and "embeddings" by CLIP if any, in the order of the table: (r, ...) float16."""
         manifest, rows = self.manifest, self.manifest.counts.rows
         found = {"vectors": map_array(self.path / VECTORS_FILE, (rows, manifest.width), np.float16)}
         if manifest.embedder.kind == "clip":
@@ -309,11 +299,7 @@ class Generation:
 
 
 class Checked:
-    """The files of an index whose hash was correct, with their stamps at that time, in ``checked.json``.
-
-    A file with the same size, times and inode is not hashed again, so that a build reads only changed files, not the
-    whole index. ``verify`` reads all, and deletes the file if anything is damaged.
-    """
+    """Stamps of files whose hash was correct, so that a build reads only changed files, and ``verify`` all."""
 
     def __init__(self, folder: IndexFolder, stamps: dict[str, list[int]]) -> None:
         self._folder, self._stamps, self._changed = folder, stamps, False
@@ -446,10 +432,7 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
 
 
 def keep_only(folder: IndexFolder, current: Generation | None, *, building: set[str] | None = None) -> None:
-    """Deletes all generations but the current one and the one before, and all segments that neither uses.
-
-    ``building`` has keys of the building folders that stay; None for all of them.
-    """
+    """Deletes unused segments, and generations but the last two. building: keys of folders to keep, None for all."""
     stay = [] if current is None else [current]
     if current is not None and current.manifest.previous is not None:
         # Readers may still be opening it. It may be missing or incomplete.

@@ -38,10 +38,7 @@ _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPT
 
 
 def default_index_path() -> Path:
-    """Returns ``SBIR_INDEX`` if it is set, else ``sketch-search/index`` in the platform's folder for data.
-
-    Raises BadInvocation: there is no such folder, because the user has no home.
-    """
+    """Returns ``SBIR_INDEX``, else a folder in the platform's data folder. Raises BadInvocation without a home."""
     if path := os.environ.get("SBIR_INDEX"):
         return expanded(path)
     try:
@@ -89,10 +86,7 @@ class IndexFolder:
         self.checked = self.path / "checked.json"
 
     def current(self) -> str | None:
-        """Reads the current generation's name; None if nothing has been built yet.
-
-        Raises IndexRefused: CURRENT does not hold the name of a generation.
-        """
+        """Reads the current generation's name; None before a build. Raises IndexRefused if it is damaged."""
         try:
             name = read_regular(self.path / "CURRENT", _MAX_NAME).decode(errors="replace").strip()
         except (FileNotFoundError, NotADirectoryError):
@@ -127,9 +121,8 @@ class IndexFolder:
     def writing(self) -> Iterator[None]:
         """Makes the folder and holds its lock, to write into it.
 
-        Raises:
-            IndexBusy: another build holds the lock. IndexUnwritable: the folder cannot be written.
-            BadInvocation: as in ``create``; or the index is a shard, which only a build of all shards can update.
+        Raises IndexBusy: another build holds the lock. IndexUnwritable: the folder cannot be written. BadInvocation: as
+        in ``create``; or the index is a shard, which only a build of all shards can update.
         """
         if (self.path / SHARD_MARK).exists():
             raise BadInvocation(
@@ -156,10 +149,7 @@ class IndexFolder:
             write_atomically(self.path / "CURRENT", f"{name}\n".encode())
 
     def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
-        """Deletes all generations, segments and building folders that are not named. Other files, and links, stay.
-
-        ``building`` has keys; None for all of them. The segments that these builds append to stay, too.
-        """
+        """Deletes what is not named, but no links; building: keys of builds whose segments stay, None for all."""
         with refuse_if_unwritable(self.path):
             keys = {path.name.removeprefix(_BUILDING) for path in self.path.glob(f"{_BUILDING}*")}
             building = keys if building is None else building
@@ -220,11 +210,7 @@ def _leads_elsewhere(entry: Path) -> bool:
 
 @contextmanager
 def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
-    """Holds the lock of an index. The system releases it when the process ends, also when it is killed.
-
-    Raises IndexBusy: another process, or thread of this process, still holds it after ``wait`` seconds;
-    IndexUnwritable.
-    """
+    """Holds the lock of an index until the process ends. Raises IndexBusy after ``wait`` seconds; IndexUnwritable."""
     with refuse_if_unwritable(folder):
         try:
             lock = FileLock(folder / ".lock").acquire(timeout=wait)

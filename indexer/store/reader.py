@@ -1,7 +1,4 @@
-"""Opens an index for searching: reads the photos of whole clusters, single photos, and their files by id.
-
-Arrays are memory maps, so that opening a large index is quick and reads only what a search needs.
-"""
+"""Opens an index for searching, by memory maps, so that opening is quick and only what a search needs is read."""
 
 from __future__ import annotations
 
@@ -49,10 +46,9 @@ _BUILD = "run `sketch-search index build` to update the index"
 class PhotoEntry:
     """A photo in the index: all files of one content.
 
-    Attributes:
-        id: the lowest id among its files. paths: of all its files, by id, as users see them.
-        content_hash: SHA-256 of its bytes, hex.
-        changed: when the first of its files was last changed, in ns since 1970; None if that is unknown.
+    id: the lowest id among its files. paths: of all its files, by id, as users see them.
+    content_hash: SHA-256 of its bytes, hex.
+    changed: when the first of its files was last changed, in ns since 1970; None if that is unknown.
     """
 
     id: int
@@ -68,11 +64,10 @@ class Index:
     A photo's row is its number in the order of ``ids``: one cluster after the other, and by id in each. Its tokens and
     regions lie in a row of a segment, its segment row.
 
-    Attributes:
-        photo_count: p, how many photos are shown. ids: (p,) their ids by row.
-        cluster_count: c. cluster_sizes: (c,) how many shown photos each cluster has.
-        centroids: the clusters' tokens, (c, n, d) float16, or (c, 1, d) float32 if no tokens are kept.
-        vectors: [Ret] of the photos. embeddings: CLIP's vectors of them; None if they were clustered by [Ret].
+    photo_count: p, how many photos are shown. ids: (p,) their ids by row.
+    cluster_count: c. cluster_sizes: (c,) how many shown photos each cluster has.
+    centroids: the clusters' tokens, (c, n, d) float16, or (c, 1, d) float32 if no tokens are kept.
+    vectors: [Ret] of the photos. embeddings: CLIP's vectors of them; None if they were clustered by [Ret].
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root]) -> None:
@@ -123,10 +118,7 @@ class Index:
         return Tokens(found.features(), found.patches())
 
     def photo_regions(self, photo_rows: Numbers) -> tuple[Floats, Floats]:
-        """Reads the regions of the photos in these rows, (m, g, r) float32, and their colours, (m, g, 3), as CIELAB.
-
-        The index must keep regions.
-        """
+        """Reads regions, (m, g, r) float32, and their colours as CIELAB, (m, g, 3). The index must keep them."""
         found = self._reader.take(self._segment_rows[photo_rows], REGION_FILES)
         return found.regions(), np.array(found.arrays["colours"][:], np.float32)
 
@@ -157,10 +149,7 @@ class Index:
         return PhotoEntry(first.id, paths, first.cluster or 0, first.content_hash or "", changed)
 
     def photo_at(self, target: str) -> PhotoEntry:
-        """Finds the photo of a file by its path as results show it, or on disk.
-
-        Raises BadInvocation: no shown photo has a file there, or the path is ambiguous.
-        """
+        """Finds a photo by a path as results show it, or on disk. Raises BadInvocation if unknown or ambiguous."""
         key = key_meant(target, lambda key: self._id_at(key) is not None, self._roots)
         number = None if key is None else self._id_at(key)
         if number is None:
@@ -168,10 +157,7 @@ class Index:
         return self.photo(number)
 
     def address_of(self, shown: str) -> str:
-        """Returns the path on this machine, or the URL, of a file that results show by this path. It need not exist.
-
-        Raises BadInvocation: no root of the gallery has the name that the path begins with.
-        """
+        """Returns the path or URL of a file from its path in results; it need not exist. Raises BadInvocation."""
         if (key := key_shown(self.manifest.root_names, shown)) is None:
             raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
         return address_at(key, self._roots)
@@ -204,9 +190,8 @@ class Index:
     def open_photo(self, photo: int) -> bytes:
         """Reads the bytes that were indexed as this photo, from the first of its files that still has them.
 
-        Raises:
-            UnknownPhoto: no shown photo has a file with this id.
-            PhotoUnavailable: none of its files can be read unchanged since it was indexed.
+        Raises UnknownPhoto: no shown photo has a file with this id. PhotoUnavailable: none of its files can be read
+        unchanged since it was indexed.
         """
         problem = ""
         for file in self._files_of(photo):
@@ -227,10 +212,7 @@ class Index:
         raise PhotoUnavailable(f"photo {photo} {problem}.")
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
-        """Reads a part of a photo, from the first of its files that has ``size`` bytes. Raises as ``open_photo``.
-
-        Only that checks whether the bytes are the indexed ones.
-        """
+        """Reads a part of a photo's first file of ``size`` bytes, unchecked otherwise. Raises as ``open_photo``."""
         for file in self._files_of(photo):
             with suppress(OSError):
                 return self._roots[file.root].folder.read_part(file.path, count, start=start, size=size)

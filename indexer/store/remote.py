@@ -70,10 +70,9 @@ class Unreachable(OSError):
 class RemoteFolder(Folder):
     """A folder on a server. ``named`` makes the folder from what a user writes.
 
-    Attributes:
-        url: without a slash at its end.
-        trusted: whether the user named it in this program. Somebody else's index may name any server, which would
-            learn that the index is used, and get this user's credentials; so no other server is contacted.
+    url: without a slash at its end.
+    trusted: whether the user named it in this program. Somebody else's index may name any server, which would learn
+        that the index is used, and get this user's credentials; so no other server is contacted.
     """
 
     url: str
@@ -82,11 +81,7 @@ class RemoteFolder(Folder):
 
     @staticmethod
     def named(address: str) -> RemoteFolder:
-        """Makes the folder at a URL.
-
-        Raises BadInvocation: the URL's scheme is unsupported, or the URL may contain a password. The message
-        repeats no part of the URL that may be a password.
-        """
+        """Makes the folder at a URL. Raises BadInvocation, which repeats no part that may be a password."""
         scheme, _, rest = address.partition("://")
         scheme, (netloc, _, path) = scheme.lower(), rest.partition("/")
         if scheme not in _LIBRARIES:

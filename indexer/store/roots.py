@@ -113,10 +113,7 @@ def locate(address: Address, roots: Sequence[Root]) -> FileKey | None:
 
 
 def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Root]) -> FileKey | None:
-    """Finds the file or folder that a user means by a path, as results show it or on disk; None if there is none.
-
-    ``known`` returns True if the index has a key. Raises BadInvocation: the path is ambiguous.
-    """
+    """Finds the file or folder that a user means, as shown or on disk; None for none. Raises BadInvocation."""
     # The empty path is the shown path of a single root. "/" does not mean the whole gallery.
     path = target.rstrip("/")
     names = [root.name for root in roots]

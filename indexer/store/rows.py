@@ -95,11 +95,7 @@ class PhotoArrays:
 
 
 def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Quantises features (..., d) to steps (..., d) int8, and a scale for each token, (...) float32.
-
-    Steps times scale differ from the features by at most half the scale, which is 1/127 of the token's largest value;
-    ties go to the even step. A token with a value that is not finite gets a scale that is not finite.
-    """
+    """Quantises (..., d) to int8 steps and scales (...), to half a 1/127 of a token's largest value, ties to even."""
     features = np.asarray(features, np.float32)
     with np.errstate(invalid="ignore"):
         scales = np.abs(features).max(axis=-1) / np.float32(_STEPS)
@@ -108,10 +104,7 @@ def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.i
 
 
 def packed(regions: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
-    """Rounds regions of length 1, (..., r), to 15 steps, and puts two into each byte: (..., r / 2). r is even.
-
-    The numbers of the first half are the upper four bits.
-    """
+    """Rounds regions of length 1, (..., r), to 15 steps, two in a byte, the first half above: (..., r / 2) uint8."""
     # For a photo without finite values, which its tokens show, any value will do.
     with np.errstate(invalid="ignore"):
         steps = (np.rint(regions * np.float32(_REGION_STEPS)).clip(-7, 7) + 8).astype(np.uint8)
@@ -203,10 +196,7 @@ def open_segment(folder: Path, rows: int, shapes: Mapping[str, tuple[int, ...]])
 
 
 def write_blocks(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, blocks: Iterable[Array]) -> None:
-    """Writes one array of this shape as .npy, from blocks of its rows in their order, synced.
-
-    On a full disk a write raises OSError; a memory map would end the process with a signal.
-    """
+    """Writes an array as .npy from blocks of rows, synced. A map would end the process on a full disk."""
     with path.open("wb") as file:
         file.write(_header(shape, dtype))
         for rows in blocks:
@@ -225,11 +215,7 @@ def _header(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bytes:
 
 @dataclass(frozen=True)
 class GrowingRows:
-    """Files that rows are appended to, and that are .npy files once they are finished.
-
-    Tokens and regions lie in the folder ``segment``, vectors in the folder ``vectors``. The caller keeps the number of
-    rows: until the end, the headers say that there are none.
-    """
+    """Files to which rows are appended: tokens and regions in ``segment``, vectors in ``vectors``; headers last."""
 
     segment: Path
     vectors: Path
@@ -289,10 +275,7 @@ def write_array(path: Path, array: Array) -> None:
 
 
 def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = np.float32) -> Array:
-    """Maps one .npy file into memory.
-
-    Raises IndexRefused: it is missing, is no array, or has another shape (None stands for any length) or dtype.
-    """
+    """Maps a .npy file into memory. Raises IndexRefused for another shape (None: any length) or dtype."""
     array = _mapped(path)
     wanted = array.dtype == np.dtype(dtype) and array.ndim == len(shape)
     if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):

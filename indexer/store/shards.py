@@ -1,8 +1,4 @@
-"""Handles an index in shards: a folder with ordinary indexes, each with some whole clusters of one gallery.
-
-``shards.json`` joins them: it says which generation of each shard belongs to the index. It is replaced as a whole once
-all shards are written, so that it always names shards of one and the same build.
-"""
+"""An index in shards, indexes of whole clusters, joined by ``shards.json``, which is replaced after all."""
 
 from __future__ import annotations
 
@@ -51,10 +47,7 @@ class ShardEntry(Frozen):
 
 
 class ShardsManifest(Frozen):
-    """The manifest of an index in shards; its fields mean what those of one index's do (``generation.Manifest``).
-
-    ``version`` is that of this document; ``clusters``, how many there are in all shards together.
-    """
+    """The manifest of an index in shards; its fields mean what those of ``generation.Manifest`` do."""
 
     version: Literal[2] = 2
     photo_sha256: str
@@ -93,10 +86,7 @@ class ShardsFolder:
         return self.path / f"{SLICES}{key}"
 
     def manifest(self) -> ShardsManifest | None:
-        """Reads the manifest of the last committed build; None if there was no build.
-
-        Raises IndexRefused: it is damaged, or a later version of this program wrote it.
-        """
+        """Reads the manifest of the last committed build; None if there is none. Raises IndexRefused."""
         path = self.path / SHARDS_FILE
         if not os.path.lexists(path):
             return None
@@ -107,9 +97,8 @@ class ShardsFolder:
     def writing(self) -> Iterator[None]:
         """Makes the folder and holds its lock, to write into it.
 
-        Raises:
-            IndexBusy: another build holds the lock. IndexUnwritable: a file in it cannot be written.
-            BadInvocation: it is a file, an ordinary index, or a folder with other things.
+        Raises IndexBusy: another build holds the lock. IndexUnwritable: a file in it cannot be written. BadInvocation:
+        it is a file, an ordinary index, or a folder with other things.
         """
         with refuse_if_unwritable(self.path):
             names = names_in(self.path)
@@ -166,9 +155,6 @@ class ShardsFolder:
 
 
 def shard_folders(path: Path) -> list[Path]:
-    """Lists the folders of the indexes to search: the shards if ``path`` is an index in shards, else ``path`` itself.
-
-    Raises IndexRefused: the manifest of the shards is damaged.
-    """
+    """Lists the folders to search: the shards of an index in shards, else ``path``. Raises IndexRefused."""
     manifest = ShardsFolder(path).manifest()
     return [path] if manifest is None else [path / shard.folder for shard in manifest.shards]

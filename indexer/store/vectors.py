@@ -1,8 +1,4 @@
-"""The vectors of a generation's photos, one cluster after the other, and the search for those near a direction.
-
-They are an inverted file, at every size of a gallery: a search compares its direction with the centroids, opens the
-best clusters, and reads the vectors of their photos in one piece each. In a small gallery every cluster is opened.
-"""
+"""A generation's vectors, one cluster after the other: an inverted file, of which a search opens some clusters."""
 
 from __future__ import annotations
 
@@ -33,12 +29,11 @@ class PhotoTable:
     """The photo, the cluster, and the row in a segment of each of the r rows of ``vectors.npy``.
 
     The p photos that are shown come first: one cluster after the other, and by id in each. Rows that are no longer
-    shown follow, in the order of the segments.
+        shown follow, in the order of the segments.
 
-    Attributes:
-        ids: (r,) the lowest id among each photo's files; 0 for a row that is not shown.
-        clusters: (r,) from 0, ascending; for a row that is not shown, the number of clusters.
-        segments: (r,) numbers of segments in the order of the manifest. segment_rows: (r,) rows in these segments.
+    ids: (r,) the lowest id among each photo's files; 0 for a row that is not shown.
+    clusters: (r,) from 0, ascending; for a row that is not shown, the number of clusters.
+    segments: (r,) numbers of segments in the order of the manifest. segment_rows: (r,) rows in these segments.
     """
 
     ids: Numbers
@@ -54,10 +49,7 @@ class PhotoTable:
     def of_photos(
         ids: Numbers, clusters: Numbers, segments: Numbers, segment_rows: Numbers, sizes: Sequence[int], count: int
     ) -> PhotoTable:
-        """Computes the table of all photos from the columns of those shown, (p,) each, in any order.
-
-        sizes: how many rows each segment has. count: how many clusters there are.
-        """
+        """Computes the table from columns of the shown photos, (p,) each; sizes: of segments; count: of clusters."""
         parts = [np.stack([ids, clusters, segments, segment_rows], axis=1)[np.lexsort((ids, clusters))]]
         for number, size in enumerate(sizes):
             hidden = np.ones(size, np.bool_)
@@ -98,9 +90,8 @@ class Vectors:
 
     A photo's row here is its number in this order, not its number in a segment.
 
-    Attributes:
-        count, width: p and d. sizes: (c,) how many photos each cluster has.
-        centroids: (c, d) the mean of each cluster's vectors.
+    count, width: p and d. sizes: (c,) how many photos each cluster has.
+    centroids: (c, d) the mean of each cluster's vectors.
     """
 
     def __init__(self, values: Array, sizes: Numbers, centroids: Floats) -> None:
@@ -138,9 +129,8 @@ class Vectors:
     def near(self, directions: Floats, count: int, mask: Mask | None, clusters: Numbers) -> Numbers:
         """Finds the photos whose vectors have the highest products with any of these directions.
 
-        Args:
-            directions: (q, d). count: how many photos for each. mask: (p,) whether a photo may be found; None: all may.
-            clusters: (n,) ascending, the clusters that are opened.
+        directions: (q, d). count: how many photos for each. mask: (p,) whether a photo may be found; None: all may.
+        clusters: (n,) ascending, the clusters that are opened.
 
         Returns (m,) ascending, with m at most q times ``count``.
         """

@@ -25,10 +25,7 @@ _SIZE = re.compile(r"[0-9]{1,15}")
 
 
 class WebDavServer:
-    """A server at ``http://HOST:PORT``. Paths in it begin without a slash, and are not quoted.
-
-    Timeouts are in seconds. Methods raise OSError, FSTimeoutError, the errors of httpx, and ``ElementTree.ParseError``.
-    """
+    """A server at ``http://HOST:PORT``; paths begin without a slash, unquoted. Timeouts are in seconds."""
 
     def __init__(
         self, address: str, passwords: Path, *, connect_seconds: float, answer_seconds: float, at_once: int

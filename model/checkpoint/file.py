@@ -98,10 +98,7 @@ def _sort_metadata(path: Path) -> None:
 
 
 def load_network(path: str | Path) -> RetNetwork:
-    """Loads the network stored at ``path``, in float32 and evaluation mode, on the CPU.
-
-    Raises ModelError, with the remedy, for a file that is missing, damaged or not a checkpoint; MemoryError.
-    """
+    """Loads a checkpoint's network, float32, evaluation mode, on the CPU. Raises ModelError; MemoryError."""
     path = Path(path)
     metadata = read_metadata(path)
     kind = NETWORKS.get(metadata.get("kind", ZSE))
@@ -139,11 +136,7 @@ def load_zse_network(path: Path) -> Network:
 
 
 def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
-    """Writes the mean of the weights of networks trained from the same start (Wortsman et al., Model soups, ICML 2022).
-
-    Prior and calibration are those of the first. Guesses are fitted to one network, so there is no vocabulary. Raises
-    ModelError for checkpoints of different configurations.
-    """
+    """Averages weights of networks trained from one start (Model soups, ICML 2022). Raises ModelError."""
     networks = [load_zse_network(path) for path in sources]
     plain = [network.prior_replaced(None).vocabulary_replaced(None) for network in networks]
     mean, prior = plain[0], networks[0].prior
@@ -176,10 +169,7 @@ def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapp
 
 
 def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
-    """Copies a photo side beside a checkpoint, unless it is found there or in this installation.
-
-    Raises ModelError if it cannot be written, or another photo side lies there.
-    """
+    """Copies a photo side beside a checkpoint unless it is found without. Raises ModelError."""
     try:
         find_photo_side(file_sha256(photo_side), checkpoint)
     except ModelError:
@@ -193,10 +183,7 @@ def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
 
 
 def read_photo_side(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Reads the tensors of a photo side, float32, by their names in a network, and its notes.
-
-    Raises ModelError if it is not a photo side.
-    """
+    """Reads the tensors of a photo side, float32, by their names in a network, and its notes. Raises ModelError."""
     try:
         with safe_open(path, framework="pt") as file:
             notes = json.loads((file.metadata() or {})[PHOTO_SIDE_KIND])

@@ -201,9 +201,8 @@ def _check_new(protocol: str, found: Mapping[str, Contamination]) -> None:
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
     """Makes a matcher that compares CLIP's own image vectors. Raises ModelError.
 
-    Args:
-        network: "clip:" and a CLIP, as for ``read_clip``.
-        validation: the pictures on which the threshold of diffusion is chosen; None for no diffusion.
+    network: "clip:" and a CLIP, as for ``read_clip``.
+    validation: the pictures on which the threshold of diffusion is chosen; None for no diffusion.
     """
     from sketch_search.model.evaluation import calibrated
     from sketch_search.model.matcher import Matcher

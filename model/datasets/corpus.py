@@ -234,11 +234,7 @@ FRESH_SKETCHES, FRESH_PHOTOS = 0.1, 0.2
 
 
 def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
-    """Splits a corpus into the pictures that are not fresh, and the fresh ones.
-
-    A hash of class and file name decides, so the choice stays when pictures are added. A sketch that was drawn from a
-    photo counts under the photo's name, so the photo of a fresh sketch is fresh as well.
-    """
+    """Splits off the fresh pictures, by a hash of class and name, of a sketch's photo if it has one."""
     fresh = {photo for photo in corpus.photos if is_fresh(photo.label, photo.path.stem, FRESH_PHOTOS)}
     for sketch, target in zip(corpus.sketches, drawn_from(corpus).tolist(), strict=True):
         source = corpus.photos[target] if target >= 0 else sketch
@@ -352,11 +348,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """An ordinary photo. ``picture.label`` is the class of its largest box, "" for none.
-
-    boxes: those that count, each with its class. shares: for each class, the share of the photo that its largest box
-    covers, in (0, 1].
-    """
+    """A photo, its largest class or "", its boxes that count, and each class's largest share of it, in (0, 1]."""
 
     picture: Picture
     boxes: tuple[tuple[str, Box], ...]

@@ -12,11 +12,7 @@ from sketch_search.model.images import Preprocessing
 
 
 class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
-    """Sketches or photos, each as (3, H, W) float32 normalised pixels, with the number of its class in ``labels``.
-
-    A file is read when its item is accessed. That raises ModelError for a file that cannot be read, and for a sketch
-    without ink.
-    """
+    """Pictures as (3, H, W) float32 and class numbers, read on access, which may raise ModelError."""
 
     def __init__(
         self,

@@ -42,11 +42,7 @@ class Remembered:
 
 @dataclass(frozen=True)
 class RememberedTask:
-    """Remembered photos, and the gallery, which has all of them.
-
-    queries: the same photos once for each of the ``draws``, in the same order. about: sentences that belong to the
-    figures.
-    """
+    """Remembered photos, once for each of the ``draws``, and the gallery. about: sentences for the figures."""
 
     protocol: RememberedProtocol
     queries: tuple[Remembered, ...]
@@ -64,8 +60,7 @@ def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> Reme
     """Reads the remembered photos of one of the HALVES of the ordinary photos; all of them are the gallery.
 
     Scenes are of photos with two to four things, two kinds at least. For colours, each thing is remembered by itself.
-    Each is drawn four times, with other sketches.
-    Raises ModelError for another half, or data that is missing.
+    Each is drawn four times, with other sketches. Raises ModelError for another half, or data that is missing.
     """
     if half not in HALVES:
         raise ModelError(f"--protocol {protocol} has the halves {' and '.join(HALVES)}, not {half}")

@@ -45,12 +45,11 @@ SIZES = (("below 5%", 0.0, 0.05), ("5 to 20%", 0.05, 0.2), ("above 20%", 0.2, 1.
 class Task:
     """The pictures of one evaluation.
 
-    Attributes:
-        groups: the classes of each named group of queries; of TRAINED and UNSEEN the harmonic mean is given, too.
-        sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size.
-        each_class: whether each class is a group, whose first results are measured.
-        plain: whether textbook definitions of the figures are given beside those of the papers' code.
-        about: sentences that belong to the figures.
+    groups: the classes of each named group of queries; of TRAINED and UNSEEN the harmonic mean is given, too.
+    sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size.
+    each_class: whether each class is a group, whose first results are measured.
+    plain: whether textbook definitions of the figures are given beside those of the papers' code.
+    about: sentences that belong to the figures.
     """
 
     corpus: Corpus
@@ -78,12 +77,11 @@ def read_task(
 ) -> Task:
     """Reads the pictures of one protocol.
 
-    Args:
-        split: one of PARTS or STANDARD_SPLITS, whose classes are queried, or "all" for every class that has photos;
-            None for "val", or for all of ``data``.
-        trained_on: the training data for which the figures are valid: in cross-data-set one of
-            SKETCH_SETS ("sketchy"), or, with ``data``, a standard split; else parts of the split joined by "+".
-        data: a folder of class folders; None for the data that SKETCH_SEARCH_DATA names.
+    split: one of PARTS or STANDARD_SPLITS, whose classes are queried, or "all" for every class that has photos; None
+        for "val", or for all of ``data``.
+    trained_on: the training data for which the figures are valid: in cross-data-set one of SKETCH_SETS ("sketchy"), or,
+        with ``data``, a standard split; else parts of the split joined by "+".
+    data: a folder of class folders; None for the data that SKETCH_SEARCH_DATA names.
 
     Raises ModelError for arguments that contradict each other, or data that is missing.
     """
@@ -222,10 +220,7 @@ def _groups(corpus: Corpus, wanted: Mapping[str, Collection[str]]) -> dict[str, 
 
 
 def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
-    """Splits off a fifth of the photos of each class, by class and file name alone: the corpus without them, and them.
-
-    Held-out pictures are removed from every set.
-    """
+    """Splits off a fifth of the photos of each class, from every set, by the names alone: the rest, and them."""
     names = sorted(
         {(photo.label, photo.path.stem.lower()) for photo in corpus.photos},
         key=lambda name: hashlib.sha256("/".join(name).encode()).digest(),
@@ -243,10 +238,7 @@ def generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) 
 
 
 def by_data_set(corpus: Corpus, source: str) -> tuple[Corpus, Corpus]:
-    """Splits a corpus into one data set, its sketches with the photos that go with them, and all other sets.
-
-    Photos of Sketchy go with its sketches, all other photos with TU-Berlin and Quick, Draw!.
-    """
+    """Splits off one data set with its photos: Sketchy has its own, the other sets share all others."""
     if source not in SKETCH_SETS:
         raise ModelError(f"there is no data set {source!r} with sketches; choose one of {', '.join(SKETCH_SETS)}")
 
@@ -285,10 +277,7 @@ def standard_split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def of_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unseen"]) -> tuple[Corpus, str]:
-    """Chooses the sketches of a standard split's data set, and photos of all sets, of its seen or unseen classes.
-
-    Classes without sketches or photos are left out; the sentence says which. Raises ModelError if none is left.
-    """
+    """Chooses a standard split's seen or unseen classes, and says which are missing. Raises ModelError."""
     names = standard_split(name)[part == "unseen"]
     chosen = classes_named(corpus, names)
     source = name.partition("_")[0]
@@ -330,11 +319,7 @@ def some_of_each(pictures: Sequence[Picture], most: int) -> tuple[Picture, ...]:
 
 
 def write_folders(task: Task, folder: Path) -> None:
-    """Writes a task's photos to ``folder``/photo/<class>/, and its sketches to ``folder``/<group>/sketch/<class>/.
-
-    A photo that shows several classes goes to each, and one that shows none to photo/other/. Raises ModelError if
-    ``folder`` has files already.
-    """
+    """Copies to photo/<class> or photo/other, and <group>/sketch/<class>. Raises ModelError unless empty."""
     if folder.exists() and any(folder.iterdir()):
         raise ModelError(f"{folder} has files already; name an empty or a new folder")
     labels_of = [(photo, {photo.label, *photo.also} - {""} or {"other"}) for photo in task.corpus.photos]

@@ -71,13 +71,12 @@ MAX_FUSION = 1e6
 class Calibration:
     """The choices that belong to the weights.
 
-    Attributes:
-        methods: those that were trained: "rn" by the relation network, "ret" by the distance of [Ret], "fused" by both.
-        best_method: the method with the highest mAP@all on the validation classes.
-        fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance.
-        diffusion: cosine in [-1, 1) from which two photos share their scores (``model.ranking``); None if no value was
-            chosen, so that rankings cannot be diffused.
-        variants: of a sketch that are encoded unless the caller says otherwise, 1 to MAX_VARIANTS.
+    methods: those that were trained: "rn" by the relation network, "ret" by the distance of [Ret], "fused" by both.
+    best_method: the method with the highest mAP@all on the validation classes.
+    fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance.
+    diffusion: cosine in [-1, 1) from which two photos share their scores (``model.ranking``); None if no value was
+        chosen, so that rankings cannot be diffused.
+    variants: of a sketch that are encoded unless the caller says otherwise, 1 to MAX_VARIANTS.
     """
 
     methods: tuple[Method, ...] = ("ret",)
@@ -115,14 +114,13 @@ UNCALIBRATED = Calibration()
 class NetworkConfig(ABC):
     """All parameters needed to rebuild any network and to prepare its input.
 
-    Attributes:
-        name: its preset or recipe, shown to users.
-        image_size: side of the square input in pixels.
-        prototypes: how many the prior of photos has (``model.engine.Prior``); 0 for a network without a prior.
-        words: of the vocabulary (``model.engine.Vocabulary``), each by its names, of which the first is shown.
-        drawn: for each thing that the vocabulary can guess in sketches, the number of its word; -1 if no word names it.
-        placed: how many words, the last ones, were not fitted on photos, but placed by their text vectors.
-        mean, std: normalisation of the pixels, which lie in [0, 1] before it.
+    name: its preset or recipe, shown to users.
+    image_size: side of the square input in pixels.
+    prototypes: how many the prior of photos has (``model.engine.Prior``); 0 for a network without a prior.
+    words: of the vocabulary (``model.engine.Vocabulary``), each by its names, of which the first is shown.
+    drawn: for each thing that the vocabulary can guess in sketches, the number of its word; -1 if no word names it.
+    placed: how many words, the last ones, were not fitted on photos, but placed by their text vectors.
+    mean, std: normalisation of the pixels, which lie in [0, 1] before it.
     """
 
     name: str
@@ -176,11 +174,10 @@ class NetworkConfig(ABC):
 class ModelConfig(NetworkConfig):
     """The common parameters of networks that compare pairs by cross-attention. Sections are those of ZSE-SBIR.
 
-    Attributes:
-        heads, depth, mlp_ratio, norm_eps: of the ViT (3.2).
-        keep_sketch, keep_photo: keep rates r_S and r_I in (0, 1] of a selection of tokens (3.4).
-        cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
-        dropout: in encoder, cross-attention and relation network, while training only.
+    heads, depth, mlp_ratio, norm_eps: of the ViT (3.2).
+    keep_sketch, keep_photo: keep rates r_S and r_I in (0, 1] of a selection of tokens (3.4).
+    cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
+    dropout: in encoder, cross-attention and relation network, while training only.
     """
 
     width: Size
@@ -244,20 +241,19 @@ class ModelConfig(NetworkConfig):
 class ZseConfig(ModelConfig):
     """The configuration of the network of ZSE-SBIR, with its ablations (table 3).
 
-    Attributes:
-        encoder: "vit", or "resnet50", whose feature map becomes the tokens, without self-attention (w/o SA).
-        ret: what [Ret] is: a "token" of its own (3.2), or the "mean" of the visual tokens, which alone go through the
-            network (w/o [Ret]; the baseline ViT-Vis).
-        tokenizer: "learnable" adds four convolutions to the patch projection (3.1); "patch" leaves them out.
-        tokenizer_widths: channels of the first three convolutions; the last has ``width``.
-        select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
-        keep_cross: keep rate r_CA in (0, 1] of the photo tokens that the sketch's [Ret] selects in cross-attention.
-        cross_attention: False compares the tokens as they left the encoder.
-        relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5), with
-            ``kernel_width`` channels and ``relation_hidden`` units; "pair-mlp" has a metric learned on concatenated
-            pairs instead of the cosine (w/o Cos-K); "best-match" weights each token's best match.
-        relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
-        released_*: how released checkpoints were trained; False for new networks.
+    encoder: "vit", or "resnet50", whose feature map becomes the tokens, without self-attention (w/o SA).
+    ret: what [Ret] is: a "token" of its own (3.2), or the "mean" of the visual tokens, which alone go through the
+        network (w/o [Ret]; the baseline ViT-Vis).
+    tokenizer: "learnable" adds four convolutions to the patch projection (3.1); "patch" leaves them out.
+    tokenizer_widths: channels of the first three convolutions; the last has ``width``.
+    select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
+    keep_cross: keep rate r_CA in (0, 1] of the photo tokens that the sketch's [Ret] selects in cross-attention.
+    cross_attention: False compares the tokens as they left the encoder.
+    relation: "kernel-mlp" is the paper's relation network on the flattened kernel matrix (3.5), with ``kernel_width``
+        channels and ``relation_hidden`` units; "pair-mlp" has a metric learned on concatenated pairs instead of the
+        cosine (w/o Cos-K); "best-match" weights each token's best match.
+    relation_ret: adds a learned multiple of the [Ret] tokens' cosine to the relation logit.
+    released_*: how released checkpoints were trained; False for new networks.
     """
 
     encoder: Literal["vit", "resnet50"] = "vit"
@@ -318,14 +314,13 @@ class TwoSidedConfig(ModelConfig):
 
     It selects tokens once, after the last block, and compares best matches and [Ret].
 
-    Attributes:
-        encoder_width: width of the ViT, whose tokens are projected to ``width``.
-        sketch_size: side of the square to which sketches are scaled, in pixels; at most ``image_size``.
-        second_width, second_heads: of the ViT beside it that sees photos alone; a width of 0 for none.
-        pre_norm, quick_gelu: whether the ViT has a LayerNorm before its blocks, and x sigmoid(1.702 x) instead of GELU,
-            as CLIP's.
-        photo_side: SHA-256 of the file with the part of the network that photos need.
-        region_width: numbers of each region of a photo (``model.engine.Projection``); 0 if there are none.
+    encoder_width: width of the ViT, whose tokens are projected to ``width``.
+    sketch_size: side of the square to which sketches are scaled, in pixels; at most ``image_size``.
+    second_width, second_heads: of the ViT beside it that sees photos alone; a width of 0 for none.
+    pre_norm, quick_gelu: whether the ViT has a LayerNorm before its blocks, and x sigmoid(1.702 x) instead of GELU, as
+        CLIP's.
+    photo_side: SHA-256 of the file with the part of the network that photos need.
+    region_width: numbers of each region of a photo (``model.engine.Projection``); 0 if there are none.
     """
 
     encoder: Literal["two-sided"] = "two-sided"

@@ -123,10 +123,7 @@ class SeenClasses:
 
 
 def seen_classes(path: Path) -> SeenClasses | None:
-    """Reads the classes that a checkpoint has seen from its metadata.
-
-    Returns None if unknown, as for released checkpoints. Raises ModelError if the file is not a checkpoint.
-    """
+    """Reads the classes that a checkpoint has seen; None if unknown, as for released ones. Raises ModelError."""
     noted = read_metadata(path).get("classes")
     if noted is None:
         return None

@@ -44,10 +44,7 @@ def is_expressible(config: TwoSidedConfig) -> bool:
 
 
 def find_graphs(checkpoint: Path) -> Path | None:
-    """Finds the folder of graphs for a checkpoint, this user's own or in the package, or None. Raises ModelError.
-
-    Graphs beside somebody else's checkpoint are not used: a graph is a program, which may never end.
-    """
+    """Finds this user's or the package's graphs for a checkpoint, or None; others may never end. Raises ModelError."""
     config = two_sided_config(checkpoint)
     if config is None or not is_expressible(config):
         return None

@@ -34,14 +34,13 @@ class Prior:
     Training pulls sketches towards the photos of trained things, those of new things, too. With c_k the cosine of the
     photo's [Ret] and prototype k of the training sketches,
 
-        prior = log(mean_k exp(SHARPNESS c_k)) / SHARPNESS - level.
+    prior = log(mean_k exp(SHARPNESS c_k)) / SHARPNESS - level.
 
     The idea is that of calibrated stacking (Chao et al., ECCV 2016), for photos in the place of classes.
 
-    Attributes:
-        prototypes: (k, d) float32, L2-normalised [Ret] of training sketches, or means of sketches that lie together.
-        level: the mean over training and other photos, so that scores keep their range.
-        ret_weight, relation_weight: how much cosines of [Ret] and relation logits are lowered for a prior of 1.
+    prototypes: (k, d) float32, L2-normalised [Ret] of training sketches, or means of sketches that lie together.
+    level: the mean over training and other photos, so that scores keep their range.
+    ret_weight, relation_weight: how much cosines of [Ret] and relation logits are lowered for a prior of 1.
     """
 
     prototypes: Floats
@@ -72,7 +71,7 @@ class Vocabulary:
     With r the [Ret] of a photo, normalised, z_w = d_w . r + b_w is the logit of word w, and the softmax over all words
     that were fitted on photos is how probable each is. A photo's score for a word, by which photos are compared, is
 
-        score_w = z_w - SHARE log(sum_v exp(z_v)), v any word that was fitted.
+    score_w = z_w - SHARE log(sum_v exp(z_v)), v any word that was fitted.
 
     Guesses for sketches are learned from sketches, because sketches and photos differ. With s the summary of a sketch,
     or its [Ret] if the encoder gives no summary, normalised, y_k = e_k . s + c_k is the logit of the k-th thing of
@@ -80,15 +79,14 @@ class Vocabulary:
     guesses are a softmax over guess_scale y_k for all things and guess_none for none of them, and a word is as probable
     as the things that it names. Without sketches the things are the words, and y is z.
 
-    Attributes:
-        drawn: (k,) int64, for each thing the number of its word; -1 if no word names it. Empty without sketches.
-        directions: (w, d). biases: (w,).
-        sketch_directions: (k, e), e. sketch_biases: (k,), c. Those of words without sketches.
-        places: (k, d), where photos of each thing lie, of length 1; zeros if this is not known.
-        region_places: (k, r), the same for regions that show it, projected; no rows if regions were not looked at.
-        guess_scale, guess_none: chosen on sketches that were not trained on.
-        ret_gain, relation_gain: chosen on validation classes; 0 if guesses do not lead, and without sketches.
-        placed: how many words, the last ones, were not fitted on photos.
+    drawn: (k,) int64, for each thing the number of its word; -1 if no word names it. Empty without sketches.
+    directions: (w, d). biases: (w,).
+    sketch_directions: (k, e), e. sketch_biases: (k,), c. Those of words without sketches.
+    places: (k, d), where photos of each thing lie, of length 1; zeros if this is not known.
+    region_places: (k, r), the same for regions that show it, projected; no rows if regions were not looked at.
+    guess_scale, guess_none: chosen on sketches that were not trained on.
+    ret_gain, relation_gain: chosen on validation classes; 0 if guesses do not lead, and without sketches.
+    placed: how many words, the last ones, were not fitted on photos.
     """
 
     drawn: NDArray[np.int64]
@@ -135,10 +133,7 @@ class Vocabulary:
         return unit(sketches.guessed_from) @ self.sketch_directions.T + self.sketch_biases
 
     def guessed(self, sketches: Tokens) -> Floats:
-        """Computes how probably n sketches show each thing, P: (n, k) float32.
-
-        A photo in a sketch's place, which may have no summary, is then guessed to show nothing.
-        """
+        """Computes how probably n sketches show each thing: (n, k) float32; zeros for a photo without summary."""
         if sketches.guessed_from.shape[1] != self.sketch_directions.shape[1]:
             return np.zeros((len(sketches), len(self.sketch_biases)), np.float32)
         y = self.things(sketches)
@@ -156,10 +151,7 @@ class Vocabulary:
         return words
 
     def agreements(self, sketches: Tokens, photo_ret: NDArray[Any]) -> Floats:
-        """Compares guesses for s sketches with [Ret] of p photos: P Q', (s, p) float32 in [0, 1].
-
-        Q, how probably a photo shows each thing, is the softmax of NEARNESS times the cosines of [Ret] and places.
-        """
+        """Compares guesses for s sketches with p photos: P Q', (s, p) in [0, 1]; Q is softmax(NEARNESS cosines)."""
         placed = self.places.any(axis=1)
         near = _exponentials(NEARNESS, unit(photo_ret) @ self.places[placed].T)
         shares: Floats = self.guessed(sketches)[:, placed] @ near.T / near.sum(axis=1)
@@ -168,10 +160,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Projection:
-    """Reduces regions of photos, and drawn things, to the numbers used to compare them.
-
-    axes: (r, d) float32, the first principal components of local [Ret] of regions.
-    """
+    """Reduces regions and drawn things to compare them. axes: (r, d) float32, principal components."""
 
     axes: Floats
 

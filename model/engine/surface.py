@@ -16,9 +16,8 @@ from sketch_search.model.engine.tokens import Floats, Numbers, Tokens
 class SelfAttention:
     """The attention of one picture's [Ret] in each block, and the tokens that each selection kept.
 
-    Attributes:
-        blocks: (depth, heads, grid, grid) float32, the attention of [Ret] to each patch token; zero for dropped ones.
-        kept: one (grid, grid) bool map for each selection, in order.
+    blocks: (depth, heads, grid, grid) float32, the attention of [Ret] to each patch token; zero for dropped ones.
+    kept: one (grid, grid) bool map for each selection, in order.
     """
 
     blocks: Floats
@@ -39,10 +38,7 @@ class SelfAttention:
 
 @dataclass(frozen=True)
 class Observed:
-    """An encoded picture as a search compares it, a batch of one, and its self-attention.
-
-    ``everything`` has the tokens of all patches, if the encoder has more, and ``local``, (n, d), their local [Ret].
-    """
+    """An encoded picture and its attention. everything: tokens of all patches; local: (n, d), their local [Ret]."""
 
     tokens: Tokens
     attention: SelfAttention
@@ -63,15 +59,14 @@ class Matching:
 class Aligned:
     """A sketch and a photo after cross-attention.
 
-    Attributes:
-        sketch_to_photo, photo_to_sketch: (heads, 1 + n_s, 1 + n_p) and (heads, 1 + n_p, 1 + n_s), the attention of all
-            tokens, [Ret] first.
-        sketch, photo: (n_s, d) and (n_p, d), the patch tokens.
-        photo_cells: (n_p,) int64, the cells of the photo's patches, of which cross-attention may select some.
-        matching: None for the paper's relation network, which compares blocks of patches.
-        lost: (n_s, n_p) float32, how much the relation logit of the paper's network falls if the cosine of two blocks
-            is set to zero, at the two most similar patches of these blocks; 0 for other pairs. None if the relation
-            network has a ``matching``, or blocks have no place, as in released checkpoints.
+    sketch_to_photo, photo_to_sketch: (heads, 1 + n_s, 1 + n_p) and (heads, 1 + n_p, 1 + n_s), the attention of all
+        tokens, [Ret] first.
+    sketch, photo: (n_s, d) and (n_p, d), the patch tokens.
+    photo_cells: (n_p,) int64, the cells of the photo's patches, of which cross-attention may select some.
+    matching: None for the paper's relation network, which compares blocks of patches.
+    lost: (n_s, n_p) float32, how much the relation logit of the paper's network falls if the cosine of two blocks is
+        set to zero, at the two most similar patches of these blocks; 0 for other pairs. None if the relation network
+        has a ``matching``, or blocks have no place, as in released checkpoints.
     """
 
     sketch_to_photo: Floats
@@ -86,10 +81,9 @@ class Aligned:
 class Engine(ABC):
     """A network that is ready to compute. Threads may share it.
 
-    Attributes:
-        kind: of network, as in checkpoints. config, calibration: as in checkpoints.
-        prior, vocabulary, projection: of the checkpoint; None for a checkpoint without them.
-        device: where it computes, "cpu" or "cuda". dtype: the precision of its large products.
+    kind: of network, as in checkpoints. config, calibration: as in checkpoints.
+    prior, vocabulary, projection: of the checkpoint; None for a checkpoint without them.
+    device: where it computes, "cpu" or "cuda". dtype: the precision of its large products.
     """
 
     kind: str
@@ -112,10 +106,7 @@ class Engine(ABC):
 
     @abstractmethod
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
-        """Computes the relation logits of a sketch, a batch of one, and p photos: (p,) float32.
-
-        They are without prior and guesses. Raises ModelError for a network with one vector for each picture.
-        """
+        """Computes relation logits of a sketch and p photos, (p,), without prior and guesses. Raises ModelError."""
 
     @abstractmethod
     def observe(self, pictures: Floats, modality: Modality) -> Observed:

@@ -11,10 +11,7 @@ def threads() -> int:
 
 
 def set_threads(count: int | None) -> None:
-    """Sets the number for this process, and for those that it starts. Call it before a checkpoint is loaded.
-
-    None leaves it unchanged.
-    """
+    """Sets the threads of this process and its children, before a checkpoint is loaded; None changes nothing."""
     if count is None:
         return
     os.environ["OMP_NUM_THREADS"] = str(count)

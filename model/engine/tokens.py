@@ -18,14 +18,13 @@ Numbers: TypeAlias = NDArray[np.int64]
 class Tokens:
     """A batch of encoded pictures of one modality.
 
-    Attributes:
-        features: (b, n, d) floating point; row 0 is [Ret], rows 1..n-1 are patch tokens.
-        positions: (b, n-1) integers, ascending in each row: the cell of each patch token, counted row by row.
-        summary: (b, e), a two-sided encoder's summary of sketches, from which guesses are made: it has more than [Ret]
-            keeps. None for photos, and for other encoders.
-        regions: (b, m, r) of length 1, what the squares of 2 x 2 patches of a photo show, row by row from the top left
-            (``model.engine.Projection``). None for sketches, and for networks without a projection.
-        colours: (b, m, 3), the mean colour of each region, as CIELAB. None without regions.
+    features: (b, n, d) floating point; row 0 is [Ret], rows 1..n-1 are patch tokens.
+    positions: (b, n-1) integers, ascending in each row: the cell of each patch token, counted row by row.
+    summary: (b, e), a two-sided encoder's summary of sketches, from which guesses are made: it has more than [Ret]
+        keeps. None for photos, and for other encoders.
+    regions: (b, m, r) of length 1, what the squares of 2 x 2 patches of a photo show, row by row from the top left
+        (``model.engine.Projection``). None for sketches, and for networks without a projection.
+    colours: (b, m, 3), the mean colour of each region, as CIELAB. None without regions.
     """
 
     features: NDArray[Any]
@@ -101,11 +100,7 @@ _PEN = 3
 
 
 def sketch_variants(sketch: Floats, count: int) -> Floats:
-    """Makes the first ``count`` variants (count, 3, H, W) of a prepared sketch (3, H, W); from 1 to MAX_VARIANTS.
-
-    The first is the sketch itself; the second larger by 15%, with what is then outside cut off; the third mirrored,
-    drawn with a thicker pen and turned by 10 degrees.
-    """
+    """Makes 1 to MAX_VARIANTS variants, (3, H, W) each: itself, 15% larger, mirrored with a thicker pen and turned."""
 
     def larger(plane: Image.Image) -> Image.Image:
         cut = [side * (1 - 1 / _LARGER) / 2 for side in plane.size]

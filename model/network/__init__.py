@@ -1,7 +1,4 @@
-"""Holds the networks, which make tokens of a picture, and a relation score of the tokens of two pictures.
-
-A checkpoint says which kind of network it holds (``NETWORKS``).
-"""
+"""Holds the networks (``NETWORKS``), which make tokens of pictures, and relation scores of two pictures' tokens."""
 
 from collections.abc import Mapping
 

@@ -48,11 +48,7 @@ _LARGEST_SCALE = 100.0
 
 @dataclass(frozen=True)
 class FoundClip:
-    """A CLIP whose files are on this disk.
-
-    source: one of FORMS with whole paths. model: an architecture, or "local-dir:FOLDER". files: weights, and
-    configuration.
-    """
+    """A CLIP on this disk. source: see FORMS; model: an architecture or "local-dir:FOLDER"; files: all of them."""
 
     source: str
     name: str
@@ -61,10 +57,7 @@ class FoundClip:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def open(self, device: torch.device | str) -> tuple[Any, Callable[[Image.Image], torch.Tensor]]:
-        """Reads the model of open_clip, in float32, and the function that prepares an RGB picture for it: (3, H, W).
-
-        Raises ModelError if the weights do not fit.
-        """
+        """Reads the model of open_clip, float32, and what prepares an RGB picture, (3, H, W). Raises ModelError."""
         import open_clip
 
         weights = self.files[0]
@@ -93,10 +86,7 @@ def _refuse_downloads(config: Path) -> None:
 
 
 def find_clip(source: str, *, download: bool = True) -> FoundClip:
-    """Finds the files of a CLIP; see FORMS. Raises ModelError if it cannot be found.
-
-    download: whether published weights that are not on this disk are downloaded.
-    """
+    """Finds the files of a CLIP, see FORMS; download: if they are not on this disk. Raises ModelError."""
     import open_clip
 
     path, name = expanded(source), ""
@@ -208,10 +198,7 @@ def clip_encoder(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> PretrainedVit:
-    """Makes an image encoder from weights under the names of CLIP's own code; heads are 64 wide unless given.
-
-    Raises ModelError if they are not the weights of a ViT of CLIP.
-    """
+    """Makes an image encoder from weights under CLIP's own names, heads 64 wide unless given. Raises ModelError."""
     weights = {renamed(key, _RENAMED): value.detach().float() for key, value in state.items()}
     try:
         weights["cls_token"] = weights["cls_token"].reshape(1, 1, -1)
@@ -265,10 +252,7 @@ def renamed(key: str, names: Sequence[tuple[str, str]]) -> str:
 
 
 class ClipEmbedder:
-    """An open_clip image encoder, in float32. It gives every photo a vector of unit length.
-
-    source: its name in open_clip: that of an architecture, or "local-dir:FOLDER".
-    """
+    """An open_clip image encoder, float32, vectors of length 1. source: an architecture, or "local-dir:FOLDER"."""
 
     def __init__(
         self, model: Any, transform: Callable[[Image.Image], torch.Tensor], device: torch.device | str, source: str
@@ -288,10 +272,7 @@ class ClipEmbedder:
 
 
 class TextTower:
-    """The text tower of an open_clip model. Threads must not use it at once.
-
-    Raises ModelError if the model has no text tower that can be used here.
-    """
+    """The text tower of an open_clip model, for one thread at a time. Raises ModelError if it has none."""
 
     def __init__(self, embedder: ClipEmbedder, name: str) -> None:
         self._embedder = embedder

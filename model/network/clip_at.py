@@ -123,10 +123,7 @@ class ClipAtNetwork(RetNetwork):
 
 
 def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> ClipAtNetwork:
-    """Makes a network whose ViT and LayerNorms start with weights under timm's names; prompts are random.
-
-    The projection is "projection.weight". Raises ModelError if they are the weights of another ViT.
-    """
+    """Makes a network from a ViT's weights under timm's names, with random prompts. Raises ModelError."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ClipAtNetwork(config)

@@ -1,7 +1,4 @@
-"""The ViT encoder: tokenizer (section 3.1), retrieval token (section 3.2) and token selection (section 3.4).
-
-Its blocks are timm's.
-"""
+"""The ViT encoder: tokenizer (section 3.1), [Ret] (3.2) and token selection (3.4). Its blocks are timm's."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,12 +61,11 @@ class Tokenizer(nn.Module):
 class EncoderTrace:
     """A record of one forward pass, for explanations. Pass an empty one to ``Encoder``; it appends to the lists.
 
-    Attributes:
-        attention, positions: for each block (b, heads, n), the attention of [Ret] to the patch tokens, and (b, n),
-        their cells.
-        kept: for each selection (b, n), the grid cells of the tokens that it kept.
-        everything, local: a two-sided encoder's photos with the tokens of all their patches, and (b, n, d), the local
-        [Ret].
+    attention, positions: for each block (b, heads, n), the attention of [Ret] to the patch tokens, and (b, n),
+    their cells.
+    kept: for each selection (b, n), the grid cells of the tokens that it kept.
+    everything, local: a two-sided encoder's photos with the tokens of all their patches, and (b, n, d), the local
+    [Ret].
     """
 
     attention: list[torch.Tensor] = field(default_factory=list)
@@ -131,11 +127,7 @@ class Encoder(nn.Module):
 
 
 class ConvolutionalEncoder(nn.Module):
-    """A ResNet-50 instead of the ViT (w/o SA, table 3): the cells of its map are the visual tokens, their mean [Ret].
-
-    The map is that of stride 16, which has one cell for each patch. Batch normalisation keeps its statistics, so that
-    the tokens of a picture do not depend on its batch.
-    """
+    """A ResNet-50 instead of the ViT (w/o SA, table 3): its map at stride 16 gives the tokens, their mean [Ret]."""
 
     def __init__(self, config: ZseConfig) -> None:
         import timm

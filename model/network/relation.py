@@ -59,10 +59,7 @@ class Side:
 
 
 class StdNorm(nn.Module):
-    """a * (x - mean) / (std + eps) + b with the unbiased std: the released cross-attention's own normalisation.
-
-    The fused layer norm cannot add eps outside the square root; the difference is at most eps / std.
-    """
+    """a * (x - mean) / (std + eps) + b with the unbiased std: the released cross-attention's normalisation."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -123,10 +120,7 @@ class CrossAttention(nn.Module):
         return Side(x, tokens.positions, tokens.ret, q, k[:, :, self.first_key :], v[:, :, self.first_key :])
 
     def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
-        """Informs b sketches, or one for all photos, and b photos by each other: returns the tokens of both, b each.
-
-        With r_CA < 1 only the selected tokens of the photo take part, as keys and as queries (3.4).
-        """
+        """Informs b sketches, or one for all, and b photos by each other: the tokens of both (3.4 if r_CA < 1)."""
         if self.keep < 1:
             photo = self._at_selected(sketch, photo)
         one, other = (sketch, photo) if self.value_from_query else (photo, sketch)
@@ -136,10 +130,7 @@ class CrossAttention(nn.Module):
         return drawn, Tokens(self.photo(photo.features, for_photo), photo.positions)
 
     def attention(self, sketch: Side, photo: Side) -> tuple[torch.Tensor, torch.Tensor]:
-        """Computes the attention weights, for explanations: (b, heads, n_s, n_p) and (b, heads, n_p, n_s) float32.
-
-        Tokens that others do not attend to have weights of 0.
-        """
+        """Computes attention weights, for explanations: (b, heads, n_s, n_p) and (b, heads, n_p, n_s) float32."""
         if self.keep < 1:
             photo = self._at_selected(sketch, photo)
         forth, back = attention_weights(sketch.query, photo.key), attention_weights(photo.query, sketch.key)
@@ -190,10 +181,7 @@ def attention_weights(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 
 
 def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Scaled dot-product attention: (b, heads, n, d_k), (b, heads, m, d_k), (b, heads, m, d_k) -> (b, heads, n, d_k).
-
-    The first dimension of each argument may also be 1; then this image is used for the whole batch.
-    """
+    """Attends: (b, heads, n, d_k), (b, heads, m, d_k) twice -> (b, heads, n, d_k); a first dimension may be 1."""
     if query.device.type != "cpu" or query.dtype == torch.float32:
         count = max(map(len, (query, key, value)))
         q, k, v = (part.expand(count, -1, -1, -1) for part in (query, key, value))

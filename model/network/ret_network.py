@@ -26,11 +26,7 @@ from sketch_search.model.words import Names
 
 
 class RetNetwork(nn.Module, ABC):
-    """The base class of all networks, which searching and measuring use.
-
-    A subclass gives tokens (``_encode``). kind: the name in the metadata of checkpoints, by which they are loaded. No
-    computation here depends on calibration, prior, vocabulary and projection, which an engine adds.
-    """
+    """The base of all networks. kind: the name in checkpoints. Calibration, prior and words are an engine's part."""
 
     kind: ClassVar[str]
     config_kind: ClassVar[type[NetworkConfig]]
@@ -46,10 +42,7 @@ class RetNetwork(nn.Module, ABC):
     def encode(
         self, images: torch.Tensor | NDArray[Any], modality: Modality, trace: EncoderTrace | None = None
     ) -> Tokens:
-        """(b, 3, H, W) normalised pixels -> tokens, on this network's device; ``trace`` records the attention of [Ret].
-
-        Gradients flow back to images that are a tensor. An array is copied.
-        """
+        """(b, 3, H, W) normalised pixels -> tokens, differentiable for tensors; ``trace`` records [Ret]'s attention."""
         return self._encode(as_tensor(images, next(self.parameters()).device).float(), modality, trace)
 
     @abstractmethod

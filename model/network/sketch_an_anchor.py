@@ -20,11 +20,7 @@ ANCHORS: tuple[Anchor, ...] = ("word", "visual")
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorConfig(OneVectorConfig):
-    """The configuration of a network of Sketch-an-Anchor.
-
-    anchors: those of the training, each with a retrieval token and a projection (section 3.4); none for the baseline
-    (3.2). units: of each gated projection (4.2). The retrieval vector averages the projected vectors, as in Fig. 2.
-    """
+    """Sketch-an-Anchor. anchors: each with a token and a projection (3.4), none for the baseline (3.2); units: 4.2."""
 
     anchors: tuple[Anchor, ...] = ANCHORS
     units: Size = 512

@@ -211,10 +211,7 @@ class PhotoHead(nn.Module):
 
 
 class SketchHead(nn.Module):
-    """Projects a sketch to the place of its photos: [Ret] from class token and mean patch, and tokens from patches.
-
-    [Ret] = unit(unit(W (class, mean)) - centre), where the centre is the mean direction of sketches.
-    """
+    """Projects a sketch to the place of its photos: [Ret] = unit(unit(W (class, mean)) - centre), and tokens."""
 
     def __init__(self, config: TwoSidedConfig) -> None:
         super().__init__()
@@ -265,10 +262,7 @@ class TwoSidedEncoder(nn.Module):
         self.position = nn.Buffer(torch.zeros(1 + config.patches("sketch") ** 2, config.encoder_width))
 
     def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
-        """(b, 3, H, W) normalised pixels -> tokens (b, 1 + kept, d) float32; ``trace`` records the pass.
-
-        Positions are cells of the photos' grid: a sketch's patch has the cell in which its centre lies.
-        """
+        """(b, 3, H, W) -> tokens (b, 1 + kept, d) float32, at cells of the photos' grid; ``trace`` records the pass."""
         side, vit, summary, regions = self.photo_side, self.photo_side.vit, None, None
         count = self.config.token_count(modality) - 1
         attention: list[torch.Tensor] | None = None if trace is None else []

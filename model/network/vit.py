@@ -84,10 +84,7 @@ class PretrainedVit:
 
 @dataclass(frozen=True, kw_only=True)
 class OneVectorConfig(NetworkConfig):
-    """Holds the settings that all networks with one vector for each picture share.
-
-    released_padding: whether pictures are padded to black squares, and none is cropped, as in CLIP-AT's public code.
-    """
+    """Settings of networks with one vector. released_padding: pad to black squares, as CLIP-AT's public code."""
 
     vit: VitLayout
     released_padding: bool = False
@@ -105,10 +102,7 @@ class OneVectorConfig(NetworkConfig):
 
 
 def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | None = None) -> VitLayout:
-    """Finds the layout of a ViT of timm, by its name without a tag. sizes: those that differ, under timm's names.
-
-    Raises ModelError if timm has no ViT of this name, or none with a class token and this input size.
-    """
+    """Finds the layout of timm's ViT of a name without a tag; sizes: those that differ. Raises ModelError."""
     import timm
     from timm.layers.mlp import Mlp
     from timm.models.vision_transformer import VisionTransformer
@@ -156,10 +150,7 @@ def layout_of(weights: Mapping[str, torch.Tensor]) -> VitLayout:
 
 
 def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
-    """Gives a ViT pretrained weights under timm's key names, with positions resampled to its grid.
-
-    Raises ModelError if the weights are those of another ViT.
-    """
+    """Loads weights under timm's names, with positions resampled to the grid. Raises ModelError."""
     from timm.layers.pos_embed import resample_abs_pos_embed
 
     given = {name: value.float() for name, value in weights.items() if not name.startswith(("head.", "head_dist."))}
@@ -176,10 +167,7 @@ def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
 
 
 def mean_attention(attn: Any, x: torch.Tensor, count: int) -> torch.Tensor:
-    """Computes the mean attention of the first ``count`` tokens in a block of timm: (b, n, d) -> (b, heads, n).
-
-    The fused kernel returns no weights, so queries and keys are computed again.
-    """
+    """Computes the mean attention of the first ``count`` tokens in timm's block: (b, n, d) -> (b, heads, n)."""
     (query, key, _), (for_query, for_key, _) = attn.qkv.weight.chunk(3), attn.qkv.bias.chunk(3)
     q, k = F.linear(x[:, :count], query, for_query), F.linear(x, key, for_key)
     q, k = (part.reshape(*part.shape[:2], attn.num_heads, -1).transpose(1, 2) for part in (q, k))

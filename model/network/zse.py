@@ -121,10 +121,7 @@ def as_zse(network: RetNetwork) -> Network:
 
 
 def read_backbone(source: str) -> dict[str, torch.Tensor]:
-    """Reads weights under timm's key names from a safetensors file, or by timm tag, also "hf-hub:OWNER/NAME".
-
-    Raises ModelError if it cannot.
-    """
+    """Reads weights under timm's names from a file, a timm tag or "hf-hub:OWNER/NAME". Raises ModelError."""
     import timm
     from huggingface_hub.constants import PYTORCH_WEIGHTS_NAME, SAFETENSORS_SINGLE_FILE
 
@@ -151,11 +148,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 
 
 def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
-    """Makes a network whose encoder starts as the given ViT, with a learnable tokenizer of zeros; all else is random.
-
-    The encoder of the ablation w/o SA starts as the given ResNet-50. Raises ModelError if they are the weights of
-    another network.
-    """
+    """Makes a network from a ViT, or from a ResNet-50 w/o SA; its learnable tokenizer is zero. Raises ModelError."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(config)
@@ -190,11 +183,7 @@ def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
 @cache
 @torch.inference_mode()
 def multiplies_bf16() -> bool:
-    """True if this CPU multiplies bfloat16 natively, and faster than float32, as measured once in some 20 ms.
-
-    An AMD Zen 4 takes half the time of float32, and an Intel CPU whose AMX a virtual machine hides nearly twice the
-    time.
-    """
+    """True if this CPU multiplies bfloat16 faster than float32, as measured once in some 20 ms."""
     tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     if tell is None or not tell():
         return False

@@ -1,7 +1,4 @@
-"""Trains CLIP-AT (CVPR 2023), and computes its losses. Letters in brackets are sections of its supplementary.
-
-Vectors are compared by the cosine distance, 1 - cos(a, b).
-"""
+"""Trains CLIP-AT (CVPR 2023), by cosine distances. Letters in brackets are sections of its supplementary."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -115,10 +112,7 @@ class Trained(nn.Module):
 
 
 class ClipAtTrainer(Trainer[Trained]):
-    """A training of a network of CLIP-AT. texts: (c, d) L2-normalised, of the pictures' classes.
-
-    Raises ModelError if pictures or ViT do not fit the recipe.
-    """
+    """A training of CLIP-AT. texts: (c, d) L2-normalised, of the classes. Raises ModelError for a misfit."""
 
     recipe: ClipAtRecipe
 

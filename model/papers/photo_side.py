@@ -1,7 +1,4 @@
-"""Makes the photo side of a two-sided network: pretrained ViTs as they are, and a fitted projection of photos.
-
-It is made once. Every checkpoint whose sketch side is trained against it shares its file.
-"""
+"""Makes the photo side of two-sided networks, once for all: pretrained ViTs and a fitted projection of photos."""
 
 from __future__ import annotations
 
@@ -91,10 +88,7 @@ def make_photo_side(encoder: str, second: str | None, target: Path, device: torc
 
 
 def read_vit(source: str) -> PretrainedVit:
-    """Reads the ViT of photos and sketches: "timm:NAME", "clip:MODEL" (see ``read_clip``), or a file with timm's names.
-
-    Matrices of a file may be int8, with NAME.scale. Raises ModelError if it cannot be found, or is not a plain ViT.
-    """
+    """Reads a ViT: "timm:NAME", "clip:MODEL", or a file under timm's names, also int8. Raises ModelError."""
     kind, _, name = source.partition(":")
     if kind == "clip":
         return read_clip(name).encoder
@@ -172,10 +166,7 @@ def photo_features(
 def vit_tensors(
     weights: Mapping[str, torch.Tensor], layout: VitLayout, image_size: int, prefix: str = ""
 ) -> dict[str, torch.Tensor]:
-    """Makes the tensors of a `FrozenVit` and its `Tuning` from a ViT's weights under timm's names.
-
-    Matrices may be int8 with NAME.scale. prefix: "" or "second_". Raises ModelError for a ViT of another shape.
-    """
+    """Makes tensors of `FrozenVit` and `Tuning` from timm's names; prefix: "" or "second_". Raises ModelError."""
     from timm.layers.pos_embed import resample_abs_pos_embed
 
     def given(name: str) -> torch.Tensor:

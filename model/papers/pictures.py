@@ -42,14 +42,13 @@ _PHOTOS_AT_ONCE = 32
 class TrainingSet:
     """Training pictures as pixels, with the rows of each class.
 
-    Attributes:
-        sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Classes that have both come first.
-        sketch_rows, photo_rows: the rows of each class that has both. further_rows: of each class without photos.
-        drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
-        sources: (n,) int64, a number for the data set of each sketch.
-        classes: all names, those with both first. shown: the label of each photo.
-        lines_alone: (c,) bool, the classes that have line drawings alone.
-        key, photos_key: digests of the pictures and their labels, and of the photos and theirs.
+    sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Classes that have both come first.
+    sketch_rows, photo_rows: the rows of each class that has both. further_rows: of each class without photos.
+    drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
+    sources: (n,) int64, a number for the data set of each sketch.
+    classes: all names, those with both first. shown: the label of each photo.
+    lines_alone: (c,) bool, the classes that have line drawings alone.
+    key, photos_key: digests of the pictures and their labels, and of the photos and theirs.
     """
 
     sketches: torch.Tensor
@@ -68,10 +67,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class TrainingCorpora:
-    """The pictures of a training: of classes with sketches and photos, and ``further`` ones.
-
-    validation: None if its classes are trained on.
-    """
+    """The pictures of a training, and ``further`` ones; validation: None if its classes are trained on."""
 
     training: Corpus
     further: Corpus
@@ -162,10 +158,7 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> C
 
 
 def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int = FEWEST_CLASSES) -> TrainingSet:
-    """Prepares the pixels of a corpus, and of further pictures.
-
-    Raises ModelError for a class that lacks sketches or photos, and if there are fewer than ``fewest`` classes.
-    """
+    """Prepares pixels. Raises ModelError for fewer classes than ``fewest``, or without sketches or photos."""
     further = further or Corpus((), ())
     labels = corpus.labels
     if len(labels) < fewest:
@@ -311,10 +304,7 @@ class Augmentation:
         self.generator = torch.Generator().manual_seed(seed)
 
     def sketches(self, ink: torch.Tensor, *, posed: bool = False) -> torch.Tensor:
-        """Rotates, shears, bends and mirrors sketches, draws them with another pen, and erases parts of them.
-
-        posed: hardly rotates and shears them, and does not mirror them, so that their pose stays that of their photos.
-        """
+        """Varies pose, pen and parts of sketches. posed: hardly turns and never mirrors, to stay like the photo."""
         ink = self._pen(ink)
         grid = self._affine(len(ink), posed) + self._bend(len(ink))
         return self._erase(F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False))

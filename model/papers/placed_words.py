@@ -42,10 +42,9 @@ _PARTS = 5
 class Known:
     """The words that a vocabulary and CLIP share: n vectors of CLIP, centred, with the word of each.
 
-    Attributes:
-        vectors: (n, c) of length 1; a word may have one of its text, and one of its photos.
-        words: (n,) int64, numbers of words. texts: (n,) bool, whether the vector is that of a text.
-        targets: (w, d + 1), direction and bias of every word that was fitted.
+    vectors: (n, c) of length 1; a word may have one of its text, and one of its photos.
+    words: (n,) int64, numbers of words. texts: (n,) bool, whether the vector is that of a text.
+    targets: (w, d + 1), direction and bias of every word that was fitted.
     """
 
     vectors: torch.Tensor
@@ -63,10 +62,7 @@ class Known:
 
 
 def place_words(source: Path, target: Path) -> None:
-    """Writes the checkpoint at ``source`` to ``target`` with further words, instead of those placed before.
-
-    Raises ModelError for a checkpoint without a vocabulary, and if the optional data lacks CLIP's vectors.
-    """
+    """Writes a checkpoint with further words instead of those placed before. Raises ModelError."""
     check_target(target)
     network, folder = load_zse_network(source), data_folder()
     if network.vocabulary is None:
@@ -108,11 +104,7 @@ def known_words(
     texts: torch.Tensor,
     prototypes: torch.Tensor,
 ) -> Known:
-    """Finds CLIP's vectors of a vocabulary's words. names: of its words that were fitted.
-
-    things: the names of t things. texts (t, c) and prototypes (1000, c), of ImageNet's classes: each centred by
-    themselves, because CLIP's texts and images lie apart.
-    """
+    """Finds CLIP's vectors of fitted words, from texts (t, c) and prototypes (1000, c), centred apart."""
     of_name = {spelling(name): number for number, thing in enumerate(things) for name in thing}
     thing_of: dict[int, int] = {}
     for number, word in enumerate(names):

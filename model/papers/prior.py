@@ -50,11 +50,7 @@ def with_prior(
 def with_chosen_prior(
     network: Network, training: Corpus, further: Corpus, large: Task, dtype: torch.dtype
 ) -> tuple[Network, dict[str, float]]:
-    """Returns a copy of the network with the prior that is best on ``large``, which has trained and validation classes.
-
-    For each method, weights by which trained classes lose MOST_LOSS at most compete by the harmonic mean of
-    precision@10. Also returns these means without and with the prior.
-    """
+    """Chooses the prior by the harmonic mean of precision@10, where trained classes lose at most MOST_LOSS."""
     other = with_prior(network, training, further, 0.0, 0.0)
     prior = other.prior
     if prior is None or not {TRAINED, UNSEEN} <= large.groups.keys():

@@ -58,25 +58,24 @@ class Optimiser(Table):
 class Recipe(Table):
     """A training of any method.
 
-    Attributes:
-        network: fields of the network's configuration that differ. With ``sizes``, such as embed_dim and depth, a
-            ViT differs from timm's ViT of the same name.
-        split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
-            calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Class folders
-            (--data) have the parts "train" and "val" only: without "val" every fifth class is left for it. In
-            data/more, "more" has classes with sketches alone, "imagenet1k" with photos alone, and "ship" with both.
-            In data/more3, "drawings" has line drawings of many kinds, a few of each, and "pacs" sketches of animals and
-            people. "unseen" and "pacs" may be trained on only with "ship": then no figure of the network is zero-shot.
-            Or one of STANDARD_SPLITS alone: the seen classes, by the sketches of its data set and the photos of all
-            sets; every fifth class is left for the calibration.
-        hold_out: leaves out of training the photos that galleries of the generalised protocol show.
-        data_set: the one set of the optional data whose sketches are trained on, with the photos that go with it; ""
-            or None for all sets.
-        seed: decides all random choices of a step, together with the step's number.
-        save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
-        evaluate_share, choose_share: n uses every n-th validation query and photo for these evaluations, and to choose
-            the calibration at the end.
-        bf16: whether to compute in bfloat16 on a GPU, and on a CPU that is faster with it.
+    network: fields of the network's configuration that differ. With ``sizes``, such as embed_dim and depth, a ViT
+        differs from timm's ViT of the same name.
+    split: parts of the data's split.json that are trained on; "thin" means the classes that it leaves out. The
+        calibration is chosen on "val"; a training that uses "val" keeps the calibration of its start. Class folders
+        (--data) have the parts "train" and "val" only: without "val" every fifth class is left for it. In data/more,
+        "more" has classes with sketches alone, "imagenet1k" with photos alone, and "ship" with both. In data/more3,
+        "drawings" has line drawings of many kinds, a few of each, and "pacs" sketches of animals and people. "unseen"
+        and "pacs" may be trained on only with "ship": then no figure of the network is zero-shot. Or one of
+        STANDARD_SPLITS alone: the seen classes, by the sketches of its data set and the photos of all sets; every fifth
+        class is left for the calibration.
+    hold_out: leaves out of training the photos that galleries of the generalised protocol show.
+    data_set: the one set of the optional data whose sketches are trained on, with the photos that go with it; "" or
+        None for all sets.
+    seed: decides all random choices of a step, together with the step's number.
+    save_every, evaluate_every: steps between saved states, and between evaluations on the validation classes.
+    evaluate_share, choose_share: n uses every n-th validation query and photo for these evaluations, and to choose the
+        calibration at the end.
+    bf16: whether to compute in bfloat16 on a GPU, and on a CPU that is faster with it.
     """
 
     method: ClassVar[str | None] = None  # its name in recipes
@@ -145,18 +144,17 @@ class Recipe(Table):
 class Samples(Table):
     """ZSE-SBIR's samples and losses (section 3.6); see ``ZseTrainer``.
 
-    Attributes:
-        count: how many samples a step has.
-        pairs: "all" compares each sketch of a step with each photo (eqs. 10 and 11), and "two" makes two pairs of each
-            sample, as the released code does.
-        level: what a sketch and a photo have to share: the "category", or the "instance", where a sketch has to find
-            the photo that it was drawn from among others of its class (section 4.2).
-        ret: where [Ret] is taken from for the triplet loss: as it leaves the "encoder", or the "cross-attention".
-        match, no_match: the targets of relation scores.
-        triplet, relation: weights of the losses (eq. 12); 0 switches a loss off.
-        margin: of the triplet loss (eq. 10).
-        normalised: whether [Ret] is L2-normalised before its distances are taken, as in retrieval. At the rates that
-            few steps need, the distances of eq. 10 otherwise shrink to 0.
+    count: how many samples a step has.
+    pairs: "all" compares each sketch of a step with each photo (eqs. 10 and 11), and "two" makes two pairs of each
+        sample, as the released code does.
+    level: what a sketch and a photo have to share: the "category", or the "instance", where a sketch has to find the
+        photo that it was drawn from among others of its class (section 4.2).
+    ret: where [Ret] is taken from for the triplet loss: as it leaves the "encoder", or the "cross-attention".
+    match, no_match: the targets of relation scores.
+    triplet, relation: weights of the losses (eq. 12); 0 switches a loss off.
+    margin: of the triplet loss (eq. 10).
+    normalised: whether [Ret] is L2-normalised before its distances are taken, as in retrieval. At the rates that few
+        steps need, the distances of eq. 10 otherwise shrink to 0.
     """
 
     count: Count = 15
@@ -191,10 +189,7 @@ class ZseOptimiser(Optimiser):
 
 @dataclass(frozen=True, kw_only=True)
 class ZseRecipe(Recipe):
-    """A training of ZSE-SBIR. Recipes of this kind do not name their method.
-
-    ``preset`` is a configuration, whose fields ``network`` changes.
-    """
+    """A training of ZSE-SBIR, whose recipes name no method. preset: the configuration that ``network`` changes."""
 
     title: ClassVar[str] = "ZSE-SBIR"
     fixed: ClassVar[tuple[str, ...]] = ("mean", "std", "released_preprocessing")
@@ -245,18 +240,17 @@ class TwoSidedOptimiser(Optimiser):
 class TwoSidedRecipe(Recipe):
     """A training of the sketch side of a two-sided network, and of what compares pairs.
 
-    Attributes:
-        classes: of each step, a sketch of each.
-        drawings: the share of these classes that has line drawings alone.
-        kept: in (0, 1], how much of the way from the photos' norms, biases and scales to the trained ones is gone in
-            the end; less finds more of what the training did not show.
-        kept_tokens: the same of the way from the photos' projection of tokens to that of sketches.
-        instance_classes, instances: in so many classes of each step, up to so many photos are told apart, each by a
-            sketch that was drawn from it; 0 classes for none.
-        instance_weight: of their loss by relation logits. The loss by [Ret] counts half as much.
-        anew: whether to begin from the photo side although a start is given; only the calibration of that one, and
-            the weights of its prior, are taken.
-        evaluate_everything: n chooses a prior by every n-th query of the protocol "everything"; 0 makes no prior.
+    classes: of each step, a sketch of each.
+    drawings: the share of these classes that has line drawings alone.
+    kept: in (0, 1], how much of the way from the photos' norms, biases and scales to the trained ones is gone in the
+        end; less finds more of what the training did not show.
+    kept_tokens: the same of the way from the photos' projection of tokens to that of sketches.
+    instance_classes, instances: in so many classes of each step, up to so many photos are told apart, each by a sketch
+        that was drawn from it; 0 classes for none.
+    instance_weight: of their loss by relation logits. The loss by [Ret] counts half as much.
+    anew: whether to begin from the photo side although a start is given; only the calibration of that one, and the
+        weights of its prior, are taken.
+    evaluate_everything: n chooses a prior by every n-th query of the protocol "everything"; 0 makes no prior.
     """
 
     method: ClassVar[str | None] = "two-sided"
@@ -286,10 +280,7 @@ class TwoSidedRecipe(Recipe):
         return self.classes
 
     def config(self, photo_side: str, fields: Mapping[str, Any] | None = None) -> TwoSidedConfig:
-        """Makes the configuration of a network on the photo side with this SHA-256.
-
-        fields: those that differ from TWO_SIDED because of the photo side. Raises ModelError if unusable.
-        """
+        """Makes the configuration on a photo side; fields: where it differs from TWO_SIDED. Raises ModelError."""
         given = dataclasses.asdict(TWO_SIDED) | dict(fields or {}) | {"photo_side": photo_side}
         return self.configured(TwoSidedConfig, **given)
 
@@ -302,11 +293,10 @@ class TwoSidedRecipe(Recipe):
 class VectorRecipe(Recipe):
     """A training of any network that has one vector for each image.
 
-    Attributes:
-        backbone: timm's name of the ViT's architecture; "clip" if ``--backbone`` names a CLIP of open_clip, which
-            CLIP-AT takes.
-        batch: how many sketches a step has, each with a photo.
-        names: for classes that the word vectors do not have, the words whose vectors are averaged; CLIP reads any name.
+    backbone: timm's name of the ViT's architecture; "clip" if ``--backbone`` names a CLIP of open_clip, which CLIP-AT
+        takes.
+    batch: how many sketches a step has, each with a photo.
+    names: for classes that the word vectors do not have, the words whose vectors are averaged; CLIP reads any name.
     """
 
     backbone: str
@@ -357,10 +347,9 @@ class AnchorOptimiser(Optimiser):
 class AnchorRecipe(VectorRecipe):
     """A training of Sketch-an-Anchor. Fields of ``network`` are those of ``AnchorConfig``.
 
-    Attributes:
-        temperature: the same for all losses; the paper does not give it.
-        photos: how many photos of each class are trained on; 0 for all.
-        photos_by: which ones: those whose features lie nearest to their class's visual anchor, the farthest, or any.
+    temperature: the same for all losses; the paper does not give it.
+    photos: how many photos of each class are trained on; 0 for all.
+    photos_by: which ones: those whose features lie nearest to their class's visual anchor, the farthest, or any.
     """
 
     method: ClassVar[str | None] = AnchorNetwork.kind
@@ -418,11 +407,10 @@ class ClipAtRecipe(VectorRecipe):
 
     The supplementary gives no number of prompts, epochs or weights: these values are chosen here.
 
-    Attributes:
-        level: what is learned: the "category" of a thing, with one encoder for sketches and one for photos, or
-            "fine-grained" pairs, with one encoder for both (A).
-        categories: how many categories the pairs of a fine-grained step come from, in equal numbers. Each sketch has to
-            find its photo among those of its category in the batch.
+    level: what is learned: the "category" of a thing, with one encoder for sketches and one for photos, or
+        "fine-grained" pairs, with one encoder for both (A).
+    categories: how many categories the pairs of a fine-grained step come from, in equal numbers. Each sketch has to
+        find its photo among those of its category in the batch.
     """
 
     method: ClassVar[str | None] = ClipAtNetwork.kind
@@ -510,10 +498,7 @@ def recipe_of_json(text: str) -> AnyRecipe:
 
 
 def changes_of(settings: Sequence[str]) -> dict[str, Any]:
-    """Reads changes such as "steps=300" and "optimiser.encoder_rate=1e-5": values as in TOML, or a plain word.
-
-    Raises ModelError for one without a value.
-    """
+    """Reads changes such as "steps=300" or "optimiser.encoder_rate=1e-5" as TOML or a word. Raises ModelError."""
     changes: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -536,10 +521,7 @@ MOMENTS = 5
 
 
 def read_within_budget(path: Path, changes: Mapping[str, Any], budget: int, rate: float) -> AnyRecipe:
-    """Reads a recipe with as many steps as a budget of pictures has, and its learning rates times ``rate``.
-
-    A budget of 0 has one step that learns nothing.
-    """
+    """Reads a recipe for a budget of pictures, its rates times ``rate``; a budget of 0 learns nothing."""
     recipe = read_recipe(path, changes)
     steps = max(1, budget // recipe.pictures)
     often, factor = max(1, steps // MOMENTS), rate if budget else 0.0

@@ -138,11 +138,7 @@ def pretrained_features(
 
 
 def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
-    """Computes the normalised adjacency matrix, (g c, g c), of g graphs' similarities (c, c).
-
-    Each graph is fully connected. The anchors of one class in different graphs are connected as strongly as an anchor
-    with itself; other anchors of different graphs have no edge.
-    """
+    """Normalises the adjacency (g c, g c) of g graphs (c, c), whose anchors of one class are joined like themselves."""
     count = len(of_each[0])
     rows = []
     for number, own in enumerate(of_each):
@@ -153,11 +149,7 @@ def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
 
 
 class AnchorGraph(nn.Module):
-    """The graph convolution that adapts anchors (section 3.5): V <- A V W, layer after layer (eq. 5).
-
-    The weights start orthogonal, so that at first only the edges change the similarities of anchors. Without layers,
-    anchors stay as they are.
-    """
+    """Adapts anchors (section 3.5) by V <- A V W (eq. 5), orthogonal at first; none without layers."""
 
     def __init__(self, units: int, layers: int, sharpness: float = 1.0) -> None:
         super().__init__()
@@ -184,11 +176,7 @@ def info_nce(sketches: torch.Tensor, photos: torch.Tensor, temperature: float) -
 def anchored_contrastive_loss(
     vectors: torch.Tensor, others: torch.Tensor, alike: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """Computes the cross-entropy between the similarities of anchors and the similarities of vectors (eqs. 3 and 4).
-
-    vectors: (n, d). others: (m, d), all anchors (eq. 3), or the photos of the batch (eq. 4). alike: (n, m), the
-    similarities of their anchors.
-    """
+    """Eqs. 3 and 4: vectors (n, d), others (m, d) anchors or photos, alike (n, m) similarities of their anchors."""
     target = alike.softmax(dim=1)
     cosines = F.normalize(vectors, dim=1) @ F.normalize(others, dim=1).T
     return -(target * (cosines / temperature).log_softmax(dim=1)).sum(dim=1).mean()

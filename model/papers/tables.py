@@ -201,10 +201,7 @@ class TableRun:
     tokens: dict[str, tuple[tuple[Tokens, Tokens], tuple[Floats | None, str]]] = field(default_factory=dict)
 
     def run(self, name: str, command: str) -> Shown:
-        """Trains and measures the rows of a table; ``command`` is what is written below it.
-
-        Raises ModelError for an unknown table or row, and if no row can be run.
-        """
+        """Trains and measures the rows; ``command`` is written below the table. Raises ModelError."""
         table = read_table(name)
         known = [row.name for row in table.row]
         if unknown := sorted(set(self.rows) - set(known)):
@@ -229,10 +226,7 @@ class TableRun:
         return Shown(table, rows, missing, about)
 
     def _kept(self, name: str, table: PaperTable, row: Row) -> dict[str, Any]:
-        """Reads a row from its sheet, or trains and measures it and leaves one.
-
-        Raises ModelError for a sheet of another recipe or measure.
-        """
+        """Reads a row from its sheet, or runs it and leaves one. Raises ModelError for another's sheet."""
         determining: dict[str, Any] = {"backbone": row.backbone, "rates": row.rates, "method": row.method}
         determining |= {"measure": merged(table.measure, row.measure)}
         if row.recipe:
@@ -393,10 +387,7 @@ class TableRun:
 
 
 def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Replaces a row's figures by 95% intervals over queries, and compares it with the first row of the same task.
-
-    That one's figures are by the row's method; without them there is no difference.
-    """
+    """Replaces figures by 95% intervals, and compares with the first row of the same task and method."""
     first = next(one for one in rows if one["task"] == row["task"])
     values = np.stack(list(row["per_query"].values()), axis=1)
     figures = dict(zip(row["per_query"], map(asdict, bootstrap(values)), strict=True))

@@ -25,10 +25,7 @@ TRAININGS: Mapping[type[Recipe], Callable[[Any, Run], None]] = {
 
 
 def snapshot(folder: Path, target: Path, device: torch.device, *, best: bool | None = None) -> None:
-    """Makes a checkpoint of a training as it stands, also of one that was stopped or still runs.
-
-    best: whether of the best step that it kept; None for what the training was told to keep. Raises ModelError.
-    """
+    """Makes a checkpoint of a training as it stands; best: of its best step, None as trained. Raises ModelError."""
     chosen = {} if best is None else {"keep": "best" if best else "last"}
     recipe, run = Run.of_folder(folder, target, device=device, snapshot=True, **chosen)
     TRAININGS[type(recipe)](recipe, run)

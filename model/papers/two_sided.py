@@ -1,8 +1,4 @@
-"""Trains the sketch side of a two-sided network, and the comparison of pairs, against photos that are encoded once.
-
-Cross-attention begins as the identity: best matches of untrained tokens find more than [Ret] does, and random weights
-would destroy that.
-"""
+"""Trains the sketch side and the pairs against photos encoded once. Cross-attention begins as the identity."""
 
 import json
 import math
@@ -90,10 +86,7 @@ def class_places(
 
 
 class SketchSide(nn.Module):
-    """The parts that a training changes: the network without its photo side, points, and the factor of cosines.
-
-    points: (k, d), the places of the k classes without photos.
-    """
+    """The parts that are trained: the sketch side, points (k, d) of classes without photos, factor of cosines."""
 
     def __init__(self, network: Network, points: int) -> None:
         super().__init__()
@@ -202,10 +195,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         return losses | self._within(augment, scale)
 
     def _within(self, augment: Augmentation, scale: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Computes the list-wise losses of photos of one class and of a sketch that was drawn from each of them.
-
-        They are the means over some classes: by relation logits, and by cosines of [Ret], which count half.
-        """
+        """Computes list-wise losses within classes: by relation logits, and by cosines, which count half."""
         recipe, generator, network = self.recipe, augment.generator, self.base
         chosen = torch.randperm(len(self.drawn), generator=generator)[: recipe.instance_classes].tolist()
         if not chosen:
@@ -281,11 +271,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 
 
 def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
-    """Trains a two-sided network, calibrates it on the validation classes, and writes the checkpoint.
-
-    ``run.backbone`` is the file of the photo side. A recipe that trains on the validation classes keeps the calibration
-    of ``run.start``, and the weights of its prior.
-    """
+    """Trains, calibrates and writes a two-sided network; one trained on "val" keeps its start's calibration."""
     if run.start and run.backbone is None:
         config = load_zse_network(run.start).config
         if not isinstance(config, TwoSidedConfig):

@@ -42,10 +42,7 @@ BESIDE_PER_CLASS = 20
 
 
 def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
-    """Writes the checkpoint at ``source`` to ``target`` with a vocabulary from the photos of ``recipe`` or ``data``.
-
-    Raises ModelError for a checkpoint, recipe or data that do not fit together.
-    """
+    """Writes a checkpoint with a vocabulary from the photos of ``recipe`` or ``data``. Raises ModelError."""
     check_target(target)
     network, weights = load_zse_network(source), read_backbone(backbone)
     pictures = training_corpora(data, read_recipe(recipe))
@@ -69,10 +66,7 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
 
 
 def give_things(source: Path, target: Path, *, recipe: Path) -> None:
-    """Writes the checkpoint at ``source`` to ``target``; it then guesses things that ``recipe`` has tidy drawings of.
-
-    Raises ModelError for a checkpoint without guesses, or whose guesses were learned from other sketches.
-    """
+    """Writes a checkpoint that also guesses what ``recipe`` has tidy drawings of. Raises ModelError."""
     check_target(target)
     pictures = training_corpora(None, read_recipe(recipe))
     more = with_further_things(load_zse_network(source), pictures.training.sketches + pictures.further.sketches)
@@ -83,10 +77,7 @@ def give_things(source: Path, target: Path, *, recipe: Path) -> None:
 
 
 def save_changed(network: Network, source: Path, target: Path, seen: SeenClasses | None = None) -> None:
-    """Writes a network with a new vocabulary, and the training record of the checkpoint at ``source``.
-
-    seen: the classes of the pictures that changed it.
-    """
+    """Writes a network with the training record of ``source``. seen: classes of the pictures that changed it."""
     notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
     if before := seen_classes(source):
         notes |= (before | seen).note()
@@ -154,11 +145,10 @@ def with_vocabulary(
 ) -> Network:
     """Returns a copy of the network with a new vocabulary: the photos' classes, and ImageNet's if the ViT classifies.
 
-    Args:
-        photos: it is fitted on these. beliefs: (n, k), the ViT's probabilities for each of them.
-        sketches: the guesses are calibrated on these, best not trained on. Without them there are no guesses.
-        drawn: the guesses are learned from these other sketches; without any, the directions of photos give them.
-        vectors: of words, by which words get synonyms, and things that no photo shows a place.
+    photos: it is fitted on these. beliefs: (n, k), the ViT's probabilities for each of them.
+    sketches: the guesses are calibrated on these, best not trained on. Without them there are no guesses.
+    drawn: the guesses are learned from these other sketches; without any, the directions of photos give them.
+    vectors: of words, by which words get synonyms, and things that no photo shows a place.
 
     Raises ModelError if there is no word.
     """
@@ -196,11 +186,7 @@ def with_vocabulary(
 
 
 def with_further_things(network: Network, sketches: Sequence[Picture]) -> Network:
-    """Returns a copy of the network that also guesses things of which there are line drawings alone, a few of each.
-
-    These are guessed if a word names them, and do not affect searches. Existing guesses are kept: learned together with
-    such drawings, they get worse.
-    """
+    """Adds guesses of things of line drawings alone, for words that name them; the guesses before stay."""
     known = sorted({sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART})
     others = {sketch.label for sketch in sketches} - set(known)
     book, before = WordBook(network.config.words), network.vocabulary
@@ -271,11 +257,7 @@ def fit_things(
     often: torch.Tensor | None = None,
     passes: int = THING_PASSES,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fits directions (k, e) and biases (k,), by a multinomial regression from sketches (n, e) to things (n,).
-
-    first: those of the things with the lowest numbers, which stay as they are. often: (k,), how often each thing is
-    drawn; None for the square root of how many sketches it has.
-    """
+    """Fits (k, e) and (k,) to sketches (n, e) of things (n,). first: kept ones; often: (k,), else sqrt(counts)."""
     given = F.normalize(given.float(), dim=1)
     mean, spread = given.mean(dim=0), given.std(dim=0).clamp(min=1e-6)
     inputs, counts = (given - mean) / spread, torch.bincount(things)
@@ -329,10 +311,7 @@ def _regressed(
 
 
 def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, float]:
-    """Fits the scale, and the logit of none, that give the true things (n,), -1 for none, most probability.
-
-    logits: (n, k). Without sketches of other things, none is as probable as all things together for NONE_SHARE of them.
-    """
+    """Fits scale and logit of none from logits (n, k) and things (n,), -1 for none; see NONE_SHARE."""
     log_scale = torch.zeros(()).requires_grad_()
     none = logits.max(dim=1).values.mean().detach().clone().requires_grad_()
     targets = torch.where(things >= 0, things, logits.shape[1])

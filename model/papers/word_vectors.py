@@ -37,10 +37,7 @@ class WordVectors:
 
 
 def read_word_vectors(path: Path | None) -> WordVectors:
-    """Reads a word2vec file by gensim, a .npy with its words in a .txt beside it, or, for None, the stand-in.
-
-    Raises ModelError for a file that is missing or cannot be read, and if gensim is not installed.
-    """
+    """Reads a word2vec file, a .npy with a .txt of words, or, for None, the stand-in. Raises ModelError."""
     if path is None:
         try:
             folder = data_folder() / "data"
@@ -89,10 +86,7 @@ def _of_word2vec(path: Path) -> WordVectors:
 def class_rows(
     words: WordVectors, labels: Sequence[str], names: Mapping[str, Sequence[str]], *, lacking: bool = False
 ) -> dict[str, list[int]]:
-    """Finds the rows of each class's words: those in ``names``, its name in any spelling, or its name's single words.
-
-    lacking: whether the file may lack a class, which then has no rows; else this raises ModelError.
-    """
+    """Finds the rows of each class's words: of ``names``, its name or its parts. Raises ModelError unless lacking."""
     places: dict[str, int] = {}
     for number, word in enumerate(words.words):
         places.setdefault(spelling(word), number)

@@ -38,9 +38,8 @@ def search(
 ) -> int:
     """Searches with image files, or standard input if one is "-", and prints what was found.
 
-    Args:
-        sketches: several are the things of one drawing; none to search by liked photos, a word or filters alone.
-        like, unlike: photos that become part of ``query``: an id if it has digits only, else a path.
+    sketches: several are the things of one drawing; none to search by liked photos, a word or filters alone.
+    like, unlike: photos that become part of ``query``: an id if it has digits only, else a path.
     """
     with _opened(settings, sketches, query.kind, split=query.splits) as (engine, prepared):
         photos = {

@@ -77,11 +77,10 @@ def serve_until_stopped(
     """Serves until Ctrl-C or SIGTERM. Returns the exit code. Raises PortTaken.
 
     The address with the token is printed only on a terminal: other output is often kept in logs. Otherwise it is in a
-    file that only this user can read.
+        file that only this user can read.
 
-    Args:
-        beside: called in a thread, once the server answers, with its address and with the address that was printed.
-        browser: whether to open the page then.
+    beside: called in a thread, once the server answers, with its address and with the address that was printed.
+    browser: whether to open the page then.
     """
     app = create_app(settings) if app is None else app
     with ExitStack() as opened:
@@ -128,10 +127,7 @@ def serve_until_stopped(
 
 
 def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
-    """Builds or updates the index of ``folders``, and prints a report. Returns the settings to serve it with.
-
-    Raises BadInvocation if one of them is not a folder, or the index would lose others; PortTaken before it builds.
-    """
+    """Builds or updates the index of ``folders``, and returns its settings. Raises BadInvocation; PortTaken."""
     index = index_path(settings)
     known = indexed_folders(index)
     for folder in folders:
@@ -184,10 +180,7 @@ def say(line: str, settings: Settings) -> None:
 
 @contextmanager
 def _redirecting(page: str) -> Iterator[str]:
-    """Provides a file, while the block runs, that redirects a browser to a page whose address only this user may read.
-
-    Everyone on this machine can see the arguments of the browser's process.
-    """
+    """Provides a file that redirects to a page: everyone here can see the arguments of the browser's process."""
     with tempfile.NamedTemporaryFile("w", prefix=f"{PROGRAM}-", suffix=".html", encoding="utf-8") as file:
         file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={page}"><a href="{page}">{PROGRAM}</a>')
         file.flush()

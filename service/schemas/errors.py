@@ -59,10 +59,7 @@ class ErrorResponse(BaseModel):
 
 
 def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
-    """Describes the first few problems in one line without a full stop: "k must be at least 1, not 0".
-
-    problems: as ``ValidationError.errors`` gives them; the ``loc`` of each begins with the parameter's name.
-    """
+    """Describes the first of pydantic's problems in one line without a full stop: "k must be at least 1, not 0"."""
     said: dict[str, list[Mapping[str, Any]]] = {}
     for problem in problems[:_MAX_PROBLEMS]:
         # A parameter of a union type has a problem for each type.

@@ -1,8 +1,4 @@
-"""Defines the requests to a shard, their failures, and the valid answers.
-
-A shard that is damaged, or of another version, counts as missing and does not affect a search: everything that the
-ingress relies on is checked: types, shapes, finite numbers, and rows and ids of the shard.
-"""
+"""Defines requests to shards, and checks what the ingress relies on: types, shapes, finite numbers, rows, ids."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,10 +38,7 @@ class State:
 
 @dataclass(frozen=True)
 class Overview:
-    """Describes a shard's generation to a search, before requests to the shard.
-
-    ids: (p,) int32 ascending, of its photos: a build by Ray assigns no higher ones.
-    """
+    """A shard's generation as a search knows it. ids: (p,) int32 ascending, as a build by Ray assigns them."""
 
     generation_id: str
     generation: str
@@ -91,10 +84,7 @@ class ShardLink(Protocol):
         """Returns the current state of the shard. Raises ShardRefuses if it has no generation."""
 
     def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
-        """Computes a function of a generation on the machine of its files. Raises ShardUnavailable if it is gone.
-
-        question: a method of ``LocalGallery``, or a function of a module. Arguments and answer are pickled.
-        """
+        """Computes a method of ``LocalGallery`` or a module's function where the files are. Raises ShardUnavailable."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +134,7 @@ def can_be_overview(answer: Any, generation_id: str) -> bool:
 
 
 class ResponseValidator:
-    """Checks the answers of a shard's generation. Each method takes an answer, and the arguments of its request.
-
-    Methods may raise any error that comes from reading an object of another type.
-    """
+    """Checks the answers of a shard's generation, by the arguments of requests. Methods may raise anything."""
 
     def __init__(self, one: Overview) -> None:
         self._one = one
@@ -235,10 +222,7 @@ class ResponseValidator:
 
 
 def _is_array(value: Any, kinds: str, *shape: int | None, end: int | None = None) -> bool:
-    """Returns True for an array of one of these kinds of numbers, and of this shape: None is any length.
-
-    end: all numbers must be from 0 to below this; None if they must be finite and not too large.
-    """
+    """Checks kind, shape (None: any length) and range: below ``end`` from 0, or finite and not too large."""
     return (
         isinstance(value, np.ndarray)
         and value.dtype.kind in kinds

@@ -54,11 +54,10 @@ class Layout:
 
     A missing shard has no photos, and empty clusters, so that the others keep their numbers.
 
-    Attributes:
-        overviews: of the shards; None for shards that have never answered.
-        asked: the numbers of the shards with photos here.
-        row_starts, cluster_starts: the numbers of each shard's first photo and first cluster among those of all.
-        photo_count: p. clusters: of all shards, one shard after the other.
+    overviews: of the shards; None for shards that have never answered.
+    asked: the numbers of the shards with photos here.
+    row_starts, cluster_starts: the numbers of each shard's first photo and first cluster among those of all.
+    photo_count: p. clusters: of all shards, one shard after the other.
     """
 
     def __init__(self, overviews: Sequence[Overview | None], missing: frozenset[int]) -> None:
@@ -207,10 +206,7 @@ class ShardedGallery(Gallery):
         return {shard: replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in found}
 
     def _split(self, query: ShardQuery) -> dict[int, ShardQuery]:
-        """Returns the query for each shard with opened clusters: its clusters, and the number of photos.
-
-        A shard's number of best photos is estimated from its centroids. If it has more, it is asked again.
-        """
+        """Splits a query by shard, with an estimate of its photos. A shard with more is asked again."""
         shards = np.searchsorted(self._layout.cluster_ends, query.clusters, side="right")
         asked = [shard for shard in np.unique(shards).tolist() if shard in self._layout.asked]
         counts: NDArray[np.float64] | None = None
@@ -348,11 +344,7 @@ _CAN_BE: Mapping[Callable[..., Any], Callable[..., bool]] = {
 
 
 def expected(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, count: int) -> NDArray[np.float64]:
-    """Estimates how many of the ``count`` photos nearest to a sketch are in each of the opened clusters, (n,).
-
-    The product of the sketch's [Ret], (d,), with a cluster's mean vector is the mean of its products with the photos.
-    They are assumed to be spread around it like a logistic distribution, whose width is a share of the cluster's own.
-    """
+    """Estimates how many of the nearest photos each opened cluster has, (n,), by logistic spreads of products."""
     vectors, sizes = clusters.vectors[opened].astype(np.float64), clusters.sizes[opened]
     means = vectors @ (ret / np.linalg.norm(ret))
     widths = np.sqrt(SPREAD * np.maximum(1 - (vectors**2).sum(axis=1), 1e-6))
@@ -365,11 +357,7 @@ def expected(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, count: 
 
 
 def is_cut(part: Nearest, asked: ShardQuery, every: Nearest, query: ShardQuery) -> bool:
-    """Returns True if a shard may have further photos among the best of all.
-
-    Args:
-        part: its answer. asked: its query. every: all answers. query: the query of all.
-    """
+    """Returns True if a shard, asked for ``asked`` of ``query``, may have more photos among the best of ``every``."""
     if asked.count == query.count:
         return False
     for (column, sent), (of_all, count) in zip(part.rankings(asked), every.rankings(query), strict=True):

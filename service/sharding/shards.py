@@ -101,11 +101,7 @@ class Shards:
         """Does nothing: the files are open elsewhere."""
 
     def refresh(self, *, strict: bool = False) -> bool:
-        """Requests the state of all shards. Returns True if the generations to search have changed.
-
-        A generation that does not fit the other shards is refused; if ``strict``, ShardsRefused is raised for it, and
-        for a shard that cannot be searched.
-        """
+        """Asks all shards. Returns True if generations change; misfits are refused, or ShardsRefused if ``strict``."""
         # All are asked before waiting for the first answer.
         asked = [link.state() for link in self.links]
         before = [one.overview for one in self._known]
@@ -138,10 +134,7 @@ class Shards:
         return bool(fresh)
 
     def _misfit(self, before: Sequence[Overview | None], fresh: Mapping[int, Overview]) -> tuple[int, str] | None:
-        """Finds a shard whose new generation does not fit the others, and the reason.
-
-        A build may move photos from shard to shard, so those that come together are compared together.
-        """
+        """Finds a shard that does not fit the others, and why; those that come together are compared together."""
         known = {number: one for number, one in enumerate(before) if one is not None}
         together = {**known, **fresh}
         # The first of two that do not fit each other stays.
