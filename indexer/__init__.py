@@ -1,9 +1,4 @@
-"""Photos in, an index on disk out; and the index opened for searching.
-
-``build`` makes an index, ``open_index`` opens it for searching, and the other names maintain it.
-docs/architecture.md lists the packages. The names below are imported on first use, because a command line
-that only shows its help also imports this package, and should not wait for NumPy and FAISS.
-"""
+"""Photos in, an index on disk out. Names are imported on first use: help should not wait for NumPy and FAISS."""
 
 from __future__ import annotations
 

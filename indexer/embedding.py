@@ -34,12 +34,7 @@ FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
 
 
 def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEmbedder:
-    """Finds an embedder by a value of ``--embedder``.
-
-    "auto" is CLIP if open_clip is installed and the weights of its default model are on this disk, else [Ret].
-
-    Raises EmbedderUnavailable: there is no such embedder, or its weights are not on this disk and cannot be downloaded.
-    """
+    """Finds the embedder of ``--embedder``: "auto" is CLIP if it is on this disk. Raises EmbedderUnavailable."""
     if spec == "auto":
         spec = "clip" if _has_clip() else "ret"
     if spec == "ret":

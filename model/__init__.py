@@ -1,8 +1,4 @@
-"""The networks of sketch-to-photo search: sketch and photo in; tokens, scores and explanations out.
-
-``model.load`` returns a ``Matcher``, all that indexing and searching need. The names below are imported when first
-used, because a command line that only shows its help also imports this package, and should not wait for NumPy.
-"""
+"""Sketch and photo in; tokens, scores and explanations out. ``load`` returns a ``Matcher``. Imports are late."""
 
 from __future__ import annotations
 

@@ -32,11 +32,7 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> i
 
 
 class Group(click.Group):
-    """Commands that are imported when one of them, or their list, is needed.
-
-    load: imports and returns the commands.
-    default: the name of the command that runs by default.
-    """
+    """Commands that ``load`` imports when one or their list is needed; ``default`` names the one without a name."""
 
     def __init__(
         self,

@@ -125,12 +125,7 @@ def _relevance(sketch: Floats, local: Floats) -> Floats:
 
 
 def compare_photos(liked: Observed, photo: Observed) -> Explanation:
-    """Explains why a photo is similar to another one.
-
-    Searches compare photos by [Ret] alone. Patch tokens are compared as they left the encoder, where those of two
-    photos correspond better than after a cross-attention that was trained for sketches: minus their mean, without
-    tokens that are repeated within a photo. ``ret_distance`` is that of the two normalised [Ret], without a prior.
-    """
+    """Explains why photos are similar. Patches are compared as encoded, minus their mean, without repeated ones."""
     first, second = (unit(seen.tokens.ret[0]) for seen in (liked, photo))
     patches, others = liked.tokens.patches[0], photo.tokens.patches[0]
     here, there = _distinct(patches), _distinct(others)

@@ -35,11 +35,7 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike, *, plain: bool = False
 def first_page(
     scores: ArrayLike, relevant: ArrayLike, k: int = 10, *, plain: bool = False
 ) -> dict[str, NDArray[np.float64]]:
-    """Computes figures of the first page of results, such as "precision_10" and "hit_10": (m,) each.
-
-    Precision is over min(k, R), R the relevant photos, so that it can reach 1; a hit is 1 if the first k results hold a
-    relevant photo, else 0. plain: adds the precision over k. Arguments and errors are those of `query_metrics`.
-    """
+    """Computes "precision_10", over min(k, R), and "hit_10" (m,), as ``query_metrics``; plain: also over k."""
     found, all_relevant = np.array([(hits[:k].sum(), hits.sum()) for hits in _ranked(scores, relevant)], float).T
     figures = {f"precision_{k}": found / np.minimum(k, all_relevant), f"hit_{k}": (found > 0).astype(np.float64)}
     return figures | ({f"plain_precision_{k}": found / k} if plain else {})
@@ -50,10 +46,7 @@ def target_ranks(
 ) -> NDArray[np.int64]:
     """Finds the rank, from 0, of the one photo that each query looks for: (q,) int64.
 
-    scores: (q, g) of any real type, higher is better; photos of equal score stay in gallery order.
-    targets: (q,) columns of the photos looked for.
-    among: (q, g) the photos that each query is ranked against, with its target; None for all photos.
-
+    scores: (q, g), ties in gallery order. targets: (q,) columns. among: (q, g) photos to rank against; None for all.
     Raises ValueError if the shapes differ, a score is NaN, or a target is not among its photos.
     """
     scores = np.asarray(scores)

@@ -99,11 +99,7 @@ EXTRAS = {
 
 
 def run_program(work: Callable[[], int]) -> int:
-    """Runs a program, and returns its exit code.
-
-    The code is 2 for problems that the user can solve, after a sentence on standard error; 130 after Ctrl-C; 141 if the
-    reader of the output has ended, as in ``program | head``.
-    """
+    """Runs a program. Returns its code, 2 after a sentence for users, 130 after Ctrl-C, 141 as in ``| head``."""
     if sys.stdout is None:
         return _end(f"error: standard output is closed; send it to a file, or to {os.devnull}.", BAD_INPUT)
     # Otherwise files of an index would get the numbers of the closed streams.

@@ -64,12 +64,7 @@ class UnknownWord(ModelError):
 
 @dataclass(frozen=True)
 class Reading:
-    """The meaning of a typed text.
-
-    text: the part that was understood, by ``spelling``.
-    things: for each thing in the text, the numbers of the words that may name it; any of them counts.
-    means: the words of the vocabulary to search for; None if these were typed.
-    """
+    """What a text means: the part understood; words that may name each thing; words searched instead, or None."""
 
     text: str
     things: tuple[tuple[int, ...], ...]
@@ -116,10 +111,9 @@ class WordBook:
         raise UnknownWord(text.strip(), self.words, self._nearest(key))
 
     def read(self, text: str) -> Reading:
-        """Interprets ``text``: a word as in ``find``, a word of another language, a wider word, or things in a phrase.
+        """Reads a word of any language, a wider word, or things in a phrase, the longest or last name of each.
 
-        The things of a phrase stand beside each other, such as dog and cat. Of each the longest known name counts, or
-        the last of equally long ones, as English puts the noun last. Raises as ``find`` does.
+        Raises as ``find`` does.
         """
         if why_no_name(text) is None:
             key = spelling(text)

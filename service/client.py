@@ -70,13 +70,9 @@ class Client:
         timeout: float = 60.0,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        """Sends nothing yet.
+        """Sends nothing yet. Raises ValueError for an invalid URL or key.
 
-        base_url: the server's address, with the token if the server printed it.
-        timeout: seconds without progress after which a request fails.
-        max_bytes: the most bytes of an answer; ClientError for more.
-
-        Raises ValueError: the URL is invalid, or the key has line breaks or other control characters.
+        base_url: with the token if the server printed it. timeout: seconds without progress. max_bytes: of an answer.
         """
         try:
             address = httpx.URL(base_url)
@@ -97,13 +93,10 @@ class Client:
         )
 
     def search(self, sketch: Drawn | None = None, query: SearchQuery | None = None, **options: Any) -> SearchResponse:
-        """Returns the photos that best match a sketch, liked photos and a word.
+        """Returns the photos that best match a sketch, liked photos and a word. Raises ValueError for bad options.
 
-        sketch: a path, the bytes of an image file, or a picture; a list of pictures of the same size for the things of
-            one drawing, each where it stands; None for a search by liked photos or a word alone.
-        query: the query; None to make it from the ``options``, as in ``search("cat.png", k=5)``.
-
-        Raises ValueError if an option is unknown or out of range.
+        sketch: a path, bytes or a picture; several of one size for the things of one drawing; or None.
+        query: None to make it from the ``options``, as in ``search("cat.png", k=5)``.
         """
         if query is None:
             query = SearchQuery(**options)
@@ -112,13 +105,7 @@ class Client:
         return self._asked(SearchResponse, "/search", query, sketch)
 
     def explain(self, sketch: Drawn | None = None, **options: Any) -> ExplainResponse:
-        """Explains why photos match a sketch or a photo.
-
-        sketch: as in ``search``; with ``kind="photo"`` a photo, None with ``like``.
-        options: the fields of ExplainParams, as in ``explain("cat.png", photo=[17])``.
-
-        Raises ValueError if an option is unknown or out of range.
-        """
+        """Explains why photos match, with the fields of ExplainParams, as in ``explain("cat.png", photo=[17])``."""
         return self._asked(ExplainResponse, "/explain", ExplainParams(**options), sketch)
 
     def photos(self, *ids: int) -> PhotosResponse:

@@ -49,13 +49,10 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo found. Notebooks display it.
+    """A photo found, shown by notebooks.
 
-    id: its number, constant while the photo is in the index.
-    path: the file's path here or its URL, or its path as the server shows it. paths: the same for all its copies.
-    score: as the server and the page show it; higher is better.
-    rank: from 1.
-    copies: the ids of near duplicates, with ``fold=True``.
+    id: constant while it is indexed. path: here, its URL, or as the server shows it; paths: of all copies.
+    score: as the page shows it. rank: from 1. copies: ids of near duplicates, with ``fold=True``.
     """
 
     id: int
@@ -117,15 +114,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Explains why a photo matches a sketch by pairs of regions, strongest first. Notebooks display the strongest.
+    """Explains a match by pairs of cells, strongest first, of a grid over the squares that the network saw, by rows.
 
-    A region is a cell of a grid laid over the square that the network sees, counted row by row from the top left.
-
-    grid: cells along one side.
-    sketch_cells, photo_cells: (n,) int64, the cells of each pair.
-    cosines: (n,) float64 in [-1, 1], the similarity of the two.
-    sketch_image, photo_image: the squares that the network saw.
-    answer: the complete answer for this photo.
+    sketch_cells, photo_cells: (n,) int64. cosines: (n,) float64 in [-1, 1]. answer: complete, for this photo.
     """
 
     grid: int
@@ -158,17 +149,10 @@ class Searches(ABC):
     ) -> Results:
         """Returns the photos that best match a sketch, liked photos and a word.
 
-        sketch: the drawing; a list of pictures of the same size for the things of one drawing, each where it stands, as
-            in ``search([house, tree])``; with ``kind="photo"`` a photo to find look-alikes of; None for a search by
-            ``text`` or ``like`` alone.
-        k: the maximum number; None for 20.
-        text: a word of the vocabulary; any text if the index was clustered by CLIP.
-        like, unlike: wanted and unwanted photos, one or several: photos that were found, ids, or paths if the gallery
-            is on this machine.
-        options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
-
-        Raises TypeError: a liked object is not a photo. ValueError: an option is unknown or out of range. UserError: a
-        picture cannot be read, a word is unknown, a folder has no photos, and the like.
+        sketch: a drawing, a list of pictures of one size for its things, or with ``kind="photo"`` a photo.
+        k: the most; None for 20. text: a word, or any text if CLIP clustered the index. like, unlike: photos, ids or
+        paths. options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
+        Raises TypeError for no photo; ValueError for bad options; UserError for unreadable pictures and the like.
         """
         answer = self._response(sketch, k=k, text=text, like=like, unlike=unlike, **options)
         results = Results(map(self._photo, answer.results))

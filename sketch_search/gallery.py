@@ -60,17 +60,9 @@ class Gallery(Searches):
     ) -> Self:
         """Indexes the photos below the folders, or updates their index, and opens it.
 
-        folders: none for the indexed folders.
-        index: the index's folder. None for the default index if it has exactly these folders, or if none are given;
-            else for a separate index of these folders, beside it.
-        update: whether to look for new, changed and removed photos. Without an index, they are read anyway.
-        progress: whether to report the first reading of photos, and its progress, on standard error.
-        weights: the checkpoint; None for that of SBIR_WEIGHTS, or the default.
-        device: "cpu", "cuda", or "auto" for the GPU if there is one.
-
-        Warns of photos that stay in the index although they were not found.
-
-        Raises UserError: a folder does not exist or has no photos, or the index would lose other folders.
+        index: None for the default index if it has exactly these folders, or none are given; else one beside it.
+        update: whether to look for changes. progress: whether to report it. weights: None for SBIR_WEIGHTS or the
+        default. device: "cpu", "cuda" or "auto". Warns of photos that stay although not found. Raises UserError.
         """
         if impossible := [given for given in folders if "\0" in os.fspath(given)]:
             raise BadInvocation(f"no folder can be named {impossible[0]!r}; name a folder of photos.")
@@ -132,14 +124,9 @@ class Gallery(Searches):
 def encode(
     pictures: Sequence[Picture], kind: Modality = "photo", *, weights: str | None = None, device: str = "auto"
 ) -> NDArray[np.float32]:
-    """Returns vectors of sketches or photos, for your own vector database.
+    """Returns vectors (n, d) float32 of length 1 for your own database: sketches lie near photos of the same things.
 
-    A sketch's vector is near those of photos of the same things, by the cosine.
-
-    kind: "sketch" or "photo", which the network encodes differently.
-    weights, device: as for ``Gallery.open``.
-
-    Returns (n, d) float32, each row of length 1.
+    kind: "sketch" or "photo". weights, device: as for ``Gallery.open``.
     """
     _check_list(pictures)
     matcher = _matcher(_settings(weights, device))

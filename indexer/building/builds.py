@@ -65,10 +65,8 @@ MAX_GROWTH = 2
 class BuildPlan:
     """The decisions of one build, made before any photo is read.
 
-    current: the state that the build continues. problems: the damage of the index, one sentence each.
-    recluster: whether to compute all clusters again in any case. clusters: their number if they are; None for about
-        sqrt(photos).
-    anew: whether a generation is written even if no photo has changed.
+    problems: damage of the index, one sentence each. anew: whether a generation is written even without changes.
+    recluster: whether all clusters are computed again; clusters: then their number, None for about sqrt(photos).
     """
 
     request: Request
@@ -117,11 +115,7 @@ def wanted_network(
 def plan_build(
     request: Request, start: StartingPoint, identity: NetworkIdentity, embedder: ChosenEmbedder, index: Path
 ) -> BuildPlan:
-    """Decides what a build does. The caller holds the index's lock, or the plan may be out of date.
-
-    Raises BadInvocation: as ``Request.roots`` does. IndexRefused: the catalog is damaged; or photos are to be added to
-    those of another network, which would all be computed anew.
-    """
+    """Plans a build, under the index's lock. Raises BadInvocation; IndexRefused if damaged or of another network."""
     roots, exclusions = request.roots(index, start.manifest), request.exclusions(start.manifest)
     if request.added and start.manifest is not None:
         start.manifest.check_identity(index, identity)
@@ -175,17 +169,11 @@ class Written:
 class BuildReport(Written):
     """The outcome of a build.
 
-    changed: False if nothing had to be written. waiting: files that the next build must read.
-    encoded: photos that the network encoded in this run. gone: files that were there at the last build, and are there
-        no more.
-    damaged: repaired damage of the index, one sentence each.
-    bad: files that could not be used. bad_before: those of the build before, with its reasons.
-    incomplete: photos that were read now, and of which a part may be missing, because their files are damaged.
-    unlisted: folders that could not be read, whose photos stay in the index, if this network computed their rows.
-    missing: photos that also stay, because they are more than a tenth of all although their files are gone.
-    skipped: other entries that are not indexed; one sentence for each kind.
-    prefixes: the names that the paths of photos begin with from now on, if they did not before.
-    workers: how many processes worked at once. seconds: how long it took. index: the index's folder.
+    changed: whether anything was written. waiting: files for the next build. encoded: photos encoded in this run.
+    gone: files that are there no more. damaged: repaired damage, one sentence each. bad, bad_before: unusable files
+    now and before. incomplete: photos of damaged files. unlisted: unreadable folders, whose photos stay. missing:
+    photos that stay because they are over a tenth of all. skipped: entries not indexed, a sentence for each kind.
+    prefixes: names that paths begin with from now on. workers: processes at once. seconds: how long it took.
     """
 
     changed: bool
@@ -452,14 +440,9 @@ def check_shards(shards: int, most: int, what: str) -> None:
 
 
 def build(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
-    """Builds or updates the index of a request. A killed build is continued.
+    """Builds or updates the index of a request, continues a killed build, and repairs damage.
 
-    Damaged or missing parts of the index are computed again, as if their photos had changed. Segments are merged into
-    one if a tenth of their rows is no longer shown.
-
-    Raises BadInvocation: the request is impossible; EmbedderUnavailable and IndexUnwritable are subclasses. IndexBusy:
-    another build is writing this index. IndexRefused: the existing index has another format, or no part of it can be
-    used.
+    Raises BadInvocation (EmbedderUnavailable, IndexUnwritable); IndexBusy; IndexRefused.
     """
     folder = IndexFolder(index)
     request.check(folder.path)

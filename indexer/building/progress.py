@@ -27,11 +27,8 @@ _MAX_BYTES = 10_000
 class ProgressState(BaseModel):
     """The state of a build at one moment.
 
-    phase: what the build does; "done" and "stopped" are final. After a kill it stays what it was.
-    done, total: photos of this phase that are done, and all of them; while photos are encoded, also those that need not
-        be read. bad: files so far that cannot be indexed.
-    photos_per_second, seconds_left: of this phase; None before the first photo is done.
-    started, updated: seconds since the epoch. pid: the process that builds.
+    done, total: photos of this phase, in "encoding" with those that need not be read. bad: unusable files so far.
+    photos_per_second, seconds_left: None before the first photo. started, updated: seconds since the epoch.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)

@@ -30,26 +30,15 @@ from sketch_search.model.images import MAX_PIXELS
 class Request:
     """The request of one build.
 
-    folders: all folders of the gallery, by path or URL; empty for the indexed ones.
-    added: folders to add to the gallery, and files or folders in it to show again that were removed.
-    excluded: patterns by which files and folders are left out, beside those that the index has. included: those of its
-        patterns that are dropped.
-    clusters: how many; None for the clusters that the index has, or for about sqrt(photos) if there is no index. If the
-        number differs from that of the index, the clusters are made anew.
-    embedder: "ret", "clip" or "clip:..."; or "auto" for the embedder that the index has, else CLIP if its weights are
-        on this disk, else "ret".
-    tokens: "all"; "none" for an index that is searched by vectors alone and a fraction as large; or "auto" for the
-        choice of the index, else "all".
-    recluster: whether to make the clusters anew even if their number stays. Known photos are not computed again.
-    checksum: whether to read every file, also those whose size and times are as they were.
-    batch: files between two commits; by default as many photos as four cores encode at once. A kill loses the batch
-        that is not committed yet, which is a few seconds' work.
-    shards: how many shards a build on many machines writes; None for as many as there are, or one.
-    allow_root_removal: whether indexed folders that are not listed may be dropped.
-    allow_loss: whether more than a tenth of the photos may be dropped because their files are gone.
-    max_new_files: how many new files are read on this machine, unless none of them can be used; None for all. The other
-        files wait for the next build.
-    max_pixels: of a photo that is decoded; JPEGs may have more.
+    folders: all of the gallery, by path or URL; empty for the indexed ones. added: folders to add, or files and
+    folders to show again. excluded, included: patterns to add, and to drop from those of the index.
+    clusters: None for those of the index, or about sqrt(photos); another number makes them anew, as recluster does.
+    embedder: "ret", "clip", "clip:...", or "auto": as the index, else CLIP if its weights are on this disk.
+    tokens: "all", "none" for a small index of vectors alone, or "auto": as the index, else "all".
+    checksum: whether files of unchanged size and times are read. batch: files between commits, lost by a kill.
+    shards: of a build on many machines; None for as many as there are, or one.
+    allow_root_removal, allow_loss: whether folders that are not listed, or a tenth of the photos, may be dropped.
+    max_new_files: how many are read, unless none is usable; None for all. max_pixels: of a photo, JPEGs aside.
     """
 
     folders: Sequence[Address] = ()
@@ -118,11 +107,10 @@ class Request:
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The state of an index that a build continues.
+    """The state that a build continues.
 
-    generation: the newest one whose catalog is sound. manifest: the newest that can be read; None before a build.
-    problems: the damage, one sentence each. damaged: the segments whose rows are computed again.
-    next_id: no new id may be below this.
+    generation: the newest with a sound catalog. manifest: the newest readable one, None before a build. problems: a
+    sentence for each damage. damaged: segments to compute again. next_id: the lowest new id.
     """
 
     generation: Generation | None = None
@@ -133,12 +121,7 @@ class StartingPoint:
 
     @staticmethod
     def find(folder: IndexFolder) -> StartingPoint:
-        """Checks all files of the current generation; where its catalog is damaged, those of the generations before it.
-
-        Files that are as they were when they were last checked are not read (``Checked``).
-
-        Raises IndexRefused: as in ``readable_generations`` and ``damaged_files``.
-        """
+        """Checks the current generation, or if its catalog is damaged, those before it. Raises IndexRefused."""
         problems: list[str] = []
         newest: Manifest | None = None
         for generation in readable_generations(folder, problems):

@@ -57,11 +57,9 @@ Nearest = Callable[[SegmentRows, Floats], Numbers]
 
 @dataclass(frozen=True)
 class Clustering:
-    """The cluster of every shown photo.
+    """The clusters: centroids (c, e) float32, and of each shown photo (p,) by id; asked: the user's number.
 
-    centroids: (c, e) float32. clusters: (p,) each photo's cluster, by id.
-    asked: how many clusters the user asked for; None for about sqrt(photos).
-    as_before: whether the current generation's clusters stay, in their order; if not, all clusters are new.
+    as_before: whether the current generation's clusters stay, in their order.
     """
 
     centroids: Floats

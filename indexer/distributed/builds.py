@@ -55,12 +55,7 @@ FULL, PLACINGS = 1.05, 10
 
 @dataclass(frozen=True)
 class Machines:
-    """The machines of a build.
-
-    address: of the Ray cluster: "auto", "local" or HOST:PORT.
-    device: "auto", "cpu" or "cuda", of the workers. workers: how many work at once; None for as many as fit.
-    weights: the checkpoint's file; None for the embedded one.
-    """
+    """A Ray cluster ("auto", "local", HOST:PORT), its workers' device and most number, and the checkpoint's file."""
 
     address: str
     device: str = "auto"
@@ -69,13 +64,9 @@ class Machines:
 
 
 def build_shards(index: Path, request: Request, machines: Machines, progress: Progress | None = None) -> BuildReport:
-    """Indexes photos on many machines, in shards, or updates these. A killed build is continued.
+    """Builds or updates shards; photos and index must be at one path on all machines. Clusters are made anew.
 
-    Photos and ``index``, the folder of the shards, must be on storage that all machines share, at the same path on
-    each. Clusters are always computed again.
-
-    Raises BadInvocation: the request is impossible here or on the cluster. IndexBusy: another build is writing these
-    shards. IndexRefused: the existing shards are damaged. ModelError: there is no such checkpoint.
+    Raises BadInvocation; IndexBusy; IndexRefused for damaged shards; ModelError without the checkpoint.
     """
     if request.shards is not None and not 1 <= request.shards <= MAX_SHARDS:
         raise BadInvocation(f"the number of shards must be from 1 to {MAX_SHARDS:,}.")

@@ -66,12 +66,9 @@ class Resources:
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Connects to a cluster while the block runs. A process that is already connected keeps its connection.
+    """Connects to a cluster while the block runs, unless this process is connected. Raises BadInvocation.
 
-    address: "auto" for the cluster that runs on this machine, or that of RAY_ADDRESS; "local" for a cluster that is
-    started on this machine and ends with the block; or HOST:PORT.
-
-    Raises BadInvocation: there is no such cluster, or it refuses this process.
+    address: "auto" for this machine's or RAY_ADDRESS; "local" for one that ends with the block; or HOST:PORT.
     """
     # Ray would send usage statistics to its makers. The user can still turn that on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -148,12 +145,9 @@ class Workers:
     def each(
         self, function: Callable[..., Result], works: Iterable[tuple[object, ...]], *, on_gpu: bool = False
     ) -> Generator[Result]:
-        """Runs every task on the workers, and yields the results in any order. Unfinished tasks are cancelled on close.
+        """Runs tasks with small arguments, and yields results in any order; closing cancels the rest.
 
-        ``works`` are the arguments of each call, which are small, since arrays go through files. ``on_gpu``: the work
-        runs the network and needs its device.
-
-        Raises UserError, OSError and sqlite3.Error as ``function`` does; BadInvocation: the cluster cannot do it.
+        on_gpu: the work runs the network. Raises as ``function`` does; BadInvocation if the cluster cannot do it.
         """
         import ray
 

@@ -1,12 +1,7 @@
 """The tasks of a build's workers: they encode slices of the photos, assign rows to clusters, and write shards.
 
-Before each task, a worker checks that it can reach the shared storage; before encoding, also that it has the same
-networks.
-
-A slice is the results for files that were listed together: the database of a build, and its rows. A worker writes them
-in a folder of its own, which gets the name of the slice when it is complete. So all slices are complete, even if
-workers are killed or two of them do the same slice. The name contains the run of the build, because a worker of a build
-that was killed may still complete a slice.
+A worker checks that it reaches the shared storage and has the same networks. A slice, files that were listed
+together, gets its name when it is complete, so all slices are, even of killed workers; its name has the build's run.
 """
 
 from __future__ import annotations
@@ -89,11 +84,8 @@ class Sources(Mapping[str, PhotoArrays]):
 class Setup:
     """The parameters of a build for every worker.
 
-    shards: the folder of the shards. key: the name of the build's working folder in it.
-    token: the content of a file there. A worker that can read it sees the same storage.
-    there: the existing folders of the gallery.
-    identity: the network that the checkpoint must hold. software: the version of the program.
-    clusters: how many the user asked for; None for about sqrt(photos).
+    key: the name of its working folder. token: the content of a file there, which proves the shared storage.
+    there: the existing folders of the gallery. clusters: how many the user asked for; None for about sqrt(photos).
     """
 
     shards: Path

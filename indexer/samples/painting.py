@@ -43,11 +43,7 @@ THINGS = {block.partition(":")[0]: block.splitlines() for block in re.split(r"\n
 
 @dataclass(frozen=True)
 class Part:
-    """One piece of a thing. Later parts lie on top of earlier ones. Coordinates go from -1 to 1.
-
-    outline: the corners of an area; or the points of a line, if ``width`` is positive.
-    colour: RGB, 0 to 255. width: of the line; 0 for an area. round: whether it is shaded like a ball.
-    """
+    """A piece of a thing, -1 to 1, on top of earlier ones: an area, or a line of ``width``; round: like a ball."""
 
     outline: Outline
     colour: Colour

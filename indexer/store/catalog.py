@@ -28,17 +28,9 @@ _FIRST_YEAR, _LAST_YEAR = 1971, 2261
 class GalleryFile:
     """A file of the gallery. Files of equal content share one row, and are one photo in searches.
 
-    A listing yields a file's place and stamp. Reading it adds the content, the reason or the day; a catalog adds the id
-    and the cluster.
-
-    root, path: where it is: ``root`` counts the gallery's roots from 0, ``path`` is as ``text_of_name`` writes it.
-    stamp: when it was listed or read; None if the next build is to try again, because the file could not be read, its
-        decoder is missing, or memory ran out.
-    content_hash: SHA-256 of its bytes, hex; None if they were not read.
-    reason: why it cannot be indexed; None if it can.
-    taken: the day on which it was taken, from its content, by its ordinal; None if unknown.
-    id: its number, from 1; 0 before it has a number. An id is never given to another path.
-    cluster: of its photo, from 0; None if it is not in the index.
+    root, path: the root's number, and the path by ``text_of_name``. stamp: None if the next build is to try again.
+    content_hash: SHA-256, None if unread. reason: why it cannot be indexed. taken: its day's ordinal, if known.
+    id: from 1, never another path's; 0 before it has one. cluster: None if it is not in the index.
     """
 
     root: int
@@ -53,11 +45,9 @@ class GalleryFile:
 
 @dataclass(frozen=True)
 class Removals:
-    """The rules by which the user removed files from an index, and added them again.
+    """The user's rules: True for a file or folder that is removed, False if it was added again inside.
 
-    A rule is True for a file or folder that is removed, and False if it lies in a removed folder and was added again.
-    The nearest rule holds for a file: its own, else its folder's, else the next outer folder's, and so on. Rules go by
-    path and stay when the files go: a file that comes later into a removed folder is not shown either.
+    The nearest rule holds: a file's own, else its folder's, and so on, also for files that come later.
     """
 
     rules: Mapping[FileKey, bool] = field(default_factory=dict)
@@ -82,11 +72,9 @@ class Removals:
 
 @dataclass(frozen=True)
 class PhotoFilter:
-    """The conditions of a search for the files of photos. A file must meet all of them.
+    """A file must lie below one of ``folders``, as results show them, if any, and pass the days, both included:
 
-    folders: paths as results show them: a file must be below one of them; none for all files.
-    after, before: the first and the last day on which it may have been taken; if it does not say, on which it may have
-        been changed for the last time, in local time.
+    those on which it was taken, or if it does not say, last changed in local time.
     """
 
     folders: tuple[str, ...] = ()

@@ -89,11 +89,9 @@ def nearest(reader: SegmentReader, rows: SegmentRows, centroids: Floats) -> npt.
 
 @dataclass(frozen=True)
 class Centroids:
-    """The vectors and tokens that represent c clusters in a search.
+    """What represents c clusters: ret (c, d) float32, the mean of their photos' vectors.
 
-    ret: (c, d) float32, the mean of the photos' vectors.
-    features: (c, n, d) float16, the mean of the photos' first tokens, [Ret], in row 0. positions: (c, n-1) uint8, cells
-        of the grid. Both are None for networks that give a global vector only.
+    features: (c, n, d) float16, the mean [Ret] in row 0; positions: (c, n-1) uint8; None for one global vector.
     """
 
     ret: Floats
@@ -135,12 +133,9 @@ class Centroids:
 
 
 def mean_tokens(reader: SegmentReader, rows: SegmentRows) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Computes the tokens that represent a cluster.
+    """Computes a cluster's tokens, at the k cells that most of its photos kept, lower ones first if equal.
 
-    A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
-    kept; of equally frequent cells, those with lower numbers. Each is the mean over the photos that kept this cell.
-
-    Returns the cells (k,), ascending, and features (1 + k, d) float32: mean [Ret], and the mean tokens there.
+    Returns the cells (k,), ascending, and features (1 + k, d) float32: mean [Ret], and the means of these tokens.
     """
     none = reader.take(NO_ROWS, TOKEN_FILES).arrays
     width, patches_kept = none["tokens"].shape[2], none["positions"].shape[1]

@@ -33,11 +33,7 @@ MIN_TIME, MAX_TIME = -(2**63), 2**63 - 1
 
 
 def text_of_name(name: str) -> str:
-    r"""Returns a file name as text. Different names give different texts, and ``name_of_text`` gives the name back.
-
-    A byte that is not UTF-8 is written as an escape, such as ``\udce9``. Backslashes just before an escape, or before
-    text that looks like an escape, are doubled. All other names stay as they are.
-    """
+    r"""Writes a file name as text: ``\udce9`` for a byte that is no UTF-8; backslashes before escapes are doubled."""
     text = _LOOKALIKE.sub(lambda found: found[1] * 2 + found[2], name)
     return _NO_CHARACTER.sub(lambda found: f"{found[1] * 2}\\u{ord(found[2]):04x}", text)
 
@@ -77,11 +73,9 @@ def is_unicode(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """The size in bytes and the times in ns of a file, by which a later build detects changes.
+    """A file's size and times in ns, by which builds see changes; None for unknown or impossible times.
 
-    Programs may set ``mtime`` to any time, also back to what it was, and cannot set ``ctime``. For a file on a server,
-    that is a number made from the ETag; for a file in an album, the checksum. Times are None if they are unknown or
-    impossible.
+    ``ctime``, which programs cannot set, is of the ETag on a server, and the checksum in an album.
     """
 
     size: int
@@ -159,11 +153,9 @@ def safe_parts(relative: str) -> list[str]:
 
 
 def read_below(root: Path, relative: str) -> FileContent:
-    """Reads a regular file below ``root``, by its path as ``text_of_name`` writes it.
+    """Reads a regular file below ``root`` by its path as text. Raises OSError; FileChanging.
 
-    Raises OSError: it is missing, unreadable, too large or not a regular file; or its path leaves ``root`` ('..', an
-    absolute path), or has a symbolic link below ``root``. ``root`` itself may be a link. FileChanging: it changed while
-    being read.
+    Not if it is too large, or the path leaves ``root`` or has a link below it; ``root`` itself may be a link.
     """
     with _opened_below(root, relative) as (file, status):
         if status.st_size > MAX_FILE_BYTES:

@@ -61,11 +61,9 @@ Listing = Callable[[str], Sequence[Entry]]
 
 
 class Folder(ABC):
-    """A folder of photos that a user names. ``str`` returns its address, which a manifest stores.
+    """A folder that a user names; ``str`` is its address. Paths are by ``text_of_name``, and never lead out of it.
 
-    Paths in it are as ``text_of_name`` writes them, with '/'. No method leads out of the folder, whatever the path.
-
-    If it is ``remote``, on another machine, reading mostly waits, and may fail for a while.
+    If it is ``remote``, reading mostly waits, and may fail for a while.
     """
 
     remote: ClassVar[bool] = False

@@ -85,12 +85,7 @@ class EmbedderEntry(Frozen):
 
 
 class Counts(Frozen):
-    """The counts of a generation.
-
-    photos: different contents that are shown. files: the indexed files. duplicates: files minus photos.
-    bad: files that cannot be indexed. gone: once indexed files that were deleted or removed.
-    rows: rows in all segments, with those that are no longer shown.
-    """
+    """Shown contents, indexed files and their difference, unusable files, once indexed ones, rows of segments."""
 
     photos: Annotated[Number, Field(ge=1)]
     files: Number
@@ -102,11 +97,10 @@ class Counts(Frozen):
 
 
 class NetworkIdentity(Frozen):
-    """The network that made an index. Rows depend on it, and a reader must have the same network.
+    """The network that made an index, and that a reader must have.
 
-    photo_sha256: of everything that determines the tokens of photos (``Matcher.photo_sha256``).
-    width: d, numbers in a token. tokens: n, tokens of one photo. cells: patches of its grid.
-    regions: of one photo. region_width: numbers in a region. Without tokens, regions are not kept either.
+    photo_sha256: as ``Matcher.photo_sha256``. width: numbers in a token. tokens, regions: of one photo, without tokens
+    no regions. cells: patches of its grid. region_width: numbers in a region.
     """
 
     photo_sha256: str
@@ -139,11 +133,8 @@ class NetworkIdentity(Frozen):
 class Manifest(NetworkIdentity):
     """Everything about one generation, and the network that made it.
 
-    previous: the generation before it; None for the first.
-    excluded: patterns, as in .gitignore, by which files and folders of each root are left out.
-    clusters_asked: how many clusters the user asked for; None for about sqrt(photos).
-    next_id: the lowest id that no file has ever had.
-    created: UTC. files: those in the generation's own folder, without the manifest.
+    previous: None for the first. excluded: patterns as in .gitignore. clusters_asked: None for about sqrt(photos).
+    next_id: the lowest id never given. created: UTC. files: of its own folder, without the manifest.
     """
 
     format_version: Literal[10, 11, 12] = FORMAT_VERSION
@@ -360,11 +351,9 @@ def current_generation_if_any(folder: IndexFolder) -> Generation | None:
 
 
 def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[Generation]:
-    """Yields the current generation and those before it, if their manifests can be read; none before a first build.
+    """Yields the current generation and those before it, and adds sentences on unreadable ones to ``problems``.
 
-    Adds a sentence to ``problems`` for each that cannot be read.
-
-    Raises IndexRefused: no manifest can be read, or one is of another version, whose index is never overwritten.
+    Raises IndexRefused: no manifest can be read, or one is of another version, which is never overwritten.
     """
     readable = False
     try:
@@ -393,9 +382,7 @@ def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[G
 
 
 def damaged_files(folder: IndexFolder, manifest: Manifest, checked: Checked | None = None) -> dict[Path, str]:
-    """Compares every file of a generation with its hash. Returns a sentence for each that differs, by its path.
-
-    ``checked`` has the files that need not be read again; those that are read and sound are added to it.
+    """Compares the files of a generation, but those ``checked``, with their hashes: a sentence for each that differs.
 
     Raises IndexRefused: a file exists but cannot be read.
     """

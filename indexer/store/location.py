@@ -119,11 +119,7 @@ class IndexFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Makes the folder and holds its lock, to write into it.
-
-        Raises IndexBusy: another build holds the lock. IndexUnwritable: the folder cannot be written. BadInvocation: as
-        in ``create``; or the index is a shard, which only a build of all shards can update.
-        """
+        """Makes the folder and holds its lock. Raises IndexBusy; IndexUnwritable; BadInvocation, also for a shard."""
         if (self.path / SHARD_MARK).exists():
             raise BadInvocation(
                 f"{self.path} is a shard, with only part of the photos; update all shards with --ray, "
@@ -184,11 +180,9 @@ def check_ours(folder: Path, others: set[str]) -> None:
 
 
 def make_folder(folder: Path, *, to_work_in: bool = False) -> None:
-    """Makes a folder of an index, unless it exists.
+    """Makes a folder of an index. Raises OSError for a link, which somebody else's index may have.
 
-    Somebody else's index may contain links, through which a build would write and delete files elsewhere. So if the
-    folder is a link, OSError is raised. With ``to_work_in`` the folder is also emptied if anything in it leads
-    elsewhere: then the results of a stopped build are computed again.
+    With ``to_work_in`` it is emptied if anything in it leads elsewhere, and its results are computed again.
     """
     folder.mkdir(exist_ok=True)
     if folder.is_symlink():

@@ -44,12 +44,7 @@ _BUILD = "run `sketch-search index build` to update the index"
 
 @dataclass(frozen=True)
 class PhotoEntry:
-    """A photo in the index: all files of one content.
-
-    id: the lowest id among its files. paths: of all its files, by id, as users see them.
-    content_hash: SHA-256 of its bytes, hex.
-    changed: when the first of its files was last changed, in ns since 1970; None if that is unknown.
-    """
+    """A photo: all files of one content. id: the lowest of its files; changed: of the first, in ns, if known."""
 
     id: int
     paths: tuple[str, ...]
@@ -59,15 +54,11 @@ class PhotoEntry:
 
 
 class Index:
-    """A generation opened for reading. Later builds do not change what it reads. Threads may share it.
+    """A generation opened for reading, which later builds do not change. Threads may share it.
 
-    A photo's row is its number in the order of ``ids``: one cluster after the other, and by id in each. Its tokens and
-    regions lie in a row of a segment, its segment row.
-
-    photo_count: p, how many photos are shown. ids: (p,) their ids by row.
-    cluster_count: c. cluster_sizes: (c,) how many shown photos each cluster has.
-    centroids: the clusters' tokens, (c, n, d) float16, or (c, 1, d) float32 if no tokens are kept.
-    vectors: [Ret] of the photos. embeddings: CLIP's vectors of them; None if they were clustered by [Ret].
+    A photo's row is its number in ``ids`` (p,), by cluster and then by id; its segment row has its tokens.
+    cluster_sizes: (c,) shown photos. centroids: tokens (c, n, d) float16, or (c, 1, d) float32 if none are kept.
+    vectors: [Ret] of the photos. embeddings: CLIP's vectors, or None.
     """
 
     def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root]) -> None:
@@ -188,11 +179,7 @@ class Index:
             return self._catalog.at(*key)
 
     def open_photo(self, photo: int) -> bytes:
-        """Reads the bytes that were indexed as this photo, from the first of its files that still has them.
-
-        Raises UnknownPhoto: no shown photo has a file with this id. PhotoUnavailable: none of its files can be read
-        unchanged since it was indexed.
-        """
+        """Reads the indexed bytes, from the first file that has them. Raises UnknownPhoto; PhotoUnavailable."""
         problem = ""
         for file in self._files_of(photo):
             folder = self._roots[file.root].folder
@@ -246,13 +233,9 @@ class Index:
 
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address] | None = None) -> Index:
-    """Opens the current generation of an index for searching with ``matcher``.
+    """Opens the current generation for searching with ``matcher``. Raises IndexRefused.
 
-    ``gallery_roots`` are the addresses of the roots on this machine, in the manifest's order; None for those at the
-    time of the build.
-
-    Raises IndexRefused: there is no index, it was built with another checkpoint or preprocessing, or it has another
-    format or is damaged.
+    gallery_roots: the roots' addresses here, in the manifest's order; None for those of the build.
     """
     folder = IndexFolder(path)
     while True:

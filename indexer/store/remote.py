@@ -1,7 +1,6 @@
-"""Folders of photos on servers: S3 and SFTP by fsspec, and WebDAV. The libraries are loaded only when needed.
+"""Folders on servers: S3 and SFTP by fsspec, and WebDAV, whose libraries are loaded only when needed.
 
-Credentials come from the usual places of each protocol, and never from a URL. The message of
-a library's error is not passed on, because it may repeat credentials.
+Credentials are never in a URL, and errors of libraries are not passed on, because they may repeat them.
 """
 
 from __future__ import annotations
@@ -68,11 +67,9 @@ class Unreachable(OSError):
 
 @dataclass(frozen=True)
 class RemoteFolder(Folder):
-    """A folder on a server. ``named`` makes the folder from what a user writes.
+    """A folder on a server, by ``url`` without a slash at its end.
 
-    url: without a slash at its end.
-    trusted: whether the user named it in this program. Somebody else's index may name any server, which would learn
-        that the index is used, and get this user's credentials; so no other server is contacted.
+    trusted: whether this user named it here. An index may name any server, which would get the user's credentials.
     """
 
     url: str

@@ -28,12 +28,7 @@ class Root:
 
 
 def folder_of(address: Address) -> Folder:
-    """Makes the folder at an address from a user: a URL, or a path, whose symbolic links are followed.
-
-    The server of a URL is trusted from then on.
-
-    Raises HomeUnknown; BadInvocation for a URL that is unsupported or contains a password.
-    """
+    """Makes the folder of a user's URL, which is trusted from then on, or path. Raises HomeUnknown; BadInvocation."""
     if "://" in os.fspath(address):
         folder = RemoteFolder.named(os.fspath(address))
         remember(folder)
@@ -50,13 +45,9 @@ def folder_at(address: str) -> Folder:
 
 
 def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Sequence[Root] = ()) -> tuple[Root, ...]:
-    """Checks the folders and gives each a unique name.
+    """Checks the folders and names each; those of the index keep name and order, for readers elsewhere.
 
-    Roots of the index keep their names and their order, by which readers may set their places on another
-    machine. New roots come after them.
-
-    Raises BadInvocation: no folder is given; a new folder is missing, is no folder, or has a path that is not valid
-    UTF-8; or a folder lies in another folder or in the index.
+    Raises BadInvocation: none is given, one is missing, not a folder, not UTF-8, or lies in another or in the index.
     """
     if not folders:
         raise BadInvocation("name at least one folder of photos.")

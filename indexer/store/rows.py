@@ -1,7 +1,6 @@
-"""Reads and writes the rows of an index: the vector of each photo, its tokens, and its regions.
+"""Reads and writes an index's rows: vectors by cluster in the generation, tokens and regions in segments.
 
-Tokens and regions lie in segments, in the order of the photos, and are never written again. Vectors lie in the
-generation, by cluster (``indexer.store.vectors``), so that clustering again rewrites vectors and no tokens.
+Segments are never written again, so that clustering again rewrites vectors alone.
 """
 
 from __future__ import annotations
@@ -56,12 +55,11 @@ class ArraySubset:
 
 @dataclass(frozen=True)
 class PhotoArrays:
-    """Arrays of m photos, by the name of their file: all that is kept of these photos, or their tokens alone.
+    """Arrays of m photos by the names of their files: all that is kept, or tokens alone.
 
-    "vectors", (m, d) float16, [Ret] at unit length; "embeddings", (m, e) float16, CLIP's vectors at unit length, if the
-    photos are clustered by them; and if tokens are kept: "tokens", (m, n, d) int8, [Ret] in row 0; "scales", (m, n)
-    float32, by which the tokens are multiplied; "positions", (m, n-1) uint8, cells of the patch grid, ascending; and if
-    the network gives regions: "regions", (m, g, r / 2) uint8, ``packed``, and "colours", (m, g, 3) int8, as CIELAB.
+    "vectors" and CLIP's "embeddings", (m, d) float16 of length 1; "tokens", (m, n, d) int8, [Ret] first, times
+    "scales", (m, n) float32; "positions", (m, n-1) uint8, cells ascending; "regions", (m, g, r / 2) uint8, ``packed``;
+    "colours", (m, g, 3) int8, as CIELAB.
     """
 
     arrays: Mapping[str, Array | ArraySubset]

@@ -95,11 +95,7 @@ class ShardsFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Makes the folder and holds its lock, to write into it.
-
-        Raises IndexBusy: another build holds the lock. IndexUnwritable: a file in it cannot be written. BadInvocation:
-        it is a file, an ordinary index, or a folder with other things.
-        """
+        """Makes the folder and holds its lock. Raises IndexBusy; IndexUnwritable; BadInvocation for other things."""
         with refuse_if_unwritable(self.path):
             names = names_in(self.path)
             if names & {"CURRENT", "segments"}:

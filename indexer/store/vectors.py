@@ -26,14 +26,10 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PhotoTable:
-    """The photo, the cluster, and the row in a segment of each of the r rows of ``vectors.npy``.
+    """Photo, cluster and segment row of the r rows of ``vectors.npy``: p shown by cluster and id, then the others.
 
-    The p photos that are shown come first: one cluster after the other, and by id in each. Rows that are no longer
-        shown follow, in the order of the segments.
-
-    ids: (r,) the lowest id among each photo's files; 0 for a row that is not shown.
-    clusters: (r,) from 0, ascending; for a row that is not shown, the number of clusters.
-    segments: (r,) numbers of segments in the order of the manifest. segment_rows: (r,) rows in these segments.
+    ids: (r,) the lowest of a photo's files, 0 for hidden. clusters: (r,), their number for hidden.
+    segments: (r,) in the manifest's order. segment_rows: (r,) rows in these segments.
     """
 
     ids: Numbers
@@ -86,12 +82,9 @@ class PhotoTable:
 
 
 class Vectors:
-    """Vectors of unit length of the photos of a generation, one cluster after the other. Threads may share it.
+    """Unit vectors of p photos, one cluster after the other, by which they are numbered here. Threads may share it.
 
-    A photo's row here is its number in this order, not its number in a segment.
-
-    count, width: p and d. sizes: (c,) how many photos each cluster has.
-    centroids: (c, d) the mean of each cluster's vectors.
+    sizes: (c,) photos of each cluster. centroids: (c, d) the mean of each cluster's vectors.
     """
 
     def __init__(self, values: Array, sizes: Numbers, centroids: Floats) -> None:
@@ -127,12 +120,9 @@ class Vectors:
         return found
 
     def near(self, directions: Floats, count: int, mask: Mask | None, clusters: Numbers) -> Numbers:
-        """Finds the photos whose vectors have the highest products with any of these directions.
+        """Finds ``count`` photos with the highest products for each of directions (q, d): (m,) ascending.
 
-        directions: (q, d). count: how many photos for each. mask: (p,) whether a photo may be found; None: all may.
-        clusters: (n,) ascending, the clusters that are opened.
-
-        Returns (m,) ascending, with m at most q times ``count``.
+        mask: (p,) whether a photo may be found; None: all may. clusters: (n,) ascending, those that are opened.
         """
         return np.unique(np.concatenate([self._near(direction, count, mask, clusters) for direction in directions]))
 

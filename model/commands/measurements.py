@@ -199,11 +199,7 @@ def _check_new(protocol: str, found: Mapping[str, Contamination]) -> None:
 
 
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
-    """Makes a matcher that compares CLIP's own image vectors. Raises ModelError.
-
-    network: "clip:" and a CLIP, as for ``read_clip``.
-    validation: the pictures on which the threshold of diffusion is chosen; None for no diffusion.
-    """
+    """Makes a matcher by CLIP's image vectors, "clip:MODEL"; validation: to choose diffusion. Raises ModelError."""
     from sketch_search.model.evaluation import calibrated
     from sketch_search.model.matcher import Matcher
     from sketch_search.model.network import ClipAtConfig, TorchEngine, clip_at_network_from, read_clip

@@ -57,10 +57,9 @@ class RememberedTask:
 
 
 def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> RememberedTask:
-    """Reads the remembered photos of one of the HALVES of the ordinary photos; all of them are the gallery.
+    """Reads remembered photos of one of HALVES, each drawn four times; all photos are the gallery.
 
-    Scenes are of photos with two to four things, two kinds at least. For colours, each thing is remembered by itself.
-    Each is drawn four times, with other sketches. Raises ModelError for another half, or data that is missing.
+    Scenes have two to four things of two kinds at least; for colours each is remembered by itself. Raises ModelError.
     """
     if half not in HALVES:
         raise ModelError(f"--protocol {protocol} has the halves {' and '.join(HALVES)}, not {half}")

@@ -45,11 +45,8 @@ SIZES = (("below 5%", 0.0, 0.05), ("5 to 20%", 0.05, 0.2), ("above 20%", 0.2, 1.
 class Task:
     """The pictures of one evaluation.
 
-    groups: the classes of each named group of queries; of TRAINED and UNSEEN the harmonic mean is given, too.
-    sizes: for each name of a size, (q, g) bool: photos that are relevant and show the thing in that size.
-    each_class: whether each class is a group, whose first results are measured.
-    plain: whether textbook definitions of the figures are given beside those of the papers' code.
-    about: sentences that belong to the figures.
+    groups: classes of named queries, of TRAINED and UNSEEN also the harmonic mean. sizes: (q, g) bool, photos that
+    are relevant in a size. each_class: whether each class is a group. plain: whether textbook figures are added.
     """
 
     corpus: Corpus
@@ -75,15 +72,11 @@ class Task:
 def read_task(
     protocol: Protocol = "zero-shot", split: str | None = None, trained_on: str | None = None, data: Path | None = None
 ) -> Task:
-    """Reads the pictures of one protocol.
+    """Reads the pictures of one protocol. Raises ModelError for contradictions and missing data.
 
-    split: one of PARTS or STANDARD_SPLITS, whose classes are queried, or "all" for every class that has photos; None
-        for "val", or for all of ``data``.
-    trained_on: the training data for which the figures are valid: in cross-data-set one of SKETCH_SETS ("sketchy"), or,
-        with ``data``, a standard split; else parts of the split joined by "+".
+    split: one of PARTS or STANDARD_SPLITS, or "all"; None for "val", or for all of ``data``.
+    trained_on: for what the figures are valid: of SKETCH_SETS, a standard split, or parts joined by "+".
     data: a folder of class folders; None for the data that SKETCH_SEARCH_DATA names.
-
-    Raises ModelError for arguments that contradict each other, or data that is missing.
     """
     if protocol in LARGE_PROTOCOLS:
         if data is not None:

@@ -1,8 +1,4 @@
-"""Runs networks for indexing, searching and explaining: numpy in, numpy out, without PyTorch.
-
-``surface`` defines an engine. ``graphs`` writes a two-sided network's operations as ONNX, and ``runtime`` runs
-them with the weights of a checkpoint; ``model.network.TorchEngine`` is the same by PyTorch, for all networks.
-"""
+"""Runs networks without PyTorch, numpy in, numpy out: ``surface`` defines engines, ``runtime`` runs ``graphs``."""
 
 from sketch_search.model.engine.config import (
     MAX_NAMES,

@@ -71,12 +71,9 @@ MAX_FUSION = 1e6
 class Calibration:
     """The choices that belong to the weights.
 
-    methods: those that were trained: "rn" by the relation network, "ret" by the distance of [Ret], "fused" by both.
-    best_method: the method with the highest mAP@all on the validation classes.
-    fusion: weight of the [Ret] distance in "fused": logit(relation score) - fusion * distance.
-    diffusion: cosine in [-1, 1) from which two photos share their scores (``model.ranking``); None if no value was
-        chosen, so that rankings cannot be diffused.
-    variants: of a sketch that are encoded unless the caller says otherwise, 1 to MAX_VARIANTS.
+    methods: trained ones: "rn" by the relation network, "ret" by the distance of [Ret], "fused" by both.
+    best_method: by mAP@all on validation classes. fusion: in logit(relation score) - fusion * distance.
+    diffusion: cosine in [-1, 1) from which photos share scores; None for none. variants: 1 to MAX_VARIANTS.
     """
 
     methods: tuple[Method, ...] = ("ret",)
@@ -114,13 +111,9 @@ UNCALIBRATED = Calibration()
 class NetworkConfig(ABC):
     """All parameters needed to rebuild any network and to prepare its input.
 
-    name: its preset or recipe, shown to users.
-    image_size: side of the square input in pixels.
-    prototypes: how many the prior of photos has (``model.engine.Prior``); 0 for a network without a prior.
-    words: of the vocabulary (``model.engine.Vocabulary``), each by its names, of which the first is shown.
-    drawn: for each thing that the vocabulary can guess in sketches, the number of its word; -1 if no word names it.
-    placed: how many words, the last ones, were not fitted on photos, but placed by their text vectors.
-    mean, std: normalisation of the pixels, which lie in [0, 1] before it.
+    image_size: side of the square input. prototypes: of the prior; 0 for none. words: each by its names, the shown
+    one first. drawn: the word of each thing to guess, -1 for none. placed: the last words, placed by text vectors.
+    mean, std: normalisation of pixels in [0, 1].
     """
 
     name: str
@@ -172,12 +165,10 @@ class NetworkConfig(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(NetworkConfig):
-    """The common parameters of networks that compare pairs by cross-attention. Sections are those of ZSE-SBIR.
+    """Parameters of networks with cross-attention, by sections of ZSE-SBIR.
 
-    heads, depth, mlp_ratio, norm_eps: of the ViT (3.2).
-    keep_sketch, keep_photo: keep rates r_S and r_I in (0, 1] of a selection of tokens (3.4).
-    cross_heads, cross_ffn: heads and hidden width of the one cross-attention layer (3.3).
-    dropout: in encoder, cross-attention and relation network, while training only.
+    heads, depth, mlp_ratio, norm_eps: of the ViT (3.2). keep_sketch, keep_photo: r_S and r_I in (0, 1] (3.4).
+    cross_heads, cross_ffn: of the cross-attention layer (3.3). dropout: in training only.
     """
 
     width: Size

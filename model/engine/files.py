@@ -102,12 +102,7 @@ def file_sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class SeenClasses:
-    """The classes that a checkpoint has seen, so that its figures on them are not zero-shot.
-
-    Photos on which a backbone or a photo side was pretrained do not count, as in the papers.
-
-    trained: those with sketches or photos in a training. chosen: those on whose figures its calibration was chosen.
-    """
+    """Classes trained and chosen on, whose figures are not zero-shot; pretraining does not count, as in the papers."""
 
     trained: frozenset[str]
     chosen: frozenset[str] = frozenset()

@@ -1,8 +1,6 @@
-"""Writes the ONNX graphs of a two-sided network: its ViTs, and the comparison of pairs.
+"""Writes the ONNX graphs of two-sided networks, without weights, so that one set serves all of one shape.
 
-A graph has the operations and no weights, which the engine gives when it opens the graph: so one set of graphs, a few
-hundred KiB, serves all checkpoints of one shape. The graphs use two operations of ONNX Runtime's own,
-``DynamicQuantizeMatMul`` and ``MultiHeadAttention``. Writing needs the package ``onnx``; running does not.
+They use ONNX Runtime's ``DynamicQuantizeMatMul`` and ``MultiHeadAttention``. Writing needs ``onnx``.
 """
 
 import hashlib

@@ -1,8 +1,4 @@
-"""Runs two-sided networks by ONNX Runtime, on CPUs: ``graphs`` has the operations, a checkpoint the weights.
-
-The matrices of the large ViT are int8, as the photo side's file has them; everything else is float32. Pictures go
-through one by one, since an int8 product scales what it reads by the extremes of the whole batch.
-"""
+"""Runs two-sided networks by ONNX Runtime, on CPUs, one picture at a time since int8 products scale by batch."""
 
 import ctypes
 import os

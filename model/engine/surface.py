@@ -14,11 +14,7 @@ from sketch_search.model.engine.tokens import Floats, Numbers, Tokens
 
 @dataclass(frozen=True)
 class SelfAttention:
-    """The attention of one picture's [Ret] in each block, and the tokens that each selection kept.
-
-    blocks: (depth, heads, grid, grid) float32, the attention of [Ret] to each patch token; zero for dropped ones.
-    kept: one (grid, grid) bool map for each selection, in order.
-    """
+    """[Ret]'s attention in each block, (depth, heads, grid, grid), 0 if dropped; kept: (grid, grid) of selections."""
 
     blocks: Floats
     kept: tuple[NDArray[np.bool_], ...]
@@ -79,12 +75,7 @@ class Aligned:
 
 
 class Engine(ABC):
-    """A network that is ready to compute. Threads may share it.
-
-    kind: of network, as in checkpoints. config, calibration: as in checkpoints.
-    prior, vocabulary, projection: of the checkpoint; None for a checkpoint without them.
-    device: where it computes, "cpu" or "cuda". dtype: the precision of its large products.
-    """
+    """A network that is ready to compute, and what a checkpoint has beside it, or None. Threads may share it."""
 
     kind: str
     config: NetworkConfig

@@ -59,13 +59,10 @@ class Tokenizer(nn.Module):
 
 @dataclass
 class EncoderTrace:
-    """A record of one forward pass, for explanations. Pass an empty one to ``Encoder``; it appends to the lists.
+    """A record of one forward pass, which ``Encoder`` fills.
 
-    attention, positions: for each block (b, heads, n), the attention of [Ret] to the patch tokens, and (b, n),
-    their cells.
-    kept: for each selection (b, n), the grid cells of the tokens that it kept.
-    everything, local: a two-sided encoder's photos with the tokens of all their patches, and (b, n, d), the local
-    [Ret].
+    attention, positions: of each block (b, heads, n), [Ret]'s to patches, and (b, n), their cells. kept: (b, n) of
+    each selection. everything, local: two-sided encoders' tokens of all patches, and (b, n, d), their local [Ret].
     """
 
     attention: list[torch.Tensor] = field(default_factory=list)

@@ -37,10 +37,9 @@ from sketch_search.model.network.tokens import Tokens
 
 @dataclass(frozen=True)
 class Side:
-    """The part of a pair's score that depends on one of its images, computed without the other.
+    """The part of a pair's score that depends on one image. features (b, n, d), positions (b, n-1), ret (b, d).
 
-    features (b, n, d) and positions (b, n-1) are as in ``Tokens``; ret is (b, d), [Ret] as it left the encoder. query,
-    key and value are (b, heads, n, d_k); the other side receives the value (eq. 6), or in released networks this side.
+    query, key, value: (b, heads, n, d_k); the other side receives the value (eq. 6), in released networks this one.
     """
 
     features: torch.Tensor
@@ -282,13 +281,9 @@ class PairRelation(KernelRelation):
 
 
 class BestMatchRelation(nn.Module):
-    """Averages the cosines of each token's best match on the other side, with learned token weights.
+    """scale / 2 * (sum_i w_i max_j K_ij + sum_j v_j max_i K_ij) + bias, without positions.
 
-    Let K_ij be the cosine of sketch patch i and photo patch j, and w_i and v_j token weights that sum to 1:
-
-        logit = scale / 2 * (sum_i w_i max_j K_ij + sum_j v_j max_i K_ij) + bias.
-
-    Positions on the grid are not used, so that a thing may be drawn anywhere, and each pair's share is known.
+    K_ij: cosines of sketch patch i and photo patch j; w_i, v_j: learned token weights, which sum to 1.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Tokens:
-    """A batch of encoded images of one modality.
+    """A batch of one modality: features (b, n, d), [Ret] first; positions (b, n-1), cells ascending.
 
-    features: (b, n, d); row 0 is [Ret]. positions: (b, n-1) int64, ascending: the cell of each patch on the patch grid.
-    summary: (b, e), a two-sided encoder's summary of whole sketches; None for photos and for other encoders.
-    regions: (b, m, d), the local [Ret] of squares of 2 x 2 patches of photos, row by row; None for sketches, and for
-    networks that do not give them.
+    summary: (b, e) of two-sided sketches. regions: (b, m, d), local [Ret] of 2 x 2 patches of photos, by rows.
     """
 
     features: torch.Tensor

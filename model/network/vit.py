@@ -32,8 +32,7 @@ _ARCHITECTURE = re.compile(r"[a-z][a-z0-9_]*")
 class VitLayout:
     """A plain ViT with a class token, without its weights.
 
-    clip: whether it has a LayerNorm before the blocks and a patch projection without bias. quick_gelu: whether its MLPs
-    have x sigmoid(1.702 x), as OpenAI's. projection: numbers to which the class token is projected; 0 for none.
+    clip: a LayerNorm before the blocks and no patch bias. quick_gelu: x sigmoid(1.702 x). projection: 0 for none.
     """
 
     patch_size: Size

@@ -97,11 +97,7 @@ class Network(RetNetwork):
         return next((value.dtype for value in self.cross.parameters()), torch.float32)
 
     def set_precision(self, dtype: torch.dtype) -> Self:
-        """Lets cross-attention, kernel and a two-sided encoder's matrices compute in ``dtype``; returns the network.
-
-        An encoder that selects tokens between its blocks stays in float32, because a small rounding error there can
-        make it keep other tokens.
-        """
+        """Computes pairs and two-sided encoders in ``dtype``; encoders that select between blocks stay float32."""
         if isinstance(self.encoder, TwoSidedEncoder):
             self.encoder.photo_side.set_precision(dtype)
         self.cross.to(dtype)

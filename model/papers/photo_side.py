@@ -53,12 +53,9 @@ _RIDGE = 1e-4
 
 
 def make_photo_side(encoder: str, second: str | None, target: Path, device: torch.device = CPU) -> None:
-    """Writes the photo side of pretrained ViTs, fitted on the photos of training classes and of ImageNet-1k.
+    """Writes a photo side fitted on training classes and ImageNet-1k alone, so that one serves all networks.
 
-    No class of val, unseen or ship is used, so that one photo side serves all networks.
-
-    encoder: see ``read_vit``. second: the ViT that sees photos alone, with its classifier over ImageNet-1k, a file or a
-    timm tag, with as many blocks as the first; None for none.
+    second: a ViT for photos alone with a classifier, a file or a timm tag, as deep as the first; None for none.
     """
     vit = read_vit(encoder)
     fields = fields_of(vit, encoder, second is not None)
@@ -217,10 +214,9 @@ def renormalised(
 
 @dataclass(frozen=True)
 class PhotoFeatures:
-    """The outputs of both ViTs for some photos, before the projection; all float32.
+    """Outputs of both ViTs, float32: class tokens (n, w_1), (n, w_2), mean patches (n, w_1);
 
-    first, second: (n, w_1), (n, w_2), class tokens. mean: (n, w_1), of patch tokens. beliefs: (n, k), logarithms of the
-    second ViT's probabilities. patches: (m, w_1), patch tokens of all photos together.
+    beliefs: (n, k), log-probabilities by the second; patches: (m, w_1) of all photos together.
     """
 
     first: torch.Tensor
@@ -231,11 +227,9 @@ class PhotoFeatures:
 
 
 def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[str, torch.Tensor]:
-    """Fits the projection of photos to this width: returns the tensors of a `PhotoHead` by their names.
+    """Fits a `PhotoHead`: [Ret] with both class tokens' likeness, classes (n,), -1 if unknown, and beliefs.
 
-    Two photos' [Ret] are to have the likeness of both class tokens together, to tell classes apart (labels (n,), -1 if
-    not known), and to keep the beliefs of the second ViT's classifier. Tokens are projected by their principal
-    components, whose spreads are halfway evened out.
+    Tokens are projected by principal components, whose spreads are halfway evened out.
     """
     a, b = F.normalize(features.first, dim=1), F.normalize(features.second, dim=1)
     mean, second_mean = a.mean(dim=0), b.mean(dim=0)

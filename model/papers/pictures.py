@@ -40,15 +40,11 @@ _PHOTOS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Training pictures as pixels, with the rows of each class.
+    """Training pictures as pixels, with the rows of each class; classes with both sketches and photos come first.
 
-    sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. Classes that have both come first.
-    sketch_rows, photo_rows: the rows of each class that has both. further_rows: of each class without photos.
-    drawn_from: (n,) int64, the row of the photo that each sketch was drawn from; -1 for none.
-    sources: (n,) int64, a number for the data set of each sketch.
-    classes: all names, those with both first. shown: the label of each photo.
-    lines_alone: (c,) bool, the classes that have line drawings alone.
-    key, photos_key: digests of the pictures and their labels, and of the photos and theirs.
+    sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. further_rows: of classes without photos.
+    drawn_from: (n,) the row of each sketch's photo, -1 for none. sources: (n,) numbers of sketches' data sets.
+    shown: the label of each photo. lines_alone: (c,) bool. key, photos_key: digests of pictures and labels.
     """
 
     sketches: torch.Tensor
@@ -82,12 +78,10 @@ class TrainingCorpora:
 
 
 def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
-    """Chooses the training and the validation pictures.
+    """Chooses training and validation pictures, none of them fresh or too near to what is measured.
 
-    folder: class folders, of which every fifth class is for validation, unless ``recipe.split`` has "val", too; of one
-    class of instances a fifth of the photos is, with the sketches that were drawn from them. None for the data that
-    SKETCH_SEARCH_DATA names. No training on that sees its fresh pictures, nor classes too near to those it is measured
-    on. Raises ModelError if data is missing.
+    folder: of which every fifth class is held out, or of one class of instances a fifth of the photos, unless the
+    recipe has "val"; None for the data that SKETCH_SEARCH_DATA names. Raises ModelError if data is missing.
     """
     if folder is not None:
         # A folder counts as one set.

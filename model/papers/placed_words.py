@@ -40,11 +40,9 @@ _PARTS = 5
 
 @dataclass(frozen=True)
 class Known:
-    """The words that a vocabulary and CLIP share: n vectors of CLIP, centred, with the word of each.
+    """The words that a vocabulary and CLIP share: n centred vectors, (n, c) of length 1.
 
-    vectors: (n, c) of length 1; a word may have one of its text, and one of its photos.
-    words: (n,) int64, numbers of words. texts: (n,) bool, whether the vector is that of a text.
-    targets: (w, d + 1), direction and bias of every word that was fitted.
+    words: (n,) int64, numbers. texts: (n,) bool, of texts or photos. targets: (w, d + 1), directions and biases.
     """
 
     vectors: torch.Tensor
@@ -139,13 +137,7 @@ def further_words(names: Sequence[Names], things: Sequence[Names]) -> dict[int, 
 
 
 def likely_placed(known: Known, shown: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """Predicts how well words with these vectors (m, c) are placed: (m,) cosines of predicted and fitted directions.
-
-    It learns this from words that photos of their own class show, because ImageNet's other words have another level.
-
-    shown: (s,) numbers of these words. Each is predicted from the words of the other parts. Raises ModelError if none
-    of them has a text vector.
-    """
+    """Predicts the cosines of predicted and fitted directions, (m,), from ``shown`` words (s,). Raises ModelError."""
     own = known.texts & torch.isin(known.words, shown)
     if not own.any():
         raise ModelError("no word of the vocabulary has both photos and a text vector in the optional data")

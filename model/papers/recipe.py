@@ -293,10 +293,8 @@ class TwoSidedRecipe(Recipe):
 class VectorRecipe(Recipe):
     """A training of any network that has one vector for each image.
 
-    backbone: timm's name of the ViT's architecture; "clip" if ``--backbone`` names a CLIP of open_clip, which CLIP-AT
-        takes.
-    batch: how many sketches a step has, each with a photo.
-    names: for classes that the word vectors do not have, the words whose vectors are averaged; CLIP reads any name.
+    backbone: timm's name, or "clip" if ``--backbone`` names a CLIP. batch: sketches of a step, each with a photo.
+    names: words whose vectors are averaged for classes that the word vectors lack.
     """
 
     backbone: str
@@ -347,9 +345,8 @@ class AnchorOptimiser(Optimiser):
 class AnchorRecipe(VectorRecipe):
     """A training of Sketch-an-Anchor. Fields of ``network`` are those of ``AnchorConfig``.
 
-    temperature: the same for all losses; the paper does not give it.
-    photos: how many photos of each class are trained on; 0 for all.
-    photos_by: which ones: those whose features lie nearest to their class's visual anchor, the farthest, or any.
+    temperature: the same for all losses; the paper does not give it. photos: of each class, 0 for all, photos_by:
+    the nearest to their class's visual anchor, the farthest, or any.
     """
 
     method: ClassVar[str | None] = AnchorNetwork.kind
@@ -406,11 +403,7 @@ class ClipAtRecipe(VectorRecipe):
     """A training of CLIP-AT. Fields of ``network`` are those of ``ClipAtConfig``.
 
     The supplementary gives no number of prompts, epochs or weights: these values are chosen here.
-
-    level: what is learned: the "category" of a thing, with one encoder for sketches and one for photos, or
-        "fine-grained" pairs, with one encoder for both (A).
-    categories: how many categories the pairs of a fine-grained step come from, in equal numbers. Each sketch has to
-        find its photo among those of its category in the batch.
+    level: "category", or "fine-grained" pairs with one encoder (A), from so many ``categories`` of a step.
     """
 
     method: ClassVar[str | None] = ClipAtNetwork.kind
@@ -448,13 +441,10 @@ _KINDS: dict[str | None, TypeAdapter[AnyRecipe]] = {
 
 
 def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyRecipe:
-    """Reads a recipe from TOML, with ``changes`` of its keys.
+    """Reads a recipe from a TOML file, or by a name such as "zse/paper", with ``changes`` of its keys.
 
-    The key ``base`` names another recipe that this one changes: a file beside it, or a name. A name has no ending, such
-    as "zse/paper" or "two-sided/own", and means a file in RECIPES. Tables are merged key by key. The key ``method``
-    names the method; recipes of ZSE-SBIR do not have it.
-
-    path: a file or a name. Raises ModelError for a file that cannot be used, with its name and what is wrong in it.
+    The key ``base`` names a recipe that this one changes, table by table; ``method`` the method, ZSE-SBIR without.
+    Raises ModelError for a file that cannot be used, with its name and what is wrong in it.
     """
     path = recipe_file(path)
     try:

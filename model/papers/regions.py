@@ -38,13 +38,9 @@ _ROUNDS = 3
 
 
 def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None = None) -> None:
-    """Writes the checkpoint at ``source`` to ``target`` with a projection of regions.
+    """Writes a checkpoint with a projection of regions, fitted on training classes and ImageNet-1k, or ``like``'s.
 
-    It is fitted on photos of training classes and of ImageNet-1k. One index serves checkpoints that share it. If the
-    checkpoint guesses things, it also learns where regions that show them lie, from the training photos of ``recipe``.
-
-    like: a checkpoint whose projection is taken; None to fit one. Raises ModelError if that has none, or for a network
-    without regions.
+    If it guesses things, it learns where regions show them, from ``recipe``. Raises ModelError without regions.
     """
     check_target(target)
     network = load_zse_network(source)
@@ -73,12 +69,7 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
 def with_regions(
     vocabulary: Vocabulary, projection: Projection, regions: Floats, of_word: dict[int, list[int]]
 ) -> Vocabulary:
-    """Adds to a vocabulary where the regions that show each thing lie.
-
-    A place begins as that of whole photos, and moves to the mean of the regions nearest to it in each photo.
-
-    regions: (p, m, d) local [Ret] of photos. of_word: the photos of each word.
-    """
+    """Adds where regions (p, m, d) that show things lie: from whole photos' places to the nearest regions' means."""
     places = np.zeros((len(vocabulary.places), len(projection.axes)), np.float32)
     for thing, word in enumerate(vocabulary.drawn.tolist()):
         if word not in of_word:

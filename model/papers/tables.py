@@ -1,8 +1,6 @@
-"""Runs tables: each trains the networks that its file names, measures them, and shows them.
+"""Runs tables of recipes/tables: each trains and measures the networks that its file names, and shows them.
 
-A table is a TOML file in recipes/tables. Trainings and figures are kept by the hash of all that determines them, so
-that a stopped table, and another table with the same row, reuse them. A measured row can also leave a sheet, a file of
-some kilobytes that outlasts the training: later tables are drawn from it.
+Trainings and figures are kept by what determines them, so that other tables reuse them; sheets outlast them.
 """
 
 import hashlib

@@ -53,12 +53,9 @@ _FEWEST_INSTANCES = 8
 def class_places(
     classes: Sequence[str], shown: Sequence[str], ret: torch.Tensor, vectors: WordVectors | None
 ) -> torch.Tensor:
-    """Computes the place of each class's photos, (c, d) of length 1: the mean of its photos, or else a prediction.
+    """Computes each class's place, (c, d) of length 1: the mean of its photos, or a ridge regression from words,
 
-    The prediction is a ridge regression from words to the means of photos, averaged with the mean of the photos of an
-    ImageNet class of this name. Zeros stand for a class without photos that the word vectors lack.
-
-    shown: the label of each photo. ret: (m, d), [Ret] of each photo. vectors: None for zeros.
+    averaged with the ImageNet class of this name; zeros if unknown. shown: labels; ret: (m, d), of the photos.
     """
     places, directions = torch.zeros(len(classes), ret.shape[1]), F.normalize(ret, dim=1)
 

@@ -143,14 +143,10 @@ def with_vocabulary(
     drawn: Sequence[Picture] = (),
     vectors: WordVectors | None = None,
 ) -> Network:
-    """Returns a copy of the network with a new vocabulary: the photos' classes, and ImageNet's if the ViT classifies.
+    """Returns the network with words of the photos' classes, and ImageNet's if the ViT classifies.
 
-    photos: it is fitted on these. beliefs: (n, k), the ViT's probabilities for each of them.
-    sketches: the guesses are calibrated on these, best not trained on. Without them there are no guesses.
-    drawn: the guesses are learned from these other sketches; without any, the directions of photos give them.
-    vectors: of words, by which words get synonyms, and things that no photo shows a place.
-
-    Raises ModelError if there is no word.
+    photos, beliefs: to fit on, (n, k) by the ViT. sketches: to calibrate guesses on; none for no guesses.
+    drawn: others to learn guesses from. vectors: of words, for synonyms and things without photos. Raises ModelError.
     """
     plain = network.vocabulary_replaced(None)
     matcher = ret_matcher(plain)
@@ -221,11 +217,9 @@ def with_further_things(network: Network, sketches: Sequence[Picture]) -> Networ
 def fit_words(
     ret: torch.Tensor, classes: Sequence[str | None], beliefs: torch.Tensor, entries: Sequence[Entry]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fits the words' directions (w, d) and biases (w,), by a multinomial regression from [Ret] to photos' words.
+    """Fits words' directions (w, d) and biases (w,) to photos: to their class by LABEL_SHARE, and to beliefs (n, k).
 
-    The target of a photo with a class is its word, with the share LABEL_SHARE, and the ViT's probabilities ``beliefs``
-    (n, k); that of another photo these probabilities alone. The classifier's words begin where a linear regression of
-    its log-probabilities puts them.
+    The classifier's words begin where a linear regression of its log-probabilities puts them.
     """
     ret = F.normalize(ret.float(), dim=1)
     mean, spread = ret.mean(dim=0), ret.std(dim=0).mean().clamp(min=1e-6)
@@ -354,11 +348,10 @@ class Entry:
 
 
 def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterable[Names] = ()) -> tuple[Entry, ...]:
-    """Makes the words of the data's classes, and then of the classifier's classes.
+    """Makes the words of the data's classes, and then of the classifier's.
 
-    A class of the data and of the classifier are one word if the classifier's first name is the data's; or if any of
-    its names is, and no other of its classes has it: a "harp" is not a harmonica, which is also called a harp. If
-    several words have a name, only the word that shows it keeps it. The word that shows a synonym gets its other names.
+    They are one word if the classifier's first name is the data's, or another name that no other class has. Of several
+    words only the one that shows a name keeps it; it also gets the name's synonyms.
     """
     first: dict[str, list[int]] = {}
     others: dict[str, list[int]] = {}

@@ -36,11 +36,7 @@ def search(
     unlike: Sequence[str] = (),
     as_json: bool,
 ) -> int:
-    """Searches with image files, or standard input if one is "-", and prints what was found.
-
-    sketches: several are the things of one drawing; none to search by liked photos, a word or filters alone.
-    like, unlike: photos that become part of ``query``: an id if it has digits only, else a path.
-    """
+    """Searches with files, "-" for standard input, and prints results; like, unlike: ids if all digits, else paths."""
     with _opened(settings, sketches, query.kind, split=query.splits) as (engine, prepared):
         photos = {
             "like": [_photo_id(engine, one) for one in like],

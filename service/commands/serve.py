@@ -76,11 +76,8 @@ def serve_until_stopped(
 ) -> int:
     """Serves until Ctrl-C or SIGTERM. Returns the exit code. Raises PortTaken.
 
-    The address with the token is printed only on a terminal: other output is often kept in logs. Otherwise it is in a
-        file that only this user can read.
-
-    beside: called in a thread, once the server answers, with its address and with the address that was printed.
-    browser: whether to open the page then.
+    The token is printed only on a terminal, else in a file that only this user can read. ``beside`` is called in a
+    thread once the server answers, with its address and the printed one. browser: whether to open the page.
     """
     app = create_app(settings) if app is None else app
     with ExitStack() as opened:

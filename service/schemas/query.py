@@ -143,11 +143,7 @@ _OWN_OPTIONS: Final = (
 
 
 class SearchQuery(Params):
-    """All options of a search, beside the sketch if there is one. Its ranges are checked once, when it is made.
-
-    HTTP, the command line and the client derive their options from its fields, and the searcher uses it as it is.
-    ``service.search.plan`` checks what depends on the checkpoint.
-    """
+    """All options of a search, of which HTTP, command line and client derive theirs."""
 
     k: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Number of results, or of groups with view=groups; default: the server's, 20."

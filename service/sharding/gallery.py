@@ -1,8 +1,6 @@
-"""Searches the photos of several indexes, each on some machine, as if they were one index.
+"""Searches several indexes, each on some machine, as one, in two rounds of the generation it began with.
 
-A search by a sketch takes two rounds. First the shards that have the best clusters send ids and scores by vector of
-photos that may enter the ranking, 12 bytes a photo. Then the shards of the best photos of all send their vectors, and
-score the best pairs. Each answers about the generation that the search began with.
+Shards with the best clusters send ids and scores by vector, 12 bytes a photo; those of the best then score pairs.
 """
 
 import math
@@ -50,14 +48,9 @@ MARGIN, SPARE = 1.5, 32
 
 
 class Layout:
-    """The photos of all shards that answer, one shard after the other, each in its own order.
+    """The photos of all shards that answer, one after the other; a missing one has empty clusters.
 
-    A missing shard has no photos, and empty clusters, so that the others keep their numbers.
-
-    overviews: of the shards; None for shards that have never answered.
-    asked: the numbers of the shards with photos here.
-    row_starts, cluster_starts: the numbers of each shard's first photo and first cluster among those of all.
-    photo_count: p. clusters: of all shards, one shard after the other.
+    overviews: None for shards that never answered. asked: shards with photos. row_starts, cluster_starts: of each.
     """
 
     def __init__(self, overviews: Sequence[Overview | None], missing: frozenset[int]) -> None:
