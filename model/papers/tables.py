@@ -142,6 +142,10 @@ class Shown:
                 | {"the paper reports": told.reported}
             )
         shown = [name for name in lines[0] if any(line.get(name) for line in lines)]
+        # A column with the same text in every row is said once, above the table.
+        same = {name: lines[0][name] for name in shown[1:] if len({line.get(name) for line in lines}) == 1}
+        same = same if len(lines) > 1 else {}
+        shown = [name for name in shown if name not in same]
         cells = [shown, ["---"] * len(shown), *([line.get(name, "") for name in shown] for line in lines)]
         body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
         said = dict.fromkeys(sentence[0].upper() + sentence[1:] for row in self.rows for sentence in row["about"])
@@ -149,6 +153,8 @@ class Shown:
         left = "; ".join(name for name, why in self.missing.items() if not why)
         notes = [*said, *failed, *([f"Not run: {left}"] if left else [])]
         head = f"{self.table.title}; 95% intervals over queries; each row less the first one by the same method."
+        if same:
+            head += f" In all rows: {', '.join(f'{name} {text}' for name, text in same.items())}."
         parts = [head, body, "\n".join(f"- {note}." for note in notes)]
         return "\n\n".join(filter(None, [*parts, self.about]))
 

@@ -131,9 +131,7 @@ def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
     kept = json.loads(sheet.read_text())
     sheet.write_text(json.dumps(kept | {"found": kept["found"] | {"ranks by": "words", "by_method": {}}}))
     assert run(folder, *sheets) == 0
-    assert re.search(
-        r"^\| trained .* \|  \| [^|]+ \| [^|]+ \| [^|]+ \| 0\.698 \|$", capsys.readouterr().out, re.MULTILINE
-    )
+    assert re.search(r"^\| trained .* \|  \| 0\.698 \|$", capsys.readouterr().out, re.MULTILINE)
     write_table(folder, table, rate=0.5)
     assert run(folder, "--sheets", folder / "sheets") == 2
     assert "two-24-trained.json is of another recipe or measure" in capsys.readouterr().err
@@ -177,7 +175,7 @@ def test_a_shipped_checkpoint_is_measured_with_clusters_by_clip_if_there_is_one(
     told = capsys.readouterr().out
     assert "- Clusters are by CLIP from clip." in told
     assert "- Clusters are by [Ret]: there are no CLIP weights at nowhere" in told
-    assert f"| {2 * len(SHAPES)} |" in told
+    assert f"In all rows: ranks by rn, queries {2 * len(SHAPES)}, " in told
     assert "the report's public code divides by those that were found" in told
     assert "Budget" not in told
     assert "pictures" not in told
