@@ -97,18 +97,16 @@ def in_own_process(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
 def measure(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
     """Open and search one gallery.
 
-    The row has medians of a query and its stages, and the 95th percentile of a query. Memory is what the process has
-    more than with the network alone; "own" is what it has in all, without pages of files, which the system may drop.
+    The row has medians of a query and its stages, and the 95th percentile of a query. "Own" memory leaves out pages of
+    files, which the system may drop.
     """
     matcher = load(weights, variants=MAX_VARIANTS)
     drawn = [open_image(path) for path in sketches]
     matcher.encode(matcher.prepare(drawn[0], "sketch")[None], "sketch")
-    before = memory()["VmRSS"]
     start = time.perf_counter()
     with open_index(place, matcher) as index:
         searcher = Searcher(index, matcher)
         opened_in = time.perf_counter() - start
-        opened = memory()["VmRSS"]
         searcher.search(drawn[0], SearchQuery())
         found = [searcher.search(sketch, SearchQuery()) for sketch in drawn]
         searched = memory()
@@ -123,8 +121,6 @@ def measure(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
             "with a filter (ms)": float(np.median(filtered)),
             f"found of the exact first {FIRST}": share_found(searcher, drawn),
             "open the index (s)": opened_in,
-            "memory after that (MiB)": opened - before,
-            "after all queries (MiB)": searched["VmRSS"] - before,
             "whole process (MiB)": searched["VmRSS"],
             "own (MiB)": searched["RssAnon"],
             "index on disk (MiB)": sum(file.size for file in files) / MIB,

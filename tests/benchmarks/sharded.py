@@ -42,7 +42,7 @@ T = TypeVar("T")
 SHARDS, QUICK_SHARDS = (1, 2, 4, 8), (1,)
 CLIENTS = 4
 # Stages of a search as the service times them, by their columns.
-STAGES = {"encode": "encode", "choose": "clusters", "score": "photos", "diffuse": "diffusion", "all stages": "total"}
+STAGES = {"encode": "encode", "score": "photos", "all stages": "total"}
 DRAWN = 200
 _CORES = os.cpu_count() or 1
 _TIMEOUT = 300.0
@@ -105,7 +105,6 @@ def _times(taken: Sequence[float], answers: Sequence[Mapping[str, Any]]) -> Row:
             f"{name} (ms)": float(np.median([one["timings_ms"][stage] for one in answers]))
             for name, stage in STAGES.items()
         },
-        "pairs": float(np.median([one["pairs_scored"] for one in answers])),
     }
 
 
