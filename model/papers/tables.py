@@ -128,6 +128,8 @@ class Shown:
         for row in self.rows:
             told = of_table[row["network"]]
             ended = (f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
+            first, *others = row["figures"].values()
+            values = [_interval(first), *(f"{figure['value']:.3f}" for figure in others)]
             steps = f"{row['steps']:,}" if "steps" in row else ""
             if steps and (of_paper := self.table.paper_steps or _paper_steps(told.recipe)):
                 steps += f" of {of_paper:,}"
@@ -136,7 +138,7 @@ class Shown:
                 | {"pictures": f"{row['pictures']:,}" if "pictures" in row else "", "steps": steps}
                 | {name: f"{row[name]:,}" for name in ("queries", "photos")}
                 | {"validation by factor of the rates": ", ".join(ended)}
-                | dict(zip(titles, map(_interval, row["figures"].values()), strict=True))
+                | dict(zip(titles, values, strict=True))
                 | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f") if row["difference"] else ""}
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
                 | {"the paper reports": told.reported}

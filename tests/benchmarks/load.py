@@ -1,6 +1,6 @@
 """A server with patient clients, and under half, all and twice the load that it can bear; `make bench`.
 
-First come clients who ask again as soon as they are answered. What four of them get is the capacity. Then searches
+First come four clients who search again as soon as they are answered: what they get is the capacity. Then searches
 arrive at random moments, at rates that are shares of the capacity. Clients and server share this machine, so all times
 are those of both.
 """
@@ -25,8 +25,6 @@ from tests.benchmarks.command import Command, by_server, demo
 from tests.benchmarks.results import Result, Row
 
 SECONDS, QUICK_SECONDS = 30.0, 0.5
-# One, as many as always have a place, and more than may wait on a slow machine.
-CLIENTS = (1, 4, 16)
 # Enough clients that one search always waits, and too few to fill the queue: what they get is the capacity.
 EAGER = 4
 SHARES = (0.5, 1.0, 2.0)
@@ -127,33 +125,28 @@ def resident(url: str) -> float:
     return float(line.split()[1]) / 2**20
 
 
-def measure(command: Command, url: str, sketches: tuple[bytes, ...], seconds: float) -> tuple[Result, Result]:
+def measure(command: Command, url: str, sketches: tuple[bytes, ...], seconds: float) -> Result:
     info = httpx.get(f"{url}/info").json()
     visit(url, sketches, EAGER, None, min(seconds, 5.0))  # to warm up
-    clients: list[Row] = [{"clients": n, **visit(url, sketches, n, None, seconds)} for n in CLIENTS]
-    capacity = float(clients[CLIENTS.index(EAGER)]["answered a second"] or 0)
-    levels: list[Row] = []
+    patient = visit(url, sketches, EAGER, None, seconds)
+    capacity = float(patient["answered a second"] or 0)
+    levels: list[Row] = [{"load": f"{EAGER} clients, one search after the other", "came a second": capacity, **patient}]
     for share in SHARES:
         answers = visit(url, sketches, VISITORS, share * capacity, seconds)
         came = sum(int(answers[name] or 0) for name in ("answered", "429", "failed"))
         levels.append({"load": f"{share}x the capacity", "came a second": came / seconds, **answers})
-    said = f"{info['index']['photos']:,} photos, queue of {info['limits']['queue']}, {seconds:.0f} s a row"
-    of_levels = f"{said}, capacity {capacity:.1f} searches a second, as {EAGER} clients get them."
-    by = by_server(url)
-    return (
-        command.result("HTTP clients", by, said=f"{said}.", rows=clients),
-        command.result("Overload", by, said=of_levels, rows=levels),
-    )
+    said = f"{info['index']['photos']:,} photos, queue of {info['limits']['queue']}, {seconds:.0f} s a row."
+    return command.result("Overload", by_server(url), said=said, rows=levels)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the tables, write OUTPUT/http-clients.json and OUTPUT/overload.json; 1 where a search failed."""
+    """Run, print the table, write OUTPUT/overload.json; 1 where a search failed."""
     command = Command("load", __doc__, photos=True)
     options = command.begin(arguments)
     with demo(options) as (url, sketches):
-        results = measure(command, url, sketches, QUICK_SECONDS if options.quick else SECONDS)
-    command.save(*results)
-    return int(any(row["failed"] for result in results for row in result.rows))
+        result = measure(command, url, sketches, QUICK_SECONDS if options.quick else SECONDS)
+    command.save(result)
+    return int(any(row["failed"] for row in result.rows))
 
 
 if __name__ == "__main__":

@@ -50,8 +50,6 @@ WAYS: dict[str, dict[str, Any]] = {
     PLAIN + DEFAULT: _plain,
     **{f"{PLAIN}{n} clusters by pairs, all of their photos": {"nprobe": n, **_plain} for n in (4, 16)},
 }
-# Ways whose figures for unseen classes are a row of their own.
-MAIN_WAYS = (EXHAUSTIVE, DEFAULT, "fast", PLAIN + EXHAUSTIVE, PLAIN + DEFAULT)
 DRAWN_QUICKLY = 150
 QUICK_QUERIES = 4
 
@@ -61,7 +59,6 @@ class Found:
     """Holds what one way found for one query. The time leaves out the encoding of the sketch, the same for all ways."""
 
     query: str
-    unseen: bool
     way: str
     pairs: int
     milliseconds: float
@@ -87,7 +84,6 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> l
             found.append(
                 Found(
                     query=query.name,
-                    unseen=query.unseen,
                     way=way,
                     pairs=outcome.pairs_scored,
                     milliseconds=timings.clusters + timings.photos + timings.diffusion,
@@ -98,7 +94,7 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> l
     return found
 
 
-def rows(queries: str, found: Sequence[Found]) -> list[Row]:
+def rows(found: Sequence[Found]) -> list[Row]:
     """A row for each way: means, their differences from the exhaustive search with 95% intervals, and median times."""
     by_way: dict[str, dict[str, Found]] = {}
     for one in found:
@@ -113,7 +109,6 @@ def rows(queries: str, found: Sequence[Found]) -> list[Row]:
         counts = np.array([[one.pairs for one in pair] for pair in pairs]).mean(axis=0)
         times = np.median([[one.milliseconds for one in pair] for pair in pairs], axis=0)
         row: Row = {
-            "queries": f"{queries}: {len(pairs)}",
             "way": f"{way} (the default)" if way == DEFAULT else way,
             "pairs scored": float(counts[0]),
             "times fewer": float(counts[1] / max(1, counts[0])),
@@ -158,14 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     queries = prepare(place, matcher, drawn, per_class)[: options.queries or (QUICK_QUERIES if options.quick else None)]
     with open_index(place, matcher) as index:
         found = measure(index, matcher, queries)
-        unseen = [one for one in found if one.unseen and one.way in MAIN_WAYS]
         kind = "photos" if any(isinstance(query.source, Path) for query in queries) else "drawn pictures"
         result = command.result(
             "Ways to choose photos",
             by_matcher(matcher),
-            said=f"{index.photo_count:,} {kind} in {index.cluster_count:,} clusters by {index.manifest.embedder.name}; "
-            "differences from scoring all, with 95% intervals, by resampling queries.",
-            rows=rows("all", found) + rows("unseen classes", unseen),
+            said=f"{len(queries):,} queries, {index.photo_count:,} {kind} in {index.cluster_count:,} clusters by "
+            f"{index.manifest.embedder.name}; differences from scoring all, with 95% intervals, by resampling queries.",
+            rows=rows(found),
         )
     command.save(result)
     return 0
