@@ -1,6 +1,7 @@
 """The card's table of trainings, beside the recipes that it names."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,14 +38,13 @@ def test_the_card_lists_every_training_that_its_commands_run_and_its_steps() -> 
 def test_the_classes_that_a_committed_network_has_seen_are_those_of_the_card(name: str) -> None:
     seen = seen_classes(CHECKOUT / "weights" / f"{name}.safetensors")
     assert seen is not None
-    said = {
-        title: {label.strip().replace(" ", "_") for label in " ".join(listed.split()).rstrip(".").split(",")}
-        for title, listed in re.findall(r"^- (\d+ [^\n]*classes[^\n]*):\n\n((?:  .+\n)+)", CARD, re.MULTILINE)
-    }
-    assert all(len(labels) == int(title.split()[0]) for title, labels in said.items())
-    shown = set().union(*(labels for title, labels in said.items() if "shipped` alone" not in title))
-    shipped = set().union(*said.values())
-    assert seen.chosen == next(labels for title, labels in said.items() if "25 validation" in title)
+    listed = tomllib.loads((CHECKOUT / "weights" / "classes.toml").read_text(encoding="utf-8"))
+    groups = {name: {label.replace(" ", "_") for label in labels} for name, labels in listed.items()}
+    section = CARD.partition("### Classes")[2].partition("###")[0]
+    assert [int(number) for number in re.findall(r"\b\d+\b", section)] == [len(labels) for labels in groups.values()]
+    shown = set().union(*(labels for name, labels in groups.items() if not name.startswith("shipped")))
+    shipped = set().union(*groups.values())
+    assert seen.chosen == groups["validation"]
     if name == "zero-shot":
         assert seen.trained == shown
     else:
