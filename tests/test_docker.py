@@ -169,9 +169,7 @@ def test_the_health_check_finds_the_service_alive_without_an_index_until_it_stop
     assert healthy() == 1
 
 
-def test_compose_starts_the_services_for_cpus_and_others_by_name(
-    compose: dict[str, Any], stages: dict[str, Stage]
-) -> None:
+def test_compose_starts_services_for_cpus_else_by_name(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
     services: dict[str, set[str]] = {}
     for name, service in compose["services"].items():
         target = service["build"]["target"]

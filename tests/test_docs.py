@@ -40,7 +40,7 @@ def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
 
 
 @of_page
-def test_every_command_in_a_shell_block_would_run_and_those_in_the_prose_have_the_names_that_they_use(
+def test_every_command_in_a_shell_block_would_run_and_those_in_the_prose_have_these_names(
     page: Path,
 ) -> None:
     blocks = [(words, _check_parses) for words in shell_commands(page)]

@@ -124,9 +124,7 @@ def test_the_distributions_describe_themselves_as_an_index_wants_it_and_hold_no_
         assert not [name for name in archive.getnames() if name.partition("/")[2].startswith("tests")]
 
 
-def test_every_module_of_the_wheel_can_be_imported_beside_modules_with_the_packages_names(
-    built: Built, folder: Path
-) -> None:
+def test_every_module_of_the_wheel_is_imported_beside_others_with_its_names(built: Built, folder: Path) -> None:
     # -c, since it puts the current folder in front of all else.
     printed = built.there.run([built.there.python, "-W", "error", "-c", _IMPORT_ALL], folder)
     imported = dict(line.split(" ", 1) for line in printed.splitlines())
@@ -137,9 +135,7 @@ def test_every_module_of_the_wheel_can_be_imported_beside_modules_with_the_packa
 
 
 @pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
-def test_the_wheel_indexes_searches_and_serves_beside_modules_with_the_packages_names(
-    built: Built, folder: Path
-) -> None:
+def test_the_wheel_indexes_searches_and_serves_beside_modules_of_its_names(built: Built, folder: Path) -> None:
     there, answers = built.there, list[SearchResponse]()
     # Without any extra there is all that a gallery needs.
     plain = replace(there, extras=False)

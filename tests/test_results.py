@@ -75,9 +75,7 @@ def test_broken_results_and_results_without_a_block_are_refused(
     assert page.read_text(encoding="utf-8") == PAGE
 
 
-def test_soaks_become_rows_of_one_table_and_one_that_ends_early_has_failed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_soaks_become_rows_and_one_that_ends_early_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with soak("Requests", tmp_path) as run:
         run.times, run.grown_mib = 11_000, 1.26
 

@@ -62,9 +62,7 @@ def said(environment: Mapping[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def test_photos_are_indexed_searched_and_explained_by_command_and_by_the_library(
-    samples: Samples, tmp_path: Path
-) -> None:
+def test_photos_are_indexed_searched_and_explained_without_pytorch(samples: Samples, tmp_path: Path) -> None:
     environment, program, sketch = without(tmp_path), ("-m", "sketch_search"), str(samples.sketches / "umbrella.png")
     said(environment, *program, "index", "build", str(samples.photos))
     found = json.loads(said(environment, *program, "search", sketch, "--k", "1", "--json"))["results"]

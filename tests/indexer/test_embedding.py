@@ -68,9 +68,7 @@ def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_fol
         ("{here}/text", "names an encoder that would be downloaded"),
     ],
 )
-def test_weights_that_do_not_fit_run_code_or_would_be_downloaded_are_refused_with_a_sentence(
-    source: str, sentence: str, clip_folder: Path, tmp_path: Path
-) -> None:
+def test_weights_that_cannot_be_used_are_refused(source: str, sentence: str, clip_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "weights.npz").write_bytes(b"")
     torch.save({"state_dict": {"a": _Evil(tmp_path / "ran")}}, tmp_path / "evil.pt")
     configured(clip_folder, tmp_path / "vision", SMALL, "vision_cfg", timm_model_name="hf-hub:somebody/encoder")
@@ -100,9 +98,7 @@ def configured(clip: Path, folder: Path, base: Mapping[str, Any], part: str, **c
     return f"clip:{folder}"
 
 
-def test_auto_is_clip_where_open_clip_and_its_weights_are_on_this_disk_and_else_ret(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_is_clip_if_it_is_on_this_disk_else_ret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert find_embedder("auto", CPU).entry.kind == "ret"
     cached = tmp_path / f"models--{DEFAULT_CLIP_REPOSITORY.replace('/', '--')}"
@@ -153,9 +149,7 @@ def test_a_text_becomes_what_open_clip_gives(reading: Path) -> None:
     )
 
 
-def test_a_model_that_has_changed_since_or_is_gone_is_refused_and_never_downloaded(
-    reading: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_or_missing_model_is_refused(reading: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(reading, tmp_path / "clip")
     entry = find_embedder(f"clip:{tmp_path / 'clip'}", CPU).entry
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -169,9 +163,7 @@ def test_a_model_that_has_changed_since_or_is_gone_is_refused_and_never_download
         open_text_tower(entry, CPU)
 
 
-def test_a_text_tower_that_cannot_read_or_would_download_its_tokenizer_is_refused(
-    clip_folder: Path, reading: Path, tmp_path: Path
-) -> None:
+def test_a_text_tower_without_its_tokenizer_is_refused(clip_folder: Path, reading: Path, tmp_path: Path) -> None:
     asking = configured(reading, tmp_path / "clip", READING, "text_cfg", hf_tokenizer_name="somebody/tokenizer")
     for spec, sentence in (
         (asking, "needs a tokenizer that does not come with open_clip"),

@@ -22,9 +22,7 @@ def a_link_to_our_own(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [a_text, a_link, a_link_to_our_own, Path.mkdir, os.mkfifo])
-def test_files_are_written_over_nothing_that_this_program_has_not_written(
-    tmp_path: Path, make: Callable[[Path], None]
-) -> None:
+def test_files_replace_only_what_this_program_wrote(tmp_path: Path, make: Callable[[Path], None]) -> None:
     first, there = tmp_path / "1.png", tmp_path / "2.png"
     make(there)
     before = state(there)

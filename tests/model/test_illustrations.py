@@ -41,7 +41,7 @@ def cell(picture: np.ndarray, number: int) -> np.ndarray:
     return picture[top : top + SIDE, left : left + SIDE]
 
 
-def test_a_rebuilt_sketch_has_the_closest_patch_of_all_photos_at_each_token_and_pale_lines_elsewhere(
+def test_a_rebuilt_sketch_has_the_closest_patch_of_all_photos_at_each_token(
     data: Path,
 ) -> None:
     matcher = matcher_of(tiny_network())
@@ -142,9 +142,7 @@ def test_classes_are_scattered_in_colours_of_their_own() -> None:
     assert corners[0] == corners[2] != corners[1] == corners[3]
 
 
-def test_every_command_draws_by_any_network_that_compares_patches(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_draws_by_any_network(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sketch, photos = pictures(data, "sketch")[0], data / "photo" / SHAPES[0]
     weights = ("--weights", str(data / "tiny.safetensors"))
     search, out = (str(sketch), str(photos)), tmp_path / "out.png"

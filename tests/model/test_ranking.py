@@ -100,9 +100,7 @@ def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), photos=st.integers(1, 40), method=st.sampled_from(METHODS))
-def test_scores_stay_between_the_lowest_and_the_highest_and_follow_their_photos(
-    seed: int, photos: int, method: Method
-) -> None:
+def test_scores_stay_between_lowest_and_highest_by_photo(seed: int, photos: int, method: Method) -> None:
     scores, ret = scored_loosely(seed, photos)
     before, after = scores[method], diffused(scores[method], ret, THRESHOLD, method)
     assert (after <= before.max(axis=1, keepdims=True) + 1e-4).all()

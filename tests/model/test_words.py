@@ -85,9 +85,7 @@ def test_an_unknown_word_is_refused_with_the_nearest_ones_if_any_is_near(text: s
         ),
     ],
 )
-def test_wider_words_other_languages_and_the_things_in_a_phrase_are_read(
-    text: str, read: str, things: list[list[str]], means: Any
-) -> None:
+def test_wider_foreign_and_several_words_are_read(text: str, read: str, things: list[list[str]], means: Any) -> None:
     reading = BOOK.read(text)
     assert reading.text == read
     assert [sorted(BOOK.words[number] for number in thing) for thing in reading.things] == things

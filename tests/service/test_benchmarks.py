@@ -74,9 +74,7 @@ def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
     }
 
 
-def test_shards_of_a_made_gallery_have_whole_cells_of_it_and_what_a_query_sends_them_is_counted(
-    index_path: Path, matcher: Matcher, tmp_path: Path
-) -> None:
+def test_shards_of_a_made_gallery_have_whole_cells_of_it(index_path: Path, matcher: Matcher, tmp_path: Path) -> None:
     (one,) = write_shards(tmp_path, index_path, 61, 1)
     places = write_shards(tmp_path, index_path, 61, 4)
     with ExitStack() as stack:

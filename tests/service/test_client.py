@@ -95,9 +95,7 @@ def test_the_client_fetches_photos_thumbnails_clusters_and_info(client: Client) 
     assert info.index.photos == PHOTOS
 
 
-def test_the_client_asks_why_photos_match_a_sketch_or_are_like_a_photo(
-    http: httpx.Client, client: Client, sketch: bytes, gallery: Path
-) -> None:
+def test_the_client_asks_why_photos_match(http: httpx.Client, client: Client, sketch: bytes, gallery: Path) -> None:
     photo = (gallery / "p01.png").read_bytes()
     for picture, asked in ((sketch, {}), (None, {"like": 7}), (photo, {"kind": "photo"})):
         params: dict[str, Any] = {"photo": [1, 2], **asked}
@@ -215,9 +213,7 @@ def test_the_table_shows_rank_score_and_path(
     assert len({line.index("p") for line in ranked if "größe" not in line and "again" not in line}) == 1
 
 
-def test_where_no_photo_is_found_a_sentence_says_so(
-    options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_photos_a_sentence_says_so(options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for view in ("photos", "groups"):
         assert main(["search", str(drawn), *options, "--view", view, "--after", "2199-01-01"]) == 0
         assert capsys.readouterr().out.startswith("no photos: none passes the filters, or --offset is beyond")

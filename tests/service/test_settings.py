@@ -42,9 +42,7 @@ PLACES = (
         ("allowed_hosts", "photos.example, *.local, [::1]", ("photos.example", "*.local", "[::1]")),
     ],
 )
-def test_lists_are_separated_or_json_and_an_empty_variable_or_auto_is_an_unset_one(
-    name: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lists_are_separated_or_json(name: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"SBIR_{name.upper()}", text)
     assert getattr(Settings(), name) == value
 
@@ -123,9 +121,7 @@ def test_the_api_key_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "sesame" not in repr(Settings())
 
 
-def test_only_a_program_lets_pytorch_compute_with_as_many_threads_as_the_settings_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_program_sets_the_threads_of_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_to: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
     monkeypatch.setenv("SBIR_THREADS", "7")

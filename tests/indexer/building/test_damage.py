@@ -94,9 +94,7 @@ def test_without_its_catalog_or_manifest_an_index_goes_on_from_the_generation_be
     assert before == after
 
 
-def test_without_any_catalog_all_is_computed_again_and_no_id_is_given_twice(
-    updated: Collection, copied: Collection
-) -> None:
+def test_without_a_catalog_all_is_computed_and_no_id_given_twice(updated: Collection, copied: Collection) -> None:
     for generation in copied.index.glob("g*"):
         shorten(generation / "photos.sqlite")
     report = copied.update()
@@ -107,9 +105,7 @@ def test_without_any_catalog_all_is_computed_again_and_no_id_is_given_twice(
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "g000009"])
-def test_an_index_whose_current_file_is_damaged_goes_on_from_its_newest_generation(
-    text: str, updated: Collection, copied: Collection
-) -> None:
+def test_a_damaged_current_file_names_no_generation(text: str, updated: Collection, copied: Collection) -> None:
     (copied.index / "CURRENT").write_text(text)
     report = copied.build()
     assert (report.encoded, report.photos, len(report.damaged)) == (0, 16, 1)

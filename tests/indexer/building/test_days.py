@@ -55,9 +55,7 @@ def found(collection: Collection, after: date | None = None, before: date | None
 
 
 @pytest.mark.parametrize("embedder", ["ret", "clip"])  # the latter takes whole pictures
-def test_photos_are_found_by_the_day_taken_and_where_there_is_none_by_that_of_the_file(
-    embedder: str, collection: Collection, tmp_path: Path
-) -> None:
+def test_photos_are_found_by_the_day_taken_or_changed(embedder: str, collection: Collection, tmp_path: Path) -> None:
     clip = f"clip:{saved_clip(tmp_path / 'clip')}"
     report = collection.build(clusters=2, embedder=clip if embedder == "clip" else embedder)
     assert (report.photos, report.bad) == (len(DAYS), ())

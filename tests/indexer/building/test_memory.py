@@ -13,9 +13,7 @@ FILES, AT_ONCE = 120, 10
 ONLY_HERE = ".counted.jpg"  # other tests leave records that may be freed at any time: they are not counted
 
 
-def test_a_build_never_has_the_records_of_all_files_in_memory(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_build_keeps_no_record_of_all_files(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     found, listed, is_photo = list[int](), count(), FolderListing._is_photo
 
     def look() -> None:

@@ -127,9 +127,7 @@ def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
 
 @pytest.mark.usefixtures("own_decoders")
 @pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
-def test_a_build_ends_where_no_decoder_can_be_started_and_no_photo_is_bad_for_that(
-    program: str, collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_photo_is_bad_without_decoder(program: str, collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", program)
         with pytest.raises(DecodingUnavailable):
@@ -159,9 +157,7 @@ def test_a_photo_that_could_not_be_decoded_now_is_tried_again(
     assert collection.build().photos == 12
 
 
-def test_values_that_are_not_finite_are_reported_and_not_stored(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_that_are_not_finite_are_not_stored(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     encode = model.Matcher.encode
 
     def overflowing(matcher: model.Matcher, images: Floats, modality: Modality) -> Tokens:

@@ -26,9 +26,7 @@ def folder(collection: Collection) -> Path:
     return collection.photos
 
 
-def test_a_raw_file_counts_if_the_photo_beside_it_is_bad_incomplete_or_of_another_day(
-    collection: Collection, folder: Path
-) -> None:
+def test_a_raw_file_counts_if_the_photo_beside_it_differs(collection: Collection, folder: Path) -> None:
     pytest.importorskip("rawpy")
     whole = encoded(PHOTO, "JPEG")
     beside = {
@@ -108,9 +106,7 @@ def test_a_photo_of_a_camera_for_all_directions_is_a_jpeg(collection: Collection
 
 
 @pytest.mark.parametrize(("method", "name"), [(9, "deflate64"), (12, "bzip2"), (93, "zstandard"), (77, "method 77")])
-def test_the_packer_of_a_zip_that_is_not_read_is_named(
-    method: int, name: str, tmp_path: Path, collection: Collection
-) -> None:
+def test_the_packer_of_an_unread_zip_is_named(method: int, name: str, tmp_path: Path, collection: Collection) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as album:
         album.writestr("a.png", photo_file(1))
@@ -139,9 +135,7 @@ DECOMPOSED, COMPOSED = "Cafe\u0301", "Caf\u00e9"
         ("a\nb\u200b/1.png", "a\\nb\\u200b/1.png"),
     ],
 )
-def test_a_name_is_taken_as_it_is_printed_and_however_its_accents_are_written(
-    stored: str, typed: str, collection: Collection
-) -> None:
+def test_a_name_is_taken_as_printed_with_any_accents(stored: str, typed: str, collection: Collection) -> None:
     save_photo(collection.photos / stored, 50)
     collection.build()
     with collection.open() as index:

@@ -59,9 +59,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
 
 @needs_fork
 @pytest.mark.parametrize(("name", "undisturbed"), [("killed", "undisturbed"), ("killed-update", "updated")])
-def test_a_build_killed_at_any_point_ends_in_the_same_index_byte_for_byte(
-    name: str, undisturbed: str, killed: Path
-) -> None:
+def test_a_build_killed_at_any_point_ends_in_the_same_bytes(name: str, undisturbed: str, killed: Path) -> None:
     for point in range(POINTS):
         assert index_bytes(killed / f"{name}-{point}") == index_bytes(killed / undisturbed)
         assert verify(killed / f"{name}-{point}") == []
@@ -85,9 +83,7 @@ def test_a_removal_killed_at_any_point_is_done_or_can_be_done_again(copied: Coll
 
 @needs_fork
 @pytest.mark.soak
-def test_builds_and_updates_killed_at_200_moments_end_in_the_same_index_byte_for_byte(
-    tmp_path: Path, weights: Path
-) -> None:
+def test_builds_and_updates_killed_at_200_moments_end_in_the_same_bytes(tmp_path: Path, weights: Path) -> None:
     with soak(SOAKED) as run:
         disturbed(tmp_path, weights, 100)
         for killed, undisturbed in (("killed", "undisturbed"), ("killed-update", "updated")):
@@ -113,9 +109,7 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
     assert verify(collection.index) == []
 
 
-def test_a_build_that_is_stopped_within_a_batch_keeps_what_is_encoded(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_build_stopped_within_a_batch_keeps_rows(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sketch_search.indexer.building.staging.threads", lambda: 1)
     with pytest.raises(Stopped):
         collection.build(batch=64, progress=StopAfter(4))
@@ -132,9 +126,7 @@ def test_a_removal_leaves_what_a_stopped_update_has_computed(built: Collection) 
     assert verify(built.index) == []
 
 
-def test_a_build_that_is_killed_when_all_is_written_is_not_gone_on_with(
-    built: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_build_killed_with_all_written_is_not_continued(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     save_photos(built.photos, 4, start=20)
     with monkeypatch.context() as patch:
         patch.setattr("sketch_search.indexer.building.builds.keep_only", stop_at_the_end)
@@ -156,9 +148,7 @@ def stop_at_the_end(folder: IndexFolder, current: object, *, building: set[str])
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 @pytest.mark.parametrize(("name", "limit"), [("build", 4096), ("build", 30_000), ("remove", 4096), ("repair", 4096)])
-def test_a_full_disk_is_a_sentence_and_the_work_is_done_when_there_is_room(
-    name: str, limit: int, collection: Collection
-) -> None:
+def test_a_full_disk_is_reported_and_the_work_done_later(name: str, limit: int, collection: Collection) -> None:
     import resource
 
     collection.build()

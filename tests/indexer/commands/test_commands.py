@@ -61,9 +61,7 @@ def test_folders_that_are_not_named_leave_only_if_that_is_said_and_one_that_was_
     assert "photos:      2 (" in info(capsys)
 
 
-def test_a_report_says_what_was_passed_over_and_no_files_name_forges_a_line_of_it(
-    gallery: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_name_of_a_file_forges_a_line_of_the_report(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (gallery / "notes.txt").touch()
     assert main(["build", str(gallery)]) == 0
     assert "skipped:     1 file of other types: 1 .txt\n" in capsys.readouterr().out
@@ -96,9 +94,7 @@ def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest
     assert f" in 1 segment, {info['bytes_on_disk'] / 1024 / 12:.1f} KiB a photo\n" in told
 
 
-def test_a_build_says_how_the_photos_of_an_emptied_folder_are_removed(
-    gallery: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_build_says_how_photos_of_an_emptied_folder_go(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
     for file in (gallery / "in here").iterdir():
         file.unlink()
@@ -111,9 +107,7 @@ def test_a_build_says_how_the_photos_of_an_emptied_folder_are_removed(
     assert main(["build", "--quiet"]) == 0
 
 
-def test_a_build_asks_before_it_drops_more_than_a_tenth_of_the_photos(
-    gallery: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_build_asks_before_it_drops_a_tenth_of_photos(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
     for file in gallery.glob("*.png"):
         file.unlink()
@@ -125,9 +119,7 @@ def test_a_build_asks_before_it_drops_more_than_a_tenth_of_the_photos(
     assert "photos:      4\n" in capsys.readouterr().out
 
 
-def test_excluded_photos_stay_out_until_included_and_info_names_the_patterns(
-    gallery: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_excluded_photos_stay_out_until_they_are_included(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(gallery), "--exclude", "in here", "--exclude", "*1.png", "--quiet"]) == 0
     assert "photos:      6 (" in info(capsys)
     assert main(["build", "--include", "*1.png"]) == 0
@@ -139,9 +131,7 @@ def test_excluded_photos_stay_out_until_included_and_info_names_the_patterns(
     assert "photos:      12 (" in info(capsys)
 
 
-def test_verify_exits_with_one_where_there_are_problems_and_the_next_build_has_none(
-    gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_exits_with_1_for_problems(gallery: Path, index_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["verify"]) == 0
     assert "is sound" in capsys.readouterr().out
@@ -155,9 +145,7 @@ def test_verify_exits_with_one_where_there_are_problems_and_the_next_build_has_n
     assert main(["verify"]) == 0
 
 
-def test_photos_are_added_and_removed_and_stay_out_of_updates_until_they_are_added_again(
-    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_removed_photos_stay_out_until_added(gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["add", str(save_photos(tmp_path / "more", 4, start=20))]) == 0
     out = capsys.readouterr().out
@@ -185,9 +173,7 @@ def test_photos_are_added_and_removed_and_stay_out_of_updates_until_they_are_add
     assert capsys.readouterr().out == ""
 
 
-def test_a_removal_can_be_looked_at_and_a_large_one_has_to_be_confirmed(
-    gallery: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_large_removal_is_shown_and_has_to_be_confirmed(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert main(["remove", "in here", "--dry-run"]) == 0
     out = capsys.readouterr().out
@@ -209,9 +195,7 @@ def threads() -> Iterator[int]:
     faiss.omp_set_num_threads(before)
 
 
-def test_without_a_home_folder_the_index_must_be_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_home_the_index_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("SBIR_INDEX")
     monkeypatch.setattr(os.path, "expanduser", str)  # as where HOME is not set and the user has no entry
     assert main(["info"]) == 2

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 
-def test_shards_hold_what_one_index_of_the_same_photos_holds_and_their_build_says_how_far_it_is(
-    shards: Path, plain: Path
-) -> None:
+def test_shards_hold_what_one_index_holds_and_their_build_shows_progress(shards: Path, plain: Path) -> None:
     check_same(shards, plain)
     entries = read_shards(shards).shards
     assert (len(entries), sum(entry.photos for entry in entries)) == (3, 24)
@@ -34,9 +32,7 @@ def test_shards_hold_what_one_index_of_the_same_photos_holds_and_their_build_say
     assert (progress.phase, progress.done, progress.bad) == ("done", 24, 1)
 
 
-def test_an_update_computes_what_is_new_and_equals_an_update_of_one_index(
-    tmp_path: Path, sharded: BuildShards, matcher: model.Matcher
-) -> None:
+def test_an_update_of_shards_equals_an_indexs(tmp_path: Path, sharded: BuildShards, matcher: model.Matcher) -> None:
     photos = save_photos(tmp_path / "photos", 14)
     sharded(photos, tmp_path / "shards", 3)
     build(tmp_path / "index", Request([photos], embedder="ret"), matcher)
@@ -51,9 +47,7 @@ def test_an_update_computes_what_is_new_and_equals_an_update_of_one_index(
     assert [entry.generation for entry in report.shards] == ["g000002", "g000002"]
 
 
-def test_unfinished_work_of_a_worker_is_done_by_another(
-    tmp_path: Path, sharded: BuildShards, matcher: model.Matcher
-) -> None:
+def test_unfinished_work_is_done_by_another(tmp_path: Path, sharded: BuildShards, matcher: model.Matcher) -> None:
     photos = save_photos(tmp_path / "photos", 9)
     save_photo(photos / f"{KILLS}.png", 21)
     report = sharded(photos, tmp_path / "shards", 2)
@@ -112,9 +106,7 @@ pytestmark = [
 ]
 
 
-def test_workers_read_photos_by_url_and_write_what_one_machine_writes(
-    tmp_path: Path, photos: Path, sharded: BuildShards, matcher: model.Matcher
-) -> None:
+def test_workers_read_photos_by_url(tmp_path: Path, photos: Path, sharded: BuildShards, matcher: model.Matcher) -> None:
     with webdav(tmp_path / "served", home=None) as server:
         server.fill(photos)
         build(tmp_path / "plain", Request([server.url], embedder="ret"), matcher)

@@ -45,9 +45,7 @@ def test_without_ray_it_is_said_what_to_install(gallery: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("address", ["somewhere", "ray://head:10001", "head:", ":6379", "head:0", "head:port", "free"])
-def test_an_address_that_is_none_or_that_nobody_listens_at_is_named(
-    address: str, gallery: Path, tmp_path: Path
-) -> None:
+def test_an_address_that_nobody_listens_at_is_named(address: str, gallery: Path, tmp_path: Path) -> None:
     need_ray()
     sentence = f"HOST:PORT of a cluster's head, not {address!r}"
     if address == "free":
@@ -119,9 +117,7 @@ def test_commands_that_cannot_be_done_are_a_sentence(
     assert not index_path.exists()
 
 
-def test_commands_that_write_one_index_refuse_shards_and_their_folder(
-    shards: Path, photos: Path, matcher: model.Matcher
-) -> None:
+def test_commands_that_write_an_index_refuse_shards(shards: Path, photos: Path, matcher: model.Matcher) -> None:
     shard = shards / "shard-0000"
     before = read_shards(shards)
     for work in (lambda: build(shard, Request([photos]), matcher), lambda: remove(["Ännchen 001.png"], shard)):
@@ -134,9 +130,7 @@ def test_commands_that_write_one_index_refuse_shards_and_their_folder(
     assert read_shards(shards) == before
 
 
-def test_more_shards_than_photos_or_clusters_are_refused_before_and_after_photos_are_read(
-    tmp_path: Path, sharded: BuildShards
-) -> None:
+def test_more_shards_than_photos_or_clusters_are_refused(tmp_path: Path, sharded: BuildShards) -> None:
     photos = save_photos(tmp_path / "photos", 2)
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     for number, clusters, most in ((4, None, "3 photos"), (3, None, "2 photos"), (2, 1, "1 clusters, which are not")):
@@ -146,9 +140,7 @@ def test_more_shards_than_photos_or_clusters_are_refused_before_and_after_photos
 
 
 @pytest.mark.usefixtures("sharded")
-def test_another_checkpoint_other_folders_or_more_workers_than_there_is_room_for_change_no_shards(
-    photos: Path, shards: Path, tmp_path: Path
-) -> None:
+def test_impossible_updates_change_no_shards(photos: Path, shards: Path, tmp_path: Path) -> None:
     weights = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
     own, others = Request((photos,)), Request((save_photos(tmp_path / "photos", 3),), allow_root_removal=False)
     before = read_shards(shards)
@@ -180,9 +172,7 @@ with connected(sys.argv[1]):
 """
 
 
-def test_workers_import_what_the_driver_has_imported_and_not_what_lies_in_the_current_folder(
-    tmp_path: Path, ray_cluster: "Cluster"
-) -> None:
+def test_workers_import_what_the_driver_has_imported(tmp_path: Path, ray_cluster: "Cluster") -> None:
     for package in ("indexer", "sketch_search"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("raise ImportError('of another version')")

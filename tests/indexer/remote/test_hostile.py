@@ -156,9 +156,7 @@ LIES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_listing_without_end_or_whose_parts_multiply_is_refused(
-    lie: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endless_listing_is_refused(lie: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webdav, "MAX_LISTING", 4 * 2**20)
     body, reason = LIES[lie]
 
@@ -172,9 +170,7 @@ def test_a_listing_without_end_or_whose_parts_multiply_is_refused(
 
 
 @pytest.mark.parametrize("piece", [b"HTTP/1.1 100 Continue\r\n\r\n", b"x"])
-def test_a_head_without_end_is_given_up(
-    piece: bytes, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endless_head_is_given_up(piece: bytes, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_LONGEST", 0.1)
 
     def trickle(handler: BaseHTTPRequestHandler) -> None:

@@ -27,9 +27,7 @@ def filled(server: Server, gallery: Path) -> Server:
     return server
 
 
-def test_a_folder_on_a_server_is_indexed_like_one_on_this_machine(
-    filled: Server, collection: Collection, tmp_path: Path
-) -> None:
+def test_a_folder_on_a_server_is_indexed_like_a_local(filled: Server, collection: Collection, tmp_path: Path) -> None:
     collection.update(folders=[filled.url])
     build(tmp_path / "local", Request([collection.photos]), collection.matcher)
     assert catalog(collection.index) == catalog(tmp_path / "local")
@@ -83,9 +81,7 @@ def test_no_credential_is_in_an_index_or_in_what_is_said_of_a_server(
 
 
 @pytest.mark.parametrize("fault", ["gone", "busy"])
-def test_a_server_that_cannot_be_listed_is_reported_and_the_index_stays(
-    fault: Fault, filled: Server, collection: Collection
-) -> None:
+def test_an_unlisted_server_is_reported_and_stays(fault: Fault, filled: Server, collection: Collection) -> None:
     filled.fails(fault, everywhere=True)
     with pytest.raises(BadInvocation, match="the folder cannot be read: "):
         collection.update(folders=[filled.url])
@@ -123,9 +119,7 @@ def test_a_server_that_nobody_has_named_here_is_not_contacted(
 
 
 @pytest.mark.parametrize("fault", ["gone", "busy", "half"])
-def test_photos_that_a_server_does_not_give_stay_and_are_read_by_the_next_build(
-    fault: Fault, filled: Server, collection: Collection
-) -> None:
+def test_photos_that_a_server_does_not_give_stay(fault: Fault, filled: Server, collection: Collection) -> None:
     before = collection.update(folders=[filled.url])
     new = photo_file(40)
     filled.write(FIRST, new)
@@ -225,9 +219,7 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(address: str, co
         collection.update(added=[address])
 
 
-def test_without_the_extra_a_url_is_refused_with_the_command_that_installs_it(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_url_without_the_extra_says_how_to_install(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(remote._LIBRARIES, "s3", "no_such_library")
     with pytest.raises(BadInvocation, match=r"bucket needs no_such_library.*pip install 'sketch-search\[remote\]'"):
         collection.update(folders=["s3://bucket"])

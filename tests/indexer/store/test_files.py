@@ -52,9 +52,7 @@ def test_no_combination_of_names_reads_outside_the_root(root: Path, parts: list[
 
 
 @pytest.mark.parametrize("change", ["grows", "shrinks", "is written over"])
-def test_a_file_that_changes_while_it_is_read_is_no_content(
-    change: str, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_changes_while_read_is_refused(change: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = root / "inner" / "photo.png"
     os.utime(path, ns=(5, 7))
     data = {"grows": b"good and more", "shrinks": b"goo", "is written over": b"bad!"}[change]

@@ -43,9 +43,7 @@ def stopped(collection: Collection) -> Path:
     return left
 
 
-def test_a_stopped_first_build_says_so_and_one_by_another_network_drops_what_it_left(
-    collection: Collection, other_matcher: model.Matcher
-) -> None:
+def test_a_stopped_first_build_says_so_and_is_replaced(collection: Collection, other_matcher: model.Matcher) -> None:
     stopped(collection)
     with pytest.raises(
         IndexRefused, match="has not finished; if it was stopped, `sketch-search index FOLDER` with the"
@@ -62,9 +60,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize(("version", "sentence"), FORMATS.items())
-def test_an_index_of_another_format_is_refused_by_everything_that_would_read_or_write_it(
-    version: int, sentence: str, copied: Collection
-) -> None:
+def test_an_index_of_another_format_is_refused_by_everything(version: int, sentence: str, copied: Collection) -> None:
     edit_manifest(copied.index, format_version=version, something_else=True)
     before = {path.name for path in copied.index.iterdir()}
     for work in (
@@ -86,9 +82,7 @@ def test_an_index_of_another_format_is_refused_by_everything_that_would_read_or_
         ("preprocessing_fingerprint", "other image preprocessing"),
     ],
 )
-def test_an_index_of_another_checkpoint_or_preprocessing_is_refused(
-    field: str, sentence: str, copied: Collection
-) -> None:
+def test_an_index_of_other_weights_or_pixels_is_refused(field: str, sentence: str, copied: Collection) -> None:
     edit_manifest(copied.index, **{field: "0" * 64})
     with pytest.raises(IndexRefused, match=sentence):
         copied.open()
@@ -200,9 +194,7 @@ def test_a_build_writes_through_no_link_to_a_file(name: str, copied: Collection,
     assert mine.read_text() == "mine"
 
 
-def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
-    collection: Collection, tmp_path: Path
-) -> None:
+def test_a_build_writes_through_no_link_of_a_stopped_build(collection: Collection, tmp_path: Path) -> None:
     left = stopped(collection)
     mine = Path(shutil.copytree(left, tmp_path / "mine"))
     for file in left.iterdir():
@@ -216,9 +208,7 @@ def test_a_build_writes_through_no_link_that_a_stopped_build_seems_to_have_left(
     assert {file: file.read_bytes() for file in mine.iterdir()} == before
 
 
-def test_no_journal_that_a_stopped_build_seems_to_have_left_has_another_file_deleted(
-    collection: Collection, tmp_path: Path
-) -> None:
+def test_no_journal_of_a_stopped_build_deletes_other_files(collection: Collection, tmp_path: Path) -> None:
     left = stopped(collection)
     mine = save_photo(tmp_path / "mine.png", 1)
     # A header without pages, and the name of a "super-journal" with its length and the sum of its bytes.
@@ -250,9 +240,7 @@ def pickle_rows(file: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [compute, halve, shorten_rows, pickle_rows, partial(make_endless, table="files")])
-def test_a_database_that_no_build_has_left_is_begun_anew(
-    change: Callable[[Path], None], collection: Collection
-) -> None:
+def test_a_database_of_no_build_is_begun_anew(change: Callable[[Path], None], collection: Collection) -> None:
     change(stopped(collection) / "build.sqlite")
     assert collection.build().encoded == 12
 
@@ -267,9 +255,7 @@ def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collec
     assert verify(mine) == []
 
 
-def test_roots_can_be_mapped_to_where_they_are_now_and_no_original_is_read_through_a_link(
-    built_once: Collection, tmp_path: Path
-) -> None:
+def test_roots_can_be_mapped_and_no_original_is_read_by_a_link(built_once: Collection, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(built_once.photos, tmp_path / "moved"))
     for name in ("in here", "Ännchen 001.png"):
         (moved / name).rename(tmp_path / name)

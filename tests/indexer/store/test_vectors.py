@@ -35,9 +35,7 @@ def exact(vectors: Vectors, direction: Floats, count: int, mask: npt.NDArray[np.
 
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(1, 90), wanted=st.integers(1, 40), several=st.integers(1, 3), data=st.data())
-def test_with_every_cell_opened_the_best_of_each_direction_are_found_whatever_is_left_out(
-    count: int, wanted: int, several: int, data: st.DataObject
-) -> None:
+def test_with_every_cell_opened_the_best_are_found(count: int, wanted: int, several: int, data: st.DataObject) -> None:
     vectors, directions = vectors_of(photos(count)), photos(several, seed=1)
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     for some in (None, mask):

@@ -114,9 +114,7 @@ def test_a_bad_file_that_is_removed_is_not_reported_again(built: Collection) -> 
     ],
     ids=lambda value: " and ".join(map(str, value))[:40] if isinstance(value, list) else "",
 )
-def test_missing_photos_and_the_last_photos_cannot_be_removed_and_nothing_changes(
-    targets: list[str | int], match: str, copied: Collection
-) -> None:
+def test_missing_and_last_photos_are_not_removed(targets: list[str | int], match: str, copied: Collection) -> None:
     paths = [each for each in targets if isinstance(each, str)]
     ids = [each for each in targets if isinstance(each, int)]
     with pytest.raises(BadInvocation, match=match):
@@ -125,9 +123,7 @@ def test_missing_photos_and_the_last_photos_cannot_be_removed_and_nothing_change
     assert (info.generation, info.manifest.counts.photos) == ("g000001", 12)
 
 
-def test_a_path_that_may_be_one_photo_or_another_is_refused_with_both(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_ambiguous_path_is_refused(collection: Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     inner = save_photo(collection.photos / "in here" / "p3.png", 20)
     outer = save_photo(collection.photos / "p3.png", 21)
     collection.build()
@@ -152,9 +148,7 @@ def test_a_path_that_may_be_one_photo_or_another_is_refused_with_both(
     [("in here", 0, 1), ("in here", 0o644, 4), ("", 0, 1), ("Ännchen 002.png", 0, 1)],
     ids=["a folder", "the files of a folder", "a root", "a file"],
 )
-def test_photos_that_cannot_be_read_now_stay_as_they_were(
-    hidden: str, mode: int, unread: int, built: Collection, tmp_path: Path
-) -> None:
+def test_unreadable_photos_stay(hidden: str, mode: int, unread: int, built: Collection, tmp_path: Path) -> None:
     save_photo(built.photos / "in here" / "broken.png", 30).write_bytes(b"")
     built.update(added=[save_photos(tmp_path / "more", 4, start=20)])
     before = catalog(built.index)
@@ -176,9 +170,7 @@ def test_photos_that_cannot_be_read_now_stay_as_they_were(
     assert (report.photos, report.encoded, report.unlisted) == (16, 0, ())
 
 
-def test_a_root_that_is_added_prefixes_names_changes_no_other_photo_and_leaves_when_it_is_removed(
-    built: Collection, tmp_path: Path
-) -> None:
+def test_an_added_root_prefixes_names_and_leaves_when_removed(built: Collection, tmp_path: Path) -> None:
     before, more = catalog(built.index), save_photos(tmp_path / "more" / "photos", 4, start=20)
     with pytest.raises(BadInvocation, match="which is already indexed, overlap; to replace it by the outer one, list"):
         built.update(added=[tmp_path])

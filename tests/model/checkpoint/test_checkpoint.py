@@ -54,9 +54,7 @@ def test_an_impossible_configuration_or_calibration_is_refused_with_a_sentence(
         dataclasses.replace(record, **changes)
 
 
-def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_are_no_checkpoints_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sketch_search.model.engine.files.PACKAGED", tmp_path)
     with pytest.raises(ModelError, match="this installation has none; name one with --weights FILE"):
         model.load()
@@ -91,9 +89,7 @@ def test_files_that_are_no_checkpoints_are_refused_with_what_to_do(
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_damaged_and_foreign_checkpoints_are_refused_with_a_sentence(
-    changes: dict[str, Any], sentence: str, tmp_path: Path
-) -> None:
+def test_damaged_and_foreign_checkpoints_are_refused(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     path = tiny_checkpoint(tmp_path / "net.safetensors")
     tensors, metadata = load_file(path), read_metadata(path) | changes.get("metadata", {})
     if "config" in changes:
@@ -126,9 +122,7 @@ def test_a_checkpoint_replaces_checkpoints_alone(tmp_path: Path) -> None:
     assert target.read_text() == "no checkpoint"
 
 
-def test_an_untrained_relation_network_is_said_to_be_untrained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_untrained_relation_network_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "new.safetensors"
     save_checkpoint(from_backbone(tiny_config(), small_backbone()), target)
     assert main(["info", str(target)]) == 0

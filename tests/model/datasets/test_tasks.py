@@ -144,7 +144,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return data.parent
 
 
-def test_the_gallery_of_everything_has_the_pictures_of_the_fresh_protocol_all_unseen_photos_and_the_ordinary_ones(
+def test_everything_has_the_pictures_of_fresh_all_unseen_photos_and_ordinary_ones(
     folder: Path,
 ) -> None:
     task = read_task("everything", "unseen", "train")
@@ -298,9 +298,7 @@ def test_fresh_photos_depend_only_on_class_and_name_and_their_sketches_are_fresh
 CROSS = [[[0, 255], [0, 255]], [[255, 0], [0, 255]]]
 
 
-def test_strokes_are_drawn_once_as_black_lines_on_white_and_stand_beside_the_other_drawings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strokes_are_drawn_once_as_black_lines_on_white(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     lines = gzip.compress(2 * (json.dumps(CROSS) + "\n").encode())
     blank = encoded(Image.new("L", (8, 8), 255))

@@ -169,9 +169,7 @@ def test_a_picture_that_ends_its_process_every_time_is_refused_by_what_ended_it(
 
 
 @pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
-def test_a_process_that_cannot_be_started_says_nothing_of_the_picture(
-    program: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_cannot_start_blames_no_picture(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Decoders(1) as decoders:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", program)

@@ -84,9 +84,7 @@ def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(
     assert cosines(ours.summary, drawn.summary).min() > 0.98
 
 
-def test_regions_of_photos_are_those_of_pytorch_of_length_1_and_the_twin_has_the_same(
-    engine: OnnxEngine, by_torch: TorchEngine, photos: Floats
-) -> None:
+def test_regions_are_those_of_pytorch_and_the_twin(engine: OnnxEngine, by_torch: TorchEngine, photos: Floats) -> None:
     ours, theirs = engine.encode(photos, "photo").regions, by_torch.encode(photos, "photo").regions
     assert ours is not None
     assert theirs is not None
@@ -97,9 +95,7 @@ def test_regions_of_photos_are_those_of_pytorch_of_length_1_and_the_twin_has_the
     assert load("weights/zero-shot.safetensors").photo_sha256 == load().photo_sha256
 
 
-def test_pairs_of_the_same_tokens_get_the_logits_of_pytorch(
-    engine: OnnxEngine, by_torch: TorchEngine, photos: Floats, sketch: Floats
-) -> None:
+def test_pairs_get_pytorchs_logits(engine: OnnxEngine, by_torch: TorchEngine, photos: Floats, sketch: Floats) -> None:
     drawn, shown = engine.encode(sketch[None], "sketch"), engine.encode(photos, "photo")
     np.testing.assert_allclose(engine.relate(drawn, shown), by_torch.relate(drawn, shown), atol=1e-4)
     ours, theirs = engine.align(drawn, shown[:1]), by_torch.align(drawn, shown[:1])
@@ -133,9 +129,7 @@ def test_a_sketch_is_observed_with_the_attention_of_its_own_patches(engine: Onnx
     assert np.flatnonzero(seen.attention.kept[0]).tolist() == seen.tokens.positions[0].tolist()
 
 
-def test_export_writes_graphs_that_hold_no_weights_and_refuses_a_network_without_a_photo_side(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_export_writes_graphs_that_hold_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(default_checkpoint()), str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("wrote ")
     (folder,) = tmp_path.iterdir()
@@ -150,9 +144,7 @@ def test_export_writes_graphs_that_hold_no_weights_and_refuses_a_network_without
     assert "without a photo side, which only PyTorch runs" in capsys.readouterr().err
 
 
-def test_graphs_are_found_where_export_writes_them_and_not_beside_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graphs_are_found_only_where_export_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr("sketch_search.model.engine.graphs.PACKAGED", tmp_path)
     checkpoint = Path(shutil.copy(default_checkpoint(), tmp_path / "network.safetensors"))
@@ -204,9 +196,7 @@ def test_a_graph_that_is_a_pipe_or_without_end_is_refused(tmp_path: Path, photos
             OnnxEngine(files, graph.parent).encode(photos, "photo")
 
 
-def test_a_graph_that_is_missing_or_damaged_is_named_with_the_command_that_writes_it(
-    tmp_path: Path, photos: Floats
-) -> None:
+def test_a_missing_or_damaged_graph_is_named_with_its_command(tmp_path: Path, photos: Floats) -> None:
     files = read_two_sided(default_checkpoint())
     folder = write_graphs(files.config, tmp_path)
     (folder / "photo-vit.onnx").write_bytes(b"no graph")
@@ -272,9 +262,7 @@ def test_scores_do_not_depend_on_batch_or_order(
     np.testing.assert_allclose(matcher.scores(sketches[row : row + 1], shown, method)[0], whole[row], atol=1e-4)
 
 
-def test_an_images_tokens_do_not_depend_on_what_is_encoded_with_it(
-    matcher: Matcher, engine: OnnxEngine, photos: Floats
-) -> None:
+def test_an_images_tokens_do_not_depend_on_a_batch(matcher: Matcher, engine: OnnxEngine, photos: Floats) -> None:
     images = np.stack([matcher.prepare(photo("house", seed=seed), "photo") for seed in range(37)])
     for encode, pictures in ((matcher.encode, images), (engine.encode, photos)):
         order = np.random.default_rng(1).permutation(len(pictures))

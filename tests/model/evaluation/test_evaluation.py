@@ -38,9 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_json_has_the_figures_of_the_requested_pictures_and_their_intervals(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_has_the_figures_and_their_intervals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("--weights", folder / "tiny.safetensors", "--data", folder / "data", "--every", "3,2")
     result = printed(capsys, *asked)
     assert set(result["methods"]["rn"]["all"]) == {"map_all", "map_200", "precision_100", "precision_200"}
@@ -53,9 +51,7 @@ def test_json_has_the_figures_of_the_requested_pictures_and_their_intervals(
             assert interval["low"] <= value <= interval["high"]
 
 
-def test_the_table_shows_intervals_and_classes_only_when_asked(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_shows_intervals_and_classes_if_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", "--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
     assert main(command) == 0
     plain = capsys.readouterr().out
@@ -71,9 +67,7 @@ def test_the_table_shows_intervals_and_classes_only_when_asked(
     assert all(f"{shape} (3)" in by_class for shape in FOUR)
 
 
-def test_the_fine_grained_protocol_prints_chance_beside_its_figures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_fine_grained_protocol_prints_chance_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_class_folders(tmp_path, seeds=range(4), shapes=FOUR, drawn=1)
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
     command = ["evaluate", "--weights", str(weights), "--data", str(tmp_path), "--protocol", "fine-grained"]
@@ -141,9 +135,7 @@ def test_the_unseen_protocols_have_as_many_pictures_as_the_data_gives() -> None:
     assert (fine.photos, {p.source for p in fine.sketches}) == (zero.photos, {"sketchy"})
 
 
-def test_clip_is_measured_by_its_own_image_vectors_as_open_clip_gives_them(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clip_is_measured_by_its_own_image_vectors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = saved_clip(folder / "clip", READING)
     result = printed(capsys, "--network", f"clip:{clip}", "--data", folder / "data")
     assert result["checkpoint"] == f"clip:{clip}"
@@ -164,9 +156,7 @@ def test_clip_is_measured_by_its_own_image_vectors_as_open_clip_gives_them(
     assert validated.calibration.diffusion is not None
 
 
-def test_a_zero_shot_protocol_is_refused_for_classes_that_the_checkpoint_has_seen(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_zero_shot_protocol_is_refused_for_seen_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known = SeenClasses(frozenset({FOUR[0].title(), "egg"}), frozenset({FOUR[1]}))
     save_checkpoint(tiny_network(), folder / "seen.safetensors", known.note())
     save_checkpoint(tiny_network(), folder / "new.safetensors", SeenClasses(frozenset({"egg"})).note())

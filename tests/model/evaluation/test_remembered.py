@@ -41,7 +41,7 @@ def scene(*boxes: tuple[str, Box]) -> Scene:
     return Scene(Picture(Path("photo.jpg"), "", "voc2007"), boxes, {})
 
 
-def test_scenes_are_two_to_four_large_things_of_two_kinds_and_colours_are_of_every_large_thing(
+def test_scenes_are_large_things_of_two_kinds_and_colours_of_each(
     sketches: tuple[Picture, ...],
 ) -> None:
     scenes = [
@@ -89,9 +89,7 @@ def test_the_pens_are_the_coloured_ones_of_the_page() -> None:
     assert [tuple(bytes.fromhex(pen)) for name, pen in pens if name != "Black"] == list(PENS)
 
 
-def test_photos_rank_by_where_their_regions_show_the_things_and_in_which_colours(
-    matcher: model.Matcher, sketches: tuple[Picture, ...]
-) -> None:
+def test_photos_rank_by_places_and_colours_of_things(matcher: model.Matcher, sketches: tuple[Picture, ...]) -> None:
     papers = [on_paper(Drawn(sketch, box)) for sketch, box in zip(sketches, (LEFT, RIGHT), strict=True)]
     drawn = Drawing.joined([matcher.preprocessing.drawing(paper, split=False) for paper in papers])
     cat, dog = (matcher.encode(matcher.prepare(paper, "sketch")[None], "sketch", 1) for paper in papers)

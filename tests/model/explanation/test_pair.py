@@ -164,9 +164,7 @@ TWINS = Tokens(np.concatenate([TWO.features, TWO.features[:, 1:2]], axis=1), np.
     [*((tokens(n_s, 1), tokens(n_p, 2)) for n_s, n_p in ((6, 7), (1, 5), (5, 1), (16, 16))), (TWO, TWINS)],
     ids=lambda given: str(len(given.patches[0])),
 )
-def test_the_share_of_the_score_that_is_lost_without_a_pair_is_that_of_leaving_it_out_by_hand(
-    sketch: Tokens, photo: Tokens
-) -> None:
+def test_the_share_lost_without_a_pair_is_that_of_leaving_it_out(sketch: Tokens, photo: Tokens) -> None:
     engine = TorchEngine(tiny_network())
     pair = engine.align(sketch, photo)
     assert pair is not None

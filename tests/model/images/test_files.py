@@ -130,9 +130,7 @@ def test_a_missing_file_and_a_folder_are_the_caller_s_affair(tmp_path: Path) -> 
     ],
     ids=["heic", "raw"],
 )
-def test_a_file_without_its_package_says_what_to_install(
-    package: str, extra: str, data: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_named(package: str, extra: str, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UnsupportedImage, match=rf"sketch-search\[{extra}\]"):
         open_image(data)

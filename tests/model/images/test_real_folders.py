@@ -103,9 +103,7 @@ def decoders() -> Iterator[Decoders]:
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_file_that_viewers_show_is_opened_and_called_incomplete_if_pixels_may_lack(
-    name: str, decoders: Decoders
-) -> None:
+def test_a_damaged_file_that_viewers_show_is_opened_and_called_incomplete(name: str, decoders: Decoders) -> None:
     make, most = DAMAGED[name]
     opened = open_dated(make())
     whole = open_dated(jpeg()).image if name.endswith("jpg") else PHOTO
@@ -322,9 +320,7 @@ def _strokes(*others: tuple[str, tuple[int, int, int, int]], ink: str = "white")
 
 
 @pytest.mark.parametrize("spot", [("red", (120, 20, 170, 50)), ("black", (0, 0, 12, 12)), ("white", (5, 5, 20, 20))])
-def test_white_strokes_are_seen_beside_a_part_of_another_colour(
-    spot: tuple[str, tuple[int, int, int, int]], decoders: Decoders
-) -> None:
+def test_white_strokes_are_seen_beside_colour(spot: tuple[str, tuple[int, int, int, int]], decoders: Decoders) -> None:
     opened = open_dated(encoded(_strokes(spot)), sketch=True).image
     assert opened.getpixel((250, 250)) == (0, 0, 0)
     job = Job.preparing(Preprocessing(96), "sketch")

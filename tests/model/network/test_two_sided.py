@@ -139,18 +139,14 @@ def test_a_pair_is_explained_by_all_patches_of_the_photo_with_the_scores_of_a_se
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
-def test_a_photo_has_the_same_tokens_whether_or_not_the_last_block_computes_those_of_all_patches(
-    dtype: torch.dtype, tolerance: float
-) -> None:
+def test_a_photo_has_the_same_tokens_if_the_last_block_computes_all(dtype: torch.dtype, tolerance: float) -> None:
     network, images = two_sided().set_precision(dtype), torch.randn(1, 3, 112, 112)
     alone, traced = network.encode(images, "photo"), TorchEngine(network).observe(images.numpy(), "photo").tokens
     assert np.array_equal(alone.positions.numpy(), traced.positions)
     np.testing.assert_allclose(alone.features.float().numpy(), traced.features, atol=tolerance)
 
 
-def test_networks_are_averaged_and_the_first_gives_prior_and_calibration(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_networks_are_averaged_with_the_first_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prior = Prior(torch.rand(3, SMALL.width).half().float().numpy(), 0.5, 1.5, 8.0)
     one = two_sided().prior_replaced(prior)
     other = two_sided().with_calibration(dataclasses.replace(TRAINED, fusion=2.0))

@@ -148,9 +148,7 @@ def test_categories_and_pairs_have_their_losses(pairs: TrainingSet, texts: torch
     assert set(fine.trained.learned.prompts) == {"both"}
 
 
-def test_a_fine_grained_batch_has_pairs_of_several_categories(
-    pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path
-) -> None:
+def test_a_fine_grained_batch_has_several_categories(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:
     fine = trainer(pairs, texts, tmp_path, level="fine-grained")
     labels, sketches, photos = fine.pair_batch(torch.Generator().manual_seed(0))
     assert labels[0] == labels[1] != labels[2] == labels[3]
@@ -193,9 +191,7 @@ def test_unsuitable_training_data_is_refused(pairs: TrainingSet, texts: torch.Te
         ("visual.", {"text_cfg": None}, "has no text encoder"),
     ],
 )
-def test_a_clip_of_another_kind_is_refused(
-    kept: str, changes: dict[str, object], sentence: str, tmp_path: Path
-) -> None:
+def test_a_clip_of_other_kind_is_refused(kept: str, changes: dict[str, object], sentence: str, tmp_path: Path) -> None:
     folder = saved_clip(tmp_path / "clip", READING)
     weights = folder / "open_clip_model.safetensors"
     save_file({name: value for name, value in load_file(weights).items() if name.startswith(kept)}, weights)

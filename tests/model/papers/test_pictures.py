@@ -116,9 +116,7 @@ def test_pictures_for_the_shipped_network_alone_come_with_its_part() -> None:
         (("val", "unseen", "ship"), {"abacus", "eagle", "wolf", UNSEEN}),
     ],
 )
-def test_line_drawings_of_what_is_measured_on_and_of_what_is_near_it_are_left_out(
-    parts: tuple[str, ...], labels: set[str]
-) -> None:
+def test_line_drawings_near_what_is_measured_are_left_out(parts: tuple[str, ...], labels: set[str]) -> None:
     pictures = training_corpora(None, dataclasses.replace(WIDE, split=("train", "drawings", *parts)))
     lines = [p for p in (*pictures.training.sketches, *pictures.further.sketches) if p.source == "drawings"]
     assert {p.label for p in lines} == {*labels, BOTH}
@@ -132,7 +130,7 @@ def test_data_that_does_not_say_which_classes_are_near_is_refused(tmp_path: Path
         too_near(tmp_path, ("train",))
 
 
-def test_a_training_on_folders_leaves_out_every_fifth_class_or_none_and_what_its_protocol_holds_out(
+def test_a_training_on_folders_leaves_out_every_fifth_class_and_what_is_held_out(
     tmp_path: Path,
 ) -> None:
     write_class_folders(tmp_path, seeds=range(10), shapes=SHAPES)
@@ -161,9 +159,7 @@ def test_a_training_on_one_class_of_pairs_leaves_out_a_fifth_of_the_photos_with_
         training_corpora(tmp_path / "unnamed", dataclasses.replace(PLAIN, samples=Samples(level="instance")))
 
 
-def test_a_training_on_a_standard_split_sees_its_seen_classes_and_validates_on_a_fifth_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_standard_split_is_trained_on_its_seen_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split, labels = "sketchy_100_25", ("ant", "ape", "apple", "bat", "bee", "bench", "swan")
     pictures = {
         f"sketchy/{half}/{label}/{seed:03}.png": encoded(make("star", 32, seed))

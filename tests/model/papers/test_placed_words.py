@@ -59,9 +59,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     return placed[len(KNOWN) :]
 
 
-def test_words_without_photos_lie_where_those_with_like_text_vectors_do(
-    world: torch.Tensor, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_words_without_photos_lie_by_text_vectors(world: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["place-words", "in.safetensors", "out.safetensors"]) == 0
     assert "2 words beside 29, of 4 things that have none" in capsys.readouterr().out
     before, after = (load_zse_network(Path(f"{name}.safetensors")) for name in ("in", "out"))

@@ -237,9 +237,7 @@ def test_a_rate_or_a_row_that_diverges_leaves_the_others(folder: Path, capsys: p
     assert f"- Not run: trained ({reason})." in page.read_text()
 
 
-def test_unknown_rows_and_missing_data_of_a_table_are_reported(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_rows_and_missing_data_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, name="three") == 2
     assert "there is no table three; name one of small, two" in capsys.readouterr().err
     assert run(folder, "--row", "other") == 2

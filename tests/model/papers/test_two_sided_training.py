@@ -187,9 +187,7 @@ def test_a_training_on_a_gpu_goes_on_where_it_was_stopped(work: Path) -> None:
     assert trained(work, "gpu").calibration == trained(work, "whole").calibration
 
 
-def test_a_start_on_another_photo_side_and_a_device_that_is_not_there_are_refused(
-    work: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_start_on_another_photo_side_or_device_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "other").mkdir()
     other = written(work / "other", two_sided(SMALL, seed=7))
     assert main([*COMMAND[:5], "other/photo-side.safetensors", *COMMAND[6:], "--run", "nowhere"]) == 2

@@ -132,7 +132,7 @@ def test_none_is_the_best_guess_for_a_small_share_of_the_sketches_if_all_show_so
     assert (unknown > 0.5 + 1e-4).sum() == round(NONE_SHARE * 200)
 
 
-def test_a_vocabulary_is_made_anew_finds_photos_and_learns_guesses_from_sketches_that_others_calibrate(
+def test_a_vocabulary_finds_photos_and_learns_guesses_from_other_sketches(
     tmp_path: Path,
 ) -> None:
     corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])

@@ -89,9 +89,7 @@ class Told(Network):
         return Tokens(rows, torch.tensor([[0, 1]]).expand(len(images), -1))
 
 
-def test_a_sample_of_two_pairs_is_two_sketches_and_a_photo_of_a_class_and_a_photo_of_another(
-    data: TrainingSet, tmp_path: Path
-) -> None:
+def test_a_sample_of_two_pairs_has_a_second_sketch_and_another_photo(data: TrainingSet, tmp_path: Path) -> None:
     recipe = with_samples(small_recipe(1), Samples(count=200, pairs="two"))
     trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
     sketches, photos, *_ = trainer.batch(torch.Generator().manual_seed(0))
@@ -105,9 +103,7 @@ def test_a_sample_of_two_pairs_is_two_sketches_and_a_photo_of_a_class_and_a_phot
     assert set(drawn) == set(shown[200:]) == set(range(len(SHAPES)))
 
 
-def test_the_released_losses_are_a_triplet_of_tokens_and_the_squared_error_of_relation_scores_of_two_pairs(
-    data: TrainingSet, tmp_path: Path
-) -> None:
+def test_the_released_losses_are_a_triplet_and_a_squared_error_of_pairs(data: TrainingSet, tmp_path: Path) -> None:
     how = RELEASED
     recipe = with_samples(small_recipe(1), how, **WITHOUT_SELECTION)
     trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)

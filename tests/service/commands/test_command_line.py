@@ -55,9 +55,7 @@ def test_a_command_line_means_one_command(given: str, command: str, params: dict
 
 
 @pytest.mark.parametrize("command", ["", *commands_of(application), "index add", "index remove"])
-def test_help_fits_a_screen_and_shows_examples(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_fits_a_screen(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert main([*command.split(), "--help"]) == 0
     printed = capsys.readouterr().out.splitlines()

@@ -92,9 +92,7 @@ def test_the_pictures_shown_are_the_squares_the_network_saw(
         assert np.abs(np.asarray(image).astype(int) - square).mean() < 12  # JPEG is not exact, but no other photo
 
 
-def test_a_liked_photo_takes_the_place_of_the_sketch(
-    searcher: Searcher, index: Index, matcher: Matcher, gallery: Path
-) -> None:
+def test_a_liked_photo_replaces_the_sketch(searcher: Searcher, index: Index, matcher: Matcher, gallery: Path) -> None:
     response = explain(searcher, None, ExplainParams(photo=[5, 12], like=5))
     same, other = response.photos
     assert (response.method, response.sketch.image) == ("ret", same.image)
@@ -117,9 +115,7 @@ def test_a_liked_photo_takes_the_place_of_the_sketch(
     assert (other.relation_score, other.cross_attention, other.influence) == (None, None, [])
 
 
-def test_the_photos_nearest_to_a_sketch_are_the_first_of_a_search_by_ret_before_diffusion(
-    searcher: Searcher, response: ExplainResponse
-) -> None:
+def test_the_photos_nearest_to_a_sketch_are_first_by_ret(searcher: Searcher, response: ExplainResponse) -> None:
     hits = searcher.find_sketch(method="ret", diffuse=False).results
     found = {hit.id: (hit.rank, hit.raw_score) for hit in hits}
     assert [one.id for one in response.nearest] == list(found)[:6]
@@ -142,9 +138,7 @@ def by_hand(index: Index, photo: int) -> dict[int, float]:
     return dict(zip(index.ids[order].tolist(), cosines[order].tolist(), strict=True))
 
 
-def test_the_photos_nearest_to_a_photo_are_those_that_diffusion_would_take_scores_from(
-    index: Index, response: ExplainResponse
-) -> None:
+def test_the_photos_nearest_to_a_photo_are_those_of_diffusion(index: Index, response: ExplainResponse) -> None:
     for explained in response.photos:
         own, *others = by_hand(index, explained.id).items()
         assert own[0] == explained.id
@@ -183,7 +177,7 @@ def engine(request: pytest.FixtureRequest, gallery: Path, tmp_path_factory: pyte
     opened.close()
 
 
-def test_a_network_of_one_vector_searches_by_it_and_shows_where_it_looked_without_comparing_patches(
+def test_a_network_of_one_vector_searches_by_it_and_shows_where_it_looked(
     engine: Engine,
 ) -> None:
     check_searches(engine.searcher(engine.gallery))
@@ -234,9 +228,7 @@ def test_why_photos_are_like_one_of_the_index_is_said_without_it(settings: Setti
 
 
 @pytest.mark.parametrize("name", ["1.png", "explanation.json"])
-def test_nothing_is_written_over_files_of_the_user_nor_through_a_symbolic_link(
-    settings: Settings, drawn: Path, tmp_path: Path, name: str
-) -> None:
+def test_no_file_of_the_user_is_written_over(settings: Settings, drawn: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "mine").write_text("keep this")
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / name).symlink_to(tmp_path / "mine")
@@ -252,9 +244,7 @@ def test_nothing_is_written_over_files_of_the_user_nor_through_a_symbolic_link(
         why(settings, drawn, tmp_path / "own")
 
 
-def test_pictures_to_explain_by_are_sent_raw_or_in_a_form_and_photos_are_named_too(
-    http: httpx.Client, sketch: bytes
-) -> None:
+def test_pictures_to_explain_are_sent_raw_or_in_a_form(http: httpx.Client, sketch: bytes) -> None:
     raw = http.post("/explain", params={"photo": [9, 4]}, content=sketch)
     assert [photo.id for photo in ExplainResponse.model_validate_json(raw.content).photos] == [9, 4]
     form = http.post("/explain", params={"photo": [9, 4]}, files={"file": ("a.png", sketch, "image/png")})

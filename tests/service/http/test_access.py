@@ -93,9 +93,7 @@ def test_a_log_that_nobody_reads_does_not_stop_the_server(default_settings: Sett
             assert http.get("/nowhere").status_code == 404
 
 
-def test_neither_keys_nor_images_are_logged(
-    settings: Settings, logged: pytest.LogCaptureFixture, sketch: bytes
-) -> None:
+def test_keys_and_images_are_not_logged(settings: Settings, logged: pytest.LogCaptureFixture, sketch: bytes) -> None:
     logged.set_level(logging.DEBUG)
     with served(settings, api_key=SecretStr("sesame")) as server:
         for headers in ({"x-api-key": "sesame"}, {"authorization": "Bearer sesame"}, {"x-api-key": "wr0ng"}):
@@ -112,9 +110,7 @@ def test_neither_keys_nor_images_are_logged(
         assert secret not in told
 
 
-def test_the_client_behind_a_proxy_is_named_but_not_quoted(
-    server: Served, http: httpx.Client, logged: pytest.LogCaptureFixture
-) -> None:
+def test_a_proxys_client_is_not_quoted(server: Served, http: httpx.Client, logged: pytest.LogCaptureFixture) -> None:
     # The server trusts a proxy on its own machine, as which this test poses.
     for said in ("203.0.113.7", "2001:db8::1", "x status=200 route=/admin"):
         http.get("/info", headers={"x-forwarded-for": said})

@@ -49,9 +49,7 @@ def over(http: httpx.Client) -> dict[str, Any]:
     return build
 
 
-def test_a_folder_is_indexed_and_searched_by_the_server_that_had_no_index(
-    settings: Settings, few: Path, tmp_path: Path, sketch: bytes
-) -> None:
+def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tmp_path: Path, sketch: bytes) -> None:
     (tmp_path / "empty").mkdir()
     # Such a name is no Unicode.
     own, where = tmp_path / "index \udce9", ServerAddress(url="http://127.0.0.1:1", token="sesame")
@@ -135,9 +133,7 @@ def test_a_build_excludes_by_patterns_that_are_kept(settings: Settings, few: Pat
         assert http.get("/gallery").json()["excluded"] == ["*.gif"]
 
 
-def test_folders_are_listed_to_those_who_may_have_them_indexed(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_are_listed_to_builders(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("b", "A", ".hidden", "c", "\udce9"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -198,9 +194,7 @@ def test_one_build_runs_at_a_time_and_ends_with_the_server(settings: Settings, f
 
 
 @pytest.mark.parametrize(("allowed", "status"), [(True, 422), (False, 403)])
-def test_a_setting_lets_everybody_build_or_nobody(
-    settings: Settings, tmp_path: Path, allowed: bool, status: int
-) -> None:
+def test_a_setting_lets_all_build_or_nobody(settings: Settings, tmp_path: Path, allowed: bool, status: int) -> None:
     with empty(settings, tmp_path / "index", allow_build=allowed) as http:
         if allowed:
             del http.headers[TOKEN_HEADER]
@@ -215,17 +209,13 @@ def test_a_setting_lets_everybody_build_or_nobody(
     [{"sec-fetch-site": "cross-site", "origin": "https://evil.example"}, {"origin": "https://evil.example"}],
     ids=["told by the browser", "told by its origin"],
 )
-def test_a_page_of_another_site_builds_nothing_even_where_it_may_search(
-    settings: Settings, few: Path, tmp_path: Path, headers: dict[str, str]
-) -> None:
+def test_another_site_builds_nothing(settings: Settings, few: Path, tmp_path: Path, headers: dict[str, str]) -> None:
     with empty(settings, tmp_path / "index", cors_origins=("*",), allow_build=True) as http:
         assert error(http.post("/build", params={"folder": str(few)}, headers=headers)) == (400, "bad_request")
         assert http.get("/info", headers=headers).json()["build"] is None
 
 
-def test_a_disk_that_fills_while_a_folder_is_indexed_is_reported_and_the_build_goes_on_once_there_is_room(
-    settings: Settings, few: Path, tmp_path: Path
-) -> None:
+def test_a_build_on_a_full_disk_is_reported_and_goes_on_later(settings: Settings, few: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 8 * 2**20) as disk:
         filler = fill(disk, room=64 * 2**10)
         with empty(settings, disk / "index") as http:

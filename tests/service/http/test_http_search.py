@@ -117,9 +117,7 @@ FOLDER = "folder must be the path of a folder as results show it"
     ],
     ids=lambda value: value[:24],
 )
-def test_errors_of_parameters_are_plain_sentences(
-    http: httpx.Client, sketch: bytes, path: str, query: str, sentence: str
-) -> None:
+def test_errors_are_plain_sentences(http: httpx.Client, sketch: bytes, path: str, query: str, sentence: str) -> None:
     assert error(http.post(f"{path}?{query}", content=sketch), sentence) == (422, "bad_parameter")
 
 
@@ -135,9 +133,7 @@ def test_errors_of_parameters_are_plain_sentences(
         ("/words", "prefix, limit"),
     ],
 )
-def test_an_unknown_parameter_is_answered_with_the_known_ones(
-    http: httpx.Client, sketch: bytes, path: str, known: str
-) -> None:
+def test_an_unknown_parameter_names_the_known_ones(http: httpx.Client, sketch: bytes, path: str, known: str) -> None:
     method, body = ("POST", sketch) if path == "/search" else ("GET", None)
     for name in ("n_probe", "K", "file[]", "größe"):
         answer = http.request(method, path, content=body, params={name: "3"})
@@ -185,9 +181,7 @@ PATHS = ["/thumbnails/1", "/clusters/1", "/photos", "/photos/1", "/info", "/heal
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/", "/page/main.js", "/no/such"])
-def test_a_query_of_many_names_is_refused_before_it_is_read(
-    http: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_query_of_many_names_is_not_read(http: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: object) -> None:
         raise AssertionError("the query was read")
 

@@ -24,9 +24,7 @@ def small(settings: Settings) -> Iterator[Served]:
         yield server
 
 
-def test_without_an_index_the_service_lives_and_answers_as_soon_as_there_is_one(
-    settings: Settings, index_path: Path, tmp_path: Path, sketch: bytes
-) -> None:
+def test_the_service_waits_for_an_index(settings: Settings, index_path: Path, tmp_path: Path, sketch: bytes) -> None:
     missing = tmp_path / "later"
     with served(settings, index=missing) as server:
         http = server.http
@@ -57,9 +55,7 @@ def test_defaults_of_a_search_are_reported(settings: Settings, sketch: bytes) ->
         assert (len(answer["results"]), answer["quality"], answer["method"]) == (7, "fast", "ret")
 
 
-def test_without_a_checkpoint_the_service_says_where_to_get_one_to_those_who_have_its_key(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_without_a_checkpoint_clients_with_the_key_read_where_to_get_one(settings: Settings, tmp_path: Path) -> None:
     for key, headers in ((None, {}), (SecretStr("key"), {"x-api-key": "key"})):
         with asked(settings, weights=tmp_path / "none.safetensors", api_key=key) as http:
             answer = http.get("/readyz")
@@ -91,9 +87,7 @@ def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -
     assert small.http.post("/search", content=sketch).status_code == 200
 
 
-def test_clients_that_send_slowly_or_break_off_block_nobody(
-    small: Served, sketch: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_clients_that_send_slowly_block_nobody(small: Served, sketch: bytes, caplog: pytest.LogCaptureFixture) -> None:
     with ExitStack() as slow:
         for _ in range(20):
             slow.enter_context(begun_upload(small))
@@ -103,9 +97,7 @@ def test_clients_that_send_slowly_or_break_off_block_nobody(
     assert "Traceback" not in caplog.text
 
 
-def test_a_sketch_of_which_nothing_comes_gives_way_where_there_is_no_room_for_more(
-    settings: Settings, sketch: bytes
-) -> None:
+def test_a_sketch_of_which_nothing_comes_gives_way_if_it_is_full(settings: Settings, sketch: bytes) -> None:
     part = bytes(MAX_UPLOAD - 1000)
     with served(settings, queue=0) as server, begun_upload(server, part) as stalled:
         wait_until_held(server, len(part))

@@ -42,9 +42,7 @@ def test_no_cookie_but_the_servers_own_is_read(server: Served, monkeypatch: pyte
     assert {*read} == {server.app.state.token}
 
 
-def test_the_token_is_printed_on_a_terminal_alone_and_is_elsewhere_in_a_file_of_this_user(
-    default_settings: Settings, tmp_path: Path
-) -> None:
+def test_the_token_is_printed_on_a_terminal_or_in_a_file(default_settings: Settings, tmp_path: Path) -> None:
     # In the place of a browser: it notes what it is to open.
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/opened.part; mv {tmp_path}/opened.part {tmp_path}/opened\n')

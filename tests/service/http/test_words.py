@@ -205,9 +205,7 @@ def test_words_and_info_name_the_text_tower(http_clip: httpx.Client, http: httpx
     assert (without.text_tower, without.text_tower_refused) == (None, None)
 
 
-def test_a_slow_tower_slows_nobody_who_does_not_need_it(
-    by_clip: Settings, sketch: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_tower_slows_no_others(by_clip: Settings, sketch: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate()
 
     def slow(entry: EmbedderEntry, device: str) -> TextTower:

@@ -85,9 +85,7 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
 
 
-def test_a_long_name_breaks_between_its_words_and_leaves_the_buttons_in_sight(
-    opened: Browser, settings: Settings, tmp_path: Path, matcher: Matcher
-) -> None:
+def test_long_names_break_between_words(opened: Browser, settings: Settings, tmp_path: Path, matcher: Matcher) -> None:
     name = "_".join(["umbrella"] * 20) + ".png"
     save_copy(tmp_path / "photos" / name, 97, 0)
     build(tmp_path / "index", Request([tmp_path / "photos"]), matcher)

@@ -215,9 +215,7 @@ def test_an_image_is_searched_with_as_the_kind_that_is_chosen(desk: Browser, ser
     assert kind(desk) == "photo"
 
 
-def test_an_image_of_a_drawing_is_searched_with_as_a_drawing_and_drawn_over(
-    desk: Browser, server: Served, drawn: Path
-) -> None:
+def test_an_image_of_a_drawing_is_searched_and_drawn_over(desk: Browser, server: Served, drawn: Path) -> None:
     desk.get(server.url)
     choose_file(desk, drawn)
     wait_for_photos(desk)
@@ -236,9 +234,7 @@ def test_an_image_of_a_drawing_is_searched_with_as_a_drawing_and_drawn_over(
     wait_for_photos(desk)
 
 
-def test_the_page_says_that_an_image_is_being_opened_until_it_is_on_the_paper(
-    desk: Browser, server: Served, drawn: Path
-) -> None:
+def test_the_page_says_that_an_image_is_being_opened(desk: Browser, server: Served, drawn: Path) -> None:
     desk.get(server.url)
     run(desk, "hold_decoding", "")
     choose_file(desk, drawn)
@@ -443,9 +439,7 @@ def test_photos_and_guesses_of_an_earlier_drawing_are_not_left_under_an_error(de
     assert (names(desk), guessed(desk)) == ([], [])
 
 
-def test_words_are_offered_with_a_question_mark_where_no_guess_is_sure(
-    desk: Browser, known: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unsure_words_have_a_question_mark(desk: Browser, known: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = known.context.live.engine()._matcher.engine
     assert engine.vocabulary is not None
     # As probably any of the six words as none of them.
@@ -459,9 +453,7 @@ def test_words_are_offered_with_a_question_mark_where_no_guess_is_sure(
     wait_for_photos(desk)
 
 
-def test_the_page_says_which_word_of_a_phrase_is_known_and_that_nothing_looks_like_a_word(
-    desk: Browser, known: Served
-) -> None:
+def test_the_page_says_which_word_is_known_and_that_nothing_looks_like_it(desk: Browser, known: Served) -> None:
     desk.get(f"{known.url}/#text=tuba")
     wait(desk).until(lambda d: text(d, "fit-remark") == "Nothing here looks much like “tuba”. These are the closest.")
     wait_for_photos(desk)

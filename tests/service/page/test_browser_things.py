@@ -103,9 +103,7 @@ def test_of_a_picture_the_things_are_said_that_the_server_saw(desk: Browser, sce
     assert not desk.find_element(By.ID, "parts").is_displayed()
 
 
-def test_of_a_picture_why_frames_the_things_too_that_the_server_saw(
-    desk: Browser, scenes: Served, tmp_path: Path
-) -> None:
+def test_of_a_picture_why_frames_things_that_were_seen(desk: Browser, scenes: Served, tmp_path: Path) -> None:
     paper = Image.new("RGB", (900, 400), "white")
     for name, left, pen in (("cat", 20, "black"), ("cat", 580, "#2666b8")):
         paper.paste(pen, (left, 50), ImageChops.invert(draw_sketch(name).convert("L").resize((300, 300))))

@@ -165,9 +165,7 @@ def test_look_alikes_of_the_drawing_and_of_a_photo_that_are_the_same_are_framed(
     assert "on looks alone" in text(desk, "why-nearest")
 
 
-def test_where_no_patches_are_compared_the_views_of_patches_are_not_offered(
-    desk: Browser, gallery: Path, tmp_path: Path
-) -> None:
+def test_views_of_patches_need_a_comparison_of_patches(desk: Browser, gallery: Path, tmp_path: Path) -> None:
     config = AnchorConfig(name="one-vector", vit=VitLayout(16, 16, 1, 2, 32), image_size=64, units=24)
     save_checkpoint(AnchorNetwork(config), tmp_path / "one.safetensors")
     indexer.build(

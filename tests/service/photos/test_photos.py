@@ -98,9 +98,7 @@ def test_a_part_of_an_original_is_sent_on_request(
 @pytest.mark.parametrize(
     "asked", ["bytes=5-4", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "lines=1-2", "bytes=--1", f"bytes={'9' * 5000}-"]
 )
-def test_a_range_that_is_none_is_ignored_and_one_beyond_the_end_refused(
-    http: httpx.Client, index: Index, asked: str
-) -> None:
+def test_a_bad_range_is_ignored_and_one_beyond_the_end_refused(http: httpx.Client, index: Index, asked: str) -> None:
     whole, answer = index.open_photo(1), http.get("/photos/1", headers={"range": asked})
     assert (answer.status_code, answer.content) == (200, whole)
     for beyond in ("bytes=99999999-", "bytes=-0"):
@@ -126,9 +124,7 @@ def test_an_original_that_changes_while_it_is_sent_breaks_off_and_leaves_a_line(
     assert [record for record in caplog.records if record.exc_info] == []
 
 
-def test_thumbnails_that_take_long_hold_nothing_else_up_and_who_has_hung_up_gets_none(
-    settings: Settings, index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_thumbnails_hold_up_nothing(settings: Settings, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     *slow_ones, other, forgone = index.ids.tolist()[:5]
     begun, go_on, lost = list[int](), threading.Event(), set[object]()
     end = Connection.connection_lost
@@ -263,9 +259,7 @@ def test_a_photo_is_not_found_once_all_its_files_are_gone_or_changed(
     assert gone[0] in files["not in this file.txt"].decode()
 
 
-def test_of_an_index_that_names_other_files_only_images_are_served(
-    settings: Settings, index_path: Path, index: Index, tmp_path: Path
-) -> None:
+def test_only_images_of_others_are_served(settings: Settings, index_path: Path, index: Index, tmp_path: Path) -> None:
     # Whoever writes an index can name any folder and any content.
     secret = b"root:x:0:0:root:/root:/bin/bash\n"
     planted = tmp_path / "etc" / index.photo(3).paths[0]
@@ -400,9 +394,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield server.url
 
 
-def test_library_and_service_show_photos_that_are_elsewhere(
-    address: str, tmp_path: Path, settings: Settings, weights: Path
-) -> None:
+def test_photos_elsewhere_are_shown_by_both(address: str, tmp_path: Path, settings: Settings, weights: Path) -> None:
     index, sketch = tmp_path / "index", encoded(draw_sketch(0))
     with Gallery.open(address, index=index, weights=weights, progress=False) as gallery:
         found = gallery.search(sketch, k=3)
@@ -469,9 +461,7 @@ def test_bad_requests_for_an_archive_are_refused(http: httpx.Client) -> None:
     assert error(http.get("/photos.zip", params={"id": range(1, 66)})) == (422, "bad_parameter")
 
 
-def test_only_clients_with_the_token_see_where_files_lie_and_show_one(
-    http: httpx.Client, server: Served, index: Index, gallery: Path
-) -> None:
+def test_only_the_token_shows_where_files_lie(http: httpx.Client, server: Served, index: Index, gallery: Path) -> None:
     here, elsewhere = (http.get("/photos?id=1", headers=one).json()["photos"][0] for one in (server.token, {}))
     assert here.pop("files") == [str(gallery / path) for path in index.photo(1).paths]
     assert here == elsewhere

@@ -65,9 +65,7 @@ def test_searching_all_clusters_gives_exactly_the_ranking_of_scoring_every_file(
 
 
 @pytest.mark.parametrize("method", ["rn", "ret"])
-def test_only_the_best_clusters_are_opened_and_the_best_of_their_photos_returned(
-    searcher: Searcher, index: Index, matcher: Matcher, method: Method
-) -> None:
+def test_only_the_best_clusters_are_opened(searcher: Searcher, index: Index, matcher: Matcher, method: Method) -> None:
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     ret = Tokens.of_ret(index.vectors.centroids)
     ranking = matcher.scores(sketch, ret if method == "ret" else index.centroids, method)[0]
@@ -118,9 +116,7 @@ def test_only_the_best_by_ret_reach_the_relation_network_and_need_no_centroid(se
     assert (ret.rerank, ret.candidates) == (None, PHOTOS)
 
 
-def test_where_a_removal_has_emptied_the_best_cell_the_next_ones_are_opened(
-    gallery: Path, matcher: Matcher, tmp_path: Path
-) -> None:
+def test_after_a_removal_the_next_cells_are_opened(gallery: Path, matcher: Matcher, tmp_path: Path) -> None:
     build(tmp_path / "index", Request([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         first, second = (cluster.id for cluster in Searcher(index, matcher).find_sketch(nprobe=2, k=1).clusters[:2])
@@ -236,9 +232,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     assert thinned.pairs_scored == 5 + (CLUSTERS if how == {"nprobe": "all"} else 0)
 
 
-def test_of_photos_that_were_not_scored_only_the_next_best_by_ret_are_ranked(
-    diffusing: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_unscored_photos_the_next_best_are_ranked(diffusing: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     searcher = diffusing
     monkeypatch.setattr(plan, "SHORTLIST", 8)
     by_ret = searcher.find_sketch(k=8, method="ret")

@@ -50,9 +50,7 @@ ways: st.SearchStrategy[dict[str, Any]] = st.one_of(
 
 @settings(max_examples=25)
 @given(way=ways)
-def test_every_ranked_photo_is_in_exactly_one_kind_and_undiffused_kinds_are_in_the_order_of_the_ranking(
-    searcher: Searcher, way: dict[str, Any]
-) -> None:
+def test_every_ranked_photo_is_in_one_kind_in_order_of_the_ranking(searcher: Searcher, way: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         with_all_photos(patch)
         found = kinds(searcher, k=GROUPED, **way)
@@ -102,9 +100,7 @@ def test_the_ranking_and_that_before_diffusion_give_photos_by_turns_to_the_kinds
     assert 1 < len(found) < PHOTOS
 
 
-def test_only_the_best_photos_are_grouped_however_many_are_ranked(
-    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_best_ranked_photos_are_grouped(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("plan", "searcher"):
         monkeypatch.setattr(f"sketch_search.service.search.{module}.GROUPED", 6)
     with_all_photos(monkeypatch)
@@ -221,9 +217,7 @@ def test_folded_results_are_the_ranking_without_folding(copied: Searcher, way: d
     assert [hit.raw_score for hit in folded.results] == [scores[hit.id] for hit in folded.results]
 
 
-def test_a_page_is_full_where_few_photos_would_have_been_ranked_for_it(
-    copied: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_is_full_if_few_photos_are_ranked_for_it(copied: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {"k": 4, "nprobe": 1, "diffuse": False, "method": "rn"}
     short = copied.find_sketch(**asked)
     assert short.candidates < ALL_FILES

@@ -65,9 +65,7 @@ def test_a_photo_goes_by_each_of_its_ids(searcher: Searcher) -> None:
 
 
 @pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}, {"view": "groups"}])
-def test_an_uploaded_photo_finds_what_the_same_photo_finds_if_it_is_liked(
-    searcher: Searcher, way: dict[str, Any]
-) -> None:
+def test_an_uploaded_photo_finds_what_it_finds_if_it_is_liked(searcher: Searcher, way: dict[str, Any]) -> None:
     for photo in searcher.index.ids.tolist()[:3]:
         image = Image.open(io.BytesIO(searcher.index.open_photo(photo)))
         uploaded, liked = searcher.find(image, kind="photo", **way), searcher.find_sketch(False, like=[photo], **way)
@@ -169,9 +167,7 @@ def test_only_photos_that_pass_are_found_however_they_are_ranked(
         ({"folder": ("nowhere",)}, []),
     ],
 )
-def test_filters_alone_find_what_passes_newest_first(
-    filtered: Searcher, asked: dict[str, Any], numbers: list[int]
-) -> None:
+def test_filters_alone_find_newest_first(filtered: Searcher, asked: dict[str, Any], numbers: list[int]) -> None:
     found = filtered.find(None, view="auto", **asked)
     shown = [next(number for path, (number, _) in FILES.items() if path in hit.paths) for hit in found.results]
     assert shown == numbers

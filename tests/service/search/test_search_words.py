@@ -129,9 +129,7 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     assert picture == "sketch" or not found.guesses
 
 
-def test_without_a_guess_the_most_probable_words_are_offered(
-    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_guess_the_likeliest_words_are_offered(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     assert searcher.matcher.engine.vocabulary is not None
     assert find(searcher).perhaps == ()
     # Every word is as probable as every other one, and as none.
@@ -154,9 +152,7 @@ def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: s
 
 
 @pytest.mark.parametrize("word", ["dog", "cat", "leaf"])
-def test_the_exhaustive_search_for_a_word_does_not_depend_on_the_number_of_clusters_of_others(
-    searcher: Searcher, monkeypatch: pytest.MonkeyPatch, word: str
-) -> None:
+def test_a_word_finds_the_same_in_any_clusters(searcher: Searcher, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     whole = find(searcher, None, text=word, quality="best")
     monkeypatch.setattr(searcher, "settings", searcher.settings.model_copy(update={"nprobe": 1}))
     assert find(searcher, None, text=word, quality="best").results == whole.results
@@ -176,9 +172,7 @@ def test_of_two_words_photos_are_compared_with_both(searcher: Searcher) -> None:
 
 
 @pytest.mark.parametrize("folder", [None, "größe", "nowhere"])
-def test_a_word_fits_where_the_best_photo_has_more_of_it_than_chance_gives(
-    searcher: Searcher, folder: str | None
-) -> None:
+def test_a_word_fits_if_the_best_photo_has_more_of_it_than_chance(searcher: Searcher, folder: str | None) -> None:
     asked: dict[str, Any] = {} if folder is None else {"folder": [folder]}
     allowed = below(searcher, folder) if folder else set(searcher.index.ids.tolist())
     rows = np.isin(searcher.index.ids, list(allowed))

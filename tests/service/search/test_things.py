@@ -97,9 +97,7 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     )
 
 
-def test_regions_decide_although_whole_photos_are_less_like_the_things(
-    regional: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_regions_decide_against_likeness_of_whole_photos(regional: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     best = regional.find(both(), quality="best", k=3)
     found = regional.find(both(), k=3)
     assert [result.id for result in found.results] == [result.id for result in best.results]
@@ -214,9 +212,7 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
     assert answer.sketch_fits is whole
 
 
-def test_an_index_without_tokens_compares_several_things_by_their_vectors(
-    network: Matcher, gallery: Path, tmp_path: Path
-) -> None:
+def test_an_index_without_tokens_compares_things_by_vectors(network: Matcher, gallery: Path, tmp_path: Path) -> None:
     build(tmp_path / "index", Request([gallery], clusters=CLUSTERS, embedder="ret", tokens="none"), network)
     with open_index(tmp_path / "index", network) as index:
         searcher = Searcher(index, network)
@@ -237,9 +233,7 @@ def test_an_index_without_tokens_compares_several_things_by_their_vectors(
         ({"system": "two-stage"}, "searches by a single picture"),
     ],
 )
-def test_options_that_contradict_several_things_are_refused(
-    regional: Searcher, asked: dict[str, Any], sentence: str
-) -> None:
+def test_options_that_contradict_things_are_refused(regional: Searcher, asked: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadSearch, match=sentence):
         regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), SearchQuery(**asked))
 

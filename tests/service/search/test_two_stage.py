@@ -54,9 +54,7 @@ def logit(score: Any) -> Any:
     return np.log(score) - np.log1p(-np.asarray(score, np.float64))
 
 
-def test_pairs_of_the_network_alone_order_all_centroids_then_all_photos_of_the_best_clusters(
-    by_clip: Path, default: Matcher, http: httpx.Client
-) -> None:
+def test_pairs_order_centroids_then_photos_of_the_best(by_clip: Path, default: Matcher, http: httpx.Client) -> None:
     drawn = encoded(draw_sketch())
     sketch = default.encode(default.prepare(default.open(drawn, "sketch"), "sketch")[None], "sketch", variants=1)
 
@@ -94,7 +92,7 @@ def test_the_best_cluster_is_opened_and_more_until_they_hold_the_results(http: h
     assert sum(sizes[:-1]) < PHOTOS - 1 <= sum(sizes)
 
 
-def test_options_that_the_two_stage_system_lacks_are_refused_with_it_and_else_use_the_default(
+def test_options_that_the_two_stage_system_lacks_are_refused_with_it(
     http: httpx.Client,
 ) -> None:
     drawn = encoded(draw_sketch())

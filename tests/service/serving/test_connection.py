@@ -132,9 +132,7 @@ CHUNKED = SEARCH + b"Transfer-Encoding: chunked\r\n\r\n"
     ],
     ids=["chunks", "chunk extension", "trailers", "long trailer", "headers", "long header", "long target"],
 )
-def test_requests_that_cost_too_much_are_refused_early(
-    server: Served, sent: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_that_cost_much_are_refused(server: Served, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, look, refuse = Counter[str](), Parser.next_event, Connection.send_400_response
 
     def counted(self: Parser) -> Any:
@@ -201,9 +199,7 @@ def test_a_client_that_receives_an_answer_slowly_gets_all_of_it(settings: Settin
         assert taken > PIECES * 65536
 
 
-def test_answers_that_nobody_receives_are_held_up_to_a_limit(
-    settings: Settings, large: FastAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreceived_answers_are_limited(settings: Settings, large: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "MAX_HELD", 300_000)
     with started(large, settings) as server, ExitStack() as opened:
         readers = [opened.enter_context(connect(server)) for _ in range(8)]
@@ -319,9 +315,7 @@ def test_those_that_are_being_answered_stay_and_a_new_one_is_refused(small: Serv
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit of open files")
-def test_a_crowd_of_idle_connections_keeps_nobody_out(
-    default_settings: Settings, sketch: bytes, tmp_path: Path
-) -> None:
+def test_many_idle_connections_keep_nobody_out(default_settings: Settings, sketch: bytes, tmp_path: Path) -> None:
     import resource
 
     files, idle = 1024, 300

@@ -118,9 +118,7 @@ def test_generations_swap_under_load_without_a_failed_request(growing: Growing, 
     swap_under_load(growing, server, Soak(), builds=2)
 
 
-def test_a_build_runs_until_its_photos_can_be_found(
-    growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_build_runs_until_photos_are_found(growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     def state() -> tuple[bool, int]:
         info = server.http.get("/info").json()
         return info["build"]["running"], info["index"]["photos"]
@@ -162,9 +160,7 @@ def swap_under_load(growing: Growing, server: Served, run: Soak, builds: int) ->
     assert answers.keys() == GOOD
 
 
-def test_a_search_in_flight_is_answered_by_its_own_generation_which_is_closed_then(
-    growing: Growing, server: Served
-) -> None:
+def test_a_search_in_flight_is_answered_by_its_own_generation(growing: Growing, server: Served) -> None:
     before = growing.generation
     with ThreadPoolExecutor(1) as pool:
         with occupied(server):
@@ -178,9 +174,7 @@ def test_a_search_in_flight_is_answered_by_its_own_generation_which_is_closed_th
         wait_until(lambda: not files_open_below(growing.index / before), f"{before} is still open")
 
 
-def test_a_photo_on_its_way_keeps_its_generation_open_until_it_is_sent(
-    growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_photo_on_its_way_keeps_its_index(growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     before, gate, read = growing.generation, Gate(), Index.part_of_photo
 
     def slow(self: Index, *asked: int) -> bytes:
@@ -236,9 +230,7 @@ def wait_for_refusal(http: httpx.Client, reason: str) -> None:
     wait_until(lambda: reason in (http.get("/info").json()["refused"] or ""), f"not refused for {reason}")
 
 
-def test_a_refused_index_is_tried_again_once_it_may_be_repaired(
-    growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_index_is_tried_again(growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sketch_search.service.serving.live.RETRY_SECONDS", 0.0)
     http = server.http
     name = growing.grow()

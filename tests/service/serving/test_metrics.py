@@ -93,9 +93,7 @@ def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Sett
 SEARCHES = 8
 
 
-def test_told_to_stop_it_finishes_what_runs_and_what_waits(
-    default_settings: Settings, sketch: bytes, tmp_path: Path
-) -> None:
+def test_told_to_stop_it_finishes_what_waits(default_settings: Settings, sketch: bytes, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running(
         default_settings, log, SBIR_METRICS_PORT="0", SBIR_LOG_FORMAT="json", SBIR_API_KEY="sesame"

@@ -137,9 +137,7 @@ def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are
 
 @settings(max_examples=2)
 @given(shards=st.lists(st.integers(0, 2), min_size=CLUSTERS, max_size=CLUSTERS))
-def test_clusters_choose_the_same_photos_where_each_is_in_one_shard(
-    divide: Divide, whole: Searcher, shards: list[int]
-) -> None:
+def test_clusters_choose_the_same_photos_in_shards(divide: Divide, whole: Searcher, shards: list[int]) -> None:
     links = divide(np.array(shards)[clusters_of(whole.index)].tolist())
     for asked in BY_CLUSTERS:
         query = SearchQuery.model_validate({"k": 4, **asked})

@@ -68,9 +68,7 @@ def listening(processes: list[int]) -> set[str]:
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a shard and the encoder need two CPUs")
-def test_a_server_on_a_cluster_of_this_machine_listens_on_its_loopback_address_alone(
-    default_settings: Settings, tmp_path: Path
-) -> None:
+def test_a_server_on_a_local_cluster_listens_on_loopback_alone(default_settings: Settings, tmp_path: Path) -> None:
     with served_on_ray(default_settings, [index_path(default_settings)], "local", tmp_path / "serve.log") as server:
         assert server.http.get("/readyz").status_code == 200
         # The encoder is started with the shards, and asked first by a search.
@@ -221,9 +219,7 @@ class Counted(Copies):
         return Computed(lambda: getattr(self.matcher, method)(*arguments))
 
 
-def test_a_sketch_that_comes_alone_is_encoded_by_the_server_and_a_second_one_by_a_copy(
-    settings: Settings, sketch: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_sketch_goes_to_a_copy(settings: Settings, sketch: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     here, gate, copies = open_matcher(settings), Gate(), Counted(open_matcher(settings))
     image, encode = here.prepare(here.open(sketch, "sketch"), "sketch")[None], here.engine.encode
 

@@ -64,9 +64,7 @@ def test_shards_that_do_not_go_together_are_refused(
     assert told in (shards.infos()[1].reason or "")
 
 
-def test_a_search_ends_with_the_generation_that_it_began_with(
-    index_path: Path, matcher: Matcher, tmp_path: Path
-) -> None:
+def test_a_search_ends_with_the_generation_it_began_with(index_path: Path, matcher: Matcher, tmp_path: Path) -> None:
     (folder,) = cut(index_path, matcher, tmp_path, [0] * PHOTOS)
     index = opened(folder, matcher, keeps=2)
     first = state_of(index).generation_id
@@ -84,9 +82,7 @@ def test_a_search_ends_with_the_generation_that_it_began_with(
         answer_of(index, first, LocalGallery.entries, np.array([0]))
 
 
-def test_shards_that_are_exchanged_are_told_apart_and_exchanged_again_are_as_before(
-    index_path: Path, matcher: Matcher, tmp_path: Path
-) -> None:
+def test_shards_that_are_exchanged_are_told_apart(index_path: Path, matcher: Matcher, tmp_path: Path) -> None:
     folders = cut(index_path, matcher, tmp_path, HALVES)
     # Both look as if they had been written within one second.
     for manifest in (file for folder in folders for file in folder.glob("g*/manifest.json")):
@@ -122,9 +118,7 @@ def test_shards_are_named_by_their_folders(tmp_path: Path) -> None:
     assert shard_names([tmp_path / "x" / "s", tmp_path / "y" / "s", tmp_path / "t"]) == ["s-0", "s-1", "t"]
 
 
-def test_a_cluster_that_is_not_there_is_reported_at_once(
-    weights: Path, shard_folders: list[Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_cluster_fails(weights: Path, shard_folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     need_ray()
     place = ["--ray", "127.0.0.1:1", "--weights", str(weights)]
     assert main(["serve", *place, "--shards", *map(str, shard_folders)]) == BAD_INPUT
@@ -136,9 +130,7 @@ def around(explained: dict[str, Any]) -> tuple[int | None, list[int]]:
     return explained.get("ret_rank"), [near["id"] for near in explained["nearest"]]
 
 
-def test_photos_clusters_and_explanations_come_from_the_shards(
-    many: Sharded, http: httpx.Client, sketch: bytes
-) -> None:
+def test_photos_clusters_explanations_come_from_shards(many: Sharded, http: httpx.Client, sketch: bytes) -> None:
     for path in ("/photos/5", "/thumbnails/5?size=32", "/photos?id=5&id=9&id=2"):
         one, together = http.get(path), many.http.get(path)
         assert (together.status_code, together.content) == (200, one.content)
