@@ -51,7 +51,7 @@ export class Keys {
     if (typing || event.altKey || document.querySelector("dialog[open]")) {
       return;
     }
-    const key = event.key.toLowerCase();
+    const key = latin(event);
     if (this.#paper.chosen && (key === "delete" || key === "backspace")) {
       event.preventDefault();
       this.#paper.remove();
@@ -95,6 +95,12 @@ export class Keys {
     const now = WIDTHS.findIndex((width) => Number(width) === this.#paper.width);
     choose("width", WIDTHS[Math.min(WIDTHS.length - 1, Math.max(0, now + by))]);
   }
+}
+
+/** The key of an event; on a keyboard of another script, what is there on a Latin one. */
+function latin({ key, code }) {
+  const there = { BracketLeft: "[", BracketRight: "]" }[code] ?? code.replace("Key", "");
+  return (/^(?!\p{Script=Latin})\p{L}$/u.test(key) ? there : key).toLowerCase();
 }
 
 /** Drawing by keyboard: arrow keys move a cursor over the paper, Space puts the pen down and lifts it, or takes a stroke. */

@@ -22,13 +22,15 @@ const ERASER_BUTTON = 5;
  * A square sheet on a canvas element. It keeps a list of actions, see ink.js, and each of them can be undone.
  *
  * Events: "start" when a stroke begins; "change" when the drawing has become another one; "choose" when another
- * stroke is chosen, or none.
+ * stroke is chosen, or none; "pen" when a pen is used for the first time.
  */
 export class Paper extends EventTarget {
   /** Width of the next mark, in sides of the sheet. */
   width = 0.012;
   /** Its colour, as #rrggbb. */
   colour = "#000000";
+  /** Whether fingers draw, or scroll the page: as soon as there is a pen, they scroll. */
+  fingers = true;
 
   #canvas;
   #context;
@@ -43,6 +45,9 @@ export class Paper extends EventTarget {
   #last = null;
   #pointer = null;
   #finger = false;
+  // Whether a pen was seen, and the last event of a finger that scrolls the page.
+  #pen = false;
+  #scrolling = null;
 
   /** @param {HTMLCanvasElement} canvas whose CSS makes it square, with `touch-action: pinch-zoom` */
   constructor(canvas) {
@@ -52,7 +57,7 @@ export class Paper extends EventTarget {
     canvas.addEventListener("pointerdown", (event) => this.#press(event));
     canvas.addEventListener("pointermove", (event) => this.#draw(event));
     canvas.addEventListener("pointerup", (event) => this.#lift(event));
-    canvas.addEventListener("pointercancel", (event) => this.#lift(event));
+    canvas.addEventListener("pointercancel", (event) => this.#cancel(event));
     // A long press of a finger or a pen would open the context menu in the middle of a stroke.
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     new ResizeObserver(() => this.#fit()).observe(canvas);
@@ -224,7 +229,13 @@ export class Paper extends EventTarget {
       return;
     }
     const before = this.marks;
-    const after = withMark(before, mark, this.#last);
+    let after = [...before, { ...mark, thing: this.#last?.thing ?? 0 }];
+    try {
+      after = withMark(before, mark, this.#last);
+    } catch (error) {
+      // A stroke is kept even if its thing is not found.
+      reportError(error);
+    }
     this.#last = { thing: after.at(-1).thing, at: performance.now() };
     // Usually the others stay as they are, and the new one alone is what undo takes back.
     const same = before.every((one, i) => one === after[i]);
@@ -241,8 +252,21 @@ export class Paper extends EventTarget {
   }
 
   #press(event) {
-    if (this.#finger && event.pointerType === "touch") {
+    const { pointerType } = event;
+    if (pointerType === "pen" && !this.#pen) {
+      this.#pen = true;
+      this.fingers = false;
+      this.dispatchEvent(new Event("pen"));
+    }
+    if (this.#finger && pointerType !== "mouse") {
+      // What touched the paper first was the palm of the hand with the pen, or two fingers zoom the page.
       this.#giveUp();
+      if (pointerType === "touch") {
+        return;
+      }
+    }
+    if (pointerType === "touch" && !this.fingers) {
+      this.#scrolling = event;
       return;
     }
     // One mark at a time: while a pen draws, the palm beside it also touches the screen, and must not draw.
@@ -257,7 +281,7 @@ export class Paper extends EventTarget {
     this.begin(this.#point(event), event.button === ERASER_BUTTON ? "eraser" : this.tool);
   }
 
-  /** A second finger came: the two zoom the page. */
+  /** Forget the mark that was begun. */
   #giveUp() {
     this.#mark = null;
     this.#pointer = null;
@@ -265,8 +289,26 @@ export class Paper extends EventTarget {
     this.#changed();
   }
 
+  #cancel(event) {
+    if (event.pointerId === this.#pointer && this.#finger) {
+      // The system takes it for a palm, or for a gesture of its own.
+      this.#giveUp();
+    } else {
+      this.#lift(event);
+    }
+  }
+
   #draw(event) {
+    if (event.pointerId === this.#scrolling?.pointerId) {
+      window.scrollBy(this.#scrolling.clientX - event.clientX, this.#scrolling.clientY - event.clientY);
+      this.#scrolling = event;
+    }
     if (event.pointerId !== this.#pointer) {
+      return;
+    }
+    if (!event.buttons) {
+      // The release was lost: to a menu, an alert or another window.
+      this.#lift(event);
       return;
     }
     const all = event.getCoalescedEvents?.() ?? [];

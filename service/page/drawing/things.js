@@ -16,6 +16,8 @@ export const PENS = {
 const MOST = 8;
 // Distances within which a stroke joins a thing, in sides of the paper: usually, by touching it, and if drawn soon after it.
 const [NEAR, TOUCHING, NEAR_SOON] = [0.03, 0.02, 0.05];
+// Of the points of a line, one in each cell of this size counts.
+const CELL = TOUCHING / 8;
 const SOON_MS = 3000;
 // A stroke that touches several things makes one of them, unless they have been drawn for longer.
 const FEW_MARKS = 2;
@@ -24,6 +26,7 @@ const GRID = 256;
 const GAP = 2;
 const DARK = 200;
 const SPARED = 4;
+const tracks = new WeakMap();
 // What an eraser has left is looked for on a sheet of so many pixels a side.
 const SEEN = 128;
 
@@ -139,14 +142,19 @@ function apart(marks) {
   return groups;
 }
 
+/** The box of these marks, with the width of their lines. */
 function boxOf(marks) {
-  const ends = marks.flatMap((mark) => {
+  const box = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
+  for (const mark of marks) {
     const half = (mark.width ?? 0) / 2;
-    const points = mark.kind === "image" ? [{ x: 0, y: 0 }, { x: 1, y: 1 }] : outline(mark);
-    return points.flatMap(({ x, y }) => [{ x: x - half, y: y - half }, { x: x + half, y: y + half }]);
-  });
-  const [xs, ys] = [ends.map(({ x }) => x), ends.map(({ y }) => y)];
-  return { left: Math.min(...xs), top: Math.min(...ys), right: Math.max(...xs), bottom: Math.max(...ys) };
+    for (const { x, y } of mark.kind === "image" ? [{ x: 0, y: 0 }, { x: 1, y: 1 }] : outline(mark)) {
+      box.left = Math.min(box.left, x - half);
+      box.top = Math.min(box.top, y - half);
+      box.right = Math.max(box.right, x + half);
+      box.bottom = Math.max(box.bottom, y + half);
+    }
+  }
+  return box;
 }
 
 function gapOf(a, b) {
@@ -163,26 +171,57 @@ function inside({ x, y }, { left, top, right, bottom }) {
 
 /** How far the line of a mark is from those of others. */
 function inkGap(mark, others) {
-  const points = dense(outline(mark));
-  const half = (mark.width ?? 0) / 2;
-  return Math.min(...others.map((other) => {
-    const line = dense(outline(other));
-    const away = Math.min(...points.flatMap((a) => line.map((b) => Math.hypot(a.x - b.x, a.y - b.y))));
-    return Math.max(0, away - half - (other.width ?? 0) / 2);
-  }));
-}
-
-/** Points along a line, none further than TOUCHING from the next, and not many more. */
-function dense(points) {
-  const kept = [];
-  for (const point of points) {
-    const last = kept.at(-1);
-    const steps = last ? Math.floor(Math.hypot(point.x - last.x, point.y - last.y) / TOUCHING) : 1;
-    for (let step = 1; step <= steps; step++) {
-      kept.push(last ? between(last, point, step / steps) : point);
+  const own = tracked(mark);
+  let least = Infinity;
+  for (const other of others.map(tracked)) {
+    // Most marks of a large drawing are too far away for their points to matter.
+    if (gapOf(own.box, other.box) < least) {
+      const away = pointGap(own.points, other.points);
+      least = Math.min(least, Math.max(0, away - ((mark.width ?? 0) + other.width) / 2));
     }
   }
-  return [...kept, ...points.slice(-1)];
+  return least;
+}
+
+function pointGap(some, others) {
+  let least = Infinity;
+  for (const a of some) {
+    for (const b of others) {
+      least = Math.min(least, (a.x - b.x) ** 2 + (a.y - b.y) ** 2);
+    }
+  }
+  return Math.sqrt(least);
+}
+
+/** The box and the points of a mark, which are computed once. */
+function tracked(mark) {
+  if (!tracks.has(mark)) {
+    tracks.set(mark, { box: boxOf([mark]), points: dense(outline(mark)), width: mark.width ?? 0 });
+  }
+  return tracks.get(mark);
+}
+
+/** Points along a line, none further than TOUCHING from the next, and not many more, also where it covers an area. */
+function dense(points) {
+  const kept = [];
+  const cells = new Set();
+  let last = null;
+  const keep = (point) => {
+    const cell = Math.floor(point.x / CELL) * 1e6 + Math.floor(point.y / CELL);
+    if (!cells.has(cell)) {
+      cells.add(cell);
+      kept.push(point);
+    }
+  };
+  for (const point of points) {
+    const steps = last ? Math.floor(Math.hypot(point.x - last.x, point.y - last.y) / TOUCHING) : 1;
+    for (let step = 1; step <= steps; step++) {
+      keep(last ? between(last, point, step / steps) : point);
+    }
+    last = steps ? point : last;
+  }
+  points.slice(-1).forEach(keep);
+  return kept;
 }
 
 function between(a, b, share) {

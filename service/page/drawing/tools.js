@@ -21,6 +21,8 @@ export class Tools {
     paper.addEventListener("choose", () => this.refresh());
     paper.addEventListener("start", () => (byId("invitation").hidden = true));
     paper.addEventListener("open", () => this.#say("The bucket fills a closed outline: draw one around this place first."));
+    paper.addEventListener("pen", () => (byId("fingers-switch").hidden = false));
+    byId("fingers").addEventListener("change", ({ target }) => (paper.fingers = target.checked));
     const more = byId("tools-open");
     more.addEventListener("click", () => (more.ariaExpanded = String(more.ariaExpanded === "false")));
     this.refresh();

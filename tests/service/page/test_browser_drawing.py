@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -37,6 +38,9 @@ from tests.service.served import Served
 from tests.service.small_gallery import draw_sketch, save_copy
 
 pytestmark = needs_browser
+
+RED, WHITE = [0xC8, 0x32, 0x2B], [255, 255, 255]
+TABLET = replace(PHONE, name="tablet", width=1024, height=768)
 
 
 def test_strokes_are_undone_and_redone_by_keyboard_and_clearing_is_undone(desk: Browser, server: Served) -> None:
@@ -75,6 +79,104 @@ def test_a_pen_that_is_pressed_harder_draws_a_broader_line(desk: Browser, server
     assert 0 < drawn[0] < drawn[1] < drawn[2]
 
 
+def touch(driver: Browser, kind: str, *place: float) -> None:
+    """A finger, or a palm: touchStart, touchMove, touchEnd or touchCancel, at a place in sides of the paper."""
+    points = [dict(zip(("x", "y"), at(driver, *place), strict=True), radiusX=30, radiusY=30)] if place else []
+    driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def point(driver: Browser, kind: str, x: float, y: float, *, buttons: int, pointer: str = "pen") -> None:
+    """A pen or a mouse: mousePressed, mouseMoved or mouseReleased."""
+    at_x, at_y = at(driver, x, y)
+    event = {"type": kind, "x": at_x, "y": at_y, "buttons": buttons, "pointerType": pointer, "force": 0.5}
+    button = {"button": "left" if kind != "mouseMoved" else "none", "clickCount": int(kind != "mouseMoved")}
+    driver.execute_cdp_cmd("Input.dispatchMouseEvent", event | button)
+
+
+def at(driver: Browser, x: float, y: float) -> tuple[float, float]:
+    box = driver.execute_script("return document.getElementById('paper').getBoundingClientRect().toJSON()")
+    return box["left"] + x * box["width"], box["top"] + y * box["height"]
+
+
+def pen_line(driver: Browser, *places: tuple[float, float], pointer: str = "pen", release: bool = True) -> None:
+    for i, (x, y) in enumerate(places):
+        point(driver, "mouseMoved" if i else "mousePressed", x, y, buttons=1, pointer=pointer)
+    if release:
+        point(driver, "mouseReleased", *places[-1], buttons=0, pointer=pointer)
+
+
+def marks(driver: Browser) -> list[int]:
+    """Returns the number of points of each mark that the page has saved."""
+    script = "return (JSON.parse(sessionStorage.getItem('sketch-search-drawing'))?.marks ?? [])"
+    counts: list[int] = driver.execute_script(f"{script}.map(({{ points }}) => points.length / 3)")
+    return counts
+
+
+def test_the_pen_wins_against_the_palm_and_then_fingers_scroll(opened: Browser, server: Served) -> None:
+    with on_screen(opened, TABLET) as driver:
+        driver.get(server.url)
+        # A palm that the system cancels leaves nothing.
+        touch(driver, "touchStart", 0.8, 0.8)
+        touch(driver, "touchMove", 0.7, 0.75)
+        touch(driver, "touchCancel")
+        assert (marks(driver), ink(driver)) == ([], 0)
+        # One that comes before the pen, and stays.
+        touch(driver, "touchStart", 0.8, 0.85)
+        touch(driver, "touchMove", 0.78, 0.83)
+        pen_line(driver, (0.2, 0.2), (0.4, 0.4), (0.6, 0.6))
+        touch(driver, "touchMove", 0.75, 0.8)
+        touch(driver, "touchEnd")
+        assert marks(driver) == [3]
+        # Between two strokes a touch scrolls, however far it moves.
+        driver.execute_script("document.body.style.paddingBottom = '100vh'")
+        touch(driver, "touchStart", 0.5, 0.9)
+        touch(driver, "touchMove", 0.5, 0.6)
+        wait(driver).until(lambda d: d.execute_script("return scrollY") > 50)
+        touch(driver, "touchEnd")
+        driver.execute_script("scrollTo(0, 0)")
+        assert marks(driver) == [3]
+        driver.find_element(By.CSS_SELECTOR, "#fingers-switch").click()
+        touch(driver, "touchStart", 0.2, 0.8)
+        touch(driver, "touchMove", 0.4, 0.8)
+        touch(driver, "touchEnd")
+        assert marks(driver) == [3, 2]
+        wait_for_photos(driver)
+
+
+def test_a_stroke_ends_where_its_release_was_lost(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    pen_line(desk, (0.2, 0.3), (0.4, 0.3), pointer="mouse", release=False)
+    # A menu or another window took the release, and the mouse comes back.
+    for x in (0.9, 0.6, 0.3):
+        point(desk, "mouseMoved", x, 0.8, buttons=0, pointer="mouse")
+    assert marks(desk) == [2]
+    assert (paper(desk)[-paper(desk).shape[0] // 3 :] == WHITE).all()
+    wait_for_photos(desk)
+
+
+def test_shortcuts_work_on_keyboards_of_other_scripts(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    draw(desk, DESKTOP, strokes("cross"))
+
+    def press(key: str, code: str, control: bool = False) -> None:
+        event = {"type": "keyDown", "key": key, "code": code, "modifiers": 2 * control}
+        desk.execute_cdp_cmd("Input.dispatchKeyEvent", event)
+        desk.execute_cdp_cmd("Input.dispatchKeyEvent", event | {"type": "keyUp"})
+
+    for key in ("я", "ζ"):
+        before = len(marks(desk))
+        press(key, "KeyZ", control=True)
+        assert len(marks(desk)) == before - 1
+    for key, code, tool in (
+        ("у", "KeyE", "eraser"),
+        ("з", "KeyP", "pen"),
+        ("e", "KeyD", "eraser"),
+        ("é", "KeyP", "eraser"),
+    ):
+        press(key, code)
+        assert desk.find_element(By.CSS_SELECTOR, f"[name=tool][value={tool}]").is_selected()
+
+
 def test_two_fingers_zoom_and_draw_nothing(opened: Browser, server: Served) -> None:
     with on_screen(opened, PHONE) as driver:
         driver.get(server.url)
@@ -97,9 +199,6 @@ def test_shapes_are_drawn_from_corner_to_corner_and_chosen_by_keys(desk: Browser
         ActionChains(desk).send_keys("c").perform()
     # The diagonal, the ellipse around the middle, and the rectangle around both.
     assert 0 < 1.2 * drawn[0] < drawn[1] < drawn[2]
-
-
-RED, WHITE = [0xC8, 0x32, 0x2B], [255, 255, 255]
 
 
 def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, server: Served) -> None:

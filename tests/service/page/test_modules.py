@@ -40,6 +40,11 @@ def square(x: float, y: float, side: float = 0.2, *, soon: bool = True) -> dict[
     return line((x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y), soon=soon)
 
 
+def shading(top: float, passes: int) -> dict[str, Any]:
+    """A line to and fro over 0.6 of the paper, in a band of a quarter of it."""
+    return line(*[(0.2 + 0.6 * ((i + 1) // 2 % 2), top + 0.25 * i / (2 * passes)) for i in range(2 * passes)])
+
+
 def box(left: float, top: float, right: float, bottom: float) -> dict[str, float]:
     return {"left": left, "top": top, "right": right, "bottom": bottom}
 
@@ -79,6 +84,8 @@ THINGS: list[tuple[list[dict[str, Any]], list[list[Any]], list[int]]] = [
         [0, 0, 0, 1],
     ),
     ([square(0.1, 0.1)], [["part", 0]], [0]),
+    # Ten thousand points a line take no longer, and no limit of the browser's is met.
+    ([shading(0.1, 5000), shading(0.36, 5000), square(0.3, 0.9, 0.05, soon=False)], [], [0, 0, 1]),
 ]
 # By what is promised: the script, and calls of its function with what they return.
 PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
