@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO_STAMP := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
 DEMO_EXTRAS := server,heic
-EXTRAS := $(DEMO_EXTRAS),jxl,raw,remote,clip,train,ray
+EXTRAS := $(DEMO_EXTRAS),jxl,pdf,raw,remote,clip,train,ray
 FROZEN := build/lock
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 

@@ -95,6 +95,12 @@ def photo(shape: str, size: int = 256, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.clip((inside * front + (1 - inside) * back) * light + grain, 0, 255).astype(np.uint8))
 
 
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """Returns the mean difference of two pictures of one size, in levels of 255."""
+    assert one.size == other.size
+    return float(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).mean())
+
+
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, kind, **options)
@@ -226,6 +232,10 @@ def _lab() -> Image.Image:
     return lab
 
 
+def _pdf() -> bytes:
+    return encoded(drawing("star"), "PDF")
+
+
 def _heic() -> bytes:
     import pillow_heif
 
@@ -267,7 +277,6 @@ def _raw() -> bytes:
 # A directory of 500 entries in a block that ends after the first, whose value lies outside of it.
 _NO_DIRECTORY = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 500, _ORIENTATION, 5, 9, 0xFFFFFF00)
 _SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle cx="4" cy="4" r="3"/></svg>'
-_PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 
 
 def _damaged(name: str, make: Callable[[], bytes]) -> OddFile:
@@ -298,7 +307,6 @@ ODD_FILES: tuple[OddFile, ...] = (
     _damaged("cut short.bmp", lambda: encoded(drawing("star"), "BMP")[:5000]),
     _foreign("text.jpg", lambda: b"This is no picture, whatever its name says.\n" * 20),
     _foreign("BMW.bmp", lambda: b"BMW is a maker of cars, and this is a text about them.\n"),
-    _foreign("document.pdf", lambda: _PDF),
     OddFile("vector.svg", lambda: _SVG, error=UnsupportedImage),
     _foreign("portable.ppm", lambda: encoded(drawing("star"), "PPM")),
     OddFile(
@@ -350,6 +358,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("pages.tiff", lambda: _tiff(drawing("circle"), save_all=True, append_images=[drawing("house")])),
     *((OddFile("plain.avif", lambda: encoded(drawing("star"), "AVIF")),) if features.check("avif") else ()),
     *((OddFile("plain.heic", _heic),) if importlib.util.find_spec("pillow_heif") else ()),
+    *((OddFile("page.pdf", _pdf, error=UnsupportedImage),) if importlib.util.find_spec("pypdfium2") else ()),
     *(_RAW_FILES if importlib.util.find_spec("rawpy") else ()),
 )
 

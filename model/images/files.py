@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.files import MARK
-from sketch_search.model.images import damaged, svg, tiff
+from sketch_search.model.images import damaged, pdf, svg, tiff
 from sketch_search.model.images.dates import day_in_file
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
@@ -53,7 +53,7 @@ class OpenedImage:
 
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _RAW = "image/x-dcraw"
-_NAMES = {_RAW: "RAW", svg.SVG: "SVG"}
+_NAMES = {_RAW: "RAW", svg.SVG: "SVG", pdf.PDF: "PDF"}
 _SIGNATURES = {
     _RAW: RAW_SIGNATURES,
     "image/jpeg": (b"\xff\xd8\xff",),
@@ -67,6 +67,8 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 # "BM" alone may begin any text, so a bitmap is also recognised by the length of its second header.
 _BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _SNIFFED = 512
+# Bytes in which the first element of an SVG is looked for, after any comments.
+_BEGINNING = 1 << 16
 _STRIP_PIXELS = 1 << 22
 _WHITE = 255
 # The least share of a sketch that is transparent if its paper is. Less is a hole, or the corners of the paper.
@@ -75,8 +77,8 @@ _LEAST_SHEET = 0.2
 _LEAST_THERE = 0.6
 # From so many pixels on, a photo of which fewer are wanted is reduced before anything else is done with it.
 _LARGE = 40_000_000
-# The most frames of an animation that are checked for one that is not empty.
-_FRAMES = 50
+# The most frames of an animation that are looked at, at so many pixels a side, and what differs from its paper there.
+_FRAMES, _LOOKED_AT, _LEAST_DIFFERENCE = 1000, 256, 4
 # The side of the picture on which the ink of a transparent drawing is compared on white and black, and the least
 # difference between neighbours that is an edge.
 _COMPARED, _EDGE = 512, 20
@@ -85,17 +87,18 @@ _COMPARED, _EDGE = 512, 20
 def open_image(
     source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
 ) -> Image.Image:
-    """Opens a picture as a new 8-bit RGB image: first frame, upright by EXIF, transparency on white, no metadata.
+    """Opens a picture as a new 8-bit RGB image: one frame, upright by EXIF, transparency on white, no metadata.
 
     The bytes decide the type, not the name; a stream is read to its end. Values of 16 and 32 bits, integers or floats,
     are scaled to 0..255. Several threads may call it.
 
     With `least_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size: the smallest at which no side is shorter than
     this many pixels. This is much faster, but the pixels differ slightly, and thin lines suffer. With `sketch`,
-    transparency becomes black if nothing could be seen on white: see `to_rgb`.
+    transparency becomes black if nothing could be seen on white: see `to_rgb`; of an animation, the frame with
+    most ink counts.
 
     A JPEG, PNG, GIF or WebP that is damaged is opened if about three fifths of the picture are there. Colours are
-    converted to sRGB if the file has a profile. With `sketch`, SVG is read, too.
+    converted to sRGB if the file has a profile. With `sketch`, SVG and PDF are read, too.
 
     Raises `ImageError`: `UnsupportedImage` (not a type that is read here), `UndecodableImage` (damaged, cut short or
     empty), `ImageTooLarge` (more than `max_pixels` pixels are to be decoded, or than `MAX_BYTES` bytes); and any
@@ -109,8 +112,9 @@ def open_dated(
 ) -> OpenedImage:
     data = read_image_file(source)
     media = _media(data)
-    if media == svg.SVG and not sketch:
-        raise UnsupportedImage(f"an SVG file is a drawing, not a photo; convert it to {_READABLE}")
+    if media in (svg.SVG, pdf.PDF) and not sketch:
+        article = "an" if media == svg.SVG else "a"
+        raise UnsupportedImage(f"{article} {_format(media)} file is a drawing, not a photo; convert it to {_READABLE}")
     try:
         return _decode(data, media, max_pixels, least_side, sketch)
     except (ImageTooLarge, UnsupportedImage, MemoryError):
@@ -240,7 +244,7 @@ def read_image_file(source: Source) -> bytes:
         data = bytes(source)
     else:
         # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
-        head = source.read(_SNIFFED)
+        head = source.read(min(_BEGINNING, MAX_BYTES))
         _media(head)
         pieces, size = [head], len(head)
         # A read takes memory for the most that it may return: all at once would take MAX_BYTES for any small file.
@@ -257,7 +261,7 @@ def read_image_file(source: Source) -> bytes:
 def _media(head: bytes) -> str:
     if not head:
         raise UndecodableImage("the file is empty")
-    media = media_type(head) or (svg.SVG if svg.is_svg(head) else None)
+    media = media_type(head) or (svg.SVG if svg.is_svg(head) else pdf.PDF if pdf.is_pdf(head) else None)
     if media is None:
         raise UnsupportedImage(f"not a supported image type; convert it to {_READABLE}")
     return media
@@ -278,12 +282,12 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
         reduced = None if wanted is None else picture.draft(None, wanted)
         if picture.width * picture.height > max_pixels:
             raise ImageTooLarge.of(width, height, max_pixels)
-        _load(picture)
-        profile, shown = picture.info.get("icc_profile"), picture
+        frame = shown = _frame(picture, sketch, max_pixels)
+        profile = picture.info.get("icc_profile")
         if least_side and width * height > _LARGE and picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-            shown = picture.reduce(max(1, min(picture.size) // least_side))
+            shown = frame.reduce(max(1, min(picture.size) // least_side))
         rgb = to_rgb(_as_srgb(shown, profile), sketch=sketch)
-        if reduced is not None and (box := reduced[1])[2:] != rgb.size and shown is picture:
+        if reduced is not None and (box := reduced[1])[2:] != rgb.size and shown is frame:
             # What lies outside the whole picture, in the last row and column, is cut off. Else the picture would be
             # squashed by up to a pixel, which changes tokens more than the reduction itself.
             rgb = rgb.resize((round(box[2]), round(box[3])), Image.Resampling.BICUBIC, box)
@@ -297,22 +301,33 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
     return OpenedImage(rgb, taken)
 
 
-def _load(picture: Image.Image) -> None:
-    """Decodes the first frame of a picture that is not all of one colour; the first one if all are."""
+def _frame(picture: Image.Image, sketch: bool, max_pixels: int) -> Image.Image:
+    """Decodes a picture. Of an animation, it returns the first frame that is not all of one colour, or the first; of a
+    sketch, the one with most ink, because a film of its drawing begins with a few strokes.
+    """
     picture.load()
-    if getattr(picture, "is_animated", False) and _is_empty(picture) and picture.format in ("GIF", "WEBP", "PNG"):
-        with suppress(Exception):  # a later frame may be damaged
-            for frame in range(1, min(_FRAMES, picture.n_frames)):  # type: ignore[attr-defined]
-                picture.seek(frame)
-                picture.load()
-                if not _is_empty(picture):
-                    return
-        picture.seek(0)
-        picture.load()
+    if not getattr(picture, "is_animated", False) or picture.format not in ("GIF", "WEBP", "PNG"):
+        return picture
+    best, most = picture.copy(), _inked(picture)
+    last = min(_FRAMES, max_pixels // (picture.width * picture.height)) if sketch else _FRAMES
+    with suppress(Exception):  # a later frame may be damaged
+        for frame in range(1, min(last, picture.n_frames)):  # type: ignore[attr-defined]
+            if most and not sketch:
+                break
+            picture.seek(frame)
+            picture.load()
+            if (ink := _inked(picture)) > most:
+                best, most = picture.copy(), ink
+    picture.seek(0)
+    return best
 
 
-def _is_empty(picture: Image.Image) -> bool:
-    return all(low == high for low, high in np.reshape(picture.convert("RGBA").getextrema(), (4, 2)).tolist())
+def _inked(picture: Image.Image) -> int:
+    """Counts the pixels of a frame, at a small size, that differ from its middle colour; 0 if it is all of one."""
+    rgba = picture.convert("RGBA")
+    small = np.asarray(rgba.resize((_LOOKED_AT, _LOOKED_AT), Image.Resampling.BOX), np.int16)
+    ink = int((np.abs(small - np.median(small, axis=(0, 1))).max(axis=-1) >= _LEAST_DIFFERENCE).sum())
+    return ink or int(rgba.getcolors(1) is None)
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -361,7 +376,9 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
             raise UnsupportedImage("JPEG XL needs an extra package: pip install 'sketch-search[jxl]'") from error
         return JXLImageFile(stream)
     if media == svg.SVG:
-        return svg.drawn(data)
+        return svg.drawn(data, lambda inner: _picture_within(inner, max_pixels))
+    if media == pdf.PDF:
+        return pdf.drawn(data)
     if media == _RAW:
         return open_preview(data, max_pixels)
     name = _format(media)
@@ -380,6 +397,18 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
             return tiff.read_pixels(data, max_pixels)
         raise
     return tiff.read_pixels(data, max_pixels) if name == "TIFF" and tiff.needs_own_reader(picture) else picture
+
+
+def _picture_within(data: bytes, max_pixels: int) -> Image.Image:
+    """Opens a picture of an SVG file."""
+    media = _media(data)
+    if media in (svg.SVG, pdf.PDF):
+        raise UnsupportedImage(f"the SVG file contains a file of type {_format(media)}; save it as PNG")
+    picture = _open(data, media, max_pixels)
+    if picture.width * picture.height > max_pixels:
+        raise ImageTooLarge.of(picture.width, picture.height, max_pixels)
+    picture.load()
+    return picture
 
 
 def _without_exif(jpeg: bytes) -> bytes:

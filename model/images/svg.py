@@ -1,12 +1,15 @@
 """Draws an SVG sketch as pixels, of its own shapes alone: no file is read for it, no host is asked."""
 
+import base64
 import io
 import math
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sketch_search.model.errors import UndecodableImage, UnsupportedImage
 
@@ -14,56 +17,137 @@ SVG = "image/svg+xml"
 # Pixels of the longer side of the drawing, and how many times longer it may be than the other.
 _SIDE, _MOST_LONGER = 512, 100
 # Elements that read something from elsewhere, or take long, and are left out.
-_LEFT_OUT = {"image", "feImage", "filter", "foreignObject", "script", "style", "text"}
+_LEFT_OUT = {"feImage", "filter", "script", "style", "text", "foreignObject", "image"}
+# What a person would miss of these.
+_MISSED = {"text": "text", "foreignObject": "text", "image": "pictures of other files"}
 # The most elements that are drawn, with those that others stand for: a few that use each other may be any number.
 _MAX_ELEMENTS = 100_000
+# The most bytes that a compressed file is unpacked to.
+_MAX_BYTES = 1 << 26
+_SPACE = "{http://www.w3.org/2000/svg}"
 _HREFS = ("href", "{http://www.w3.org/1999/xlink}href")
-_NUMBER = re.compile(r"\s*([0-9.]+)\s*(px)?\s*$")
+_SIZE = re.compile(r"\s*\+?(\d*\.?\d+(?:[eE]\+?\d+)?)\s*([a-zA-Z]*)\s*$")
+# CSS pixels of each unit.
+_UNITS = {
+    "": 1,
+    "px": 1,
+    "pt": 4 / 3,
+    "pc": 16,
+    "mm": 96 / 25.4,
+    "cm": 96 / 2.54,
+    "in": 96,
+    "em": 16,
+    "rem": 16,
+    "ex": 8,
+}
+# What may be before the first element: the declaration, comments, and a document type with its entities.
+_BEGINS = re.compile(
+    rb"(?>\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE(?>[^\[<>]+|\[(?>[^\]<]+|<!--.*?-->|<[^>]*>)*\])*>)*+<(?:[\w.-]+:)?svg[\s/>]",
+    re.DOTALL,
+)
 
 
 def is_svg(head: bytes) -> bool:
-    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<" and b"<svg" in head
+    """Returns True if the first element of a file, which may be compressed, is that of an SVG."""
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(31).decompress(head, 1 << 16)
+        except zlib.error:
+            return False
+    return _BEGINS.match(_bytes_of(head[: 1 << 16])) is not None
 
 
-def drawn(data: bytes) -> Image.Image:
-    """Draws an SVG, transparent where nothing is drawn; its longer side has 512 pixels. Raises ImageError."""
+def _bytes_of(text: bytes) -> bytes:
+    """Returns XML as UTF-8 if it is UTF-16, and without its mark."""
+    known = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
+    if encoding := known.get(text[:2]):
+        text = re.sub(r"^<\?xml.*?\?>", "", text.decode(encoding, "replace")).encode("utf-8", "replace")
+    return text.removeprefix(b"\xef\xbb\xbf")
+
+
+def drawn(data: bytes, opened: Callable[[bytes], Image.Image]) -> Image.Image:
+    """Draws an SVG, transparent where nothing is drawn; its longer side has 512 pixels. Raises ImageError.
+
+    opened: opens a picture that the file contains.
+    """
     try:
         import resvg_py
+
+        from sketch_search.model.images import css
     except ImportError as error:
         raise UnsupportedImage("SVG needs an extra package: pip install 'sketch-search[server]'") from error
+    if data.startswith(b"\x1f\x8b"):
+        unpacker = zlib.decompressobj(31)
+        data = unpacker.decompress(data, _MAX_BYTES)
+        if not unpacker.eof:
+            raise UndecodableImage("the SVG file is cut short, or very large; save it as PNG")
     try:
-        root = ElementTree.fromstring(data)
+        root = ElementTree.fromstring(_bytes_of(data))
     except ElementTree.ParseError as error:
         raise UndecodableImage(f"the SVG file is damaged: {error}") from error
-    _strip(root)
+    if "}" not in root.tag:
+        # One that was copied out of a page.
+        root.set("xmlns", _SPACE[1:-1])
     if _weight(root) > _MAX_ELEMENTS:
         raise UndecodableImage(f"the SVG file draws more than {_MAX_ELEMENTS:,} elements; save it as PNG")
+    css.inline(root)
+    missing = _strip(root, opened)
     width, height = _size(root)
     scale = _SIDE / max(width, height)
     root.set("width", f"{max(1, round(width * scale))}")
     root.set("height", f"{max(1, round(height * scale))}")
     try:
         # Without a folder of resources, and without the system's fonts.
-        png = resvg_py.svg_to_bytes(svg_string=ElementTree.tostring(root, "unicode"), skip_system_fonts=True)
+        png = resvg_py.svg_to_bytes(svg_string=ElementTree.tostring(root, "unicode"), skip_system_fonts=True, dpi=96)
     except ValueError as error:
         raise UndecodableImage(f"the SVG file is damaged: {error}") from error
-    return Image.open(io.BytesIO(png), formats=("PNG",))
+    picture = Image.open(io.BytesIO(png), formats=("PNG",))
+    if missing and picture.convert("RGBA").getchannel("A").getextrema() == (0, 0):
+        raise UnsupportedImage(f"the SVG file draws nothing but {missing}, which is not read; save it as PNG")
+    return picture
 
 
 def _name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
-def _strip(root: ElementTree.Element) -> None:
-    """Removes elements that the file does not draw itself."""
-    waiting = [root]
+def _strip(root: ElementTree.Element, opened: Callable[[bytes], Image.Image]) -> str:
+    """Removes what the file does not draw itself, and names what a person would miss."""
+    waiting, missing = [root], ""
     while waiting:
         element = waiting.pop()
+        # Without its filter, an element would not be drawn.
+        element.attrib.pop("filter", None)
         for child in [*element]:
-            if _name(child) in _LEFT_OUT or any(child.get(name, "#")[:1] != "#" for name in _HREFS):
+            name = _name(child)
+            source = next((child.attrib[href] for href in _HREFS if href in child.attrib), "#")
+            if name == "a" or (name == "image" and source.startswith("data:")):
+                for href in _HREFS:
+                    child.attrib.pop(href, None)
+            if name == "a":
+                waiting.append(child)
+            elif name == "image" and source.startswith("data:"):
+                child.set("href", _embedded(source, opened))
+            elif name in _LEFT_OUT or name in ("text", "image") or not source.startswith("#"):
+                missing = {"text": "text", "foreignObject": "text", "image": "pictures of other files"}.get(
+                    name, missing
+                )
                 element.remove(child)
             else:
                 waiting.append(child)
+    return missing
+
+
+def _embedded(source: str, opened: Callable[[bytes], Image.Image]) -> str:
+    """Opens a picture within the file as any other, and returns it as the address of a small PNG."""
+    head, _, text = source.partition(",")
+    data = unquote_to_bytes(text)
+    picture = opened(base64.b64decode(data) if head.endswith(";base64") else data)
+    picture = ImageOps.exif_transpose(picture).convert("RGBA")
+    picture.thumbnail((2 * _SIDE, 2 * _SIDE))
+    png = io.BytesIO()
+    picture.save(png, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
 
 
 def _weight(root: ElementTree.Element) -> int:
@@ -94,10 +178,10 @@ def _drawn_for(
 def _size(root: ElementTree.Element) -> tuple[float, float]:
     """Returns width and height in any unit. Raises ImageError."""
     if "viewBox" not in root.attrib:
-        sizes = [_NUMBER.match(root.get(name, "")) for name in ("width", "height")]
-        numbers = [found[1] if found else "" for found in sizes]
-        if all(numbers):
-            root.set("viewBox", f"0 0 {numbers[0]} {numbers[1]}")
+        sizes = [_SIZE.match(root.get(name, "")) for name in ("width", "height")]
+        pixels = [float(size[1]) * _UNITS[size[2].lower()] for size in sizes if size and size[2].lower() in _UNITS]
+        if len(pixels) == 2:
+            root.set("viewBox", f"0 0 {pixels[0]:.9g} {pixels[1]:.9g}")
     try:
         _, _, width, height = map(float, re.split(r"[\s,]+", root.get("viewBox", "").strip()))
     except ValueError as error:

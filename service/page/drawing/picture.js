@@ -11,6 +11,8 @@ const LEAST_SHEET = 0.2;
 const LOOKED_AT_SIDE = 512;
 // What the browser's storage takes back, see saved.js.
 const KEPT_TYPES = ["image/jpeg", "image/png"];
+// The server draws it, as it draws one that a program sends.
+const VECTOR = "image/svg+xml";
 // A drawing is on paper: most of it has the colour of most of it, and that is white, grey or nearly so. Of 300 drawings
 // the least had 0.73 of such paper; of 500 photos a tenth had 0.7, things before a plain wall.
 const PAPER_SIDE = 64;
@@ -47,11 +49,12 @@ export function kindOfFile({ type, name }) {
  * white strokes on nothing. The JPEG is read from a canvas, so a browser that guards against fingerprinting may disturb it.
  */
 export async function toDataUrl(file, image) {
-  if (onlyWhite(image)) {
+  const vector = file.type === VECTOR && file.size <= IMAGE_BYTES;
+  if (!vector && onlyWhite(image)) {
     return shrunken(image, "#000000");
   }
   const longer = Math.max(image.naturalWidth, image.naturalHeight);
-  if (longer > IMAGE_SIDE || file.size > IMAGE_BYTES || !KEPT_TYPES.includes(file.type)) {
+  if (!vector && (longer > IMAGE_SIDE || file.size > IMAGE_BYTES || !KEPT_TYPES.includes(file.type))) {
     return shrunken(image, "#ffffff");
   }
   return new Promise((done, failed) => {

@@ -16,14 +16,22 @@ from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.images import files, open_dated
 from sketch_search.model.images.files import MAX_PIXELS, media_type, open_image
-from tests.pictures import ODD_FILES, OddFile, dated, dng, drawing, encoded, odd_file, oriented, photo, png, stored
+from tests.pictures import (
+    ODD_FILES,
+    OddFile,
+    dated,
+    difference,
+    dng,
+    drawing,
+    encoded,
+    odd_file,
+    oriented,
+    photo,
+    png,
+    stored,
+)
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
-
-
-def difference(picture: Image.Image, other: Image.Image) -> float:
-    assert picture.size == other.size
-    return float(np.abs(np.asarray(picture, np.float64) - np.asarray(other, np.float64)).mean())
 
 
 @pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)

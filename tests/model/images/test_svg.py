@@ -1,0 +1,190 @@
+"""SVG and PDF files as sketches."""
+
+import base64
+import gzip
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sketch_search.model.errors import UndecodableImage, UnsupportedImage
+from sketch_search.model.images.files import OpenedImage, open_dated
+from tests.pictures import difference, encoded
+
+LINE = '<path d="M 10 10 L 90 40" stroke="black" stroke-width="3"/>'
+
+
+def svg(inside: str, size: str = 'viewBox="0 0 100 50"') -> bytes:
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<?xml version="1.0"?>\n<svg {spaces} {size}>{inside}</svg>'.encode()
+
+
+def _drawn(data: bytes) -> OpenedImage:
+    return open_dated(data, sketch=True)
+
+
+def test_an_svg_is_a_sketch_and_no_photo() -> None:
+    for size in ('viewBox="0 0 100 50"', 'width="100" height="50px"', 'viewBox="0,0,100,50" width="20cm"'):
+        image = _drawn(svg(LINE, size)).image
+        assert image.size == (512, 256)
+        assert image.getpixel((256, 128)) == (0, 0, 0)
+        assert image.getpixel((10, 250)) == (255, 255, 255)
+    with pytest.raises(UnsupportedImage, match="not a photo"):
+        open_dated(svg(LINE))
+
+
+STROKE = "stroke-width: 3"
+SAME = {
+    "classes": f'<style>.st0{{fill:none;stroke:#000;{STROKE}}}</style><path class="st0" d="M 10 10 L 90 40"/>',
+    "rules of rank": "<style>g > path { stroke: #000; stroke-width: 3 } path { stroke: red; stroke-width: 9 !ignored }"
+    "@media (prefers-color-scheme: dark) { path { stroke: #fff } } @media print { path { stroke-width: 20 } }"
+    f"@font-face {{ font-family: x; src: url(x.woff) }}</style><g>{LINE}</g>",
+    "a variable": f'<g style="--ink: #000"><path d="M 10 10 L 90 40" style="stroke: var(--ink, red); {STROKE}"/></g>',
+    "a variable of a sheet": "<style>svg { --ink: var(--none, black) } .dark { --ink: white } "
+    f'path {{ stroke: var(--ink) }}</style><path d="M 10 10 L 90 40" style="{STROKE}"/>',
+    "a variable without a value": f'<path d="M 10 10 L 90 40" stroke="var(--ink, #000)" style="{STROKE}"/>',
+    "light and dark": '<path d="M 10 10 L 90 40" stroke="red" stroke-width="3" '
+    'style="stroke: light-dark(rgb(0, 0, 0), var(--dark, rgb(255, 255, 255)));"/>',
+    "colours of CSS 4": f'<path d="M 10 10 L 90 40" style="stroke: rgb(0 0 0 / 100%); {STROKE}"/>',
+    "a link": f'<a href="https://example.org/" target="_blank"><g>{LINE}</g></a>',
+    "a shadow": f'<filter id="s"><feDropShadow dx="1"/></filter><g filter="url(#s)" style="filter: url(#s)">{LINE}</g>',
+    "a choice": "<switch><foreignObject requiredExtensions='a' width='1' height='1'/><g>" + LINE + "</g></switch>",
+}
+
+
+@pytest.mark.parametrize("inside", SAME.values(), ids=SAME)
+def test_an_svg_looks_as_in_a_browser(inside: str) -> None:
+    assert difference(_drawn(svg(inside)).image, _drawn(svg(LINE)).image) < 0.1
+
+
+def test_an_svg_is_known_by_its_first_element() -> None:
+    plain = _drawn(svg(LINE)).image
+    entities = "".join(f'<!ENTITY e{n} "http://ns.example.org/{n}/">' for n in range(40))
+    whole = svg(LINE).decode()
+    declaration, _, root = whole.partition("\n")
+    for text in (
+        f"<!-- {'a long comment ' * 200}-->\n{root}",
+        f'{declaration}<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "svg11.dtd" [{entities}]>{root}',
+        root.replace(' xmlns="http://www.w3.org/2000/svg"', ""),
+        root.replace("<svg", "<s:svg")
+        .replace("</svg", "</s:svg")
+        .replace("<path", "<s:path")
+        .replace("xmlns=", "xmlns:s="),
+    ):
+        for data in (text.encode(), gzip.compress(text.encode()), "\ufeff".encode() + text.encode()):
+            assert _drawn(data).image == plain
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        assert _drawn(whole.replace('"1.0"', f'"1.0" encoding="{encoding}"').encode(encoding)).image == plain
+    for other in ("<html><svg/></html>", "<!-- <svg -->", "<!--" * 9_000, "a <svg>", "<!DOCTYPE a [" * 999):
+        with pytest.raises(UnsupportedImage, match="not a supported image type"):
+            _drawn(other.encode())
+    with pytest.raises(UndecodableImage, match="cut short"):
+        _drawn(gzip.compress(svg(LINE))[:-20])
+
+
+def test_an_svg_has_the_size_that_its_units_say() -> None:
+    plain = _drawn(svg(LINE)).image
+    # 100 by 50 CSS pixels.
+    for size in (
+        'width="26.4583mm" height="13.2292mm"',
+        'width="75pt" height="37.5pt"',
+        'width="1.0416667in" height="50px"',
+    ):
+        assert difference(_drawn(svg(LINE, size)).image, plain) < 0.5
+
+
+def test_a_picture_within_an_svg_is_drawn() -> None:
+    drawn = Image.new("RGB", (64, 32), "white")
+    drawn.paste("black", (16, 8, 24, 24))
+    for kind in ("PNG", "JPEG", "BMP"):
+        data = base64.b64encode(encoded(drawn, kind)).decode()
+        image = _drawn(svg(f'<image xlink:href="data:image/x;base64,{data}" width="100" height="50"/>')).image
+        assert difference(image, drawn.resize((512, 256))) < 12
+    inner = base64.b64encode(svg(LINE)).decode()
+    with pytest.raises(UnsupportedImage, match="contains a file of type SVG"):
+        _drawn(svg(f'<image href="data:image/svg+xml;base64,{inner}" width="100" height="50"/>'))
+
+
+@pytest.mark.parametrize(
+    ("inside", "sentence"),
+    [
+        ('<text y="20">Words</text>', "nothing but text"),
+        ('<image href="photo.png" width="9" height="9"/>', "nothing but pictures of other files"),
+        ('<path d="M 0 0 L 9 9" stroke="oklch(40% 0.1 20)"/>', r"oklch\(\)"),
+    ],
+)
+def test_an_svg_that_is_drawn_otherwise_in_a_browser_is_refused_by_its_reason(inside: str, sentence: str) -> None:
+    with pytest.raises(UnsupportedImage, match=sentence):
+        _drawn(svg(inside))
+
+
+def test_the_first_page_of_a_pdf_is_a_sketch(monkeypatch: pytest.MonkeyPatch) -> None:
+    blank, page = Image.new("RGB", (200, 100), "white"), Image.new("RGB", (200, 100), "white")
+    page.paste("black", (50, 25, 60, 75))
+    data = encoded(blank, "PDF", save_all=True, append_images=[page, Image.new("RGB", (200, 100), "gray")])
+    with monkeypatch.context() as without:
+        without.setitem(__import__("sys").modules, "pypdfium2", None)
+        with pytest.raises(UnsupportedImage, match=r"sketch-search\[pdf\]"):
+            _drawn(data)
+    with pytest.raises(UnsupportedImage, match="not a photo"):
+        open_dated(data)
+    pytest.importorskip("pypdfium2")
+    image = _drawn(data).image
+    assert image.size == (768, 384)
+    assert difference(image, page.resize((768, 384))) < 3
+    for broken in (data[:300], data.replace(b"/Type /Page\n", b"/Type /Nope\n")[:200]):
+        with pytest.raises(UndecodableImage, match="PDF"):
+            _drawn(broken)
+
+
+def test_an_svg_reads_no_file_and_contacts_no_host(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(encoded(Image.new("RGB", (10, 10), "red")))
+    line = '<path d="M 0 0 L 9 9" stroke="black"/>'
+    expected = _drawn(svg(line)).image
+    for outside in (
+        f'<image href="{secret}" width="100" height="50"/>',
+        f'<g><g><image xlink:href="{secret}" width="100" height="50"/></g></g>',
+        f'<filter id="f"><feImage href="{secret}"/></filter><rect width="9" height="4" filter="url(#f)" fill="none"/>',
+        f'<use href="{secret}#a"/>',
+        f'<style>@import url("{secret}"); rect {{ fill: url({secret}) }}</style>',
+        '<text x="1" y="20">words need the fonts of this machine</text>',
+        f'<image href="{secret.as_uri()}" width="100" height="50"/>',
+        "<foreignObject><p>a page</p></foreignObject>",
+    ):
+        assert _drawn(svg(outside + line)).image == expected
+    entity = f'<!DOCTYPE svg [<!ENTITY x SYSTEM "{secret}">]>'.encode()
+    with pytest.raises(UndecodableImage):
+        _drawn(svg(line + "&x;").replace(b"<svg", entity + b"<svg"))
+
+
+VARIABLES = "fill: var(--v0);" + "".join(f"--v{n}: var(--v{n + 1}) var(--v{n + 1});" for n in range(99))
+
+
+@pytest.mark.parametrize(
+    ("inside", "size"),
+    [
+        ("<path/>" * 100_001, 'viewBox="0 0 9 9"'),
+        (
+            '<g id="a0"><path/></g>'
+            + "".join(f'<g id="a{n}">' + f'<use href="#a{n - 1}"/>' * 10 + "</g>" for n in range(1, 9)),
+            'viewBox="0 0 9 9"',
+        ),
+        ('<g id="a"><use href="#a"/></g>', 'viewBox="0 0 9 9"'),
+        ("<g>" * 600 + "</g>" * 600, 'viewBox="0 0 9 9"'),
+        ("<path/>", 'viewBox="0 0 1 1e30"'),
+        ("<path/>", 'viewBox="0 0 nan 1"'),
+        ("<path/>", 'width="100%"'),
+        (
+            "<style>path {"
+            + "".join(f"--v{n}: var(--v{n + 1}) var(--v{n + 1});" for n in range(99))
+            + "fill: var(--v0)}</style><path/>",
+            'viewBox="0 0 9 9"',
+        ),
+        ("<path>", 'viewBox="0 0 9 9"'),
+    ],
+    ids=["many", "many by use", "itself", "deep", "long", "no number", "no size", "variables", "damaged"],
+)
+def test_an_svg_that_would_cost_too_much_is_refused(inside: str, size: str) -> None:
+    with pytest.raises(UndecodableImage, match="SVG"):
+        _drawn(svg(inside, size))
