@@ -11,6 +11,10 @@ class ModelError(UserError):
     """A checkpoint, configuration or request that the networks cannot use."""
 
 
+class GalleryUnusable(UserError):
+    """The arrays of a gallery are damaged, or do not fit the network."""
+
+
 class ImageError(UserError):
     """A picture that cannot be used."""
 

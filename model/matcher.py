@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from sketch_search.model.engine import (
-    MAX_VARIANTS,
     Engine,
     Floats,
     Method,
@@ -41,6 +40,7 @@ from sketch_search.model.engine.runtime import OnnxEngine
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Preprocessing, Source, averaged, colours_of_cells
+from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import diffused, reordered
 from sketch_search.model.things import GUESSED, Thing
 from sketch_search.model.words import WordBook

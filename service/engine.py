@@ -13,6 +13,7 @@ from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
 from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, media_type
+from sketch_search.model.search import methods_of
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.explain import explain
@@ -34,7 +35,7 @@ from sketch_search.service.schemas import (
     WordsParams,
     WordsResponse,
 )
-from sketch_search.service.search import Searcher, after, continued, methods_of
+from sketch_search.service.search import Searcher, after, continued
 from sketch_search.service.settings import Settings, index_path
 
 

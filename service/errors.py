@@ -7,6 +7,7 @@ from sketch_search.model.errors import (
     BlankSketch,
     CostlyImage,
     DecodingUnavailable,
+    GalleryUnusable,
     ImageTooLarge,
     UndecodableImage,
     UnsupportedImage,
@@ -99,5 +100,6 @@ HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
     ClientGone: (499, "client_gone"),
     IndexRefused: (503, "not_ready"),
     NotReady: (503, "not_ready"),
+    GalleryUnusable: (503, "not_ready"),
     DecodingUnavailable: (503, "not_ready"),
 }

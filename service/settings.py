@@ -14,10 +14,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sketch_search.indexer import default_index_path
 from sketch_search.model.files import read_regular
 from sketch_search.model.images import MAX_PIXELS
-from sketch_search.service.schemas import MAX_VARIANTS, PLACES, PhotoLinks
+from sketch_search.model.limits import MAX_VARIANTS, NPROBE
+from sketch_search.service.schemas import PLACES, PhotoLinks
 
 MIB = 1024 * 1024
-NPROBE = 64
 # The most bytes of a file that holds an API key.
 _MAX_KEY = 4096
 # More threads than cores only wait for each other, and with thousands of them a search never ends.
@@ -135,9 +135,6 @@ class Settings(BaseSettings):
         default="good",
         description="How much a search scores by default: fast compares vectors alone, best scores every photo.",
     )
-    # There are about as many clusters as the square root of the photos, so that these hold some 7,000 photos of 12,000,
-    # and 64,000 of a million. In made galleries of 20,000 and 100,000 photos, 26 clusters held 0.98 of the exact first
-    # 96 photos of real sketches, and 57 held 0.995.
     nprobe: int = Field(
         default=NPROBE, ge=1, description="The least number of clusters that a search opens by default."
     )

@@ -32,7 +32,7 @@ from sketch_search.indexer.building.writer import (
 from sketch_search.indexer.embedding import ChosenEmbedder, find_embedder
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
-from sketch_search.indexer.store.clusters import MAX_PATCHES, default_clusters, nearest
+from sketch_search.indexer.store.clusters import nearest
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import (
     FORMAT_VERSION,
@@ -47,6 +47,7 @@ from sketch_search.indexer.store.roots import FileKey, Root, locate, shown_path
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
 from sketch_search.indexer.store.shards import ShardEntry
 from sketch_search.model import Matcher
+from sketch_search.model.search.clusters import MAX_PATCHES, default_clusters
 
 # A day in EXIF, and the bytes of a RAW file that are searched for it.
 _DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17

@@ -20,10 +20,11 @@ from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import FileChanging
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.roots import FileKey
-from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays, packed, quantised
+from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.engine import Floats, Tokens, threads, unit
+from sketch_search.model.engine.rounding import round_tokens
 from sketch_search.model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
 from sketch_search.model.images import MAX_PIXELS, OpenedImage, day_beside, day_in_name, names_beside
 
@@ -191,15 +192,7 @@ class Stager:
         if self._embedder is not None:
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:
-            # Tokens are always rounded to float16 first, so that equal photos get equal bytes in each segment. Values
-            # that float16 cannot hold become infinite, and are reported as not finite.
-            with np.errstate(over="ignore"):
-                features = tokens.features.astype(np.float16)
-            arrays["tokens"], arrays["scales"] = quantised(features)
-            arrays["positions"] = tokens.positions.astype(np.uint8)
-            if tokens.regions is not None and tokens.colours is not None:
-                arrays["regions"] = packed(tokens.regions)
-                arrays["colours"] = np.rint(tokens.colours).clip(-128, 127).astype(np.int8)
+            arrays |= round_tokens(tokens)
         return PhotoArrays(arrays)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sketch_search.indexer.building.database import BuildDatabase, Photos
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
-from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids, trained, training_points
+from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids
 from sketch_search.indexer.store.files import sync_folder, write_atomically
 from sketch_search.indexer.store.generation import (
     Checked,
@@ -47,6 +47,7 @@ from sketch_search.indexer.store.rows import (
 )
 from sketch_search.indexer.store.vectors import PhotoTable
 from sketch_search.model.engine import Floats
+from sketch_search.model.search.clusters import train_centroids, training_points
 from sketch_search.model.terminal import installed_version
 
 # Numbers of clusters, of 32 bits where there may be many.
@@ -72,7 +73,7 @@ def new_clusters(
     rows: SegmentRows, reader: SegmentReader, count: int, asked: int | None, nearest: Nearest
 ) -> Clustering:
     """Clusters rows, by id since k-means depends on the order, into at most ``count``; drops empty clusters."""
-    centroids = trained(reader.clustered_by(rows[training_points(len(rows), count)]), count)
+    centroids = train_centroids(reader.clustered_by(rows[training_points(len(rows), count)]), count)
     clusters = nearest(rows, centroids)
     used = np.bincount(clusters, minlength=count) > 0
     return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters], asked)

@@ -32,7 +32,7 @@ from sketch_search.indexer.distributed.connection import Workers, check_address,
 from sketch_search.indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
-from sketch_search.indexer.store.clusters import CLUSTERS_FILE, trained
+from sketch_search.indexer.store.clusters import CLUSTERS_FILE
 from sketch_search.indexer.store.files import write_atomically
 from sketch_search.indexer.store.generation import Generation, Manifest, open_generation
 from sketch_search.indexer.store.location import make_folder, refuse_if_unwritable
@@ -40,6 +40,7 @@ from sketch_search.indexer.store.roots import FileKey, Root
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentRows, write_array
 from sketch_search.indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
+from sketch_search.model.search.clusters import train_centroids
 from sketch_search.model.terminal import installed_version
 
 # Rows that one task assigns to clusters. Listing them takes less than a megabyte.
@@ -294,7 +295,7 @@ def check_ids(next_id: int) -> None:
 def place_clusters(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
     """Assigns clusters to shards (c,), at least one to each, by k-means over centroids (c, e) with limited room."""
     points = centroids.astype(np.float64)
-    middles = trained(np.asarray(centroids, np.float32), shards).astype(np.float64)
+    middles = train_centroids(np.asarray(centroids, np.float32), shards).astype(np.float64)
     room = FULL * sizes.sum() / shards
     for _ in range(PLACINGS):
         placed = _placed(

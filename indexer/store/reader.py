@@ -35,9 +35,10 @@ from sketch_search.indexer.store.roots import (
     shown_path,
 )
 from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, open_segment
-from sketch_search.indexer.store.vectors import PHOTO_TABLE_FILE, Mask, Vectors
+from sketch_search.indexer.store.vectors import PHOTO_TABLE_FILE
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Numbers, Tokens
+from sketch_search.model.search.vectors import Mask, Vectors
 
 _BUILD = "run `sketch-search index build` to update the index"
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import sync_folder
+from sketch_search.model.engine.rounding import dequantize, unpack
 from sketch_search.model.files import open_regular
 
 Array = npt.NDArray[Any]
@@ -35,10 +36,6 @@ DTYPES = {
     "colours": np.int8,
 }
 TOKEN_FILES, REGION_FILES = ("tokens", "positions", "scales"), ("regions", "colours")
-# Tokens are kept as -127..127, so that there are as many steps below 0 as above.
-_STEPS = 127
-# Regions are kept in steps of 1 / 13, from -7 to 7. In these four bits, as many scenes are found as in full precision.
-_REGION_STEPS = 13
 
 
 class ArraySubset:
@@ -58,7 +55,7 @@ class PhotoArrays:
     """Arrays of m photos by the names of their files: all that is kept, or tokens alone.
 
     "vectors" and CLIP's "embeddings", (m, d) float16 of length 1; "tokens", (m, n, d) int8, [Ret] first, times
-    "scales", (m, n) float32; "positions", (m, n-1) uint8, cells ascending; "regions", (m, g, r / 2) uint8, ``packed``;
+    "scales", (m, n) float32; "positions", (m, n-1) uint8, cells ascending; "regions", (m, g, r / 2) uint8, ``pack``ed;
     "colours", (m, g, 3) int8, as CIELAB.
     """
 
@@ -79,46 +76,15 @@ class PhotoArrays:
 
     def features(self) -> npt.NDArray[np.float32]:
         """Reads the features of the photos' tokens: (m, n, d) float32."""
-        features = np.array(self.arrays["tokens"][:], np.float32)
-        features *= self.arrays["scales"][:][..., None]
-        return features
+        return dequantize(self.arrays["tokens"][:], self.arrays["scales"][:])
 
     def regions(self) -> npt.NDArray[np.float32]:
         """Reads the regions of the photos: (m, g, r) float32, whose lengths are nearly 1."""
-        return unpacked(self.arrays["regions"][:])
+        return unpack(self.arrays["regions"][:])
 
     def patches(self) -> npt.NDArray[np.int64]:
         """Reads the positions of the photos' tokens on the patch grid: (m, n-1) int64, numbers of patches."""
         return np.array(self.arrays["positions"][:], np.int64)
-
-
-def quantised(features: npt.NDArray[np.floating[Any]]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Quantises (..., d) to int8 steps and scales (...), to half a 1/127 of a token's largest value, ties to even."""
-    features = np.asarray(features, np.float32)
-    with np.errstate(invalid="ignore"):
-        scales = np.abs(features).max(axis=-1) / np.float32(_STEPS)
-        steps = features / np.where(scales > 0, scales, 1)[..., None]
-        return np.rint(steps).clip(-_STEPS, _STEPS).astype(np.int8), scales
-
-
-def packed(regions: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
-    """Rounds regions of length 1, (..., r), to 15 steps, two in a byte, the first half above: (..., r / 2) uint8."""
-    # For a photo without finite values, which its tokens show, any value will do.
-    with np.errstate(invalid="ignore"):
-        steps = (np.rint(regions * np.float32(_REGION_STEPS)).clip(-7, 7) + 8).astype(np.uint8)
-    half = regions.shape[-1] // 2
-    bytes_of_two: npt.NDArray[np.uint8] = steps[..., :half] << 4 | steps[..., half:]
-    return bytes_of_two
-
-
-def unpacked(regions: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Undoes ``packed``: (..., r / 2) -> (..., r) float32."""
-    half = regions.shape[-1]
-    found = np.empty((*regions.shape[:-1], 2 * half), np.float32)
-    found[..., :half], found[..., half:] = regions >> 4, regions & 15
-    found -= np.float32(8)
-    found /= np.float32(_REGION_STEPS)
-    return found
 
 
 @dataclass(frozen=True)

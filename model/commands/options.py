@@ -4,7 +4,7 @@ import click
 
 from sketch_search.model.command_line import a_path, option
 from sketch_search.model.datasets import LARGE_PROTOCOLS, PARTS
-from sketch_search.model.engine import MAX_VARIANTS
+from sketch_search.model.limits import MAX_VARIANTS
 
 BACKBONE = "--backbone FILE|TIMM-TAG"
 

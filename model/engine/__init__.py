@@ -32,7 +32,6 @@ from sketch_search.model.engine.knowledge import Prior, Projection, Vocabulary, 
 from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine.threads import set_threads, threads
 from sketch_search.model.engine.tokens import (
-    MAX_VARIANTS,
     Floats,
     Numbers,
     Tokens,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from sketch_search.model.engine.tokens import MAX_VARIANTS
 from sketch_search.model.errors import ModelError
+from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.words import Names, spelling, why_no_name
 
 if TYPE_CHECKING:

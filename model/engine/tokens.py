@@ -92,8 +92,6 @@ def unit(vectors: NDArray[Any]) -> Floats:
     return scaled
 
 
-#: The most variants of a sketch: one of each kind.
-MAX_VARIANTS = 3
 _LARGER = 1.15
 _TURN = 10
 _PEN = 3

@@ -17,9 +17,10 @@ from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
 from sketch_search.model.images import Drawing, Pixels, colours_of_cells, hexadecimal
+from sketch_search.model.search import Ids, Query, Scores, best_first, encode_things, place_things
 from sketch_search.model.things import Thing
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.gallery import Gallery, Ids, Scores, ShardQuery, best_first
+from sketch_search.service.gallery import Gallery
 from sketch_search.service.photos import still_opening
 from sketch_search.service.schemas import (
     CrossAttention,
@@ -137,9 +138,13 @@ def explain(
     around = Surroundings(index, given.observed.tokens, given.modality, links)
     to_given = around.of_given(params.nearest, own=liked)
     to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
-    things = () if sketch is None or params.kind == "photo" else searcher.things_of(sketch, params)
-    sought, places = searcher.sought(things, params, several=len(things) > 1)
-    shown_things = _shown_things(searcher, sought, places, params.photo, photos) if sought else [()] * len(entries)
+    things = (
+        []
+        if sketch is None or params.kind == "photo"
+        else encode_things(matcher, sketch, colours=params.colours == "auto")
+    )
+    placed, places = place_things(things, index.regions_kept, params.places, several=len(things) > 1)
+    shown_things = _shown_things(searcher, placed, places, params.photo, photos) if placed else [()] * len(entries)
     found = time.perf_counter()
     shown = [
         _explained_photo(
@@ -152,8 +157,8 @@ def explain(
     return ExplainResponse(
         grid=matcher.config.grid,
         sketch=_explained_image(given),
-        things=tuple(map(searcher.seen, things)) if sought else (),
-        region_grid=math.isqrt(index.regions_kept) if sought else None,
+        things=tuple(map(searcher.seen, things)) if placed else (),
+        region_grid=math.isqrt(index.regions_kept) if placed else None,
         photos=shown,
         nearest=to_given,
         timings_ms=ExplainTimings(
@@ -173,7 +178,7 @@ def _shown_things(
 ) -> list[tuple[ShownThing, ...]]:
     """Finds where each photo shows each thing, how well, and in which colour."""
     index, side = searcher.gallery, math.isqrt(searcher.gallery.regions_kept)
-    asked = ShardQuery(method="things", mean=index.clusters.mean, things=tuple(things), places=places)
+    asked = Query(method="things", mean=index.clusters.mean, things=tuple(things), places=places)
     matched = index.matched(asked, index.rows_of_ids(ids))
     cosines = matched.cosines(searcher.matcher.thing_directions(things)).T.tolist()
     found = []

@@ -30,7 +30,6 @@ from sketch_search.service.schemas.info import (
     WordsResponse,
 )
 from sketch_search.service.schemas.query import (
-    MAX_VARIANTS,
     BuildParams,
     FoldersParams,
     Id,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.words import why_no_name
 
 # Which photos are scored by more than vectors: none, the best by vector, or every photo.
@@ -23,8 +24,6 @@ Places = Literal["auto", "yes", "no"]
 Colours = Literal["auto", "no"]
 # Whether the picture of a query is a drawing or a photo.
 PictureKind = Literal["sketch", "photo"]
-# The number of variants of a sketch that the model has; a test compares them. Importing the model here would be slow.
-MAX_VARIANTS = 3
 # The most photos that a query may like and dislike, together.
 MAX_PHOTOS = 32
 # The most photos that may be named at once.

@@ -1,5 +1,4 @@
-"""The search in two stages over a gallery; ``searcher`` outlines it on one screen."""
+"""The search over a gallery, by ``model.search``: queries are planned and encoded, rankings become answers."""
 
 from sketch_search.service.search.paging import after, continued
-from sketch_search.service.search.plan import methods_of
 from sketch_search.service.search.searcher import Searcher

@@ -1,4 +1,4 @@
-"""Presents a ranking: near duplicates as one result, and photos that look alike as one group."""
+"""Presents a ranking: photos that look alike as one group."""
 
 from typing import TypeAlias
 
@@ -6,12 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Method
-from sketch_search.model.ranking import SAME, first_of_same, groups_of, pairs_to_compare, sameness, support_of
-from sketch_search.service.gallery import Candidates, Gallery, Ids, Scores, best_first, interleaved
-
-# The number of best photos that are folded. All pages show parts of this one folding, so that a result represents the
-# same photos on every page; beyond them, every photo is a separate result. It takes some milliseconds.
-FOLDED = 1000
+from sketch_search.model.ranking import groups_of, support_of
+from sketch_search.model.search import Ids, Scores, best_first, interleave
 
 # Groups in the order of their first photos: each has the indices of its photos among the grouped ones, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
@@ -22,24 +18,6 @@ Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 # predicted whether the first group is the one that was drawn. From 0.3 on, it is in most cases; below, in fewer than
 # half.
 FAR_AHEAD = 0.3
-
-
-def fold(gallery: Gallery, ranking: Candidates, liked: int, grid: int) -> NDArray[np.int64]:
-    """Finds the near duplicates in a ranking: (m,) the rank of the photo that represents each (``Candidates.firsts``).
-
-    Args:
-        liked: how many of its first photos are liked: each is a separate result, since somebody chose it.
-        grid: cells in a row of the network's patch grid.
-    """
-    firsts = np.arange(len(ranking))
-    best = ranking[firsts[:FOLDED]]
-    pairs = pairs_to_compare(best.vectors)
-    # Tokens are read once, by row.
-    needed, numbers = np.unique(best.rows[pairs], return_inverse=True)
-    if len(needed):
-        pairs = pairs[sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME]
-        firsts[:FOLDED] = first_of_same(len(best), pairs.tolist(), own=liked)
-    return firsts
 
 
 def grouped_ranks(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np.int64]:
@@ -55,7 +33,7 @@ def grouped_ranks(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np
     ranking = np.arange(min(len(ids), count))
     if undiffused is None:
         return ranking
-    return interleaved([best_first(ids, undiffused, count)[: len(ranking)], ranking])[:count]
+    return interleave([best_first(ids, undiffused, count)[: len(ranking)], ranking])[:count]
 
 
 def is_far_ahead(scores: Scores, groups: Groups, method: Method) -> bool:

@@ -18,6 +18,7 @@ from sketch_search.indexer import Address, IndexerError, IndexRefused, current_s
 from sketch_search.indexer.store.location import THUMBNAILS
 from sketch_search.model import Matcher, ModelError
 from sketch_search.model.decoding import RunJob, decode_inline
+from sketch_search.model.search import methods_of
 from sketch_search.model.terminal import printable
 from sketch_search.service.clip_text import TextTowers
 from sketch_search.service.engine import Engine, open_matcher
@@ -25,7 +26,7 @@ from sketch_search.service.errors import NotReady
 from sketch_search.service.gallery import LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache
 from sketch_search.service.schemas import SearchQuery, ShardInfo
-from sketch_search.service.search import Searcher, methods_of
+from sketch_search.service.search import Searcher
 from sketch_search.service.settings import Settings, index_path
 from sketch_search.service.sharding import Shards
 

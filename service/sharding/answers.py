@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from sketch_search.indexer import EmbedderEntry, NetworkIdentity, PhotoEntry, PhotoUnavailable, UnknownPhoto
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import UserError
+from sketch_search.model.search import Clusters, Nearest, PhotoRows, Query
 from sketch_search.model.things import Matched
-from sketch_search.service.gallery import Clusters, LocalGallery, Nearest, PhotoRows, ShardQuery
+from sketch_search.service.gallery import LocalGallery
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -139,7 +140,7 @@ class ResponseValidator:
     def __init__(self, one: Overview) -> None:
         self._one = one
 
-    def packed_nearest(self, found: Nearest, query: ShardQuery) -> bool:
+    def packed_nearest(self, found: Nearest, query: Query) -> bool:
         count = len(found)
         columns = [(found.by_vector, True), (found.by_word, query.word), (found.likeness, query.liked)]
         return (
@@ -149,10 +150,10 @@ class ResponseValidator:
             and (found.by_thing is None or _is_array(found.by_thing, "f", count, len(query.sketch or ())))
         )
 
-    def matches(self, answer: Any, query: ShardQuery, rows: PhotoRows) -> bool:
+    def matches(self, answer: Any, query: Query, rows: PhotoRows) -> bool:
         return _is_array(answer, "f", len(rows))
 
-    def scored(self, answer: Any, query: ShardQuery, rows: PhotoRows, wanted: PhotoRows) -> bool:
+    def scored(self, answer: Any, query: Query, rows: PhotoRows, wanted: PhotoRows) -> bool:
         vectors, scores, fits = answer
         return (
             self.vectors(vectors, rows)
@@ -160,7 +161,7 @@ class ResponseValidator:
             and (_is_array(fits, "f", len(rows)) if query.things else fits is None)
         )
 
-    def matched(self, found: Any, query: ShardQuery, rows: PhotoRows) -> bool:
+    def matched(self, found: Any, query: Query, rows: PhotoRows) -> bool:
         sizes = len(query.things), len(rows)
         return (
             isinstance(found, Matched)

@@ -14,20 +14,10 @@ from numpy.typing import NDArray
 
 from sketch_search.indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
 from sketch_search.model.engine import Floats, Modality, Tokens
+from sketch_search.model.search import Clusters, Ids, Nearest, PhotoRows, Query, Scored, Scores, most_alike
 from sketch_search.model.things import Matched
 from sketch_search.service.errors import ShardsLost
-from sketch_search.service.gallery import (
-    Clusters,
-    Gallery,
-    Ids,
-    LocalGallery,
-    Nearest,
-    PhotoRows,
-    Scored,
-    Scores,
-    ShardQuery,
-    most_alike,
-)
+from sketch_search.service.gallery import Gallery, LocalGallery
 from sketch_search.service.sharding.answers import (
     Checked,
     Overview,
@@ -149,7 +139,7 @@ class ShardedGallery(Gallery):
 
     # Searching.
 
-    def matches(self, query: ShardQuery, rows: PhotoRows) -> Scores:
+    def matches(self, query: Query, rows: PhotoRows) -> Scores:
         scores, split = np.empty(len(rows), np.float32), list(self._by_shard(rows))
         pending = {shard: self._begin(shard, LocalGallery.matches, query, there) for shard, _, there in split}
         answers = self._answers(pending)
@@ -157,7 +147,7 @@ class ShardedGallery(Gallery):
             scores[indices] = answers[shard]
         return scores
 
-    def scored(self, query: ShardQuery, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
+    def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
         without_sketch, scores = replace(query, sketch=None), np.full(len(rows), np.nan, np.float32)
         fits = np.empty(len(rows), np.float32) if query.things else None
         split = list(self._by_shard(rows))
@@ -174,7 +164,7 @@ class ShardedGallery(Gallery):
                 fits[indices] = of_shard
         return vectors, scores[wanted], fits
 
-    def matched(self, query: ShardQuery, rows: PhotoRows) -> Matched:
+    def matched(self, query: Query, rows: PhotoRows) -> Matched:
         split, asked = list(self._by_shard(rows)), replace(query, sketch=None)
         answers = self._answers(
             {shard: self._begin(shard, LocalGallery.matched, asked, there) for shard, _, there in split}
@@ -182,7 +172,7 @@ class ShardedGallery(Gallery):
         found = Matched.joined([answers[shard] for shard, *_ in split])
         return found[np.argsort(np.concatenate([indices for _, indices, _ in split]))]
 
-    def nearest(self, query: ShardQuery) -> Nearest:
+    def nearest(self, query: Query) -> Nearest:
         if query.sketch is not None:
             query = replace(query, sketch=query.sketch.without_patches)
         questions = self._split(query)
@@ -193,12 +183,12 @@ class ShardedGallery(Gallery):
             every = Nearest.joined([*answers.values()])
         return every.best(query)
 
-    def _ask_nearest(self, questions: dict[int, ShardQuery]) -> dict[int, Nearest]:
+    def _ask_nearest(self, questions: dict[int, Query]) -> dict[int, Nearest]:
         pending = {shard: self._begin(shard, packed_nearest, question) for shard, question in questions.items()}
         found = self._answers(pending).items()
         return {shard: replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in found}
 
-    def _split(self, query: ShardQuery) -> dict[int, ShardQuery]:
+    def _split(self, query: Query) -> dict[int, Query]:
         """Splits a query by shard, with an estimate of its photos. A shard with more is asked again."""
         shards = np.searchsorted(self._layout.cluster_ends, query.clusters, side="right")
         asked = [shard for shard in np.unique(shards).tolist() if shard in self._layout.asked]
@@ -206,7 +196,7 @@ class ShardedGallery(Gallery):
         drawn_alone = query.sketch is not None and len(query.sketch) == 1 and query.word is None and query.liked is None
         if query.count is not None and query.sketch is not None and drawn_alone and len(asked) > 1:
             counts = expected(self.clusters, query.clusters, query.sketch.ret[0], query.count)
-        questions: dict[int, ShardQuery] = {}
+        questions: dict[int, Query] = {}
         for shard in asked:
             indices, count = np.flatnonzero(shards == shard), query.count
             if counts is not None and count is not None:
@@ -297,7 +287,7 @@ class ShardedGallery(Gallery):
 # Functions that are computed on the machine of a shard's files.
 
 
-def packed_nearest(shard: LocalGallery, query: ShardQuery) -> Nearest:
+def packed_nearest(shard: LocalGallery, query: Query) -> Nearest:
     """Returns ``LocalGallery.nearest`` with rows and ids in four bytes, which are enough for a build by Ray."""
     found = shard.nearest(query)
     return replace(found, rows=found.rows.astype(np.int32), ids=found.ids.astype(np.int32))
@@ -349,7 +339,7 @@ def expected(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, count: 
     return np.asarray(found)
 
 
-def is_cut(part: Nearest, asked: ShardQuery, every: Nearest, query: ShardQuery) -> bool:
+def is_cut(part: Nearest, asked: Query, every: Nearest, query: Query) -> bool:
     """Returns True if a shard, asked for ``asked`` of ``query``, may have more photos among the best of ``every``."""
     if asked.count == query.count:
         return False

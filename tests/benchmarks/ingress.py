@@ -19,11 +19,12 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from sketch_search.indexer.distributed.builds import place_clusters
-from sketch_search.indexer.store.clusters import assign, trained
 from sketch_search.model import Matcher, Tokens, load
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.images import Pixels, open_image
-from sketch_search.service.gallery import Clusters, OpenGallery
+from sketch_search.model.search import Clusters
+from sketch_search.model.search.clusters import assign, train_centroids
+from sketch_search.service.gallery import OpenGallery
 from sketch_search.service.schemas import SearchQuery, ShardInfo
 from sketch_search.service.search import Searcher
 from sketch_search.service.serving.live import LiveIndex
@@ -185,7 +186,7 @@ def shards_asked(vectors: Floats, drawn: Sequence[Drawn], counts: Sequence[int] 
 
     Counts the shards that have the NPROBE best clusters of each sketch; beside them, if shards had any clusters.
     """
-    nearest = assign(vectors, trained(vectors, len(vectors) // PER_CLUSTER))
+    nearest = assign(vectors, train_centroids(vectors, len(vectors) // PER_CLUSTER))
     found, clusters = np.unique(nearest, return_inverse=True)
     centroids = np.stack([vectors[clusters == number].mean(axis=0) for number in range(len(found))])
     opened = np.argsort(-np.concatenate([sketch.tokens.ret for sketch in drawn]) @ centroids.T, axis=1)[:, :NPROBE]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sketch_search.indexer.distributed.builds import place_clusters
 from sketch_search.indexer.store.catalog import Removals, write_catalog
-from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids, assign, default_clusters, trained
+from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids
 from sketch_search.indexer.store.generation import (
     Counts,
     FileEntry,
@@ -34,6 +34,7 @@ from sketch_search.indexer.store.location import IndexFolder, generation_name
 from sketch_search.indexer.store.rows import REGION_FILES, PhotoArrays, write_array, write_blocks
 from sketch_search.indexer.store.vectors import VECTORS_FILE, PhotoTable
 from sketch_search.model.engine import Floats, unit
+from sketch_search.model.search.clusters import assign, default_clusters, train_centroids
 
 # Photos among which the one to go towards is drawn; how far at most, of the way; and the share of a further difference.
 ALIKE = 10
@@ -150,7 +151,7 @@ def _clusters(made: MadePhotos, count: int) -> Floats:
     clusters = default_clusters(count)
     step = max(1, math.ceil(count / (clusters * PER_CLUSTER)))
     sample = np.concatenate([made.block(*block)[0][::step] for block in _blocks(count)])
-    centroids = trained(sample, clusters)
+    centroids = train_centroids(sample, clusters)
     # Empty clusters are dropped, as a build does it.
     return centroids[np.unique(assign(sample, centroids))]
 

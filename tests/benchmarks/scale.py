@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sketch_search.indexer.store.clusters import POINTS_PER_CLUSTER, default_clusters
 from sketch_search.indexer.store.shards import MAX_ID
 from sketch_search.model import load
+from sketch_search.model.search.candidates import MATCHED
+from sketch_search.model.search.clusters import POINTS_PER_CLUSTER, default_clusters
 from sketch_search.service.commands.serve import SEARCHES_AT_ONCE
-from sketch_search.service.gallery.candidates import MATCHED
 from sketch_search.service.settings import NPROBE
 from tests.benchmarks import results
 from tests.benchmarks.ingress import fitted

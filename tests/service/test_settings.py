@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sketch_search.model.engine import MAX_VARIANTS
+from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.service.commands import main
 from sketch_search.service.engine import open_matcher
 from sketch_search.service.settings import MAX_THREADS, Settings

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sketch_search.indexer.store.clusters import assign, trained
 from sketch_search.indexer.store.generation import current_generation
 from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.model.engine import unit
+from sketch_search.model.search.clusters import assign, train_centroids
 from tests.indexer.galleries import Collection, clustered, save_photos
 
 
@@ -56,7 +56,7 @@ def test_a_gallery_of_other_photos_gets_new_clusters(collection: Collection, tmp
 
 def test_with_a_gpu_photos_are_assigned_to_clusters_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     points = unit(np.random.default_rng(1).normal(size=(200, 8)))
-    centroids, moved = trained(points, 9), list[faiss.Index]()
+    centroids, moved = train_centroids(points, 9), list[faiss.Index]()
 
     def all_gpus(index: faiss.Index) -> faiss.Index:
         moved.append(index)

@@ -3,9 +3,9 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sketch_search.indexer.store.clusters import default_clusters
-from sketch_search.indexer.store.vectors import Vectors
 from sketch_search.model.engine import unit
+from sketch_search.model.search.clusters import default_clusters
+from sketch_search.model.search.vectors import Vectors
 from tests.indexer.galleries import clustered
 
 WIDTH = 8

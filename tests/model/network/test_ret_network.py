@@ -11,10 +11,11 @@ import torch.nn.functional as F
 
 from sketch_search import model
 from sketch_search.model.checkpoint.file import load_network, save_checkpoint
-from sketch_search.model.engine import MAX_VARIANTS, Floats, Prior, Tokens, sketch_variants, unit
+from sketch_search.model.engine import Floats, Prior, Tokens, sketch_variants, unit
 from sketch_search.model.engine.knowledge import NEARNESS, SHARE, SHARPNESS
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
+from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network.zse import Network
 from tests.networks import matcher_of, randn, tiny_checkpoint, tiny_network, vocabulary

@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 
 from sketch_search import model
 from sketch_search.indexer import Index
-from sketch_search.model.engine import MAX_VARIANTS
+from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.service.http.middleware import MAX_BYTES, MAX_PARAMETERS
 from sketch_search.service.settings import Settings
 from tests.bombs import scan_bomb

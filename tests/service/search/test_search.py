@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from sketch_search.indexer import Index, Request, build, open_index, remove
-from sketch_search.indexer.store.rows import quantised
 from sketch_search.model import Matcher, Tokens
 from sketch_search.model.engine import Method, unit
+from sketch_search.model.engine.rounding import quantize
 from sketch_search.model.images.files import open_image
 from sketch_search.model.ranking import SHORTLIST, best_matches, estimated, promise
+from sketch_search.model.search import Clusters, best_first, stages
+from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
 from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.gallery import Clusters, best_first
 from sketch_search.service.schemas import ExplainParams, SearchQuery
-from sketch_search.service.search import plan
-from sketch_search.service.search.plan import RERANK_WITHOUT_DIFFUSION, plan_search
+from sketch_search.service.search.plan import plan_search
 from sketch_search.service.serving.live import check_searches
 from sketch_search.service.settings import NPROBE, Settings
 from tests.indexer.galleries import ids_of
@@ -39,7 +39,7 @@ def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Metho
             if method == "ret":
                 tokens = Tokens.of_ret(unit(tokens.ret).astype(np.float16).astype(np.float32))
             else:
-                steps, scales = quantised(tokens.features.astype(np.float16))
+                steps, scales = quantize(tokens.features.astype(np.float16))
                 tokens = Tokens(steps * scales[..., None], tokens.positions)
             scores[photo] = float(matcher.scores(sketch, tokens, method)[0, 0])
     return scores
@@ -50,7 +50,7 @@ def test_searching_all_clusters_gives_exactly_the_ranking_of_scoring_every_file(
     searcher: Searcher, gallery: Path, index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch, method: Method
 ) -> None:
     # So that photos are compared in several blocks.
-    monkeypatch.setattr("sketch_search.service.gallery.local.BLOCK", 4)
+    monkeypatch.setattr("sketch_search.model.search.photos.BLOCK", 4)
     scores = scores_of_files(gallery, index, matcher, method)
     wanted = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
     outcome = searcher.find_sketch(nprobe="all", method=method)
@@ -138,8 +138,8 @@ def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
 
 
 def test_a_second_level_finds_nearly_all_of_the_clusters_that_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.service.gallery.gallery.MANY_CLUSTERS", 1)
-    monkeypatch.setattr("sketch_search.service.gallery.gallery.NEAR_CLUSTERS", 256)
+    monkeypatch.setattr("sketch_search.model.search.gallery.MANY_CLUSTERS", 1)
+    monkeypatch.setattr("sketch_search.model.search.gallery.NEAR_CLUSTERS", 256)
     random, count, opened = np.random.default_rng(0), 20_000, 64
     # Clusters of real photos lie in groups, as photos do.
     groups = random.normal(size=(200, 32))
@@ -161,7 +161,7 @@ def test_a_search_by_a_second_level_of_clusters_answers_as_one_without(
 ) -> None:
     searcher = Searcher(index, matcher)
     plain = searcher.find_sketch(**asked)
-    monkeypatch.setattr("sketch_search.service.gallery.gallery.MANY_CLUSTERS", 1)
+    monkeypatch.setattr("sketch_search.model.search.gallery.MANY_CLUSTERS", 1)
     found = searcher.find_sketch(**asked)
     assert (found.results, found.clusters) == (plain.results, plain.clusters)
 
@@ -169,7 +169,7 @@ def test_a_search_by_a_second_level_of_clusters_answers_as_one_without(
 def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(matcher: Matcher) -> None:
     def planned(**asked: object) -> tuple[object, ...]:
         query = SearchQuery.model_validate(asked)
-        plan = plan_search(query, matcher, Settings.model_construct(), tokens_kept=5)
+        plan = plan_search(query, matcher, Settings.model_construct(), tokens_kept=5).ranking
         return plan.method, plan.rerank, plan.nprobe, plan.count
 
     assert planned(quality="fast") == ("ret", None, NPROBE, SHORTLIST)
@@ -225,7 +225,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     expected = dict(zip(ids[order].tolist(), matcher.diffuse(likely[None], ret[order], "rn")[0].tolist(), strict=True))
 
     for module in ("candidates", "gallery"):
-        monkeypatch.setattr(f"sketch_search.service.gallery.{module}.MATCHED", 9)
+        monkeypatch.setattr(f"sketch_search.model.search.{module}.MATCHED", 9)
     thinned = searcher.find_sketch(rerank=5, **how)
     assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
     assert {hit.id: hit.raw_score for hit in thinned.results} == pytest.approx(expected, abs=1e-4)
@@ -234,13 +234,13 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
 
 def test_of_unscored_photos_the_next_best_are_ranked(diffusing: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     searcher = diffusing
-    monkeypatch.setattr(plan, "SHORTLIST", 8)
+    monkeypatch.setattr(stages, "SHORTLIST", 8)
     by_ret = searcher.find_sketch(k=8, method="ret")
     thinned = searcher.find_sketch(k=8, rerank=5)
     assert {hit.id for hit in thinned.results} == {hit.id for hit in by_ret.results}
     assert thinned.candidates == 8
     # A longer page than can be ranked so has as many photos scored as it takes.
-    monkeypatch.setattr(plan, "RERANK", 5)
+    monkeypatch.setattr(stages, "RERANK", 5)
     assert searcher.find_sketch(k=8).pairs_scored == 5
     assert searcher.find_sketch(k=9).pairs_scored == 9
 
@@ -296,8 +296,8 @@ def test_where_there_is_a_choice_the_network_chooses_among_the_clusters_that_vec
     hopes = promise(by_vector[near], np.arange(4), best_matches(sketch, index.centroids[near]))
     scored = near[np.argsort(-hopes, kind="stable")[:2]]
     by_pairs = matcher.scores(sketch, index.centroids[scored], "rn")[0]
-    monkeypatch.setattr(plan, "RELATED", 4)
-    monkeypatch.setattr("sketch_search.service.search.searcher.RELATED_UNASKED", 2)
+    monkeypatch.setattr(stages, "MOST_CLUSTERS_SCORED", 4)
+    monkeypatch.setattr("sketch_search.model.search.stages.CLUSTERS_SCORED", 2)
 
     def found(nprobe: int, **asked: Any) -> Any:
         few = Searcher(index, matcher, Settings.model_construct(nprobe=nprobe))

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sketch_search.model.ranking import groups_of
+from sketch_search.model.search import stages
 from sketch_search.service.schemas import Group, SearchQuery, SearchResult, View
 from sketch_search.service.search import searcher as searcher_module
-from sketch_search.service.search import shown
 from sketch_search.service.search.plan import GROUPED
 from sketch_search.service.search.shown import is_far_ahead
 from tests.searching import Searcher, mean_direction, searching
@@ -154,7 +154,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
         pytest.MonkeyPatch.context() as patch,
     ):
         # To a network with random weights, all pictures are much the same.
-        patch.setattr(shown, "SAME", 0.9999)
+        patch.setattr(stages, "SAME", 0.9999)
         yield opened
 
 
@@ -223,7 +223,7 @@ def test_a_page_is_full_if_few_photos_are_ranked_for_it(copied: Searcher, monkey
     assert short.candidates < ALL_FILES
     assert len(copied.find_sketch(fold=True, **{**asked, "k": len(FILES)}).results) == len(FILES)
     # Beyond the photos that are folded, each is a result of its own.
-    monkeypatch.setattr(shown, "FOLDED", 3)
+    monkeypatch.setattr(stages, "FOLDED", 3)
     results = copied.find_sketch(fold=True).results
     assert len(results) > len(FILES)
     assert all(hit.copies == () for hit in results[3:])

@@ -13,13 +13,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sketch_search.indexer import IndexRefused
 from sketch_search.model import Tokens
 from sketch_search.model.engine import Floats
+from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.ranking import EXAMPLES, fits
+from sketch_search.model.search import Query
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.gallery import ShardQuery
 from sketch_search.service.schemas import SearchQuery, SearchResponse
 from tests.indexer.clip_models import READING, saved_clip
 from tests.searching import Searcher, searching
@@ -163,7 +163,7 @@ def test_of_two_words_photos_are_compared_with_both(searcher: Searcher) -> None:
     gallery, matcher = searcher.gallery, searcher.matcher
     dog, cat = (matcher.book.find(word) for word in ("dog", "cat"))
     clusters = np.arange(len(gallery.clusters.sizes))
-    asked = ShardQuery(method="ret", mean=gallery.clusters.mean, word=((dog,), (cat,)), clusters=clusters)
+    asked = Query(method="ret", mean=gallery.clusters.mean, word=((dog,), (cat,)), clusters=clusters)
     both = matcher.word_scores(Tokens.of_ret(gallery.vectors(gallery.nearest(asked).rows)), [dog, cat]).mean(axis=0)
     np.testing.assert_allclose(np.asarray(gallery.nearest(asked).by_word), both, atol=1e-5)
     found = find(searcher, None, text="a cat with its dog")
@@ -307,7 +307,7 @@ def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip) -> None:
     ids=["no numbers", "too long"],
 )
 def test_a_text_whose_vector_cannot_be_is_refused(by_clip: ByClip, values: Floats, sentence: str) -> None:
-    with pytest.raises(IndexRefused, match=sentence):
+    with pytest.raises(GalleryUnusable, match=sentence):
         by_clip.search(draw_sketch(), SearchQuery(text=TEXT), ReadText(values))
 
 

@@ -15,11 +15,11 @@ from sketch_search.model.engine import Projection
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network
+from sketch_search.model.search import encode_things, stages
 from sketch_search.model.things import PLACES, sought
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain.response import explain
 from sketch_search.service.schemas import ExplainParams, Guessed, SearchQuery
-from sketch_search.service.search import plan
 from tests.model.network.test_two_sided import two_sided
 from tests.networks import matcher_of, vocabulary
 from tests.pictures import drawing, encoded
@@ -81,7 +81,7 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     assert [thing.box for thing in answer.things] == [
         thing.box for thing in drawn(regional, on_paper("star", 10), on_paper("cross", 290)).things
     ]
-    things = regional.things_of(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), SearchQuery())
+    things = encode_things(regional.matcher, drawn(regional, on_paper("star", 10), on_paper("cross", 290)))
     regions, colours = regional.index.photo_regions(np.arange(PHOTOS))
     directions = regional.matcher.thing_directions(things)
     matched = sought(things, directions, regions, colours, PLACES)
@@ -101,7 +101,7 @@ def test_regions_decide_against_likeness_of_whole_photos(regional: Searcher, mon
     best = regional.find(both(), quality="best", k=3)
     found = regional.find(both(), k=3)
     assert [result.id for result in found.results] == [result.id for result in best.results]
-    monkeypatch.setattr(plan, "SOUGHT", 3)
+    monkeypatch.setattr(stages, "COMPARED_WITH_THINGS", 3)
     by_vector = regional.find(both(), k=3)
     assert {result.id for result in by_vector.results} != {result.id for result in best.results}
 
@@ -170,7 +170,7 @@ def test_an_explanation_says_where_each_thing_is_how_well_it_matches_and_in_whic
     pictures = drawn(regional, on_paper("star", 10, RED), on_paper("cross", 290))
     found = {result.id: result for result in regional.search(pictures, SearchQuery(k=PHOTOS)).results}
     answer = explain(regional, pictures, ExplainParams(photo=[5, 12]))
-    things = regional.things_of(pictures, SearchQuery())
+    things = encode_things(regional.matcher, pictures)
     regions, colours = regional.index.photo_regions(regional.gallery.rows_of_ids([5, 12]))
     cosines = regions @ regional.matcher.thing_directions(things).T
     assert answer.region_grid == 4

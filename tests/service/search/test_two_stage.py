@@ -119,7 +119,7 @@ def test_zse_sbirs_own_networks_and_released_ones_search_by_it(gallery: Path, tm
 
 
 def test_all_centroids_are_scored_however_many_there_are(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.service.search.plan.RELATED", 2)
+    monkeypatch.setattr("sketch_search.model.search.stages.MOST_CLUSTERS_SCORED", 2)
     limited = searcher.find_sketch(nprobe=1, k=1)
     assert limited.pairs_scored == 2 + limited.candidates
     found = searcher.find_sketch(**SYSTEM, k=1)

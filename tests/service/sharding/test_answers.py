@@ -12,8 +12,9 @@ import pytest
 
 from sketch_search.indexer import IndexRefused, PhotoFilter
 from sketch_search.model import Matcher
+from sketch_search.model.search import Query
 from sketch_search.service.errors import ShardsLost
-from sketch_search.service.gallery import Gallery, ShardQuery
+from sketch_search.service.gallery import Gallery
 from sketch_search.service.sharding import Shards, ShardUnavailable
 from tests.service.sharding.conftest import HALVES
 from tests.service.sharding.shards_here import LocalLink, Sharded, gallery_of, links_to
@@ -175,7 +176,7 @@ def asked(question: str, gallery: Gallery, matcher: Matcher, photo: int) -> None
     rows, clusters = np.arange(PHOTOS), np.arange(len(gallery.clusters.sizes))
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     if question in ("packed_nearest", "scored"):
-        gallery.find(ShardQuery("rn", gallery.clusters.mean, sketch, clusters=clusters))
+        gallery.find(Query("rn", gallery.clusters.mean, sketch, clusters=clusters))
     elif question == "passing":
         gallery.passing(PhotoFilter(("größe",)))
     elif question == "newest":

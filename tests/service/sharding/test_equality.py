@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from sketch_search.indexer import Index
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats
+from sketch_search.model.search import Nearest, Query
 from sketch_search.service import search
-from sketch_search.service.gallery import Gallery, Nearest, ShardQuery
+from sketch_search.service.gallery import Gallery
 from sketch_search.service.schemas import SearchQuery, SearchResponse
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import (
@@ -102,8 +103,8 @@ def nothing_asked_yet(quarters: list[LocalLink]) -> None:
 def few_are_enough() -> Iterator[None]:
     """Shards choose fewer photos than they have, as those of large galleries do."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sketch_search.service.search.plan.SHORTLIST", 9)
-        patch.setattr("sketch_search.service.gallery.candidates.NEAREST", 5)
+        patch.setattr("sketch_search.model.search.stages.SHORTLIST", 9)
+        patch.setattr("sketch_search.model.search.candidates.NEAREST", 5)
         yield
 
 
@@ -148,9 +149,9 @@ def test_clusters_choose_the_same_photos_in_shards(divide: Divide, whole: Search
         )
 
 
-def drawn(matcher: Matcher, gallery: Gallery, clusters: NDArray[np.int64], **asked: Any) -> ShardQuery:
+def drawn(matcher: Matcher, gallery: Gallery, clusters: NDArray[np.int64], **asked: Any) -> Query:
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
-    return ShardQuery("rn", gallery.clusters.mean, sketch, clusters=clusters, **asked)
+    return Query("rn", gallery.clusters.mean, sketch, clusters=clusters, **asked)
 
 
 def test_only_shards_with_an_opened_cluster_are_asked_and_in_two_rounds(divide: Divide, whole: Searcher) -> None:

@@ -1,4 +1,4 @@
-"""Defines a gallery's query, ``ShardQuery``, and its answer, ``Candidates``, with a row for each photo.
+"""Defines a gallery's query, ``Query``, and its answer, ``Candidates``, with a row for each photo.
 
 Both hold numpy arrays, since a gallery may be on other machines: the results of all shards are joined, and
 ``Nearest.best`` keeps what a single index would have found.
@@ -6,16 +6,15 @@ Both hold numpy arrays, since a gallery may be on other machines: the results of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sketch_search.indexer import PhotoFilter
-from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Method, Tokens
+from sketch_search.model.matcher import Matcher
 from sketch_search.model.things import Thing
 
 Ids: TypeAlias = NDArray[np.int64]
@@ -52,7 +51,7 @@ def most_alike(parts: Sequence[tuple[Ids, Scores]], count: int) -> tuple[Ids, Sc
     return ids[best], near[best]
 
 
-def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def interleave(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Returns the members of rankings of equal length in turns, each once, after those of ``first``."""
     turns = np.stack(orders, axis=1).ravel()
     every = turns if first is None else np.concatenate([first, turns])
@@ -61,8 +60,8 @@ def interleaved(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | 
 
 
 @dataclass(frozen=True)
-class ShardQuery:
-    """Holds the query for each shard: an encoded query, the clusters to open, and how many photos to return.
+class Query:
+    """An encoded query, the clusters to open, and how many photos to return.
 
     Attributes:
         method: what scores photos; "ret" compares vectors alone.
@@ -71,7 +70,9 @@ class ShardQuery:
         sketch: the query's tokens: the sketch's, or with liked photos one [Ret] near theirs; a batch of one, or of all
             things of a drawing.
         things: those to find in the regions of photos. places: the weight of their places.
+        wanted: a filter of photos, which the gallery understands; None for all.
         liked, unliked: (l, d) and (u, d) vectors of photos. liked_ids, unliked_ids: of those in the gallery.
+        homes: (h,) the clusters of the liked photos in the whole gallery, which are opened in any case.
         clusters: (n,) int64 ascending, the clusters to open.
         count: how many photos become candidates, the best by vector, and as many more by the word; None for all.
         rerank: how many of them ``method`` scores; None for all.
@@ -83,11 +84,12 @@ class ShardQuery:
     things: tuple[Thing, ...] = ()
     places: float = 0.0
     word: Word | None = None
-    wanted: PhotoFilter | None = None
+    wanted: Hashable | None = None
     liked: Floats | None = None
     unliked: Floats | None = None
     liked_ids: tuple[int, ...] = ()
     unliked_ids: tuple[int, ...] = ()
+    homes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     clusters: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     count: int | None = None
     rerank: int | None = None
@@ -157,7 +159,7 @@ class Nearest:
         return every[np.argsort(every.rows)]
 
     @staticmethod
-    def nothing(query: ShardQuery) -> Nearest:
+    def nothing(query: Query) -> Nearest:
         """Returns no photos, with the columns of the query."""
         rows, none = np.empty(0, np.int64), np.empty(0, np.float32)
         by_word, likeness = None if query.word is None else none, None if query.liked is None else none
@@ -165,7 +167,7 @@ class Nearest:
         by_thing = np.empty((0, things), np.float32) if things > 1 else None
         return Nearest(rows, rows, none, by_word, likeness, by_thing=by_thing)
 
-    def rankings(self, query: ShardQuery) -> list[tuple[Scores, int]]:
+    def rankings(self, query: Query) -> list[tuple[Scores, int]]:
         """Returns the columns whose best photos become candidates, and the number of photos from each."""
         assert query.count is not None
         found = [] if query.sketch is None else [(self.by_vector, query.count)]
@@ -177,7 +179,7 @@ class Nearest:
             found += [(column, query.count) for column in self.by_thing.T]
         return found
 
-    def best(self, query: ShardQuery) -> Self:
+    def best(self, query: Query) -> Self:
         """Keeps the photos that become candidates."""
         if query.count is None:
             return self
@@ -186,7 +188,7 @@ class Nearest:
         chosen.append(np.flatnonzero(np.isin(self.ids, query.liked_ids)))
         return self[np.unique(np.concatenate(chosen))]
 
-    def to_score(self, query: ShardQuery) -> NDArray[np.int64]:
+    def to_score(self, query: Query) -> NDArray[np.int64]:
         """Returns the indices of the photos to score, most promising first; with a word, half by the word."""
         if query.rerank is None or query.method == "things":
             return best_first(self.ids, self.by_vector)
@@ -198,7 +200,7 @@ class Nearest:
         named = best_first(self.ids, self.by_word, by_word)
         return np.concatenate([chosen, named[~np.isin(named, chosen)]])
 
-    def known_scores(self, query: ShardQuery, known: Candidates | None) -> tuple[Scores, NDArray[np.int64]]:
+    def known_scores(self, query: Query, known: Candidates | None) -> tuple[Scores, NDArray[np.int64]]:
         """Returns the known scores, (m,), and the indices of the photos still to score.
 
         known: earlier candidates of the same search.

@@ -1,0 +1,18 @@
+"""Searches galleries in two stages: ``stages`` outlines it on one screen, ``rank`` carries it out."""
+
+from sketch_search.model.search.candidates import (
+    Candidates,
+    Ids,
+    Nearest,
+    PhotoRows,
+    Query,
+    Scores,
+    Word,
+    best_first,
+    interleave,
+    most_alike,
+)
+from sketch_search.model.search.drawings import default_plan, encode_things, methods_of, place_things, search_drawing
+from sketch_search.model.search.gallery import Clusters, Gallery, Scored
+from sketch_search.model.search.photos import PhotoGallery, gallery_of
+from sketch_search.model.search.stages import FOLDED, Plan, Ranking, Stage, rank

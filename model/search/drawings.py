@@ -1,0 +1,78 @@
+"""Makes the query of a drawing, and searches by it as a search does by default."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from sketch_search.model.engine import Method, Modality, Tokens
+from sketch_search.model.images import Drawing
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.search.candidates import Query
+from sketch_search.model.search.gallery import Gallery
+from sketch_search.model.search.stages import Plan, Ranking, rank
+from sketch_search.model.things import PLACES, Thing
+
+
+def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
+    """Returns the methods that can score photos: without tokens, only vectors. tokens_kept: of each photo."""
+    return matcher.methods if tokens_kept > 1 else tuple(one for one in matcher.methods if one == "ret")
+
+
+def default_plan(matcher: Matcher, results: int, *, tokens_kept: int, regions: int, things: int = 1) -> Plan:
+    """Plans a search by a drawing alone. things: how many it has. tokens_kept, regions: of each photo."""
+    method: Method = "ret" if tokens_kept == 1 else matcher.best_method
+    if things > 1 and regions:
+        method = "things"
+    whole = things > 1 and method != "things"
+    return Plan(method, results, diffuse=matcher.calibration.diffusion is not None and not whole)
+
+
+def encode_things(
+    matcher: Matcher, drawing: Drawing, modality: Modality = "sketch", variants: int | None = 1, *, colours: bool = True
+) -> list[Thing]:
+    """Encodes each thing of a drawing, with its colours if these count. variants: as for ``Matcher.encode``."""
+    things = []
+    for drawn in drawing.things:
+        tokens = matcher.encode(matcher.preprocessing.normalised(drawn.pixels)[None], modality, variants)
+        shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
+        things.append(Thing(tokens, drawn.box, shares[:, :3], shares[:, 3]))
+    return things
+
+
+def place_things(
+    things: Sequence[Thing], regions: int, places: Literal["auto", "yes", "no"] = "auto", *, several: bool
+) -> tuple[tuple[Thing, ...], float]:
+    """Returns the things to find in regions of photos, none if regions do not count, and the weight of places.
+
+    several: whether the query has several things; a single one is included if its place or its colours count.
+    """
+    apart = several or (len(things) == 1 and (places == "yes" or len(things[0].colours) > 0))
+    if not apart or not regions:
+        return (), 0.0
+    placed = places == "yes" or (places == "auto" and several)
+    return tuple(replace(one, tokens=one.tokens.without_patches) for one in things), PLACES if placed else 0.0
+
+
+def search_drawing(
+    gallery: Gallery,
+    matcher: Matcher,
+    drawing: Drawing,
+    results: int,
+    places: Literal["auto", "yes", "no"] = "auto",
+    plan: Plan | None = None,
+) -> Ranking:
+    """Ranks photos for a drawing. plan: None for the default."""
+    count = len(drawing.things)
+    if plan is None:
+        plan = default_plan(
+            matcher, results, tokens_kept=gallery.tokens_kept, regions=gallery.regions_kept, things=count
+        )
+    things = encode_things(matcher, drawing, variants=1 if count > 1 or plan.plain else None)
+    placed, weight = place_things(
+        things, 0 if plan.plain else gallery.regions_kept, places, several=plan.method == "things"
+    )
+    sketch = Tokens.cat([thing.tokens for thing in things])
+    query = Query(plan.method, gallery.clusters.mean, sketch, placed, weight, plain=plan.plain)
+    return rank(gallery, matcher, query, plan)

@@ -1,0 +1,158 @@
+"""Defines the gallery that a search uses: photos whose arrays are at hand (``PhotoGallery``), or shards elsewhere."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from sketch_search.model.engine import Floats, Tokens, unit
+from sketch_search.model.errors import GalleryUnusable
+from sketch_search.model.ranking import promise
+from sketch_search.model.search.candidates import MATCHED, Candidates, Nearest, PhotoRows, Query, Scores, best_first
+from sketch_search.model.things import Matched
+
+# A gallery with this many clusters has a second level of clusters above them, which finds those that a query is
+# compared with: sorting all of them would take longer than scoring photos.
+MANY_CLUSTERS = 100_000
+# Clusters found for each part of a query, 64 times as many as are opened, and clusters above that are opened for it.
+NEAR_CLUSTERS, OPENED_ABOVE = 4096, 64
+
+
+# The result of ``Gallery.scored``.
+Scored: TypeAlias = tuple[NDArray[np.float16], Scores, Scores | None]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The clusters of a gallery, whose photos lie one cluster after the other.
+
+    Attributes:
+        sizes: (c,) int64, photos in each. vectors: (c, d) float32, their mean vectors.
+        features, positions: of their mean tokens, (c, n, d) and (c, n-1).
+        embeddings: (c, e) float32, their centroids by CLIP; None if they were not made by it.
+    """
+
+    sizes: NDArray[np.int64]
+    vectors: Floats
+    features: NDArray[np.floating]
+    positions: NDArray[np.uint8]
+    embeddings: Floats | None = None
+
+    @cached_property
+    def ends(self) -> PhotoRows:
+        """(c,): the row after each cluster's last photo."""
+        return np.cumsum(self.sizes)
+
+    def rows_of(self, cluster: int) -> PhotoRows:
+        """Returns the rows of a cluster's photos."""
+        return np.arange(self.ends[cluster] - self.sizes[cluster], self.ends[cluster])
+
+    def of(self, rows: PhotoRows) -> NDArray[np.int64]:
+        """Returns the clusters of these photos."""
+        return np.searchsorted(self.ends, rows, side="right")
+
+    @cached_property
+    def mean(self) -> Floats:
+        """(d,): the mean of all vectors of photos."""
+        weights = self.sizes / max(1, self.sizes.sum())
+        return np.asarray(weights @ self.vectors, np.float32)
+
+    @cached_property
+    def _above(self) -> faiss.Index:
+        """The second level: about the square root of the clusters hold these as clusters hold photos."""
+        above = faiss.index_factory(
+            self.vectors.shape[1], f"IVF{round(math.sqrt(len(self.sizes)))},Flat", faiss.METRIC_INNER_PRODUCT
+        )
+        directions = unit(self.vectors)
+        above.train(directions)
+        above.add(directions)
+        faiss.extract_index_ivf(above).nprobe = OPENED_ABOVE
+        return above
+
+    def near(self, directions: Floats) -> NDArray[np.int64]:
+        """Returns the clusters to compare with directions (q, d), ascending: all if they are few."""
+        if len(self.sizes) < MANY_CLUSTERS:
+            return np.arange(len(self.sizes))
+        found = np.unique(self._above.search(np.ascontiguousarray(directions, np.float32), NEAR_CLUSTERS)[1])
+        return found[found >= 0]
+
+    def by_clip(self, vector: Floats) -> Scores:
+        """Multiplies a vector of CLIP (e,) by the centroids by CLIP: (c,). Raises GalleryUnusable if lengths differ."""
+        assert self.embeddings is not None
+        if vector.shape != self.embeddings.shape[1:]:
+            raise GalleryUnusable(
+                f"the index has CLIP vectors of length {self.embeddings.shape[1]}, but its model gives {len(vector)}; "
+                "delete the index folder and build again."
+            )
+        return (self.embeddings @ vector).astype(np.float32)
+
+    def vectors_of(self, clusters: NDArray[np.int64]) -> Floats:
+        """Returns the mean vectors of these clusters, ascending; not copied if these are all clusters."""
+        return self.vectors if len(clusters) == len(self.sizes) else self.vectors[clusters]
+
+    def tokens(self, clusters: NDArray[np.int64]) -> Tokens:
+        """Returns the tokens of these clusters."""
+        return Tokens(self.features[clusters], self.positions[clusters])
+
+
+class Gallery(ABC):
+    """Photos in clusters. A photo's *row* counts one cluster after the other, and by id in each.
+
+    Any thread may call the methods.
+
+    Attributes:
+        tokens_kept: of each photo, [Ret] included. regions_kept: of each photo.
+    """
+
+    clusters: Clusters
+    tokens_kept: int
+    regions_kept: int
+
+    def find(self, query: Query, known: Candidates | None = None) -> Candidates:
+        """Finds photos of the opened clusters, the best by vector, by word and by likeness, and scores them.
+
+        known: earlier results of the same search, whose photos are not scored again.
+        """
+        found = self.nearest(query)
+        if query.matches and len(found):
+            best = best_first(found.ids, found.by_vector, MATCHED)
+            total = promise(found.by_vector, best, self.matches(query, found.rows[best]))
+            found = replace(found, promise=total)
+        scores, left = found.known_scores(query, known)
+        vectors, scores[left], fits = self.scored(query, found.rows, left)
+        if query.method == "things" and fits is not None:
+            scores = fits
+        return Candidates(**vars(found), vectors=vectors, scores=scores, fits=fits)
+
+    @abstractmethod
+    def nearest(self, query: Query) -> Nearest:
+        """Finds the photos of the opened clusters that become candidates, by vectors alone."""
+
+    @abstractmethod
+    def matches(self, query: Query, rows: PhotoRows) -> Scores:
+        """Computes the best matches of the sketch's tokens and those of these photos, (m,)."""
+
+    @abstractmethod
+    def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
+        """Reads the vectors of these photos, (m, d), and scores some of them by the query's method.
+
+        wanted: (w,) the indices of those to score. Returns the vectors; the scores (w,); and with things (m,)
+        how well regions of all of these photos fit them, else None.
+        """
+
+    @abstractmethod
+    def passing(self, wanted: Any) -> NDArray[np.int64]:
+        """Counts the photos of each cluster that pass a filter, (c,)."""
+
+    @abstractmethod
+    def tokens(self, rows: PhotoRows) -> Tokens:
+        """Returns the tokens of these photos."""
+
+    @abstractmethod
+    def matched(self, query: Query, rows: PhotoRows) -> Matched:
+        """Returns the regions of these photos that match each thing best."""

@@ -1,0 +1,244 @@
+"""Searches photos whose arrays are at hand: finds those in the opened clusters by vector, and scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketch_search.model.engine import Floats, Tokens, logsumexp, unit
+from sketch_search.model.engine.rounding import dequantize, round_tokens, unpack
+from sketch_search.model.errors import GalleryUnusable
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.ranking import ALIKE, best_matches, likeness_to
+from sketch_search.model.search.candidates import Nearest, PhotoRows, Query, Scores
+from sketch_search.model.search.clusters import cluster, default_clusters, mean_tokens
+from sketch_search.model.search.gallery import Clusters, Gallery, Scored
+from sketch_search.model.search.vectors import Mask, Vectors
+from sketch_search.model.things import Matched, sought
+
+# Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this
+# number, because the prior and other scores change their order. In a made gallery of 100,000 photos, 4,000
+# of them held all of the first 96 by distance, and 1,000 held 0.995 of them.
+FOUND_FOR_ONE, FOUND_AT_LEAST = 4, 4096
+# Photos whose vectors are compared at a time: some 12 MiB with the default network.
+BLOCK = 1 << 14
+# Chunks of the matcher whose tokens are copied into memory at a time: 64 photos of the largest network take some 40
+# MiB. More of the default network would not stay in the CPU's cache until they are scored.
+BATCHED = 2
+# Photos whose tokens are matched at a time: 0.8 MiB of the default network in float32, which fit in a core's cache.
+MATCHED_AT_ONCE = 64
+# Photos whose regions are unpacked at a time: more would not fit in the CPU's cache.
+REGIONS_AT_ONCE = 128
+# Filters whose photos are kept, a byte for each photo of the gallery: during drawing, one is reused.
+FILTERS_KEPT = 16
+_REPAIR = "build this index again (`sketch-search index build`)"
+
+
+class Photos(Protocol):
+    """What a search reads of p photos, which lie one cluster after the other, by id within each.
+
+    ids: (p,). vectors: their [Ret]. embeddings: CLIP's vectors; None if the photos were not clustered by these.
+    """
+
+    @property
+    def ids(self) -> NDArray[np.int64]: ...
+
+    @property
+    def vectors(self) -> Vectors: ...
+
+    @property
+    def embeddings(self) -> Vectors | None: ...
+
+    def passing(self, wanted: Any) -> Mask:
+        """Returns which photos pass a filter, (p,)."""
+
+    def reading_order(self, photo_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the indices (m,) of these rows in the order in which reading them is fastest."""
+
+    def photo_tokens(self, photo_rows: NDArray[np.int64]) -> Tokens:
+        """Reads the tokens of these photos, features (m, n, d) float32."""
+
+    def photo_regions(self, photo_rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Reads the regions of these photos, (m, g, r) float32, and their colours, (m, g, 3), as CIELAB."""
+
+
+class PhotoGallery(Gallery):
+    """Photos whose arrays can be read here, and the network that made them."""
+
+    def __init__(self, photos: Photos, matcher: Matcher, clusters: Clusters, tokens: int, regions: int) -> None:
+        """tokens, regions: how many are kept of each photo."""
+        self._photos, self._matcher, self.clusters = photos, matcher, clusters
+        self.tokens_kept, self.regions_kept = tokens, regions
+        self._passing: Callable[[Hashable], Mask] = lru_cache(maxsize=FILTERS_KEPT)(photos.passing)
+        # Both depend only on the photo. They are computed when first needed, and take four bytes a photo.
+        self._priors, self._levels = (np.full(len(photos.ids), np.nan, np.float32) for _ in range(2))
+
+    def nearest(self, query: Query) -> Nearest:
+        rows = self._near(query)
+        blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
+        return Nearest.joined([self._compare(block, query) for block in blocks]).best(query)
+
+    def _near(self, query: Query) -> PhotoRows:
+        """Returns photos of the opened clusters that include all the wanted ones, (m,) ascending."""
+        mask = None if query.wanted is None else self._passing(query.wanted)
+        vectors, clusters = self._photos.vectors, query.clusters
+        if query.count is None:
+            rows = vectors.rows_of(clusters)
+            return rows if mask is None else rows[mask[rows]]
+        wanted = max(FOUND_AT_LEAST, FOUND_FOR_ONE * query.count)
+        found = [np.empty(0, np.int64)]
+        if query.sketch is not None:
+            found.append(vectors.near(query.sketch.ret, wanted, mask, clusters))
+        if query.liked is not None:
+            found.append(vectors.near(query.liked - query.mean, wanted, mask, clusters))
+            liked = np.flatnonzero(np.isin(self._photos.ids, query.liked_ids))
+            found.append(liked if mask is None else liked[mask[liked]])
+        if isinstance(query.word, np.ndarray):
+            found.append(self._embeddings.near(query.word[None], wanted, mask, clusters))
+        elif query.word is not None:
+            directions = np.stack([self._matcher.word_direction(thing) for thing in query.word])
+            found.append(vectors.near(directions, wanted, mask, clusters))
+        return np.unique(np.concatenate(found))
+
+    def _compare(self, rows: PhotoRows, query: Query) -> Nearest:
+        """Compares these photos with each part of the query, and drops those like unliked photos."""
+        by_vector, by_word, likeness, by_thing = np.zeros(len(rows), np.float32), None, None, None
+        vectors, ids = self._photos.vectors.of(rows), self._photos.ids[rows]
+        ret = Tokens.of_ret(vectors)
+        if query.sketch is not None:
+            priors = self._recall(self._priors, rows, ret, self._matcher.priors)
+            of_things = self._matcher.scores(query.sketch, ret, "ret", priors)
+            by_vector, by_thing = (of_things[0], None) if len(of_things) == 1 else (of_things.mean(axis=0), of_things.T)
+        if isinstance(query.word, np.ndarray):
+            by_word = self._by_clip(query.word, rows)
+        elif query.word is not None:
+            levels = self._recall(self._levels, rows, ret, self._matcher.word_levels)
+            of_words = [logsumexp(self._matcher.word_scores(ret, thing, levels).T) for thing in query.word]
+            # For 25 pairs of things, 0.35 of the first photos show both by the mean, 0.29 by the minimum.
+            by_word = np.mean(of_words, axis=0)
+        if query.liked is not None:
+            likeness = likeness_to(query.liked, vectors, query.mean)
+        found = Nearest(rows, ids, by_vector, by_word, likeness, by_thing=by_thing)
+        if query.unliked is None:
+            return found
+        # A photo stays if it looks more like a liked one: disliking a black cat but liking a white one still means
+        # cats.
+        unlike = likeness_to(query.unliked, vectors, query.mean)
+        gone = (unlike > ALIKE) & (unlike >= (-1 if likeness is None else likeness)) & ~np.isin(ids, query.liked_ids)
+        return found[~gone & ~np.isin(ids, query.unliked_ids)]
+
+    def _recall(
+        self, known: Scores, rows: PhotoRows, ret: Tokens, compute: Callable[[Tokens], Floats | None]
+    ) -> Floats | None:
+        """Returns the property of each of these photos, (m,), computed if missing from ``known`` and kept there."""
+        missing = np.flatnonzero(np.isnan(known[rows]))
+        if len(missing):
+            computed = compute(ret[missing])
+            if computed is None:
+                return None
+            known[rows[missing]] = computed
+        values: Floats = known[rows]
+        return values
+
+    def matches(self, query: Query, rows: PhotoRows) -> Scores:
+        scores, order = np.empty(len(rows), np.float32), self._photos.reading_order(rows)
+        for start in range(0, len(rows), MATCHED_AT_ONCE):
+            # Only queries by vectors alone may have no tokens.
+            assert query.sketch is not None
+            some = order[start : start + MATCHED_AT_ONCE]
+            scores[some] = best_matches(query.sketch, self.tokens(rows[some]))
+        return scores
+
+    def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
+        vectors = self._photos.vectors.of(rows).astype(np.float16)
+        fits = self.matched(query, rows).scores.mean(axis=0) if query.things else None
+        rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
+        order, portion = self._photos.reading_order(rows), BATCHED * self._matcher.chunk
+        for start in range(0, len(rows), portion):
+            some = order[start : start + portion]
+            scores[some] = query.scores(self._matcher, self.tokens(rows[some]))
+        return vectors, scores, fits
+
+    def matched(self, query: Query, rows: PhotoRows) -> Matched:
+        order, parts = self._photos.reading_order(rows), list[Matched]()
+        directions = self._matcher.thing_directions(query.things)
+        # Once for no photos, too.
+        for start in range(0, max(1, len(rows)), REGIONS_AT_ONCE):
+            regions, colours = self._photos.photo_regions(rows[order[start : start + REGIONS_AT_ONCE]])
+            parts.append(sought(query.things, directions, regions, colours, query.places))
+        return Matched.joined(parts)[np.argsort(order)]
+
+    @property
+    def _embeddings(self) -> Vectors:
+        if self._photos.embeddings is None:
+            raise GalleryUnusable(f"the index has no CLIP vectors; {_REPAIR}.")
+        return self._photos.embeddings
+
+    def _by_clip(self, vector: Floats, rows: PhotoRows) -> Scores:
+        """Multiplies a vector (e,) by CLIP's vectors of these photos, (m,) float32."""
+        scores: Scores = self._embeddings.of(rows) @ vector
+        if not np.isfinite(scores).all():
+            raise GalleryUnusable(f"the CLIP vectors of the index are damaged; {_REPAIR}.")
+        return scores
+
+    def passing(self, wanted: Hashable) -> NDArray[np.int64]:
+        return self._photos.vectors.passing(self._passing(wanted))
+
+    def tokens(self, rows: PhotoRows) -> Tokens:
+        return self._photos.photo_tokens(rows)
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """Photos in memory, kept as an index keeps them; see ``Photos``. ids: their rows in ``arrays``."""
+
+    ids: NDArray[np.int64]
+    vectors: Vectors
+    arrays: Mapping[str, NDArray[Any]]
+    embeddings: Vectors | None = None
+
+    def passing(self, wanted: Any) -> Mask:
+        return np.ones(len(self.ids), np.bool_)
+
+    def reading_order(self, photo_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.arange(len(photo_rows))
+
+    def photo_tokens(self, photo_rows: NDArray[np.int64]) -> Tokens:
+        if self.arrays["tokens"].shape[1] == 1:
+            return Tokens.of_ret(self.vectors.of(photo_rows))
+        tokens, scales, positions = (self._take(photo_rows, name) for name in ("tokens", "scales", "positions"))
+        return Tokens(dequantize(tokens, scales), positions.astype(np.int64))
+
+    def photo_regions(self, photo_rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        return unpack(self._take(photo_rows, "regions")), self._take(photo_rows, "colours").astype(np.float32)
+
+    def _take(self, photo_rows: NDArray[np.int64], name: str) -> NDArray[Any]:
+        return self.arrays[name][self.ids[photo_rows]]
+
+
+def gallery_of(
+    photos: Tokens, matcher: Matcher, count: int | None = None, clustered_by: Floats | None = None
+) -> PhotoGallery:
+    """Makes a gallery in memory of photos (p), with the clusters and the rounding of an index; ids are 0 to p - 1.
+
+    count: of clusters; None for an index's default. clustered_by: (p, e) of length 1; None for [Ret].
+    """
+    vectors = unit(photos.ret).astype(np.float16)
+    labels = cluster(
+        vectors.astype(np.float32) if clustered_by is None else clustered_by, count or default_clusters(len(photos))
+    )
+    order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
+    members, arrays = np.split(order, np.cumsum(sizes)[:-1]), round_tokens(photos)
+    centroids = np.stack([vectors[own].astype(np.float32).mean(axis=0) for own in members])
+    kept = _InMemory(order, Vectors(vectors[order], sizes, centroids), arrays)
+    rows = np.split(np.arange(len(order)), np.cumsum(sizes)[:-1])
+    means = Tokens.cat([mean_tokens([kept.photo_tokens(own)]) for own in rows])
+    features, positions = means.features.astype(np.float16), means.positions.astype(np.uint8)
+    regions = 0 if photos.regions is None else photos.regions.shape[1]
+    clusters = Clusters(sizes, centroids, features, positions)
+    return PhotoGallery(kept, matcher, clusters, photos.features.shape[1], regions)

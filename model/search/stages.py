@@ -1,0 +1,375 @@
+"""Ranks the photos of a gallery in two stages: the query against clusters, then against photos of the best clusters.
+
+    lead             liked photos, or the photos that show a word best, stand for the query beside its sketch
+    choose_clusters  stage 1: the query against the centroids of all clusters
+    find_photos      stage 2: photos of the best clusters, by vector; then pairs of tokens of the best photos, or for
+                     several things regions of all candidates
+    diffuse          photos that look alike share their scores
+    prefer_fits      photos that show one thing where it was drawn, or in its colours, move forward
+    mix              photos that look like liked ones, and those that show the query's word, move forward
+    order, fold      liked photos first, then by score; near duplicates fold into one
+
+From stage 2 on, all steps work on ``Candidates``: a row for each photo, a column for each kind of score. The score of a
+photo does not depend on the other photos scored: before diffusion, all kinds of search agree on every photo that they
+share, and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
+
+The service, its shards, and ``model.evaluation`` all rank by ``rank``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketch_search.model.engine import Floats, Method, Tokens, unit
+from sketch_search.model.errors import GalleryUnusable
+from sketch_search.model.limits import NPROBE
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.ranking import (
+    EXAMPLES,
+    SAME,
+    SHORTLIST,
+    best_matches,
+    estimated,
+    first_of_same,
+    fitting,
+    mix_support,
+    mix_word_support,
+    pairs_to_compare,
+    promise,
+    rocchio,
+    sameness,
+    word_support,
+)
+from sketch_search.model.search.candidates import Candidates, Query, Scores, best_first, interleave
+from sketch_search.model.search.gallery import Gallery
+
+# Photos that the second stage scores by default: with diffusion, which estimates the others, and without. On validation
+# queries scoring all photos changed mAP@100 by less than chance. Both are multiples of the matcher's chunk on a CPU,
+# 32.
+RERANK = 64
+RERANK_WITHOUT_DIFFUSION = 192
+# Photos whose regions are compared with several things. [Ret] of a whole photo is a poor guide to the things in it: of
+# 3,120 photos, the best 1,000, 2,000 and 3,000 by [Ret] held 0.87, 0.96 and 1.00 of the best 20 of 60 drawings of two
+# things, and took the same time.
+COMPARED_WITH_THINGS = 4000
+# Clusters that the method scores if a query sets the number to open, the best by vector; and how many of these it
+# scores by default.
+MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 32
+# The number of best photos that are folded. All pages show parts of this one folding, so that a result represents the
+# same photos on every page; beyond them, every photo is a separate result. It takes some milliseconds.
+FOLDED = 1000
+
+#: What ``rank`` has just finished.
+Stage: TypeAlias = Literal["clusters", "photos", "diffusion"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parameters of all stages.
+
+    Attributes:
+        method: the one that scores photos; "ret" if photos are liked, or there is no sketch.
+        results: how long the ranking must be.
+        nprobe: the least number of clusters to open for each part of the query; "all" for every one.
+        chosen: whether the method chooses the clusters: if the query sets their number.
+        whole: whether all photos of the opened clusters are scored, unless ``limit`` is set.
+        limit: how many photos the method scores; None for the default.
+        diffuse: whether photos that look alike share their scores. fold: whether near duplicates are one result.
+        plain: whether this is the two-stage report's system, which has no prior, guesses, diffusion or other scores.
+    """
+
+    method: Method
+    results: int
+    nprobe: int | Literal["all"] = NPROBE
+    chosen: bool = False
+    whole: bool = False
+    limit: int | None = None
+    diffuse: bool = False
+    fold: bool = False
+    plain: bool = False
+
+    @staticmethod
+    def two_stage(results: int, nprobe: int | Literal["all"] | None) -> "Plan":
+        """Plans a search of the two-stage report's system: cross-attention and relation network score the centroids of
+        all clusters, then all photos of the best cluster, and of further ones until there are enough photos.
+        """
+        return Plan("rn", results, nprobe or 1, chosen=True, whole=True, plain=True)
+
+    @property
+    def rerank(self) -> int | None:
+        """How many photos the method scores; None for all."""
+        if self.limit is not None or self.whole or self.method in ("ret", "things"):
+            return self.limit
+        if self.diffuse:
+            # Diffusion estimates the others.
+            return RERANK if self.results <= SHORTLIST else self.results
+        return max(self.results, RERANK_WITHOUT_DIFFUSION)
+
+    @property
+    def count(self) -> int | None:
+        """How many photos are in the ranking, the best by vector; None for all of the opened clusters."""
+        if self.rerank is None and self.whole:
+            return None
+        if self.rerank is not None and not self.diffuse:
+            return self.rerank
+        return max(self.results, COMPARED_WITH_THINGS if self.method == "things" else SHORTLIST, self.rerank or 0)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The result of ``rank``.
+
+    Attributes:
+        photos: best first. found: the same and others, before diffusion; those with scores were scored by the method.
+        plan: as it was carried out; folding may need a longer ranking.
+        sizes: (c,) how many photos of each cluster can be found. clusters: (c,) their scores; NaN for a cluster that
+            was not compared. pairs: how many clusters and photos the method scored.
+    """
+
+    photos: Candidates
+    found: Candidates
+    plan: Plan
+    sizes: NDArray[np.int64]
+    clusters: Scores
+    pairs: int
+
+
+def rank(
+    gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, lap: Callable[[Stage], None] = lambda stage: None
+) -> Ranking:
+    """Ranks the photos of a gallery. query: without clusters yet. lap: called after each stage.
+
+    Raises GalleryUnusable if a score is not a number.
+    """
+    sizes = gallery.clusters.sizes if query.wanted is None else gallery.passing(query.wanted)
+    query = lead(gallery, matcher, query, plan, sizes)
+    clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
+    lap("clusters")
+    wanted, found = plan.results, None
+    while True:
+        found = find_photos(gallery, query, plan, clusters, sizes, found)
+        lap("photos")
+        photos = mix(prefer_fits(diffuse(gallery, matcher, found, query, plan), plan), query)
+        lap("diffusion")
+        photos = order(photos, query)
+        if plan.fold:
+            liked = int(np.isin(photos.ids, query.liked_ids).sum())
+            photos = replace(photos, firsts=fold(gallery, photos, liked, matcher.config.grid))
+        missing = wanted - len(photos.results)
+        if missing <= 0 or not plan.fold or not plan.results <= len(photos) < sizes.sum():
+            return Ranking(photos, found, plan, sizes, by_cluster, pairs + int(found.scored.sum()))
+        # Near duplicates were folded. A longer ranking has others for them.
+        plan = replace(plan, results=max(FOLDED, len(photos)) + missing)
+
+
+def lead(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Query:
+    """Lets liked photos, or else without a sketch the best photos by the word alone, outweigh the sketch."""
+    drawn = query.sketch
+    if drawn is not None and query.liked is None:
+        return query
+    leading = _examples(gallery, matcher, query, plan, sizes) if query.liked is None else query.liked
+    ret = rocchio(None if drawn is None else unit(drawn.ret).mean(axis=0, keepdims=True), leading)
+    summary = drawn.summary if drawn is not None and len(drawn) == 1 else None
+    return replace(query, sketch=replace(Tokens.of_ret(ret), summary=summary))
+
+
+def _examples(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Floats:
+    """Returns the vectors of the photos that represent a word alone, the best ones by it, (e, d)."""
+    order = _order_clusters(gallery, matcher, query, _compared(gallery, matcher, query), [], sizes)
+    clusters = np.sort(order if plan.nprobe == "all" else order[: plan.nprobe])
+    best = gallery.find(replace(query, clusters=clusters, method="ret", count=EXAMPLES))
+    if best.by_word is None or not len(best):
+        return np.zeros((1, best.vectors.shape[1]), np.float32)
+    return best.vectors[best_first(best.ids, best.by_word, EXAMPLES)].astype(np.float32)
+
+
+# Stage 1: clusters.
+
+
+def choose_clusters(
+    gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Scores, int]:
+    """Returns the clusters with photos that can be found, best first, all clusters' scores, and how many pairs.
+
+    By the plan, the method scores the best clusters by vector, or all, or if there is a choice the best of these by
+    matches of their mean tokens; the clusters that it scores come first. The score of a cluster that is not
+    compared is NaN.
+    """
+    clusters = gallery.clusters
+    # Every query that leads has tokens.
+    assert query.sketch is not None
+    every = plan.nprobe == "all" or plan.plain
+    compared = np.arange(len(clusters.sizes)) if every else _compared(gallery, matcher, query)
+    centroids = Tokens.of_ret(clusters.vectors_of(compared))
+    by_vector = matcher.scores(query.sketch.without_patches, centroids, "ret")
+    scores = np.full(len(clusters.sizes), np.nan, np.float32)
+    scores[compared] = by_vector[0] if len(by_vector) == 1 else by_vector.mean(axis=0)
+    order = _order_clusters(gallery, matcher, query, compared, [*by_vector], sizes)
+    if query.method in ("ret", "things"):
+        return order, scores, len(compared) if plan.chosen else 0
+    first = order if plan.plain else order[:MOST_CLUSTERS_SCORED]
+    if not plan.chosen:
+        # Without a choice, or if other parts of the query also choose clusters, the order by vectors stays.
+        if plan.nprobe == "all" or len(order) <= plan.nprobe or query.parts > 1:
+            return order, scores, 0
+        matches = best_matches(query.sketch, clusters.tokens(first))
+        hopes = promise(scores[first], np.arange(len(first)), matches)
+        first = first[best_first(first, hopes, CLUSTERS_SCORED)]
+    scores[first] = query.scores(matcher, clusters.tokens(first))
+    order = np.concatenate([first[best_first(first, scores[first])], order[~np.isin(order, first)]])
+    return order, scores, len(first)
+
+
+def _compared(gallery: Gallery, matcher: Matcher, query: Query) -> NDArray[np.int64]:
+    """Returns the clusters to compare with the query, ascending: of very many, those near a part of it."""
+    clusters = gallery.clusters
+    if query.wanted is not None or isinstance(query.word, np.ndarray):
+        return np.arange(len(clusters.sizes))
+    drawn = [] if query.sketch is None else [query.sketch.features[:, 0]]
+    return np.union1d(clusters.near(np.concatenate([*drawn, _directions(matcher, query)])), query.homes)
+
+
+def _directions(matcher: Matcher, query: Query) -> Floats:
+    """Returns the direction of each thing of the words, and of each liked photo, among vectors, (q, d)."""
+    parts = [np.empty((0, len(query.mean)), np.float32)]
+    if isinstance(query.word, tuple):
+        parts += [matcher.word_direction(thing)[None] for thing in query.word]
+    if query.liked is not None:
+        parts.append(query.liked - query.mean)
+    return np.concatenate(parts)
+
+
+def _order_clusters(
+    gallery: Gallery,
+    matcher: Matcher,
+    query: Query,
+    compared: NDArray[np.int64],
+    columns: Sequence[Scores],
+    sizes: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Interleaves the rankings of the compared clusters by the query's parts; drops empty ones.
+
+    columns: the scores of the compared clusters by each thing of the sketch; none without one.
+    """
+    clusters = gallery.clusters
+    columns = [*columns, *(clusters.vectors_of(compared) @ _directions(matcher, query).T).T]
+    if isinstance(query.word, np.ndarray) and clusters.embeddings is not None:
+        columns.append(clusters.by_clip(query.word))
+    order = interleave([compared[best_first(compared, column)] for column in columns], query.homes)
+    return order[sizes[order] > 0]
+
+
+# Stage 2: photos.
+
+
+def find_photos(
+    gallery: Gallery,
+    query: Query,
+    plan: Plan,
+    order: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    known: Candidates | None = None,
+) -> Candidates:
+    """Returns the photos of the best clusters, the most promising of them scored.
+
+    At least ``nprobe`` clusters are opened for each part of the query, and more if these do not fill the page,
+    for example because a filter has emptied them.
+
+    known: the result of an earlier plan for the same query, whose scores are kept.
+    """
+    enough = int(np.searchsorted(np.cumsum(sizes[order]), plan.results)) + 1
+    least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.chosen else query.parts)
+    opened = max(least, enough, len(query.homes))
+    wanted = plan.results if plan.rerank is None else min(plan.results, plan.rerank)
+    query = replace(query, count=plan.count, rerank=plan.rerank)
+    while True:
+        query = replace(query, clusters=np.sort(order[:opened]))
+        known = gallery.find(query, known)
+        if len(known) >= wanted or opened >= len(order):
+            break
+        opened *= 4
+    if known.scored.sum() < len(known.to_score(query)):
+        raise GalleryUnusable(
+            "The network gives scores that are not numbers: the checkpoint or the index is damaged. Use another "
+            "checkpoint, or run `sketch-search index verify`."
+        )
+    return known
+
+
+# Further columns.
+
+
+def diffuse(gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query, plan: Plan) -> Candidates:
+    """Estimates the missing scores, and diffuses all. Without diffusion, drops the unscored photos."""
+    if not plan.diffuse:
+        return photos[photos.scored]
+    if not len(photos):
+        return photos
+    if plan.method == "things":
+        return _diffuse_things(gallery, matcher, photos, query)
+    method, ret, before = plan.method, photos.vectors, photos.scores
+    if not photos.scored.all():
+        threshold = matcher.diffusion_threshold
+        expected = photos.by_vector if photos.promise is None else photos.promise
+        before = estimated(np.nan_to_num(before), photos.scored, -expected, ret, threshold, method)
+    return replace(photos, scores=matcher.diffuse(before[None], ret, method)[0], before=before)
+
+
+def _diffuse_things(gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query) -> Candidates:
+    """Diffuses the scores of each thing over the regions that match it, in the SHORTLIST best photos."""
+    order = best_first(photos.ids, photos.scores)
+    first, rest, scores = order[:SHORTLIST], order[SHORTLIST:], photos.scores.copy()
+    matched = gallery.matched(query, photos.rows[first])
+    scores[first] = matched.diffused(matcher.thing_directions(query.things)).mean(axis=0)
+    scores[rest] = np.minimum(scores[rest], scores[first].min())
+    return replace(photos, scores=scores, before=photos.scores)
+
+
+def prefer_fits(photos: Candidates, plan: Plan) -> Candidates:
+    """Orders photos of about the same score by the place and the colours of one thing."""
+    if photos.fits is None or plan.method == "things" or not len(photos):
+        return photos
+    return replace(photos, scores=fitting(photos.scores, photos.fits, plan.method))
+
+
+def mix(photos: Candidates, query: Query) -> Candidates:
+    """Mixes in the likeness to liked photos, and the scores by the word (``model.ranking``)."""
+    drawn_alone = query.liked is None and query.unliked is None and query.word is None
+    if drawn_alone or not len(photos):
+        return photos
+    scores = photos.scores
+    if photos.likeness is not None:
+        scores = mix_support(scores, photos.likeness)
+    if photos.by_word is not None:
+        scores = mix_word_support(scores, word_support(photos.by_word, float(photos.by_word.max())), query.method)
+    # The drawing is no longer the only part, so the scores before diffusion are no guide.
+    return replace(photos, scores=scores, before=None)
+
+
+def order(photos: Candidates, query: Query) -> Candidates:
+    """Orders photos: liked ones by id, then the others by score."""
+    liked = np.isin(photos.ids, query.liked_ids)
+    # A liked photo gets the best possible score, a distance of 0.
+    scores = np.where(liked, np.float32(0), photos.scores)
+    return replace(photos, scores=scores)[np.lexsort((photos.ids, -scores, ~liked))]
+
+
+def fold(gallery: Gallery, photos: Candidates, liked: int, grid: int) -> NDArray[np.int64]:
+    """Finds the near duplicates in a ranking: (m,) the rank of the photo that represents each (``Candidates.firsts``).
+
+    Args:
+        liked: how many of its first photos are liked: each is a separate result, since somebody chose it.
+        grid: cells in a row of the network's patch grid.
+    """
+    firsts = np.arange(len(photos))
+    best = photos[firsts[:FOLDED]]
+    pairs = pairs_to_compare(best.vectors)
+    # Tokens are read once, by row.
+    needed, numbers = np.unique(best.rows[pairs], return_inverse=True)
+    if len(needed):
+        pairs = pairs[sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME]
+        firsts[:FOLDED] = first_of_same(len(best), pairs.tolist(), own=liked)
+    return firsts
