@@ -134,8 +134,7 @@ class Shown:
             if steps and (of_paper := self.table.paper_steps or _paper_steps(told.recipe)):
                 steps += f" of {of_paper:,}"
             lines.append(
-                {"network": row["network"], "ranks by": row["ranks by"]}
-                | {"pictures": f"{row['pictures']:,}" if "pictures" in row else "", "steps": steps}
+                {"network": row["network"], "ranks by": row["ranks by"], "steps": steps}
                 | {name: f"{row[name]:,}" for name in ("queries", "photos")}
                 | {"validation by factor of the rates": ", ".join(ended)}
                 | dict(zip(titles, values, strict=True))
@@ -154,7 +153,7 @@ class Shown:
         failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
         left = "; ".join(name for name, why in self.missing.items() if not why)
         notes = [*said, *failed, *([f"Not run: {left}"] if left else [])]
-        head = f"{self.table.title}; 95% intervals over queries; each row less the first one by the same method."
+        head = f"{self.table.title}; 95% intervals over queries."
         if same:
             head += f" In all rows: {', '.join(f'{name} {text}' for name, text in same.items())}."
         parts = [head, body, "\n".join(f"- {note}." for note in notes)]
