@@ -6,7 +6,7 @@ Only local files whose names have no extension, or an odd one, are opened, to ch
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +36,35 @@ MAX_DEPTH = 100
 MAX_PATH = 4096
 # The most folders of one server that are listed.
 MAX_FOLDERS = 50_000
-# Folders in which cameras, disks and other programs keep deleted files, thumbnails and copies, in lower case.
-_NOT_PHOTOS = frozenset(
-    {"@eadir", "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "$recycle.bin", "recycled", "recycler"}
-    | {"lost+found", "system volume information", "found.000"}
+# Folders in which cameras, disks and other programs keep deleted files, thumbnails and copies, in lower case: Synology,
+# QNAP, NetApp and other storage; Windows, macOS and Android; Lightroom, Bridge and iPods; Nextcloud.
+_NOT_PHOTOS = re.compile(
+    r"@(eadir|__thumb|tmp|sharebin|transcode|recycle|recently-snapshot|snapshots?)|#(recycle|snapshot)|~snapshot|trashbox"
+    r"|\$recycle\.bin|recycle[dr]|found\.\d{3}|system volume information|lost\+found|lost\.dir"
+    r"|__macosx|network trash folder|temporary items|backups\.backupdb"
+    # Photos that a phone has sent to Lightroom are in a folder of these, and nowhere else.
+    r"|(?!mobile downloads).*\.lrdata|(adobe )?bridge cache|ipod photo cache"
+    r"|appdata_\w+|files_(trashbin|versions)"
+)
+# Thumbnails that Synology writes, where a copy of its folders has other names.
+_THUMBNAILS = re.compile(r"syno(photo|file)_(thumb|film)_", re.IGNORECASE)
+# The folders with deleted photos in a Google Takeout, below "Google Photos", in its languages.
+_TAKEOUT = re.compile(r"google (ph|f)oto\w*", re.IGNORECASE)
+_TRASH = frozenset(
+    {"trash", "bin", "papierkorb", "corbeille", "papelera", "cestino", "lixeira", "lixo", "prullenbak", "papirkurv"}
+    | {
+        "papperskorgen",
+        "roskakori",
+        "kosz",
+        "koš",
+        "kuka",
+        "корзина",
+        "кошик",
+        "çöp kutusu",
+        "ゴミ箱",
+        "回收站",
+        "휴지통",
+    }
 )
 # The endings of folders in which programs of Apple keep a library, and the folders with a library's own photos.
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
@@ -189,12 +214,13 @@ class FolderListing:
         if folder and any(entry.name == NO_MEDIA for entry in entries):
             self._not_photos[f"with {NO_MEDIA}"] += 1
             entries = []
-        entries = [entry for entry in entries if not self._is_left_out(folder, entry)]
+        names = {entry.name for entry in entries}
+        entries = [entry for entry in entries if not self._is_left_out(folder, entry, names)]
         entries = self._without_companions(number, text_of_name(folder), entries)
         entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * (entry.kind == "folder"))
         return iter([(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries])
 
-    def _is_left_out(self, folder: str, entry: Entry) -> bool:
+    def _is_left_out(self, folder: str, entry: Entry, beside: Collection[str]) -> bool:
         """Returns True for a folder of other programs, or one that the user excludes, and counts it."""
         if self._exclusions.patterns:
             path = text_of_name(f"{folder}/{entry.name}" if folder else entry.name)
@@ -202,10 +228,16 @@ class FolderListing:
                 self._excluded += 1
                 return True
         if entry.kind != "folder":
+            if _THUMBNAILS.match(entry.name):
+                self._not_photos["SYNOPHOTO_THUMB files"] += 1
+                return True
             return entry.name == NO_MEDIA
-        name = entry.name.lower()
-        library = folder.rpartition("/")[2].lower().endswith(_LIBRARIES)
-        if name in _NOT_PHOTOS or (library and name not in _ORIGINALS):
+        name, around = entry.name.lower(), folder.rpartition("/")[2].lower()
+        library = around.endswith(_LIBRARIES)
+        trash = name in _TRASH and _TAKEOUT.fullmatch(around)
+        # Immich has previews beside its originals.
+        previews = name in ("thumbs", "profile") and "encoded-video" in beside
+        if _NOT_PHOTOS.fullmatch(name) or trash or previews or (library and name not in _ORIGINALS):
             self._not_photos["in a photo library" if library else text_of_name(entry.name)] += 1
             return True
         return False

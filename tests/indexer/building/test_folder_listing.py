@@ -65,12 +65,26 @@ def test_folders_of_thumbnails_and_deleted_files_are_left_out_and_counted(tmp_pa
         "My.photoslibrary/resources/derivatives/1.jpg",
         "app/.nomedia",
         "app/1.jpg",
+        "~snapshot/hourly.0/1.jpg",
+        "Lightroom/Lightroom Catalog Previews.lrdata/0/0A1B/0A1B2C3D-1111-2222-3333-444455556666-0123_1024",
+        "Lightroom/Lightroom Catalog Smart Previews.lrdata/0/0A1B/0A1B2C3D-1111-2222-3333-444455556666.dng",
+        "nextcloud/appdata_oc1a2b3c4d5e/preview/a/b/12/256-256.jpg",
+        "nextcloud/ann/files_trashbin/files/1.jpg.d1718000000",
+        "nextcloud/ann/files_versions/1.jpg.v1718000000",
+        "immich/thumbs/1/2/3-preview.jpeg",
+        "immich/profile/1/face.jpg",
+        "Takeout/Google Fotos/Papierkorb/1.jpg",
+        "__MACOSX/1.jpg",
+        "FOUND.001/1.jpg",
     )
-    for name in (*left_out, "My.photoslibrary/originals/0/1.jpg", "originals/1.jpg", "resources/1.jpg", ".nomedia"):
+    kept = (
+        *("My.photoslibrary/originals/0/1.jpg", "originals/1.jpg", "resources/1.jpg"),
+        *("Lightroom/Mobile Downloads.lrdata/1.dng", "immich/encoded-video/1.jpg", "bin/1.jpg", "thumbs/1.jpg"),
+    )
+    for name in (*left_out, *kept, ".nomedia", "copy/SYNOPHOTO_THUMB_XL.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
-    found = ["My.photoslibrary/originals/0/1.jpg", "originals/1.jpg", "resources/1.jpg"]
-    assert [file.path for file in listing] == found
+    assert sorted(file.path for file in listing) == sorted(kept)
     (said,) = listing.skipped
-    assert said.startswith("6 folders of thumbnails, deleted or hidden files: 1 ")
+    assert said.startswith("18 folders of thumbnails, deleted or hidden files: 1 ")
