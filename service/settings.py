@@ -87,6 +87,9 @@ class Settings(BaseSettings):
         description="Pattern of a photo's address in another program, for the link of results: "
         "https://photos.example/search?query={name}, with {path}, {name} or {stem}, the name without its extension.",
     )
+    zip_encoding: str = Field(
+        default="", description="Encoding of names in ZIP files that are neither UTF-8 nor cp437, such as cp932."
+    )
     max_upload_bytes: int = Field(
         default=10 * MIB, ge=1, description="Largest request body that is accepted, in bytes."
     )
@@ -224,6 +227,15 @@ class Settings(BaseSettings):
             if not _is_host_name(value):
                 hint = "write a name or an address without a port, such as 127.0.0.1, ::1, or 0.0.0.0 for all"
                 raise ValueError(f"{value[:64]!r} is not a host; {hint}") from None
+        return value
+
+    @field_validator("zip_encoding")
+    @classmethod
+    def _check_encoding(cls, value: str) -> str:
+        try:
+            b"".decode(value or "ascii")
+        except LookupError as error:
+            raise ValueError("write the name of an encoding, such as cp932 or gb18030") from error
         return value
 
     @field_validator("link")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 from sketch_search.indexer.building.database import BuildDatabase
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.store.catalog import GalleryFile
-from sketch_search.indexer.store.files import FileChanging
+from sketch_search.indexer.store.files import FileChanging, name_of_text, text_of_name
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.roots import FileKey
 from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
@@ -26,7 +26,7 @@ from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.engine import Floats, Tokens, threads, unit
 from sketch_search.model.engine.rounding import round_tokens
 from sketch_search.model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
-from sketch_search.model.images import MAX_PIXELS, OpenedImage, day_beside, day_in_name, names_beside
+from sketch_search.model.images import MAX_PIXELS, OpenedImage, beside, day_beside, day_in_path, names_beside
 
 if TYPE_CHECKING:
     from sketch_search.model.network import ClipEmbedder
@@ -40,6 +40,8 @@ _MAX_READERS = 16
 _PHOTOS_A_THREAD = 4
 # Bytes that are read of a file beside a photo.
 _MAX_BESIDE = 1 << 18
+# Folders whose files beside photos are known at a time.
+_FOLDERS_KNOWN = 256
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class Stager:
         self._keeps_tokens, self._max_pixels = keeps_tokens, max_pixels
         # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
         self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[PhotoArrays]()
+        self._listing = lru_cache(maxsize=None)(lambda root: roots[root].listing())
+        self._names_beside = lru_cache(_FOLDERS_KNOWN)(self._names_of)
+        self._parts = lru_cache(_FOLDERS_KNOWN)(self._parts_of)
         self.encoded = 0
         self.incomplete = list[FileKey]()
 
@@ -119,7 +124,7 @@ class Stager:
             pixels, inputs, opened = self._decoded(decoders, content.data)
             if opened.incomplete:
                 self.incomplete.append((file.root, file.path))
-            day = self._day_beside(file) if opened.taken is None else opened.taken.toordinal()
+            day = self._day_beside(file, opened.zone) if opened.taken is None else opened.taken.toordinal()
             return _ReadFile(replace(record, taken=day), pixels, inputs)
         except (UnsupportedImage, ImageTooLarge, EndedDecoding) as error:
             # The next build tries it again: then there may be a decoder, another limit, or more memory.
@@ -129,16 +134,46 @@ class Stager:
         except (ImageError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
-    def _day_beside(self, file: GalleryFile) -> int | None:
-        """Finds the day of a photo without one in its file: in a file beside it, or in its name."""
-        folder, (inside, slash, name) = self._roots[file.root], file.path.rpartition("/")
-        # A server would be asked for each.
-        for beside in () if folder.remote else names_beside(name):
-            with suppress(OSError):
-                if (day := day_beside(folder.read_part(inside + slash + beside, _MAX_BESIDE))) is not None:
-                    return day.toordinal()
-        day = day_in_name(name)
+    def _day_beside(self, file: GalleryFile, zone: int | None = None) -> int | None:
+        """Finds the day of a photo without one in its file: in a file beside it, or in its path."""
+        inside, _, name = file.path.rpartition("/")
+        for root, folder in self._folders_beside(file.root, inside):
+            names = self._names_beside(root, folder)
+            for found in filter(None, map(names.get, names_beside(name))):
+                with suppress(OSError):
+                    path = f"{folder}/{found}" if folder else found
+                    if day := day_beside(self._roots[root].read_part(path, _MAX_BESIDE), zone):
+                        return day.toordinal()
+        day = day_in_path(file.path)
         return None if day is None else day.toordinal()
+
+    def _folders_beside(self, root: int, inside: str) -> Iterator[FileKey]:
+        """Yields the folder of a photo, and for a Google Takeout the same folder of the export's other parts."""
+        # A server would be asked for each file.
+        if self._roots[root].remote:
+            return
+        yield root, inside
+        before, takeout, after = f"/{inside}/".rpartition("/Takeout/")
+        if takeout:
+            around = before.strip("/").rpartition("/")[0]
+            for number, other in enumerate(self._roots):
+                if number != root and not other.remote:
+                    yield number, f"{takeout}{after}".strip("/")
+            for part in self._parts(root, around) if before else ():
+                yield root, f"{part}{takeout}{after}".strip("/")
+
+    def _names_of(self, root: int, folder: str) -> dict[str, str]:
+        with suppress(OSError):
+            entries = self._listing(root)(name_of_text(folder))
+            return beside(text_of_name(entry.name) for entry in entries if entry.kind == "file")
+        return {}
+
+    def _parts_of(self, root: int, folder: str) -> list[str]:
+        """Lists the folders in a folder, which may be the parts of an export."""
+        with suppress(OSError):
+            entries = self._listing(root)(name_of_text(folder))
+            return [f"{folder}/{text_of_name(entry.name)}" for entry in entries if entry.kind == "folder"]
+        return []
 
     def _decoded(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, OpenedImage]:
         """Opens a photo. Returns it prepared for the network and for the embedder, and as it was opened."""

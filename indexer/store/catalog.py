@@ -20,6 +20,8 @@ from sketch_search.model.files import open_regular
 
 CATALOG_FILE = "photos.sqlite"
 _NS = 10**9
+# A day in ns.
+_DAY = 86400 * _NS
 # The first year whose local times all systems can convert, and the last whose times SQLite can store.
 _FIRST_YEAR, _LAST_YEAR = 1971, 2261
 
@@ -166,8 +168,10 @@ def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int |
             values += [root, *below(path)] if path else [root]
         conditions.append(f"({' OR '.join(parts) or '0'})")
     if wanted.after or wanted.before:
-        # Without a day in the file, the day of its last change counts. SQLite finds both by the index on the two.
-        conditions.append("(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ?)")
+        # Without a day in the file, that of its last change counts, unless it is near 0, from a program that knew none.
+        # SQLite finds both by the index on the two.
+        changed = f"mtime >= ? AND mtime < ? AND mtime NOT BETWEEN {-_DAY} AND {365 * _DAY}"
+        conditions.append(f"(taken BETWEEN ? AND ? OR taken IS NULL AND {changed})")
         first, last = wanted.after or date.min, wanted.before or date.max
         after_last = _begin(last + timedelta(days=1)) if last < date.max else MAX_TIME
         values += [first.toordinal(), last.toordinal(), _begin(first), after_last]
@@ -271,7 +275,9 @@ class Catalog:
     def newest(self, wanted: PhotoFilter, names: Sequence[str], count: int) -> list[tuple[str, int, int]]:
         """Finds segment, row and day of the newest photos that pass; the day is the file's, or of its last change."""
         condition, values = _passing(wanted, names)
-        day = f"coalesce(taken, {date(1970, 1, 1).toordinal()} + mtime / {86400 * _NS})"
+        # SQLite divides towards 0.
+        changed = f"(mtime - (mtime < 0) * {_DAY - 1}) / {_DAY}"
+        day = f"coalesce(taken, {date(1970, 1, 1).toordinal()} + {changed})"
         query = (
             f"SELECT segment, row, max({day}) FROM photos WHERE {condition} GROUP BY segment, row "
             "ORDER BY 3 DESC, max(mtime) DESC, min(id) LIMIT ?"

@@ -10,6 +10,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -47,6 +48,8 @@ class Entry:
     reason: str = ""
 
 
+# Endings of archives in which people get photos, and which have no table of their files.
+_OTHER_ARCHIVES = frozenset({".tgz", ".gz", ".tar", ".tbz", ".tbz2", ".bz2", ".txz", ".xz", ".7z", ".rar", ".zst"})
 #: A file marking the files beside it as not media, such as the pictures of a program.
 NO_MEDIA = ".nomedia"
 
@@ -121,6 +124,8 @@ class LocalFolder(Folder):
     def problem(self) -> str | None:
         if self.is_there():
             return None
+        if self.path.is_file() and self.path.suffix.lower() in _OTHER_ARCHIVES:
+            return "is an archive that is not read: unpack it, or save it as ZIP, which Google's Takeout also offers"
         return self._misfit if self.path.exists() else "does not exist"
 
     def is_there(self) -> bool:
@@ -183,9 +188,9 @@ class Album(LocalFolder):
         return self == other
 
     def listing(self) -> Listing:
-        infos = [info for info in self._opened().infolist() if not info.is_dir()]
         return listing_of(
-            Entry(info.filename, "link" if info.external_attr >> 28 == 0o12 else "file", _stamp(info)) for info in infos
+            Entry(name, "link" if info.external_attr >> 28 == 0o12 else "file", _stamp(info))
+            for name, info in self._opened().files.items()
         )
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
@@ -201,7 +206,7 @@ class Album(LocalFolder):
     def _info(self, path: str) -> zipfile.ZipInfo:
         safe_parts(path)
         try:
-            info = self._opened().getinfo(name_of_text(path))
+            info = self._opened().files[name_of_text(path)]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "it is not in the album", path) from None
         if info.file_size > MAX_FILE_BYTES:
@@ -218,7 +223,7 @@ class Album(LocalFolder):
             with _reading:
                 album, file = _streams.pop((info, start), (None, None))
             if album is None or file is None:
-                album = self._opened()
+                album = self._opened().album
                 file = album.open(info)
                 file.seek(start)
             data = file.read(count)
@@ -231,12 +236,13 @@ class Album(LocalFolder):
                 _streams[info, start + len(data)] = album, file
         return data
 
-    def _opened(self) -> zipfile.ZipFile:
+    def _opened(self) -> _OpenedAlbum:
         status = self.path.stat()
         try:
             return _opened(self.path, status.st_size, status.st_mtime_ns)
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            reason = "not a complete ZIP file; copy or download it again"
+            unknown = "SBIR_ZIP_ENCODING" in str(error)
+            reason = str(error) if unknown else "not a complete ZIP file; copy or download it again"
             raise OSError(errno.EINVAL, reason, str(self.path)) from error
 
 
@@ -246,18 +252,51 @@ _streams: LRUCache[tuple[zipfile.ZipInfo, int], tuple[zipfile.ZipFile, IO[bytes]
 _reading = threading.Lock()
 
 
+@dataclass(frozen=True)
+class _OpenedAlbum:
+    """An album, which stays open because reading its table takes long, and its files by their paths."""
+
+    album: zipfile.ZipFile
+    files: dict[str, zipfile.ZipInfo]
+
+
 @lru_cache(maxsize=4)
-def _opened(path: Path, size: int, mtime: int) -> zipfile.ZipFile:
-    """Opens an album of this size and time of change. It stays open, because reading its table takes long."""
+def _opened(path: Path, size: int, mtime: int) -> _OpenedAlbum:
+    """Opens an album of this size and time of change."""
     file = open_regular(path)
     try:
         album = zipfile.ZipFile(file)
+        infos = album.infolist()
+        # Programs of Windows separate folders by backslashes; elsewhere they are characters like others.
+        windows = not any("/" in info.filename for info in infos)
+        files = {_path_of(info, windows or info.create_system == 0): info for info in infos}
     except BaseException:
         file.close()
         raise
     # The file is closed when it is no longer read.
     weakref.finalize(album, file.close)
-    return album
+    return _OpenedAlbum(album, {name: info for name, info in files.items() if not name.endswith("/")})
+
+
+def _path_of(info: zipfile.ZipInfo, backslashes: bool) -> str:
+    """Returns the path of a file in its album. Many programs write UTF-8 without saying so, and Python reads cp437.
+
+    Raises ValueError for a SBIR_ZIP_ENCODING that is no encoding.
+    """
+    path = info.filename
+    if not info.flag_bits & 0x800:
+        other = os.environ.get("SBIR_ZIP_ENCODING") or "cp437"
+        raw = path.encode("cp437")
+        try:
+            path = raw.decode()
+        except UnicodeDecodeError:
+            try:
+                path = raw.decode(other)
+            except UnicodeDecodeError:
+                pass  # it is of another encoding, and keeps the name that Python reads
+            except LookupError as error:
+                raise ValueError(f"SBIR_ZIP_ENCODING={other} is not an encoding, such as cp932 or gb18030") from error
+    return path.replace("\\", "/") if backslashes else path
 
 
 # Compression methods of some programs that are not supported.
@@ -265,11 +304,11 @@ _PACKERS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstandard", 95: "xz"}
 
 
 def _stamp(info: zipfile.ZipInfo) -> FileStamp:
-    try:
-        # Albums do not state the time zone of their times.
-        changed = int(datetime(*info.date_time, tzinfo=UTC).timestamp()) * _NS
-    except ValueError:
-        changed = None
+    changed = None
+    # Albums do not state the time zone of their times, and the first of all is that of programs that know none.
+    with suppress(ValueError):
+        if info.date_time > (1980, 1, 1, 0, 0, 0):
+            changed = int(datetime(*info.date_time, tzinfo=UTC).timestamp()) * _NS
     return FileStamp.checked(info.file_size, changed, info.CRC)
 
 

@@ -136,9 +136,10 @@ def lower_limit(name: str, soft: int) -> None:
 # The header of a request: the bytes of the job as JSON, and of the file.
 _REQUEST = struct.Struct("<IQ")
 # The header of a reply, before the pixels: the number of the error or 0; whether the picture is incomplete; width;
-# height; the ordinal of the day taken, or 0; and the bytes of notes on a drawing, as JSON after the pixels. After an
-# error, its text follows, and the width is the length of the text.
-_REPLY = struct.Struct("<B?IIII")
+# height; the ordinal of the day taken, or 0; the zone of the photo's clock in minutes, or _NO_ZONE; and the bytes of
+# notes on a drawing, as JSON after the pixels. After an error, its text follows, and the width is the text's length.
+_REPLY = struct.Struct("<B?IIIhI")
+_NO_ZONE = 1 << 14
 _MAX_NOTES = 1 << 14
 #: A process writes this first, as soon as it can receive requests.
 READY = b"ready"
@@ -189,7 +190,8 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
     if opened.drawing is not None:
         pixels, described = opened.drawing.stacked()
         image, notes = Image.fromarray(pixels), json.dumps(described).encode()
-    stream.write(_REPLY.pack(0, opened.incomplete, image.width, image.height, day, len(notes)))
+    zone = _NO_ZONE if opened.zone is None else opened.zone
+    stream.write(_REPLY.pack(0, opened.incomplete, image.width, image.height, day, zone, len(notes)))
     stream.write(image.tobytes())
     stream.write(notes)
     stream.flush()
@@ -198,7 +200,7 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
 def send_error(stream: BinaryIO, error: Exception) -> None:
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
     text = (str(error) if isinstance(error, ImageError) else repr(error)).encode()
-    stream.write(_REPLY.pack(number + 1, False, len(text), 0, 0, 0) + text)
+    stream.write(_REPLY.pack(number + 1, False, len(text), 0, 0, 0, 0) + text)
     stream.flush()
 
 
@@ -207,7 +209,7 @@ def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
     head = stream.read(_REPLY.size)
     if len(head) < _REPLY.size:
         raise EOFError
-    number, incomplete, width, height, day, size = _REPLY.unpack(head)
+    number, incomplete, width, height, day, zone, size = _REPLY.unpack(head)
     if number:
         text = stream.read(min(width, 1 << 16)).decode(errors="replace")
         raise _ERRORS[min(number, len(_ERRORS)) - 1](text)
@@ -223,4 +225,5 @@ def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
         except (ValueError, TypeError, KeyError) as error:
             raise EOFError from error
         image = Image.fromarray(drawing.whole)
-    return OpenedImage(image, date.fromordinal(day) if day else None, incomplete, drawing)
+    taken, zone = date.fromordinal(day) if day else None, None if zone == _NO_ZONE else zone
+    return OpenedImage(image, taken, incomplete, drawing, zone)

@@ -1,7 +1,7 @@
 """Opens picture files safely, finds the ink of a sketch, and prepares pixels for a network."""
 
 from sketch_search.model.images.colours import averaged, colours_of_cells, hexadecimal, lab
-from sketch_search.model.images.dates import day_beside, day_in_name, names_beside
+from sketch_search.model.images.dates import beside, day_beside, day_in_path, names_beside
 from sketch_search.model.images.drawing import MAX_THINGS, Drawing, DrawnThing
 from sketch_search.model.images.files import (
     IMAGE_SUFFIXES,

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.files import MARK
 from sketch_search.model.images import damaged, pdf, svg, tiff
-from sketch_search.model.images.dates import day_in_file
+from sketch_search.model.images.dates import day_in_file, zone_in_file
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
 
@@ -43,12 +43,14 @@ Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | Bi
 @dataclass(frozen=True)
 class OpenedImage:
     """A picture as `open_image` returns it, the day on which it was taken, if its file says so, and whether the file
-    is damaged and a part of the picture may be missing. drawing: prepared of it, if that was asked for."""
+    is damaged and a part of the picture may be missing. drawing: prepared of it, if that was asked for. zone: that of
+    the photo's clock, in minutes, if its file says no day but its zone or place."""
 
     image: Image.Image
     taken: date | None
     incomplete: bool = False
     drawing: Drawing | None = None
+    zone: int | None = None
 
 
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
@@ -292,13 +294,14 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
             # squashed by up to a pixel, which changes tokens more than the reduction itself.
             rgb = rgb.resize((round(box[2]), round(box[3])), Image.Resampling.BICUBIC, box)
         taken = day_in_file(picture)
+        zone = None if taken else zone_in_file(picture)
         exif = rgb.getexif()
         # Cameras and editors write EXIF that no parser expects. A picture on its side is better than no picture.
         with suppress(Exception):
             exif[ExifTags.Base.Orientation] = _orientation(picture)
     ImageOps.exif_transpose(rgb, in_place=True)
     exif.clear()
-    return OpenedImage(rgb, taken)
+    return OpenedImage(rgb, taken, zone=zone)
 
 
 def _frame(picture: Image.Image, sketch: bool, max_pixels: int) -> Image.Image:

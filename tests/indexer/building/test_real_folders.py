@@ -1,12 +1,15 @@
 """Folders as people have them: RAW files beside broken photos, dates beside and in names, damaged files, odd names."""
 
 import io
+import os
 import struct
 import zipfile
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
 from sketch_search.indexer import BadInvocation, Request, build, remove
 from sketch_search.indexer.store.catalog import PhotoFilter
@@ -64,6 +67,7 @@ def test_an_incomplete_photo_is_indexed_and_said_to_be_so(collection: Collection
 
 
 XMP = b'<rdf:Description exif:DateTimeOriginal="2015-06-15T10:11:12"/>'
+EVENING = b'{"photoTakenTime": {"timestamp": "1434433500"}}'
 TAKEOUT = b'{"title": "x", "photoTakenTime": {"timestamp": "1434364272", "formatted": "15.06.2015"}}'
 
 
@@ -75,20 +79,97 @@ def test_the_day_may_lie_beside_a_photo_or_in_its_name(tmp_path: Path, collectio
     beside |= {"a name (38), 46 letters long, and its end in.j.json": TAKEOUT}
     names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e(1).jpg", "f(2).jpg", "a long name with 33 letters in it.jpg"]
     names += ["a name (38), 46 letters long, and its end in.jpg", "IMG_20150615_101112.jpg", "e.jpg"]
-    names += ["20150615 says.jpg"]
+    # Edited copies, in any language, and another case; and the zone of the photo, by its place or its EXIF.
+    beside |= {"g.heic.json": TAKEOUT, "h.jpg.json": TAKEOUT, "evening.jpg.json": EVENING, "night.jpg.json": EVENING}
+    beside |= {"coast.jpg.json": EVENING.replace(b"}", b', "geoData": {"latitude": 34.0, "longitude": -118.2}}', 1)}
+    names += ["c-edited.jpg", "d-bearbeitet.jpg", "e-ha editado(1).jpg", "g-modifi\u00e9.jpg", "H.JPG", "coast.jpg"]
+    names += ["night.jpg", "evening.jpg", "20150615 says.jpg"]
     photos = tmp_path / "dated"
     photos.mkdir()
     for name, data in beside.items():
         (photos / name).write_bytes(data)
     for number, name in enumerate(names):
         (photos / name).write_bytes(encoded(photo(SHAPES[number % len(SHAPES)], 64, seed=number), "JPEG"))
+    lost = {ExifTags.IFD.GPSInfo: {3: "W", 4: (118.0, 14.0, 0.0)}}
+    exif = Image.Exif()
+    exif.update(lost)
+    (photos / "night.jpg").write_bytes(encoded(photo("cross", 64), "JPEG", exif=exif))
     # What the file itself says comes first.
     (photos / names[-1]).write_bytes(dated(PHOTO, "2020:01:01 00:00:00"))
     build(collection.index, Request([photos], clusters=2), collection.matcher)
+    assert of_day(collection) == set(names) - {"e.jpg", "evening.jpg", names[-1]}
+
+
+def of_day(collection: Collection) -> set[str]:
     with collection.open() as index:
         passing = index.passing(PhotoFilter(after=DAY, before=DAY))
-        found = {path for number in index.ids[passing].tolist() for path in index.photo(number).paths}
-    assert found == set(names[:-2])
+        return {path for number in index.ids[passing].tolist() for path in index.photo(number).paths}
+
+
+def test_the_parts_of_an_export_say_each_other_s_days(tmp_path: Path, collection: Collection) -> None:
+    inside = "Takeout/Google Photos/Photos from 2015"
+    files = {"1": {"a.jpg": _jpeg(1), "b.jpg": _jpeg(2)}, "2": {"a.jpg.json": TAKEOUT, "b.jpg.json": TAKEOUT}}
+    roots = [tmp_path / "export", *(tmp_path / f"takeout-{part}.zip" for part in files)]
+    for part, inner in files.items():
+        with zipfile.ZipFile(roots[int(part)], "w") as album:
+            for name, data in {**inner, f"c{part}.jpg": _jpeg(int(part) + 2)}.items():
+                album.writestr(f"{inside}/{name}", data)
+        with zipfile.ZipFile(roots[int(part)]) as album:
+            album.extractall(roots[0] / f"takeout-{part}")
+    for folders, start in ((roots[1:], "takeout-1.zip/"), (roots[:1], "takeout-1/")):
+        index = tmp_path / "indexes" / start.strip("/")
+        build(index, Request(folders, clusters=2), collection.matcher)
+        assert of_day(replace(collection, index=index)) == {f"{start}{inside}/{name}" for name in ("a.jpg", "b.jpg")}
+
+
+def _jpeg(seed: int) -> bytes:
+    return encoded(photo(SHAPES[seed], 64, seed=seed), "JPEG")
+
+
+def test_names_in_albums_are_read_as_they_were_meant(
+    tmp_path: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBIR_ZIP_ENCODING", "cp932")
+    # As they stand in the file: as UTF-8 without its flag, in Japanese, and as cp437.
+    meant = {"Fotos/\u00dcber uns.jpg": "utf-8", "\u5199\u771f/1.jpg": "cp932", "plain.jpg": "ascii"}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as album:
+        for number, (name, encoding) in enumerate(meant.items()):
+            album.writestr("x" * len(name.encode(encoding)), _jpeg(number))
+    data = stream.getvalue()
+    for name, encoding in meant.items():
+        raw = name.encode(encoding)
+        data = data.replace(b"x" * len(raw), raw)
+    (tmp_path / "album.zip").write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as album:
+        for number, name in enumerate(("holiday\\beach\\a.jpg", "holiday\\b.jpg")):
+            album.writestr(name, _jpeg(number + 3))
+    build(collection.index, Request([tmp_path / "album.zip", tmp_path / "windows.zip"]), collection.matcher)
+    expected = {*meant, "holiday/beach/a.jpg", "holiday/b.jpg"}
+    assert shown(collection) == expected
+    with collection.open() as index:
+        assert index.open_photo(index.photo_at("windows.zip/holiday/b.jpg").id) == _jpeg(4)
+
+
+def test_an_archive_that_is_not_read_is_named(tmp_path: Path, collection: Collection) -> None:
+    (tmp_path / "takeout.tgz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(BadInvocation, match="save it as ZIP"):
+        build(collection.index, Request([tmp_path / "takeout.tgz"]), collection.matcher)
+
+
+def test_a_file_time_of_nothing_is_no_day(collection: Collection, folder: Path) -> None:
+    seconds = {"epoch.jpg": 0, "old.jpg": -86400 * 365 * 5 - 3600, "now.jpg": 1_500_000_000}
+    for number, (name, time) in enumerate(seconds.items()):
+        (folder / name).write_bytes(_jpeg(number))
+        os.utime(folder / name, (time, time))
+    collection.build()
+    with collection.open() as index:
+        wanted = PhotoFilter(before=date(2020, 1, 1))
+        rows, days = index.newest(wanted, 9)
+        assert [date.fromordinal(day) for day in days.tolist()] == [date(2017, 7, 14), date(1965, 1, 1)]
+        paths = [index.photo(number).paths for number in index.ids[rows].tolist()]
+        assert paths == [("now.jpg",), ("old.jpg",)]
+        assert index.passing(wanted).sum() == 2
 
 
 def test_a_name_whose_end_is_no_ending_is_looked_into(collection: Collection, folder: Path) -> None:

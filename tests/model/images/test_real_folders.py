@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, ImageDraw
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.images import Preprocessing, open_dated
-from sketch_search.model.images.dates import day_in_name
+from sketch_search.model.images.dates import day_in_path
 from tests.pictures import difference, drawing, encoded, photo
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -242,8 +242,9 @@ TEXT = "2015:06:15 10:11:12"
             % b""
         ),
         _said(outer={ExifTags.IFD.GPSInfo: {29: "2015:06:15"}}),
+        _said(outer={ExifTags.IFD.GPSInfo: {3: "W", 4: (118.0, 14.0, 0.0), 7: (5.0, 45.0, 0.0), 29: "2015:06:16"}}),
     ],
-    ids=["original", "digitised", "blanks", "slashes", "changed", "XMP", "an element of XMP", "GPS"],
+    ids=["original", "digitised", "blanks", "slashes", "changed", "XMP", "an element of XMP", "GPS", "GPS elsewhere"],
 )
 def test_the_day_is_the_first_that_a_file_says(data: bytes) -> None:
     assert open_dated(data).taken == DAY
@@ -259,10 +260,19 @@ def test_the_day_is_the_first_that_a_file_says(data: bytes) -> None:
         ),
         *((name, None) for name in ("IMG_0615.jpg", "20151315_1.jpg", "1434360000123.jpg", "DSC_2015-06.jpg")),
         *((name, None) for name in ("120150615.jpg", "IMG_20980615.jpg", "2015-0615.jpg")),
+        *(
+            (name, DAY)
+            for name in ("IMG_20150615101112.jpg", "20150615101112345.jpg", "15.06.2015.jpg", "06-15-2015.jpg")
+        ),
+        *((f"{app}1434364272000.jpg", DAY) for app in ("FB_IMG_", "received_", "mmexport")),
+        *((name, DAY) for name in ("2015-06-15 Wedding/IMG_1.jpg", "15.06.2015/a/b.jpg", "2015/06/15/IMG_1.jpg")),
+        *((name, None) for name in ("05-06-2015.jpg", "received_10153456789012345.jpg", "IMG_20150615991112.jpg")),
+        *((name, None) for name in ("takeout-20150615T000000Z-001/a.jpg", "IMG_2015/06/a.jpg")),
+        ("05.06.2015 garden.jpg", date(2015, 6, 5)),
     ],
 )
 def test_a_file_s_name_may_say_its_day(name: str, day: date | None) -> None:
-    assert day_in_name(name) == day
+    assert day_in_path(name) == day
 
 
 def test_colours_are_those_that_the_profile_says() -> None:
