@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import ExifTags, Image
@@ -90,7 +91,7 @@ def test_the_day_may_lie_beside_a_photo_or_in_its_name(tmp_path: Path, collectio
         (photos / name).write_bytes(data)
     for number, name in enumerate(names):
         (photos / name).write_bytes(encoded(photo(SHAPES[number % len(SHAPES)], 64, seed=number), "JPEG"))
-    lost = {ExifTags.IFD.GPSInfo: {3: "W", 4: (118.0, 14.0, 0.0)}}
+    lost: dict[int, Any] = {ExifTags.IFD.GPSInfo: {3: "W", 4: (118.0, 14.0, 0.0)}}
     exif = Image.Exif()
     exif.update(lost)
     (photos / "night.jpg").write_bytes(encoded(photo("cross", 64), "JPEG", exif=exif))
