@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import errno
 import html
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +36,16 @@ from sketch_search.service.schemas import (
 if TYPE_CHECKING:
     from typing import Self
 
-# A file, the bytes of one, a picture, or its pixels: (H, W) or (H, W, 3) uint8.
-Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+# A file, its path, its bytes or its data URL, a picture, or its pixels: see `picture_image`.
+Picture: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any]
 # A picture, or one for each thing of a drawing: all of the same size, each thing where it stands.
 Drawn: TypeAlias = Picture | list[Picture] | tuple[Picture, ...]
 # The bytes of these.
 Sketches: TypeAlias = bytes | tuple[bytes, ...]
 # Side of the thumbnails that a notebook shows, in pixels.
 _SHOWN = 160
+# No path is longer, so a longer text is a picture as base64.
+_LONGEST_PATH = 4096
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -255,25 +258,60 @@ def _drawn_bytes(drawn: Drawn | None) -> Sketches | None:
 
 
 def picture_bytes(picture: Picture) -> bytes:
-    """Returns a picture as the bytes of an image file. Raises OSError; ImageError; TypeError for no picture."""
-    if isinstance(picture, np.ndarray | Image.Image):
+    """Returns a picture as the bytes of an image file.
+
+    Raises OSError: the file cannot be read, or cannot exist, such as one of an unknown user. ImageError: it is of
+    another type. TypeError, ValueError: the argument is not a picture.
+    """
+    if isinstance(picture, Image.Image) or hasattr(picture, "__array__"):
         return as_bytes(picture_image(picture))
-    if isinstance(picture, bytes):
-        return picture
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return bytes(picture)
     if not isinstance(picture, str | os.PathLike):
-        raise TypeError(f"a picture must be a path, bytes, a PIL.Image or an array of pixels, not {type(picture)}")
-    if "\0" in os.fspath(picture):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(picture))
-    return as_bytes(expanded(os.fspath(picture)))
+        data = picture.read() if hasattr(picture, "read") else None
+        if isinstance(data, bytes):
+            return data
+        advice = "; open its file as open(path, 'rb')" if isinstance(data, str) else ""
+        raise TypeError(
+            "a picture must be a path, bytes, a file, a data URL, a PIL.Image or an array of pixels, "
+            f"not {type(picture)}{advice}"
+        )
+    path = os.fspath(picture)
+    if path[:5].lower() == "data:" or (len(path) > _LONGEST_PATH and path.isascii() and path.isprintable()):
+        return as_bytes(path.encode())
+    if "\0" in path:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return as_bytes(expanded(path))
 
 
-def picture_image(picture: Image.Image | NDArray[np.uint8]) -> Image.Image:
-    """Returns pixels as an image. Raises TypeError."""
+def picture_image(picture: Image.Image | NDArray[Any]) -> Image.Image:
+    """Returns pixels as an image: (H, W), (H, W, 1), (H, W, 3), (H, W, 4), with the channels also first, or a row of a
+    square's pixels, such as (784,).
+
+    Integers are from 0 to 255, floats from 0 to 1 or to 255, and True is white. Raises TypeError, ValueError.
+    """
     if isinstance(picture, Image.Image):
         return picture
-    if picture.dtype != np.uint8:
-        raise TypeError(f"pixels must be uint8, from 0 to 255, not {picture.dtype}")
-    return Image.fromarray(picture)
+    pixels = np.asarray(picture)
+    if pixels.dtype.kind not in "buif":
+        raise TypeError(f"pixels must be numbers, from 0 to 255, not {pixels.dtype}")
+    shape = pixels.shape
+    side = math.isqrt(pixels.size)
+    if sum(length > 1 for length in shape) == 1 and side * side == pixels.size:
+        pixels = pixels.reshape(side, side)
+    while pixels.ndim > 2 and 1 in (pixels.shape[0], pixels.shape[-1]):
+        pixels = pixels[0] if pixels.shape[0] == 1 else pixels[..., 0]
+    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[-1] not in (3, 4):
+        pixels = np.moveaxis(pixels, 0, -1)
+    if not pixels.size or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] not in (3, 4)):
+        raise ValueError(f"an array of pixels is (height, width) or (height, width, 3), not {shape}; pass one picture")
+    if pixels.dtype == np.bool_:
+        pixels = pixels * np.uint8(255)
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= 255):
+        raise ValueError(f"pixels must be from 0 to 255, or floats from 0 to 1, not from {low} to {high}; scale them")
+    scale = 255 if pixels.dtype.kind == "f" and high <= 1 else 1
+    return Image.fromarray(np.rint(pixels * scale).astype(np.uint8) if pixels.dtype != np.uint8 else pixels)
 
 
 def _checked(model: type[M], **given: Any) -> M:

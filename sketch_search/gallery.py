@@ -167,7 +167,7 @@ def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> To
     """Encodes pictures in batches: a single photo takes as long as a whole chunk of the matcher."""
 
     def prepared(picture: Picture) -> Floats:
-        if isinstance(picture, np.ndarray | Image.Image):
+        if isinstance(picture, Image.Image) or hasattr(picture, "__array__"):
             return matcher.prepare(picture_image(picture), kind)
         return matcher.prepare(matcher.open(io.BytesIO(picture_bytes(picture)), kind), kind)
 

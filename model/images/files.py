@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.files import MARK
-from sketch_search.model.images import damaged, pdf, svg, tiff
+from sketch_search.model.images import damaged, pdf, svg, text, tiff
 from sketch_search.model.images.dates import day_in_file, zone_in_file
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
@@ -243,11 +243,11 @@ def read_image_file(source: Source) -> bytes:
         with open(source, "rb") as stream:
             return read_image_file(stream)
     if isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
+        data = _unwrapped(bytes(source))
     else:
         # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
         head = source.read(min(_BEGINNING, MAX_BYTES))
-        _media(head)
+        _media(_unwrapped(head))
         pieces, size = [head], len(head)
         # A read takes memory for the most that it may return: all at once would take MAX_BYTES for any small file.
         while piece := source.read(min(_PIECE, MAX_BYTES + 1 - size)):
@@ -255,15 +255,25 @@ def read_image_file(source: Source) -> bytes:
             size += len(piece)
             if size > MAX_BYTES:
                 raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
-        data = b"".join(pieces)
+        data = _unwrapped(b"".join(pieces))
     _media(data)
     return data
+
+
+def _unwrapped(data: bytes) -> bytes:
+    """Returns the file in a data URL or in base64; other bytes as they are."""
+    inner = None if _known(data) else text.decoded(data)
+    return data if inner is None or not _known(inner) else inner
+
+
+def _known(head: bytes) -> str | None:
+    return media_type(head) or (svg.SVG if svg.is_svg(head) else pdf.PDF if pdf.is_pdf(head) else None)
 
 
 def _media(head: bytes) -> str:
     if not head:
         raise UndecodableImage("the file is empty")
-    media = media_type(head) or (svg.SVG if svg.is_svg(head) else pdf.PDF if pdf.is_pdf(head) else None)
+    media = _known(head)
     if media is None:
         raise UnsupportedImage(f"not a supported image type; convert it to {_READABLE}")
     return media

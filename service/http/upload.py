@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _ADVICE = (
     "send a sketch as the raw request body or as the file field 'file', or the things of one drawing as several fields "
     "'file'; put parameters into the query."
 )
+# The first bytes of JSON, which no picture begins with.
+_JSON = (b"{", b'"', b"[")
 # Seconds after which a client whose sketch was dropped may try again.
 RETRY_SECONDS = 1
 
@@ -70,7 +73,7 @@ class Uploads:
             async with upload.timeout:
                 if not is_form:
                     image = b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
-                    return (image,) if image else ()
+                    return (_of_json(image) if image[:1] in _JSON else image,) if image else ()
                 body = self._chunks(request, upload, self._limit + MULTIPART_OVERHEAD)
                 images = await _files_of_form(content_type, body)
                 if sum(map(len, images)) > self._limit:
@@ -168,6 +171,18 @@ class _Form:
 
     def _end(self) -> None:
         self.has_ended = True
+
+
+def _of_json(body: bytes) -> bytes:
+    """Returns the picture in JSON, as base64 or as a data URL; other bodies as they are. Raises BadSearch."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    values = [*value.values()] if isinstance(value, dict) else [value]
+    if len(values) != 1 or not isinstance(values[0], str):
+        raise BadSearch(f'JSON must be {{"image": "the picture as base64"}} and nothing else; {_ADVICE}')
+    return values[0].encode("utf-8", "replace")
 
 
 async def _files_of_form(content_type: str, body: AsyncGenerator[bytes, None]) -> list[bytearray]:

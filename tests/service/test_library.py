@@ -1,5 +1,7 @@
 """The library for programs: it answers what the server answers, shows what it found, and does what its docs say."""
 
+import base64
+import io
 import re
 import shutil
 from collections.abc import Iterator
@@ -243,12 +245,41 @@ def test_impossible_calls_raise_errors(opened: Gallery, remote: Remote, weights:
             opened.search(file)
     with pytest.raises(TypeError, match="a picture must be a path"):
         opened.search(7)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="pixels must be uint8"):
-        opened.search(np.ones((99, 99)))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="'rb'"):
+        opened.search(io.StringIO("cat"))  # type: ignore[arg-type]
+    for wrong, reason in (
+        (np.full((9, 9), 256), "from 0 to 255"),
+        (np.full((9, 9), np.nan), "from 0 to 255"),
+        (np.zeros((4, 9, 9, 3)), "pass one picture"),
+        (np.zeros(15), "pass one picture"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            opened.search(wrong)
+    with pytest.raises(TypeError, match="pixels must be numbers"):
+        opened.search(np.array([["a", "b"]]))
     with pytest.raises(TypeError, match="pass a list"):
         encode("cat.png", weights=str(weights))
     with pytest.raises(TypeError, match="pass a list"):
         rank("cat.png", draw_photo(0))  # type: ignore[arg-type]
+
+
+def test_a_sketch_may_be_pixels_of_any_kind_a_file_or_text(opened: Gallery, sketch: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(sketch)
+    with Image.open(io.BytesIO(sketch)) as image:
+        grey = np.asarray(image.convert("L"))
+
+    def found(picture: Any) -> list[tuple[int, float]]:
+        return [(photo.id, photo.score) for photo in opened.search(picture, k=3)]
+
+    text = base64.b64encode(sketch).decode()
+    with open(tmp_path / "a.png", "rb") as file:
+        for other in (io.BytesIO(sketch), file, bytearray(sketch), memoryview(sketch), f"data:image/png;base64,{text}"):
+            assert found(other) == found(sketch)
+    three = np.stack([grey] * 3, axis=-1)
+    kinds = (grey[..., None], grey.astype(np.int64), grey.astype(np.float64), grey / np.float32(255), three)
+    for pixels in (*kinds, np.moveaxis(three, -1, 0), three[None], grey.reshape(-1)):
+        assert found(pixels) == found(grey)
+    assert found(grey > 128) == found(np.where(grey > 128, 255, 0).astype(np.uint8))
 
 
 def test_a_photo_is_liked_as_found_by_its_id_or_its_path(opened: Gallery, remote: Remote, sketch: bytes) -> None:

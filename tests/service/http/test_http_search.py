@@ -1,5 +1,7 @@
+import base64
 import concurrent.futures
 import encodings
+import json
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,22 @@ def test_the_content_type_of_a_raw_body_does_not_matter(http: httpx.Client, sket
     plain = without_timings(http.post("/search", content=sketch))
     for kind in ("application/x-www-form-urlencoded", "image/jpeg", "text/html; charset=utf-8", "application/json"):
         assert without_timings(http.post("/search", content=sketch, headers={"content-type": kind})) == plain
+
+
+def test_a_sketch_may_come_as_text(http: httpx.Client, sketch: bytes) -> None:
+    expected = without_timings(http.post("/search", content=sketch).json())
+    plain = base64.b64encode(sketch)
+    url = b"data:image/png;base64," + plain
+    lines = b"\n".join(plain[at : at + 76] for at in range(0, len(plain), 76))
+    for body in (plain, url, base64.urlsafe_b64encode(sketch), lines, json.dumps({"image": url.decode()}).encode()):
+        assert without_timings(http.post("/search", content=body).json()) == expected
+    assert without_timings(http.post("/search", files={"file": url}).json()) == expected
+    for wrong in ({"image": plain.decode(), "k": 3}, {}, [1], {"image": [1]}):
+        answer = http.post("/search", json=wrong)
+        assert answer.status_code == 422
+        assert "put parameters into the query" in answer.json()["error"]["message"]
+    for wrong in (b"{not JSON", b"data:image/png;base64,????", b"data:nothing", b"A" * 999):
+        assert http.post("/search", content=wrong).status_code == 415
 
 
 @pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
