@@ -23,7 +23,7 @@ from sketch_search.model.datasets import (
     ZERO_SHOT_PROTOCOLS,
     Corpus,
 )
-from sketch_search.model.engine import METHODS, Method, default_checkpoint, seen_classes
+from sketch_search.model.engine import METHODS, default_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ _TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with
     generalised, fine-grained, fresh, everything: parts such as train+val."""
 # Explanations have no scores: of them "parts" measures where matching patches lie.
 _PROTOCOLS = (*PROTOCOLS, *REMEMBERED_PROTOCOLS, "parts")
+# "search" ranks as POST /search does by default.
+_METHODS = (*METHODS, "search")
 _DTYPES = ("auto", "int8", "float32", "bfloat16", "float16")
 
 
@@ -55,7 +57,9 @@ def _every(text: str) -> tuple[int, int]:
 @option("--trained-on NAME", _TRAINED_ON)
 @options.data
 @option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every)
-@option("--method NAME", f"{', '.join(METHODS)} (all).", click.Choice(METHODS), name="methods", multiple=True)
+@option(
+    "--method NAME", f"{', '.join(_METHODS)} (all but search).", click.Choice(_METHODS), name="methods", multiple=True
+)
 @option("--by-class", "Figures for each class, with its first 10 results.")
 @option("--plain-metrics", "Textbook mAP and P@k, beside those of the papers' code.")
 @option("--words", "Large galleries: also search by the word of each sketch's class.")
@@ -71,7 +75,7 @@ def evaluate(
     trained_on: str | None,
     data: Path | None,
     every: tuple[int, int] | None,
-    methods: tuple[Method, ...],
+    methods: tuple[str, ...],
     by_class: bool,
     plain_metrics: bool,
     words: bool,

@@ -19,6 +19,7 @@ from sketch_search.model.evaluation.scoring import (
     encoded,
     ret_matcher,
     score_matrices,
+    search_matrix,
     task_matrices,
     trained_matcher,
 )

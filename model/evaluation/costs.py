@@ -18,6 +18,7 @@ from sketch_search.model.evaluation.figures import relevance
 from sketch_search.model.images import open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import ClipEmbedder, Network, RetNetwork, find_clip
+from sketch_search.model.search import Plan, Query, gallery_of, rank
 
 # The number of results that are measured, as in the report of the two-stage system.
 TOP = 100
@@ -91,31 +92,28 @@ def search_in_two_stages(
     photos that were found, pairs, seconds of scoring, and the square distance of photos from their centroids, whose
     bend by clusters is the elbow.
     """
-    # Imported late because it takes longer than all other imports of an evaluation.
-    from sklearn.cluster import KMeans
-
-    queries, gallery = tokens
-    kmeans = KMeans(clusters, n_init=1, random_state=0).fit(unit(vectors))
-    members = [np.flatnonzero(kmeans.labels_ == number) for number in range(clusters)]
-    means = Tokens.cat([mean_tokens(gallery[rows]) for rows in members])
-    sizes = np.array([len(rows) for rows in members])
-    relevant, found = relevance(corpus), []
+    queries, photos = tokens
+    points = unit(vectors)
+    gallery = gallery_of(photos, matcher, clusters, points)
+    plan, relevant, found = Plan.two_stage(TOP, nprobe), relevance(corpus), []
     for row in np.flatnonzero(relevant.any(axis=1)):
-        began, sketch = time.perf_counter(), queries[row : row + 1]
-        order = np.argsort(-matcher.plain_scores(sketch, means)[0]) if clusters > 1 else np.array([0])
-        opened = max(nprobe, 1 + int(np.searchsorted(np.cumsum(sizes[order]), TOP)))
-        rows = np.concatenate([members[number] for number in order[:opened]])
-        best = np.argsort(-matcher.plain_scores(sketch, gallery[rows])[0], kind="stable")[:TOP]
+        began = time.perf_counter()
+        query = Query(plan.method, gallery.clusters.mean, queries[row : row + 1], plain=True)
+        ranking = rank(gallery, matcher, query, plan)
         seconds = time.perf_counter() - began
-        hits, least = relevant[row, rows[best]], min(TOP, int(relevant[row].sum()))
+        hits, least = relevant[row, ranking.photos.ids[:TOP]], min(TOP, int(relevant[row].sum()))
         precision = hits.cumsum() / np.arange(1, len(hits) + 1)
         area = (np.maximum.accumulate(precision[::-1])[::-1] * hits).sum()
-        pairs = len(rows) + (clusters if clusters > 1 else 0)
+        # Of a single cluster nothing is chosen.
+        pairs = ranking.pairs - (clusters == 1)
         found.append((area / least, hits[:least].sum() / least, area / max(1, hits.sum()), pairs, seconds))
     values = np.array(found)
     names = (f"mAP@{TOP} over those found", "pairs", "seconds a query")
     costs = dict(zip(names, values[:, 2:].mean(axis=0).tolist(), strict=True))
-    costs["distance from centroids"] = float(kmeans.inertia_) / len(gallery)
+    members = np.split(points[gallery.ids], gallery.clusters.ends[:-1])
+    costs["distance from centroids"] = sum(float(((own - own.mean(axis=0)) ** 2).sum()) for own in members) / len(
+        photos
+    )
     return {"map_100": values[:, 0], "precision_100": values[:, 1]}, costs
 
 
@@ -132,11 +130,3 @@ def clip_vectors(photos: Sequence[Picture], source: str) -> tuple[Floats | None,
     return np.concatenate(
         [embedder.embed([embedder.prepare(open_image(picture.path)) for picture in part]) for part in parts]
     ), found.name
-
-
-def mean_tokens(photos: Tokens) -> Tokens:
-    """Computes the mean [Ret], and the mean tokens at the cells that most of the photos kept: a batch of one."""
-    cells, counts = np.unique(photos.positions, return_counts=True)
-    chosen = np.sort(cells[np.argsort(-counts, kind="stable")[: photos.positions.shape[1]]])
-    patches = [photos.patches[photos.positions == cell].mean(axis=0) for cell in chosen]
-    return Tokens(np.stack([photos.ret.mean(axis=0), *patches])[None], chosen[None])

@@ -8,15 +8,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from sketch_search.model.datasets import Drawn, Picture, Remembered, RememberedTask
-from sketch_search.model.engine import Floats, Tokens
+from sketch_search.model.engine import Floats
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation.figures import ALL, Evaluation, PerQuery, relevance
 from sketch_search.model.evaluation.scoring import encode_pictures
 from sketch_search.model.images import Drawing, find_ink, lab, open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import first_page, target_ranks
-from sketch_search.model.ranking import fitting
-from sketch_search.model.things import PLACES, Thing, sought
+from sketch_search.model.search import Places, gallery_of, search_drawing
 
 Colour: TypeAlias = tuple[int, ...]
 #: The coloured pens of the page, as sRGB.
@@ -35,8 +34,8 @@ _LEAST_CHROMA = 20.0
 _PAPER = 512
 # The photos of a page.
 _PAGE = 20
-# Drawings of one query by the way to draw and to search, each with the weight of places.
-_Drawings: TypeAlias = dict[str, tuple[Drawing, float]]
+# Drawings of one query by the way to draw and to search, each with whether places count.
+_Drawings: TypeAlias = dict[str, tuple[Drawing, Places]]
 
 
 def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
@@ -44,12 +43,18 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
 
     Raises ModelError for a checkpoint without regions, or if nothing can be drawn.
     """
-    gallery = encode_pictures(matcher, task.photos, "photo")
+    photos = encode_pictures(matcher, task.photos, "photo")
+    if photos.regions is None:
+        raise ModelError(
+            f"this checkpoint ({matcher.config.name}) has no regions; add them with sketch-search model regions"
+        )
+    gallery = gallery_of(photos, matcher)
     asked, scores = list[Remembered](), dict[str, list[Floats]]()
     for query in tqdm(task.queries, desc="searching", unit="photo", disable=None):
         drawings = _scene(matcher, query) if task.protocol == "scenes" else _coloured(matcher, task, query)
         for way, (drawing, places) in drawings.items():
-            scores.setdefault(way, []).append(search(matcher, drawing, gallery, places))
+            ranking = search_drawing(gallery, matcher, drawing, _PAGE, places)
+            scores.setdefault(way, []).append(ranking.scores(len(photos)))
         if drawings:
             asked.append(query)
     if not asked:
@@ -62,10 +67,10 @@ def _scene(matcher: Matcher, query: Remembered) -> _Drawings:
     together = Image.fromarray(np.minimum.reduce([np.asarray(paper) for paper in papers]))
     apart = Drawing.joined([drawing(paper, split=False) for paper in papers])
     return {
-        "things apart": (apart, PLACES),
-        "things apart, places=no": (apart, 0.0),
-        "one picture": (drawing(together, split=True), PLACES),
-        "one picture, things=one": (drawing(together, split=False), 0.0),
+        "things apart": (apart, "auto"),
+        "things apart, places=no": (apart, "no"),
+        "one picture": (drawing(together, split=True), "auto"),
+        "one picture, things=one": (drawing(together, split=False), "auto"),
     }
 
 
@@ -78,7 +83,7 @@ def _coloured(matcher: Matcher, task: RememberedTask, query: Remembered) -> _Dra
         return {}
     nearest = PENS[int(np.linalg.norm(lab(np.array(PENS) / 255) - seen, axis=1).argmin())]
     return {
-        way: (matcher.preprocessing.drawing(on_paper(thing, pen), split=False), 0.0)
+        way: (matcher.preprocessing.drawing(on_paper(thing, pen), split=False), "auto")
         for way, pen in (("black pen", (0, 0, 0)), ("nearest pen", nearest), ("exact colour", exact))
     }
 
@@ -103,31 +108,6 @@ def on_paper(thing: Drawn, pen: Colour = (0, 0, 0)) -> Image.Image:
     place = round((x + end - size[0]) / 2), round((y + low - size[1]) / 2)
     paper.paste(pen, place, ink.resize(size, Image.Resampling.LANCZOS))
     return paper
-
-
-def search(matcher: Matcher, drawing: Drawing, gallery: Tokens, places: float) -> Floats:
-    """Scores all photos of a gallery for a drawing as the default search does, (p,) float32.
-
-    places: the weight of the things' places. Raises ModelError for a gallery without
-    regions.
-    """
-    if gallery.regions is None or gallery.colours is None:
-        raise ModelError(
-            f"this checkpoint ({matcher.config.name}) has no regions; add them with sketch-search model regions"
-        )
-    things = []
-    for drawn in drawing.things:
-        prepared = matcher.preprocessing.normalised(drawn.pixels)
-        tokens = matcher.encode(prepared[None], "sketch", None if len(drawing.things) == 1 else 1)
-        colours = np.array(drawn.colours, np.float32).reshape(-1, 4)
-        things.append(Thing(tokens, drawn.box, colours[:, :3], colours[:, 3]))
-    directions = matcher.thing_directions(things)
-    matched = sought(things, directions, gallery.regions, gallery.colours, places)
-    if len(things) > 1:
-        return np.asarray(matched.diffused(directions).mean(axis=0))
-    method = matcher.best_method
-    scores = matcher.diffuse(matcher.scores(things[0].tokens, gallery, method), gallery.ret, method)[0]
-    return fitting(scores, matched.scores[0], method) if len(things[0].colours) else scores
 
 
 def _figures(task: RememberedTask, scores: dict[str, Floats]) -> Evaluation:

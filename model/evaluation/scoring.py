@@ -15,11 +15,14 @@ from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.network import RetNetwork, TorchEngine, fastest_dtype
 from sketch_search.model.ranking import EXAMPLES, mix_word_support, rocchio, word_support
+from sketch_search.model.search import gallery_of, search_drawing
 
 # The number of pictures that are prepared before the network encodes them. It bounds the memory for pixels.
 PREPARED_AT_ONCE = 256
-# The name of the scores by the word alone.
-WORD = "word"
+# The names of the scores by the word alone, and of the default search.
+WORD, SEARCH = "word", "search"
+# The results of a search by default.
+RESULTS = 20
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
 BOTH: tuple[Method, ...] = ("rn", "ret")
 # The candidates for the weight of the fusion, and for the threshold of the diffusion.
@@ -28,7 +31,7 @@ DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
 
 def score_matrices(
-    matcher: Matcher, corpus: Corpus, methods: Sequence[Method] | None = None, *, words: bool = False
+    matcher: Matcher, corpus: Corpus, methods: Sequence[str] | None = None, *, words: bool = False
 ) -> dict[str, NDArray[np.floating]]:
     """Computes scores (sketches, photos) float32 by each method, higher is better; then diffused, as "rn+diffusion".
 
@@ -52,14 +55,29 @@ def score_matrices(
 
 
 def task_matrices(
-    matcher: Matcher, task: Task, methods: Sequence[Method] | None = None, *, words: bool = False
+    matcher: Matcher, task: Task, methods: Sequence[str] | None = None, *, words: bool = False
 ) -> dict[str, NDArray[np.floating]]:
-    """Computes the scores of a task, for ``measure``."""
+    """Computes the scores of a task, for ``measure``. methods: "search" ranks as a search does by default."""
+    if methods and SEARCH in methods:
+        others = [method for method in methods if method != SEARCH]
+        found = task_matrices(matcher, task, others, words=words) if others else {}
+        return found | {SEARCH: search_matrix(matcher, task.corpus)}
     if task.protocol != "within":
         return score_matrices(matcher, task.corpus, methods, words=words)
     # The cosines of [Ret] among all pictures, sketches before photos.
     ret = unit(np.concatenate([tokens.ret for tokens in encoded(matcher, task.corpus)]))
     return {"ret": ret @ ret.T}
+
+
+def search_matrix(matcher: Matcher, corpus: Corpus) -> Floats:
+    """Searches the photos by each sketch as ``POST /search`` does by default: scores, -inf for photos not ranked."""
+    photos = encode_pictures(matcher, corpus.photos, "photo")
+    gallery, rows = gallery_of(photos, matcher), []
+    for sketch in corpus.sketches:
+        picture = matcher.open(sketch.path, "sketch")
+        drawing = matcher.preprocessing.drawing(picture, split=gallery.regions_kept > 0)
+        rows.append(search_drawing(gallery, matcher, drawing, RESULTS).scores(len(photos)))
+    return np.stack(rows)
 
 
 def word_matrices(

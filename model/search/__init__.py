@@ -12,7 +12,14 @@ from sketch_search.model.search.candidates import (
     interleave,
     most_alike,
 )
-from sketch_search.model.search.drawings import default_plan, encode_things, methods_of, place_things, search_drawing
+from sketch_search.model.search.drawings import (
+    Places,
+    default_plan,
+    encode_things,
+    methods_of,
+    place_things,
+    search_drawing,
+)
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored
 from sketch_search.model.search.photos import PhotoGallery, gallery_of
 from sketch_search.model.search.stages import FOLDED, Plan, Ranking, Stage, rank

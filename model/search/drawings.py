@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from sketch_search.model.search.candidates import Query
 from sketch_search.model.search.gallery import Gallery
 from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
+
+#: Whether photos must show things where they were drawn; "auto": if there are several.
+Places: TypeAlias = Literal["auto", "yes", "no"]
 
 
 def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
@@ -42,7 +45,7 @@ def encode_things(
 
 
 def place_things(
-    things: Sequence[Thing], regions: int, places: Literal["auto", "yes", "no"] = "auto", *, several: bool
+    things: Sequence[Thing], regions: int, places: Places = "auto", *, several: bool
 ) -> tuple[tuple[Thing, ...], float]:
     """Returns the things to find in regions of photos, none if regions do not count, and the weight of places.
 
@@ -56,23 +59,12 @@ def place_things(
 
 
 def search_drawing(
-    gallery: Gallery,
-    matcher: Matcher,
-    drawing: Drawing,
-    results: int,
-    places: Literal["auto", "yes", "no"] = "auto",
-    plan: Plan | None = None,
+    gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int, places: Places = "auto"
 ) -> Ranking:
-    """Ranks photos for a drawing. plan: None for the default."""
-    count = len(drawing.things)
-    if plan is None:
-        plan = default_plan(
-            matcher, results, tokens_kept=gallery.tokens_kept, regions=gallery.regions_kept, things=count
-        )
-    things = encode_things(matcher, drawing, variants=1 if count > 1 or plan.plain else None)
-    placed, weight = place_things(
-        things, 0 if plan.plain else gallery.regions_kept, places, several=plan.method == "things"
-    )
+    """Ranks photos for a drawing as a search does by default."""
+    count, regions = len(drawing.things), gallery.regions_kept
+    plan = default_plan(matcher, results, tokens_kept=gallery.tokens_kept, regions=regions, things=count)
+    things = encode_things(matcher, drawing, variants=1 if count > 1 else None)
+    placed, weight = place_things(things, regions, places, several=plan.method == "things")
     sketch = Tokens.cat([thing.tokens for thing in things])
-    query = Query(plan.method, gallery.clusters.mean, sketch, placed, weight, plain=plan.plain)
-    return rank(gallery, matcher, query, plan)
+    return rank(gallery, matcher, Query(plan.method, gallery.clusters.mean, sketch, placed, weight), plan)

@@ -186,6 +186,11 @@ class PhotoGallery(Gallery):
             raise GalleryUnusable(f"the CLIP vectors of the index are damaged; {_REPAIR}.")
         return scores
 
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """(p,): the photos' ids, by row."""
+        return self._photos.ids
+
     def passing(self, wanted: Hashable) -> NDArray[np.int64]:
         return self._photos.vectors.passing(self._passing(wanted))
 

@@ -136,6 +136,12 @@ class Ranking:
     clusters: Scores
     pairs: int
 
+    def scores(self, count: int) -> Floats:
+        """Returns the scores of the photos with the ids 0 to count - 1, (count,); -inf for those not ranked."""
+        scores = np.full(count, -np.inf, np.float32)
+        scores[self.photos.ids] = self.photos.scores
+        return scores
+
 
 def rank(
     gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, lap: Callable[[Stage], None] = lambda stage: None

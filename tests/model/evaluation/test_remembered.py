@@ -11,10 +11,10 @@ from sketch_search import model
 from sketch_search.model.commands import main
 from sketch_search.model.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
 from sketch_search.model.datasets.remembered import Drawn, choose_remembered
-from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper, search
+from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper
 from sketch_search.model.images import Drawing, find_ink, lab
+from sketch_search.model.search import Places, gallery_of, search_drawing
 from sketch_search.model.terminal import BAD_INPUT
-from sketch_search.model.things import PLACES
 from tests.archives import pack
 from tests.networks import tiny_checkpoint
 from tests.pictures import drawing, encoded, photo
@@ -102,15 +102,20 @@ def test_photos_rank_by_places_and_colours_of_things(matcher: model.Matcher, ske
         for direction, column in zip(directions, columns, strict=True):
             regions[number, 8 * 3 + column] = direction
     alike = matcher.encode(np.stack([matcher.prepare(photo("circle"), "photo")] * 2), "photo")
-    gallery = replace(alike, regions=regions, colours=colours)
-    placed, anywhere = (search(matcher, drawn, gallery, places) for places in (PLACES, 0.0))
+
+    def search(drawing: Drawing, places: Places) -> np.ndarray:
+        return search_drawing(
+            gallery_of(replace(alike, regions=regions, colours=colours), matcher), matcher, drawing, 20, places
+        ).scores(2)
+
+    placed, anywhere = search(drawn, "auto"), search(drawn, "no")
     assert placed[1] > placed[0] + 0.5
     assert anywhere[0] == pytest.approx(anywhere[1], abs=1e-5)
 
     colours[0] = lab(np.array((200, 50, 43)) / 255)
     in_red = matcher.preprocessing.drawing(on_paper(Drawn(sketches[0], LEFT), (200, 50, 43)), split=False)
     in_black = matcher.preprocessing.drawing(papers[0], split=False)
-    of_black, of_red = (search(matcher, one, gallery, 0.0) for one in (in_black, in_red))
+    of_black, of_red = (search(one, "auto") for one in (in_black, in_red))
     assert of_black[0] == pytest.approx(of_black[1], abs=1e-5)
     assert of_red[0] > of_red[1]
 

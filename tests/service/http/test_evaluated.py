@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from sketch_search import model
+from sketch_search.indexer import Request, build
+from sketch_search.model.datasets import Corpus, Picture
+from sketch_search.model.evaluation import search_matrix
+from sketch_search.model.search import stages
+from sketch_search.service.settings import Settings
+from tests.pictures import drawing, encoded
+from tests.service.search.test_things import on_paper
+from tests.service.served import served
+from tests.service.small_gallery import draw_photo
+
+# Two shapes apart, a coloured one, and single ones in black.
+_SKETCHES = [
+    *(encoded(drawing(shape, 128, seed)) for seed, shape in enumerate(["star", "circle", "house", "cross"] * 4)),
+    *(encoded(on_paper(shape, 20, (200, 40, 40))) for shape in ("star", "cross", "house", "circle")),
+]
+
+
+def test_twenty_sketches_rank_over_http_as_the_evaluation_ranks_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fewer photos are scored than there are, so that the others are estimated.
+    monkeypatch.setattr(stages, "RERANK", 4)
+    matcher, index, folder = model.load(), tmp_path / "index", tmp_path / "photos"
+    folder.mkdir()
+    photos = tuple(Picture(folder / f"{seed}.png", "", "") for seed in range(10))
+    for seed, picture in enumerate(photos):
+        picture.path.write_bytes(encoded(draw_photo(seed)))
+    build(index, Request([folder], embedder="ret"), matcher)
+    sketches = tuple(Picture(tmp_path / f"{number}.png", "", "") for number in range(len(_SKETCHES)))
+    for sketch, data in zip(sketches, _SKETCHES, strict=True):
+        sketch.path.write_bytes(data)
+    evaluated = search_matrix(matcher, Corpus(sketches, photos))
+    with served(Settings.model_validate({"index": index})) as server:
+        for scores, data in zip(evaluated, _SKETCHES, strict=True):
+            answer = server.http.post("/search", content=data).json()
+            ranked = {result["paths"][0]: result["raw_score"] for result in answer["results"]}
+            expected = {photo.path.name: float(score) for photo, score in zip(photos, scores, strict=True)}
+            assert ranked == pytest.approx(expected, abs=1e-3)
