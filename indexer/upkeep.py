@@ -253,7 +253,7 @@ def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[in
         (shown_path(names, root, path) if path else str(roots[root].folder), count)
         for (root, path), (count, _) in counts.items()
     )
-    return RemovalPlan(leaving, files, whole.files + whole.bad, staying, removals.renumbered(numbers))
+    return RemovalPlan(leaving, files, whole.files + whole.bad, staying, removals.renumber(numbers))
 
 
 def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from sketch_search.model.errors import UserError
-from sketch_search.model.terminal import HomeUnknown, expanded, installed_version, run_program
+from sketch_search.model.terminal import HomeUnknown, expand_home, installed_version, run_program
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,7 +97,7 @@ def option(spelling: str, help: str, kind: Any = str, **settings: Any) -> Callab
     return click.option(*names, *parameter, help=help, **what, **settings)
 
 
-def inherited(name: str, variable: str = "") -> Callable[[], Any]:
+def inherit(name: str, variable: str = "") -> Callable[[], Any]:
     """Makes the default of an option that may also stand before the command: its value there, or a variable's."""
     return lambda: click.get_current_context().find_root().params.get(name) or os.environ.get(variable) or None
 
@@ -112,7 +112,7 @@ def a_path(text: str | Path) -> Path:
     if not str(text):
         raise click.BadParameter("a path is empty; write . for the current folder")
     try:
-        path = expanded(text)
+        path = expand_home(text)
     except HomeUnknown as error:
         raise click.BadParameter(str(error)) from error
     # A path ./~name has become ~name, which would be read as a home folder.

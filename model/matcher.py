@@ -27,7 +27,7 @@ from sketch_search.model.engine import (
     TwoSidedConfig,
     Vocabulary,
     as_floats,
-    averaged_variants,
+    average_variants,
     default_checkpoint,
     file_sha256,
     read_two_sided,
@@ -198,7 +198,7 @@ class Matcher:
             return replace(tokens, colours=self._colours(pictures, side))
         count = _checked(variants) or self.variants
         parts = [self.engine.encode(sketch_variants(picture, count), modality) for picture in pictures]
-        return Tokens.cat([averaged_variants(part) for part in parts])
+        return Tokens.cat([average_variants(part) for part in parts])
 
     def _colours(self, photos: Floats, side: int) -> Floats:
         return colours_of_cells(self.preprocessing.shares(averaged(photos, side)), side)

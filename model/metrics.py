@@ -27,7 +27,7 @@ def query_metrics(scores: ArrayLike, relevant: ArrayLike, *, plain: bool = False
 
     Raises ValueError if the shapes differ or are not (q, g), a score is NaN, or no query has a relevant photo.
     """
-    figures = np.array([_figures(hits) for hits in _ranked(scores, relevant)])
+    figures = np.array([_figures(hits) for hits in _rank_hits(scores, relevant)])
     names = FIGURES + PLAIN_FIGURES if plain else FIGURES
     return dict(zip(names, figures.T, strict=False))
 
@@ -36,7 +36,7 @@ def first_page(
     scores: ArrayLike, relevant: ArrayLike, k: int = 10, *, plain: bool = False
 ) -> dict[str, NDArray[np.float64]]:
     """Computes "precision_10", over min(k, R), and "hit_10" (m,), as ``query_metrics``; plain: also over k."""
-    found, all_relevant = np.array([(hits[:k].sum(), hits.sum()) for hits in _ranked(scores, relevant)], float).T
+    found, all_relevant = np.array([(hits[:k].sum(), hits.sum()) for hits in _rank_hits(scores, relevant)], float).T
     figures = {f"precision_{k}": found / np.minimum(k, all_relevant), f"hit_{k}": (found > 0).astype(np.float64)}
     return figures | ({f"plain_precision_{k}": found / k} if plain else {})
 
@@ -65,7 +65,7 @@ def target_ranks(
     return ranks
 
 
-def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bool_]]:
+def _rank_hits(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bool_]]:
     """Yields for each query that has relevant photos whether the photo at each rank is relevant, (g,)."""
     scores, relevant = np.asarray(scores), np.asarray(relevant, dtype=np.bool_)
     if scores.ndim != 2 or scores.shape != relevant.shape:
@@ -82,7 +82,7 @@ def _ranked(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bool_
 
 
 def _figures(hits: NDArray[np.bool_]) -> list[float]:
-    """Computes FIGURES and PLAIN_FIGURES of one query from its ``_ranked`` relevance."""
+    """Computes FIGURES and PLAIN_FIGURES of one query from its ``_rank_hits`` relevance."""
     total = hits.sum()
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
 

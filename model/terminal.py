@@ -35,12 +35,12 @@ class HomeUnknown(UserError, OSError):
     """A path begins with "~", and the home folder is unknown."""
 
 
-def resolved(path: Path) -> Path:
+def resolve(path: Path) -> Path:
     """Resolves a path's symbolic links; unlike ``Path.resolve``, even a link to itself."""
     return Path(os.path.realpath(path))
 
 
-def expanded(path: str | Path) -> Path:
+def expand_home(path: str | Path) -> Path:
     """Replaces "~" or "~NAME" at the beginning of a path by the home folder. Raises HomeUnknown."""
     full = os.path.expanduser(path)
     if full.startswith("~"):

@@ -159,7 +159,7 @@ class Client:
                 for piece in response.iter_raw():
                     content += piece
                     if len(content) > self._max_bytes:
-                        raise _broken(
+                        raise _make_error(
                             response,
                             "too_large",
                             f"answers with more than {self._max_bytes} bytes; if that is expected, raise max_bytes",
@@ -175,12 +175,12 @@ class Client:
     def _model(model: type[M], answer: _Answer) -> M:
         response, content = answer
         if content.count(b",") > _MAX_VALUES:
-            raise _broken(response, "too_large", f"answers with more than {_MAX_VALUES} values")
+            raise _make_error(response, "too_large", f"answers with more than {_MAX_VALUES} values")
         try:
             # By Python's parser, because pydantic's copies the whole document for each error.
             return model.model_validate(json.loads(content))
         except (ValueError, RecursionError) as error:
-            raise _broken(response, "unexpected_answer", "did not answer as this API does") from error
+            raise _make_error(response, "unexpected_answer", "did not answer as this API does") from error
 
 
 class _Answer(NamedTuple):
@@ -188,7 +188,7 @@ class _Answer(NamedTuple):
     content: bytes
 
 
-def _broken(response: httpx.Response, code: str, problem: str) -> ClientError:
+def _make_error(response: httpx.Response, code: str, problem: str) -> ClientError:
     request_id = response.headers.get("x-request-id", "-")
     return ClientError(code, f"{response.url} {problem}.", request_id, response.status_code)
 

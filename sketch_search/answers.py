@@ -20,7 +20,7 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from sketch_search.model.errors import UserError
-from sketch_search.model.terminal import expanded, printable
+from sketch_search.model.terminal import expand_home, printable
 from sketch_search.service.client import as_bytes
 from sketch_search.service.schemas import (
     ExplainedPhoto,
@@ -177,7 +177,7 @@ class Searches(ABC):
         if options.get("like") is not None:
             options["like"] = self._id(options["like"])
         params = _checked(ExplainParams, photo=[self._id(photo)], **options)
-        answer = self._explained(_drawn_bytes(sketch), params)
+        answer = self._explain(_drawn_bytes(sketch), params)
         found = answer.photos[0]
         rows = [(match.sketch_cell, match.photo_cell) for match in found.matches]
         cells = np.array(rows, np.int64).reshape(-1, 2)
@@ -198,7 +198,7 @@ class Searches(ABC):
         if isinstance(given.get("folder"), str):
             given["folder"] = (given["folder"],)
         query = _checked(SearchQuery, like=self._ids(like), unlike=self._ids(unlike), **given)
-        answer = self._searched(_drawn_bytes(sketch), query)
+        answer = self._search(_drawn_bytes(sketch), query)
         narrowed = query.after or query.before or query.offset or query.like or query.unlike
         if query.folder and not narrowed and not answer.results and not answer.groups:
             folders = " or ".join(map(printable, query.folder))
@@ -238,9 +238,9 @@ class Searches(ABC):
         self.close()
 
     @abstractmethod
-    def _searched(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse: ...
+    def _search(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse: ...
     @abstractmethod
-    def _explained(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse: ...
+    def _explain(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse: ...
     @abstractmethod
     def _id_at(self, path: str) -> int: ...
     @abstractmethod
@@ -281,7 +281,7 @@ def picture_bytes(picture: Picture) -> bytes:
         return as_bytes(path.encode())
     if "\0" in path:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return as_bytes(expanded(path))
+    return as_bytes(expand_home(path))
 
 
 def picture_image(picture: Image.Image | NDArray[Any]) -> Image.Image:

@@ -96,11 +96,11 @@ class Gallery(Searches):
             self._engine.close()
             self._engine = None
 
-    def _searched(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse:
+    def _search(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse:
         prepared = None if sketch is None else self.engine.prepare(sketch, kind=query.kind, split=query.splits)
         return self.engine.search(prepared, query)
 
-    def _explained(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse:
+    def _explain(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse:
         prepared = None if sketch is None else self.engine.prepare(sketch, kind=params.kind, split=params.splits)
         return self.engine.explain(prepared, params)
 

@@ -22,10 +22,10 @@ class Remote(Searches):
     def close(self) -> None:
         self.client.close()
 
-    def _searched(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse:
+    def _search(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse:
         return self.client.search(sketch, query)
 
-    def _explained(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse:
+    def _explain(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse:
         return self.client.explain(sketch, **params.model_dump(exclude_defaults=True))
 
     def _id_at(self, path: str) -> int:

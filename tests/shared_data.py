@@ -7,7 +7,7 @@ marks the tests that use it.
 import os
 from pathlib import Path
 
-from sketch_search.model.datasets.corpus import DATA_VARIABLE, unpacked
+from sketch_search.model.datasets.corpus import DATA_VARIABLE, unpack
 
 
 def golden(name: str) -> Path:
@@ -21,7 +21,7 @@ def data(name: str) -> Path:
 
 def archive(name: str) -> Path:
     """Returns the folder with the contents of `data/<name>.tar.gz`, unpacked once for all runs and parallel workers."""
-    return unpacked(data(f"{name}.tar.gz"))
+    return unpack(data(f"{name}.tar.gz"))
 
 
 def _root() -> Path:

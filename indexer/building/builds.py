@@ -26,8 +26,8 @@ from sketch_search.indexer.building.writer import (
     GenerationDraft,
     GenerationWriter,
     Numbers,
-    joined_clusters,
-    new_clusters,
+    join_clusters,
+    make_clusters,
 )
 from sketch_search.indexer.embedding import ChosenEmbedder, find_embedder
 from sketch_search.indexer.errors import BadInvocation
@@ -99,7 +99,7 @@ class BuildPlan:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def wanted_network(
+def choose_network(
     request: Request, manifest: Manifest | None, matcher: Matcher
 ) -> tuple[NetworkIdentity, ChosenEmbedder]:
     """Returns the network, with one token if only [Ret] is kept, and the embedder. Raises EmbedderUnavailable."""
@@ -330,7 +330,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
         unlisted=listing.unlisted,
         missing=database.missing,
-        skipped=listing.skipped + _removed_before(len(database.removed_before)),
+        skipped=listing.skipped + _describe_removed(len(database.removed_before)),
         prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
         embedder=plan.embedder.entry.description,
         workers=backend.workers,
@@ -339,7 +339,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     )
 
 
-def _removed_before(count: int) -> tuple[str, ...]:
+def _describe_removed(count: int) -> tuple[str, ...]:
     if not count:
         return ()
     files = "1 file of a photo that was" if count == 1 else f"{count} files of photos that were"
@@ -396,9 +396,9 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
     if plan.recluster or current.generation is None or _are_stale(plan, current.generation.manifest, photos):
         # A shard holds whole clusters, at least one.
         wanted = max(default_clusters(count), plan.shards) if plan.clusters is None else plan.clusters
-        clustering = new_clusters(photos.rows, reader, wanted, plan.clusters, backend.nearest)
+        clustering = make_clusters(photos.rows, reader, wanted, plan.clusters, backend.nearest)
     else:
-        clustering = joined_clusters(photos, current.generation, backend.nearest)
+        clustering = join_clusters(photos, current.generation, backend.nearest)
     if current.generation is not None:
         sources, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
         sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in sources.tolist()]
@@ -450,7 +450,7 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
     check_network(matcher)
     with folder.writing():
         start = StartingPoint.find(folder)
-        plan = plan_build(request, start, *wanted_network(request, start.manifest, matcher), folder.path)
+        plan = plan_build(request, start, *choose_network(request, start.manifest, matcher), folder.path)
         progress = progress or Progress()
         with progress.of_build(folder.progress), closing(LocalBackend(folder, plan, matcher, progress)) as backend:
             return run_plan(plan, backend, progress)

@@ -109,7 +109,7 @@ class CurrentState:
         new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
         numbers = [new_numbers.get(str(root.folder)) for root in before]
         with generation.open_catalog() as catalog:
-            removals = catalog.removals().renumbered(numbers)
+            removals = catalog.removals().renumber(numbers)
         return CurrentState(
             generation,
             {"": generation},

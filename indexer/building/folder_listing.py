@@ -17,7 +17,7 @@ from sketch_search.indexer.store.files import text_of_name
 from sketch_search.indexer.store.folders import NO_MEDIA, Entry, Listing
 from sketch_search.indexer.store.roots import FileKey, Root, shown_path, with_folders
 from sketch_search.model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
-from sketch_search.model.terminal import resolved
+from sketch_search.model.terminal import resolve
 
 # A folder that had photos at the last build.
 _EMPTY = "the folder is empty, perhaps because its disk is not mounted"
@@ -100,7 +100,7 @@ class FolderListing:
     ) -> None:
         self.count = 0
         self._roots, self._names = roots, [root.name for root in roots]
-        self._index, self._removals, self._expected = str(resolved(index)), removals or Removals(), expected
+        self._index, self._removals, self._expected = str(resolve(index)), removals or Removals(), expected
         self._unlisted: dict[FileKey, BadFile] = {}
         self._empty = set[FileKey]()
         self._exclusions = exclusions or Exclusions()

@@ -69,17 +69,17 @@ class Clustering:
     as_before: bool = False
 
 
-def new_clusters(
+def make_clusters(
     rows: SegmentRows, reader: SegmentReader, count: int, asked: int | None, nearest: Nearest
 ) -> Clustering:
     """Clusters rows, by id since k-means depends on the order, into at most ``count``; drops empty clusters."""
-    centroids = train_centroids(reader.clustered_by(rows[training_points(len(rows), count)]), count)
+    centroids = train_centroids(reader.read_clustered(rows[training_points(len(rows), count)]), count)
     clusters = nearest(rows, centroids)
     used = np.bincount(clusters, minlength=count) > 0
     return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters], asked)
 
 
-def joined_clusters(photos: Photos, current: Generation, nearest: Nearest) -> Clustering:
+def join_clusters(photos: Photos, current: Generation, nearest: Nearest) -> Clustering:
     """Keeps the clusters of ``current``. Each new photo joins the nearest one."""
     centroids = current.read_means()
     clusters, new = photos.clusters.copy(), photos.clusters < 0

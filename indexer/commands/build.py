@@ -19,7 +19,7 @@ import click
 
 from sketch_search.indexer.commands.reports import INDEX, QUIET, count, line, show, state
 from sketch_search.indexer.errors import BadInvocation, IndexerError
-from sketch_search.model.command_line import a_folder, a_path, inherited, option
+from sketch_search.model.command_line import a_folder, a_path, inherit, option
 from sketch_search.model.terminal import printable
 
 if TYPE_CHECKING:
@@ -128,12 +128,12 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
         "--weights FILE",
         "Checkpoint (default: SBIR_WEIGHTS, else the embedded one).",
         a_path,
-        default=inherited("weights", "SBIR_WEIGHTS"),
+        default=inherit("weights", "SBIR_WEIGHTS"),
     )
     @option(
         "--device NAME",
         "auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS sets the number of CPU threads).",
-        default=inherited("device", "SBIR_DEVICE"),
+        default=inherit("device", "SBIR_DEVICE"),
     )
     @QUIET
     @wraps(command)
@@ -176,7 +176,7 @@ _INCLUDE = option(
     "--max-pixels N",
     "Largest photo that is decoded, JPEGs aside (134217728; SBIR_MAX_PIXELS if that is more).",
     click.IntRange(1, 10**9),
-    default=inherited("", "SBIR_MAX_PIXELS"),
+    default=inherit("", "SBIR_MAX_PIXELS"),
 )
 @option("--yes", "Drop folders that are not listed, and missing photos, even if more than a tenth of all.")
 @option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")

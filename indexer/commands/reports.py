@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sketch_search.indexer.store.location import default_index_path
-from sketch_search.model.command_line import a_path, inherited, option
+from sketch_search.model.command_line import a_path, inherit, option
 from sketch_search.model.terminal import printable
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ INDEX = option(
     "--index DIR",
     "Default: SBIR_INDEX, else your data folder.",
     a_path,
-    default=inherited("index"),
+    default=inherit("index"),
     callback=lambda context, parameter, named: default_index_path() if named is None else named,
 )
 QUIET = option("--quiet", "Print errors only: no progress bar and no report.")

@@ -21,8 +21,8 @@ from sketch_search.indexer.building.builds import (
     Written,
     check_network,
     check_shards,
+    choose_network,
     run_plan,
-    wanted_network,
 )
 from sketch_search.indexer.building.database import BuildDatabase, CurrentState
 from sketch_search.indexer.building.progress import Progress
@@ -94,7 +94,7 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
 def _decide(request: Request, folder: ShardsFolder, current: CurrentShards | None, matcher: model.Matcher) -> BuildPlan:
     before = None if current is None else current.first
     roots, exclusions = request.roots(folder.path, before), request.exclusions(before)
-    identity, embedder = wanted_network(request, before, matcher)
+    identity, embedder = choose_network(request, before, matcher)
     if before is not None and not (before.identity == identity and before.embedder.same(embedder.entry)):
         raise BadInvocation(
             f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
@@ -212,7 +212,7 @@ class RayBackend:
             yield self._setup, number, part
 
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
-        return Sources(self.path, self._slices, rows.trimmed().names)
+        return Sources(self.path, self._slices, rows.trim().names)
 
     def nearest(self, rows: SegmentRows, centroids: Floats) -> npt.NDArray[np.int32]:
         path = self._slices / "centroids.npy"
@@ -221,7 +221,7 @@ class RayBackend:
         self._progress.start("clustering", len(rows))
         found = np.empty(len(rows), np.int32)
         works = (
-            (self._setup, first, rows[first : first + _ROWS].trimmed(), path, len(centroids))
+            (self._setup, first, rows[first : first + _ROWS].trim(), path, len(centroids))
             for first in range(0, len(rows), _ROWS)
         )
         with closing(self._ray.each(assign_rows, works)) as parts:

@@ -209,7 +209,7 @@ def write_shard(
         keep_only(folder, current, building=set())
         # The shard has only its own clusters, in the same order as among all.
         present, own = np.unique(photos.clusters, return_inverse=True)
-        reader = SegmentReader(Sources(setup.shards, setup.folder, photos.rows.trimmed().names))
+        reader = SegmentReader(Sources(setup.shards, setup.folder, photos.rows.trim().names))
         every = np.ones(len(photos), np.bool_)
         clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
         gallery = setup.roots, removals, setup.excluded

@@ -62,7 +62,7 @@ def draw(lines: Sequence[str], chance: Random) -> list[Part]:
         width = numbers.pop(0) if shape in ("line", "curve", "ring") else 0.0
         points = tuple(zip(numbers[::2], numbers[1::2], strict=True))
         if "half" in words:
-            points += _mirrored(points[-2:0:-1])
+            points += _mirror(points[-2:0:-1])
         if shape in ("disc", "ring"):
             turns = [math.tau * step / 60 for step in range(60 + (shape == "ring"))]
             (x, y), (rx, ry) = points
@@ -70,7 +70,7 @@ def draw(lines: Sequence[str], chance: Random) -> list[Part]:
         elif shape in ("blob", "curve"):
             points = smooth(points, closed=shape == "blob")
         part = Part(points, _COLOURS[picked.get(colour, colour)], width, "ball" in words)
-        parts += [part, replace(part, outline=_mirrored(points))] if "both" in words else [part]
+        parts += [part, replace(part, outline=_mirror(points))] if "both" in words else [part]
     return parts
 
 
@@ -87,7 +87,7 @@ def smooth(corners: Sequence[Point], closed: bool = True) -> Outline:
     return tuple(points) if closed else (*points, corners[-1])
 
 
-def _mirrored(outline: Sequence[Point]) -> Outline:
+def _mirror(outline: Sequence[Point]) -> Outline:
     return tuple((-x, y) for x, y in outline)
 
 
@@ -110,7 +110,7 @@ def paint(things: Sequence[Sequence[Part]], style: tuple[bool, bool, bool], chan
         if (box := mask.getbbox()) is not None:
             canvas.paste(_fill(part, (box[2] - box[0], box[3] - box[1]), shaded), box[:2], mask.crop(box))
         if lines and not part.width:
-            _line(canvas, pose(part.outline), _mixed(part.colour, 0.65, 0), 3 * _FINE, closed=True)
+            _line(canvas, pose(part.outline), _mix(part.colour, 0.65, 0), 3 * _FINE, closed=True)
     canvas = canvas.filter(ImageFilter.GaussianBlur(_FINE * chance.uniform(0.2, 0.6)))
     # The noise of film grain comes from ``chance``, because Pillow's own differs with every call.
     noise = Image.frombytes("L", (SIZE, SIZE), chance.randbytes(SIZE * SIZE)).filter(ImageFilter.GaussianBlur(0.6))
@@ -183,7 +183,7 @@ def _fill(part: Part, size: tuple[int, int], shaded: bool) -> Image.Image:
     """Paints a box with the colour of a part; shaded, it has light from the upper left, and a round part as a ball."""
     if not shaded:
         return Image.new("RGB", size, part.colour)
-    light, dark = _mixed(part.colour, 0.35 if part.round else 0.16, 255), _mixed(part.colour, 0.34, 0)
+    light, dark = _mix(part.colour, 0.35 if part.round else 0.16, 255), _mix(part.colour, 0.34, 0)
     if part.round:
         ball = Image.radial_gradient("L").resize((int(1.5 * size[0]) + 1, int(1.5 * size[1]) + 1))
         left, top = int(0.36 * size[0]), int(0.36 * size[1])
@@ -192,7 +192,7 @@ def _fill(part: Part, size: tuple[int, int], shaded: bool) -> Image.Image:
     return ImageOps.colorize(Image.linear_gradient("L").resize(size), light, dark)
 
 
-def _mixed(colour: Colour, amount: float, other: int) -> Colour:
+def _mix(colour: Colour, amount: float, other: int) -> Colour:
     """Mixes a colour with white (255) or black (0). With ``amount`` 1 only white or black is left."""
     red, green, blue = (round(c + (other - c) * amount) for c in colour)
     return red, green, blue
@@ -204,17 +204,17 @@ def _ramp(above: Colour, below: Colour, size: tuple[int, int] = (_FULL, _FULL)) 
 
 def _landscape(chance: Random) -> Image.Image:
     sky, ground = chance.choice(_SKIES), chance.choice(_GROUNDS)
-    canvas, mask = _ramp(sky, _mixed(sky, 0.6, 255)), Image.new("L", (_FULL, _FULL))
+    canvas, mask = _ramp(sky, _mix(sky, 0.6, 255)), Image.new("L", (_FULL, _FULL))
     horizon = chance.uniform(0.58, 0.74) * _FULL
     hills = [(x * _FULL / 6, horizon - chance.uniform(-0.03, 0.07) * _FULL) for x in range(-1, 8)]
     ImageDraw.Draw(mask).polygon([*smooth(hills, closed=False), (_FULL, _FULL), (0, _FULL)], fill=255)
-    canvas.paste(_ramp(_mixed(ground, 0.25, 255), _mixed(ground, 0.3, 0)), (0, 0), mask)
+    canvas.paste(_ramp(_mix(ground, 0.25, 255), _mix(ground, 0.3, 0)), (0, 0), mask)
     return canvas
 
 
 def _wall(chance: Random) -> Image.Image:
     tint = (chance.randint(150, 236), chance.randint(150, 230), chance.randint(146, 230))
-    return _ramp(_mixed(tint, 0.3, 255), _mixed(tint, 0.2, 0)).rotate(chance.choice((0, 90, 180, 270)))
+    return _ramp(_mix(tint, 0.3, 255), _mix(tint, 0.2, 0)).rotate(chance.choice((0, 90, 180, 270)))
 
 
 def _planks(chance: Random) -> Image.Image:
@@ -222,7 +222,7 @@ def _planks(chance: Random) -> Image.Image:
     canvas = Image.new("RGB", (_FULL, _FULL))
     for i in range(count):
         top, bottom = i * _FULL // count, (i + 1) * _FULL // count
-        tone = _mixed(wood, chance.uniform(0, 0.14), 0)
-        canvas.paste(_ramp(tone, _mixed(tone, 0.07, 0), (_FULL, bottom - top)), (0, top))
-        ImageDraw.Draw(canvas).line(((0, top), (_FULL, top)), fill=_mixed(wood, 0.4, 0), width=4)
+        tone = _mix(wood, chance.uniform(0, 0.14), 0)
+        canvas.paste(_ramp(tone, _mix(tone, 0.07, 0), (_FULL, bottom - top)), (0, top))
+        ImageDraw.Draw(canvas).line(((0, top), (_FULL, top)), fill=_mix(wood, 0.4, 0), width=4)
     return canvas.rotate(90) if chance.random() < 0.4 else canvas

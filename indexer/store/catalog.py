@@ -66,7 +66,7 @@ class Removals:
         others = Removals(kept)
         return others if others.hides(root, path) == removed else Removals({**kept, (root, path): removed})
 
-    def renumbered(self, numbers: Sequence[int | None]) -> Removals:
+    def renumber(self, numbers: Sequence[int | None]) -> Removals:
         """Returns the rules with new root numbers: ``numbers[old]`` is the new number, None for a dropped root."""
         moved = [(numbers[root], path, removed) for (root, path), removed in self.rules.items()]
         return Removals({(number, path): removed for number, path, removed in moved if number is not None})

@@ -23,7 +23,7 @@ _ASSIGNED = 1 << 14
 def nearest(reader: SegmentReader, rows: SegmentRows, centroids: Floats) -> npt.NDArray[np.int64]:
     """Finds the nearest centroid of each of m rows, (m,), without loading all vectors into memory."""
     parts = (rows[start : start + _ASSIGNED] for start in range(0, len(rows), _ASSIGNED))
-    return np.concatenate([assign(reader.clustered_by(part), centroids) for part in parts])
+    return np.concatenate([assign(reader.read_clustered(part), centroids) for part in parts])
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,12 @@ def name_of_text(text: str) -> str:
 
 def spellings(path: str) -> Iterator[str]:
     r"""Yields what a user may mean by a path: as written, with accents composed or not, without escapes."""
-    for text in dict.fromkeys((path, _PRINTED.sub(_unprinted, path))):
+    for text in dict.fromkeys((path, _PRINTED.sub(_unescape, path))):
         forms = [dict.fromkeys((part, normalize("NFC", part), normalize("NFD", part))) for part in text.split("/")]
         yield from islice(("/".join(parts) for parts in product(*forms)), _MOST_SPELLINGS)
 
 
-def _unprinted(escape: re.Match[str]) -> str:
+def _unescape(escape: re.Match[str]) -> str:
     digits = next((digits for digits in escape.groups() if digits), None)
     if digits is None:
         return {"n": "\n", "r": "\r", "t": "\t"}[escape[0][1]]
@@ -157,7 +157,7 @@ def read_below(root: Path, relative: str) -> FileContent:
 
     Not if it is too large, or the path leaves ``root`` or has a link below it; ``root`` itself may be a link.
     """
-    with _opened_below(root, relative) as (file, status):
+    with _open_regular_below(root, relative) as (file, status):
         if status.st_size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", relative)
         # One byte more than expected, however fast it grows.
@@ -170,7 +170,7 @@ def read_below(root: Path, relative: str) -> FileContent:
 
 def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
     """Reads up to ``count`` bytes. Raises as ``read_below``; FileChanging if the file's size is not ``size``."""
-    with _opened_below(root, relative) as (file, status):
+    with _open_regular_below(root, relative) as (file, status):
         if size not in (None, status.st_size):
             raise FileChanging(errno.EAGAIN, "its size has changed", relative)
         file.seek(start)
@@ -178,7 +178,7 @@ def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: in
 
 
 @contextmanager
-def _opened_below(root: Path, relative: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+def _open_regular_below(root: Path, relative: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
     parts = safe_parts(relative)
     try:
         descriptor = _open_below(root, parts) if os.open in os.supports_dir_fd else _open_checked(root, parts)

@@ -31,7 +31,7 @@ from sketch_search.indexer.store.files import (
     text_of_name,
 )
 from sketch_search.model.files import open_regular
-from sketch_search.model.terminal import expanded, resolved
+from sketch_search.model.terminal import expand_home, resolve
 
 #: The address of a folder of photos: a path, or a URL.
 Address = str | os.PathLike[str]
@@ -155,8 +155,8 @@ class LocalFolder(Folder):
         if "://" in address:
             return None
         # If the last part is a link, it is not followed, because the index holds no links.
-        full = Path(os.path.abspath(expanded(address)))
-        full = resolved(full.parent) / full.name
+        full = Path(os.path.abspath(expand_home(address)))
+        full = resolve(full.parent) / full.name
         if not full.is_relative_to(self.path):
             return None
         inside = full.relative_to(self.path).as_posix()
@@ -195,13 +195,13 @@ class Album(LocalFolder):
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         info = self._info(path)
-        return FileContent(self._unpacked(info, 0, info.file_size), _stamp(info))
+        return FileContent(self._unpack(info, 0, info.file_size), _stamp(info))
 
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
         info = self._info(path)
         if size not in (None, info.file_size):
             raise FileChanging(errno.EAGAIN, "its size has changed", path)
-        return self._unpacked(info, start, count)
+        return self._unpack(info, start, count)
 
     def _info(self, path: str) -> zipfile.ZipInfo:
         safe_parts(path)
@@ -217,7 +217,7 @@ class Album(LocalFolder):
             raise OSError(errno.ENOTSUP, f"it is compressed by {packer}; compress the album again with deflate", path)
         return info
 
-    def _unpacked(self, info: zipfile.ZipInfo, start: int, count: int) -> bytes:
+    def _unpack(self, info: zipfile.ZipInfo, start: int, count: int) -> bytes:
         """Unpacks at most ``count`` bytes of a file."""
         try:
             with _reading:

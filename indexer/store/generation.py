@@ -217,7 +217,7 @@ def read_manifest(path: Path) -> Manifest:
             f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
             "update the program, or build a new index with --index."
         )
-    return validated(Manifest, document, path, advice)
+    return validate(Manifest, document, path, advice)
 
 
 def read_json(path: Path, most: int, advice: str) -> object:
@@ -231,7 +231,7 @@ def read_json(path: Path, most: int, advice: str) -> object:
         raise IndexDamaged(f"{path} cannot be read ({error}); {advice}.") from error
 
 
-def validated(schema: type[Document], document: object, path: Path, advice: str) -> Document:
+def validate(schema: type[Document], document: object, path: Path, advice: str) -> Document:
     """Checks a document that was read from ``path``. Raises IndexRefused, with ``advice``, for a misfit."""
     try:
         return schema.model_validate(document)

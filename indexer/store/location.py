@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from sketch_search.indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
 from sketch_search.indexer.store.files import sync_folder, write_atomically
 from sketch_search.model.files import read_regular
-from sketch_search.model.terminal import expanded
+from sketch_search.model.terminal import expand_home
 
 _GENERATION = re.compile(r"g\d{6,}")
 # The name of a segment ends with the beginning of the key of its build.
@@ -40,7 +40,7 @@ _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPT
 def default_index_path() -> Path:
     """Returns ``SBIR_INDEX``, else a folder in the platform's data folder. Raises BadInvocation without a home."""
     if path := os.environ.get("SBIR_INDEX"):
-        return expanded(path)
+        return expand_home(path)
     try:
         return platformdirs.user_data_path("sketch-search", appauthor=False) / "index"
     except RuntimeError as error:
@@ -53,7 +53,7 @@ def current_stamp(index: Path) -> tuple[int, int, int] | None:
     """Returns a value that changes with the current generation, by one ``stat``; None if there is none."""
     # CURRENT is then replaced, also if an index is deleted and built again in the same folder.
     try:
-        status = (expanded(index) / "CURRENT").stat()
+        status = (expand_home(index) / "CURRENT").stat()
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
@@ -80,7 +80,7 @@ class IndexFolder:
     """The paths inside one index folder. Making the object touches nothing on disk."""
 
     def __init__(self, path: Path) -> None:
-        self.path = expanded(path).absolute()
+        self.path = expand_home(path).absolute()
         self.segments = self.path / "segments"
         self.progress = self.path / "progress.json"
         self.checked = self.path / "checked.json"

@@ -223,7 +223,7 @@ class RemoteFolder(Folder):
             left, pause, server = left - 1, 2 * pause, None
             try:
                 with _opening:
-                    server = _open[key] if key in _open else _open.setdefault(key, _connected(*key))
+                    server = _open[key] if key in _open else _open.setdefault(key, _connect(*key))
                 return question(server)
             except MemoryError:
                 raise
@@ -297,7 +297,7 @@ _kept: LRUCache[tuple[str, str], bytes] = LRUCache(_KEPT, getsizeof=len)
 _keeping = threading.Lock()
 
 
-def _connected(scheme: str, netloc: str) -> Any:
+def _connect(scheme: str, netloc: str) -> Any:
     library = importlib.import_module(_LIBRARIES[scheme])
     if scheme == "s3":
         config = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER, "max_pool_connections": _AT_ONCE}

@@ -10,7 +10,7 @@ from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.files import is_unicode, spellings
 from sketch_search.indexer.store.folders import Address, Album, Folder, LocalFolder
 from sketch_search.indexer.store.remote import RemoteFolder, remember, was_named
-from sketch_search.model.terminal import HomeUnknown, expanded, resolved
+from sketch_search.model.terminal import HomeUnknown, expand_home, resolve
 
 # The place of a file or folder in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
 # path '' is the root itself.
@@ -33,7 +33,7 @@ def folder_of(address: Address) -> Folder:
         folder = RemoteFolder.named(os.fspath(address))
         remember(folder)
         return folder
-    return folder_at(str(resolved(expanded(os.fspath(address)))))
+    return folder_at(str(resolve(expand_home(os.fspath(address)))))
 
 
 def folder_at(address: str) -> Folder:
@@ -53,7 +53,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
         raise BadInvocation("name at least one folder of photos.")
     if len(folders) > MAX_ROOTS:
         raise BadInvocation(f"an index has at most {MAX_ROOTS} folders; name a folder that holds several of them.")
-    inside = LocalFolder(resolved(index))
+    inside = LocalFolder(resolve(index))
     known = {root.folder for root in current}
     found: list[Folder] = []
     for given in folders:
@@ -112,7 +112,7 @@ def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Roo
     shown = next((key for key in keys_shown if key is not None and known(key)), None)
     here = None
     with suppress(HomeUnknown):
-        here = expanded(target)
+        here = expand_home(target)
     on_disk = None
     if here is not None:
         places = [key for spelling in spellings(target) if (key := locate(spelling, roots)) is not None]

@@ -101,7 +101,7 @@ class SegmentRows:
     def __getitem__(self, chosen: Choice) -> SegmentRows:
         return SegmentRows(self.names, self.sources[chosen], self.numbers[chosen])
 
-    def trimmed(self) -> SegmentRows:
+    def trim(self) -> SegmentRows:
         """Returns the same rows, without unused names."""
         used, sources = np.unique(self.sources, return_inverse=True)
         return SegmentRows(tuple(self.names[name] for name in used.tolist()), sources.astype(np.int32), self.numbers)
@@ -120,7 +120,7 @@ class SegmentReader:
     def names(self) -> tuple[str, ...]:
         return tuple(next(iter(self._sources.values())).arrays)
 
-    def clustered_by(self, rows: SegmentRows) -> npt.NDArray[np.float32]:
+    def read_clustered(self, rows: SegmentRows) -> npt.NDArray[np.float32]:
         """Reads the vectors from which clusters of these m rows are made, CLIP's if there are any: (m, e) float32."""
         name = "embeddings" if "embeddings" in self.names else "vectors"
         return np.asarray(self.take(rows, (name,), np.float32).arrays[name][:])
@@ -206,13 +206,13 @@ class GrowingRows:
         if not count:
             return PhotoArrays({})
         paths = map(self._path, DTYPES)
-        return PhotoArrays({path.stem: _grown(path, count) for path in paths if path.exists()})
+        return PhotoArrays({path.stem: _map_grown(path, count) for path in paths if path.exists()})
 
     def finish(self, names: Sequence[str], count: int) -> tuple[Path, ...]:
         """Makes complete .npy files of so many rows, synced, and returns their paths by name."""
         paths = tuple(self._path(name) for name in sorted(names))
         for path in paths:
-            rows = _grown(path, count)
+            rows = _map_grown(path, count)
             with path.open("r+b") as file:
                 file.write(_header(rows.shape, rows.dtype))
                 file.truncate(file.tell() + rows.nbytes)
@@ -225,9 +225,9 @@ class GrowingRows:
         return (self.segment if name in TOKEN_FILES + REGION_FILES else self.vectors) / f"{name}.npy"
 
 
-def _grown(path: Path, count: int) -> Array:
+def _map_grown(path: Path, count: int) -> Array:
     """Maps the first rows of a file that may not be finished."""
-    rows = _mapped(path, count)
+    rows = _map_file(path, count)
     if rows.dtype != DTYPES[path.stem]:
         raise IndexDamaged(f"{path} is damaged ({rows.dtype}, not {np.dtype(DTYPES[path.stem])}); {REPAIR}.")
     return rows
@@ -240,14 +240,14 @@ def write_array(path: Path, array: Array) -> None:
 
 def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = np.float32) -> Array:
     """Maps a .npy file into memory. Raises IndexRefused for another shape (None: any length) or dtype."""
-    array = _mapped(path)
+    array = _map_file(path)
     wanted = array.dtype == np.dtype(dtype) and array.ndim == len(shape)
     if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
         raise IndexDamaged(f"{path} is not the array in the manifest; {REPAIR}.")
     return array
 
 
-def _mapped(path: Path, count: int | None = None) -> Array:
+def _map_file(path: Path, count: int | None = None) -> Array:
     """Maps the array of a .npy file into memory, or its first ``count`` rows. Raises IndexRefused."""
     try:
         # This refuses a pipe, which would be waited for forever.

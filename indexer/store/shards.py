@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.files import sync_folder, write_atomically
-from sketch_search.indexer.store.generation import Frozen, Number, keep_only, open_generation, read_json, validated
+from sketch_search.indexer.store.generation import Frozen, Number, keep_only, open_generation, read_json, validate
 from sketch_search.indexer.store.location import (
     SHARD_MARK,
     SHARDS_FILE,
@@ -26,7 +26,7 @@ from sketch_search.indexer.store.location import (
     names_in,
     refuse_if_unwritable,
 )
-from sketch_search.model.terminal import expanded
+from sketch_search.model.terminal import expand_home
 
 #: The highest id: the code that merges the results of several shards keeps an id in 31 bits.
 MAX_ID = 2**31 - 1
@@ -76,7 +76,7 @@ class ShardsFolder:
     """The paths inside the folder of an index in shards. Making the object touches nothing on disk."""
 
     def __init__(self, path: Path) -> None:
-        self.path = expanded(path).absolute()
+        self.path = expand_home(path).absolute()
         self.progress = self.path / "progress.json"
 
     def shard(self, number: int) -> IndexFolder:
@@ -91,7 +91,7 @@ class ShardsFolder:
         if not os.path.lexists(path):
             return None
         advice = f"it may be of another version of this program; delete {self.path}, and build it again with --ray"
-        return validated(ShardsManifest, read_json(path, _MAX_BYTES, advice), path, advice)
+        return validate(ShardsManifest, read_json(path, _MAX_BYTES, advice), path, advice)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -64,7 +64,7 @@ class WebDavServer:
             raise Misled(errno.EFBIG, f"its listing is larger than {MAX_LISTING >> 20} MiB", path)
         for response in _responses(data):
             with suppress(ValueError):  # the entry's address is none
-                yield _described(response)
+                yield _describe(response)
 
     def _answer(self, method: str, path: str, start: int, count: int, headers: dict[str, str], timeout: float) -> bytes:
         """Returns at most ``count`` bytes of an answer. Follows redirects on the same server alone."""
@@ -99,7 +99,7 @@ class WebDavServer:
         raise Misled(errno.ELOOP, "the server redirects endlessly", path)
 
 
-def _described(response: ElementTree.Element) -> dict[str, Any]:
+def _describe(response: ElementTree.Element) -> dict[str, Any]:
     """Describes an entry of a listing. Raises ValueError if its address is none."""
     href = urlsplit(response.findtext("{DAV:}href", "")).path
     folder = response.find(".//{DAV:}resourcetype/{DAV:}collection") is not None

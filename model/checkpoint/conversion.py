@@ -18,7 +18,7 @@ from sketch_search.model.network import (
     Network,
     clip_at_network_from,
     clip_encoder,
-    renamed,
+    rename,
 )
 
 # Types that unpickling the numpy scalars beside the weights needs; files written with numpy 1 use the old path.
@@ -109,7 +109,7 @@ def convert(source: Path, target: Path) -> None:
     # These are the weights of a model of CLIP-AT's public code.
     if set(PROMPTS.values()) <= set(state):
         origin = "converted from a released CLIP-AT checkpoint"
-        save_checkpoint(released_clip_at(state, source), target, {"origin": origin})
+        save_checkpoint(build_clip_at(state, source), target, {"origin": origin})
         return
     config = released_config()
     first = state.get("rn.rn.0.weight")
@@ -119,7 +119,7 @@ def convert(source: Path, target: Path) -> None:
             "used, because the released forward pass always downsamples to 49"
         )
     kept = {key: value.float() for key, value in state.items() if not key.startswith(UNUSED)}
-    own = {renamed(key, RENAMED): value for key, value in kept.items()}
+    own = {rename(key, RENAMED): value for key, value in kept.items()}
     network = Network(config, RELEASED_CALIBRATION)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in own.items()}
@@ -137,7 +137,7 @@ _ENCODER = "clip.visual."
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def released_clip_at(state: Mapping[str, torch.Tensor], source: Path) -> ClipAtNetwork:
+def build_clip_at(state: Mapping[str, torch.Tensor], source: Path) -> ClipAtNetwork:
     """Builds the network in a released file, without its text encoder. Raises ModelError with what does not fit."""
     weights = {key.removeprefix(_ENCODER): value for key, value in state.items() if key.startswith(_ENCODER)}
     prompts = {modality: state[name].float() for modality, name in PROMPTS.items()}

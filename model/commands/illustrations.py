@@ -110,7 +110,7 @@ def first_photos(
     import numpy as np
 
     from sketch_search.model import illustrations, load
-    from sketch_search.model.datasets import Corpus, drawn_from, read_task, some_of_each
+    from sketch_search.model.datasets import Corpus, find_drawn_photos, read_task, some_of_each
     from sketch_search.model.evaluation import relevance, score_matrices
     from sketch_search.model.images import open_image
 
@@ -120,7 +120,7 @@ def first_photos(
     order = np.argsort(-score_matrices(matcher, asked, [method])[method], axis=1, kind="stable")
     right = relevance(asked)
     if protocol == "fine-grained":
-        right = drawn_from(asked)[:, None] == np.arange(len(asked.photos))
+        right = find_drawn_photos(asked)[:, None] == np.arange(len(asked.photos))
     hits = np.take_along_axis(right, order, axis=1)
     asked_for = np.flatnonzero(hits.any(axis=1)).tolist()
     sheet = illustrations.first_photos(

@@ -104,14 +104,14 @@ def evaluate(
         task = read_remembered(protocol, split or PARTS[0])
     else:
         task = read_task(protocol, split, trained_on, data)
-        task = dataclasses.replace(task.subsampled(*every) if every else task, plain=plain_metrics)
+        task = dataclasses.replace(task.subsample(*every) if every else task, plain=plain_metrics)
         seen = _contaminations(task, networks["weights"], networks["networks"])
         if protocol in ZERO_SHOT_PROTOCOLS and not allow_seen:
             _check_new(protocol, seen)
         task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
     found: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
-    for name, matcher in _measured(validated=data is None and not remembered, **networks):
+    for name, matcher in _load_networks(validated=data is None and not remembered, **networks):
         if isinstance(task, RememberedTask):
             found[name] = measure_remembered(matcher, task)
         else:
@@ -153,29 +153,29 @@ def _measure_parts(split: str | None, data: Path | None, *, as_json: bool, **net
 
     corpus = read_task("zero-shot", split, None, data).corpus
     drawn = corpus if data is not None else read_task("fine-grained", split).corpus
-    for name, matcher in _measured(validated=False, **networks):
+    for name, matcher in _load_networks(validated=False, **networks):
         report = measure_parts(matcher, corpus, drawn)
         print(
             json.dumps({"checkpoint": name, **dataclasses.asdict(report)}) if as_json else f"{name}: {report.table()}"
         )
 
 
-def _measured(
+def _load_networks(
     weights: tuple[Path, ...], networks: tuple[str, ...], device: str, dtype: Any, variants: int | None, validated: bool
 ) -> Iterator[tuple[str, Matcher]]:
     """Loads the networks to measure one after the other, each with a unique name."""
     from sketch_search.model.datasets import read_protocol
     from sketch_search.model.matcher import load
 
-    for name, path in _named(weights, networks).items():
+    for name, path in _name_networks(weights, networks).items():
         yield name, load(path, device, None if dtype == "auto" else dtype, variants=variants)
     for name in networks:
         # The threshold of diffusion is chosen on the validation classes, if available, as for networks trained here.
-        validation = read_protocol("val").subsampled(2, 2) if validated else None
+        validation = read_protocol("val").subsample(2, 2) if validated else None
         yield name, clip_matcher(name, validation, device, variants or 1)
 
 
-def _named(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Path]:
+def _name_networks(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Path]:
     """Returns the checkpoints to measure by unique names."""
     default = os.environ.get("SBIR_WEIGHTS")
     files = weights or (() if networks else (Path(default) if default else None,))
@@ -188,7 +188,9 @@ def _contaminations(task: Task, weights: tuple[Path, ...], networks: tuple[str, 
     """Finds which of a task's classes each network has seen, which is unknown for CLIP's."""
     from sketch_search.model.evaluation import contamination
 
-    seen = {name: seen_classes(path) for name, path in _named(weights, networks).items()} | dict.fromkeys(networks)
+    seen = {name: seen_classes(path) for name, path in _name_networks(weights, networks).items()} | dict.fromkeys(
+        networks
+    )
     return {name: contamination(task, classes) for name, classes in seen.items()}
 
 

@@ -46,12 +46,12 @@ def train(
     RECIPE is a TOML file, or the name of one in recipes/ of this package, such as zse/tiny.
     """
     from sketch_search.model.network import find_device
-    from sketch_search.model.papers import TRAININGS, Run, changes_of, check_target, merged, read_recipe
+    from sketch_search.model.papers import TRAININGS, Run, changes_of, check_target, merge, read_recipe
 
     folder = folder or Path("runs") / recipe.stem
     target = out or folder / "final.safetensors"
     # The quick checks come first: preparing many pictures takes minutes, and a training takes hours.
-    read = read_recipe(recipe, merged(changes_of(settings), {} if seed is None else {"seed": seed}))
+    read = read_recipe(recipe, merge(changes_of(settings), {} if seed is None else {"seed": seed}))
     check_target(target, folder)
     keep = keep or ("best" if patience else "last")
     if patience and keep == "last":

@@ -72,7 +72,7 @@ class Corpus:
         """Keeps only the sketches and the photos of which this is true. photo: None for the same as of sketches."""
         return Corpus(tuple(filter(sketch, self.sketches)), tuple(filter(photo or sketch, self.photos)))
 
-    def subsampled(self, sketches: int, photos: int) -> Corpus:
+    def subsample(self, sketches: int, photos: int) -> Corpus:
         """Takes every ``sketches``-th sketch and every ``photos``-th photo, for quick forms of the protocols."""
         return Corpus(self.sketches[::sketches], self.photos[::photos])
 
@@ -116,7 +116,7 @@ def read_data(folder: Path) -> Corpus:
 
 
 def _corpus(archives: Iterable[Path]) -> Corpus:
-    names = {(root, child) for root in map(unpacked, archives) for child in _children(root)}
+    names = {(root, child) for root in map(unpack, archives) for child in _children(root)}
     parts = [read_class_folders(root / child, child) for root, child in sorted(names)]
     halves = [p for c in parts for p in c.sketches], [p for c in parts for p in c.photos]
     return Corpus(*(tuple(sorted(half, key=lambda p: (p.source, p.label, p.path.name))) for half in halves))
@@ -130,10 +130,10 @@ def read_more(folder: Path) -> Corpus:
 
 def read_split(folder: Path, name: str) -> tuple[str, ...]:
     """Reads the classes of one part: "train", "val" or "unseen"; or "more" or "ship", from data/more/split.json."""
-    return _listed(folder / "data" / ("more" if name in ("more", "ship") else "") / "split.json", name)
+    return _read_list(folder / "data" / ("more" if name in ("more", "ship") else "") / "split.json", name)
 
 
-def _listed(path: Path, *keys: str) -> tuple[str, ...]:
+def _read_list(path: Path, *keys: str) -> tuple[str, ...]:
     try:
         content = json.loads(path.read_text())
         for key in keys:
@@ -163,7 +163,7 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("sketch-search")
 
 
-def unpacked(archive: Path) -> Path:
+def unpack(archive: Path) -> Path:
     """Returns the folder with the files of a .tar.gz, unpacked once. Raises ModelError if it does not exist."""
     if not archive.is_file():
         raise ModelError(f"there is no {archive}; the optional data has it, and this needs it")
@@ -210,7 +210,7 @@ def _class_folders(folder: Path, source: str) -> tuple[Picture, ...]:
 _OF_PHOTO = re.compile(r"(.+)[-_]\d+")
 
 
-def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
+def find_drawn_photos(corpus: Corpus) -> NDArray[np.int64]:
     """Finds the photo of the same class and source that each sketch is named after, or -1: (sketches,) int64."""
     photos = {(p.source, p.label, p.path.stem): number for number, p in enumerate(corpus.photos)}
     named = [(p, _OF_PHOTO.fullmatch(p.path.stem)) for p in corpus.sketches]
@@ -219,7 +219,7 @@ def drawn_from(corpus: Corpus) -> NDArray[np.int64]:
 
 def with_pairs(corpus: Corpus) -> Corpus:
     """Keeps only the sketches that were drawn from one of the photos, and all photos. Raises ModelError without any."""
-    sketches = tuple(corpus.sketches[row] for row in np.flatnonzero(drawn_from(corpus) >= 0))
+    sketches = tuple(corpus.sketches[row] for row in np.flatnonzero(find_drawn_photos(corpus) >= 0))
     if not sketches:
         raise ModelError(
             "no sketch is named after a photo of its class (sketch NAME-1.png or NAME_1.png of photo NAME.jpg), "
@@ -236,7 +236,7 @@ FRESH_SKETCHES, FRESH_PHOTOS = 0.1, 0.2
 def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
     """Splits off the fresh pictures, by a hash of class and name, of a sketch's photo if it has one."""
     fresh = {photo for photo in corpus.photos if is_fresh(photo.label, photo.path.stem, FRESH_PHOTOS)}
-    for sketch, target in zip(corpus.sketches, drawn_from(corpus).tolist(), strict=True):
+    for sketch, target in zip(corpus.sketches, find_drawn_photos(corpus).tolist(), strict=True):
         source = corpus.photos[target] if target >= 0 else sketch
         if is_fresh(sketch.label, source.path.stem, FRESH_SKETCHES):
             fresh.add(sketch)
@@ -275,7 +275,7 @@ def read_drawings(folder: Path) -> tuple[Picture, ...]:
     """Reads the sketches in ``folder``/data/more2, some of which are lines to draw. Empty without that folder."""
     people, strokes = (folder / "data" / "more2" / f"{name}.tar.gz" for name in ("people", "strokes"))
     sketches = _corpus(path for path in (people,) if path.is_file()).sketches
-    return sketches + (_class_folders(_drawn(unpacked(strokes)), "strokes") if strokes.is_file() else ())
+    return sketches + (_class_folders(_draw_strokes(unpack(strokes)), "strokes") if strokes.is_file() else ())
 
 
 def read_line_drawings(folder: Path, parts: Sequence[str]) -> tuple[Picture, ...]:
@@ -297,7 +297,7 @@ def read_pacs(folder: Path) -> tuple[Picture, ...]:
     return _corpus([folder / "data" / "more3" / "pacs_sketches.tar.gz"]).sketches
 
 
-def _drawn(root: Path) -> Path:
+def _draw_strokes(root: Path) -> Path:
     """Returns the folder <class>/*.png of the strokes in ``root``, which are drawn at the first call."""
     target = root / "drawn"
     if target.exists():
@@ -309,11 +309,11 @@ def _drawn(root: Path) -> Path:
             with gzip.open(packed, "rt") as lines:
                 for number, line in enumerate(lines):
                     # Four widths by turns: sketches come with thin and with thick lines.
-                    _drawing(json.loads(line), 4 + 2 * (number % 4)).save(folder / f"{number:04}.png")
+                    _draw(json.loads(line), 4 + 2 * (number % 4)).save(folder / f"{number:04}.png")
     return target
 
 
-def _drawing(strokes: Sequence[tuple[Sequence[int], Sequence[int]]], width: int) -> Image.Image:
+def _draw(strokes: Sequence[tuple[Sequence[int], Sequence[int]]], width: int) -> Image.Image:
     """Draws strokes, each (x, ...) and (y, ...) in 0 to 255, as black lines with round ends on white, 512 x 512."""
     image = Image.new("L", (512, 512), 255)
     draw = ImageDraw.Draw(image)
@@ -332,7 +332,7 @@ def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
     """
     path = folder / "data" / "more" / "split.json"
     wanted = [_WITHOUT_PHOTOS, *(flag for part, flag in _NEAR.items() if part not in parts)]
-    return frozenset(label for flag in wanted for label in _listed(path, "flags", flag))
+    return frozenset(label for flag in wanted for label in _read_list(path, "flags", flag))
 
 
 _SCENES_SOURCE = "voc2007"
@@ -357,7 +357,7 @@ class Scene:
 
 def read_scenes(folder: Path) -> tuple[Scene, ...]:
     """Reads the ordinary photos, without boxes marked difficult. Raises ModelError if they are missing or damaged."""
-    photos = unpacked(folder / "data" / "more" / "everyday.tar.gz") / _SCENES_SOURCE
+    photos = unpack(folder / "data" / "more" / "everyday.tar.gz") / _SCENES_SOURCE
     try:
         boxes = json.loads((photos / "labels.json").read_text())
         return tuple(_scene(photos / name, boxes[name]) for name in sorted(boxes))

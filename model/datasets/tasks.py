@@ -57,10 +57,10 @@ class Task:
     plain: bool = False
     about: tuple[str, ...] = ()
 
-    def subsampled(self, sketches: int, photos: int) -> Task:
+    def subsample(self, sketches: int, photos: int) -> Task:
         """Takes every ``sketches``-th sketch and every ``photos``-th photo only."""
         sizes = {name: right[::sketches, ::photos] for name, right in self.sizes.items()}
-        return replace(self, corpus=self.corpus.subsampled(sketches, photos), sizes=sizes)
+        return replace(self, corpus=self.corpus.subsample(sketches, photos), sizes=sizes)
 
     def by_class(self) -> Task:
         """Makes each class a group of its own."""
@@ -105,7 +105,7 @@ def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Ta
     elif split in PARTS:
         corpus = everything.of(files.read_split(folder, split))
     else:
-        corpus, sentence = of_standard_split(everything, split, "unseen")
+        corpus, sentence = choose_standard_split(everything, split, "unseen")
         about.append(sentence)
     if protocol == "fine-grained":
         return Task(fine_grained(Corpus(corpus.sketches, corpus.photos)), protocol, about=tuple(about))
@@ -119,11 +119,11 @@ def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Ta
         if seen & set(corpus.labels):
             raise ModelError(f"{split} has classes of {trained_on or 'train'}; name another --split")
         alone = len(whole.photos)
-        whole = generalised(everything, seen, corpus.labels).protocol()
+        whole = choose_generalised(everything, seen, corpus.labels).protocol()
         about.append(_held_out(len(whole.photos) - alone, parts))
     elif protocol == "cross-data-set":
         trained = trained_on or "sketchy"
-        crossed = by_data_set(corpus, trained)[1].protocol()
+        crossed = split_by_data_set(corpus, trained)[1].protocol()
         whole = answerable(crossed)
         about.append(f"valid for a checkpoint that was trained on {trained} alone")
         if lost := len({p.label for p in crossed.sketches} - {p.label for p in whole.sketches}):
@@ -139,23 +139,23 @@ def _read_folders(protocol: Protocol, split: str | None, trained_on: str | None,
                 "across data sets a folder is measured without the classes trained on: "
                 f"name their split with --trained-on, one of {', '.join(STANDARD_SPLITS)}"
             )
-        corpus = classes_named(corpus, standard_split(trained_on)[0], exclude=True)
+        corpus = choose_classes(corpus, standard_split(trained_on)[0], exclude=True)
         about = (f"classes outside the training classes of {trained_on}",)
         return Task(_of_split(corpus, split), protocol, about=about)
     if protocol == "generalised":
         if split in STANDARD_SPLITS:
-            seen, unseen = (classes_named(corpus, labels).labels for labels in standard_split(split))
+            seen, unseen = (choose_classes(corpus, labels).labels for labels in standard_split(split))
         else:
             unseen = corpus.labels[::5]
             seen = tuple(set(corpus.labels) - set(unseen))
-        whole = generalised(corpus, seen, unseen)
+        whole = choose_generalised(corpus, seen, unseen)
         return Task(whole, protocol, about=(_held_out(len(whole.photos) - len(corpus.of(unseen).photos), ["seen"]),))
     corpus = _of_split(corpus, split)
     return Task(files.with_pairs(corpus) if protocol == "fine-grained" else corpus, protocol)
 
 
 def _of_split(corpus: Corpus, split: str | None) -> Corpus:
-    return classes_named(corpus, standard_split(split)[1]) if split in STANDARD_SPLITS else corpus
+    return choose_classes(corpus, standard_split(split)[1]) if split in STANDARD_SPLITS else corpus
 
 
 def _held_out(count: int, parts: list[str]) -> str:
@@ -224,13 +224,13 @@ def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
     return Corpus(corpus.sketches, tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) not in held)), out
 
 
-def generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) -> Corpus:
+def choose_generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) -> Corpus:
     """Chooses queries of the unseen classes. The gallery has their photos and the held-out ones of the seen classes."""
     of_unseen = corpus.of(unseen)
     return Corpus(of_unseen.sketches, of_unseen.photos + hold_out(corpus.of(seen))[1])
 
 
-def by_data_set(corpus: Corpus, source: str) -> tuple[Corpus, Corpus]:
+def split_by_data_set(corpus: Corpus, source: str) -> tuple[Corpus, Corpus]:
     """Splits off one data set with its photos: Sketchy has its own, the other sets share all others."""
     if source not in SKETCH_SETS:
         raise ModelError(f"there is no data set {source!r} with sketches; choose one of {', '.join(SKETCH_SETS)}")
@@ -246,7 +246,7 @@ def fine_grained(corpus: Corpus) -> Corpus:
     """Keeps the first sketch by file name that was drawn from each photo, and all photos."""
     paired = files.with_pairs(corpus)
     first: dict[int, Picture] = {}
-    for sketch, target in zip(paired.sketches, files.drawn_from(paired).tolist(), strict=True):
+    for sketch, target in zip(paired.sketches, files.find_drawn_photos(paired).tolist(), strict=True):
         first.setdefault(target, sketch)
     return Corpus(tuple(first.values()), corpus.photos)
 
@@ -269,10 +269,10 @@ def standard_split(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return classes("seen"), classes("unseen")
 
 
-def of_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unseen"]) -> tuple[Corpus, str]:
+def choose_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unseen"]) -> tuple[Corpus, str]:
     """Chooses a standard split's seen or unseen classes, and says which are missing. Raises ModelError."""
     names = standard_split(name)[part == "unseen"]
-    chosen = classes_named(corpus, names)
+    chosen = choose_classes(corpus, names)
     source = name.partition("_")[0]
     own = chosen.kept(lambda sketch: sketch.source == source, lambda photo: True)
     found = own.of(own.shared)
@@ -296,7 +296,7 @@ def class_key(name: str) -> str:
     return _other_names().get(key, key)
 
 
-def classes_named(corpus: Corpus, names: Collection[str], *, exclude: bool = False) -> Corpus:
+def choose_classes(corpus: Corpus, names: Collection[str], *, exclude: bool = False) -> Corpus:
     """Keeps only the classes of these names in any spelling, or all but them. Raises ModelError if nothing is left."""
     keys = {class_key(name) for name in names}
     labels = [label for label in corpus.labels if (class_key(label) in keys) != exclude]

@@ -36,7 +36,7 @@ from sketch_search.model.engine.tokens import (
     Numbers,
     Tokens,
     as_floats,
-    averaged_variants,
+    average_variants,
     cells_of_patches,
     sketch_variants,
     unit,

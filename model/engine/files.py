@@ -18,7 +18,7 @@ from sketch_search import weights
 from sketch_search.model.engine.config import Calibration, ModelConfig, TwoSidedConfig, from_json
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK
-from sketch_search.model.terminal import expanded
+from sketch_search.model.terminal import expand_home
 
 FORMAT = MARK
 VERSION = 2
@@ -42,7 +42,7 @@ PACKAGED = Path(weights.__file__).parent
 def default_checkpoint(explicit: str | Path | None = None) -> Path:
     """Returns the path of the named checkpoint, else of the one in the package. Raises ModelError if there is none."""
     if explicit is not None:
-        path = expanded(explicit)
+        path = expand_home(explicit)
         if not path.is_file():
             raise ModelError(f"there is no checkpoint at {path}; name a .safetensors file")
         return path

@@ -19,7 +19,7 @@ from sketch_search.model.engine.files import SCALE, ZSE, TwoSidedFiles, check_me
 from sketch_search.model.engine.knowledge import below, knowledge_of
 from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine.threads import threads
-from sketch_search.model.engine.tokens import Floats, Tokens, averaged_variants, cells_of_patches, changed_planes, unit
+from sketch_search.model.engine.tokens import Floats, Tokens, average_variants, cells_of_patches, change_planes, unit
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import read_regular
 
@@ -96,7 +96,7 @@ class OnnxEngine(Engine):
             tokens = Tokens(features, everything.positions[:, chosen])
         else:
             found = [self._sketch(picture, kept) for picture in pictures]
-            tokens, attention = averaged_variants(Tokens.cat([one for one, _ in found])), found[0][1]
+            tokens, attention = average_variants(Tokens.cat([one for one, _ in found])), found[0][1]
         under = cells_of_patches(config.grid, patches)
         shown = attention[:, :, under]
         shown = shown * (attention.sum(axis=2, keepdims=True) / shown.sum(axis=2, keepdims=True))
@@ -119,7 +119,7 @@ class OnnxEngine(Engine):
         """Encodes one sketch: its tokens, a batch of one, and (depth, heads, n), its attention."""
         config, head = self.config, self._head
         size = (config.sketch_size, config.sketch_size)
-        pixels = changed_planes(picture, lambda plane: plane.resize(size, Image.Resampling.BILINEAR))
+        pixels = change_planes(picture, lambda plane: plane.resize(size, Image.Resampling.BILINEAR))
         x, _, importance, attention = self._sketch_vit(pixels, config.patches("sketch") ** 2)
         summary = np.concatenate([unit(x[:, 0]), unit(x[:, 1:].mean(axis=1))], axis=-1)
         ret = unit(unit(summary @ head["ret.weight"].T) - head["centre"])
@@ -138,7 +138,7 @@ class OnnxEngine(Engine):
         patches = x[:, 1:] @ head["tokens.weight"].T + head["tokens.bias"]
         features = np.concatenate([ret[:, None], patches], axis=1)
         tokens = Tokens(features, chosen[None], regions=self._local(squares[0]))
-        return self.reduced(tokens), attention, importance, x[0, 1:]
+        return self.reduce_regions(tokens), attention, importance, x[0, 1:]
 
     def _local(self, patches: Floats) -> Floats:
         """Computes the local [Ret] of patch tokens (..., w), as of photos that show a patch alone."""

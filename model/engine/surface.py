@@ -90,7 +90,7 @@ class Engine(ABC):
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
         """Encodes prepared pictures (b, 3, H, W): float32 tokens. A picture's tokens depend on it alone, to 1e-4."""
 
-    def reduced(self, tokens: Tokens) -> Tokens:
+    def reduce_regions(self, tokens: Tokens) -> Tokens:
         """Reduces the regions of photos, local [Ret] (b, m, d), to (b, m, r); without a projection there are none."""
         local = tokens.regions
         return replace(tokens, regions=None if self.projection is None or local is None else self.projection(local))
@@ -101,7 +101,7 @@ class Engine(ABC):
 
     @abstractmethod
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
-        """Encodes the variants (v, 3, H, W) of one picture, and records its attention; see ``averaged_variants``."""
+        """Encodes the variants (v, 3, H, W) of one picture, and records its attention; see ``average_variants``."""
 
     @abstractmethod
     def align(self, sketch: Tokens, photo: Tokens) -> Aligned | None:

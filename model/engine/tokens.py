@@ -112,16 +112,16 @@ def sketch_variants(sketch: Floats, count: int) -> Floats:
 
     # Turning gives zeros outside. So paper, the greatest value of each channel, is mapped to zero meanwhile.
     paper = sketch.max(axis=(1, 2), keepdims=True)
-    moved = [paper + changed_planes(sketch - paper, change) for change in (larger, turned)[: count - 1]]
+    moved = [paper + change_planes(sketch - paper, change) for change in (larger, turned)[: count - 1]]
     return np.stack([sketch, *moved])
 
 
-def changed_planes(picture: Floats, change: Callable[[Image.Image], Image.Image]) -> Floats:
+def change_planes(picture: Floats, change: Callable[[Image.Image], Image.Image]) -> Floats:
     """Changes each channel of a picture (3, H, W) by Pillow, as an image of floats."""
     return np.stack([np.asarray(change(Image.fromarray(plane)), np.float32) for plane in picture])
 
 
-def averaged_variants(variants: Tokens) -> Tokens:
+def average_variants(variants: Tokens) -> Tokens:
     """Averages the variants of one sketch to a batch of one: the first's tokens with the mean direction of [Ret]."""
     if len(variants) == 1:
         return variants

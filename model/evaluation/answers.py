@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from sketch_search.model.datasets import Corpus, Picture, Task, drawn_from, rows_by_label
+from sketch_search.model.datasets import Corpus, Picture, Task, find_drawn_photos, rows_by_label
 from sketch_search.model.engine import Numbers
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation.figures import Interval, bootstrap
@@ -154,7 +154,7 @@ def measure_parts(
 ) -> PartsReport:
     """Explains composites and pairs; measures whether matches lie on the drawn thing, and in the order of its parts.
 
-    corpus: the pictures of the composites. drawn: of the pairs; see ``drawn_from``.
+    corpus: the pictures of the composites. drawn: of the pairs; see ``find_drawn_photos``.
     Raises ModelError if there are too few classes.
     """
     composites = choose_composites(corpus, canvases, seed)
@@ -166,7 +166,7 @@ def measure_parts(
         there = quarters_of(explanation.photo_cells, explanation.grid) == composite.quarter
         right, others = pointed[composite.quarter], pointed[np.arange(QUARTERS) != composite.quarter]
         rows.append((float(right / pointed.sum()), float(there.mean()), float(right > others.max())))
-    targets, kept = drawn_from(drawn), list[tuple[float, float]]()
+    targets, kept = find_drawn_photos(drawn), list[tuple[float, float]]()
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(targets >= 0))[:pairs]
     for row in tqdm(chosen.tolist(), desc="explaining", unit="pair", disable=None):
         sketch = open_image(drawn.sketches[row].path, sketch=True)

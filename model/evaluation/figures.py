@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sketch_search.model.datasets import LARGE_PROTOCOLS, TRAINED, UNSEEN, Corpus, Picture, Task, drawn_from
+from sketch_search.model.datasets import LARGE_PROTOCOLS, TRAINED, UNSEEN, Corpus, Picture, Task, find_drawn_photos
 from sketch_search.model.errors import ModelError
 from sketch_search.model.metrics import FIGURES, first_page, query_metrics, target_ranks
 
@@ -222,7 +222,7 @@ def _measure_within(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
 def _measure_instances(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
     """Measures how often the photo that a sketch was drawn from is among the k best of its class, and of all."""
     corpus = task.corpus
-    targets = drawn_from(corpus)
+    targets = find_drawn_photos(corpus)
     if (targets < 0).any():
         raise ModelError(f"{corpus.sketches[int(targets.argmin())].path} was drawn from none of the photos")
     kinds: dict[tuple[str, str], int] = {}

@@ -9,7 +9,7 @@ from sketch_search.model.network.clip import (
     clip_encoder,
     find_clip,
     read_clip,
-    renamed,
+    rename,
 )
 from sketch_search.model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from
 from sketch_search.model.network.engine import TorchEngine, find_device

@@ -16,9 +16,9 @@ from PIL import Image
 
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.errors import ModelError
-from sketch_search.model.network.hub import HUB, cached, check_reachable, fetched
+from sketch_search.model.network.hub import HUB, check_reachable, fetch, find_cached
 from sketch_search.model.network.vit import PretrainedVit, layout_of
-from sketch_search.model.terminal import expanded, resolved
+from sketch_search.model.terminal import expand_home, resolve
 
 FORMS = "MODEL/PRETRAINED as open_clip names them, hf-hub:OWNER/NAME, MODEL@FILE, or a folder that open_clip saved"
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
@@ -89,11 +89,11 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
     """Finds the files of a CLIP, see FORMS; download: if they are not on this disk. Raises ModelError."""
     import open_clip
 
-    path, name = expanded(source), ""
+    path, name = expand_home(source), ""
     if source.startswith(HUB):
         path, name = _of_hub(source, download), source
     if path.is_dir():
-        path = resolved(path)
+        path = resolve(path)
         weights = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
         if weights is None or not (path / CONFIG_FILE).is_file():
             raise ModelError(f"{path} is not a saved open_clip model; it needs {CONFIG_FILE} and {WEIGHT_FILES[0]}")
@@ -103,10 +103,10 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
     if at:
         if model not in open_clip.list_models():
             raise ModelError(f"open_clip has no model {model!r}; use a name such as ViT-B-32")
-        path = expanded(file)
+        path = expand_home(file)
         if not path.is_file():
             raise ModelError(f"there are no CLIP weights at {path}; name an existing file")
-        path = resolved(path)
+        path = resolve(path)
         return FoundClip(f"{model}@{path}", f"CLIP {model} ({path.name})", model, (path,))
     if path.is_file():
         raise ModelError(f"{path} does not identify its network; name it with MODEL@{path}, as ViT-B-32@{path}")
@@ -116,7 +116,7 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
         raise ModelError(
             f"{source} is neither a file nor an open_clip model with weights; name {FORMS}, such as {DEFAULT_CLIP}"
         )
-    weights = _published(source, known, download)
+    weights = _find_published(source, known, download)
     options = {f"image_{name}": known.get(name) for name in ("mean", "std", "interpolation", "resize_mode")}
     options["force_quick_gelu"] = bool(known.get("quick_gelu", False))
     return FoundClip(source, f"CLIP {source}", model, (weights,), options)
@@ -125,23 +125,23 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
 def _of_hub(source: str, download: bool) -> Path:
     """Returns the folder of a repository that open_clip saved. Raises ModelError if it cannot be found."""
     repository = source.removeprefix(HUB)
-    if cached(repository, [CONFIG_FILE]) is None or cached(repository, WEIGHT_FILES) is None:
+    if find_cached(repository, [CONFIG_FILE]) is None or find_cached(repository, WEIGHT_FILES) is None:
         if not download:
             raise ModelError(f"{source} is no longer on this disk; name it again to download it")
-        config = fetched(repository, CONFIG_FILE)
+        config = fetch(repository, CONFIG_FILE)
         for name in WEIGHT_FILES:
             with suppress(ModelError):
-                fetched(repository, name)
+                fetch(repository, name)
                 return config.parent
         raise ModelError(f"{source} has none of {', '.join(WEIGHT_FILES)}")
-    return fetched(repository, CONFIG_FILE).parent
+    return fetch(repository, CONFIG_FILE).parent
 
 
-def _published(source: str, known: Mapping[str, Any], download: bool) -> Path:
+def _find_published(source: str, known: Mapping[str, Any], download: bool) -> Path:
     import open_clip
 
     repository, name = str(known.get("hf_hub", "")).rpartition("/")[::2]
-    if repository and (path := cached(repository, (name,) if name else WEIGHT_FILES)) is not None:
+    if repository and (path := find_cached(repository, (name,) if name else WEIGHT_FILES)) is not None:
         return path
     if not download:
         raise ModelError(f"the weights of {source} are no longer on this disk; name that model again to download them")
@@ -199,7 +199,7 @@ def clip_encoder(
     std: tuple[float, float, float],
 ) -> PretrainedVit:
     """Makes an image encoder from weights under CLIP's own names, heads 64 wide unless given. Raises ModelError."""
-    weights = {renamed(key, _RENAMED): value.detach().float() for key, value in state.items()}
+    weights = {rename(key, _RENAMED): value.detach().float() for key, value in state.items()}
     try:
         weights["cls_token"] = weights["cls_token"].reshape(1, 1, -1)
         weights["pos_embed"] = weights["pos_embed"][None]
@@ -244,7 +244,7 @@ def _encoder(visual: Any, source: str) -> PretrainedVit:
     )
 
 
-def renamed(key: str, names: Sequence[tuple[str, str]]) -> str:
+def rename(key: str, names: Sequence[tuple[str, str]]) -> str:
     """Applies all replacements of patterns to a key. A key that fits none of them stays as it is."""
     for pattern, replacement in names:
         key = re.sub(pattern, replacement, key)

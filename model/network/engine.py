@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sketch_search.model.engine import Aligned, Engine, Floats, Matching, Modality, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine import Tokens as Arrays
-from sketch_search.model.engine import averaged_variants as averaged
+from sketch_search.model.engine import average_variants as averaged
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network.encoder import EncoderTrace
 from sketch_search.model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
@@ -37,19 +37,19 @@ class TorchEngine(Engine):
         threads = torch.get_num_threads()
         workers = min(threads, len(parts)) if self.device == "cpu" else 1
         if workers == 1:
-            return Arrays.cat([self._encoded(part, modality) for part in parts])
+            return Arrays.cat([self._encode(part, modality) for part in parts])
         # PyTorch's own threads would share one chunk, and wait for each other after each step of the network. While
         # other work needs a core, such as decoding the next photos, that takes several times as long.
         try:
             with ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (threads // workers,)) as pool:
-                return Arrays.cat(list(pool.map(lambda part: self._encoded(part, modality), parts)))
+                return Arrays.cat(list(pool.map(lambda part: self._encode(part, modality), parts)))
         finally:
             # The pool's threads set the number for themselves and so for all threads that start later.
             torch.set_num_threads(threads)
 
     @torch.inference_mode()
-    def _encoded(self, pictures: Floats, modality: Modality) -> Arrays:
-        return self.reduced(as_arrays(self.network.encode(pictures, modality)))
+    def _encode(self, pictures: Floats, modality: Modality) -> Arrays:
+        return self.reduce_regions(as_arrays(self.network.encode(pictures, modality)))
 
     @torch.inference_mode()
     def relate(self, sketch: Arrays, photos: Arrays) -> Floats:
@@ -60,7 +60,7 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
         trace, grid = EncoderTrace(), self.config.grid
-        tokens = averaged(self.reduced(as_arrays(self.network.encode(pictures, modality, trace))))
+        tokens = averaged(self.reduce_regions(as_arrays(self.network.encode(pictures, modality, trace))))
         blocks = [
             grid_maps(as_array(positions[0]), as_array(attention[0].float()), grid)
             for attention, positions in zip(trace.attention, trace.positions, strict=True)

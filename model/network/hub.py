@@ -11,7 +11,7 @@ HUB = "hf-hub:"
 _ANSWER = 5.0
 
 
-def cached(repository: str, files: Sequence[str]) -> Path | None:
+def find_cached(repository: str, files: Sequence[str]) -> Path | None:
     """Finds the first of these files of a repository that is on this disk."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -39,11 +39,11 @@ def check_reachable(repository: str) -> None:
         ) from error
 
 
-def fetched(repository: str, name: str) -> Path:
+def fetch(repository: str, name: str) -> Path:
     """Downloads a file of a repository, unless it is on this disk. Raises ModelError if it cannot be downloaded."""
     from huggingface_hub import hf_hub_download
 
-    if (path := cached(repository, [name])) is not None:
+    if (path := find_cached(repository, [name])) is not None:
         return path
     check_reachable(repository)
     try:

@@ -248,17 +248,17 @@ class KernelRelation(nn.Module):
         b, n, d = patches.shape
         area = self.grid**2
         if self.untransposed and n == area:
-            return self._downsampled(patches.reshape(b, d, self.grid, self.grid))
+            return self._downsample(patches.reshape(b, d, self.grid, self.grid))
         index = tokens.positions.unsqueeze(-1).expand(-1, -1, d)
         on_grid = patches.new_zeros(b, area, d).scatter(1, index, patches)
-        cells = self._downsampled(on_grid.transpose(1, 2).reshape(b, d, self.grid, self.grid))
+        cells = self._downsample(on_grid.transpose(1, 2).reshape(b, d, self.grid, self.grid))
         if n == area:
             return cells
         kept = patches.new_zeros(b, area).scatter(1, tokens.positions, 1.0)
         any_kept = F.max_pool2d(kept.reshape(b, 1, self.grid, self.grid), 2).reshape(b, -1, 1)
         return cells * any_kept
 
-    def _downsampled(self, maps: torch.Tensor) -> torch.Tensor:
+    def _downsample(self, maps: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.downsample(maps)
         return out.flatten(2).transpose(1, 2)
 

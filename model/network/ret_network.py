@@ -51,27 +51,27 @@ class RetNetwork(nn.Module, ABC):
 
     def with_calibration(self, calibration: Calibration) -> Self:
         """Returns a copy, in evaluation mode, with another calibration."""
-        return self._changed(calibration=calibration)
+        return self._replace(calibration=calibration)
 
     def prior_replaced(self, prior: Prior | None) -> Self:
         """Returns a copy with another prior; None for no prior."""
         count = 0 if prior is None else len(prior.prototypes)
-        return self._changed(prior=prior, config=replace(self.config, prototypes=count))
+        return self._replace(prior=prior, config=replace(self.config, prototypes=count))
 
     def vocabulary_replaced(self, vocabulary: Vocabulary | None, words: tuple[Names, ...] = ()) -> Self:
         """Returns a copy with another vocabulary, whose words have these names; None for no vocabulary."""
         drawn, placed = ((), 0) if vocabulary is None else (tuple(vocabulary.drawn.tolist()), vocabulary.placed)
         config = replace(self.config, words=words, drawn=drawn, placed=placed)
-        return self._changed(vocabulary=vocabulary, config=config)
+        return self._replace(vocabulary=vocabulary, config=config)
 
     def projection_replaced(self, projection: Projection | None) -> Self:
         """Returns a copy with another projection of regions. Raises ModelError for a network without regions."""
         width = 0 if projection is None else len(projection.axes)
         if not isinstance(self.config, TwoSidedConfig):
             raise ModelError(f"{self.config.name} has no regions; only two-sided networks have")
-        return self._changed(projection=projection, config=replace(self.config, region_width=width))
+        return self._replace(projection=projection, config=replace(self.config, region_width=width))
 
-    def _changed(self, **attributes: Any) -> Self:
+    def _replace(self, **attributes: Any) -> Self:
         other = copy.deepcopy(self)
         vars(other).update(attributes)
         return other.requires_grad_(False).eval()

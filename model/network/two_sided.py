@@ -147,14 +147,14 @@ class FrozenVit(nn.Module):
             if squares is not None and index == last:
                 means = _of_squares(q.transpose(1, 2).flatten(2))
                 means = means.reshape(b, -1, self.heads, width // self.heads).transpose(1, 2)
-                squares.append(self._normed(self._after(index, _of_squares(x), means, k, v, side), side))
+                squares.append(self._norm(self._after(index, _of_squares(x), means, k, v, side), side))
             if kept is not None and index == last:
                 rows = F.pad(1 + select_tokens(importance, kept), (1, 0))
                 q, x = q.take_along_dim(rows[:, None, :, None], dim=2), x.take_along_dim(rows[..., None], dim=1)
             x = self._after(index, x, q, k, v, side)
-        return self._normed(x, side), importance
+        return self._norm(x, side), importance
 
-    def _normed(self, x: torch.Tensor, side: Tuning) -> torch.Tensor:
+    def _norm(self, x: torch.Tensor, side: Tuning) -> torch.Tensor:
         return F.layer_norm(x, (x.shape[2],), side.norm_weight, side.norm_bias, self.norm_eps)
 
     def _after(

@@ -14,7 +14,7 @@ from torch import nn
 from sketch_search.model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig, TwoSidedConfig, ZseConfig
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network.encoder import ConvolutionalEncoder, Encoder, EncoderTrace
-from sketch_search.model.network.hub import HUB, cached, check_reachable
+from sketch_search.model.network.hub import HUB, check_reachable, find_cached
 from sketch_search.model.network.relation import (
     BestMatchRelation,
     CrossAttention,
@@ -28,7 +28,7 @@ from sketch_search.model.network.ret_network import RetNetwork
 from sketch_search.model.network.tokens import Tokens
 from sketch_search.model.network.two_sided import TwoSidedEncoder
 from sketch_search.model.network.vit import VitLayout, load_vit
-from sketch_search.model.terminal import expanded
+from sketch_search.model.terminal import expand_home
 
 # Names in the encoder for names in timm.
 _RENAMED = {
@@ -121,7 +121,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
     import timm
     from huggingface_hub.constants import PYTORCH_WEIGHTS_NAME, SAFETENSORS_SINGLE_FILE
 
-    path = expanded(source)
+    path = expand_home(source)
     if path.is_file():
         try:
             return load_file(path)
@@ -132,7 +132,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
         raise ModelError(f"{source} is neither a safetensors file nor a timm model tag, also {HUB}OWNER/NAME")
     known = None if named else timm.get_pretrained_cfg(source)
     repository = source.removeprefix(HUB) if named else known and known.hf_hub_id
-    if repository and cached(repository, (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)) is None:
+    if repository and find_cached(repository, (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)) is None:
         check_reachable(repository)
     try:
         state: dict[str, torch.Tensor] = timm.create_model(source, pretrained=True).state_dict()

@@ -2,7 +2,7 @@
 
 from sketch_search.model.papers.photo_side import make_photo_side
 from sketch_search.model.papers.placed_words import place_words
-from sketch_search.model.papers.recipe import changes_of, merged, network_of, read_recipe
+from sketch_search.model.papers.recipe import changes_of, merge, network_of, read_recipe
 from sketch_search.model.papers.regions import give_regions
 from sketch_search.model.papers.runs import Run, check_target
 from sketch_search.model.papers.tables import TableRun, write_block

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sketch_search.model.datasets import Corpus, Task, drawn_from, with_pairs
+from sketch_search.model.datasets import Corpus, Task, find_drawn_photos, with_pairs
 from sketch_search.model.engine import Modality
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import measure, score_matrices, trained_matcher
@@ -20,7 +20,7 @@ from sketch_search.model.network import (
     read_backbone,
     read_clip,
 )
-from sketch_search.model.papers.pictures import TrainingSet, class_batch, drawn_pairs, sized, some, training_set
+from sketch_search.model.papers.pictures import TrainingSet, class_batch, draw_some, find_pairs, normalize, training_set
 from sketch_search.model.papers.recipe import CLIP, ClipAtRecipe
 from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, started
 from sketch_search.model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
@@ -80,14 +80,14 @@ def average_divergence(logs: torch.Tensor) -> torch.Tensor:
     return (negentropy - logs.exp() @ logs.T).sum() / (count * (count - 1))
 
 
-def shuffled(images: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
+def shuffle_patches(images: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
     """Puts the patches of square pictures (b, c, H, H) in another order: place i, by rows, gets patch orders[:, i]."""
     side = images.shape[2] // round(orders.shape[1] ** 0.5)
     patches = F.unfold(images, side, stride=side).take_along_dim(orders[:, None], dim=2)
     return F.fold(patches, images.shape[2:], side, stride=side)
 
 
-def different_orders(count: int, grid: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_orders(count: int, grid: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Draws two different permutations (count, grid * grid) for each of ``count`` pairs."""
     cells = grid * grid
     first = torch.rand(count, cells, generator=generator).argsort(dim=1)
@@ -97,7 +97,7 @@ def different_orders(count: int, grid: int, generator: torch.Generator) -> tuple
     return first, torch.where(same[:, None], second.roll(1, dims=1), second)
 
 
-def others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def draw_others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draws for each place of a batch (b,) a place with another label."""
     different = (labels[:, None] != labels[None]).float()
     return torch.multinomial(different, 1, generator=generator)[:, 0]
@@ -132,7 +132,7 @@ class ClipAtTrainer(Trainer[Trained]):
         self.config = self.start.config
         # The number of pairs of each category in a fine-grained step, and the categories with enough pairs.
         self.pairs = recipe.batch // recipe.categories
-        pairs_of = {label: drawn_pairs(data.drawn_from, photos) for label, photos in enumerate(data.photo_rows)}
+        pairs_of = {label: find_pairs(data.drawn_from, photos) for label, photos in enumerate(data.photo_rows)}
         self.usable = {label: found for label, found in pairs_of.items() if len(found) >= self.pairs}
         if recipe.fine_grained:
             self._check_pairs()
@@ -185,11 +185,11 @@ class ClipAtTrainer(Trainer[Trained]):
         recipe, weights = self.recipe, self.recipe.losses
         generator = self.generator()
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
-        sketch = self._vectors(sized(sketches, self.config), "sketch")
-        photo = self._vectors(sized(photos, self.config), "photo")
+        sketch = self._vectors(normalize(sketches, self.config), "sketch")
+        photo = self._vectors(normalize(photos, self.config), "photo")
         losses = self._classification(sketch, photo, labels)
         if weights.triplet:
-            wrong = photo[others(labels, generator)]
+            wrong = photo[draw_others(labels, generator)]
             losses["triplet"] = weights.triplet * triplet_loss(sketch, photo, wrong, margin=weights.margin)
         return losses
 
@@ -198,8 +198,8 @@ class ClipAtTrainer(Trainer[Trained]):
         weights = self.recipe.losses
         generator = self.generator()
         labels, sketch_rows, photo_rows = self.pair_batch(generator)
-        sketches = sized(self.data.sketches[sketch_rows], self.config)
-        photos = sized(self.data.photos[photo_rows], self.config)
+        sketches = normalize(self.data.sketches[sketch_rows], self.config)
+        photos = normalize(self.data.photos[photo_rows], self.config)
         sketch, photo = self._vectors(sketches, "sketch"), self._vectors(photos, "photo")
         by_category = (self.recipe.categories, self.pairs, self.config.width)
         distances = category_distances(sketch.reshape(by_category), photo.reshape(by_category))
@@ -210,9 +210,9 @@ class ClipAtTrainer(Trainer[Trained]):
             logs = log_densities(relative_distances(distances), weights.bandwidth)
             losses["divergence"] = weights.divergence * average_divergence(logs)
         if weights.patches:
-            first, second = different_orders(len(labels), weights.patch_grid, generator)
-            alike = self._vectors(shuffled(sketches, first), "sketch")
-            right, wrong = (self._vectors(shuffled(photos, order), "photo") for order in (first, second))
+            first, second = draw_orders(len(labels), weights.patch_grid, generator)
+            alike = self._vectors(shuffle_patches(sketches, first), "sketch")
+            right, wrong = (self._vectors(shuffle_patches(photos, order), "photo") for order in (first, second))
             losses["patches"] = weights.patches * triplet_loss(alike, right, wrong, margin=weights.patch_margin)
         return losses
 
@@ -225,7 +225,7 @@ class ClipAtTrainer(Trainer[Trained]):
             for number in torch.randperm(len(pairs), generator=generator)[: self.pairs].tolist():
                 photo, drawn = pairs[number]
                 labels.append(label)
-                sketches.append(int(some(drawn, 1, generator)))
+                sketches.append(int(draw_some(drawn, 1, generator)))
                 photos.append(photo)
         return torch.tensor(labels), torch.tensor(sketches), torch.tensor(photos)
 
@@ -253,7 +253,7 @@ class ClipAtTrainer(Trainer[Trained]):
         """Also measures how often the photo that a sketch was drawn from comes first in its class, if any was."""
         recipe, figures = self.recipe, super().figures(validation)
         part = Corpus(validation.sketches[:: recipe.evaluate_share], validation.photos)
-        if not recipe.fine_grained or not (drawn_from(part) >= 0).any():
+        if not recipe.fine_grained or not (find_drawn_photos(part) >= 0).any():
             return figures
         pairs = with_pairs(part)
         matrices = score_matrices(trained_matcher(self.trained, self.dtype, recipe.methods), pairs)

@@ -32,7 +32,7 @@ from sketch_search.model.network import (
     second_layout,
     vit_layout,
 )
-from sketch_search.model.papers.pictures import prepared_pixels, sized
+from sketch_search.model.papers.pictures import normalize, prepare_pixels
 from sketch_search.model.papers.runs import CPU
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.
@@ -66,7 +66,7 @@ def make_photo_side(encoder: str, second: str | None, target: Path, device: torc
     if second is not None:
         others = read_backbone(second)
         beside = vit_tensors(others, second_layout(config), config.image_size, "second_")
-        tensors |= renormalised(beside, "second_", config.mean, config.std)
+        tensors |= renormalise(beside, "second_", config.mean, config.std)
         classifier = others["head.weight"].float(), others["head.bias"].float()
     data = data_folder()
     photos = read_data(data).of(read_split(data, "train")).photos
@@ -74,7 +74,7 @@ def make_photo_side(encoder: str, second: str | None, target: Path, device: torc
     numbers = [labels.index(photo.label) for photo in photos]
     more = read_imagenet(data).photos
     look = Preprocessing(config.image_size, config.mean, config.std)
-    pixels = prepared_pixels((*photos, *more), "photo", look)
+    pixels = prepare_pixels((*photos, *more), "photo", look)
     features = photo_features(config, tensors, pixels, classifier, device)
     known = torch.tensor(numbers + [-1] * len(more))
     tensors |= {f"head.{name}": value for name, value in fit_head(features, known, config.width).items()}
@@ -150,7 +150,7 @@ def photo_features(
     parts: list[tuple[torch.Tensor, ...]] = []
     with torch.inference_mode():
         for start in tqdm(range(0, len(pixels), _PHOTOS), desc="looking at photos", disable=None):
-            images = sized(pixels[start : start + _PHOTOS], config).to(device)
+            images = normalize(pixels[start : start + _PHOTOS], config).to(device)
             x, importance = side.vit(images, side.tuning)
             y = side.second(images).cpu()
             best = importance.topk(kept, dim=1).indices
@@ -201,7 +201,7 @@ def vit_tensors(
     return found
 
 
-def renormalised(
+def renormalise(
     tensors: dict[str, torch.Tensor], prefix: str, mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, torch.Tensor]:
     """Adapts the second ViT's patch embedding to pixels that are normalised for the first ViT."""
@@ -239,7 +239,7 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
     classes, known = int(labels.max()) + 1, features.beliefs.shape[1]
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
-        ret = nn.Parameter(_principal(both, width).T.contiguous())
+        ret = nn.Parameter(_find_components(both, width).T.contiguous())
         centre = nn.Parameter(F.normalize(both @ ret.detach().T, dim=1).mean(dim=0))
         anchors = nn.Parameter(torch.randn(max(classes, 1), width) * 0.05)
         words = nn.Linear(width, max(known, 1))
@@ -268,8 +268,8 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
     with torch.no_grad():
         wanted = F.normalize(F.normalize(F.linear(both, ret), dim=1) - centre, dim=1)
         given = torch.cat([a, F.normalize(features.mean, dim=1)], dim=1)
-        from_first = _mapped(given, wanted)
-    axes = _principal(features.patches, width)
+        from_first = _fit_map(given, wanted)
+    axes = _find_components(features.patches, width)
     patch_mean = features.patches.mean(dim=0)
     spread = ((features.patches - patch_mean) @ axes).std(dim=0)
     tokens = axes * (spread[0] / spread).sqrt() / (3 * spread[0])
@@ -292,7 +292,7 @@ def _likeness_loss(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return _SQUARES * F.mse_loss(found, wanted) + F.kl_div(rows, target, reduction="batchmean")
 
 
-def _principal(x: torch.Tensor, count: int) -> torch.Tensor:
+def _find_components(x: torch.Tensor, count: int) -> torch.Tensor:
     """Finds the first principal components (d, count) of rows (n, d). Raises ModelError: too few rows."""
     if min(x.shape) < count:
         raise ModelError(f"{count} principal components need as many photos and dimensions, not {tuple(x.shape)}")
@@ -300,7 +300,7 @@ def _principal(x: torch.Tensor, count: int) -> torch.Tensor:
     return axes
 
 
-def _mapped(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def _fit_map(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Fits a ridge regression from centred rows (n, d) to centred rows (n, w), scaled to results of length 1."""
     x, y = given - given.mean(dim=0), wanted - wanted.mean(dim=0)
     covariance = x.T @ x / len(x)

@@ -91,7 +91,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     if standard := [part for part in recipe.split if part in STANDARD_SPLITS]:
         if len(recipe.split) > 1:
             raise ModelError(f"a recipe trains on {standard[0]} alone, not on {', '.join(recipe.split)}")
-        seen = datasets.of_standard_split(datasets.split_fresh(first)[0], standard[0], "seen")[0]
+        seen = datasets.choose_standard_split(datasets.split_fresh(first)[0], standard[0], "seen")[0]
         alone = _all_but_held(seen, standard[0], recipe)
         return replace(alone, validation=alone.validation and alone.validation.protocol())
     wanted, everything = datasets.classes_of(data, recipe.split, first), first
@@ -138,7 +138,7 @@ def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
 def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
     if recipe.hold_out:
         corpus = datasets.hold_out(corpus)[0]
-    return corpus if not recipe.data_set else datasets.by_data_set(corpus, recipe.data_set)[0]
+    return corpus if not recipe.data_set else datasets.split_by_data_set(corpus, recipe.data_set)[0]
 
 
 def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:
@@ -175,11 +175,13 @@ def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int =
     classes, keys = (*labels, *beside), [pictures_key(pictures, preprocessing) for pictures in (sketches, photos)]
     otherwise = {sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART}
     return TrainingSet(
-        sketches=prepared_pixels(sketches, "sketch", preprocessing),
-        photos=prepared_pixels(photos, "photo", preprocessing),
+        sketches=prepare_pixels(sketches, "sketch", preprocessing),
+        photos=prepare_pixels(photos, "photo", preprocessing),
         sketch_rows=rows[0],
         photo_rows=rows[1],
-        drawn_from=torch.cat([torch.from_numpy(datasets.drawn_from(corpus)), torch.full((len(further.sketches),), -1)]),
+        drawn_from=torch.cat(
+            [torch.from_numpy(datasets.find_drawn_photos(corpus)), torch.full((len(further.sketches),), -1)]
+        ),
         sources=torch.from_numpy(np.unique([sketch.source for sketch in sketches], return_inverse=True)[1]),
         further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
         classes=classes,
@@ -190,14 +192,14 @@ def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int =
     )
 
 
-def balanced(rows: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
+def balance(rows: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
     """Repeats rows (n,) of one class until each of its sources has nearly as many; sources: (m,), of all rows."""
     parts = [rows[sources[rows] == source] for source in sorted(set(sources[rows].tolist()))]
     most = max(map(len, parts))
     return torch.cat([part.repeat(most // len(part)) for part in parts])
 
 
-def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def keep_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Reads tensors from a file by their names. If there is no file, makes the tensors and writes it, atomically."""
     if path.exists():
         return load_file(path)
@@ -208,7 +210,7 @@ def kept_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> 
     return tensors
 
 
-def prepared_pixels(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> torch.Tensor:
+def prepare_pixels(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> torch.Tensor:
     """Prepares pixels (n, c, H, W) uint8, kept in the cache, memory-mapped; c is 1 for sketches, 3 for photos."""
     shape = (len(pictures), 1 if modality == "sketch" else 3, preprocessing.image_size, preprocessing.image_size)
     if not pictures:
@@ -240,7 +242,7 @@ def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> s
     return key.hexdigest()
 
 
-def sized(pictures: torch.Tensor, look: NetworkConfig | Preprocessing) -> torch.Tensor:
+def normalize(pictures: torch.Tensor, look: NetworkConfig | Preprocessing) -> torch.Tensor:
     """Scales and normalises pictures (b, c, H, W), uint8 or in [0, 1], for a network: (b, 3, side, side) float32."""
     if pictures.dtype == torch.uint8:
         pictures = pictures.float() / 255
@@ -261,7 +263,7 @@ def class_tokens(
     dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
     vit.eval().to(dtype)
     batches = tqdm(torch.split(pixels, _PHOTOS_AT_ONCE), desc="asking the pretrained ViT", unit="batch", disable=None)
-    return torch.cat([vit(sized(some, look).to(dtype)).float() for some in batches])
+    return torch.cat([vit(normalize(part, look).to(dtype)).float() for part in batches])
 
 
 def class_batch(
@@ -271,21 +273,21 @@ def class_batch(
     classes = len(data.photo_rows)
     rounds = [torch.randperm(classes, generator=generator) for _ in range(-(-size // classes))]
     labels = torch.cat(rounds)[:size]
-    sketches, photos = (one_of_each(rows, labels, generator) for rows in (data.sketch_rows, data.photo_rows))
+    sketches, photos = (draw_of_each(rows, labels, generator) for rows in (data.sketch_rows, data.photo_rows))
     return labels, data.sketches[sketches], data.photos[photos]
 
 
-def one_of_each(rows: Sequence[torch.Tensor], labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def draw_of_each(rows: Sequence[torch.Tensor], labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Draws one of the rows of each class that ``labels`` (b,) names -> (b,)."""
-    return torch.stack([some(rows[label], 1, generator)[0] for label in labels.tolist()])
+    return torch.stack([draw_some(rows[label], 1, generator)[0] for label in labels.tolist()])
 
 
-def some(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+def draw_some(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """Draws some of the rows (n,), with repeats -> (count,)."""
     return rows[torch.randint(len(rows), (count,), generator=generator)]
 
 
-def drawn_pairs(drawn_from: torch.Tensor, photos: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
+def find_pairs(drawn_from: torch.Tensor, photos: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
     """Finds those of the photos that a sketch was drawn from, each with the rows of its sketches."""
     found = ((photo, torch.nonzero(drawn_from == photo).flatten()) for photo in photos.tolist())
     return [(photo, sketches) for photo, sketches in found if len(sketches)]

@@ -54,9 +54,9 @@ class Known:
         kept = ~torch.isin(self.words, words)
         return Known(self.vectors[kept], self.words[kept], self.texts[kept], self.targets)
 
-    def predicted(self, vectors: torch.Tensor) -> torch.Tensor:
+    def predict(self, vectors: torch.Tensor) -> torch.Tensor:
         """Predicts direction and bias of words with these text vectors (m, c): (m, d + 1)."""
-        return STRETCH * _regressed(self.vectors, self.targets[self.words], vectors, SHARPNESS, RIDGE)
+        return STRETCH * _regress(self.vectors, self.targets[self.words], vectors, SHARPNESS, RIDGE)
 
 
 def place_words(source: Path, target: Path) -> None:
@@ -68,15 +68,15 @@ def place_words(source: Path, target: Path) -> None:
     fitted = len(network.config.words) - network.config.placed
     names, before = network.config.words[:fitted], network.vocabulary
     things, texts = _things()
-    known = known_words(names, before, things, texts, _prototypes(folder / "data" / "more3" / PROTOTYPES))
+    known = find_known_words(names, before, things, texts, _prototypes(folder / "data" / "more3" / PROTOTYPES))
     book = WordBook(names)
     labels = {photo.label for photo in read_data(folder).photos + read_more(folder).photos}
     shown = sorted({word_of(label, book) for label in labels} - {-1})
-    further = further_words(names, things)
+    further = find_further_words(names, things)
     vectors = torch.stack([texts[number] for number in further])
     likely = likely_placed(known, torch.tensor(shown), vectors)
     kept = likely >= likely.quantile(1 - KEPT)
-    placed = known.predicted(vectors[kept])
+    placed = known.predict(vectors[kept])
     chosen = [found for found, good in zip(further.values(), kept.tolist(), strict=True) if good]
     rows = [(name, row) for found, row in zip(chosen, placed, strict=True) for name in found]
     words = (*names, *((name,) for name, _ in rows))
@@ -95,7 +95,7 @@ def place_words(source: Path, target: Path) -> None:
     print(f"wrote {target}: {len(rows)} words beside {fitted:,}, of {len(further):,} things that have none")
 
 
-def known_words(
+def find_known_words(
     names: Sequence[Names],
     vocabulary: Vocabulary,
     things: Sequence[Names],
@@ -120,7 +120,7 @@ def known_words(
     )
 
 
-def further_words(names: Sequence[Names], things: Sequence[Names]) -> dict[int, Names]:
+def find_further_words(names: Sequence[Names], things: Sequence[Names]) -> dict[int, Names]:
     """Finds the things of which a vocabulary has no name, nor everyday words one: names by the thing's number."""
     taken = {stem(spelling(name)) for word in names for name in word} | {stem(name) for name in everyday_words()}
     begun = {spelling(name) for thing in things for name in thing}
@@ -146,13 +146,13 @@ def likely_placed(known: Known, shown: torch.Tensor, vectors: torch.Tensor) -> t
     cosines = torch.zeros(len(words))
     for part in range(_PARTS):
         held = torch.isin(words, order[part::_PARTS])
-        directions = known.without(words[held]).predicted(known.vectors[own][held])[:, :-1] / STRETCH
+        directions = known.without(words[held]).predict(known.vectors[own][held])[:, :-1] / STRETCH
         cosines[held] = F.cosine_similarity(directions - mean, known.targets[words[held], :-1] - mean)
-    found = _regressed(known.vectors[own], cosines[:, None], vectors, LIKELY_SHARPNESS, LIKELY_RIDGE)
+    found = _regress(known.vectors[own], cosines[:, None], vectors, LIKELY_SHARPNESS, LIKELY_RIDGE)
     return found[:, 0]
 
 
-def _regressed(
+def _regress(
     given: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor, sharpness: float, ridge: float
 ) -> torch.Tensor:
     """Predicts targets (n, d) of vectors (n, c) at others (m, c), by a kernel ridge regression: (m, d)."""
@@ -172,16 +172,16 @@ def _things() -> tuple[list[Names], torch.Tensor]:
     things = read.things()
     # "Human hand" is what a person calls a hand.
     plain = [word.replace("_", " ").removeprefix("human ") for word in read.words]
-    return [tuple(plain[row] for row in rows) for rows in things], _centred(read.vectors[[rows[0] for rows in things]])
+    return [tuple(plain[row] for row in rows) for rows in things], _centre(read.vectors[[rows[0] for rows in things]])
 
 
 def _prototypes(path: Path) -> torch.Tensor:
     if not path.is_file():
         raise ModelError(f"there is no {path}; the optional data has it, and this needs it")
     (vectors,) = load_file(path).values()
-    return _centred(vectors.float())
+    return _centre(vectors.float())
 
 
-def _centred(vectors: torch.Tensor) -> torch.Tensor:
+def _centre(vectors: torch.Tensor) -> torch.Tensor:
     vectors = F.normalize(vectors, dim=1)
     return vectors - vectors.mean(dim=0)

@@ -61,7 +61,7 @@ def with_chosen_prior(
     cosines = 1 - matcher.ret_distances(queries, gallery) ** 2 / 2
     logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery)
     ret_weight, *of_ret = best_weight(cosines, priors, RET_WEIGHTS, large)
-    relation_weight, *of_relation = best_weight(logits, priors, RELATION_WEIGHTS, large.subsampled(RELATION_EVERY, 1))
+    relation_weight, *of_relation = best_weight(logits, priors, RELATION_WEIGHTS, large.subsample(RELATION_EVERY, 1))
     figures: dict[str, float] = {}
     for name, (before, after) in (("ret", of_ret), ("rn", of_relation)):
         figures |= {f"harmonic {name}": round(before, 4), f"harmonic {name}, prior": round(after, 4)}

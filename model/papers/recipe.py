@@ -134,7 +134,7 @@ class Recipe(Table):
         if fixed := sorted({"prototypes", "words", "drawn", *self.fixed} & set(self.network)):
             raise ModelError(f"[network] may not set {', '.join(fixed)}, which is decided elsewhere")
 
-    def configured(self, kind: type[Config], **given: Any) -> Config:
+    def configure(self, kind: type[Config], **given: Any) -> Config:
         """Makes the configuration from these values and the table [network]. Raises ModelError for unusable ones."""
         values = {**given, **{name: value for name, value in self.network.items() if name != "sizes"}}
         return from_json(kind, json.dumps(values, default=dataclasses.asdict), "the recipe's table [network]")
@@ -215,7 +215,7 @@ class ZseRecipe(Recipe):
     @property
     def config(self) -> ZseConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
-        return self.configured(ZseConfig, **dataclasses.asdict(preset(self.preset)))
+        return self.configure(ZseConfig, **dataclasses.asdict(preset(self.preset)))
 
     def check(self) -> None:
         super().check()
@@ -282,7 +282,7 @@ class TwoSidedRecipe(Recipe):
     def config(self, photo_side: str, fields: Mapping[str, Any] | None = None) -> TwoSidedConfig:
         """Makes the configuration on a photo side; fields: where it differs from TWO_SIDED. Raises ModelError."""
         given = dataclasses.asdict(TWO_SIDED) | dict(fields or {}) | {"photo_side": photo_side}
-        return self.configured(TwoSidedConfig, **given)
+        return self.configure(TwoSidedConfig, **given)
 
     def check(self) -> None:
         super().check()
@@ -362,7 +362,7 @@ class AnchorRecipe(VectorRecipe):
     @property
     def config(self) -> AnchorConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
-        return self.configured(AnchorConfig, name=self.method, vit=self.layout)
+        return self.configure(AnchorConfig, name=self.method, vit=self.layout)
 
     def check(self) -> None:
         super().check()
@@ -424,7 +424,7 @@ class ClipAtRecipe(VectorRecipe):
         """Makes the configuration of the network that starts from this ViT. Raises ModelError if it cannot be used."""
         shared = {"shared_prompts": self.fine_grained, "shared_norms": self.fine_grained}
         given = {"name": self.method, "image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
-        return self.configured(ClipAtConfig, vit=vit.layout, **shared, **given)
+        return self.configure(ClipAtConfig, vit=vit.layout, **shared, **given)
 
     def check(self) -> None:
         super().check()
@@ -448,7 +448,7 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
     """
     path = recipe_file(path)
     try:
-        content = merged(_content(path), changes or {})
+        content = merge(_content(path), changes or {})
         method = content.pop("method", None)
         if method not in _KINDS:
             raise ValueError(f"there is no method {method!r}")
@@ -519,7 +519,7 @@ def read_within_budget(path: Path, changes: Mapping[str, Any], budget: int, rate
     optimiser = {name: value * factor for name, value in values.items() if name.endswith("rate")}
     optimiser["warmup"] = min(recipe.optimiser.warmup, often)
     given = {"steps": steps, "evaluate_every": often, "save_every": often, "optimiser": optimiser}
-    return read_recipe(path, merged(changes, given))
+    return read_recipe(path, merge(changes, given))
 
 
 def recipe_file(path: Path) -> Path:
@@ -538,10 +538,10 @@ def _content(path: Path) -> dict[str, Any]:
     base = content.pop("base", None)
     if base is None:
         return content
-    return merged(_content(path.parent / base if Path(base).suffix else recipe_file(Path(base))), content)
+    return merge(_content(path.parent / base if Path(base).suffix else recipe_file(Path(base))), content)
 
 
-def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Puts changes over the keys, table by table."""
     joined = {name: content.get(name, {}) | value for name, value in changes.items() if isinstance(value, dict)}
     return {**content, **changes, **joined}

@@ -179,7 +179,7 @@ class Trainer(ABC, Generic[Trained]):
 
     def judged(self, validation: Corpus, share: int) -> tuple[Corpus, NDArray[np.bool_]]:
         """Chooses every ``share``-th picture, and says which photos are right for each sketch: (sketches, photos)."""
-        part = validation.subsampled(share, share)
+        part = validation.subsample(share, share)
         return part, relevance(part)
 
     @property

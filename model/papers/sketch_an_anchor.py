@@ -18,8 +18,8 @@ from sketch_search.model.papers.pictures import (
     TrainingSet,
     class_batch,
     class_tokens,
-    kept_tensors,
-    sized,
+    keep_tensors,
+    normalize,
     training_set,
 )
 from sketch_search.model.papers.recipe import AnchorRecipe
@@ -78,7 +78,7 @@ def similarities(anchors: torch.Tensor, sharpness: float = 1.0) -> torch.Tensor:
     return sharpness * (directions @ directions.T)
 
 
-def widened(anchors: torch.Tensor, units: int) -> torch.Tensor:
+def pad_anchors(anchors: torch.Tensor, units: int) -> torch.Tensor:
     """Appends zeros to anchors (c, d) -> (c, units), which keeps all cosines. Raises ModelError if d is larger."""
     if anchors.shape[1] > units:
         raise ModelError(
@@ -109,7 +109,7 @@ def word_anchors(
     return WordAnchors(vectors, directions[torch.stack(chosen)])
 
 
-def chosen_photos(
+def choose_photos(
     recipe: AnchorRecipe, features: torch.Tensor, anchors: torch.Tensor, rows: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, ...]:
     """Chooses the photos (rows of each class) that are trained on, by the cosines of features and visual anchors."""
@@ -124,7 +124,7 @@ def chosen_photos(
     return tuple(chosen)
 
 
-def pretrained_features(
+def compute_features(
     config: AnchorConfig, weights: dict[str, torch.Tensor], pixels: torch.Tensor, key: str
 ) -> torch.Tensor:
     """Computes the pretrained ViT's class token of each photo, (n, d) L2-normalised, kept in the user's cache."""
@@ -134,10 +134,10 @@ def pretrained_features(
     def ask() -> dict[str, torch.Tensor]:
         return {"features": F.normalize(class_tokens(config.vit, weights, pixels, config), dim=1)}
 
-    return kept_tensors(path, ask)["features"]
+    return keep_tensors(path, ask)["features"]
 
 
-def joined_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
+def join_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
     """Normalises the adjacency (g c, g c) of g graphs (c, c), whose anchors of one class are joined like themselves."""
     count = len(of_each[0])
     rows = []
@@ -160,8 +160,8 @@ class AnchorGraph(nn.Module):
 
     def forward(self, anchors: Mapping[Anchor, torch.Tensor]) -> dict[Anchor, torch.Tensor]:
         """Anchors (c, d) of any widths up to ``units`` -> adapted anchors (c, units)."""
-        edges = joined_edges([similarities(of_one, self.sharpness) for of_one in anchors.values()])
-        nodes = torch.cat([widened(of_one, self.units) for of_one in anchors.values()])
+        edges = join_edges([similarities(of_one, self.sharpness) for of_one in anchors.values()])
+        nodes = torch.cat([pad_anchors(of_one, self.units) for of_one in anchors.values()])
         for layer in self.layers:
             nodes = layer(edges @ nodes)
         return dict(zip(anchors, nodes.chunk(len(anchors)), strict=True))
@@ -231,7 +231,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         generator = self.generator()
         labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
         with self.autocast():
-            pixels = torch.cat([sized(sketches, network.config), sized(photos, network.config)])
+            pixels = torch.cat([normalize(sketches, network.config), normalize(photos, network.config)])
             tokens = network.retrieval_tokens(pixels.to(self.device)).float()
         factor = recipe.optimiser.backbone_gradient
         tokens.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
@@ -278,9 +278,9 @@ def anchor_trainer(
         kept_out = (*validation.labels, *unseen)
         anchors["word"] = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
     if "visual" in recipe.config.anchors or recipe.photos:
-        features = pretrained_features(recipe.config, backbone, data.photos, data.key)
+        features = compute_features(recipe.config, backbone, data.photos, data.key)
         visual = VisualAnchors.of_features(features, data.photo_rows)
         if "visual" in recipe.config.anchors:
             anchors["visual"] = visual
-        data = replace(data, photo_rows=chosen_photos(recipe, features, visual.vectors, data.photo_rows))
+        data = replace(data, photo_rows=choose_photos(recipe, features, visual.vectors, data.photo_rows))
     return AnchorTrainer(recipe, data, anchors, backbone, run.folder, run.device, start), notes

@@ -40,7 +40,7 @@ from sketch_search.model.evaluation import (
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.matcher import load
 from sketch_search.model.network import DEFAULT_CLIP, find_device
-from sketch_search.model.papers.recipe import RECIPES, AnyRecipe, Table, merged, read_recipe, read_within_budget
+from sketch_search.model.papers.recipe import RECIPES, AnyRecipe, Table, merge, read_recipe, read_within_budget
 from sketch_search.model.papers.runs import Diverged, Run
 from sketch_search.model.papers.trainings import TRAININGS
 
@@ -233,7 +233,7 @@ class TableRun:
     def _kept(self, name: str, table: PaperTable, row: Row) -> dict[str, Any]:
         """Reads a row from its sheet, or runs it and leaves one. Raises ModelError for another's sheet."""
         determining: dict[str, Any] = {"backbone": row.backbone, "rates": row.rates, "method": row.method}
-        determining |= {"measure": merged(table.measure, row.measure)}
+        determining |= {"measure": merge(table.measure, row.measure)}
         if row.recipe:
             determining |= asdict(self._recipe(table, row)(1.0, row.seeds[0]))
         determining = json.loads(json.dumps(determining))
@@ -241,7 +241,7 @@ class TableRun:
         if sheet and sheet.exists():
             kept: dict[str, dict[str, Any]] = json.loads(sheet.read_text())
             # A sheet may lack keys that recipes have had since.
-            if merged(determining, kept["determining"]) != determining:
+            if merge(determining, kept["determining"]) != determining:
                 raise ModelError(f"{sheet} is of another recipe or measure; remove it to run the row again")
             return kept["found"]
         found = self._row(table, row) | {"made": _made(self.device)}
@@ -259,7 +259,7 @@ class TableRun:
         """Returns the recipe of a row by factor of its rates and by seed."""
         budget = (self.budget or table.budget) if row.budget is None else row.budget
         return lambda rate, seed: read_within_budget(
-            Path(row.recipe), merged(table.set, row.set) | {"seed": seed}, budget, rate
+            Path(row.recipe), merge(table.set, row.set) | {"seed": seed}, budget, rate
         )
 
     def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
@@ -330,7 +330,7 @@ class TableRun:
     def task_of(self, where: Measure) -> Task:
         """Reads the task of a row."""
         task = read_task(where.protocol, None if self.data else where.split, where.trained_on, self.data)
-        task = task.subsampled(*where.every)
+        task = task.subsample(*where.every)
         sketches = task.corpus.sketches
         if where.queried:
             sketches = tuple(sketch for sketch in sketches if sketch.source == where.queried)
@@ -340,7 +340,7 @@ class TableRun:
 
     def _measured(self, table: PaperTable, row: Row, checkpoint: Path, folder: Path) -> dict[str, Any]:
         """Measures a network once, and keeps what was found in a folder."""
-        where = TypeAdapter(Measure).validate_python(merged(table.measure, row.measure))
+        where = TypeAdapter(Measure).validate_python(merge(table.measure, row.measure))
         named = repr(replace(where, clusters=0, nprobe=1))
         folder.mkdir(parents=True, exist_ok=True)
         counted = "timed" if table.timed else table.costs

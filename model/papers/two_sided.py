@@ -18,12 +18,12 @@ from sketch_search.model.network import Network, Tokens, TwoSidedEncoder
 from sketch_search.model.papers.pictures import (
     Augmentation,
     TrainingSet,
-    balanced,
-    drawn_pairs,
-    kept_tensors,
-    one_of_each,
-    sized,
-    some,
+    balance,
+    draw_of_each,
+    draw_some,
+    find_pairs,
+    keep_tensors,
+    normalize,
     training_corpora,
     training_set,
 )
@@ -118,9 +118,9 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         network.to(device)
         side = SketchSide(network, len(data.further_rows)).requires_grad_(True)
         # Each data set has an equal part in a class, however many sketches it has.
-        self.rows = tuple(balanced(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
+        self.rows = tuple(balance(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
         # Of classes in which enough photos were drawn: these photos, each with the rows of its sketches.
-        drawn = [drawn_pairs(data.drawn_from, rows) for rows in data.photo_rows] if recipe.instance_classes else []
+        drawn = [find_pairs(data.drawn_from, rows) for rows in data.photo_rows] if recipe.instance_classes else []
         self.drawn = [pairs for pairs in drawn if len(pairs) >= _FEWEST_INSTANCES]
         photos = self._encoded_photos(folder)
         # Classes with photos come first.
@@ -173,7 +173,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         classes = self._classes(generator)
         # Classes with photos come first, so that the pairs are in the first rows.
         classes = classes[(classes >= self.with_photos).int().argsort(stable=True)]
-        sketches = one_of_each(self.rows, classes, generator)
+        sketches = draw_of_each(self.rows, classes, generator)
         tokens = self._encoded(sketches, augment)
         ret = F.normalize(tokens.ret, dim=1)
         scale = side.log_scale.exp().clamp(max=_MOST_SCALE)
@@ -182,7 +182,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         losses = {"classes": F.cross_entropy(scale * ret @ places.T, classes.to(self.device))}
         shown = int((classes < self.with_photos).sum())
         if shown > 1:
-            photos = one_of_each(self.data.photo_rows, classes[:shown], generator)
+            photos = draw_of_each(self.data.photo_rows, classes[:shown], generator)
             own = self.data.drawn_from[sketches[:shown]]
             photos = torch.where((own >= 0) & (torch.rand(shown, generator=generator) < 0.5), own, photos)
             cosines = ret[:shown] @ F.normalize(self.photos.ret[photos], dim=1).T
@@ -201,7 +201,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         for pairs in (self.drawn[number] for number in chosen):
             few = [pairs[at] for at in torch.randperm(len(pairs), generator=generator)[: recipe.instances]]
             photos = torch.tensor([photo for photo, _ in few])
-            groups.append((photos, torch.cat([some(sketches, 1, generator) for _, sketches in few])))
+            groups.append((photos, torch.cat([draw_some(sketches, 1, generator) for _, sketches in few])))
         tokens = self._encoded(torch.cat([sketches for _, sketches in groups]), augment, posed=True)
         by_relation, by_ret, first = [], [], 0
         for photos, sketches in groups:
@@ -225,7 +225,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 
     def _encoded(self, sketches: torch.Tensor, augment: Augmentation, *, posed: bool = False) -> Tokens:
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255, posed=posed)
-        return self.base.encode(sized(1 - ink, self.base.config).to(self.device), "sketch")
+        return self.base.encode(normalize(1 - ink, self.base.config).to(self.device), "sketch")
 
     def _encoded_photos(self, folder: Path) -> Tokens:
         """Encodes all training photos once, and keeps their tokens in the folder."""
@@ -234,14 +234,14 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 
         @torch.inference_mode()
         def encode() -> dict[str, torch.Tensor]:
-            batches = (sized(some, network.config).to(self.device) for some in torch.split(data.photos, _PHOTOS))
+            batches = (normalize(part, network.config).to(self.device) for part in torch.split(data.photos, _PHOTOS))
             found = [network.encode(images, "photo") for images in batches]
             return {
                 "features": torch.cat([tokens.features for tokens in found]).half().cpu(),
                 "positions": torch.cat([tokens.positions for tokens in found]).cpu(),
             }
 
-        kept = kept_tensors(folder / f"photos-{origin[:16]}.safetensors", encode)
+        kept = keep_tensors(folder / f"photos-{origin[:16]}.safetensors", encode)
         return Tokens(kept["features"].float(), kept["positions"])
 
     def begin(self) -> None:
@@ -253,7 +253,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             for number in range(len(self.rows)):
                 if not centred or not self.placed[number]:
                     labels = torch.full((_FIRST_SKETCHES,), number)
-                    tokens[number] = self._encoded(one_of_each(self.rows, labels, augment.generator), augment)
+                    tokens[number] = self._encoded(draw_of_each(self.rows, labels, augment.generator), augment)
         mean = torch.zeros_like(self.network.head.centre)
         if not centred:
             mean = F.normalize(torch.cat([found.ret for found in tokens.values()]), dim=1).mean(dim=0)
@@ -301,11 +301,11 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         # The start keeps its prior, because the pictures of its prior and its vocabulary are not among these.
         trained = trained.prior_replaced(start.prior)
     if validation is not None:
-        chosen_on = validation.subsampled(recipe.choose_share, recipe.choose_share)
+        chosen_on = validation.subsample(recipe.choose_share, recipe.choose_share)
         harmonic: dict[str, float] = {}
         if recipe.evaluate_everything and run.data is None:
             parts = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
-            large = read_task("everything", "val", parts).subsampled(recipe.evaluate_everything, 1)
+            large = read_task("everything", "val", parts).subsample(recipe.evaluate_everything, 1)
             trained, harmonic = with_chosen_prior(trained, training, further, large, recipe.dtype)
         trained, figures = calibrated(trained, chosen_on, recipe.dtype, recipe.methods)
         notes["validation"] = json.dumps(figures | harmonic)
@@ -324,9 +324,9 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
 
 def centre_tokens(network: Network, sketches: Sequence[Picture]) -> None:
     """Shifts the tokens of sketches, so that those of some of these sketches of every class have the mean 0."""
-    some = some_of_each(sketches, SKETCHES_PER_CLASS)
+    chosen = some_of_each(sketches, SKETCHES_PER_CLASS)
     matcher = ret_matcher(network)
-    patches = encode_pictures(matcher, some, "sketch").patches
+    patches = encode_pictures(matcher, chosen, "sketch").patches
     assert isinstance(network.encoder, TwoSidedEncoder)
     network.encoder.head.tokens.bias.sub_(torch.from_numpy(patches.mean(axis=(0, 1))))
 

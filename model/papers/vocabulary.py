@@ -21,7 +21,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import encode_pictures, ret_matcher
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.network import Network, layout_of, read_backbone
-from sketch_search.model.papers.pictures import class_tokens, prepared_pixels, training_corpora
+from sketch_search.model.papers.pictures import class_tokens, prepare_pixels, training_corpora
 from sketch_search.model.papers.recipe import read_recipe
 from sketch_search.model.papers.runs import check_target
 from sketch_search.model.papers.two_sided import class_places
@@ -49,7 +49,7 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     photos = pictures.training.photos + pictures.further.photos
 
     shown = some_of_each(photos, PHOTOS_PER_CLASS)
-    beliefs = vit_beliefs(weights, prepared_pixels(shown, "photo", Preprocessing()))
+    beliefs = vit_beliefs(weights, prepare_pixels(shown, "photo", Preprocessing()))
     # Guesses are calibrated on sketches that they are not learned from, and on those of validation classes. If neither
     # are there, all calibrate them, and none teaches them. ``give_things`` adds what has line drawings alone.
     every = pictures.training.sketches + pictures.further.sketches
@@ -236,10 +236,10 @@ def fit_words(
     targets = torch.where(labelled, LABEL_SHARE, 1.0) * (beliefs @ belongs) + of_label * (LABEL_SHARE if known else 1.0)
     classified = belongs.sum(dim=0)
     masks = torch.where(labelled | (classified > 0), 0.0, _NEVER)
-    weights, first = _mapped(inputs, beliefs)
+    weights, first = _fit_map(inputs, beliefs)
     weights = (weights @ belongs) / classified.clamp(min=1)
     first = torch.where(classified > 0, first @ belongs / classified.clamp(min=1), first.mean())
-    moved, biases = _regressed(inputs, targets, masks, weights, first)
+    moved, biases = _regress(inputs, targets, masks, weights, first)
     directions = (moved / spread).T
     return directions, biases - directions @ mean
 
@@ -277,7 +277,7 @@ def fit_things(
     return torch.cat([directions, further]), torch.cat([biases, regression.bias.detach() - further @ mean])
 
 
-def _mapped(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _fit_map(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     logs = beliefs.clamp(min=1e-12).log()
     logs = logs - logs.mean(dim=1, keepdim=True)
     biases = logs.mean(dim=0)
@@ -285,7 +285,7 @@ def _mapped(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, 
     return torch.linalg.solve(covariance, inputs.T @ (logs - biases) / len(inputs)), biases
 
 
-def _regressed(
+def _regress(
     inputs: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, biases: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fits weights (d, w) and biases (w,) to targets (n, w). A ridge keeps them near the given ones."""

@@ -8,11 +8,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from sketch_search.model.datasets import Corpus, drawn_from, with_pairs
+from sketch_search.model.datasets import Corpus, find_drawn_photos, with_pairs
 from sketch_search.model.engine import TwoSidedConfig
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network import Network, from_backbone, read_backbone
-from sketch_search.model.papers.pictures import TrainingSet, drawn_pairs, one_of_each, sized, some, training_set
+from sketch_search.model.papers.pictures import (
+    TrainingSet,
+    draw_of_each,
+    draw_some,
+    find_pairs,
+    normalize,
+    training_set,
+)
 from sketch_search.model.papers.recipe import ZseRecipe
 from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, started
 
@@ -22,7 +29,7 @@ def instances(data: TrainingSet) -> list[tuple[torch.Tensor, dict[int, torch.Ten
 
     Raises ModelError if no class has two photos, one of them with a sketch.
     """
-    found = ((photos, dict(drawn_pairs(data.drawn_from, photos))) for photos in data.photo_rows)
+    found = ((photos, dict(find_pairs(data.drawn_from, photos))) for photos in data.photo_rows)
     usable = [(photos, sketches) for photos, sketches in found if sketches and len(photos) > 1]
     if not usable:
         raise ModelError(
@@ -79,8 +86,8 @@ class ZseTrainer(Trainer[Network]):
         network, options = self.network, self.recipe.samples
         config, (sketch_rows, photo_rows, of_sketch, of_photo) = network.config, self.batch(self.generator())
         with self.autocast():
-            drawn = network.encode(sized(self.data.sketches[sketch_rows], config).to(self.device), "sketch")
-            shown = network.encode(sized(self.data.photos[photo_rows], config).to(self.device), "photo")
+            drawn = network.encode(normalize(self.data.sketches[sketch_rows], config).to(self.device), "sketch")
+            shown = network.encode(normalize(self.data.photos[photo_rows], config).to(self.device), "photo")
             s, p = network.project(drawn, "sketch"), network.project(shown, "photo")
             if options.pairs == "all":
                 first, second = torch.cartesian_prod(torch.arange(len(s)), torch.arange(len(p))).unbind(1)
@@ -122,8 +129,8 @@ class ZseTrainer(Trainer[Network]):
         own = torch.randint(classes, (options.count,), generator=generator)
         other = (own + torch.randint(1, classes, (options.count,), generator=generator)) % classes
         asked, shown = own if options.pairs == "all" else torch.cat([own, own]), torch.cat([own, other])
-        sketches = one_of_each(data.sketch_rows, asked, generator)
-        return sketches, one_of_each(data.photo_rows, shown, generator), asked, shown
+        sketches = draw_of_each(data.sketch_rows, asked, generator)
+        return sketches, draw_of_each(data.photo_rows, shown, generator), asked, shown
 
     def _instance_batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         count = self.recipe.samples.count
@@ -133,7 +140,7 @@ class ZseTrainer(Trainer[Network]):
         own = torch.tensor([drawn[number] for number in order.tolist() * count])[:count]
         others = photos[torch.multinomial((photos[None] != own[:, None]).float(), 1, generator=generator)[:, 0]]
         asked = own if self.recipe.samples.pairs == "all" else torch.cat([own, own])
-        sketches = torch.cat([some(sketches_of[photo], 1, generator) for photo in asked.tolist()])
+        sketches = torch.cat([draw_some(sketches_of[photo], 1, generator) for photo in asked.tolist()])
         shown = torch.cat([own, others])
         return sketches, shown, asked, shown
 
@@ -142,7 +149,7 @@ class ZseTrainer(Trainer[Network]):
         if not self.instances:
             return super().judged(validation, share)
         pairs = with_pairs(Corpus(validation.sketches[::share], validation.photos))
-        return pairs, drawn_from(pairs)[:, None] == np.arange(len(pairs.photos))
+        return pairs, find_drawn_photos(pairs)[:, None] == np.arange(len(pairs.photos))
 
     def make_optimiser(self) -> torch.optim.AdamW:
         chosen = self.recipe.optimiser

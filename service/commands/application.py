@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sketch_search.indexer.commands import index
-from sketch_search.model.command_line import Group, a_folder, a_path, examples, inherited, option, run
+from sketch_search.model.command_line import Group, a_folder, a_path, examples, inherit, option, run
 from sketch_search.model.commands import model
 from sketch_search.model.errors import UserError
 from sketch_search.model.files import write_files
@@ -81,9 +81,9 @@ def _with_settings(*further: str) -> Callable[[Callable[..., Any]], Callable[...
     """Turns options into settings: the ``further`` ones, and those that may also stand before the command."""
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
-        @_INDEX(default=inherited("index"))
-        @_WEIGHTS(default=inherited("weights"))
-        @_DEVICE(default=inherited("device"))
+        @_INDEX(default=inherit("index"))
+        @_WEIGHTS(default=inherit("weights"))
+        @_DEVICE(default=inherit("device"))
         @functools.wraps(command)
         def called(**options: Any) -> Any:
             given = {name: options.pop(name) for name in ("index", "weights", "device", *further)}
@@ -206,7 +206,7 @@ def explain(
 @click.argument("folder", type=a_path, metavar="DIR")
 @option("--photos FOLDER", "Photos to index instead of the sample gallery.", a_path)
 @_PORT
-@_WEIGHTS(default=inherited("weights"))
+@_WEIGHTS(default=inherit("weights"))
 def demo(folder: Path, photos: Path | None, port: int | None, weights: Path | None) -> int:
     """Index a sample gallery, serve it, and search it once.
 

@@ -79,7 +79,7 @@ def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
     if (given := _MUST_BE_GIVEN.get(first["type"])) is not None:
         return f"{name} must be {given.format(**first.get('ctx', {}))}"
     allowed = dict.fromkeys(_allowed(problem) for problem in problems)
-    return f"{name} must be {' or '.join(allowed)}{_instead(first.get('input'))}"
+    return f"{name} must be {' or '.join(allowed)}{_quote(first.get('input'))}"
 
 
 def _allowed(problem: Mapping[str, Any]) -> str:
@@ -91,7 +91,7 @@ def _plain(limit: object) -> object:
     return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
 
 
-def _instead(value: object) -> str:
+def _quote(value: object) -> str:
     """Returns the given value as the end of a sentence, or nothing if no person wrote it."""
     if isinstance(value, bool | int | float):
         return f", not {value}"

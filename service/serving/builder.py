@@ -27,7 +27,7 @@ from sketch_search.indexer import (
 )
 from sketch_search.model.engine import set_threads
 from sketch_search.model.errors import UserError
-from sketch_search.model.terminal import HomeUnknown, expanded, printable, start_child
+from sketch_search.model.terminal import HomeUnknown, expand_home, printable, start_child
 from sketch_search.service.engine import open_matcher
 from sketch_search.service.errors import BuildRefused
 from sketch_search.service.schemas import BuildInfo, FoldersResponse
@@ -65,7 +65,7 @@ class Builder:
             )
         index = index_path(self._settings)
         try:
-            named = () if folder is None else (expanded(folder),)
+            named = () if folder is None else (expand_home(folder),)
             added = bool(indexed_folders(index))
             request = replace(_request(named, added=added), excluded=excluded, included=included)
             request.check(index)
@@ -140,7 +140,7 @@ def folders_in(folder: str | None) -> FoldersResponse:
     Raises BadInvocation.
     """
     try:
-        path = _pictures() if folder is None else expanded(_meant(folder))
+        path = _pictures() if folder is None else expand_home(_meant(folder))
     except HomeUnknown as error:
         raise BadInvocation(str(error)) from error
     _check_whole(path)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search.indexer import BuildReport, Index, Progress, Request, build, open_index
-from sketch_search.indexer.building.writer import new_clusters
+from sketch_search.indexer.building.writer import make_clusters
 from sketch_search.indexer.store.catalog import Catalog
 from sketch_search.indexer.store.clusters import nearest
 from sketch_search.indexer.store.location import IndexFolder
@@ -109,7 +109,7 @@ def clustered(points: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[
     """Returns the centroids (c, e) of at most ``count`` clusters of points (m, e), and each point's cluster (m,)."""
     reader = SegmentReader({"s": PhotoArrays({"vectors": points})})
     rows = rows_at(*(("s", number) for number in range(len(points))))
-    made = new_clusters(rows, reader, count, None, partial(nearest, reader))
+    made = make_clusters(rows, reader, count, None, partial(nearest, reader))
     return made.centroids, made.clusters.astype(np.int64)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sketch_search.model.command_line import a_path
 from sketch_search.model.errors import UserError
-from sketch_search.model.terminal import HomeUnknown, expanded, printable, run_program
+from sketch_search.model.terminal import HomeUnknown, expand_home, printable, run_program
 from tests.patience import PATIENCE
 from tests.programs import run_python
 
@@ -43,11 +43,11 @@ def test_a_library_without_memory_is_a_sentence(capsys: pytest.CaptureFixture[st
 
 
 def test_a_path_is_taken_as_written_and_a_home_folder_that_nobody_has_is_a_sentence() -> None:
-    assert expanded("~/x") == Path.home() / "x"
+    assert expand_home("~/x") == Path.home() / "x"
     assert a_path("photos") == Path("photos")
     assert a_path(f"./{NOBODY}") == Path.cwd() / NOBODY
     with pytest.raises(HomeUnknown, match=f"the home folder {NOBODY} is unknown; write the whole path"):
-        expanded(f"{NOBODY}/photos")
+        expand_home(f"{NOBODY}/photos")
     with pytest.raises(click.BadParameter, match=r"home folder .* is unknown"):
         a_path(NOBODY)
 

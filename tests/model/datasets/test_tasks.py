@@ -14,14 +14,14 @@ from sketch_search.model.datasets.corpus import (
     FRESH_SKETCHES,
     Corpus,
     Picture,
-    drawn_from,
+    find_drawn_photos,
     is_fresh,
     read_class_folders,
     read_data,
     read_drawings,
     read_split,
     split_fresh,
-    unpacked,
+    unpack,
     with_pairs,
 )
 from sketch_search.model.datasets.tasks import (
@@ -29,11 +29,11 @@ from sketch_search.model.datasets.tasks import (
     TRAINED,
     UNSEEN,
     Task,
-    by_data_set,
-    classes_named,
+    choose_classes,
+    choose_standard_split,
     fine_grained,
-    of_standard_split,
     read_task,
+    split_by_data_set,
     standard_split,
     write_folders,
 )
@@ -71,12 +71,12 @@ def test_data_sets_are_crossed_without_a_photo_or_sketch_of_the_training() -> No
         ("sketchy", "sketchy000.jpg", "caltech101000.jpg"),
         ("tuberlin", "caltech101000.jpg", "sketchy000.jpg"),
     ):
-        training, test = by_data_set(corpus, source)
+        training, test = split_by_data_set(corpus, source)
         assert {p.source for p in training.sketches} == {source}
         assert {p.source for p in test.sketches} == set(sources) - {source}
         assert (names(training.photos), names(test.photos)) == ([own], [other])
     with pytest.raises(ModelError, match="choose one of sketchy"):
-        by_data_set(corpus, "caltech101")
+        split_by_data_set(corpus, "caltech101")
 
 
 def pairs() -> Corpus:
@@ -92,7 +92,7 @@ def pairs() -> Corpus:
 
 
 def test_a_sketch_is_paired_with_the_photo_it_is_named_after() -> None:
-    assert drawn_from(pairs()).tolist() == [0, 0, 1, -1, 3, -1, 5, -1]
+    assert find_drawn_photos(pairs()).tolist() == [0, 0, 1, -1, 3, -1, 5, -1]
     assert " ".join(names(with_pairs(pairs()).sketches)) == "n01_5-1.png n01_5-2.png n01_7-10.png n02_7-1.png 77_2.png"
     assert names(fine_grained(pairs()).sketches) == ["n01_5-1.png", "n01_7-10.png", "n02_7-1.png", "77_2.png"]
     assert fine_grained(pairs()).photos == pairs().photos
@@ -224,21 +224,21 @@ def test_a_standard_split_has_the_sketches_of_its_data_set_and_says_what_is_miss
         + pictures("sketch", "sketchy", "tennis_racket", "1.png"),
         photos("caltech101", "swan", 2) + photos("sketchy", "cup", 1) + photos("sketchy", "tennis_racket", 1),
     )
-    found, said = of_standard_split(corpus, "sketchy_100_25", "unseen")
+    found, said = choose_standard_split(corpus, "sketchy_100_25", "unseen")
     assert found == corpus.of(["swan"])
     assert said.startswith("1 of the 25 unseen classes of sketchy_100_25; this data lacks cup, harp, squirrel")
-    seen, _ = of_standard_split(corpus, "sketchy_100_25", "seen")
+    seen, _ = choose_standard_split(corpus, "sketchy_100_25", "seen")
     assert seen.labels == ("tennis_racket",), "which the list calls a racket"
     with pytest.raises(ModelError, match="no sketches of quickdraw with photos of the seen classes"):
-        of_standard_split(corpus, "quickdraw_80_30", "seen")
+        choose_standard_split(corpus, "quickdraw_80_30", "seen")
 
 
 def test_classes_are_found_in_any_spelling() -> None:
     corpus = Corpus(tuple(Picture(Path("1.png"), label, "") for label in ("ant", "hot_air_balloon", "t-shirt")), ())
-    assert classes_named(corpus, ["Hot-air balloon", "t_shirt"]).labels == ("hot_air_balloon", "t-shirt")
-    assert classes_named(corpus, ["ant"], exclude=True).labels == ("hot_air_balloon", "t-shirt")
+    assert choose_classes(corpus, ["Hot-air balloon", "t_shirt"]).labels == ("hot_air_balloon", "t-shirt")
+    assert choose_classes(corpus, ["ant"], exclude=True).labels == ("hot_air_balloon", "t-shirt")
     with pytest.raises(ModelError, match="none of the classes"):
-        classes_named(corpus, ["zebra"])
+        choose_classes(corpus, ["zebra"])
     with pytest.raises(ModelError, match="choose one of sketchy_104_21"):
         standard_split("sketchy_1_2")
 
@@ -270,12 +270,12 @@ def test_archives_are_unpacked_once_and_anew_when_they_change(folder: Path) -> N
     corpus = read_data(folder)
     assert corpus.labels == (TRAINING, NEW)
     assert {p.source for p in corpus.photos} == {"caltech101"}
-    first = unpacked(packed)
+    first = unpack(packed)
     stamp = first.stat().st_mtime_ns
-    assert unpacked(packed) == first
+    assert unpack(packed) == first
     assert first.stat().st_mtime_ns == stamp
     pack(packed, {"caltech101/photo/star/1.png": b"another"})
-    assert unpacked(packed) != first
+    assert unpack(packed) != first
     assert read_split(folder, "unseen") == (NEW,)
     with pytest.raises(ModelError, match="holds no list of classes named 'ship'"):
         read_split(folder, "ship")
@@ -286,7 +286,7 @@ def test_fresh_photos_depend_only_on_class_and_name_and_their_sketches_are_fresh
     drawn = pictures("sketch", "sketchy", "ant", *(f"n{i:04}-{k}.png" for i in range(300) for k in (1, 2, 3)))
     kept, fresh = split_fresh(Corpus(drawn, photos[0]))
     assert fresh.sketches
-    assert (drawn_from(fresh) >= 0).all(), "every fresh sketch has its photo among the fresh ones"
+    assert (find_drawn_photos(fresh) >= 0).all(), "every fresh sketch has its photo among the fresh ones"
     assert len(fresh.sketches) % 3 == 0
     assert {p.path.stem[:-2] for p in fresh.sketches}.isdisjoint({p.path.stem[:-2] for p in kept.sketches})
     assert names(split_fresh(Corpus((), photos[1]))[1].photos) == names(fresh.photos)

@@ -18,7 +18,7 @@ from sketch_search.model.datasets.corpus import read_protocol
 from sketch_search.model.engine import (
     METHODS,
     Tokens,
-    averaged_variants,
+    average_variants,
     default_checkpoint,
     read_two_sided,
     sketch_variants,
@@ -75,8 +75,8 @@ def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(
     engine: OnnxEngine, by_torch: TorchEngine, photos: Floats, sketch: Floats
 ) -> None:
     shown = by_torch.encode(photos, "photo")
-    drawn = averaged_variants(by_torch.encode(sketch_variants(sketch, 3), "sketch"))
-    ours = averaged_variants(engine.encode(sketch_variants(sketch, 3), "sketch"))
+    drawn = average_variants(by_torch.encode(sketch_variants(sketch, 3), "sketch"))
+    ours = average_variants(engine.encode(sketch_variants(sketch, 3), "sketch"))
     assert cosines(engine.encode(photos, "photo").ret, shown.ret).min() > 0.98
     assert cosines(ours.ret, drawn.ret).min() > 0.98
     assert drawn.summary is not None
@@ -123,7 +123,7 @@ def test_observing_a_photo_gives_the_tokens_of_a_search_and_all_patches(engine: 
 
 def test_a_sketch_is_observed_with_the_attention_of_its_own_patches(engine: OnnxEngine, sketch: Floats) -> None:
     seen = engine.observe(sketch_variants(sketch, 3), "sketch")
-    expected = averaged_variants(engine.encode(sketch_variants(sketch, 3), "sketch"))
+    expected = average_variants(engine.encode(sketch_variants(sketch, 3), "sketch"))
     np.testing.assert_allclose(seen.tokens.features, expected.features, atol=1e-4)
     assert seen.everything is None
     assert np.flatnonzero(seen.attention.kept[0]).tolist() == seen.tokens.positions[0].tolist()
@@ -216,7 +216,7 @@ def test_onnx_runtime_reports_nothing_and_writes_nothing_into_the_users_folder(t
 
 @needs_shared_data
 def test_both_engines_find_the_same_photos_of_classes_that_training_left_out(by_torch: TorchEngine) -> None:
-    corpus = read_protocol("val").subsampled(24, 60)
+    corpus = read_protocol("val").subsample(24, 60)
     found, precision = [], []
     for matcher in (load(variants=1), Matcher(by_torch, "by PyTorch", variants=1)):
         scores = matcher.scores(*encoded(matcher, corpus))

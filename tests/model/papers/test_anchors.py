@@ -24,12 +24,12 @@ from sketch_search.model.papers.sketch_an_anchor import (
     VisualAnchors,
     WordAnchors,
     anchored_contrastive_loss,
-    chosen_photos,
+    choose_photos,
+    compute_features,
     info_nce,
-    joined_edges,
-    pretrained_features,
+    join_edges,
+    pad_anchors,
     similarities,
-    widened,
     word_anchors,
 )
 from sketch_search.model.papers.word_vectors import WordVectors, class_rows, read_word_vectors
@@ -96,7 +96,7 @@ def test_equations_3_and_4_compare_vectors_with_anchors_and_photos(labels: list[
 def test_equation_5_mixes_each_anchor_with_its_own_graph_and_its_twin() -> None:
     words, visuals = randn(3, 4), randn(3, 6, seed=1)
     graph = AnchorGraph(units=6, layers=2, sharpness=3)
-    nodes = [[float(x) for x in row] for row in torch.cat([widened(words, 6), visuals])]
+    nodes = [[float(x) for x in row] for row in torch.cat([pad_anchors(words, 6), visuals])]
     edges = [[0.0] * 6 for _ in range(6)]
     for i in range(6):
         own = words if i < 3 else visuals
@@ -108,7 +108,7 @@ def test_equation_5_mixes_each_anchor_with_its_own_graph_and_its_twin() -> None:
                 strengths[j] = 3  # as strong as an anchor with itself
         for j, share in zip(strengths, softmax(list(strengths.values())), strict=True):
             edges[i][j] = share
-    found = joined_edges([similarities(words, 3), similarities(visuals, 3)])
+    found = join_edges([similarities(words, 3), similarities(visuals, 3)])
     torch.testing.assert_close(found, torch.tensor(edges))
     for layer in graph.layers:
         mixed = [[sum(edges[i][j] * nodes[j][d] for j in range(6)) for d in range(6)] for i in range(6)]
@@ -135,7 +135,7 @@ def test_randomised_anchors_are_words_or_their_neighbours_and_samples_around_mea
 
 def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_each_class(data: TrainingSet) -> None:
     weights = small_backbone()
-    features = pretrained_features(RECIPE.config, weights, data.photos, data.key)
+    features = compute_features(RECIPE.config, weights, data.photos, data.key)
     small = torch.nn.functional.interpolate(
         data.photos[5:6].float() / 255, size=(64, 64), mode="bilinear", antialias=True
     )
@@ -145,7 +145,7 @@ def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_eac
     of_classes = VisualAnchors.of_features(features, data.photo_rows)
     for number, rows in enumerate(data.photo_rows):
         torch.testing.assert_close(of_classes.vectors[number], sum(features[rows]) / len(rows))
-    again = pretrained_features(RECIPE.config, weights, data.photos[:0], data.key)
+    again = compute_features(RECIPE.config, weights, data.photos[:0], data.key)
     assert torch.equal(again, features), "they are found again without asking"
 
 
@@ -155,7 +155,7 @@ def test_the_photos_of_a_class_are_chosen_by_how_near_they_lie_to_its_anchor(
 ) -> None:
     features = torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.1], [0.0, 1.0]])
     recipe = dataclasses.replace(RECIPE, photos=2, photos_by=how)
-    found = chosen_photos(recipe, features, torch.eye(2), (torch.arange(3), torch.tensor([3])))
+    found = choose_photos(recipe, features, torch.eye(2), (torch.arange(3), torch.tensor([3])))
     assert found[1].tolist() == [3]
     assert len(set(found[0].tolist())) == 2
     assert expected is None or found[0].tolist() == expected

@@ -20,12 +20,12 @@ from sketch_search.model.papers.clip_at import (
     average_divergence,
     category_distances,
     classification_loss,
-    different_orders,
+    draw_orders,
+    draw_others,
     hard_triplet_loss,
     log_densities,
-    others,
     relative_distances,
-    shuffled,
+    shuffle_patches,
     triplet_loss,
 )
 from sketch_search.model.papers.pictures import TrainingSet, training_set
@@ -119,11 +119,11 @@ def test_equation_1_is_the_mean_divergence_of_the_densities_of_relative_distance
 
 @pytest.mark.parametrize("grid", [2, 3])
 def test_a_pair_has_its_patches_in_two_different_orders_in_their_new_places(grid: int) -> None:
-    first, second = different_orders(500, grid, torch.Generator().manual_seed(0))
+    first, second = draw_orders(500, grid, torch.Generator().manual_seed(0))
     assert (first != second).any(dim=1).all()
     images, orders = randn(2, 3, 6 * grid, 6 * grid), torch.stack([first[0], second[0]])
     assert torch.equal(orders.sort(dim=1).values, torch.arange(grid * grid).expand(2, -1))
-    before, after = (torch.nn.functional.unfold(one, 6, stride=6) for one in (images, shuffled(images, orders)))
+    before, after = (torch.nn.functional.unfold(one, 6, stride=6) for one in (images, shuffle_patches(images, orders)))
     for old, new, order in zip(before, after, orders, strict=True):
         assert torch.equal(new, old[:, order])
 
@@ -131,7 +131,7 @@ def test_a_pair_has_its_patches_in_two_different_orders_in_their_new_places(grid
 def test_the_wrong_photo_is_of_another_class() -> None:
     labels = torch.tensor([0, 1, 2, 0, 1])
     for seed in range(20):
-        assert (labels[others(labels, torch.Generator().manual_seed(seed))] != labels).all()
+        assert (labels[draw_others(labels, torch.Generator().manual_seed(seed))] != labels).all()
 
 
 def trainer(data: TrainingSet, texts: torch.Tensor, folder: Path, **changes: Any) -> ClipAtTrainer:

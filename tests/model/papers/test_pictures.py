@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sketch_search.model.datasets import drawn_from
+from sketch_search.model.datasets import find_drawn_photos
 from sketch_search.model.datasets.corpus import (
     DATA_VARIABLE,
     FRESH_PHOTOS,
@@ -152,7 +152,7 @@ def test_a_training_on_one_class_of_pairs_leaves_out_a_fifth_of_the_photos_with_
     assert found.validation is not None
     parts = found.training, found.validation
     assert [(len(part.photos), len(part.sketches)) for part in parts] == [(8, 16), (2, 4)]
-    assert [(drawn_from(part) >= 0).all() for part in parts] == [True, True]
+    assert [(find_drawn_photos(part) >= 0).all() for part in parts] == [True, True]
     assert {*found.training.photos, *found.validation.photos} == set(corpus.photos)
     write_class_folders(tmp_path / "unnamed", seeds=range(10), shapes=SHAPES[:1])
     with pytest.raises(ModelError, match="no sketch is named after a photo"):

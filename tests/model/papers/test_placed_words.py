@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from sketch_search.model.checkpoint import load_zse_network
 from sketch_search.model.checkpoint.file import save_checkpoint
 from sketch_search.model.commands import main
-from sketch_search.model.papers.placed_words import PROTOTYPES, further_words
+from sketch_search.model.papers.placed_words import PROTOTYPES, find_further_words
 from tests.archives import pack
 from tests.networks import tiny_network, vocabulary
 
@@ -31,7 +31,7 @@ def test_further_words_are_those_that_no_word_names_and_everyday_words_do_not_me
         ("eye", "\x07"),
         ("eyes",),
     ]
-    assert further_words([("hammer",)], things) == {2: ("cap",), 4: ("egg",), 5: ("bottle cap",), 7: ("eye",)} | {
+    assert find_further_words([("hammer",)], things) == {2: ("cap",), 4: ("egg",), 5: ("bottle cap",), 7: ("eye",)} | {
         1: ("hammers of wood",)
     }
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from sketch_search.model.commands import main
 from sketch_search.model.papers import tables
-from sketch_search.model.papers.recipe import ZseRecipe, merged, read_within_budget
+from sketch_search.model.papers.recipe import ZseRecipe, merge, read_within_budget
 from sketch_search.model.papers.runs import Diverged, Run
 from tests.documents import CHECKOUT
 from tests.indexer.clip_models import saved_clip
@@ -288,8 +288,8 @@ def test_every_table_has_usable_recipes(path: Path) -> None:
     for row in table.row:
         assert bool(row.recipe) != bool(row.checkpoint)
         if row.recipe:
-            recipe = read_within_budget(Path(row.recipe), merged(table.set, row.set), table.budget, 1.0)
+            recipe = read_within_budget(Path(row.recipe), merge(table.set, row.set), table.budget, 1.0)
             assert table.budget - recipe.pictures < recipe.steps * recipe.pictures <= table.budget
         else:
             assert tables.PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors").is_file()
-        tables.Measure(**merged(table.measure, row.measure))
+        tables.Measure(**merge(table.measure, row.measure))

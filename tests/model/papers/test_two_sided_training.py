@@ -39,7 +39,7 @@ from sketch_search.model.papers.photo_side import (
     fields_of,
     fit_head,
     read_vit,
-    renormalised,
+    renormalise,
     vit_tensors,
 )
 from sketch_search.model.papers.pictures import SIDE, Augmentation, training_corpora, training_set
@@ -241,7 +241,7 @@ def test_the_second_vit_has_its_shape_and_sees_the_pixels_that_it_was_trained_wi
     tensors = vit_tensors(weights, layout, SMALL.image_size, "second_")
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (SMALL.mean, SMALL.std))
     pixels = torch.rand(1, 3, 224, 224)
-    changed = renormalised(tensors, "second_", SMALL.mean, SMALL.std)
+    changed = renormalise(tensors, "second_", SMALL.mean, SMALL.std)
     kernel, bias = "second_vit.patch_kernel", "second_tuning.patch_bias"
     own = F.conv2d((pixels - 0.5) / 0.5, tensors[kernel], tensors[bias], stride=16)
     other = F.conv2d((pixels - mean) / std, changed[kernel], changed[bias], stride=16)
