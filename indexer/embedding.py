@@ -38,10 +38,8 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
     if spec == "auto":
         spec = "clip" if _has_clip() else "ret"
     if spec == "ret":
-        entry = EmbedderEntry(
-            kind="ret", name="[Ret]", description="the checkpoint's own retrieval token, L2-normalised", spec="ret"
-        )
-        return ChosenEmbedder(entry, lambda: None)
+        own = "the checkpoint's own retrieval token, L2-normalised"
+        return ChosenEmbedder(EmbedderEntry(kind="ret", name="[Ret]", description=own, spec="ret"), lambda: None)
     kind, colon, source = spec.partition(":")
     if kind != "clip" or (colon and not source):
         raise EmbedderUnavailable(f"unknown embedder {spec!r}; use {FORMS}, or auto.")

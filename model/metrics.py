@@ -69,9 +69,8 @@ def _rank_hits(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bo
     """Yields for each query that has relevant photos whether the photo at each rank is relevant, (g,)."""
     scores, relevant = np.asarray(scores), np.asarray(relevant, dtype=np.bool_)
     if scores.ndim != 2 or scores.shape != relevant.shape:
-        raise ValueError(
-            f"scores and relevant must both be (queries, gallery), not {scores.shape} and {relevant.shape}"
-        )
+        shapes = f"{scores.shape} and {relevant.shape}"
+        raise ValueError(f"scores and relevant must both be (queries, gallery), not {shapes}")
     if not relevant.any():
         raise ValueError("no query has a relevant photo: check the labels of queries and gallery")
     for values, wanted in zip(scores, relevant, strict=True):

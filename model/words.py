@@ -119,9 +119,8 @@ class WordBook:
             key = spelling(text)
             for known in (self._meant, lambda part: self._foreign.get(part)):
                 if parts := _things_of(key, known):
-                    things = dict.fromkeys(
-                        self._widened.get(meant[0], meant) if len(meant) == 1 else meant for _, meant in parts
-                    )
+                    every = (meant for _, meant in parts)
+                    things = dict.fromkeys(self._widened.get(m[0], m) if len(m) == 1 else m for m in every)
                     return Reading(" and ".join(part for part, _ in parts), tuple(things), self._said(key, parts))
         return Reading(spelling(text), ((self.find(text),),))
 

@@ -88,9 +88,8 @@ class Client:
         # A proxy from the environment could not reach this machine's own addresses.
         direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
         self._max_bytes = max_bytes
-        self._http = httpx.Client(
-            base_url=address.copy_with(query=None), headers=headers, timeout=timeout, mounts=direct
-        )
+        base = address.copy_with(query=None)
+        self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, mounts=direct)
 
     def search(self, sketch: Drawn | None = None, query: SearchQuery | None = None, **options: Any) -> SearchResponse:
         """Returns the photos that best match a sketch, liked photos and a word. Raises ValueError for bad options.

@@ -167,9 +167,8 @@ class Searches(ABC):
         if "view" in options:
             raise ValueError("groups have no other view; leave view out, or pass it to search")
         answer = self._response(sketch, **options, view="groups")
-        return [
-            Group(self._photo(one.best), tuple(map(self._photo, one.more)), one.size) for one in answer.groups or ()
-        ]
+        groups = answer.groups or ()
+        return [Group(self._photo(one.best), tuple(map(self._photo, one.more)), one.size) for one in groups]
 
     def explain(self, sketch: Drawn | None, photo: OnePhoto, **options: Any) -> Explanation:
         """Explains why a photo matches a sketch; options are fields of ``service.schemas.ExplainParams``."""

@@ -93,9 +93,8 @@ class BuildPlan:
         """Names the folder of the build, 16 hex digits. Rows staged under another key are never used."""
         identity, embedder = self.identity, self.embedder.entry
         network = [identity.photo_sha256, identity.preprocessing_fingerprint, embedder.name, embedder.sha256]
-        text = json.dumps(
-            [FORMAT_VERSION, SCHEMA, identity.tokens, *network, *(str(root.folder) for root in self.roots)]
-        )
+        folders = [str(root.folder) for root in self.roots]
+        text = json.dumps([FORMAT_VERSION, SCHEMA, identity.tokens, *network, *folders])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -403,9 +402,8 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         sources, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
         sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in sources.tolist()]
         to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
-    return GenerationDraft(
-        plan.identity, plan.embedder.entry, *plan.gallery, database, photos, reader, to_write, clustering
-    )
+    network = plan.identity, plan.embedder.entry
+    return GenerationDraft(*network, *plan.gallery, database, photos, reader, to_write, clustering)
 
 
 def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:

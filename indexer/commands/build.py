@@ -149,9 +149,7 @@ _EXCLUDE = option(
     name="excluded",
     multiple=True,
 )
-_INCLUDE = option(
-    "--include PATTERN", "Drop a pattern that --exclude gave; repeatable.", name="included", multiple=True
-)
+_INCLUDE = option("--include PATTERN", "Drop a pattern of --exclude; repeatable.", name="included", multiple=True)
 
 
 @click.command()

@@ -57,13 +57,8 @@ def remove(
             "--dry-run, then repeat the command with --yes."
         )
     report = remove(targets, index, ids=ids)
-    lines.append(
-        line(
-            "removed",
-            f"{count(report.files, 'file')}; unchanged on disk, out of the index until added again",
-        )
-    )
-    show([*lines, line("photos", f"{report.photos}"), state(report)], quiet)
+    removed = f"{count(report.files, 'file')}; unchanged on disk, out of the index until added again"
+    show([*lines, line("removed", removed), line("photos", f"{report.photos}"), state(report)], quiet)
 
 
 @click.command()

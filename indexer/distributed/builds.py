@@ -220,12 +220,10 @@ class RayBackend:
             write_array(path, centroids)
         self._progress.start("clustering", len(rows))
         found = np.empty(len(rows), np.int32)
-        works = (
-            (self._setup, first, rows[first : first + _ROWS].trim(), path, len(centroids))
-            for first in range(0, len(rows), _ROWS)
-        )
-        with closing(self._ray.each(assign_rows, works)) as parts:
-            for first, nearest in parts:
+        parts = ((first, rows[first : first + _ROWS].trim()) for first in range(0, len(rows), _ROWS))
+        works = ((self._setup, first, part, path, len(centroids)) for first, part in parts)
+        with closing(self._ray.each(assign_rows, works)) as answers:
+            for first, nearest in answers:
                 found[first : first + len(nearest)] = nearest
                 self._progress.advance(len(nearest))
         return found
@@ -298,9 +296,8 @@ def place_clusters(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
     middles = train_centroids(np.asarray(centroids, np.float32), shards).astype(np.float64)
     room = FULL * sizes.sum() / shards
     for _ in range(PLACINGS):
-        placed = _placed(
-            (points**2).sum(axis=1)[:, None] - 2 * points @ middles.T + (middles**2).sum(axis=1), sizes, room
-        )
+        distances = (points**2).sum(axis=1)[:, None] - 2 * points @ middles.T + (middles**2).sum(axis=1)
+        placed = _placed(distances, sizes, room)
         middles = np.stack([points[placed == shard].mean(axis=0) for shard in range(shards)])
     return placed
 

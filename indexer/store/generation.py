@@ -267,9 +267,8 @@ class Generation:
                 if row < sizes.get(segment, 0)
             )
             ids, clusters, segments, segment_rows = np.fromiter(rows, np.dtype((np.int64, 4))).T
-        return PhotoTable.of_photos(
-            ids, clusters, segments, segment_rows, [*sizes.values()], self.manifest.counts.clusters
-        )
+        count = self.manifest.counts.clusters
+        return PhotoTable.of_photos(ids, clusters, segments, segment_rows, [*sizes.values()], count)
 
     def open_vectors(self) -> dict[str, Array]:
         """Maps "vectors", and "embeddings" by CLIP if any, in the order of the table: (r, ...) float16."""

@@ -76,9 +76,8 @@ class Index:
             raise IndexDamaged(f"{generation.path / PHOTO_TABLE_FILE} points past the end of a segment; {REPAIR}.")
         shown = slice(0, self.photo_count)
         self.ids = table.ids[shown]
-        self._segment_rows = SegmentRows(
-            tuple(manifest.segment_sizes), table.segments[shown], table.segment_rows[shown]
-        )
+        names = tuple(manifest.segment_sizes)
+        self._segment_rows = SegmentRows(names, table.segments[shown], table.segment_rows[shown])
         self.cluster_sizes: Numbers = np.bincount(table.clusters[shown], minlength=counts.clusters).astype(np.int64)
         opened, arrays = generation.open_centroids(), generation.open_vectors()
         self.vectors = Vectors(arrays["vectors"], self.cluster_sizes, np.array(opened.ret))

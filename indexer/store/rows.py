@@ -154,9 +154,8 @@ def write_rows(folder: Path, reader: SegmentReader, rows: SegmentRows, names: Se
 
 def open_segment(folder: Path, rows: int, shapes: Mapping[str, tuple[int, ...]]) -> PhotoArrays:
     """Maps the arrays of a segment into memory, by the shape of each photo's. Raises IndexRefused as ``map_array``."""
-    return PhotoArrays(
-        {name: map_array(folder / f"{name}.npy", (rows, *shape), DTYPES[name]) for name, shape in shapes.items()}
-    )
+    paths = {name: folder / f"{name}.npy" for name in shapes}
+    return PhotoArrays({name: map_array(paths[name], (rows, *shape), DTYPES[name]) for name, shape in shapes.items()})
 
 
 def write_blocks(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, blocks: Iterable[Array]) -> None:

@@ -68,10 +68,8 @@ def save_checkpoint(network: RetNetwork, path: str | Path, notes: Mapping[str, s
     if network.projection is not None:
         # In full precision, since its bytes determine which index fits.
         state |= {f"projection.{n}": torch.as_tensor(array) for n, array in network.projection.arrays().items()}
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if not name.startswith(PHOTO_SIDE)
-    }
-    _write(tensors, path, metadata)
+    own = {name: tensor for name, tensor in state.items() if not name.startswith(PHOTO_SIDE)}
+    _write({name: tensor.detach().cpu().contiguous() for name, tensor in own.items()}, path, metadata)
 
 
 def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:

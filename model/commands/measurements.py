@@ -116,14 +116,8 @@ def evaluate(
             found[name] = measure_remembered(matcher, task)
         else:
             found[name] = measure(task, task_matrices(matcher, task, methods, words=words))
-        identities.append(
-            {
-                "checkpoint": name,
-                "checkpoint_sha256": matcher.checkpoint_sha256,
-                "dtype": matcher.dtype,
-                "variants": matcher.variants,
-            }
-        )
+        described = {name: getattr(matcher, name) for name in ("checkpoint_sha256", "dtype", "variants")}
+        identities.append({"checkpoint": name, **described})
     one = Evaluation.side_by_side(found) if len(found) > 1 else next(iter(found.values()))
     resampled, base = intervals or "queries", next(iter(found))
     less = one.differences(base) if len(found) > 1 else None
@@ -155,9 +149,8 @@ def _measure_parts(split: str | None, data: Path | None, *, as_json: bool, **net
     drawn = corpus if data is not None else read_task("fine-grained", split).corpus
     for name, matcher in _load_networks(validated=False, **networks):
         report = measure_parts(matcher, corpus, drawn)
-        print(
-            json.dumps({"checkpoint": name, **dataclasses.asdict(report)}) if as_json else f"{name}: {report.table()}"
-        )
+        found = {"checkpoint": name, **dataclasses.asdict(report)}
+        print(json.dumps(found) if as_json else f"{name}: {report.table()}")
 
 
 def _load_networks(
@@ -188,9 +181,8 @@ def _contaminations(task: Task, weights: tuple[Path, ...], networks: tuple[str, 
     """Finds which of a task's classes each network has seen, which is unknown for CLIP's."""
     from sketch_search.model.evaluation import contamination
 
-    seen = {name: seen_classes(path) for name, path in _name_networks(weights, networks).items()} | dict.fromkeys(
-        networks
-    )
+    named = _name_networks(weights, networks).items()
+    seen = {name: seen_classes(path) for name, path in named} | dict.fromkeys(networks)
     return {name: contamination(task, classes) for name, classes in seen.items()}
 
 

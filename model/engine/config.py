@@ -371,13 +371,8 @@ def kept_count(tokens: int, rate: float) -> int:
     return math.ceil(Fraction(str(rate)) * tokens)
 
 
-_SMALL: dict[str, Any] = {
-    "cross_heads": 6,
-    "relation": "best-match",
-    "relation_ret": True,
-    "keep_sketch": 0.7,
-    "keep_photo": 0.7,
-}
+_SMALL: dict[str, Any] = {"cross_heads": 6, "relation": "best-match", "relation_ret": True}
+_SMALL |= {"keep_sketch": 0.7, "keep_photo": 0.7}
 PRESETS: dict[str, ZseConfig] = {
     "zse-b16": ZseConfig(name="zse-b16", width=768, heads=12),
     "zse-s16": ZseConfig(name="zse-s16", width=384, heads=6, cross_ffn=512, **_SMALL),

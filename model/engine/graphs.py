@@ -271,9 +271,7 @@ def _pairs(config: TwoSidedConfig) -> bytes:
     }
     photo = g("Transpose", g.unit(patches["photo"]), perm=[0, 2, 1])
     kernel = g("MatMul", g.unit(patches["sketch"]), photo)
-    matched = {
-        side: g("ReduceMax", kernel, g.number([axis]), keepdims=0) for side, axis in (("sketch", 2), ("photo", 1))
-    }
+    matched = {side: g("ReduceMax", kernel, g.number([n]), keepdims=0) for side, n in (("sketch", 2), ("photo", 1))}
     sums = [g("ReduceSum", g("Mul", worth[side], matched[side]), g.number([1]), keepdims=0) for side in matched]
     total = g("Mul", g("Add", *sums), g("Mul", g.weight("scale"), g.number(0.5)))
     outputs = {

@@ -207,14 +207,8 @@ def clip_encoder(
     except KeyError as error:
         raise ModelError(f"these are not the weights of a ViT of CLIP: {error}") from error
     plain, projection = layout_of(weights), len(weights["projection.weight"])
-    layout = replace(
-        plain,
-        heads=heads or plain.heads,
-        norm_eps=_NORM_EPS,
-        clip=True,
-        quick_gelu=quick_gelu,
-        projection=projection,
-    )
+    layout = replace(plain, heads=heads or plain.heads, norm_eps=_NORM_EPS)
+    layout = replace(layout, clip=True, quick_gelu=quick_gelu, projection=projection)
     size = isqrt(weights["pos_embed"].shape[1] - 1) * layout.patch_size
     return PretrainedVit(layout, size, weights, mean, std)
 

@@ -86,9 +86,8 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
         given = {"qkv_bias": True, "proj_drop": config.dropout, "norm_layer": norm}
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.mlp_ratio, **given) for _ in range(config.depth)
-        )
+        sizes = config.width, config.heads, config.mlp_ratio
+        self.blocks = nn.ModuleList(Block(*sizes, **given) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         for parameter in (self.ret, self.position):
             if parameter is not None:

@@ -140,9 +140,8 @@ class CrossAttention(nn.Module):
         importance = attention_weights(sketch.query[:, :, :1], photo.key)[:, :, 0, 1:].mean(dim=1)
         chosen = select_tokens(importance, kept_count(importance.shape[1], self.keep))
         rows = F.pad(chosen + 1, (1, 0))
-        query, key, value = (
-            part.take_along_dim(rows[:, None, :, None], dim=2) for part in (photo.query, photo.key, photo.value)
-        )
+        parts = (photo.query, photo.key, photo.value)
+        query, key, value = (part.take_along_dim(rows[:, None, :, None], dim=2) for part in parts)
         features = photo.features.take_along_dim(rows[..., None], dim=1)
         return Side(features, photo.positions.gather(1, chosen), photo.ret, query, key, value)
 

@@ -34,9 +34,8 @@ _POINTS = torch.linspace(-2, 2, 81)
 
 
 # The mean of max(0, margin + distance(s, p+) - distance(s, p-)) over the rows of three (n, d).
-triplet_loss = partial(
-    F.triplet_margin_with_distance_loss, distance_function=lambda a, b: 1 - F.cosine_similarity(a, b, dim=-1)
-)
+_by_distance = F.triplet_margin_with_distance_loss
+triplet_loss = partial(_by_distance, distance_function=lambda a, b: 1 - F.cosine_similarity(a, b, dim=-1))
 
 
 def classification_loss(
@@ -241,9 +240,8 @@ class ClipAtTrainer(Trainer[Trained]):
         if not chosen.classes:
             return {}
         vectors = (sketch, photo) if to_text is None else (to_text(sketch), to_text(photo))
-        losses = [
-            classification_loss(of_half, labels.to(self.device), self.texts, chosen.temperature) for of_half in vectors
-        ]
+        targets = labels.to(self.device), self.texts, chosen.temperature
+        losses = [classification_loss(of_half, *targets) for of_half in vectors]
         return {"classes": chosen.classes * torch.stack(losses).sum()}
 
     def judgement(self, figures: Mapping[str, float]) -> float:

@@ -243,10 +243,8 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
         centre = nn.Parameter(F.normalize(both @ ret.detach().T, dim=1).mean(dim=0))
         anchors = nn.Parameter(torch.randn(max(classes, 1), width) * 0.05)
         words = nn.Linear(width, max(known, 1))
-        groups = [
-            {"params": [ret, centre], "rate": _RATE},
-            {"params": [anchors, *words.parameters()], "rate": _CLASS_RATE},
-        ]
+        classes_of = [anchors, *words.parameters()]
+        groups = [{"params": [ret, centre], "rate": _RATE}, {"params": classes_of, "rate": _CLASS_RATE}]
         optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
         for step in range(_STEPS):
             for group in optimiser.param_groups:
@@ -259,9 +257,8 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
                 loss = loss + _LABELS * F.cross_entropy(logits, labels[rows], ignore_index=-1)
             if known:
                 believed = words(_CLASS * found).log_softmax(dim=1)
-                loss = loss + _BELIEFS * F.kl_div(
-                    believed, features.beliefs[rows], reduction="batchmean", log_target=True
-                )
+                target = features.beliefs[rows]
+                loss = loss + _BELIEFS * F.kl_div(believed, target, reduction="batchmean", log_target=True)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()

@@ -548,6 +548,5 @@ def merge(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def _unusable(path: Path, why: str) -> ModelError:
-    return ModelError(
-        f"{path} is not a usable training recipe: {why}; model/papers/recipe.py says which keys there are"
-    )
+    known = "model/papers/recipe.py says which keys there are"
+    return ModelError(f"{path} is not a usable training recipe: {why}; {known}")

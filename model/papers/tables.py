@@ -258,9 +258,8 @@ class TableRun:
     def _recipe(self, table: PaperTable, row: Row) -> Callable[[float, int], AnyRecipe]:
         """Returns the recipe of a row by factor of its rates and by seed."""
         budget = (self.budget or table.budget) if row.budget is None else row.budget
-        return lambda rate, seed: read_within_budget(
-            Path(row.recipe), merge(table.set, row.set) | {"seed": seed}, budget, rate
-        )
+        recipe, changes = Path(row.recipe), merge(table.set, row.set)
+        return lambda rate, seed: read_within_budget(recipe, changes | {"seed": seed}, budget, rate)
 
     def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
@@ -359,9 +358,8 @@ class TableRun:
                 tokens, (vectors, why) = self.tokens[key]
                 about = [f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}", _OVER_FOUND]
                 vectors = tokens[1].ret if vectors is None else vectors
-                figures, more = search_in_two_stages(
-                    matcher, task.corpus, tokens, vectors, where.clusters, where.nprobe
-                )
+                clusters = where.clusters, where.nprobe
+                figures, more = search_in_two_stages(matcher, task.corpus, tokens, vectors, *clusters)
                 costs |= more | {"clusters": float(where.clusters)}
                 ways = {str(method): figures}
             else:

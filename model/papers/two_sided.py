@@ -211,10 +211,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             cosines = F.normalize(of_class.ret, dim=1) @ F.normalize(shown.ret, dim=1).T
             by_ret.append(listwise_loss(scale * cosines))
         weight = recipe.instance_weight
-        return {
-            "instances": weight * torch.stack(by_relation).mean(),
-            "instances_ret": weight / 2 * torch.stack(by_ret).mean(),
-        }
+        losses = torch.stack(by_relation).mean(), torch.stack(by_ret).mean()
+        return {"instances": weight * losses[0], "instances_ret": weight / 2 * losses[1]}
 
     def _classes(self, generator: torch.Generator) -> torch.Tensor:
         """Draws the classes of a step, of which a share has line drawings alone."""

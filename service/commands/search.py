@@ -38,10 +38,7 @@ def search(
 ) -> int:
     """Searches with files, "-" for standard input, and prints results; like, unlike: ids if all digits, else paths."""
     with _opened(settings, sketches, query.kind, split=query.splits) as (engine, prepared):
-        photos = {
-            "like": [_photo_id(engine, one) for one in like],
-            "unlike": [_photo_id(engine, one) for one in unlike],
-        }
+        photos = {name: [_photo_id(engine, one) for one in ids] for name, ids in (("like", like), ("unlike", unlike))}
         asked = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **photos})
         answer = engine.search(prepared, asked)
     if as_json:

@@ -60,10 +60,8 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
     if folders:
         settings = index_folders(settings, folders)
     elif current_stamp(index_path(settings)) is None:
-        print(
-            f"There is no index yet: choose a folder of photos on the page, or run `{PROGRAM} FOLDER`.",
-            file=sys.stderr,
-        )
+        missing = f"There is no index yet: choose a folder of photos on the page, or run `{PROGRAM} FOLDER`."
+        print(missing, file=sys.stderr)
     return serve_until_stopped(settings, browser=browser)
 
 

@@ -176,11 +176,8 @@ class ResponseValidator:
 
     def newest(self, answer: Any, wanted: Any, count: int) -> bool:
         rows, days = answer
-        return (
-            _is_array(rows, "iu", None, end=self._one.photos)
-            and len(rows) <= count
-            and _is_array(days, "iu", len(rows))
-        )
+        fits = _is_array(rows, "iu", None, end=self._one.photos) and len(rows) <= count
+        return fits and _is_array(days, "iu", len(rows))
 
     def rows_there(self, rows: Any, ids: Sequence[int]) -> bool:
         return _is_array(rows + 1, "iu", len(ids), end=self._one.photos + 1)
@@ -217,9 +214,8 @@ class ResponseValidator:
         return isinstance(data, bytes) and len(data) <= count
 
     def _are_ids(self, ids: Any, count: int) -> bool:
-        return (
-            _is_array(ids, "iu", count, end=2**31) and len(np.unique(ids)) == count and bool(self._one.has(ids).all())
-        )
+        fits = _is_array(ids, "iu", count, end=2**31) and len(np.unique(ids)) == count
+        return fits and bool(self._one.has(ids).all())
 
 
 def _is_array(value: Any, kinds: str, *shape: int | None, end: int | None = None) -> bool:

@@ -166,9 +166,8 @@ class ShardedGallery(Gallery):
 
     def matched(self, query: Query, rows: PhotoRows) -> Matched:
         split, asked = list(self._by_shard(rows)), replace(query, sketch=None)
-        answers = self._answers(
-            {shard: self._begin(shard, LocalGallery.matched, asked, there) for shard, _, there in split}
-        )
+        pending = {shard: self._begin(shard, LocalGallery.matched, asked, there) for shard, _, there in split}
+        answers = self._answers(pending)
         found = Matched.joined([answers[shard] for shard, *_ in split])
         return found[np.argsort(np.concatenate([indices for _, indices, _ in split]))]
 
@@ -227,9 +226,8 @@ class ShardedGallery(Gallery):
         homes, found = self._layout.homes(wanted), np.full(len(wanted), -1, np.int64)
         # The id of a duplicate is not a photo's. Only its shard can resolve it.
         parts = {shard: np.flatnonzero((homes == shard) | (homes < 0)) for shard in self._layout.asked}
-        pending = {
-            shard: self._begin(shard, rows_there, wanted[part].tolist()) for shard, part in parts.items() if len(part)
-        }
+        asked = {shard: wanted[part].tolist() for shard, part in parts.items() if len(part)}
+        pending = {shard: self._begin(shard, rows_there, photos) for shard, photos in asked.items()}
         for shard, rows in self._answers(pending).items():
             there = rows >= 0
             found[parts[shard][there]] = rows[there] + self._layout.row_starts[shard]
