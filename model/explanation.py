@@ -27,18 +27,15 @@ class Explanation:
 
     If two photos are compared, the first one has the sketch's place.
 
-    grid: patches along one side.
-    sketch, photo: self-attention and selection of each.
-    sketch_cells, photo_cells: (n_s,) and (n_p,) int64, the cells of the patches that are compared.
-    aligned: cross-attention between the tokens of both; None without it, and for two photos.
-    correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch tokens after cross-attention (eq. 8); of two photos
-        see ``compare_photos``.
-    preference: (n_s, n_p) float32, added to the cosines where the best photo patch is chosen: more if [Ret] of the
-        sketch is like the local [Ret] of the patch and its neighbours, less if the patch lies elsewhere in the thing
-        than the sketch's patch. None if local [Ret] is not known.
-    influence: the pairs of tokens that the relation score rests on most, strongest first.
-    relation_score: in (0, 1); None for two photos, and if the relation network is untrained.
-    ret_distance: distance of the [Ret] tokens; see ``Matcher.ret_distances`` for its range.
+    grid: patches along one side. sketch, photo: self-attention and selection of each. sketch_cells, photo_cells: (n_s,)
+        and (n_p,) int64, the cells of the patches that are compared. aligned: cross-attention between the tokens of
+        both; None without it, and for two photos. correspondence: (n_s, n_p) float32 in [-1, 1], cosines of patch
+        tokens after cross-attention (eq. 8); of two photos see ``compare_photos``. preference: (n_s, n_p) float32,
+        added to the cosines where the best photo patch is chosen: more if [Ret] of the sketch is like the local [Ret]
+        of the patch and its neighbours, less if the patch lies elsewhere in the thing than the sketch's patch. None if
+        local [Ret] is not known. influence: the pairs of tokens that the relation score rests on most, strongest first.
+        relation_score: in (0, 1); None for two photos, and if the relation network is untrained. ret_distance: distance
+        of the [Ret] tokens; see ``Matcher.ret_distances`` for its range.
     """
 
     grid: int

@@ -66,10 +66,7 @@ def thumbnail(original: bytes, size: int, run: RunJob = decode_inline, max_pixel
 
 
 class ThumbnailCache:
-    """Keeps recent thumbnails in memory and in a folder, each up to a number of bytes. Threads may share it.
-
-    The folder is in the index, and stays empty if it cannot be written. When it is full, its older half is removed.
-    """
+    """Keeps thumbnails in memory and in the index, up to some bytes, then its newer half. Threads may share it."""
 
     def __init__(self, capacity: int, folder: Path | None = None, folder_capacity: int = 0) -> None:
         """``capacity``, ``folder_capacity``: bytes kept at most; 0 keeps nothing."""

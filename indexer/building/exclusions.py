@@ -19,12 +19,9 @@ MAX_WILDCARDS, MAX_WILDCARDS_IN_ALL = 3, 4
 
 
 class Exclusions:
-    """Patterns of files and folders of each root to leave out, whatever their type.
+    """Patterns to leave out, of which the last match decides; '!' takes back, but not from a folder left out.
 
-    The last pattern that matches decides; one that begins with '!' takes files back, but not from a folder that is left
-    out. Composed and decomposed accents are equal.
-
-    Raises BadInvocation for a pattern that is invalid, or might take long to compare; and for too many.
+    Accents are equal composed or not. Raises BadInvocation for an invalid or slow pattern, and for too many.
     """
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:

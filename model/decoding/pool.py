@@ -124,11 +124,7 @@ def decode_inline(data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
 
 
 class Decoders:
-    """Decodes in other processes, which are started on demand, and restarted when they have ended.
-
-    A picture that crashes its process or exceeds a limit counts as bad, and affects nothing else. This is a context
-    manager; when it is left, or this program ends in any way, all processes end.
-    """
+    """Decodes in processes, started on demand and again when ended, all of which end with this context manager."""
 
     def __init__(self, most: int, limits: Limits | None = None) -> None:
         """most: how many processes there may be. limits: of each picture; None for limits that suit its size."""

@@ -39,10 +39,7 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
 
 
 def _only_for_replies() -> BinaryIO:
-    """Returns standard output, and lets nothing else write to it or to standard error, as libraries do.
-
-    Standard error is closed after the parent knows that the process is ready, so that earlier errors are printed.
-    """
+    """Returns standard output for replies alone; standard error closes once the parent knows this is ready."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

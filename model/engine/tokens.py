@@ -18,13 +18,12 @@ Numbers: TypeAlias = NDArray[np.int64]
 class Tokens:
     """A batch of encoded pictures of one modality.
 
-    features: (b, n, d) floating point; row 0 is [Ret], rows 1..n-1 are patch tokens.
-    positions: (b, n-1) integers, ascending in each row: the cell of each patch token, counted row by row.
-    summary: (b, e), a two-sided encoder's summary of sketches, from which guesses are made: it has more than [Ret]
-        keeps. None for photos, and for other encoders.
-    regions: (b, m, r) of length 1, what the squares of 2 x 2 patches of a photo show, row by row from the top left
-        (``model.engine.Projection``). None for sketches, and for networks without a projection.
-    colours: (b, m, 3), the mean colour of each region, as CIELAB. None without regions.
+    features: (b, n, d) floating point; row 0 is [Ret], rows 1..n-1 are patch tokens. positions: (b, n-1) integers,
+        ascending in each row: the cell of each patch token, counted row by row. summary: (b, e), a two-sided encoder's
+        summary of sketches, from which guesses are made: it has more than [Ret] keeps. None for photos, and for other
+        encoders. regions: (b, m, r) of length 1, what the squares of 2 x 2 patches of a photo show, row by row from the
+        top left (``model.engine.Projection``). None for sketches, and for networks without a projection. colours: (b,
+        m, 3), the mean colour of each region, as CIELAB. None without regions.
     """
 
     features: NDArray[Any]

@@ -35,10 +35,7 @@ class GuessFigures:
 
 
 def measure_guesses(matcher: Matcher, task: Task) -> Mapping[str, GuessFigures]:
-    """Measures the guesses for the sketches of a task, as "all", and for its groups.
-
-    Raises ModelError: this checkpoint has no vocabulary.
-    """
+    """Measures the guesses for a task's sketches, as "all" and by group. Raises ModelError without words."""
     if not matcher.words:
         raise ModelError(f"this checkpoint ({matcher.config.name}) has no vocabulary, and guesses nothing")
     sketches = task.corpus.sketches
@@ -75,10 +72,7 @@ class Composite:
 
 @dataclass(frozen=True)
 class PartsReport:
-    """The means over composites, and over pairs of a sketch and the photo that it was drawn from.
-
-    All are with 95% intervals, by resampling composites or pairs. Without pairs, order and places are None.
-    """
+    """Means over composites and pairs, with 95% intervals by resampling; without pairs, order and places are None."""
 
     composites: int
     classes: int  # of their sketches
@@ -152,11 +146,7 @@ def pointed_at(explanation: Explanation) -> Numbers:
 def measure_parts(
     matcher: Matcher, corpus: Corpus, drawn: Corpus, canvases: int = COMPOSITES, pairs: int = PAIRS, seed: int = 0
 ) -> PartsReport:
-    """Explains composites and pairs; measures whether matches lie on the drawn thing, and in the order of its parts.
-
-    corpus: the pictures of the composites. drawn: of the pairs; see ``find_drawn_photos``.
-    Raises ModelError if there are too few classes.
-    """
+    """Measures whether matches lie on the thing of ``corpus``, and in its order of ``drawn``. Raises ModelError."""
     composites = choose_composites(corpus, canvases, seed)
     rows = []
     for composite in tqdm(composites, desc="explaining", unit="canvas", disable=None):
@@ -178,10 +168,7 @@ def measure_parts(
 
 
 def order_kept(explanation: Explanation) -> tuple[float, float]:
-    """Returns the share of distant sketch tokens whose matches keep their order, and the different matches for each.
-
-    Two tokens are compared by columns and by rows if they are at least _APART. Equal places count as half.
-    """
+    """Returns the share of tokens _APART whose matches keep their order, equal places half, and matches for each."""
     grid, matches = explanation.grid, explanation.matches()
     cells = np.array([(sketch, photo) for sketch, photo, _ in matches], np.int64)
     shares = []

@@ -49,10 +49,7 @@ def costs_of(network: RetNetwork) -> dict[str, float]:
 
 
 def speeds_of(network: RetNetwork) -> dict[str, float]:
-    """Counts multiply-adds of a step forth and back, and measures how long a photo and a pair take on this CPU.
-
-    A photo is encoded alone, a pair is one of PAIRS that are compared at once; the shortest of TRIES counts.
-    """
+    """Counts a step's multiply-adds, and times a photo alone, and a pair of PAIRS at once, by the shortest of TRIES."""
     side = network.config.image_size
     blank, learning = torch.zeros(1, 3, side, side), copy.deepcopy(network).requires_grad_(True)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -82,15 +79,9 @@ def search_in_two_stages(
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
     """Searches by every sketch as the two-stage system does, and measures the first TOP results.
 
-    The best ``nprobe`` clusters are opened, and more until they hold TOP photos. One cluster is the exhaustive search.
-    Photos of other clusters count as lost: average precision (interpolated) and precision are over min(TOP, relevant).
-
-    Args:
-        tokens: of the corpus, from ``encoded``. vectors: (p, e), by which the photos are clustered by k-means.
-
-    Returns "map_100" and "precision_100", (q,) each, and means over queries: the average precision over the relevant
-    photos that were found, pairs, seconds of scoring, and the square distance of photos from their centroids, whose
-    bend by clusters is the elbow.
+    Figures are over min(TOP, relevant), with photos of other than the ``nprobe`` best clusters, or so many that they
+    hold TOP, as lost. tokens: from ``encoded``. vectors: (p, e), for k-means. Returns "map_100" and "precision_100",
+    (q,), and means: precision over those that were found, pairs, seconds, and square distance from centroids.
     """
     queries, photos = tokens
     points = unit(vectors)

@@ -14,10 +14,7 @@ _MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Contamination:
-    """The queried classes that a checkpoint was trained on, was chosen on, and has never seen.
-
-    known: whether the checkpoint lists the classes it has seen.
-    """
+    """Queried classes a checkpoint was trained on, chosen on, and never saw; known: whether it lists them."""
 
     trained: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
@@ -44,10 +41,7 @@ class Contamination:
 
 
 def contamination(task: Task, seen: SeenClasses | None) -> Contamination:
-    """Compares the classes of a task's queries, or the ones it calls unseen, with those a checkpoint has seen.
-
-    Names are compared in any spelling. seen: None if the checkpoint does not list them.
-    """
+    """Compares a task's queried or unseen classes, in any spelling, with those seen; None if they are not listed."""
     if seen is None:
         return Contamination(known=False)
     asked = sorted(task.groups.get(UNSEEN) or {sketch.label for sketch in task.corpus.sketches})

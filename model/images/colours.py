@@ -36,10 +36,7 @@ def hexadecimal(colour: NDArray[Any]) -> str:
 
 
 def averaged(pictures: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Averages pictures (b, 3, H, W) so far that each of ``side`` cells in a row has a few points: (b, 3, h, w).
-
-    ``side`` divides H and W.
-    """
+    """Averages pictures (b, 3, H, W) to a few points of each of ``side`` cells, which divides both: (b, 3, h, w)."""
     step = math.gcd(pictures.shape[2] // side, _AVERAGED)
     # Slices are added several times as fast as an axis is reduced.
     rows = reduce(np.add, [pictures[:, :, start::step] for start in range(step)])
@@ -48,10 +45,7 @@ def averaged(pictures: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def colours_of_cells(pictures: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Computes the mean colour of each cell of pictures (b, 3, H, W) in 0..1: (b, side**2, 3), row by row.
-
-    ``side``, the cells in a row, divides H and W, which are equal.
-    """
+    """Computes the mean colour of ``side`` cells in a row of (b, 3, H, H) in 0..1: (b, side**2, 3), by rows."""
     batch, cell = len(pictures), pictures.shape[2] // side
     colours = lab(pictures.transpose(0, 2, 3, 1)).reshape(batch, side, cell, side, cell, 3)
     means: NDArray[np.float32] = colours.mean(axis=(2, 4)).reshape(batch, side * side, 3)

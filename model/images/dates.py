@@ -46,10 +46,7 @@ _MAX_XMP = 1 << 20
 
 
 def day_in_file(picture: Image.Image) -> date | None:
-    """Reads the day by the camera's clock from a picture's metadata; None if they do not say, or an impossible one.
-
-    The first of these that is there counts: EXIF's DateTimeOriginal, DateTimeDigitized and DateTime, XMP, GPS.
-    """
+    """Reads the camera's day from EXIF's DateTimeOriginal, DateTimeDigitized, DateTime, XMP or GPS, or None."""
     with suppress(Exception):  # Cameras and editors write EXIF that no parser expects.
         exif = picture.getexif()
         inner = exif.get_ifd(ExifTags.IFD.Exif)
@@ -71,10 +68,7 @@ def day_in_file(picture: Image.Image) -> date | None:
 
 
 def zone_in_file(picture: Image.Image) -> int | None:
-    """Reads the minutes by which the clock of a photo was ahead of Greenwich: from EXIF's zone, or from its longitude.
-
-    A zone is taken to be as wide as 15 degrees, which is wrong by an hour or two in some countries and in summer.
-    """
+    """Reads the minutes ahead of Greenwich from EXIF's zone, or else by 15 degrees of longitude for an hour."""
     with suppress(Exception):
         exif = picture.getexif()
         inner, places = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
@@ -125,10 +119,7 @@ def beside(names: Iterable[str]) -> dict[str, str]:
 
 
 def day_beside(data: bytes, zone: int | None = None) -> date | None:
-    """Reads the day from a file that a program has put beside a photo: XMP, or the JSON of a Google Takeout.
-
-    zone: of the photo, in minutes, if its file says it; else it follows from the place in the JSON.
-    """
+    """Reads a day from XMP or a Google Takeout's JSON beside a photo; zone: its minutes, else by the JSON's place."""
     if found := _IN_TAKEOUT.search(data):
         if zone is None and (place := _IN_GEODATA.search(data)):
             zone = zone_at(float(place[1]))

@@ -20,10 +20,7 @@ _ORIENTATIONS = (1, 2, 4, 3, 5, 8, 6, 7)
 
 
 def open_preview(data: bytes, max_pixels: int) -> Image.Image:
-    """Opens the largest preview in a RAW file, with EXIF's orientation and day. Without one, it is developed.
-
-    Raises ImageError; ImageTooLarge if the sensor has more than ``max_pixels`` and there is no preview.
-    """
+    """Opens a RAW file's largest preview, or develops it. Raises ImageError; ImageTooLarge."""
     try:
         import rawpy
     except ImportError as error:

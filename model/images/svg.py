@@ -66,10 +66,7 @@ def _bytes_of(text: bytes) -> bytes:
 
 
 def drawn(data: bytes, opened: Callable[[bytes], Image.Image]) -> Image.Image:
-    """Draws an SVG, transparent where nothing is drawn; its longer side has 512 pixels. Raises ImageError.
-
-    opened: opens a picture that the file contains.
-    """
+    """Draws an SVG on nothing, 512 pixels long; ``opened`` opens pictures that it contains. Raises ImageError."""
     try:
         import resvg_py
 

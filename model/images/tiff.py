@@ -151,10 +151,7 @@ def is_white_zero(picture: Image.Image) -> bool:
 
 
 def read_pixels(data: bytes, max_pixels: int) -> Image.Image:
-    """Reads the first picture of a TIFF of numbers of any kind as grey, RGB, RGBA or CMYK of 8 bits.
-
-    Raises UnsupportedImage, ImageTooLarge; any error if it is damaged.
-    """
+    """Reads a TIFF's first picture as grey, RGB, RGBA or CMYK of 8 bits. Raises UnsupportedImage; ImageTooLarge."""
     import tifffile
 
     # Nobody would read its warnings about odd files.

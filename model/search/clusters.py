@@ -73,11 +73,9 @@ def cluster(vectors: Floats, count: int) -> npt.NDArray[np.int64]:
 
 
 def mean_tokens(blocks: Iterable[Tokens]) -> Tokens:
-    """Computes the tokens that represent a cluster, a batch of one, from those of its photos, at least one.
+    """Computes a cluster's tokens, a batch of one: the means at the k cells that most photos kept, lower ones first.
 
-    A photo keeps tokens at k cells of the patch grid. The cluster gets tokens at the k cells that most of its photos
-    kept, ascending; of equally frequent cells, those with lower numbers. Each is the mean over the photos that kept
-    this cell; [Ret] is the mean over all.
+    [Ret] is the mean over all.
     """
     photos, kept, ret = 0, 0, np.zeros(0)
     sums, counts = np.empty((MAX_PATCHES, 0), np.float32), np.zeros(MAX_PATCHES, np.int64)

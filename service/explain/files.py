@@ -17,10 +17,7 @@ _GAP = 8
 
 
 def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
-    """Writes ``explanation.json``, ``1.png`` and so on into a folder, which is made if needed. Returns the files.
-
-    Raises UserError if other files are in their place.
-    """
+    """Writes ``explanation.json``, ``1.png`` and so on; returns them. Raises UserError for other files there."""
     out.mkdir(parents=True, exist_ok=True)
     document = {"written_by": MARK, **answer.model_dump(mode="json")}
     files = {out / "explanation.json": json.dumps(document, indent=1).encode() + b"\n"}
@@ -37,10 +34,7 @@ def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
 
 
 def side_by_side(sketch: Image.Image, photo: Image.Image, cells: Iterable[tuple[int, int]], grid: int) -> Image.Image:
-    """Draws sketch and photo side by side, with frames around the strongest pairs of cells, of sketch and photo.
-
-    grid: cells along one side of each picture.
-    """
+    """Draws sketch and photo side by side, with the strongest pairs of cells of a ``grid`` framed."""
     side = sketch.width
     sheet = Image.new("RGB", (2 * side + _GAP, max(sketch.height, photo.height)), "white")
     sheet.paste(sketch, (0, 0))

@@ -21,14 +21,10 @@ FAR_AHEAD = 0.3
 
 
 def grouped_ranks(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np.int64]:
-    """Chooses the photos of a ranking that are grouped: (m,) their ranks, from 0, at most ``count``.
+    """Chooses the photos to group: (m,) ranks from 0, of the ranking and that before diffusion, (p,) or None, by turns.
 
-    They interleave the ranking before diffusion with the final one. Diffusion gathers photos of one group, which
-    improves a page of photos but moves small groups back. Of 50 sketches of validation classes in a gallery of
-    everything, the right group was among the first 20 for 0.80 by the ranking, 0.88 by the scores before diffusion,
-    0.86 by turns; of 146 sketches of trained classes for 0.83, 0.85, 0.87.
-
-    undiffused: (p,) their scores before diffusion; None if the ranking alone counts.
+    Diffusion moves small groups back: of 50 sketches of validation classes in everything, the right group was in the
+    first 20 for 0.80 by the ranking, 0.88 before diffusion, 0.86 by turns; of 146 of trained ones 0.83, 0.85, 0.87.
     """
     ranking = np.arange(min(len(ids), count))
     if undiffused is None:
@@ -37,11 +33,7 @@ def grouped_ranks(ids: Ids, undiffused: Scores | None, count: int) -> NDArray[np
 
 
 def is_far_ahead(scores: Scores, groups: Groups, method: Method) -> bool:
-    """Returns True if the group of the best photo has at least FAR_AHEAD of the support of all grouped photos.
-
-    Args:
-        scores: (m,) of the grouped photos by ``method``, in any order. groups: as ``group_alike`` gives them.
-    """
+    """Returns True if the best photo's group has FAR_AHEAD of the support of all grouped photos, scores (m,)."""
     if not len(scores):
         return False
     best = int(scores.argmax())
@@ -51,10 +43,7 @@ def is_far_ahead(scores: Scores, groups: Groups, method: Method) -> bool:
 
 
 def group_alike(vectors: NDArray[np.floating], mean: Floats) -> Groups:
-    """Returns the groups of look-alikes of photos with these vectors, (m, d), in a gallery of this mean vector, (d,).
-
-    Each is an array of indices of photos, ascending. They are in the order of their first photos.
-    """
+    """Groups photos (m, d) around a mean (d,): ascending indices, in the order of the groups' first photos."""
     numbers = groups_of(vectors, mean)
     # A stable sort keeps the photos of a group in their order.
     by_group = np.argsort(numbers, kind="stable")

@@ -89,14 +89,10 @@ class Parser(h11.Connection):
 
 
 class Connection(H11Protocol):
-    """Closes a connection whose client keeps the server waiting for HEAD_SECONDS, even if bytes trickle in.
+    """Closes a connection that keeps the server waiting for HEAD_SECONDS: for a head, a refused body, or unread.
 
-    This client sends its head too slowly, continues to send a refused body, or does not receive its
-    answer. The bodies of sketches have a separate limit (``service.http.upload``).
-
-    If there are ``limit_concurrency``, a new connection replaces the one that has kept the server waiting longest; if
-    none does, uvicorn refuses the requests of the new one with 503. If clients leave more than MAX_HELD bytes of
-    answers unread, the one that has done so for longest is closed.
+    At ``limit_concurrency`` a new one replaces the longest such; if none is, uvicorn answers 503. Beyond MAX_HELD
+    bytes unread, the one that has held its longest is closed.
     """
 
     head_seconds = HEAD_SECONDS
@@ -175,10 +171,7 @@ class PortTaken(UserError):
 
 
 def listening(host: str, port: int, setting: str = "--port or SBIR_PORT") -> socket.socket:
-    """Returns a socket that listens; port 0 takes any free one.
-
-    Raises PortTaken, whose message names ``setting`` as the setting to change.
-    """
+    """Returns a socket that listens; port 0 takes any free one. Raises PortTaken, which names ``setting``."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)

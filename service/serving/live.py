@@ -60,19 +60,12 @@ class _Attempt:
 
 
 class LiveIndex:
-    """An index on this machine, in its newest generations that passed their trial. Threads may share it.
-
-    A generation is closed when it is no longer kept and nothing holds it any longer.
-    """
+    """An index here in its newest tried generations, each closed once neither kept nor held. Threads may share it."""
 
     def __init__(
         self, folder: Path, matcher: Callable[[], Matcher], gallery_roots: Sequence[Address] = (), keeps: int = 1
     ) -> None:
-        """Opens nothing yet.
-
-        gallery_roots: the roots' places on this machine; none for those of the build. keeps: how many of the
-            newest generations are kept.
-        """
+        """Opens nothing yet. gallery_roots: their places here; none as built. keeps: how many generations."""
         self._folder, self._matcher, self._roots, self._keeps = folder, matcher, gallery_roots or None, keeps
         # The newest is the last.
         self._kept: tuple[LocalGallery, ...] = ()
@@ -121,10 +114,7 @@ class LiveIndex:
             self._kept = ()
 
     def refresh(self) -> bool:
-        """Opens the current generation, unless it is in use or was just refused. Returns True if it came into use.
-
-        If it cannot be opened, the generation in use stays.
-        """
+        """Opens the current generation, unless in use or refused. Returns True if it came into use."""
         before = self.newest
         with self._refreshing:
             while not self._is_closed and self._is_worth_an_attempt(stamp := current_stamp(self._folder)):
@@ -191,11 +181,9 @@ def check_searches(searcher: Searcher) -> None:
 
 
 class Live:
-    """Makes engines over the newest generation. Threads may share it.
+    """Makes engines over the newest generation, whose files close when no longer held. Threads may share it.
 
-    An engine stays usable after another generation has replaced its own: its files are closed when it is no longer
-    held. ``source`` is the index or the shards; ``swaps`` counts the replacements; ``looked`` is set once it has opened
-    the source, or has failed to.
+    source: the index or the shards. swaps: how many replacements. looked: set once the source was tried.
     """
 
     def __init__(
