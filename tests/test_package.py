@@ -107,9 +107,8 @@ try:
 except ModuleNotFoundError as error:
     print(error)
 """
-    assert (
-        built.there.run([built.there.python, "-c", code], tmp_path) == "No module named 'sketch_search.model.nothing'\n"
-    )
+    printed = built.there.run([built.there.python, "-c", code], tmp_path)
+    assert printed == "No module named 'sketch_search.model.nothing'\n"
 
 
 def test_no_module_names_another_one_by_a_string_that_a_wheel_would_not_know() -> None:

@@ -246,9 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for asked in [n for n in (1, 4, 16, 64) if n < plan.shards] + [plan.shards]:
                 result.rows.append(measure(gallery, shards, asked, matcher, drawn, plan))
                 if HostedShard.asked < asked * len(drawn):
-                    raise RuntimeError(
-                        f"only {HostedShard.asked} of {asked} shards were searched by {len(drawn)} sketches"
-                    )
+                    raise RuntimeError(f"{HostedShard.asked} of {asked} shards were searched by {len(drawn)} sketches")
     none, each = fitted(result.rows)
     result.said = (
         f"{plan.shards} shards of {plan.photos:,} photos in {plan.hosts} processes, {plan.clusters:,} clusters; "

@@ -139,9 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--split", choices=["train", "val", "unseen"], help="only sketches of this part of the data's split"
     )
-    command.add_argument(
-        "--per-class", type=int, default=10, metavar="N", help="with --split: sketches of each class (10)"
-    )
+    command.add_argument("--per-class", type=int, default=10, metavar="N", help="--split: sketches of each class (10)")
     options = command.begin(arguments)
     matcher = command.load()
     if "rn" not in matcher.methods:

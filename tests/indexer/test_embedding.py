@@ -144,9 +144,8 @@ def test_a_text_becomes_what_open_clip_gives(reading: Path) -> None:
     network, _ = open_clip.create_model_from_pretrained(f"local-dir:{reading}")
     with torch.inference_mode():
         text = network.encode_text(open_clip.get_tokenizer(f"local-dir:{reading}")(["a dog"]), normalize=True)[0]
-    np.testing.assert_allclose(
-        towers.text("a dog"), text.numpy() * network.logit_scale.detach().exp().numpy(), rtol=1e-5
-    )
+    scaled = text.numpy() * network.logit_scale.detach().exp().numpy()
+    np.testing.assert_allclose(towers.text("a dog"), scaled, rtol=1e-5)
 
 
 def test_a_changed_or_missing_model_is_refused(reading: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

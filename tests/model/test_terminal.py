@@ -103,10 +103,8 @@ def test_a_terminal_without_a_character_gets_an_escape_and_the_rest() -> None:
 def test_a_closed_output_is_refused_because_results_would_be_lost() -> None:
     command = ["sh", "-c", f'exec "{sys.executable}" -c "$0" >&-', PROGRAM.format("print('found') or 0")]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "error: standard output is closed; send it to a file, or to /dev/null.\n",
-    )
+    said = "error: standard output is closed; send it to a file, or to /dev/null.\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_files_do_not_get_the_numbers_of_closed_streams() -> None:

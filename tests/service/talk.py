@@ -29,11 +29,8 @@ def error(answer: httpx.Response, said: str = "") -> tuple[int, str]:
     """Status and code, once the error has been found to look as promised, and its sentence to have these words."""
     assert set(answer.json()) == {"error"}
     detail = answer.json()["error"]
-    assert set(detail) - ({"nearest"} if detail["code"] == "unknown_word" else set()) == {
-        "code",
-        "message",
-        "request_id",
-    }
+    further = {"nearest"} if detail["code"] == "unknown_word" else set()
+    assert set(detail) - further == {"code", "message", "request_id"}
     assert detail["message"]
     assert said in detail["message"]
     assert detail["request_id"] == answer.headers["x-request-id"]

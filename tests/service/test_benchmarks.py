@@ -123,9 +123,8 @@ def test_indexing_is_measured_by_its_command(
 def test_costs_are_measured_by_the_programs_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     assert costs.main(["--output", str(tmp_path), "--quick"]) == 0
-    rows = {
-        str(row["what"]): row for row in Result.model_validate_json((tmp_path / "performance.json").read_text()).rows
-    }
+    result = Result.model_validate_json((tmp_path / "performance.json").read_text())
+    rows = {str(row["what"]): row for row in result.rows}
     for program in (costs.IMPORT, "`sketch-search index`, 8 photos", "`sketch-search search`, no server"):
         assert number(rows[program], "CPU seconds") > 0
         assert number(rows[program], "MiB of memory") > 20

@@ -85,9 +85,8 @@ def test_a_released_checkpoint_gives_the_released_figures(
     assert isinstance(released.engine, TorchEngine)
     network = as_zse(released.engine.network)
     with torch.inference_mode():
-        first = [
-            Tensors(torch.from_numpy(t.features[:1]), torch.from_numpy(t.positions[:1])) for t in (sketches, photos)
-        ]
+        arrays = [(t.features[:1], t.positions[:1]) for t in (sketches, photos)]
+        first = [Tensors(*map(torch.from_numpy, pair)) for pair in arrays]
         pair = network.align(network.project(first[0], "sketch"), network.project(first[1], "photo"))
     close(pair[0].features[0, 0, :8].numpy(), figures["cross_pair00"]["sketch_ret_first8"])
     close(pair[1].features[0, 0, :8].numpy(), figures["cross_pair00"]["photo_ret_first8"])

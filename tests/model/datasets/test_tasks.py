@@ -138,9 +138,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {f"voc2007/{name}": shown for name in boxes} | {"voc2007/labels.json": json.dumps(boxes).encode()},
     )
     monkeypatch.setenv(DATA_VARIABLE, str(data.parent))
-    monkeypatch.setattr(
-        "sketch_search.model.datasets.corpus.platformdirs.user_cache_path", lambda _: tmp_path / "cache"
-    )
+    cache = "sketch_search.model.datasets.corpus.platformdirs.user_cache_path"
+    monkeypatch.setattr(cache, lambda _: tmp_path / "cache")
     return data.parent
 
 

@@ -40,10 +40,8 @@ def task(sizes: Mapping[str, NDArray[np.bool_]] | None = None) -> Task:
 
 
 def test_a_known_ranking_has_its_known_figures() -> None:
-    corpus = Corpus(
-        labelled("ant", source="a") + labelled("bee", "fly", source="b"),
-        labelled("ant", "bee", "ant", "bee"),
-    )
+    sketches = labelled("ant", source="a") + labelled("bee", "fly", source="b")
+    corpus = Corpus(sketches, labelled("ant", "bee", "ant", "bee"))
     scores = np.array([[4.0, 3.0, 3.0, 1.0], [4.0, 3.0, 1.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
     result = measure(Task(corpus, groups={SUBSET: frozenset({"bee"})}), {"rn": scores})
     # The ant finds hits at ranks 1 and 3, as equal scores keep the order of the gallery; the bee at 2 and 3, of which

@@ -134,9 +134,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shown = {f"voc2007/{name}": encoded(photo("star", 64, n)) for n, name in enumerate(boxes)}
     pack(data / "more" / "everyday.tar.gz", shown | {"voc2007/labels.json": json.dumps(boxes).encode()})
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(
-        "sketch_search.model.datasets.corpus.platformdirs.user_cache_path", lambda _: tmp_path / "cache"
-    )
+    cache = "sketch_search.model.datasets.corpus.platformdirs.user_cache_path"
+    monkeypatch.setattr(cache, lambda _: tmp_path / "cache")
     return tmp_path
 
 

@@ -201,9 +201,8 @@ def test_white_strokes_on_a_transparent_sheet_are_white_strokes_on_black(name: s
 def test_a_picture_of_another_mode_is_converted_first(preprocessing: Preprocessing) -> None:
     house = drawing("house")
     for mode in ("L", "RGBA", "P"):
-        assert np.array_equal(
-            preprocessing.pixels(house.convert(mode), "sketch"), preprocessing.pixels(house, "sketch")
-        )
+        pixels = preprocessing.pixels(house.convert(mode), "sketch")
+        assert np.array_equal(pixels, preprocessing.pixels(house, "sketch"))
 
 
 def test_an_unknown_modality_is_refused() -> None:

@@ -208,11 +208,8 @@ def test_a_raw_file_without_preview_is_developed_if_it_is_whole() -> None:
         open_dated(data[:-1000])
 
 
-ORIGINAL, DIGITISED, CHANGED = (
-    ExifTags.Base.DateTimeOriginal,
-    ExifTags.Base.DateTimeDigitized,
-    ExifTags.Base.DateTime,
-)
+_TAGS = ExifTags.Base
+ORIGINAL, DIGITISED, CHANGED = _TAGS.DateTimeOriginal, _TAGS.DateTimeDigitized, _TAGS.DateTime
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description xmp:ModifyDate="2022-01-01" %s/></x:xmpmeta>'
 
 

@@ -42,9 +42,8 @@ def test_scores_agree_with_a_plain_version_of_the_papers_equations(overrides: di
     assert isinstance(network.config, ZseConfig)
     matcher = matcher_of(network, variants=1)
     sketches, photos = pictures(2, 1), pictures(2, 2)
-    logits = matcher.relation_logits(
-        matcher.encode(sketches.numpy(), "sketch"), matcher.encode(photos.numpy(), "photo")
-    )
+    drawn, shown = matcher.encode(sketches.numpy(), "sketch"), matcher.encode(photos.numpy(), "photo")
+    logits = matcher.relation_logits(drawn, shown)
     expected = torch.tensor(
         [[plain.relation_logit(network.config, network.state_dict(), s, p) for p in photos] for s in sketches]
     )

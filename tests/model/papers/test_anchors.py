@@ -136,9 +136,8 @@ def test_randomised_anchors_are_words_or_their_neighbours_and_samples_around_mea
 def test_visual_anchors_are_the_means_of_what_the_pretrained_network_says_of_each_class(data: TrainingSet) -> None:
     weights = small_backbone()
     features = compute_features(RECIPE.config, weights, data.photos, data.key)
-    small = torch.nn.functional.interpolate(
-        data.photos[5:6].float() / 255, size=(64, 64), mode="bilinear", antialias=True
-    )
+    photo = data.photos[5:6].float() / 255
+    small = torch.nn.functional.interpolate(photo, size=(64, 64), mode="bilinear", antialias=True)
     with torch.no_grad():
         expected = torch.nn.functional.normalize(small_vit().forward_features(small * 2 - 1)[:, 0], dim=1)
     torch.testing.assert_close(features[5:6], expected, atol=0.02, rtol=0)
@@ -224,10 +223,8 @@ def trainer(data: TrainingSet, anchors: Anchors, folder: Path, **changes: object
 
 def test_a_step_has_seven_losses_with_anchors_else_one(data: TrainingSet, anchors: Anchors, tmp_path: Path) -> None:
     whole = trainer(data, anchors, tmp_path / "whole").train_step()
-    assert set(whole) == {
-        "nce",
-        *(f"{name}_{of}" for name in ("word", "visual") for of in ("sketch", "photo", "sample")),
-    }
+    anchored = {f"{name}_{of}" for name in ("word", "visual") for of in ("sketch", "photo", "sample")}
+    assert set(whole) == {"nce", *anchored}
     plain = {**RECIPE.network, "anchors": []}
     assert set(trainer(data, {}, tmp_path / "plain", network=plain).train_step()) == {"nce"}
     alone = {**RECIPE.network, "anchors": ["visual"]}

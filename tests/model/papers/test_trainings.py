@@ -108,18 +108,8 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     explained = matcher.explain(drawing("star", 96, 1), drawing("star", 96, 2))
     assert explained.sketch.blocks.shape[0] == explained.photo.blocks.shape[0] > 1
     assert (explained.relation_score is None) == ("rn" not in matcher.methods)
-    further = (
-        "--start",
-        str(file),
-        "--run",
-        "further",
-        "--seed",
-        "9",
-        "--set",
-        "steps=2",
-        "--set",
-        "optimiser.warmup=1",
-    )
+    options = ["--run", "further", "--seed", "9", "--set", "steps=2", "--set", "optimiser.warmup=1"]
+    further = ("--start", str(file), *options)
     assert main([*command, *further]) == 0
     last = read_metadata(Path("further/final.safetensors"))
     assert last["origin"] == "trained by recipe small.toml from final.safetensors"

@@ -32,12 +32,8 @@ from tests.pictures import SHAPES
 
 
 def test_classes_and_imagenets_names_that_mean_the_same_are_one_word_and_what_is_no_word_is_left_out() -> None:
-    classes = [
-        ("goldfish", "Carassius auratus"),
-        ("cellular telephone", "mobile phone"),
-        ("crane",),
-        ("crane", "hoist"),
-    ]
+    phone = ("cellular telephone", "mobile phone")
+    classes = [("goldfish", "Carassius auratus"), phone, ("crane",), ("crane", "hoist")]
     assert word_list(["mobile_phone", "fish", "t-shirt", "t_shirt", "..", "\x07"], classes) == (
         Entry(("mobile phone", "cellular telephone"), ("mobile_phone",), (1,)),
         Entry(("fish",), ("fish",)),

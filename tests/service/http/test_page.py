@@ -10,9 +10,8 @@ import pytest
 from sketch_search import service
 
 PAGE = Path(service.__file__).parent / "page"
-TEXTS = {
-    path.relative_to(PAGE).as_posix(): path.read_text(encoding="utf-8") for path in PAGE.rglob("*") if path.is_file()
-}
+FILES = [path for path in PAGE.rglob("*") if path.is_file()]
+TEXTS = {path.relative_to(PAGE).as_posix(): path.read_text(encoding="utf-8") for path in FILES}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -108,9 +108,8 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     if found.groups is not None:
         assert not hits
         assert sum(kind.size for kind in found.groups) == found.candidates
-        hits = tuple(
-            sorted((hit for kind in found.groups for hit in (kind.best, *kind.more)), key=lambda hit: hit.rank)
-        )
+        grouped = [hit for kind in found.groups for hit in (kind.best, *kind.more)]
+        hits = tuple(sorted(grouped, key=lambda hit: hit.rank))
     else:
         assert [hit.rank for hit in hits] == list(range(1, found.candidates + 1))
     ranked = [hit.id for hit in hits]

@@ -36,11 +36,8 @@ def default() -> Matcher:
 def by_clip(tmp_path_factory: pytest.TempPathFactory, gallery: Path, default: Matcher) -> Path:
     """Builds an index by the default network, clustered by a CLIP of random weights."""
     folder = tmp_path_factory.mktemp("by-clip")
-    build(
-        folder / "index",
-        Request([gallery], clusters=CLUSTERS, embedder=f"clip:{saved_clip(folder / 'clip')}"),
-        default,
-    )
+    clip = f"clip:{saved_clip(folder / 'clip')}"
+    build(folder / "index", Request([gallery], clusters=CLUSTERS, embedder=clip), default)
     return folder / "index"
 
 

@@ -60,9 +60,8 @@ def test_requests_are_counted_by_route_and_status(http: httpx.Client, sketch: by
 
 def test_the_index_and_the_build_are_named(http: httpx.Client, index: Index) -> None:
     told = metrics(http)
-    names = [
-        f"sbir_{name}" for name in ("ready", "index_refused", "index_photos", "index_clusters", "index_generation")
-    ]
+    said = ("ready", "index_refused", "index_photos", "index_clusters", "index_generation")
+    names = [f"sbir_{name}" for name in said]
     assert [told[name] for name in names] == [1, 0, PHOTOS, CLUSTERS, 1]
     embedder, generation = index.manifest.embedder.name, index.generation
     assert told[f'sbir_index_info{{embedder="{embedder}",generation="{generation}",model="tiny-random"}}'] == 1
