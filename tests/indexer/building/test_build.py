@@ -1,10 +1,19 @@
+import gc
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from sketch_search import model
 from sketch_search.indexer import Request, build, open_index, read_summary, remove, verify
+from sketch_search.indexer.building.folder_listing import FolderListing
+from sketch_search.indexer.building.progress import Progress
+from sketch_search.indexer.store.catalog import GalleryFile
+from sketch_search.indexer.store.generation import Generation
+from sketch_search.indexer.store.vectors import PhotoTable
 from sketch_search.model.engine import unit
 from tests.indexer.damages import flip
 from tests.indexer.galleries import Collection, catalog, ids_of, save_photo, save_photos, tokens_of
@@ -84,3 +93,79 @@ def test_it_stays_without_tokens_until_it_is_told_otherwise(collection: Collecti
     assert collection.update(tokens="all").encoded == 13
     assert read_summary(collection.index).manifest.tokens == collection.matcher.config.token_count("photo")
     assert not collection.update().changed
+
+
+def check(built: Collection, photos: int) -> None:
+    """The table of photos agrees with the catalog, and every photo is the nearest to itself."""
+    with built.open() as opened:
+        manifest, folder = opened.manifest, built.index / opened.generation
+        table = PhotoTable.open(folder, manifest.counts.rows)
+        known = Generation(opened.generation, folder, manifest).photo_table_by_catalog()
+        assert np.array_equal(table.array(), known.array())
+        assert (opened.photo_count, len(opened.ids)) == (photos, photos)
+        rows = np.arange(photos)
+        vectors = opened.vectors.of(rows)
+        ret = unit(opened.photo_tokens(rows).ret)
+        assert (vectors * ret).sum(axis=1).min() > 0.999
+        for row, vector in enumerate(vectors):
+            (nearest,) = opened.vectors.near(vector[None], 1, None, np.arange(opened.cluster_count)).tolist()
+            assert vectors[nearest] @ vector >= vectors[row] @ vector - 1e-3
+    assert verify(built.index) == []
+
+
+def test_the_table_and_vectors_follow_photos_that_come_and_go_clusters_and_merged_segments(built: Collection) -> None:
+    check(built, 12)
+    segments = set((built.index / "segments").iterdir())
+    save_photos(built.photos, 5, start=20)
+    built.update()
+    check(built, 17)
+    remove([], built.index, ids=[2, 15])
+    check(built, 15)
+    # Clustering again rewrites no tokens.
+    assert built.update(clusters=5).encoded == 0
+    check(built, 15)
+    assert segments < set((built.index / "segments").iterdir())
+    # More than a tenth of the rows is dead, so the segments are merged.
+    assert built.update().encoded == 0
+    (merged,) = read_summary(built.index).manifest.segments
+    assert (merged.rows, built.update().changed) == (15, False)
+    check(built, 15)
+    remove([], built.index, ids=[*range(3, 15), 16, 17])
+    check(built, 1)
+
+
+FILES, AT_ONCE = 120, 10
+ONLY_HERE = ".counted.jpg"  # other tests leave records that may be freed at any time: they are not counted
+
+
+def test_a_build_keeps_no_record_of_all_files(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, listed, is_photo = list[int](), count(), FolderListing._is_photo
+
+    def look() -> None:
+        gc.collect()
+        kept = (one for one in gc.get_objects() if isinstance(one, GalleryFile))
+        found.append(sum(record.path.endswith(ONLY_HERE) for record in kept))
+
+    def listing(*arguments: Any) -> bool:
+        if next(listed) % AT_ONCE == 0:
+            look()
+        return is_photo(*arguments)
+
+    class Looking(Progress):
+        def advance(self, done: int = 1, bad: int = 0, *, known: int = 0) -> None:
+            look()
+
+    monkeypatch.setattr("sketch_search.indexer.building.database._AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(FolderListing, "_is_photo", listing)
+    # What is there before is not looked through again at each file.
+    gc.collect()
+    gc.freeze()
+    try:
+        for number in range(FILES):
+            (collection.photos / f"{number}{ONLY_HERE}").write_bytes(b"x")
+        assert len(collection.build(batch=AT_ONCE, progress=Looking()).bad) == FILES
+    finally:
+        gc.unfreeze()
+    assert len(found) > FILES / AT_ONCE
+    # Those that were listed, those that are being read, and their new records.
+    assert 0 < max(found) <= 5 * AT_ONCE
