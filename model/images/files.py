@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.files import MARK
-from sketch_search.model.images import damaged, pdf, svg, text, tiff
+from sketch_search.model.images import damaged, paper, pdf, svg, text, tiff
 from sketch_search.model.images.dates import day_in_file, zone_in_file
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
@@ -97,7 +97,7 @@ def open_image(
     With `least_side` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size: the smallest at which no side is shorter than
     this many pixels. This is much faster, but the pixels differ slightly, and thin lines suffer. With `sketch`,
     transparency becomes black if nothing could be seen on white: see `to_rgb`; of an animation, the frame with
-    most ink counts.
+    most ink counts, and of a photo, the sheet or board that it shows.
 
     A JPEG, PNG, GIF or WebP that is damaged is opened if about three fifths of the picture are there. Colours are
     converted to sRGB if the file has a profile. With `sketch`, SVG and PDF are read, too.
@@ -311,6 +311,7 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
             exif[ExifTags.Base.Orientation] = _orientation(picture)
     ImageOps.exif_transpose(rgb, in_place=True)
     exif.clear()
+    rgb = paper.on_even_paper(rgb) if sketch else rgb
     return OpenedImage(rgb, taken, zone=zone)
 
 

@@ -1,0 +1,146 @@
+"""Finds the sheet or the board in a photo of a drawing, and gives it even light; scans and files stay as they are."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageOps
+
+Corners = NDArray[np.float64]
+# Pixels of the longer side at which a photo is looked at, and of a square that is wider than any stroke there.
+_SIDE, _STROKE = 160, 11
+# Of a file or a scan, at least this share has exactly one colour; of a photo, hardly any pixels are equal.
+_EVEN = 0.25
+# Differences of grey levels: between neighbours on one surface, between a sheet and what it lies on, and of the light
+# on one sheet.
+_STEP, _BRIGHTER, _UNEVEN = 9, 15, 24
+# The least share of the photo that a sheet takes, and of its corners' area that is bright.
+_LEAST_AREA, _LEAST_FILLED = 0.08, 0.8
+# What is cut off at the edges of a sheet, as a share of its side: they are never quite straight.
+_RIM = 0.02
+# Ink that touches the edges, or lies in this share of the sides beside them, belongs to the frame, unless it is more
+# than this share of all ink.
+_FRAME, _DRAWN = 0.09, 0.6
+# Darker than this is ink, however faint.
+_WHITE = 244
+
+
+def on_even_paper(image: Image.Image) -> Image.Image:
+    """Returns the sheet or board that a photo shows, straight and on white; another picture as it is."""
+    if min(image.size) < _SIDE or _share_of_one_colour(image) >= _EVEN:
+        return image
+    ground = _ground(image)
+    sheet = _sheet(ground)
+    if sheet is not None:
+        scale = max(image.size) / max(ground.size)
+        image = _straightened(image, sheet * scale)
+        ground = _ground(image)
+    light = np.asarray(ground.convert("L"), np.float64)
+    border = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
+    if sheet is None and np.ptp(np.percentile(border, (5, 95))) < _UNEVEN:
+        return image
+    return _without_frame(_flattened(image, ground))
+
+
+def _share_of_one_colour(image: Image.Image) -> float:
+    small = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST), np.uint32)
+    colours = small[..., 0] << 16 | small[..., 1] << 8 | small[..., 2]
+    return float(np.unique(colours, return_counts=True)[1].max() / colours.size)
+
+
+def _ground(image: Image.Image) -> Image.Image:
+    """Makes a small picture of what is below the ink."""
+    small = image.copy()
+    small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    # What is at the edges goes on there: else a frame would be a stroke.
+    padded = Image.fromarray(np.pad(np.asarray(small), [(_STROKE, _STROKE), (_STROKE, _STROKE), (0, 0)], "edge"))
+    closed = padded.filter(ImageFilter.MedianFilter(3)).filter(ImageFilter.MaxFilter(_STROKE))
+    return ImageOps.crop(closed.filter(ImageFilter.MinFilter(_STROKE)), _STROKE)
+
+
+def _sheet(ground: Image.Image) -> Corners | None:
+    """Finds the corners of the brightest large surface, (4, 2) x and y from the top left on; None if it is all."""
+    light = np.asarray(ground.convert("L"), np.float64)
+    # Over two cells, because an edge may lie within one.
+    wide = np.pad(light, 1, "edge")
+    steps = np.abs(wide[2:, 1:-1] - wide[:-2, 1:-1]), np.abs(wide[1:-1, 2:] - wide[1:-1, :-2])
+    surfaces = _components((np.maximum(*steps) < _STEP).astype(bool))
+    found = [surfaces == number for number in np.unique(surfaces[surfaces >= 0])]
+    found = [one for one in found if one.mean() >= _LEAST_AREA]
+    if not found:
+        return None
+    sheet = max(found, key=lambda one: float(light[one].mean()))
+    around = light[~sheet]
+    corners = _corners(sheet)
+    area = _area(corners)
+    filled = sheet.sum() / max(area, 1.0)
+    whole = sheet.mean() > 1 - _RIM
+    if whole or filled < _LEAST_FILLED or light[sheet].mean() - np.median(around) < _BRIGHTER:
+        return None
+    return corners
+
+
+def _components(marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Numbers the connected cells of a mask, (H, W); -1 elsewhere."""
+    labels = np.where(marked, np.arange(marked.size).reshape(marked.shape), -1)
+    while True:
+        before = labels
+        padded = np.pad(labels, 1, constant_values=-1)
+        around = [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
+        labels = np.where(marked, np.maximum.reduce([labels, *around]), -1)
+        # The label of a label is another cell of the same component.
+        labels = np.where(marked, labels.reshape(-1)[labels], -1)
+        labels = np.where(marked, labels.reshape(-1)[labels], -1)
+        if (labels == before).all():
+            return labels
+
+
+def _corners(sheet: NDArray[np.bool_]) -> Corners:
+    """Finds the corners of a surface: the outermost points on both diagonals, or on both axes if it lies aslant."""
+    y, x = np.nonzero(sheet)
+    points = np.stack([x, y], axis=1).astype(np.float64)
+    chosen = [
+        points[[np.argmin(one), np.argmax(other), np.argmax(one), np.argmin(other)]]
+        for one, other in ((x + y, x - y), (y, x))
+    ]
+    return max(chosen, key=_area)
+
+
+def _area(corners: Corners) -> float:
+    (x, y), (following_x, following_y) = corners.T, np.roll(corners, -1, axis=0).T
+    return float(abs((x * following_y - following_x * y).sum()) / 2)
+
+
+def _straightened(image: Image.Image, corners: Corners) -> Image.Image:
+    corners = corners + 2 * _RIM * (corners.mean(axis=0) - corners)
+    sides = [float(np.hypot(*(b - a))) for a, b in pairwise([*corners, corners[0]])]
+    size = max(1, round(max(sides[0], sides[2]))), max(1, round(max(sides[1], sides[3])))
+    left_top, right_top, right_bottom, left_bottom = corners.tolist()
+    quad = (*left_top, *left_bottom, *right_bottom, *right_top)
+    return image.transform(size, Image.Transform.QUAD, quad, Image.Resampling.BILINEAR)
+
+
+def _flattened(image: Image.Image, ground: Image.Image) -> Image.Image:
+    """Divides a picture by the light on its paper."""
+    light = ground.filter(ImageFilter.GaussianBlur(_STROKE / 2)).resize(image.size, Image.Resampling.BICUBIC)
+    pixels = np.asarray(image, np.float32) * (255 / np.maximum(np.asarray(light, np.float32), 1))
+    # The noise of the paper is white, too.
+    return Image.fromarray(np.clip(pixels * 1.06, 0, 255).astype(np.uint8))
+
+
+def _without_frame(image: Image.Image) -> Image.Image:
+    """Whitens ink that touches the edges or lies beside them: a frame, pens on a tray, or the shadow of the sheet."""
+    small = image.convert("L")
+    small.thumbnail((2 * _SIDE, 2 * _SIDE), Image.Resampling.BOX)
+    ink = _components(np.asarray(small.filter(ImageFilter.MinFilter(3))) < _WHITE)
+    edge = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
+    rim, (down, across) = np.ones(ink.shape, bool), (round(_FRAME * side) for side in ink.shape)
+    rim[down:-down, across:-across] = False
+    frame = np.isin(ink, edge[edge >= 0]) | ((ink >= 0) & ~np.isin(ink, ink[~rim]))
+    if frame.sum() > _DRAWN * (ink >= 0).sum():
+        return image
+    frame |= rim & (ink < 0)
+    mask = Image.fromarray(frame.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
+    return Image.composite(Image.new("RGB", image.size, "white"), image, mask)
