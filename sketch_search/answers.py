@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import expand_home, printable
 from sketch_search.service.client import as_bytes
 from sketch_search.service.schemas import (
@@ -197,12 +196,7 @@ class Searches(ABC):
         if isinstance(given.get("folder"), str):
             given["folder"] = (given["folder"],)
         query = _checked(SearchQuery, like=self._ids(like), unlike=self._ids(unlike), **given)
-        answer = self._search(_drawn_bytes(sketch), query)
-        narrowed = query.after or query.before or query.offset or query.like or query.unlike
-        if query.folder and not narrowed and not answer.results and not answer.groups:
-            folders = " or ".join(map(printable, query.folder))
-            raise UserError(f"the index has no photos below {folders}; name a folder as the paths of results show it.")
-        return answer
+        return self._search(_drawn_bytes(sketch), query)
 
     def _ids(self, photos: Liked) -> list[int]:
         if photos is None:

@@ -97,7 +97,10 @@ async function runSearch(signal) {
   }
   const quick = stay ? options.quick : {};
   const kind = snapshot.kind === "photo" ? { kind: "photo" } : {};
-  const params = { ...options.params, ...parts.params, ...quick, ...kind, ...drawn.params(snapshot) };
+  const { like, text } = parts.params;
+  // Filters alone list photos.
+  const listed = snapshot.blob || like.length || text.length ? {} : { view: "photos" };
+  const params = { ...options.params, ...parts.params, ...quick, ...kind, ...drawn.params(snapshot), ...listed };
   const body = bodyOf(snapshot);
   return { answer: await api.search(body, params, signal), asked: { snapshot: { ...snapshot, body }, params }, stay, after };
 }

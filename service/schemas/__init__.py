@@ -29,6 +29,7 @@ from sketch_search.service.schemas.info import (
     UnreadFile,
     WordsResponse,
 )
+from sketch_search.service.schemas.options import Subject, beyond_two_stage, problems_of, subject_of
 from sketch_search.service.schemas.query import (
     BuildParams,
     FoldersParams,

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.words import why_no_name
+from sketch_search.service.schemas.options import describe, problems_of, splits
 
 # Which photos are scored by more than vectors: none, the best by vector, or every photo.
 Quality = Literal["fast", "good", "best"]
@@ -125,22 +126,6 @@ class FoldersParams(Params):
     )
 
 
-# Options that the two-stage report's system does not have.
-_OWN_OPTIONS: Final = (
-    "quality",
-    "method",
-    "rerank",
-    "diffuse",
-    "like",
-    "unlike",
-    "text",
-    "kind",
-    "things",
-    "places",
-    "colours",
-)
-
-
 class SearchQuery(Params):
     """All options of a search, of which HTTP, command line and client derive theirs."""
 
@@ -154,14 +139,20 @@ class SearchQuery(Params):
     )
     next: Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,9}){3}$")] | None = Field(
         default=None,
-        description="The `next` of an answer to the same query, for the results after those; instead of offset and "
-        "rerank. A result that an earlier page had, or had as one of its `copies`, may come again: leave it out.",
+        description=describe(
+            "next",
+            "The `next` of an answer to the same query, for the results after those. A result that an earlier page "
+            "had, or had as one of its `copies`, may come again: leave it out.",
+        ),
     )
     system: System | None = Field(
         default=None,
-        description="two-stage: cross-attention and relation network score the centroids of all clusters, then all "
-        "photos of the best nprobe clusters (1), and of more until they hold the results; without diffusion, prior and "
-        "guesses. It searches by the sketch alone. Default: the server's setting, default.",
+        description=describe(
+            "system",
+            "two-stage: cross-attention and relation network score the centroids of all clusters, then all "
+            "photos of the best nprobe clusters (1), and of more until they hold the results; without diffusion, prior "
+            "and guesses. Default: the server's setting, default.",
+        ),
         examples=["two-stage"],
     )
     quality: Quality | None = Field(
@@ -178,13 +169,18 @@ class SearchQuery(Params):
         "64, of which the method chooses some if there are more.",
     )
     method: str = Field(
-        default="auto", max_length=32, description="rn, ret or fused, if the checkpoint has it; auto: its best."
+        default="auto",
+        max_length=32,
+        description=describe("method", "rn, ret or fused, if the checkpoint has it; auto: its best."),
     )
     rerank: AtLeast1 | None = Field(
         default=None,
-        description="How many photos of the opened clusters the relation network scores: of the best 400 by [Ret], "
-        "those whose tokens also match best, or the best by [Ret] if no others are ranked. Default: 64 if scores are "
-        "diffused, else 192, or as many as a long page needs; all with nprobe.",
+        description=describe(
+            "rerank",
+            "How many photos of the opened clusters the relation network scores: of the best 400 by [Ret], "
+            "those whose tokens also match best, or the best by [Ret] if no others are ranked. Default: 64 if scores "
+            "are diffused, else 192, or as many as a long page needs; all with nprobe.",
+        ),
     )
     diffuse: bool | None = Field(
         default=None,
@@ -241,7 +237,9 @@ class SearchQuery(Params):
     )
     places: Places = Field(
         default="auto",
-        description="Whether photos must show things where they were drawn. auto: yes if there are several.",
+        description=describe(
+            "places", "Whether photos must show things where they were drawn. auto: yes if there are several."
+        ),
         examples=["yes"],
     )
     colours: Colours = Field(
@@ -266,22 +264,8 @@ class SearchQuery(Params):
 
     @property
     def splits(self) -> bool:
-        """Whether one picture is split into things: not with options that only whole drawings support."""
-        whole = self.kind == "photo" or self.system == "two-stage" or self.method != "auto"
-        return self.things == "auto" and not whole and self.rerank is None and not self.diffuse
-
-    def beyond_two_stage(self) -> list[str]:
-        """Returns the names of the given options that the two-stage report's system does not have."""
-        free: dict[str, tuple[object, ...]] = {
-            "kind": ("sketch",),
-            "method": ("auto", "rn"),
-            "diffuse": (None, False),
-            "things": ("auto", "one"),
-            "places": ("auto", "no"),
-            "colours": ("auto", "no"),
-        }
-        given = {name: getattr(self, name) for name in _OWN_OPTIONS}
-        return [name for name, value in given.items() if value not in (None, (), *free.get(name, ()))]
+        """Whether one picture may be split into things."""
+        return splits(self)
 
     @property
     def filters_alone(self) -> bool:
@@ -290,10 +274,8 @@ class SearchQuery(Params):
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchQuery:
-        if self.system == "two-stage" and (beyond := self.beyond_two_stage()):
-            said = {"given": ", ".join(beyond)}
-            problem = "system=two-stage scores photos by the sketch alone: leave out {given}"
-            raise PydanticCustomError(SENTENCE, problem, said)
+        if problem := next(problems_of(self), None):
+            raise PydanticCustomError(SENTENCE, "{problem}", {"problem": problem})
         if self.after is not None and self.before is not None and self.after > self.before:
             said = {"after": str(self.after), "before": str(self.before)}
             problem = "after, {after}, must not be later than before, {before}"

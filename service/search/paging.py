@@ -32,7 +32,7 @@ def continued(query: SearchQuery, settings: Settings) -> tuple[SearchQuery, Plac
     if query.next is not None:
         place = Place(*map(int, query.next.split(".")))
     k = settings.max_k if place.offset < place.shown else query.k or settings.default_k
-    page = {"k": min(k, place.left or k), "offset": place.offset, "rerank": place.rerank or None}
+    page = {"k": min(k, place.left or k), "offset": place.offset, "rerank": place.rerank or None, "next": None}
     return query.model_copy(update=page), place
 
 

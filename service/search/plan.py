@@ -11,7 +11,16 @@ from sketch_search.model.engine import Method
 from sketch_search.model.images import Drawing, Pixels
 from sketch_search.model.search import Plan, methods_of
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas import Quality, SearchQuery, StageTimings, System
+from sketch_search.service.schemas import (
+    Quality,
+    SearchQuery,
+    StageTimings,
+    Subject,
+    System,
+    beyond_two_stage,
+    problems_of,
+    subject_of,
+)
 from sketch_search.service.settings import Settings
 
 # The best photos that are grouped by look. All pages show parts of this one grouping, so that no group changes its rank
@@ -57,23 +66,22 @@ def plan_search(
         tokens_kept, regions: how many the gallery keeps of each photo, [Ret] included.
         things: the number of things drawn; 1 for a photo in the query, 0 without a picture.
     """
-    drawn = things > 0
-    if not drawn and not query.like and query.text is None:
-        raise BadSearch("The query is empty: send a sketch, or set like, text or a filter.")
+    subject = check_options(query, things)
+    if query.places == "yes" and not regions:
+        raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
     quality = query.quality or settings.quality
-    system = query.system or ("default" if query.beyond_two_stage() or things > 1 else settings.system)
-    _check_things(query, things, regions)
+    system = query.system or ("default" if beyond_two_stage(query) or subject != "drawing" else settings.system)
     k = settings.default_k if query.k is None else query.k
     # Groups are made of the GROUPED best photos.
     page = 0 if query.view == "groups" else query.offset + k
     results = max(page, 0 if query.view == "photos" else GROUPED)
     if system == "two-stage":
         # Raises BadSearch if there is no relation network.
-        _method(query.model_copy(update={"method": "rn"}), matcher, "best", tokens_kept, drawn=True)
+        _method(query.model_copy(update={"method": "rn"}), matcher, "best", tokens_kept, "drawing")
         ranking = replace(Plan.two_stage(results, query.nprobe), fold=query.fold)
         # It encodes only the sketch itself.
         return SearchPlan(query, "two-stage", "best", ranking, k, query.variants or 1)
-    method = _method(query, matcher, quality, tokens_kept, drawn=drawn)
+    method = _method(query, matcher, quality, tokens_kept, subject)
     if things > 1 and regions and query.method == "auto" and quality != "fast" and not query.like:
         method = "things"
     able = matcher.calibration.diffusion is not None
@@ -97,32 +105,21 @@ def plan_search(
     return SearchPlan(query, "default", quality, ranking, k, query.variants or (1 if things > 1 else None))
 
 
-def _check_things(query: SearchQuery, things: int, regions: int) -> None:
-    """Raises BadSearch for options that do not fit this number of things, or an index without regions."""
-    if query.places == "yes":
-        if not things or query.kind == "photo":
-            raise BadSearch("places=yes is for drawings: send one, or leave places out.")
-        if not regions:
-            raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
-    if things < 2:
-        return
-    if query.system == "two-stage":
-        raise BadSearch("system=two-stage searches by a single picture: send only one, or leave system out.")
-    if query.method not in ("auto", "ret"):
-        raise BadSearch(f"Several things are compared by regions, not by method {query.method!r}: leave method out.")
-    if query.things == "one":
-        raise BadSearch("things=one leaves a picture whole: send only one, or leave things out.")
-    if query.rerank is not None:
-        raise BadSearch("rerank limits the relation network, which compares only one thing: leave rerank out.")
+def check_options(query: SearchQuery, pictures: int) -> Subject:
+    """Returns the subject of a query with so many pictures or things.
+
+    Raises BadSearch if it asks for nothing, or an option does not go with it.
+    """
+    subject = subject_of(query, pictures)
+    if subject is None:
+        raise BadSearch("The query is empty: send a sketch, or set like, text or a filter.")
+    if problem := next(problems_of(query, subject), None):
+        raise BadSearch(f"{problem}.")
+    return subject
 
 
-def _method(query: SearchQuery, matcher: Matcher, quality: Quality, tokens_kept: int, *, drawn: bool) -> Method:
-    sent_photo = drawn and query.kind == "photo"
-    by_ret = bool(query.like) or sent_photo or not drawn
-    if by_ret and query.method not in ("auto", "ret"):
-        what = "Liked photos" if query.like else "Photos" if sent_photo else "A word without a sketch"
-        are = "is" if what.startswith("A ") else "are"
-        raise BadSearch(f"{what} {are} compared by [Ret], not by method {query.method!r}: leave method out.")
+def _method(query: SearchQuery, matcher: Matcher, quality: Quality, tokens_kept: int, subject: Subject) -> Method:
+    by_ret = bool(query.like) or subject in ("photo", "words")
     wanted = query.method
     if wanted == "auto":
         wanted = "ret" if by_ret or quality == "fast" or tokens_kept == 1 else matcher.best_method

@@ -30,7 +30,7 @@ from sketch_search.service.schemas import (
     SeenThing,
     View,
 )
-from sketch_search.service.search.plan import GROUPED, SearchPlan, Sketch, Stopwatch, plan_search
+from sketch_search.service.search.plan import GROUPED, SearchPlan, Sketch, Stopwatch, check_options, plan_search
 from sketch_search.service.search.shown import group_alike, grouped_ranks, is_far_ahead
 from sketch_search.service.settings import Settings
 
@@ -137,6 +137,7 @@ class Searcher:
 
     def _newest(self, query: SearchQuery) -> SearchResponse:
         """Returns the photos that pass the filters of a query without other parts, newest first."""
+        check_options(query, 0)
         watch, gallery, settings = Stopwatch(), self.gallery, self.settings
         k = settings.default_k if query.k is None else query.k
         rows, _ = gallery.newest(_filter_of(query), query.offset + k)

@@ -55,7 +55,8 @@ def test_next_brings_every_photo_and_ends(http: httpx.Client, sketch: bytes, par
     body = None if "after" in params else sketch
     answers = [http.post("/search", content=body, params=params).json()]
     while (following := answers[-1]["next"]) is not None:
-        answers.append(http.post("/search", content=body, params=params | {"next": following}).json())
+        following_page = {name: value for name, value in params.items() if name != "offset"} | {"next": following}
+        answers.append(http.post("/search", content=body, params=following_page).json())
     seen = [photo for answer in answers for one in answer["results"] for photo in (one["id"], *one.get("copies", []))]
     assert len(set(seen)) == PHOTOS - params.get("offset", 0)
     assert "rerank" in params or len(set(seen)) == len(seen)
@@ -104,9 +105,10 @@ FOLDER = "folder must be the path of a folder as results show it"
         ("/search", "folder=nowhere", "No indexed photo is below the folder 'nowhere'; write it as results show paths"),
         ("/search", f"folder={'x' * 4097}", "folder must be at most 4096 characters long, not 'xxx"),
         *(("/search", f"{query}&rerank=4", RERANK) for query in ("like=1", "kind=photo", "method=ret")),
-        ("/search", "kind=photo&method=rn", "Photos are compared by [Ret], not by method 'rn'"),
+        ("/search", "kind=photo&method=rn", "method=rn compares tokens of a single drawing"),
         ("/search", "kind=drawing", "kind must be 'sketch' or 'photo', not 'drawing'."),
-        ("/search", "like=1&method=rn", "Liked photos are compared by [Ret], not by method 'rn'"),
+        ("/search", "like=1&method=rn", "method=rn compares tokens of a single drawing"),
+        ("/search", "offset=3&next=0.0.0.0", "next goes on where an answer ended: leave out offset."),
         ("/search", "like=1&unlike=4&unlike=1", "like and unlike name the same photo, 1: leave one of"),
         ("/search", MANY, "like and unlike must be given at most 32 times together, not 33 times."),
         ("/search", "like=%D9%A1", "like must be a number of digits only, not"),

@@ -178,6 +178,16 @@ def test_filters_alone_find_newest_first(filtered: Searcher, asked: dict[str, An
         filtered.find(None, unlike=[filtered.index.ids[0].item()], **asked)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"method": "nonsense"}, {"view": "groups"}, {"system": "two-stage"}, {"quality": "fast"}, {"nprobe": 2}],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_options_of_a_ranking_are_refused_with_filters_alone(filtered: Searcher, asked: dict[str, Any]) -> None:
+    with pytest.raises(BadSearch, match="not filters alone: leave"):
+        filtered.find(None, after=FIRST, **asked)
+
+
 def test_a_folder_is_found_whether_its_accents_are_composed_or_not(tmp_path: Path) -> None:
     composed, decomposed = "größe/ä.png", unicodedata.normalize("NFD", "zürich/ö.png")
     for number, path in enumerate((composed, decomposed)):

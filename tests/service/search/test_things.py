@@ -227,9 +227,9 @@ def test_an_index_without_tokens_compares_things_by_vectors(network: Matcher, ga
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"method": "rn"}, "Several things are compared by regions"),
+        ({"method": "rn"}, "method=rn compares tokens of a single drawing"),
         ({"rerank": 3}, "rerank limits the relation network"),
-        ({"things": "one"}, "things=one leaves a picture whole: send only one"),
+        ({"things": "one"}, "things=one leaves a single picture whole"),
         ({"system": "two-stage"}, "searches by a single picture"),
     ],
 )
