@@ -41,6 +41,7 @@ def _split(part: re.Pattern[str], value: Any) -> Any:
 
 
 _OfPaths = BeforeValidator(partial(_split, _ADDRESS))
+_Count = Annotated[int, Field(ge=1)]
 _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(partial(_split, _NAME))]
 
 
@@ -49,134 +50,41 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SBIR_", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    host: str = Field(
-        default="127.0.0.1", description="Address to listen on; 0.0.0.0 opens the service to the network."
-    )
-    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
-    index: Path | None = Field(default=None, description="Folder of the index; default: the platform's data folder.")
-    weights: Path | None = Field(default=None, description="Checkpoint (safetensors); default: the embedded one.")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes the GPU if there is one.")
-    dtype: Literal["int8", "float32", "bfloat16", "float16"] | None = Field(
-        default=None,
-        description="Precision of the networks; default, or auto: int8 by ONNX Runtime on a CPU, else the fastest of "
-        "PyTorch's that stays close to float32.",
-    )
-    threads: int | None = Field(
-        default=None, ge=1, le=MAX_THREADS, description="CPU threads of a search; default, or auto: all cores."
-    )
-    variants: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_VARIANTS,
-        description="How many variants of a sketch are encoded: as it is; larger; mirrored, with a thicker pen, "
-        "turned. Each takes the time of one encoding. Default: the checkpoint's setting, usually all of them.",
-    )
-    gallery: Annotated[tuple[Path | str, ...], NoDecode, _OfPaths] = Field(
-        default=(),
-        description="Where the photos' roots are now, in the order of the build, if they have moved: "
-        "paths and URLs separated by the system's path separator (':' or ';'), or a JSON list.",
-    )
-    allow_build: bool | None = Field(
-        default=None,
-        description="Who may index a folder of this machine from the page, or continue a stopped build: yes for "
-        "everyone who can reach the service, no for nobody; default: clients with the token that the server prints.",
-    )
-    serve_originals: bool = Field(default=True, description="Whether /photos/{id} serves the original files.")
-    link: str = Field(
-        default="",
-        description="Pattern of a photo's address in another program, for the link of results: "
-        "https://photos.example/search?query={name}, with {path}, {name} or {stem}, the name without its extension.",
-    )
-    zip_encoding: str = Field(
-        default="", description="Encoding of names in ZIP files that are neither UTF-8 nor cp437, such as cp932."
-    )
-    max_upload_bytes: int = Field(
-        default=10 * MIB, ge=1, description="Largest request body that is accepted, in bytes."
-    )
-    max_pixels: int = Field(
-        default=1 << 26,
-        ge=1,
-        le=10**9,
-        description="Largest sketch that is decoded, in pixels; also the largest photo, if more than 134 million. "
-        "JPEGs may be larger: they are decoded at a fraction of their size.",
-    )
-    upload_seconds: float = Field(
-        default=60, gt=0, le=3600, description="Seconds within which a sketch must have arrived completely."
-    )
-    queue: int = Field(default=16, ge=0, description="Searches that may wait behind the running one; more get 429.")
-    queue_seconds: float = Field(
-        default=0.6,
-        gt=0,
-        le=3600,
-        description="The longest expected wait of a search, in seconds; one that would wait longer gets 429, except "
-        "that a few may always wait.",
-    )
-    shards: Annotated[tuple[Path, ...], NoDecode, _OfPaths] = Field(
-        default=(),
-        description="Folders of the shards of a gallery, searched together with SBIR_RAY: paths separated by the "
-        "system's path separator, or a JSON list.",
-    )
-    ray: str | None = Field(
-        default=None,
-        description="The Ray cluster that searches the shards: its address, auto for a running one, or local for this "
-        "machine.",
-    )
-    replicas: int = Field(default=1, ge=1, le=1000, description="Copies of each shard and the encoder, with SBIR_RAY.")
-    shard_seconds: float = Field(
-        default=5,
-        gt=0,
-        le=600,
-        description="Seconds within which a shard must answer each request of a search; else it is left out, and the "
-        "answer says so.",
-    )
-    system: Literal["default", "two-stage"] = Field(
-        default="default",
-        description="The default system of a search; two-stage is the two-stage report's and nothing else. Queries it "
-        "does not support, such as liked photos, words and quality, use the default system.",
-    )
-    quality: Literal["fast", "good", "best"] = Field(
-        default="good",
-        description="How much a search scores by default: fast compares vectors alone, best scores every photo.",
-    )
-    nprobe: int = Field(
-        default=NPROBE, ge=1, description="The least number of clusters that a search opens by default."
-    )
-    default_k: int = Field(default=20, ge=1, description="Number of results of a search by default.")
-    max_k: int = Field(default=1000, ge=1, description="Most results of one search, and photos of one cluster page.")
-    api_key: SecretStr | None = Field(
-        default=None, description="If set, everything but health checks requires it; default: none."
-    )
-    api_key_file: Path | None = Field(
-        default=None,
-        description="File that holds the API key, as Docker's secrets and systemd's credentials do; default: none.",
-    )
-    rate_limit: int | None = Field(
-        default=None,
-        ge=1,
-        le=1_000_000,
-        description="Requests that one client address may make a minute, or in one burst, besides health checks; more "
-        "get 429. Thumbnails and the page's files are counted separately, up to 100 times as many. An IPv6 client is "
-        "its /64 network. Default: no limit.",
-    )
-    metrics_port: int | None = Field(
-        default=None,
-        ge=0,
-        le=65535,
-        description="Port on which /metrics is served, at the same address, to everyone and without the API key; "
-        "default: on the main port, with the API key.",
-    )
-    log_format: Literal["text", "json"] = Field(
-        default="text", description="Log lines for people, or one JSON object per line."
-    )
-    cors_origins: _Names = Field(
-        default=(), description="Web origins that may call the API: separated by commas, or a JSON list; default: none."
-    )
-    allowed_hosts: _Names = Field(
-        default=(),
-        description="Host names by which clients may address the service, without a port: separated by commas, or a "
-        "JSON list; '*.example.org' is every host below it, '*' any. Default: on a loopback address localhost, "
-        "127.0.0.1, [::1] and the address itself, else any. A request without a host passes: no browser sends one.",
-    )
+    # docs/http.md says what each is for; comments say what a default of None, or an empty one, means.
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    index: Path | None = None  # the platform's data folder
+    weights: Path | None = None  # the embedded checkpoint
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["int8", "float32", "bfloat16", "float16"] | None = None  # int8 by ONNX Runtime on a CPU
+    threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] | None = None  # all cores
+    variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] | None = None  # the checkpoint's own
+    gallery: Annotated[tuple[Path | str, ...], NoDecode, _OfPaths] = ()  # where the roots are now, in their order
+    allow_build: bool | None = None  # clients with the token
+    serve_originals: bool = True
+    link: str = ""  # the pattern of a photo's address in another program
+    zip_encoding: str = ""  # of names that are neither UTF-8 nor cp437, such as cp932
+    max_upload_bytes: _Count = 10 * MIB
+    max_pixels: Annotated[int, Field(ge=1, le=10**9)] = 1 << 26  # of sketches, and of photos if it is more than theirs
+    upload_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
+    queue: Annotated[int, Field(ge=0)] = 16
+    queue_seconds: Annotated[float, Field(gt=0, le=3600)] = 0.6  # the longest expected wait; else 429
+    shards: Annotated[tuple[Path, ...], NoDecode, _OfPaths] = ()
+    ray: str | None = None
+    replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    shard_seconds: Annotated[float, Field(gt=0, le=600)] = 5
+    system: Literal["default", "two-stage"] = "default"
+    quality: Literal["fast", "good", "best"] = "good"
+    nprobe: _Count = NPROBE
+    default_k: _Count = 20
+    max_k: _Count = 1000
+    api_key: SecretStr | None = None
+    api_key_file: Path | None = None
+    rate_limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # requests of a client a minute
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # the main port, with the key
+    log_format: Literal["text", "json"] = "text"
+    cors_origins: _Names = ()
+    allowed_hosts: _Names = ()  # on a loopback address its names, else any
 
     @property
     def photo_links(self) -> PhotoLinks:
