@@ -140,7 +140,7 @@ class Matcher:
 
     Attributes:
         checkpoint_sha256: hex digest of its file.
-        preprocessing_fingerprint: hex digest that changes if ``prepare`` would return other pixels.
+        preprocessing_fingerprint: hex digest that changes if ``prepare`` would return other pixels of photos.
         device, dtype: where it computes, "cpu" or "cuda", and in which precision. variants: as for ``load``.
         methods, best_method: some of "rn", "ret" and "fused", and the one that was best on the validation classes.
         chunk: how many pairs are scored at once.
@@ -158,7 +158,7 @@ class Matcher:
         self.preprocessing = Preprocessing(
             config.image_size, config.mean, config.std, config.released_preprocessing, config.released_padding
         )
-        self.preprocessing_fingerprint = self.preprocessing.fingerprint()
+        self.preprocessing_fingerprint = self.preprocessing.fingerprint("photo")
         self.book = WordBook(config.words)
         self.words = self.book.words
 

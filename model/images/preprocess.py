@@ -39,8 +39,10 @@ class Preprocessing:
     """Decides how the inputs of one network are made.
 
     Photos are squashed to a square. Sketches are cropped to their ink, drawn dark on white whatever their colours,
-    scaled and centred on a white square. With `released`, sketches are prepared as for the public ZSE-SBIR checkpoints:
-    see `prepare_released_sketch`. With `padded`, all are padded to squares, as for CLIP-AT: see `prepare_padded`.
+    scaled and centred on a white square, whose side is the longer side of the ink with a margin of 5% on both ends. The
+    strongest ink is black; areas filled with colour are outlined, as in the lines that networks are trained on. With
+    `released`, sketches are prepared as for the public ZSE-SBIR checkpoints: see `prepare_released_sketch`. With
+    `padded`, all are padded to squares, as for CLIP-AT: see `prepare_padded`.
     """
 
     image_size: int = 224
@@ -71,9 +73,9 @@ class Preprocessing:
             return prepare_padded(image, self.image_size, sketch=modality == "sketch")
         if modality == "photo":
             return prepare_photo(image, self.image_size)
-        return (prepare_released_sketch if self.released else prepare_sketch)(image, self.image_size)
+        return prepare_released_sketch(image, self.image_size) if self.released else self.drawing(image).whole
 
-    def drawing(self, image: Image.Image, *, split: bool) -> Drawing:
+    def drawing(self, image: Image.Image, *, split: bool = False) -> Drawing:
         """Prepares each thing of a drawing as `pixels` does, and the whole. Raises `BlankSketch`.
 
         split: whether ink that lies clearly apart is several things. Networks with a preprocessing of their own take
@@ -107,9 +109,9 @@ class Preprocessing:
         mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
         return pictures * std + mean
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, modality: str) -> str:
         """Returns the hex SHA-256 of the inputs made of a few probe pictures, which changes only if inputs do."""
-        return _fingerprint(self)
+        return _fingerprint(self, modality)
 
     def least_side(self, modality: str) -> int | None:
         return None if self.released or modality == "sketch" else _PHOTO_DETAIL * self.image_size
@@ -118,16 +120,6 @@ class Preprocessing:
 def prepare_photo(image: Image.Image, size: int) -> Pixels:
     """Squashes a photo to (size, size, 3) uint8 with Pillow's antialiased bicubic filter."""
     return np.array(_rgb(image, sketch=False).resize((size, size), Image.Resampling.BICUBIC))
-
-
-def prepare_sketch(image: Image.Image, size: int) -> Pixels:
-    """Draws a sketch on any paper, in any colour, as dark strokes centred on a white square: (size, size, 3) uint8.
-
-    The ink's longer side, with a margin of 5% of `size` on both ends, fills the square; the strongest ink is black,
-    paper white. Raises `BlankSketch`.
-    """
-    darkness, (top, bottom, left, right) = ink.find_ink(_rgb(image, sketch=True))
-    return _centred(darkness[top:bottom, left:right], size)
 
 
 def _centred(darkness: Pixels, size: int) -> Pixels:
@@ -155,7 +147,7 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
     It is cropped to the pixels with R+G+B <= 300 and a margin of 10 pixels left and above, 9 right and below; scaled so
     that the longer side is `size`, bilinear without antialias as by OpenCV; and padded to a square with the crop's
     largest value, half of the padding before. A sketch on dark paper, or without such a pixel, is first drawn dark on
-    white as by `prepare_sketch`. Raises `BlankSketch`.
+    white as by `Preprocessing.drawing`. Raises `BlankSketch`.
     """
     rgb = _rgb(image, sketch=True)
     pixels = np.asarray(rgb)
@@ -229,20 +221,19 @@ def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 @lru_cache(maxsize=32)
-def _fingerprint(preprocessing: Preprocessing) -> str:
+def _fingerprint(preprocessing: Preprocessing, modality: str) -> str:
     digest = hashlib.sha256()
     digest.update(repr((preprocessing.image_size, preprocessing.mean, preprocessing.std)).encode())
     # The probes are not opened from files, so the only choice about files is added here.
-    if (side := preprocessing.least_side("photo")) is not None:
+    if (side := preprocessing.least_side(modality)) is not None:
         digest.update(f"JPEG from {side}".encode())
     for picture in _probes():
-        for modality in _MODALITIES:
-            digest.update(preprocessing.pixels(picture, modality).tobytes())
+        digest.update(preprocessing.pixels(picture, modality).tobytes())
     return digest.hexdigest()
 
 
 def _probes() -> Iterator[Image.Image]:
-    """Yields pictures that use every branch above: clean, tinted, light on dark, faint, huge, narrow, noisy."""
+    """Yields pictures that use every branch above: clean, tinted, light on dark, faint, huge, narrow, filled, noisy."""
     for size, paper, pen, width in (
         ((256, 256), (255, 255, 255), (0, 0, 0), 3),
         ((301, 173), (244, 233, 200), (30, 60, 160), 5),
@@ -259,6 +250,9 @@ def _probes() -> Iterator[Image.Image]:
         smudge = [(5 * p + i) // 6 for p, i in zip(paper, pen, strict=True)]
         draw.line([(0, y // 9), (x, y // 9)], fill=(smudge[0], smudge[1], smudge[2]), width=2)
         yield picture
+    filled = Image.new("RGB", (200, 120), "white")
+    ImageDraw.Draw(filled).ellipse((20, 20, 120, 100), fill=(200, 40, 40), outline=(0, 0, 0))
+    yield filled
     rows, columns = np.mgrid[0:211, 0:307]
     planes: list[NDArray[Any]] = [rows + columns // 3, columns * 7 % 256, rows * columns // 64 + 31 * (rows // 16)]
     yield Image.fromarray((np.stack(planes, axis=-1) % 256).astype(np.uint8))

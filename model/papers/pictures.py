@@ -172,7 +172,8 @@ def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int =
     preprocessing = Preprocessing()
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
     beside = rows_by_label(sketch.label for sketch in further.sketches)
-    classes, keys = (*labels, *beside), [pictures_key(pictures, preprocessing) for pictures in (sketches, photos)]
+    classes = (*labels, *beside)
+    keys = [pictures_key(sketches, "sketch", preprocessing), pictures_key(photos, "photo", preprocessing)]
     otherwise = {sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART}
     return TrainingSet(
         sketches=prepare_pixels(sketches, "sketch", preprocessing),
@@ -216,7 +217,7 @@ def prepare_pixels(pictures: Sequence[Picture], modality: Modality, preprocessin
     if not pictures:
         return torch.empty(shape, dtype=torch.uint8)
     cache = datasets.cache_folder() / "pixels"
-    key = pictures_key(pictures, preprocessing)
+    key = pictures_key(pictures, modality, preprocessing)
     target = cache / f"{modality}-{shape[1]}-{preprocessing.image_size}-{key[:16]}.npy"
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -234,8 +235,8 @@ def prepare_pixels(pictures: Sequence[Picture], modality: Modality, preprocessin
     return torch.from_numpy(np.load(target, mmap_mode="c"))
 
 
-def pictures_key(pictures: Sequence[Picture], preprocessing: Preprocessing) -> str:
-    key = hashlib.sha256(preprocessing.fingerprint().encode())
+def pictures_key(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> str:
+    key = hashlib.sha256(preprocessing.fingerprint(modality).encode())
     for picture in pictures:
         stat = picture.path.stat()
         key.update(f"{picture.label}:{picture.path.absolute()}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageOps
 from sketch_search.model.errors import BlankSketch, ModelError
 from sketch_search.model.images import ink, preprocess
 from sketch_search.model.images.files import open_image
-from sketch_search.model.images.preprocess import Preprocessing, prepare_photo, prepare_released_sketch, prepare_sketch
+from sketch_search.model.images.preprocess import Preprocessing, prepare_photo, prepare_released_sketch
 from tests.pictures import SHAPES, drawing, encoded, odd_file, photo
 
 OURS, RELEASED = Preprocessing(), Preprocessing(released=True)
@@ -123,7 +123,7 @@ def test_any_pen_on_any_paper_is_cropped_to_its_ink(
 def test_our_sketch_is_centred_dark_on_white_and_fills_the_square(shape: str) -> None:
     canvas = Image.new("RGB", (700, 500), "white")
     canvas.paste(drawing(shape, 200), (450, 20))
-    pixels = prepare_sketch(canvas, 224)
+    pixels = OURS.pixels(canvas, "sketch")
     top, bottom, left, right = ink_box(pixels)
     assert pixels.shape == (224, 224, 3)
     assert (pixels.min(), pixels.max()) == (0, 255)
@@ -136,8 +136,8 @@ def test_our_sketch_is_centred_dark_on_white_and_fills_the_square(shape: str) ->
 @pytest.mark.parametrize("sigma", [2.0, 5.0])
 def test_noise_and_compression_leave_the_paper_white(sigma: float) -> None:
     sketch = drawing("house", 400, ink=(50, 50, 60), paper=(225, 220, 210))
-    clean = prepare_sketch(sketch, 224)
-    rough = prepare_sketch(as_jpeg(with_noise(sketch, sigma), 50), 224)
+    clean = OURS.pixels(sketch, "sketch")
+    rough = OURS.pixels(as_jpeg(with_noise(sketch, sigma), 50), "sketch")
     assert np.abs(np.subtract(ink_box(rough), ink_box(clean))).max() <= 4
     assert abs((rough == 255).mean() - (clean == 255).mean()) < 0.03
 
@@ -145,7 +145,7 @@ def test_noise_and_compression_leave_the_paper_white(sigma: float) -> None:
 def test_a_hair_line_on_a_huge_canvas_stays_black() -> None:
     canvas = Image.new("RGB", (6000, 5000), "white")
     ImageDraw.Draw(canvas).line([(100, 100), (5800, 4700), (200, 4900), (100, 100)], fill=(120, 120, 120), width=1)
-    pixels = prepare_sketch(canvas, 224)
+    pixels = OURS.pixels(canvas, "sketch")
     assert pixels.min() == 0
     assert (pixels < 128).mean() > 0.01
 
@@ -154,13 +154,13 @@ def test_specks_of_dust_do_not_widen_the_crop() -> None:
     sketch = drawing("circle", 256)
     dusty = sketch.copy()
     dusty.putpixel((1, 1), (0, 0, 0))
-    assert np.array_equal(prepare_sketch(sketch, 224), prepare_sketch(dusty, 224))
+    assert np.array_equal(OURS.pixels(sketch, "sketch"), OURS.pixels(dusty, "sketch"))
 
 
 def test_a_frame_is_not_taken_for_the_paper() -> None:
     framed = Image.new("RGB", (300, 300), "black")
     framed.paste(drawing("star", 280), (10, 10))
-    pixels = prepare_sketch(framed, 224)
+    pixels = OURS.pixels(framed, "sketch")
     assert np.median(pixels) == 255
 
 
@@ -189,12 +189,12 @@ def test_a_blank_sketch_is_reported(preprocessing: Preprocessing, blank: Image.I
 def test_white_strokes_on_a_transparent_sheet_are_white_strokes_on_black(name: str) -> None:
     sketch = odd_file(name)
     shape = "house" if "16 bits" in name else "star"
-    seen = prepare_sketch(open_image(sketch, sketch=True), 224)
-    assert np.array_equal(seen, prepare_sketch(ImageOps.invert(drawing(shape)), 224))
+    seen = OURS.pixels(open_image(sketch, sketch=True), "sketch")
+    assert np.array_equal(seen, OURS.pixels(ImageOps.invert(drawing(shape)), "sketch"))
     # A photo keeps its white paper.
     assert np.asarray(open_image(sketch)).min() == 255
     with Image.open(io.BytesIO(sketch)) as image:
-        assert np.array_equal(prepare_sketch(image, 224), seen)
+        assert np.array_equal(OURS.pixels(image, "sketch"), seen)
 
 
 @both
@@ -210,14 +210,14 @@ def test_an_unknown_modality_is_refused() -> None:
         OURS.prepare(drawing("house"), "painting")
 
 
-def test_the_fingerprint_changes_when_the_pixels_would(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    others = [RELEASED, Preprocessing(padded=True), Preprocessing(image_size=64), Preprocessing(mean=(0.4, 0.5, 0.5))]
+def test_the_fingerprint_of_a_side_changes_when_its_pixels_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [Preprocessing(padded=True), Preprocessing(image_size=64), Preprocessing(mean=(0.4, 0.5, 0.5))]
     others.append(Preprocessing(std=(1, 1, 1)))
-    assert len({OURS.fingerprint(), *(other.fingerprint() for other in others)}) == 6
-    assert OURS.fingerprint() == Preprocessing().fingerprint()
-    assert len(bytes.fromhex(OURS.fingerprint())) == 32
+    for modality in ("sketch", "photo"):
+        own = OURS.fingerprint(modality)
+        assert len({own, *(other.fingerprint(modality) for other in (RELEASED, *others))}) == 6
+        assert own == Preprocessing().fingerprint(modality)
+        assert len(bytes.fromhex(own)) == 32
     for module, constant in (
         *((preprocess, name) for name in ("_MARGIN", "_KEPT_REDUCTION", "_MAX_REDUCTION", "_PHOTO_DETAIL")),
         *((ink, name) for name in ("LEAST_CONTRAST", "_NOISE_FACTOR", "_MAX_NOISE", "_SMUDGE_SHARE", "_FRAME_SHARE")),
@@ -225,4 +225,15 @@ def test_the_fingerprint_changes_when_the_pixels_would(
         with monkeypatch.context() as patch:
             patch.setattr(module, constant, getattr(module, constant) * 2)
             # Not through fingerprint(), which remembers its answer.
-            assert preprocess._fingerprint.__wrapped__(OURS) != OURS.fingerprint(), constant
+            changed = {
+                m for m in ("sketch", "photo") if preprocess._fingerprint.__wrapped__(OURS, m) != OURS.fingerprint(m)
+            }
+            assert changed == {"photo" if constant == "_PHOTO_DETAIL" else "sketch"}, constant
+
+
+def test_areas_filled_with_colour_are_outlined_for_training_and_search_alike() -> None:
+    paper = Image.new("RGB", (300, 300), "white")
+    ImageDraw.Draw(paper).ellipse((60, 60, 240, 240), fill=(200, 40, 40))
+    pixels = OURS.pixels(paper, "sketch")
+    assert (pixels < 128).mean() < 0.1
+    assert np.array_equal(pixels, OURS.drawing(paper, split=True).whole)
