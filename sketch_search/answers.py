@@ -277,9 +277,9 @@ def picture_bytes(picture: Picture) -> bytes:
     return as_bytes(expand_home(path))
 
 
-def picture_image(picture: Image.Image | NDArray[Any]) -> Image.Image:
+def picture_image(picture: Picture) -> Image.Image:
     """Returns pixels as an image: (H, W), (H, W, 1), (H, W, 3), (H, W, 4), with the channels also first, or a row of a
-    square's pixels, such as (784,).
+    square's pixels, such as (784,). An image is returned as it is.
 
     Integers are from 0 to 255, floats from 0 to 1 or to 255, and True is white. Raises TypeError, ValueError.
     """

@@ -402,8 +402,8 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         sources, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
         sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in sources.tolist()]
         to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
-    network = plan.identity, plan.embedder.entry
-    return GenerationDraft(*network, *plan.gallery, database, photos, reader, to_write, clustering)
+    entry = plan.embedder.entry
+    return GenerationDraft(plan.identity, entry, *plan.gallery, database, photos, reader, to_write, clustering)
 
 
 def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:

@@ -398,8 +398,9 @@ def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple
     for key, found in words_of.items():
         if len(found) == 1:
             added.setdefault(found[0], []).append(spelt[key])
-    names = [(*entry.names, *added.get(number, ()))[:MAX_NAMES] for number, entry in enumerate(entries)]
-    return tuple(replace(entry, names=one) for entry, one in zip(entries, names, strict=True))
+    return tuple(
+        replace(entry, names=(*entry.names, *added.get(number, ()))[:MAX_NAMES]) for number, entry in enumerate(entries)
+    )
 
 
 def _with_own_names(entry: Entry, shown: set[str], shared: Counter[str]) -> Entry:

@@ -247,14 +247,14 @@ def test_impossible_calls_raise_errors(opened: Gallery, remote: Remote, weights:
         opened.search(7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="'rb'"):
         opened.search(io.StringIO("cat"))  # type: ignore[arg-type]
-    for wrong, reason in (
+    for pixels, reason in (
         (np.full((9, 9), 256), "from 0 to 255"),
         (np.full((9, 9), np.nan), "from 0 to 255"),
         (np.zeros((4, 9, 9, 3)), "pass one picture"),
         (np.zeros(15), "pass one picture"),
     ):
         with pytest.raises(ValueError, match=reason):
-            opened.search(wrong)
+            opened.search(pixels)
     with pytest.raises(TypeError, match="pixels must be numbers"):
         opened.search(np.array([["a", "b"]]))
     with pytest.raises(TypeError, match="pass a list"):

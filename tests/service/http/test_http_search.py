@@ -222,8 +222,8 @@ def test_a_sketch_may_come_as_text(http: httpx.Client, sketch: bytes) -> None:
         answer = http.post("/search", json=wrong)
         assert answer.status_code == 422
         assert "put parameters into the query" in answer.json()["error"]["message"]
-    for wrong in (b"{not JSON", b"data:image/png;base64,????", b"data:nothing", b"A" * 999):
-        assert http.post("/search", content=wrong).status_code == 415
+    for body in (b"{not JSON", b"data:image/png;base64,????", b"data:nothing", b"A" * 999):
+        assert http.post("/search", content=body).status_code == 415
 
 
 @pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
