@@ -11,7 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -418,7 +418,25 @@ def _made(device: str) -> str:
 
 
 def _key(*determining: object) -> str:
-    return hashlib.sha256(repr(determining).encode()).hexdigest()[:16]
+    """Names what was made of these by 16 hex digits.
+
+    Fields at their defaults do not count, so that a new field orphans nothing; one whose default changes is renamed.
+    """
+    text = json.dumps([_fields(one) for one in determining], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _fields(value: object) -> object:
+    if isinstance(value, tuple | list):
+        return [_fields(one) for one in value]
+    if not is_dataclass(value):
+        return value
+    given = {}
+    for one in fields(value):
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        if (found := getattr(value, one.name)) != default:
+            given[one.name] = _fields(found)
+    return {type(value).__name__: given}
 
 
 def _interval(found: Mapping[str, float], form: str = ".3f") -> str:
