@@ -10,7 +10,7 @@ from sketch_search.short_names import share
 if TYPE_CHECKING:
     from sketch_search.indexer.building.builds import BuildReport, build, build_growing
     from sketch_search.indexer.building.progress import Progress, read_progress
-    from sketch_search.indexer.building.request import Request
+    from sketch_search.indexer.building.request import BuildRequest
     from sketch_search.indexer.embedding import open_text_tower
     from sketch_search.indexer.errors import (
         BadInvocation,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, CurrentState
 from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
-from sketch_search.indexer.building.request import Request, current_roots
+from sketch_search.indexer.building.request import BuildRequest, current_roots
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from sketch_search.indexer.errors import REPAIR, BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import Catalog, Removals
@@ -293,18 +293,18 @@ def address_of_removed(target: Address, index: Path) -> Address:
     return target
 
 
-def gallery_state(index: Path, request: Request | None = None) -> str:
+def gallery_state(index: Path, request: BuildRequest | None = None) -> str:
     """Digests the names, sizes and times of all image files of a gallery. It changes with any of them.
 
     ``request`` names the folders as for a build; None for those of the index.
 
-    Raises IndexRefused: the index has another format or is damaged; BadInvocation as ``Request.roots`` does.
+    Raises IndexRefused: the index has another format or is damaged; BadInvocation as ``BuildRequest.roots`` does.
     """
     folder = IndexFolder(index)
     current = current_generation_if_any(folder)
     manifest = None if current is None else current.manifest
     digest = hashlib.sha256()
-    request = request or Request()
+    request = request or BuildRequest()
     listing = FolderListing(request.roots(folder.path, manifest), folder.path, exclusions=request.exclusions(manifest))
     for file in listing:
         digest.update(f"{file.root}/{file.path}\0{file.stamp}\0".encode())

@@ -31,7 +31,7 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> i
     return run_program(work)
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Commands that ``load`` imports when one or their list is needed; ``default`` names the one without a name."""
 
     def __init__(

@@ -20,10 +20,10 @@ from PIL import Image
 from sketch_search.answers import Picture, Searches, Sketches, picture_bytes, picture_image
 from sketch_search.indexer import (
     BadInvocation,
+    BuildRequest,
     Folder,
     IndexRefused,
     Progress,
-    Request,
     build,
     default_index_path,
     folder_of,
@@ -68,7 +68,7 @@ class Gallery(Searches):
             raise BadInvocation(f"no folder can be named {impossible[0]!r}; name a folder of photos.")
         wanted = [folder_of(folder) for folder in folders]
         path = Path(index).expanduser() if index is not None else _index_of(wanted)
-        request = Request(folders, allow_root_removal=False)
+        request = BuildRequest(folders, allow_root_removal=False)
         if wanted:
             request.check(path)
         if progress and not (path / "CURRENT").exists():

@@ -15,7 +15,7 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from sketch_search import model
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import write_samples
 from sketch_search.service.settings import Settings
 from tests.browser import (
@@ -175,7 +175,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sketch-search-pictures-") as folder:
         photos, index = write_samples(Path(folder)).photos, Path(folder) / "index"
-        print(f"The gallery: {build(index, Request([photos]), model.load()).photos} photos.")
+        print(f"The gallery: {build(index, BuildRequest([photos]), model.load()).photos} photos.")
         with served(Settings(index=index, port=0)) as server:
             for screen, pictures in PICTURES.items():
                 with browser(screen, still=True) as driver:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sketch_search import model
-from sketch_search.indexer import Index, Request, build, open_index
+from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.ranking import ALIKE, likeness_to
@@ -59,6 +59,6 @@ def searching(
 ) -> Iterator[Searcher]:
     """Make an index of photos in a folder, and search it. checkpoint: of the network, as `tiny_checkpoint` takes it."""
     matcher = model.load(tiny_checkpoint(folder / "tiny.safetensors", **checkpoint), dtype="float32")
-    build(folder / "index", Request([photos], clusters=clusters, embedder=embedder), matcher)
+    build(folder / "index", BuildRequest([photos], clusters=clusters, embedder=embedder), matcher)
     with open_index(folder / "index", matcher) as index:
         yield Searcher(index, matcher)

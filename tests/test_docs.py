@@ -10,7 +10,7 @@ import click
 import pytest
 
 from sketch_search.indexer.commands import index
-from sketch_search.model.command_line import Group
+from sketch_search.model.command_line import CommandGroup
 from sketch_search.model.commands import model
 from sketch_search.service.commands import application
 from sketch_search.service.settings import Settings
@@ -169,7 +169,7 @@ def _check_names(program: str, arguments: Sequence[str]) -> None:
         inner = commands_of(command)
         if argument in inner:
             command = inner[argument]
-        elif isinstance(command, Group) and command.default is not None and argument not in options_of(command):
+        elif isinstance(command, CommandGroup) and command.default is not None and argument not in options_of(command):
             # All arguments are those of the command that runs where none is named.
             command = inner[command.default]
         if argument.startswith("-"):

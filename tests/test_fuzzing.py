@@ -22,7 +22,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from sketch_search import model
-from sketch_search.indexer import IndexRefused, Request, build, open_index, read_summary, verify
+from sketch_search.indexer import BuildRequest, IndexRefused, build, open_index, read_summary, verify
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import ImageError, UserError
 from sketch_search.model.images import media_type
@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
             same = matcher.photo_sha256 == samples.matcher.photo_sha256
             with pytest.raises(IndexRefused) if not same else contextlib.nullcontext():
                 open_index(samples.index, matcher).close()
-            build(Path(name, "index"), Request([samples.photos], embedder="ret"), matcher)
+            build(Path(name, "index"), BuildRequest([samples.photos], embedder="ret"), matcher)
             answers(Path(name, "index"), matcher)
 
 
@@ -257,7 +257,7 @@ def test_a_damaged_index_is_refused_or_answers_as_before_or_is_reported_by_verif
         found = tried(lambda: answers(index, samples.matcher))
         if found is not None and found != answers(samples.index, samples.matcher):
             assert problems or forged or told is None, f"other answers, and verify says nothing: {found}"
-        tried(lambda: build(index, Request([samples.photos], embedder="ret"), samples.matcher))
+        tried(lambda: build(index, BuildRequest([samples.photos], embedder="ret"), samples.matcher))
 
 
 def edit_catalog(catalog: Path, data: st.DataObject) -> None:

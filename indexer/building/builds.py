@@ -19,7 +19,7 @@ from sketch_search.indexer.building.database import DATABASE_FILE, SCHEMA, Build
 from sketch_search.indexer.building.exclusions import Exclusions
 from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
 from sketch_search.indexer.building.progress import Progress
-from sketch_search.indexer.building.request import Request, StartingPoint
+from sketch_search.indexer.building.request import BuildRequest, StartingPoint
 from sketch_search.indexer.building.staging import Stager
 from sketch_search.indexer.building.writer import (
     Floats,
@@ -66,11 +66,11 @@ MAX_GROWTH = 2
 class BuildPlan:
     """The decisions of one build, made before any photo is read.
 
-    problems: damage of the index, one sentence each. anew: whether a generation is written even without changes.
+    problems: damage of the index, one sentence each. rewrite: whether a generation is written even without changes.
     recluster: whether all clusters are computed again; clusters: then their number, None for about sqrt(photos).
     """
 
-    request: Request
+    request: BuildRequest
     current: CurrentState
     roots: tuple[Root, ...]
     removals: Removals
@@ -81,7 +81,7 @@ class BuildPlan:
     clusters: int | None
     problems: tuple[str, ...] = ()
     shards: int = 1
-    anew: bool = False
+    rewrite: bool = False
 
     @property
     def gallery(self) -> tuple[tuple[Root, ...], Removals, tuple[str, ...]]:
@@ -99,7 +99,7 @@ class BuildPlan:
 
 
 def choose_network(
-    request: Request, manifest: Manifest | None, matcher: Matcher
+    request: BuildRequest, manifest: Manifest | None, matcher: Matcher
 ) -> tuple[NetworkIdentity, ChosenEmbedder]:
     """Returns the network, with one token if only [Ret] is kept, and the embedder. Raises EmbedderUnavailable."""
     identity = NetworkIdentity.of(matcher)
@@ -113,7 +113,7 @@ def choose_network(
 
 
 def plan_build(
-    request: Request, start: StartingPoint, identity: NetworkIdentity, embedder: ChosenEmbedder, index: Path
+    request: BuildRequest, start: StartingPoint, identity: NetworkIdentity, embedder: ChosenEmbedder, index: Path
 ) -> BuildPlan:
     """Plans a build, under the index's lock. Raises BadInvocation; IndexRefused if damaged or of another network."""
     roots, exclusions = request.roots(index, start.manifest), request.exclusions(start.manifest)
@@ -146,7 +146,7 @@ def plan_build(
         recluster,
         clusters,
         start.problems,
-        anew=recluster,
+        rewrite=recluster,
     )
 
 
@@ -310,7 +310,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     plan = replace(plan, removals=removals)
     bad = database.bad(names)
     before = current.roots, current.removals, current.excluded
-    changed = plan.anew or database.changed > 0 or before != plan.gallery
+    changed = plan.rewrite or database.changed > 0 or before != plan.gallery
     if current.generation is not None and not changed:
         manifest = current.generation.manifest
         changed = _is_sparse(manifest.counts.rows, manifest.counts.photos, len(manifest.segments))
@@ -438,7 +438,7 @@ def check_shards(shards: int, most: int, what: str) -> None:
         raise BadInvocation(f"{shards} shards are too many for {most} {what}; lower --shards.")
 
 
-def build(index: Path, request: Request, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
+def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
     """Builds or updates the index of a request, continues a killed build, and repairs damage.
 
     Raises BadInvocation (EmbedderUnavailable, IndexUnwritable); IndexBusy; IndexRefused.
@@ -454,7 +454,7 @@ def build(index: Path, request: Request, matcher: Matcher, progress: Progress | 
             return run_plan(plan, backend, progress)
 
 
-def build_growing(index: Path, request: Request, matcher: Matcher) -> BuildReport:
+def build_growing(index: Path, request: BuildRequest, matcher: Matcher) -> BuildReport:
     """Builds like ``build`` in generations of twice the photos of the one before, each searchable meanwhile."""
     most = FIRST_GENERATION
     while True:

@@ -27,7 +27,7 @@ from sketch_search.model.images import MAX_PIXELS
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """The request of one build.
 
     folders: all of the gallery, by path or URL; empty for the indexed ones. added: folders to add, or files and

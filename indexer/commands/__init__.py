@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from sketch_search.model.command_line import Group, examples, run
+from sketch_search.model.command_line import CommandGroup, examples, run
 
 _EXAMPLES = examples(
     "sketch-search index ~/Pictures          once, and again to update",
@@ -20,7 +20,7 @@ def _commands() -> Iterable[click.Command]:
     return (build.build, build.add, upkeep.remove, upkeep.info, upkeep.verify, upkeep.samples)
 
 
-index = Group(
+index = CommandGroup(
     "index",
     load=_commands,
     default="build",

@@ -25,7 +25,7 @@ from sketch_search.model.terminal import printable
 if TYPE_CHECKING:
     from sketch_search.indexer.building.builds import BuildReport
     from sketch_search.indexer.building.progress import Progress
-    from sketch_search.indexer.building.request import Request
+    from sketch_search.indexer.building.request import BuildRequest
     from sketch_search.model import Matcher
 
 # The most threads; the service's settings have the same limit.
@@ -70,7 +70,7 @@ class Work:
             faiss.omp_set_num_threads(int(threads))
         return model.load(self.weights or "default", self.device)
 
-    def build(self, request: Request, matcher: Matcher | None = None) -> int:
+    def build(self, request: BuildRequest, matcher: Matcher | None = None) -> int:
         from sketch_search.indexer.building.builds import build
 
         # Before the network is loaded, so that simple mistakes are reported at once.
@@ -199,9 +199,9 @@ def build(
 
     The FOLDERs you list replace the indexed ones; by default, those are updated.
     """
-    from sketch_search.indexer.building.request import Request
+    from sketch_search.indexer.building.request import BuildRequest
 
-    request = Request(shards=shards, allow_root_removal=yes, allow_loss=yes, checksum=checksum, **asked)
+    request = BuildRequest(shards=shards, allow_root_removal=yes, allow_loss=yes, checksum=checksum, **asked)
     request = replace(request, max_pixels=max(max_pixels or 0, request.max_pixels))
     if (ray, shards, workers) != (None, None, None):
         if ray is None:
@@ -228,14 +228,14 @@ def add(work: Work, added: tuple[Path | str, ...], excluded: tuple[str, ...], in
 
     A PATH is a folder to add, or a removed file or folder to show again: on disk, or as results show it.
     """
-    from sketch_search.indexer.building.request import Request
+    from sketch_search.indexer.building.request import BuildRequest
     from sketch_search.indexer.upkeep import address_of_removed
 
     wanted = [address_of_removed(path, work.index) for path in added]
-    return work.build(Request(added=wanted, excluded=excluded, included=included))
+    return work.build(BuildRequest(added=wanted, excluded=excluded, included=included))
 
 
-def _watch(work: Work, request: Request, interval: float) -> int:
+def _watch(work: Work, request: BuildRequest, interval: float) -> int:
     from sketch_search.indexer.upkeep import gallery_state, watch
 
     if not 0 < interval <= _LONGEST_INTERVAL:
@@ -274,11 +274,11 @@ class _Watcher:
     def update(self) -> bool:
         """Updates the index. Returns False on failure."""
         from sketch_search.indexer.building.builds import build
-        from sketch_search.indexer.building.request import Request
+        from sketch_search.indexer.building.request import BuildRequest
 
         try:
             # The request lists no folders, because ``add`` and ``remove`` may have changed those of the index.
-            report = build(self._work.index, Request(), self._matcher, self._work.progress())
+            report = build(self._work.index, BuildRequest(), self._matcher, self._work.progress())
         except (IndexerError, OSError) as error:
             self._print_error(str(error))
             return False

@@ -26,7 +26,7 @@ from sketch_search.indexer.building.builds import (
 )
 from sketch_search.indexer.building.database import BuildDatabase, CurrentState
 from sketch_search.indexer.building.progress import Progress
-from sketch_search.indexer.building.request import Request
+from sketch_search.indexer.building.request import BuildRequest
 from sketch_search.indexer.building.writer import GenerationDraft
 from sketch_search.indexer.distributed.connection import Workers, check_address, connected
 from sketch_search.indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
@@ -64,7 +64,9 @@ class Machines:
     weights: str | None = None
 
 
-def build_shards(index: Path, request: Request, machines: Machines, progress: Progress | None = None) -> BuildReport:
+def build_shards(
+    index: Path, request: BuildRequest, machines: Machines, progress: Progress | None = None
+) -> BuildReport:
     """Builds or updates shards; photos and index must be at one path on all machines. Clusters are made anew.
 
     Raises BadInvocation; IndexBusy; IndexRefused for damaged shards; ModelError without the checkpoint.
@@ -91,7 +93,9 @@ def build_shards(index: Path, request: Request, machines: Machines, progress: Pr
             return run_plan(plan, backend, progress)
 
 
-def _decide(request: Request, folder: ShardsFolder, current: CurrentShards | None, matcher: model.Matcher) -> BuildPlan:
+def _decide(
+    request: BuildRequest, folder: ShardsFolder, current: CurrentShards | None, matcher: model.Matcher
+) -> BuildPlan:
     before = None if current is None else current.first
     roots, exclusions = request.roots(folder.path, before), request.exclusions(before)
     identity, embedder = choose_network(request, before, matcher)
@@ -100,15 +104,15 @@ def _decide(request: Request, folder: ShardsFolder, current: CurrentShards | Non
             f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
             "folder with --index, or delete that one."
         )
-    state, clusters, shards, anew = CurrentState(), request.clusters, request.shards or 1, True
+    state, clusters, shards, rewrite = CurrentState(), request.clusters, request.shards or 1, True
     if current is not None:
         state, there = current.state(roots), len(current.generations)
         same_clusters = clusters in (None, current.manifest.clusters_asked, current.manifest.clusters)
         clusters = current.manifest.clusters_asked if clusters is None else clusters
         shards = request.shards or there
-        anew = not same_clusters or shards != there
+        rewrite = not same_clusters or shards != there
     gallery = roots, state.removals, exclusions
-    return BuildPlan(request, state, *gallery, identity, embedder, True, clusters, shards=shards, anew=anew)
+    return BuildPlan(request, state, *gallery, identity, embedder, True, clusters, shards=shards, rewrite=rewrite)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from sketch_search.model.command_line import Group, examples, run
+from sketch_search.model.command_line import CommandGroup, examples, run
 
 _EXAMPLES = examples(
     "sketch-search model info",
@@ -22,7 +22,7 @@ def _commands() -> Iterable[click.Command]:
     return (*checkpoints.COMMANDS, *trainings.COMMANDS, *measurements.COMMANDS, *illustrations.COMMANDS)
 
 
-model = Group("model", load=_commands, help="Make, train, measure and inspect checkpoints.", epilog=_EXAMPLES)
+model = CommandGroup("model", load=_commands, help="Make, train, measure and inspect checkpoints.", epilog=_EXAMPLES)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "sketch-search model") -> int:

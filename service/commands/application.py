@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sketch_search.indexer.commands import index
-from sketch_search.model.command_line import Group, a_folder, a_path, examples, inherit, option, run
+from sketch_search.model.command_line import CommandGroup, a_folder, a_path, examples, inherit, option, run
 from sketch_search.model.commands import model
 from sketch_search.model.errors import UserError
 from sketch_search.model.files import write_files
@@ -41,7 +41,7 @@ If a folder has the name of a command, write its path: ./search. Every setting i
 SBIR_HOST, SBIR_PORT, SBIR_INDEX and so on."""
 
 
-class _Application(Group):
+class _Application(CommandGroup):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

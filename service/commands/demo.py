@@ -4,7 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
-from sketch_search.indexer import Progress, Request, build
+from sketch_search.indexer import BuildRequest, Progress, build
 from sketch_search.indexer.samples import draw_sketch, write_samples
 from sketch_search.model.files import check_replaceable, write_files
 from sketch_search.model.images import as_png
@@ -37,7 +37,7 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     gallery = photos if photos is not None else samples / "photos"
     # One index for the samples and one for the user's photos, so that neither replaces the other.
     index = folder / ("samples-index" if photos is None else "photos-index")
-    report = build(index, Request([gallery]), matcher, Progress(bar=True))
+    report = build(index, BuildRequest([gallery]), matcher, Progress(bar=True))
     write_files({sketch: as_png(draw_sketch(SKETCHED))})
     contents = "photos" if photos is not None else "pictures, drawn by this program or from scikit-learn"
     print(printable(f"{gallery}: {report.photos} {contents}"))

@@ -22,8 +22,8 @@ from sketch_search.indexer import (
     Address,
     BadInvocation,
     BuildReport,
+    BuildRequest,
     Progress,
-    Request,
     build,
     current_stamp,
     folder_of,
@@ -129,7 +129,7 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
         # An indexed folder may be on a disk that is not connected now. The build says so, and its photos stay.
         if (found := folder_of(folder)) not in known and found.problem() is not None:
             raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
-    request = Request(folders, allow_root_removal=False, max_pixels=settings.max_photo_pixels)
+    request = BuildRequest(folders, allow_root_removal=False, max_pixels=settings.max_photo_pixels)
     request.check(index)
     matcher = open_matcher(settings)
     check_port(settings)

@@ -17,9 +17,9 @@ import platformdirs
 
 from sketch_search.indexer import (
     BadInvocation,
+    BuildRequest,
     IndexBusy,
     RemovalReport,
-    Request,
     build_growing,
     indexed_folders,
     read_progress,
@@ -52,7 +52,7 @@ class Builder:
     def start(self, folder: str | None, excluded: Sequence[str] = (), included: Sequence[str] = ()) -> None:
         """Starts to add a folder of this machine to the index; with None, only updates the indexed ones.
 
-        excluded, included: as for ``Request``.
+        excluded, included: as for ``BuildRequest``.
 
         Raises BuildRefused if a build is already running, BadInvocation if the folder cannot be read or a pattern is
         refused, IndexRefused if the index is damaged or of another version.
@@ -130,8 +130,8 @@ class Builder:
             self._process = None
 
 
-def _request(folders: tuple[Path, ...], *, added: bool) -> Request:
-    return Request(added=folders) if added else Request(folders)
+def _request(folders: tuple[Path, ...], *, added: bool) -> BuildRequest:
+    return BuildRequest(added=folders) if added else BuildRequest(folders)
 
 
 def folders_in(folder: str | None) -> FoldersResponse:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import SKETCHED, THINGS, draw_photo, draw_sketch
 from sketch_search.model import Matcher
 from sketch_search.model.datasets.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
@@ -37,7 +37,7 @@ def prepare(place: Path, matcher: Matcher, drawn: int | None, per_class: Mapping
     """Builds or updates the index at ``place``, of drawn pictures or SKETCH_SEARCH_DATA. Returns queries for it."""
     if drawn is None and os.environ.get(DATA_VARIABLE):
         corpus = read_data(data_folder())
-        build(place, Request(sorted({photo.path.parents[1] for photo in corpus.photos}), embedder="ret"), matcher)
+        build(place, BuildRequest(sorted({photo.path.parents[1] for photo in corpus.photos}), embedder="ret"), matcher)
         return _sketches(corpus, per_class)
     drawn_index(place, drawn or 500, matcher)
     return [Query(name, name, False, draw_sketch(name)) for name in SKETCHED]
@@ -47,7 +47,7 @@ def drawn_index(place: Path, count: int, matcher: Matcher) -> Path:
     """Builds or updates an index of ``count`` drawn pictures, which lie beside it; returns ``place``."""
     folder = place.with_name(f"{place.name}-photos")
     draw_gallery(folder, count)
-    build(place, Request([folder], embedder="ret"), matcher)
+    build(place, BuildRequest([folder], embedder="ret"), matcher)
     return place
 
 

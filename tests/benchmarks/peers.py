@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sketch_search.indexer import Index, Progress, Request, build, open_index
+from sketch_search.indexer import BuildRequest, Index, Progress, build, open_index
 from sketch_search.indexer.building.progress import Phase
 from sketch_search.indexer.samples import SKETCHED, draw_sketch
 from sketch_search.model import Matcher
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         place, index_path, progress = Path(folder) / "gallery", Path(folder) / "index", _Timed()
         queries = prepare(place, quick=options.quick)
-        build(index_path, Request([place / "photo"], embedder="ret"), matcher, progress)
+        build(index_path, BuildRequest([place / "photo"], embedder="ret"), matcher, progress)
         built: Row = {"to build (s)": time.perf_counter() - progress.encoded, "MB": size(index_path) / 1e6}
         with open_index(index_path, matcher) as index:
             photos, drawn = encoded(index, matcher, queries)

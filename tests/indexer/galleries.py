@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from sketch_search.indexer import BuildReport, Index, Progress, Request, build, open_index
+from sketch_search.indexer import BuildReport, BuildRequest, Index, Progress, build, open_index
 from sketch_search.indexer.building.writer import make_clusters
 from sketch_search.indexer.store.catalog import Catalog
 from sketch_search.indexer.store.clusters import nearest
@@ -29,10 +29,10 @@ class Collection:
 
     def build(self, network: Any = None, progress: Progress | None = None, **options: Any) -> BuildReport:
         """Build the index, or bring it up to date, by naming the folder; network: another one than its own."""
-        return build(self.index, Request([self.photos], **options), network or self.matcher, progress)
+        return build(self.index, BuildRequest([self.photos], **options), network or self.matcher, progress)
 
     def update(self, **options: Any) -> BuildReport:
-        return build(self.index, Request(**options), self.matcher)
+        return build(self.index, BuildRequest(**options), self.matcher)
 
     def open(self) -> Index:
         return open_index(self.index, self.matcher)

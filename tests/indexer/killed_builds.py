@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from sketch_search import model
-from sketch_search.indexer import Request, build, verify
+from sketch_search.indexer import BuildRequest, build, verify
 from sketch_search.indexer.building import staging
 from sketch_search.indexer.building.progress import Progress
 from tests.indexer.galleries import save_photo, save_photos
@@ -99,7 +99,7 @@ def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) 
     def run(index: Path, fate: Fate = count_writes) -> int:
         # The clock stands still, or a slow machine would write its progress more often.
         progress = Progress(clock=lambda: 0.0)
-        return in_child(partial(build, index, Request([photos], embedder="ret", batch=3), matcher, progress), fate)
+        return in_child(partial(build, index, BuildRequest([photos], embedder="ret", batch=3), matcher, progress), fate)
 
     def disturb(undisturbed: Path, killed: Callable[[int], Path]) -> None:
         log = out / "writes"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import Index, Request, build, open_index
+from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.indexer.building import staging
 from sketch_search.model import Matcher
 from sketch_search.model.decoding import Decoders
@@ -111,7 +111,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def index_path(tmp_path_factory: pytest.TempPathFactory, gallery: Path, matcher: Matcher) -> Path:
     path = tmp_path_factory.mktemp("index") / "index"
-    build(path, Request([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
+    build(path, BuildRequest([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
     return path
 
 
@@ -136,7 +136,7 @@ def settings(index_path: Path, weights: Path) -> Settings:
 def default_settings(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings with the default network. It needs no PyTorch, which a process takes seconds to import."""
     index = tmp_path_factory.mktemp("default") / "index"
-    build(index, Request([gallery], clusters=CLUSTERS, embedder="ret"), model.load())
+    build(index, BuildRequest([gallery], clusters=CLUSTERS, embedder="ret"), model.load())
     return Settings.model_validate({"index": index, **LIMITS})
 
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from sketch_search import model
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.service.http.app import create_app
 from sketch_search.service.http.context import TOKEN_HEADER, Context
 from sketch_search.service.serving.connection import server_config
@@ -103,5 +103,5 @@ def wordy(
 ) -> Settings:
     """Returns the settings to serve an index of these photos, which it makes in ``folder`` by this embedder."""
     weights = tiny_checkpoint(folder / "tiny.safetensors", words=words, diffusion=0.2)
-    build(folder / "index", Request([photos], clusters=CLUSTERS, embedder=embedder), model.load(weights))
+    build(folder / "index", BuildRequest([photos], clusters=CLUSTERS, embedder=embedder), model.load(weights))
     return settings.model_copy(update={"index": folder / "index", "weights": weights})

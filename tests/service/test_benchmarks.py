@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from torch import nn
 
 from sketch_search import model
-from sketch_search.indexer import Request, build, open_index, verify
+from sketch_search.indexer import BuildRequest, build, open_index, verify
 from sketch_search.model.datasets.corpus import DATA_VARIABLE
 from sketch_search.model.engine import default_checkpoint
 from sketch_search.model.matcher import Matcher
@@ -185,7 +185,7 @@ def test_the_command_prints_the_gain_of_each_click(tmp_path: Path, capsys: pytes
     write_class_folders(tmp_path / "data", seeds=range(6), shapes=("star", "house", "circle"))
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors", variants=1)
     matcher = model.load(weights, dtype="float32")
-    build(tmp_path / "index", Request([tmp_path / "data" / "photo"], clusters=4, embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([tmp_path / "data" / "photo"], clusters=4, embedder="ret"), matcher)
     settings = Settings(index=tmp_path / "index", weights=weights, dtype="float32", api_key=SecretStr("secret"))
     with served(settings) as server:
         command = ["--url", server.url, "--api-key", "secret", "--data", str(tmp_path / "data")]

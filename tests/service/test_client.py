@@ -19,7 +19,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
-from sketch_search.indexer import BadInvocation, Index, Request, build
+from sketch_search.indexer import BadInvocation, BuildRequest, Index, build
 from sketch_search.model import Matcher
 from sketch_search.service.client import Client, ClientError
 from sketch_search.service.commands import main
@@ -264,7 +264,7 @@ def test_names_in_json_do_not_reach_a_terminal_as_they_are(
     (tmp_path / "photos").mkdir()
     for seed, name in enumerate(names):
         draw_photo(seed).save(tmp_path / "photos" / name)
-    build(tmp_path / "index", Request([tmp_path / "photos"], embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([tmp_path / "photos"], embedder="ret"), matcher)
     own = settings.model_copy(update={"index": tmp_path / "index"})
     assert search(own, [str(drawn)], SearchQuery(), as_json=True) == 0
     printed = capsys.readouterr().out

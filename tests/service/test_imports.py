@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sketch_search import model
-from sketch_search.indexer import Request, build, open_index
+from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.samples import SKETCHED
 from sketch_search.service.schemas import SearchQuery
@@ -96,7 +96,7 @@ def test_eleven_of_twelve_samples_find_their_thing_first(tmp_path: Path, monkeyp
     monkeypatch.setattr("sketch_search.indexer.samples.EACH", 2)
     assert main(["samples", str(tmp_path)]) == 0
     matcher = model.load("default")
-    build(tmp_path / "index", Request([tmp_path / "photos"], embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([tmp_path / "photos"], embedder="ret"), matcher)
     found: dict[str, str] = {}
     with open_index(tmp_path / "index", matcher) as index:
         searcher = Searcher(index, matcher)

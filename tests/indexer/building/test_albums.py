@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import BadInvocation, Request, build, remove
+from sketch_search.indexer import BadInvocation, BuildRequest, build, remove
 from sketch_search.indexer.store.files import FileChanging
 from sketch_search.indexer.store.folders import Album
 from tests.indexer.galleries import Collection, catalog
@@ -31,7 +31,7 @@ def collection(album: Path, index_path: Path, matcher: model.Matcher) -> Collect
 
 
 def test_an_album_is_indexed_like_its_folder(album: Path, built: Collection, gallery: Path, tmp_path: Path) -> None:
-    build(tmp_path / "of folder", Request([gallery]), built.matcher)
+    build(tmp_path / "of folder", BuildRequest([gallery]), built.matcher)
     assert catalog(built.index) == catalog(tmp_path / "of folder")
     with built.open() as index:
         photo = index.photo_at(f"{album}/Ännchen 001.png")

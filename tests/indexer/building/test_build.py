@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import Request, build, open_index, read_summary, remove, verify
+from sketch_search.indexer import BuildRequest, build, open_index, read_summary, remove, verify
 from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.store.catalog import GalleryFile
@@ -51,7 +51,7 @@ def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path,
     photos = tmp_path / "photos"
     photos.mkdir()
     photo("house", 640).save(photos / "large.jpg")
-    build(tmp_path / "index", Request([photos], embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         row = index.vectors.of()[0]
         image = matcher.open(index.open_photo(1), "photo")
@@ -62,9 +62,9 @@ def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path,
 
 def test_an_index_inside_the_gallery_is_not_searched_for_photos(gallery: Path, matcher: model.Matcher) -> None:
     index = gallery / "index"
-    build(index, Request([gallery]), matcher)
+    build(index, BuildRequest([gallery]), matcher)
     save_photo(index / "photo.png", 50)
-    assert not build(index, Request([gallery]), matcher).changed
+    assert not build(index, BuildRequest([gallery]), matcher).changed
 
 
 def test_an_index_without_tokens_has_the_same_vectors(built: Collection, tmp_path: Path) -> None:

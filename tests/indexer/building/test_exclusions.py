@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sketch_search.indexer import BadInvocation, Request, build, read_summary, remove, verify
+from sketch_search.indexer import BadInvocation, BuildRequest, build, read_summary, remove, verify
 from sketch_search.indexer.building.exclusions import MAX_LENGTH, MAX_PATTERNS, Exclusions
 from sketch_search.indexer.upkeep import gallery_state
 from tests.indexer.galleries import Collection, catalog, save_photo
@@ -33,11 +33,11 @@ def test_patterns_leave_the_same_photos_in_a_new_index_and_in_one_that_has_them(
     folder = tmp_path / "own"
     for number, path in enumerate(PATHS):
         save_photo(folder / path, number)
-    build(collection.index, Request([folder], clusters=1), collection.matcher)
+    build(collection.index, BuildRequest([folder], clusters=1), collection.matcher)
     report = collection.update(excluded=patterns)
     assert (report.encoded, report.gone, report.kept) == (0, 0, [])
     assert {path for path, entry in catalog(collection.index).items() if entry[1] == "indexed"} == left
-    build(tmp_path / "new", Request([folder], excluded=patterns, clusters=1), collection.matcher)
+    build(tmp_path / "new", BuildRequest([folder], excluded=patterns, clusters=1), collection.matcher)
     assert catalog(tmp_path / "new").keys() == left
 
 
@@ -50,7 +50,7 @@ def test_patterns_are_kept_until_they_are_dropped(built: Collection, tmp_path: P
     save_photo(built.photos / "in here" / "later.png", 70)
     more = save_photo(tmp_path / "more" / "in here" / "a.png", 71).parents[1]
     save_photo(more / "b.png", 72)
-    report = build(built.index, Request(added=[more]), built.matcher)
+    report = build(built.index, BuildRequest(added=[more]), built.matcher)
     assert (report.photos, report.encoded) == (9, 1)
     remove(["photos/Ännchen 001.png"], built.index)
     assert read_summary(built.index).manifest.excluded == ("in here/",)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import BadInvocation, Request, build, read_summary, remove, verify
+from sketch_search.indexer import BadInvocation, BuildRequest, build, read_summary, remove, verify
 from sketch_search.model.decoding import Decoders
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import DecodingUnavailable, EndedDecoding
@@ -25,7 +25,7 @@ def odd_index(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) 
     save_photo(folder / "photos" / "good.png", 0)
     for odd in ODD_FILES:
         (folder / "photos" / odd.name).write_bytes(odd.data)
-    build(folder / "index", Request([folder / "photos"], clusters=2), matcher)
+    build(folder / "index", BuildRequest([folder / "photos"], clusters=2), matcher)
     return folder / "index"
 
 
@@ -47,7 +47,7 @@ def test_a_bomb_is_reported_with_its_reason(
     monkeypatch.setattr("sketch_search.model.decoding.messages._PIXELS_A_SECOND", 10**9)
     save_photo(tmp_path / "photos" / "good.png", 0)
     (tmp_path / "photos" / "bomb.jpg").write_bytes(scan_bomb(side=2_800))
-    report = build(tmp_path / "index", Request([tmp_path / "photos"]), matcher)
+    report = build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), matcher)
     assert (report.photos, [bad.path for bad in report.bad]) == (1, ["bomb.jpg"])
     # On a busy machine the limit of seconds comes before that of CPU seconds.
     assert "seconds; save it again, or smaller" in report.bad[0].reason

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image
 
-from sketch_search.indexer import BadInvocation, Request, build, remove
+from sketch_search.indexer import BadInvocation, BuildRequest, build, remove
 from sketch_search.indexer.store.catalog import PhotoFilter
 from tests.indexer.galleries import Collection, catalog, photo_file, save_photo
 from tests.pictures import SHAPES, dated, dng, encoded, photo
@@ -97,7 +97,7 @@ def test_the_day_may_lie_beside_a_photo_or_in_its_name(tmp_path: Path, collectio
     (photos / "night.jpg").write_bytes(encoded(photo("cross", 64), "JPEG", exif=exif))
     # What the file itself says comes first.
     (photos / names[-1]).write_bytes(dated(PHOTO, "2020:01:01 00:00:00"))
-    build(collection.index, Request([photos], clusters=2), collection.matcher)
+    build(collection.index, BuildRequest([photos], clusters=2), collection.matcher)
     assert of_day(collection) == set(names) - {"e.jpg", "evening.jpg", names[-1]}
 
 
@@ -119,7 +119,7 @@ def test_the_parts_of_an_export_say_each_other_s_days(tmp_path: Path, collection
             album.extractall(roots[0] / f"takeout-{part}")
     for folders, start in ((roots[1:], "takeout-1.zip/"), (roots[:1], "takeout-1/")):
         index = tmp_path / "indexes" / start.strip("/")
-        build(index, Request(folders, clusters=2), collection.matcher)
+        build(index, BuildRequest(folders, clusters=2), collection.matcher)
         assert of_day(replace(collection, index=index)) == {f"{start}{inside}/{name}" for name in ("a.jpg", "b.jpg")}
 
 
@@ -145,7 +145,7 @@ def test_names_in_albums_are_read_as_they_were_meant(
     with zipfile.ZipFile(tmp_path / "windows.zip", "w") as album:
         for number, name in enumerate(("holiday\\beach\\a.jpg", "holiday\\b.jpg")):
             album.writestr(name, _jpeg(number + 3))
-    build(collection.index, Request([tmp_path / "album.zip", tmp_path / "windows.zip"]), collection.matcher)
+    build(collection.index, BuildRequest([tmp_path / "album.zip", tmp_path / "windows.zip"]), collection.matcher)
     expected = {*meant, "holiday/beach/a.jpg", "holiday/b.jpg"}
     assert shown(collection) == expected
     with collection.open() as index:
@@ -155,7 +155,7 @@ def test_names_in_albums_are_read_as_they_were_meant(
 def test_an_archive_that_is_not_read_is_named(tmp_path: Path, collection: Collection) -> None:
     (tmp_path / "takeout.tgz").write_bytes(b"\x1f\x8b")
     with pytest.raises(BadInvocation, match="save it as ZIP"):
-        build(collection.index, Request([tmp_path / "takeout.tgz"]), collection.matcher)
+        build(collection.index, BuildRequest([tmp_path / "takeout.tgz"]), collection.matcher)
 
 
 def test_a_file_time_of_nothing_is_no_day(collection: Collection, folder: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_packer_of_an_unread_zip_is_named(method: int, name: str, tmp_path: 
     for signature, at in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
         struct.pack_into("<H", data, data.index(signature) + at, method)
     (tmp_path / "album.zip").write_bytes(data)
-    report = build(collection.index, Request([tmp_path / "album.zip"]), collection.matcher)
+    report = build(collection.index, BuildRequest([tmp_path / "album.zip"]), collection.matcher)
     assert [bad.reason for bad in report.bad] == [
         f"it cannot be read: it is compressed by {name}; compress the album again with deflate"
     ]

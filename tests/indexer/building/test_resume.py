@@ -12,9 +12,9 @@ import pytest
 
 from sketch_search.indexer import (
     BadInvocation,
+    BuildRequest,
     IndexBusy,
     IndexUnwritable,
-    Request,
     build,
     read_summary,
     remove,
@@ -101,7 +101,7 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
     save_photo(first, 55)
     os.utime(first, ns=(1, 1))
     assert collection.build(batch=4).encoded == 5
-    build(tmp_path / "undisturbed", Request([collection.photos], batch=4), collection.matcher)
+    build(tmp_path / "undisturbed", BuildRequest([collection.photos], batch=4), collection.matcher)
     left, other = held(collection.index), held(tmp_path / "undisturbed")
     assert (left.files, left.photos, left.centroids) == (other.files, other.photos, other.centroids)
     # The segment has the row of what was there before, too.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import IndexRefused, Request, build, build_growing, open_index, verify
+from sketch_search.indexer import BuildRequest, IndexRefused, build, build_growing, open_index, verify
 from sketch_search.indexer.store.files import FileStamp
 from tests.indexer.galleries import Collection, catalog, ids_of, save_photo, save_photos, tokens_of
 
@@ -29,14 +29,14 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
     for number in range(3):
         (collection.photos / f"! {number}.jpg").write_bytes(b"\xff\xd8\xff")
     # The first files are bad, so that one more step is read before there is a generation.
-    first = build(collection.index, Request((collection.photos,), max_new_files=3), collection.matcher)
+    first = build(collection.index, BuildRequest((collection.photos,), max_new_files=3), collection.matcher)
     assert (first.photos, first.waiting, len(first.bad)) == (3, 9, 3)
     with collection.open() as index:
         assert index.photo_count == 3
     monkeypatch.setattr("sketch_search.indexer.building.builds.FIRST_GENERATION", 3)
-    report = build_growing(collection.index, Request([collection.photos]), collection.matcher)
+    report = build_growing(collection.index, BuildRequest([collection.photos]), collection.matcher)
     assert (report.generation, report.photos, report.waiting, report.encoded) == ("g000003", 12, 0, 6)
-    whole = build(tmp_path / "at once", Request([collection.photos]), collection.matcher)
+    whole = build(tmp_path / "at once", BuildRequest([collection.photos]), collection.matcher)
     assert (report.clusters, report.bad) == (whole.clusters, whole.bad)
     after, plain = catalog(collection.index), catalog(tmp_path / "at once")
     assert [entry[0] for entry in after.values()] == [entry[0] for entry in plain.values()]
@@ -96,7 +96,7 @@ def test_another_number_of_clusters_clusters_anew_without_computing(built: Colle
     assert not built.build(clusters=5).changed
     assert not built.build().changed
     assert built.build(recluster=True).clusters == 5, "the number that was asked for first"
-    build(tmp_path / "at once", Request([built.photos], clusters=5), built.matcher)
+    build(tmp_path / "at once", BuildRequest([built.photos], clusters=5), built.matcher)
     with built.open() as index, open_index(tmp_path / "at once", built.matcher) as other:
         assert np.array_equal(index.centroids.features, other.centroids.features)
         for number in range(5):
@@ -108,7 +108,7 @@ def test_another_checkpoint_computes_all_and_keeps_ids(built: Collection, other_
     built.build(clusters=5)
     before = catalog(built.index)
     with pytest.raises(IndexRefused, match=r"other photo weights .* run `sketch-search index build` with this one"):
-        build(built.index, Request(added=[built.photos]), other_matcher)
+        build(built.index, BuildRequest(added=[built.photos]), other_matcher)
     (built.photos / "Ännchen 001.png").unlink()
     save_photo(built.photos / "a new one.png", 70)
     report = built.build(other_matcher)
@@ -136,7 +136,7 @@ def test_a_reader_is_not_disturbed_by_later_builds_which_keep_the_last_two_gener
 
 def test_a_root_that_holds_other_things_and_no_photo_keeps_its_photos(collection: Collection, tmp_path: Path) -> None:
     more = save_photos(tmp_path / "more", 3, start=20)
-    build(collection.index, Request([collection.photos, more]), collection.matcher)
+    build(collection.index, BuildRequest([collection.photos, more]), collection.matcher)
     mounted = more.rename(tmp_path / "elsewhere")
     (more / "folder").mkdir(parents=True)
     (more / "folder" / "NOT_MOUNTED.txt").write_text("the disk comes here")
@@ -192,7 +192,7 @@ def test_a_tenth_may_go_and_renamed_files_are_not_missing(built: Collection, mon
     (built.photos / "in here").rename(built.photos / "other")
     for number, file in enumerate(built.photos.glob("*.png")):
         file.rename(built.photos / f"{number}.png")
-    report = build_growing(built.index, Request(), built.matcher)
+    report = build_growing(built.index, BuildRequest(), built.matcher)
     assert (report.photos, report.files, report.encoded, report.kept) == (45, 45, 0, [])
     for number in range(10):
         save_photo(built.photos / f"{number}.png", 200 + number)

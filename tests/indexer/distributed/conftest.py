@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import Address, Request, build
+from sketch_search.indexer import Address, BuildRequest, build
 from sketch_search.indexer.building.builds import BuildReport
 from sketch_search.indexer.distributed import Machines, build_shards
 from tests.indexer.distributed.workers import SLICE, BuildShards, connection
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def sharded(ray_cluster: "Cluster", weights: Path) -> Iterator[BuildShards]:
     def run(photos: Address, shards: Path, number: Any = None, progress: Any = None, **asked: Any) -> BuildReport:
         machines = Machines(ray_cluster.address, device="cpu", workers=2, weights=str(weights))
-        return build_shards(shards, Request((photos,), embedder="ret", shards=number, **asked), machines, progress)
+        return build_shards(shards, BuildRequest((photos,), embedder="ret", shards=number, **asked), machines, progress)
 
     with connection(ray_cluster.address), pytest.MonkeyPatch.context() as patch:
         patch.setattr("sketch_search.indexer.distributed.builds.SLICE", SLICE)
@@ -40,7 +40,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def plain(photos: Path, tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Path:
     index = tmp_path_factory.mktemp("plain") / "index"
-    build(index, Request([photos], embedder="ret"), matcher)
+    build(index, BuildRequest([photos], embedder="ret"), matcher)
     return index
 
 

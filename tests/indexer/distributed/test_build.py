@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sketch_search import model
-from sketch_search.indexer import Request, build, read_progress, verify
+from sketch_search.indexer import BuildRequest, build, read_progress, verify
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.distributed.builds import place_clusters
 from sketch_search.service.commands import main as serve
@@ -35,11 +35,11 @@ def test_shards_hold_what_one_index_holds_and_their_build_shows_progress(shards:
 def test_an_update_of_shards_equals_an_indexs(tmp_path: Path, sharded: BuildShards, matcher: model.Matcher) -> None:
     photos = save_photos(tmp_path / "photos", 14)
     sharded(photos, tmp_path / "shards", 3)
-    build(tmp_path / "index", Request([photos], embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), matcher)
     change(photos)
     # Fewer shards than before, so that photos come from another.
     report = sharded(photos, tmp_path / "shards", 2)
-    build(tmp_path / "index", Request([photos], recluster=True), matcher)
+    build(tmp_path / "index", BuildRequest([photos], recluster=True), matcher)
     # The seven new ones, and one that changed. One that was renamed has another name and time only.
     assert (report.encoded, report.gone, len(report.shards)) == (9, 2, 2)
     check_same(tmp_path / "shards", tmp_path / "index")
@@ -53,7 +53,7 @@ def test_unfinished_work_is_done_by_another(tmp_path: Path, sharded: BuildShards
     report = sharded(photos, tmp_path / "shards", 2)
     assert (tmp_path / "a worker is dead").exists()
     assert (report.bad, report.photos) == ((), 10)
-    build(tmp_path / "index", Request([photos], embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), matcher)
     check_same(tmp_path / "shards", tmp_path / "index")
 
 
@@ -109,7 +109,7 @@ pytestmark = [
 def test_workers_read_photos_by_url(tmp_path: Path, photos: Path, sharded: BuildShards, matcher: model.Matcher) -> None:
     with webdav(tmp_path / "served", home=None) as server:
         server.fill(photos)
-        build(tmp_path / "plain", Request([server.url], embedder="ret"), matcher)
+        build(tmp_path / "plain", BuildRequest([server.url], embedder="ret"), matcher)
         asked = server.requests
         report = sharded(server.url, tmp_path / "shards", 2)
         assert (report.photos, report.unlisted) == (24, ())

@@ -8,10 +8,10 @@ import pytest
 from sketch_search import model
 from sketch_search.indexer import (
     BadInvocation,
+    BuildRequest,
     IndexBusy,
     IndexRefused,
     IndexUnwritable,
-    Request,
     build,
     open_index,
     remove,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def refused(photos: Path, shards: Path, ray: str) -> str:
     with pytest.raises(BadInvocation) as refusal:
-        build_shards(shards, Request((photos,)), Machines(ray))
+        build_shards(shards, BuildRequest((photos,)), Machines(ray))
     assert not list(shards.glob("shard*"))
     return str(refusal.value)
 
@@ -120,11 +120,11 @@ def test_commands_that_cannot_be_done_are_a_sentence(
 def test_commands_that_write_an_index_refuse_shards(shards: Path, photos: Path, matcher: model.Matcher) -> None:
     shard = shards / "shard-0000"
     before = read_shards(shards)
-    for work in (lambda: build(shard, Request([photos]), matcher), lambda: remove(["Ännchen 001.png"], shard)):
+    for work in (lambda: build(shard, BuildRequest([photos]), matcher), lambda: remove(["Ännchen 001.png"], shard)):
         with pytest.raises(BadInvocation, match=f"{shard} is a shard, with only part of the photos"):
             work()
     with pytest.raises(BadInvocation, match=f"{shards} holds an index in shards; update it with --ray"):
-        build(shards, Request([photos]), matcher)
+        build(shards, BuildRequest([photos]), matcher)
     with pytest.raises(IndexRefused, match="holds an index in shards; name one of its shards"):
         open_index(shards, matcher)
     assert read_shards(shards) == before
@@ -142,7 +142,10 @@ def test_more_shards_than_photos_or_clusters_are_refused(tmp_path: Path, sharded
 @pytest.mark.usefixtures("sharded")
 def test_impossible_updates_change_no_shards(photos: Path, shards: Path, tmp_path: Path) -> None:
     weights = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
-    own, others = Request((photos,)), Request((save_photos(tmp_path / "photos", 3),), allow_root_removal=False)
+    own, others = (
+        BuildRequest((photos,)),
+        BuildRequest((save_photos(tmp_path / "photos", 3),), allow_root_removal=False),
+    )
     before = read_shards(shards)
     for request, machines, sentence in (
         (own, Machines("auto", device="cpu", weights=str(weights)), "holds shards of another checkpoint"),
@@ -184,7 +187,7 @@ def test_workers_import_what_the_driver_has_imported(tmp_path: Path, ray_cluster
 def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
     folder = ShardsFolder(tmp_path / "shards")
     with folder.writing(), pytest.raises(IndexBusy, match="another build is writing"):
-        build_shards(folder.path, Request((gallery,)), Machines("local"))
+        build_shards(folder.path, BuildRequest((gallery,)), Machines("local"))
 
 
 def test_shards_that_are_links_are_not_written_through(tmp_path: Path, built_once: Collection) -> None:
@@ -202,4 +205,4 @@ def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) 
     for text, problem in (("{", "cannot be read"), ('{"version": 2}', "is damaged")):
         (shards / "shards.json").write_text(text)
         with pytest.raises(IndexRefused, match=problem):
-            build_shards(shards, Request((gallery,)), Machines("local"))
+            build_shards(shards, BuildRequest((gallery,)), Machines("local"))

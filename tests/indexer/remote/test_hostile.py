@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.store import remote, webdav
 from sketch_search.indexer.store.files import FileChanging, FileStamp
@@ -196,7 +196,7 @@ def test_of_a_photo_no_more_is_read_than_was_listed(home: Path, index_path: Path
             endless(handler)
 
     with lying(answer) as host:
-        report = build(index_path, Request([f"webdav://{host}/photos"]), matcher)
+        report = build(index_path, BuildRequest([f"webdav://{host}/photos"]), matcher)
     assert (report.photos, [bad.path for bad in report.bad]) == (1, ["bad.png"])
 
 

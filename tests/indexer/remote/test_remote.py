@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from moto.s3.models import s3_backends
 
-from sketch_search.indexer import BadInvocation, PhotoUnavailable, Request, build, open_index
+from sketch_search.indexer import BadInvocation, BuildRequest, PhotoUnavailable, build, open_index
 from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.store import remote
 from sketch_search.indexer.store.roots import Root, folder_of
@@ -29,7 +29,7 @@ def filled(server: Server, gallery: Path) -> Server:
 
 def test_a_folder_on_a_server_is_indexed_like_a_local(filled: Server, collection: Collection, tmp_path: Path) -> None:
     collection.update(folders=[filled.url])
-    build(tmp_path / "local", Request([collection.photos]), collection.matcher)
+    build(tmp_path / "local", BuildRequest([collection.photos]), collection.matcher)
     assert catalog(collection.index) == catalog(tmp_path / "local")
     content = (collection.photos / FIRST).read_bytes()
     with collection.open() as index:

@@ -13,12 +13,12 @@ import pytest
 
 from sketch_search import model
 from sketch_search.indexer import (
+    BuildRequest,
     IndexDamaged,
     IndexRefused,
     IndexUnwritable,
     PhotoFilter,
     PhotoUnavailable,
-    Request,
     build,
     open_index,
     read_summary,
@@ -247,7 +247,7 @@ def test_a_database_of_no_build_is_begun_anew(change: Callable[[Path], None], co
 
 def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collection, tmp_path: Path) -> None:
     mine = Path(shutil.copytree(copied.index, tmp_path / "mine"))
-    build(mine, Request(added=[save_photos(tmp_path / "more", 2, start=50)]), copied.matcher)
+    build(mine, BuildRequest(added=[save_photos(tmp_path / "more", 2, start=50)]), copied.matcher)
     shutil.rmtree(copied.index / "segments")
     (copied.index / "segments").symlink_to(mine / "segments")
     with pytest.raises(IndexUnwritable, match="move the existing file away"):

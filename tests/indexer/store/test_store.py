@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from sketch_search import model
-from sketch_search.indexer import BuildReport, Request, build, open_index, remove, verify
+from sketch_search.indexer import BuildReport, BuildRequest, build, open_index, remove, verify
 from tests.benchmarks.results import soak
 from tests.indexer.galleries import catalog, save_photo
 
@@ -64,7 +64,7 @@ class Store(RuleBasedStateMachine):
     @initialize(content=st.sampled_from(CONTENTS))
     def first_build(self, content: int) -> None:
         self.write("a.png", content)
-        build(self.index, Request([self.photos]), self.matcher)
+        build(self.index, BuildRequest([self.photos]), self.matcher)
         self.built()
 
     @rule(path=st.sampled_from(PATHS), content=st.sampled_from(CONTENTS))
@@ -122,7 +122,7 @@ class Store(RuleBasedStateMachine):
     @rule(recluster=st.booleans())
     def build(self, recluster: bool) -> None:
         new = set(self.expected().values()) - self.computed
-        report = build(self.index, Request([self.photos], recluster=recluster), self.matcher)
+        report = build(self.index, BuildRequest([self.photos], recluster=recluster), self.matcher)
         # Nothing that has a row is computed, and nothing twice.
         assert report.encoded <= len(set(self.expected().values()))
         assert report.encoded >= len(new)
@@ -131,9 +131,9 @@ class Store(RuleBasedStateMachine):
     @precondition(lambda self: self.expected())
     @rule()
     def build_twice(self) -> None:
-        build(self.index, Request([self.photos]), self.matcher)
+        build(self.index, BuildRequest([self.photos]), self.matcher)
         self.built()
-        report = build(self.index, Request(), self.matcher)
+        report = build(self.index, BuildRequest(), self.matcher)
         assert (report.changed, report.encoded) == (False, 0)
 
     @rule(data=st.data())
@@ -161,7 +161,7 @@ class Store(RuleBasedStateMachine):
         before = self.hidden
         self.say(path, hidden=False)
         if self.expected():
-            self.built(build(self.index, Request(added=[self.photos / path]), self.matcher))
+            self.built(build(self.index, BuildRequest(added=[self.photos / path]), self.matcher))
         else:
             self.hidden = before
 

@@ -10,7 +10,7 @@ import pytest
 
 from sketch_search.indexer import (
     BadInvocation,
-    Request,
+    BuildRequest,
     UnknownPhoto,
     build,
     read_summary,
@@ -62,7 +62,7 @@ def test_removals_are_taken_over_by_an_index_that_is_built_anew(built: Collectio
     summary = tmp_path / "removed.json"
     summary.write_text(read_summary(built.index).model_dump_json())
     anew = tmp_path / "anew"
-    assert build(anew, Request([built.photos]), built.matcher).photos == 11
+    assert build(anew, BuildRequest([built.photos]), built.matcher).photos == 11
     # A file that is there no more is passed over.
     assert upkeep.removed_elsewhere(summary, anew) == ["in here"]
     assert main(["remove", "--from", str(summary), "--yes", "--index", str(anew)]) == 0
@@ -177,7 +177,7 @@ def test_an_added_root_prefixes_names_and_leaves_when_removed(built: Collection,
     report = built.update(added=[more])
     assert (report.encoded, report.photos, report.clusters) == (4, 16, 3)
     assert catalog(built.index).items() >= before.items()
-    for request in (Request(added=[more]), Request([more, built.photos])):
+    for request in (BuildRequest(added=[more]), BuildRequest([more, built.photos])):
         assert not build(built.index, request, built.matcher).changed
     with built.open() as index:
         tops = [path.split("/")[0] for photo in range(1, 17) for path in index.photo(photo).paths]

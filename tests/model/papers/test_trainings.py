@@ -8,7 +8,7 @@ import pytest
 from gensim.models import KeyedVectors
 from safetensors.torch import save_file
 
-from sketch_search.indexer import Request, build, open_index
+from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model.commands import main
 from sketch_search.model.engine import read_metadata
 from sketch_search.model.matcher import load
@@ -102,7 +102,7 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     assert main(["evaluate", "--weights", str(file), "--data", "mine", "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)["methods"]
     assert set(measured) == {*matcher.methods, *(f"{method}+diffusion" for method in matcher.methods)}
-    build(tmp_path / "index", Request([Path("mine/photo")]), matcher)
+    build(tmp_path / "index", BuildRequest([Path("mine/photo")]), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         assert index.photo_count == 2 * len(SHAPES)
     explained = matcher.explain(drawing("star", 96, 1), drawing("star", 96, 2))

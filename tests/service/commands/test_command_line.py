@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.model.terminal import installed_version
 from sketch_search.service.client import Client
@@ -182,7 +182,7 @@ def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
     photos, index = tmp_path / "photos", tmp_path / "index"
     photos.mkdir()
     (photos / "one.png").write_bytes(encoded(draw_photo(1)))
-    build(index, Request([photos], embedder="ret"), matcher)
+    build(index, BuildRequest([photos], embedder="ret"), matcher)
     photos.rename(tmp_path / "elsewhere")
     assert told_by(photos_found, photos, "--index", index, "--weights", weights) == 1
     told = f"error: {photos}: the folder cannot be read: No such file or directory; its indexed photos stay."

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageColor
 
 from sketch_search import model
-from sketch_search.indexer import Index, Request, build
+from sketch_search.indexer import BuildRequest, Index, build
 from sketch_search.model import Matcher
 from sketch_search.model.checkpoint.file import save_checkpoint
 from sketch_search.model.engine import unit
@@ -171,7 +171,7 @@ def engine(request: pytest.FixtureRequest, gallery: Path, tmp_path_factory: pyte
     network = network.with_calibration(dataclasses.replace(network.calibration, diffusion=0.3))
     save_checkpoint(network, folder / "weights.safetensors")
     matcher = model.load(folder / "weights.safetensors")
-    build(folder / "index", Request([gallery], clusters=3), matcher)
+    build(folder / "index", BuildRequest([gallery], clusters=3), matcher)
     opened = Engine(Settings(index=folder / "index", weights=folder / "weights.safetensors"), matcher)
     yield opened
     opened.close()

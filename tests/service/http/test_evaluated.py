@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.model.datasets import Corpus, Picture
 from sketch_search.model.evaluation import search_matrix
 from sketch_search.model.search import stages
@@ -30,7 +30,7 @@ def test_twenty_sketches_rank_over_http_as_the_evaluation_ranks_them(
     photos = tuple(Picture(folder / f"{seed}.png", "", "") for seed in range(10))
     for seed, picture in enumerate(photos):
         picture.path.write_bytes(encoded(draw_photo(seed)))
-    build(index, Request([folder], embedder="ret"), matcher)
+    build(index, BuildRequest([folder], embedder="ret"), matcher)
     sketches = tuple(Picture(tmp_path / f"{number}.png", "", "") for number in range(len(_SKETCHES)))
     for sketch, data in zip(sketches, _SKETCHES, strict=True):
         sketch.path.write_bytes(data)

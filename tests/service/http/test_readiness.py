@@ -124,6 +124,6 @@ def test_a_checkpoint_whose_scores_are_no_numbers_is_reported_and_no_failure(
     huge = tmp_path / "huge.safetensors"
     save_file(tensors, huge, metadata)
     index = tmp_path / "index"
-    indexer.build(index, indexer.Request([gallery], clusters=CLUSTERS, embedder="ret"), model.load(huge))
+    indexer.build(index, indexer.BuildRequest([gallery], clusters=CLUSTERS, embedder="ret"), model.load(huge))
     with asked(settings, index=index, weights=huge) as http:
         assert error(http.post("/search", content=sketch)) == (503, "not_ready")

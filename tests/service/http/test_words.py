@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import EmbedderEntry, Request, build, open_text_tower
+from sketch_search.indexer import BuildRequest, EmbedderEntry, build, open_text_tower
 from sketch_search.model.network import TextTower
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.service.client import Client, ClientError
@@ -239,7 +239,7 @@ def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypa
     with asked(by_clip, index=index) as http:
         assert http.post("/search", params={"text": TEXT}).json()["words"] == "clip"
         (photos / "one more.png").write_bytes(encoded(draw_photo(99)))
-        newest = build(index, Request([photos]), model.load(by_clip.weights)).generation
+        newest = build(index, BuildRequest([photos]), model.load(by_clip.weights)).generation
         wait_until(lambda: http.get("/info").json()["index"]["generation"] == newest, "the new index is not in use")
         found = http.post("/search", params={"text": "another text", "k": 50}).json()
         assert (found["words"], found["candidates"]) == ("clip", PHOTOS + 1)

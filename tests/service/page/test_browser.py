@@ -18,7 +18,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.building.progress import Phase, ProgressState
 from sketch_search.model import Matcher
 from sketch_search.service.http import middleware
@@ -88,7 +88,7 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
 def test_long_names_break_between_words(opened: Browser, settings: Settings, tmp_path: Path, matcher: Matcher) -> None:
     name = "_".join(["umbrella"] * 20) + ".png"
     save_copy(tmp_path / "photos" / name, 97, 0)
-    build(tmp_path / "index", Request([tmp_path / "photos"]), matcher)
+    build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), matcher)
     with on_screen(opened, LAPTOP) as driver, served_to(driver, settings, index=tmp_path / "index") as server:
         find(driver, server)
         driver.find_element(By.CSS_SELECTOR, "#results .photo").click()

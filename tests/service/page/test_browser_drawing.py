@@ -14,7 +14,7 @@ from selenium.webdriver.common.actions.interaction import POINTER_MOUSE, POINTER
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests import browser
@@ -335,7 +335,7 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
     for seed in range(5):
         save_copy(photos / f"{seed}.png", seed, 0)
     index = tmp_path / "index"
-    build(index, Request([photos]), matcher)
+    build(index, BuildRequest([photos]), matcher)
 
     def faces() -> list[int]:
         counts: list[int] = desk.execute_script(
@@ -365,7 +365,7 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
         with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
             before = http.get("/info").json()["index"]["made"]
             shutil.rmtree(index)
-            build(index, Request([photos]), matcher)
+            build(index, BuildRequest([photos]), matcher)
             wait_until(lambda: http.get("/info").json()["index"]["made"] != before, "the new index is not used")
         desk.refresh()
         wait(desk).until(lambda _: faces() == [3] * 3)

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from sketch_search import model
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.service.settings import Settings
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, draw, run, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
@@ -390,7 +390,7 @@ def test_where_clip_reads_words_the_field_takes_any_text(
     desk: Browser, tmp_path: Path, gallery: Path, settings: Settings, weights: Path
 ) -> None:
     clip = saved_clip(tmp_path / "reading-clip", READING)
-    build(tmp_path / "index", Request([gallery], clusters=CLUSTERS, embedder=f"clip:{clip}"), model.load(weights))
+    build(tmp_path / "index", BuildRequest([gallery], clusters=CLUSTERS, embedder=f"clip:{clip}"), model.load(weights))
     with served_to(desk, settings, index=tmp_path / "index") as server:
         desk.get(server.url)
         wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())

@@ -10,7 +10,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests import browser
@@ -230,7 +230,7 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, settings: Settings, matche
     for picture, files in enumerate(FILES):
         for number in range(files):
             save_copy(folder / "photos" / f"{picture}-{number}.png", picture, number)
-    build(folder / "index", Request([folder / "photos"], clusters=CLUSTERS, embedder="ret"), matcher)
+    build(folder / "index", BuildRequest([folder / "photos"], clusters=CLUSTERS, embedder="ret"), matcher)
     with served(settings, index=folder / "index") as running:
         yield running
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageChops
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
-from sketch_search.indexer import Request, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import draw_photo, draw_sketch
 from sketch_search.model import load
 from sketch_search.service.settings import Settings
@@ -31,7 +31,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (folder / "photos").mkdir()
     for pair in PAIRS:
         draw_photo(pair, 3).save(folder / "photos" / f"{pair}.png")
-    build(folder / "index", Request([folder / "photos"], clusters=1), load())
+    build(folder / "index", BuildRequest([folder / "photos"], clusters=1), load())
     with served(Settings(index=folder / "index", variants=1)) as running:
         yield running
 

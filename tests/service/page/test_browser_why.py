@@ -170,7 +170,7 @@ def test_views_of_patches_need_a_comparison_of_patches(desk: Browser, gallery: P
     save_checkpoint(AnchorNetwork(config), tmp_path / "one.safetensors")
     indexer.build(
         tmp_path / "index",
-        indexer.Request([gallery], clusters=2, embedder="ret"),
+        indexer.BuildRequest([gallery], clusters=2, embedder="ret"),
         model.load(tmp_path / "one.safetensors"),
     )
     with served_to(desk, Settings(index=tmp_path / "index", weights=tmp_path / "one.safetensors")) as server:

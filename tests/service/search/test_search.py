@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sketch_search.indexer import Index, Request, build, open_index, remove
+from sketch_search.indexer import BuildRequest, Index, build, open_index, remove
 from sketch_search.model import Matcher, Tokens
 from sketch_search.model.engine import Method, unit
 from sketch_search.model.engine.rounding import quantize
@@ -117,7 +117,7 @@ def test_only_the_best_by_ret_reach_the_relation_network_and_need_no_centroid(se
 
 
 def test_after_a_removal_the_next_cells_are_opened(gallery: Path, matcher: Matcher, tmp_path: Path) -> None:
-    build(tmp_path / "index", Request([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         first, second = (cluster.id for cluster in Searcher(index, matcher).find_sketch(nprobe=2, k=1).clusters[:2])
         ids = ids_of(index, first).tolist()
@@ -251,7 +251,7 @@ Both = tuple[Searcher, Searcher]
 @pytest.fixture(scope="module")
 def without(tmp_path_factory: pytest.TempPathFactory, gallery: Path, diffusing: Searcher) -> Path:
     folder = tmp_path_factory.mktemp("without") / "index"
-    build(folder, Request([gallery], clusters=CLUSTERS, embedder="ret", tokens="none"), diffusing.matcher)
+    build(folder, BuildRequest([gallery], clusters=CLUSTERS, embedder="ret", tokens="none"), diffusing.matcher)
     return folder
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sketch_search import model
-from sketch_search.indexer import Index, Request, build, open_index
+from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.model.ranking import likeness_to
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas import SearchResult
@@ -207,7 +207,7 @@ def test_folders_of_several_roots_begin_with_the_name_of_theirs(tmp_path: Path) 
             file = tmp_path / name / "inside" / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(encoded(draw_photo(number)))
-    build(tmp_path / "index", Request([tmp_path / "one", tmp_path / "two"], clusters=1, embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([tmp_path / "one", tmp_path / "two"], clusters=1, embedder="ret"), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         searcher = Searcher(index, matcher)
         for folders, paths in (

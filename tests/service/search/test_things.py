@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from sketch_search.indexer import Request, build, open_index
+from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model.engine import Projection
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
@@ -45,7 +45,7 @@ def network() -> Matcher:
 @pytest.fixture(scope="module")
 def folder(network: Matcher, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("regions") / "index"
-    build(path, Request([gallery], clusters=CLUSTERS, embedder="ret"), network)
+    build(path, BuildRequest([gallery], clusters=CLUSTERS, embedder="ret"), network)
     return path
 
 
@@ -213,7 +213,7 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
 
 
 def test_an_index_without_tokens_compares_things_by_vectors(network: Matcher, gallery: Path, tmp_path: Path) -> None:
-    build(tmp_path / "index", Request([gallery], clusters=CLUSTERS, embedder="ret", tokens="none"), network)
+    build(tmp_path / "index", BuildRequest([gallery], clusters=CLUSTERS, embedder="ret", tokens="none"), network)
     with open_index(tmp_path / "index", network) as index:
         searcher = Searcher(index, network)
         pictures = drawn(searcher, on_paper("star", 10), on_paper("cross", 290))

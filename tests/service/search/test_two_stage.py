@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import Request, build, open_index
+from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model import Matcher
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas import SearchQuery
@@ -37,7 +37,7 @@ def by_clip(tmp_path_factory: pytest.TempPathFactory, gallery: Path, default: Ma
     """Builds an index by the default network, clustered by a CLIP of random weights."""
     folder = tmp_path_factory.mktemp("by-clip")
     clip = f"clip:{saved_clip(folder / 'clip')}"
-    build(folder / "index", Request([gallery], clusters=CLUSTERS, embedder=clip), default)
+    build(folder / "index", BuildRequest([gallery], clusters=CLUSTERS, embedder=clip), default)
     return folder / "index"
 
 

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from sketch_search.indexer import Index, Request, build
+from sketch_search.indexer import BuildRequest, Index, build
 from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
@@ -44,7 +44,9 @@ class Growing:
         self.photos += 1
 
     def build(self, index: Path | None = None) -> str:
-        return build(index or self.index, Request([self.gallery], clusters=2, embedder="ret"), self._matcher).generation
+        return build(
+            index or self.index, BuildRequest([self.gallery], clusters=2, embedder="ret"), self._matcher
+        ).generation
 
     def grow(self) -> str:
         """Builds after another photo has come, and returns the generation that is live now."""
