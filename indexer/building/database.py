@@ -132,6 +132,10 @@ class Photos:
         return len(self.rows)
 
 
+# A build holds the lock of its index, and some network drives refuse those of SQLite.
+_UNLOCKED = "?nolock=1"
+
+
 class BuildDatabase:
     """The database of a build. Several threads may ask it for ``days``.
 
@@ -162,7 +166,7 @@ class BuildDatabase:
                 self._database = _connected(f"{path.as_uri()}?mode=ro&immutable=1")
             else:
                 make_folder(path.parent, to_work_in=True)
-                self._database = _connected(path.as_uri())
+                self._database = _connected(f"{path.as_uri()}{_UNLOCKED}")
                 try:
                     self._go_on(used)
                 except BaseException:
@@ -185,7 +189,7 @@ class BuildDatabase:
         else:
             self._database.close()
             self._path.unlink(missing_ok=True)
-            self._database = _connected(self._path.as_uri())
+            self._database = _connected(f"{self._path.as_uri()}{_UNLOCKED}")
             self._database.executescript(SCHEMA)
             make_folder(self.segment, to_work_in=True)
             self._source(self.segment.name)

@@ -139,7 +139,8 @@ _STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
 
 def write_catalog(path: Path, entries: Iterable[tuple[Any, ...]], removals: Removals) -> None:
     """Writes a catalog of these entries, which are as ``Catalog.entries`` yields them."""
-    with closing(sqlite3.connect(path)) as database:
+    # Nobody else knows the file yet, and some network drives refuse locks.
+    with closing(sqlite3.connect(f"{path.as_uri()}?nolock=1", uri=True)) as database:
         # The file is not read until complete, so one sync at the end is enough.
         database.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;{_SCHEMA}")
         database.executemany(f"INSERT INTO photos VALUES ({', '.join('?' * 13)})", entries)

@@ -5,12 +5,13 @@ import os
 import re
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from sketch_search.indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
 from sketch_search.indexer.store.files import sync_folder, write_atomically
@@ -204,16 +205,38 @@ def _leads_elsewhere(entry: Path) -> bool:
 
 @contextmanager
 def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
-    """Holds the lock of an index until the process ends. Raises IndexBusy after ``wait`` seconds; IndexUnwritable."""
+    """Holds the lock of an index until the process ends. Raises IndexBusy after ``wait`` seconds; IndexUnwritable.
+
+    Some network drives refuse locks. There, a file that only one process can create is the lock; one that a killed
+    process on this machine has left does not count.
+    """
     with refuse_if_unwritable(folder):
         try:
-            lock = FileLock(folder / ".lock").acquire(timeout=wait)
+            try:
+                lock = FileLock(folder / ".lock").acquire(timeout=wait)
+            except (Timeout, OSError):
+                if _gives_locks(folder):
+                    raise
+                lock = SoftFileLock(folder / ".lock-file").acquire(timeout=wait)
         except Timeout as error:
             raise IndexBusy(
                 f"another build is writing {folder}; wait for it to end, or name another folder with --index."
             ) from error
     with lock:
         yield
+
+
+def _gives_locks(folder: Path) -> bool:
+    """Tries to lock a file that nobody else knows. Raises OSError if the folder cannot be written."""
+    descriptor, name = tempfile.mkstemp(prefix=".lock-", dir=folder)
+    os.close(descriptor)
+    try:
+        FileLock(name).acquire(timeout=0).lock.release()
+    except (Timeout, OSError):
+        return False
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return True
 
 
 @contextmanager

@@ -6,6 +6,7 @@ They use ONNX Runtime's ``DynamicQuantizeMatMul`` and ``MultiHeadAttention``. Wr
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,10 @@ def find_graphs(checkpoint: Path) -> Path | None:
     config = two_sided_config(checkpoint)
     if config is None or not is_expressible(config):
         return None
-    folders = (parent / folder_name(config) for parent in (own_folder(), PACKAGED))
+    parents = [PACKAGED]
+    with suppress(RuntimeError):  # this user has no home folder, so no graphs either
+        parents.insert(0, own_folder())
+    folders = (parent / folder_name(config) for parent in parents)
     return next((folder for folder in folders if folder.is_dir()), None)
 
 

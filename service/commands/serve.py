@@ -4,6 +4,7 @@ With `--ray ADDRESS --shards DIR...` it serves a gallery in shards, which a Ray 
 """
 
 import errno
+import os
 import signal
 import socket
 import sys
@@ -176,10 +177,14 @@ def say(line: str, settings: Settings) -> None:
 @contextmanager
 def _redirecting(page: str) -> Iterator[str]:
     """Provides a file that redirects to a page: everyone here can see the arguments of the browser's process."""
-    with tempfile.NamedTemporaryFile("w", prefix=f"{PROGRAM}-", suffix=".html", encoding="utf-8") as file:
+    descriptor, name = tempfile.mkstemp(prefix=f"{PROGRAM}-", suffix=".html")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={page}"><a href="{page}">{PROGRAM}</a>')
-        file.flush()
-        yield file.name
+    try:
+        yield name
+    finally:
+        # The folder for temporary files may have been cleaned meanwhile.
+        Path(name).unlink(missing_ok=True)
 
 
 def _open_page(page: str) -> None:

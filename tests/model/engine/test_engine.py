@@ -154,6 +154,12 @@ def test_graphs_are_found_only_where_export_writes_them(tmp_path: Path, monkeypa
     assert main(["export", str(checkpoint)]) == 0
     assert find_graphs(checkpoint) == tmp_path / "data" / "sketch-search" / beside.name
 
+    def homeless(*_: object, **__: object) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_data_dir", homeless)
+    assert find_graphs(checkpoint) is None
+
 
 @pytest.mark.parametrize(
     "name",
