@@ -11,6 +11,7 @@ from sketch_search import model
 from sketch_search.model.commands import main
 from sketch_search.model.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
 from sketch_search.model.datasets.remembered import Drawn, choose_remembered
+from sketch_search.model.engine import Floats
 from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper
 from sketch_search.model.images import Drawing, find_ink, lab
 from sketch_search.model.search import Places, gallery_of, search_drawing
@@ -103,7 +104,7 @@ def test_photos_rank_by_places_and_colours_of_things(matcher: model.Matcher, ske
             regions[number, 8 * 3 + column] = direction
     alike = matcher.encode(np.stack([matcher.prepare(photo("circle"), "photo")] * 2), "photo")
 
-    def search(drawing: Drawing, places: Places) -> np.ndarray:
+    def search(drawing: Drawing, places: Places) -> Floats:
         return search_drawing(
             gallery_of(replace(alike, regions=regions, colours=colours), matcher), matcher, drawing, 20, places
         ).scores(2)
