@@ -25,6 +25,7 @@ MAX_THREADS = 512
 # Matches one path of a list with separators. A URL has ':' behind its scheme, and before a password and a port.
 _ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathsep}]*")
 _NAME = re.compile("[^,]+")
+_ORIGIN = re.compile(r"https?://(?:\*\.)?(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -84,6 +85,7 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # the main port, with the key
     log_format: Literal["text", "json"] = "text"
     cors_origins: _Names = ()
+    frame_ancestors: _Names = ()  # origins whose pages may show the page in a frame
     allowed_hosts: _Names = ()  # on a loopback address its names, else any
 
     @property
@@ -161,6 +163,14 @@ class Settings(BaseSettings):
         if "null" in value:
             # Every page in a sandbox has it.
             raise ValueError("'null' is the origin of any page that hides its own; name the origins, or '*' for all")
+        return value
+
+    @field_validator("frame_ancestors")
+    @classmethod
+    def _check_frames(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin; write one such as https://home.example:8123")
         return value
 
     @field_validator("allowed_hosts")

@@ -94,5 +94,11 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(AccessMiddleware, metrics=metrics, hosts=chosen.known_hosts, origins=chosen.cors_origins)
+    app.add_middleware(
+        AccessMiddleware,
+        metrics=metrics,
+        hosts=chosen.known_hosts,
+        origins=chosen.cors_origins,
+        framed=bool(chosen.frame_ancestors),
+    )
     return app

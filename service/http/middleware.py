@@ -94,9 +94,14 @@ class AccessMiddleware:
     health checkers send such requests, browsers do not.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Sequence[str], origins: Sequence[str]) -> None:
-        """origins: the origins that CORS lists. If there are any, all pages may show the images."""
-        self._app, self._metrics, self._origins = app, metrics, origins
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, hosts: Sequence[str], origins: Sequence[str], *, framed: bool = False
+    ) -> None:
+        """origins: the origins that CORS lists. If there are any, all pages may show the images.
+
+        framed: whether pages of other sites may show the page in a frame; its own policy names them.
+        """
+        self._app, self._metrics, self._origins, self._framed = app, metrics, origins, framed
         self._hosts = [host.lower().removesuffix(".") for host in hosts]
         # The strictest headers; an answer may set its own, as the page does, which could not work with these.
         self._headers = {
@@ -137,6 +142,8 @@ class AccessMiddleware:
                 headers["X-Request-ID"] = request_id
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
+                if "frame-ancestors 'none'" not in headers["Content-Security-Policy"]:
+                    del headers["X-Frame-Options"]
             await send(message)
 
         try:
@@ -174,10 +181,11 @@ class AccessMiddleware:
         site = headers.get("sec-fetch-site")
         if site is None:
             return origin is not None and self._is_foreign(origin, headers.get("host", ""))
-        # A frame also follows links, without a click.
+        # A frame also follows links, without a click. Of the page, the browser asks the policy.
         link = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"
         clicked = link and headers.get("sec-fetch-dest", "document") == "document"
-        return site in ("cross-site", "same-site") and not clicked
+        framed = link and self._framed and scope["path"] == "/"
+        return site in ("cross-site", "same-site") and not (clicked or framed)
 
     def _is_foreign(self, origin: str, host: str) -> bool:
         """Returns True if the origin is not the service's own page, which has this host and port.

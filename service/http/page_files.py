@@ -3,6 +3,7 @@
 import hashlib
 import pathlib
 import secrets
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -21,10 +22,11 @@ _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }
+_UNFRAMED = "frame-ancestors 'none'"
 _HEADERS = {
     # blob: is for images that a script has fetched or was given; nothing may be loaded from another host.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    f"connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; {_UNFRAMED}",
     "Cache-Control": "no-cache",
 }
 _FOLDER = pathlib.Path(service.__file__).parent / "page"
@@ -48,7 +50,7 @@ page = APIRouter(include_in_schema=False)
 async def index(request: Request, ctx: Ctx, token: str | None = None) -> Response:
     """Returns the page. A token in its address becomes a cookie, so that the address can be copied without it."""
     if token is None:
-        return _file(_INDEX, request)
+        return _file(_INDEX, request, ctx.settings.frame_ancestors)
     answer = Response(status_code=303, headers={**_HEADERS, "Cache-Control": "no-store", "Location": "./"})
     if secrets.compare_digest(token.encode(), ctx.token.encode()):
         secure = request.url.scheme == "https"
@@ -65,8 +67,11 @@ async def part(request: Request, path: str) -> Response:
     return _file(path, request)
 
 
-def _file(path: str, request: Request) -> Response:
+def _file(path: str, request: Request, frames: Sequence[str] = ()) -> Response:
     content, headers = _FILES[path]
+    if frames:
+        policy = headers["Content-Security-Policy"].replace(_UNFRAMED, f"frame-ancestors 'self' {' '.join(frames)}")
+        headers = {**headers, "Content-Security-Policy": policy}
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers)

@@ -8,6 +8,8 @@ import httpx
 import pytest
 
 from sketch_search import service
+from sketch_search.service.settings import Settings
+from tests.service.served import asked
 
 PAGE = Path(service.__file__).parent / "page"
 FILES = [path for path in PAGE.rglob("*") if path.is_file()]
@@ -64,3 +66,23 @@ def test_the_rooms_of_the_page_call_downwards() -> None:
         room = PurePosixPath(name).parent.name
         if name.endswith(".js") and room:
             assert set(re.findall(r'from "\.\./(?:([^/"]+)/)?', text)) <= below[room], name
+
+
+def test_only_named_sites_may_show_the_page_in_a_frame(settings: Settings) -> None:
+    frame = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
+    home = "https://home.example:8123"
+    with asked(settings, frame_ancestors=(home,)) as http:
+        answer = http.get("/", headers=frame)
+        policy = POLICY.removesuffix("'none'") + f"'self' {home}"
+        assert (answer.status_code, answer.headers["content-security-policy"]) == (200, policy)
+        assert "x-frame-options" not in answer.headers
+        assert http.get("/info", headers=frame).status_code == 400
+        assert http.get("/info").headers["x-frame-options"] == "DENY"
+    with asked(settings) as http:
+        assert http.get("/", headers=frame).status_code == 400
+    with pytest.raises(ValueError, match="is not an origin"):
+        Settings(frame_ancestors=("https://a.example; script-src *",))
+
+
+def test_a_login_before_the_page_lets_the_manifest_through() -> None:
+    assert '<link rel="manifest" href="page/app.webmanifest" crossorigin="use-credentials">' in TEXTS["index.html"]
