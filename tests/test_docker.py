@@ -65,8 +65,12 @@ def stages() -> dict[str, Stage]:
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    """The compose file, with every variable at its default."""
-    text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", (_CHECKOUT / "docker-compose.yml").read_text())
+    return _composed("docker-compose.yml")
+
+
+def _composed(name: str) -> dict[str, Any]:
+    """A compose file, with every variable at its default."""
+    text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", (_CHECKOUT / name).read_text())
     assert "$" not in text
     content: dict[str, Any] = yaml.safe_load(text)
     return content
@@ -190,16 +194,19 @@ def test_compose_starts_services_for_cpus_else_by_name(compose: dict[str, Any], 
 
 def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
     environment = stages["runtime"].environment()
+    cpu_limits, labels = _composed("docker/cpus.yml"), _composed("docker/selinux.yml")
     for name, service in compose["services"].items():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["user"] == stages["cpu"].all("USER")[-1]
         limits = service["deploy"]["resources"]["limits"]
-        assert limits.keys() == {"cpus", "memory", "pids"}
+        # Kernels of some NAS refuse a limit of CPUs, which is in a file of its own.
+        assert limits.keys() == {"memory", "pids"}
+        (cpus,) = cpu_limits["services"][name]["deploy"]["resources"]["limits"].values()
         # There are as many threads as the limit has cores: PyTorch would count those of the machine. In a cluster Ray
         # shares them out.
-        threads = 1 if name.startswith("ray-") else limits["cpus"]
+        threads = 1 if name.startswith("ray-") else cpus
         assert service["environment"]["SBIR_THREADS"] == service["environment"]["OMP_NUM_THREADS"] == threads
         assert _setting_names(service["environment"]) <= Settings.model_fields.keys()
         assert service["tmpfs"].split(":")[0] == environment["HOME"] == "/tmp"
@@ -209,6 +216,8 @@ def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], sta
         photos, *volumes = service["volumes"]
         assert (photos["target"], photos["read_only"]) == ("/photos", True)
         assert photos["bind"] == {"create_host_path": False}
+        (labelled,) = labels["services"][name]["volumes"]
+        assert labelled == {**photos, "bind": {"create_host_path": False, "selinux": "z"}}
         writable = {mount.split(":")[1] for mount in volumes if not mount.endswith(":ro")}
         writes = name.startswith("index") or name in {"ray-worker", "ray-index"}
         assert writable == ({environment["SBIR_INDEX"], environment["XDG_CACHE_HOME"]} if writes else set())
