@@ -41,7 +41,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Preprocessing, Source, averaged, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.model.ranking import diffused, reordered
+from sketch_search.model.ranking import WITHIN, diffused, logits, weigh
 from sketch_search.model.things import GUESSED, Thing
 from sketch_search.model.words import WordBook
 
@@ -243,13 +243,14 @@ class Matcher:
     ) -> Floats:
         """Shares scores (s, p) among photos that look alike, by ``model.ranking.diffused``. Raises ModelError.
 
-        By "rn", the first photos are then put in order within their kind (``model.ranking.reordered``).
+        Diffusion makes photos that look alike equal, so by "rn" WITHIN times the logit of the score before says which
+        of them was drawn.
 
         threshold: the cosine from which two photos share their scores; None for ``diffusion_threshold``.
         """
         threshold = self.diffusion_threshold if threshold is None else threshold
         after = diffused(scores, ret, threshold, method)
-        return reordered(after, scores, ret, threshold) if method == "rn" else after
+        return weigh(after, np.float32(WITHIN) * logits(scores), method) if method == "rn" else after
 
     @property
     def diffusion_threshold(self) -> float:
@@ -309,8 +310,9 @@ class Matcher:
     def thing_directions(self, things: Sequence[Thing]) -> Floats:
         """Returns what regions that show each of t things are like, (t, r) of length 1. Raises ModelError.
 
-        It is the direction of a thing's [Ret], plus GUESSED times the mean of where regions that show the guessed
-        things lie, or their photos if regions were not looked at.
+        It is the direction of a thing's [Ret], plus GUESSED times where regions that show its words lie, or, if nobody
+        named it, the mean of where regions that show the guessed things lie, or their photos if regions were not
+        looked at.
         """
         if self.engine.projection is None:
             raise ModelError(
@@ -321,7 +323,16 @@ class Matcher:
         if vocabulary is not None:
             places = vocabulary.region_places
             places = places if len(places) else self.engine.projection(vocabulary.places)
-            directions += np.float32(GUESSED) * vocabulary.guessed(tokens) @ places
+            towards = vocabulary.guessed(tokens) @ places
+            for row, thing in enumerate(things):
+                if thing.words:
+                    drawn = np.isin(vocabulary.drawn, thing.words) & places.any(axis=1)
+                    # Of things that nobody drew or saw, only the direction of the word is known.
+                    shown = (
+                        places[drawn] if drawn.any() else self.engine.projection(vocabulary.directions[[*thing.words]])
+                    )
+                    towards[row] = unit(unit(shown).mean(axis=0))
+            directions += np.float32(GUESSED) * towards
         return unit(directions)
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:

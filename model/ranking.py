@@ -20,11 +20,6 @@ from sketch_search.model.engine import Floats, Method, Numbers, Tokens, sigmoid,
 RET_WIDTH = 0.2
 # Scores of things s, the means of cosines in regions, have the support exp((s - best) / THINGS_WIDTH).
 THINGS_WIDTH = 0.1
-# If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
-# best region. For 140 coloured things in ordinary photos, drawn with the nearest of the page's pens, 4 brought 0.34 of
-# their photos into the first 20, with a precision@10 of 0.848, and 2 to 8 differed little; without colours, 0.17 and
-# 0.871.
-FITTING = 4.0
 # Fused scores f are averaged as exp((f - best) / FUSED_WIDTH), because their range depends on the fusion weight.
 FUSED_WIDTH = 2.0
 _LEAST = np.finfo(np.float32).tiny
@@ -128,32 +123,8 @@ def centred(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
     return unit(rests * (np.linalg.norm(rests, axis=1, keepdims=True) > _SAME))
 
 
-# Diffusion makes photos that look alike equal, so that the drawn one is lost among others of its kind. Of the first
-# photos of a diffused ranking, those that look alike are put in order by the logit of the diffused score plus WITHIN
-# times that of the relation score. docs/quality.md has its accuracy, docs/research/searching.md the alternatives.
-REORDERED = 100
-WITHIN = 0.25
-
-
-def reordered(diffused: Floats, relation: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:
-    """Reorders the first photos of diffused rankings within their kind, using their relation scores as well.
-
-    diffused, relation: (s, p) in 0..1, after and before diffusion. ret, threshold: as in the diffusion. Returns (s, p)
-    float32: of the REORDERED highest scores of each row, those of one group (``groups_of``) change places; all others
-    stay.
-    """
-    after, mean = diffused.copy(), unit(ret).mean(axis=0)
-    for row, (now, before) in enumerate(zip(diffused, relation, strict=True)):
-        first = np.argsort(-now, kind="stable")[:REORDERED]
-        groups = groups_of(ret[first], mean, threshold)
-        by_both = _logits(now[first]) + WITHIN * _logits(before[first])
-        # The same photos group by group, those of a group as they stand, and by both.
-        standing, wanted = np.argsort(groups, kind="stable"), np.lexsort((-by_both, groups))
-        after[row, first[wanted]] = now[first[standing]]
-    return after
-
-
-def _logits(scores: Floats) -> NDArray[np.float64]:
+def logits(scores: Floats) -> NDArray[np.float64]:
+    """Computes the logits of scores in 0..1, of any shape; they are finite."""
     inside = np.clip(scores.astype(np.float64), MARGIN, 1 - MARGIN)
     return np.asarray(np.log(inside / (1 - inside)))
 
@@ -190,7 +161,7 @@ def estimated(
     Returns (p,) float32. If no photo is known, the estimates rank the photos by distance.
     """
     d = distances.astype(np.float64)
-    x = _logits(scores[known]) if method == "rn" else scores[known].astype(np.float64)
+    x = logits(scores[known]) if method == "rn" else scores[known].astype(np.float64)
     line = _line(d[known], x, d)
     directions, deviations = centred(ret), (x - line[known]).astype(np.float32)
     affinity = np.maximum(directions[~known] @ directions[known].T - np.float32(threshold), 0)
@@ -212,21 +183,25 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
     return line
 
 
-# Photos that a person likes, or that show the thing of a word, dominate a ranking: the sketch only orders photos near
-# them. WIDTH and WORD_LEAD were chosen on 500 ordinary photos, with sketches that were not trained on. With WIDTH from
-# 3 to 6, or WORD_LEAD from 0.7 to 0.9, sketch and word together find more than each alone; with 2 and 0.7 the word
-# alone found more. This was measured by the vocabulary; scores by CLIP are logits, too.
-
-# Weight of the mean of the liked photos beside the sketch, whose weight is 1. From 2 on, the value hardly matters on
-# validation classes. Mixing in the relation network's scores made rankings worse there.
-PULL = 4.0
-# The share of the support, after diffusion, from the likeness to the most similar liked photo. The mean of
-# several liked photos may be similar to none of them.
-LEAD = 0.5
-# The share of the support that comes from the word.
-WORD_LEAD = 0.8
-# A photo's support by a word falls by the factor e if its score is this much below the best photo's.
-WIDTH = 4.0
+# The parts of a query are evidence, and their log-odds add up. The drawing says which photo. Likes, words and dislikes
+# say which kind: their evidence is 0 for all photos of the kind, so that the drawing orders these, and falls for the
+# others. With d_i the diffused relation score of photo i and r_i the one before, l_i its diffused likeness to the most
+# similar liked photo, w_i its score by the word, u_ij its likeness to the j-th unwanted photo, and f_i the score of its
+# regions,
+#
+#     logit s_i = logit d_i + WITHIN logit r_i + LIKED min(0, l_i - KIND) + NAMED min(0, w_i - max w + SPREAD)
+#                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f).
+#
+# All were chosen on sketches of validation classes; docs/research/searching.md has the alternatives.
+WITHIN = 0.25
+LIKED, KIND = 16.0, 0.4
+NAMED, SPREAD = 1.0, 5.0
+UNLIKED, APART = 0.3, 0.2
+# If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
+# best region. For 140 coloured things in ordinary photos, drawn with the nearest of the page's pens, 4 brought 0.34 of
+# their photos into the first 20, with a precision@10 of 0.848, and 2 to 8 differed little; without colours, 0.17 and
+# 0.871.
+FITTING = 4.0
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 # On ordinary photos, 1 to 10 of them found more than the word's scores alone, and differed by less than chance.
 EXAMPLES = 5
@@ -239,42 +214,53 @@ _FITS_SLOPE = 2 / 3
 _FITS_HARDLY, _FITS_SURELY = -1.5, 2.0
 
 
-def rocchio(sketch: Floats | None, liked: Floats) -> Floats:
-    """Computes the [Ret] of a query with liked photos, after Rocchio (1971).
-
-    It is the sum of the sketch's normalised [Ret] and PULL times the mean [Ret] of the liked photos, normalised.
-
-    sketch: (1, d) or None. liked: (l, d), at least one. Returns (1, d) float32.
-    """
-    photos = unit(unit(liked).mean(axis=0, keepdims=True))
-    return photos if sketch is None else unit(unit(sketch) + np.float32(PULL) * photos)
-
-
-def fitting(scores: Floats, fits: Floats, method: Method) -> Floats:
-    """Prefers the photos whose regions fit a thing's place and colours best, in the range of ``method``.
-
-    scores: (m,) by ``method``, m at least 1. fits: (m,), scores of the best regions (``model.things.sought``).
-    """
-    best = float(scores.max())
-    support = support_of(scores, best, method) * np.exp(np.float32(FITTING) * (fits - fits.max()))
-    return scores_of(support, best, method) + np.float32(0)
-
-
-def mix_support(scores: Floats, likeness: Floats) -> Floats:
-    """Mixes likeness to liked photos (p,) into scores (p,) by "ret", p at least 1. Likeness below 0 counts as 0."""
-    return _lead(scores, np.maximum(likeness, 0), LEAD, "ret")
-
-
-def mix_word_support(scores: Floats, words: Floats, method: Method) -> Floats:
-    """Mixes a word's support (m,) into photos' scores (m,) by ``method``, in the range of ``method``."""
-    return _lead(scores, words, WORD_LEAD, method) if len(scores) else scores
-
-
-def _lead(scores: Floats, other: Floats, lead: float, method: Method) -> Floats:
-    """Mixes support: if s_i is photo i's, divided by the highest, its new support is (1 - lead) s_i + lead o_i."""
-    shares = np.float32(1 - lead) * shares_of(scores, method) + np.float32(lead) * other
+def weigh(scores: Floats, evidence: NDArray[np.floating], method: Method) -> Floats:
+    """Adds evidence, log-odds, to scores of the same shape by ``method``, in its range; at most 0 unless it is "rn"."""
+    if method == "rn":
+        weighed = sigmoid(logits(scores) + evidence)
+    elif method == "ret":
+        weighed = -np.sqrt(scores**2 - np.float32(RET_WIDTH) * evidence)
+    else:
+        weighed = scores + np.float32(_width(method)) * evidence
     # Adding 0 turns -0 into 0.
-    return scores_of(shares, float(scores.max()), method) + np.float32(0)
+    return weighed.astype(np.float32) + np.float32(0)
+
+
+def evidence_of_likes(likeness: Floats, *, drawn: bool = True) -> Floats:
+    """Returns the evidence of liked photos, (p,), for photos of this likeness to the most similar one, at most 1.
+
+    drawn: False if no drawing orders the photos of the kind, so that likeness does.
+    """
+    evidence: Floats = np.float32(LIKED) * np.minimum(likeness - np.float32(KIND), 0)
+    return evidence if drawn else evidence + likeness - 1
+
+
+def kindred(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:
+    """Diffuses the likeness (p,) of photos to liked ones; returns it as a share of the highest, (p,) in 0..1."""
+    spread: Floats = diffused(np.maximum(likeness, 0)[None], ret, threshold, "rn")[0]
+    spread /= np.maximum(spread.max(initial=0), _LEAST)
+    return spread
+
+
+def evidence_of_words(scores: Floats, *, drawn: bool = True) -> Floats:
+    """Returns the evidence of words, (p,), for photos with these scores by them, logits. drawn: as for likes."""
+    evidence: Floats = np.minimum(scores - scores.max(initial=-np.inf) + np.float32(drawn * SPREAD), 0)
+    return np.float32(NAMED) * evidence
+
+
+def evidence_of_dislikes(likeness: Floats) -> Floats:
+    """Returns the evidence of u unwanted photos, (p,), for photos of this likeness to each, (p, u).
+
+    It grows with the square of their number, because photos of which several are unwanted share what is unwanted.
+    """
+    shared: Floats = np.maximum(likeness - np.float32(APART), 0).sum(axis=1)
+    return np.float32(-UNLIKED) * shared**2
+
+
+def evidence_of_fits(fits: Floats) -> Floats:
+    """Returns the evidence, (p,), of the regions that fit a thing's place and colours best, with these scores."""
+    evidence: Floats = np.float32(FITTING) * (fits - fits.max(initial=-np.inf))
+    return evidence
 
 
 def shares_of(scores: Floats, method: Method) -> Floats:
@@ -282,15 +268,6 @@ def shares_of(scores: Floats, method: Method) -> Floats:
     support = support_of(scores, float(scores.max()), method)
     shares: Floats = support / np.maximum(support.max(), _LEAST)
     return shares
-
-
-def word_support(scores: Floats, best: float) -> Floats:
-    """Computes the support of photos by a word: exp((score - best) / WIDTH), (p,) in 0..1.
-
-    scores: (p,) logits. best: the highest score of a photo that can be found; others may be above it.
-    """
-    support: Floats = np.exp(np.minimum(scores - np.float32(best), 0) / np.float32(WIDTH))
-    return support
 
 
 def fits(best: float, chances: int) -> bool | None:

@@ -40,12 +40,14 @@ class Thing:
         box: left, top, right and bottom of its ink, as shares of the paper's width and height.
         colours: (c, 3) float32, its colours as CIELAB, at most three; none for black ink.
         shares: (c,) float32, the share of its coloured ink for each; their sum is 1.
+        words: the numbers of words, any of which names it, in the place of guesses; none if nobody named it.
     """
 
     tokens: Tokens
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     colours: Floats = field(default_factory=lambda: np.empty((0, 3), np.float32))
     shares: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    words: tuple[int, ...] = ()
 
     @property
     def place(self) -> tuple[float, float]:

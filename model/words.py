@@ -5,9 +5,11 @@ import tomllib
 import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+
+from PIL import ImageColor
 
 from sketch_search.model.errors import ModelError
 
@@ -64,11 +66,23 @@ class UnknownWord(ModelError):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a text means: the part understood; words that may name each thing; words searched instead, or None."""
+    """What a text means: the part understood; words that may name each thing, any of which counts; words searched
+    instead, or None; and the names of each thing's colours.
+    """
 
     text: str
     things: tuple[tuple[int, ...], ...]
     means: str | None = None
+    colours: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A thing of a phrase: its name, the numbers of the words that this means, and the names of its colours."""
+
+    text: str
+    meant: tuple[int, ...]
+    colours: tuple[str, ...] = ()
 
 
 class WordBook:
@@ -113,16 +127,23 @@ class WordBook:
     def read(self, text: str) -> Reading:
         """Reads a word of any language, a wider word, or things in a phrase, the longest or last name of each.
 
-        Raises as ``find`` does.
+        Other words of a thing may be its colours. Raises as ``find`` does.
         """
         if why_no_name(text) is None:
             key = spelling(text)
-            for known in (self._meant, lambda part: self._foreign.get(part)):
-                if parts := _things_of(key, known):
-                    every = (meant for _, meant in parts)
-                    things = dict.fromkeys(self._widened.get(m[0], m) if len(m) == 1 else m for m in every)
-                    return Reading(" and ".join(part for part, _ in parts), tuple(things), self._said(key, parts))
-        return Reading(spelling(text), ((self.find(text),),))
+            for spelt in dict.fromkeys((key, _colours_apart(key))):
+                for known in (self._meant, lambda part: self._foreign.get(part)):
+                    if parts := _things_of(spelt, known):
+                        return self._reading(spelt, parts)
+        return Reading(spelling(text), ((self.find(text),),), colours=((),))
+
+    def _reading(self, key: str, parts: Sequence[_Part]) -> Reading:
+        things: dict[tuple[int, ...], tuple[str, ...]] = {}
+        for part in parts:
+            meant = self._widened.get(part.meant[0], part.meant) if len(part.meant) == 1 else part.meant
+            things[meant] = tuple(dict.fromkeys((*things.get(meant, ()), *part.colours)))
+        text = " and ".join(" ".join((*part.colours, part.text)) for part in parts)
+        return Reading(text, tuple(things), self._said(key, parts), tuple(things.values()))
 
     def of_class(self, label: str) -> int | None:
         """Finds the number of the word that names a class, spelt as folders are; None if there is no such word."""
@@ -147,9 +168,9 @@ class WordBook:
             return (number,)
         return self._everyday_stems.get(stem(key), self._joined.get(stem(key.replace(" ", ""))))
 
-    def _said(self, key: str, parts: Sequence[tuple[str, tuple[int, ...]]]) -> str | None:
+    def _said(self, key: str, parts: Sequence[_Part]) -> str | None:
         """Returns the words searched for instead of a text's things; None if the text names them."""
-        said = list(dict.fromkeys(self._listed(meant) for _, meant in parts))
+        said = list(dict.fromkeys(" ".join((*part.colours, self._listed(part.meant))) for part in parts))
         typed = [stem(part) for part in re.split(r" and |\s*[,&+]\s*", key)]
         return None if typed == [stem(spelling(one)) for one in said] else " and ".join(said)
 
@@ -206,31 +227,67 @@ class WordBook:
         return self._numbers.get(key, self._stems.get(stem(key)))
 
 
-def _things_of(key: str, known: Callable[[str], tuple[int, ...] | None]) -> list[tuple[str, tuple[int, ...]]]:
-    """Finds the known names in a phrase, one for each thing in it, and the words that they mean."""
+def _things_of(key: str, known: Callable[[str], tuple[int, ...] | None]) -> list[_Part]:
+    """Finds the known names in a phrase, one for each thing in it, with the words that they mean and its colours."""
     if meant := known(key):
-        return [(key, meant)]
-    things: list[tuple[str, tuple[int, ...]]] = []
-    others: list[tuple[str, tuple[int, ...]]] = []
+        return [_Part(key, meant)]
+    things, others = list[_Part](), list[_Part]()
     joint = "and"
-    for place, part in enumerate(_JOINT.split(key)):
+    for place, text in enumerate(_JOINT.split(key)):
         if place % 3:
-            joint = part or joint
-        elif found := _longest(part.split(), known):
-            (things if re.fullmatch(f"{_BESIDE}|[,;&+]", joint) else others).append(found)
+            joint = text or joint
+            continue
+        words = text.split()
+        named = tuple(colour for word in words if (colour := colour_names().get(word)))
+        if joint == "in" and things and len(named) == len(words):
+            # A car in red.
+            things[-1] = replace(things[-1], colours=things[-1].colours + named)
+        elif part := _longest(words, known):
+            (things if re.fullmatch(f"{_BESIDE}|[,;&+]", joint) else others).append(part)
     return things[:MOST_THINGS] or others[:1]
 
 
-def _longest(
-    words: Sequence[str], known: Callable[[str], tuple[int, ...] | None]
-) -> tuple[str, tuple[int, ...]] | None:
-    """Finds the longest known name among words in a row, the last of equally long ones."""
+def _longest(words: Sequence[str], known: Callable[[str], tuple[int, ...] | None]) -> _Part | None:
+    """Finds the longest known name among words in a row, the last of equally long ones, and the colours beside it."""
     for length in range(len(words), 0, -1):
         for start in range(len(words) - length, -1, -1):
             text = " ".join(words[start : start + length])
             if meant := known(text):
-                return text, meant
+                beside = (*words[:start], *words[start + length :])
+                named = (colour for word in beside if (colour := colour_names().get(word)))
+                return _Part(text, meant, tuple(dict.fromkeys(named)))
     return None
+
+
+def _colours_apart(key: str) -> str:
+    """Puts spaces around the first colour in a text whose language writes none, such as Chinese."""
+    for name in sorted(colour_names(), key=len, reverse=True):
+        if name in key and re.match("[\u3040-\u30ff\u4e00-\u9fff]", name):
+            return _APART.sub(" ", key.replace(name, f" {name} ", 1)).strip()
+    return key
+
+
+@cache
+def colours() -> dict[str, tuple[int, int, int]]:
+    """Reads the colours that words name, as sRGB."""
+    return {name: ImageColor.getrgb(colour["rgb"])[:3] for name, colour in _colour_lists().items()}
+
+
+@cache
+def colour_names() -> dict[str, str]:
+    """Reads the names of colours in all languages of the words, by their spellings, each with its English name."""
+    found: dict[str, str] = {}
+    for colour, lists in _colour_lists().items():
+        for name in map(str.strip, lists["names"].split(",")):
+            stem_of, _, endings = name.rstrip(")").partition("(")
+            for ending in ("", *filter(None, endings.split("/"))):
+                found.setdefault(spelling(stem_of + ending), colour)
+    return found
+
+
+def _colour_lists() -> dict[str, dict[str, str]]:
+    with (Path(__file__).parent / "colours.toml").open("rb") as file:
+        return tomllib.load(file)
 
 
 def _name_of_emoji(name: str) -> str:

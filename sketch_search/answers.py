@@ -147,16 +147,18 @@ class Searches(ABC):
         text: str | None = None,
         like: Liked = None,
         unlike: Liked = None,
+        unlike_kind: Liked = None,
         **options: Any,
     ) -> Results:
         """Returns the photos that best match a sketch, liked photos and a word.
 
         sketch: a drawing, a list of pictures of one size for its things, or with ``kind="photo"`` a photo.
-        k: the most; None for 20. text: a word, or any text if CLIP clustered the index. like, unlike: photos, ids or
-        paths. options: further fields of ``service.schemas.SearchQuery``, such as ``folder`` or ``fold``.
+        k: the most; None for 20. text: a word, or any text if CLIP clustered the index. like, unlike,
+        unlike_kind: photos, ids or paths. options: further fields of ``service.schemas.SearchQuery``, such as ``fold``.
         Raises TypeError for no photo; ValueError for bad options; UserError for unreadable pictures and the like.
         """
-        answer = self._response(sketch, k=k, text=text, like=like, unlike=unlike, **options)
+        liked = {"like": like, "unlike": unlike, "unlike_kind": unlike_kind}
+        answer = self._response(sketch, k=k, text=text, **liked, **options)
         results = Results(map(self._photo, answer.results))
         results.answer = answer
         return results
@@ -189,13 +191,12 @@ class Searches(ABC):
             answer=found,
         )
 
-    def _response(
-        self, sketch: Drawn | None, *, like: Liked = None, unlike: Liked = None, **options: Any
-    ) -> SearchResponse:
+    def _response(self, sketch: Drawn | None, **options: Any) -> SearchResponse:
         given = {name: value for name, value in options.items() if value is not None}
+        given |= {name: self._ids(given[name]) for name in ("like", "unlike", "unlike_kind") if name in given}
         if isinstance(given.get("folder"), str):
             given["folder"] = (given["folder"],)
-        query = _checked(SearchQuery, like=self._ids(like), unlike=self._ids(unlike), **given)
+        query = _checked(SearchQuery, **given)
         return self._search(_drawn_bytes(sketch), query)
 
     def _ids(self, photos: Liked) -> list[int]:

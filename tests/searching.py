@@ -12,7 +12,7 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, unit
-from sketch_search.model.ranking import ALIKE, likeness_to
+from sketch_search.model.ranking import ALIKE, LOOK, SAME, likeness_to, sameness
 from sketch_search.service import search
 from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.schemas import SearchQuery, SearchResponse
@@ -38,19 +38,26 @@ class Searcher(search.Searcher):
     def find_sketch(self, drawn: bool = True, **asked: Any) -> SearchResponse:
         return self.find(draw_sketch() if drawn else None, **asked)
 
-    def leaving(self, unliked: Sequence[int], liked: Sequence[int], others: Floats | None = None) -> set[int]:
-        """The ids of the photos that leave with the unliked ones; others: the vectors of further liked photos."""
-        if not unliked:
-            return set()
+    def leaving(
+        self, unliked: Sequence[int], kinds: Sequence[int], liked: Sequence[int], others: Floats | None = None
+    ) -> set[int]:
+        """The ids that unliked photos hide, with look-alikes of ``kinds``; others: vectors of further liked ones."""
         ids, vectors = self.index.ids, self.index.vectors.of()
-        of_unliked, of_liked = (vectors[np.isin(ids, some)] for some in (unliked, liked))
+        mean, of_liked = mean_direction(vectors), vectors[np.isin(ids, liked)]
         if others is not None:
             of_liked = np.concatenate([of_liked, others])
-        mean = mean_direction(vectors)
-        to_unliked = likeness_to(of_unliked, vectors, mean)
         to_liked = likeness_to(of_liked, vectors, mean) if len(of_liked) else -1
-        gone = (to_unliked > ALIKE) & (to_unliked >= to_liked) & ~np.isin(ids, liked)
-        return {*ids[gone].tolist(), *unliked}
+        tokens, found = self.gallery.tokens(np.arange(len(ids))), {*unliked, *kinds}
+        for photo in found.copy():
+            (row,) = np.flatnonzero(ids == photo)
+            pairs = np.array([(other, row) for other in range(len(ids))])
+            near = unit(vectors) @ unit(vectors[row]) > LOOK
+            gone = near & (sameness(tokens, pairs, self.matcher.config.grid) > SAME)
+            if photo in kinds:
+                to_unliked = likeness_to(vectors[[row]], vectors, mean)
+                gone |= (to_unliked > ALIKE) & (to_unliked >= to_liked)
+            found |= {*ids[gone & ~np.isin(ids, liked)].tolist()}
+        return found
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import click
 from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.commands import options
 from sketch_search.model.datasets import (
+    CLICKS,
     LARGE_PROTOCOLS,
     PARTS,
     PROTOCOLS,
@@ -85,7 +86,14 @@ def evaluate(
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
     from sketch_search.model.datasets import RememberedTask, read_remembered, read_task
-    from sketch_search.model.evaluation import Evaluation, measure, measure_remembered, task_matrices, with_zero_shot
+    from sketch_search.model.evaluation import (
+        Evaluation,
+        measure,
+        measure_clicks,
+        measure_remembered,
+        task_matrices,
+        with_zero_shot,
+    )
 
     if protocol == "parts":
         _measure_parts(split, data, as_json=as_json, **networks)
@@ -96,7 +104,9 @@ def evaluate(
     large = protocol in LARGE_PROTOCOLS
     if words and not large:
         raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
-    if by_class and (large or protocol == "fine-grained"):
+    if protocol in CLICKS and (methods or plain_metrics):
+        raise ModelError(f"--protocol {protocol} has no --method and no --plain-metrics")
+    if by_class and (large or protocol in ("fine-grained", *CLICKS)):
         raise ModelError("--by-class is for category protocols")
     task: Task | RememberedTask
     seen: dict[str, Contamination] = {}
@@ -114,6 +124,8 @@ def evaluate(
     for name, matcher in _load_networks(validated=data is None and not remembered, **networks):
         if isinstance(task, RememberedTask):
             found[name] = measure_remembered(matcher, task)
+        elif protocol in CLICKS:
+            found[name] = measure_clicks(matcher, task)
         else:
             found[name] = measure(task, task_matrices(matcher, task, methods, words=words))
         described = {name: getattr(matcher, name) for name in ("checkpoint_sha256", "dtype", "variants")}

@@ -34,6 +34,7 @@ from sketch_search.model.datasets.remembered import (
     read_remembered,
 )
 from sketch_search.model.datasets.tasks import (
+    CLICKS,
     LARGE_PROTOCOLS,
     PARTS,
     PROTOCOLS,

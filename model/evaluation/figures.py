@@ -24,6 +24,7 @@ TITLES = {
     "map_100": "mAP@100",
     "map_200": "mAP@200",
     "precision_10": "P@10",
+    "precision_20": "P@20",
     "hit_10": "hit@10",
     "precision_100": "P@100",
     "precision_200": "P@200",
@@ -35,6 +36,7 @@ TITLES = {
     "gallery_acc_20": "all@20",
     "kind_before": "before",
     "median_rank": "median",
+    "lost": "lost",
 }
 TITLES |= {f"plain_{name}": f"plain {TITLES[name]}" for name in (*FIGURES, "precision_10")}
 # The notes on titles with a star.

@@ -14,7 +14,7 @@ from sketch_search.model.evaluation.figures import relevance
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.network import RetNetwork, TorchEngine, fastest_dtype
-from sketch_search.model.ranking import EXAMPLES, mix_word_support, rocchio, word_support
+from sketch_search.model.ranking import EXAMPLES, evidence_of_words, weigh
 from sketch_search.model.search import gallery_of, search_drawing
 
 # The number of pictures that are prepared before the network encodes them. It bounds the memory for pixels.
@@ -89,25 +89,25 @@ def word_matrices(
     the word together with the sketch. Raises ModelError if the vocabulary lacks a class.
     """
     kinds = sorted(set(labels))
-    scores = matcher.word_scores(gallery, [matcher.book.find(label) for label in kinds])
-    shown = {label: word_support(of_word, float(of_word.max())) for label, of_word in zip(kinds, scores, strict=True)}
-    alone = {label: _alone(matcher, gallery, words) for label, words in shown.items()}
+    scores = dict(zip(kinds, matcher.word_scores(gallery, [matcher.book.find(label) for label in kinds]), strict=True))
+    alone = {label: _alone(matcher, gallery, of_word) for label, of_word in scores.items()}
+    shown = {label: evidence_of_words(of_word) for label, of_word in scores.items()}
     found: dict[str, NDArray[np.floating]] = {WORD: np.stack([alone[label] for label in labels])}
     for name, of_sketches in matrices.items():
         method = next(method for method in METHODS if method == name.partition("+")[0])
         rows = zip(of_sketches.astype(np.float32), labels, strict=True)
-        found[f"{name}+{WORD}"] = np.stack([mix_word_support(row, shown[label], method) for row, label in rows])
+        found[f"{name}+{WORD}"] = np.stack([weigh(row, shown[label], method) for row, label in rows])
     return found
 
 
-def _alone(matcher: Matcher, gallery: Tokens, words: Floats) -> Floats:
-    """Computes the scores (p,) of a search by a word with this support (p,), without a sketch."""
-    best = np.argsort(-words, kind="stable")[:EXAMPLES]
-    query = Tokens.of_ret(rocchio(None, gallery.ret[best]))
+def _alone(matcher: Matcher, gallery: Tokens, by_word: Floats) -> Floats:
+    """Computes the scores (p,) of a search by a word with these scores (p,), without a sketch."""
+    best = np.argsort(-by_word, kind="stable")[:EXAMPLES]
+    query = Tokens.of_ret(unit(unit(gallery.ret[best]).mean(axis=0, keepdims=True)))
     scores = matcher.scores(query, gallery, "ret")
     if matcher.calibration.diffusion is not None:
         scores = matcher.diffuse(scores, gallery.ret, "ret")
-    return mix_word_support(scores[0], words, "ret")
+    return weigh(scores[0], evidence_of_words(by_word, drawn=False), "ret")
 
 
 def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:

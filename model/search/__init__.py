@@ -17,9 +17,11 @@ from sketch_search.model.search.drawings import (
     default_plan,
     encode_things,
     methods_of,
+    name_things,
     place_things,
     search_drawing,
+    things_of_text,
 )
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored
 from sketch_search.model.search.photos import PhotoGallery, gallery_of
-from sketch_search.model.search.stages import FOLDED, Plan, Ranking, Stage, rank
+from sketch_search.model.search.stages import FOLDED, Hidden, Plan, Ranking, Stage, rank

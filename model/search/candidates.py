@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Method, Tokens
 from sketch_search.model.matcher import Matcher
+from sketch_search.model.ranking import evidence_of_likes, evidence_of_words
 from sketch_search.model.things import Thing
 
 Ids: TypeAlias = NDArray[np.int64]
@@ -67,11 +68,13 @@ class Query:
         method: what scores photos; "ret" compares vectors alone.
         plain: whether the relation network scores alone, without prior and guesses.
         mean: (d,) the mean of all vectors of the gallery.
-        sketch: the query's tokens: the sketch's, or with liked photos one [Ret] near theirs; a batch of one, or of all
-            things of a drawing.
+        sketch: the query's tokens: the sketch's, a batch of one, or of all things of a drawing; without one, one [Ret]
+            near liked photos, or near those of the word.
         things: those to find in the regions of photos. places: the weight of their places.
         wanted: a filter of photos, which the gallery understands; None for all.
-        liked, unliked: (l, d) and (u, d) vectors of photos. liked_ids, unliked_ids: of those in the gallery.
+        liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
+        unliked, unliked_rows: (u, d) vectors and (u,) rows of unwanted photos. unliked_kinds: (u,) whether those that
+            look like them are unwanted, too.
         homes: (h,) the clusters of the liked photos in the whole gallery, which are opened in any case.
         clusters: (n,) int64 ascending, the clusters to open.
         count: how many photos become candidates, the best by vector, and as many more by the word; None for all.
@@ -86,9 +89,10 @@ class Query:
     word: Word | None = None
     wanted: Hashable | None = None
     liked: Floats | None = None
-    unliked: Floats | None = None
     liked_ids: tuple[int, ...] = ()
-    unliked_ids: tuple[int, ...] = ()
+    unliked: Floats | None = None
+    unliked_rows: PhotoRows = field(default_factory=lambda: np.empty(0, np.int64))
+    unliked_kinds: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
     homes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     clusters: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     count: int | None = None
@@ -188,17 +192,30 @@ class Nearest:
         chosen.append(np.flatnonzero(np.isin(self.ids, query.liked_ids)))
         return self[np.unique(np.concatenate(chosen))]
 
+    @property
+    def kind(self) -> Scores | None:
+        """(m,): the evidence of liked photos and words, which say the kind; None without either."""
+        likes = None if self.likeness is None else evidence_of_likes(self.likeness)
+        words = None if self.by_word is None else evidence_of_words(self.by_word)
+        return likes if words is None else words if likes is None else likes + words
+
+    def most_promising(self, promise: Scores, count: int) -> NDArray[np.int64]:
+        """Returns the indices of the photos with the highest promise; half of them of the kind, if it is known."""
+        kind = self.kind
+        of_kind = 0 if kind is None else count // 2
+        chosen = best_first(self.ids, promise, count - of_kind)
+        if kind is None or not of_kind:
+            return chosen
+        more = best_first(self.ids, promise + kind, count)
+        return np.concatenate([chosen, more[~np.isin(more, chosen)][:of_kind]])
+
     def to_score(self, query: Query) -> NDArray[np.int64]:
-        """Returns the indices of the photos to score, most promising first; with a word, half by the word."""
+        """Returns the indices of the photos to score, most promising first."""
         if query.rerank is None or query.method == "things":
             return best_first(self.ids, self.by_vector)
-        promise = self.by_vector if self.promise is None else self.promise
-        by_word = 0 if self.by_word is None else query.rerank // 2
-        chosen = best_first(self.ids, promise, query.rerank - by_word)
-        if self.by_word is None or not by_word:
-            return chosen
-        named = best_first(self.ids, self.by_word, by_word)
-        return np.concatenate([chosen, named[~np.isin(named, chosen)]])
+        chosen = self.most_promising(self.by_vector if self.promise is None else self.promise, query.rerank)
+        liked = np.flatnonzero(np.isin(self.ids, query.liked_ids))
+        return np.concatenate([liked, chosen[~np.isin(chosen, liked)]])[: max(query.rerank, len(liked))]
 
     def known_scores(self, query: Query, known: Candidates | None) -> tuple[Scores, NDArray[np.int64]]:
         """Returns the known scores, (m,), and the indices of the photos still to score.

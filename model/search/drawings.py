@@ -1,18 +1,21 @@
 """Makes the query of a drawing, and searches by it as a search does by default."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from sketch_search.model.engine import Method, Modality, Tokens
-from sketch_search.model.images import Drawing
+from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search.candidates import Query
 from sketch_search.model.search.gallery import Gallery
 from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
+from sketch_search.model.words import UnknownWord, colours
 
 #: Whether photos must show things where they were drawn; "auto": if there are several.
 Places: TypeAlias = Literal["auto", "yes", "no"]
@@ -42,6 +45,56 @@ def encode_things(
         shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
         things.append(Thing(tokens, drawn.box, shares[:, :3], shares[:, 3]))
     return things
+
+
+def name_things(
+    matcher: Matcher, things: Sequence[Thing], text: str | None, thing_text: Sequence[str] = (), *, coloured: bool
+) -> list[Thing]:
+    """Gives things their own words, and those of a text to the other things, each to the one that it fits best.
+
+    thing_text: words of the first things; empty for a thing without. coloured: whether words say colours, too.
+    Raises UnknownWord for a word of a thing; a text that only CLIP knows names nothing.
+    """
+    named = list(things)
+
+    def name(number: int, words: Sequence[int], names: Sequence[str]) -> None:
+        thing = replace(named[number], words=tuple(words))
+        named[number] = _coloured(thing, names) if names and coloured else thing
+
+    for number, own in enumerate(thing_text):
+        if own.strip():
+            reading = matcher.book.read(own)
+            name(number, list(chain.from_iterable(reading.things)), reading.colours[0])
+    free, vocabulary = [number for number, thing in enumerate(named) if not thing.words], matcher.engine.vocabulary
+    if text is None or vocabulary is None:
+        return named
+    with suppress(UnknownWord):
+        reading = matcher.book.read(text)
+        if len(reading.things) <= len(free):
+            shown = vocabulary.guess(Tokens.cat([named[number].tokens.without_patches for number in free]))
+            fits = np.stack([shown[:, list(words)].sum(axis=1) for words in reading.things], axis=1)
+            for _ in reading.things:
+                row, column = np.unravel_index(int(fits.argmax()), fits.shape)
+                name(free[row], reading.things[column], reading.colours[column])
+                fits[row], fits[:, column] = -1, -1
+    return named
+
+
+def things_of_text(matcher: Matcher, text: str) -> tuple[Thing, ...]:
+    """Returns the things of a text that it gives colours; none if only CLIP knows it."""
+    with suppress(UnknownWord):
+        reading = matcher.book.read(text)
+        return tuple(
+            _coloured(Thing(Tokens.of_ret(matcher.word_direction(words)[None]), words=words), names)
+            for words, names in zip(reading.things, reading.colours, strict=True)
+            if names
+        )
+    return ()
+
+
+def _coloured(thing: Thing, names: Sequence[str]) -> Thing:
+    shown = lab(np.array([colours()[name] for name in names]) / 255).astype(np.float32)
+    return replace(thing, colours=shown, shares=np.full(len(shown), 1 / len(shown), np.float32))
 
 
 def place_things(

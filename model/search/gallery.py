@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sketch_search.model.engine import Floats, Tokens, unit
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.ranking import promise
-from sketch_search.model.search.candidates import MATCHED, Candidates, Nearest, PhotoRows, Query, Scores, best_first
+from sketch_search.model.search.candidates import MATCHED, Candidates, Nearest, PhotoRows, Query, Scores
 from sketch_search.model.things import Matched
 
 # A gallery with this many clusters has a second level of clusters above them, which finds those that a query is
@@ -120,7 +120,7 @@ class Gallery(ABC):
         """
         found = self.nearest(query)
         if query.matches and len(found):
-            best = best_first(found.ids, found.by_vector, MATCHED)
+            best = found.most_promising(found.by_vector, MATCHED)
             total = promise(found.by_vector, best, self.matches(query, found.rows[best]))
             found = replace(found, promise=total)
         scores, left = found.known_scores(query, known)

@@ -14,7 +14,7 @@ from sketch_search.model.engine import Floats, Tokens, logsumexp, unit
 from sketch_search.model.engine.rounding import dequantize, round_tokens, unpack
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.ranking import ALIKE, best_matches, likeness_to
+from sketch_search.model.ranking import best_matches, likeness_to
 from sketch_search.model.search.candidates import Nearest, PhotoRows, Query, Scores
 from sketch_search.model.search.clusters import cluster, default_clusters, mean_tokens
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored
@@ -106,7 +106,7 @@ class PhotoGallery(Gallery):
         return np.unique(np.concatenate(found))
 
     def _compare(self, rows: PhotoRows, query: Query) -> Nearest:
-        """Compares these photos with each part of the query, and drops those like unliked photos."""
+        """Compares these photos with each part of the query."""
         by_vector, by_word, likeness, by_thing = np.zeros(len(rows), np.float32), None, None, None
         vectors, ids = self._photos.vectors.of(rows), self._photos.ids[rows]
         ret = Tokens.of_ret(vectors)
@@ -123,14 +123,7 @@ class PhotoGallery(Gallery):
             by_word = np.mean(of_words, axis=0)
         if query.liked is not None:
             likeness = likeness_to(query.liked, vectors, query.mean)
-        found = Nearest(rows, ids, by_vector, by_word, likeness, by_thing=by_thing)
-        if query.unliked is None:
-            return found
-        # A photo stays if it looks more like a liked one: disliking a black cat but liking a white one still means
-        # cats.
-        unlike = likeness_to(query.unliked, vectors, query.mean)
-        gone = (unlike > ALIKE) & (unlike >= (-1 if likeness is None else likeness)) & ~np.isin(ids, query.liked_ids)
-        return found[~gone & ~np.isin(ids, query.unliked_ids)]
+        return Nearest(rows, ids, by_vector, by_word, likeness, by_thing=by_thing)
 
     def _recall(
         self, known: Scores, rows: PhotoRows, ret: Tokens, compute: Callable[[Tokens], Floats | None]

@@ -1,12 +1,12 @@
 """Ranks the photos of a gallery in two stages: the query against clusters, then against photos of the best clusters.
 
-    lead             liked photos, or the photos that show a word best, stand for the query beside its sketch
+    lead             without a sketch, liked photos, or the photos that show a word best, stand for the query
     choose_clusters  stage 1: the query against the centroids of all clusters
     find_photos      stage 2: photos of the best clusters, by vector; then pairs of tokens of the best photos, or for
                      several things regions of all candidates
     diffuse          photos that look alike share their scores
-    prefer_fits      photos that show one thing where it was drawn, or in its colours, move forward
-    mix              photos that look like liked ones, and those that show the query's word, move forward
+    add_evidence     of places and colours, liked photos, words and unwanted photos
+    hide             unwanted photos and their near duplicates leave
     order, fold      liked photos first, then by score; near duplicates fold into one
 
 From stage 2 on, all steps work on ``Candidates``: a row for each photo, a column for each kind of score. The score of a
@@ -28,22 +28,26 @@ from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.limits import NPROBE
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import (
+    ALIKE,
     EXAMPLES,
+    LOOK,
     SAME,
     SHORTLIST,
     best_matches,
     estimated,
+    evidence_of_dislikes,
+    evidence_of_fits,
+    evidence_of_likes,
+    evidence_of_words,
     first_of_same,
-    fitting,
-    mix_support,
-    mix_word_support,
+    kindred,
+    likenesses,
     pairs_to_compare,
     promise,
-    rocchio,
     sameness,
-    word_support,
+    weigh,
 )
-from sketch_search.model.search.candidates import Candidates, Query, Scores, best_first, interleave
+from sketch_search.model.search.candidates import Candidates, Mask, Query, Scores, best_first, interleave
 from sketch_search.model.search.gallery import Gallery
 
 # Photos that the second stage scores by default: with diffusion, which estimates the others, and without. On validation
@@ -61,6 +65,8 @@ MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 32
 # The number of best photos that are folded. All pages show parts of this one folding, so that a result represents the
 # same photos on every page; beyond them, every photo is a separate result. It takes some milliseconds.
 FOLDED = 1000
+# The photos most like an unwanted one that may be its near duplicates.
+COPIES = 32
 
 #: What ``rank`` has just finished.
 Stage: TypeAlias = Literal["clusters", "photos", "diffusion"]
@@ -71,7 +77,7 @@ class Plan:
     """The parameters of all stages.
 
     Attributes:
-        method: the one that scores photos; "ret" if photos are liked, or there is no sketch.
+        method: the one that scores photos; "ret" if there is no sketch.
         results: how long the ranking must be.
         nprobe: the least number of clusters to open for each part of the query; "all" for every one.
         chosen: whether the method chooses the clusters: if the query sets their number.
@@ -119,6 +125,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """What an unwanted photo hides: the ids of its near duplicates; and how many shown photos look like it."""
+
+    copies: tuple[int, ...]
+    alike: int
+
+
+@dataclass(frozen=True)
 class Ranking:
     """The result of ``rank``.
 
@@ -127,6 +141,7 @@ class Ranking:
         plan: as it was carried out; folding may need a longer ranking.
         sizes: (c,) how many photos of each cluster can be found. clusters: (c,) their scores; NaN for a cluster that
             was not compared. pairs: how many clusters and photos the method scored.
+        hidden: what each unwanted photo of the query hides. left_out: how many photos these hide together.
     """
 
     photos: Candidates
@@ -135,6 +150,8 @@ class Ranking:
     sizes: NDArray[np.int64]
     clusters: Scores
     pairs: int
+    hidden: tuple[Hidden, ...] = ()
+    left_out: int = 0
 
     def scores(self, count: int) -> Floats:
         """Returns the scores of the photos with the ids 0 to count - 1, (count,); -inf for those not ranked."""
@@ -151,6 +168,7 @@ def rank(
     Raises GalleryUnusable if a score is not a number.
     """
     sizes = gallery.clusters.sizes if query.wanted is None else gallery.passing(query.wanted)
+    drawn = query.sketch is not None
     query = lead(gallery, matcher, query, plan, sizes)
     clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
     lap("clusters")
@@ -158,28 +176,27 @@ def rank(
     while True:
         found = find_photos(gallery, query, plan, clusters, sizes, found)
         lap("photos")
-        photos = mix(prefer_fits(diffuse(gallery, matcher, found, query, plan), plan), query)
+        ranked = add_evidence(diffuse(gallery, matcher, found, query, plan), matcher, query, plan, drawn=drawn)
         lap("diffusion")
+        photos, hidden = hide(gallery, ranked, query, matcher.config.grid)
         photos = order(photos, query)
         if plan.fold:
             liked = int(np.isin(photos.ids, query.liked_ids).sum())
             photos = replace(photos, firsts=fold(gallery, photos, liked, matcher.config.grid))
         missing = wanted - len(photos.results)
-        if missing <= 0 or not plan.fold or not plan.results <= len(photos) < sizes.sum():
-            return Ranking(photos, found, plan, sizes, by_cluster, pairs + int(found.scored.sum()))
-        # Near duplicates were folded. A longer ranking has others for them.
-        plan = replace(plan, results=max(FOLDED, len(photos)) + missing)
+        if missing <= 0 or not (plan.fold or hidden) or not plan.results <= len(ranked) < sizes.sum():
+            pairs += int(found.scored.sum())
+            return Ranking(photos, found, plan, sizes, by_cluster, pairs, hidden, len(ranked) - len(photos))
+        # Near duplicates were folded, or photos hidden. A longer ranking has others for them.
+        plan = replace(plan, results=max(FOLDED, len(ranked)) + missing)
 
 
 def lead(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Query:
-    """Lets liked photos, or else without a sketch the best photos by the word alone, outweigh the sketch."""
-    drawn = query.sketch
-    if drawn is not None and query.liked is None:
+    """Makes the mean of liked photos, or else of the best photos by the word, the sketch of a query without one."""
+    if query.sketch is not None:
         return query
     leading = _examples(gallery, matcher, query, plan, sizes) if query.liked is None else query.liked
-    ret = rocchio(None if drawn is None else unit(drawn.ret).mean(axis=0, keepdims=True), leading)
-    summary = drawn.summary if drawn is not None and len(drawn) == 1 else None
-    return replace(query, sketch=replace(Tokens.of_ret(ret), summary=summary))
+    return replace(query, sketch=Tokens.of_ret(unit(unit(leading).mean(axis=0, keepdims=True))))
 
 
 def _examples(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Floats:
@@ -334,32 +351,67 @@ def _diffuse_things(gallery: Gallery, matcher: Matcher, photos: Candidates, quer
     return replace(photos, scores=scores, before=photos.scores)
 
 
-def prefer_fits(photos: Candidates, plan: Plan) -> Candidates:
-    """Orders photos of about the same score by the place and the colours of one thing."""
-    if photos.fits is None or plan.method == "things" or not len(photos):
+def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan, *, drawn: bool) -> Candidates:
+    """Adds the evidence of all other parts of the query to the scores by the drawing (``model.ranking.weigh``)."""
+    if not len(photos):
         return photos
-    return replace(photos, scores=fitting(photos.scores, photos.fits, plan.method))
-
-
-def mix(photos: Candidates, query: Query) -> Candidates:
-    """Mixes in the likeness to liked photos, and the scores by the word (``model.ranking``)."""
-    drawn_alone = query.liked is None and query.unliked is None and query.word is None
-    if drawn_alone or not len(photos):
-        return photos
-    scores = photos.scores
+    parts = list[Scores]()
     if photos.likeness is not None:
-        scores = mix_support(scores, photos.likeness)
-    if photos.by_word is not None:
-        scores = mix_word_support(scores, word_support(photos.by_word, float(photos.by_word.max())), query.method)
-    # The drawing is no longer the only part, so the scores before diffusion are no guide.
-    return replace(photos, scores=scores, before=None)
+        alike = photos.likeness
+        if plan.diffuse and drawn:
+            alike = kindred(alike, photos.vectors, matcher.diffusion_threshold)
+        parts.append(evidence_of_likes(alike, drawn=drawn))
+    # Words of several things lead these to their regions instead.
+    led = plan.method == "things" and any(thing.words for thing in query.things)
+    if photos.by_word is not None and not led:
+        parts.append(evidence_of_words(photos.by_word, drawn=drawn))
+    if query.unliked is not None:
+        parts.append(evidence_of_dislikes(likenesses(query.unliked, photos.vectors, query.mean)))
+    # If the drawing is not the only part, the scores before diffusion are no guide.
+    before = None if parts else photos.before
+    if photos.fits is not None and plan.method != "things":
+        parts.append(evidence_of_fits(photos.fits))
+    if not parts:
+        return photos
+    return replace(photos, scores=weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)
+
+
+def hide(gallery: Gallery, photos: Candidates, query: Query, grid: int) -> tuple[Candidates, tuple[Hidden, ...]]:
+    """Hides the unwanted photos with their near duplicates, and if wanted those that look like them."""
+    if query.unliked is None:
+        return photos, ()
+    likeness = likenesses(query.unliked, photos.vectors, query.mean)
+    others = ~np.isin(photos.ids, query.liked_ids)[:, None]
+    # A photo stays if it looks more like a liked one: disliking a black cat but liking a white one still means cats.
+    more_liked = np.float32(-1) if photos.likeness is None else photos.likeness[:, None]
+    alike = (likeness > ALIKE) & (likeness >= more_liked) & others
+    own = photos.rows[:, None] == query.unliked_rows
+    copies = _copies(gallery, photos, query, grid) & others
+    gone = (own | copies | (alike & query.unliked_kinds)).any(axis=1)
+    left = (alike & ~gone[:, None]).sum(axis=0).tolist()
+    same = (copies & ~own).T
+    return photos[~gone], tuple(Hidden(tuple(photos.ids[of].tolist()), n) for of, n in zip(same, left, strict=True))
+
+
+def _copies(gallery: Gallery, photos: Candidates, query: Query, grid: int) -> Mask:
+    """Finds the near duplicates of the unwanted photos: (m, u)."""
+    assert query.unliked is not None
+    cosines = unit(photos.vectors) @ unit(query.unliked).T
+    copies: Mask = np.zeros(cosines.shape, np.bool_)
+    nearest = np.argsort(-cosines, axis=0, kind="stable")[:COPIES]
+    compared = np.array([(row, n) for n, rows in enumerate(nearest.T) for row in rows if cosines[row, n] > LOOK])
+    if len(compared):
+        rows = np.stack([photos.rows[compared[:, 0]], query.unliked_rows[compared[:, 1]]], axis=1)
+        needed, numbers = np.unique(rows, return_inverse=True)
+        same = sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME
+        copies[tuple(compared[same].T)] = True
+    return copies
 
 
 def order(photos: Candidates, query: Query) -> Candidates:
     """Orders photos: liked ones by id, then the others by score."""
     liked = np.isin(photos.ids, query.liked_ids)
-    # A liked photo gets the best possible score, a distance of 0.
-    scores = np.where(liked, np.float32(0), photos.scores)
+    scores = np.where(liked, photos.scores.max(initial=-np.inf), photos.scores)
     return replace(photos, scores=scores)[np.lexsort((photos.ids, -scores, ~liked))]
 
 

@@ -145,7 +145,8 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @option("--view NAME", "photos, groups (look-alikes together) or auto (photos).")
 @option("--fold yes|no", "Show near duplicates, such as bursts, as one result (no).", _YES_NO)
 @option("--like PHOTO", "Find photos like this one: path or id; repeatable.", multiple=True)
-@option("--unlike PHOTO", "Exclude this photo and others like it; repeatable.", multiple=True)
+@option("--unlike PHOTO", "Hide this photo; repeatable.", multiple=True)
+@option("--unlike-kind PHOTO", "Hide this photo and others like it; repeatable.", multiple=True)
 @option("--text WORD", "Find things of this name; by CLIP, any text.")
 @option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
 @option("--things NAME", "one; auto: separate parts are separate things (auto).")
@@ -165,11 +166,11 @@ def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: 
     from sketch_search.service.commands.search import search
     from sketch_search.service.schemas import SearchQuery
 
-    like, unlike = asked.pop("like"), asked.pop("unlike")
-    if not sketches and not like and not any(asked[name] for name in ("text", "folder", "after", "before")):
+    photos = {name: asked.pop(name) for name in ("like", "unlike", "unlike_kind")}
+    if not sketches and not photos["like"] and not any(asked[name] for name in ("text", "folder", "after", "before")):
         raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO, or --text WORD, or a filter.")
     query = SearchQuery.model_validate({name: value for name, value in asked.items() if value not in (None, ())})
-    return search(settings, sketches, query, like=like, unlike=unlike, as_json=as_json)
+    return search(settings, sketches, query, photos, as_json=as_json)
 
 
 @click.command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,15 +31,14 @@ def search(
     settings: Settings,
     sketches: Sequence[str],
     query: SearchQuery,
+    photos: Mapping[str, Sequence[str]] | None = None,
     *,
-    like: Sequence[str] = (),
-    unlike: Sequence[str] = (),
     as_json: bool,
 ) -> int:
-    """Searches with files, "-" for standard input, and prints results; like, unlike: ids if all digits, else paths."""
+    """Searches with files, "-" for standard input; prints results. photos: ids if all digits, else paths."""
     with _opened(settings, sketches, query.kind, split=query.splits) as (engine, prepared):
-        photos = {name: [_photo_id(engine, one) for one in ids] for name, ids in (("like", like), ("unlike", unlike))}
-        asked = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **photos})
+        ids = {name: [_photo_id(engine, one) for one in named] for name, named in (photos or {}).items()}
+        asked = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **ids})
         answer = engine.search(prepared, asked)
     if as_json:
         print(printable_json(answer.model_dump_json()))

@@ -17,7 +17,7 @@ from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
 from sketch_search.model.images import Drawing, Pixels, colours_of_cells, hexadecimal
-from sketch_search.model.search import Ids, Query, Scores, best_first, encode_things, place_things
+from sketch_search.model.search import Ids, Query, Scores, best_first, encode_things, name_things, place_things
 from sketch_search.model.things import Thing
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery
@@ -143,6 +143,7 @@ def explain(
         if sketch is None or params.kind == "photo"
         else encode_things(matcher, sketch, colours=params.colours == "auto")
     )
+    things = name_things(matcher, things, params.text, params.thing_text, coloured=params.colours == "auto")
     placed, places = place_things(things, index.regions_kept, params.places, several=len(things) > 1)
     shown_things = _shown_things(searcher, placed, places, params.photo, photos) if placed else [()] * len(entries)
     found = time.perf_counter()

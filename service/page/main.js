@@ -109,6 +109,7 @@ function showFound({ answer, asked, stay, after }) {
   server.rest();
   state.shownAfter = after;
   found.show(answer, asked, stay);
+  parts.hide(answer);
   word.guess(answer);
   drawn.know(asked.snapshot.things, answer);
   clearTimeout(state.resting);

@@ -60,4 +60,5 @@ from sketch_search.service.schemas.search import (
     SearchResult,
     SeenThing,
     StageTimings,
+    Unliked,
 )

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
-from sketch_search.service.schemas.query import Colours, Id, Params, PictureKind, Places, Things
+from sketch_search.service.schemas.query import (
+    LONGEST,
+    THING_TEXT,
+    Colours,
+    Id,
+    Params,
+    PictureKind,
+    Places,
+    Things,
+    ThingText,
+)
 from sketch_search.service.schemas.search import Photo, SeenThing, optional
 
 if TYPE_CHECKING:
@@ -32,6 +42,8 @@ class ExplainParams(Params):
     kind: PictureKind = Field(
         default="sketch", description="What the body is. photo: explain why the photos are like it."
     )
+    text: str | None = Field(default=None, max_length=LONGEST, description="As in a search: words lead things.")
+    thing_text: tuple[ThingText, ...] = THING_TEXT
     things: Things = Field(default="auto", description="As in a search.")
     places: Places = Field(default="auto", description="As in a search.")
     colours: Colours = Field(default="auto", description="As in a search.")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.model.words import why_no_name
+from sketch_search.model.words import LONGEST, why_no_name
 from sketch_search.service.schemas.options import describe, problems_of, splits
 
 # Which photos are scored by more than vectors: none, the best by vector, or every photo.
@@ -56,6 +56,14 @@ Id = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_only_digits)]
 # A day whose beginning every system can represent.
 Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31))]
 Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
+ThingText = Annotated[str, Field(max_length=LONGEST)]
+THING_TEXT: Any = Field(
+    default=(),
+    max_length=8,
+    description="A word of the vocabulary for each thing, in the order of the pictures or of `things`; empty for a "
+    "thing without one. It counts instead of the guess, and may say the thing's colour, as in red car.",
+    examples=[["red car", ""]],
+)
 AtLeast0 = Annotated[int, Field(ge=0, le=2**31)]
 AtLeast1 = Annotated[int, Field(ge=1, le=2**31)]
 
@@ -213,9 +221,15 @@ class SearchQuery(Params):
     )
     unlike: tuple[Id, ...] = Field(
         default=(),
-        description="The id of an unwanted photo; may be repeated. It is removed from the results, with the photos "
-        "that look more like it than like a liked one. At most 32 ids in like and unlike together.",
+        description="The id of an unwanted photo; may be repeated. It is hidden, with its near duplicates, and photos "
+        "that look like it move back: a little for one, more for each further one that looks alike.",
         examples=[[23]],
+    )
+    unlike_kind: tuple[Id, ...] = Field(
+        default=(),
+        description="The same, but also hides all photos that look more like it than like a liked one. At most 32 ids "
+        "in like, unlike and unlike_kind together.",
+        examples=[[24]],
     )
     text: str | None = Field(
         default=None,
@@ -224,6 +238,7 @@ class SearchQuery(Params):
         "/words lists them, and the error for an unknown word names the nearest.",
         examples=["sofa"],
     )
+    thing_text: tuple[ThingText, ...] = THING_TEXT
     kind: PictureKind = Field(
         default="sketch",
         description="What the body is. photo: photos that look like it rank higher, as if it were a liked one.",
@@ -270,7 +285,8 @@ class SearchQuery(Params):
     @property
     def filters_alone(self) -> bool:
         """Whether the query consists of filters alone, beside a sketch."""
-        return bool(self.folder or self.after or self.before) and not (self.like or self.unlike or self.text)
+        parts = self.like or self.unlike or self.unlike_kind or self.text
+        return bool(self.folder or self.after or self.before) and not parts
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchQuery:
@@ -282,11 +298,12 @@ class SearchQuery(Params):
             raise PydanticCustomError(SENTENCE, problem, said)
         if self.text is not None and (fault := why_no_name(self.text)):
             raise PydanticCustomError(SENTENCE, "text {problem}", {"problem": fault})
-        given = len(self.like) + len(self.unlike)
+        unwanted = {*self.unlike, *self.unlike_kind}
+        given = len(self.like) + len(self.unlike) + len(self.unlike_kind)
         if given > MAX_PHOTOS:
             problem = "like and unlike must be given at most {most} times together, not {given} times"
             raise PydanticCustomError(SENTENCE, problem, {"most": MAX_PHOTOS, "given": given})
-        if both := sorted(set(self.like) & set(self.unlike)):
+        if both := sorted(unwanted & set(self.like)):
             problem = "like and unlike name the same photo, {photo}: leave one of them out"
             raise PydanticCustomError(SENTENCE, problem, {"photo": both[0]})
         return self

@@ -135,6 +135,7 @@ class SeenThing(BaseModel):
         examples=[[0.1, 0.4, 0.35, 0.9]],
     )
     guess: Guessed | None = Field(description="What it looks like; null if no word is probable.")
+    word: str | None = optional("What a person named it, which counts instead of the guess.")
     colours: tuple[str, ...] = Field(
         description="The colours that it was drawn in, the most used first, as #rrggbb; empty if they do not count.",
         examples=[["#d02020"]],
@@ -143,6 +144,14 @@ class SeenThing(BaseModel):
         "Of several things: false if no photo is likely to show its guess; true if one almost certainly "
         "does; absent if uncertain."
     )
+
+
+class Unliked(BaseModel):
+    """An unwanted photo, and what it hides."""
+
+    id: int
+    copies: tuple[int, ...] = Field(description="The ids of its near duplicates, which are hidden with it.")
+    alike: int = Field(description="How many photos of the ranking look like it: unlike_kind would hide them as well.")
 
 
 class Cluster(BaseModel):
@@ -197,6 +206,8 @@ class SearchResponse(BaseModel):
         default=None, description="Send it with the same query for further results; null if there are none."
     )
     candidates: int = Field(description="Photos in the ranking, which the results are part of.")
+    unliked: tuple[Unliked, ...] = optional("The photos of unlike and unlike_kind.", ())
+    hidden: int = optional("How many photos these hide.", 0)
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")
     method: str = Field(description="The method used, also for auto. date: filters alone, newest photos first.")
     system: System = Field(description="The system that searched.")

@@ -67,6 +67,8 @@ def plan_search(
         things: the number of things drawn; 1 for a photo in the query, 0 without a picture.
     """
     subject = check_options(query, things)
+    if len(query.thing_text) > things:
+        raise BadSearch(f"thing_text names {len(query.thing_text)} things, but {things} are drawn: name fewer.")
     if query.places == "yes" and not regions:
         raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
     quality = query.quality or settings.quality
@@ -82,7 +84,7 @@ def plan_search(
         # It encodes only the sketch itself.
         return SearchPlan(query, "two-stage", "best", ranking, k, query.variants or 1)
     method = _method(query, matcher, quality, tokens_kept, subject)
-    if things > 1 and regions and query.method == "auto" and quality != "fast" and not query.like:
+    if things > 1 and regions and query.method == "auto" and quality != "fast":
         method = "things"
     able = matcher.calibration.diffusion is not None
     if query.diffuse and not able:
@@ -119,7 +121,7 @@ def check_options(query: SearchQuery, pictures: int) -> Subject:
 
 
 def _method(query: SearchQuery, matcher: Matcher, quality: Quality, tokens_kept: int, subject: Subject) -> Method:
-    by_ret = bool(query.like) or subject in ("photo", "words")
+    by_ret = subject in ("photo", "words")
     wanted = query.method
     if wanted == "auto":
         wanted = "ret" if by_ret or quality == "fast" or tokens_kept == 1 else matcher.best_method

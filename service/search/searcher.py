@@ -14,7 +14,18 @@ from sketch_search.model.engine import Tokens
 from sketch_search.model.images import Drawing, hexadecimal
 from sketch_search.model.matcher import LEAST_POSSIBLE
 from sketch_search.model.ranking import fits, shares_of
-from sketch_search.model.search import Candidates, Query, Ranking, Word, best_first, encode_things, place_things, rank
+from sketch_search.model.search import (
+    Candidates,
+    Query,
+    Ranking,
+    Word,
+    best_first,
+    encode_things,
+    name_things,
+    place_things,
+    rank,
+    things_of_text,
+)
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.clip_text import ReadText
@@ -28,6 +39,7 @@ from sketch_search.service.schemas import (
     SearchResponse,
     SearchResult,
     SeenThing,
+    Unliked,
     View,
 )
 from sketch_search.service.search.plan import GROUPED, SearchPlan, Sketch, Stopwatch, check_options, plan_search
@@ -45,11 +57,12 @@ NO_TEXT = ReadText()
 class _Encoded:
     """An encoded query.
 
-    guesses: what the sketch may show. perhaps: less probable words, if there is no guess. seen: the things of the
-    drawing, if they are searched for separately.
+    unliked: the ids of unwanted photos. guesses: what the sketch may show. perhaps: less probable words, if there is no
+    guess. seen: the things of the drawing, if they are searched for separately.
     """
 
     query: Query
+    unliked: tuple[int, ...] = ()
     guesses: tuple[Guessed, ...] = ()
     perhaps: tuple[str, ...] = ()
     seen: tuple[SeenThing, ...] = ()
@@ -79,6 +92,9 @@ class Searcher:
             return self._newest(query)
         drawing = None if sketch is None else self.drawing_of(sketch, query)
         gallery, things = self.gallery, 0 if drawing is None else len(drawing.things)
+        if things == 1 and query.thing_text and query.text is None:
+            # The word of the only thing says the kind.
+            query = query.model_copy(update={"text": query.thing_text[0].strip() or None})
         plan = plan_search(
             query,
             self.matcher,
@@ -91,6 +107,7 @@ class Searcher:
         encoded = self._encode(drawing, query, text, plan, watch)
         ranking = rank(gallery, self.matcher, encoded.query, plan.ranking, watch.lap)
         shown = ranking.photos
+        unliked = sorted(zip(encoded.unliked, ranking.hidden, strict=True), key=lambda pair: pair[0])
         results, groups, view = self._page(shown, plan, encoded.query)
         watch.lap("photos")
         photos = int(ranking.sizes.sum())
@@ -116,6 +133,8 @@ class Searcher:
             region_grid=math.isqrt(gallery.regions_kept) if encoded.query.things else None,
             clusters=self._opened(ranking),
             candidates=len(shown),
+            unliked=tuple(Unliked(id=photo, **asdict(of)) for photo, of in unliked),
+            hidden=ranking.left_out,
             pairs_scored=ranking.pairs,
             system=plan.system,
             quality=plan.quality,
@@ -192,7 +211,10 @@ class Searcher:
         self, drawing: Drawing | None, query: SearchQuery, text: ReadText, plan: SearchPlan, watch: Stopwatch
     ) -> _Encoded:
         gallery, word = self.gallery, self._word(query, text)
-        liked, unliked = (np.unique(gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike))
+        liked, alone, kinds = (
+            np.unique(gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike, query.unlike_kind)
+        )
+        unliked = np.union1d(alone, kinds)
         entries = gallery.entries(np.concatenate([liked, unliked])) if len(liked) + len(unliked) else ()
         if len(both := np.intersect1d(liked, unliked)):
             photo = entries[int(np.flatnonzero(liked == both[0])[0])].id
@@ -203,14 +225,19 @@ class Searcher:
             watch.lap("prepare")
             things = encode_things(self.matcher, drawing, query.kind, plan.variants, colours=query.colours == "auto")
             tokens = Tokens.cat([thing.tokens for thing in things])
+            if query.kind == "sketch":
+                coloured = query.colours == "auto"
+                things = name_things(self.matcher, things, query.text, query.thing_text, coloured=coloured)
             watch.lap("encode")
             if query.kind == "photo":
                 examples.append(tokens.ret)
             else:
                 drawn = tokens
-        if drawn is not None and not examples and plan.seeks_things:
+        if drawn is not None and plan.seeks_things:
             several = plan.ranking.method == "things"
             placed, places = place_things(things, gallery.regions_kept, query.places, several=several)
+        elif drawing is None and query.text and query.colours == "auto" and plan.seeks_things and gallery.regions_kept:
+            placed = things_of_text(self.matcher, query.text)
         wanted = _filter_of(query)
         encoded = _Encoded(
             Query(
@@ -223,11 +250,13 @@ class Searcher:
                 places=places,
                 word=word,
                 liked=np.concatenate(examples) if examples else None,
-                unliked=gallery.vectors(unliked) if len(unliked) else None,
                 liked_ids=tuple(entry.id for entry in entries[: len(liked)]),
-                unliked_ids=tuple(entry.id for entry in entries[len(liked) :]),
+                unliked=gallery.vectors(unliked) if len(unliked) else None,
+                unliked_rows=unliked,
+                unliked_kinds=np.isin(unliked, kinds),
                 homes=np.array([entry.cluster for entry in entries[: len(liked)]], np.int64),
-            )
+            ),
+            tuple(entry.id for entry in entries[len(liked) :]),
         )
         if drawn is None:
             return encoded
@@ -247,7 +276,8 @@ class Searcher:
     def seen(self, thing: Thing) -> SeenThing:
         """Describes a thing for answers."""
         guess = next(iter(self.guesses(thing)), None)
-        return SeenThing(box=thing.box, guess=guess, colours=tuple(map(hexadecimal, thing.colours)))
+        word = self.matcher.words[thing.words[0]] if thing.words else None
+        return SeenThing(box=thing.box, guess=guess, word=word, colours=tuple(map(hexadecimal, thing.colours)))
 
     def _word(self, query: SearchQuery, text: ReadText) -> Word | None:
         """Returns the query's word, by CLIP if possible, else of the vocabulary. Raises BadSearch and UnknownWord."""

@@ -24,13 +24,18 @@ from sketch_search.model.ranking import (
     centred,
     diffused,
     estimated,
+    evidence_of_dislikes,
+    evidence_of_fits,
+    evidence_of_likes,
+    evidence_of_words,
     first_of_same,
     groups_of,
     likeness_to,
     pairs_to_compare,
     promise,
-    reordered,
     sameness,
+    support_of,
+    weigh,
 )
 from tests.pictures import SHAPES, encoded, photo
 from tests.searching import mean_direction
@@ -121,20 +126,38 @@ def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monke
     assert (np.diff(after[0, rest]) <= 0).all()
 
 
-def test_the_first_photos_of_a_diffused_ranking_are_put_in_order_within_their_kind() -> None:
-    generator, count = np.random.default_rng(0), ranking.REORDERED + 20
-    relation = generator.permuted(np.tile(np.linspace(0.2, 0.9, count, dtype=np.float32), (2, 1)), axis=1)
-    # Look-alikes are nearly equal after diffusion. Two kinds alternate.
-    after = np.tile(np.linspace(0.7, 0.7001, count, dtype=np.float32)[::-1], (2, 1))
-    kinds = np.arange(count) % 2
-    ret = np.eye(2)[kinds] + 0.01 * generator.random((count, 2))
-    found = reordered(after, relation, ret, THRESHOLD)
-    for now, before, scores in zip(found, after, relation, strict=True):
-        for kind in (0, 1):
-            of_kind = np.flatnonzero(kinds[: ranking.REORDERED] == kind)
-            assert set(now[of_kind]) == set(before[of_kind]), "a kind keeps its places"
-            assert np.array_equal(np.argsort(-now[of_kind]), np.argsort(-scores[of_kind]))
-        assert np.array_equal(now[ranking.REORDERED :], before[ranking.REORDERED :])
+@pytest.mark.parametrize("method", METHODS)
+def test_evidence_adds_to_the_log_odds_of_scores_and_none_changes_nothing(method: Method) -> None:
+    scores, evidence = scored_loosely(seed=4, photos=9, sketches=1)[0][method][0], -np.arange(9, dtype=np.float32)
+    best = float(scores.max())
+    np.testing.assert_allclose(weigh(scores, 0 * evidence, method), scores, rtol=1e-5, atol=1e-6)
+    before, after = (support_of(row, best, method) for row in (scores, weigh(scores, evidence, method)))
+    if method == "rn":
+        before, after = (row / (1 - row) for row in (before, after))
+    np.testing.assert_allclose(np.log(after), np.log(before) + evidence, rtol=1e-3, atol=1e-3)
+
+
+def test_likes_and_words_say_the_kind_and_leave_its_order_to_the_drawing() -> None:
+    likeness = np.array([1, 0.6, ranking.KIND, 0.1, -1], np.float32)
+    assert (evidence_of_likes(likeness)[:3] == 0).all()
+    assert (np.diff(evidence_of_likes(likeness)[2:]) < 0).all()
+    assert (np.diff(evidence_of_likes(likeness, drawn=False)) < 0).all()
+    words = np.array([7, 6, 7 - ranking.SPREAD, -3], np.float32)
+    assert evidence_of_words(words)[:3].tolist() == [0, 0, 0]
+    assert evidence_of_words(words)[3] < 0
+    assert (np.diff(evidence_of_words(words, drawn=False)) < 0).all()
+    assert evidence_of_fits(likeness)[0] == 0
+    assert (np.diff(evidence_of_fits(likeness)) < 0).all()
+
+
+def test_what_several_unwanted_photos_share_sinks_more_than_what_one_shows() -> None:
+    one, three = (
+        evidence_of_dislikes(np.array([[0.8], [0.0]])),
+        evidence_of_dislikes(np.array([[0.8] * 3, [0.8, 0, 0]])),
+    )
+    assert one[1] == 0
+    assert three[0] == pytest.approx(9 * one[0])
+    assert three[1] == pytest.approx(one[0])
 
 
 LIKE = 0.3

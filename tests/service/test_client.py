@@ -251,10 +251,10 @@ def test_the_command_line_answers_as_the_server_and_takes_photos_by_their_paths(
     by_server = without_timings(client.search(drawn, k=3, fold=True, like=[1], unlike=[number]))
     for liked in (path, str(gallery / path), "1"):
         query = SearchQuery(k=3, fold=True)
-        assert search(settings, [str(drawn)], query, like=[liked], unlike=[str(number)], as_json=True) == 0
+        assert search(settings, [str(drawn)], query, {"like": [liked], "unlike": [str(number)]}, as_json=True) == 0
         assert without_timings(json.loads(capsys.readouterr().out)) == by_server
     with pytest.raises(BadInvocation, match="the index has no photo at nowhere"):
-        search(settings, [], SearchQuery(), like=["nowhere.png"], as_json=True)
+        search(settings, [], SearchQuery(), {"like": ["nowhere.png"]}, as_json=True)
 
 
 def test_names_in_json_do_not_reach_a_terminal_as_they_are(

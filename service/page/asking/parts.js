@@ -3,16 +3,19 @@
 import * as api from "../shared/api.js";
 import { read, rewrite, steps, write } from "../shared/history.js";
 import { element, byId } from "../shared/dom.js";
-import { fileName, filterName } from "../shared/words.js";
+import { fileName, filterName, hiddenCount } from "../shared/words.js";
 
 const FACE = 128;
-const PHOTOS = ["like", "unlike"];
+const PHOTOS = ["like", "unlike", "unlike_kind"];
+const PHOTO_WORDS = { like: "More like", unlike: "Not", unlike_kind: "None like" };
 const FILTERS = ["folder", "after", "before"];
 
 export class Parts extends EventTarget {
   #wanted = read();
   #drawing = null;
   #described = "";
+  // How many photos look like each unwanted one, by its id.
+  #alike = new Map();
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
   #names = new Map();
 
@@ -53,6 +56,13 @@ export class Parts extends EventTarget {
   /** Take the names of these photos, which an address does not contain. */
   know(photos) {
     photos.forEach(({ id, paths }) => this.#names.set(String(id), fileName(paths[0])));
+    this.show();
+  }
+
+  /** Take from the answer of a search what unwanted photos hide. */
+  hide({ unliked = [], hidden = 0 }) {
+    this.#alike = new Map(unliked.map(({ id, alike }) => [String(id), alike]));
+    byId("parts-hidden").textContent = hidden ? hiddenCount(hidden) : "";
     this.show();
   }
 
@@ -148,14 +158,22 @@ export class Parts extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** An item of the list: a button that removes this part. */
+  /** An item of the list: a button that removes this part, and for an unwanted photo one that hides those like it. */
   #chip(name, value) {
     const [kind, says, shown, ...face] = this.#told(name, value);
     const title = `Remove: ${says}`;
     const onclick = () => this.set({ [name]: this.#wanted[name].filter((other) => other !== value) });
     const button = element("button", { type: "button", className: `part ${kind}`, title, ariaLabel: title, onclick });
     button.append(element("span", { textContent: shown }), ...face, element("i", { className: "cross" }));
-    return element("li", {}, button);
+    const alike = name === "unlike" ? this.#alike.get(value) : 0;
+    return element("li", {}, button, ...(alike ? [this.#others(value, alike)] : []));
+  }
+
+  #others(id, alike) {
+    const textContent = `and ${alike.toLocaleString("en")} like it`;
+    const title = `Also hide the photos that look like ${this.name(id)}`;
+    const onclick = () => this.#put({ id, paths: [this.name(id)] }, "unlike_kind");
+    return element("button", { type: "button", className: "quiet", textContent, title, onclick });
   }
 
   /** A part's class, what it is in words, what is written on its button, and the face of a photo. */
@@ -166,7 +184,7 @@ export class Parts extends EventTarget {
     if (FILTERS.includes(name)) {
       return ["filter", filterName(name, value), filterName(name, value)];
     }
-    const word = name === "like" ? "More like" : "Not";
+    const word = PHOTO_WORDS[name];
     return [name, `${word} ${this.name(value)}`, word, this.#face(value)];
   }
 

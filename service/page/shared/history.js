@@ -109,7 +109,7 @@ window.addEventListener("popstate", moved);
 follow();
 
 
-const IDS = ["like", "unlike"];
+const IDS = ["like", "unlike", "unlike_kind"];
 const ID = /^[0-9]{1,18}$/;
 // The others, which may be repeated where a search takes several of them.
 const DAY = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/;
@@ -123,7 +123,7 @@ const OTHERS = {
 /**
  * What the address names.
  *
- * @typedef {Record<"like" | "unlike" | "text" | "folder" | "after" | "before", string[]>} Wanted parameters of
+ * @typedef {Record<"like" | "unlike" | "unlike_kind" | "text" | "folder" | "after" | "before", string[]>} Wanted parameters of
  *   a search, each with its values: ids of photos, a word, folders, days as YYYY-MM-DD
  * @returns {Wanted}
  */

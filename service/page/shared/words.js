@@ -133,6 +133,10 @@ export function filterName(name, value) {
   return `${{ folder: "In", after: "From", before: "Until" }[name]} ${value}`;
 }
 
+export function hiddenCount(number) {
+  return `${number.toLocaleString("en")} hidden`;
+}
+
 export function chosenCount(number, most) {
   return number === most ? `${count(number, "photo")} chosen, the most at a time` : `${count(number, "photo")} chosen`;
 }

@@ -20,7 +20,7 @@ from sketch_search.model.evaluation.answers import (
 )
 from sketch_search.model.evaluation.scoring import WORD, word_matrices
 from sketch_search.model.explanation import Explanation
-from sketch_search.model.ranking import mix_word_support, word_support
+from sketch_search.model.ranking import evidence_of_words, weigh
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.model.words import UnknownWord
 from tests.learning import write_class_folders
@@ -84,7 +84,7 @@ def test_words_lead_the_scores_of_each_sketch_as_they_lead_a_search(matcher: mod
     assert set(found) == {WORD, "rn+word"}
     for row, label in enumerate(LABELS):
         scores = matcher.word_scores(gallery, [matcher.book.find(label)])[0]
-        expected = mix_word_support(alone[row], word_support(scores, float(scores.max())), "rn")
+        expected = weigh(alone[row], evidence_of_words(scores), "rn")
         np.testing.assert_allclose(found["rn+word"][row], expected, rtol=1e-5)
         # The best by the word is among the first, whatever its photos look like.
         assert int(scores.argmax()) in np.argsort(-found[WORD][row])[:3]

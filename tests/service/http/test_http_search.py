@@ -104,10 +104,9 @@ FOLDER = "folder must be the path of a folder as results show it"
         *(("/search", query, FOLDER) for query in ("folder=", "folder=/etc", "folder=2023&folder=../x")),
         ("/search", "folder=nowhere", "No indexed photo is below the folder 'nowhere'; write it as results show paths"),
         ("/search", f"folder={'x' * 4097}", "folder must be at most 4096 characters long, not 'xxx"),
-        *(("/search", f"{query}&rerank=4", RERANK) for query in ("like=1", "kind=photo", "method=ret")),
+        *(("/search", f"{query}&rerank=4", RERANK) for query in ("kind=photo", "method=ret")),
         ("/search", "kind=photo&method=rn", "method=rn compares tokens of a single drawing"),
         ("/search", "kind=drawing", "kind must be 'sketch' or 'photo', not 'drawing'."),
-        ("/search", "like=1&method=rn", "method=rn compares tokens of a single drawing"),
         ("/search", "offset=3&next=0.0.0.0", "next goes on where an answer ended: leave out offset."),
         ("/search", "like=1&unlike=4&unlike=1", "like and unlike name the same photo, 1: leave one of"),
         ("/search", MANY, "like and unlike must be given at most 32 times together, not 33 times."),
@@ -131,7 +130,7 @@ def test_errors_are_plain_sentences(http: httpx.Client, sketch: bytes, path: str
         (
             "/search",
             "k, offset, next, system, quality, nprobe, method, rerank, diffuse, variants, view, fold, "
-            "like, unlike, text, kind, things, places, colours, folder, after, before",
+            "like, unlike, unlike_kind, text, thing_text, kind, things, places, colours, folder, after, before",
         ),
         ("/clusters/1", "k, offset"),
         ("/words", "prefix, limit"),

@@ -17,7 +17,7 @@ from sketch_search.model import Tokens
 from sketch_search.model.engine import Floats
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.ranking import EXAMPLES, fits
-from sketch_search.model.search import Query
+from sketch_search.model.search import Nearest, Query
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas import SearchQuery, SearchResponse
@@ -87,9 +87,9 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     every = searcher.index.ids.tolist()
     named = data.draw(st.lists(st.sampled_from(every), max_size=5, unique=True))
     liked = named[: data.draw(st.integers(0, len(named)))]
-    unliked = named[len(liked) :]
-    way = data.draw(_DRAWN if picture == "sketch" and not liked else _ANY)
-    asked: dict[str, Any] = {"like": liked, "unlike": unliked, "text": word, **way}
+    unliked, kinds = named[len(liked) :: 2], named[len(liked) + 1 :: 2]
+    way = data.draw(_DRAWN if picture == "sketch" else _ANY)
+    asked: dict[str, Any] = {"like": liked, "unlike": unliked, "unlike_kind": kinds, "text": word, **way}
     if folder is not None:
         asked["folder"] = [folder]
     if picture is None and not liked and word is None:
@@ -101,7 +101,7 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     found = find(searcher, picture, **asked)
     others = searcher.matcher.prepare(first_photo(searcher), "photo")[None] if picture == "photo" else None
     others = None if others is None else searcher.matcher.encode(others, "photo").ret
-    allowed = set(every) - searcher.leaving(unliked, liked, others)
+    allowed = set(every) - searcher.leaving(unliked, kinds, liked, others)
     if folder is not None:
         allowed &= below(searcher, folder)
     hits = found.results
@@ -212,12 +212,19 @@ def test_with_a_word_no_more_photos_are_scored_than_without(searcher: Searcher) 
     thin: dict[str, Any] = {"method": "rn", "rerank": 5, "diffuse": False}
     with_word, without = find(searcher, text="cat", **thin), find(searcher, **thin)
     assert with_word.pairs_scored == without.pairs_scored == len(with_word.results)
-    # They are chosen by the word, too.
-    assert set(ids(with_word)) & set(best_by(searcher, "cat")[:5])
+
+
+def test_half_of_the_photos_to_score_are_of_the_kind_that_words_and_likes_say() -> None:
+    rows, by_vector = np.arange(8), np.arange(8, 0, -1).astype(np.float32)
+    query = Query(method="rn", mean=np.zeros(1, np.float32), rerank=4)
+    found = Nearest(rows, rows, by_vector, by_word=np.array([-99] * 5 + [1, 2, 0], np.float32))
+    assert found.to_score(query).tolist() == [0, 1, 5, 6]
+    assert replace(found, likeness=np.array([1] * 6 + [-1, 1], np.float32)).to_score(query).tolist() == [0, 1, 5, 7]
+    assert replace(found, by_word=None).to_score(query).tolist() == [0, 1, 2, 3]
 
 
 def test_a_word_alone_is_not_compared_by_another_method(searcher: Searcher) -> None:
-    with pytest.raises(BadSearch, match=r"^A word without a sketch is compared by \[Ret\], not by method 'rn'"):
+    with pytest.raises(BadSearch, match="method=rn compares tokens of a single drawing, not liked photos or a word"):
         find(searcher, None, text="dog", method="rn")
 
 
