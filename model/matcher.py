@@ -22,6 +22,7 @@ from sketch_search.model.engine import (
     Floats,
     Method,
     Modality,
+    Numbers,
     Observed,
     Tokens,
     TwoSidedConfig,
@@ -36,10 +37,11 @@ from sketch_search.model.engine import (
     unit,
 )
 from sketch_search.model.engine.graphs import find_graphs
+from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.engine.runtime import OnnxEngine
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
-from sketch_search.model.images import Preprocessing, Source, averaged, colours_of_cells
+from sketch_search.model.images import Drawing, Preprocessing, Source, averaged, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import WITHIN, diffused, logits, weigh
 from sketch_search.model.things import GUESSED, Thing
@@ -181,11 +183,13 @@ class Matcher:
         """Makes a picture's network input, (3, H, W) float32, as in training. Raises BlankSketch without ink."""
         return self.preprocessing.prepare(image, modality)
 
-    def encode(self, pictures: ArrayLike, modality: Modality, variants: int | None = None) -> Tokens:
+    def encode(
+        self, pictures: ArrayLike, modality: Modality, variants: int | None = None, first: Tokens | None = None
+    ) -> Tokens:
         """Encodes pictures (b, 3, H, W) from ``prepare`` -> float32 tokens, which do not depend on the others, to 1e-4.
 
-        pictures: an array, or a tensor of PyTorch. variants: of each sketch; None for ``variants``. Raises ModelError
-        for another shape.
+        pictures: an array, or a tensor of PyTorch. variants: of each sketch; None for ``variants``. first: the tokens
+        of the first variant of the only sketch, if they are known. Raises ModelError for another shape.
         """
         pictures = as_floats(pictures)
         size = (3, self.config.image_size, self.config.image_size)
@@ -197,8 +201,38 @@ class Matcher:
                 return tokens
             return replace(tokens, colours=self._colours(pictures, side))
         count = _checked(variants) or self.variants
+        if first is not None:
+            further = sketch_variants(pictures[0], count)[1:]
+            rest = [self.engine.encode(further, modality)] if len(further) else []
+            return average_variants(Tokens.cat([first, *rest]))
         parts = [self.engine.encode(sketch_variants(picture, count), modality) for picture in pictures]
         return Tokens.cat([average_variants(part) for part in parts])
+
+    def divide(self, drawing: Drawing) -> tuple[Drawing, Tokens | None]:
+        """Divides a drawing into its things by ``Parting``, unless it has several already, or the checkpoint has none.
+
+        Returns it, and its tokens as one thing, of one variant, if it was looked at.
+        """
+        if self.engine.parting is None or drawing.sheet is None or len(drawing.things) > 1:
+            return drawing, None
+        things, halves, tokens = self.things_on_square(drawing)
+        return drawing.divide(things, halves), tokens
+
+    def things_on_square(self, drawing: Drawing) -> tuple[Numbers, Numbers, Tokens]:
+        """Numbers the things on a drawing's prepared square, and their halves, as ``Parting.divide``.
+
+        Returns also its tokens as one thing.
+
+        Raises ModelError for a checkpoint without a parting.
+        """
+        if self.engine.parting is None:
+            raise ModelError(
+                f"this checkpoint ({self.config.name}) cannot divide drawings; teach it by sketch-search model parting"
+            )
+        tokens, patches = self.engine.encode_whole(self.preprocessing.normalised(drawing.whole))
+        told = np.array([-1 if stroke.thing is None else stroke.thing for stroke in drawing.strokes], np.int64)
+        found = self.engine.parting.divide(patches, drawing.darkness(SIDE), drawing.stroke_map(SIDE), told)
+        return *found, tokens
 
     def _colours(self, photos: Floats, side: int) -> Floats:
         return colours_of_cells(self.preprocessing.shares(averaged(photos, side)), side)

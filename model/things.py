@@ -41,6 +41,7 @@ class Thing:
         colours: (c, 3) float32, its colours as CIELAB, at most three; none for black ink.
         shares: (c,) float32, the share of its coloured ink for each; their sum is 1.
         words: the numbers of words, any of which names it, in the place of guesses; none if nobody named it.
+        strokes, second_half: as of a ``DrawnThing``.
     """
 
     tokens: Tokens
@@ -48,6 +49,8 @@ class Thing:
     colours: Floats = field(default_factory=lambda: np.empty((0, 3), np.float32))
     shares: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     words: tuple[int, ...] = ()
+    strokes: tuple[int, ...] = ()
+    second_half: tuple[int, ...] = ()
 
     @property
     def place(self) -> tuple[float, float]:

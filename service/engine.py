@@ -12,7 +12,7 @@ from sketch_search.indexer import PhotoEntry, PhotoFilter, PhotoUnavailable, ope
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
-from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, media_type
+from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, Stroke, media_type
 from sketch_search.model.search import methods_of
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
@@ -101,11 +101,16 @@ class Engine:
             self._own.index.close()
 
     def prepare(
-        self, sketch: bytes | Sequence[bytes], *, kind: PictureKind = "sketch", split: bool = False, quick: bool = False
+        self,
+        sketch: bytes | Sequence[bytes],
+        *,
+        kind: PictureKind = "sketch",
+        strokes: Sequence[Stroke] = (),
+        quick: bool = False,
     ) -> PreparedSketch:
         """Decodes and prepares image files: a separate step, since it may take seconds and needs no network.
 
-        sketch: one picture, or one for each thing of a drawing. split: whether a single picture is split into things.
+        sketch: one picture, or one for each thing of a drawing. strokes: those of a single picture, if they are known.
 
         Raises ImageError, BadSearch; with ``quick``, SlowImage if it takes longer than ordinary pictures.
         """
@@ -115,10 +120,10 @@ class Engine:
             raise BadSearch(f"A drawing has 1 to {MAX_THINGS} things, not {len(files)}.")
         if len(files) > 1 and kind == "photo":
             raise BadSearch("Several pictures are the things of a drawing; with kind=photo, send one.")
+        if strokes and (len(files) > 1 or kind == "photo"):
+            raise BadSearch("Strokes are those of one drawing: send one picture with them, without kind=photo.")
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
-        if kind == "sketch":
-            split = split and len(files) == 1 and self.gallery.regions_kept > 0
-            job = replace(job, things="split" if split else "one")
+        job = replace(job, drawing=kind == "sketch")
         parts = []
         for number, file in enumerate(files, 1):
             try:
@@ -131,7 +136,7 @@ class Engine:
         if len(sizes := {part.size for part in parts}) > 1:
             shown = " and ".join(f"{width} x {height}" for width, height in sorted(sizes))
             raise BadSearch(f"The pictures of one drawing must have the same size; these have {shown} pixels.")
-        drawing = parts[0] if len(parts) == 1 else Drawing.joined(parts)
+        drawing = replace(parts[0], strokes=tuple(strokes)) if len(parts) == 1 else Drawing.joined(parts)
         return PreparedSketch(drawing, (time.perf_counter() - start) * 1000)
 
     def read_text(self, query: SearchQuery) -> ReadText:

@@ -97,11 +97,11 @@ class Gallery(Searches):
             self._engine = None
 
     def _search(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse:
-        prepared = None if sketch is None else self.engine.prepare(sketch, kind=query.kind, split=query.splits)
+        prepared = None if sketch is None else self.engine.prepare(sketch, kind=query.kind)
         return self.engine.search(prepared, query)
 
     def _explain(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse:
-        prepared = None if sketch is None else self.engine.prepare(sketch, kind=params.kind, split=params.splits)
+        prepared = None if sketch is None else self.engine.prepare(sketch, kind=params.kind)
         return self.engine.explain(prepared, params)
 
     def _id_at(self, path: str) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from sketch_search.model.checkpoint.file import save_checkpoint
-from sketch_search.model.engine import Calibration, Vocabulary, ZseConfig
+from sketch_search.model.engine import Calibration, Parting, Vocabulary, ZseConfig
+from sketch_search.model.engine.parting import HEADS, SIDE, Pieces
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network, RetNetwork, TorchEngine
 
@@ -82,3 +83,20 @@ def tiny_checkpoint(path: Path, *, seed: int = 0, words: tuple[tuple[str, ...], 
     network = tiny_network(seed, **overrides)
     save_checkpoint(with_words(network, words) if words else network, path)
     return path
+
+
+def parting_by_distance(encoder_width: int) -> Parting:
+    """A parting for which ink belongs together if it is nearer than 0.64 of the square's side, on average."""
+    features = Pieces.of(np.full((SIDE, SIDE), 255, np.uint8)).features(np.zeros((4, encoder_width), np.float32))
+    width, zero = HEADS, np.zeros
+    return Parting.of(
+        {
+            "first.weight": zero((width, features.shape[1])),
+            "first.bias": zero(width),
+            "last.weight": zero(width),
+            "last.bias": zero(width),
+            "direction.weight": zero((2, width)),
+            "direction.bias": np.array([1, 0]),
+            "pairs": np.array([0, 7.68, 12, 0]),
+        }
+    )

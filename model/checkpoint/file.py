@@ -32,7 +32,7 @@ from sketch_search.model.network import NETWORKS, Network, RetNetwork, as_zse
 #: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."
 # The prefixes of the names of arrays that an engine adds to a network.
-KNOWLEDGE = ("prior.", "vocabulary.", "projection.")
+KNOWLEDGE = ("prior.", "vocabulary.", "projection.", "parting.")
 # Matrices are stored as int8 with a scale for each row: 23 MB instead of 88.
 _MOST = 127
 
@@ -62,7 +62,11 @@ def save_checkpoint(network: RetNetwork, path: str | Path, notes: Mapping[str, s
     if network.kind != ZSE:
         metadata["kind"] = network.kind
     state, dtype = network.state_dict(), next(network.parameters()).dtype
-    for part, known in (("prior", network.prior), ("vocabulary", network.vocabulary)):
+    for part, known in (
+        ("prior", network.prior),
+        ("vocabulary", network.vocabulary),
+        ("parting", network.parting),
+    ):
         for name, array in {} if known is None else known.arrays().items():
             state[f"{part}.{name}"] = torch.as_tensor(array, dtype=dtype)
     if network.projection is not None:
@@ -117,7 +121,7 @@ def load_network(path: str | Path) -> RetNetwork:
         if isinstance(config, TwoSidedConfig):
             tensors |= read_photo_side(find_photo_side(config.photo_side, path))[0]
         known = {name: tensors.pop(name).numpy() for name in list(tensors) if name.startswith(KNOWLEDGE)}
-        network.prior, network.vocabulary, network.projection = knowledge_of(config, known)
+        network.prior, network.vocabulary, network.projection, network.parting = knowledge_of(config, known)
         network.load_state_dict(tensors, strict=True, assign=True)
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         check_memory(error)
@@ -136,7 +140,7 @@ def load_zse_network(path: Path) -> Network:
 def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
     """Averages weights of networks trained from one start (Model soups, ICML 2022). Raises ModelError."""
     networks = [load_zse_network(path) for path in sources]
-    plain = [network.prior_replaced(None).vocabulary_replaced(None) for network in networks]
+    plain = [network.prior_replaced(None).vocabulary_replaced(None).parting_replaced(None) for network in networks]
     mean, prior = plain[0], networks[0].prior
     for network, path in zip(plain, sources, strict=True):
         if network.config != mean.config:

@@ -36,7 +36,7 @@ _SPLITS = (*PARTS, *STANDARD_SPLITS)
 _TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
     generalised, fine-grained, fresh, everything: parts such as train+val."""
 # Explanations have no scores: of them "parts" measures where matching patches lie.
-_PROTOCOLS = (*PROTOCOLS, *REMEMBERED_PROTOCOLS, "parts")
+_PROTOCOLS = (*PROTOCOLS, *REMEMBERED_PROTOCOLS, "parts", "parting")
 # "search" ranks as POST /search does by default.
 _METHODS = (*METHODS, "search")
 _DTYPES = ("auto", "int8", "float32", "bfloat16", "float16")
@@ -97,6 +97,9 @@ def evaluate(
 
     if protocol == "parts":
         _measure_parts(split, data, as_json=as_json, **networks)
+        return
+    if protocol == "parting":
+        _measure_parting(split, as_json=as_json, **networks)
         return
     remembered = protocol in REMEMBERED_PROTOCOLS
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
@@ -161,6 +164,18 @@ def _measure_parts(split: str | None, data: Path | None, *, as_json: bool, **net
     drawn = corpus if data is not None else read_task("fine-grained", split).corpus
     for name, matcher in _load_networks(validated=False, **networks):
         report = measure_parts(matcher, corpus, drawn)
+        found = {"checkpoint": name, **dataclasses.asdict(report)}
+        print(json.dumps(found) if as_json else f"{name}: {report.table()}")
+
+
+def _measure_parting(split: str | None, *, as_json: bool, **networks: Any) -> None:
+    """Measures how well drawings are divided into their things."""
+    from sketch_search.model.datasets import read_remembered
+    from sketch_search.model.evaluation import measure_parting
+
+    task = read_remembered("scenes", split or PARTS[0])
+    for name, matcher in _load_networks(validated=False, **networks):
+        report = measure_parting(matcher, task)
         found = {"checkpoint": name, **dataclasses.asdict(report)}
         print(json.dumps(found) if as_json else f"{name}: {report.table()}")
 

@@ -125,6 +125,18 @@ def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None
     give_regions(source, target, recipe=recipe, like=like)
 
 
+@click.command()
+@options.source
+@options.target
+@option("--drawings N", "How many drawings to train on (4,000).", click.IntRange(min=1), default=4000)
+@option("--epochs N", "How often each is seen (14).", click.IntRange(min=1), default=14)
+def parting(source: Path, target: Path, drawings: int, epochs: int) -> None:
+    """Teach a checkpoint to divide drawings into their things, on sketches drawn together at random."""
+    from sketch_search.model.papers import give_parting
+
+    give_parting(source, target, drawings=drawings, epochs=epochs)
+
+
 @click.command("photo-side")
 @click.argument("encoder")
 @options.target
@@ -176,4 +188,4 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
         raise ModelError("; ".join(failed))
 
 
-COMMANDS = (train, snapshot, words, things, place_words, regions, photo_side, table)
+COMMANDS = (train, snapshot, words, things, place_words, regions, parting, photo_side, table)

@@ -23,6 +23,7 @@ from sketch_search.model.datasets.corpus import (
     read_split,
     rows_by_label,
     split_fresh,
+    stale_sketches,
     too_near,
     with_pairs,
 )

@@ -245,9 +245,18 @@ def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
 
 def fresh_sketches(folder: Path, labels: Collection[str]) -> tuple[Picture, ...]:
     """Reads the fresh sketches of these classes."""
+    return _split_sketches(folder, labels)[1].sketches
+
+
+def stale_sketches(folder: Path, labels: Collection[str]) -> tuple[Picture, ...]:
+    """Reads the sketches of these classes that are not fresh, on which networks may have been trained."""
+    return _split_sketches(folder, labels, read_drawings(folder))[0].sketches
+
+
+def _split_sketches(folder: Path, labels: Collection[str], further: tuple[Picture, ...] = ()) -> tuple[Corpus, Corpus]:
     first, more = read_data(folder), read_more(folder)
-    data = Corpus(first.sketches + more.sketches, first.photos + more.photos)
-    return split_fresh(data.of(labels))[1].sketches
+    data = Corpus(first.sketches + more.sketches + further, first.photos + more.photos)
+    return split_fresh(data.of(labels))
 
 
 def is_fresh(label: str, name: str, share: float) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -23,7 +23,7 @@ from sketch_search.model.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
-from sketch_search.model.images import MAX_PIXELS, MAX_THINGS, Drawing, OpenedImage, Preprocessing, open_dated
+from sketch_search.model.images import MAX_PIXELS, MOST_INK, Drawing, OpenedImage, Preprocessing, open_dated
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Job:
         max_pixels, least_side, sketch: as for ``model.images.open_image``.
         longest_side: the picture is reduced until no side is longer, in pixels; None leaves it as it is.
         preprocessing: prepares the picture by ``Preprocessing.pixels``; None leaves it as it is.
-        things: prepares a sketch by ``Preprocessing.drawing`` instead, split into things or as one.
+        drawing: prepares a sketch by ``Preprocessing.drawing`` instead, with its ink.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -42,7 +42,7 @@ class Job:
     sketch: bool = False
     longest_side: int | None = None
     preprocessing: Preprocessing | None = None
-    things: Literal["split", "one"] | None = None
+    drawing: bool = False
 
     @classmethod
     def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> Job:
@@ -56,8 +56,8 @@ class Job:
         image = opened.image
         if self.longest_side is not None:
             image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
-        if self.preprocessing is not None and self.things is not None:
-            drawing = self.preprocessing.drawing(image, split=self.things == "split")
+        if self.preprocessing is not None and self.drawing:
+            drawing = self.preprocessing.drawing(image)
             return replace(opened, image=Image.fromarray(drawing.whole), drawing=drawing)
         if self.preprocessing is not None:
             image = Image.fromarray(self.preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
@@ -65,8 +65,8 @@ class Job:
 
     @property
     def most_pixels(self) -> int:
-        squares = 1 if self.things is None else 1 + MAX_THINGS
-        return max(self.max_pixels, squares * self.preprocessing.image_size**2 if self.preprocessing is not None else 0)
+        prepared = 0 if self.preprocessing is None else self.preprocessing.image_size**2
+        return max(self.max_pixels, prepared + (MOST_INK if self.drawing else 0))
 
 
 # Measured for 36 megapixels: 18 bytes for each pixel of a lossless WebP, its file included, and 2.5 s for a PNG with 16

@@ -29,6 +29,7 @@ from sketch_search.model.engine.files import (
     seen_classes,
 )
 from sketch_search.model.engine.knowledge import Prior, Projection, Vocabulary, below, knowledge_of, logsumexp, sigmoid
+from sketch_search.model.engine.parting import Parting
 from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine.threads import set_threads, threads
 from sketch_search.model.engine.tokens import (

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sketch_search.model.engine.config import NetworkConfig
+from sketch_search.model.engine.parting import Parting
 from sketch_search.model.engine.tokens import Floats, Tokens, unit
 
 # The sharpness of a log-mean-exp, between the mean over the prototypes and the maximum. It was chosen on validation
@@ -183,11 +184,15 @@ class Projection:
         return unit(vectors @ self.axes.T)
 
 
-def knowledge_of(config: NetworkConfig, arrays: Arrays) -> tuple[Prior | None, Vocabulary | None, Projection | None]:
-    """Takes the configured ones of prior, vocabulary and projection from the arrays of a checkpoint."""
+def knowledge_of(
+    config: NetworkConfig, arrays: Arrays
+) -> tuple[Prior | None, Vocabulary | None, Projection | None, Parting | None]:
+    """Takes prior, vocabulary, projection and parting from the arrays of a checkpoint; None for what it lacks."""
     prior = Prior.of(below("prior.", arrays)) if config.prototypes else None
     vocabulary = Vocabulary.of(below("vocabulary.", arrays), config.drawn, config.placed) if config.words else None
-    return prior, vocabulary, Projection.of(below("projection.", arrays)) if config.region_width else None
+    projection = Projection.of(below("projection.", arrays)) if config.region_width else None
+    parting = below("parting.", arrays)
+    return prior, vocabulary, projection, Parting.of(parting) if parting else None
 
 
 def below(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:

@@ -50,7 +50,7 @@ class OnnxEngine(Engine):
         self._files, self._folder, self._threads = files, folder, threads()
         arrays = files.arrays
         try:
-            self.prior, self.vocabulary, self.projection = knowledge_of(files.config, arrays)
+            self.prior, self.vocabulary, self.projection, self.parting = knowledge_of(files.config, arrays)
             self._head = {name: arrays[f"encoder.head.{name}"] for name in _HEAD}
             self._position, tuning = arrays["encoder.position"], below("encoder.tuning.", arrays)
             self._sketch_weights = _vit_weights(below("vit.", files.photo_side), tuning, int8=True)
@@ -77,6 +77,10 @@ class OnnxEngine(Engine):
         with ThreadPoolExecutor(self._threads) as pool:
             return Tokens.cat([tokens for tokens, *_ in pool.map(lambda one: self._photo(one, count), pictures)])
 
+    def encode_whole(self, picture: Floats) -> tuple[Tokens, Floats]:
+        tokens, _, patches = self._sketch(picture, self.config.token_count("sketch") - 1)
+        return tokens, patches
+
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
         if not len(photos):
             return np.empty(0, np.float32)
@@ -96,7 +100,7 @@ class OnnxEngine(Engine):
             tokens = Tokens(features, everything.positions[:, chosen])
         else:
             found = [self._sketch(picture, kept) for picture in pictures]
-            tokens, attention = average_variants(Tokens.cat([one for one, _ in found])), found[0][1]
+            tokens, attention = average_variants(Tokens.cat([one for one, *_ in found])), found[0][1]
         under = cells_of_patches(config.grid, patches)
         shown = attention[:, :, under]
         shown = shown * (attention.sum(axis=2, keepdims=True) / shown.sum(axis=2, keepdims=True))
@@ -115,8 +119,8 @@ class OnnxEngine(Engine):
         found: list[Floats] = self._pairs.run(names, given, _ONLY_WHAT_IS_ASKED)
         return found
 
-    def _sketch(self, picture: Floats, count: int) -> tuple[Tokens, Floats]:
-        """Encodes one sketch: its tokens, a batch of one, and (depth, heads, n), its attention."""
+    def _sketch(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats]:
+        """Encodes one sketch: its tokens, attention (depth, heads, n), and the ViT's tokens of patches (n, width)."""
         config, head = self.config, self._head
         size = (config.sketch_size, config.sketch_size)
         pixels = change_planes(picture, lambda plane: plane.resize(size, Image.Resampling.BILINEAR))
@@ -126,7 +130,7 @@ class OnnxEngine(Engine):
         chosen = _most_important(importance, count)
         patches = x[:, 1 + chosen] @ head["tokens.weight"].T + head["tokens.bias"]
         cells = cells_of_patches(config.patches("sketch"), config.grid)[chosen]
-        return Tokens(np.concatenate([ret[:, None], patches], axis=1), cells[None], summary), attention
+        return Tokens(np.concatenate([ret[:, None], patches], axis=1), cells[None], summary), attention, x[0, 1:]
 
     def _photo(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats, Floats]:
         """Encodes one photo: its tokens, attention and importance of patches (n,), and the ViT's tokens of patches."""

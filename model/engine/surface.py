@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sketch_search.model.engine.config import Calibration, Modality, NetworkConfig
 from sketch_search.model.engine.knowledge import Prior, Projection, Vocabulary
+from sketch_search.model.engine.parting import Parting
 from sketch_search.model.engine.tokens import Floats, Numbers, Tokens
 
 
@@ -83,12 +84,17 @@ class Engine(ABC):
     prior: Prior | None
     vocabulary: Vocabulary | None
     projection: Projection | None
+    parting: Parting | None
     device: str
     dtype: str
 
     @abstractmethod
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
         """Encodes prepared pictures (b, 3, H, W): float32 tokens. A picture's tokens depend on it alone, to 1e-4."""
+
+    @abstractmethod
+    def encode_whole(self, picture: Floats) -> tuple[Tokens, Floats]:
+        """Encodes one sketch (3, H, W) of a two-sided network: its tokens, and the encoder's of all patches, (n, e)."""
 
     def reduce_regions(self, tokens: Tokens) -> Tokens:
         """Reduces the regions of photos, local [Ret] (b, m, d), to (b, m, r); without a projection there are none."""

@@ -12,7 +12,7 @@ from sketch_search.model.evaluation.figures import (
     measure,
     relevance,
 )
-from sketch_search.model.evaluation.remembered import measure_remembered
+from sketch_search.model.evaluation.remembered import measure_parting, measure_remembered
 from sketch_search.model.evaluation.scoring import (
     calibrated,
     counts,

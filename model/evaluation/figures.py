@@ -37,6 +37,8 @@ TITLES = {
     "kind_before": "before",
     "median_rank": "median",
     "lost": "lost",
+    "rand": "Rand",
+    "right_number": "number",
 }
 TITLES |= {f"plain_{name}": f"plain {TITLES[name]}" for name in (*FIGURES, "precision_10")}
 # The notes on titles with a star.
@@ -107,7 +109,7 @@ class Evaluation:
         return Evaluation(first.corpus, first.queries, per_query, first.groups, figures)
 
     def table(self) -> str:
-        names = list(next(iter(self.figures.values()))[ALL])
+        names = list(dict.fromkeys(name for groups in self.figures.values() for name in groups[ALL]))
         width = max(len(name) for name in ("method", *self.figures)) + 2
         sizes, titles = self._sizes(), {name: f"{_title(name):>{max(10, len(_title(name)) + 2)}}" for name in names}
         lines = [

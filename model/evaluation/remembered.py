@@ -1,14 +1,18 @@
 """Measures searches for a remembered photo, by a drawing of its scene or in its colours."""
 
-from dataclasses import replace
-from typing import TypeAlias
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from sketch_search.model.datasets import Drawn, Picture, Remembered, RememberedTask
-from sketch_search.model.engine import Floats
+from sketch_search.model.engine import Floats, Numbers
+from sketch_search.model.engine.parting import INK
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation.figures import ALL, Evaluation, PerQuery, relevance
 from sketch_search.model.evaluation.scoring import encode_pictures
@@ -34,6 +38,7 @@ _LEAST_CHROMA = 20.0
 _PAPER = 512
 # The photos of a page.
 _PAGE = 20
+_ONE_PICTURE = "one picture"
 # Drawings of one query by the way to draw and to search, each with whether places count.
 _Drawings: TypeAlias = dict[str, tuple[Drawing, Places]]
 
@@ -49,9 +54,13 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
             f"this checkpoint ({matcher.config.name}) has no regions; add them with sketch-search model regions"
         )
     gallery = gallery_of(photos, matcher)
-    asked, scores = list[Remembered](), dict[str, list[Floats]]()
+    asked, scores, divisions = list[Remembered](), dict[str, list[Floats]](), list[Division]()
     for query in tqdm(task.queries, desc="searching", unit="photo", disable=None):
-        drawings = _scene(matcher, query) if task.protocol == "scenes" else _coloured(matcher, task, query)
+        if task.protocol == "scenes":
+            drawings, division = _scene(matcher, query)
+            divisions.append(division)
+        else:
+            drawings = _coloured(matcher, task, query)
         for way, (drawing, places) in drawings.items():
             ranking = search_drawing(gallery, matcher, drawing, _PAGE, places)
             scores.setdefault(way, []).append(ranking.scores(len(photos)))
@@ -59,19 +68,81 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
             asked.append(query)
     if not asked:
         raise ModelError(f"nothing of the photos can be drawn for --protocol {task.protocol}")
-    return _figures(replace(task, queries=tuple(asked)), {way: np.stack(rows) for way, rows in scores.items()})
+    figures = _figures(replace(task, queries=tuple(asked)), {way: np.stack(rows) for way, rows in scores.items()})
+    if divisions:
+        rand, right = np.mean(divisions, axis=0).tolist()
+        figures.figures[_ONE_PICTURE][ALL] |= {"rand": rand, "right_number": right}
+    return figures
 
 
-def _scene(matcher: Matcher, query: Remembered) -> _Drawings:
-    drawing, papers = matcher.preprocessing.drawing, [on_paper(thing) for thing in query.things]
-    together = Image.fromarray(np.minimum.reduce([np.asarray(paper) for paper in papers]))
-    apart = Drawing.joined([drawing(paper, split=False) for paper in papers])
-    return {
+def _scene(matcher: Matcher, query: Remembered) -> tuple[_Drawings, Division]:
+    papers = [on_paper(thing) for thing in query.things]
+    apart = Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers])
+    together, labels, division = divide(matcher, papers)
+    drawings: _Drawings = {
         "things apart": (apart, "auto"),
         "things apart, places=no": (apart, "no"),
-        "one picture": (drawing(together, split=True), "auto"),
-        "one picture, things=one": (drawing(together, split=False), "auto"),
+        _ONE_PICTURE: (together.divide(labels), "auto"),
+        "one picture, things=one": (together, "auto"),
     }
+    return drawings, division
+
+
+class Division(NamedTuple):
+    """How well a drawing was divided: the adjusted Rand index of its ink, and whether there are as many things."""
+
+    rand: float
+    right: bool
+
+
+def divide(matcher: Matcher, papers: Sequence[Image.Image]) -> tuple[Drawing, Numbers, Division]:
+    """Divides the picture of all things, each drawn on a paper of its own; (SIDE, SIDE), the number of each, or -1."""
+    from sklearn.metrics import adjusted_rand_score
+
+    pixels = np.stack([np.asarray(paper) for paper in papers])
+    drawing = matcher.preprocessing.drawing(Image.fromarray(pixels.min(axis=0)))
+    labels, *_ = matcher.things_on_square(drawing)
+    ink = drawing.darkness(len(labels)) >= INK
+    owners = drawing.owners(255 - pixels[..., 0], len(labels))
+    things = int(labels.max(initial=0)) + 1
+    rand = float(adjusted_rand_score(owners[ink], labels[ink]))
+    return drawing, labels, Division(rand, things == len(papers))
+
+
+def measure_parting(matcher: Matcher, task: RememberedTask) -> PartingReport:
+    """Divides the drawings of remembered scenes, and the sketches of their things alone, each once."""
+    scenes = [
+        divide(matcher, [on_paper(thing) for thing in query.things])[2]
+        for query in tqdm(task.queries, desc="dividing", unit="scene", disable=None)
+    ]
+    sketches = dict.fromkeys(thing.sketch for query in task.queries for thing in query.things)
+    whole = [
+        divide(matcher, [on_paper(Drawn(sketch, (0.1, 0.1, 0.9, 0.9)))])[2].right
+        for sketch in tqdm(sketches, desc="dividing", unit="sketch", disable=None)
+    ]
+    rand, right = np.mean(scenes, axis=0).tolist()
+    return PartingReport(len(scenes), rand, right, len(whole), float(np.mean(whole)))
+
+
+@dataclass(frozen=True)
+class PartingReport:
+    """How well drawings are divided.
+
+    scenes, rand, right_number: drawings of several things, the mean adjusted Rand index of ink, and the share with
+    the right number of things. singles, whole: sketches of one thing, and the share that stays one.
+    """
+
+    scenes: int
+    rand: float
+    right_number: float
+    singles: int
+    whole: float
+
+    def table(self) -> str:
+        return (
+            f"{self.scenes} scenes: adjusted Rand index of ink {self.rand:.3f}, right number of things "
+            f"{self.right_number:.3f}; {self.singles} sketches of one thing: {self.whole:.3f} stay one"
+        )
 
 
 def _coloured(matcher: Matcher, task: RememberedTask, query: Remembered) -> _Drawings:
@@ -83,7 +154,7 @@ def _coloured(matcher: Matcher, task: RememberedTask, query: Remembered) -> _Dra
         return {}
     nearest = PENS[int(np.linalg.norm(lab(np.array(PENS) / 255) - seen, axis=1).argmin())]
     return {
-        way: (matcher.preprocessing.drawing(on_paper(thing, pen), split=False), "auto")
+        way: (matcher.preprocessing.drawing(on_paper(thing, pen)), "auto")
         for way, pen in (("black pen", (0, 0, 0)), ("nearest pen", nearest), ("exact colour", exact))
     }
 

@@ -75,7 +75,9 @@ def search_matrix(matcher: Matcher, corpus: Corpus) -> Floats:
     gallery, rows = gallery_of(photos, matcher), []
     for sketch in corpus.sketches:
         picture = matcher.open(sketch.path, "sketch")
-        drawing = matcher.preprocessing.drawing(picture, split=gallery.regions_kept > 0)
+        drawing = matcher.preprocessing.drawing(picture)
+        if gallery.regions_kept:
+            drawing, _ = matcher.divide(drawing)
         rows.append(search_drawing(gallery, matcher, drawing, RESULTS).scores(len(photos)))
     return np.stack(rows)
 

@@ -2,7 +2,7 @@
 
 from sketch_search.model.images.colours import averaged, colours_of_cells, hexadecimal, lab
 from sketch_search.model.images.dates import beside, day_beside, day_in_path, names_beside
-from sketch_search.model.images.drawing import MAX_THINGS, Drawing, DrawnThing
+from sketch_search.model.images.drawing import MAX_STROKES, MAX_THINGS, MOST_INK, SPECK, Drawing, DrawnThing, Stroke
 from sketch_search.model.images.files import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,

@@ -1,37 +1,53 @@
-"""Finds the things of a drawing: which ink belongs together, where it stands, and in which colours it was drawn."""
+"""Prepares drawings: their ink and colours, and each of their things once it is known which ink belongs together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from sketch_search.model.images import ink
 from sketch_search.model.images.colours import lab
 from sketch_search.model.images.ink import Box, Pixels
 
 Mask: TypeAlias = NDArray[np.bool_]
-#: The most things of a drawing.
-MAX_THINGS = 8
-# Ink is looked at on a paper of at most this many pixels a side.
-_SEEN = 128
-# Ink that is nearer than this share of the paper's side belongs together.
-_GAP = 0.06
-# Of two boxes that share at least this much of the smaller one, both belong to one thing.
-_SHARED = 0.3
-# Ink smaller than this share of the largest thing's side is a speck, and belongs to the nearest thing.
-_SPECK = 0.35
+Labels: TypeAlias = NDArray[np.int64]
+#: The most things of a drawing, and the most strokes that may be told apart.
+MAX_THINGS, MAX_STROKES = 8, 2000
+# Colours are looked at on a paper of at most this many pixels a side, and ink is kept with as many as this.
+_SEEN, _KEPT = 128, 1024
+#: The number of ink that is of no thing.
+SPECK = -2
+#: The most pixels that a decoded drawing has beside its prepared square.
+MOST_INK = _KEPT**2
 # Ink of less chroma is black or grey, and has no colour.
 _LEAST_CHROMA = 20.0
 # An area that contains a square of this share of the paper's side is filled, not a stroke.
 _FILLED = 0.04
 # Colours that are nearer than this count as one, and a colour with a smaller share of the coloured ink is ignored.
 _SAME_COLOUR, _LEAST_SHARE, _MOST_COLOURS = 25.0, 0.1, 3
+# A drawing may have more colours than each of its things.
+_PALETTE = 8
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A stroke of a drawing.
+
+    Attributes:
+        points: at least one, x and y as shares of the paper's sides. width: as a share of its width.
+        filled: whether it is an area that the points go round. thing: strokes with the same number are one thing, and
+            those with different ones several, because a person said so; None if nobody did.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    width: float = 0.01
+    filled: bool = False
+    thing: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +58,54 @@ class DrawnThing:
         pixels: (H, W, 3) uint8. box: left, top, right and bottom of its ink, as shares of the paper's sides.
         colours: L, a and b of each colour it was drawn in, as CIELAB, and the colour's share of the coloured ink, most
             first; at most three, none for black ink.
+        strokes: the numbers of its strokes, if strokes are known. second_half: those that are a thing of their own if
+            it is split.
     """
 
     pixels: Pixels
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     colours: tuple[tuple[float, float, float, float], ...] = ()
+    strokes: tuple[int, ...] = ()
+    second_half: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """All ink of a drawing.
+
+    Attributes:
+        ink: (h, w, 2) uint8 of the box of the ink: its darkness, 0 on paper, and the number of its colour in the
+            palette from 1, 0 for black. corner: where it begins on the paper, x and y in pixels. step: pixels of the
+            paper for each of these. size: width and height of the paper.
+        palette: the colours as CIELAB.
+    """
+
+    ink: Pixels
+    corner: tuple[int, int]
+    step: int
+    size: tuple[int, int]
+    palette: tuple[tuple[float, float, float], ...]
+
+    def part(self, own: Mask, side: int) -> DrawnThing | None:
+        """Prepares the marked ink, (h, w), as a thing; None without any."""
+        darkness = np.where(own, self.ink[..., 0], np.uint8(0))
+        if (box := ink.box_of(darkness > 0)) is None:
+            return None
+        top, bottom, left, right = box
+        return DrawnThing(ink.centre(darkness[top:bottom, left:right], side), self.place(box), self._colours(own))
+
+    def place(self, box: Box) -> tuple[float, float, float, float]:
+        """Returns where a part of it is, as shares of the paper's sides."""
+        top, bottom, left, right = (self.step * end for end in box)
+        (x, y), (width, height) = self.corner, self.size
+        return (x + left) / width, (y + top) / height, min(1, (x + right) / width), min(1, (y + bottom) / height)
+
+    def _colours(self, own: Mask) -> tuple[tuple[float, float, float, float], ...]:
+        counts = np.bincount(self.ink[..., 1][own], minlength=1 + len(self.palette))[1:]
+        best = np.argsort(-counts, kind="stable")[:_MOST_COLOURS]
+        best = best[counts[best] > _LEAST_SHARE * counts.sum()]
+        total = counts[best].sum()
+        return tuple((*self.palette[number], float(counts[number] / total)) for number in best.tolist())
 
 
 @dataclass(frozen=True)
@@ -56,16 +115,19 @@ class Drawing:
     Attributes:
         size: width and height of the paper in pixels. whole: (H, W, 3) uint8, all of it as one thing.
         things: at least one; one with the pixels of ``whole`` if there is one.
+        sheet: its ink, if it may be divided. strokes: those that made the ink, in order, if that is known.
     """
 
     size: tuple[int, int]
     whole: Pixels
     things: tuple[DrawnThing, ...]
+    sheet: Sheet | None = None
+    strokes: tuple[Stroke, ...] = ()
 
     @staticmethod
-    def of(pixels: Pixels) -> Drawing:
+    def of(pixels: Pixels, size: tuple[int, int] = (1, 1)) -> Drawing:
         """Makes the drawing of a prepared picture, (H, W, 3) uint8, that is one thing."""
-        return Drawing((1, 1), pixels, (DrawnThing(pixels),))
+        return Drawing(size, pixels, (DrawnThing(pixels),))
 
     @staticmethod
     def joined(parts: Sequence[Drawing]) -> Drawing:
@@ -75,23 +137,144 @@ class Drawing:
         things = tuple(thing for part in parts for thing in part.things)
         return Drawing(parts[0].size, _together(things, parts[0].size), things)
 
+    def darkness(self, side: int) -> Pixels:
+        """Returns the darkness of the prepared square's ink at another size, (side, side), 0 on paper."""
+        small = Image.fromarray(self.whole[..., 0]).resize((side, side), Image.Resampling.BILINEAR)
+        return 255 - np.asarray(small)
+
+    def divide(self, labels: Labels, halves: Labels | None = None) -> Drawing:
+        """Divides the drawing into the things numbered on its prepared square, (n, n), from left to right.
+
+        labels: -1 on paper, SPECK for ink of no thing. Ink that is not numbered belongs to the nearest thing within a
+        few pixels, or else to none. halves: 0 and 1, the half of each thing.
+        """
+        if self.sheet is None:
+            return self
+        owners, seconds = self._of_strokes(labels), self._of_strokes(labels if halves is None else halves)
+        parts = self._parts(labels) if labels.max(initial=-1) > 0 or (labels == SPECK).any() else [self.things[0]]
+        found = [
+            replace(
+                part,
+                strokes=tuple(np.flatnonzero(owners == number).tolist()),
+                second_half=tuple(np.flatnonzero((owners == number) & (seconds == 1)).tolist()),
+            )
+            for number, part in enumerate(parts)
+            if part is not None
+        ]
+        return replace(self, things=tuple(sorted(found, key=lambda one: (one.box[0], one.box[1]))))
+
+    def _parts(self, labels: Labels) -> list[DrawnThing | None]:
+        """Cuts the things out of the sheet, None for one without ink."""
+        assert self.sheet is not None
+        side, shape = len(self.whole), self.sheet.ink.shape[:2]
+        near, scale = _grow(labels), len(labels) / side
+        starts, lengths = ink.place_in_square(shape, side)
+        rows, columns = (
+            ((start + (np.arange(count) + 0.5) * length / count) * scale).astype(int)
+            for start, count, length in zip(starts, shape, lengths, strict=True)
+        )
+        owner = near[rows[:, None], columns]
+        return [self.sheet.part(owner == number, side) for number in range(int(labels.max()) + 1)]
+
+    def _of_strokes(self, labels: Labels) -> Labels:
+        """Finds the number on the square of each stroke, (s,); -1 for one that is not seen."""
+        found, drawn = np.full(len(self.strokes), -1), self.stroke_map(len(labels))
+        if drawn is not None:
+            seen = (labels >= 0) & (drawn >= 0)
+            found[drawn[seen]] = labels[seen]
+        return found
+
+    def stroke_map(self, side: int) -> Labels | None:
+        """Draws which stroke each pixel of the prepared square is of, (side, side), -1 for none; None if unknown."""
+        if not self.strokes or self.sheet is None:
+            return None
+        scale = side / len(self.whole)
+        place = ink.place_in_square(self.sheet.ink.shape[:2], len(self.whole))
+        (top, left), (height, width) = np.array(place) * scale
+        rows, columns = self.sheet.ink.shape[:2]
+        x, y, right, bottom = self.sheet.place((0, rows, 0, columns))
+        across, down = width / (right - x), height / (bottom - y)
+        paper = Image.new("I", (side, side), -1)
+        draw = ImageDraw.Draw(paper)
+        for number, stroke in enumerate(self.strokes):
+            points = [(left + (px - x) * across, top + (py - y) * down) for px, py in stroke.points]
+            if stroke.filled and len(points) > 2:
+                draw.polygon(points, fill=number)
+            thick = max(1, round(stroke.width * across))
+            draw.line(points, fill=number, width=thick, joint="curve")
+            for px, py in (points[0], points[-1]):
+                draw.ellipse((px - thick / 2, py - thick / 2, px + thick / 2, py + thick / 2), fill=number)
+        return _grow(np.asarray(paper, np.int64))
+
+    def owners(self, layers: Pixels, side: int) -> Labels:
+        """Finds which layer of the paper, darkness (n, H, W), each pixel of the square is of: (side, side)."""
+        assert self.sheet is not None
+        (left, top), (height, width) = self.sheet.corner, np.array(self.sheet.ink.shape[:2]) * self.sheet.step
+        (y, x), (rows, columns) = ink.place_in_square(self.sheet.ink.shape[:2], len(self.whole))
+        shown = []
+        for layer in layers:
+            own = Image.fromarray(layer[top : top + height, left : left + width])
+            square = Image.new("L", (len(self.whole),) * 2)
+            square.paste(own.resize((columns, rows), Image.Resampling.BOX), (x, y))
+            shown.append(np.asarray(square.resize((side, side), Image.Resampling.BILINEAR)))
+        found: Labels = np.stack(shown).argmax(axis=0)
+        return found
+
     def stacked(self) -> tuple[Pixels, dict[str, Any]]:
-        """Returns all pixels, (n * H, W, 3), and what ``of_stacked`` needs beside them, as JSON can hold it."""
-        squares = [self.whole, *(thing.pixels for thing in self.things if len(self.things) > 1)]
-        return np.concatenate(squares), {"size": self.size, "things": [[one.box, one.colours] for one in self.things]}
+        """Returns all pixels, (n, W, 3), and what ``of_stacked`` needs beside them, as JSON can hold it."""
+        (thing,) = self.things
+        notes: dict[str, Any] = {"size": self.size, "box": thing.box, "colours": thing.colours}
+        if self.sheet is None:
+            return self.whole, notes
+        row = self.whole.shape[1] * 3
+        flat = self.sheet.ink.ravel()
+        rows = np.pad(flat, (0, -len(flat) % row)).reshape(-1, *self.whole.shape[1:])
+        sheet = {"corner": self.sheet.corner, "step": self.sheet.step, "palette": self.sheet.palette}
+        notes |= {"ink": self.sheet.ink.shape[:2], **sheet}
+        return np.concatenate([self.whole, rows]), notes
 
     @staticmethod
     def of_stacked(pixels: Pixels, notes: dict[str, Any]) -> Drawing:
         """Undoes ``stacked``. Raises ValueError, TypeError or KeyError for what it did not make."""
-        side = pixels.shape[1]
-        whole, *others = (pixels[start : start + side] for start in range(0, len(pixels), side))
-        width, height = map(int, notes["size"])
-        things = []
-        for square, (box, colours) in zip(others or [whole], notes["things"], strict=True):
-            left, top, right, bottom = map(float, box)
-            shown = tuple((float(one), float(a), float(b), float(share)) for one, a, b, share in colours)
-            things.append(DrawnThing(square, (left, top, right, bottom), shown))
-        return Drawing((width, height), whole, tuple(things))
+        whole, size = pixels[: pixels.shape[1]], _pair(notes["size"])
+        left, top, right, bottom = map(float, notes["box"])
+        colours = tuple((float(one), float(a), float(b), float(share)) for one, a, b, share in notes["colours"])
+        thing = DrawnThing(whole, (left, top, right, bottom), colours)
+        if "ink" not in notes:
+            return Drawing(size, whole, (thing,))
+        rows, columns = _pair(notes["ink"])
+        own = pixels[len(whole) :].ravel()[: rows * columns * 2].reshape(rows, columns, 2)
+        palette = tuple((float(one), float(a), float(b)) for one, a, b in notes["palette"])
+        return Drawing(size, whole, (thing,), Sheet(own, _pair(notes["corner"]), int(notes["step"]), size, palette))
+
+
+def _pair(numbers: Sequence[Any]) -> tuple[int, int]:
+    first, second = map(int, numbers)
+    return first, second
+
+
+def read_drawing(image: Image.Image, side: int) -> Drawing:
+    """Prepares an RGB drawing as one thing, with its ink. Raises BlankSketch."""
+    darkness, (top, bottom, left, right) = ink.find_ink(image)
+    step = max(1, -(-max(image.size) // _SEEN))
+    seen = np.asarray(image)[::step, ::step]
+    coloured, filled = _coloured(seen, darkness[::step, ::step], ink.paper_colour(image))
+    if filled.any():
+        darkness = _outlined(darkness, filled)
+    colours = lab(seen[coloured] / np.float32(255))
+    palette = _palette(colours)
+    tints = np.zeros(coloured.shape, np.uint8)
+    if palette:
+        tints[coloured] = 1 + np.linalg.norm(colours[:, None] - np.array(palette), axis=2).argmin(axis=1)
+    whole = ink.centre(darkness[top:bottom, left:right], side)
+    place = left / image.width, top / image.height, right / image.width, bottom / image.height
+    tints = tints.repeat(step, axis=0).repeat(step, axis=1)[top:bottom, left:right]
+    own = darkness[top:bottom, left:right]
+    factor = -(-max(own.shape) // _KEPT)
+    kept = np.stack([ink.keep_greatest(own, factor), tints[::factor, ::factor]], axis=-1)
+    sheet = Sheet(kept, (left, top), factor, image.size, palette)
+    thing = DrawnThing(whole, place, sheet._colours(np.ones(kept.shape[:2], np.bool_)))
+    return Drawing(image.size, whole, (thing,), sheet)
 
 
 def _together(things: Sequence[DrawnThing], size: tuple[int, int]) -> Pixels:
@@ -110,135 +293,13 @@ def _together(things: Sequence[DrawnThing], size: tuple[int, int]) -> Pixels:
     return square
 
 
-@dataclass(frozen=True)
-class Ink:
-    """The ink of one thing.
-
-    Attributes:
-        darkness: (h, w) uint8 of its box, 0 where there is none of it. box: its place on the paper, in pixels.
-        colours: as of a ``DrawnThing``.
-    """
-
-    darkness: Pixels
-    box: Box
-    colours: tuple[tuple[float, float, float, float], ...] = ()
-
-
-def find_things(image: Image.Image, *, split: bool = True) -> tuple[Ink, tuple[Ink, ...]]:
-    """Finds the ink of an RGB drawing, and that of each of its things, from left to right. Raises BlankSketch.
-
-    There is one thing unless the drawing is to be split, and its ink lies clearly apart.
-    """
-    darkness, box = ink.find_ink(image)
-    step = max(1, -(-max(image.size) // _SEEN))
-    seen = np.asarray(image)[::step, ::step]
-    coloured, filled = _coloured(seen, darkness[::step, ::step], ink.paper_colour(image))
-    if filled.any():
-        darkness = _outlined(darkness, filled)
-    whole = Ink(_cut(darkness, box), box, _colours(seen, coloured))
-    groups = _groups(ink.keep_greatest(darkness, step) > 0) if split else []
-    if not 1 < len(groups) <= MAX_THINGS:
-        return whole, (whole,)
-    found = []
-    for group in groups:
-        own = np.repeat(np.repeat(group, step, axis=0), step, axis=1)[: darkness.shape[0], : darkness.shape[1]]
-        of_group = np.where(own, darkness, np.uint8(0))
-        if (its_box := ink.box_of(of_group > 0)) is not None:
-            found.append(Ink(_cut(of_group, its_box), its_box, _colours(seen, coloured & group)))
-    return whole, tuple(sorted(found, key=lambda one: (one.box[2], one.box[0])))
-
-
-def _cut(darkness: Pixels, box: Box) -> Pixels:
-    top, bottom, left, right = box
-    return darkness[top:bottom, left:right]
-
-
-# Parts.
-
-
-def _groups(drawn: Mask) -> list[Mask]:
-    """Divides ink (h, w) into parts that lie clearly apart; one part if there is one thing."""
-    near = _widened(drawn, max(1, round(_GAP * max(drawn.shape) / 2)))
-    labels = np.where(drawn, _components(near), 0)
-    if labels.max() == 1:
-        return [drawn]
-    groups = list[Group]()
-    for number in range(1, labels.max() + 1):
-        if (box := ink.box_of(labels == number)) is not None:
-            groups.append(({number}, box))
-    while pair := _overlapping(groups):
-        groups = _merged(groups, *pair)
-    while len(groups) > 1:
-        sides = [_side(box) for _, box in groups]
-        least = int(np.argmin(sides))
-        if sides[least] >= _SPECK * max(sides):
-            break
-        others = [number for number in range(len(groups)) if number != least]
-        nearest = min(others, key=lambda number: _distance(groups[least][1], groups[number][1]))
-        groups = _merged(groups, least, nearest)
-    return [np.isin(labels, list(numbers)) for numbers, _ in groups]
-
-
-# Numbers of components, and the box of their ink.
-Group: TypeAlias = tuple[set[int], Box]
-
-
-def _overlapping(groups: Sequence[Group]) -> tuple[int, int] | None:
-    """Finds two groups whose boxes share at least _SHARED of the smaller one."""
-    for one, other in combinations(range(len(groups)), 2):
-        (_, here), (_, there) = groups[one], groups[other]
-        height = min(here[1], there[1]) - max(here[0], there[0])
-        width = min(here[3], there[3]) - max(here[2], there[2])
-        areas = [(bottom - top) * (right - left) for top, bottom, left, right in (here, there)]
-        if height > 0 and width > 0 and height * width >= _SHARED * min(areas):
-            return one, other
-    return None
-
-
-def _merged(groups: Sequence[Group], one: int, other: int) -> list[Group]:
-    both = np.array([groups[one][1], groups[other][1]])
-    (top, _, left, _), (_, bottom, _, right) = both.min(axis=0).tolist(), both.max(axis=0).tolist()
-    rest = [group for number, group in enumerate(groups) if number not in (one, other)]
-    return [*rest, (groups[one][0] | groups[other][0], (top, bottom, left, right))]
-
-
-def _side(box: Box) -> int:
-    top, bottom, left, right = box
-    return max(bottom - top, right - left)
-
-
-def _distance(one: Box, other: Box) -> float:
-    down = max(0, one[0] - other[1], other[0] - one[1])
-    across = max(0, one[2] - other[3], other[2] - one[3])
-    return float(np.hypot(down, across))
-
-
-def _components(marked: Mask) -> NDArray[np.int64]:
-    """Numbers what is connected, (h, w), from 1; 0 is not marked. Neighbours touch by a side."""
-    parents = [0]
-
-    def root(number: int) -> int:
-        while parents[number] != number:
-            number = parents[number]
-        return number
-
-    labels, before = np.zeros(marked.shape, np.int64), list[tuple[int, int, int]]()
-    for y, row in enumerate(marked):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], row.view(np.int8), [0]])))
-        runs = list[tuple[int, int, int]]()
-        for start, end in edges.reshape(-1, 2).tolist():
-            touching = {root(number) for left, right, number in before if left < end and start < right}
-            number = min(touching, default=len(parents))
-            if not touching:
-                parents.append(number)
-            for other in touching:
-                parents[other] = number
-            labels[y, start:end] = number
-            runs.append((start, end, number))
-        before = runs
-    roots = np.array([root(number) for number in range(len(parents))])
-    numbers: NDArray[np.int64] = np.searchsorted(np.unique(roots), roots)[labels]
-    return numbers
+def _grow(labels: Labels, steps: int = 6) -> Labels:
+    """Spreads numbers to unnumbered (-1) pixels within so many steps of them."""
+    for _ in range(steps):
+        framed = np.pad(labels, 1, constant_values=-1)
+        near = np.maximum.reduce([framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]])
+        labels = np.where(labels < 0, near, labels)
+    return labels
 
 
 def _widened(marked: Mask, reach: int) -> Mask:
@@ -288,18 +349,17 @@ def _outlined(darkness: Pixels, filled: Mask) -> Pixels:
     return np.where(inside, np.uint8(0), darkness)
 
 
-def _colours(seen: Pixels, coloured: Mask) -> tuple[tuple[float, float, float, float], ...]:
-    """Finds up to three colours of ink, most first, and their shares."""
-    left = lab(seen[coloured] / np.float32(255))
-    total, found = len(left), list[tuple[float, float, float, float]]()
-    while len(found) < _MOST_COLOURS and len(left):
+def _palette(colours: NDArray[np.float32]) -> tuple[tuple[float, float, float], ...]:
+    """Finds the colours of ink (n, 3), as CIELAB, most first."""
+    left, found = colours, list[tuple[float, float, float]]()
+    while len(found) < _PALETTE and len(left):
         # The colour of most ink is the middle of the fullest box of a coarse grid.
         boxes, counts = np.unique(np.floor(left / _SAME_COLOUR), axis=0, return_counts=True)
         middle = np.median(left[(np.floor(left / _SAME_COLOUR) == boxes[counts.argmax()]).all(axis=1)], axis=0)
         near = np.linalg.norm(left - middle, axis=1) < _SAME_COLOUR
-        if near.sum() < _LEAST_SHARE * total:
+        if near.sum() < _LEAST_SHARE * len(colours) / _PALETTE:
             break
-        found.append((*np.median(left[near], axis=0).tolist(), float(near.sum())))
+        one, a, b = np.median(left[near], axis=0).tolist()
+        found.append((one, a, b))
         left = left[~near]
-    whole = sum(share for *_, share in found)
-    return tuple((lightness, a, b, share / whole) for lightness, a, b, share in found)
+    return tuple(found)

@@ -26,6 +26,11 @@ _SMUDGE_SHARE = 1 / 8
 _FRAME_SHARE = 0.2
 _SAMPLED_PIXELS = 1 << 20
 _STRIP_PIXELS = 1 << 22
+# Margin on each side of the ink, as a share of the input's side. Without it, patches would cut strokes at the edge.
+_MARGIN = 0.05
+# Sketches that shrink more than this first keep the greatest value of each block, so that thin lines survive.
+_MAX_REDUCTION = 8
+_KEPT_REDUCTION = 4
 
 
 def find_ink(image: Image.Image) -> tuple[Pixels, Box]:
@@ -108,3 +113,25 @@ def box_of(marked: NDArray[np.bool_]) -> Box | None:
     """Finds the box of what is marked, or None."""
     y, x = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
     return (int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1) if len(y) else None
+
+
+def place_in_square(shape: tuple[int, int], size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns where ink (height, width) stands on a square of `size` pixels: first row and column, and its shape."""
+    side, longer = max(1, size - 2 * round(size * _MARGIN)), max(shape)
+    height, width = (max(1, round(one * side / longer)) for one in shape)
+    return ((size - height) // 2, (size - width) // 2), (height, width)
+
+
+def centre(darkness: Pixels, size: int) -> Pixels:
+    """Draws ink dark in the middle of a white square: (size, size, 3)."""
+    (y, x), (height, width) = place_in_square(darkness.shape, size)
+    scale = max(darkness.shape) / max(height, width)
+    if scale > _MAX_REDUCTION:
+        darkness = keep_greatest(darkness, int(scale) // _KEPT_REDUCTION)
+    scaled = np.asarray(Image.fromarray(darkness).resize((width, height), Image.Resampling.BICUBIC))
+    # Scaling down has made thin lines pale: the strongest twentieth of the ink becomes black again.
+    strongest = percentile(np.array(Image.fromarray(scaled).histogram()), LEAST_CONTRAST, 95)
+    scaled = stretched(scaled, strongest) if strongest else scaled
+    square = np.full((size, size), 255, np.uint8)
+    square[y : y + height, x : x + width] = 255 - scaled
+    return np.repeat(square[:, :, None], 3, axis=2)

@@ -11,18 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sketch_search.model.errors import ModelError
-from sketch_search.model.images import drawing, ink
-from sketch_search.model.images.drawing import Drawing, DrawnThing
+from sketch_search.model.images import ink
+from sketch_search.model.images.drawing import Drawing, read_drawing
 from sketch_search.model.images.files import Source, open_image, to_rgb
 from sketch_search.model.images.ink import Pixels
 
 _MODALITIES = ("sketch", "photo")
 
-# Margin on each side of the ink, as a share of the input's side. Without it, patches would cut strokes at the edge.
-_MARGIN = 0.05
-# Sketches that shrink more than this first keep the greatest value of each block, so that thin lines survive.
-_MAX_REDUCTION = 8
-_KEPT_REDUCTION = 4
 # A JPEG photo is decoded to at least this many times the side of the input. That changes tokens no more than saving the
 # photo again would.
 _PHOTO_DETAIL = 3
@@ -75,25 +70,15 @@ class Preprocessing:
             return prepare_photo(image, self.image_size)
         return prepare_released_sketch(image, self.image_size) if self.released else self.drawing(image).whole
 
-    def drawing(self, image: Image.Image, *, split: bool = False) -> Drawing:
-        """Prepares each thing of a drawing as `pixels` does, and the whole. Raises `BlankSketch`.
+    def drawing(self, image: Image.Image) -> Drawing:
+        """Prepares a drawing as `pixels` does, with its ink, so that it can be divided. Raises `BlankSketch`.
 
-        split: whether ink that lies clearly apart is several things. Networks with a preprocessing of their own take
-        all drawings as one thing.
+        Networks with a preprocessing of their own take all drawings as one thing.
         """
         rgb = _rgb(image, sketch=True)
         if self.released or self.padded:
-            pixels = self.pixels(rgb, "sketch")
-            return Drawing(rgb.size, pixels, (DrawnThing(pixels),))
-        whole, things = drawing.find_things(rgb, split=split)
-
-        def prepared(one: drawing.Ink) -> DrawnThing:
-            top, bottom, left, right = one.box
-            box = left / rgb.width, top / rgb.height, right / rgb.width, bottom / rgb.height
-            return DrawnThing(_centred(one.darkness, self.image_size), box, one.colours)
-
-        found = tuple(map(prepared, things))
-        return Drawing(rgb.size, found[0].pixels if len(found) == 1 else prepared(whole).pixels, found)
+            return Drawing.of(self.pixels(rgb, "sketch"), rgb.size)
+        return read_drawing(rgb, self.image_size)
 
     def normalised(self, pixels: Pixels) -> NDArray[np.float32]:
         """Normalises pixels: (H, W, 3) uint8 -> (3, H, W) float32."""
@@ -120,25 +105,6 @@ class Preprocessing:
 def prepare_photo(image: Image.Image, size: int) -> Pixels:
     """Squashes a photo to (size, size, 3) uint8 with Pillow's antialiased bicubic filter."""
     return np.array(_rgb(image, sketch=False).resize((size, size), Image.Resampling.BICUBIC))
-
-
-def _centred(darkness: Pixels, size: int) -> Pixels:
-    """Draws ink dark in the middle of a white square."""
-    side = max(1, size - 2 * round(size * _MARGIN))
-    scale = max(darkness.shape) / side
-    if scale > _MAX_REDUCTION:
-        darkness = ink.keep_greatest(darkness, int(scale) // _KEPT_REDUCTION)
-    height, width = darkness.shape
-    longer = max(height, width)
-    shape = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
-    scaled = np.asarray(Image.fromarray(darkness).resize(shape, Image.Resampling.BICUBIC))
-    # Scaling down has made thin lines pale: the strongest twentieth of the ink becomes black again.
-    strongest = ink.percentile(np.array(Image.fromarray(scaled).histogram()), ink.LEAST_CONTRAST, 95)
-    scaled = ink.stretched(scaled, strongest) if strongest else scaled
-    square = np.full((size, size), 255, np.uint8)
-    y, x = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
-    square[y : y + scaled.shape[0], x : x + scaled.shape[1]] = 255 - scaled
-    return _three_channels(square)
 
 
 def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:

@@ -62,12 +62,14 @@ class EncoderTrace:
     """A record of one forward pass, which ``Encoder`` fills.
 
     attention, positions: of each block (b, heads, n), [Ret]'s to patches, and (b, n), their cells. kept: (b, n) of
-    each selection. everything, local: two-sided encoders' tokens of all patches, and (b, n, d), their local [Ret].
+    each selection. patches: two-sided encoders' own tokens of a sketch's patches, (b, n, e). everything, local: tokens
+    of all patches of their photos, and (b, n, d), their local [Ret].
     """
 
     attention: list[torch.Tensor] = field(default_factory=list)
     positions: list[torch.Tensor] = field(default_factory=list)
     kept: list[torch.Tensor] = field(default_factory=list)
+    patches: torch.Tensor | None = None
     everything: Tokens | None = None
     local: torch.Tensor | None = None
 

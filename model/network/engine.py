@@ -27,7 +27,8 @@ class TorchEngine(Engine):
     def __init__(self, network: RetNetwork) -> None:
         self.network = network.eval()
         self.kind, self.config, self.calibration = network.kind, network.config, network.calibration
-        self.prior, self.vocabulary, self.projection = network.prior, network.vocabulary, network.projection
+        self.prior, self.vocabulary = network.prior, network.vocabulary
+        self.projection, self.parting = network.projection, network.parting
         self._device = next(network.parameters()).device
         self.device = self._device.type
         self.dtype = str(network.precision).removeprefix("torch.")
@@ -50,6 +51,14 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def _encode(self, pictures: Floats, modality: Modality) -> Arrays:
         return self.reduce_regions(as_arrays(self.network.encode(pictures, modality)))
+
+    @torch.inference_mode()
+    def encode_whole(self, picture: Floats) -> tuple[Arrays, Floats]:
+        trace = EncoderTrace()
+        tokens = as_arrays(self.network.encode(picture[None], "sketch", trace))
+        if trace.patches is None:
+            raise ModelError(f"{self.config.name} has no tokens of all patches; only two-sided networks have")
+        return tokens, as_array(trace.patches[0].float())
 
     @torch.inference_mode()
     def relate(self, sketch: Arrays, photos: Arrays) -> Floats:

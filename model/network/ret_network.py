@@ -14,6 +14,7 @@ from sketch_search.model.engine import (
     Calibration,
     Modality,
     NetworkConfig,
+    Parting,
     Prior,
     Projection,
     TwoSidedConfig,
@@ -38,6 +39,7 @@ class RetNetwork(nn.Module, ABC):
         self.prior: Prior | None = None
         self.vocabulary: Vocabulary | None = None
         self.projection: Projection | None = None
+        self.parting: Parting | None = None
 
     def encode(
         self, images: torch.Tensor | NDArray[Any], modality: Modality, trace: EncoderTrace | None = None
@@ -70,6 +72,10 @@ class RetNetwork(nn.Module, ABC):
         if not isinstance(self.config, TwoSidedConfig):
             raise ModelError(f"{self.config.name} has no regions; only two-sided networks have")
         return self._replace(projection=projection, config=replace(self.config, region_width=width))
+
+    def parting_replaced(self, parting: Parting | None) -> Self:
+        """Returns a copy with another parting, which fits this sketch side alone."""
+        return self._replace(parting=parting)
 
     def _replace(self, **attributes: Any) -> Self:
         other = copy.deepcopy(self)

@@ -290,6 +290,8 @@ class TwoSidedEncoder(nn.Module):
             if modality == "photo":
                 trace.everything = Tokens(torch.cat([ret[:, None], project(x[:, 1:])], dim=1), cells.expand(len(x), -1))
                 trace.local = side.head.local(x[:, 1:])
+            else:
+                trace.patches = x[:, 1:]
         patches = x[:, 1:] if x.shape[1] == 1 + count else x[:, 1:].take_along_dim(best[..., None], dim=1)
         return Tokens(torch.cat([ret[:, None], project(patches)], dim=1), positions, summary, regions)
 

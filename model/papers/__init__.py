@@ -1,5 +1,6 @@
 """Trains the default network, and networks that papers describe, by recipes. No search needs this package."""
 
+from sketch_search.model.papers.parting import give_parting
 from sketch_search.model.papers.photo_side import make_photo_side
 from sketch_search.model.papers.placed_words import place_words
 from sketch_search.model.papers.recipe import changes_of, merge, network_of, read_recipe

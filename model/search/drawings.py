@@ -36,14 +36,24 @@ def default_plan(matcher: Matcher, results: int, *, tokens_kept: int, regions: i
 
 
 def encode_things(
-    matcher: Matcher, drawing: Drawing, modality: Modality = "sketch", variants: int | None = 1, *, colours: bool = True
+    matcher: Matcher,
+    drawing: Drawing,
+    modality: Modality = "sketch",
+    variants: int | None = 1,
+    whole: Tokens | None = None,
+    *,
+    colours: bool = True,
 ) -> list[Thing]:
-    """Encodes each thing of a drawing, with its colours if these count. variants: as for ``Matcher.encode``."""
+    """Encodes each thing of a drawing, with its colours if these count.
+
+    variants: as for ``Matcher.encode``. whole: the drawing's tokens as one thing, as of ``Matcher.divide``.
+    """
     things = []
     for drawn in drawing.things:
-        tokens = matcher.encode(matcher.preprocessing.normalised(drawn.pixels)[None], modality, variants)
+        picture, first = matcher.preprocessing.normalised(drawn.pixels), whole if len(drawing.things) == 1 else None
+        tokens = matcher.encode(picture[None], modality, variants, first)
         shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
-        things.append(Thing(tokens, drawn.box, shares[:, :3], shares[:, 3]))
+        things.append(Thing(tokens, drawn.box, shares[:, :3], shares[:, 3], drawn.strokes, drawn.second_half))
     return things
 
 

@@ -36,7 +36,7 @@ def search(
     as_json: bool,
 ) -> int:
     """Searches with files, "-" for standard input; prints results. photos: ids if all digits, else paths."""
-    with _opened(settings, sketches, query.kind, split=query.splits) as (engine, prepared):
+    with _opened(settings, sketches, query.kind) as (engine, prepared):
         ids = {name: [_photo_id(engine, one) for one in named] for name, named in (photos or {}).items()}
         asked = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **ids})
         answer = engine.search(prepared, asked)
@@ -63,7 +63,7 @@ def explain(
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not there.is_dir():
         raise UserError(f"--output {output}: {there} is a file; name a folder for the files.")
-    with _opened(settings, [] if sketch is None else [sketch], kind, split=kind == "sketch") as (engine, given):
+    with _opened(settings, [] if sketch is None else [sketch], kind) as (engine, given):
         liked = [] if like is None else [_photo_id(engine, like)]
         ids = [_photo_id(engine, photo) for photo in photos]
         if not ids:
@@ -80,7 +80,7 @@ def explain(
 
 @contextmanager
 def _opened(
-    settings: Settings, pictures: Sequence[str | Path], kind: PictureKind, *, split: bool
+    settings: Settings, pictures: Sequence[str | Path], kind: PictureKind
 ) -> Iterator[tuple[Engine, PreparedSketch | None]]:
     """Opens the index, and prepares image files, or standard input where one is "-"."""
     sources = [None if picture == "-" else Path(picture) for picture in pictures]
@@ -99,7 +99,7 @@ def _opened(
     with closing(Engine(settings, open_matcher(settings))) as engine:
         # For a single picture, errors name its file.
         with _naming(sources[0] if len(sources) == 1 else None):
-            prepared = engine.prepare(data, kind=kind, split=split) if data else None
+            prepared = engine.prepare(data, kind=kind) if data else None
         yield engine, prepared
 
 

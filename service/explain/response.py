@@ -138,11 +138,10 @@ def explain(
     around = Surroundings(index, given.observed.tokens, given.modality, links)
     to_given = around.of_given(params.nearest, own=liked)
     to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
-    things = (
-        []
-        if sketch is None or params.kind == "photo"
-        else encode_things(matcher, sketch, colours=params.colours == "auto")
-    )
+    things = list[Thing]()
+    if sketch is not None and params.kind == "sketch":
+        drawing, whole = searcher.divide(sketch, params)
+        things = encode_things(matcher, drawing, whole=whole, colours=params.colours == "auto")
     things = name_things(matcher, things, params.text, params.thing_text, coloured=params.colours == "auto")
     placed, places = place_things(things, index.regions_kept, params.places, several=len(things) > 1)
     shown_things = _shown_things(searcher, placed, places, params.photo, photos) if placed else [()] * len(entries)

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from sketch_search.indexer import PhotoEntry, current_stamp, photo_folders, read_summary
-from sketch_search.model.images import MAX_THINGS
+from sketch_search.model.images import MAX_STROKES, MAX_THINGS
 from sketch_search.service.engine import Engine, PreparedSketch
 from sketch_search.service.errors import Forbidden, NotFound, NotReady
 from sketch_search.service.http.answers import is_known
@@ -57,6 +57,7 @@ from sketch_search.service.schemas import (
     SearchDefaults,
     SearchQuery,
     SearchResponse,
+    StrokeBody,
     ThumbnailParams,
     UnreadFile,
     WordsParams,
@@ -82,7 +83,9 @@ PICTURE_BODY = {
         "required": False,
         "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, recognised by its bytes and not its "
         "content type; as the raw body, or as the field `file` of a form. Several fields `file`, pictures of one size, "
-        "are the things of one drawing, each where it stands. With `kind=photo` the body is a photo instead. "
+        "are the things of one drawing, each where it stands. The field `strokes`, JSON, has the strokes of one "
+        "picture: each belongs to one thing, and answers name the strokes of each thing. With `kind=photo` the body is "
+        "a photo instead. "
         "With `like`, or with `text` in a search, it may be left out.",
         "content": {
             "*/*": {"schema": _BINARY},
@@ -90,7 +93,10 @@ PICTURE_BODY = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": MAX_THINGS}},
+                    "properties": {
+                        "file": {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": MAX_THINGS},
+                        "strokes": {"type": "array", "items": StrokeBody.model_json_schema(), "maxItems": MAX_STROKES},
+                    },
                     "additionalProperties": False,
                 }
             },
@@ -165,15 +171,15 @@ async def _prepared(
     """Reads and prepares the picture of a request. Its place in the queue is held while the block runs."""
     # If the queue is full, the sketch need not be sent at all.
     ctx.worker.check_room()
-    pictures = await ctx.uploads.read(request)
+    sent = await ctx.uploads.read(request)
 
     async def hung_up() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
     async with ctx.worker.place(hung_up()):
-        prepare = partial(engine.prepare, pictures, kind=asked.kind, split=asked.splits)
-        yield await ctx.worker.prepare(prepare) if pictures else None
+        prepare = partial(engine.prepare, sent.pictures, kind=asked.kind, strokes=sent.strokes)
+        yield await ctx.worker.prepare(prepare) if sent.pictures else None
 
 
 @api.get("/photos", responses=error_answers(404, 422, 503))

@@ -7,15 +7,18 @@ import json
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import Annotated
 
 from fastapi import Request
+from pydantic import Field, TypeAdapter, ValidationError
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MAX_BOUNDARY_LENGTH, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from sketch_search.model.images import MAX_THINGS
+from sketch_search.model.images import MAX_STROKES, MAX_THINGS, Stroke
 from sketch_search.service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
+from sketch_search.service.schemas import StrokeBody
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
@@ -25,12 +28,20 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 MAX_CONTENT_TYPE = 1024
 _ADVICE = (
     "send a sketch as the raw request body or as the file field 'file', or the things of one drawing as several fields "
-    "'file'; put parameters into the query."
+    "'file'; its strokes as the field 'strokes'; put parameters into the query."
 )
 # The first bytes of JSON, which no picture begins with.
 _JSON = (b"{", b'"', b"[")
 # Seconds after which a client whose sketch was dropped may try again.
 RETRY_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a request sent: image files, and the strokes of a drawing."""
+
+    pictures: tuple[bytes, ...]
+    strokes: tuple[Stroke, ...] = ()
 
 
 @dataclass(eq=False)
@@ -58,13 +69,13 @@ class Uploads:
         self._arriving: dict[_Upload, None] = {}
         self.held = 0
 
-    async def read(self, request: Request) -> tuple[bytes, ...]:
+    async def read(self, request: Request) -> Sent:
         """Reads the images of a request: the raw body, whatever its content type, or the form's fields ``file``.
 
-        There are none if nothing was sent. The limit of bytes applies to all of them together.
+        There are none if nothing was sent. The limit of bytes applies to all of them together, and to the strokes.
 
         Raises UploadTooLarge; QueueFull if it was dropped for others; BrokenUpload if it took too long or is malformed;
-        BadSearch for a form with anything but 1 to MAX_THINGS files in fields named ``file``.
+        BadSearch for a form with anything but 1 to MAX_THINGS files in fields named ``file``, and strokes.
         """
         content_type = request.headers.get("content-type", "")
         is_form = content_type[:20].lower().startswith("multipart/form-data")
@@ -73,13 +84,14 @@ class Uploads:
             async with upload.timeout:
                 if not is_form:
                     image = b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
-                    return (_of_json(image) if image[:1] in _JSON else image,) if image else ()
+                    return Sent((_of_json(image) if image[:1] in _JSON else image,) if image else ())
                 body = self._chunks(request, upload, self._limit + MULTIPART_OVERHEAD)
-                images = await _files_of_form(content_type, body)
-                if sum(map(len, images)) > self._limit:
+                form = await _read_form(content_type, body)
+                if sum(map(len, [*form.files, form.strokes])) > self._limit:
                     raise self._too_large()
                 # A form with one empty file sends nothing, as an empty body does.
-                return () if images == [b""] else tuple(map(bytes, images))
+                images = () if form.files == [b""] else tuple(map(bytes, form.files))
+                return Sent(images, read_strokes(bytes(form.strokes)) if form.strokes else ())
         except ClientDisconnect:
             raise ClientGone("The upload was interrupted.") from None
         except TimeoutError:
@@ -133,7 +145,9 @@ class _Form:
         if not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
             raise BrokenUpload("The form has no valid boundary.")
         self.files: list[bytearray] = []
+        self.strokes = bytearray()
         self.has_ended = False
+        self._part = self.strokes
         # The headers of the current part: name and value of each.
         self._head: list[tuple[bytearray, bytearray]] = []
         self._parser = MultipartParser(
@@ -143,8 +157,8 @@ class _Form:
                 "on_header_begin": lambda: self._head.append((bytearray(), bytearray())),
                 "on_header_field": lambda data, start, end: self._head[-1][0].extend(data[start:end]),
                 "on_header_value": lambda data, start, end: self._head[-1][1].extend(data[start:end]),
-                "on_headers_finished": self._begin_file,
-                "on_part_data": lambda data, start, end: self.files[-1].extend(data[start:end]),
+                "on_headers_finished": self._begin_part,
+                "on_part_data": lambda data, start, end: self._part.extend(data[start:end]),
                 "on_end": self._end,
             },
         )
@@ -156,18 +170,22 @@ class _Form:
         except FormParserError as error:
             raise BrokenUpload("The form cannot be parsed.") from error
 
-    def _begin_file(self) -> None:
+    def _begin_part(self) -> None:
         disposition = next((bytes(value) for name, value in self._head if name.lower() == b"content-disposition"), None)
         options = parse_options_header(disposition)[1]
         if b"name" not in options:
             raise BrokenUpload("The form has a part without a name.")
-        if (name := options[b"name"].decode("utf-8", "replace")) != "file":
+        if (name := options[b"name"].decode("utf-8", "replace")) == "strokes":
+            self._part = self.strokes
+            return
+        if name != "file":
             raise BadSearch(f"The form has an unknown part {name[:64]!r}; {_ADVICE}")
         if b"filename" not in options:
             raise BadSearch(f"The form has no upload in its field 'file'; {_ADVICE}")
         if len(self.files) == MAX_THINGS:
             raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', the most things of a drawing.")
         self.files.append(bytearray())
+        self._part = self.files[-1]
 
     def _end(self) -> None:
         self.has_ended = True
@@ -185,8 +203,8 @@ def _of_json(body: bytes) -> bytes:
     return values[0].encode("utf-8", "replace")
 
 
-async def _files_of_form(content_type: str, body: AsyncGenerator[bytes, None]) -> list[bytearray]:
-    """Returns the files of a form that holds nothing else. Raises BrokenUpload and BadSearch."""
+async def _read_form(content_type: str, body: AsyncGenerator[bytes, None]) -> _Form:
+    """Reads a form with files and strokes, and nothing else. Raises BrokenUpload and BadSearch."""
     form = _Form(content_type)
     async for chunk in body:
         form.write(chunk)
@@ -194,4 +212,22 @@ async def _files_of_form(content_type: str, body: AsyncGenerator[bytes, None]) -
         raise BrokenUpload("The form is cut short.")
     if not form.files:
         raise BadSearch(f"The form is empty; {_ADVICE}")
-    return form.files
+    return form
+
+
+_STROKES = TypeAdapter(Annotated[tuple[StrokeBody, ...], Field(max_length=MAX_STROKES)])
+_MOST_POINTS = 100_000
+
+
+def read_strokes(data: bytes) -> tuple[Stroke, ...]:
+    """Reads the field ``strokes`` of a form, JSON. Raises BadSearch."""
+    try:
+        # A point takes several bytes, so that few of them can be too many.
+        strokes = _STROKES.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = "".join(f"[{part!r}]" for part in first["loc"])
+        raise BadSearch(f"The form's strokes{place} cannot be read: {first['msg']}.") from error
+    if sum(len(stroke.points) for stroke in strokes) > _MOST_POINTS:
+        raise BadSearch(f"The strokes have more than {_MOST_POINTS:,} points; leave some out.")
+    return tuple(Stroke(**dict(stroke)) for stroke in strokes)

@@ -89,7 +89,7 @@ async function runSearch(signal) {
   const after = state.changes;
   const taken = await query.snapshot();
   // An empty sheet is not part of the query.
-  const snapshot = query.empty ? { ...taken, blob: null, things: [] } : taken;
+  const snapshot = query.empty ? { ...taken, blob: null, things: [], strokes: [] } : taken;
   const { limits } = server;
   if (limits && snapshot.blob?.size > limits.max_upload_bytes) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
@@ -111,7 +111,7 @@ function showFound({ answer, asked, stay, after }) {
   found.show(answer, asked, stay);
   parts.hide(answer);
   word.guess(answer);
-  drawn.know(asked.snapshot.things, answer);
+  drawn.know(asked.snapshot, answer);
   clearTimeout(state.resting);
   state.resting = setTimeout(penRests, REST_MS);
 }
@@ -139,13 +139,14 @@ function penRests() {
   }
 }
 
-/** The body for a snapshot of the query: one picture, or one for each of several things. */
-function bodyOf({ blob, things }) {
-  if (things.length < 2) {
+/** The body for a snapshot of the query: one picture, with its strokes if it was drawn here. */
+function bodyOf({ blob, strokes }) {
+  if (!blob || !strokes.length) {
     return blob;
   }
   const form = new FormData();
-  things.forEach((thing, i) => form.append("file", thing.blob, `${i + 1}.png`));
+  form.append("file", blob, "drawing.png");
+  form.append("strokes", JSON.stringify(strokes.map(({ sent }) => sent)));
   return form;
 }
 
@@ -299,13 +300,9 @@ byId("search").addEventListener("click", searchNow);
 byId("why-open").addEventListener("click", () => void explain());
 byId("look-again").addEventListener("click", () => void build(null, byId("about-note")));
 byId("clear").addEventListener("click", () => {
-  if (paper.chosen) {
-    paper.remove();
-  } else {
-    word.unknown(null);
-    query.clear();
-    parts.clear();
-  }
+  word.unknown(null);
+  query.clear();
+  parts.clear();
 });
 byId("building-on").addEventListener("click", () => void build(null, byId("building-text")));
 byId("key-form").addEventListener("submit", (event) => {

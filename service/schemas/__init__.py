@@ -41,6 +41,7 @@ from sketch_search.service.schemas.query import (
     Quality,
     RemoveParams,
     SearchQuery,
+    StrokeBody,
     System,
     ThumbnailParams,
     View,

@@ -56,7 +56,7 @@ class ExplainParams(Params):
 
     @property
     def splits(self) -> bool:
-        """Whether one picture is split into things."""
+        """Whether one picture is divided into things."""
         return self.things == "auto" and self.kind == "sketch"
 
 

@@ -134,6 +134,28 @@ class FoldersParams(Params):
     )
 
 
+_Share = Annotated[float, Field(ge=-1, le=2)]
+
+
+class StrokeBody(BaseModel):
+    """A stroke of a drawing, in a form's field `strokes`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    points: tuple[tuple[_Share, _Share], ...] = Field(
+        min_length=1, description="x and y of each point, as shares of the paper's width and height."
+    )
+    width: float = Field(default=0.01, ge=0, le=1, description="As a share of the paper's width.")
+    filled: bool = Field(default=False, description="Whether it is an area that the points go round.")
+    thing: int | None = Field(
+        default=None,
+        ge=0,
+        lt=1000,
+        description="Strokes with the same number are one thing, and those with different ones several. Without a "
+        "number, the network decides.",
+    )
+
+
 class SearchQuery(Params):
     """All options of a search, of which HTTP, command line and client derive theirs."""
 
@@ -246,7 +268,7 @@ class SearchQuery(Params):
     )
     things: Things = Field(
         default="auto",
-        description="auto: a drawing whose parts lie clearly apart is several things, each searched for separately. "
+        description="auto: a drawing is divided into its things, and each is searched for separately. "
         "one: it is one thing. Several pictures are always several things.",
         examples=["one"],
     )
@@ -279,7 +301,7 @@ class SearchQuery(Params):
 
     @property
     def splits(self) -> bool:
-        """Whether one picture may be split into things."""
+        """Whether one picture may be divided into things."""
         return splits(self)
 
     @property

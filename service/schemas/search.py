@@ -140,6 +140,10 @@ class SeenThing(BaseModel):
         description="The colours that it was drawn in, the most used first, as #rrggbb; empty if they do not count.",
         examples=[["#d02020"]],
     )
+    strokes: tuple[int, ...] = optional("The numbers of its strokes, if strokes were sent.", ())
+    second_half: tuple[int, ...] = optional(
+        "Those of its strokes that are a thing of their own if it is split into two, as a person may wish.", ()
+    )
     fits: bool | None = optional(
         "Of several things: false if no photo is likely to show its guess; true if one almost certainly "
         "does; absent if uncertain."

@@ -33,6 +33,7 @@ from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.schemas import (
     Cluster,
+    ExplainParams,
     Group,
     Guessed,
     SearchQuery,
@@ -90,7 +91,13 @@ class Searcher:
         """
         if sketch is None and query.filters_alone:
             return self._newest(query)
-        drawing = None if sketch is None else self.drawing_of(sketch, query)
+        watch = Stopwatch(prepare_ms, text.milliseconds)
+        drawing, whole = None, None
+        if sketch is not None:
+            drawing = self.drawing_of(sketch, query)
+            watch.lap("prepare")
+            drawing, whole = self.divide(drawing, query)
+            watch.lap("encode")
         gallery, things = self.gallery, 0 if drawing is None else len(drawing.things)
         if things == 1 and query.thing_text and query.text is None:
             # The word of the only thing says the kind.
@@ -103,8 +110,7 @@ class Searcher:
             regions=gallery.regions_kept,
             things=things,
         )
-        watch = Stopwatch(prepare_ms, text.milliseconds)
-        encoded = self._encode(drawing, query, text, plan, watch)
+        encoded = self._encode(drawing, whole, query, text, plan, watch)
         ranking = rank(gallery, self.matcher, encoded.query, plan.ranking, watch.lap)
         shown = ranking.photos
         unliked = sorted(zip(encoded.unliked, ranking.hidden, strict=True), key=lambda pair: pair[0])
@@ -203,12 +209,22 @@ class Searcher:
         preprocessing = self.matcher.preprocessing
         if isinstance(sketch, Image.Image):
             if query.kind == "sketch":
-                return preprocessing.drawing(sketch, split=query.splits and self.gallery.regions_kept > 0)
+                return preprocessing.drawing(sketch)
             sketch = preprocessing.pixels(sketch, query.kind)
         return Drawing.of(sketch)
 
+    def divide(self, drawing: Drawing, query: SearchQuery | ExplainParams) -> tuple[Drawing, Tokens | None]:
+        """Divides a drawing into its things, as ``Matcher.divide``, if the query and the gallery allow several."""
+        return self.matcher.divide(drawing) if query.splits and self.gallery.regions_kept else (drawing, None)
+
     def _encode(
-        self, drawing: Drawing | None, query: SearchQuery, text: ReadText, plan: SearchPlan, watch: Stopwatch
+        self,
+        drawing: Drawing | None,
+        whole: Tokens | None,
+        query: SearchQuery,
+        text: ReadText,
+        plan: SearchPlan,
+        watch: Stopwatch,
     ) -> _Encoded:
         gallery, word = self.gallery, self._word(query, text)
         liked, alone, kinds = (
@@ -223,10 +239,10 @@ class Searcher:
         drawn, things, placed, places = None, list[Thing](), tuple[Thing, ...](), 0.0
         if drawing is not None:
             watch.lap("prepare")
-            things = encode_things(self.matcher, drawing, query.kind, plan.variants, colours=query.colours == "auto")
+            coloured = query.colours == "auto"
+            things = encode_things(self.matcher, drawing, query.kind, plan.variants, whole, colours=coloured)
             tokens = Tokens.cat([thing.tokens for thing in things])
             if query.kind == "sketch":
-                coloured = query.colours == "auto"
                 things = name_things(self.matcher, things, query.text, query.thing_text, coloured=coloured)
             watch.lap("encode")
             if query.kind == "photo":
@@ -267,7 +283,7 @@ class Searcher:
         # Of several things, the best guess of each.
         best = {first.word: first for of_thing in of_things for first in of_thing[:1]}
         guesses = of_things[0] if len(things) == 1 else tuple(best.values())
-        seen = map(self.seen, things) if placed or len(things) > 1 else ()
+        seen = map(self.seen, things) if placed or len(things) > 1 or things[0].strokes else ()
         return replace(encoded, guesses=guesses, perhaps=perhaps, seen=tuple(seen))
 
     def guesses(self, thing: Thing) -> tuple[Guessed, ...]:
@@ -277,7 +293,9 @@ class Searcher:
         """Describes a thing for answers."""
         guess = next(iter(self.guesses(thing)), None)
         word = self.matcher.words[thing.words[0]] if thing.words else None
-        return SeenThing(box=thing.box, guess=guess, word=word, colours=tuple(map(hexadecimal, thing.colours)))
+        colours = tuple(map(hexadecimal, thing.colours))
+        own = thing.strokes, thing.second_half
+        return SeenThing(box=thing.box, guess=guess, word=word, colours=colours, strokes=own[0], second_half=own[1])
 
     def _word(self, query: SearchQuery, text: ReadText) -> Word | None:
         """Returns the query's word, by CLIP if possible, else of the vocabulary. Raises BadSearch and UnknownWord."""

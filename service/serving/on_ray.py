@@ -227,14 +227,16 @@ class SharedMatcher(Matcher):
         self._here = settings.device != "cuda" and matcher.device == "cpu"
         self._turn = threading.Lock()
 
-    def encode(self, pictures: ArrayLike, modality: Modality, variants: int | None = None) -> Tokens:
+    def encode(
+        self, pictures: ArrayLike, modality: Modality, variants: int | None = None, first: Tokens | None = None
+    ) -> Tokens:
         """Encodes like ``Matcher.encode``. Raises NotReady if no copy of the encoder answers."""
         if self._here and self._turn.acquire(blocking=False):
             try:
-                return super().encode(pictures, modality, variants)
+                return super().encode(pictures, modality, variants, first)
             finally:
                 self._turn.release()
-        sent: Response[Tokens] = self._copies.call("encode", pictures, modality, variants)
+        sent: Response[Tokens] = self._copies.call("encode", pictures, modality, variants, first)
         try:
             return sent.result(self._seconds)
         except ShardUnavailable as error:

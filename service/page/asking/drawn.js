@@ -2,10 +2,8 @@
 
 import { coloursOf, seenThing } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
-import { thingName } from "../shared/words.js";
+import { thingNames } from "../shared/words.js";
 
-// The least marks of a part that is offered as a separate thing if all looks like one.
-const MANY_MARKS = 3;
 // A thing this near to the edge, in sides of the paper, has no room for a label above.
 const HIGH = 0.1;
 
@@ -13,9 +11,8 @@ export class Drawn extends EventTarget {
   #paper;
   #parts;
   #list = byId("things");
-  // What each thing was guessed to be, by its number; and the thing that was pressed to be joined with another.
+  // What each thing was guessed to be, by its number.
   #guesses = new Map();
-  #chosen = null;
   // The things that the server saw in a picture that was not drawn here.
   #seen = [];
   // Whether the places of several things count if they are to; they do not if the index keeps no regions of photos.
@@ -37,18 +34,19 @@ export class Drawn extends EventTarget {
     const all = this.#searched(things);
     const coloured = this.#inColour(all);
     return {
-      ...(things.length === 1 ? { things: "one" } : {}),
       ...(all.length > 1 && !byId("places").checked ? { places: "no" } : {}),
       ...(coloured && !byId("colours").checked ? { colours: "no" } : {}),
     };
   }
 
-  /** Take what the things of a search were guessed to be. */
-  know(things, answer) {
+  /** Take what the things of a search are, and what they were guessed to be. */
+  know({ strokes, things: drawn }, answer) {
     const told = answer.things ?? [];
-    const whole = things.length === 1 ? answer.guesses : [];
-    this.#seen = things.length ? [] : told.map(seenThing);
-    this.#guesses = new Map(this.#searched(things).map(({ id }, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
+    this.#paper.assign(strokes, told);
+    this.#seen = strokes.length || drawn.length ? [] : told.map(seenThing);
+    const ids = this.#seen.length ? this.#seen.map(({ id }) => id) : told.length ? told.map((_, i) => i) : drawn.map(({ id }) => id);
+    const whole = ids.length === 1 ? answer.guesses : [];
+    this.#guesses = new Map(ids.map((id, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
     if (told.length > 1 && byId("places").checked) {
       this.#placed = Boolean(answer.placed);
     }
@@ -66,10 +64,9 @@ export class Drawn extends EventTarget {
     const drawn = this.#paper.things;
     const things = this.#seen.length ? this.#seen : drawn;
     const several = things.length > 1;
-    this.#chosen = drawn.some(({ id }) => id === this.#chosen) ? this.#chosen : null;
     this.#draw(drawn.length > 1 ? drawn : []);
     const inColour = this.#inColour(things);
-    const parts = !several && drawn.length > 0 && this.#paper.canPart(drawn[0].id, MANY_MARKS);
+    const parts = !several && drawn.length > 0 && this.#paper.canPart(drawn[0].id);
     byId("places-switch").hidden = !several || !this.#placed;
     byId("colours-switch").hidden = !inColour;
     byId("parts-apart").hidden = !parts;
@@ -87,8 +84,8 @@ export class Drawn extends EventTarget {
   }
 
   #names(things) {
-    const boxes = this.#placed ? things.map(({ box }) => box) : [];
-    return things.map((thing) => thingName(this.#guesses.get(thing.id), namesOf(thing), thing.box, boxes));
+    const names = thingNames(things.map((thing) => [this.#guesses.get(thing.id), namesOf(thing)])).filter(Boolean);
+    return names.length ? names : [things.length > 1 ? `${things.length} things` : ""];
   }
 
   #draw(things) {
@@ -97,16 +94,13 @@ export class Drawn extends EventTarget {
     this.#list.querySelector(`[data-thing="${focused}"]`)?.focus({ preventScroll: true });
   }
 
-  /** A thing's outline, with a button that joins it with another, or parts it. */
+  /** A thing's outline, with what it was guessed to be, and buttons that split it or join it with the nearest. */
   #item({ id, box }) {
-    const guess = this.#guesses.get(id) ?? "thing";
-    const parts = this.#chosen === id && this.#paper.canPart(id);
-    const action = this.#chosen === null ? guess : this.#chosen !== id ? `Join with ${guess}` : parts ? "Split" : "Cancel";
-    const title = this.#chosen === null ? `${guess}: join it with another thing, or split it` : action;
-    const button = element("button", { type: "button", textContent: action, title, onclick: () => this.#press(id, parts) });
-    button.dataset.thing = id;
-    const item = element("li", {}, button);
-    item.classList.toggle("chosen", this.#chosen === id);
+    const guess = this.#guesses.get(id) ?? "";
+    const about = guess || "thing";
+    const parts = this.#paper.canPart(id) ? [this.#button(id, "Split", `Split the ${about} into two things`, () => this.#paper.part(id))] : [];
+    const join = this.#button(id, "Join", `Join the ${about} with the nearest thing`, () => this.#paper.join(id));
+    const item = element("li", {}, element("p", {}, guess, ...parts, join));
     item.classList.toggle("high", box.top < HIGH);
     const within = (value) => Math.min(1, Math.max(0, value));
     const [left, top, right, bottom] = [within(box.left), within(box.top), within(box.right), within(box.bottom)];
@@ -119,16 +113,10 @@ export class Drawn extends EventTarget {
     return item;
   }
 
-  #press(id, parts) {
-    const first = this.#chosen;
-    this.#chosen = first === null ? id : null;
-    if (first === null || (first === id && !parts)) {
-      this.show();
-    } else if (first === id) {
-      this.#paper.part(id);
-    } else {
-      this.#paper.join(first, id);
-    }
+  #button(id, textContent, title, onclick) {
+    const button = element("button", { type: "button", textContent, title, ariaLabel: title, onclick });
+    button.dataset.thing = `${textContent} ${id}`;
+    return button;
   }
 }
 

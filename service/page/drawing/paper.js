@@ -1,7 +1,7 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
 import { evened, isShape, markAt, paint, piece, png, visible } from "./ink.js";
-import { enclosed, joined, parted, thingsOf, withMark } from "./things.js";
+import { assign, enclosed, halved, joined, strokesOf, thingAt, thingsOf } from "./things.js";
 
 // Times the width of the pen: with the pen's own width, erasing would take as many strokes as drawing did.
 const ERASER = 4;
@@ -41,8 +41,6 @@ export class Paper extends EventTarget {
   // The chosen marks: a stroke, or all of a thing; and while they are held, where they were taken and how they lie now.
   #chosen = [];
   #held = null;
-  // The thing that was drawn at last, and when.
-  #last = null;
   #pointer = null;
   #finger = false;
   // Whether a pen was seen, and the last event of a finger that scrolls the page.
@@ -121,19 +119,29 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** Make one thing of two. */
-  join(a, b) {
-    this.replace(joined(this.marks, a, b));
+  /** Make one thing of this one and the nearest. */
+  join(thing) {
+    this.replace(joined(this.marks, thing));
   }
 
-  /** Whether a thing has parts, each of which was drawn with so many marks. */
-  canPart(thing, least) {
-    return parted(this.marks, thing, least) !== null;
+  /** Whether a thing has halves. */
+  canPart(thing) {
+    return halved(this.marks, thing) !== null;
   }
 
-  /** Make several things of one that has parts. */
+  /** Make two things of one that has halves. */
   part(thing) {
-    this.replace(parted(this.marks, thing));
+    this.replace(halved(this.marks, thing));
+  }
+
+  /** The strokes that a search sends; null if an image is among them. */
+  get strokes() {
+    return strokesOf(this.marks);
+  }
+
+  /** Take from an answer what belongs together. It is nothing to undo. */
+  assign(strokes, things) {
+    assign(strokes, things);
   }
 
   /** These marks in the place of all. */
@@ -153,10 +161,10 @@ export class Paper extends EventTarget {
     if (tool === "move") {
       const { things, marks } = this;
       const mark = marks[markAt(marks, point, REACH)];
-      // Of several things the whole thing is moved.
-      const own = things.length > 1 ? things.find((thing) => thing.marks.includes(mark))?.marks : undefined;
+      // Of several things the whole thing is moved, also by its box.
+      const own = things.length > 1 ? (things.find((thing) => thing.marks.includes(mark)) ?? thingAt(things, point))?.marks : undefined;
       this.#choose(own ?? (mark ? [mark] : []));
-      this.#held = mark ? { from: point, marks: this.#chosen } : null;
+      this.#held = this.chosen ? { from: point, marks: this.#chosen } : null;
       return;
     }
     if (tool === "fill") {
@@ -209,7 +217,7 @@ export class Paper extends EventTarget {
       this.#paint();
       return;
     }
-    this.#put(mark);
+    this.do(mark);
   }
 
   /** Whether a mark has begun, or is moved, and this has not ended. */
@@ -217,35 +225,15 @@ export class Paper extends EventTarget {
     return this.#mark !== null || this.#held !== null;
   }
 
-  /** The drawing as a PNG file; or this thing of it alone, where it stands. @returns {Promise<Blob>} */
-  png(side, thing) {
-    return png(thing ? this.marks.filter((mark) => mark.kind === "eraser" || thing.marks.includes(mark)) : this.#done, side);
-  }
-
-  /** Put a mark on the paper, at a thing or as a new one. */
-  #put(mark) {
-    if (mark.kind === "eraser") {
-      this.do(mark);
-      return;
-    }
-    const before = this.marks;
-    let after = [...before, { ...mark, thing: this.#last?.thing ?? 0 }];
-    try {
-      after = withMark(before, mark, this.#last);
-    } catch (error) {
-      // A stroke is kept even if its thing is not found.
-      reportError(error);
-    }
-    this.#last = { thing: after.at(-1).thing, at: performance.now() };
-    // Usually the others stay as they are, and the new one alone is what undo takes back.
-    const same = before.every((one, i) => one === after[i]);
-    this.do(same ? after.at(-1) : { kind: "marks", marks: after });
+  /** The drawing as a PNG file. @returns {Promise<Blob>} */
+  png(side) {
+    return png(this.#done, side);
   }
 
   #fill(point) {
     const points = enclosed(this.marks, point);
     if (points?.length) {
-      this.#put({ kind: "fill", colour: this.colour, points });
+      this.do({ kind: "fill", colour: this.colour, points });
     } else {
       this.dispatchEvent(new Event("open"));
     }

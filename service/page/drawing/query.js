@@ -48,24 +48,22 @@ export class Query extends EventTarget {
   /**
    * What is searched with now. Nothing that is drawn later changes it.
    *
-   * @returns {Promise<{blob: Blob, kind: "sketch" | "photo", marks: object[], things: object[]}>} an image file, and what
-   *   it is searched with as; where it is a drawing its marks (see ink.js), and its things, each with a `blob` of its own
-   *   if there are several
+   * @returns {Promise<{blob: Blob, kind: "sketch" | "photo", marks: object[], things: object[], strokes: object[]}>} an
+   *   image file, and what it is searched with as; where it is a drawing its marks (see ink.js), its things as far as they
+   *   are known, and its strokes, see things.js
    */
   async snapshot() {
     const { kind } = this;
     if (this.#file) {
-      return { blob: this.#file, kind, marks: [], things: [] };
+      return { blob: this.#file, kind, marks: [], things: [], strokes: [] };
     }
-    const { marks, things } = this.#paper;
+    const { marks, things, strokes } = this.#paper;
     // An image with nothing drawn on it is sent as it is.
     const image = this.#image;
     if (image) {
-      return { blob: fromDataUrl(image.source), kind, marks, things: [] };
+      return { blob: fromDataUrl(image.source), kind, marks, things: [], strokes: [] };
     }
-    const several = things.length > 1;
-    const apart = things.map(async (thing) => ({ ...thing, blob: several ? await this.#paper.png(undefined, thing) : null }));
-    return { blob: await this.#paper.png(), kind, marks, things: await Promise.all(apart) };
+    return { blob: await this.#paper.png(), kind, marks, things, strokes: strokes ?? [] };
   }
 
   /** Draw again what was there when the page was left. */

@@ -1,4 +1,4 @@
-/** The things of a drawing: which marks belong together, by where and when they are drawn; and the areas that a bucket fills. */
+/** The things of a drawing: which marks belong together, as the server or a person said; and the areas that a bucket fills. */
 
 import { outline, sheet, WHITE } from "./ink.js";
 
@@ -12,87 +12,79 @@ export const PENS = {
   Blue: "#2666b8",
   Purple: "#7b4fa3",
 };
-// The most things that a server accepts.
-const MOST = 8;
-// Distances within which a stroke joins a thing, in sides of the paper: usually, by touching it, and if drawn soon after it.
-const [NEAR, TOUCHING, NEAR_SOON] = [0.03, 0.02, 0.05];
-// Of the points of a line, one in each cell of this size counts.
-const CELL = TOUCHING / 8;
-const SOON_MS = 3000;
-// A stroke that touches several things makes one of them, unless they have been drawn for longer.
-const FEW_MARKS = 2;
 // The area of a bucket is looked for on a grid of so many cells a side; gaps of twice this width are closed.
 const GRID = 256;
 const GAP = 2;
 const DARK = 200;
 const SPARED = 4;
-const tracks = new WeakMap();
+// The most strokes that a server accepts.
+const MOST_STROKES = 2000;
 // What an eraser has left is looked for on a sheet of so many pixels a side.
 const SEEN = 128;
 
 /**
- * The things among these marks, in the order in which they were begun. An eraser belongs to none, and with an image all is
- * one thing.
+ * The things among these marks. `thing` of a mark is the number of the thing that the last answer gave it to; what was drawn
+ * since belongs to the mark before it. An eraser belongs to none, and with an image all is one thing.
  *
  * @returns {{id: number, marks: object[], box: {left, top, right, bottom}}[]}
  */
 export function thingsOf(marks) {
   const drawn = marks.filter(({ kind }) => kind !== "eraser");
   const whole = drawn.some(({ kind }) => kind === "image");
-  const found = Map.groupBy(drawn, ({ thing = 0 }) => (whole ? 0 : thing));
+  let last = 0;
+  const found = Map.groupBy(drawn, ({ thing }) => (whole ? 0 : (last = thing ?? last)));
   const erased = marks.length > drawn.length;
   const left = [...found].filter(([, own]) => !erased || isSeen(marks.filter((mark) => mark.kind === "eraser" || own.includes(mark))));
   return left.map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
+}
+
+/** The strokes of a drawing as the server reads them, each with its mark; null if an image is among the marks. */
+export function strokesOf(marks) {
+  if (marks.some(({ kind }) => kind === "image")) {
+    return null;
+  }
+  return marks.filter(({ kind }) => kind !== "eraser").slice(-MOST_STROKES).map((mark) => ({
+    mark,
+    sent: {
+      points: outline(mark).map(({ x, y }) => [x, y]),
+      width: mark.width ?? 0,
+      filled: mark.kind === "fill",
+      ...(mark.told === undefined ? {} : { thing: mark.told }),
+    },
+  }));
+}
+
+/** Give the strokes of a search to the things of its answer. */
+export function assign(strokes, things) {
+  things.forEach(({ strokes: own = [], second_half: second = [] }, thing) => {
+    own.forEach((i) => Object.assign(strokes[i].mark, { thing, second: second.includes(i) }));
+  });
 }
 
 function isSeen(marks) {
   return sheet(marks, SEEN).getImageData(0, 0, SEEN, SEEN).data.some((value) => value < DARK);
 }
 
-/**
- * These marks with a further one, which joins the thing that it is drawn at, or begins a new one.
- *
- * @param {{thing: number, at: number} | null} last the thing that was drawn at last, and when, in milliseconds
- */
-export function withMark(marks, mark, last) {
+/** These marks with the thing `id` and the one nearest to it as one, because a person says so. */
+export function joined(marks, id) {
   const things = thingsOf(marks);
-  const box = boxOf([mark]);
-  const middle = { x: (box.left + box.right) / 2, y: (box.top + box.bottom) / 2 };
-  const near = things.map((thing) => ({ ...thing, gap: gapOf(box, thing.box), ink: inkGap(mark, thing.marks) }));
-  const soon = last && performance.now() - last.at < SOON_MS ? near.find(({ id }) => id === last.thing) : undefined;
-  const touched = near.filter(({ ink }) => ink <= TOUCHING).sort((a, b) => a.ink - b.ink);
-  const around = near.filter((thing) => inside(middle, thing.box)).sort((a, b) => areaOf(a.box) - areaOf(b.box));
-  const nearest = [...near].sort((a, b) => a.gap - b.gap || a.ink - b.ink)[0];
-  const close = nearest && (nearest.gap <= NEAR || things.length >= MOST) ? nearest : undefined;
-  const at = touched.includes(soon) || soon?.gap <= TOUCHING ? soon : (touched[0] ?? around[0]);
-  const own = at ?? (soon?.gap <= NEAR_SOON ? soon : close);
-  const thing = own?.id ?? unused(marks);
-  const alone = mark.kind === "fill" ? [] : touched.filter((other) => other !== own && other.marks.length <= FEW_MARKS);
-  // They are no parts to get back: they were drawn as one thing.
-  const others = marks.map((one) => (alone.some((other) => other.marks.includes(one)) ? { ...one, thing, piece: undefined } : one));
-  return [...others, { ...mark, thing }];
+  const own = things.find((thing) => thing.id === id);
+  const [nearest] = things.filter((thing) => thing !== own).sort((a, b) => gapOf(own.box, a.box) - gapOf(own.box, b.box));
+  const both = [...own.marks, ...nearest.marks];
+  const told = unused(marks);
+  return marks.map((mark) => (both.includes(mark) ? { ...mark, thing: id, told, second: false } : mark));
 }
 
-/** These marks with the things `a` and `b` as one. */
-export function joined(marks, a, b) {
-  return marks.map((mark) => (mark.kind !== "eraser" && (mark.thing ?? 0) === b ? moveTo(mark, a) : mark));
-}
-
-/**
- * These marks with the thing `id` in parts: those of `least` marks of which it was joined, or else what lies apart; null
- * where there are none.
- */
-export function parted(marks, id, least = 1) {
-  const own = marks.filter((mark) => mark.kind !== "eraser" && (mark.thing ?? 0) === id);
-  const joined = [...Map.groupBy(own, ({ piece, thing = 0 }) => piece ?? thing).values()];
-  const pieces = joined.every((piece) => piece.length >= least) ? joined : [];
-  const parts = pieces.length > 1 ? pieces : apart(own);
-  if (parts.length < 2) {
+/** These marks with the thing `id` as two, because a person says so; null if the last answer has no halves of it. */
+export function halved(marks, id) {
+  const own = thingsOf(marks).find((thing) => thing.id === id)?.marks ?? [];
+  if (!own.some(({ second }) => second) || own.every(({ second }) => second)) {
     return null;
   }
-  const next = unused(marks);
-  const numbers = new Map(parts.flatMap((part, i) => part.map((mark) => [mark, i ? next + i - 1 : id])));
-  return marks.map((mark) => (numbers.has(mark) ? { ...mark, thing: numbers.get(mark), piece: undefined } : mark));
+  const told = unused(marks);
+  const next = Math.max(...marks.map(({ thing = 0 }) => thing)) + 1;
+  const said = ({ second }) => ({ thing: second ? next : id, told: second ? told + 1 : told, second: false });
+  return marks.map((mark) => (own.includes(mark) ? { ...mark, ...said(mark) } : mark));
 }
 
 /** The names of the pens that most of a thing is drawn or filled with, but for black: at most two, by area. */
@@ -122,27 +114,11 @@ export function enclosed(marks, { x, y }) {
   return area && rings(grown(area, GAP + 1));
 }
 
-/** A number that is no thing's, nor was one's that has been joined. */
+/** A number that no mark was told. */
 function unused(marks) {
-  return Math.max(-1, ...marks.flatMap(({ thing = 0, piece = 0 }) => [thing, piece])) + 1;
+  return Math.max(-1, ...marks.map(({ told = -1 }) => told)) + 1;
 }
 
-function moveTo(mark, thing) {
-  return { ...mark, thing, piece: mark.piece ?? mark.thing ?? 0 };
-}
-
-/** Groups of marks that lie apart from each other. */
-function apart(marks) {
-  const groups = [];
-  for (const mark of marks) {
-    const near = groups.filter((group) => inkGap(mark, group) <= NEAR);
-    near.forEach((group) => groups.splice(groups.indexOf(group), 1));
-    groups.push([...near.flat(), mark]);
-  }
-  return groups;
-}
-
-/** The box of these marks, with the width of their lines. */
 function boxOf(marks) {
   const box = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
   for (const mark of marks) {
@@ -161,71 +137,11 @@ function gapOf(a, b) {
   return Math.hypot(Math.max(0, a.left - b.right, b.left - a.right), Math.max(0, a.top - b.bottom, b.top - a.bottom));
 }
 
-function areaOf({ left, top, right, bottom }) {
-  return (right - left) * (bottom - top);
-}
-
-function inside({ x, y }, { left, top, right, bottom }) {
-  return x >= left && x <= right && y >= top && y <= bottom;
-}
-
-/** How far the line of a mark is from those of others. */
-function inkGap(mark, others) {
-  const own = tracked(mark);
-  let least = Infinity;
-  for (const other of others.map(tracked)) {
-    // Most marks of a large drawing are too far away for their points to matter.
-    if (gapOf(own.box, other.box) < least) {
-      const away = pointGap(own.points, other.points);
-      least = Math.min(least, Math.max(0, away - ((mark.width ?? 0) + other.width) / 2));
-    }
-  }
-  return least;
-}
-
-function pointGap(some, others) {
-  let least = Infinity;
-  for (const a of some) {
-    for (const b of others) {
-      least = Math.min(least, (a.x - b.x) ** 2 + (a.y - b.y) ** 2);
-    }
-  }
-  return Math.sqrt(least);
-}
-
-/** The box and the points of a mark, which are computed once. */
-function tracked(mark) {
-  if (!tracks.has(mark)) {
-    tracks.set(mark, { box: boxOf([mark]), points: dense(outline(mark)), width: mark.width ?? 0 });
-  }
-  return tracks.get(mark);
-}
-
-/** Points along a line, none further than TOUCHING from the next, and not many more, also where it covers an area. */
-function dense(points) {
-  const kept = [];
-  const cells = new Set();
-  let last = null;
-  const keep = (point) => {
-    const cell = Math.floor(point.x / CELL) * 1e6 + Math.floor(point.y / CELL);
-    if (!cells.has(cell)) {
-      cells.add(cell);
-      kept.push(point);
-    }
-  };
-  for (const point of points) {
-    const steps = last ? Math.floor(Math.hypot(point.x - last.x, point.y - last.y) / TOUCHING) : 1;
-    for (let step = 1; step <= steps; step++) {
-      keep(last ? between(last, point, step / steps) : point);
-    }
-    last = steps ? point : last;
-  }
-  points.slice(-1).forEach(keep);
-  return kept;
-}
-
-function between(a, b, share) {
-  return { x: a.x + (b.x - a.x) * share, y: a.y + (b.y - a.y) * share };
+/** The smallest thing whose box a point lies in. */
+export function thingAt(things, { x, y }) {
+  const around = things.filter(({ box }) => x >= box.left && x <= box.right && y >= box.top && y <= box.bottom);
+  const area = ({ box }) => (box.right - box.left) * (box.bottom - box.top);
+  return around.sort((a, b) => area(a) - area(b))[0];
 }
 
 function lengthOf(points) {

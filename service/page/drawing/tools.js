@@ -16,6 +16,7 @@ export class Tools {
     choice("ink", (value) => this.#dip(value));
     byId("undo").addEventListener("click", () => paper.undo());
     byId("redo").addEventListener("click", () => paper.redo());
+    byId("remove").addEventListener("click", () => paper.remove());
     byId("save").addEventListener("click", () => void query.save());
     query.addEventListener("change", () => this.refresh());
     paper.addEventListener("choose", () => this.refresh());
@@ -33,8 +34,7 @@ export class Tools {
     const { empty, isFile } = this.#query;
     byId("undo").disabled = isFile || !this.#paper.canUndo;
     byId("redo").disabled = isFile || !this.#paper.canRedo;
-    const [textContent, title] = this.#paper.chosen ? ["Delete", "Delete it (Delete)"] : ["Clear", "Clear (C)"];
-    Object.assign(byId("clear"), { textContent, title });
+    byId("remove").hidden = !this.#paper.chosen;
     byId("save").disabled = empty || isFile;
     byId("invitation").hidden = this.#paper.marks.length > 0;
     this.#say("");

@@ -43,20 +43,19 @@ export function count(number, noun) {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** A description of a thing: "red car on the left". @param {{left, top, right, bottom}[]} boxes of all things */
-export function thingName(guess, colours, box, boxes) {
-  const name = [colours.join(" and "), guess ?? "thing"].filter(Boolean).join(" ");
-  return boxes.length > 1 ? `${name} ${placeOf(box, boxes)}` : name;
-}
-
-/** The place of a thing on the paper, along the side on which the things differ more. */
-function placeOf(box, boxes) {
-  const at = ({ left, top, right, bottom }) => [(left + right) / 2, (top + bottom) / 2];
-  const spread = (way) => Math.max(...boxes.map((one) => at(one)[way])) - Math.min(...boxes.map((one) => at(one)[way]));
-  const across = spread(0) >= spread(1);
-  const place = at(box)[across ? 0 : 1];
-  const [first, last] = across ? ["on the left", "on the right"] : ["at the top", "at the bottom"];
-  return place < 0.4 ? first : place > 0.6 ? last : "in the middle";
+/**
+ * The names of things by what they were guessed to be and their colours, "" where neither is known; numbered where several
+ * have one name.
+ *
+ * @param {[string | undefined, string[]][]} things
+ */
+export function thingNames(things) {
+  const names = things.map(([guess, colours]) => [colours.join(" and "), guess ?? (colours.length ? "thing" : "")].filter(Boolean).join(" "));
+  const counted = new Map();
+  return names.map((name) => {
+    counted.set(name, (counted.get(name) ?? 0) + 1);
+    return name && names.indexOf(name) < names.lastIndexOf(name) ? `${name} ${counted.get(name)}` : name;
+  });
 }
 
 /** 1st, 2nd, 24th. */

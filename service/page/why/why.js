@@ -8,7 +8,7 @@ import { showNearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
 import { cellsOfThings, largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { VIEWS, bestMatches, offer } from "./views.js";
-import { fileName, methodName, numberOf, score, sentence, thingName, trouble } from "../shared/words.js";
+import { fileName, methodName, numberOf, score, sentence, thingNames, trouble } from "../shared/words.js";
 
 // Colour-blind people can also distinguish them, and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
@@ -107,11 +107,10 @@ export class Why {
       return [];
     }
     const seen = things.map(seenThing);
-    const boxes = seen.map(({ box }) => box);
-    const placed = this.#subject.asked.places === "no" ? [] : boxes;
-    return cellsOfThings(boxes, byId("why-sketch-image"), grid).map((cells, i) => {
+    const names = thingNames(things.map(({ guess }, i) => [guess?.word, seen[i].colours]));
+    return cellsOfThings(seen.map(({ box }) => box), byId("why-sketch-image"), grid).map((cells, i) => {
       const [letter, colour] = THINGS[i];
-      return { cells, letter, colour, name: thingName(things[i].guess?.word, seen[i].colours, boxes[i], placed) };
+      return { cells, letter, colour, name: names[i] || "thing" };
     });
   }
 

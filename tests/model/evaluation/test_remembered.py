@@ -92,7 +92,7 @@ def test_the_pens_are_the_coloured_ones_of_the_page() -> None:
 
 def test_photos_rank_by_places_and_colours_of_things(matcher: model.Matcher, sketches: tuple[Picture, ...]) -> None:
     papers = [on_paper(Drawn(sketch, box)) for sketch, box in zip(sketches, (LEFT, RIGHT), strict=True)]
-    drawn = Drawing.joined([matcher.preprocessing.drawing(paper, split=False) for paper in papers])
+    drawn = Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers])
     cat, dog = (matcher.encode(matcher.prepare(paper, "sketch")[None], "sketch", 1) for paper in papers)
     assert matcher.engine.projection is not None
     directions = matcher.engine.projection(np.concatenate([cat.ret, dog.ret]))
@@ -114,8 +114,8 @@ def test_photos_rank_by_places_and_colours_of_things(matcher: model.Matcher, ske
     assert anywhere[0] == pytest.approx(anywhere[1], abs=1e-5)
 
     colours[0] = lab(np.array((200, 50, 43)) / 255)
-    in_red = matcher.preprocessing.drawing(on_paper(Drawn(sketches[0], LEFT), (200, 50, 43)), split=False)
-    in_black = matcher.preprocessing.drawing(papers[0], split=False)
+    in_red = matcher.preprocessing.drawing(on_paper(Drawn(sketches[0], LEFT), (200, 50, 43)))
+    in_black = matcher.preprocessing.drawing(papers[0])
     of_black, of_red = (search(one, "auto") for one in (in_black, in_red))
     assert of_black[0] == pytest.approx(of_black[1], abs=1e-5)
     assert of_red[0] > of_red[1]

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.errors import BlankSketch
-from sketch_search.model.images import Drawing, Preprocessing, averaged, colours_of_cells, lab
+from sketch_search.model.images import SPECK, Drawing, Preprocessing, Stroke, averaged, colours_of_cells, lab
 from tests.pictures import drawing
 
 OURS = Preprocessing(112)
@@ -24,38 +27,68 @@ def with_squares(
     return picture
 
 
-def test_ink_that_lies_clearly_apart_is_several_things_each_with_its_box_and_prepared_as_if_it_stood_alone() -> None:
-    both = OURS.drawing(with_squares(20, 300), split=True)
-    assert [thing.box for thing in both.things] == [(left / 400, 0.3, (left + 81) / 400, 0.705) for left in (20, 300)]
+def in_halves(drawing: Drawing, middle: float = 0.5) -> Drawing:
+    """Divides a drawing at a share of the width of its prepared square."""
+    ink = drawing.darkness(SIDE) > 50
+    return drawing.divide(np.where(ink, np.arange(SIDE) > middle * SIDE, -1).astype(np.int64))
+
+
+def test_things_of_a_divided_drawing_have_their_boxes_and_are_prepared_as_if_each_stood_alone() -> None:
+    both = in_halves(OURS.drawing(with_squares(20, 300)))
+    assert [thing.box for thing in both.things] == [
+        pytest.approx((left / 400, 0.3, (left + 81) / 400, 0.705)) for left in (20, 300)
+    ]
     for thing, left in zip(both.things, (20, 300), strict=True):
         assert np.array_equal(thing.pixels, OURS.pixels(with_squares(left), "sketch"))
     assert np.array_equal(both.whole, OURS.pixels(with_squares(20, 300), "sketch"))
 
 
-@pytest.mark.parametrize("picture", [with_squares(20, 108), with_squares(20, 60), drawing("star", 256, 1)])
-def test_ink_that_nearly_touches_or_overlaps_is_one_thing_prepared_as_ever(picture: Image.Image) -> None:
-    (thing,) = OURS.drawing(picture, split=True).things
-    assert np.array_equal(thing.pixels, OURS.pixels(picture, "sketch"))
-    assert thing.colours == ()
+def test_a_drawing_is_one_thing_until_it_is_divided_and_with_all_its_ink_in_one_thing() -> None:
+    whole = OURS.drawing(drawing("star", 256, 1))
+    for one in (whole, whole.divide(np.zeros((SIDE, SIDE), np.int64))):
+        (thing,) = one.things
+        assert np.array_equal(thing.pixels, OURS.pixels(drawing("star", 256, 1), "sketch"))
+        assert thing.colours == ()
 
 
-def test_a_drawing_is_not_split_if_that_is_not_requested() -> None:
-    assert len(OURS.drawing(with_squares(20, 300), split=False).things) == 1
+def test_ink_of_no_thing_is_left_out_of_a_drawing_of_one() -> None:
+    both = OURS.drawing(with_squares(20, 300))
+    labels = np.where(both.darkness(SIDE) > 50, np.where(np.arange(SIDE) > SIDE / 2, SPECK, 0), -1)
+    (thing,) = both.divide(labels).things
+    assert np.array_equal(thing.pixels, OURS.pixels(with_squares(20), "sketch"))
+
+
+def test_each_stroke_belongs_to_the_thing_that_most_of_its_ink_is_in() -> None:
+    lines = [Stroke(((left / 400, 0.5), ((left + 80) / 400, 0.5)), 0.01) for left in (20, 300, 20)]
+    hidden = Stroke(((0.5, 2.0),))
+    both = in_halves(replace(OURS.drawing(with_squares(20, 300)), strokes=(*lines[:2], hidden)))
+    assert [thing.strokes for thing in both.things] == [(0,), (1,)]
+
+
+def test_each_thing_has_the_colours_of_its_own_ink() -> None:
+    picture = Image.fromarray(
+        np.minimum(*(np.asarray(with_squares(left, ink=ink)) for left, ink in ((20, RED), (300, GREEN))))
+    )
+    left, right = in_halves(OURS.drawing(picture)).things
+    for thing, ink in ((left, RED), (right, GREEN)):
+        ((*colour, share),) = thing.colours
+        assert colour == pytest.approx(lab(np.array(ink) / 255), abs=2)
+        assert share == 1
 
 
 def test_coloured_strokes_say_a_colour_and_black_ones_or_those_on_coloured_paper_do_not() -> None:
-    (red,) = OURS.drawing(with_squares(20, ink=RED), split=True).things
+    (red,) = OURS.drawing(with_squares(20, ink=RED)).things
     ((*colour, share),) = red.colours
     assert colour == pytest.approx(lab(np.array(RED) / 255), abs=2)
     assert share == 1
     chalk = Image.new("RGB", (400, 200), (0, 90, 60))
     ImageDraw.Draw(chalk).rectangle([20, 60, 100, 140], outline="white", width=4)
-    assert OURS.drawing(chalk, split=True).things[0].colours == ()
-    assert OURS.drawing(with_squares(20), split=True).things[0].colours == ()
+    assert OURS.drawing(chalk).things[0].colours == ()
+    assert OURS.drawing(with_squares(20)).things[0].colours == ()
 
 
 def test_a_filled_area_says_its_colour_and_leaves_its_outline_to_the_network() -> None:
-    (filled,) = OURS.drawing(with_squares(20, fill=GREEN), split=True).things
+    (filled,) = OURS.drawing(with_squares(20, fill=GREEN)).things
     ((*colour, _),) = filled.colours
     assert colour == pytest.approx(lab(np.array(GREEN) / 255), abs=2)
     assert filled.pixels[56, 56].tolist() == [255, 255, 255]
@@ -63,21 +96,22 @@ def test_a_filled_area_says_its_colour_and_leaves_its_outline_to_the_network() -
 
 
 def test_a_drawing_survives_the_way_from_the_process_that_decodes() -> None:
-    before = OURS.drawing(with_squares(20, 300, ink=RED), split=True)
+    before = OURS.drawing(with_squares(20, 300, ink=RED))
     after = Drawing.of_stacked(*before.stacked())
     assert after.size == before.size == (400, 200)
-    assert [(one.box, one.colours) for one in after.things] == [(one.box, one.colours) for one in before.things]
-    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(after.things, before.things, strict=True))
+    for ours, theirs in zip(in_halves(after).things, in_halves(before).things, strict=True):
+        assert (ours.box, ours.colours) == (theirs.box, theirs.colours)
+        assert np.array_equal(ours.pixels, theirs.pixels)
 
 
 def test_pictures_of_things_become_one_drawing_that_looks_like_all_of_them() -> None:
-    parts = [OURS.drawing(with_squares(left), split=False) for left in (20, 300)]
+    parts = [OURS.drawing(with_squares(left)) for left in (20, 300)]
     joined = Drawing.joined(parts)
     assert [thing.box for thing in joined.things] == [part.things[0].box for part in parts]
     whole = OURS.pixels(with_squares(20, 300), "sketch")
     # The strokes are where they are in a picture of both, to a pixel or two.
     assert np.abs(joined.whole.astype(int).mean(axis=(0, 2)) - whole.astype(int).mean(axis=(0, 2))).mean() < 12
-    other = OURS.drawing(with_squares(20).resize((100, 50)), split=False)
+    other = OURS.drawing(with_squares(20).resize((100, 50)))
     with pytest.raises(ValueError, match="the same size"):
         Drawing.joined([*parts, other])
 
@@ -85,7 +119,7 @@ def test_pictures_of_things_become_one_drawing_that_looks_like_all_of_them() -> 
 def test_a_paper_without_ink_is_blank_whatever_its_colour() -> None:
     for colour in ("white", "red"):
         with pytest.raises(BlankSketch):
-            OURS.drawing(paper(colour), split=True)
+            OURS.drawing(paper(colour))
 
 
 def test_colours_are_converted_to_cielab() -> None:

@@ -20,12 +20,12 @@ from sketch_search.model.things import PLACES, sought
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain.response import explain
 from sketch_search.service.schemas import ExplainParams, Guessed, SearchQuery
-from tests.model.network.test_two_sided import two_sided
-from tests.networks import matcher_of, vocabulary
+from tests.model.network.test_two_sided import SMALL, two_sided
+from tests.networks import matcher_of, parting_by_distance, vocabulary
 from tests.pictures import drawing, encoded
 from tests.searching import Searcher
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
+from tests.service.small_gallery import CLUSTERS, PHOTOS
 from tests.service.talk import error
 
 WIDTH, RET = 16, 24
@@ -34,7 +34,8 @@ RED = (208, 32, 32)
 
 def regional_network() -> Network:
     axes = np.random.default_rng(0).normal(size=(WIDTH, RET)).astype(np.float32)
-    return two_sided().projection_replaced(Projection(axes))
+    parting = parting_by_distance(SMALL.encoder_width)
+    return two_sided().projection_replaced(Projection(axes)).parting_replaced(parting)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def both(**how: Any) -> Image.Image:
 
 def drawn(searcher: Searcher, *pictures: Image.Image) -> Drawing:
     preprocessing = searcher.matcher.preprocessing
-    return Drawing.joined([preprocessing.drawing(picture, split=False) for picture in pictures])
+    return Drawing.joined([preprocessing.drawing(picture) for picture in pictures])
 
 
 def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_index_keeps(regional: Searcher) -> None:
@@ -114,7 +115,7 @@ def test_one_picture_and_the_pictures_of_its_things_find_the_same(regional: Sear
 
 
 def test_a_black_drawing_of_one_thing_is_searched_for_as_a_whole(regional: Searcher) -> None:
-    alone, as_one = regional.find(draw_sketch()), regional.find(draw_sketch(), things="one")
+    alone, as_one = (regional.find(on_paper("star", 150), **how) for how in ({}, {"things": "one"}))
     assert alone.results == as_one.results
     assert (alone.things, alone.method, alone.region_grid) == ((), "fused", None)
     assert regional.find(both(), things="one").method == "fused"

@@ -1,0 +1,270 @@
+"""Divides the ink of a drawing into its things, by a small network over the sketch encoder's patch tokens.
+
+The ink is cut into pieces: what is connected within one of CELLS x CELLS cells, and of one stroke if strokes are known.
+Two transformer layers see all pieces, and give each a direction; two pieces belong to one thing with the probability
+
+    p = sigmoid(a cosine + b - w distance + c touching).
+
+Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketch_search.model.engine.tokens import Floats, unit
+from sketch_search.model.images import MAX_THINGS, SPECK
+
+#: Side of the square that is divided, in pixels, and how many cells a side cut its ink.
+SIDE, CELLS = 168, 24
+#: Pixels of at least this darkness are ink; pieces with fewer pixels are dust.
+INK, DUST = 50, 3
+# The side of a piece's rasters, how many pixels one cell covers of its own ink and of all ink around it, and the
+# waves that tell its place.
+_RASTER, _OWN, _AROUND, _WAVES = 8, 2, 4, 4
+#: Heads of the attention.
+HEADS = 4
+# The least mean probability of two groups that are joined, and the least share of the ink that makes a thing. What has
+# less joins the likeliest thing; or none, if it belongs to it with less than this probability: it is a speck.
+CUT, LEAST, STRANGE = 0.5, 0.06, 0.2
+Labels: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The k pieces of a drawing's ink.
+
+    Attributes:
+        labels: (SIDE, SIDE), the number of the piece of each pixel, or -1. centres: (k, 2), y and x in 0..1.
+        pixels: (k,) float32, how many there are. shapes: (k, s) float32, what each looks like, and the ink around it.
+        touching: (k, k) bool. strokes: (k,), the stroke of each, -1 if unknown.
+    """
+
+    labels: Labels
+    centres: Floats
+    pixels: Floats
+    shapes: Floats
+    touching: NDArray[np.bool_]
+    strokes: Labels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @staticmethod
+    def of(darkness: NDArray[np.uint8], strokes: Labels | None = None) -> Pieces:
+        """Cuts ink, (SIDE, SIDE), 0 on paper, into pieces. strokes: the stroke of each pixel, or -1."""
+        ink, own = darkness >= INK, np.full(darkness.shape, -1) if strokes is None else strokes
+        y, x = np.nonzero(ink)
+        number = np.full(ink.shape, -1)
+        number[y, x] = np.arange(len(y))
+        cells = np.add.outer(np.arange(SIDE) * CELLS // SIDE * CELLS, np.arange(SIDE) * CELLS // SIDE)
+        pairs = np.concatenate([_neighbours(number, *step) for step in ((0, 1), (1, 0), (1, 1), (1, -1))], axis=1)
+        alike = (cells[y, x], own[y, x])
+        within = np.logical_and(*(values[pairs[0]] == values[pairs[1]] for values in alike))
+        _, piece = np.unique(_connected(pairs[:, within], len(y)), return_inverse=True)
+        large = np.bincount(piece, minlength=1) >= DUST
+        piece = np.where(large, np.cumsum(large) - 1, -1)[piece]
+        labels = np.full(ink.shape, -1)
+        labels[y, x] = piece
+        count, kept = int(large.sum()), piece >= 0
+        pixels = np.bincount(piece[kept], minlength=count).astype(np.float32)
+        places = np.stack([np.bincount(piece[kept], at[kept], count) for at in (y, x)], axis=1)
+        centres = (places / np.maximum(pixels, 1)[:, None]).astype(np.float32)
+        touching = np.zeros((count, count), np.bool_)
+        one, other = piece[pairs]
+        apart = (one >= 0) & (other >= 0) & (one != other)
+        touching[one[apart], other[apart]] = touching[other[apart], one[apart]] = True
+        of_piece = np.full(count, -1)
+        of_piece[piece[kept]] = own[y, x][kept]
+        shapes = _shapes(darkness, labels, centres)
+        return Pieces(labels, (centres + 0.5) / np.float32(SIDE), pixels, shapes, touching, of_piece)
+
+    def features(self, patches: Floats) -> Floats:
+        """Describes each piece for the network, (k, f): the patches there, its shape, its place and its size.
+
+        patches: (n, e), the encoder's tokens, row by row.
+        """
+        side = round(len(patches) ** 0.5)
+        normal = patches - patches.mean(axis=1, keepdims=True)
+        normal /= np.sqrt((normal * normal).mean(axis=1, keepdims=True) + np.float32(1e-5))
+        # Bilinear: along each axis a triangle around the place.
+        at = np.clip(self.centres * side - 0.5, 0, side - 1)
+        down, across = (np.maximum(0, 1 - np.abs(at[:, [axis]] - np.arange(side))) for axis in (0, 1))
+        near = (down[:, :, None] * across[:, None]).reshape(len(self), -1).astype(np.float32)
+        angles = (self.centres[..., None] * (np.pi / 2 * 2 ** np.arange(_WAVES))).reshape(len(self), -1)
+        place = [np.sin(angles), np.cos(angles), np.log1p(self.pixels)[:, None] / 4]
+        found: Floats = np.concatenate([near @ normal, self.shapes, *place], axis=1).astype(np.float32)
+        return found
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The network, by its arrays, which are named as those of ``sketch_search.model.papers.parting.PartingNetwork``."""
+
+    weights: Mapping[str, Floats]
+
+    @staticmethod
+    def of(arrays: Mapping[str, Any]) -> Parting:
+        return Parting({name: np.asarray(array, np.float32) for name, array in arrays.items()})
+
+    def arrays(self) -> dict[str, Any]:
+        """Returns the arrays from which ``of`` makes it."""
+        return dict(self.weights)
+
+    def divide(
+        self, patches: Floats, darkness: NDArray[np.uint8], strokes: Labels | None = None, told: Labels | None = None
+    ) -> tuple[Labels, Labels]:
+        """Numbers things from 0, (SIDE, SIDE), -1 for paper and dust, SPECK for specks; and their halves, 0 and 1.
+
+        The halves of a thing are the two groups of which it was joined at last.
+
+        Args:
+            patches: (n, e), the encoder's tokens of all patches of the square, row by row.
+            darkness: (SIDE, SIDE) uint8, the ink of the square, 0 on paper.
+            strokes: (SIDE, SIDE), the number of the stroke of each pixel, or -1; a stroke belongs to one thing.
+            told: which thing each stroke belongs to as a person said, or -1. Strokes of the same number are one thing,
+                and those of different ones never are.
+        """
+        pieces = Pieces.of(darkness, strokes)
+        if not len(pieces):
+            whole = np.where(darkness >= INK, 0, -1)
+            return whole, whole
+        things, halves = join_pieces(self.probabilities(pieces.features(patches), pieces), pieces, told)
+        first, second = (np.where(pieces.labels >= 0, of[pieces.labels], -1) for of in (things, halves))
+        return first, second
+
+    def probabilities(self, features: Floats, pieces: Pieces) -> Floats:
+        """Returns how probably each two of k pieces, with these features (k, f), belong to one thing: (k, k)."""
+        w = self.weights
+        x = self._linear(features, "first")
+        layer = 0
+        while (name := f"layers.{layer}") + ".linear1.weight" in w:
+            y = self._norm(x, f"{name}.norm1")
+            mixed = y @ w[f"{name}.self_attn.in_proj_weight"].T + w[f"{name}.self_attn.in_proj_bias"]
+            q, k, v = mixed.reshape(len(x), 3, HEADS, -1).transpose(1, 2, 0, 3)
+            logits = q @ k.transpose(0, 2, 1) / np.float32(np.sqrt(q.shape[-1]))
+            attention = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            attention /= attention.sum(axis=-1, keepdims=True)
+            x = x + self._linear((attention @ v).transpose(1, 0, 2).reshape(len(x), -1), f"{name}.self_attn.out_proj")
+            y = self._linear(self._norm(x, f"{name}.norm2"), f"{name}.linear1")
+            x = x + self._linear(np.maximum(y, 0), f"{name}.linear2")
+            layer += 1
+        directions = unit(self._linear(self._norm(x, "last"), "direction"))
+        away = np.linalg.norm(pieces.centres[:, None] - pieces.centres, axis=-1)
+        cosine, bias, distance, touching = w["pairs"]
+        logits = cosine * (directions @ directions.T) + bias - distance * away + touching * pieces.touching
+        found: Floats = 1 / (1 + np.exp(-logits))
+        return found
+
+    def _linear(self, x: Floats, name: str) -> Floats:
+        product: Floats = x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+        return product
+
+    def _norm(self, x: Floats, name: str) -> Floats:
+        x = x - x.mean(axis=-1, keepdims=True)
+        x = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + np.float32(1e-5))
+        scaled: Floats = x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+        return scaled
+
+
+def join_pieces(
+    probabilities: Floats, pieces: Pieces, told: Labels | None = None, cut: float = CUT, least: float = LEAST
+) -> tuple[Labels, Labels]:
+    """Joins pieces by average linkage, weighted by their pixels: the number of the thing of each, (k,), from 0.
+
+    Returns also the half of its thing in which each is, 0 or 1.
+
+    Pieces of one stroke are one to begin with, and so are strokes that were ``told`` to be. Groups with a smaller share
+    of the pixels than ``least`` join the likeliest other one, and so do the smallest of more than MAX_THINGS; specks
+    have the number SPECK.
+    """
+    known = pieces.strokes >= 0
+    said = np.full(len(pieces), -1)
+    if told is not None and len(told):
+        said[known] = told[pieces.strokes[known]]
+    own = np.where(known, pieces.strokes, pieces.strokes.max() + 1 + np.arange(len(pieces)))
+    _, labels = np.unique(np.where(said >= 0, -1 - said, own), return_inverse=True)
+    belongs = (labels == np.arange(labels.max() + 1)[:, None]) * pieces.pixels
+    sums, sizes = belongs.astype(np.float64) @ probabilities @ belongs.T, belongs.sum(axis=1).astype(np.float64)
+    law = np.zeros(len(sizes), np.bool_)
+    law[labels] = said >= 0
+    mean = sums / np.outer(sizes, sizes)
+    mean[np.ix_(law, law)] = -1
+    np.fill_diagonal(mean, -1)
+    groups, total, count = np.arange(len(sizes)), sizes.sum(), len(sizes)
+    halves = np.zeros(len(sizes), np.int64)
+    while count > 1:
+        one, other = divmod(int(mean.argmax()), len(sizes))
+        if mean[one, other] < cut:
+            small = np.where((sizes > 0) & ~law, sizes, np.inf)
+            one = int(small.argmin())
+            if not np.isfinite(small[one]) or (small[one] >= least * total and count <= MAX_THINGS):
+                break
+            other = int(mean[one].argmax())
+            if small[one] < least * total and mean[one, other] < STRANGE:
+                # A speck: no part of anything.
+                sizes[one], groups[groups == one] = 0, -1
+                mean[one] = mean[:, one] = -1
+                count -= 1
+                continue
+        sums[other] += sums[one]
+        sums[:, other] = sums[other]
+        sizes[other] += sizes[one]
+        sizes[one], law[other] = 0, law[one] | law[other]
+        halves[groups == other], halves[groups == one] = 0, 1
+        groups[groups == one] = other
+        count -= 1
+        mean[one] = mean[:, one] = -1
+        allowed = (sizes > 0) & ~(law & law[other])
+        allowed[other] = False
+        mean[other] = np.where(allowed, sums[other] / (sizes[other] * np.maximum(sizes, 1)), -1)
+        mean[:, other] = mean[other]
+    kept, things = np.unique(groups, return_inverse=True)
+    things = things - int(kept[0] < 0)
+    return np.where(things < 0, SPECK, things)[labels], halves[labels]
+
+
+def _neighbours(numbers: Labels, down: int, across: int) -> Labels:
+    """Returns the numbers of marked pixels and of those at this step from them, (2, n)."""
+    height, width = numbers.shape
+    first = numbers[: height - down, max(0, -across) : width - max(0, across)]
+    second = numbers[down:, max(0, across) : width - max(0, -across)]
+    both = (first >= 0) & (second >= 0)
+    return np.stack([first[both], second[both]])
+
+
+def _connected(pairs: Labels, count: int) -> Labels:
+    """Returns the least number connected with each of ``count`` by pairs (2, n)."""
+    least = np.arange(count)
+    while True:
+        one, other = least[pairs]
+        if (one == other).all():
+            return least
+        lower = np.minimum(one, other)
+        np.minimum.at(least, one, lower)
+        np.minimum.at(least, other, lower)
+        while (least != (nearer := least[least])).any():
+            least = nearer
+
+
+def _shapes(darkness: NDArray[np.uint8], labels: Labels, centres: Floats) -> Floats:
+    """Draws each of k pieces alone, and all ink around it on a larger scale: (k, 2 _RASTER^2) in 0..1."""
+    reach, middles = _RASTER * _OWN // 2, np.rint(centres).astype(int)
+    own = np.zeros((len(centres), _RASTER, _RASTER), np.float32)
+    y, x = np.nonzero(labels >= 0)
+    piece = labels[y, x]
+    down, across = y - middles[piece, 0] + reach, x - middles[piece, 1] + reach
+    inside = (down >= 0) & (down < 2 * reach) & (across >= 0) & (across < 2 * reach)
+    np.add.at(own, (piece[inside], down[inside] // _OWN, across[inside] // _OWN), np.float32(1 / _OWN**2))
+    # A frame of paper, so that what is around the pieces at the edge can be seen, too.
+    frame, cells = _RASTER * _AROUND, np.arange(_RASTER)
+    framed = np.pad(darkness, frame).astype(np.float32) / 255
+    rows = framed.reshape(len(framed) // _AROUND, _AROUND, -1, _AROUND).mean(axis=(1, 3))
+    tops, lefts = ((middles + frame) // _AROUND - _RASTER // 2).T
+    around = rows[tops[:, None, None] + cells[:, None], lefts[:, None, None] + cells]
+    return np.concatenate([own.reshape(-1, _RASTER**2), around.reshape(-1, _RASTER**2)], axis=1)

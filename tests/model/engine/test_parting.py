@@ -1,0 +1,101 @@
+"""A drawing is divided into its things by the ink that belongs together, and as a person said."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from sketch_search.model.engine import Parting
+from sketch_search.model.engine.parting import SIDE, Pieces, join_pieces
+from sketch_search.model.images import MAX_THINGS, SPECK
+from sketch_search.model.papers.parting import PartingNetwork
+from tests.networks import parting_by_distance
+
+WIDTH = 8
+PATCHES = np.random.default_rng(0).normal(size=(144, WIDTH)).astype(np.float32)
+
+
+def ink(*boxes: tuple[int, int, int, int]) -> np.ndarray:
+    """Outlines of rectangles, as darkness."""
+    paper = Image.new("L", (SIDE, SIDE))
+    for box in boxes:
+        ImageDraw.Draw(paper).rectangle(box, outline=255, width=2)
+    return np.asarray(paper)
+
+
+LEFT, RIGHT = (3, 60, 43, 110), (125, 60, 165, 110)
+
+
+def divide(*given: Any) -> Any:
+    """The number of each pixel's thing."""
+    return parting_by_distance(WIDTH).divide(*given)[0]
+
+
+def at(labels: np.ndarray, box: tuple[int, int, int, int]) -> set[int]:
+    left, top, right, bottom = box
+    return set(np.unique(labels[top : bottom + 1, left : right + 1])) - {-1}
+
+
+def test_pieces_are_what_is_connected_within_a_cell_and_touch_those_beside_them() -> None:
+    pieces = Pieces.of(ink(LEFT))
+    assert (pieces.labels >= 0).sum() == (ink(LEFT) > 0).sum()
+    assert pieces.pixels.sum() == (ink(LEFT) > 0).sum()
+    assert (pieces.touching.sum(axis=1) == 2).all(), "along an outline each piece touches two"
+    assert ((pieces.centres > 0) & (pieces.centres < 1)).all()
+    dot = np.zeros((SIDE, SIDE), np.uint8)
+    dot[5, 5] = 255
+    assert len(Pieces.of(dot)) == 0
+
+
+def test_a_drawing_is_divided_into_groups_of_ink_that_belong_together() -> None:
+    labels = divide(PATCHES, ink(LEFT, RIGHT))
+    assert at(labels, LEFT) != at(labels, RIGHT)
+    assert len(at(labels, LEFT)) == len(at(labels, RIGHT)) == 1
+    assert (labels >= 0).sum() == (ink(LEFT, RIGHT) > 0).sum()
+    assert at(divide(PATCHES, ink(LEFT)), LEFT) == {0}
+
+
+def test_a_stroke_is_of_one_thing_and_what_a_person_said_is_law() -> None:
+    both = ink(LEFT, RIGHT)
+    strokes = np.full((SIDE, SIDE), -1)
+    strokes[both > 0] = 0
+    assert set(np.unique(divide(PATCHES, both, strokes))) == {-1, 0}
+    strokes[:, SIDE // 2 :][both[:, SIDE // 2 :] > 0] = 1
+    assert set(np.unique(divide(PATCHES, both, strokes))) == {-1, 0, 1}
+    assert set(np.unique(divide(PATCHES, both, strokes, np.array([4, 4])))) == {-1, 0}
+    near = ink(LEFT, (60, 60, 80, 110))
+    strokes = np.where(near > 0, (np.arange(SIDE) > 55).astype(int), -1)
+    assert set(np.unique(divide(PATCHES, near, strokes))) == {-1, 0}
+    told = divide(PATCHES, near, strokes, np.array([2, 7]))
+    assert at(told, LEFT) != at(told, (60, 60, 80, 110))
+
+
+def test_a_speck_far_from_all_else_is_of_no_thing() -> None:
+    speck = ink(LEFT, (150, 5, 153, 8))
+    labels = divide(PATCHES, speck)
+    assert set(np.unique(labels)) == {SPECK, -1, 0}
+    assert at(labels, (150, 5, 153, 8)) == {SPECK}
+
+
+def test_there_are_never_more_things_than_a_drawing_may_have() -> None:
+    pieces = Pieces.of(
+        ink(*[(5 + 40 * (n % 4), 5 + 40 * (n // 4), 35 + 40 * (n % 4), 35 + 40 * (n // 4)) for n in range(12)])
+    )
+    things, _ = join_pieces(np.eye(len(pieces), dtype=np.float32), pieces, cut=0.5, least=0.0)
+    assert things.max() == MAX_THINGS - 1
+
+
+def test_numpy_computes_what_the_trained_network_computes() -> None:
+    torch.manual_seed(0)
+    pieces = Pieces.of(ink(LEFT, RIGHT))
+    features = pieces.features(PATCHES)
+    network = PartingNetwork(features.shape[1]).eval()
+    with torch.inference_mode():
+        tensors = (
+            torch.from_numpy(one.astype(np.float32))[None] for one in (features, pieces.centres, pieces.touching)
+        )
+        expected = torch.sigmoid(network(*tensors, torch.zeros(1, len(pieces), dtype=torch.bool)))[0].numpy()
+    parting = Parting.of({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+    assert parting.probabilities(features, pieces) == pytest.approx(expected, abs=1e-5)
