@@ -31,14 +31,13 @@ from sketch_search.model.engine import (
     average_variants,
     default_checkpoint,
     file_sha256,
-    read_two_sided,
     sigmoid,
     sketch_variants,
     unit,
 )
 from sketch_search.model.engine.graphs import find_graphs
 from sketch_search.model.engine.parting import SIDE
-from sketch_search.model.engine.runtime import OnnxEngine
+from sketch_search.model.engine.zse import open_graphs
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, averaged, colours_of_cells
@@ -81,8 +80,8 @@ def load(
     Args:
         path_or_name: a safetensors file, or "default" for the embedded checkpoint.
         device: "cpu" or "cuda"; "auto" for a GPU if there is one.
-        dtype: precision of large products. None uses ONNX Runtime's int8 on a CPU if the network is two-sided, else
-            PyTorch's fastest precision, which changes relation scores by up to 0.002.
+        dtype: precision of large products. None uses ONNX Runtime's int8 on a CPU if the network is on a photo side,
+            else PyTorch's fastest precision, which changes relation scores by up to 0.002.
         variants: how many variants of a sketch to encode, 1 to MAX_VARIANTS; None for the checkpoint's number.
 
     Raises ModelError: the file is missing, damaged or of another kind, or the device cannot be used.
@@ -120,9 +119,9 @@ def _has_driver() -> bool:
 def _open_engine(path: Path, device: str, dtype: Precision | None) -> Engine:
     graphs = find_graphs(path)
     if device == "cpu" and dtype in (None, "int8") and graphs is not None:
-        return OnnxEngine(read_two_sided(path), graphs)
+        return open_graphs(path, graphs)
     if dtype == "int8":
-        raise ModelError(f"{path} cannot compute in int8 on {device}: only two-sided networks on a CPU can")
+        raise ModelError(f"{path} cannot compute in int8 on {device}: only networks on a photo side can, on a CPU")
     if importlib.util.find_spec("torch") is None:
         precision = "" if dtype is None else f" in {dtype}"
         raise ModelError(f"{path} on {device}{precision} needs PyTorch: pip install 'sketch-search[gpu]'")

@@ -6,6 +6,7 @@ from sketch_search.model.checkpoint.file import (
     keep_photo_side,
     load_network,
     load_zse_network,
+    photo_side_tensors,
     read_photo_side,
     replacing,
     save_checkpoint,

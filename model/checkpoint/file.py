@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from sketch_search.model.engine import (
     Calibration,
     TwoSidedConfig,
+    ZseConfig,
     file_sha256,
     find_photo_side,
     from_json,
@@ -28,6 +29,7 @@ from sketch_search.model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import check_replaceable
 from sketch_search.model.network import NETWORKS, Network, RetNetwork, as_zse
+from sketch_search.model.network.two_sided import vit_of_photo_side
 
 #: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."
@@ -72,8 +74,21 @@ def save_checkpoint(network: RetNetwork, path: str | Path, notes: Mapping[str, s
     if network.projection is not None:
         # In full precision, since its bytes determine which index fits.
         state |= {f"projection.{n}": torch.as_tensor(array) for n, array in network.projection.arrays().items()}
-    own = {name: tensor for name, tensor in state.items() if not name.startswith(PHOTO_SIDE)}
-    _write({name: tensor.detach().cpu().contiguous() for name, tensor in own.items()}, path, metadata)
+    shared = shared_matrices(network)
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in state.items()
+        if not name.startswith(PHOTO_SIDE) and name not in shared
+    }
+    _write(tensors, path, metadata)
+
+
+def shared_matrices(network: RetNetwork) -> set[str]:
+    """Names the matrices of a network that are those of a photo side's ViT, so that its checkpoint leaves them out."""
+    if not isinstance(network, Network) or not isinstance(network.config, ZseConfig) or not network.config.photo_side:
+        return set()
+    names = (name for name, value in network.encoder.named_parameters() if value.ndim > 1)
+    return {f"encoder.{name}" for name in names if name == "tokenizer.patch.weight" or name.startswith("blocks.")}
 
 
 def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -120,6 +135,9 @@ def load_network(path: str | Path) -> RetNetwork:
         broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
         if isinstance(config, TwoSidedConfig):
             tensors |= read_photo_side(find_photo_side(config.photo_side, path))[0]
+        elif isinstance(config, ZseConfig) and config.photo_side:
+            side = photo_side_tensors(find_photo_side(config.photo_side, path))
+            tensors |= {f"encoder.{n}": value for n, value in vit_of_photo_side(side, matrices_only=True).items()}
         known = {name: tensors.pop(name).numpy() for name in list(tensors) if name.startswith(KNOWLEDGE)}
         network.prior, network.vocabulary, network.projection, network.parting = knowledge_of(config, known)
         network.load_state_dict(tensors, strict=True, assign=True)
@@ -203,3 +221,8 @@ def read_photo_side(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
         if not name.endswith(SCALE)
     }
     return tensors, notes
+
+
+def photo_side_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Reads the tensors of a photo side, float32, by their names in a `PhotoSide`. Raises ModelError."""
+    return {name.removeprefix(PHOTO_SIDE): tensor for name, tensor in read_photo_side(path)[0].items()}

@@ -13,12 +13,12 @@ from sketch_search.model.command_line import a_path
 from sketch_search.model.commands import options
 from sketch_search.model.engine import (
     DESCRIPTION,
+    CheckpointFiles,
     ModelConfig,
-    TwoSidedFiles,
     default_checkpoint,
     file_sha256,
+    read_files,
     read_metadata,
-    read_two_sided,
     seen_classes,
 )
 from sketch_search.model.terminal import printable
@@ -33,9 +33,9 @@ def info(checkpoint: Path | None) -> None:
     """Describe a checkpoint, by default that of SBIR_WEIGHTS or the embedded one."""
     path = default_checkpoint(checkpoint)
     metadata = read_metadata(path)
-    read: TwoSidedFiles | RetNetwork
+    read: CheckpointFiles | RetNetwork
     if importlib.util.find_spec("torch") is None:
-        read = read_two_sided(path)
+        read = read_files(path)
     else:
         from sketch_search.model.checkpoint import load_network
 
@@ -48,7 +48,7 @@ def info(checkpoint: Path | None) -> None:
         "methods": f"{', '.join(calibration.methods)} (best: {calibration.best_method})",
         "tokens": f"sketch {config.token_count('sketch')}, photo {config.token_count('photo')}, of {config.width} dims",
     }
-    if not isinstance(read, TwoSidedFiles):
+    if not isinstance(read, CheckpointFiles):
         from sketch_search.model.network import ClipAtNetwork
 
         lines["network"] += f", {sum(tensor.numel() for tensor in read.parameters()) / 1e6:.1f} M parameters"
@@ -112,7 +112,7 @@ def export(source: Path, target: Path | None) -> None:
     """
     from sketch_search.model.engine.graphs import own_folder, write_graphs
 
-    folder = write_graphs(read_two_sided(source).config, target or own_folder())
+    folder = write_graphs(read_files(source).config, target or own_folder())
     print(printable(f"wrote {folder}"))
 
 

@@ -19,13 +19,14 @@ from sketch_search.model.engine.config import (
 )
 from sketch_search.model.engine.files import (
     DESCRIPTION,
+    CheckpointFiles,
     SeenClasses,
-    TwoSidedFiles,
     default_checkpoint,
     file_sha256,
     find_photo_side,
+    is_checkpoint,
+    read_files,
     read_metadata,
-    read_two_sided,
     seen_classes,
 )
 from sketch_search.model.engine.knowledge import Prior, Projection, Vocabulary, below, knowledge_of, logsumexp, sigmoid

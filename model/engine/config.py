@@ -63,6 +63,8 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
         raise ModelError(f"{title} cannot be read: {error}") from error
 
 
+# The total stride of the learnable tokenizer's four convolutions.
+TOKENIZER_STRIDE = 16
 # With a larger weight, the other score would vanish in float32.
 MAX_FUSION = 1e6
 
@@ -236,7 +238,10 @@ class ZseConfig(ModelConfig):
     ret: what [Ret] is: a "token" of its own (3.2), or the "mean" of the visual tokens, which alone go through the
         network (w/o [Ret]; the baseline ViT-Vis).
     tokenizer: "learnable" adds four convolutions to the patch projection (3.1); "patch" leaves them out.
-    tokenizer_widths: channels of the first three convolutions; the last has ``width``.
+    tokenizer_widths: channels of the first three convolutions; the last has the encoder's width.
+    encoder_width: of the ViT, whose tokens are projected to ``width``; 0 for a ViT of ``width``.
+    photo_side: SHA-256 of the photo side whose matrices the ViT has, with norms, biases and scales of its own; "" for
+        a ViT of its own.
     select_after: indices of the blocks after whose attention tokens are selected (3.4; layers 4, 7 and 10).
     keep_cross: keep rate r_CA in (0, 1] of the photo tokens that the sketch's [Ret] selects in cross-attention.
     cross_attention: False compares the tokens as they left the encoder.
@@ -251,6 +256,9 @@ class ZseConfig(ModelConfig):
     ret: Literal["token", "mean"] = "token"
     tokenizer: Literal["learnable", "patch"] = "learnable"
     tokenizer_widths: tuple[Size, Size, Size] = (64, 128, 256)
+    patch_size: Size = 16
+    encoder_width: Annotated[int, Field(ge=0, le=65536)] = 0
+    photo_side: str = ""
     select_after: tuple[int, ...] = (3, 6, 9)
     keep_cross: float = 1.0
     cross_attention: bool = True
@@ -269,13 +277,18 @@ class ZseConfig(ModelConfig):
     # Released cross-attention divides by the unbiased standard deviation plus epsilon.
     released_cross_norm: bool = False
 
-    # The total stride of the tokenizer's four convolutions.
-    patch_size = 16
+    @property
+    def vit_width(self) -> int:
+        return self.encoder_width or self.width
 
     def problems(self) -> list[str]:
         problems = super().problems()
-        if self.width % self.heads:
-            problems.append(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.vit_width % self.heads:
+            problems.append(f"width {self.vit_width} is not a multiple of heads {self.heads}")
+        if self.tokenizer == "learnable" and self.patch_size != TOKENIZER_STRIDE:
+            problems.append(f"the learnable tokenizer needs patches of {TOKENIZER_STRIDE} pixels")
+        if self.encoder == "resnet50" and (self.photo_side or self.encoder_width):
+            problems.append("a ResNet-50 has no photo side and no encoder_width")
         if list(self.select_after) != sorted(set(self.select_after)):
             problems.append(f"select_after {self.select_after} must ascend")
         if any(not 0 <= index < self.depth for index in self.select_after):
@@ -376,6 +389,22 @@ _SMALL |= {"keep_sketch": 0.7, "keep_photo": 0.7}
 PRESETS: dict[str, ZseConfig] = {
     "zse-b16": ZseConfig(name="zse-b16", width=768, heads=12),
     "zse-s16": ZseConfig(name="zse-s16", width=384, heads=6, cross_ffn=512, **_SMALL),
+    # On the ViT of the default network's photo side, whose file it names once it is trained.
+    "zse-s14": ZseConfig(
+        name="zse-s14",
+        image_size=112,
+        width=192,
+        heads=6,
+        tokenizer="patch",
+        patch_size=14,
+        encoder_width=384,
+        photo_side="unknown",
+        cross_heads=6,
+        cross_ffn=256,
+        kernel_width=128,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    ),
     "zse-ti16": ZseConfig(name="zse-ti16", width=192, heads=3, tokenizer_widths=(16, 32, 64), cross_ffn=256, **_SMALL),
 }
 TWO_SIDED = TwoSidedConfig(

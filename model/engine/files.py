@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from sketch_search import weights
-from sketch_search.model.engine.config import Calibration, ModelConfig, TwoSidedConfig, from_json
+from sketch_search.model.engine.config import Calibration, ModelConfig, TwoSidedConfig, ZseConfig, from_json
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK
 from sketch_search.model.terminal import expand_home
@@ -77,6 +76,14 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Returns True if the file is a checkpoint that this version reads."""
+    try:
+        return bool(read_metadata(path))
+    except ModelError:
+        return False
+
+
 def check_memory(error: Exception) -> None:
     """Raises MemoryError if memory or threads ran out, for which the libraries have no specific error."""
     if _OUT_OF_MEMORY.search(str(error)):
@@ -127,41 +134,37 @@ def seen_classes(path: Path) -> SeenClasses | None:
 
 
 @dataclass(frozen=True)
-class TwoSidedFiles:
-    """A checkpoint of a two-sided network, read from ``path``: its arrays by ``Network``'s names, and those of its
-    photo side as they are stored: matrices of blocks int8, all others float16.
+class CheckpointFiles:
+    """A checkpoint of a network on a photo side, read from ``path``: its arrays by ``Network``'s names, and those of
+    its photo side as they are stored: matrices of blocks int8, all others float16.
     """
 
     path: Path
-    config: TwoSidedConfig
+    config: TwoSidedConfig | ZseConfig
     calibration: Calibration
     arrays: dict[str, NDArray[np.float32]]
     photo_side: dict[str, NDArray[Any]]
 
 
-def two_sided_config(path: Path) -> TwoSidedConfig | None:
-    """Reads the configuration of a two-sided network; None for another network. Raises ModelError."""
-    return _two_sided_config(read_metadata(path))
-
-
-def _two_sided_config(metadata: Mapping[str, str]) -> TwoSidedConfig | None:
+def config_on_photo_side(path: Path) -> TwoSidedConfig | ZseConfig | None:
+    """Reads the configuration of a network on a photo side; None for another network. Raises ModelError."""
+    metadata = read_metadata(path)
     if metadata.get("kind", ZSE) != ZSE:
         return None
     config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
-    return config if isinstance(config, TwoSidedConfig) else None
+    return config if isinstance(config, TwoSidedConfig | ZseConfig) and config.photo_side else None
 
 
-def read_two_sided(path: Path) -> TwoSidedFiles:
-    """Reads a checkpoint with a two-sided encoder, and its photo side. Raises ModelError."""
-    metadata = read_metadata(path)
-    config = _two_sided_config(metadata)
+def read_files(path: Path) -> CheckpointFiles:
+    """Reads a checkpoint of a network on a photo side, and this photo side. Raises ModelError."""
+    metadata, config = read_metadata(path), config_on_photo_side(path)
     if config is None:
         raise ModelError(f"{path} holds a network without a photo side, which only PyTorch runs")
     calibration = from_json(Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
     arrays = {name: array.astype(np.float32) for name, array in read_arrays(path).items()}
     if broken := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
         raise ModelError(f"{path} is damaged: {broken[0]} holds values that are not finite; use another checkpoint")
-    return TwoSidedFiles(path, config, calibration, arrays, read_arrays(find_photo_side(config.photo_side, path)))
+    return CheckpointFiles(path, config, calibration, arrays, read_arrays(find_photo_side(config.photo_side, path)))
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from sketch_search.model.engine.config import TwoSidedConfig
-from sketch_search.model.engine.files import PACKAGED, two_sided_config
+from sketch_search.model.engine.config import TWO_SIDED, TwoSidedConfig, ZseConfig
+from sketch_search.model.engine.files import PACKAGED, config_on_photo_side
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, write_files
 
@@ -22,6 +22,19 @@ from sketch_search.model.files import MARK, write_files
 VERSION = 2
 VIT, PHOTO_VIT, SECOND_VIT, PAIRS = "vit", "photo-vit", "second-vit", "pairs"
 _OPSET, _CONTRIB = 20, "com.microsoft"
+# The one-dimensional parameters of a block, in the order in which a forward pass meets them, and their names in timm.
+BLOCK_PARAMETERS = {
+    "norm1_weight": "norm1.weight",
+    "norm1_bias": "norm1.bias",
+    "qkv_bias": "attn.qkv.bias",
+    "proj_bias": "attn.proj.bias",
+    "scale1": "ls1.gamma",
+    "norm2_weight": "norm2.weight",
+    "norm2_bias": "norm2.bias",
+    "fc1_bias": "mlp.fc1.bias",
+    "fc2_bias": "mlp.fc2.bias",
+    "scale2": "ls2.gamma",
+}
 # The newest version supported by the ONNX Runtimes that pyproject.toml allows.
 _IR_VERSION = 10
 #: Side of a patch of the ViT for photos alone, in pixels.
@@ -29,22 +42,34 @@ SECOND_PATCH = 16
 _CROSS_EPS = 1e-5
 
 
-def folder_name(config: TwoSidedConfig) -> str:
-    """Names the folder by all fields of a configuration that its graphs depend on."""
+def folder_name(config: TwoSidedConfig | ZseConfig) -> str:
+    """Names the folder by all fields of a configuration that its graphs depend on.
+
+    A network of ZSE-SBIR uses the graphs of a two-sided one of its shape, whatever the second ViT of that.
+    """
     names = ("width", "heads", "depth", "patch_size", "mlp_ratio", "norm_eps", "encoder_width", "second_width")
-    shape = {name: getattr(config, name) for name in (*names, "second_heads", "cross_heads", "cross_ffn")}
+    names_of_pairs = ("second_heads", "cross_heads", "cross_ffn")
+    shape = {name: getattr(config, name, getattr(TWO_SIDED, name)) for name in (*names, *names_of_pairs)}
     digest = hashlib.sha256(json.dumps(shape | {"version": VERSION}, sort_keys=True).encode()).hexdigest()
     return f"graphs-{digest[:8]}"
 
 
-def is_expressible(config: TwoSidedConfig) -> bool:
-    """Returns True if there can be graphs for this network: it has a second ViT and is not built like CLIP's."""
+def is_expressible(config: TwoSidedConfig | ZseConfig) -> bool:
+    """Returns True if there can be graphs for this network.
+
+    A two-sided one has a second ViT and is not built like CLIP's. One of ZSE-SBIR is the paper's, without selections of
+    tokens, on the ViT of a photo side.
+    """
+    if isinstance(config, ZseConfig):
+        paper = config.ret == "token" and config.cross_attention and config.relation == "kernel-mlp"
+        rates = config.keep_sketch, config.keep_photo, config.keep_cross
+        return paper and rates == (1, 1, 1) and config.tokenizer == "patch" and bool(config.photo_side)
     return bool(config.second_width) and not config.pre_norm and not config.quick_gelu
 
 
 def find_graphs(checkpoint: Path) -> Path | None:
     """Finds this user's or the package's graphs for a checkpoint, or None; others may never end. Raises ModelError."""
-    config = two_sided_config(checkpoint)
+    config = config_on_photo_side(checkpoint)
     if config is None or not is_expressible(config):
         return None
     parents = [PACKAGED]
@@ -59,9 +84,9 @@ def own_folder() -> Path:
     return Path(platformdirs.user_data_dir("sketch-search", appauthor=False))
 
 
-def write_graphs(config: TwoSidedConfig, parent: Path) -> Path:
+def write_graphs(config: TwoSidedConfig | ZseConfig, parent: Path) -> Path:
     """Writes the graphs for this configuration into a folder below ``parent``, and returns it. Raises ModelError."""
-    if not is_expressible(config):
+    if isinstance(config, ZseConfig) or not is_expressible(config):
         raise ModelError(f"there are no graphs for {config.name}; PyTorch runs it, as it is")
     folder = parent / folder_name(config)
     graphs = {

@@ -1,4 +1,4 @@
-"""Runs two-sided networks by ONNX Runtime, on CPUs, one picture at a time since int8 products scale by batch."""
+"""Runs networks on a photo side by ONNX Runtime, on CPUs, one picture at a time since int8 products scale by batch."""
 
 import ctypes
 import os
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sketch_search.model.engine import graphs
-from sketch_search.model.engine.config import Modality, TwoSidedConfig
-from sketch_search.model.engine.files import SCALE, ZSE, TwoSidedFiles, check_memory
+from sketch_search.model.engine.config import Modality, ModelConfig, TwoSidedConfig
+from sketch_search.model.engine.files import SCALE, ZSE, CheckpointFiles, check_memory
 from sketch_search.model.engine.knowledge import below, knowledge_of
 from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine.threads import threads
@@ -34,28 +34,89 @@ _HEAD = ("ret.weight", "centre", "tokens.weight", "tokens.bias")
 _Weights: TypeAlias = Mapping[str, NDArray[Any]]
 # Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, the importance
 # (n,) and the attention (depth, heads, n) of all patches, and of a photo the tokens of its regions (1, m, width).
-_Vit: TypeAlias = Callable[[Floats, int], Sequence[Any]]
+Vit: TypeAlias = Callable[[Floats, int], Sequence[Any]]
 
 
-class OnnxEngine(Engine):
+class GraphEngine(Engine):
+    """Runs ONNX graphs in a folder with weights that are given to them. Opens no graph yet."""
+
+    kind, device, dtype = ZSE, "cpu", "int8"
+
+    def __init__(self, files: CheckpointFiles, folder: Path) -> None:
+        self.config, self.calibration = files.config, files.calibration
+        self._files, self._folder, self._threads = files, folder, threads()
+        self._pair_weights: _Weights = {}
+
+    def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
+        given = {"sketch": sketch.features.astype(np.float32), "photos": photos.features.astype(np.float32)}
+        found: list[Floats] = self._pairs.run(names, given, _ONLY_WHAT_IS_ASKED)
+        return found
+
+    @cached_property
+    def _pairs(self) -> onnxruntime.InferenceSession:
+        def given() -> _Weights:
+            return {
+                name.removeprefix("cross.").removeprefix("relation."): array.T if array.ndim == 2 else array
+                for name, array in self._pair_weights.items()
+            }
+
+        return self._open(graphs.PAIRS, given, self._threads)
+
+    def _open_vit(self, graph: str, weights: Callable[[], _Weights], position: NDArray[Any], threads: int) -> Vit:
+        session = self._open(graph, weights, threads)
+        names = ("tokens", "chosen", "importance", "attention", *(("regions",) if graph == graphs.PHOTO_VIT else ()))
+        where = position.astype(np.float32)
+
+        def run(picture: Floats, kept: int) -> Sequence[Any]:
+            given = {"pixels": picture[None], "position": where, "kept": np.array([kept], np.int64)}
+            tokens, chosen, importance, attention, *regions = session.run(names, given)
+            return tokens, chosen, importance[0], attention, *regions
+
+        return run
+
+    def _open(self, name: str, weights: Callable[[], _Weights], threads: int) -> onnxruntime.InferenceSession:
+        """Opens a graph with these weights. Raises ModelError: it is missing, damaged, or does not fit."""
+        session = self._session(name, weights(), threads)
+        _return_free_memory()
+        return session
+
+    def _session(self, name: str, weights: _Weights, threads: int) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 4  # the errors raised contain the messages
+        # Threads that spin while waiting take the cores from numpy and the other graphs: a search takes twice as long.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.array(w, order="C")) for w in weights.values()]
+        options.add_external_initializers(list(weights), values)
+        path = self._folder / f"{name}.onnx"
+        try:
+            graph = read_regular(path, _MOST_BYTES)
+            # Otherwise it prints the error, and tries again.
+            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        except Exception as error:  # ONNX Runtime has no common type for its own errors.
+            check_memory(error)
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{path} cannot be used ({reason}); rebuild it by sketch-search model export") from error
+
+
+class OnnxEngine(GraphEngine):
     """A two-sided network on this machine's CPU."""
 
     config: TwoSidedConfig
 
-    kind, device, dtype = ZSE, "cpu", "int8"
-
-    def __init__(self, files: TwoSidedFiles, folder: Path) -> None:
-        """Opens no graph yet. Raises ModelError if the checkpoint lacks arrays, or they have other shapes."""
-        self.config, self.calibration = files.config, files.calibration
-        self._files, self._folder, self._threads = files, folder, threads()
+    def __init__(self, files: CheckpointFiles, folder: Path) -> None:
+        """Raises ModelError if the checkpoint is not two-sided, lacks arrays, or they have other shapes."""
+        super().__init__(files, folder)
         arrays = files.arrays
+        if not isinstance(files.config, TwoSidedConfig):
+            raise ModelError(f"{files.path} is not two-sided")
         try:
             self.prior, self.vocabulary, self.projection, self.parting = knowledge_of(files.config, arrays)
             self._head = {name: arrays[f"encoder.head.{name}"] for name in _HEAD}
             self._position, tuning = arrays["encoder.position"], below("encoder.tuning.", arrays)
-            self._sketch_weights = _vit_weights(below("vit.", files.photo_side), tuning, int8=True)
-            self._pair_weights = _pair_weights(files.config, arrays)
-            self._ret_scale = self._pair_weights.pop("ret_term.scale")
+            self._sketch_weights = vit_weights(below("vit.", files.photo_side), tuning, int8=True)
+            pair_weights = _pair_weights(files.config, arrays)
+            self._ret_scale, self._pair_weights = pair_weights.pop("ret_term.scale"), pair_weights
         # Of a vocabulary's arrays, those that are missing are arguments that are missing.
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
@@ -114,11 +175,6 @@ class OnnxEngine(Engine):
         matching = Matching(float(self._pair_weights["relation.scale"]), worth, worth_of_photo)
         return Aligned(forth, back, of_sketch[1:], of_photo[1:], photo.positions[0], matching)
 
-    def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
-        given = {"sketch": sketch.features.astype(np.float32), "photos": photos.features.astype(np.float32)}
-        found: list[Floats] = self._pairs.run(names, given, _ONLY_WHAT_IS_ASKED)
-        return found
-
     def _sketch(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats]:
         """Encodes one sketch: its tokens, attention (depth, heads, n), and the ViT's tokens of patches (n, width)."""
         config, head = self.config, self._head
@@ -151,64 +207,18 @@ class OnnxEngine(Engine):
     # The graphs. Sketches arrive one at a time, and use all threads; photos arrive in batches, and use one thread each.
 
     @cached_property
-    def _sketch_vit(self) -> _Vit:
+    def _sketch_vit(self) -> Vit:
         return self._open_vit(graphs.VIT, lambda: self._sketch_weights, self._position, self._threads)
 
     @cached_property
-    def _photo_vit(self) -> _Vit:
+    def _photo_vit(self) -> Vit:
         vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("vit.", "tuning."))
-        return self._open_vit(graphs.PHOTO_VIT, lambda: _vit_weights(vit, tuning, int8=True), vit["position"], 1)
+        return self._open_vit(graphs.PHOTO_VIT, lambda: vit_weights(vit, tuning, int8=True), vit["position"], 1)
 
     @cached_property
-    def _second_vit(self) -> _Vit:
+    def _second_vit(self) -> Vit:
         vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("second_vit.", "second_tuning."))
-        return self._open_vit(graphs.SECOND_VIT, lambda: _vit_weights(vit, tuning, int8=False), vit["position"], 1)
-
-    @cached_property
-    def _pairs(self) -> onnxruntime.InferenceSession:
-        def given() -> _Weights:
-            return {
-                name.removeprefix("cross.").removeprefix("relation."): array.T if array.ndim == 2 else array
-                for name, array in self._pair_weights.items()
-            }
-
-        return self._open(graphs.PAIRS, given, self._threads)
-
-    def _open_vit(self, graph: str, weights: Callable[[], _Weights], position: NDArray[Any], threads: int) -> _Vit:
-        session = self._open(graph, weights, threads)
-        names = ("tokens", "chosen", "importance", "attention", *(("regions",) if graph == graphs.PHOTO_VIT else ()))
-        where = position.astype(np.float32)
-
-        def run(picture: Floats, kept: int) -> Sequence[Any]:
-            given = {"pixels": picture[None], "position": where, "kept": np.array([kept], np.int64)}
-            tokens, chosen, importance, attention, *regions = session.run(names, given)
-            return tokens, chosen, importance[0], attention, *regions
-
-        return run
-
-    def _open(self, name: str, weights: Callable[[], _Weights], threads: int) -> onnxruntime.InferenceSession:
-        """Opens a graph with these weights. Raises ModelError: it is missing, damaged, or does not fit."""
-        session = self._session(name, weights(), threads)
-        _return_free_memory()
-        return session
-
-    def _session(self, name: str, weights: _Weights, threads: int) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 4  # the errors raised contain the messages
-        # Threads that spin while waiting take the cores from numpy and the other graphs: a search takes twice as long.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.array(w, order="C")) for w in weights.values()]
-        options.add_external_initializers(list(weights), values)
-        path = self._folder / f"{name}.onnx"
-        try:
-            graph = read_regular(path, _MOST_BYTES)
-            # Otherwise it prints the error, and tries again.
-            return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-        except Exception as error:  # ONNX Runtime has no common type for its own errors.
-            check_memory(error)
-            reason = " ".join(str(error).split())
-            raise ModelError(f"{path} cannot be used ({reason}); rebuild it by sketch-search model export") from error
+        return self._open_vit(graphs.SECOND_VIT, lambda: vit_weights(vit, tuning, int8=False), vit["position"], 1)
 
 
 def _return_free_memory() -> None:
@@ -224,8 +234,16 @@ _ONLY_WHAT_IS_ASKED.only_execute_path_to_fetches = True
 
 def _pair_weights(config: TwoSidedConfig, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Takes the weights that compare pairs. Raises KeyError or ValueError if one is missing or has another shape."""
-    width, hidden = config.width, config.cross_ffn
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("ret_term.scale", "relation.scale", "relation.bias"), ())
+    for side in ("sketch", "photo"):
+        shapes |= {f"relation.{side}_worth.weight": (1, config.width), f"relation.{side}_worth.bias": (1,)}
+    return taken(arrays, shapes | cross_shapes(config))
+
+
+def cross_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the weights of cross-attention, by their names in a checkpoint."""
+    width, hidden = config.width, config.cross_ffn
+    shapes: dict[str, tuple[int, ...]] = {}
     layers = {
         **dict.fromkeys(("query", "key", "value", "out"), (width, width)),
         **dict.fromkeys(("norm1", "norm2"), (width,)),
@@ -233,16 +251,20 @@ def _pair_weights(config: TwoSidedConfig, arrays: Mapping[str, NDArray[Any]]) ->
         "ffn.3": (width, hidden),
     }
     for side in ("sketch", "photo"):
-        sided = {f"cross.{side}.{layer}": shape for layer, shape in layers.items()}
-        for name, shape in {**sided, f"relation.{side}_worth": (1, width)}.items():
-            shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+        for layer, shape in layers.items():
+            shapes |= {f"cross.{side}.{layer}.weight": shape, f"cross.{side}.{layer}.bias": shape[:1]}
+    return shapes
+
+
+def taken(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+    """Takes arrays of these names and shapes. Raises KeyError or ValueError if one is missing or has another shape."""
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
             raise ValueError(f"{name} has the shape {arrays[name].shape}, not {shape}")
     return {name: arrays[name] for name in shapes}
 
 
-def _vit_weights(
+def vit_weights(
     vit: Mapping[str, NDArray[Any]], tuning: Mapping[str, NDArray[Any]], *, int8: bool
 ) -> dict[str, NDArray[Any]]:
     """Names the weights of a ViT as its graph does. The matrices become (inputs, outputs)."""

@@ -16,13 +16,7 @@ from sketch_search.model.network.engine import TorchEngine, find_device
 from sketch_search.model.network.ret_network import RetNetwork
 from sketch_search.model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
 from sketch_search.model.network.tokens import Tokens
-from sketch_search.model.network.two_sided import (
-    BLOCK_PARAMETERS,
-    PhotoSide,
-    TwoSidedEncoder,
-    main_layout,
-    second_layout,
-)
+from sketch_search.model.network.two_sided import PhotoSide, TwoSidedEncoder, main_layout, second_layout
 from sketch_search.model.network.vit import PretrainedVit, VitLayout, layout_of, load_vit, vit_layout
 from sketch_search.model.network.zse import (
     Network,

@@ -22,7 +22,7 @@ class LearnableTokenizer(nn.Module):
 
     def __init__(self, config: ZseConfig) -> None:
         super().__init__()
-        widths = (3, *config.tokenizer_widths, config.width)
+        widths = (3, *config.tokenizer_widths, config.vit_width)
         layers: list[nn.Module] = []
         for index, kernel in enumerate((7, 3, 3, 3)):
             if index:
@@ -43,7 +43,7 @@ class Tokenizer(nn.Module):
 
     def __init__(self, config: ZseConfig) -> None:
         super().__init__()
-        self.patch = nn.Conv2d(3, config.width, config.patch_size, stride=config.patch_size)
+        self.patch = nn.Conv2d(3, config.vit_width, config.patch_size, stride=config.patch_size)
         self.learnable = LearnableTokenizer(config) if config.tokenizer == "learnable" else None
         self.average = config.released_tokenizer_average
 
@@ -81,22 +81,35 @@ class Encoder(nn.Module):
         from timm.models.vision_transformer import Block
 
         super().__init__()
-        self.config = config
+        self.config, width = config, config.vit_width
         self.tokenizer = Tokenizer(config)
-        self.ret = nn.Parameter(torch.zeros(1, 1, config.width)) if config.ret == "token" else None
-        self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.width))
+        self.ret = nn.Parameter(torch.zeros(1, 1, width)) if config.ret == "token" else None
+        self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, width))
         self.dropout = nn.Dropout(config.dropout)
         norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
         given = {"qkv_bias": True, "proj_drop": config.dropout, "norm_layer": norm}
-        sizes = config.width, config.heads, config.mlp_ratio
-        self.blocks = nn.ModuleList(Block(*sizes, **given) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        # The ViT of a photo side has scales after attention and MLP.
+        given["init_values"] = 1.0 if config.photo_side else None
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio, **given) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.project = nn.Linear(width, config.width) if config.encoder_width else nn.Identity()
         for parameter in (self.ret, self.position):
             if parameter is not None:
                 nn.init.trunc_normal_(parameter, std=0.02)
 
     def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) -> tokens (b, 1 + kept, d) after the final norm; ``trace`` records the pass."""
+        return self.projected(*self.features(images, modality, trace))
+
+    def projected(self, x: torch.Tensor, positions: torch.Tensor) -> Tokens:
+        """Makes tokens of what ``features`` returns."""
+        x = self.project(x)
+        return Tokens(with_mean(x) if self.ret is None else x, positions)
+
+    def features(
+        self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(b, 3, H, W) -> tokens before the projection (b, n, vit_width), and positions of patches (b, kept)."""
         patches = self.tokenizer(images)
         # The number of tokens before those of the patches.
         lead = 0 if self.ret is None else 1
@@ -107,7 +120,7 @@ class Encoder(nn.Module):
         block: Any
         for index, block in enumerate(self.blocks):
             y = block.norm1(x)
-            x = x + block.attn(y)
+            x = x + block.ls1(block.attn(y))
             selects = index in self.config.select_after
             if trace is not None:
                 trace.attention.append(mean_attention(block.attn, y, lead or x.shape[1])[:, :, lead:])
@@ -119,9 +132,8 @@ class Encoder(nn.Module):
                 positions = positions.gather(1, chosen)
             if trace is not None and selects:
                 trace.kept.append(positions)
-            x = x + block.mlp(block.norm2(x))
-        x = self.norm(x)
-        return Tokens(x if lead else with_mean(x), positions)
+            x = x + block.ls2(block.mlp(block.norm2(x)))
+        return self.norm(x), positions
 
 
 class ConvolutionalEncoder(nn.Module):

@@ -23,6 +23,7 @@ serves each of them. A checkpoint adds the sketch side.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sketch_search.model.engine import cells_of_patches
-from sketch_search.model.engine.graphs import SECOND_PATCH
+from sketch_search.model.engine.graphs import BLOCK_PARAMETERS, SECOND_PATCH
 from sketch_search.model.network.encoder import EncoderTrace
 from sketch_search.model.network.relation import attention_weights, dot_product_attention, select_tokens
 from sketch_search.model.network.tokens import Tokens
@@ -39,20 +40,6 @@ from sketch_search.model.network.vit import VitLayout
 
 if TYPE_CHECKING:
     from sketch_search.model.engine import Modality, TwoSidedConfig
-
-# The one-dimensional parameters of a block, in the order in which a forward pass meets them, and their names in timm.
-BLOCK_PARAMETERS = {
-    "norm1_weight": "norm1.weight",
-    "norm1_bias": "norm1.bias",
-    "qkv_bias": "attn.qkv.bias",
-    "proj_bias": "attn.proj.bias",
-    "scale1": "ls1.gamma",
-    "norm2_weight": "norm2.weight",
-    "norm2_bias": "norm2.bias",
-    "fc1_bias": "mlp.fc1.bias",
-    "fc2_bias": "mlp.fc2.bias",
-    "scale2": "ls2.gamma",
-}
 
 
 def main_layout(config: TwoSidedConfig) -> VitLayout:
@@ -68,6 +55,32 @@ def second_layout(config: TwoSidedConfig) -> VitLayout:
 
 def _layout(config: TwoSidedConfig, width: int, heads: int, patch: int) -> VitLayout:
     return VitLayout(patch, width, config.depth, heads, int(width * config.mlp_ratio), config.norm_eps)
+
+
+# The matrices of a block, and their names in timm.
+BLOCK_MATRICES = {
+    "qkv": "attn.qkv.weight",
+    "proj": "attn.proj.weight",
+    "fc1": "mlp.fc1.weight",
+    "fc2": "mlp.fc2.weight",
+}
+
+
+def vit_of_photo_side(tensors: Mapping[str, torch.Tensor], *, matrices_only: bool = False) -> dict[str, torch.Tensor]:
+    """Names a photo side's tensors of its first ViT as `Encoder` does; positions (1, 1 + n, width) are of its own grid.
+
+    tensors: by their names in a `PhotoSide`. matrices_only: leaves out all that a training on it tunes.
+    """
+    found = {"tokenizer.patch.weight": tensors["vit.patch_kernel"]}
+    names = {f"vit.{name}": timm for name, timm in BLOCK_MATRICES.items()}
+    if not matrices_only:
+        names |= {f"tuning.{name}": timm for name, timm in BLOCK_PARAMETERS.items()}
+        found["tokenizer.patch.bias"] = tensors["tuning.patch_bias"]
+        found["ret"], found["position"] = tensors["vit.class_token"][None, None], tensors["vit.position"][None]
+        found |= {f"norm.{part}": tensors[f"tuning.norm_{part}"] for part in ("weight", "bias")}
+    for name, timm in names.items():
+        found |= {f"blocks.{block}.{timm}": row for block, row in enumerate(tensors[name])}
+    return found
 
 
 class Tuning(nn.Module):

@@ -26,7 +26,7 @@ from sketch_search.model.network.relation import (
 )
 from sketch_search.model.network.ret_network import RetNetwork
 from sketch_search.model.network.tokens import Tokens
-from sketch_search.model.network.two_sided import TwoSidedEncoder
+from sketch_search.model.network.two_sided import TwoSidedEncoder, vit_of_photo_side
 from sketch_search.model.network.vit import VitLayout, load_vit
 from sketch_search.model.terminal import expand_home
 
@@ -144,7 +144,10 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 
 
 def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
-    """Makes a network from a ViT, or from a ResNet-50 w/o SA; its learnable tokenizer is zero. Raises ModelError."""
+    """Makes a network from a ViT, a photo side, or a ResNet-50 w/o SA; its learnable tokenizer is zero.
+
+    Raises ModelError.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(config)
@@ -155,14 +158,21 @@ def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int
             raise ModelError(f"the backbone has no {left.missing_keys[0]}; w/o SA starts from timm's resnet50")
         return network
     assert isinstance(encoder, Encoder)
+    own = encoder.state_dict()
+    if config.photo_side:
+        from timm.layers.pos_embed import resample_abs_pos_embed
+
+        given = vit_of_photo_side(weights)
+        given["position"] = resample_abs_pos_embed(given["position"], [config.grid] * 2)
+        encoder.load_state_dict(own | given)
+        return network
     if encoder.tokenizer.learnable is not None:
         nn.init.zeros_(encoder.tokenizer.learnable.layers[-1].weight)  # type: ignore[arg-type]
-    hidden = int(config.width * config.mlp_ratio)
-    layout = VitLayout(config.patch_size, config.width, config.depth, config.heads, hidden, config.norm_eps)
+    hidden = int(config.vit_width * config.mlp_ratio)
+    layout = VitLayout(config.patch_size, config.vit_width, config.depth, config.heads, hidden, config.norm_eps)
     vit = layout.build(config.image_size)
     load_vit(vit, weights)
     given = {_RENAMED.get(name, name): value for name, value in vit.state_dict().items()}
-    own = encoder.state_dict()
     encoder.load_state_dict(own | {name: value for name, value in given.items() if name in own})
     return network
 

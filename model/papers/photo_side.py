@@ -17,10 +17,10 @@ from tqdm import tqdm
 from sketch_search.model.checkpoint import save_photo_side
 from sketch_search.model.datasets import data_folder, read_data, read_imagenet, read_split
 from sketch_search.model.engine import TWO_SIDED, TwoSidedConfig, from_json
+from sketch_search.model.engine.graphs import BLOCK_PARAMETERS
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.network import (
-    BLOCK_PARAMETERS,
     PhotoSide,
     PretrainedVit,
     VitLayout,

@@ -145,33 +145,37 @@ class Samples(Table):
     """ZSE-SBIR's samples and losses (section 3.6); see ``ZseTrainer``.
 
     count: how many samples a step has.
-    pairs: "all" compares each sketch of a step with each photo (eqs. 10 and 11), and "two" makes two pairs of each
-        sample, as the released code does.
+    pairs: "all" compares each sketch of a step with each photo (eqs. 10 and 11), "classes" does so with a sketch and
+        a photo of each of ``count`` classes, and "two" makes two pairs of each sample, as the released code does.
     level: what a sketch and a photo have to share: the "category", or the "instance", where a sketch has to find the
         photo that it was drawn from among others of its class (section 4.2).
     ret: where [Ret] is taken from for the triplet loss: as it leaves the "encoder", or the "cross-attention".
     match, no_match: the targets of relation scores.
     triplet, relation: weights of the losses (eq. 12); 0 switches a loss off.
+    listwise: weight of cross-entropies over the rows and columns of a step's pairs, with ``pairs`` "classes": of the
+        cosines of [Ret] over ``temperature``, and of relation logits if ``relation`` is not 0.
     margin: of the triplet loss (eq. 10).
     normalised: whether [Ret] is L2-normalised before its distances are taken, as in retrieval. At the rates that few
         steps need, the distances of eq. 10 otherwise shrink to 0.
     """
 
     count: Count = 15
-    pairs: Literal["all", "two"] = "all"
+    pairs: Literal["all", "classes", "two"] = "all"
     level: Literal["category", "instance"] = "category"
     ret: Literal["encoder", "cross-attention"] = "encoder"
     match: Share = 1.0
     no_match: Share = 0.0
     triplet: float = 1.0
     relation: float = 1.0
+    listwise: float = 0.0
+    temperature: Positive = 0.1
     margin: float = 1.0
     normalised: bool = False
 
     @property
     def pictures(self) -> int:
         """The number of pictures of a step: the released code adds a second sketch to each sample."""
-        return self.count * (3 if self.pairs == "all" else 4)
+        return self.count * {"all": 3, "classes": 2, "two": 4}[self.pairs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,19 +193,29 @@ class ZseOptimiser(Optimiser):
 
 @dataclass(frozen=True, kw_only=True)
 class ZseRecipe(Recipe):
-    """A training of ZSE-SBIR, whose recipes name no method. preset: the configuration that ``network`` changes."""
+    """A training of ZSE-SBIR, whose recipes name no method.
+
+    preset: the configuration that ``network`` changes.
+    tuned: what is trained: "all" of the network; "norms", all but the matrices of the encoder's blocks; or "pairs", the
+        projection of tokens and what compares pairs, on features of the encoder that are computed once.
+    kept: of how many sketches and photos of each class, at most, these features are kept.
+    """
 
     title: ClassVar[str] = "ZSE-SBIR"
     fixed: ClassVar[tuple[str, ...]] = ("mean", "std", "released_preprocessing")
 
     preset: str
+    tuned: Literal["all", "norms", "pairs"] = "all"
+    kept: Count = 60
     steps: Count = 250
     samples: Samples = Samples()
     optimiser: ZseOptimiser = ZseOptimiser()
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        trained: dict[Method, float] = {"rn": self.samples.relation, "ret": self.samples.triplet}
+        options = self.samples
+        ret = options.triplet or options.listwise
+        trained: dict[Method, float] = {"rn": options.relation, "ret": ret}
         return tuple(method for method, weight in trained.items() if weight)
 
     @property
@@ -221,7 +235,12 @@ class ZseRecipe(Recipe):
         super().check()
         if not self.methods:
             raise ModelError("all losses are switched off")
-        _ = self.config
+        if self.samples.listwise and self.samples.pairs != "classes":
+            raise ModelError('listwise losses need pairs = "classes"')
+        if self.samples.level == "instance" and self.samples.pairs == "classes":
+            raise ModelError('pairs = "classes" are of categories')
+        if self.config.photo_side and self.tuned == "all":
+            raise ModelError('the matrices of a photo side are frozen: set tuned to "norms" or "pairs"')
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from sketch_search.model.checkpoint import load_network, replacing, save_checkpoint
 from sketch_search.model.datasets import Corpus
-from sketch_search.model.engine import SeenClasses, seen_classes
+from sketch_search.model.engine import SeenClasses, is_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import calibrated, counts, relevance, score_matrices, trained_matcher
 from sketch_search.model.files import check_replaceable
@@ -223,7 +223,9 @@ class Trainer(ABC, Generic[Trained]):
     def notes(self, run: Run, seen: SeenClasses) -> dict[str, str]:
         """Makes the checkpoint's notes: where it comes from, and which classes it has seen, if its start says so."""
         part = f", step {self.step:,} of {self.recipe.steps:,}" if self.step < self.recipe.steps else ""
-        before = seen_classes(run.start) if run.start else SeenClasses(frozenset())
+        # A backbone can be a two-sided checkpoint.
+        first = run.start or (Path(run.backbone) if run.backbone and is_checkpoint(Path(run.backbone)) else None)
+        before = seen_classes(first) if first else SeenClasses(frozenset())
         return {"origin": run.origin + part, **((before | seen).note() if before else {})}
 
     def run(self, validation: Corpus | None = None, until: int | None = None, asked: Run | None = None) -> None:

@@ -1,5 +1,9 @@
 """Trains ZSE-SBIR by the paper's samples and losses, from a recipe to a checkpoint file."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,21 +11,31 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
+from tqdm import tqdm
 
-from sketch_search.model.datasets import Corpus, find_drawn_photos, with_pairs
-from sketch_search.model.engine import TwoSidedConfig
+from sketch_search.model.checkpoint import keep_photo_side, load_zse_network, photo_side_tensors
+from sketch_search.model.datasets import Corpus, cache_folder, find_drawn_photos, with_pairs
+from sketch_search.model.engine import Modality, TwoSidedConfig, file_sha256, find_photo_side, is_checkpoint
 from sketch_search.model.errors import ModelError
-from sketch_search.model.network import Network, from_backbone, read_backbone
+from sketch_search.model.network import Network, Tokens, TwoSidedEncoder, from_backbone, read_backbone
+from sketch_search.model.network.encoder import Encoder
 from sketch_search.model.papers.pictures import (
     TrainingSet,
     draw_of_each,
     draw_some,
     find_pairs,
+    keep_tensors,
     normalize,
     training_set,
 )
 from sketch_search.model.papers.recipe import ZseRecipe
 from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, started
+from sketch_search.model.papers.two_sided import listwise_loss
+
+# Parts of an encoder that are not pretrained: they learn at the rate of the heads.
+_NEW = re.compile(r"\.learnable\.|encoder\.project\.")
+# How many pictures are encoded at once to keep their tokens.
+_ENCODED_AT_ONCE = 64
 
 
 def instances(data: TrainingSet) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
@@ -37,6 +51,11 @@ def instances(data: TrainingSet) -> list[tuple[torch.Tensor, dict[int, torch.Ten
             "(NAME-1.png of NAME.jpg)"
         )
     return usable
+
+
+def spread(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Chooses so many of the rows (n,), at equal distances, or all of them -> (min(n, count),)."""
+    return rows[torch.arange(min(len(rows), count)) * len(rows) // min(len(rows), count)]
 
 
 def all_triplets_loss(distances: torch.Tensor, alike: torch.Tensor, margin: float) -> torch.Tensor:
@@ -57,6 +76,8 @@ class ZseTrainer(Trainer[Network]):
     class: its first sketch and photo, and its second sketch and other photo have targets, and the first sketch and
     both photos are the triplet.
 
+    Of an encoder that is not trained, tokens of some pictures of each class are computed once, and kept.
+
     At the level of instances a step has one class, and a sketch matches only the photo that it was drawn from. Raises
     ModelError if no class has two photos, one of them with a sketch.
     """
@@ -75,8 +96,62 @@ class ZseTrainer(Trainer[Network]):
         self.recipe, self.data = recipe, data
         self.instances = instances(data) if recipe.samples.level == "instance" else []
         network = start or from_backbone(recipe.config, backbone, recipe.seed)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(recipe.tuned == "all" or not name.startswith("encoder.") or self.tunes(name))
         origin = digest(recipe.identity + data.key, start.state_dict() if start else backbone)
         super().__init__(recipe, network, folder, origin, device)
+        self.kept = self.keep_tokens() if recipe.tuned == "pairs" else None
+
+    def tunes(self, name: str) -> bool:
+        """Says whether a parameter of a frozen encoder is trained: all but matrices of its blocks and patches."""
+        matrix = name.endswith("weight") and ("attn." in name or "mlp." in name or "tokenizer." in name)
+        return not matrix if self.recipe.tuned == "norms" else ".project." in name
+
+    def keep_tokens(self) -> dict[Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Encodes some pictures of each class, or reads their features (n, t, d) float16, positions, and rows.
+
+        rows: (pictures,), the place of each picture of the training set in the others; -1 for one that is not kept.
+        """
+        found: dict[Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        sides: tuple[tuple[Modality, torch.Tensor, Sequence[torch.Tensor]], ...]
+        sides = (
+            ("sketch", self.data.sketches, self.data.sketch_rows),
+            ("photo", self.data.photos, self.data.photo_rows),
+        )
+        encoder = self.network.encoder
+        assert isinstance(encoder, Encoder)
+        frozen = {name: value for name, value in encoder.state_dict().items() if not name.startswith("project.")}
+        key = digest(f"{self.data.key} {self.recipe.kept} {self.network.config.image_size}", frozen)
+        for modality, pixels, classes in sides:
+            chosen = torch.cat([spread(rows, self.recipe.kept) for rows in classes])
+            path = cache_folder() / "tokens" / f"{modality}-{key[:16]}.safetensors"
+            kept = keep_tensors(path, partial(self._encoded, pixels, chosen, modality))
+            at = torch.full((len(pixels),), -1)
+            at[chosen] = torch.arange(len(chosen))
+            found[modality] = kept["features"], kept["positions"], at
+        return found
+
+    @torch.no_grad()
+    def _encoded(self, pixels: torch.Tensor, chosen: torch.Tensor, modality: Modality) -> dict[str, torch.Tensor]:
+        encoder, parts = self.average.eval().encoder, []
+        assert isinstance(encoder, Encoder)
+        for some_rows in tqdm(torch.split(chosen, _ENCODED_AT_ONCE), desc=f"encoding each {modality}", disable=None):
+            pictures = normalize(pixels[some_rows], self.network.config).to(self.device)
+            with self.autocast():
+                features, positions = encoder.features(pictures, modality)
+            parts.append((features.half().cpu(), positions.short().cpu()))
+        features, positions = (torch.cat(of_all) for of_all in zip(*parts, strict=True))
+        return {"features": features, "positions": positions}
+
+    def tokens(self, rows: torch.Tensor, modality: Modality) -> Tokens:
+        """Encodes pictures of the training set, or reads the kept tokens of their encoding."""
+        if self.kept is None:
+            pixels = self.data.sketches if modality == "sketch" else self.data.photos
+            return self.network.encode(normalize(pixels[rows], self.network.config).to(self.device), modality)
+        features, positions, at = self.kept[modality]
+        places, encoder = at[rows], self.network.encoder
+        assert isinstance(encoder, Encoder)
+        return encoder.projected(features[places].to(self.device).float(), positions[places].to(self.device).long())
 
     @property
     def trained(self) -> Network:
@@ -84,12 +159,17 @@ class ZseTrainer(Trainer[Network]):
 
     def losses(self) -> dict[str, torch.Tensor]:
         network, options = self.network, self.recipe.samples
-        config, (sketch_rows, photo_rows, of_sketch, of_photo) = network.config, self.batch(self.generator())
+        sketch_rows, photo_rows, of_sketch, of_photo = self.batch(self.generator())
+        losses: dict[str, torch.Tensor] = {}
         with self.autocast():
-            drawn = network.encode(normalize(self.data.sketches[sketch_rows], config).to(self.device), "sketch")
-            shown = network.encode(normalize(self.data.photos[photo_rows], config).to(self.device), "photo")
+            drawn, shown = self.tokens(sketch_rows, "sketch"), self.tokens(photo_rows, "photo")
+            if options.listwise:
+                one, other = (F.normalize(side.ret.float(), dim=1) for side in (drawn, shown))
+                losses["ret"] = options.listwise * listwise_loss(one @ other.T / options.temperature)
+            if not options.relation and not options.triplet:
+                return losses
             s, p = network.project(drawn, "sketch"), network.project(shown, "photo")
-            if options.pairs == "all":
+            if options.pairs != "two":
                 first, second = torch.cartesian_prod(torch.arange(len(s)), torch.arange(len(p))).unbind(1)
             else:
                 first = second = torch.arange(len(s))
@@ -97,13 +177,14 @@ class ZseTrainer(Trainer[Network]):
             sketches, pictures = network.align(s, p)
             logits = network.relation_logits(sketches, pictures, s, p)
         alike = (of_sketch[first] == of_photo[second]).to(self.device)
-        losses: dict[str, torch.Tensor] = {}
+        if options.listwise and options.relation:
+            losses["pairs"] = options.listwise * listwise_loss(logits.reshape(len(sketch_rows), len(photo_rows)))
         if options.triplet:
             sides = (s, p) if options.ret == "encoder" else (sketches, pictures)
             one, other = (side.ret.float() for side in sides)
             if options.normalised:
                 one, other = F.normalize(one, dim=1), F.normalize(other, dim=1)
-            if options.pairs == "all":
+            if options.pairs != "two":
                 shape = len(sketch_rows), len(photo_rows)
                 distances = F.pairwise_distance(one, other).reshape(shape)
                 triplet = all_triplets_loss(distances, alike.reshape(shape), options.margin)
@@ -126,11 +207,23 @@ class ZseTrainer(Trainer[Network]):
         if self.instances:
             return self._instance_batch(generator)
         classes = len(data.photo_rows)
+        if options.pairs == "classes":
+            own = torch.randperm(classes, generator=generator)[: options.count]
+            return self._drawn(own, "sketch", generator), self._drawn(own, "photo", generator), own, own
         own = torch.randint(classes, (options.count,), generator=generator)
         other = (own + torch.randint(1, classes, (options.count,), generator=generator)) % classes
         asked, shown = own if options.pairs == "all" else torch.cat([own, own]), torch.cat([own, other])
-        sketches = draw_of_each(data.sketch_rows, asked, generator)
-        return sketches, draw_of_each(data.photo_rows, shown, generator), asked, shown
+        return self._drawn(asked, "sketch", generator), self._drawn(shown, "photo", generator), asked, shown
+
+    def _drawn(self, labels: torch.Tensor, modality: Modality, generator: torch.Generator) -> torch.Tensor:
+        """Draws a picture of each class, one whose tokens are kept if some are."""
+        classes = self.data.sketch_rows if modality == "sketch" else self.data.photo_rows
+        if self.kept is None:
+            return draw_of_each(classes, labels, generator)
+        at = self.kept[modality][2]
+        return torch.stack(
+            [draw_some(rows[at[rows] >= 0], 1, generator)[0] for rows in (classes[i] for i in labels.tolist())]
+        )
 
     def _instance_batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         count = self.recipe.samples.count
@@ -155,8 +248,9 @@ class ZseTrainer(Trainer[Network]):
         chosen = self.recipe.optimiser
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
-            # The learnable tokenizer is not pretrained: it learns at the rate of the heads.
-            pretrained = name.startswith("encoder.") and ".learnable." not in name
+            if not parameter.requires_grad:
+                continue
+            pretrained = name.startswith("encoder.") and not _NEW.search(name)
             groups.setdefault((pretrained, parameter.ndim > 1), []).append(parameter)
         return torch.optim.AdamW(
             [
@@ -170,11 +264,37 @@ class ZseTrainer(Trainer[Network]):
         )
 
 
+def photo_side_backbone(run: Run) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Finds the photo side that a training starts from, and its tensors.
+
+    The backbone is a photo side, or a two-sided checkpoint: then norms, biases and scales are those of its sketches.
+    """
+    if run.start:
+        return find_photo_side(load_zse_network(run.start).config.photo_side, run.start), {}
+    path = Path(run.needed_backbone)
+    if not is_checkpoint(path):
+        return path, photo_side_tensors(path)
+    encoder = load_zse_network(path).encoder
+    if not isinstance(encoder, TwoSidedEncoder):
+        raise ModelError(f"{path} is not two-sided; name a photo side or a two-sided checkpoint with --backbone")
+    tuning = {f"tuning.{name}": value for name, value in encoder.tuning.state_dict().items()}
+    return find_photo_side(encoder.config.photo_side, path), encoder.photo_side.state_dict() | tuning
+
+
 def zse_trainer(recipe: ZseRecipe, run: Run, training: Corpus, _: Corpus) -> tuple[ZseTrainer, dict[str, str]]:
     """Begins or continues a training of a network of ZSE-SBIR; see ``train_from_backbone``."""
     start = started(run, Network)
     if start and isinstance(start.config, TwoSidedConfig):
         raise ModelError(f"{run.start} is two-sided: continue it by a recipe such as two-sided/own")
-    backbone = {} if start else read_backbone(run.needed_backbone)
+    backbone, side = dict[str, torch.Tensor](), None
+    config = start.config if start else recipe.config
+    if config.photo_side:
+        side, backbone = photo_side_backbone(run)
+        recipe = replace(recipe, network={**recipe.network, "photo_side": file_sha256(side)})
+    elif start is None:
+        backbone = read_backbone(run.needed_backbone)
     data = training_set(training, fewest=recipe.fewest_classes)
-    return ZseTrainer(recipe, data, backbone, run.folder, run.device, start), {}
+    trainer = ZseTrainer(recipe, data, backbone, run.folder, run.device, start)
+    if side:
+        keep_photo_side(side, run.target)
+    return trainer, {}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sketch_search.model.engine import default_checkpoint, read_two_sided
+from sketch_search.model.engine import default_checkpoint, read_files
 from sketch_search.model.errors import ModelError
 from sketch_search.model.words import LONGEST, OFFERED, UnknownWord, WordBook, everyday_words, spelling
 
@@ -110,7 +110,7 @@ def test_a_text_without_a_known_word_is_refused_as_a_word_is(text: str) -> None:
 
 
 def test_everyday_words_name_words_of_the_default_vocabulary_and_are_no_words_of_it() -> None:
-    config = read_two_sided(default_checkpoint()).config
+    config = read_files(default_checkpoint()).config
     named = {spelling(name) for names in config.words for name in names}
     for name, meant in everyday_words().items():
         assert set(meant) <= named

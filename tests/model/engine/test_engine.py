@@ -1,29 +1,35 @@
 """The engine that needs no PyTorch, beside the network of PyTorch with the weights that come with the package."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from sketch_search import model
 from sketch_search.model import load
-from sketch_search.model.checkpoint import load_network
+from sketch_search.model.checkpoint import load_network, photo_side_tensors, save_checkpoint
 from sketch_search.model.commands import main
 from sketch_search.model.datasets.corpus import read_protocol
 from sketch_search.model.engine import (
     METHODS,
+    PRESETS,
+    Calibration,
     Tokens,
     average_variants,
     default_checkpoint,
-    read_two_sided,
+    file_sha256,
+    read_files,
     sketch_variants,
     unit,
 )
+from sketch_search.model.engine.files import PACKAGED, PHOTO_SIDE_NAME
 from sketch_search.model.engine.graphs import find_graphs, write_graphs
 from sketch_search.model.engine.runtime import OnnxEngine
 from sketch_search.model.engine.tokens import Floats
@@ -33,16 +39,16 @@ from sketch_search.model.evaluation.scoring import encoded
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
-from sketch_search.model.network import TorchEngine
+from sketch_search.model.network import TorchEngine, from_backbone
 from tests.networks import tiny_checkpoint
-from tests.pictures import drawing, photo
+from tests.pictures import SHAPES, drawing, photo
 from tests.programs import run_python
 from tests.requirements import needs_shared_data
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> OnnxEngine:
-    files = read_two_sided(default_checkpoint())
+    files = read_files(default_checkpoint())
     return OnnxEngine(files, write_graphs(files.config, tmp_path_factory.mktemp("graphs")))
 
 
@@ -148,7 +154,7 @@ def test_graphs_are_found_only_where_export_writes_them(tmp_path: Path, monkeypa
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr("sketch_search.model.engine.graphs.PACKAGED", tmp_path)
     checkpoint = Path(shutil.copy(default_checkpoint(), tmp_path / "network.safetensors"))
-    beside = write_graphs(read_two_sided(checkpoint).config, tmp_path / "beside")
+    beside = write_graphs(read_files(checkpoint).config, tmp_path / "beside")
     beside.rename(tmp_path / "beside" / beside.name)
     assert find_graphs(Path(shutil.copy(checkpoint, tmp_path / "beside"))) is None
     assert main(["export", str(checkpoint)]) == 0
@@ -176,7 +182,7 @@ def test_graphs_are_found_only_where_export_writes_them(tmp_path: Path, monkeypa
     ],
 )
 def test_a_checkpoint_without_one_of_its_arrays_is_refused(name: str, tmp_path: Path) -> None:
-    files = read_two_sided(default_checkpoint())
+    files = read_files(default_checkpoint())
     del files.arrays[name]
     with pytest.raises(ModelError, match="does not hold the tensors of its configuration"):
         OnnxEngine(files, tmp_path)
@@ -186,14 +192,14 @@ def test_a_checkpoint_without_one_of_its_arrays_is_refused(name: str, tmp_path: 
     "name", ["cross.photo.ffn.3.weight", "relation.sketch_worth.bias", "relation.scale", "ret_term.scale"]
 )
 def test_a_checkpoint_whose_weights_for_pairs_have_other_shapes_is_refused(name: str, tmp_path: Path) -> None:
-    files = read_two_sided(default_checkpoint())
+    files = read_files(default_checkpoint())
     files.arrays[name] = np.stack([files.arrays[name]] * 2)
     with pytest.raises(ModelError, match=rf"tensors of its configuration: {name} has the shape \(2,.*, not \("):
         OnnxEngine(files, tmp_path)
 
 
 def test_a_graph_that_is_a_pipe_or_without_end_is_refused(tmp_path: Path, photos: Floats) -> None:
-    files = read_two_sided(default_checkpoint())
+    files = read_files(default_checkpoint())
     graph = write_graphs(files.config, tmp_path) / "photo-vit.onnx"
     for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
         graph.unlink()
@@ -203,7 +209,7 @@ def test_a_graph_that_is_a_pipe_or_without_end_is_refused(tmp_path: Path, photos
 
 
 def test_a_missing_or_damaged_graph_is_named_with_its_command(tmp_path: Path, photos: Floats) -> None:
-    files = read_two_sided(default_checkpoint())
+    files = read_files(default_checkpoint())
     folder = write_graphs(files.config, tmp_path)
     (folder / "photo-vit.onnx").write_bytes(b"no graph")
     for _ in ("damaged", "missing"):
@@ -215,7 +221,7 @@ def test_a_missing_or_damaged_graph_is_named_with_its_command(tmp_path: Path, ph
 def test_onnx_runtime_reports_nothing_and_writes_nothing_into_the_users_folder(tmp_path: Path) -> None:
     dropped = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    done = run_python("-c", "import sketch_search.model.engine.runtime", environment=kept | {"HOME": str(tmp_path)})
+    done = run_python("-c", "import model.engine.runtime", environment=kept | {"HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -300,3 +306,37 @@ def test_a_method_that_was_not_trained_and_images_of_another_size_are_refused(tm
         matcher.scores(tokens, tokens, "rn")
     with pytest.raises(ModelError, match=r"images must be \(b, 3, 64, 64\)"):
         matcher.encode(np.zeros((1, 3, 32, 64), np.float32), "photo")
+
+
+def test_zse_sbir_on_a_photo_side_runs_without_pytorch_as_with_it(tmp_path: Path) -> None:
+    config = dataclasses.replace(PRESETS["zse-s14"], photo_side=file_sha256(PACKAGED / PHOTO_SIDE_NAME))
+    torch.manual_seed(0)
+    network = from_backbone(config, photo_side_tensors(PACKAGED / PHOTO_SIDE_NAME))
+    for name, value in network.named_parameters():
+        if value.ndim == 1 and not name.startswith("encoder."):
+            value.data += 0.2 * torch.randn_like(value)
+    trained = Calibration(methods=("rn", "ret"), best_method="rn")
+    save_checkpoint(network.with_calibration(trained), tmp_path / "zse.safetensors")
+    ours, theirs = load(tmp_path / "zse.safetensors"), load(tmp_path / "zse.safetensors", dtype="float32")
+    assert (ours.dtype, theirs.dtype) == ("int8", "float32")
+    pictures = np.stack([ours.prepare(photo(name, 240, 1), "photo") for name in SHAPES[:3]])
+    sketch = ours.prepare(drawing("star", 256, 1), "sketch")[None]
+    for modality, looked_at in (("photo", pictures), ("sketch", sketch)):
+        one, other = (matcher.encode(looked_at, modality) for matcher in (ours, theirs))
+        near = cosines(one.features, other.features)
+        assert near[:, 0].min() > 0.97
+        assert near.mean() > 0.96
+        assert (one.positions == other.positions).all()
+    # From the same tokens, both compute the same.
+    drawn, shown = theirs.encode(sketch, "sketch", 1), theirs.encode(pictures, "photo")
+    np.testing.assert_allclose(ours.engine.relate(drawn, shown), theirs.engine.relate(drawn, shown), atol=1e-4)
+    one, other = (matcher.engine.align(drawn, shown[:1]) for matcher in (ours, theirs))
+    assert one is not None
+    assert other is not None
+    assert one.lost is not None
+    assert other.lost is not None
+    for name in ("sketch_to_photo", "photo_to_sketch", "sketch", "photo", "lost"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-4)
+    seen, looked = (matcher.engine.observe(sketch, "sketch").attention for matcher in (ours, theirs))
+    np.testing.assert_allclose(seen.layers, looked.layers, atol=0.02)
+    assert [kept.tolist() for kept in seen.kept] == [kept.tolist() for kept in looked.kept]

@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from sketch_search.model.checkpoint import load_zse_network, photo_side_tensors, save_checkpoint
 from sketch_search.model.datasets.corpus import Corpus
 from sketch_search.model.datasets.tasks import Task
+from sketch_search.model.engine import file_sha256
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import calibrated, measure, score_matrices, trained_matcher
 from sketch_search.model.network.tokens import Tokens
 from sketch_search.model.network.zse import Network
-from sketch_search.model.papers.pictures import TrainingSet, training_set
-from sketch_search.model.papers.recipe import Samples, ZseOptimiser, ZseRecipe
+from sketch_search.model.papers.pictures import TrainingSet, normalize, training_set
+from sketch_search.model.papers.recipe import Samples, ZseOptimiser, ZseRecipe, read_recipe
 from sketch_search.model.papers.two_sided import listwise_loss
 from sketch_search.model.papers.zse import ZseTrainer
 from tests.learning import small_backbone, small_recipe, write_class_folders
+from tests.model.network.test_two_sided import two_sided, written
 from tests.networks import matcher_of
 from tests.pictures import SHAPES
 
@@ -73,7 +77,24 @@ def test_the_listwise_loss_reads_rows_and_columns_and_ignores_a_constant() -> No
     torch.testing.assert_close(listwise_loss(logits + 7), listwise_loss(logits))
 
 
+# On the photo side of ``two_sided``.
+SMALL_ZSE = {
+    "image_size": 56,
+    "width": 24,
+    "heads": 2,
+    "depth": 2,
+    "encoder_width": 16,
+    "cross_heads": 2,
+    "cross_ffn": 16,
+    "kernel_width": 8,
+    "select_after": [0],
+}
 WITHOUT_SELECTION = {"keep_sketch": 1.0, "keep_photo": 1.0}
+
+
+def written_photo_side(folder: Path) -> Path:
+    written(folder, two_sided())
+    return folder / "photo-side.safetensors"
 
 
 def with_samples(recipe: ZseRecipe, how: Samples, **network: object) -> ZseRecipe:
@@ -172,6 +193,59 @@ def test_instances_of_one_class_are_told_apart_and_judged_by_the_photo_that_was_
     without = write_class_folders(tmp_path / "hats", seeds=range(2), shapes=SHAPES[:1])
     with pytest.raises(ModelError, match="name sketches after their photos"):
         ZseTrainer(recipe, training_set(without, fewest=1), small_backbone(), tmp_path / "none")
+
+
+def test_pairs_learn_on_features_that_are_kept_of_an_encoder_that_stays_as_it_is(
+    corpus: Corpus, data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sketch_search.model.papers.zse.cache_folder", lambda: tmp_path / "cache")
+    side = written_photo_side(tmp_path)
+    network = {**SMALL_ZSE, "photo_side": file_sha256(side)}
+    recipe = read_recipe(Path("zse/pairs"), {"steps": 2, "kept": 4, "network": network, "samples": {"count": 3}})
+    assert isinstance(recipe, ZseRecipe)
+    trainer = ZseTrainer(recipe, data, photo_side_tensors(side), tmp_path / "run")
+    assert trainer.kept is not None
+    for modality, (features, _, at) in trainer.kept.items():
+        pixels = data.sketches if modality == "sketch" else data.photos
+        assert len(features) == 4 * len(data.sketch_rows)
+        row = torch.nonzero(at >= 0)[-1]
+        encoded = trainer.network.eval().encode(normalize(pixels[row], recipe.config), modality)
+        torch.testing.assert_close(trainer.tokens(row, modality).features, encoded.features, atol=2e-3, rtol=2e-3)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.run()
+    moved = {name for name, value in trainer.network.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name for name in moved if name.startswith("encoder.")} == {"encoder.project.weight", "encoder.project.bias"}
+    assert {"relation.mlp.0.weight", "cross.sketch.query.weight"} <= moved
+    first = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert {"ret", "triplet", "relation", "pairs"} <= first.keys()
+
+
+def test_norms_learn_and_the_checkpoint_leaves_the_matrices_to_the_photo_side(
+    corpus: Corpus, data: TrainingSet, tmp_path: Path
+) -> None:
+    side = written_photo_side(tmp_path)
+    network = {**SMALL_ZSE, "photo_side": file_sha256(side)}
+    changes = {"tuned": "norms", "steps": 2, "network": network, "samples": {"count": 3}}
+    recipe = read_recipe(Path("zse/pairs"), changes)
+    assert isinstance(recipe, ZseRecipe)
+    trainer = ZseTrainer(recipe, data, photo_side_tensors(side), tmp_path / "run")
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.run()
+    moved = {name for name, value in trainer.network.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"encoder.blocks.0.norm1.weight", "encoder.blocks.1.ls2.gamma", "encoder.ret"} <= moved
+    matrices = {"encoder.tokenizer.patch.weight", "encoder.blocks.1.mlp.fc2.weight", "encoder.blocks.0.attn.qkv.weight"}
+    assert matrices <= before.keys() - moved
+    path = tmp_path / "trained.safetensors"
+    trained, _ = calibrated(trainer.trained, corpus, methods=recipe.methods)
+    save_checkpoint(trained.half(), path)
+    assert not matrices & load_file(path).keys()
+    again, pictures = load_zse_network(path), torch.rand(2, 3, 56, 56)
+    torch.testing.assert_close(
+        again.encode(pictures, "photo").features,
+        trained.float().encode(pictures, "photo").features,
+        atol=1e-3,
+        rtol=1e-2,
+    )
 
 
 TEXTURES = ("bars", "columns", "dots", "grid")

@@ -1,0 +1,133 @@
+"""Runs ZSE-SBIR's network on a photo side's ViT by ONNX Runtime, on CPUs.
+
+ViT and cross-attention run by the graphs of two-sided networks; numpy computes kernel matrix and relation network.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sketch_search.model.engine import graphs
+from sketch_search.model.engine.config import Modality, TwoSidedConfig, ZseConfig
+from sketch_search.model.engine.files import CheckpointFiles, read_files
+from sketch_search.model.engine.knowledge import below, knowledge_of
+from sketch_search.model.engine.runtime import GraphEngine, OnnxEngine, Vit, cross_shapes, taken, vit_weights
+from sketch_search.model.engine.surface import Aligned, Engine, Observed, SelfAttention, grid_maps
+from sketch_search.model.engine.tokens import Floats, Tokens, average_variants, unit
+from sketch_search.model.errors import ModelError
+
+
+def open_graphs(path: Path, folder: Path) -> Engine:
+    """Opens a checkpoint of a network on a photo side, with the graphs in a folder. Raises ModelError."""
+    files = read_files(path)
+    return OnnxEngine(files, folder) if isinstance(files.config, TwoSidedConfig) else ZseEngine(files, folder)
+
+
+class ZseEngine(GraphEngine):
+    """A network of ZSE-SBIR that encodes sketches and photos by one ViT, with all patches as tokens."""
+
+    config: ZseConfig
+
+    def __init__(self, files: CheckpointFiles, folder: Path) -> None:
+        """Raises ModelError if the checkpoint lacks arrays, or they have other shapes."""
+        super().__init__(files, folder)
+        config, arrays = files.config, files.arrays
+        if not isinstance(config, ZseConfig):
+            raise ModelError(f"{files.path} holds no network of ZSE-SBIR")
+        width, inner, (first, second) = config.width, config.kernel_width, config.relation_hidden
+        blocks = (config.grid // 2) ** 2
+        try:
+            self.prior, self.vocabulary, self.projection = knowledge_of(config, arrays)
+            encoder = below("encoder.", arrays)
+            self._project = encoder["project.weight"].T, encoder["project.bias"]
+            self._position, vit = encoder["position"][0], below("vit.", files.photo_side)
+            tuning = {"patch_bias": encoder["tokenizer.patch.bias"]}
+            tuning |= {f"norm_{part}": encoder[f"norm.{part}"] for part in ("weight", "bias")}
+            for name, timm in graphs.BLOCK_PARAMETERS.items():
+                tuning[name] = np.stack([encoder[f"blocks.{block}.{timm}"] for block in range(config.depth)])
+            self._vit_weights = vit_weights(vit | {"class_token": encoder["ret"][0, 0]}, tuning, int8=True)
+            # The graph also weights best matches, which nobody reads here.
+            shapes: dict[str, tuple[int, ...]] = {"scale": (), "bias": ()}
+            for side in ("sketch", "photo"):
+                shapes |= {f"{side}_worth.weight": (1, width), f"{side}_worth.bias": (1,)}
+            unused = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+            self._pair_weights = taken(arrays, cross_shapes(config)) | unused
+            shapes = {
+                "downsample.weight": (inner, width, 2, 2),
+                "downsample.bias": (inner,),
+            }
+            for number, inputs, outputs in ((0, blocks**2, first), (3, first, second), (6, second, 1)):
+                shapes |= {f"mlp.{number}.weight": (outputs, inputs), f"mlp.{number}.bias": (outputs,)}
+            self._relation = taken(below("relation.", arrays), shapes)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"
+            ) from error
+        # (k, d, y, x) -> (y x d, k), for the 2 x 2 tokens of a block in a row.
+        self._downsample = self._relation["downsample.weight"].transpose(2, 3, 1, 0).reshape(4 * width, inner)
+        self._bias = self._relation["downsample.bias"]
+
+    def encode(self, pictures: Floats, modality: Modality) -> Tokens:
+        return Tokens.cat([self._encoded(picture)[0] for picture in pictures])
+
+    def _encoded(self, picture: Floats) -> tuple[Tokens, Floats]:
+        """Encodes one picture: its tokens, a batch of one, and its attention (depth, heads, n)."""
+        count = self.config.grid**2
+        x, _, _, attention = self._vit(picture, count)
+        weight, bias = self._project
+        return Tokens(x @ weight + bias, np.arange(count)[None]), attention
+
+    def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
+        if not len(photos):
+            return np.empty(0, np.float32)
+        return self._read(self._kernel(*self._run_pairs(("aligned_sketch", "aligned_photo"), sketch, photos)))
+
+    def observe(self, pictures: Floats, modality: Modality) -> Observed:
+        encoded, grid = [self._encoded(picture) for picture in pictures], self.config.grid
+        attention = encoded[0][1]
+        every = grid_maps(np.arange(grid**2), np.ones(grid**2, np.bool_), grid)
+        blocks = attention.reshape(*attention.shape[:2], grid, grid)
+        tokens = average_variants(Tokens.cat([one for one, _ in encoded]))
+        return Observed(tokens, SelfAttention(blocks, (every,) * self.config.selections))
+
+    def align(self, sketch: Tokens, photo: Tokens) -> Aligned:
+        names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo")
+        forth, back, of_sketch, of_photo = self._run_pairs(names, sketch, photo)
+        lost = self._lost(self._kernel(of_sketch, of_photo)[0], of_sketch[0, 1:], of_photo[0, 1:])
+        return Aligned(forth[0], back[0], of_sketch[0, 1:], of_photo[0, 1:], photo.positions[0], lost=lost)
+
+    def _kernel(self, sketch: Floats, photo: Floats) -> Floats:
+        """Compares blocks of 2 x 2 aligned tokens, (p, 1 + n, d) each (eq. 8): cosines (p, m, m), rows sketch."""
+        one, other = (unit(self._blocks(tokens[:, 1:])) for tokens in (sketch, photo))
+        return np.asarray(one @ other.transpose(0, 2, 1))
+
+    def _blocks(self, patches: Floats) -> Floats:
+        half, width = self.config.grid // 2, self.config.width
+        rows = patches.reshape(len(patches), half, 2, half, 2, width).transpose(0, 1, 3, 2, 4, 5)
+        return np.asarray(rows.reshape(len(patches), half * half, 4 * width) @ self._downsample + self._bias)
+
+    def _read(self, kernel: Floats) -> Floats:
+        """Turns kernel matrices (p, m, m) into logits (p,) by the relation network (eq. 9)."""
+        x, mlp = kernel.reshape(len(kernel), -1), self._relation
+        for number in (0, 3):
+            x = np.maximum(x @ mlp[f"mlp.{number}.weight"].T + mlp[f"mlp.{number}.bias"], 0)
+        return np.asarray((x @ mlp["mlp.6.weight"].T + mlp["mlp.6.bias"])[:, 0])
+
+    def _lost(self, kernel: Floats, sketch: Floats, photo: Floats) -> Floats:
+        """Computes ``Aligned.lost`` by setting each pair of blocks to zero in turn."""
+        size = len(kernel)
+        without = np.repeat(kernel.reshape(1, -1), kernel.size, axis=0)
+        np.fill_diagonal(without, 0)
+        lost = self._read(kernel[None])[0] - self._read(without.reshape(-1, size, size))
+        cells, grid = np.arange(len(sketch)), self.config.grid
+        block = cells // grid // 2 * (grid // 2) + cells % grid // 2
+        pairs = (block[:, None] * size + block[None]).ravel()
+        cosines = (unit(sketch) @ unit(photo).T).ravel()
+        best = np.full(kernel.size, -np.inf, np.float32)
+        np.maximum.at(best, pairs, cosines)
+        return np.where(cosines == best[pairs], lost[pairs], 0).astype(np.float32).reshape(len(sketch), -1)
+
+    @cached_property
+    def _vit(self) -> Vit:
+        return self._open_vit(graphs.VIT, lambda: self._vit_weights, self._position, self._threads)
