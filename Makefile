@@ -16,6 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 
 PORT ?= 8000
 PHOTOS ?=
+SYSTEM ?=
 WORKERS ?= auto
 # Each worker gets one long stretch of the tests, so that what a module or folder prepares is prepared once. A worker
 # that finishes takes over a part of another's remaining tests.
@@ -61,8 +62,8 @@ test: $(STAMP) ## style, types, imports and tests
 coverage: $(STAMP) ## run the tests, and print their coverage of the code
 	$(BIN)/python -m pytest $(PARALLEL) --cov=model --cov=indexer --cov=service --cov-branch
 
-demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once
-	@$(BIN)/sketch-search demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)")
+demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=8000, search it once; SYSTEM=two-stage: the report's
+	@$(BIN)/sketch-search demo build/demo --port $(PORT) $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(SYSTEM),--system $(SYSTEM))
 
 containers: ## build the image for CPUs without a daemon, index, serve, search and stop in it; needs root, podman and debootstrap
 	@docker/check.sh

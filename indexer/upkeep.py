@@ -224,6 +224,7 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
             reader=SegmentReader(open_rows(folder, before)),
             to_write=np.zeros(len(photos), np.bool_),
             clustering=Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, as_before=True),
+            system=manifest.system,
         )
         written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)

@@ -78,7 +78,7 @@ def load(
     """Loads a checkpoint, ready to use.
 
     Args:
-        path_or_name: a safetensors file, or "default" for the embedded checkpoint.
+        path_or_name: a safetensors file, or the name of an embedded checkpoint: "default", or "zse", of ZSE-SBIR.
         device: "cpu" or "cuda"; "auto" for a GPU if there is one.
         dtype: precision of large products. None uses ONNX Runtime's int8 on a CPU if the network is on a photo side,
             else PyTorch's fastest precision, which changes relation scores by up to 0.002.
@@ -86,7 +86,7 @@ def load(
 
     Raises ModelError: the file is missing, damaged or of another kind, or the device cannot be used.
     """
-    path = default_checkpoint(None if str(path_or_name) == "default" else path_or_name)
+    path = default_checkpoint(path_or_name)
     if device == "auto":
         device = "cuda" if has_gpu() else "cpu"
     return Matcher(_open_engine(path, device, dtype), file_sha256(path), variants=variants)

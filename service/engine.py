@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sketch_search.indexer import PhotoEntry, PhotoFilter, PhotoUnavailable, open_index
+from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, PhotoUnavailable, System, open_index, system_of
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
@@ -39,9 +39,10 @@ from sketch_search.service.search import Searcher, after, continued
 from sketch_search.service.settings import Settings, index_path
 
 
-def open_matcher(settings: Settings) -> Matcher:
-    """Opens the checkpoint of the settings. Raises ModelError."""
-    return load(settings.weights or "default", device=settings.device, dtype=settings.dtype, variants=settings.variants)
+def open_matcher(settings: Settings, system: System | None = None) -> Matcher:
+    """Opens the checkpoint of the settings, else that of the system, or of the index's. Raises ModelError."""
+    name = settings.weights or NETWORK_OF[system or system_of(index_path(settings))]
+    return load(name, device=settings.device, dtype=settings.dtype, variants=settings.variants)
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,7 @@ class Engine:
                 photos=index.photo_count,
                 clusters=len(index.clusters.sizes),
                 tokens=index.tokens_kept,
+                system=index.system,
                 embedder=index.embedder.name,
                 embedder_description=index.embedder.description,
                 text_tower=self._text_tower,

@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     ray: str | None = None
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     shard_seconds: Annotated[float, Field(gt=0, le=600)] = 5
-    system: Literal["default", "two-stage"] = "default"
+    system: Literal["default", "two-stage"] | None = None  # that of the index
     quality: Literal["fast", "good", "best"] = "good"
     nprobe: _Count = NPROBE
     default_k: _Count = 20

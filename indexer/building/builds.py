@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -30,7 +30,7 @@ from sketch_search.indexer.building.writer import (
     make_clusters,
 )
 from sketch_search.indexer.embedding import ChosenEmbedder, find_embedder
-from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.errors import BadInvocation, EmbedderUnavailable
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.clusters import nearest
 from sketch_search.indexer.store.folders import Folder
@@ -38,6 +38,7 @@ from sketch_search.indexer.store.generation import (
     FORMAT_VERSION,
     Manifest,
     NetworkIdentity,
+    System,
     keep_only,
     open_rows,
     used_segments,
@@ -56,6 +57,8 @@ FIRST_GENERATION = 64
 # A build merges all segments into one if more than this share of their rows is not shown, or if there are more
 # segments than this, each of which takes an open map of three files.
 DEAD_SHARE, MAX_SEGMENTS = 0.1, 100
+# The clusters of the two-stage report.
+TWO_STAGE_CLUSTERS = 125
 # If the user set no number of clusters, a build makes them anew once there are this many times as many photos as they
 # were made for. In 1,429 photos, of which half were clustered, a tenth of all held 0.78 of the best 20 of a sketch;
 # 0.90 anew.
@@ -82,6 +85,7 @@ class BuildPlan:
     problems: tuple[str, ...] = ()
     shards: int = 1
     rewrite: bool = False
+    system: System = "default"
 
     @property
     def gallery(self) -> tuple[tuple[Root, ...], Removals, tuple[str, ...]]:
@@ -108,6 +112,11 @@ def choose_network(
         identity = alone
     if request.embedder != "auto":
         return identity, find_embedder(request.embedder, matcher.device, download=True)
+    if request.system == "two-stage" and (manifest is None or manifest.system != "two-stage"):
+        # The report clusters by CLIP, for which [Ret] stands in where it cannot be had.
+        with suppress(EmbedderUnavailable):
+            return identity, find_embedder("clip", matcher.device, download=True)
+        return identity, find_embedder("ret", matcher.device)
     same = manifest is not None and manifest.identity.with_tokens(identity.tokens) == identity
     return identity, find_embedder(manifest.embedder.spec if manifest is not None and same else "auto", matcher.device)
 
@@ -117,6 +126,7 @@ def plan_build(
 ) -> BuildPlan:
     """Plans a build, under the index's lock. Raises BadInvocation; IndexRefused if damaged or of another network."""
     roots, exclusions = request.roots(index, start.manifest), request.exclusions(start.manifest)
+    system = system_of_build(request, start.manifest)
     if request.added and start.manifest is not None:
         start.manifest.check_identity(index, identity)
     if start.generation is None:
@@ -130,6 +140,7 @@ def plan_build(
         same_number = request.clusters in (None, manifest.clusters_asked, manifest.counts.clusters)
         # Damaged parts of the clusters are computed again with them.
         recluster = request.recluster or not reusable or not same_number or bool(start.problems)
+        recluster = recluster or system != manifest.system
         clusters = manifest.clusters_asked if request.clusters is None else request.clusters
     removals = current.removals
     for path in request.added:
@@ -147,7 +158,14 @@ def plan_build(
         clusters,
         start.problems,
         rewrite=recluster,
+        system=system,
     )
+
+
+def system_of_build(request: BuildRequest, manifest: Manifest | None) -> System:
+    if request.system != "auto":
+        return request.system
+    return "default" if manifest is None else manifest.system
 
 
 @dataclass(frozen=True)
@@ -188,10 +206,22 @@ class BuildReport(Written):
     missing: int
     skipped: tuple[str, ...]
     prefixes: tuple[str, ...]
+    system: System
     embedder: str
     workers: int
     seconds: float
     index: Path
+
+    @property
+    def about_system(self) -> str | None:
+        """Says what differs from the two-stage report's system; None for the default one."""
+        if self.system == "default":
+            return None
+        stand_in = "" if "open_clip" in self.embedder else "; [Ret] stands in for CLIP, which cannot be had here"
+        fewer = (
+            "" if self.clusters >= TWO_STAGE_CLUSTERS else f"; fewer clusters than the report's {TWO_STAGE_CLUSTERS}"
+        )
+        return f"two-stage{stand_in}{fewer}"
 
     @property
     def kept(self) -> list[str]:
@@ -331,6 +361,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         missing=database.missing,
         skipped=listing.skipped + _describe_removed(len(database.removed_before)),
         prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
+        system=plan.system,
         embedder=plan.embedder.entry.description,
         workers=backend.workers,
         seconds=time.monotonic() - started,
@@ -393,8 +424,9 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
     photos = database.photos()
     reader, to_write = SegmentReader(backend.sources(photos.rows)), photos.clusters < 0
     if plan.recluster or current.generation is None or _are_stale(plan, current.generation.manifest, photos):
+        usual = min(TWO_STAGE_CLUSTERS, count) if plan.system == "two-stage" else default_clusters(count)
         # A shard holds whole clusters, at least one.
-        wanted = max(default_clusters(count), plan.shards) if plan.clusters is None else plan.clusters
+        wanted = max(usual, plan.shards) if plan.clusters is None else plan.clusters
         clustering = make_clusters(photos.rows, reader, wanted, plan.clusters, backend.nearest)
     else:
         clustering = join_clusters(photos, current.generation, backend.nearest)
@@ -402,8 +434,13 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         sources, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
         sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in sources.tolist()]
         to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
-    entry = plan.embedder.entry
-    return GenerationDraft(plan.identity, entry, *plan.gallery, database, photos, reader, to_write, clustering)
+    if plan.system == "two-stage":
+        # The features of each cluster lie together, also with those of new photos.
+        to_write[:] = to_write.any() or not clustering.as_before
+    draft = GenerationDraft(
+        plan.identity, plan.embedder.entry, *plan.gallery, database, photos, reader, to_write, clustering
+    )
+    return replace(draft, system=plan.system)
 
 
 def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:

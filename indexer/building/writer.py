@@ -1,5 +1,6 @@
 """The end of a build: clusters the photos, and writes segment, centroids, catalog and manifest."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from sketch_search.indexer.store.generation import (
     NetworkIdentity,
     RootEntry,
     SegmentEntry,
+    System,
     generation_files,
 )
 from sketch_search.indexer.store.location import (
@@ -102,6 +104,7 @@ class GenerationDraft:
     reader: SegmentReader
     to_write: npt.NDArray[np.bool_]
     clustering: Clustering
+    system: System = "default"
 
 
 class GenerationWriter:
@@ -116,8 +119,12 @@ class GenerationWriter:
         self._number = folder.next_number()
         database, rows, to_write = draft.database, draft.photos.rows, draft.to_write
         # The new segment begins with the rows of the build's own, which is the first source; others are copied to it.
-        self._staged, moved = database.staged, to_write & (rows.sources > 0)
+        self._staged, moved = database.staged, np.flatnonzero(to_write & (rows.sources > 0))
         self._new_segment = database.segment.name if self._staged else segment_name(self._number, key)
+        if draft.system == "two-stage" and to_write.all():
+            # All rows are copied, one cluster after the other, so that a search reads each in one piece.
+            self._staged, moved = 0, np.argsort(draft.clustering.clusters, kind="stable")
+            self._new_segment = segment_name(self._number, hashlib.sha256(f"{key} clusters".encode()).hexdigest())
         self._moved = rows[moved]
         self._new = SegmentRows(
             rows.names,
@@ -173,6 +180,7 @@ class GenerationWriter:
             **draft.identity.model_dump(),
             generation=generation_name(self._number),
             previous=self._current.name if self._current else None,
+            system=draft.system,
             embedder=draft.embedder,
             roots=tuple(RootEntry(name=root.name, path=str(root.folder)) for root in draft.roots),
             excluded=draft.excluded,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sketch_search.indexer.building.builds import BuildReport
     from sketch_search.indexer.building.progress import Progress
     from sketch_search.indexer.building.request import BuildRequest
+    from sketch_search.indexer.store.generation import System
     from sketch_search.model import Matcher
 
 # The most threads; the service's settings have the same limit.
@@ -50,13 +51,16 @@ class Work:
 
         return Progress(bar=not self.quiet)
 
-    def matcher(self) -> Matcher:
-        """Loads the network. Raises ModelError, or BadInvocation if the number of threads is invalid."""
+    def matcher(self, system: System | Literal["auto"] = "auto") -> Matcher:
+        """Loads the network, by default that of the system. Raises ModelError, or BadInvocation for invalid threads."""
         import faiss
 
         from sketch_search import model
+        from sketch_search.indexer.store.generation import NETWORK_OF, system_of
         from sketch_search.model.engine import set_threads
 
+        if system == "auto":
+            system = system_of(self.index)
         # Pillow's warnings about a picture are not printed: the report describes its problem.
         warnings.filterwarnings("ignore", module=r"PIL\b")
         threads = os.environ.get("SBIR_THREADS") or "auto"
@@ -68,14 +72,14 @@ class Work:
                 )
             set_threads(int(threads))
             faiss.omp_set_num_threads(int(threads))
-        return model.load(self.weights or "default", self.device)
+        return model.load(self.weights or NETWORK_OF[system], self.device)
 
     def build(self, request: BuildRequest, matcher: Matcher | None = None) -> int:
         from sketch_search.indexer.building.builds import build
 
         # Before the network is loaded, so that simple mistakes are reported at once.
         request.check(self.index)
-        return self.done(build(self.index, request, matcher or self.matcher(), self.progress()))
+        return self.done(build(self.index, request, matcher or self.matcher(request.system), self.progress()))
 
     def done(self, report: BuildReport) -> int:
         """Prints the report of a build. Returns the exit code."""
@@ -110,6 +114,8 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
         )
         lines.append(line("bad", f"{len(report.bad)}{before}"))
     lines.append(line("clusters", f"{report.clusters}, by {report.embedder}"))
+    if report.about_system:
+        lines.append(line("system", report.about_system))
     for shard in report.shards:
         counts = f"{count(shard.photos, 'photo')}, {count(shard.clusters, 'cluster')}"
         lines.append(line(shard.folder, f"{counts}, {shard.generation}"))
@@ -165,6 +171,13 @@ _INCLUDE = option("--include PATTERN", "Drop a pattern of --exclude; repeatable.
     default="auto",
 )
 @option(
+    "--system auto|default|two-stage",
+    "two-stage: the two-stage report's, with ZSE-SBIR's network and 125 clusters by CLIP; plain searches then use it "
+    "(auto: as in the existing index, else default).",
+    click.Choice(("auto", "default", "two-stage")),
+    default="auto",
+)
+@option(
     "--tokens auto|all|none",
     "none: a much smaller index, searched by vectors alone (auto: as in the existing index, else all).",
     click.Choice(("auto", "all", "none")),
@@ -208,7 +221,7 @@ def build(
             raise BadInvocation(
                 "--shards and --workers are for a build on many machines; name its Ray cluster with --ray."
             )
-        for name, given in (("watch", watch), ("checksum", checksum)):
+        for name, given in (("watch", watch), ("checksum", checksum), ("system", request.system == "two-stage")):
             if given:
                 raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
         from sketch_search.indexer.distributed import Machines, build_shards
@@ -241,7 +254,7 @@ def _watch(work: Work, request: BuildRequest, interval: float) -> int:
     if not 0 < interval <= _LONGEST_INTERVAL:
         raise BadInvocation(f"the interval must be a number of seconds above 0, at most {_LONGEST_INTERVAL} (a week).")
     request.check(work.index)
-    matcher = work.matcher()
+    matcher = work.matcher(request.system)
     # A service manager ends the program by SIGTERM, which acts like Ctrl-C here: a stopped build loses nothing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

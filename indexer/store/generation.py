@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,15 @@ from sketch_search.model import Matcher
 from sketch_search.model.files import read_regular
 
 # The version of the index format, raised by every change that another version of the program could not read.
-FORMAT_VERSION: Final = 12
+FORMAT_VERSION: Final = 13
 # The oldest supported version: it has no regions. Version 11 has no patterns.
 _OLDEST_VERSION: Final = 10
 # An index may come from anywhere: names cannot lead out of its folder.
 Number = Annotated[int, Field(ge=0, le=2**40)]
+# The system of an index: this project's own, or the two-stage report's, which stores cluster after cluster.
+System: TypeAlias = Literal["default", "two-stage"]
+# The network of each system, unless another is named.
+NETWORK_OF: Mapping[System, str] = {"default": "default", "two-stage": "zse"}
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MAX_BYTES = 1 << 28
@@ -133,13 +137,15 @@ class NetworkIdentity(Frozen):
 class Manifest(NetworkIdentity):
     """Everything about one generation, and the network that made it.
 
-    previous: None for the first. excluded: patterns as in .gitignore. clusters_asked: None for about sqrt(photos).
-    next_id: the lowest id never given. created: UTC. files: of its own folder, without the manifest.
+    previous: None for the first. system: that plain searches use. excluded: patterns as in .gitignore.
+    clusters_asked: None for the system's own number. next_id: the lowest id never given. created: UTC. files: of its
+    own folder, without the manifest.
     """
 
-    format_version: Literal[10, 11, 12] = FORMAT_VERSION
+    format_version: Literal[10, 11, 12, 13] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
+    system: System = "default"
     embedder: EmbedderEntry
     roots: Annotated[tuple[RootEntry, ...], Field(max_length=MAX_ROOTS)]
     excluded: tuple[str, ...] = ()
@@ -196,6 +202,14 @@ class Manifest(NetworkIdentity):
             raise IndexRefused(
                 f"the index at {index} was built with other image preprocessing; run `sketch-search index build` again."
             )
+
+
+def system_of(index: Path) -> System:
+    """Returns the system of an index, as a plain search uses it; "default" if there is none that can be read."""
+    with suppress(IndexRefused):
+        for newest in readable_generations(IndexFolder(index), []):
+            return newest.manifest.system
+    return "default"
 
 
 def read_manifest(path: Path) -> Manifest:

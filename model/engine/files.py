@@ -19,6 +19,8 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK
 from sketch_search.model.terminal import expand_home
 
+# The names of checkpoints in the package.
+EMBEDDED = ("default", "zse")
 FORMAT = MARK
 VERSION = 2
 # Entries of the metadata that describe the network; all others are notes for people.
@@ -39,16 +41,17 @@ PACKAGED = Path(weights.__file__).parent
 
 
 def default_checkpoint(explicit: str | Path | None = None) -> Path:
-    """Returns the path of the named checkpoint, else of the one in the package. Raises ModelError if there is none."""
-    if explicit is not None:
+    """Returns the path of a checkpoint, by path or as one of EMBEDDED. Raises ModelError if there is none."""
+    name = "default" if explicit is None else str(explicit)
+    if explicit is not None and name not in EMBEDDED:
         path = expand_home(explicit)
         if not path.is_file():
             raise ModelError(f"there is no checkpoint at {path}; name a .safetensors file")
         return path
-    embedded = PACKAGED / "default.safetensors"
+    embedded = PACKAGED / f"{name}.safetensors"
     if not embedded.is_file():
         raise ModelError(
-            "no checkpoint given, and this installation has none; name one with --weights FILE or SBIR_WEIGHTS"
+            f"this installation has no checkpoint {name!r}; name a file with --weights FILE or SBIR_WEIGHTS"
         )
     return embedded
 

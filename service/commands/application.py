@@ -206,16 +206,17 @@ def explain(
 @click.command(epilog=examples("sketch-search demo try-it", "sketch-search demo try-it --photos ~/Pictures"))
 @click.argument("folder", type=a_path, metavar="DIR")
 @option("--photos FOLDER", "Photos to index instead of the sample gallery.", a_path)
+@option("--system NAME", "default, or two-stage: the two-stage report's.", click.Choice(("default", "two-stage")))
 @_PORT
 @_WEIGHTS(default=inherit("weights"))
-def demo(folder: Path, photos: Path | None, port: int | None, weights: Path | None) -> int:
+def demo(folder: Path, photos: Path | None, system: str | None, port: int | None, weights: Path | None) -> int:
     """Index a sample gallery, serve it, and search it once.
 
     The gallery and its index are kept in DIR.
     """
     from sketch_search.service.commands.demo import demo
 
-    return demo(_settings(weights=weights, port=port), folder, photos)
+    return demo(_settings(weights=weights, port=port, system=system), folder, photos)
 
 
 @click.command(epilog=examples("sketch-search openapi --output api.json"))

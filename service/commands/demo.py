@@ -24,7 +24,8 @@ PATIENCE_SECONDS = 120.0
 def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     """Indexes ``photos``, or else a sample gallery, serves it until stopped, and shows one search."""
     # First, so that without a checkpoint nothing is drawn.
-    matcher = open_matcher(settings)
+    system = settings.system or "default"
+    matcher = open_matcher(settings, system)
     check_port(settings)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log has the same request
     sketch = folder / f"{SKETCHED}.png"
@@ -36,8 +37,9 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
         write_samples(samples)
     gallery = photos if photos is not None else samples / "photos"
     # One index for the samples and one for the user's photos, so that neither replaces the other.
-    index = folder / ("samples-index" if photos is None else "photos-index")
-    report = build(index, BuildRequest([gallery]), matcher, Progress(bar=True))
+    name = "samples-index" if photos is None else "photos-index"
+    index = folder / (name if system == "default" else f"{name}-{system}")
+    report = build(index, BuildRequest([gallery], system=system), matcher, Progress(bar=True))
     write_files({sketch: as_png(draw_sketch(SKETCHED))})
     contents = "photos" if photos is not None else "pictures, drawn by this program or from scikit-learn"
     print(printable(f"{gallery}: {report.photos} {contents}"))

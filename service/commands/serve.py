@@ -161,6 +161,8 @@ def print_build(report: BuildReport, settings: Settings) -> None:
     """Prints the amount of work of a build, and the files that it could not index."""
     say(f"{report.encoded} of them newly encoded, in {report.seconds:.1f} s", settings)
     say(f"{report.clusters} clusters, by {report.embedder}", settings)
+    if report.about_system:
+        say(f"system: {report.about_system}", settings)
     for bad in report.bad:
         say(f"not indexed: {bad.path}: {bad.reason}", settings)
     for words in report.skipped:

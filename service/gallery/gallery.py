@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sketch_search.indexer import EmbedderEntry, PhotoEntry, PhotoFilter
+from sketch_search.indexer import EmbedderEntry, PhotoEntry, PhotoFilter, System
 from sketch_search.model import search
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.search import Ids, PhotoRows, Scores
@@ -17,11 +17,12 @@ class Gallery(search.Gallery):
     """Photos of one index, or of shards. The methods raise ShardsLost if a shard that they need does not answer.
 
     Attributes:
-        generation_id: identifies the generation.
+        system: that of plain searches. generation_id: identifies the generation.
         missing: the names of shards that are not searched, because they do not answer.
     """
 
     photo_count: int
+    system: System = "default"
     embedder: EmbedderEntry
     generation: str
     generation_id: str

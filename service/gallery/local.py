@@ -26,7 +26,7 @@ class LocalGallery(PhotoGallery, Gallery):
             None if index.embeddings is None else index.embeddings.centroids,
         )
         super().__init__(index, matcher, clusters, index.manifest.identity.tokens, index.regions_kept)
-        self.index = index
+        self.index, self.system = index, index.manifest.system
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
         self.generation, self.generation_id = index.generation, index.generation_id
 

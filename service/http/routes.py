@@ -402,7 +402,10 @@ async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
         searches=ctx.worker.held,
         limits=Limits(**settings.model_dump(include=set(Limits.model_fields))),
         defaults=SearchDefaults(
-            k=settings.default_k, system=settings.system, quality=settings.quality, nprobe=settings.nprobe
+            k=settings.default_k,
+            system=settings.system or (index.system if index else "default"),
+            quality=settings.quality,
+            nprobe=settings.nprobe,
         ),
     )
 

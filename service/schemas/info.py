@@ -36,6 +36,7 @@ class IndexInfo(BaseModel):
     photos: int = Field(description="Photos shown; equal files count once.")
     clusters: int
     tokens: int = Field(description="Tokens kept of each photo, [Ret] among them.")
+    system: System = Field(description="The system that it was built for.")
     embedder: str = Field(description="What the clusters were made with.")
     embedder_description: str
     text_tower: str | None = Field(

@@ -58,12 +58,14 @@ def plan_search(
     tokens_kept: int,
     regions: int = 0,
     things: int = 1,
+    of_index: System = "default",
 ) -> SearchPlan:
     """Returns the plan for a query. Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
 
     Args:
         settings: the defaults of the query.
         tokens_kept, regions: how many the gallery keeps of each photo, [Ret] included.
+        of_index: the system of the index.
         things: the number of things drawn; 1 for a photo in the query, 0 without a picture.
     """
     subject = check_options(query, things)
@@ -72,7 +74,8 @@ def plan_search(
     if query.places == "yes" and not regions:
         raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
     quality = query.quality or settings.quality
-    system = query.system or ("default" if beyond_two_stage(query) or subject != "drawing" else settings.system)
+    usual = settings.system or of_index
+    system = query.system or ("default" if beyond_two_stage(query) or subject != "drawing" else usual)
     k = settings.default_k if query.k is None else query.k
     # Groups are made of the GROUPED best photos.
     page = 0 if query.view == "groups" else query.offset + k

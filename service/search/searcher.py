@@ -109,6 +109,7 @@ class Searcher:
             tokens_kept=gallery.tokens_kept,
             regions=gallery.regions_kept,
             things=things,
+            of_index=gallery.system,
         )
         encoded = self._encode(drawing, whole, query, text, plan, watch)
         ranking = rank(gallery, self.matcher, encoded.query, plan.ranking, watch.lap)

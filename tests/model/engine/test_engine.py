@@ -21,6 +21,7 @@ from sketch_search.model.engine import (
     METHODS,
     PRESETS,
     Calibration,
+    Modality,
     Tokens,
     average_variants,
     default_checkpoint,
@@ -321,7 +322,8 @@ def test_zse_sbir_on_a_photo_side_runs_without_pytorch_as_with_it(tmp_path: Path
     assert (ours.dtype, theirs.dtype) == ("int8", "float32")
     pictures = np.stack([ours.prepare(photo(name, 240, 1), "photo") for name in SHAPES[:3]])
     sketch = ours.prepare(drawing("star", 256, 1), "sketch")[None]
-    for modality, looked_at in (("photo", pictures), ("sketch", sketch)):
+    sides: tuple[tuple[Modality, Floats], ...] = (("photo", pictures), ("sketch", sketch))
+    for modality, looked_at in sides:
         one, other = (matcher.encode(looked_at, modality) for matcher in (ours, theirs))
         near = cosines(one.features, other.features)
         assert near[:, 0].min() > 0.97
@@ -330,13 +332,9 @@ def test_zse_sbir_on_a_photo_side_runs_without_pytorch_as_with_it(tmp_path: Path
     # From the same tokens, both compute the same.
     drawn, shown = theirs.encode(sketch, "sketch", 1), theirs.encode(pictures, "photo")
     np.testing.assert_allclose(ours.engine.relate(drawn, shown), theirs.engine.relate(drawn, shown), atol=1e-4)
-    one, other = (matcher.engine.align(drawn, shown[:1]) for matcher in (ours, theirs))
-    assert one is not None
-    assert other is not None
-    assert one.lost is not None
-    assert other.lost is not None
+    aligned = [matcher.engine.align(drawn, shown[:1]) for matcher in (ours, theirs)]
     for name in ("sketch_to_photo", "photo_to_sketch", "sketch", "photo", "lost"):
-        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-4)
+        np.testing.assert_allclose(getattr(aligned[0], name), getattr(aligned[1], name), atol=1e-4)
     seen, looked = (matcher.engine.observe(sketch, "sketch").attention for matcher in (ours, theirs))
     np.testing.assert_allclose(seen.layers, looked.layers, atol=0.02)
     assert [kept.tolist() for kept in seen.kept] == [kept.tolist() for kept in looked.kept]

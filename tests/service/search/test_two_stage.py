@@ -115,6 +115,30 @@ def test_zse_sbirs_own_networks_and_released_ones_search_by_it(gallery: Path, tm
         assert found.pairs_scored == CLUSTERS + found.candidates
 
 
+def test_an_index_remembers_the_system_that_it_was_built_for(gallery: Path, settings: Settings, tmp_path: Path) -> None:
+    index, zse = tmp_path / "index", model.load("zse")
+    first = build(index, BuildRequest([gallery], system="two-stage"), zse)
+    assert first.system == "two-stage"
+    assert CLUSTERS < first.clusters <= PHOTOS, "125, but no more than photos"
+    build(index, BuildRequest([gallery], clusters=CLUSTERS), zse)
+    drawn = encoded(draw_sketch())
+    sketch = zse.encode(zse.prepare(zse.open(drawn, "sketch"), "sketch")[None], "sketch", variants=1)
+    with open_index(index, zse) as opened:
+        assert opened.manifest.system == "two-stage"
+        # The features of each cluster lie together.
+        rows = np.arange(PHOTOS)
+        assert (opened.reading_order(rows) == rows).all()
+        related = zse.engine.relate(sketch, opened.centroids)
+    with asked(settings, index=index, weights=None) as http:
+        answer = http.post("/search", content=drawn, params={"k": 3}).json()
+        about = http.get("/info").json()
+    assert (about["index"]["system"], about["defaults"]["system"], answer["system"]) == ("two-stage",) * 3
+    assert answer["model"] == about["model"]["name"] == "zse"
+    assert answer["clusters"][0]["id"] == int(related.argmax())
+    assert answer["pairs_scored"] == CLUSTERS + answer["candidates"]
+    assert answer["candidates"] == sum(cluster["size"] for cluster in answer["clusters"])
+
+
 def test_all_centroids_are_scored_however_many_there_are(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sketch_search.model.search.stages.MOST_CLUSTERS_SCORED", 2)
     limited = searcher.find_sketch(nprobe=1, k=1)
