@@ -28,8 +28,7 @@ from sketch_search.model.engine import (
 from sketch_search.model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import check_replaceable
-from sketch_search.model.network import NETWORKS, Network, RetNetwork, as_zse
-from sketch_search.model.network.two_sided import vit_of_photo_side
+from sketch_search.model.network import NETWORKS, Network, RetNetwork, as_zse, vit_of_photo_side
 
 #: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."

@@ -12,11 +12,18 @@ from sketch_search.model.network.clip import (
     rename,
 )
 from sketch_search.model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from
+from sketch_search.model.network.encoder import Encoder
 from sketch_search.model.network.engine import TorchEngine, find_device
 from sketch_search.model.network.ret_network import RetNetwork
 from sketch_search.model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
 from sketch_search.model.network.tokens import Tokens
-from sketch_search.model.network.two_sided import PhotoSide, TwoSidedEncoder, main_layout, second_layout
+from sketch_search.model.network.two_sided import (
+    PhotoSide,
+    TwoSidedEncoder,
+    main_layout,
+    second_layout,
+    vit_of_photo_side,
+)
 from sketch_search.model.network.vit import PretrainedVit, VitLayout, layout_of, load_vit, vit_layout
 from sketch_search.model.network.zse import (
     Network,

@@ -17,8 +17,7 @@ from sketch_search.model.checkpoint import keep_photo_side, load_zse_network, ph
 from sketch_search.model.datasets import Corpus, cache_folder, find_drawn_photos, with_pairs
 from sketch_search.model.engine import Modality, TwoSidedConfig, file_sha256, find_photo_side, is_checkpoint
 from sketch_search.model.errors import ModelError
-from sketch_search.model.network import Network, Tokens, TwoSidedEncoder, from_backbone, read_backbone
-from sketch_search.model.network.encoder import Encoder
+from sketch_search.model.network import Encoder, Network, Tokens, TwoSidedEncoder, from_backbone, read_backbone
 from sketch_search.model.papers.pictures import (
     TrainingSet,
     draw_of_each,
