@@ -11,6 +11,7 @@ from sketch_search.model.engine.config import Calibration, Modality, NetworkConf
 from sketch_search.model.engine.knowledge import Prior, Projection, Vocabulary
 from sketch_search.model.engine.parting import Parting
 from sketch_search.model.engine.tokens import Floats, Numbers, Tokens
+from sketch_search.model.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,12 @@ class Engine(ABC):
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
         """Encodes prepared pictures (b, 3, H, W): float32 tokens. A picture's tokens depend on it alone, to 1e-4."""
 
-    @abstractmethod
     def encode_whole(self, picture: Floats) -> tuple[Tokens, Floats]:
-        """Encodes one sketch (3, H, W) of a two-sided network: its tokens, and the encoder's of all patches, (n, e)."""
+        """Encodes one sketch (3, H, W): its tokens, and the encoder's of all patches, (n, e).
+
+        Raises ModelError if the network is not two-sided.
+        """
+        raise ModelError(f"{self.config.name} has no tokens of all patches; only two-sided networks have")
 
     def reduce_regions(self, tokens: Tokens) -> Tokens:
         """Reduces the regions of photos, local [Ret] (b, m, d), to (b, m, r); without a projection there are none."""

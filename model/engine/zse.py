@@ -38,7 +38,7 @@ class ZseEngine(GraphEngine):
         width, inner, (first, second) = config.width, config.kernel_width, config.relation_hidden
         blocks = (config.grid // 2) ** 2
         try:
-            self.prior, self.vocabulary, self.projection = knowledge_of(config, arrays)
+            self.prior, self.vocabulary, self.projection, self.parting = knowledge_of(config, arrays)
             encoder = below("encoder.", arrays)
             self._project = encoder["project.weight"].T, encoder["project.bias"]
             self._position, vit = encoder["position"][0], below("vit.", files.photo_side)
