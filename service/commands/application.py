@@ -133,17 +133,17 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 )
 @click.argument("sketches", nargs=-1, metavar="[SKETCH]...")
 # All values are strings: they are checked like the query of an HTTP request, with the same errors.
-@option("--k N", "Number of results: photos, or groups of look-alikes (20).")
+@option("--k N", "Number of photos, or of groups (20).")
 @option("--offset N", "Results to skip (0).")
 @option("--system NAME", "default, or two-stage: by pairs of tokens alone.")
-@option("--quality NAME", "fast: by vectors; good; best: scores every photo (good).")
+@option("--quality NAME", "fast, good, or best: scores all photos (good).")
 @option("--nprobe N", "Open at least N clusters, or all: exhaustive.")
 @option("--method NAME", "rn, ret, fused or auto (auto).")
 @option("--rerank N", "Photos that the relation network scores (64 or 192).")
 @option("--variants N", "Variants of the sketch to encode, 1 to 3 (3).")
 @option("--diffuse yes|no", "Whether photos that look alike share their scores.", _YES_NO)
 @option("--view NAME", "photos, groups (look-alikes together) or auto (photos).")
-@option("--fold yes|no", "Show near duplicates, such as bursts, as one result (no).", _YES_NO)
+@option("--fold yes|no", "Show near duplicates as one result (no).", _YES_NO)
 @option("--like PHOTO", "Find photos like this one: path or id; repeatable.", multiple=True)
 @option("--unlike PHOTO", "Hide this photo; repeatable.", multiple=True)
 @option("--unlike-kind PHOTO", "Hide this photo and others like it; repeatable.", multiple=True)
@@ -160,8 +160,8 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: Any) -> int:
     """Search once, without a server.
 
-    SKETCH is an image file, or - for standard input; several of one size are the things of one drawing. With --like,
-    --text, --folder, --after or --before, it may be left out.
+    SKETCH is an image file, or - for standard input; several of one size are the things of one drawing. It is
+    optional with --like, --text or filters.
     """
     from sketch_search.service.commands.search import search
     from sketch_search.service.schemas import SearchQuery

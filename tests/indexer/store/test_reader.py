@@ -55,7 +55,7 @@ def test_a_stopped_first_build_says_so_and_is_replaced(collection: Collection, o
 
 FORMATS = {
     9: "has index format 9, which this program no longer reads; run `sketch-search index build FOLDER` .* --from FILE`",
-    13: "has index format 13, and this program reads 12; update the program",
+    14: "has index format 14, and this program reads 13; update the program",
 }
 
 

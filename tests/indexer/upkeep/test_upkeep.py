@@ -254,7 +254,8 @@ def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(gallery:
         for file in gallery.glob("*.png"):
             file.unlink()
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("error: 8 of 12 photos are missing")
+        # On a busy machine the lines before it tell the progress of a slow build.
+        assert any(line.startswith("error: 8 of 12 photos are missing") for line in process.stderr)
         assert read_summary(index_path).manifest.counts.photos == 12
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=PATIENCE)
