@@ -12,7 +12,7 @@ from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, PhotoUnav
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
-from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, Stroke, media_type
+from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, Stroke
 from sketch_search.model.search import methods_of
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
@@ -37,6 +37,7 @@ from sketch_search.service.schemas import (
 )
 from sketch_search.service.search import Searcher, after, continued
 from sketch_search.service.settings import Settings, index_path
+from sketch_search.service.turns import Compute, compute_at_once
 
 
 def open_matcher(settings: Settings, system: System | None = None) -> Matcher:
@@ -171,12 +172,18 @@ class Engine:
                     raise
                 without |= frozenset(lost.names)
 
-    def explain(self, sketch: PreparedSketch | None, params: ExplainParams) -> ExplainResponse:
-        """Explains photos. Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost if ranks would lack a shard."""
+    def explain(
+        self, sketch: PreparedSketch | None, params: ExplainParams, compute: Compute = compute_at_once
+    ) -> ExplainResponse:
+        """Explains photos. compute: runs each step that computes.
+
+        Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost if ranks would lack a shard.
+        """
         gallery = self.gallery
         if gallery.missing:
             raise ShardsLost(gallery.missing)
-        return explain(self.searcher(gallery), None if sketch is None else sketch.drawing, params, self._run)
+        drawing = None if sketch is None else sketch.drawing
+        return explain(self.searcher(gallery), drawing, params, self._run, compute)
 
     def photos(self, params: PhotosParams, *, files: bool = False) -> PhotosResponse:
         """Describes photos like results; with ``files``, adds their paths on this machine. Raises UnknownPhoto."""
@@ -196,12 +203,11 @@ class Engine:
 
     def original(self, entry: PhotoEntry) -> tuple[int, str]:
         """Returns the size and media type of a photo's file. Raises PhotoUnavailable if it has changed."""
-        data = self.gallery.open_photo(entry.id)
-        media = media_type(data)
+        size, media = self.gallery.original(entry.id)
         if media is None:
             # No build indexes such a file, but an index written by hand may name any file of this machine.
             raise PhotoUnavailable(f"photo {entry.id} is not of a supported image type.")
-        return len(data), media
+        return size, media
 
     def cached_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
         """Returns the result of ``thumbnail`` if it is in memory, else None."""

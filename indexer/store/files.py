@@ -8,9 +8,10 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +29,8 @@ _PRINTED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|[nrt])
 _MOST_SPELLINGS = 64
 # Larger files are not photos, and reading one would use up the memory.
 MAX_FILE_BYTES = 512 * 2**20
+# Bytes that are read at a time to check a file.
+_PART = 1 << 20
 # The bounds of SQLite's integers of eight bytes. A time in ns beyond them, from 2262 on, cannot be that of a photo.
 MIN_TIME, MAX_TIME = -(2**63), 2**63 - 1
 
@@ -98,6 +101,30 @@ class FileContent:
     stamp: FileStamp
 
 
+# The first bytes of a file, which identify its type.
+START = 512
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """The SHA-256 of a file, hex; its stamp; and its first START bytes."""
+
+    sha256: str
+    stamp: FileStamp
+    start: bytes
+
+    @staticmethod
+    def of(parts: Iterable[bytes], stamp: FileStamp) -> FileDigest:
+        """Makes the digest of a file from its parts. Raises FileChanging if they are not as long as its stamp says."""
+        digest, start, size = hashlib.sha256(), b"", 0
+        for part in parts:
+            digest.update(part)
+            start, size = start or part[:START], size + len(part)
+        if size != stamp.size:
+            raise FileChanging(errno.EAGAIN, "it changed while being read")
+        return FileDigest(digest.hexdigest(), stamp, start)
+
+
 class FileChanging(OSError):
     """A file changed while being read, so the bytes may mix two of its states."""
 
@@ -158,14 +185,34 @@ def read_below(root: Path, relative: str) -> FileContent:
     Not if it is too large, or the path leaves ``root`` or has a link below it; ``root`` itself may be a link.
     """
     with _open_regular_below(root, relative) as (file, status):
-        if status.st_size > MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", relative)
+        _check_size(status.st_size, relative)
         # One byte more than expected, however fast it grows.
         data = file.read(status.st_size + 1)
         after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
             raise FileChanging(errno.EAGAIN, "it changed while being read", relative)
         return FileContent(data, FileStamp.of(status))
+
+
+def digest_below(root: Path, relative: str) -> FileDigest:
+    """Reads a file like ``read_below``, with only a part of it in memory."""
+    with _open_regular_below(root, relative) as (file, status):
+        _check_size(status.st_size, relative)
+        digest = FileDigest.of(iter(partial(file.read, _PART), b""), FileStamp.of(status))
+        if os.fstat(file.fileno()).st_mtime_ns != status.st_mtime_ns:
+            raise FileChanging(errno.EAGAIN, "it changed while being read", relative)
+        return digest
+
+
+def stamp_below(root: Path, relative: str) -> FileStamp:
+    """Returns the stamp of a file. Raises as ``read_below`` does."""
+    with _open_regular_below(root, relative) as (_, status):
+        return FileStamp.of(status)
+
+
+def _check_size(size: int, relative: str) -> None:
+    if size > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", relative)
 
 
 def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:

@@ -23,11 +23,14 @@ from sketch_search.indexer.store.files import (
     MAX_FILE_BYTES,
     FileChanging,
     FileContent,
+    FileDigest,
     FileStamp,
+    digest_below,
     name_of_text,
     read_below,
     read_part,
     safe_parts,
+    stamp_below,
     text_of_name,
 )
 from sketch_search.model.files import open_regular
@@ -36,6 +39,8 @@ from sketch_search.model.terminal import expand_home, resolve
 #: The address of a folder of photos: a path, or a URL.
 Address = str | os.PathLike[str]
 _NS = 10**9
+# Bytes of a file in an album that are unpacked at a time to check it.
+_PART = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,15 @@ class Folder(ABC):
         """Reads at most ``count`` bytes of a file. Raises as ``read`` does; FileChanging if its size has changed."""
 
     @abstractmethod
+    def stamp(self, path: str) -> FileStamp:
+        """Returns the stamp of a file as it is now. Raises as ``read`` does."""
+
+    def digest(self, path: str) -> FileDigest:
+        """Reads a file to compare it with another. Raises as ``read`` does."""
+        content = self.read(path)
+        return FileDigest.of([content.data], content.stamp)
+
+    @abstractmethod
     def address_of(self, path: str) -> str:
         """Returns the address of a file or folder in it: a path on this machine, or a URL."""
 
@@ -147,6 +161,12 @@ class LocalFolder(Folder):
 
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
         return read_part(self.path, path, count, start=start, size=size)
+
+    def stamp(self, path: str) -> FileStamp:
+        return stamp_below(self.path, path)
+
+    def digest(self, path: str) -> FileDigest:
+        return digest_below(self.path, path)
 
     def address_of(self, path: str) -> str:
         return str(self.path / name_of_text(path))
@@ -202,6 +222,13 @@ class Album(LocalFolder):
         if size not in (None, info.file_size):
             raise FileChanging(errno.EAGAIN, "its size has changed", path)
         return self._unpack(info, start, count)
+
+    def stamp(self, path: str) -> FileStamp:
+        return _stamp(self._info(path))
+
+    def digest(self, path: str) -> FileDigest:
+        info = self._info(path)
+        return FileDigest.of((self._unpacked(info, at, _PART) for at in range(0, info.file_size, _PART)), _stamp(info))
 
     def _info(self, path: str) -> zipfile.ZipInfo:
         safe_parts(path)

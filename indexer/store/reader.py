@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from cachetools import LRUCache
 
 from sketch_search.indexer.errors import (
     REPAIR,
@@ -21,7 +23,8 @@ from sketch_search.indexer.errors import (
     UnknownPhoto,
 )
 from sketch_search.indexer.store.catalog import GalleryFile, PhotoFilter
-from sketch_search.indexer.store.folders import Address
+from sketch_search.indexer.store.files import FileDigest
+from sketch_search.indexer.store.folders import Address, Folder
 from sketch_search.indexer.store.generation import Generation, NetworkIdentity, current_generation
 from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.indexer.store.roots import (
@@ -38,8 +41,12 @@ from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentR
 from sketch_search.indexer.store.vectors import PHOTO_TABLE_FILE
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Numbers, Tokens
+from sketch_search.model.images import media_type
 from sketch_search.model.search.vectors import Mask, Vectors
 
+T = TypeVar("T")
+# Files whose digests are kept, some hundred bytes each.
+_DIGESTS = 4096
 _BUILD = "run `sketch-search index build` to update the index"
 
 
@@ -51,6 +58,7 @@ class PhotoEntry:
     paths: tuple[str, ...]
     cluster: int
     content_hash: str
+    size: int
     changed: int | None
 
 
@@ -88,6 +96,7 @@ class Index:
         if opened.features is not None and opened.positions is not None:
             self.centroids = Tokens(np.array(opened.features), np.array(opened.positions, np.int64))
         self._lock = threading.Lock()
+        self._digests: LRUCache[FileKey, FileDigest] = LRUCache(_DIGESTS)
         # The catalog is opened last, since it must be closed.
         self._catalog = generation.open_catalog()
 
@@ -137,7 +146,8 @@ class Index:
         paths = tuple(shown_path(self.manifest.root_names, file.root, file.path) for file in files)
         first = files[0]
         changed = None if first.stamp is None else first.stamp.mtime
-        return PhotoEntry(first.id, paths, first.cluster or 0, first.content_hash or "", changed)
+        size = 0 if first.stamp is None else first.stamp.size
+        return PhotoEntry(first.id, paths, first.cluster or 0, first.content_hash or "", size, changed)
 
     def photo_at(self, target: str) -> PhotoEntry:
         """Finds a photo by a path as results show it, or on disk. Raises BadInvocation if unknown or ambiguous."""
@@ -180,11 +190,40 @@ class Index:
 
     def open_photo(self, photo: int) -> bytes:
         """Reads the indexed bytes, from the first file that has them. Raises UnknownPhoto; PhotoUnavailable."""
+
+        def read(file: GalleryFile, folder: Folder) -> tuple[str, bytes]:
+            data = folder.read(file.path).data
+            return hashlib.sha256(data).hexdigest(), data
+
+        return self._first_unchanged(photo, read)
+
+    def original(self, photo: int) -> tuple[int, str | None]:
+        """Returns the size and the media type of a photo's file, the first that still has its bytes; None for no image.
+
+        They are compared once, and again when the file's stamp changes. Raises as ``open_photo`` does.
+        """
+
+        def check(file: GalleryFile, folder: Folder) -> tuple[str, tuple[int, str | None]]:
+            key, stamp = (file.root, file.path), folder.stamp(file.path)
+            with self._lock:
+                known = self._digests.get(key)
+            if known is None or known.stamp != stamp:
+                if file.stamp is not None and stamp.size != file.stamp.size:
+                    return "", (0, None)
+                known = folder.digest(file.path)
+                with self._lock:
+                    self._digests[key] = known
+            return known.sha256, (known.stamp.size, media_type(known.start))
+
+        return self._first_unchanged(photo, check)
+
+    def _first_unchanged(self, photo: int, read: Callable[[GalleryFile, Folder], tuple[str, T]]) -> T:
+        """Reads the files of a photo until one has its bytes. read: returns a file's SHA-256, and what is wanted."""
         problem = ""
         for file in self._files_of(photo):
             folder = self._roots[file.root].folder
             try:
-                data = folder.read(file.path).data
+                sha256, wanted = read(file, folder)
             except OSError as error:
                 reason = error.strerror or error
                 # A build does not help if a server does not answer or refuses access.
@@ -192,8 +231,8 @@ class Index:
                 trouble = f"cannot be read now: {reason}" if later else f"can no longer be read ({reason}); {_BUILD}"
                 problem = problem or trouble
                 continue
-            if hashlib.sha256(data).hexdigest() == file.content_hash:
-                return data
+            if sha256 == file.content_hash:
+                return wanted
             # This is reported rather than a missing file, because then the advice helps.
             problem = f"has changed since it was indexed; {_BUILD}"
         raise PhotoUnavailable(f"photo {photo} {problem}.")

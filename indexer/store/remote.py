@@ -149,9 +149,7 @@ class RemoteFolder(Folder):
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         at = self._at("/".join(safe_parts(path)))
-        stamp = listed or _entry(self._ask(lambda server: server.info(at, timeout=_LONGEST)), at).stamp
-        if stamp is None:
-            raise OSError(errno.EINVAL, "not a file", path)
+        stamp = listed or self.stamp(path)
         if (size := stamp.size) > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
         # One byte more than expected; S3 refuses to send a part of an empty object.
@@ -174,6 +172,13 @@ class RemoteFolder(Folder):
         if size is not None and len(part) < end - start:
             raise FileChanging(errno.EAGAIN, "its size has changed", path)
         return part
+
+    def stamp(self, path: str) -> FileStamp:
+        at = self._at("/".join(safe_parts(path)))
+        stamp = _entry(self._ask(lambda server: server.info(at, timeout=_LONGEST)), at).stamp
+        if stamp is None:
+            raise OSError(errno.EINVAL, "not a file", path)
+        return stamp
 
     def address_of(self, path: str) -> str:
         name = name_of_text(path)

@@ -14,6 +14,7 @@ from sketch_search.model.engine import Floats, Tokens, logsumexp, unit
 from sketch_search.model.engine.rounding import dequantize, round_tokens, unpack
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.matcher import Matcher
+from sketch_search.model.pauses import pause
 from sketch_search.model.ranking import best_matches, likeness_to
 from sketch_search.model.search.candidates import Nearest, PhotoRows, Query, Scores
 from sketch_search.model.search.clusters import cluster, default_clusters, mean_tokens
@@ -107,6 +108,7 @@ class PhotoGallery(Gallery):
 
     def _compare(self, rows: PhotoRows, query: Query) -> Nearest:
         """Compares these photos with each part of the query."""
+        pause()
         by_vector, by_word, likeness, by_thing = np.zeros(len(rows), np.float32), None, None, None
         vectors, ids = self._photos.vectors.of(rows), self._photos.ids[rows]
         ret = Tokens.of_ret(vectors)
@@ -141,6 +143,7 @@ class PhotoGallery(Gallery):
     def matches(self, query: Query, rows: PhotoRows) -> Scores:
         scores, order = np.empty(len(rows), np.float32), self._photos.reading_order(rows)
         for start in range(0, len(rows), MATCHED_AT_ONCE):
+            pause()
             # Only queries by vectors alone may have no tokens.
             assert query.sketch is not None
             some = order[start : start + MATCHED_AT_ONCE]
@@ -153,6 +156,7 @@ class PhotoGallery(Gallery):
         rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
         order, portion = self._photos.reading_order(rows), BATCHED * self._matcher.chunk
         for start in range(0, len(rows), portion):
+            pause()
             some = order[start : start + portion]
             scores[some] = query.scores(self._matcher, self.tokens(rows[some]))
         return vectors, scores, fits
@@ -162,6 +166,7 @@ class PhotoGallery(Gallery):
         directions = self._matcher.thing_directions(query.things)
         # Once for no photos, too.
         for start in range(0, max(1, len(rows)), REGIONS_AT_ONCE):
+            pause()
             regions, colours = self._photos.photo_regions(rows[order[start : start + REGIONS_AT_ONCE]])
             parts.append(sought(query.things, directions, regions, colours, query.places))
         return Matched.joined(parts)[np.argsort(order)]

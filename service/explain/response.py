@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from sketch_search.service.schemas import (
     ShownThing,
 )
 from sketch_search.service.search import Searcher
+from sketch_search.service.turns import Compute, compute_at_once
 
 _JPEG_QUALITY = 90
 
@@ -93,7 +95,11 @@ class EncodedPicture:
 
 
 def explain(
-    searcher: Searcher, sketch: Drawing | None, params: ExplainParams, run: RunJob = decode_inline
+    searcher: Searcher,
+    sketch: Drawing | None,
+    params: ExplainParams,
+    run: RunJob = decode_inline,
+    compute: Compute = compute_at_once,
 ) -> ExplainResponse:
     """Explains why photos match a sketch or a photo, which was sent or is given by ``like``.
 
@@ -102,63 +108,67 @@ def explain(
     Args:
         sketch: prepared; with ``kind=photo`` a photo, None with ``like``.
         run: decodes the photos.
+        compute: runs each step that computes: reading and decoding a photo may take long, and need no turn.
 
     Raises BadSearch if there is no picture to compare with, or two; UnknownPhoto; PhotoUnavailable.
     """
     start = time.perf_counter()
-    index, matcher, links = searcher.gallery, searcher.matcher, searcher.settings.photo_links
+    index, matcher, settings = searcher.gallery, searcher.matcher, searcher.settings
 
-    def encoded_as(modality: Modality, pixels: Pixels) -> EncodedPicture:
-        return EncodedPicture(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality), modality)
+    def encode(pixels: Pixels, modality: Modality) -> EncodedPicture:
+        prepared = matcher.preprocessing.normalised(pixels)
+        return EncodedPicture(pixels, compute(lambda: matcher.observe(prepared, modality)), modality)
 
-    def encoded_photo(entry: PhotoEntry) -> EncodedPicture:
+    def encode_photo(entry: PhotoEntry) -> EncodedPicture:
+        job = Job.preparing(matcher.preprocessing, "photo", settings.max_photo_pixels)
         with still_opening(entry):
-            opened = run(index.open_photo(entry.id), Job.preparing(matcher.preprocessing, "photo"))
-        return encoded_as("photo", np.asarray(opened.image))
+            opened = run(index.open_photo(entry.id), job)
+        return encode(np.asarray(opened.image), "photo")
 
-    entries = index.photos(params.photo)
+    # Ids of equal files name one photo.
+    entries = [*{entry.id: entry for entry in index.photos(params.photo)}.values()]
     liked = None if params.like is None else index.photo(params.like)
     if liked is not None and sketch is None:
-        given = encoded_photo(liked)
+        given = encode_photo(liked)
     elif sketch is not None and liked is None:
-        given = encoded_as(params.kind, sketch.whole)
+        given = encode(sketch.whole, params.kind)
     elif sketch is None:
         raise BadSearch("Nothing to compare the photos with: send a sketch, or name a photo with like.")
     else:
         raise BadSearch("Both a picture and a photo to compare with, in like, were sent: leave one of them out.")
-    photos = list(map(encoded_photo, entries))
+    photos = list(map(encode_photo, entries))
     encoded = time.perf_counter()
-    explanations = [
-        compare_photos(given.observed, photo.observed)
-        if given.modality == "photo"
-        else matcher.compare(given.observed, photo.observed)
-        for photo in photos
-    ]
+    by_photo = given.modality == "photo"
+    pair = compare_photos if by_photo else matcher.compare
+    explanations = [compute(partial(pair, given.observed, photo.observed)) for photo in photos]
     paired = time.perf_counter()
-    around = Surroundings(index, given.observed.tokens, given.modality, links)
+    around = compute(lambda: Surroundings(index, given.observed.tokens, given.modality, settings.photo_links))
     to_given = around.of_given(params.nearest, own=liked)
-    to_photos = around.of_photos([photo.observed.tokens for photo in photos], params.nearest, entries)
-    things = list[Thing]()
-    if sketch is not None and params.kind == "sketch":
-        drawing, whole = searcher.divide(sketch, params)
-        things = encode_things(matcher, drawing, whole=whole, colours=params.colours == "auto")
-    things = name_things(matcher, things, params.text, params.thing_text, coloured=params.colours == "auto")
-    placed, places = place_things(things, index.regions_kept, params.places, several=len(things) > 1)
-    shown_things = _shown_things(searcher, placed, places, params.photo, photos) if placed else [()] * len(entries)
+    tokens = [photo.observed.tokens for photo in photos]
+    to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
+    things, in_photos = _things(
+        searcher, None if by_photo else sketch, params, photos, [one.id for one in entries], compute
+    )
     found = time.perf_counter()
     shown = [
         _explained_photo(
-            photo, explanation, entry=entry, links=links, ret_rank=around.rank(entry), nearest=near, things=things_there
+            photo,
+            explanation,
+            entry=entry,
+            links=settings.photo_links,
+            ret_rank=around.rank(entry),
+            nearest=near,
+            things=things_there,
         )
         for entry, photo, explanation, near, things_there in zip(
-            entries, photos, explanations, to_photos, shown_things, strict=True
+            entries, photos, explanations, to_photos, in_photos, strict=True
         )
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
         sketch=_explained_image(given),
-        things=tuple(map(searcher.seen, things)) if placed else (),
-        region_grid=math.isqrt(index.regions_kept) if placed else None,
+        things=tuple(map(searcher.seen, things)),
+        region_grid=math.isqrt(index.regions_kept) if things else None,
         photos=shown,
         nearest=to_given,
         timings_ms=ExplainTimings(
@@ -167,10 +177,36 @@ def explain(
             nearest=_milliseconds(paired, found),
             total=_milliseconds(start, found),
         ),
-        method="ret" if given.modality == "photo" else matcher.best_method,
+        method="ret" if by_photo else matcher.best_method,
         generation=index.generation,
         model=matcher.config.name,
     )
+
+
+def _things(
+    searcher: Searcher,
+    sketch: Drawing | None,
+    params: ExplainParams,
+    photos: Sequence[EncodedPicture],
+    ids: Sequence[int],
+    compute: Compute,
+) -> tuple[Sequence[Thing], Sequence[tuple[ShownThing, ...]]]:
+    """Returns the things of the drawing that are looked for in regions, and for each photo where it shows them."""
+    matcher, regions, coloured = searcher.matcher, searcher.gallery.regions_kept, params.colours == "auto"
+    nowhere = (), [()] * len(photos)
+    if sketch is None or not regions:
+        return nowhere
+    drawing, whole = compute(lambda: searcher.divide(sketch, params))
+    first, *others = drawing.things
+    named = params.text is not None or params.thing_text
+    if not others and not named and params.places != "yes" and not (coloured and first.colours):
+        return nowhere
+    things = compute(lambda: encode_things(matcher, drawing, whole=whole, colours=coloured))
+    things = name_things(matcher, things, params.text, params.thing_text, coloured=coloured)
+    placed, places = place_things(things, regions, params.places, several=len(things) > 1)
+    if not placed:
+        return nowhere
+    return things, compute(lambda: _shown_things(searcher, placed, places, ids, photos))
 
 
 def _shown_things(

@@ -65,6 +65,10 @@ class Gallery(search.Gallery):
         """Reads the bytes that were indexed as a photo. Raises UnknownPhoto and PhotoUnavailable."""
 
     @abstractmethod
+    def original(self, photo: int) -> tuple[int, str | None]:
+        """Returns the size and media type of the file with these bytes; None for no image. Raises as ``open_photo``."""
+
+    @abstractmethod
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
         """Reads a part of these bytes, from a file of this size. Raises UnknownPhoto and PhotoUnavailable."""
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sketch_search.indexer import Index, PhotoEntry, PhotoFilter
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Modality, Tokens
+from sketch_search.model.pauses import pause
 from sketch_search.model.ranking import likeness_to, likenesses
 from sketch_search.model.search import Clusters, Ids, PhotoGallery, PhotoRows, Scores, most_alike
 from sketch_search.model.search.photos import BLOCK
@@ -53,6 +54,7 @@ class LocalGallery(PhotoGallery, Gallery):
         """mean: (d,) of all vectors of the gallery, if this is one of its shards."""
         near = [np.empty(0, np.float32)]
         for start in range(0, self.photo_count, BLOCK):
+            pause()
             vectors = self.index.vectors.of(np.arange(start, min(start + BLOCK, self.photo_count)))
             if modality == "photo":
                 near.append(likeness_to(given.ret, vectors, self.clusters.mean if mean is None else mean))
@@ -64,6 +66,7 @@ class LocalGallery(PhotoGallery, Gallery):
         """mean: as for ``nearness``."""
         found = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in photos]
         for start in range(0, self.photo_count, BLOCK):
+            pause()
             ids = self.index.ids[start : start + BLOCK]
             vectors = self.index.vectors.of(np.arange(start, start + len(ids)))
             near = likenesses(photos, vectors, self.clusters.mean if mean is None else mean)
@@ -78,6 +81,9 @@ class LocalGallery(PhotoGallery, Gallery):
 
     def open_photo(self, photo: int) -> bytes:
         return self.index.open_photo(photo)
+
+    def original(self, photo: int) -> tuple[int, str | None]:
+        return self.index.original(photo)
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
         return self.index.part_of_photo(photo, size, start, count)

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from sketch_search.model.decoding import Decoders, RunJob
 from sketch_search.model.terminal import installed_version
 from sketch_search.service.http.answers import add_error_handlers
-from sketch_search.service.http.context import READERS, Context, require_key
+from sketch_search.service.http.context import EXPLANATIONS, THUMBNAILS, Context, require_key
 from sketch_search.service.http.middleware import AccessMiddleware, LimitMiddleware
 from sketch_search.service.http.page_files import page
 from sketch_search.service.http.routes import api, health, monitoring
@@ -39,7 +39,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + READERS)
+        decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + THUMBNAILS[1] + EXPLANATIONS[1])
         decoders.start()
         live = Live(chosen, decoders.run) if open_current is None else open_current(decoders.run)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)

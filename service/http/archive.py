@@ -3,11 +3,11 @@
 import re
 import time
 import zipfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import PurePath
 from typing import IO, cast
 
-from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from sketch_search.indexer import PhotoEntry, PhotoUnavailable
@@ -50,9 +50,12 @@ async def parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None
             raise BrokenOff(str(error)) from error
 
 
-async def zipped(engine: Engine, photos: Sequence[PhotoEntry], turns: CapacityLimiter) -> AsyncIterator[bytes]:
+async def zipped(
+    engine: Engine, photos: Sequence[PhotoEntry], turn: Callable[[], AbstractAsyncContextManager[None]]
+) -> AsyncIterator[bytes]:
     """Yields the bytes of a ZIP file with these photos, with at most one part in memory.
 
+    turn: in which a photo is checked.
     A photo whose file is gone or has changed is left out, and a text file in the archive says so.
     """
     sink, missing = _Sink(), list[str]()
@@ -61,7 +64,8 @@ async def zipped(engine: Engine, photos: Sequence[PhotoEntry], turns: CapacityLi
     with zipfile.ZipFile(cast(IO[bytes], sink), "w") as archive:
         for photo, name in zip(photos, names, strict=True):
             try:
-                size, _ = await run_sync(engine.original, photo, limiter=turns)
+                async with turn():
+                    size, _ = await run_sync(engine.original, photo)
             except PhotoUnavailable as error:
                 missing.append(f"{photo.paths[0]}: {error}\n")
                 continue

@@ -2,21 +2,23 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, TypeVar, cast
 
-import anyio.to_thread
-from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from sketch_search.service.engine import Engine
-from sketch_search.service.errors import BadSearch, ClientGone, Forbidden, Unauthorized
-from sketch_search.service.http.middleware import cookie_name
+from sketch_search.service.errors import BadSearch, Forbidden, Unauthorized
+from sketch_search.service.http.middleware import cookie_name, network
 from sketch_search.service.http.upload import Uploads
 from sketch_search.service.serving import Builder, Live, Metrics, Worker
 from sketch_search.service.settings import Settings
+from sketch_search.service.turns import Turns, cancelled_by
 
 T = TypeVar("T")
 
@@ -26,16 +28,24 @@ WITHOUT_TOKEN = (
     "you need the server's token: open the address that the server printed when it started, which includes it, or send "
     f"it as the header {TOKEN_HEADER}. It is also in server.json, in the folder of the index."
 )
-# Quick look-ups in the index that may run at the same time, beside searches.
-LOOKUPS = 4
-# Photos that may be read at the same time, for thumbnails and for downloads each. Decoding a large one takes a few
-# hundred MiB.
-READERS = 2
+# How many of these jobs of one client may run beside searches, how many of all clients, and how many may wait, half of
+# them of one client: a page asks for dozens of thumbnails, and others need connections. Decoding a large photo takes a
+# few hundred MiB.
+LOOKUPS, THUMBNAILS, ORIGINALS, EXPLANATIONS, UPKEEP = (3, 4, 512), (2, 3, 256), (1, 2, 64), (1, 2, 8), (1, 2, 8)
+
+
+def _turns(limits: tuple[int, int, int]) -> Turns:
+    each, at_once, waiting = limits
+    return Turns(at_once, each=each, waiting=waiting)
 
 
 @dataclass(frozen=True)
 class Context:
-    """Holds the objects that all handlers of one application share."""
+    """Holds the objects that all handlers of one application share.
+
+    lookups, thumbnails, originals, explanations, upkeep: the turns of reading the index, of reading photos for each of
+    these, and of what builds, removes and lists folders.
+    """
 
     settings: Settings
     version: str
@@ -45,9 +55,11 @@ class Context:
     metrics: Metrics
     builder: Builder
     token: str
-    lookups: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(LOOKUPS))
-    thumbnails: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(READERS))
-    originals: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(READERS))
+    lookups: Turns = field(default_factory=partial(_turns, LOOKUPS))
+    thumbnails: Turns = field(default_factory=partial(_turns, THUMBNAILS))
+    originals: Turns = field(default_factory=partial(_turns, ORIGINALS))
+    explanations: Turns = field(default_factory=partial(_turns, EXPLANATIONS))
+    upkeep: Turns = field(default_factory=partial(_turns, UPKEEP))
 
 
 async def context(request: Request) -> Context:
@@ -124,13 +136,23 @@ def check_build(trusted: bool, ctx: Context) -> None:
         raise Forbidden(f"To index a folder {WITHOUT_TOKEN}")
 
 
-async def look_up(ctx: Context, job: Callable[[], T]) -> T:
-    return await anyio.to_thread.run_sync(job, limiter=ctx.lookups)
+def client_of(request: Request) -> str:
+    return network(request.client.host if request.client else "")
 
 
-async def read_in_turn(request: Request, turns: CapacityLimiter, job: Callable[[], T]) -> T:
-    """Returns the result of a slow job, run in its turn. Raises ClientGone if the client has disconnected by then."""
-    async with turns:
-        if await request.is_disconnected():
-            raise ClientGone("The client disconnected.")
-        return await anyio.to_thread.run_sync(job)
+@asynccontextmanager
+async def connected(request: Request) -> AsyncIterator[None]:
+    """Cancels the block if the client disconnects, and raises ClientGone. Its body has been read, or has none."""
+
+    async def listen() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    async with cancelled_by(listen()):
+        yield
+
+
+async def in_turn(request: Request, turns: Turns, job: Callable[[], T]) -> T:
+    """Returns the result of a job that a thread runs in the client's turn. Raises ClientGone, QueueFull."""
+    async with connected(request), turns.turn(client_of(request)):
+        return await run_sync(job)

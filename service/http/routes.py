@@ -1,11 +1,11 @@
 """Answers the paths of the HTTP API."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -24,14 +24,16 @@ from sketch_search.service.http.context import (
     HasToken,
     InUse,
     check_build,
-    look_up,
+    client_of,
+    connected,
+    in_turn,
     may_build,
     may_reveal,
-    read_in_turn,
     refuse_doubles,
     require_key,
 )
 from sketch_search.service.http.middleware import SearchNote
+from sketch_search.service.http.upload import Sent
 from sketch_search.service.photos import file_manager
 from sketch_search.service.schemas import (
     HASH_SHOWN,
@@ -65,6 +67,7 @@ from sketch_search.service.schemas import (
 )
 from sketch_search.service.serving import folders_in
 from sketch_search.service.settings import index_path
+from sketch_search.service.turns import from_this_thread
 
 # One range, as players and resumed downloads request. Others may be ignored (RFC 9110, 14.2).
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
@@ -146,9 +149,14 @@ PathId = Annotated[Id, Path()]
 @api.post("/search", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
 async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """Finds the photos that best match a sketch, liked photos and a word."""
-    async with _prepared(request, ctx, engine, query) as sketch:
-        text = None if query.text is None else await ctx.worker.ask_clip(engine.read_text, query)
-        answer = await ctx.worker.compute(engine.search, sketch, query, text)
+    # If the queue is full, the sketch need not be sent at all.
+    ctx.worker.check_room()
+    sent = await ctx.uploads.read(request)
+    async with connected(request):
+        with ctx.worker.place():
+            sketch = await _prepared(ctx, engine, sent, query)
+            text = None if query.text is None else await ctx.worker.ask_clip(engine.read_text, query)
+            answer = await ctx.worker.compute(client_of(request), engine.search, sketch, query, text)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
     request.state.search = SearchNote(answer.method, answer.quality, asked, answer.generation)
@@ -160,34 +168,27 @@ async def explain(
     request: Request, ctx: Ctx, engine: InUse, params: Annotated[ExplainParams, Query()]
 ) -> ExplainResponse:
     """Explains why these photos match a sketch or a photo."""
-    async with _prepared(request, ctx, engine, params) as sketch:
-        return await ctx.worker.compute(engine.explain, sketch, params)
+    sent, client = await ctx.uploads.read(request), client_of(request)
+    async with connected(request), ctx.explanations.turn(client):
+        sketch = await _prepared(ctx, engine, sent, params)
+        # It reads photos, however long that takes, and computes by turns with searches.
+        compute = partial(from_this_thread, ctx.worker.turns.compute, client)
+        return await run_sync(engine.explain, sketch, params, compute)
 
 
-@asynccontextmanager
 async def _prepared(
-    request: Request, ctx: Context, engine: Engine, asked: SearchQuery | ExplainParams
-) -> AsyncIterator[PreparedSketch | None]:
-    """Reads and prepares the picture of a request. Its place in the queue is held while the block runs."""
-    # If the queue is full, the sketch need not be sent at all.
-    ctx.worker.check_room()
-    sent = await ctx.uploads.read(request)
-
-    async def hung_up() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    async with ctx.worker.place(hung_up()):
-        prepare = partial(engine.prepare, sent.pictures, kind=asked.kind, strokes=sent.strokes)
-        yield await ctx.worker.prepare(prepare) if sent.pictures else None
+    ctx: Context, engine: Engine, sent: Sent, asked: SearchQuery | ExplainParams
+) -> PreparedSketch | None:
+    prepare = partial(engine.prepare, sent.pictures, kind=asked.kind, strokes=sent.strokes)
+    return await ctx.worker.prepare(prepare) if sent.pictures else None
 
 
 @api.get("/photos", responses=error_answers(404, 422, 503))
 async def photos(
-    ctx: Ctx, trusted: HasToken, engine: InUse, params: Annotated[PhotosParams, Query()]
+    request: Request, ctx: Ctx, trusted: HasToken, engine: InUse, params: Annotated[PhotosParams, Query()]
 ) -> PhotosResponse:
     """Describes photos by id: their paths, and where their files are."""
-    return await look_up(ctx, lambda: engine.photos(params, files=may_reveal(trusted, ctx)))
+    return await in_turn(request, ctx.lookups, lambda: engine.photos(params, files=may_reveal(trusted, ctx)))
 
 
 @api.get(
@@ -198,23 +199,23 @@ async def photos(
         **error_answers(404, 422, 503),
     },
 )
-async def photos_zip(ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Query()]) -> Response:
+async def photos_zip(request: Request, ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Query()]) -> Response:
     """Returns the original files of photos, by id, as one ZIP file."""
     _check_originals(ctx)
-    entries = await look_up(ctx, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
+    entries = await in_turn(request, ctx.lookups, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
     return StreamingResponse(
-        zipped(engine, entries, ctx.originals),
+        zipped(engine, entries, partial(ctx.originals.turn, client_of(request))),
         headers={"Content-Disposition": 'attachment; filename="photos.zip"'},
         media_type="application/zip",
     )
 
 
 @api.post("/photos/{photo_id}/reveal", status_code=204, responses=error_answers(403, 404, 422, 503))
-async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -> None:
+async def reveal(request: Request, ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -> None:
     """Shows a photo's file in the file manager of the server's machine. Needs the server's token."""
     if not may_reveal(trusted, ctx):
         raise Forbidden("Showing files is disabled on this server." if trusted else f"To show a file {WITHOUT_TOKEN}")
-    await look_up(ctx, lambda: engine.reveal(engine.gallery.photo(photo_id)))
+    await in_turn(request, ctx.originals, lambda: engine.reveal(engine.gallery.photo(photo_id)))
 
 
 @api.get(
@@ -230,18 +231,18 @@ async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -
 async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> Response:
     """Returns the original file of a photo."""
     _check_originals(ctx)
-    entry = await look_up(ctx, lambda: engine.gallery.photo(photo_id))
+    entry = await in_turn(request, ctx.lookups, lambda: engine.gallery.photo(photo_id))
     headers = {"ETag": f'"{entry.content_hash}"', **_REVALIDATED}
     if is_known(headers["ETag"], request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    size, media = await read_in_turn(request, ctx.originals, lambda: engine.original(entry))
-    part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, size)
+    part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, entry.size)
+    if part is not None and not part:
+        raise HTTPException(416, "The file ends before this range.", {"Content-Range": f"bytes */{entry.size}"})
+    size, media = await in_turn(request, ctx.originals, lambda: engine.original(entry))
     if part is None:
         # The HTTP server leaves out the body of an answer to HEAD.
         sent = {**headers, "Content-Length": str(size), "Accept-Ranges": "bytes"}
         return StreamingResponse(parts(engine, entry, size), headers=sent, media_type=media)
-    if not part:
-        raise HTTPException(416, "The file ends before this range.", {"Content-Range": f"bytes */{size}"})
     sent = {**headers, "Content-Length": str(len(part)), "Content-Range": f"bytes {part[0]}-{part[-1]}/{size}"}
     return StreamingResponse(parts(engine, entry, size, part), 206, headers=sent, media_type=media)
 
@@ -278,7 +279,7 @@ async def thumbnail_of_content(
     params: Annotated[ThumbnailParams, Query()],
 ) -> Response:
     """Returns a small JPEG of a photo with this content, as results link to it. Browsers may keep it forever."""
-    entry = await look_up(ctx, lambda: engine.gallery.photo(photo_id))
+    entry = await in_turn(request, ctx.lookups, lambda: engine.gallery.photo(photo_id))
     if entry.content_hash[:HASH_SHOWN] != content:
         raise NotFound("This id now belongs to another photo; search again.")
     answer = await _thumbnail(request, ctx, engine, entry, params.size)
@@ -291,7 +292,7 @@ async def thumbnail(
     request: Request, ctx: Ctx, engine: InUse, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
 ) -> Response:
     """Returns a small JPEG of a photo."""
-    entry = await look_up(ctx, lambda: engine.gallery.photo(photo_id))
+    entry = await in_turn(request, ctx.lookups, lambda: engine.gallery.photo(photo_id))
     return await _thumbnail(request, ctx, engine, entry, params.size)
 
 
@@ -301,41 +302,45 @@ async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: Phot
         return Response(status_code=304, headers=headers)
     small = engine.cached_thumbnail(entry, size)
     if small is None:
-        small = await read_in_turn(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
+        small = await in_turn(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
     return Response(small, media_type="image/jpeg", headers=headers)
 
 
 @api.get("/clusters/{cluster_id}", responses=error_answers(404, 422, 503))
-async def cluster(ctx: Ctx, engine: InUse, cluster_id: PathId, page: Annotated[PageParams, Query()]) -> ClusterResponse:
+async def cluster(
+    request: Request, ctx: Ctx, engine: InUse, cluster_id: PathId, page: Annotated[PageParams, Query()]
+) -> ClusterResponse:
     """Lists the photos of a cluster, in pages."""
-    return await look_up(ctx, lambda: engine.cluster(cluster_id, page))
+    return await in_turn(request, ctx.lookups, lambda: engine.cluster(cluster_id, page))
 
 
 @api.post("/build", status_code=202, responses=error_answers(403, 409, 422, 503))
-async def build(ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Query()]) -> BuildInfo:
+async def build(request: Request, ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Query()]) -> BuildInfo:
     """Starts to index another folder of the server's machine. You can search the photos indexed so far meanwhile.
 
     Needs the server's token, unless SBIR_ALLOW_BUILD says otherwise.
     """
     check_build(trusted, ctx)
-    await look_up(ctx, lambda: ctx.builder.start(params.folder, params.exclude, params.include))
+    await in_turn(request, ctx.upkeep, lambda: ctx.builder.start(params.folder, params.exclude, params.include))
     return BuildInfo(running=True, failed=None)
 
 
 @api.get("/folders", responses=error_answers(403, 422))
-async def folders(ctx: Ctx, trusted: HasToken, params: Annotated[FoldersParams, Query()]) -> FoldersResponse:
+async def folders(
+    request: Request, ctx: Ctx, trusted: HasToken, params: Annotated[FoldersParams, Query()]
+) -> FoldersResponse:
     """Lists the folders in a folder of the server's machine, to choose one to index. Permitted as POST /build is."""
     check_build(trusted, ctx)
-    return await look_up(ctx, lambda: folders_in(params.path))
+    return await in_turn(request, ctx.upkeep, lambda: folders_in(params.path))
 
 
 @api.get("/gallery", responses=error_answers(404, 422, 503))
-async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
+async def gallery(request: Request, ctx: Ctx, trusted: HasToken) -> GalleryResponse:
     """Lists the indexed folders, and the files in them that could not be read."""
     if ctx.live.shards:
         raise NotFound("A gallery in shards has many indexes; /info lists them.")
     path = index_path(ctx.settings)
-    found, below = await look_up(ctx, lambda: (read_summary(path), photo_folders(path)))
+    found, below = await in_turn(request, ctx.upkeep, lambda: (read_summary(path), photo_folders(path)))
     roots, unread = found.manifest.roots, found.bad
     return GalleryResponse(
         folders=tuple(root.path if may_reveal(trusted, ctx) else root.name for root in roots),
@@ -348,19 +353,21 @@ async def gallery(ctx: Ctx, trusted: HasToken) -> GalleryResponse:
 
 
 @api.post("/remove", responses=error_answers(403, 409, 422, 503))
-async def remove(ctx: Ctx, trusted: HasToken, params: Annotated[RemoveParams, Query()]) -> RemovedResponse:
+async def remove(
+    request: Request, ctx: Ctx, trusted: HasToken, params: Annotated[RemoveParams, Query()]
+) -> RemovedResponse:
     """Removes a folder from the index, without changing its files. Permitted as POST /build is."""
     check_build(trusted, ctx)
-    report = await look_up(ctx, lambda: ctx.builder.remove(params.folder))
+    report = await in_turn(request, ctx.upkeep, lambda: ctx.builder.remove(params.folder))
     # The next answer is of the index without it.
-    await look_up(ctx, ctx.live.refresh)
+    await in_turn(request, ctx.upkeep, ctx.live.refresh)
     return RemovedResponse(files=report.files, photos=report.photos)
 
 
 @api.get("/words", responses=error_answers(422, 503))
-async def words(ctx: Ctx, engine: InUse, params: Annotated[WordsParams, Query()]) -> WordsResponse:
+async def words(request: Request, ctx: Ctx, engine: InUse, params: Annotated[WordsParams, Query()]) -> WordsResponse:
     """Lists the words of the checkpoint's vocabulary, and says whether any other text can be searched for."""
-    return await look_up(ctx, lambda: engine.words(params))
+    return await in_turn(request, ctx.lookups, lambda: engine.words(params))
 
 
 def _latest_build(ctx: Context) -> BuildInfo | None:
@@ -372,11 +379,11 @@ def _latest_build(ctx: Context) -> BuildInfo | None:
 
 
 @api.get("/info", responses=error_answers(422))
-async def info(ctx: Ctx, trusted: HasToken) -> InfoResponse:
+async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
     """Describes the loaded network and index, and the limits of this server."""
     settings = ctx.settings
     shards = ctx.live.shards
-    build = None if shards else await look_up(ctx, lambda: _latest_build(ctx))
+    build = None if shards else await in_turn(request, ctx.lookups, lambda: _latest_build(ctx))
     model = index = reason = None
     needs_token = settings.allow_build is None and not trusted and not shards
     try:

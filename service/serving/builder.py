@@ -47,6 +47,7 @@ class Builder:
         self._settings = settings
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._removing = False
         self._failed: str | None = None
 
     def start(self, folder: str | None, excluded: Sequence[str] = (), included: Sequence[str] = ()) -> None:
@@ -76,7 +77,7 @@ class Builder:
             if path.is_dir():  # and not an album, which is a ZIP file
                 _subfolders(path)
         with self._lock:
-            if self._running():
+            if self._running() or self._removing:
                 raise BuildRefused("A build of the index is already running; the page shows its progress.")
             self._failed = None
             self._process = start_child("-c", f"from {__name__} import main; main()")
@@ -95,12 +96,16 @@ class Builder:
         Raises BuildRefused if a build runs, BadInvocation if the index has no such folder, or would be empty.
         """
         with self._lock:
-            if self._running():
+            if self._running() or self._removing:
                 raise BuildRefused("A build of the index is running; remove the folder when it has finished.")
-            try:
-                return remove([folder], index_path(self._settings))
-            except IndexBusy as error:
-                raise BuildRefused(str(error)) from error
+            self._removing = True
+        # Without the lock, which ``info`` also takes.
+        try:
+            return remove([folder], index_path(self._settings))
+        except IndexBusy as error:
+            raise BuildRefused(str(error)) from error
+        finally:
+            self._removing = False
 
     def info(self) -> BuildInfo | None:
         """Describes the running or the last build; None if there was none."""

@@ -1,18 +1,18 @@
 """Runs searches in threads, with a bounded queue, beside threads that open sketches and run CLIP."""
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from anyio import CancelScope, CapacityLimiter
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from sketch_search.model.errors import SlowImage
-from sketch_search.service.errors import ClientGone, QueueFull
+from sketch_search.service.errors import QueueFull
+from sketch_search.service.turns import Computation, Turns
 
 T = TypeVar("T")
 
@@ -31,15 +31,17 @@ _LAST = 0.2
 
 
 class Worker:
-    """Runs jobs one after another, in the order in which they become ready. It is used from one event loop.
+    """Runs jobs one at a time, in the order in which they become ready. It is used from one event loop.
 
-    One at a time, because a single search uses all cores. More may run if other machines compute.
+    One at a time, because a single search uses all cores. More may run if other machines compute. A job that takes
+    longer than others gives way to them.
 
     Attributes:
         queue: how many jobs may wait behind the running ones.
         seconds: the longest expected wait of a job; up to ALWAYS may wait longer.
         at_once: how many may run at the same time.
         held: how many jobs are running, waiting or being prepared.
+        turns: those of computing, also for what is no search.
     """
 
     def __init__(
@@ -53,9 +55,9 @@ class Worker:
         """waited: called with the seconds that each job waited before it began."""
         self.queue, self.seconds, self.at_once = queue, seconds, at_once
         self.held = 0
+        self.turns = Turns(at_once)
         self._waited = waited
         self._mean_seconds = 0.0
-        self._turns = CapacityLimiter(at_once)
         self._preparing, self._slow = CapacityLimiter(PREPARED_AT_ONCE), CapacityLimiter(SLOW_AT_ONCE)
         # CLIP computes one thing at a time.
         self._asking_clip = CapacityLimiter(1)
@@ -67,28 +69,15 @@ class Worker:
         if self.held >= self.queue + self.at_once or waits_long:
             raise QueueFull(max(1, math.ceil(expected)))
 
-    @asynccontextmanager
-    async def place(self, hung_up: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-        """Holds a place in the queue while the block runs the steps of a job, which are the methods below.
-
-        When ``hung_up`` ends, the client has disconnected, and a job whose last step has not begun leaves the queue.
-
-        Raises QueueFull as ``check_room`` does; ClientGone if ``hung_up`` ended first.
-        """
-        listening = asyncio.create_task(hung_up)
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds a place in the queue while the block runs the steps of a job. Raises QueueFull as ``check_room``."""
+        self.check_room()
+        self.held += 1
         try:
-            self.check_room()
-            self.held += 1
-            try:
-                with CancelScope() as scope:
-                    listening.add_done_callback(lambda ended: None if ended.cancelled() else scope.cancel())
-                    yield
-            finally:
-                self.held -= 1
-            if scope.cancel_called:
-                raise ClientGone("The client disconnected.")
+            yield
         finally:
-            listening.cancel()
+            self.held -= 1
 
     async def prepare(self, step: Callable[..., T]) -> T:
         """Runs a step that may take long, and delays no other job.
@@ -108,14 +97,12 @@ class Worker:
         """Runs a step of CLIP, which delays only other jobs with CLIP."""
         return await run_sync(step, *given, limiter=self._asking_clip)
 
-    async def compute(self, step: Callable[..., T], *given: Any) -> T:
-        """Runs the last step in its turn. An error affects no other job."""
-        arrived = time.monotonic()
-        async with self._turns:
-            started = time.monotonic()
-            self._waited(started - arrived)
+    async def compute(self, client: str, step: Callable[..., T], *given: Any) -> T:
+        """Runs the last step of a client's job in its turn. An error affects no other job."""
+        arrived, job = time.monotonic(), Computation(self.turns, client)
+        async with self.turns.turn(client):
+            self._waited(time.monotonic() - arrived)
             try:
-                # A thread cannot be stopped: the turn is over only when the job is.
-                return await run_sync(step, *given)
+                return await job.run(step, *given)
             finally:
-                self._mean_seconds += _LAST * (time.monotonic() - started - self._mean_seconds)
+                self._mean_seconds += _LAST * (job.seconds - self._mean_seconds)

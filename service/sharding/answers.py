@@ -1,5 +1,6 @@
 """Defines requests to shards, and checks what the ingress relies on: types, shapes, finite numbers, rows, ids."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,6 +20,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 # No score, logit or token value comes near this; squares and sums of these numbers are finite.
 _LARGEST = np.float32(1e6)
+# A media type, which becomes a header of an answer.
+_IMAGE = re.compile(r"image/[\w.+-]{1,40}", re.ASCII)
 
 
 class ShardUnavailable(UserError):
@@ -209,6 +212,10 @@ class ResponseValidator:
 
     def open_photo(self, data: Any, photo: int) -> bool:
         return isinstance(data, bytes)
+
+    def original(self, answer: Any, photo: int) -> bool:
+        size, media = answer
+        return isinstance(size, int) and size >= 0 and (media is None or _IMAGE.fullmatch(media) is not None)
 
     def part_of_photo(self, data: Any, photo: int, size: int, start: int, count: int) -> bool:
         return isinstance(data, bytes) and len(data) <= count

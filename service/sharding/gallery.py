@@ -274,10 +274,13 @@ class ShardedGallery(Gallery):
     def open_photo(self, photo: int) -> bytes:
         return self._ask_home(photo, LocalGallery.open_photo)
 
+    def original(self, photo: int) -> tuple[int, str | None]:
+        return self._ask_home(photo, LocalGallery.original)
+
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
         return self._ask_home(photo, LocalGallery.part_of_photo, size, start, count)
 
-    def _ask_home(self, photo: int, question: Callable[..., bytes], *arguments: int) -> bytes:
+    def _ask_home(self, photo: int, question: Callable[..., T], *arguments: int) -> T:
         ((shard, _, _),) = self._by_shard(self.rows_of_ids([photo]))
         return self._answers({shard: self._begin(shard, question, photo, *arguments)})[shard]
 
@@ -318,6 +321,7 @@ _CAN_BE: Mapping[Callable[..., Any], Callable[..., bool]] = {
     LocalGallery.nearness: ResponseValidator.nearness,
     LocalGallery.alike: ResponseValidator.alike,
     LocalGallery.open_photo: ResponseValidator.open_photo,
+    LocalGallery.original: ResponseValidator.original,
     LocalGallery.part_of_photo: ResponseValidator.part_of_photo,
 }
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from sketch_search.service.errors import QueueFull
 from sketch_search.service.serving.worker import Worker
+from sketch_search.service.turns import cancelled_by
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.service.served import Served
 from tests.service.talk import SEARCH, connect
@@ -68,8 +69,9 @@ def has_room(worker: Worker) -> bool:
 
 async def run(worker: Worker, prepare: Callable[[bool], Callable[[], T]], hung_up: Coroutine[Any, Any, None]) -> T:
     """Runs the job that ``prepare`` returns."""
-    async with worker.place(hung_up):
-        return await worker.compute(await worker.prepare(prepare))
+    async with cancelled_by(hung_up):
+        with worker.place():
+            return await worker.compute("", await worker.prepare(prepare))
 
 
 class Gate:

@@ -146,14 +146,14 @@ def test_slow_thumbnails_hold_up_nothing(settings: Settings, index: Index, monke
 
         monkeypatch.setattr(Engine, "thumbnail", slow)
         asked = [pool.submit(http.get, f"/thumbnails/{photo}") for photo in slow_ones]
-        wait_until(lambda: len(begun) == context.READERS, "the thumbnails are not begun")
+        wait_until(lambda: len(begun) == context.THUMBNAILS[0], "the thumbnails are not begun")
         for path in ("/words", "/info", "/photos?id=1", "/photos/1", "/clusters/0"):
             assert http.get(path).status_code == 200
         assert http.get(f"/thumbnails/{other}").content == kept
         with connect(server) as connection:
             connection.sendall(b"GET /thumbnails/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % forgone)
             place = connection.getsockname()
-            wait_until(lambda: server.context.thumbnails.statistics().tasks_waiting == 2, "it does not wait")
+            wait_until(lambda: server.context.thumbnails.waiting == 2, "it does not wait")
         wait_until(lambda: place in lost, "it has not hung up")
         go_on.set()
         assert len({answer.result().content for answer in asked}) == len(slow_ones)

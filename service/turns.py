@@ -1,0 +1,165 @@
+"""Bounded queues in which clients take turns, and long computations that give way to others."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import math
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+from anyio import CancelScope, from_thread
+from anyio.to_thread import run_sync
+
+from sketch_search.model.pauses import at_pauses
+from sketch_search.service.errors import ClientGone, QueueFull
+
+T = TypeVar("T")
+
+# Seconds of computing, those of an ordinary search, after which a job gives way to waiting ones.
+GIVE_WAY_SECONDS = 0.1
+# Seconds after which a client that met a full queue may try again.
+RETRY_SECONDS = 1
+
+
+class Turns:
+    """Lets ``at_once`` jobs run at a time, while others wait. It is used from one event loop.
+
+    Clients take turns, however many jobs each of them has. ``waiting`` counts those that wait, for any thread to read.
+    """
+
+    def __init__(self, at_once: int, *, each: int | None = None, waiting: float = math.inf) -> None:
+        """each: how many jobs of one client may run; None for all. waiting: how many may wait, half of them of one."""
+        self._at_once, self._each, self._most = at_once, each or at_once, waiting
+        self.waiting = 0
+        self._running = Counter[str]()
+        # The client whose turn is next is the first.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @property
+    def running(self) -> int:
+        return self._running.total()
+
+    @asynccontextmanager
+    async def turn(self, client: str = "") -> AsyncIterator[None]:
+        """Runs the block in its turn. Raises QueueFull if too many wait. Cancelled jobs leave the queue at once."""
+        await self._begin(client)
+        try:
+            yield
+        finally:
+            self._end(client)
+
+    async def compute(self, client: str, step: Callable[[], T]) -> T:
+        """Runs a step in a thread, in the client's turn."""
+        async with self.turn(client):
+            return await Computation(self, client).run(step)
+
+    async def give_way(self, client: str) -> None:
+        """Ends the turn of a running job, and waits for its next one."""
+        with CancelScope(shield=True):
+            self._end(client)
+            await self._begin(client)
+
+    async def _begin(self, client: str) -> None:
+        if self.running < self._at_once and self._running[client] < self._each:
+            self._running[client] += 1
+            return
+        own = self._waiting.get(client, ())
+        if self.waiting >= self._most or len(own) >= self._most / 2:
+            raise QueueFull(RETRY_SECONDS)
+        self.waiting += 1
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(granted)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if not granted.cancelled():
+                self._end(client)
+            elif granted in (jobs := self._waiting.get(client, deque())):
+                jobs.remove(granted)
+                self.waiting -= 1
+                if not jobs:
+                    del self._waiting[client]
+            raise
+
+    def _end(self, client: str) -> None:
+        self._running -= Counter([client])
+        while self.running < self._at_once:
+            following = next((one for one in self._waiting if self._running[one] < self._each), None)
+            if following is None:
+                return
+            jobs = self._waiting.pop(following)
+            granted = jobs.popleft()
+            self.waiting -= 1
+            if jobs:
+                self._waiting[following] = jobs
+            if not granted.done():
+                self._running[following] += 1
+                granted.set_result(None)
+
+
+class Computation:
+    """A job that computes in a thread, in its turn; ``seconds`` is the time that it has computed for."""
+
+    def __init__(self, turns: Turns, client: str) -> None:
+        self.seconds = 0.0
+        self._turns, self._client, self._begun = turns, client, 0.0
+
+    async def run(self, step: Callable[..., T], *given: Any) -> T:
+        """Returns the result of the job. A thread cannot be stopped, so that cancelling ends it where it gives way."""
+        return await run_sync(self._run, step, *given)
+
+    def _run(self, step: Callable[..., T], *given: Any) -> T:
+        at_pauses.set(self.give_way)
+        self._begun = time.monotonic()
+        try:
+            return step(*given)
+        finally:
+            self._pause()
+
+    def give_way(self) -> None:
+        """Lets waiting jobs compute first if this one has computed for long. Raises CancelledError."""
+        from_thread.check_cancelled()
+        if time.monotonic() - self._begun >= GIVE_WAY_SECONDS and self._turns.waiting:
+            self._pause()
+            from_thread.run(self._turns.give_way, self._client)
+            self._begun = time.monotonic()
+
+    def _pause(self) -> None:
+        self.seconds += time.monotonic() - self._begun
+
+
+class Compute(Protocol):
+    """Runs a step that computes, and returns its result."""
+
+    def __call__(self, step: Callable[[], T], /) -> T: ...
+
+
+def compute_at_once(step: Callable[[], T], /) -> T:
+    return step()
+
+
+def from_this_thread(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:
+    """Runs a coroutine in the event loop that started this thread. Raises CancelledError if that no longer waits."""
+    from_thread.check_cancelled()
+    try:
+        return from_thread.run(coroutine, *given)
+    except concurrent.futures.CancelledError:
+        raise asyncio.CancelledError from None
+
+
+@asynccontextmanager
+async def cancelled_by(gone: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Cancels the block when ``gone`` ends, and raises ClientGone."""
+    listening = asyncio.create_task(gone)
+    try:
+        with CancelScope() as scope:
+            listening.add_done_callback(lambda ended: None if ended.cancelled() else scope.cancel())
+            yield
+    finally:
+        listening.cancel()
+    if scope.cancel_called:
+        raise ClientGone("The client disconnected.")

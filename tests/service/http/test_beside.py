@@ -1,0 +1,190 @@
+"""A search is answered while any other request, the worst that each route accepts, is not."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from sketch_search.indexer import RemovalReport, Request
+from sketch_search.indexer.store.folders import LocalFolder
+from sketch_search.model.pauses import at_pauses, pause
+from sketch_search.model.search import photos as search_of_photos
+from sketch_search.service import turns
+from sketch_search.service.http import context, routes
+from sketch_search.service.serving import builder
+from sketch_search.service.settings import Settings
+from tests.patience import wait_for, wait_until
+from tests.service.served import Served, served
+from tests.service.small_gallery import PHOTOS
+from tests.service.talk import connect, error
+
+
+@dataclass
+class Slow:
+    """Work that takes for as long as the test wants; ``begun`` counts what has begun."""
+
+    begun: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait(self) -> None:
+        with self._lock:
+            self.begun += 1
+        wait_for(self.over, "the test has not ended")
+
+    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def waiting(*given: Any, **named: Any) -> Any:
+            self.wait()
+            return function(*given, **named)
+
+        return waiting
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    work = Slow()
+    yield work
+    work.over.set()
+
+
+@pytest.fixture
+def slow_disk(settings: Settings, slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A server that anybody may have build, with photos on a disk that does not answer, nor any folder of it."""
+    with served(settings, allow_build=True) as server:
+        for name in ("read", "read_part", "digest"):
+            monkeypatch.setattr(LocalFolder, name, slow.before(getattr(LocalFolder, name)))
+        for name in ("read_summary", "folders_in", "photo_folders"):
+            monkeypatch.setattr(routes, name, slow.before(getattr(routes, name)))
+        report = RemovalReport("g000001", changed=True, photos=PHOTOS, files=1)
+        monkeypatch.setattr(builder, "remove", slow.before(lambda *given: report))
+        monkeypatch.setattr(Request, "check", slow.before(lambda *given: None))
+        monkeypatch.setattr(builder, "start_child", slow.before(builder.start_child))
+        yield server
+        slow.over.set()
+
+
+ALL = "&".join(f"photo={number}" for number in range(1, 13))
+IDS = "&".join(f"id={number}" for number in range(1, 24))
+# The worst request of each route, and whether it waits for the disk.
+WORST = {
+    ("POST", "/explain"): (f"/explain?nearest=20&{ALL}", True),
+    ("GET", "/photos"): (f"/photos?{IDS}", False),
+    ("GET", "/photos.zip"): (f"/photos.zip?{IDS}", True),
+    ("GET", "/photos/{photo_id}"): ("/photos/7", True),
+    ("POST", "/photos/{photo_id}/reveal"): ("/photos/7/reveal", True),
+    ("GET", "/thumbnails/{photo_id}"): ("/thumbnails/7?size=1023", True),
+    ("GET", "/thumbnails/{photo_id}/{content}"): ("/thumbnails/8/CONTENT?size=1022", True),
+    ("GET", "/clusters/{cluster_id}"): ("/clusters/0?k=50", False),
+    ("POST", "/build"): ("/build", True),
+    ("POST", "/remove"): ("/remove?folder=/", True),
+    ("GET", "/folders"): ("/folders?path=/", True),
+    ("GET", "/gallery"): ("/gallery", True),
+    ("GET", "/words"): ("/words?limit=1000", False),
+    ("GET", "/info"): ("/info", False),
+    ("GET", "/healthz"): ("/healthz", False),
+    ("GET", "/readyz"): ("/readyz", False),
+    ("GET", "/metrics"): ("/metrics", False),
+}
+
+
+def test_every_route_has_its_worst_request() -> None:
+    every = {
+        (method, route.path)
+        for router in (routes.api, routes.health, routes.monitoring)
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    assert every == {*WORST, ("POST", "/search")}
+
+
+@pytest.mark.parametrize("route", WORST)
+def test_a_search_is_answered_beside_any_other_request(
+    slow_disk: Served, slow: Slow, sketch: bytes, route: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "may_reveal", lambda *given: True)
+    monkeypatch.setattr(routes, "may_reveal", lambda *given: True)
+    http, (path, waits) = slow_disk.http, WORST[route]
+    path = path.replace("CONTENT", http.get("/photos?id=8").json()["photos"][0]["thumbnail_url"].rpartition("/")[2])
+    body = sketch if route[1] == "/explain" else None
+    with ThreadPoolExecutor(2) as pool:
+        # One more than may run, so that one of them waits for its turn.
+        others = [pool.submit(http.request, route[0], path, content=body) for _ in range(2)]
+        if waits:
+            wait_until(lambda: slow.begun, "it does not wait for the disk")
+        assert http.post("/search?quality=best", content=sketch).status_code == 200
+        # Nor does it keep anybody from looking up what is in memory.
+        assert http.get("/info").status_code == http.get("/photos?id=1").status_code == 200
+        assert not waits or not any(other.done() for other in others)
+        slow.over.set()
+        assert {other.result().status_code for other in others} <= {200, 202, 204, 404, 409}
+
+
+def test_a_search_is_answered_beside_one_that_takes_long(
+    server: Served, slow: Slow, sketch: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = list[object]()
+
+    def gives_way() -> None:
+        """The first search never ends its photos, as if there were millions."""
+        jobs.append(at_pauses.get(None))
+        while jobs[-1] == jobs[0] and not slow.over.is_set():
+            slow.begun += 1
+            pause()
+
+    monkeypatch.setattr(turns, "GIVE_WAY_SECONDS", 0)
+    monkeypatch.setattr(search_of_photos, "pause", gives_way)
+    with ThreadPoolExecutor(1) as pool:
+        long = pool.submit(server.http.post, "/search?quality=best", content=sketch)
+        wait_until(lambda: slow.begun, "it has not begun")
+        assert server.http.post("/search", content=sketch).status_code == 200
+        assert not long.done()
+        slow.over.set()
+        assert long.result().status_code == 200
+
+
+def test_an_explanation_ends_when_its_client_is_gone_and_its_photos_are_decoded_beside_searches(
+    slow_disk: Served, slow: Slow, sketch: bytes
+) -> None:
+    request = b"POST /explain?photo=1&photo=2&photo=3 HTTP/1.1\r\nHost: localhost\r\n"
+    with connect(slow_disk) as connection:
+        connection.sendall(request + b"Content-Length: %d\r\n\r\n" % len(sketch) + sketch)
+        wait_until(lambda: slow.begun, "it does not read")
+    explanations = slow_disk.context.explanations
+    slow.over.set()
+    wait_until(lambda: not explanations.running, "it goes on")
+    assert slow.begun == 1
+
+
+def test_no_more_explanations_wait_than_there_is_room_for_and_other_clients_have_theirs(
+    slow_disk: Served, slow: Slow, sketch: bytes
+) -> None:
+    running, _, waiting = context.EXPLANATIONS
+    with ThreadPoolExecutor(waiting) as pool:
+        ask = partial(slow_disk.http.post, "/explain?photo=1", content=sketch)
+        asked = [pool.submit(ask) for _ in range(running + waiting // 2)]
+        wait_until(lambda: slow_disk.context.explanations.waiting == waiting // 2, "they do not wait")
+        assert error(ask()) == (429, "queue_full")
+        assert slow_disk.http.post("/search", content=sketch).status_code == 200
+        slow.over.set()
+        assert {answer.result().status_code for answer in asked} == {200}
+
+
+def test_requests_that_wait_for_thumbnails_leave_room_for_others(slow_disk: Served, slow: Slow, sketch: bytes) -> None:
+    thumbnails = slow_disk.context.thumbnails
+    running, _, waiting = context.THUMBNAILS
+    with ExitStack() as crowd:
+        for number in range(running + waiting // 2):
+            connection = crowd.enter_context(connect(slow_disk))
+            connection.sendall(b"GET /thumbnails/9?size=%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % (200 + number))
+        wait_until(lambda: thumbnails.waiting == waiting // 2, "they do not wait")
+        assert error(slow_disk.http.get("/thumbnails/9")) == (429, "queue_full")
+        assert slow_disk.http.post("/search", content=sketch).status_code == 200
+        assert slow_disk.http.get("/readyz").status_code == 200
+    wait_until(lambda: not thumbnails.waiting, "they have not left")
