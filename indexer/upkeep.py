@@ -28,7 +28,7 @@ from sketch_search.indexer.store.generation import (
     open_rows,
     readable_generations,
 )
-from sketch_search.indexer.store.location import THUMBNAILS, IndexFolder, no_index
+from sketch_search.indexer.store.location import THUMBNAILS, IndexFolder, is_folder, no_index
 from sketch_search.indexer.store.roots import FileKey, Root, address_at, key_meant, key_shown, shown_path, with_folders
 from sketch_search.indexer.store.rows import SegmentReader
 from sketch_search.model.files import read_regular
@@ -195,7 +195,8 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
         after = _write_without(folder, before, plan)
         keep_only(folder, after)
         # Servers make those of other photos again.
-        shutil.rmtree(folder.path / THUMBNAILS, ignore_errors=True)
+        if is_folder(folder.path / THUMBNAILS):
+            shutil.rmtree(folder.path / THUMBNAILS, ignore_errors=True)
         return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, plan.files)
 
 

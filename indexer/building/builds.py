@@ -30,7 +30,7 @@ from sketch_search.indexer.building.writer import (
     make_clusters,
 )
 from sketch_search.indexer.embedding import ChosenEmbedder, find_embedder
-from sketch_search.indexer.errors import BadInvocation, EmbedderUnavailable
+from sketch_search.indexer.errors import BadInvocation, EmbedderUnavailable, IndexRefused
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.clusters import nearest
 from sketch_search.indexer.store.folders import Folder
@@ -39,6 +39,7 @@ from sketch_search.indexer.store.generation import (
     Manifest,
     NetworkIdentity,
     System,
+    current_generation_if_any,
     keep_only,
     open_rows,
     used_segments,
@@ -190,8 +191,9 @@ class BuildReport(Written):
     changed: whether anything was written. waiting: files for the next build. encoded: photos encoded in this run.
     gone: files that are there no more. damaged: repaired damage, one sentence each. bad, bad_before: unusable files
     now and before. incomplete: photos of damaged files. unlisted: unreadable folders, whose photos stay. missing:
-    photos that stay because they are over a tenth of all. skipped: entries not indexed, a sentence for each kind.
-    prefixes: names that paths begin with from now on. workers: processes at once. seconds: how long it took.
+    photos that stay because they are over a tenth of all; spoiled: unreadable files of these. skipped: entries not
+    indexed, a sentence for each kind. prefixes: names that paths begin with from now on. workers: processes at once.
+    seconds: how long it took.
     """
 
     changed: bool
@@ -204,6 +206,7 @@ class BuildReport(Written):
     incomplete: tuple[str, ...]
     unlisted: tuple[BadFile, ...]
     missing: int
+    spoiled: int
     skipped: tuple[str, ...]
     prefixes: tuple[str, ...]
     system: System
@@ -228,8 +231,9 @@ class BuildReport(Written):
         """Sentences on photos that stay in the index although this build did not find them."""
         words = [f"{folder.path}: {folder.reason}; its indexed photos stay." for folder in self.unlisted]
         if self.missing:
+            lost = "missing or cannot be read" if self.spoiled else "missing"
             words.append(
-                f"{self.missing} of {self.photos} photos are missing, more than a tenth of the gallery; they stay. "
+                f"{self.missing} of {self.photos} photos are {lost}, more than a tenth of the gallery; they stay. "
                 "Mount their disk, or, if they were deleted, run `sketch-search index build --yes`."
             )
         return words
@@ -359,6 +363,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
         unlisted=listing.unlisted,
         missing=database.missing,
+        spoiled=database.spoiled,
         skipped=listing.skipped + _describe_removed(len(database.removed_before)),
         prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
         system=plan.system,
@@ -492,10 +497,16 @@ def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progre
 
 
 def build_growing(index: Path, request: BuildRequest, matcher: Matcher) -> BuildReport:
-    """Builds like ``build`` in generations of twice the photos of the one before, each searchable meanwhile."""
+    """Builds like ``build`` in generations of twice the photos of the one before, each searchable meanwhile.
+
+    All but the first have their own clusters: if that is the only one, it is an ordinary update.
+    """
     most = FIRST_GENERATION
-    while True:
-        report = build(index, replace(request, recluster=True, max_new_files=most), matcher)
-        if not report.waiting:
-            return report
+    with suppress(IndexRefused):  # of a damaged index, all is computed that is missing
+        if (current := current_generation_if_any(IndexFolder(index))) is not None:
+            most = max(most, current.manifest.counts.photos)
+    report = build(index, replace(request, max_new_files=most), matcher)
+    while report.waiting:
         most = max(FIRST_GENERATION, report.photos)
+        report = build(index, replace(request, recluster=True, max_new_files=most), matcher)
+    return report

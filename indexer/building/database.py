@@ -77,6 +77,9 @@ CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
 # both sides.
 _THERE = """(SELECT hash FROM files JOIN listed USING (root, path) WHERE state = 'known' AND hash IS NOT NULL
     UNION SELECT hash FROM read JOIN listed USING (root, path) WHERE state <> 'known' AND hash IS NOT NULL)"""
+# The files that the index has, and that could not be read now.
+_SPOILED = """FROM read r CROSS JOIN listed USING (root, path) JOIN files g USING (root, path)
+    WHERE state <> 'known' AND r.reason IS NOT NULL AND g.status = 'indexed' AND g.source IS NOT NULL"""
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,10 @@ class BuildDatabase:
     Attributes:
         segment: the folder whose arrays the build appends rows to. staged: how many rows that has.
         changed: once it is settled, how many files of the next generation differ from those of the current one. gone:
-            how many of them are gone. missing: how many photos stay although their files are gone, because they are too
-            many. waiting: how many files were to be read, and were not. removed_before: files that were not known, of
-            photos that the user removed. They are not shown either.
+            how many of them are gone. missing: how many photos stay although their files are gone or cannot be read,
+            because they are too many; spoiled: how many files cannot be read. waiting: how many files were to be read,
+            and were not. removed_before: files that were not known, of photos that the user removed. They are not shown
+            either.
     """
 
     def __init__(
@@ -160,7 +164,7 @@ class BuildDatabase:
         """
         self._path, self.segment, self._lock = path, segment or path.parent, threading.RLock()
         self._shard, self.removed_before = shard or 0, list[FileKey]()
-        self.changed = self.gone = self.missing = self.waiting = 0
+        self.changed = self.gone = self.missing = self.spoiled = self.waiting = 0
         with refuse_if_unwritable(path):
             if shard is not None:
                 self._database = _connected(f"{path.as_uri()}?mode=ro&immutable=1")
@@ -422,7 +426,7 @@ class BuildDatabase:
             missing = self._count_missing()
             count = "SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'"
             if missing >= _HANDFUL and missing * _TENTH > self._all(count)[0][0]:
-                all_stay, self.missing = True, missing
+                all_stay, self.missing, self.spoiled = True, missing, self._keep_spoiled()
         with self._writing() as database:
             self.gone = self._mark_gone()
             self.changed += self.gone + self._mark_back()
@@ -435,12 +439,20 @@ class BuildDatabase:
     # The steps of ``settle``.
 
     def _count_missing(self) -> int:
-        """Counts the photos of which no file is there any more."""
+        """Counts the photos of which no file is there any more, or can still be read."""
         query = f"""SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
-            WHERE f.status = 'indexed' AND CASE WHEN l.number IS NOT NULL OR may_hide(f.root, f.path, 0) THEN 0
-                ELSE f.hash NOT IN {_THERE} END"""
+            WHERE f.status = 'indexed' AND CASE WHEN l.number IS NULL AND may_hide(f.root, f.path, 0) THEN 0
+                WHEN l.number IS NULL OR EXISTS (SELECT 1 {_SPOILED} AND r.root = f.root AND r.path = f.path)
+                THEN f.hash NOT IN {_THERE} ELSE 0 END"""
         ((missing,),) = self._all(query)
         return int(missing)
+
+    def _keep_spoiled(self) -> int:
+        """Lets files of the index that can no longer be read stay as they were. Returns how many."""
+        with self._writing() as database:
+            found = database.execute(f"SELECT r.root, r.path {_SPOILED}").fetchall()
+            self._forget_read(found)
+        return len(found)
 
     def _mark_gone(self) -> int:
         """Marks the files that are not there, unless their folder could not be listed. Returns how many.
@@ -497,11 +509,14 @@ class BuildDatabase:
                WHERE l.state <> 'known' AND r.reason IS NOT NULL AND r.hash IS NULL AND r.size IS NULL
                AND f.status = 'indexed' AND f.source IS NOT NULL"""
         )
-        with self._writing() as database:
+        with self._writing():
             for root, path, reason in unread:
                 listing.note_unread(root, path, reason)
-                database.execute("UPDATE listed SET state = 'unread' WHERE root = ? AND path = ?", (root, path))
-                database.execute("DELETE FROM read WHERE root = ? AND path = ?", (root, path))
+            self._forget_read([(root, path) for root, path, _ in unread])
+
+    def _forget_read(self, files: Sequence[FileKey]) -> None:
+        self._database.executemany("UPDATE listed SET state = 'unread' WHERE root = ? AND path = ?", files)
+        self._database.executemany("DELETE FROM read WHERE root = ? AND path = ?", files)
 
     def hide(self, hides: Callable[[int, str], bool]) -> None:
         """Marks files that the user removed or excluded as gone."""

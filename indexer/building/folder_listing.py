@@ -13,8 +13,9 @@ from pathlib import Path
 from sketch_search.indexer.building.exclusions import Exclusions
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
-from sketch_search.indexer.store.files import text_of_name
+from sketch_search.indexer.store.files import START, text_of_name
 from sketch_search.indexer.store.folders import NO_MEDIA, Entry, Listing
+from sketch_search.indexer.store.location import is_index
 from sketch_search.indexer.store.roots import FileKey, Root, shown_path, with_folders
 from sketch_search.model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from sketch_search.model.terminal import resolve
@@ -22,8 +23,7 @@ from sketch_search.model.terminal import resolve
 # A folder that had photos at the last build.
 _EMPTY = "the folder is empty, perhaps because its disk is not mounted"
 _NO_PHOTO = "it had photos but is empty now, perhaps because its disk is not mounted"
-# The first bytes of a file, which identify its type.
-_START = 512
+_REMEDY = " (`index remove` drops it)"
 # Endings of the photos beside which a camera writes a RAW file of the same name, and beside which phones write the film
 # of a Live Photo.
 _SHOTS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif", ".avif"})
@@ -205,14 +205,16 @@ class FolderListing:
                 self._leave_out(number, folder, f"the folder cannot be read: {error.strerror}")
             else:
                 if not entries and self._expected((number, text_of_name(folder))):
-                    # `index remove` cannot remove a whole gallery.
-                    self._leave_out(number, folder, f"{_EMPTY} (`index remove` drops it)" if folder else _EMPTY)
+                    self._leave_out(number, folder, _EMPTY)
                     self._empty.add((number, text_of_name(folder)))
         if any(len(folder) + len(entry.name) >= MAX_PATH for entry in entries):
             self._leave_out(number, f"{folder}/", f"files in it are left out: their paths exceed {MAX_PATH} characters")
             entries = [entry for entry in entries if len(folder) + len(entry.name) < MAX_PATH]
         if folder and any(entry.name == NO_MEDIA for entry in entries):
             self._not_photos[f"with {NO_MEDIA}"] += 1
+            entries = []
+        if folder and is_index([entry.name for entry in entries]):
+            self._not_photos["of an index"] += 1
             entries = []
         names = {entry.name for entry in entries}
         entries = [entry for entry in entries if not self._is_left_out(folder, entry, names)]
@@ -272,6 +274,9 @@ class FolderListing:
     def _leave_out(self, number: int, folder: str, reason: str) -> None:
         text = text_of_name(folder)
         shown = shown_path(self._names, number, text) if folder else str(self._roots[number].folder)
+        # `index remove` cannot remove a whole gallery.
+        if reason == _EMPTY if folder else len(self._roots) > 1:
+            reason += _REMEDY
         if len(shown) > _SHOWN:
             shown = f"{shown[:_SHOWN]}..."
         self._unlisted[number, text] = BadFile(shown, reason)
@@ -294,6 +299,6 @@ class FolderListing:
 
 def _is_image(root: Root, path: str) -> bool:
     try:
-        return media_type(root.folder.read_part(path, _START)) is not None
+        return media_type(root.folder.read_part(path, START)) is not None
     except OSError:
         return False

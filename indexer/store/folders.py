@@ -228,7 +228,7 @@ class Album(LocalFolder):
 
     def digest(self, path: str) -> FileDigest:
         info = self._info(path)
-        return FileDigest.of((self._unpacked(info, at, _PART) for at in range(0, info.file_size, _PART)), _stamp(info))
+        return FileDigest.of((self._unpack(info, at, _PART) for at in range(0, info.file_size, _PART)), _stamp(info))
 
     def _info(self, path: str) -> zipfile.ZipInfo:
         safe_parts(path)

@@ -6,7 +6,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -159,11 +159,20 @@ class IndexFolder:
                     leaves = entry.name.removeprefix(_BUILDING) not in building
                 else:
                     leaves = _GENERATION.fullmatch(entry.name) is not None and entry.name not in generations
-                # The index has no links, so a link is not ours.
-                if leaves and entry.is_dir() and not entry.is_symlink():
+                if leaves and is_folder(entry):
                     # Windows does not delete files in use; the next build tries again.
                     shutil.rmtree(entry, ignore_errors=os.name == "nt")
             sync_folder(self.path)
+
+
+def is_folder(path: Path) -> bool:
+    """Returns True for a folder, and not for a link to one: the index has none, so that a link is not ours."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def is_index(names: Collection[str]) -> bool:
+    """Returns True if these are the names in an index, also one in shards."""
+    return {"CURRENT", "segments"}.issubset(names) or {SHARDS_FILE, "shard-0000"}.issubset(names)
 
 
 def names_in(folder: Path) -> set[str]:

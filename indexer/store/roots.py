@@ -9,6 +9,7 @@ from pathlib import Path
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.files import is_unicode, spellings
 from sketch_search.indexer.store.folders import Address, Album, Folder, LocalFolder
+from sketch_search.indexer.store.location import is_index
 from sketch_search.indexer.store.remote import RemoteFolder, remember, was_named
 from sketch_search.model.terminal import HomeUnknown, expand_home, resolve
 
@@ -64,6 +65,8 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
         # The manifest is UTF-8, and so are the answers of searches.
         if not is_unicode(str(folder)):
             raise BadInvocation(f"{given}: its path is not valid UTF-8; rename the folder to index it.")
+        if folder not in known and type(folder) is LocalFolder and is_index(_names_in(folder.path)):
+            raise BadInvocation(f"{given} holds an index and no photos; name a folder of photos.")
         if inside.holds(folder):
             raise BadInvocation(f"{given} lies inside the index {inside}; name the folder that holds the photos.")
         for other in found:
@@ -82,6 +85,12 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
         taken.add(name)
         roots.append(Root(name, folder))
     return tuple(roots)
+
+
+def _names_in(path: Path) -> list[str]:
+    with suppress(OSError):  # the listing says so
+        return os.listdir(path)
+    return []
 
 
 def _overlap(outer: Folder, inner: Folder, known: Collection[Folder]) -> str:

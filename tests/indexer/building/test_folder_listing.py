@@ -1,9 +1,13 @@
 import os
 from pathlib import Path
 
+import pytest
+
+from sketch_search.indexer import BadInvocation, Request, build
 from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.roots import Root, shown_path
+from tests.indexer.galleries import Collection, save_photo
 from tests.pictures import SHAPES, encoded, photo
 
 
@@ -34,6 +38,15 @@ def test_other_files_are_counted_and_never_opened_and_files_without_a_suffix_are
         "4 files of other types: 2 .mov, 1 without an ending, 1 .txt",
         "1 that is not a regular file: a pipe, socket or device",
     )
+
+
+def test_the_thumbnails_of_an_index_are_no_photos(built: Collection, tmp_path: Path) -> None:
+    other = built.photos.parent / "other index"
+    save_photo(built.index / "thumbnails" / "x-256.jpg", 3)
+    with pytest.raises(BadInvocation, match="holds an index and no photos"):
+        build(other, Request([built.index]), built.matcher)
+    outer = build(other, Request([built.photos.parent]), built.matcher)
+    assert (outer.photos, outer.skipped) == (12, ("1 folder of thumbnails, deleted or hidden files: 1 of an index",))
 
 
 def test_the_most_frequent_endings_are_named_and_the_others_counted(tmp_path: Path) -> None:

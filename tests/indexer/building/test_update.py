@@ -7,6 +7,8 @@ import pytest
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, IndexRefused, build, build_growing, open_index, verify
 from sketch_search.indexer.store.files import FileStamp
+from sketch_search.indexer.store.generation import current_generation
+from sketch_search.indexer.store.location import IndexFolder
 from tests.indexer.galleries import Collection, catalog, ids_of, save_photo, save_photos, tokens_of
 
 
@@ -41,6 +43,14 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
     after, plain = catalog(collection.index), catalog(tmp_path / "at once")
     assert [entry[0] for entry in after.values()] == [entry[0] for entry in plain.values()]
     assert verify(collection.index) == []
+
+
+def test_a_build_that_grows_keeps_the_clusters_if_few_photos_are_new(built: Collection) -> None:
+    before = current_generation(IndexFolder(built.index)).read_means()
+    save_photo(built.photos / "new.png", 50)
+    report = build_growing(built.index, Request(), built.matcher)
+    assert (report.encoded, report.photos) == (1, 13)
+    np.testing.assert_array_equal(current_generation(IndexFolder(built.index)).read_means(), before)
 
 
 def test_a_changed_file_that_waits_for_the_next_build_stays_as_it_was(built: Collection) -> None:
@@ -143,7 +153,7 @@ def test_a_root_that_holds_other_things_and_no_photo_keeps_its_photos(collection
     # What is left of the gallery is listed, even if photos may go.
     report = collection.update(allow_loss=True)
     assert (report.photos, report.gone, report.missing) == (15, 0, 0)
-    why = "it had photos but is empty now, perhaps because its disk is not mounted"
+    why = "it had photos but is empty now, perhaps because its disk is not mounted (`index remove` drops it)"
     assert report.kept == [f"{more}: {why}; its indexed photos stay."]
     (more / "folder" / "NOT_MOUNTED.txt").unlink()
     (more / "folder").rmdir()
@@ -175,6 +185,32 @@ def test_another_folder_at_the_same_path_loses_no_photos_until_they_may_go(built
     report = built.update(allow_loss=True)
     assert (report.photos, report.kept) == (2, [])
     assert verify(built.index) == []
+
+
+def test_files_that_can_no_longer_be_read_count_like_missing_ones(built: Collection) -> None:
+    # As a failing disk leaves them, or a program that has put them on a server.
+    spoiled = [*(built.photos / "in here").glob("*.png")]
+    kept = {file: file.read_bytes() for file in spoiled}
+    (gone, *_), stamps = built.photos.glob("*.png"), {file: file.stat() for file in spoiled}
+    kept_elsewhere = gone.rename(built.photos.parent / "elsewhere.png")
+    for file in spoiled:
+        file.write_bytes(b"")
+    for _ in range(2):
+        report = built.update()
+        assert (report.photos, report.gone, report.missing, report.bad) == (12, 0, 5, ())
+        assert report.kept[0].startswith("5 of 12 photos are missing or cannot be read, more than a tenth")
+    kept_elsewhere.rename(gone)
+    for file, data in kept.items():
+        file.write_bytes(data)
+        os.utime(file, ns=(stamps[file].st_atime_ns, stamps[file].st_mtime_ns))
+    report = built.update()
+    assert (report.photos, report.encoded, report.kept) == (12, 0, [])
+    for file in [*spoiled, *built.photos.glob("* 01*.png")]:
+        file.write_bytes(b"")
+    assert built.update().gone == 0
+    report = built.update(allow_loss=True)
+    assert (report.kept, len(report.bad) > len(spoiled)) == ([], True)
+    assert report.photos + len(report.bad) == 12
 
 
 def test_a_tenth_may_go_and_renamed_files_are_not_missing(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:

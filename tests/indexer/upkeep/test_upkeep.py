@@ -39,6 +39,11 @@ def test_a_removed_photo_vanishes_at_once_and_its_file_stays(built: Collection) 
     assert len(read_summary(built.index).removed) == 1
 
 
+def test_a_removal_waits_for_no_pipe_in_the_place_of_the_thumbnails(built: Collection) -> None:
+    os.mkfifo(built.index / "thumbnails")
+    assert remove([], built.index, ids=[3]).photos == 11
+
+
 def test_a_removed_photo_stays_out_under_another_name_until_it_is_added_and_a_build_says_so(built: Collection) -> None:
     shown = read_summary(built.index).manifest.counts.photos
     shutil.copytree(built.photos / "in here", built.photos / "twice")
