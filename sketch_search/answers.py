@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
+from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import expand_home, printable
 from sketch_search.service.client import as_bytes
 from sketch_search.service.schemas import (
@@ -63,11 +64,20 @@ class Photo:
     score: float
     rank: int
     copies: tuple[int, ...]
-    _source: Searches = field(repr=False, compare=False)
+    _source: Searches | None = field(repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_source": None}
+
+    @property
+    def _gallery(self) -> Searches:
+        if self._source is None:
+            raise UserError("a photo that was pickled has lost its gallery; search again.")
+        return self._source
 
     def read(self) -> bytes:
         """Returns the file. Raises UserError if it is gone or has changed since it was indexed."""
-        return self._source._original(self.id)
+        return self._gallery._original(self.id)
 
     def image(self) -> Image.Image:
         """Returns the picture as indexed, upright, RGB; of a RAW file, the preview. Raises UserError."""
@@ -77,7 +87,7 @@ class Photo:
 
     def thumbnail(self, size: int = 256) -> bytes:
         """Returns a JPEG whose longest side has at most ``size`` pixels. Raises ValueError unless it is 16 to 1024."""
-        return self._source._thumbnail(self.id, _checked(ThumbnailParams, size=size).size)
+        return self._gallery._thumbnail(self.id, _checked(ThumbnailParams, size=size).size)
 
     def _repr_jpeg_(self) -> bytes:
         return self.thumbnail()

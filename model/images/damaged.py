@@ -81,7 +81,7 @@ def _is_segment(data: bytes, at: int) -> bool:
     if data[at + 1] == _SOS:
         return length == 6 + 2 * data[at + 4] if len(data) > at + 4 else False
     following = at + 2 + length
-    return data[following : following + 1] == b"\xff" and data[following + 1] in _SEGMENTS
+    return len(data) > following + 1 and data[following] == 0xFF and data[following + 1] in _SEGMENTS
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:

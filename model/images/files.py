@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -127,8 +128,9 @@ def open_dated(
         refused = error
     # Decoders of untrusted bytes may raise any error from SyntaxError to struct.error. All become one error here.
     except Exception as error:
-        without_reason = isinstance(error, UnidentifiedImageError) or not str(error)
-        reason = "its header cannot be read" if without_reason else " ".join(str(error).split())[:200]
+        # Some messages show bytes of the file.
+        unclear = isinstance(error, UnidentifiedImageError) or not str(error) or re.search(r"\bb['\"]", str(error))
+        reason = "its header cannot be read" if unclear else " ".join(str(error).split())[:200]
         refused = UndecodableImage(f"the {_format(media)} file is damaged: {reason}")
         refused.__cause__ = error
     try:

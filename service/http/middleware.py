@@ -23,6 +23,8 @@ from sketch_search.service.settings import is_loopback
 # A request id that is safe to echo and log.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PORT = re.compile(r":[0-9]*\Z")
+# Headers that say where a request comes from.
+_ONCE = ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
 # A token that needs no decoding.
 _TOKEN = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 # Machines request these every few seconds: they are logged only if something is wrong.
@@ -163,6 +165,9 @@ class AccessMiddleware:
             self._note(scope, status, bytes_in, perf_counter() - started)
 
     def _refusal(self, scope: Scope, request_id: str) -> Response | None:
+        headers = Headers(scope=scope)
+        if twice := next((name for name in _ONCE if len(headers.getlist(name)) > 1), None):
+            return error_answer(400, "bad_request", f"The header {twice} is sent twice.", request_id)
         if not self._has_known_host(scope):
             message = "The Host header names an unknown host; if it is this server's, list it in SBIR_ALLOWED_HOSTS."
             return error_answer(400, "bad_host", message, request_id)

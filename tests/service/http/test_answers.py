@@ -115,6 +115,12 @@ def test_other_pages_do_not_even_ask(settings: Settings, http: httpx.Client, ske
         assert error(named.post("/search", headers=image | {"origin": "https://b.example"})) == (400, "bad_request")
 
 
+def test_a_request_that_names_its_origin_twice_is_refused(http: httpx.Client) -> None:
+    for name, values in (("origin", [str(http.base_url), "https://a.example"]), ("sec-fetch-site", ["none"] * 2)):
+        answer = http.get("/photos/1", headers=[(name, value.rstrip("/")) for value in values])
+        assert error(answer, "is sent twice") == (400, "bad_request")
+
+
 def test_a_browser_that_names_the_origin_alone_is_refused_what_other_pages_ask(settings: Settings) -> None:
     refused = ("http://192.168.1.20:9000", "http://192.168.1.20", "https://a.example", "null")
     # A proxy has put its own address into the place of the host.
