@@ -3,6 +3,7 @@
 Only local files whose names have no extension, or an odd one, are opened, to check whether they begin like an image.
 """
 
+import errno
 import os
 import re
 from collections import Counter
@@ -23,7 +24,7 @@ from sketch_search.model.terminal import resolve
 # A folder that had photos at the last build.
 _EMPTY = "the folder is empty, perhaps because its disk is not mounted"
 _NO_PHOTO = "it had photos but is empty now, perhaps because its disk is not mounted"
-_REMEDY = " (`index remove` drops it)"
+_LOST = {_EMPTY, _NO_PHOTO, f"the folder cannot be read: {os.strerror(errno.ENOENT)}"}
 # Endings of the photos beside which a camera writes a RAW file of the same name, and beside which phones write the film
 # of a Live Photo.
 _SHOTS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif", ".avif"})
@@ -169,7 +170,7 @@ class FolderListing:
             try:
                 listing = root.listing()
             except OSError as error:
-                self._leave_out(number, "", f"the folder cannot be read: {error.strerror}")
+                self._leave_out(number, "", _unread(error))
                 continue
             # A stack, because folders may be nested deeper than Python's calls may be.
             folders, before = [self._entries(number, "", listing)], self.count
@@ -202,7 +203,7 @@ class FolderListing:
             try:
                 entries = [*listing(folder)]
             except OSError as error:
-                self._leave_out(number, folder, f"the folder cannot be read: {error.strerror}")
+                self._leave_out(number, folder, _unread(error))
             else:
                 if not entries and self._expected((number, text_of_name(folder))):
                     self._leave_out(number, folder, _EMPTY)
@@ -275,8 +276,8 @@ class FolderListing:
         text = text_of_name(folder)
         shown = shown_path(self._names, number, text) if folder else str(self._roots[number].folder)
         # `index remove` cannot remove a whole gallery.
-        if reason == _EMPTY if folder else len(self._roots) > 1:
-            reason += _REMEDY
+        if reason in _LOST and (folder or len(self._roots) > 1):
+            reason += " (`index remove` drops it)"
         if len(shown) > _SHOWN:
             shown = f"{shown[:_SHOWN]}..."
         self._unlisted[number, text] = BadFile(shown, reason)
@@ -295,6 +296,10 @@ class FolderListing:
                 return True
             self._endings[text_of_name(ending)] += 1
         return False
+
+
+def _unread(error: OSError) -> str:
+    return f"the folder cannot be read: {error.strerror}"
 
 
 def _is_image(root: Root, path: str) -> bool:

@@ -104,6 +104,10 @@ class Stager:
                     if len(self._records) >= batch:
                         self._commit()
                     progress.advance(len(group), bad, known=sum(file.known for file in group))
+            except BaseException:
+                # Nobody waits for what is still to be read ahead.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
             finally:
                 self._commit()
 

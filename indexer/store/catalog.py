@@ -22,6 +22,8 @@ CATALOG_FILE = "photos.sqlite"
 _NS = 10**9
 # A day in ns.
 _DAY = 86400 * _NS
+# The Julian day that begins before the first ordinal.
+_JULIAN = 1721424.5
 # The first year whose local times all systems can convert, and the last whose times SQLite can store.
 _FIRST_YEAR, _LAST_YEAR = 1971, 2261
 
@@ -276,9 +278,10 @@ class Catalog:
     def newest(self, wanted: PhotoFilter, names: Sequence[str], count: int) -> list[tuple[str, int, int]]:
         """Finds segment, row and day of the newest photos that pass; the day is the file's, or of its last change."""
         condition, values = _passing(wanted, names)
-        # SQLite divides towards 0.
-        changed = f"(mtime - (mtime < 0) * {_DAY - 1}) / {_DAY}"
-        day = f"coalesce(taken, {date(1970, 1, 1).toordinal()} + {changed})"
+        # In local time, as the filters count. SQLite divides towards 0, and its days are Julian.
+        seconds = f"(mtime - (mtime < 0) * {_NS - 1}) / {_NS}"
+        julian = f"julianday(date({seconds}, 'unixepoch', 'localtime'))"
+        day = f"coalesce(taken, CAST({julian} - {_JULIAN} AS INTEGER))"
         query = (
             f"SELECT segment, row, max({day}) FROM photos WHERE {condition} GROUP BY segment, row "
             "ORDER BY 3 DESC, max(mtime) DESC, min(id) LIMIT ?"

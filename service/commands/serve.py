@@ -116,6 +116,10 @@ def serve_until_stopped(
             # uvicorn raises the signal that stopped it again, which would kill this process.
             before = signal.signal(signal.SIGTERM, signal.default_int_handler)
             opened.callback(signal.signal, signal.SIGTERM, before)
+            # A terminal or session that ends sends SIGHUP, which nohup has ignored.
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+                signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+                opened.callback(signal.signal, signal.SIGHUP, signal.SIG_DFL)
         server = uvicorn.Server(server_config(app))
         with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
             server.run(sockets=listeners)

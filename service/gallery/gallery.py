@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ class Gallery(search.Gallery):
 
     Attributes:
         system: that of plain searches. generation_id: identifies the generation.
+        created: when the generation was made; None for shards, each of which has its own.
         missing: the names of shards that are not searched, because they do not answer.
     """
 
@@ -27,6 +29,7 @@ class Gallery(search.Gallery):
     generation: str
     generation_id: str
     missing: tuple[str, ...] = ()
+    created: datetime | None = None
 
     @abstractmethod
     def rows_of_ids(self, ids: Sequence[int]) -> PhotoRows:

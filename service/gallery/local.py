@@ -30,6 +30,7 @@ class LocalGallery(PhotoGallery, Gallery):
         self.index, self.system = index, index.manifest.system
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
         self.generation, self.generation_id = index.generation, index.generation_id
+        self.created = index.manifest.created
 
     def newest(self, wanted: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
         return self.index.newest(wanted, count)

@@ -26,6 +26,8 @@ def configure_logging(log_format: LogFormat) -> None:
     handler = _Handler()
     handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # It logs a line for every malformed form.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     if log_format == "text" and sys.stderr.isatty():
         access_log.setLevel(logging.WARNING)
 

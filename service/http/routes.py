@@ -1,7 +1,6 @@
 """Answers the paths of the HTTP API."""
 
 import re
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -84,12 +83,11 @@ _BINARY = {"type": "string", "format": "binary"}
 PICTURE_BODY = {
     "requestBody": {
         "required": False,
-        "description": "The sketch: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC, recognised by its bytes and not its "
-        "content type; as the raw body, or as the field `file` of a form. Several fields `file`, pictures of one size, "
-        "are the things of one drawing, each where it stands. The field `strokes`, JSON, has the strokes of one "
-        "picture: each belongs to one thing, and answers name the strokes of each thing. With `kind=photo` the body is "
-        "a photo instead. "
-        "With `like`, or with `text` in a search, it may be left out.",
+        "description": "The sketch: JPEG, PNG, SVG, WebP, GIF, BMP, TIFF, AVIF or HEIC, recognised by its bytes and "
+        "not by its content type; as the raw body, or as the field `file` of a form. Several fields `file`, "
+        "pictures of one size, are the things of one drawing, each where it stands. The field `strokes`, JSON, has "
+        "the strokes of one picture: each belongs to one thing, and answers name the strokes of each thing. With "
+        "`kind=photo` the body is a photo instead. With `like`, or with `text` in a search, it may be left out.",
         "content": {
             "*/*": {"schema": _BINARY},
             "multipart/form-data": {
@@ -390,20 +388,21 @@ async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
         model, index = ctx.live.engine().info()
     except NotReady as why:
         reason = str(why)
+    # Building over an index, or without what the checkpoint needs, would be no help.
+    empty = reason is not None and current_stamp(index_path(settings)) is None
     return InfoResponse(
         ready=reason is None,
         reason=reason,
-        remedy=f"To index a folder here {WITHOUT_TOKEN}" if reason is not None and needs_token else None,
+        remedy=f"To index a folder here {WITHOUT_TOKEN}" if empty and needs_token else None,
         version=ctx.version,
         model=model,
         index=index,
         refused=ctx.live.source.refused,
         shards=shards,
         build=build,
-        # Building over an index that cannot be opened would be no help.
         allows=Allowed(
             reveal=may_reveal(trusted, ctx) and file_manager() is not None,
-            build=may_build(trusted, ctx) and (reason is None or current_stamp(index_path(settings)) is None),
+            build=may_build(trusted, ctx) and (reason is None or empty),
             needs_token=needs_token,
         ),
         searches=ctx.worker.held,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated
@@ -22,8 +21,6 @@ from sketch_search.service.schemas import StrokeBody
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
-# It logs a line for every malformed form.
-logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 # A longer one costs too much to parse.
 MAX_CONTENT_TYPE = 1024
 _ADVICE = (

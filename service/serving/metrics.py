@@ -90,7 +90,8 @@ class Metrics(Collector):
         refused = self._live.source.refused is not None
         yield GaugeMetricFamily("sbir_index_refused", "1 while a newer generation is refused.", value=refused)
         try:
-            model, index = self._live.engine().info()
+            engine = self._live.engine()
+            (model, index), created = engine.info(), engine.gallery.created
         except NotReady:
             yield GaugeMetricFamily("sbir_ready", "1 while searches can be answered.", value=0)
             return
@@ -104,5 +105,8 @@ class Metrics(Collector):
         names = index.generation.split("+")
         number = max(int("".join(filter(str.isdigit, name)) or 0) for name in names)
         yield GaugeMetricFamily("sbir_index_generation", "Number of the generation searched.", value=number)
+        if created is not None:
+            at = "When it was made, in seconds since 1970."
+            yield GaugeMetricFamily("sbir_index_created_seconds", at, value=created.timestamp())
         yield GaugeMetricFamily("sbir_index_photos", "Photos searched.", value=index.photos)
         yield GaugeMetricFamily("sbir_index_clusters", "Clusters they are in.", value=index.clusters)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sketch_search.indexer import BadInvocation, Request, build
+from sketch_search.indexer import BadInvocation, BuildRequest, build
 from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.roots import Root, shown_path
@@ -44,8 +44,8 @@ def test_the_thumbnails_of_an_index_are_no_photos(built: Collection, tmp_path: P
     other = built.photos.parent / "other index"
     save_photo(built.index / "thumbnails" / "x-256.jpg", 3)
     with pytest.raises(BadInvocation, match="holds an index and no photos"):
-        build(other, Request([built.index]), built.matcher)
-    outer = build(other, Request([built.photos.parent]), built.matcher)
+        build(other, BuildRequest([built.index]), built.matcher)
+    outer = build(other, BuildRequest([built.photos.parent]), built.matcher)
     assert (outer.photos, outer.skipped) == (12, ("1 folder of thumbnails, deleted or hidden files: 1 of an index",))
 
 

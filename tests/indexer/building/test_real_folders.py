@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import time
 import zipfile
 from dataclasses import replace
 from datetime import date
@@ -160,9 +161,9 @@ def test_an_archive_that_is_not_read_is_named(tmp_path: Path, collection: Collec
 
 def test_a_file_time_of_nothing_is_no_day(collection: Collection, folder: Path) -> None:
     seconds = {"epoch.jpg": 0, "old.jpg": -86400 * 365 * 5 - 3600, "now.jpg": 1_500_000_000}
-    for number, (name, time) in enumerate(seconds.items()):
+    for number, (name, moment) in enumerate(seconds.items()):
         (folder / name).write_bytes(_jpeg(number))
-        os.utime(folder / name, (time, time))
+        os.utime(folder / name, (moment, moment))
     collection.build()
     with collection.open() as index:
         wanted = PhotoFilter(before=date(2020, 1, 1))
@@ -171,6 +172,24 @@ def test_a_file_time_of_nothing_is_no_day(collection: Collection, folder: Path) 
         paths = [index.photo(number).paths for number in index.ids[rows].tolist()]
         assert paths == [("now.jpg",), ("old.jpg",)]
         assert index.passing(wanted).sum() == 2
+
+
+def test_the_newest_photos_have_the_days_that_filters_count(
+    collection: Collection, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "evening.jpg").write_bytes(_jpeg(1))
+    # 22:30 of the 14th in Greenwich.
+    os.utime(folder / "evening.jpg", (1_500_071_400, 1_500_071_400))
+    collection.build()
+    with collection.open() as index:
+        for zone, day in (("UTC0", 14), ("EAST-12", 15), ("WEST12", 14)):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            local = date(2017, 7, day)
+            rows, days = index.newest(PhotoFilter(after=local, before=local), 9)
+            assert (len(rows), [date.fromordinal(one) for one in days.tolist()]) == (1, [local])
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_a_name_whose_end_is_no_ending_is_looked_into(collection: Collection, folder: Path) -> None:

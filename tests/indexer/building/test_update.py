@@ -48,7 +48,7 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
 def test_a_build_that_grows_keeps_the_clusters_if_few_photos_are_new(built: Collection) -> None:
     before = current_generation(IndexFolder(built.index)).read_means()
     save_photo(built.photos / "new.png", 50)
-    report = build_growing(built.index, Request(), built.matcher)
+    report = build_growing(built.index, BuildRequest(), built.matcher)
     assert (report.encoded, report.photos) == (1, 13)
     np.testing.assert_array_equal(current_generation(IndexFolder(built.index)).read_means(), before)
 

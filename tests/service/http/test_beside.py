@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from sketch_search.indexer import RemovalReport, Request
+from sketch_search.indexer import BuildRequest, RemovalReport
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.model.pauses import at_pauses, pause
 from sketch_search.model.search import photos as search_of_photos
@@ -63,7 +63,7 @@ def slow_disk(settings: Settings, slow: Slow, monkeypatch: pytest.MonkeyPatch) -
             monkeypatch.setattr(routes, name, slow.before(getattr(routes, name)))
         report = RemovalReport("g000001", changed=True, photos=PHOTOS, files=1)
         monkeypatch.setattr(builder, "remove", slow.before(lambda *given: report))
-        monkeypatch.setattr(Request, "check", slow.before(lambda *given: None))
+        monkeypatch.setattr(BuildRequest, "check", slow.before(lambda *given: None))
         monkeypatch.setattr(builder, "start_child", slow.before(builder.start_child))
         yield server
         slow.over.set()

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 from http import cookies
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -72,7 +73,10 @@ def test_the_token_is_printed_on_a_terminal_or_in_a_file(default_settings: Setti
         with httpx.Client(timeout=PATIENCE, follow_redirects=True) as http:
             http.get(address)
             assert http.get(f"{url}/info").json()["allows"]["build"]
-    assert not page.exists()
+        # As a terminal sends it that is closed.
+        process.send_signal(signal.SIGHUP)
+        process.wait(PATIENCE)
+        assert not page.exists()
     with running(default_settings, tmp_path / "log", SBIR_ALLOW_BUILD="no") as process:
         assert process.stdout is not None
         lines = [process.stdout.readline()]

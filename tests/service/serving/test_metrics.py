@@ -65,6 +65,7 @@ def test_the_index_and_the_build_are_named(http: httpx.Client, index: Index) -> 
     assert [told[name] for name in names] == [1, 0, PHOTOS, CLUSTERS, 1]
     embedder, generation = index.manifest.embedder.name, index.generation
     assert told[f'sbir_index_info{{embedder="{embedder}",generation="{generation}",model="tiny-random"}}'] == 1
+    assert told["sbir_index_created_seconds"] == index.manifest.created.timestamp()
     assert told[f'sbir_build_info{{version="{http.get("/info").json()["version"]}"}}'] == 1
 
 
