@@ -97,6 +97,6 @@ def parting_by_distance(encoder_width: int) -> Parting:
             "last.bias": zero(width),
             "direction.weight": zero((2, width)),
             "direction.bias": np.array([1, 0]),
-            "pairs": np.array([0, 7.68, 12, 0]),
+            "pairs": np.array([0, 7.68, 12, 0, 0]),
         }
     )

@@ -3,7 +3,9 @@
 The ink is cut into pieces: what is connected within one of CELLS x CELLS cells, and of one stroke if strokes are known.
 Two transformer layers see all pieces, and give each a direction; two pieces belong to one thing with the probability
 
-    p = sigmoid(a cosine + b - w distance + c touching).
+    p = sigmoid(a cosine + b - w distance - g gap + c connected),
+
+where the gap is that between the connected ink of the two, 0 if it is the same.
 
 Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT.
 """
@@ -42,14 +44,15 @@ class Pieces:
     Attributes:
         labels: (SIDE, SIDE), the number of the piece of each pixel, or -1. centres: (k, 2), y and x in 0..1.
         pixels: (k,) float32, how many there are. shapes: (k, s) float32, what each looks like, and the ink around it.
-        touching: (k, k) bool. strokes: (k,), the stroke of each, -1 if unknown.
+        gaps: (k, k) float32, the distance of the ink that is connected with each, 0 if it is the same.
+        strokes: (k,), the stroke of each, -1 if unknown.
     """
 
     labels: Labels
     centres: Floats
     pixels: Floats
     shapes: Floats
-    touching: NDArray[np.bool_]
+    gaps: Floats
     strokes: Labels
 
     def __len__(self) -> int:
@@ -75,14 +78,12 @@ class Pieces:
         pixels = np.bincount(piece[kept], minlength=count).astype(np.float32)
         places = np.stack([np.bincount(piece[kept], at[kept], count) for at in (y, x)], axis=1)
         centres = (places / np.maximum(pixels, 1)[:, None]).astype(np.float32)
-        touching = np.zeros((count, count), np.bool_)
-        one, other = piece[pairs]
-        apart = (one >= 0) & (other >= 0) & (one != other)
-        touching[one[apart], other[apart]] = touching[other[apart], one[apart]] = True
+        touching = piece[pairs][:, (piece[pairs] >= 0).all(axis=0)]
         of_piece = np.full(count, -1)
         of_piece[piece[kept]] = own[y, x][kept]
         shapes = _shapes(darkness, labels, centres)
-        return Pieces(labels, (centres + 0.5) / np.float32(SIDE), pixels, shapes, touching, of_piece)
+        centres = (centres + np.float32(0.5)) / np.float32(SIDE)
+        return Pieces(labels, centres, pixels, shapes, _gaps(centres, _connected(touching, count)), of_piece)
 
     def features(self, patches: Floats) -> Floats:
         """Describes each piece for the network, (k, f): the patches there, its shape, its place and its size.
@@ -155,9 +156,9 @@ class Parting:
             x = x + self._linear(np.maximum(y, 0), f"{name}.linear2")
             layer += 1
         directions = unit(self._linear(self._norm(x, "last"), "direction"))
-        away = np.linalg.norm(pieces.centres[:, None] - pieces.centres, axis=-1)
-        cosine, bias, distance, touching = w["pairs"]
-        logits = cosine * (directions @ directions.T) + bias - distance * away + touching * pieces.touching
+        cosine, bias, distance, gap, connected = w["pairs"]
+        logits = cosine * (directions @ directions.T) + bias - distance * _distances(pieces.centres)
+        logits += connected * (pieces.gaps == 0) - gap * pieces.gaps
         found: Floats = 1 / (1 + np.exp(-logits))
         return found
 
@@ -179,51 +180,57 @@ def join_pieces(
 
     Returns also the half of its thing in which each is, 0 or 1.
 
-    Pieces of one stroke are one to begin with, and so are strokes that were ``told`` to be. Groups with a smaller share
-    of the pixels than ``least`` join the likeliest other one, and so do the smallest of more than MAX_THINGS; specks
-    have the number SPECK.
+    Pieces of one stroke are one to begin with; strokes that were ``told`` to be one are joined first. Groups with a
+    smaller share of the pixels than ``least`` join the likeliest other one, and so do the smallest of more than
+    MAX_THINGS; specks have the number SPECK.
     """
     known = pieces.strokes >= 0
-    said = np.full(len(pieces), -1)
-    if told is not None and len(told):
-        said[known] = told[pieces.strokes[known]]
     own = np.where(known, pieces.strokes, pieces.strokes.max() + 1 + np.arange(len(pieces)))
-    _, labels = np.unique(np.where(said >= 0, -1 - said, own), return_inverse=True)
+    _, labels = np.unique(own, return_inverse=True)
     belongs = (labels == np.arange(labels.max() + 1)[:, None]) * pieces.pixels
     sums, sizes = belongs.astype(np.float64) @ probabilities @ belongs.T, belongs.sum(axis=1).astype(np.float64)
-    law = np.zeros(len(sizes), np.bool_)
-    law[labels] = said >= 0
-    mean = sums / np.outer(sizes, sizes)
-    mean[np.ix_(law, law)] = -1
-    np.fill_diagonal(mean, -1)
+    said = np.full(len(sizes), -1)
+    if told is not None and len(told):
+        said[labels[known]] = told[pieces.strokes[known]]
+    # What was said to be one is joined first, and what was said to be several never.
+    alike, law = said[:, None] == said, said >= 0
+    both = law[:, None] & law
+    mean = np.where(both, np.where(alike, 1 + sums / np.outer(sizes, sizes), -np.inf), sums / np.outer(sizes, sizes))
+    np.fill_diagonal(mean, -np.inf)
     groups, total, count = np.arange(len(sizes)), sizes.sum(), len(sizes)
-    halves = np.zeros(len(sizes), np.int64)
+    # The sizes of groups that are left; infinite for others.
+    halves, left = np.zeros(len(sizes), np.int64), sizes.copy()
     while count > 1:
         one, other = divmod(int(mean.argmax()), len(sizes))
         if mean[one, other] < cut:
-            small = np.where((sizes > 0) & ~law, sizes, np.inf)
+            small = np.where(law, np.inf, left)
             one = int(small.argmin())
             if not np.isfinite(small[one]) or (small[one] >= least * total and count <= MAX_THINGS):
                 break
             other = int(mean[one].argmax())
             if small[one] < least * total and mean[one, other] < STRANGE:
                 # A speck: no part of anything.
-                sizes[one], groups[groups == one] = 0, -1
-                mean[one] = mean[:, one] = -1
+                left[one], groups[groups == one] = np.inf, -1
+                sums[:, one] = mean[one] = mean[:, one] = -np.inf
                 count -= 1
                 continue
+        joined = groups == one
+        halves[groups == other], halves[joined] = 0, 1
+        groups[joined] = other
+        count -= 1
         sums[other] += sums[one]
         sums[:, other] = sums[other]
-        sizes[other] += sizes[one]
-        sizes[one], law[other] = 0, law[one] | law[other]
-        halves[groups == other], halves[groups == one] = 0, 1
-        groups[groups == one] = other
-        count -= 1
-        mean[one] = mean[:, one] = -1
-        allowed = (sizes > 0) & ~(law & law[other])
-        allowed[other] = False
-        mean[other] = np.where(allowed, sums[other] / (sizes[other] * np.maximum(sizes, 1)), -1)
-        mean[:, other] = mean[other]
+        sums[:, one] = mean[one] = mean[:, one] = -np.inf
+        sizes[other] = left[other] = sizes[other] + sizes[one]
+        left[one] = np.inf
+        row = sums[other] / (sizes[other] * sizes)
+        said[other] = max(said[one], said[other])
+        if said[other] >= 0:
+            law[other] = True
+            alike = said == said[other]
+            row = np.where(alike, 1 + row, np.where(law, -np.inf, row))
+        row[other] = -np.inf
+        mean[other] = mean[:, other] = row
     kept, things = np.unique(groups, return_inverse=True)
     things = things - int(kept[0] < 0)
     return np.where(things < 0, SPECK, things)[labels], halves[labels]
@@ -250,6 +257,26 @@ def _connected(pairs: Labels, count: int) -> Labels:
         np.minimum.at(least, other, lower)
         while (least != (nearer := least[least])).any():
             least = nearer
+
+
+def _distances(centres: Floats) -> Floats:
+    found: Floats = np.linalg.norm(centres[:, None] - centres, axis=-1)
+    return found
+
+
+def _gaps(centres: Floats, components: Labels) -> Floats:
+    """Returns the least distance of pieces of the components of each two pieces, (k, k); 0 within one component."""
+    if not len(centres):
+        return np.zeros((0, 0), np.float32)
+    order = np.argsort(components, kind="stable")
+    _, starts, numbers = np.unique(components[order], return_index=True, return_inverse=True)
+    away = _distances(centres[order])
+    least = np.minimum.reduceat(np.minimum.reduceat(away, starts, axis=0), starts, axis=1)
+    np.fill_diagonal(least, 0)
+    own = np.empty(len(order), np.int64)
+    own[order] = numbers
+    found: Floats = least[own[:, None], own]
+    return found
 
 
 def _shapes(darkness: NDArray[np.uint8], labels: Labels, centres: Floats) -> Floats:

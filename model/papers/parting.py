@@ -27,12 +27,12 @@ from sketch_search.model.papers.runs import check_target
 from sketch_search.model.papers.vocabulary import save_changed
 
 # Drawings to train on: the share of single sketches, and how many things the others have, each with its share.
-DRAWINGS, SINGLE, THINGS = 4000, 0.35, {2: 0.5, 3: 0.3, 4: 0.15, 5: 0.05}
+DRAWINGS, SINGLE, THINGS = 6000, 0.25, {2: 0.55, 3: 0.3, 4: 0.15}
 # In a step, a drawing is seen by at most PIECES of its pieces.
 EPOCHS, BATCH, PIECES, RATE, NOISE, CLIP = 14, 16, 96, 1e-3, 0.1, 1.0
 WIDTH, LAYERS, DIRECTION, DROPOUT = 128, 2, 32, 0.1
 # Pieces count from this share of pixels of one thing on.
-_PURE = 0.75
+_PURE = 0.6
 # Pixels of the paper's sides, the darkness of ink that counts, and the fewest such pixels of a thing.
 _PAPER, _INK, _FEWEST = 512, 60, 120
 # Sketches whose lines are wider than this are filled.
@@ -64,7 +64,7 @@ def give_parting(source: Path, target: Path, *, drawings: int = DRAWINGS, epochs
 
 
 def compose(sketches: Sequence[Picture], chance: np.random.Generator) -> Layers:
-    """Draws one to five sketches on one paper: the darkness of each, (n, 512, 512), 0 on paper.
+    """Draws one to four sketches on one paper: the darkness of each, (n, 512, 512), 0 on paper.
 
     Their sizes and places are random, and mostly they touch; they are mirrored, turned, and often drawn by one pen, and
     sometimes what is in front covers what is behind.
@@ -74,14 +74,14 @@ def compose(sketches: Sequence[Picture], chance: np.random.Generator) -> Layers:
     while True:
         count = 1 if chance.random() < SINGLE else int(chance.choice([*THINGS], p=[*THINGS.values()]))
         chosen = chance.choice(labels, count).tolist()
-        if count > 1 and chance.random() < 0.25:
+        if count > 1 and chance.random() < 0.2:
             chosen = chosen[:1] * count
-        pen = chance.uniform(3, 11) if chance.random() < 0.6 else None
+        pen = chance.uniform(3, 11) if chance.random() < 0.5 else None
         drawn = [
             _place(sketches[int(chance.choice(of_class[label]))], box, pen, chance)
             for label, box in zip(chosen, _boxes(count, chance), strict=True)
         ]
-        if chance.random() < 0.35:
+        if chance.random() < 0.15:
             for front in range(count - 1, 0, -1):
                 covered = _cover(drawn[front])
                 drawn[:front] = [np.where(covered, np.uint8(0), behind) for behind in drawn[:front]]
@@ -94,13 +94,13 @@ def _boxes(count: int, chance: np.random.Generator) -> list[tuple[float, float, 
     """Chooses places and sizes of things, as shares of the paper; two of three are put at another one."""
     boxes = list[tuple[float, float, float]]()
     for _ in range(count):
-        size = float(chance.uniform(0.5, 0.95) if count == 1 else chance.uniform(0.3, 0.9))
+        size = float(chance.uniform(0.5, 0.95) if count == 1 else chance.uniform(0.4, 0.95))
         x, y = chance.uniform(0, 1, 2)
         if boxes:
-            size = float(np.clip(boxes[0][2] * np.exp(chance.uniform(np.log(0.25), np.log(1.3))), 0.16, 0.95))
+            size = float(np.clip(boxes[0][2] * np.exp(chance.uniform(np.log(0.3), np.log(1.2))), 0.2, 0.95))
             if chance.random() < 0.7:
                 left, top, other = boxes[chance.integers(len(boxes))]
-                turn, far = chance.uniform(0, 2 * np.pi), chance.uniform(0.2, 1.15) * (other + size) / 2
+                turn, far = chance.uniform(0, 2 * np.pi), chance.uniform(0.3, 1.2) * (other + size) / 2
                 x, y = left + np.cos(turn) * far, top + np.sin(turn) * far
         x, y = np.clip((x, y), size / 2, 1 - size / 2)
         boxes.append((float(x), float(y), size))
@@ -160,14 +160,14 @@ class Example:
     """A drawing to train on, of k pieces.
 
     Attributes:
-        features: (k, f) float16. centres: (k, 2). pixels: (k,). touching: (k, k).
+        features: (k, f) float16. centres: (k, 2). pixels: (k,). gaps: (k, k).
         things: (k,), the thing of each piece, or -1 if it is of several.
     """
 
     features: NDArray[np.float16]
     centres: Floats
     pixels: Floats
-    touching: NDArray[np.bool_]
+    gaps: Floats
     things: Labels
 
     @staticmethod
@@ -179,14 +179,14 @@ class Example:
         np.add.at(counts, (pieces.labels[marked], owner[marked]), 1)
         things = np.where(counts.max(axis=1) >= _PURE * pieces.pixels, counts.argmax(axis=1), -1)
         features = pieces.features(patches).astype(np.float16)
-        return Example(features, pieces.centres, pieces.pixels, pieces.touching, things)
+        return Example(features, pieces.centres, pieces.pixels, pieces.gaps, things)
 
     def some(self, count: int, chance: np.random.Generator) -> Example:
         """Chooses so many pieces at random, or all of fewer."""
         chosen = chance.permutation(len(self.pixels))[:count]
-        touching = self.touching[np.ix_(chosen, chosen)]
+        gaps = self.gaps[np.ix_(chosen, chosen)]
         rest = self.features[chosen], self.centres[chosen], self.pixels[chosen]
-        return Example(*rest, touching, self.things[chosen])
+        return Example(*rest, gaps, self.things[chosen])
 
 
 def encode_example(matcher: Matcher, layers: Layers) -> Example:
@@ -209,18 +209,19 @@ class PartingNetwork(nn.Module):
             for _ in range(LAYERS)
         )
         self.last, self.direction = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, DIRECTION)
-        self.pairs = nn.Parameter(torch.tensor([5.0, 0.0, 2.0, 1.0]))
+        self.pairs = nn.Parameter(torch.tensor([5.0, 0.0, 2.0, 2.0, 1.0]))
 
     def forward(
-        self, features: torch.Tensor, centres: torch.Tensor, touching: torch.Tensor, empty: torch.Tensor
+        self, features: torch.Tensor, centres: torch.Tensor, gaps: torch.Tensor, empty: torch.Tensor
     ) -> torch.Tensor:
         """Returns the logits (b, k, k) that two pieces belong to one thing. empty: (b, k), which are no pieces."""
         x = self.first(features)
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=empty)
         directions = F.normalize(self.direction(self.last(x)), dim=-1)
-        cosine, bias, distance, touch = self.pairs
-        logits: torch.Tensor = cosine * (directions @ directions.transpose(1, 2)) + bias + touch * touching
+        cosine, bias, distance, gap, connected = self.pairs
+        logits: torch.Tensor = cosine * (directions @ directions.transpose(1, 2)) + bias
+        logits = logits - gap * gaps + connected * (gaps == 0)
         logits -= distance * torch.cdist(centres, centres)
         return logits
 
@@ -241,11 +242,9 @@ def loss_of(network: PartingNetwork, examples: Sequence[Example]) -> torch.Tenso
         stack([one.pixels[:, None] for one in examples]),
         stack([one.things[:, None] for one in examples], -1),
     )
-    touching = torch.stack(
-        [F.pad(torch.from_numpy(one.touching).float(), (0, most - len(one.pixels)) * 2) for one in examples]
-    )
+    gaps = torch.stack([F.pad(torch.from_numpy(one.gaps), (0, most - len(one.pixels)) * 2) for one in examples])
     noisy = features + NOISE * features.std() * torch.randn_like(features)
-    logits = network(noisy, centres, touching, pixels[..., 0] == 0)
+    logits = network(noisy, centres, gaps, pixels[..., 0] == 0)
     weight = (pixels * (things >= 0)).sqrt()
     pairs = weight * weight.transpose(1, 2) * (1 - torch.eye(most))
     alike = things == things.transpose(1, 2)
@@ -268,8 +267,12 @@ def train_parting(
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)
     network = PartingNetwork(usable[0].features.shape[1])
-    optimiser, steps = torch.optim.AdamW(network.parameters(), RATE), len(usable) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, epochs * steps, pct_start=0.08)
+    matrices = [parameter for name, parameter in network.named_parameters() if name != "pairs"]
+    optimiser = torch.optim.AdamW([{"params": matrices}, {"params": [network.pairs], "weight_decay": 0.0}])
+    steps = len(usable) // BATCH
+    # Five numbers have farther to go than those of matrices.
+    rates = [RATE, 20 * RATE]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, epochs * steps, pct_start=0.08)
     for _ in tqdm(range(epochs), desc="training", unit="epoch", disable=None):
         network.train()
         order = chance.permutation(len(usable))

@@ -53,7 +53,9 @@ def encode_things(
         picture, first = matcher.preprocessing.normalised(drawn.pixels), whole if len(drawing.things) == 1 else None
         tokens = matcher.encode(picture[None], modality, variants, first)
         shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
-        things.append(Thing(tokens, drawn.box, shares[:, :3], shares[:, 3], drawn.strokes, drawn.second_half))
+        things.append(
+            Thing(tokens, drawn.box, shares[:, :3], shares[:, 3], strokes=drawn.strokes, second_half=drawn.second_half)
+        )
     return things
 
 

@@ -38,11 +38,14 @@ def at(labels: np.ndarray, box: tuple[int, int, int, int]) -> set[int]:
     return set(np.unique(labels[top : bottom + 1, left : right + 1])) - {-1}
 
 
-def test_pieces_are_what_is_connected_within_a_cell_and_touch_those_beside_them() -> None:
+def test_pieces_are_what_is_connected_within_a_cell_with_gaps_to_other_ink() -> None:
     pieces = Pieces.of(ink(LEFT))
     assert (pieces.labels >= 0).sum() == (ink(LEFT) > 0).sum()
     assert pieces.pixels.sum() == (ink(LEFT) > 0).sum()
-    assert (pieces.touching.sum(axis=1) == 2).all(), "along an outline each piece touches two"
+    assert not pieces.gaps.any(), "all of an outline is connected"
+    gaps = Pieces.of(ink(LEFT, RIGHT)).gaps
+    assert set(np.unique(gaps > 0.4)) == {False, True}
+    assert set(np.unique(gaps[gaps < 0.4])) == {0}
     assert ((pieces.centres > 0) & (pieces.centres < 1)).all()
     dot = np.zeros((SIDE, SIDE), np.uint8)
     dot[5, 5] = 255
@@ -64,7 +67,9 @@ def test_a_stroke_is_of_one_thing_and_what_a_person_said_is_law() -> None:
     assert set(np.unique(divide(PATCHES, both, strokes))) == {-1, 0}
     strokes[:, SIDE // 2 :][both[:, SIDE // 2 :] > 0] = 1
     assert set(np.unique(divide(PATCHES, both, strokes))) == {-1, 0, 1}
-    assert set(np.unique(divide(PATCHES, both, strokes, np.array([4, 4])))) == {-1, 0}
+    things, halves = parting_by_distance(WIDTH).divide(PATCHES, both, strokes, np.array([4, 4]))
+    assert set(np.unique(things)) == {-1, 0}
+    assert at(halves, LEFT) != at(halves, RIGHT), "what was joined can be split again"
     near = ink(LEFT, (60, 60, 80, 110))
     strokes = np.where(near > 0, (np.arange(SIDE) > 55).astype(int), -1)
     assert set(np.unique(divide(PATCHES, near, strokes))) == {-1, 0}
@@ -93,9 +98,7 @@ def test_numpy_computes_what_the_trained_network_computes() -> None:
     features = pieces.features(PATCHES)
     network = PartingNetwork(features.shape[1]).eval()
     with torch.inference_mode():
-        tensors = (
-            torch.from_numpy(one.astype(np.float32))[None] for one in (features, pieces.centres, pieces.touching)
-        )
+        tensors = (torch.from_numpy(one.astype(np.float32))[None] for one in (features, pieces.centres, pieces.gaps))
         expected = torch.sigmoid(network(*tensors, torch.zeros(1, len(pieces), dtype=torch.bool)))[0].numpy()
     parting = Parting.of({name: tensor.numpy() for name, tensor in network.state_dict().items()})
     assert parting.probabilities(features, pieces) == pytest.approx(expected, abs=1e-5)

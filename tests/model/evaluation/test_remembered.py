@@ -11,7 +11,7 @@ from sketch_search import model
 from sketch_search.model.commands import main
 from sketch_search.model.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
 from sketch_search.model.datasets.remembered import Drawn, choose_remembered
-from sketch_search.model.engine import Floats
+from sketch_search.model.engine import Floats, default_checkpoint
 from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper
 from sketch_search.model.images import Drawing, find_ink, lab
 from sketch_search.model.search import Places, gallery_of, search_drawing
@@ -149,10 +149,25 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
     assert list(scenes) == ["things apart", "things apart, places=no", "one picture", "one picture, things=one"]
     assert list(colours) == ["black pen", "nearest pen", "exact colour"]
     assert found["scenes"]["groups"] == {"all": 2}
+    assert {"rand", "right_number"} < scenes["one picture"]["all"].keys()
+    assert main(["evaluate", "--protocol", "parting", "--split", "unseen", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scenes"] == 8
     for way in (*scenes.values(), *colours.values()):
         assert way["all"]["gallery_acc_20"] == 1
         assert 1 <= way["all"]["median_rank"] <= 4
     assert all({"kind_before", "precision_10"} < way["all"].keys() for way in colours.values())
+
+
+def test_the_command_teaches_a_checkpoint_to_divide_drawings(folder: Path) -> None:
+    target = folder / "parting.safetensors"
+    taught = ["parting", str(default_checkpoint()), str(target), "--drawings", "16", "--epochs", "1"]
+    assert main(taught) == 0
+    before, after = model.load(), model.load(target)
+    assert after.photo_sha256 == before.photo_sha256, "an index serves both"
+    assert before.engine.parting is not None
+    assert after.engine.parting is not None
+    weights = [one.engine.parting.weights["pairs"] for one in (before, after)]
+    assert not np.array_equal(*weights)
 
 
 def test_impossible_evaluations_of_scenes_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,9 @@ from starlette.datastructures import QueryParams
 from sketch_search import model
 from sketch_search.indexer import Index
 from sketch_search.model.limits import MAX_VARIANTS
+from sketch_search.service.errors import BadSearch
 from sketch_search.service.http.middleware import MAX_BYTES, MAX_PARAMETERS
+from sketch_search.service.http.upload import read_strokes
 from sketch_search.service.settings import Settings
 from tests.bombs import scan_bomb
 from tests.pictures import ODD_FILES, OddFile, encoded
@@ -293,6 +295,25 @@ def test_a_part_of_a_form_that_would_be_ignored_is_refused(http: httpx.Client, s
         (http.post(path, data={"file": "x"}, files={"mask": sketch}), "no upload in its field 'file'"),
     ):
         assert error(answer, told) == (422, "bad_parameter")
+
+
+def test_strokes_of_a_form_must_fit_one_drawing_and_be_as_documented(http: httpx.Client, sketch: bytes) -> None:
+    def asked(strokes: str, count: int = 1, **params: str) -> httpx.Response:
+        files = [("file", sketch)] * count
+        return http.post("/search", data={"strokes": strokes}, files=files, params=params)
+
+    strokes = json.dumps([{"points": [[0.1, 0.2], [0.3, 0.4]], "width": 0.02}, {"points": [[0.5, 0.5]], "thing": 3}])
+    assert asked(strokes).status_code == 200
+    assert error(asked(strokes, 2), "Strokes are those of one drawing") == (422, "bad_parameter")
+    assert error(asked(strokes, kind="photo"), "without kind=photo") == (422, "bad_parameter")
+    for damaged, said in (
+        ("[", "strokes cannot be read"),
+        ('[{"points": []}]', "strokes[0]['points'] cannot be read"),
+        ('[{"points": [[9, 9]]}]', "strokes[0]['points'][0][0] cannot be read"),
+    ):
+        assert error(asked(damaged), said) == (422, "bad_parameter")
+    with pytest.raises(BadSearch, match="more than 100,000 points"):
+        read_strokes(json.dumps([{"points": [[0, 0]] * 60_000}] * 2).encode())
 
 
 def test_as_many_bytes_as_allowed_are_read_and_more_are_refused_as_they_arrive(http: httpx.Client) -> None:

@@ -1,6 +1,7 @@
 """Drawings of several things, things in their places and things in colours, by a network with regions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image, ImageColor
 
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model.engine import Projection
-from sketch_search.model.images import Drawing, lab
+from sketch_search.model.images import Drawing, Stroke, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network
 from sketch_search.model.search import encode_things, stages
@@ -112,6 +113,19 @@ def test_one_picture_and_the_pictures_of_its_things_find_the_same(regional: Sear
     together = regional.find(both())
     assert [result.id for result in apart.results] == [result.id for result in together.results]
     assert apart.things == together.things
+
+
+def test_strokes_are_told_of_each_thing_and_what_a_person_joined_stays_joined(regional: Searcher) -> None:
+    def things(*told: int | None) -> list[tuple[int, ...]]:
+        strokes = [
+            Stroke(((x, 0.25), (x + 0.25, 0.75)), 0.3, thing=one) for x, one in zip((0.025, 0.725), told, strict=True)
+        ]
+        drawing = replace(regional.matcher.preprocessing.drawing(both()), strokes=tuple(strokes))
+        return [thing.strokes for thing in regional.search(drawing, SearchQuery()).things]
+
+    assert things(None, None) == [(0,), (1,)]
+    assert things(5, 5) == [(0, 1)]
+    assert things(1, 5) == [(0,), (1,)]
 
 
 def test_a_black_drawing_of_one_thing_is_searched_for_as_a_whole(regional: Searcher) -> None:
