@@ -180,13 +180,14 @@ def test_compose_starts_services_for_cpus_else_by_name(compose: dict[str, Any], 
         # A service without a profile starts unless others are named.
         (profile,) = service.get("profiles", ["cpu"])
         services.setdefault(profile, set()).add(name)
-        assert target == ("cpu" if profile == "watch" else profile)
+        assert target == ("cpu" if profile in {"watch", "two-stage"} else profile)
         assert target in stages
         assert (_CHECKOUT / service["build"]["dockerfile"]).is_file()
         assert bool(service["deploy"]["resources"].get("reservations")) == (target == "gpu")
     assert services == {
         "cpu": {"index", "service"},
         "watch": {"index-watch"},
+        "two-stage": {"two-stage-index", "two-stage"},
         "gpu": {"index-gpu", "service-gpu"},
         "ray": {"ray-head", "ray-worker", "ray-index", "ray-service"},
     }
@@ -219,7 +220,7 @@ def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], sta
         (labelled,) = labels["services"][name]["volumes"]
         assert labelled == {**photos, "bind": {"create_host_path": False, "selinux": "z"}}
         writable = {mount.split(":")[1] for mount in volumes if not mount.endswith(":ro")}
-        writes = name.startswith("index") or name in {"ray-worker", "ray-index"}
+        writes = name.startswith("index") or name in {"ray-worker", "ray-index", "two-stage-index"}
         assert writable == ({environment["SBIR_INDEX"], environment["XDG_CACHE_HOME"]} if writes else set())
 
 
@@ -228,12 +229,12 @@ def test_the_index_job_ends_and_the_service_stays(compose: dict[str, Any]) -> No
         assert int(service["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
         once = "index" in name and "watch" not in name
         assert service["restart"] == ("no" if once else "unless-stopped")
-        if name.startswith("index"):
+        if name.startswith("index") or name == "two-stage-index":
             assert service["command"][:3] == ["python", "-m", "indexer"]
             asked = parse(index, service["command"][3:]).params
             assert asked["folders"] == (Path(service["volumes"][0]["target"]),)
             assert asked["watch"] == (not once)
-        if "service" not in name:
+        if not name.endswith(("service", "service-gpu", "two-stage")):
             assert "ports" not in service
         else:
             assert service["environment"].keys() >= {f"SBIR_{name}" for name in _OPERATORS_SETTINGS}

@@ -83,8 +83,8 @@ def test_the_wheel_holds_the_bytes_of_every_file_of_the_packages_and_nothing_els
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".partial" and path.name[0] != "."
     ]
     files = {f"sketch_search/{path}".replace("sketch_search/sketch_search", "sketch_search"): path for path in paths}
-    # Of networks, the wheel holds the default and the photo side that it needs; others are for measurements.
-    shipped = {f"sketch_search/weights/{name}.safetensors" for name in ("default", "photo-side")}
+    # Of networks, the wheel holds the default with its photo side and the two-stage report's; others are measured.
+    shipped = {f"sketch_search/weights/{name}.safetensors" for name in ("default", "photo-side", "zse")}
     files = {name: path for name, path in files.items() if path.suffix != ".safetensors" or name in shipped}
     # `python -m indexer` needs these beside sketch_search.
     short = {f"{name}/{file}.py" for name in ("indexer", "model", "service") for file in ("__init__", "__main__")}

@@ -1,17 +1,14 @@
-// The number of the thing of each mark, where these lines are drawn one after the other on an empty paper, each at once or
-// long after the one before; then the same after the actions: ["join", a, b] or ["part", a].
-async (lines, actions) => {
-  const { joined, parted, thingsOf, withMark } = await import("/page/drawing/things.js");
-  let marks = [];
-  let last = null;
-  for (const { points, soon } of lines) {
-    const line = points.map(([x, y]) => ({ x, y, weight: 1 }));
-    marks = withMark(marks, { kind: "pen", colour: "#000000", width: 0.01, points: line }, soon ? last : null);
-    last = { thing: marks.at(-1).thing, at: performance.now() };
+// So many lines are drawn from left to right and an answer of things arrives; then come the actions: ["join", id] or
+// ["split", id]. The thing of each line, and the number that the next search tells of it.
+async (count, answer, actions) => {
+  const { assign, halved, joined, strokesOf, thingsOf } = await import("/page/drawing/things.js");
+  const points = (i) => [0.2, 0.8].map((y) => ({ x: (i + 0.5) / count, y, weight: 1 }));
+  let marks = Array.from({ length: count }, (_, i) => ({ kind: "pen", colour: "#000000", width: 0.01, points: points(i) }));
+  const known = answer.flatMap(([strokes]) => strokes).length;
+  assign(strokesOf(marks.slice(0, known)), answer.map(([strokes, half]) => ({ strokes, second_half: half })));
+  for (const [action, id] of actions) {
+    marks = action === "join" ? joined(marks, id) : (halved(marks, id) ?? marks);
   }
-  for (const [action, ...things] of actions) {
-    marks = action === "join" ? joined(marks, ...things) : (parted(marks, ...things) ?? marks);
-  }
-  const numbers = thingsOf(marks).map(({ id }) => id);
-  return marks.map(({ thing }) => numbers.indexOf(thing));
+  const things = thingsOf(marks);
+  return strokesOf(marks).map(({ mark, sent }) => [things.findIndex((thing) => thing.marks.includes(mark)), sent.thing ?? null]);
 }

@@ -32,19 +32,6 @@ PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
 ]
 
 
-def line(*points: tuple[float, float], soon: bool = True) -> dict[str, Any]:
-    return {"points": points, "soon": soon}
-
-
-def square(x: float, y: float, side: float = 0.2, *, soon: bool = True) -> dict[str, Any]:
-    return line((x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y), soon=soon)
-
-
-def shading(top: float, passes: int) -> dict[str, Any]:
-    """A line to and fro over 0.6 of the paper, in a band of a quarter of it."""
-    return line(*[(0.2 + 0.6 * ((i + 1) // 2 % 2), top + 0.25 * i / (2 * passes)) for i in range(2 * passes)])
-
-
 def box(left: float, top: float, right: float, bottom: float) -> dict[str, float]:
     return {"left": left, "top": top, "right": right, "bottom": bottom}
 
@@ -58,41 +45,29 @@ def nothing_like(what: str) -> str:
     return f"Nothing here looks much like {what}. These are the closest."
 
 
-# Lines that are drawn one after the other, what is done then, and the number of each line's thing.
-THINGS: list[tuple[list[dict[str, Any]], list[list[Any]], list[int]]] = [
-    ([square(0.1, 0.1), square(0.7, 0.7)], [], [0, 1]),
-    # What touches a thing, lies in it or is near belongs to it, also later; soon after, a little further away, too.
-    (
-        [square(0.1, 0.1), line((0.2, 0.1), (0.5, 0.1), soon=False), line((0.2, 0.2), (0.21, 0.2), soon=False)],
-        [],
-        [0, 0, 0],
-    ),
-    ([square(0.1, 0.1), square(0.35, 0.1)], [], [0, 0]),
-    ([square(0.1, 0.1), square(0.35, 0.1, soon=False)], [], [0, 1]),
-    # Two wheels, and the frame that joins them.
-    ([square(0.1, 0.5), square(0.6, 0.5), line((0.2, 0.6), (0.7, 0.6))], [], [0, 0, 0]),
-    # The second of several things goes on where both are touched.
-    ([*[square(0.1, 0.1)] * 3, *[square(0.6, 0.1)] * 3, line((0.25, 0.2), (0.65, 0.2))], [], [0, 0, 0, 1, 1, 1, 1]),
-    # What was joined comes apart in the same parts, and what was drawn as one thing where its lines lie apart.
-    ([square(0.1, 0.1), square(0.7, 0.7)], [["join", 0, 1]], [0, 0]),
-    ([square(0.1, 0.1), square(0.7, 0.7)], [["join", 0, 1], ["part", 0]], [0, 1]),
-    ([square(0.1, 0.1), square(0.35, 0.1)], [["part", 0]], [0, 1]),
-    # A wheel that the frame joined is no part, nor is it one of the rider's.
-    (
-        [square(0.1, 0.5), square(0.6, 0.5), line((0.2, 0.6), (0.7, 0.6), soon=False), square(0.1, 0.05)],
-        [["join", 0, 1], ["part", 0]],
-        [0, 0, 0, 1],
-    ),
-    ([square(0.1, 0.1)], [["part", 0]], [0]),
-    # Ten thousand points a line take no longer, and no limit of the browser's is met.
-    ([shading(0.1, 5000), shading(0.36, 5000), square(0.3, 0.9, 0.05, soon=False)], [], [0, 0, 1]),
+# How many lines are drawn, the things of the answer, as (strokes, the second half of them); what is done then; and what
+# the next search says of each line: the thing that it is in, and the number it was told.
+THINGS: list[tuple[int, list[tuple[list[int], list[int]]], list[list[Any]], list[list[int | None]]]] = [
+    (3, [], [], [[0, None]] * 3),
+    (3, [([0, 2], []), ([1], [])], [], [[0, None], [1, None], [0, None]]),
+    # What was drawn since the answer belongs to the line before it.
+    (4, [([0], []), ([1, 2], [])], [], [[0, None], [1, None], [1, None], [1, None]]),
+    # What a person says is told to the server; the rest stays as the network has it.
+    (3, [([0], []), ([1], []), ([2], [])], [["join", 0]], [[0, 0], [0, 0], [1, None]]),
+    (3, [([0, 1], [1]), ([2], [])], [["split", 0]], [[0, 0], [1, 1], [2, None]]),
+    (3, [([0], []), ([1], []), ([2], [])], [["join", 0], ["join", 0]], [[0, 1]] * 3),
+    # A thing that the network has no halves of stays as it is.
+    (2, [([0, 1], [])], [["split", 0]], [[0, None], [0, None]]),
 ]
 # By what is promised: the script, and calls of its function with what they return.
 PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
     "an older search is given up and never shown": ("older_search", [([], [[True, True, False], ["third"]])]),
     "a busy server is asked again when it said": ("busy_server", [([], ["busy", "found"])]),
     "groups have places": ("places", [([before, after, stay], places) for before, after, stay, places in PLACES]),
-    "lines make things": ("things_of", [([lines, actions], things) for lines, actions, things in THINGS]),
+    "lines make things": (
+        "things_of",
+        [([count, answer, actions], things) for count, answer, actions, things in THINGS],
+    ),
     "the line runs around the fewest cells with the share wanted": (
         "heaviest",
         [([VALUES, 0.5], [1]), ([VALUES, 0.6], [1, 2]), ([VALUES, 0.9], [1, 2, 4]), ([VALUES, 1.0], [0, 1, 2, 4])],
