@@ -189,12 +189,13 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 # similar liked photo, w_i its score by the word, u_ij its likeness to the j-th unwanted photo, and f_i the score of its
 # regions,
 #
-#     logit s_i = logit d_i + WITHIN logit r_i + LIKED min(0, l_i - KIND) + NAMED min(0, w_i - max w + SPREAD)
+#     logit s_i = SHARED logit d_i + WITHIN logit r_i + LIKED min(0, l_i - KIND) + NAMED min(0, w_i - max w + SPREAD)
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f).
 #
-# All were chosen on sketches of validation classes; docs/research/searching.md has the alternatives.
-WITHIN = 0.25
-LIKED, KIND = 16.0, 0.4
+# SHARED is 1 for a drawing without likes and words, which know the kind better than diffusion does. All were chosen on
+# sketches of validation classes; docs/research/searching.md has the alternatives.
+WITHIN, SHARED = 0.25, 0.5
+LIKED, KIND = 16.0, 0.5
 NAMED, SPREAD = 1.0, 5.0
 UNLIKED, APART = 0.3, 0.2
 # If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
@@ -215,15 +216,30 @@ _FITS_HARDLY, _FITS_SURELY = -1.5, 2.0
 
 
 def weigh(scores: Floats, evidence: NDArray[np.floating], method: Method) -> Floats:
-    """Adds evidence, log-odds, to scores of the same shape by ``method``, in its range; at most 0 unless it is "rn"."""
+    """Adds evidence, log-odds, to scores of the same shape by ``method``, and returns scores in its range."""
     if method == "rn":
         weighed = sigmoid(logits(scores) + evidence)
     elif method == "ret":
-        weighed = -np.sqrt(scores**2 - np.float32(RET_WIDTH) * evidence)
+        weighed = -np.sqrt(np.maximum(scores**2 - np.float32(RET_WIDTH) * evidence, 0))
     else:
         weighed = scores + np.float32(_width(method)) * evidence
     # Adding 0 turns -0 into 0.
     return weighed.astype(np.float32) + np.float32(0)
+
+
+def log_odds(scores: Floats, method: Method) -> NDArray[np.floating]:
+    """Returns what ``weigh`` adds evidence to, in the shape of the scores: logits, or logarithms of support."""
+    if method == "rn":
+        return logits(scores)
+    if method == "ret":
+        return np.asarray(-(scores**2) / np.float32(RET_WIDTH))
+    return np.asarray((scores - scores.max(initial=-np.inf)) / np.float32(_width(method)))
+
+
+def evidence_for_diffusion(scores: Floats, before: Floats, method: Method) -> NDArray[np.floating]:
+    """Returns the evidence, (p,), that makes diffused scores of a drawing count SHARED, and those before in full."""
+    kept = np.float32(WITHIN) * logits(before) if method == "rn" else np.float32(0)
+    return np.float32(1 - SHARED) * (kept - log_odds(scores, method))
 
 
 def evidence_of_likes(likeness: Floats, *, drawn: bool = True) -> Floats:

@@ -16,6 +16,7 @@ from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import (
     LOOK,
     SAME,
+    evidence_for_diffusion,
     evidence_of_dislikes,
     evidence_of_likes,
     evidence_of_words,
@@ -51,12 +52,13 @@ def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
     rows, counting = list[dict[str, dict[str, float]]](), list[int]()
     for row in tqdm(range(len(sketches)), desc="clicking", unit="sketch", disable=None):
         sketch, target, right = sketches[row : row + 1], int(targets[row]), relevant[row].copy()
-        drawn = matcher.diffuse(matcher.scores(sketch, gallery, method), gallery.ret, method)[0]
+        before = matcher.scores(sketch, gallery, method)[0]
+        drawn = matcher.diffuse(before[None], gallery.ret, method)[0]
         order = np.argsort(-drawn, kind="stable")
         if target < 0 or order[0] == target:
             continue
         right[target] = True
-        clicks = _Clicks(matcher, gallery, mean, drawn, order, target, right)
+        clicks = _Clicks(matcher, gallery, mean, before, drawn, order, target, right)
         number = matcher.book.of_class(task.corpus.sketches[row].label)
         guessed = [guess.word for guess in matcher.guesses(sketch)]
         by_word = None if number is None else matcher.word_scores(gallery, [number], levels)[0]
@@ -76,12 +78,14 @@ def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
 class _Clicks:
     """The clicks on one ranking of a gallery with this mean [Ret].
 
-    drawn: (p,) scores by the drawing. order: (p,) photos, best first. right: (p,) whether they are of the drawn kind.
+    drawn, before: (p,) scores by the drawing, and before diffusion. order: (p,) photos, best first. right: (p,) whether
+    they are of the drawn kind.
     """
 
     matcher: Matcher
     gallery: Tokens
     mean: Floats
+    before: Floats
     drawn: Floats
     order: Numbers
     target: int
@@ -92,11 +96,11 @@ class _Clicks:
         yield "the drawing", self._figures(self.drawn)
         liked = others[self.right[others]][:1]
         alike = kindred(self._likeness(liked).max(axis=1), self.gallery.ret, self.matcher.diffusion_threshold)
-        yield "+", self._figures(self._weighed(evidence_of_likes(alike)), liked)
+        yield "+", self._figures(self._weighed_kind(evidence_of_likes(alike)), liked)
         yield "-", self._disliked(others[:1])
         yield f"- {_DISLIKED} times", self._disliked(others[:_DISLIKED])
         yield "- another kind", self._disliked(others[~self.right[others]][:1])
-        named = self.drawn if by_word is None else self._weighed(evidence_of_words(by_word))
+        named = self.drawn if by_word is None else self._weighed_kind(evidence_of_words(by_word))
         yield "the word", self._figures(named)
         yield "a right guess", self._figures(named if is_guess else self.drawn)
 
@@ -105,6 +109,11 @@ class _Clicks:
 
     def _weighed(self, evidence: Floats) -> Floats:
         return weigh(self.drawn, evidence, self.matcher.best_method)
+
+    def _weighed_kind(self, evidence: Floats) -> Floats:
+        """Adds the evidence of likes or words."""
+        method = self.matcher.best_method
+        return self._weighed(evidence + evidence_for_diffusion(self.drawn, self.before, method))
 
     def _disliked(self, photos: Numbers) -> dict[str, float]:
         scores = self._weighed(evidence_of_dislikes(self._likeness(photos)))

@@ -35,6 +35,7 @@ from sketch_search.model.ranking import (
     SHORTLIST,
     best_matches,
     estimated,
+    evidence_for_diffusion,
     evidence_of_dislikes,
     evidence_of_fits,
     evidence_of_likes,
@@ -365,6 +366,8 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     led = plan.method == "things" and any(thing.words for thing in query.things)
     if photos.by_word is not None and not led:
         parts.append(evidence_of_words(photos.by_word, drawn=drawn))
+    if parts and drawn and plan.diffuse and photos.before is not None:
+        parts.append(evidence_for_diffusion(photos.scores, photos.before, plan.method))
     if query.unliked is not None:
         parts.append(evidence_of_dislikes(likenesses(query.unliked, photos.vectors, query.mean)))
     # If the drawing is not the only part, the scores before diffusion are no guide.

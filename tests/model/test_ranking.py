@@ -24,6 +24,7 @@ from sketch_search.model.ranking import (
     centred,
     diffused,
     estimated,
+    evidence_for_diffusion,
     evidence_of_dislikes,
     evidence_of_fits,
     evidence_of_likes,
@@ -31,6 +32,8 @@ from sketch_search.model.ranking import (
     first_of_same,
     groups_of,
     likeness_to,
+    log_odds,
+    logits,
     pairs_to_compare,
     promise,
     sameness,
@@ -148,6 +151,16 @@ def test_likes_and_words_say_the_kind_and_leave_its_order_to_the_drawing() -> No
     assert (np.diff(evidence_of_words(words, drawn=False)) < 0).all()
     assert evidence_of_fits(likeness)[0] == 0
     assert (np.diff(evidence_of_fits(likeness)) < 0).all()
+
+
+@pytest.mark.parametrize("method", ["rn", "ret"])
+def test_the_diffused_scores_of_a_drawing_count_half_beside_what_says_the_kind(method: Method) -> None:
+    (before,), (shared,) = (scored_loosely(seed, photos=9, sketches=1)[0][method] for seed in (5, 6))
+    kept = ranking.WITHIN * logits(before) if method == "rn" else np.zeros(9)
+    after = weigh(shared, kept, method)
+    halved = weigh(after, evidence_for_diffusion(after, before, method), method)
+    expected = ranking.SHARED * log_odds(shared, method) + kept
+    np.testing.assert_allclose(log_odds(halved, method), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_what_several_unwanted_photos_share_sinks_more_than_what_one_shows() -> None:
