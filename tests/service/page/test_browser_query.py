@@ -78,6 +78,11 @@ def test_a_liked_photo_leads_and_an_unliked_one_leaves_until_that_is_undone(desk
     assert parts(desk)["parts"][1:] == [f"Remove: More like {liked}", f"Remove: Not {unliked}"]
     last = searches(desk)[-1]
     assert (last["like"], last["unlike"]) == ([liked_id], [unliked_id])
+    # Only this photo and its near duplicates are hidden, and the line says how many.
+    hidden = int(text(desk, "parts-hidden").removesuffix(" hidden"))
+    assert 1 <= hidden < len(before)
+    assert len(names(desk)) >= len(before) - hidden
+    assert desk.find_element(By.ID, "parts-undo").is_displayed()
     for part, left in (("unlike", f"#like={liked_id}"), ("like", "")):
         desk.find_element(By.CSS_SELECTOR, f"#parts .{part}").click()
         wait_for_search(desk, left)
