@@ -18,14 +18,7 @@ from sketch_search.model.search import Clusters, Ids, Nearest, PhotoRows, Query,
 from sketch_search.model.things import Matched
 from sketch_search.service.errors import ShardsLost
 from sketch_search.service.gallery import Gallery, LocalGallery
-from sketch_search.service.sharding.answers import (
-    Checked,
-    Overview,
-    Pending,
-    ResponseValidator,
-    ShardLink,
-    ShardUnavailable,
-)
+from sketch_search.service.sharding.answers import Overview, Pending, ShardLink, ShardUnavailable, receive
 
 T = TypeVar("T")
 
@@ -102,18 +95,16 @@ class ShardedGallery(Gallery):
     def _begin(self, shard: int, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         overview = self._layout.overviews[shard]
         assert overview is not None  # this shard has no photos
-        can_be, validator = _CAN_BE[question], ResponseValidator(overview)
-        pending = self._links[shard].ask(overview.generation_id, question, *arguments)
-        return Checked(pending, lambda answer: can_be(validator, answer, *arguments))
+        return self._links[shard].ask(overview.generation_id, question, *arguments)
 
     def _answers(self, pending: dict[int, Pending[T]]) -> dict[int, T]:
-        """Returns the answers by the shard's number. Raises ShardsLost if one is late or invalid."""
+        """Returns the answers by the shard's number. Raises ShardsLost if one does not answer."""
         until = time.monotonic() + self._seconds
         answers: dict[int, T] = {}
         lost: dict[str, str] = {}
         for shard, one in pending.items():
             try:
-                answers[shard] = one.result(max(0.0, until - time.monotonic()))
+                answers[shard] = receive(one, max(0.0, until - time.monotonic()))
             except ShardUnavailable as error:
                 lost[self._links[shard].name] = str(error)
         if lost:
@@ -305,25 +296,6 @@ def rows_there(shard: LocalGallery, ids: Sequence[int]) -> PhotoRows:
 
     return np.array([row(photo) for photo in ids], np.int64)
 
-
-# What checks the answers to each question.
-_CAN_BE: Mapping[Callable[..., Any], Callable[..., bool]] = {
-    packed_nearest: ResponseValidator.packed_nearest,
-    rows_there: ResponseValidator.rows_there,
-    LocalGallery.matches: ResponseValidator.matches,
-    LocalGallery.scored: ResponseValidator.scored,
-    LocalGallery.matched: ResponseValidator.matched,
-    LocalGallery.passing: ResponseValidator.passing,
-    LocalGallery.newest: ResponseValidator.newest,
-    LocalGallery.entries: ResponseValidator.entries,
-    LocalGallery.vectors: ResponseValidator.vectors,
-    LocalGallery.tokens: ResponseValidator.tokens,
-    LocalGallery.nearness: ResponseValidator.nearness,
-    LocalGallery.alike: ResponseValidator.alike,
-    LocalGallery.open_photo: ResponseValidator.open_photo,
-    LocalGallery.original: ResponseValidator.original,
-    LocalGallery.part_of_photo: ResponseValidator.part_of_photo,
-}
 
 # Estimates of the ingress.
 

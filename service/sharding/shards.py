@@ -14,14 +14,12 @@ from sketch_search.service.errors import NotReady
 from sketch_search.service.gallery import Gallery, OpenGallery
 from sketch_search.service.schemas import ShardInfo
 from sketch_search.service.sharding.answers import (
-    Checked,
     Overview,
     ShardLink,
     ShardRefuses,
     ShardUnavailable,
-    can_be_overview,
-    can_be_state,
     overview,
+    receive,
 )
 from sketch_search.service.sharding.gallery import Layout, ShardedGallery
 
@@ -109,10 +107,9 @@ class Shards:
         now: list[_Known] = []
         for number, (link, pending, known) in enumerate(zip(self.links, asked, before, strict=True)):
             try:
-                state = Checked(pending, can_be_state).result(self._seconds)
+                state = receive(pending, self._seconds)
                 if known is None or known.generation_id != state.generation_id:
-                    can_be = partial(can_be_overview, generation_id=state.generation_id)
-                    fresh[number] = Checked(link.ask(state.generation_id, overview), can_be).result(self._seconds)
+                    fresh[number] = receive(link.ask(state.generation_id, overview), self._seconds)
                 now.append(_Known(known, True, state.refusal))
             except ShardUnavailable as error:
                 if strict and isinstance(error, ShardRefuses):
