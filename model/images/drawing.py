@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from sketch_search.model.images import ink
 from sketch_search.model.images.colours import lab
@@ -302,17 +302,9 @@ def _grow(labels: Labels, steps: int = 6) -> Labels:
     return labels
 
 
-def _widened(marked: Mask, reach: int) -> Mask:
-    """Marks what lies within ``reach`` pixels of what is marked, along both axes."""
-    for _ in range(2):
-        sums = np.cumsum(np.pad(marked, ((reach + 1, reach), (0, 0))), axis=0, dtype=np.int32)
-        marked = (sums[2 * reach + 1 :] > sums[: -2 * reach - 1]).T
-    return marked
-
-
 def _narrowed(marked: Mask, reach: int) -> Mask:
     """Marks what has nothing within ``reach`` pixels that is not marked, along both axes."""
-    return ~_widened(~marked, reach)
+    return np.asarray(Image.fromarray(np.uint8(marked)).filter(ImageFilter.MinFilter(2 * reach + 1))) > 0
 
 
 # Colours.
@@ -330,7 +322,7 @@ def _coloured(seen: Pixels, darkness: Pixels, paper: tuple[int, int, int]) -> tu
     if not coloured.any() and not tinted:
         return coloured, np.zeros_like(coloured)
     reach = max(1, round(_FILLED * max(seen.shape[:2]) / 2))
-    filled = _widened(_narrowed(strong if tinted else coloured, reach), reach)
+    filled = ~_narrowed(~_narrowed(strong if tinted else coloured, reach), reach)
     if tinted:
         # A pen on coloured paper has no colour of its own: to the person drawing, it is black or white.
         coloured = strong & filled

@@ -77,7 +77,7 @@ _WHITE = 255
 # The least share of a sketch that is transparent if its paper is. Less is a hole, or the corners of the paper.
 _LEAST_SHEET = 0.2
 # The least share of a damaged picture that must exist.
-_LEAST_THERE = 0.6
+_LEAST_DECODED = 0.6
 # From so many pixels on, a photo of which fewer are wanted is reduced before anything else is done with it.
 _LARGE = 40_000_000
 # The most frames of an animation that are looked at, at so many pixels a side, and what differs from its paper there.
@@ -143,26 +143,15 @@ def open_dated(
 
 def _decode_damaged(data: bytes, media: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
     """Decodes a file that viewers would show although it is damaged. Raises any error."""
-    file = damaged.mended(data, media, max_pixels)
-    if file is None:
+    repaired = damaged.repair(data, media, max_pixels)
+    if repaired is None:
         raise ValueError
-    opened = _decode(file.data, media, max_pixels, least_side, sketch)
-    there = _there(file.data, media, max_pixels) if file.there is None else file.there
-    if there < _LEAST_THERE:
+    with damaged.tolerance():
+        opened = _decode(repaired, media, max_pixels, least_side, sketch)
+        share = damaged.decoded_share(data, media, lambda: _open(repaired, media, max_pixels))
+    if share < _LEAST_DECODED:
         raise ValueError
-    return replace(opened, incomplete=there < 1.0 or file.there is None)
-
-
-def _there(data: bytes, media: str, max_pixels: int) -> float:
-    """Returns the share of the rows of a mended JPEG or GIF that are not filled in."""
-    with _open(data, media, max_pixels) as picture:
-        # The eighth of a JPEG, as grey: libjpeg fills it with the middle of the scale, up to its end.
-        picture.draft("L", (1, 1))
-        pixels = np.asarray(picture).astype(np.int16)
-    if media == "image/gif":
-        return float((pixels != 0).any(axis=1).mean())
-    there = np.flatnonzero((np.abs(pixels.reshape(len(pixels), -1) - 128) > 1).any(axis=1))
-    return (int(there[-1]) + 1) / len(pixels) if len(there) else 0.0
+    return replace(opened, incomplete=share < 1.0 or media != "image/png")
 
 
 def media_type(data: bytes) -> str | None:
