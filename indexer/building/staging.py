@@ -93,10 +93,7 @@ class Stager:
         # A reader mostly waits for the server, and then for a decoding process.
         readers = max(workers, _MAX_READERS) if any(root.remote for root in self._roots) else workers
         step = min(batch, _PHOTOS_A_THREAD * threads()) if self._matcher.device == "cpu" else batch
-        with (
-            Decoders(workers) as decoders,
-            ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool,
-        ):
+        with Decoders(workers) as decoders, ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool:
             ready = _read_ahead(pool, partial(self._read, decoders), files, window=batch + 2 * readers)
             try:
                 while group := _group(ready, step, batch):

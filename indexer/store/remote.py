@@ -336,10 +336,7 @@ def _connect(scheme: str, netloc: str) -> Any:
 
 async def _part_of_file(server: Any, at: str, start: int, count: int) -> bytes:
     """Reads a part of a file of an SFTP server. The public methods of sshfs read all of it, or wait without end."""
-    async with (
-        server._pool.get() as channel,
-        channel.open(at, "rb", block_size=_BLOCK, max_requests=_BLOCKS) as file,
-    ):
+    async with server._pool.get() as channel, channel.open(at, "rb", block_size=_BLOCK, max_requests=_BLOCKS) as file:
         data: bytes = await file.read(count, start)
     return data[:count]
 

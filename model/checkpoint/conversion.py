@@ -12,14 +12,7 @@ import torch
 from sketch_search.model.checkpoint.file import save_checkpoint
 from sketch_search.model.engine import Calibration, ZseConfig, preset
 from sketch_search.model.errors import ModelError
-from sketch_search.model.network import (
-    ClipAtConfig,
-    ClipAtNetwork,
-    Network,
-    clip_at_network_from,
-    clip_encoder,
-    rename,
-)
+from sketch_search.model.network import ClipAtConfig, ClipAtNetwork, Network, clip_at_network_from, clip_encoder, rename
 
 # Types that unpickling the numpy scalars beside the weights needs; files written with numpy 1 use the old path.
 SAFE_GLOBALS = [

@@ -63,11 +63,7 @@ def save_checkpoint(network: RetNetwork, path: str | Path, notes: Mapping[str, s
     if network.kind != ZSE:
         metadata["kind"] = network.kind
     state, dtype = network.state_dict(), next(network.parameters()).dtype
-    for part, known in (
-        ("prior", network.prior),
-        ("vocabulary", network.vocabulary),
-        ("parting", network.parting),
-    ):
+    for part, known in (("prior", network.prior), ("vocabulary", network.vocabulary), ("parting", network.parting)):
         for name, array in {} if known is None else known.arrays().items():
             state[f"{part}.{name}"] = torch.as_tensor(array, dtype=dtype)
     if network.projection is not None:

@@ -53,10 +53,7 @@ class ZseEngine(GraphEngine):
                 shapes |= {f"{side}_worth.weight": (1, width), f"{side}_worth.bias": (1,)}
             unused = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
             self._pair_weights = taken(arrays, cross_shapes(config)) | unused
-            shapes = {
-                "downsample.weight": (inner, width, 2, 2),
-                "downsample.bias": (inner,),
-            }
+            shapes = {"downsample.weight": (inner, width, 2, 2), "downsample.bias": (inner,)}
             for number, inputs, outputs in ((0, blocks**2, first), (3, first, second), (6, second, 1)):
                 shapes |= {f"mlp.{number}.weight": (outputs, inputs), f"mlp.{number}.bias": (outputs,)}
             self._relation = taken(below("relation.", arrays), shapes)

@@ -41,9 +41,7 @@ def cell(picture: np.ndarray, number: int) -> np.ndarray:
     return picture[top : top + SIDE, left : left + SIDE]
 
 
-def test_a_rebuilt_sketch_has_the_closest_patch_of_all_photos_at_each_token(
-    data: Path,
-) -> None:
+def test_a_rebuilt_sketch_has_the_closest_patch_of_all_photos_at_each_token(data: Path) -> None:
     matcher = matcher_of(tiny_network())
     sketch, photos = seen(data, matcher)
     explanations = compare(matcher, sketch, photos)

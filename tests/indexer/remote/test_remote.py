@@ -176,11 +176,7 @@ def test_a_server_whose_key_is_not_known_is_not_spoken_to(nas: Served, home: Pat
 
 @pytest.mark.parametrize("file", [".netrc", ".ssh/id_ed25519", ".aws/credentials", "unknown keys"])
 def test_a_server_that_does_not_let_in_is_reported_with_the_remedy(
-    file: str,
-    home: Path,
-    request: pytest.FixtureRequest,
-    collection: Collection,
-    monkeypatch: pytest.MonkeyPatch,
+    file: str, home: Path, request: pytest.FixtureRequest, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = request.getfixturevalue({".netrc": "davs", ".ssh/id_ed25519": "nas"}.get(file, "bucket")).url
     if file == "unknown keys":

@@ -28,9 +28,7 @@ def test_every_photo_is_in_one_cluster_and_no_cluster_is_empty(count: int, data:
     assert np.array_equal(assign(points, centroids), assignment)
 
 
-def test_a_gallery_of_more_than_twice_the_photos_gets_new_clusters(
-    collection: Collection,
-) -> None:
+def test_a_gallery_of_more_than_twice_the_photos_gets_new_clusters(collection: Collection) -> None:
     assert collection.build().clusters == 3
     save_photos(collection.photos, 6, start=20)
     assert collection.build().clusters == 3, "18 photos are as many as 3 clusters may have"

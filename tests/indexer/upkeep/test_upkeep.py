@@ -8,16 +8,7 @@ from string import ascii_letters
 
 import pytest
 
-from sketch_search.indexer import (
-    BadInvocation,
-    BuildRequest,
-    UnknownPhoto,
-    build,
-    read_summary,
-    remove,
-    upkeep,
-    verify,
-)
+from sketch_search.indexer import BadInvocation, BuildRequest, UnknownPhoto, build, read_summary, remove, upkeep, verify
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.upkeep import plan_removal, watch
 from tests.indexer.disks import bound_by_permissions

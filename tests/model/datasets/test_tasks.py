@@ -143,9 +143,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return data.parent
 
 
-def test_everything_has_the_pictures_of_fresh_all_unseen_photos_and_ordinary_ones(
-    folder: Path,
-) -> None:
+def test_everything_has_the_pictures_of_fresh_all_unseen_photos_and_ordinary_ones(folder: Path) -> None:
     task = read_task("everything", "unseen", "train")
     fresh = {
         share: [f"{i:03}" for i in range(60) if is_fresh(TRAINING, f"{i:03}", share)]

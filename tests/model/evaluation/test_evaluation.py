@@ -101,10 +101,7 @@ def test_every_fifth_class_of_a_folder_is_unseen_in_the_generalised_protocol(tmp
         (("--every", "3"), "two numbers from 1 on with a comma between"),
         (("--network", "resnet"), "name clip:MODEL"),
         (("--network", "clip:"), "name clip:MODEL"),
-        (
-            ("--network", "clip:ViT-B-32/nowhere"),
-            "neither a file nor an open_clip model with weights",
-        ),
+        (("--network", "clip:ViT-B-32/nowhere"), "neither a file nor an open_clip model with weights"),
         (("--network", "clip:ViT-B-32@nowhere"), "name an existing file"),
         (("--network", "clip:."), "is not a saved open_clip model"),
     ],

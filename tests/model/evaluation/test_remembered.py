@@ -42,9 +42,7 @@ def scene(*boxes: tuple[str, Box]) -> Scene:
     return Scene(Picture(Path("photo.jpg"), "", "voc2007"), boxes, {})
 
 
-def test_scenes_are_large_things_of_two_kinds_and_colours_of_each(
-    sketches: tuple[Picture, ...],
-) -> None:
+def test_scenes_are_large_things_of_two_kinds_and_colours_of_each(sketches: tuple[Picture, ...]) -> None:
     scenes = [
         scene(("cat", LEFT), ("dog", RIGHT)),
         scene(("cat", LEFT), ("dog", RIGHT), ("dog", SMALL)),  # a thing of 3% is not remembered

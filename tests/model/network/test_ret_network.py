@@ -169,9 +169,7 @@ def test_guesses_are_made_from_summaries_and_a_photo_in_a_sketchs_place_is_guess
     assert not known.guess(plain).any()
 
 
-def test_logits_and_cosines_are_lowered_by_the_prior_and_raised_where_guesses_agree(
-    plain: Network,
-) -> None:
+def test_logits_and_cosines_are_lowered_by_the_prior_and_raised_where_guesses_agree(plain: Network) -> None:
     before, unled, after = map(matcher_of, (plain, led(plain), led(with_prior(plain), ret_gain=0.5, relation_gain=4.0)))
     sketches, gallery = encoded(before)
     priors = after.priors(gallery)
