@@ -29,6 +29,7 @@ from sketch_search.model.engine import (
     Vocabulary,
     as_floats,
     average_variants,
+    check_modality,
     default_checkpoint,
     file_sha256,
     sigmoid,
@@ -176,10 +177,12 @@ class Matcher:
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
         """Opens a picture (bytes, path or stream) for ``prepare``. Raises as ``open_image`` does."""
+        check_modality(modality)
         return self.preprocessing.open(source, modality)
 
     def prepare(self, image: Image.Image, modality: Modality) -> Floats:
         """Makes a picture's network input, (3, H, W) float32, as in training. Raises BlankSketch without ink."""
+        check_modality(modality)
         return self.preprocessing.prepare(image, modality)
 
     def encode(
@@ -188,9 +191,10 @@ class Matcher:
         """Encodes pictures (b, 3, H, W) from ``prepare`` -> float32 tokens, which do not depend on the others, to 1e-4.
 
         pictures: an array, or a tensor of PyTorch. variants: of each sketch; None for ``variants``. first: the tokens
-        of the first variant of the only sketch, if they are known. Raises ModelError for another shape.
+        of the first variant of the only sketch, if they are known. Raises ModelError for another shape, modality or
+        type.
         """
-        pictures = as_floats(pictures)
+        pictures = _prepared(pictures, modality)
         size = (3, self.config.image_size, self.config.image_size)
         if pictures.ndim != 4 or pictures.shape[1:] != size or not len(pictures):
             raise ModelError(f"images must be (b, {', '.join(map(str, size))}), not {pictures.shape}")
@@ -238,7 +242,7 @@ class Matcher:
 
     def observe(self, picture: ArrayLike, modality: Modality) -> Observed:
         """Encodes one picture (3, H, W) from ``prepare``, an array or a tensor, and records its attention."""
-        picture = as_floats(picture)
+        picture = _prepared(picture, modality)
         alone = picture[None] if modality == "photo" else sketch_variants(picture, self.variants)
         return self.engine.observe(alone, modality)
 
@@ -415,6 +419,16 @@ class Matcher:
                 f"this checkpoint ({self.config.name}) has no vocabulary; add one with sketch-search model words"
             )
         return self.engine.vocabulary
+
+
+def _prepared(pictures: ArrayLike, modality: Modality) -> Floats:
+    """Returns pictures as float32. Raises ModelError for whole numbers, which ``prepare`` never gives."""
+    check_modality(modality)
+    prepared = as_floats(pictures)
+    given = str(getattr(pictures, "dtype", ""))
+    if "int" in given:
+        raise ModelError(f"images are float32 as from prepare(), not raw pixels in {given}")
+    return prepared
 
 
 def _checked(variants: int | None) -> int | None:

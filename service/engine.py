@@ -40,9 +40,14 @@ from sketch_search.service.settings import Settings, index_path
 from sketch_search.service.turns import Compute, compute_at_once
 
 
+def name_network(settings: Settings, system: System | None = None) -> str | Path:
+    """Names the checkpoint of the settings, else that of the system, or of the index's."""
+    return settings.weights or NETWORK_OF[system or system_of(index_path(settings))]
+
+
 def open_matcher(settings: Settings, system: System | None = None) -> Matcher:
     """Opens the checkpoint of the settings, else that of the system, or of the index's. Raises ModelError."""
-    name = settings.weights or NETWORK_OF[system or system_of(index_path(settings))]
+    name = name_network(settings, system)
     return load(name, device=settings.device, dtype=settings.dtype, variants=settings.variants)
 
 

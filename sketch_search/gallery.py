@@ -30,9 +30,9 @@ from sketch_search.indexer import (
     indexed_folders,
 )
 from sketch_search.model import Matcher
-from sketch_search.model.engine import Floats, Modality, Tokens, unit
+from sketch_search.model.engine import Floats, Modality, Tokens, default_checkpoint, unit
 from sketch_search.model.terminal import printable
-from sketch_search.service.engine import Engine, open_matcher
+from sketch_search.service.engine import Engine, name_network, open_matcher
 from sketch_search.service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
 from sketch_search.service.settings import Settings
 
@@ -129,7 +129,7 @@ def encode(
     kind: "sketch" or "photo". weights, device: as for ``Gallery.open``.
     """
     _check_list(pictures)
-    matcher = _matcher(_settings(weights, device))
+    matcher = _open(_settings(weights, device))
     if not len(pictures):
         return np.empty((0, matcher.config.width), np.float32)
     return unit(_tokens(matcher, pictures, kind).ret)
@@ -140,7 +140,7 @@ def rank(
 ) -> list[tuple[int, float]]:
     """Ranks photos for a sketch: index and score by the checkpoint's best method, best first."""
     _check_list(photos)
-    matcher = _matcher(_settings(weights, device))
+    matcher = _open(_settings(weights, device))
     if not len(photos):
         return []
     scores = matcher.scores(_tokens(matcher, [sketch], "sketch"), _tokens(matcher, photos, "photo"))[0]
@@ -148,7 +148,16 @@ def rank(
     return [(index, float(scores[index])) for index in order]
 
 
-_matcher = lru_cache(maxsize=2)(open_matcher)
+def _open(settings: Settings) -> Matcher:
+    """Opens the checkpoint of the settings, once until its file changes."""
+    path = default_checkpoint(name_network(settings))
+    stat = path.stat()
+    return _opened(settings, path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _opened(settings: Settings, *_: object) -> Matcher:
+    return open_matcher(settings)
 
 
 def _settings(weights: str | os.PathLike[str] | None, device: str, **given: Path) -> Settings:

@@ -28,7 +28,7 @@ from sketch_search.model.engine import METHODS, default_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
 
 if TYPE_CHECKING:
-    from sketch_search.model.datasets import Task
+    from sketch_search.model.datasets import Picture, Task
     from sketch_search.model.evaluation import Contamination, Evaluation
     from sketch_search.model.evaluation.figures import Resampled
     from sketch_search.model.matcher import Matcher
@@ -118,7 +118,7 @@ def evaluate(
     else:
         task = read_task(protocol, split, trained_on, data)
         task = dataclasses.replace(task.subsample(*every) if every else task, plain=plain_metrics)
-        seen = _contaminations(task, networks["weights"], networks["networks"])
+        seen = _contaminations(task, networks["weights"], networks["networks"], data)
         if protocol in ZERO_SHOT_PROTOCOLS and not allow_seen:
             _check_new(protocol, seen)
         task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
@@ -204,13 +204,23 @@ def _name_networks(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict
     return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
 
 
-def _contaminations(task: Task, weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Contamination]:
-    """Finds which of a task's classes each network has seen, which is unknown for CLIP's."""
+def _contaminations(
+    task: Task, weights: tuple[Path, ...], networks: tuple[str, ...], data: Path | None
+) -> dict[str, Contamination]:
+    """Finds which of a task's classes each network has seen, which is unknown for CLIP's.
+
+    Pictures of ``data`` are compared with the optional data's, on which the committed networks were trained.
+    """
+    from sketch_search.model.datasets import DATA_VARIABLE, data_folder, read_data, read_more
     from sketch_search.model.evaluation import contamination
 
     named = _name_networks(weights, networks).items()
     seen = {name: seen_classes(path) for name, path in named} | dict.fromkeys(networks)
-    return {name: contamination(task, classes) for name, classes in seen.items()}
+    training: tuple[Picture, ...] = ()
+    if data is not None and os.environ.get(DATA_VARIABLE):
+        corpora = read_data(data_folder()), read_more(data_folder())
+        training = tuple(picture for c in corpora for picture in (*c.sketches, *c.photos))
+    return {name: contamination(task, classes, training) for name, classes in seen.items()}
 
 
 def _check_new(protocol: str, found: Mapping[str, Contamination]) -> None:

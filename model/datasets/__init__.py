@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from sketch_search.model.datasets.corpus import (
+    DATA_VARIABLE,
     DRAWINGS_PART,
     IMAGENET_PART,
     PACS_PART,

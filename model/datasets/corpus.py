@@ -192,14 +192,21 @@ def _new_folder(target: Path) -> Iterator[Path]:
 
 
 def _children(folder: Path) -> list[str]:
-    return sorted(child.name for child in folder.iterdir() if child.is_dir())
+    return sorted(c.name for c in folder.iterdir() if c.is_dir() and not c.name.startswith("."))
+
+
+# The Sketchy Database has a folder for each augmentation of its pictures; the first has none.
+_AUGMENTED = re.compile(r"tx_\d+")
 
 
 def _class_folders(folder: Path, source: str) -> tuple[Picture, ...]:
     """Lists the pictures in ``folder``/<class>/*, sorted by class and file name; none if the folder does not exist."""
+    labels = _children(folder) if folder.is_dir() else []
+    if labels and all(map(_AUGMENTED.fullmatch, labels)):
+        return _class_folders(folder / labels[0], source)
     return tuple(
         Picture(path, label, source)
-        for label in (_children(folder) if folder.is_dir() else ())
+        for label in labels
         for path in sorted((folder / label).iterdir())
         # Reading a pipe would wait forever.
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sketch_search.model.datasets.corpus import Picture
-from sketch_search.model.engine import Modality
+from sketch_search.model.engine import Modality, check_modality
 from sketch_search.model.errors import ImageError, ModelError
 from sketch_search.model.images import Preprocessing
 
@@ -22,6 +22,7 @@ class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
         labels: Sequence[str] | None = None,
     ) -> None:
         """labels: all classes, such as ``Corpus.labels``; None for the sorted classes of the pictures."""
+        check_modality(modality)
         self.pictures, self.modality, self.preprocessing = pictures, modality, preprocessing
         self.labels = tuple(sorted({picture.label for picture in pictures}) if labels is None else labels)
         self._numbers = {label: number for number, label in enumerate(self.labels)}

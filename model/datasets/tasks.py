@@ -163,7 +163,14 @@ def _read_folders(protocol: Protocol, split: str | None, trained_on: str | None,
         whole = choose_generalised(corpus, seen, unseen)
         return Task(whole, protocol, about=(_held_out(len(whole.photos) - len(corpus.of(unseen).photos), ["seen"]),))
     corpus = _of_split(corpus, split)
-    return Task(files.with_pairs(corpus) if protocol == "fine-grained" else corpus, protocol)
+    return Task(files.with_pairs(corpus) if protocol == "fine-grained" else corpus, protocol, about=_unmatched(corpus))
+
+
+def _unmatched(corpus: Corpus) -> tuple[str, ...]:
+    """Names the classes that have only sketches or only photos."""
+    labels = {half: {p.label for p in pictures} for half, pictures in vars(corpus).items()}
+    alone = {half: sorted(own - corpus.shared) for half, own in labels.items()}
+    return tuple(f"classes with {half} alone ({len(c)}): {', '.join(c)}" for half, c in alone.items() if c)
 
 
 def _of_split(corpus: Corpus, split: str | None) -> Corpus:

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Modality = Literal["sketch", "photo"]
+
+
+def check_modality(modality: str) -> None:
+    """Raises ModelError for another word, such as "sketches"."""
+    if modality not in get_args(Modality):
+        raise ModelError(f"a picture is a 'sketch' or a 'photo', not {modality!r}")
+
+
 # By pairs of tokens, by [Ret], by both; and the things of a drawing by regions, which need no training.
 Method = Literal["rn", "ret", "fused", "things"]
 METHODS: tuple[Method, ...] = ("rn", "ret", "fused")

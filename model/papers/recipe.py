@@ -474,7 +474,10 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
         recipe = _KINDS[method].validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise _unusable(path, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+        why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        if changes and _changed(changes, first["loc"]):
+            raise ModelError(f"a change of {path} cannot be used: {why}; {_KNOWN}") from error
+        raise _unusable(path, why) from error
     except RecursionError as error:
         raise _unusable(path, "it is its own base, or nested too deeply") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -566,6 +569,15 @@ def merge(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return {**content, **changes, **joined}
 
 
+def _changed(changes: Mapping[str, Any], place: Sequence[int | str]) -> bool:
+    """Says whether a place in a recipe is one of its changes."""
+    name, *rest = place
+    inner = changes.get(str(name))
+    return str(name) in changes and (not rest or not isinstance(inner, Mapping) or _changed(inner, rest))
+
+
+_KNOWN = "model/papers/recipe.py says which keys there are"
+
+
 def _unusable(path: Path, why: str) -> ModelError:
-    known = "model/papers/recipe.py says which keys there are"
-    return ModelError(f"{path} is not a usable training recipe: {why}; {known}")
+    return ModelError(f"{path} is not a usable training recipe: {why}; {_KNOWN}")

@@ -129,7 +129,7 @@ def warmed_cosine(step: int, steps: int, warmup: int, last: float) -> float:
 class Trainer(ABC, Generic[Trained]):
     """A training by a recipe: the network, the running average of its weights, the optimiser, and its state on disk.
 
-    A training that was stopped and goes on gives exactly the weights of one that was not stopped.
+    A training that was stopped and goes on gives the weights of one that was not stopped, up to rounding.
 
     Args:
         network: this is trained, and moved to the device.
@@ -313,7 +313,7 @@ class Trainer(ABC, Generic[Trained]):
             metadata = file.metadata()
             if metadata.get("origin") != self.origin:
                 raise ModelError(
-                    f"{path} belongs to another recipe, backbone or data; "
+                    f"{path} belongs to another {self._difference()}; "
                     "name another folder with --run, or remove this one to start again"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -326,6 +326,16 @@ class Trainer(ABC, Generic[Trained]):
                 _, key, name = full.split(".", 2)
                 # AdamW counts its steps on the CPU.
                 self.optimiser.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self.device)
+
+    def _difference(self) -> str:
+        """Names the keys in which the recipe differs from the one that the folder's state was made by."""
+        try:
+            before = recipe_of_json(json.dumps(json.loads((self.folder / _NOTE).read_text())["recipe"]))
+        except (OSError, ValueError, KeyError):
+            return "recipe, backbone or data"
+        free = ("steps", "save_every", "evaluate_every", "evaluate_share", "choose_share")
+        keys = [key for key, value in vars(self.recipe).items() if key not in free and vars(before).get(key) != value]
+        return f"recipe ({', '.join(keys)})" if keys else "backbone, start or data"
 
     def _cut_log(self) -> None:
         """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""
@@ -369,6 +379,23 @@ def check_target(target: Path, folder: Path | None = None) -> None:
     if target.parent != folder and not target.parent.is_dir():
         raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
     check_replaceable(target)
+
+
+# Of a single class mAP is always 1.
+_FEWEST_TO_CHOOSE_BY = 3
+
+
+def check_validation(recipe: Recipe, run: Run, validation: Corpus | None) -> None:
+    """Warns of too few validation classes. Raises ModelError if the best step is to be chosen by them."""
+    if validation is None or recipe.fewest_classes == 1 or len(validation.shared) >= _FEWEST_TO_CHOOSE_BY:
+        return
+    said = (
+        f"the validation has {len(validation.shared)} of the {_FEWEST_TO_CHOOSE_BY} classes that choices need: "
+        "add class folders, of which every fifth is for validation"
+    )
+    if run.keep == "best":
+        raise ModelError(f"{said}; or leave --keep best and --patience out")
+    print(f"{said}; the checkpoint's best method and its weights mean nothing now")
 
 
 def summary_writer(folder: Path, step: int) -> Any:
@@ -418,6 +445,7 @@ def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
     training, validation = pictures.training, pictures.validation
     if validation is None:
         raise ModelError(f'a recipe of {recipe.title} is calibrated on the validation classes: leave "val" out')
+    check_validation(recipe, run, validation)
     print(f"training on {counts(training)}; calibrated on {counts(validation)}")
     trainer, notes = begin(recipe, run, training, validation)
     if run_steps(trainer, run, validation):

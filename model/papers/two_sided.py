@@ -29,7 +29,7 @@ from sketch_search.model.papers.pictures import (
 )
 from sketch_search.model.papers.prior import SKETCHES_PER_CLASS, with_chosen_prior, with_prior
 from sketch_search.model.papers.recipe import TwoSidedRecipe
-from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, run_steps
+from sketch_search.model.papers.runs import CPU, Run, Trainer, check_validation, digest, run_steps
 from sketch_search.model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 
 # The number of photos that are encoded at once.
@@ -284,6 +284,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     training, validation, further = pictures.training, pictures.validation, pictures.further
     if validation is None and start is None:
         raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
+    check_validation(recipe, run, validation)
     more = f" and {len(further.sketches):,} sketches without photos" if further.sketches else ""
     print(f"training on {counts(training)}{more}")
     vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None

@@ -1,5 +1,6 @@
 """Reads vectors of words, from a word2vec file of the user or the stand-in that comes with the optional data."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def class_rows(
     if without and not lacking:
         raise ModelError(
             f"the word vectors {words.name} lack {', '.join(without)}; name other words for them in the recipe's "
-            f'table [names], such as {without[0]} = ["thing"]'
+            f'table [names], such as {json.dumps(without[0], ensure_ascii=False)} = ["thing"]'
         )
     return found
 

@@ -317,6 +317,9 @@ def test_vectors_are_of_the_named_checkpoint(sketch: bytes, tmp_path: Path, monk
         vectors.append(encode([sketch], "sketch"))
     assert np.array_equal(vectors[0], vectors[2])
     assert not np.array_equal(vectors[0], vectors[1])
+    # The last file gets other weights.
+    tiny_checkpoint(tmp_path / "0.safetensors", seed=1)
+    assert np.array_equal(encode([sketch], "sketch"), vectors[1])
 
 
 def test_every_public_name_is_there() -> None:

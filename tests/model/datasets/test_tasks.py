@@ -262,6 +262,18 @@ def test_a_pipe_in_a_class_folder_is_not_waited_for(tmp_path: Path) -> None:
     assert [picture.path.name for picture in (*corpus.sketches, *corpus.photos)] == ["cat.png"] * 2
 
 
+def test_a_data_set_as_sketchy_lays_it_out_is_read_and_classes_with_one_half_are_named(tmp_path: Path) -> None:
+    for place in ("sketch/tx_000000000000/cat/1.png", "sketch/tx_000000000010/cat/2.png", "photo/tx_0/cat/1.jpg"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).touch()
+    for label in ("cow", ".ipynb_checkpoints"):
+        (tmp_path / "photo" / "tx_0" / label).mkdir()
+        (tmp_path / "photo" / "tx_0" / label / "1.jpg").touch()
+    task = read_task("category", data=tmp_path)
+    assert (task.corpus.labels, names(task.corpus.sketches)) == (("cat", "cow"), ["1.png"])
+    assert task.about == ("classes with photos alone (1): cow",)
+
+
 def test_archives_are_unpacked_once_and_anew_when_they_change(folder: Path) -> None:
     packed = folder / "data" / "first.tar.gz"
     corpus = read_data(folder)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sketch_search import model
 from sketch_search.model import load
 from sketch_search.model.checkpoint import load_network, photo_side_tensors, save_checkpoint
 from sketch_search.model.commands import main
+from sketch_search.model.datasets import PreparedPictures
 from sketch_search.model.datasets.corpus import read_protocol
 from sketch_search.model.engine import (
     METHODS,
@@ -307,6 +309,16 @@ def test_a_method_that_was_not_trained_and_images_of_another_size_are_refused(tm
         matcher.scores(tokens, tokens, "rn")
     with pytest.raises(ModelError, match=r"images must be \(b, 3, 64, 64\)"):
         matcher.encode(np.zeros((1, 3, 32, 64), np.float32), "photo")
+    with pytest.raises(ModelError, match="not raw pixels in uint8"):
+        matcher.encode(np.zeros((1, 3, 64, 64), np.uint8), "photo")
+    with pytest.raises(ModelError, match=r"not raw pixels in torch\.uint8"):
+        matcher.observe(torch.zeros((3, 64, 64), dtype=torch.uint8), "photo")
+    for wrong in ("foto", "sketches"):
+        kind: Any = wrong
+        with pytest.raises(ModelError, match=f"a picture is a 'sketch' or a 'photo', not '{wrong}'"):
+            matcher.encode(np.zeros((1, 3, 64, 64), np.float32), kind)
+        with pytest.raises(ModelError, match=f"not '{wrong}'"):
+            PreparedPictures((), kind, matcher.preprocessing)
 
 
 def test_zse_sbir_on_a_photo_side_runs_without_pytorch_as_with_it(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from sketch_search.model.datasets.corpus import Picture
 from sketch_search.model.datasets.tasks import Task, read_task
 from sketch_search.model.engine import Modality, SeenClasses
 from sketch_search.model.evaluation import measure
+from tests.archives import pack
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint, tiny_network
-from tests.pictures import SHAPES, drawing, photo
+from tests.pictures import SHAPES, drawing, encoded, photo
 from tests.requirements import needs_shared_data
 
 FOUR = SHAPES[:4]
@@ -173,6 +174,30 @@ def test_a_zero_shot_protocol_is_refused_for_seen_classes(folder: Path, capsys: 
     assert "new.safetensors has seen none of the 4 classes: all are zero-shot" in capsys.readouterr().out
     assert main([*command, str(folder / "tiny.safetensors"), *zero_shot]) == 0
     assert "tiny.safetensors does not say which classes it has seen" in capsys.readouterr().out
+
+
+def test_other_names_and_copies_of_what_a_network_has_seen_are_no_zero_shot_figures(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for half in ("sketch", "photo"):
+        for label, name in zip(FOUR, ("aeroplane", "pears", "my sword", "egg"), strict=True):
+            (folder / "data" / half / label).rename(folder / "data" / half / name)
+    seen = SeenClasses(frozenset({"airplane", "pear", "sword"}))
+    save_checkpoint(tiny_network(), folder / "seen.safetensors", seen.note())
+    own = {f"first/sketch/sword/{n}.png": f.read_bytes() for n, f in enumerate((folder / "data").rglob("my sword/*"))}
+    own["first/photo/sword/new.png"] = encoded(photo("star", 64, 1))
+    pack(folder / "shared" / "data" / "first.tar.gz", own)
+    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(folder / "shared"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    command = ["--weights", folder / "seen.safetensors", "--data", folder / "data"]
+    found = printed(capsys, *command)["seen"]["seen.safetensors"]
+    assert (found["trained"], found["zero_shot"]) == (["aeroplane", "pears"], ["egg", "my sword"])
+    assert found["near"] == [["my sword", "sword"]]
+    assert (found["compared"], found["copies"]) == (7, 6)
+    assert main(["evaluate", *map(str, command)]) == 0
+    said = capsys.readouterr().out
+    assert "by names, synonyms and plurals; 6 of these pictures are among its 7 training pictures at hand" in said
+    assert "check names near to seen ones: my sword (sword)" in said
 
 
 def test_checkpoints_are_compared_side_by_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

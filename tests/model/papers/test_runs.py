@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from sketch_search.model.datasets import Corpus
+from sketch_search.model.datasets import Corpus, Picture
 from sketch_search.model.engine import SeenClasses
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network import RetNetwork
@@ -29,7 +29,11 @@ from sketch_search.model.papers.recipe import (
     ZseRecipe,
     read_recipe,
 )
-from sketch_search.model.papers.runs import Run, Trainer, run_steps, warmed_cosine
+from sketch_search.model.papers.runs import Run, Trainer, check_validation, run_steps, warmed_cosine
+
+
+def asked(folder: Path, patience: int | None = None) -> Run:
+    return Run(Path("r.toml"), "vit", folder, folder / "out", keep="best", patience=patience)
 
 
 class Fitting(Trainer[nn.Linear]):
@@ -86,8 +90,11 @@ def test_a_stopped_or_killed_training_goes_on_to_the_same_weights(tmp_path: Path
     parts.run()
     assert steps_of(parts) == steps_of(whole) == list(range(1, 8))
     assert all(torch.equal(one, other) for one, other in zip(values(whole), values(parts), strict=True))
-    with pytest.raises(ModelError, match="belongs to another recipe, backbone or data; name another folder with --run"):
+    asked(tmp_path / "parts").write(RECIPE)
+    with pytest.raises(ModelError, match="belongs to another backbone, start or data; name another folder with --run"):
         Fitting(tmp_path / "parts", RECIPE, origin="b")
+    with pytest.raises(ModelError, match=r"belongs to another recipe \(seed\);"):
+        Fitting(tmp_path / "parts", dataclasses.replace(RECIPE, seed=5, steps=90), origin="b")
 
 
 def test_the_log_of_another_program_is_kept(tmp_path: Path) -> None:
@@ -129,10 +136,6 @@ EVEN = dataclasses.replace(RECIPE, steps=10, evaluate_every=2)
 SOME = Corpus((), ())
 
 
-def asked(folder: Path, patience: int | None = None) -> Run:
-    return Run(Path("r.toml"), "vit", folder, folder / "out", keep="best", patience=patience)
-
-
 def test_the_best_step_on_the_validation_classes_is_kept_also_of_a_training_that_was_stopped(tmp_path: Path) -> None:
     plain = Judged(tmp_path / "plain", EVEN)
     plain.run(until=4)
@@ -164,6 +167,20 @@ def test_a_training_ends_once_its_patience_does_and_continues_with_more(tmp_path
     assert (loop.step, len(steps_of(loop))) == (10, 10)
     with pytest.raises(ModelError, match='leave "val" out'):
         run_steps(loop, run, None)
+
+
+def test_nothing_is_chosen_by_fewer_than_three_validation_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    halves = [Picture(tmp_path / "1.png", label, "") for label in ("ant", "bee", "cow")]
+    run = asked(tmp_path)
+    check_validation(RECIPE, run, Corpus(tuple(halves), tuple(halves)))
+    few = Corpus(tuple(halves), tuple(halves[:1]))
+    with pytest.raises(ModelError, match=r"has 1 of the 3 classes .*; or leave --keep best and --patience out"):
+        check_validation(RECIPE, run, few)
+    assert not capsys.readouterr().out
+    check_validation(RECIPE, dataclasses.replace(run, keep="last"), few)
+    assert "best method and its weights mean nothing now" in capsys.readouterr().out
 
 
 def test_more_steps_continue_a_training_and_another_seed_does_not(tmp_path: Path) -> None:
@@ -300,3 +317,11 @@ def test_a_mistake_in_a_recipe_is_named(text: str, sentence: str, tmp_path: Path
     with pytest.raises(ModelError) as refused:
         read_recipe(path)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "blamed"), [({"no": {"such": 1}}, "no: "), ({"samples": {"such": 1}}, "samples.such: ")]
+)
+def test_a_mistake_in_a_change_does_not_blame_the_recipe(change: dict[str, object], blamed: str) -> None:
+    with pytest.raises(ModelError, match=f"a change of .*tiny.toml cannot be used: {blamed}"):
+        read_recipe(Path("zse/tiny"), change)

@@ -55,7 +55,7 @@ def write_words(words: Sequence[str]) -> None:
         (
             *(FINE, WORDS, "classes from words.txt", "val_acc_1"),
             "3 prompts and LayerNorms shared by sketches and photos",
-            *(OTHER_RUN, "in the recipe's table [names]"),
+            *(OTHER_RUN, "in the recipe's table [names], such as \""),
         ),
     ],
     ids=["ZSE-SBIR", "Sketch-an-Anchor", "CLIP-AT on CLIP", "CLIP-AT by pairs"],
