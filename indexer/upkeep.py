@@ -212,8 +212,7 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
     with closing(BuildDatabase(working / DATABASE_FILE)) as database:
         database.take_over(current)
         database.hide(plan.removals.hides)
-        database.count_photos()
-        photos = database.photos()
+        photos = database.choose_photos()
         draft = GenerationDraft(
             identity=manifest.identity,
             embedder=manifest.embedder,

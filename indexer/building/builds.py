@@ -330,8 +330,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     current, roots, database = plan.current, plan.roots, backend.database
     progress.start("reading")
     database.take_over(current)
-    if plan.exclusions.patterns:
-        database.hide(lambda root, path: plan.exclusions.hides(path))
+    hidden = database.hide(lambda root, path: plan.exclusions.hides(path)) if plan.exclusions.patterns else 0
     names = [root.name for root in roots]
     bad_before = database.bad(names)
     listing = FolderListing(roots, backend.path, plan.removals, plan.exclusions, database.has_below)
@@ -339,12 +338,12 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     encoded = backend.encode(_to_read(listing, take_listed(listing), plan, database, progress))
     if raws := _raws_that_count(listing, roots, backend):
         encoded += backend.encode(take_listed(listing.taking(raws)))
-    database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
-    removals = Removals({**plan.removals.rules, **dict.fromkeys(database.removed_before, True)})
+    settled = database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
+    removals = Removals({**plan.removals.rules, **dict.fromkeys(settled.removed_before, True)})
     plan = replace(plan, removals=removals)
     bad = database.bad(names)
     before = current.roots, current.removals, current.excluded
-    changed = plan.rewrite or database.changed > 0 or before != plan.gallery
+    changed = plan.rewrite or hidden + settled.changed > 0 or before != plan.gallery
     if current.generation is not None and not changed:
         manifest = current.generation.manifest
         changed = _is_sparse(manifest.counts.rows, manifest.counts.photos, len(manifest.segments))
@@ -354,17 +353,17 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     return BuildReport(
         **vars(written),
         changed=changed,
-        waiting=database.waiting,
+        waiting=settled.waiting,
         encoded=encoded,
-        gone=database.gone,
+        gone=settled.gone,
         damaged=plan.problems,
         bad=bad,
         bad_before=bad_before,
         incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
         unlisted=listing.unlisted,
-        missing=database.missing,
-        spoiled=database.spoiled,
-        skipped=listing.skipped + _describe_removed(len(database.removed_before)),
+        missing=settled.missing,
+        spoiled=settled.spoiled,
+        skipped=listing.skipped + _describe_removed(len(settled.removed_before)),
         prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
         system=plan.system,
         embedder=plan.embedder.entry.description,
@@ -420,13 +419,12 @@ def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
 def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) -> GenerationDraft:
     """Clusters the photos, and returns the draft to write. Raises BadInvocation if none can be used."""
     current, database = plan.current, backend.database
-    count = database.count_photos()
-    if not count:
+    photos = database.choose_photos()
+    if not (count := len(photos)):
         folders = ", ".join(str(root.folder) for root in plan.roots)
         reason = bad[0].reason if bad else ""
         raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
     check_counts(plan, count)
-    photos = database.photos()
     reader, to_write = SegmentReader(backend.sources(photos.rows)), photos.clusters < 0
     if plan.recluster or current.generation is None or _are_stale(plan, current.generation.manifest, photos):
         usual = min(TWO_STAGE_CLUSTERS, count) if plan.system == "two-stage" else default_clusters(count)

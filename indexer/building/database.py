@@ -81,6 +81,37 @@ _THERE = """(SELECT hash FROM files JOIN listed USING (root, path) WHERE state =
 _SPOILED = """FROM read r CROSS JOIN listed USING (root, path) JOIN files g USING (root, path)
     WHERE state <> 'known' AND r.reason IS NOT NULL AND g.status = 'indexed' AND g.source IS NOT NULL"""
 
+# The photos of which no file is there any more, or can still be read.
+_COUNT_MISSING = f"""SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
+    WHERE f.status = 'indexed' AND CASE WHEN l.number IS NULL AND may_hide(f.root, f.path, 0) THEN 0
+        WHEN l.number IS NULL OR EXISTS (SELECT 1 {_SPOILED} AND r.root = f.root AND r.path = f.path)
+        THEN f.hash NOT IN {_THERE} ELSE 0 END"""
+# Files that are not there are gone, unless their folder could not be listed. One that is there and was not read stays
+# as it was, if it can be used.
+_MARK_GONE = f"""UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
+    SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
+    WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
+        THEN iif(l.number IS NULL, NOT may_hide(f.root, f.path, coalesce(f.hash IN {_THERE}, 0)), 0)
+        ELSE l.number IS NULL OR (l.state = 'unread' AND r.path IS NULL) END)"""
+_MARK_BACK = """UPDATE files SET status = 'indexed' WHERE status = 'gone' AND EXISTS (
+    SELECT 1 FROM listed l WHERE l.root = files.root AND l.path = files.path AND l.state = 'known')"""
+# The files that are new, or have a new content, of which all other files were removed.
+_REMOVED_BEFORE = """SELECT r.root, r.path FROM read r CROSS JOIN listed l USING (root, path)
+    LEFT JOIN files f USING (root, path)
+    WHERE l.state <> 'known' AND r.reason IS NULL AND f.hash IS NOT r.hash AND r.hash IN (SELECT hash FROM removed)
+    AND r.hash NOT IN (SELECT hash FROM files WHERE status = 'indexed' AND hash IS NOT NULL)"""
+# Adds the files that were read, and changes those that differ.
+_TAKE_READ = """INSERT INTO files (id, root, path, hash, size, mtime, ctime, taken, status, reason)
+    SELECT coalesce(f.id, ? + row_number() OVER (PARTITION BY f.id IS NULL ORDER BY l.number) - 1),
+        r.root, r.path, r.hash, r.size, r.mtime, r.ctime, r.taken, iif(r.reason IS NULL, 'indexed', 'bad'), r.reason
+    FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path)
+    WHERE l.state <> 'known'
+    ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime = excluded.mtime,
+        ctime = excluded.ctime, taken = excluded.taken, status = excluded.status,
+        reason = excluded.reason, cluster = NULL, source = NULL, row = NULL
+    WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size,
+        excluded.mtime, excluded.ctime, excluded.taken, excluded.status, excluded.reason)"""
+
 
 @dataclass(frozen=True)
 class CurrentState:
@@ -135,22 +166,36 @@ class Photos:
         return len(self.rows)
 
 
+@dataclass(frozen=True)
+class Settled:
+    """The difference of the next generation from the current one.
+
+    Attributes:
+        changed: how many files differ; gone: how many of these are gone. missing: how many photos stay although their
+            files are gone or cannot be read, because they are too many; spoiled: how many files cannot be read.
+        waiting: how many files were to be read, and were not. removed_before: new files of photos that the user
+            removed, which are not shown either.
+    """
+
+    changed: int
+    gone: int
+    missing: int
+    spoiled: int
+    waiting: int
+    removed_before: tuple[FileKey, ...]
+
+
 # A build holds the lock of its index, and some network drives refuse those of SQLite.
 _UNLOCKED = "?nolock=1"
 
 
 class BuildDatabase:
-    """The database of a build. Several threads may ask it for ``days``.
+    """The database of a build, for one thread; others may ask it for ``days`` meanwhile.
 
     Every method raises IndexUnwritable if the file cannot be written.
 
     Attributes:
         segment: the folder whose arrays the build appends rows to. staged: how many rows that has.
-        changed: once it is settled, how many files of the next generation differ from those of the current one. gone:
-            how many of them are gone. missing: how many photos stay although their files are gone or cannot be read,
-            because they are too many; spoiled: how many files cannot be read. waiting: how many files were to be read,
-            and were not. removed_before: files that were not known, of photos that the user removed. They are not shown
-            either.
     """
 
     def __init__(
@@ -162,9 +207,8 @@ class BuildDatabase:
         belong to generations, and that nothing may be appended to. With ``shard``, a complete database is only read, by
         any number of processes: the files of this shard, in which all are before they are dealt out if it is 0.
         """
-        self._path, self.segment, self._lock = path, segment or path.parent, threading.RLock()
-        self._shard, self.removed_before = shard or 0, list[FileKey]()
-        self.changed = self.gone = self.missing = self.spoiled = self.waiting = 0
+        self._path, self.segment, self._shard = path, segment or path.parent, shard or 0
+        self._lock = threading.RLock()
         with refuse_if_unwritable(path):
             if shard is not None:
                 self._database = _connected(f"{path.as_uri()}?mode=ro&immutable=1")
@@ -216,8 +260,7 @@ class BuildDatabase:
         return None
 
     def _count_staged(self) -> int:
-        ((count,),) = self._all("SELECT coalesce(max(row) + 1, 0) FROM contents WHERE source = ?", _OWN)
-        return int(count)
+        return self._number("SELECT coalesce(max(row) + 1, 0) FROM contents WHERE source = ?", _OWN)
 
     def close(self) -> None:
         self._database.close()
@@ -230,6 +273,10 @@ class BuildDatabase:
     def _all(self, query: str, *values: object) -> list[Any]:
         with self._lock:
             return self._database.execute(query, values).fetchall()
+
+    def _number(self, query: str, *values: object) -> int:
+        ((number,),) = self._all(query, *values)
+        return int(number)
 
     def stage(self, records: Sequence[GalleryFile], days: Mapping[str, int | None], rows: PhotoArrays | None) -> None:
         """Commits a batch: the records of its files, and the new rows, if there are any, with hashes and days.
@@ -323,8 +370,7 @@ class BuildDatabase:
     def _source(self, name: str) -> int:
         with self._writing() as database:
             database.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (name,))
-        ((number,),) = self._all("SELECT number FROM sources WHERE name = ?", name)
-        return int(number)
+        return self._number("SELECT number FROM sources WHERE name = ?", name)
 
     def has_below(self, folder: FileKey) -> bool:
         root, path = folder
@@ -367,8 +413,7 @@ class BuildDatabase:
     @property
     def listed(self) -> int:
         """The number of the last listed file."""
-        ((last,),) = self._all("SELECT coalesce(max(number), 0) FROM listed")
-        return int(last)
+        return self._number("SELECT coalesce(max(number), 0) FROM listed")
 
     def photo_beside(self, photo: FileKey, raw: FileKey) -> tuple[bool, bool, int | None]:
         """Compares a photo that was listed with a RAW file beside it.
@@ -394,17 +439,16 @@ class BuildDatabase:
 
     def settled(self) -> tuple[int, int]:
         """Counts the listed files that need not be read, and the bad ones of them."""
-        ((settled,),) = self._all("SELECT count(*) FROM listed WHERE state <> 'unread'")
+        settled = self._number("SELECT count(*) FROM listed WHERE state <> 'unread'")
         # The joins begin with the few files that are bad.
         query = "SELECT count(*) FROM {} CROSS JOIN listed USING (root, path) WHERE reason IS NOT NULL AND state = ?"
-        found = self._all(query.format("files"), "known") + self._all(query.format("read"), "read")
-        return int(settled), sum(count for (count,) in found)
+        return settled, self._number(query.format("files"), "known") + self._number(query.format("read"), "read")
 
     def days(self, content: str) -> Sequence[int | None]:
         """Returns the day on which a photo was taken, None if unknown; nothing for an unknown content."""
         return [taken for (taken,) in self._all("SELECT taken FROM contents WHERE hash = ?", content)]
 
-    def settle(self, listing: FolderListing, next_id: int, *, allow_loss: bool) -> None:
+    def settle(self, listing: FolderListing, next_id: int, *, allow_loss: bool) -> Settled:
         """Turns the files into those of the next generation. Files keep ids; new ones get theirs as they were listed.
 
         The entries of a folder that could not be listed, and of a file that waits for the next build or could not be
@@ -412,118 +456,50 @@ class BuildDatabase:
         and, without ``allow_loss``, if they are too many. Files that are gone stay, too: a file that comes back gets
         its id again, and also its row if that still exists.
         """
-        query = """SELECT count(*) FROM listed l LEFT JOIN read r USING (root, path)
-            WHERE l.state = 'unread' AND r.path IS NULL"""
-        ((self.waiting,),) = self._all(query)
-        self._keep_unread(listing)
-        all_stay = self.waiting > 0
+        waiting = self._number(
+            """SELECT count(*) FROM listed l LEFT JOIN read r USING (root, path)
+               WHERE l.state = 'unread' AND r.path IS NULL"""
+        )
+        # Photos of the index that are there and could not be read stay as they were.
+        unread = self._all(f"SELECT r.root, r.path, r.reason {_SPOILED} AND r.hash IS NULL AND r.size IS NULL")
+        for file in unread:
+            listing.note_unread(*file)
+        self._forget_read([(root, path) for root, path, _ in unread])
+        all_stay = waiting > 0
 
         def may_hide(root: int, path: str, moved: int) -> bool:
             return all_stay or listing.may_hide((root, path), moved=bool(moved))
 
         self._database.create_function("may_hide", 3, may_hide)
-        if not allow_loss and not all_stay:
-            missing = self._count_missing()
-            count = "SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'"
-            if missing >= _HANDFUL and missing * _TENTH > self._all(count)[0][0]:
-                all_stay, self.missing, self.spoiled = True, missing, self._keep_spoiled()
+        missing = 0 if allow_loss or all_stay else self._number(_COUNT_MISSING)
+        shown = "SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'"
+        all_stay = all_stay or (missing >= _HANDFUL and missing * _TENTH > self._number(shown))
+        spoiled: list[FileKey] = []
+        if missing and all_stay:
+            spoiled = self._all(f"SELECT r.root, r.path {_SPOILED}")
+            self._forget_read(spoiled)
         with self._writing() as database:
-            self.gone = self._mark_gone()
-            self.changed += self.gone + self._mark_back()
-            self.removed_before = self._find_removed_before()
-            self.changed += self._take_read(next_id)
+            gone = database.execute(_MARK_GONE).rowcount
+            changed = gone + database.execute(_MARK_BACK).rowcount
+            removed_before = self._all(_REMOVED_BEFORE)
+            changed += database.execute(_TAKE_READ, (next_id,)).rowcount
             query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
-            database.executemany(query, self.removed_before)
+            database.executemany(query, removed_before)
         listing.forget_empty(self.has_below)
-
-    # The steps of ``settle``.
-
-    def _count_missing(self) -> int:
-        """Counts the photos of which no file is there any more, or can still be read."""
-        query = f"""SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
-            WHERE f.status = 'indexed' AND CASE WHEN l.number IS NULL AND may_hide(f.root, f.path, 0) THEN 0
-                WHEN l.number IS NULL OR EXISTS (SELECT 1 {_SPOILED} AND r.root = f.root AND r.path = f.path)
-                THEN f.hash NOT IN {_THERE} ELSE 0 END"""
-        ((missing,),) = self._all(query)
-        return int(missing)
-
-    def _keep_spoiled(self) -> int:
-        """Lets files of the index that can no longer be read stay as they were. Returns how many."""
-        with self._writing() as database:
-            found = database.execute(f"SELECT r.root, r.path {_SPOILED}").fetchall()
-            self._forget_read(found)
-        return len(found)
-
-    def _mark_gone(self) -> int:
-        """Marks the files that are not there, unless their folder could not be listed. Returns how many.
-
-        One that is there and was not read stays as it was, if it can be used.
-        """
-        return self._database.execute(
-            f"""UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
-               SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
-               WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
-                   THEN iif(l.number IS NULL, NOT may_hide(f.root, f.path, coalesce(f.hash IN {_THERE}, 0)), 0)
-                   ELSE l.number IS NULL OR (l.state = 'unread' AND r.path IS NULL) END)"""
-        ).rowcount
-
-    def _mark_back(self) -> int:
-        """Marks the files that were gone and are there again. Returns how many."""
-        return self._database.execute(
-            """UPDATE files SET status = 'indexed' WHERE status = 'gone' AND EXISTS (
-               SELECT 1 FROM listed l WHERE l.root = files.root AND l.path = files.path AND l.state = 'known')"""
-        ).rowcount
-
-    def _find_removed_before(self) -> list[FileKey]:
-        """Finds the files that are new, or have a new content, of which all other files were removed."""
-        return self._all(
-            """SELECT r.root, r.path FROM read r CROSS JOIN listed l USING (root, path)
-               LEFT JOIN files f USING (root, path)
-               WHERE l.state <> 'known' AND r.reason IS NULL AND f.hash IS NOT r.hash
-               AND r.hash IN (SELECT hash FROM removed)
-               AND r.hash NOT IN (SELECT hash FROM files WHERE status = 'indexed' AND hash IS NOT NULL)"""
-        )
-
-    def _take_read(self, next_id: int) -> int:
-        """Takes over the files that were read. Returns how many are new or differ."""
-        return self._database.execute(
-            """INSERT INTO files (id, root, path, hash, size, mtime, ctime, taken, status, reason)
-               SELECT coalesce(f.id, ? + row_number() OVER (PARTITION BY f.id IS NULL ORDER BY l.number) - 1),
-                   r.root, r.path, r.hash, r.size, r.mtime, r.ctime, r.taken,
-                   iif(r.reason IS NULL, 'indexed', 'bad'), r.reason
-               FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path)
-               WHERE l.state <> 'known'
-               ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime = excluded.mtime,
-                   ctime = excluded.ctime, taken = excluded.taken, status = excluded.status,
-                   reason = excluded.reason, cluster = NULL, source = NULL, row = NULL
-               WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size,
-                   excluded.mtime, excluded.ctime, excluded.taken, excluded.status, excluded.reason)""",
-            (next_id,),
-        ).rowcount
-
-    def _keep_unread(self, listing: FolderListing) -> None:
-        """Reports photos of the index that are there and could not be read, and lets them stay as they were."""
-        unread = self._all(
-            """SELECT r.root, r.path, r.reason FROM read r CROSS JOIN listed l USING (root, path)
-               JOIN files f USING (root, path)
-               WHERE l.state <> 'known' AND r.reason IS NOT NULL AND r.hash IS NULL AND r.size IS NULL
-               AND f.status = 'indexed' AND f.source IS NOT NULL"""
-        )
-        with self._writing():
-            for root, path, reason in unread:
-                listing.note_unread(root, path, reason)
-            self._forget_read([(root, path) for root, path, _ in unread])
+        missing = missing if all_stay else 0
+        return Settled(changed, gone, missing, len(spoiled), waiting, tuple(removed_before))
 
     def _forget_read(self, files: Sequence[FileKey]) -> None:
-        self._database.executemany("UPDATE listed SET state = 'unread' WHERE root = ? AND path = ?", files)
-        self._database.executemany("DELETE FROM read WHERE root = ? AND path = ?", files)
+        with self._writing() as database:
+            database.executemany("UPDATE listed SET state = 'unread' WHERE root = ? AND path = ?", files)
+            database.executemany("DELETE FROM read WHERE root = ? AND path = ?", files)
 
-    def hide(self, hides: Callable[[int, str], bool]) -> None:
-        """Marks files that the user removed or excluded as gone."""
+    def hide(self, hides: Callable[[int, str], bool]) -> int:
+        """Marks files that the user removed or excluded as gone. Returns how many."""
         self._database.create_function("hides", 2, hides)
         with self._writing() as database:
             query = "UPDATE files SET status = 'gone', reason = NULL WHERE status <> 'gone' AND hides(root, path)"
-            self.changed += database.execute(query).rowcount
+            return database.execute(query).rowcount
 
     def bad(self, names: Sequence[str]) -> tuple[BadFile, ...]:
         """Returns the files that cannot be used, by the paths that users see."""
@@ -531,15 +507,14 @@ class BuildDatabase:
         bad = (BadFile(shown_path(names, root, path), reason) for root, path, reason in found)
         return tuple(sorted(bad, key=lambda file: file.path))
 
-    def count_photos(self) -> int:
-        """Finds the photos that the next generation shows, one for files of equal content. Returns their number."""
+    def choose_photos(self) -> Photos:
+        """Finds the photos that the next generation shows, one for files of equal content, as ``photos`` does."""
         with self._writing() as database:
             database.execute(
                 """UPDATE contents SET id = f.id FROM (SELECT hash, min(id) AS id FROM files WHERE status = 'indexed'
                    GROUP BY hash) f WHERE f.hash = contents.hash"""
             )
-        ((count,),) = self._all("SELECT count(id) FROM contents")
-        return int(count)
+        return self.photos()
 
     def photos(self) -> Photos:
         """Reads the rows of all photos. The first source is the segment that this build appends to."""
@@ -566,8 +541,7 @@ class BuildDatabase:
         return dict(self._all("SELECT status, count(*) FROM files WHERE shard = ? GROUP BY status", self._shard))
 
     def last_id(self) -> int:
-        ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM files")
-        return int(last)
+        return self._number("SELECT coalesce(max(id), 0) FROM files")
 
     def deal(self, clusters: npt.NDArray[np.integer[Any]], shard_of: Numbers) -> None:
         """Gives each photo its cluster, and each file to the shard of its photo. Files of no photo are dealt out.
