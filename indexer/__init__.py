@@ -35,19 +35,8 @@ if TYPE_CHECKING:
 share(__name__)
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
-_MODULES = (
-    "errors",
-    "store.location",
-    "store.roots",
-    "store.generation",
-    "store.shards",
-    "store.reader",
-    "embedding",
-    "building.progress",
-    "building.request",
-    "building.builds",
-    "upkeep",
-)
+_STORE = ("store.location", "store.roots", "store.generation", "store.shards", "store.reader")
+_MODULES = ("errors", *_STORE, "embedding", "building.progress", "building.request", "building.builds", "upkeep")
 
 
 def __getattr__(name: str) -> Any:

@@ -76,7 +76,6 @@ def _has_clip() -> bool:
 
 @contextmanager
 def _refuse_if_unavailable() -> Iterator[None]:
-    """Raises EmbedderUnavailable if the block cannot find or open a CLIP."""
     try:
         yield
     except ImportError as error:

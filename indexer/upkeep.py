@@ -213,19 +213,10 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
         database.take_over(current)
         database.hide(plan.removals.hides)
         photos = database.choose_photos()
-        draft = GenerationDraft(
-            identity=manifest.identity,
-            embedder=manifest.embedder,
-            roots=plan.roots,
-            removals=plan.removals,
-            excluded=manifest.excluded,
-            database=database,
-            photos=photos,
-            reader=SegmentReader(open_rows(folder, before)),
-            to_write=np.zeros(len(photos), np.bool_),
-            clustering=Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, as_before=True),
-            system=manifest.system,
-        )
+        network, gallery = (manifest.identity, manifest.embedder), (plan.roots, plan.removals, manifest.excluded)
+        rows = SegmentReader(open_rows(folder, before)), np.zeros(len(photos), np.bool_)
+        clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, as_before=True)
+        draft = GenerationDraft(*network, *gallery, database, photos, *rows, clustering, manifest.system)
         written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)
     return written

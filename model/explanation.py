@@ -97,7 +97,6 @@ def _preference(sketch: Tokens, local: Floats) -> Floats:
 
 
 def _places(cells: Numbers, side: int) -> NDArray[np.float64]:
-    """Returns the column and the row of each cell, (n, 2)."""
     return np.stack([cells % side, cells // side], axis=1).astype(np.float64)
 
 

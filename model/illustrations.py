@@ -206,7 +206,6 @@ def tile(images: Iterable[Image.Image], *, downwards: bool = False) -> Image.Ima
 
 
 def _cut(pixels: Pixels, cell: int, grid: int) -> Pixels:
-    """Returns a view of the patch at a cell."""
     side = len(pixels) // grid
     top, left = cell // grid * side, cell % grid * side
     return pixels[top : top + side, left : left + side]

@@ -81,7 +81,6 @@ def _rank_hits(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bo
 
 
 def _figures(hits: NDArray[np.bool_]) -> list[float]:
-    """Computes FIGURES and PLAIN_FIGURES of one query from its ``_rank_hits`` relevance."""
     total = hits.sum()
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
 

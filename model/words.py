@@ -161,7 +161,6 @@ class WordBook:
         return tuple(shown[:limit])
 
     def _meant(self, key: str) -> tuple[int, ...] | None:
-        """Finds the words that a spelling means; None if it is unknown."""
         if key in self._everyday:
             return self._everyday[key]
         if (number := self._number(key)) is not None:
@@ -223,7 +222,6 @@ class WordBook:
         return {name: numbers for name, numbers in found.items() if name not in self._numbers}
 
     def _number(self, key: str) -> int | None:
-        """Finds the number of the word with this spelling, or with one that differs only in singular or plural."""
         return self._numbers.get(key, self._stems.get(stem(key)))
 
 

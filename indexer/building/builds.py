@@ -147,20 +147,9 @@ def plan_build(
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.changed(*location, removed=False)
-    return BuildPlan(
-        request,
-        current,
-        roots,
-        removals,
-        exclusions,
-        identity,
-        embedder,
-        recluster,
-        clusters,
-        start.problems,
-        rewrite=recluster,
-        system=system,
-    )
+    gallery, network = (roots, removals, exclusions), (identity, embedder)
+    plan = BuildPlan(request, current, *gallery, *network, recluster, clusters, start.problems)
+    return replace(plan, rewrite=recluster, system=system)
 
 
 def system_of_build(request: BuildRequest, manifest: Manifest | None) -> System:

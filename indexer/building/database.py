@@ -527,7 +527,6 @@ class BuildDatabase:
         return (number for (number,) in self._shown("f.id"))
 
     def _shown(self, columns: str) -> Iterator[tuple[Any, ...]]:
-        """Reads columns of the files of this shard that stand for their photos, by id."""
         query = f"""SELECT {columns} FROM files f JOIN contents c ON c.hash = f.hash AND c.id = f.id
             WHERE f.shard = ? ORDER BY f.id"""
         return self._database.execute(query, (self._shard,))

@@ -51,21 +51,9 @@ _NOT_PHOTOS = re.compile(
 _THUMBNAILS = re.compile(r"syno(photo|file)_(thumb|film)_", re.IGNORECASE)
 # The folders with deleted photos in a Google Takeout, below "Google Photos", in its languages.
 _TAKEOUT = re.compile(r"google (ph|f)oto\w*", re.IGNORECASE)
-_TRASH = frozenset(
-    {"trash", "bin", "papierkorb", "corbeille", "papelera", "cestino", "lixeira", "lixo", "prullenbak", "papirkurv"}
-    | {
-        "papperskorgen",
-        "roskakori",
-        "kosz",
-        "koš",
-        "kuka",
-        "корзина",
-        "кошик",
-        "çöp kutusu",
-        "ゴミ箱",
-        "回收站",
-        "휴지통",
-    }
+_TRASH = re.compile(
+    "trash|bin|papierkorb|corbeille|papelera|cestino|lixeira|lixo|prullenbak|papirkurv|papperskorgen|roskakori|kosz|koš|"
+    "kuka|корзина|кошик|çöp kutusu|ゴミ箱|回收站|휴지통"
 )
 # The endings of folders in which programs of Apple keep a library, and the folders with a library's own photos.
 _LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
@@ -237,7 +225,7 @@ class FolderListing:
             return entry.name == NO_MEDIA
         name, around = entry.name.lower(), folder.rpartition("/")[2].lower()
         library = around.endswith(_LIBRARIES)
-        trash = name in _TRASH and _TAKEOUT.fullmatch(around)
+        trash = _TRASH.fullmatch(name) and _TAKEOUT.fullmatch(around)
         # Immich has previews beside its originals.
         previews = name in ("thumbs", "profile") and "encoded-video" in beside
         if _NOT_PHOTOS.fullmatch(name) or trash or previews or (library and name not in _ORIGINALS):

@@ -170,14 +170,12 @@ class Stager:
         return {}
 
     def _parts_of(self, root: int, folder: str) -> list[str]:
-        """Lists the folders in a folder, which may be the parts of an export."""
         with suppress(OSError):
             entries = self._listing(root)(name_of_text(folder))
             return [f"{folder}/{text_of_name(entry.name)}" for entry in entries if entry.kind == "folder"]
         return []
 
     def _decoded(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, OpenedImage]:
-        """Opens a photo. Returns it prepared for the network and for the embedder, and as it was opened."""
         preprocessing = self._matcher.preprocessing
         if self._embedder is not None:
             whole = decoders.run(data, Job(self._max_pixels, least_side=preprocessing.least_side("photo")))
@@ -187,7 +185,6 @@ class Stager:
         return preprocessing.normalised(np.asarray(small.image)), None, small
 
     def _encode(self, group: Sequence[_ReadFile]) -> int:
-        """Computes the rows of new photos. Returns how many of the files cannot be indexed."""
         records, days = [file.record for file in group], dict[str, int | None]()
         pixels, inputs = list[Floats](), list[Floats]()
         for file in group:

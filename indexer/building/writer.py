@@ -215,7 +215,6 @@ class GenerationWriter:
         return SegmentEntry(id=self._new_segment, rows=len(self._new), files=tuple(map(FileEntry.of, files)))
 
     def _write_photo_table(self, working: Path) -> None:
-        """Writes the table of all photos of the generation, and their vectors in that order."""
         clusters, sizes = self._clustering.clusters.astype(np.int64), [entry.rows for entry in self._segments]
         count = len(self._clustering.centroids)
         table = PhotoTable.of_photos(self._ids, clusters, self._segment_of, self._segment_rows, sizes, count)

@@ -127,7 +127,6 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
 
 
 def _computing(command: Callable[..., int]) -> Callable[..., int]:
-    """Adds the options of ``Work`` to a command."""
 
     @INDEX
     @option(

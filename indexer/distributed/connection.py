@@ -102,7 +102,6 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _has_token() -> bool:
-    """Returns True if this user has a token for Ray where Ray looks for it."""
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     file = Path(named) if named else Path.home() / ".ray" / "auth_token"
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or file.is_file()

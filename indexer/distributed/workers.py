@@ -147,7 +147,6 @@ _SHARED = "photos and index must be on storage that all machines share, at the s
 
 
 def _check_storage(setup: Setup) -> None:
-    """Raises BadInvocation if this worker cannot reach the build's working folder."""
     try:
         found = (setup.folder / TOKEN).read_text()
     except OSError:

@@ -160,7 +160,6 @@ def _pose(
 
 
 def _mask(part: Part, pose: Callable[[Outline], list[Point]]) -> Image.Image:
-    """Makes a mask (L) that is 255 where the part covers the canvas."""
     mask, points = Image.new("L", (_FULL, _FULL)), pose(part.outline)
     if part.width:
         _line(mask, points, 255, max(2, round(part.width * 0.42 * _FULL)))
@@ -170,7 +169,6 @@ def _mask(part: Part, pose: Callable[[Outline], list[Point]]) -> Image.Image:
 
 
 def _line(canvas: Image.Image, points: Sequence[Point], colour: Colour | int, width: int, closed: bool = False) -> None:
-    """Draws a line with round joints and ends."""
     pen = ImageDraw.Draw(canvas)
     around = [*points, points[0]] if closed else [*points]
     pen.line(around, fill=colour, width=width)

@@ -162,7 +162,6 @@ def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
 
 
 def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int | str]]:
-    """Writes the condition that an indexed file passes a filter, and its values."""
     conditions, values = ["status = 'indexed'"], list[int | str]()
     if (folders := wanted.folder_keys(names)) is not None:
         parts = []

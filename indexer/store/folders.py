@@ -245,7 +245,6 @@ class Album(LocalFolder):
         return info
 
     def _unpack(self, info: zipfile.ZipInfo, start: int, count: int) -> bytes:
-        """Unpacks at most ``count`` bytes of a file."""
         try:
             with _reading:
                 album, file = _streams.pop((info, start), (None, None))
@@ -289,7 +288,6 @@ class _OpenedAlbum:
 
 @lru_cache(maxsize=4)
 def _opened(path: Path, size: int, mtime: int) -> _OpenedAlbum:
-    """Opens an album of this size and time of change."""
     file = open_regular(path)
     try:
         album = zipfile.ZipFile(file)
@@ -306,10 +304,7 @@ def _opened(path: Path, size: int, mtime: int) -> _OpenedAlbum:
 
 
 def _path_of(info: zipfile.ZipInfo, backslashes: bool) -> str:
-    """Returns the path of a file in its album. Many programs write UTF-8 without saying so, and Python reads cp437.
-
-    Raises ValueError for a SBIR_ZIP_ENCODING that is no encoding.
-    """
+    """Decodes a path: many programs write UTF-8 without saying so. Raises ValueError for a bad SBIR_ZIP_ENCODING."""
     path = info.filename
     if not info.flag_bits & 0x800:
         other = os.environ.get("SBIR_ZIP_ENCODING") or "cp437"

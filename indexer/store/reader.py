@@ -245,7 +245,6 @@ class Index:
         raise PhotoUnavailable(f"photo {photo} has changed while being read.")
 
     def _files_of(self, photo: int) -> Sequence[GalleryFile]:
-        """Finds the files of a photo, at least one. Raises UnknownPhoto."""
         with self._lock:
             files = self._catalog.sharing([photo])
         if not files:

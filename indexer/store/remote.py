@@ -104,7 +104,6 @@ class RemoteFolder(Folder):
 
     @property
     def _netloc(self) -> str:
-        """The bucket; or the server, with a user and a port if they are named."""
         return self.url.partition("://")[2].partition("/")[0]
 
     @property
@@ -278,7 +277,6 @@ def _below(infos: Iterable[Mapping[str, Any]], start: str) -> list[Entry]:
 
 
 def _entry(info: Mapping[str, Any], name: str) -> Entry:
-    """Makes an entry of a listing from a library's description."""
     kind, size = info["type"], info.get("size") or 0
     if kind == "directory":
         return Entry(name, "folder")

@@ -100,7 +100,6 @@ class WebDavServer:
 
 
 def _describe(response: ElementTree.Element) -> dict[str, Any]:
-    """Describes an entry of a listing. Raises ValueError if its address is none."""
     href = urlsplit(response.findtext("{DAV:}href", "")).path
     folder = response.find(".//{DAV:}resourcetype/{DAV:}collection") is not None
     size = response.findtext(".//{DAV:}getcontentlength", "0" if folder else "").strip()

@@ -160,7 +160,6 @@ def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, 
 
 
 def _photos(named: Sequence[Path]) -> list[Path]:
-    """Lists photos by files and folders. Raises ModelError if there is none."""
     from sketch_search.model.images import IMAGE_SUFFIXES
 
     found = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]

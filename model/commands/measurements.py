@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,11 +95,12 @@ def evaluate(
         with_zero_shot,
     )
 
-    if protocol == "parts":
-        _measure_parts(split, data, as_json=as_json, **networks)
-        return
-    if protocol == "parting":
-        _measure_parting(split, as_json=as_json, **networks)
+    if protocol in ("parts", "parting"):
+        report_on = _parts(split, data) if protocol == "parts" else _parting(split)
+        for name, matcher in _load_networks(validated=False, **networks):
+            report = report_on(matcher)
+            described = {"checkpoint": name, **dataclasses.asdict(report)}
+            print(json.dumps(described) if as_json else f"{name}: {report.table()}")
         return
     remembered = protocol in REMEMBERED_PROTOCOLS
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
@@ -155,29 +156,23 @@ def evaluate(
         print("\n" + less.interval_table(resampled, base))
 
 
-def _measure_parts(split: str | None, data: Path | None, *, as_json: bool, **networks: Any) -> None:
-    """Measures whether matching patches lie on the thing drawn, and in the order of its parts."""
+def _parts(split: str | None, data: Path | None) -> Callable[[Matcher], Any]:
+    """Makes what measures whether matching patches lie on the thing drawn, and in the order of its parts."""
     from sketch_search.model.datasets import read_task
     from sketch_search.model.evaluation import measure_parts
 
     corpus = read_task("zero-shot", split, None, data).corpus
     drawn = corpus if data is not None else read_task("fine-grained", split).corpus
-    for name, matcher in _load_networks(validated=False, **networks):
-        report = measure_parts(matcher, corpus, drawn)
-        found = {"checkpoint": name, **dataclasses.asdict(report)}
-        print(json.dumps(found) if as_json else f"{name}: {report.table()}")
+    return lambda matcher: measure_parts(matcher, corpus, drawn)
 
 
-def _measure_parting(split: str | None, *, as_json: bool, **networks: Any) -> None:
-    """Measures how well drawings are divided into their things."""
+def _parting(split: str | None) -> Callable[[Matcher], Any]:
+    """Makes what measures how well drawings are divided into their things."""
     from sketch_search.model.datasets import read_remembered
     from sketch_search.model.evaluation import measure_parting
 
     task = read_remembered("scenes", split or PARTS[0])
-    for name, matcher in _load_networks(validated=False, **networks):
-        report = measure_parting(matcher, task)
-        found = {"checkpoint": name, **dataclasses.asdict(report)}
-        print(json.dumps(found) if as_json else f"{name}: {report.table()}")
+    return lambda matcher: measure_parting(matcher, task)
 
 
 def _load_networks(
@@ -196,7 +191,6 @@ def _load_networks(
 
 
 def _name_networks(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Path]:
-    """Returns the checkpoints to measure by unique names."""
     default = os.environ.get("SBIR_WEIGHTS")
     files = weights or (() if networks else (Path(default) if default else None,))
     paths = [default_checkpoint(file) for file in files]
@@ -224,7 +218,6 @@ def _contaminations(
 
 
 def _check_new(protocol: str, found: Mapping[str, Contamination]) -> None:
-    """Raises ModelError if a network has seen some of the classes asked for."""
     for name, classes in found.items():
         if classes.seen:
             raise ModelError(

@@ -225,7 +225,6 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
 
 
 def _groups(corpus: Corpus, wanted: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
-    """Finds the groups that have queries, with the classes of these."""
     asked = {picture.label for picture in corpus.sketches}
     found = {name: frozenset(labels) & asked for name, labels in wanted.items()}
     return {name: labels for name, labels in found.items() if labels}

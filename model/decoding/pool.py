@@ -83,7 +83,6 @@ class DecodingProcess:
 
     @contextmanager
     def _killed_after(self, seconds: float) -> Iterator[None]:
-        """Kills the process if the block takes longer than ``seconds``."""
         timer = threading.Timer(seconds, self._process.kill)
         timer.daemon = True
         try:

@@ -177,7 +177,6 @@ class Evaluation:
 
 
 def _title(name: str) -> str:
-    """Returns the title of a figure, with a star if ADAPTED is to be read beside it."""
     return TITLES[name] + "*" * name.startswith(("map_", "precision_"))
 
 

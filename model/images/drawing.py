@@ -311,10 +311,7 @@ def _narrowed(marked: Mask, reach: int) -> Mask:
 
 
 def _coloured(seen: Pixels, darkness: Pixels, paper: tuple[int, int, int]) -> tuple[Mask, Mask]:
-    """Finds the coloured ink, and the areas that are filled with it, (h, w) each.
-
-    Strokes are coloured if they are neither black nor grey nor white. So are filled areas, unless the paper is white.
-    """
+    """Finds the ink that is neither black nor grey nor white, and the areas that are filled with it, (h, w) each."""
     strong = darkness >= 128
     coloured = strong.copy()
     coloured[strong] = _chroma(seen[strong]) >= _LEAST_CHROMA
@@ -342,7 +339,6 @@ def _outlined(darkness: Pixels, filled: Mask) -> Pixels:
 
 
 def _palette(colours: NDArray[np.float32]) -> tuple[tuple[float, float, float], ...]:
-    """Finds the colours of ink (n, 3), as CIELAB, most first."""
     left, found = colours, list[tuple[float, float, float]]()
     while len(found) < _PALETTE and len(left):
         # The colour of most ink is the middle of the fullest box of a coarse grid.

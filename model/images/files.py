@@ -176,7 +176,6 @@ def media_type(data: bytes) -> str | None:
 
 
 def _format(media: str) -> str:
-    """Returns Pillow's name of a type."""
     return _NAMES.get(media) or media.removeprefix("image/").upper()
 
 
@@ -405,7 +404,6 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
 
 
 def _picture_within(data: bytes, max_pixels: int) -> Image.Image:
-    """Opens a picture of an SVG file."""
     media = _media(data)
     if media in (svg.SVG, pdf.PDF):
         raise UnsupportedImage(f"the SVG file contains a file of type {_format(media)}; save it as PNG")

@@ -123,7 +123,6 @@ def _straightened(image: Image.Image, corners: Corners) -> Image.Image:
 
 
 def _flattened(image: Image.Image, ground: Image.Image) -> Image.Image:
-    """Divides a picture by the light on its paper."""
     light = ground.filter(ImageFilter.GaussianBlur(_STROKE / 2)).resize(image.size, Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.float32) * (255 / np.maximum(np.asarray(light, np.float32), 1))
     # The noise of the paper is white, too.

@@ -16,10 +16,9 @@ from sketch_search.model.errors import UndecodableImage, UnsupportedImage
 SVG = "image/svg+xml"
 # Pixels of the longer side of the drawing, and how many times longer it may be than the other.
 _SIDE, _MOST_LONGER = 512, 100
-# Elements that read something from elsewhere, or take long, and are left out.
-_LEFT_OUT = {"feImage", "filter", "script", "style", "text", "foreignObject", "image"}
-# What a person would miss of these.
+# Elements that read something from elsewhere, or take long, and are left out; and what a person would miss of these.
 _MISSED = {"text": "text", "foreignObject": "text", "image": "pictures of other files"}
+_LEFT_OUT = {"feImage", "filter", "script", "style", *_MISSED}
 # The most elements that are drawn, with those that others stand for: a few that use each other may be any number.
 _MAX_ELEMENTS = 100_000
 # The most bytes that a compressed file is unpacked to.
@@ -28,18 +27,8 @@ _SPACE = "{http://www.w3.org/2000/svg}"
 _HREFS = ("href", "{http://www.w3.org/1999/xlink}href")
 _SIZE = re.compile(r"\s*\+?(\d*\.?\d+(?:[eE]\+?\d+)?)\s*([a-zA-Z]*)\s*$")
 # CSS pixels of each unit.
-_UNITS = {
-    "": 1,
-    "px": 1,
-    "pt": 4 / 3,
-    "pc": 16,
-    "mm": 96 / 25.4,
-    "cm": 96 / 2.54,
-    "in": 96,
-    "em": 16,
-    "rem": 16,
-    "ex": 8,
-}
+_UNITS = {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96}
+_UNITS |= {"em": 16, "rem": 16, "ex": 8}
 # What may be before the first element: the declaration, comments, and a document type with its entities.
 _BEGINS = re.compile(
     rb"(?>\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE(?>[^\[<>]+|\[(?>[^\]<]+|<!--.*?-->|<[^>]*>)*\])*>)*+<(?:[\w.-]+:)?svg[\s/>]",
@@ -118,17 +107,14 @@ def _strip(root: ElementTree.Element, opened: Callable[[bytes], Image.Image]) ->
         for child in [*element]:
             name = _name(child)
             source = next((child.attrib[href] for href in _HREFS if href in child.attrib), "#")
-            if name == "a" or (name == "image" and source.startswith("data:")):
+            embedded = name == "image" and source.startswith("data:")
+            if embedded or name == "a":
                 for href in _HREFS:
                     child.attrib.pop(href, None)
-            if name == "a":
-                waiting.append(child)
-            elif name == "image" and source.startswith("data:"):
+            if embedded:
                 child.set("href", _embedded(source, opened))
-            elif name in _LEFT_OUT or name in ("text", "image") or not source.startswith("#"):
-                missing = {"text": "text", "foreignObject": "text", "image": "pictures of other files"}.get(
-                    name, missing
-                )
+            elif name != "a" and (name in _LEFT_OUT or not source.startswith("#")):
+                missing = _MISSED.get(name, missing)
                 element.remove(child)
             else:
                 waiting.append(child)
@@ -148,7 +134,6 @@ def _embedded(source: str, opened: Callable[[bytes], Image.Image]) -> str:
 
 
 def _weight(root: ElementTree.Element) -> int:
-    """Counts the elements that are drawn, at most one more than may be."""
     by_id = {element.get("id"): element for element in root.iter()}
     count, waiting = 0, [iter([root])]
     while waiting and count <= _MAX_ELEMENTS:
@@ -173,7 +158,6 @@ def _drawn_for(
 
 
 def _size(root: ElementTree.Element) -> tuple[float, float]:
-    """Returns width and height in any unit. Raises ImageError."""
     if "viewBox" not in root.attrib:
         sizes = [_SIZE.match(root.get(name, "")) for name in ("width", "height")]
         pixels = [float(size[1]) * _UNITS[size[2].lower()] for size in sizes if size and size[2].lower() in _UNITS]

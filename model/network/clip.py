@@ -123,7 +123,6 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
 
 
 def _of_hub(source: str, download: bool) -> Path:
-    """Returns the folder of a repository that open_clip saved. Raises ModelError if it cannot be found."""
     repository = source.removeprefix(HUB)
     if find_cached(repository, [CONFIG_FILE]) is None or find_cached(repository, WEIGHT_FILES) is None:
         if not download:
@@ -282,7 +281,6 @@ class TextTower:
 
 
 def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torch.Tensor]:
-    """Returns open_clip's own tokenizer of this model, which needs no download."""
     import open_clip
 
     embeddings = [part for path, part in model.named_modules() if path.endswith("token_embedding")]

@@ -107,7 +107,6 @@ class PhotoGallery(Gallery):
         return np.unique(np.concatenate(found))
 
     def _compare(self, rows: PhotoRows, query: Query) -> Nearest:
-        """Compares these photos with each part of the query."""
         pause()
         by_vector, by_word, likeness, by_thing = np.zeros(len(rows), np.float32), None, None, None
         vectors, ids = self._photos.vectors.of(rows), self._photos.ids[rows]

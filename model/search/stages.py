@@ -274,10 +274,7 @@ def _order_clusters(
     columns: Sequence[Scores],
     sizes: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Interleaves the rankings of the compared clusters by the query's parts; drops empty ones.
-
-    columns: the scores of the compared clusters by each thing of the sketch; none without one.
-    """
+    """Interleaves the rankings of the compared clusters by the query's parts, such as things; drops empty ones."""
     clusters = gallery.clusters
     columns = [*columns, *(clusters.vectors_of(compared) @ _directions(matcher, query).T).T]
     if isinstance(query.word, np.ndarray) and clusters.embeddings is not None:
