@@ -90,6 +90,7 @@ RULES: Final = (
         "limits the relation network, which compares a single drawing",
         frozenset({"drawing"}),
     ),
+    Rule("relate_clusters", "compares tokens of a single drawing", frozenset({"drawing"}), (False,)),
     Rule("diffuse", "shares scores among photos that look alike", free=(None, False)),
     Rule("view", "groups photos that are ranked", free=("photos", "auto")),
     Rule("things", "leaves a single picture whole", _RANKED - {"things"}, ("auto",)),

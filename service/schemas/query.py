@@ -230,6 +230,14 @@ class SearchQuery(Params):
         "drawn, else groups; the answer's `view` says which.",
         examples=["groups"],
     )
+    relate_clusters: bool = Field(
+        default=False,
+        description=describe(
+            "relate_clusters",
+            "Also score the centroids of the answer's `clusters` by cross-attention and the relation network. It "
+            "changes no result.",
+        ),
+    )
     fold: bool = Field(
         default=False,
         description="Show near duplicates, such as other sizes of one picture or bursts, as one result, the best of "

@@ -166,6 +166,9 @@ class Cluster(BaseModel):
         description="The sketch's score with the cluster's centroid: by [Ret], or with nprobe by the method."
     )
     size: int = Field(description="Photos in it.")
+    relation: float | None = optional(
+        "Only with relate_clusters=true: the sketch's relation score with the centroid, between 0 and 1."
+    )
 
 
 class StageTimings(BaseModel):

@@ -131,7 +131,7 @@ def test_errors_are_plain_sentences(http: httpx.Client, sketch: bytes, path: str
     [
         (
             "/search",
-            "k, offset, next, system, quality, nprobe, method, rerank, diffuse, variants, view, fold, "
+            "k, offset, next, system, quality, nprobe, method, rerank, diffuse, variants, view, relate_clusters, fold, "
             "like, unlike, unlike_kind, text, thing_text, kind, things, places, colours, folder, after, before",
         ),
         ("/clusters/1", "k, offset"),
