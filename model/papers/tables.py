@@ -34,7 +34,6 @@ from sketch_search.model.evaluation import (
     encoded,
     measure,
     search_in_two_stages,
-    speeds_of,
     task_matrices,
 )
 from sketch_search.model.files import MARK, check_replaceable
@@ -58,8 +57,6 @@ class Measure(Table):
 
     protocol: Protocol = "zero-shot"
     split: str | None = None
-    trained_on: str | None = None
-    queried: str | None = None  # the one set whose sketches are queries; None for all
     every: tuple[int, int] = (1, 1)
     each: int = 0  # the most sketches of each class; 0 for all
     clusters: int = 0
@@ -74,7 +71,7 @@ class Row(Table):
     name: str
     recipe: str = ""
     checkpoint: str = ""  # a shipped one, such as zero-shot, instead of a recipe
-    backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder; or "photo-side", the default's
+    backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
     budget: int | None = None  # pictures of its training; None for the table's; 0 leaves it untrained
@@ -94,12 +91,10 @@ class PaperTable(Table):
     row: tuple[Row, ...]
     # Below it, hardly any row finds more than what was not trained.
     budget: int = 16_000
-    paper_steps: int | None = None  # of its trainings in the paper; None for those of each method's recipe "paper"
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ("map_all", "precision_100")  # figures, of which the first is compared and drawn
     costs: bool = False  # whether parameters and multiply-adds are counted
-    timed: bool = False  # whether milliseconds of a photo and of a pair are measured
     # Figures of the rows; validation figures by pictures seen; or the distance from centroids by clusters.
     plot: Literal["rows", "curve", "elbow"] = "rows"
 
@@ -131,7 +126,7 @@ class Shown:
             first, *others = row["figures"].values()
             values = [_interval(first), *(f"{figure['value']:.3f}" for figure in others)]
             steps = f"{row['steps']:,}" if "steps" in row else ""
-            if steps and (of_paper := self.table.paper_steps or _paper_steps(told.recipe)):
+            if steps and (of_paper := _paper_steps(told.recipe)):
                 steps += f" of {of_paper:,}"
             lines.append(
                 {"network": row["network"], "ranks by": row["ranks by"], "steps": steps}
@@ -298,7 +293,6 @@ class TableRun:
     def _trained(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float | None]:
         """Trains, unless it was trained before; returns the folder, and the mAP@all on validation, None if diverged."""
         backbone = self.backbone or str(data_folder() / "data" / row.backbone)
-        backbone = str(PHOTO_SIDE) if row.backbone == "photo-side" else backbone
         start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
         device = find_device(self.device)
         elsewhere = () if device.type == "cpu" else (device.type,)
@@ -328,11 +322,9 @@ class TableRun:
 
     def task_of(self, where: Measure) -> Task:
         """Reads the task of a row."""
-        task = read_task(where.protocol, None if self.data else where.split, where.trained_on, self.data)
+        task = read_task(where.protocol, None if self.data else where.split, data=self.data)
         task = task.subsample(*where.every)
         sketches = task.corpus.sketches
-        if where.queried:
-            sketches = tuple(sketch for sketch in sketches if sketch.source == where.queried)
         if where.each:
             sketches = some_of_each(sketches, where.each)
         return replace(task, corpus=replace(task.corpus, sketches=sketches))
@@ -342,14 +334,12 @@ class TableRun:
         where = TypeAdapter(Measure).validate_python(merge(table.measure, row.measure))
         named = repr(replace(where, clusters=0, nprobe=1))
         folder.mkdir(parents=True, exist_ok=True)
-        counted = "timed" if table.timed else table.costs
-        kept = folder / f"figures-{_key(where, row.method, table.columns, counted)}.json"
+        kept = folder / f"figures-{_key(where, row.method, table.columns, table.costs)}.json"
         if not kept.exists():
             task = self.task_of(where)
             matcher, about = load(checkpoint, variants=1), list[str]()
             method = "ret" if task.protocol == "within" else row.method or matcher.best_method
             costs = costs_of(load_network(checkpoint)) if table.costs else {}
-            costs |= speeds_of(load_network(checkpoint)) if table.timed else {}
             if where.clusters:
                 # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
                 key = f"{folder} {named}"
