@@ -11,7 +11,6 @@ from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import DecodingUnavailable, EndedDecoding
 from sketch_search.model.images import OpenedImage
 from sketch_search.model.images.files import IMAGE_SUFFIXES
-from tests.bombs import scan_bomb
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, current_catalog, save_photo
 from tests.pictures import ODD_FILES, OddFile
@@ -38,19 +37,6 @@ def test_an_odd_file_is_indexed_or_reported_and_never_stops_the_build(odd: OddFi
     if not odd.opens:
         assert reasons[odd.name].strip()
         assert "\n" not in reasons[odd.name]
-
-
-def test_a_bomb_is_reported_with_its_reason(
-    tmp_path: Path, matcher: model.Matcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sketch_search.model.decoding.messages._OWN_SECONDS", 1)
-    monkeypatch.setattr("sketch_search.model.decoding.messages._PIXELS_A_SECOND", 10**9)
-    save_photo(tmp_path / "photos" / "good.png", 0)
-    (tmp_path / "photos" / "bomb.jpg").write_bytes(scan_bomb(side=2_800))
-    report = build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), matcher)
-    assert (report.photos, [bad.path for bad in report.bad]) == (1, ["bomb.jpg"])
-    # On a busy machine the limit of seconds comes before that of CPU seconds.
-    assert "seconds; save it again, or smaller" in report.bad[0].reason
 
 
 def test_names_that_are_not_unicode_are_indexed_and_differ_from_their_escapes(collection: Collection) -> None:

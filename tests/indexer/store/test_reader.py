@@ -88,18 +88,9 @@ def test_an_index_of_other_weights_or_pixels_is_refused(field: str, sentence: st
         copied.open()
 
 
-FILES = [
-    "g000001/photos.sqlite",
-    "g000001/clusters.npy",
-    "g000001/centroid_tokens.npy",
-    "g000001/centroid_positions.npy",
-    "g000001/centroid_ret.npy",
-    "g000001/places.npy",
-    "g000001/vectors.npy",
-    "segments/*/tokens.npy",
-    "segments/*/scales.npy",
-    "segments/*/positions.npy",
-]
+ARRAYS = ("clusters", "centroid_tokens", "centroid_positions", "centroid_ret", "places", "vectors")
+FILES = ["g000001/photos.sqlite", *(f"g000001/{name}.npy" for name in ARRAYS)]
+FILES += [f"segments/*/{name}.npy" for name in ("tokens", "scales", "positions")]
 
 
 @pytest.mark.parametrize(("damage", "word"), [(Path.unlink, "is missing"), (shorten, "bytes instead of")])

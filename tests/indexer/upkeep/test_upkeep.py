@@ -13,7 +13,6 @@ from sketch_search.indexer.commands import main
 from sketch_search.indexer.upkeep import plan_removal, watch
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
-from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.patience import PATIENCE
 from tests.programs import started_python
 
@@ -188,26 +187,21 @@ def test_an_added_root_prefixes_names_and_leaves_when_removed(built: Collection,
     assert verify(built.index) == []
 
 
-def test_a_removal_leaves_what_a_stopped_build_has_computed(built: Collection) -> None:
-    save_photos(built.photos, 6, start=20)
-    with pytest.raises(Stopped):
-        built.build(batch=2, progress=StopAfter(4))
-    remove([], built.index, ids=[3])
-    assert built.build(batch=2).encoded == 2
-
-
 @pytest.mark.parametrize(
-    ("states", "failures", "updates"),
+    ("states", "failures", "indexed", "updates"),
     [
-        ("aaaaa", 0, "a"),
-        ("aaabccc", 0, "ac"),
-        ("aabb", 0, "ab"),
+        ("aaaaa", 0, None, "a"),
+        ("aaabccc", 0, None, "ac"),
+        ("aabb", 0, None, "ab"),
         # A gallery that never rests is indexed nevertheless, and an update that failed is tried again at every pause.
-        (ascii_letters, 0, ascii_letters[upkeep.PATIENCE - 1 :: upkeep.PATIENCE]),
-        ("aaaaaa", 2, "aaa"),
+        (ascii_letters, 0, None, ascii_letters[upkeep.PATIENCE - 1 :: upkeep.PATIENCE]),
+        ("aaaaaa", 2, None, "aaa"),
+        ("aaabb", 0, "a", "b"),
     ],
 )
-def test_a_gallery_is_updated_when_a_change_has_rested(states: str, failures: int, updates: str) -> None:
+def test_a_gallery_is_updated_when_a_change_has_rested(
+    states: str, failures: int, indexed: str | None, updates: str
+) -> None:
     now, made = "", list[str]()
 
     def pauses() -> Iterator[None]:
@@ -220,19 +214,8 @@ def test_a_gallery_is_updated_when_a_change_has_rested(states: str, failures: in
         made.append(now)
         return len(made) > failures
 
-    watch(lambda: now, update, pauses())
+    watch(lambda: now, update, pauses(), indexed)
     assert made == [*updates]
-
-
-def test_a_gallery_that_was_just_indexed_is_updated_when_it_changes_and_not_before() -> None:
-    states, made = iter("aaabb"), list[str]()
-
-    def update() -> bool:
-        made.append("updated")
-        return True
-
-    watch(lambda: next(states), update, range(5), "a")
-    assert made == ["updated"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")

@@ -151,11 +151,8 @@ def test_the_preview_of_a_raw_file_is_turned_as_the_camera_was(orientation: int)
     by_camera, both = encoded(stored(house, orientation), "JPEG", quality=95), oriented(house, orientation)
     # Cameras write it like this: EXIF comes first, and no JFIF before it.
     by_preview = both[:2] + both[both.index(b"\xff\xe1") :]
-    for data in (
-        dng(by_camera, orientation=orientation),
-        dng(by_preview, orientation=1),
-        dng(by_preview, orientation=8),
-    ):
+    previews = dng(by_camera, orientation=orientation), dng(by_preview, orientation=1), dng(by_preview, orientation=8)
+    for data in previews:
         assert difference(open_image(data), house) < 8
     assert open_image(dng(stored(house, orientation), orientation=orientation)) == house
 

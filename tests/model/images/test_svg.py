@@ -158,7 +158,7 @@ def test_an_svg_reads_no_file_and_contacts_no_host(tmp_path: Path) -> None:
         _drawn(svg(line + "&x;").replace(b"<svg", entity + b"<svg"))
 
 
-VARIABLES = "fill: var(--v0);" + "".join(f"--v{n}: var(--v{n + 1}) var(--v{n + 1});" for n in range(99))
+VARIABLES = "".join(f"--v{n}: var(--v{n + 1}) var(--v{n + 1});" for n in range(99))
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,7 @@ VARIABLES = "fill: var(--v0);" + "".join(f"--v{n}: var(--v{n + 1}) var(--v{n + 1
         ("<path/>", 'viewBox="0 0 1 1e30"'),
         ("<path/>", 'viewBox="0 0 nan 1"'),
         ("<path/>", 'width="100%"'),
-        (
-            "<style>path {"
-            + "".join(f"--v{n}: var(--v{n + 1}) var(--v{n + 1});" for n in range(99))
-            + "fill: var(--v0)}</style><path/>",
-            'viewBox="0 0 9 9"',
-        ),
+        (f"<style>path {{ {VARIABLES} fill: var(--v0) }}</style><path/>", 'viewBox="0 0 9 9"'),
         ("<path>", 'viewBox="0 0 9 9"'),
     ],
     ids=["many", "many by use", "itself", "deep", "long", "no number", "no size", "variables", "damaged"],
