@@ -213,10 +213,12 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
         database.take_over(current)
         database.hide(plan.removals.hides)
         photos = database.choose_photos()
-        network, gallery = (manifest.identity, manifest.embedder), (plan.roots, plan.removals, manifest.excluded)
-        rows = SegmentReader(open_rows(folder, before)), np.zeros(len(photos), np.bool_)
         clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, as_before=True)
-        draft = GenerationDraft(*network, *gallery, database, photos, *rows, clustering, manifest.system)
+        gallery, reader = (plan.roots, plan.removals, manifest.excluded), SegmentReader(open_rows(folder, before))
+        none = np.zeros(len(photos), np.bool_)
+        draft = GenerationDraft(
+            manifest.identity, manifest.embedder, *gallery, database, photos, reader, none, clustering, manifest.system
+        )
         written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)
     return written
