@@ -1,4 +1,4 @@
-"""Draws docs/research/figures: what the default network sees in the sample gallery."""
+"""Draws docs/research/figures: what the default network and ZSE-SBIR's see in the sample gallery."""
 
 import sys
 import tempfile
@@ -12,14 +12,22 @@ def main(out: Path) -> int:
     """Runs the commands that docs/research/figures.md names."""
     with tempfile.TemporaryDirectory(prefix="sketch-search-figures-") as folder:
         samples = write_samples(Path(folder) / "samples")
-        sketch, photos = str(samples.sketches / "umbrella.png"), str(samples.photos)
-        umbrellas, mushrooms = (str(samples.photos / name) for name in ("umbrella", "mushroom"))
-        return max(
-            run(["illustrate", sketch, photos, "-o", str(out)]),
-            run(["rebuild", sketch, photos, "-o", str(out / "rebuilt.png")]),
-            run(["rebuild", sketch, photos, "--nearest", "5", "-o", str(out / "nearest.png")]),
-            run(["shared-matches", sketch, umbrellas, "--training", mushrooms, "-o", str(out / "shared.png")]),
-        )
+        return max(draw(samples.sketches, samples.photos, name, out / place) for name, place in PLACES.items())
+
+
+#: The folder of each network's figures.
+PLACES = {"default": "", "zse": "zse"}
+
+
+def draw(sketches: Path, photos: Path, name: str, out: Path) -> int:
+    weights = ["--weights", name]
+    sketch, umbrellas, mushrooms = str(sketches / "umbrella.png"), str(photos / "umbrella"), str(photos / "mushroom")
+    return max(
+        run(["illustrate", sketch, str(photos), "-o", str(out), *weights]),
+        run(["rebuild", sketch, str(photos), "-o", str(out / "rebuilt.png"), *weights]),
+        run(["rebuild", sketch, str(photos), "--nearest", "5", "-o", str(out / "nearest.png"), *weights]),
+        run(["shared-matches", sketch, umbrellas, "--training", mushrooms, "-o", str(out / "shared.png"), *weights]),
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from tests.searching import Searcher
 K = 100
 TOP = 20
 EXHAUSTIVE = "exhaustive"
-# Ways that rank by plain relation scores, as the student system does that the two stages come from.
+# Ways that rank by relation scores, with prior and guesses, and without diffusion.
 PLAIN = "plain, "
 _plain = {"method": "rn"}
 # The quality of a search without options.
