@@ -21,7 +21,6 @@ from pydantic import BaseModel, ValidationError
 
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import expand_home, printable
-from sketch_search.service.client import as_bytes
 from sketch_search.service.schemas import (
     ExplainedPhoto,
     ExplainParams,
@@ -140,10 +139,11 @@ class Explanation:
     answer: ExplainedPhoto
 
     def _repr_png_(self) -> bytes:
+        from sketch_search.model.images import as_png
         from sketch_search.service.explain import side_by_side
 
         cells = zip(self.sketch_cells.tolist(), self.photo_cells.tolist(), strict=True)
-        return as_bytes(side_by_side(self.sketch_image, self.photo_image, cells, self.grid))
+        return as_png(side_by_side(self.sketch_image, self.photo_image, cells, self.grid))
 
 
 class Searches(ABC):
@@ -267,8 +267,10 @@ def picture_bytes(picture: Picture) -> bytes:
     Raises OSError: the file cannot be read, or cannot exist, such as one of an unknown user. ImageError: it is of
     another type. TypeError, ValueError: the argument is not a picture.
     """
+    from sketch_search.model.images import as_png, read_image_file
+
     if isinstance(picture, Image.Image) or hasattr(picture, "__array__"):
-        return as_bytes(picture_image(picture))
+        return as_png(picture_image(picture))
     if isinstance(picture, bytes | bytearray | memoryview):
         return bytes(picture)
     if not isinstance(picture, str | os.PathLike):
@@ -282,10 +284,10 @@ def picture_bytes(picture: Picture) -> bytes:
         )
     path = os.fspath(picture)
     if path[:5].lower() == "data:" or (len(path) > _LONGEST_PATH and path.isascii() and path.isprintable()):
-        return as_bytes(path.encode())
+        return path.encode()
     if "\0" in path:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return as_bytes(expand_home(path))
+    return read_image_file(expand_home(path))
 
 
 def picture_image(picture: Picture) -> Image.Image:

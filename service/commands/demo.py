@@ -4,15 +4,17 @@ import logging
 import sys
 from pathlib import Path
 
+import httpx
+
 from sketch_search.indexer import BuildRequest, Progress, build
 from sketch_search.indexer.samples import draw_sketch, write_samples
 from sketch_search.model.files import check_replaceable, write_files
 from sketch_search.model.images import as_png
 from sketch_search.model.terminal import printable
-from sketch_search.service.client import Client, ClientError
 from sketch_search.service.commands.search import results_table
 from sketch_search.service.commands.serve import check_port, print_build, serve_until_stopped
 from sketch_search.service.engine import open_matcher
+from sketch_search.service.schemas import SearchResponse
 from sketch_search.service.settings import Settings
 
 SKETCHED = "umbrella"
@@ -50,13 +52,15 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
 
 def _show_first_search(settings: Settings, sketch: Path, url: str, page: str) -> None:
     """Searches with the sketch at ``url``."""
-    key = None if settings.api_key is None else settings.api_key.get_secret_value()
+    headers = {} if settings.api_key is None else {b"X-API-Key": settings.api_key.get_secret_value().encode()}
     try:
-        with Client(url, key, timeout=PATIENCE_SECONDS) as client:
-            answer = client.search(sketch, k=RESULTS)
-    except (ClientError, ConnectionError) as error:
+        # A proxy from the environment could not reach this machine.
+        with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False) as http:
+            found = http.post("/search", content=sketch.read_bytes(), params={"k": RESULTS}).raise_for_status()
+    except httpx.HTTPError as error:
         print(printable(f"error: the first search failed: {error}"), file=sys.stderr)
         return
-    found = printable(f"{sketch} finds, in {answer.timings_ms.total:.0f} ms:")
-    print(f"\n{found}\n\n{results_table(answer)}\n")
+    answer = SearchResponse.model_validate_json(found.content)
+    heading = printable(f"{sketch} finds, in {answer.timings_ms.total:.0f} ms:")
+    print(f"\n{heading}\n\n{results_table(answer)}\n")
     print(f"Draw your own at {page} (Ctrl-C ends)", flush=True)

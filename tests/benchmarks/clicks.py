@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sketch_search import Remote
 from sketch_search.model.datasets import Picture, read_class_folders, read_protocol
-from sketch_search.service.client import Client
-from sketch_search.service.schemas import Group, Photo, SearchQuery
+from sketch_search.service.schemas import Group, Photo
 
 # The number of groups that the person dislikes at once if none on the page is right.
 DISLIKED = 3
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--clicks", type=int, default=3, help="how often the person clicks (3)")
     options = parser.parse_args(arguments)
     sketches = labelled_sketches(options.data, options.per_class, options.split)
-    with Client(options.url, options.api_key) as client:
+    with Remote(options.url, options.api_key) as remote:
         bar = tqdm(sketches, desc="clicking", unit="sketch", disable=None)
-        figures = np.mean([play(client, sketch, options.k, options.clicks) for sketch in bar], axis=0)
+        figures = np.mean([play(remote, sketch, options.k, options.clicks) for sketch in bar], axis=0)
     print(f"| clicks ({len(sketches)} sketches) | pages of groups with a correct photo | precision@{options.k} |")
     print("| --- | --- | --- |")
     for number, (page, precision) in enumerate(figures):
@@ -85,7 +86,7 @@ class Person:
             self.unlike += [group.best.id for group in groups[:DISLIKED] if group.best.id not in self.unlike]
 
 
-def play(client: Client, sketch: Picture, k: int, clicks: int) -> NDArray[np.float64]:
+def play(remote: Remote, sketch: Picture, k: int, clicks: int) -> NDArray[np.float64]:
     """Searches with a sketch, before any click and after each.
 
     A liked photo is the first of its results, so it counts there as found. Returns (clicks + 1, 2): whether a page of
@@ -94,9 +95,9 @@ def play(client: Client, sketch: Picture, k: int, clicks: int) -> NDArray[np.flo
     data, person = sketch.path.read_bytes(), Person(sketch.label)
     rows = []
     for _ in range(clicks + 1):
-        asked = SearchQuery(like=tuple(person.like), unlike=tuple(person.unlike), k=k)
-        groups = client.search(data, asked.model_copy(update={"view": "groups"})).groups or ()
-        photos = client.search(data, asked).results
+        asked: dict[str, Any] = {"like": person.like, "unlike": person.unlike, "k": k}
+        groups = remote.search(data, view="groups", **asked).answer.groups or ()
+        photos = remote.search(data, **asked).answer.results
         right = sum(person.is_right(photo) for photo in photos)
         rows.append((any(person.is_right(group.best) for group in groups), right / k))
         person.click(groups)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from sketch_search import model
+from sketch_search import Remote, model
 from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.indexer.building import staging
 from sketch_search.model import Matcher
 from sketch_search.model.decoding import Decoders
-from sketch_search.service.client import Client
 from sketch_search.service.http import app
 from sketch_search.service.serving import live
 from sketch_search.service.settings import Settings
@@ -152,8 +151,8 @@ def http(server: Served) -> httpx.Client:
 
 
 @pytest.fixture(scope="session")
-def client(server: Served) -> Iterator[Client]:
-    with Client(server.url) as connection:
+def remote(server: Served) -> Iterator[Remote]:
+    with Remote(server.url) as connection:
         yield connection
 
 

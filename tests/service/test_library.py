@@ -26,7 +26,6 @@ from sketch_search.model.errors import UnsupportedImage
 from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
-from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 from tests.service.talk import without_timings
 
@@ -34,12 +33,6 @@ from tests.service.talk import without_timings
 @pytest.fixture(scope="module")
 def opened(settings: Settings) -> Iterator[Gallery]:
     with Gallery(settings) as gallery:
-        yield gallery
-
-
-@pytest.fixture(scope="module")
-def remote(server: Served) -> Iterator[Remote]:
-    with Remote(server.url) as gallery:
         yield gallery
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from PIL import Image
 
+from sketch_search import Remote
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.model.terminal import installed_version
-from sketch_search.service.client import Client
 from sketch_search.service.commands import application, main, serve
 from sketch_search.service.commands.demo import RESULTS
 from sketch_search.service.settings import Settings
@@ -145,13 +146,12 @@ def test_a_slip_in_several_settings_together_is_reported_without_the_name_of_one
 def told_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Returns what a server answers whose command runs in this process until the browser is told of its page."""
 
-    def serve(ask: Callable[[Client], Any], *command: str | Path) -> Any:
+    def serve(ask: Callable[[str], Any], *command: str | Path) -> Any:
         answers: list[Any] = []
 
         def opened(file: str) -> bool:
             page = Path(urlsplit(file).path).read_text()
-            with Client(page.partition("url=")[2].partition("/?")[0]) as client:
-                answers.append(ask(client))
+            answers.append(ask(page.partition("url=")[2].partition("/?")[0]))
             assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
             os.kill(os.getpid(), signal.SIGINT)
             return True
@@ -164,8 +164,9 @@ def told_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return serve
 
 
-def photos_found(client: Client) -> int:
-    return len(client.search(draw_sketch(), k=PHOTOS).results)
+def photos_found(url: str) -> int:
+    with Remote(url) as remote:
+        return len(remote.search(draw_sketch(), k=PHOTOS))
 
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
@@ -203,8 +204,8 @@ def test_a_folder_is_indexed_served_and_opened(
 def test_without_an_index_it_serves_and_says_how_to_make_one(
     tmp_path: Path, weights: Path, told_by: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    info = told_by(Client.info, "--index", tmp_path / "none", "--weights", weights)
-    assert not info.ready
+    ready = told_by(lambda url: httpx.get(f"{url}/readyz"), "--index", tmp_path / "none", "--weights", weights)
+    assert ready.status_code == 503
     told = "There is no index yet: choose a folder of photos on the page, or run `sketch-search FOLDER`"
     assert told in capsys.readouterr().err
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sketch_search import model
+from sketch_search import Remote, model
 from sketch_search.indexer import BuildRequest, EmbedderEntry, build, open_text_tower
 from sketch_search.model.network import TextTower
 from sketch_search.model.terminal import BAD_INPUT
-from sketch_search.service.client import Client, ClientError
+from sketch_search.remote import ClientError
 from sketch_search.service.commands import main
 from sketch_search.service.http.middleware import MAX_BYTES
 from sketch_search.service.schemas import InfoResponse, SearchResponse, WordsResponse
@@ -55,6 +55,7 @@ def by_command(settings: Settings, text: str, *options: str) -> int:
         # "cat" begins so itself, "sofa" has a further name that does.
         ("?prefix=c", ["cat", "sofa"]),
         ("?prefix=h&limit=1", ["dog"]),
+        ("?prefix=do&limit=2", ["dog", "dogsled"]),
         ("?prefix=%C3%A4", ["Ärmel"]),
         ("?prefix=%00", []),
     ],
@@ -140,27 +141,25 @@ def test_a_phrase_is_searched_by_its_known_words_and_the_answer_says_so(
     assert animals["results"] != found["Dog"]["results"]
 
 
-def test_a_checkpoint_without_a_vocabulary_says_so(http: httpx.Client, client: Client, sketch: bytes) -> None:
+def test_a_checkpoint_without_a_vocabulary_says_so(http: httpx.Client, sketch: bytes) -> None:
     assert http.get("/words?prefix=d").json() == {"vocabulary": 0, "words": []}
     assert http.get("/info").json()["model"]["vocabulary"] == 0
     assert http.post("/search", content=sketch).json()["guesses"] == []
     for body in (b"", sketch):
         answer = http.post("/search", content=body, params={"text": "dog"})
         assert error(answer, "This checkpoint has no vocabulary: leave text out.") == (422, "bad_parameter")
-    assert client.words() == WordsResponse(vocabulary=0, words=())
 
 
-def test_client_and_command_line_search_by_words_as_the_server_does(
+def test_library_and_command_line_search_by_words_as_the_server_does(
     http_words: httpx.Client, worded: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw = without_timings(http_words.post("/search", params={"text": "couches", "k": 4}))
-    with Client(str(http_words.base_url)) as client:
-        assert without_timings(client.search(text="couches", k=4)) == raw
-        assert client.words("do", limit=2) == WordsResponse(vocabulary=6, words=("dog", "dogsled"))
+    with Remote(str(http_words.base_url)) as remote:
+        assert without_timings(remote.search(text="couches", k=4).answer) == raw
         with pytest.raises(ClientError, match="422 unknown_word"):
-            client.search(text="dogg")
+            remote.search(text="dogg")
         with pytest.raises(ValueError, match="text must have letters"):
-            client.search(text="")
+            remote.search(text="")
     assert by_command(worded, "couches", "--k", "4", "--json") == 0
     assert without_timings(json.loads(capsys.readouterr().out)) == raw
     assert by_command(worded, "dogg") == BAD_INPUT
@@ -264,8 +263,8 @@ def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(
         assert told["text_tower"] is None
         assert told["text_tower_refused"].startswith(why)
         assert "text_tower" not in http.get("/words").json()
-        with Client(str(http.base_url)) as client, pytest.raises(ClientError, match="read other words: /no"):
-            client.search(text="quaternion")
+        with Remote(str(http.base_url)) as remote, pytest.raises(ClientError, match="read other words: /no"):
+            remote.search(text="quaternion")
     assert by_command(settings, "quaternion") == BAD_INPUT
     assert why in capsys.readouterr().err
 

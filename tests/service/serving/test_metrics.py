@@ -9,10 +9,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from sketch_search import Remote, Results
 from sketch_search.indexer import Index
-from sketch_search.service.client import Client
 from sketch_search.service.commands import main
-from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, waiting_search
@@ -100,17 +99,16 @@ def test_told_to_stop_it_finishes_what_waits(default_settings: Settings, sketch:
     ) as process:
         own, url = address(process), address(process)
         # Metrics need no key on a port of their own, and are not on the main one.
-        with Client(url, api_key="sesame", timeout=PATIENCE) as client, ThreadPoolExecutor(SEARCHES) as pool:
-            assert client.info().ready
+        with Remote(url, api_key="sesame", timeout=PATIENCE) as remote, ThreadPoolExecutor(SEARCHES) as pool:
             assert httpx.get(f"{url}/metrics", headers={"x-api-key": "sesame"}, timeout=PATIENCE).status_code == 404
 
-            def search(_: int) -> SearchResponse:
-                return client.search(sketch, nprobe="all")
+            def search(_: int) -> Results:
+                return remote.search(sketch, nprobe="all")
 
             begun = [pool.submit(search, number) for number in range(SEARCHES)]
             wait_until(lambda: arrived(f"{own}/metrics") >= SEARCHES, "the searches do not arrive")
             process.terminate()
-            assert {len(answer.result().results) for answer in begun} == {20}
+            assert {len(answer.result()) for answer in begun} == {20}
         assert process.wait(PATIENCE) in (0, -15)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     searches = [line for line in lines if line.get("route") == "/search"]

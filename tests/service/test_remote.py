@@ -1,4 +1,4 @@
-"""The client and the command line, which answer what the server answers."""
+"""A gallery on a server and the command line, which answer what the server answers."""
 
 import gc
 import gzip
@@ -19,9 +19,11 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
+from sketch_search import Remote
+from sketch_search.answers import Photo
 from sketch_search.indexer import BadInvocation, BuildRequest, Index, build
 from sketch_search.model import Matcher
-from sketch_search.service.client import Client, ClientError
+from sketch_search.remote import ClientError
 from sketch_search.service.commands import main
 from sketch_search.service.commands.search import search
 from sketch_search.service.schemas import SearchQuery
@@ -36,9 +38,9 @@ def options(settings: Settings) -> list[str]:
     return ["--index", str(settings.index), "--weights", str(settings.weights)]
 
 
-def test_server_client_and_command_line_agree(
+def test_server_library_and_command_line_agree(
     http: httpx.Client,
-    client: Client,
+    remote: Remote,
     sketch: bytes,
     drawn: Path,
     gallery: Path,
@@ -59,64 +61,53 @@ def test_server_client_and_command_line_agree(
         raw = without_timings(http.post("/search", content=sketch, params=params))  # type: ignore[arg-type]
         assert without_timings(http.post("/search", files={"file": sketch}, params=params)) == raw  # type: ignore[arg-type]
         for source in (sketch, drawn, str(drawn), draw_sketch()):
-            assert without_timings(client.search(source, **params)) == raw
+            assert without_timings(remote.search(source, **params).answer) == raw
         values = [
             (name, text) for name, value in params.items() for text in (value if isinstance(value, list) else [value])
         ]
         flags = [text for name, value in values for text in (f"--{name}", str(value))]
         assert main(["search", str(drawn), *options, *flags, "--json"]) == 0
         assert without_timings(json.loads(capsys.readouterr().out)) == raw
-    by_photo = without_timings(client.search(gallery / "p01.png", k=3, kind="photo"))
+    by_photo = without_timings(remote.search(gallery / "p01.png", k=3, kind="photo").answer)
     assert by_photo["results"][0]["paths"] == ["p01.png"]
     assert main(["search", str(gallery / "p01.png"), "--photo", "--k", "3", *options, "--json"]) == 0
     assert without_timings(json.loads(capsys.readouterr().out)) == by_photo
 
 
-def test_the_client_takes_a_query_or_its_options_and_checks_them_before_it_asks(client: Client, sketch: bytes) -> None:
-    by_query = without_timings(client.search(sketch, SearchQuery(k=3, rerank=4)))
-    assert by_query == without_timings(client.search(sketch, k=3, rerank=4))
-    assert (by_query["quality"], by_query["rerank"], len(by_query["results"])) == ("good", 4, 3)
-    with pytest.raises(TypeError, match="not both"):
-        client.search(sketch, SearchQuery(k=3), rerank=4)
+def test_options_are_checked_before_the_server_is_asked(remote: Remote, sketch: bytes) -> None:
     with pytest.raises(ValueError, match="Unknown parameter 'n_probe'"):
-        client.search(sketch, n_probe=3)
+        remote.search(sketch, n_probe=3)
+    with pytest.raises(ValueError, match="photo must be at least 0"):
+        remote.explain(sketch, -1)
 
 
-def test_the_client_fetches_photos_thumbnails_clusters_and_info(client: Client) -> None:
-    best = client.search(draw_sketch(), k=1).results[0]
-    with Image.open(io.BytesIO(client.photo(best.id))) as image:
-        assert image.format == "PNG"
-    with Image.open(io.BytesIO(client.thumbnail(best.id, size=20))) as image:
+def test_a_photo_of_a_server_is_its_file_and_a_thumbnail(remote: Remote, gallery: Path) -> None:
+    (best,) = remote.search(draw_sketch(), k=1)
+    assert best.read() == (gallery / best.path).read_bytes()
+    with Image.open(io.BytesIO(best.thumbnail(20))) as image:
         assert (image.format, image.size) == ("JPEG", (20, 20))
-    assert best.id in {photo.id for photo in client.cluster(best.cluster, k=PHOTOS).photos}
-    assert client.cluster(best.cluster, k=1, offset=1).offset == 1
-    info = client.info()
-    assert info.index is not None
-    assert info.index.photos == PHOTOS
 
 
-def test_the_client_asks_why_photos_match(http: httpx.Client, client: Client, sketch: bytes, gallery: Path) -> None:
+def test_a_server_explains_why_photos_match(http: httpx.Client, remote: Remote, sketch: bytes, gallery: Path) -> None:
     photo = (gallery / "p01.png").read_bytes()
     for picture, asked in ((sketch, {}), (None, {"like": 7}), (photo, {"kind": "photo"})):
-        params: dict[str, Any] = {"photo": [1, 2], **asked}
-        answer = without_timings(client.explain(picture, **params))
-        assert answer == without_timings(http.post("/explain", content=picture, params=params))
-        assert answer["method"] == ("rn" if picture is sketch else "ret")
-    with pytest.raises(ValueError, match="photo"):
-        client.explain(sketch)
+        params: dict[str, Any] = {"nearest": 4, **asked}
+        whole = http.post("/explain", content=picture, params={"photo": 2, **params}).json()
+        assert remote.explain(picture, 2, **params).answer.model_dump(mode="json") == whole["photos"][0]
+        assert whole["method"] == ("rn" if picture is sketch else "ret")
     with pytest.raises(ClientError, match="leave one of them out"):
-        client.explain(sketch, photo=[1], like=7)
+        remote.explain(sketch, 1, like=7)
 
 
-def test_the_client_raises_what_the_server_says(client: Client) -> None:
+def test_what_the_server_refuses_is_raised(remote: Remote) -> None:
     with pytest.raises(ClientError) as refused:
-        client.search(b"no picture at all")
+        remote.search(b"no picture at all")
     error = refused.value
     assert (error.status, error.code) == (415, "unsupported_image")
     assert error.message in str(error)
     assert error.request_id in str(error)
     with pytest.raises(ClientError, match="404 not_found"):
-        client.photo(10_000)
+        remote.search(like=10_000)
 
 
 @contextmanager
@@ -130,34 +121,38 @@ def answering(body: bytes, status: int = 200, headers: dict[str, str] | None = N
         yield server.url
 
 
-def test_the_client_takes_no_more_of_an_answer_than_it_says() -> None:
+def first_photo(remote: Remote) -> Photo:
+    return Photo(1, "one.png", ("one.png",), 1.0, 1, (), remote)
+
+
+def test_no_more_of_an_answer_is_read_than_was_said() -> None:
     with answering(bytes(5000)) as url:
-        with Client(url, max_bytes=4999) as client, pytest.raises(ClientError, match="raise max_bytes") as refused:
-            client.photo(1)
+        with Remote(url, max_bytes=4999) as remote, pytest.raises(ClientError, match="raise max_bytes") as refused:
+            first_photo(remote).read()
         assert refused.value.code == "too_large"
-        with Client(url, max_bytes=5000) as client:
-            assert client.photo(1) == bytes(5000)
+        with Remote(url, max_bytes=5000) as remote:
+            assert first_photo(remote).read() == bytes(5000)
 
 
 def test_an_answer_that_was_packed_unasked_is_not_unpacked() -> None:
     packed = gzip.compress(bytes(10_000_000))
-    with answering(packed, headers={"Content-Encoding": "gzip"}) as url, Client(url) as client:
-        assert client.photo(1) == packed
+    with answering(packed, headers={"Content-Encoding": "gzip"}) as url, Remote(url) as remote:
+        assert first_photo(remote).read() == packed
         with pytest.raises(ClientError, match="did not answer as this API does"):
-            client.info()
+            remote.search(like=1)
 
 
 @pytest.mark.parametrize(
     ("body", "code"),
-    [(b"[" * 100_000, "unexpected_answer"), (b'{"ready":[' + b"0," * 1_000_001 + b"0]}", "too_large")],
+    [(b"[" * 100_000, "unexpected_answer"), (b'{"results":[' + b"0," * 1_000_001 + b"0]}", "too_large")],
     ids=["deep", "wide"],
 )
 def test_an_answer_that_would_take_much_memory_is_not_parsed(body: bytes, code: str) -> None:
     # What a collection finds while the stack is full would fail there, and the test by it.
     gc.disable()
     try:
-        with answering(body) as url, Client(url) as client, pytest.raises(ClientError) as refused:
-            client.info()
+        with answering(body) as url, Remote(url) as remote, pytest.raises(ClientError) as refused:
+            remote.search(like=1)
     finally:
         gc.enable()
     assert refused.value.code == code
@@ -166,8 +161,8 @@ def test_an_answer_that_would_take_much_memory_is_not_parsed(body: bytes, code: 
 def test_text_from_a_server_moves_no_cursor() -> None:
     said = {"code": "\x1b[2J", "message": "gone \u202e\x9b" + "x" * 100_000, "request_id": "\n"}
     answer = json.dumps({"error": said}).encode()
-    with answering(answer, 500) as url, Client(url) as client, pytest.raises(ClientError) as refused:
-        client.info()
+    with answering(answer, 500) as url, Remote(url) as remote, pytest.raises(ClientError) as refused:
+        remote.search(like=1)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 2000
     assert refused.value.message.startswith("gone \\u202e\\x9bxxx")
@@ -175,28 +170,28 @@ def test_text_from_a_server_moves_no_cursor() -> None:
 
 def test_the_api_key_in_any_script_is_sent_and_one_that_cannot_be_is_refused(settings: Settings) -> None:
     with served(settings, api_key=SecretStr("ключ")) as server:
-        with Client(server.url, api_key="ключ") as client:
-            assert client.info().ready
-        with Client(server.url, api_key="another") as client, pytest.raises(ClientError, match="401 unauthorized"):
-            client.info()
+        with Remote(server.url, api_key="ключ") as remote:
+            assert remote.search(like=1)
+        with Remote(server.url, api_key="another") as remote, pytest.raises(ClientError, match="401 unauthorized"):
+            remote.search(like=1)
         for key in ("a\nb", "a\0", "\udc80"):
             with pytest.raises(ValueError, match="such as a line break") as refused:
-                Client(server.url, api_key=key)
+                Remote(server.url, api_key=key)
             assert key not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["http://[::", "http://a:b", "http://\0/"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="not the address of a server"):
-        Client(url)
+        Remote(url)
 
 
 def test_where_no_server_answers_its_address_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # It does not listen.
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with Client(url) as client, pytest.raises(ConnectionError, match=f"no server answers at {url}: "):
-            client.info()
+        with Remote(url) as remote, pytest.raises(ConnectionError, match=f"no server answers at {url}: "):
+            remote.search(like=1)
 
 
 def test_the_table_shows_rank_score_and_path(
@@ -229,12 +224,12 @@ def test_filters_alone_find_photos_in_the_terminal(options: list[str], capsys: p
 
 
 def test_the_table_of_groups_shows_their_sizes_and_their_best_photos(
-    client: Client, options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]
+    remote: Remote, options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["search", str(drawn), *options, "--view", "groups", "--offset", "1"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split() == ["group", "photos", "rank", "score", "path"]
-    groups = client.search(drawn, view="groups", offset=1).groups
+    groups = remote.search(drawn, view="groups", offset=1).answer.groups
     assert groups
     assert [line.split()[:4] for line in lines if line[:5].strip()] == [
         [str(group.rank), str(group.size), str(group.best.rank), f"{group.best.score:.4f}"] for group in groups
@@ -245,10 +240,10 @@ def test_the_table_of_groups_shows_their_sizes_and_their_best_photos(
 
 
 def test_the_command_line_answers_as_the_server_and_takes_photos_by_their_paths(
-    settings: Settings, client: Client, index: Index, gallery: Path, drawn: Path, capsys: pytest.CaptureFixture[str]
+    settings: Settings, remote: Remote, index: Index, gallery: Path, drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, number = index.photo(1).paths[0], int(index.ids.max())
-    by_server = without_timings(client.search(drawn, k=3, fold=True, like=[1], unlike=[number]))
+    by_server = without_timings(remote.search(drawn, k=3, fold=True, like=[1], unlike=[number]).answer)
     for liked in (path, str(gallery / path), "1"):
         query = SearchQuery(k=3, fold=True)
         assert search(settings, [str(drawn)], query, {"like": [liked], "unlike": [str(number)]}, as_json=True) == 0
