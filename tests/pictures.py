@@ -310,10 +310,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("vector.svg", lambda: _SVG, error=UnsupportedImage),
     _foreign("portable.ppm", lambda: encoded(drawing("star"), "PPM")),
     OddFile(
-        "bomb.png",
-        lambda: png(np.zeros((1, 1), np.uint8), claims=(30_000, 30_000)),
-        error=ImageTooLarge,
-        as_sketch=413,
+        "bomb.png", lambda: png(np.zeros((1, 1), np.uint8), claims=(30_000, 30_000)), error=ImageTooLarge, as_sketch=413
     ),
     OddFile("one pixel.png", lambda: png(np.zeros((1, 1), np.uint8)), as_sketch=422),
     OddFile("white.png", lambda: encoded(Image.new("RGB", (64, 64), "white")), as_sketch=422),

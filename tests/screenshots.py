@@ -18,19 +18,7 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import write_samples
 from sketch_search.service.settings import Settings
-from tests.browser import (
-    DESKTOP,
-    Browser,
-    Line,
-    Screen,
-    browser,
-    draw,
-    picture,
-    run,
-    settle,
-    wait,
-    wait_for_photos,
-)
+from tests.browser import DESKTOP, Browser, Line, Screen, browser, draw, picture, run, settle, wait, wait_for_photos
 from tests.requirements import missing_browser
 from tests.service.served import served
 

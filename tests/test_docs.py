@@ -40,9 +40,7 @@ def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
 
 
 @of_page
-def test_every_command_in_a_shell_block_would_run_and_those_in_the_prose_have_these_names(
-    page: Path,
-) -> None:
+def test_every_command_in_a_shell_block_would_run_and_those_in_the_prose_have_these_names(page: Path) -> None:
     blocks = [(words, _check_parses) for words in shell_commands(page)]
     prose = [(words, _check_names) for span in spans(page) if _begins_a_command(span) for words in commands(span)]
     for words, check in [*blocks, *prose]:

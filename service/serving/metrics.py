@@ -33,9 +33,7 @@ class Metrics(Collector):
         for stage in ("queue", *StageTimings.model_fields):
             self._stages.labels(stage)
         self._incomplete = Counter(
-            "sbir_searches_incomplete",
-            "Searches answered without some shards.",
-            registry=self.registry,
+            "sbir_searches_incomplete", "Searches answered without some shards.", registry=self.registry
         )
         self._requests = Counter(
             "sbir_http_requests", "Requests answered.", ["verb", "route", "status"], registry=self.registry

@@ -52,12 +52,7 @@ ANSWERED_AT_ONCE = (
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy", "fastapi"}),
         (COMMANDS.format(ANSWERED_AT_ONCE), NETWORKS | {"fastapi"}),
     ],
-    ids=[
-        "the server",
-        "a build without a URL",
-        "a program that asks a server",
-        "help, versions, and a slip",
-    ],
+    ids=["the server", "a build without a URL", "a program that asks a server", "help, versions, and a slip"],
 )
 def test_unneeded_modules_are_not_loaded(code: str, unneeded: set[str]) -> None:
     done = run_python("-c", f"{code}\nimport sys\nprint(sorted({unneeded} & set(sys.modules)))")

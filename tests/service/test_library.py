@@ -143,11 +143,7 @@ def test_pictures_are_ranked_as_the_index_does(opened: Gallery, weights: Path, m
 
 
 def test_opening_a_folder_indexes_it_once_and_again_what_is_new(
-    tmp_path: Path,
-    weights: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    sketch: bytes,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, sketch: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SBIR_INDEX", str(tmp_path / "data" / "index"))
     photos = tmp_path / "photos"

@@ -174,11 +174,7 @@ on_posix = pytest.mark.skipif(os.name != "posix", reason="stops the server as Ct
 
 @on_posix
 def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
-    tmp_path: Path,
-    matcher: Matcher,
-    weights: Path,
-    told_by: Callable[..., Any],
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, matcher: Matcher, weights: Path, told_by: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos, index = tmp_path / "photos", tmp_path / "index"
     photos.mkdir()

@@ -177,9 +177,7 @@ def engine(request: pytest.FixtureRequest, gallery: Path, tmp_path_factory: pyte
     opened.close()
 
 
-def test_a_network_of_one_vector_searches_by_it_and_shows_where_it_looked(
-    engine: Engine,
-) -> None:
+def test_a_network_of_one_vector_searches_by_it_and_shows_where_it_looked(engine: Engine) -> None:
     check_searches(engine.searcher(engine.gallery))
     sketch = engine.prepare(encoded(draw_sketch(1)))
     found = engine.search(sketch, SearchQuery(k=2))

@@ -89,9 +89,7 @@ def test_the_best_cluster_is_opened_and_more_until_they_hold_the_results(http: h
     assert sum(sizes[:-1]) < PHOTOS - 1 <= sum(sizes)
 
 
-def test_options_that_the_two_stage_system_lacks_are_refused_with_it(
-    http: httpx.Client,
-) -> None:
+def test_options_that_the_two_stage_system_lacks_are_refused_with_it(http: httpx.Client) -> None:
     drawn = encoded(draw_sketch())
     assert http.get("/info").json()["defaults"]["system"] == "two-stage"
     refused = http.post("/search", content=drawn, params={**SYSTEM, "like": 3, "quality": "fast"})

@@ -95,11 +95,7 @@ def test_searches_are_answered_as_by_one_index(on_ray: OnRay, default_settings: 
 
 
 def test_several_servers_search_the_same_copies_and_the_last_one_ends_them(
-    on_ray: OnRay,
-    default_settings: Settings,
-    ray_cluster: "Cluster",
-    tmp_path: Path,
-    sketch: bytes,
+    on_ray: OnRay, default_settings: Settings, ray_cluster: "Cluster", tmp_path: Path, sketch: bytes
 ) -> None:
     others = set(on_ray.copies(0))
 
