@@ -116,7 +116,6 @@ export class About {
   }
 }
 
-/** @param {string | Node} told */
 function fact(name, told) {
   return element("div", {}, element("dt", { textContent: name }), element("dd", {}, told));
 }

@@ -167,7 +167,6 @@ async function explain() {
   }
 }
 
-/** Enable the buttons that apply to the current query. */
 function refresh() {
   byId("search").disabled = nothing();
   byId("clear").disabled = query.empty && parts.none;
@@ -223,7 +222,6 @@ function explained() {
   return (others.length ? others : best).slice(0, EXPLAINED);
 }
 
-/** Whether it can be explained why the photos shown were found. */
 function explainable() {
   const { asked } = found;
   if (!state.explains || asked === null || asked === state.refused) {

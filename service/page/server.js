@@ -6,7 +6,6 @@ import { building } from "./shared/words.js";
 const CHECK_AGAIN_MS = 3000;
 
 export class Server {
-  /** Its limits, from /info; null until known. */
   limits = null;
 
   #react;
@@ -24,7 +23,6 @@ export class Server {
     this.#react = react;
   }
 
-  /** Whether it can answer searches, as far as is known. */
   get ready() {
     return this.#ready;
   }

@@ -22,7 +22,6 @@ export class Options extends EventTarget {
   #fold = byId("fold");
   #variants = 1;
 
-  /** Events: "change" when something else was chosen. */
   constructor() {
     super();
     closeOutside(byId("settings"));
@@ -95,7 +94,6 @@ export class Filter {
     byId("filter-folders").replaceChildren(...this.#folders.map((value) => element("option", { value })));
   }
 
-  /** The last day must not be before the first one. */
   #bound() {
     byId("filter-before").min = byId("filter-after").value || FIRST_DAY;
   }
@@ -118,7 +116,6 @@ export class Filter {
     });
   }
 
-  /** Say what is wrong with the folder; "": nothing. */
   #complain(problem) {
     byId("filter-folder").setCustomValidity(problem);
     if (problem) {

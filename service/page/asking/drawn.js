@@ -53,13 +53,11 @@ export class Drawn extends EventTarget {
     this.show();
   }
 
-  /** Something else is drawn. */
   changed() {
     this.#seen = [];
     this.show();
   }
 
-  /** Show the things of the drawing as they are now. */
   show() {
     const drawn = this.#paper.things;
     const things = this.#seen.length ? this.#seen : drawn;
@@ -120,7 +118,4 @@ export class Drawn extends EventTarget {
   }
 }
 
-/** The names of a thing's colours. */
-function namesOf(thing) {
-  return thing.colours ?? coloursOf(thing);
-}
+const namesOf = (thing) => thing.colours ?? coloursOf(thing);

@@ -32,7 +32,6 @@ export class LiveSearch {
     this.#show.busy(false);
   }
 
-  /** Search now. An older search is cancelled, and its answer is not shown. */
   async now() {
     this.hold();
     this.#show.busy(true);

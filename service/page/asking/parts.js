@@ -19,7 +19,6 @@ export class Parts extends EventTarget {
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
   #names = new Map();
 
-  /** Events: "change" when something else is searched for. */
   constructor(removeDrawing) {
     super();
     byId("parts-drawing").addEventListener("click", removeDrawing);
@@ -28,17 +27,14 @@ export class Parts extends EventTarget {
     window.addEventListener("popstate", () => this.#moved());
   }
 
-  /** Whether a search needs no drawing. */
   get enough() {
     return this.#wanted.like.length > 0 || this.#wanted.text.length > 0 || this.filtered;
   }
 
-  /** Whether a filter leaves photos out. */
   get filtered() {
     return FILTERS.some((name) => this.#wanted[name].length);
   }
 
-  /** Whether there are none of these parts. */
   get none() {
     return Object.values(this.#wanted).every((values) => !values.length);
   }
@@ -48,7 +44,6 @@ export class Parts extends EventTarget {
     return this.#wanted;
   }
 
-  /** Whether this photo is liked. */
   likes({ id }) {
     return this.#wanted.like.includes(String(id));
   }
@@ -66,7 +61,6 @@ export class Parts extends EventTarget {
     this.show();
   }
 
-  /** The name of a photo, as far as it is known. @param {string} id */
   name(id) {
     return this.#names.get(id) ?? `photo ${id}`;
   }
@@ -196,6 +190,4 @@ export class Parts extends EventTarget {
   }
 }
 
-function same(one, other) {
-  return JSON.stringify(one) === JSON.stringify(other);
-}
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);

@@ -101,7 +101,6 @@ const EXAMPLES = {
   ],
 };
 
-/** Name and marks (see ink.js) of each example. */
 export function examples() {
   return Object.entries(EXAMPLES).map(([name, strokes]) => ({ name, marks: strokes.map(toMark) }));
 }

@@ -23,9 +23,7 @@ const PROBE_SIDE = 8;
 const HARMLESS = 32;
 
 /** Whether a tool draws a shape between two points. The others draw free strokes. */
-export function isShape(kind) {
-  return SHAPES.includes(kind);
-}
+export const isShape = (kind) => SHAPES.includes(kind);
 
 /** The marks that nothing later has taken away, oldest first. */
 export function visible(actions) {
@@ -33,7 +31,6 @@ export function visible(actions) {
   return [...(actions[last]?.marks ?? []), ...actions.slice(last + 1)];
 }
 
-/** Paint a whole drawing on a canvas of `side` pixels. */
 export function paint(context, side, actions) {
   context.setTransform(side, 0, 0, side, 0, 0);
   context.fillStyle = WHITE;
@@ -104,7 +101,6 @@ export function markAt(marks, point, reach) {
   return least <= reach ? away.lastIndexOf(least) : -1;
 }
 
-/** Whether a point lies in an area that is filled. */
 function isIn(mark, { x, y }) {
   if (mark.kind !== "fill") {
     return false;
@@ -165,7 +161,6 @@ function drawArea(context, mark) {
   context.fill("evenodd");
 }
 
-/** Begin a path along the rings of an area. */
 function trace(context, { points }) {
   context.beginPath();
   points.forEach((here, i) => {
@@ -228,7 +223,4 @@ function distance(points, { x, y }) {
   return Math.min(...away);
 }
 
-/** The point halfway between two. */
-export function middle(a, b) {
-  return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
-}
+export const middle = (a, b) => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });

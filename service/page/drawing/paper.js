@@ -27,7 +27,6 @@ const ERASER_BUTTON = 5;
 export class Paper extends EventTarget {
   /** Width of the next mark, in sides of the sheet. */
   width = 0.012;
-  /** Its colour, as #rrggbb. */
   colour = "#000000";
   /** Whether fingers draw, or scroll the page: as soon as there is a pen, they scroll. */
   fingers = true;
@@ -71,22 +70,18 @@ export class Paper extends EventTarget {
     this.#choose([]);
   }
 
-  /** Whether a stroke or a thing is chosen, which `remove` deletes. */
   get chosen() {
     return this.#chosen.length > 0;
   }
 
-  /** Whether there is nothing to see on it. */
   get empty() {
     return this.marks.every((mark) => mark.kind === "eraser");
   }
 
-  /** What can be seen, oldest first. */
   get marks() {
     return visible(this.#done);
   }
 
-  /** What belongs together, see things.js. */
   get things() {
     return thingsOf(this.marks);
   }
@@ -119,17 +114,14 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** Make one thing of this one and the nearest. */
   join(thing) {
     this.replace(joined(this.marks, thing));
   }
 
-  /** Whether a thing has halves. */
   canPart(thing) {
     return halved(this.marks, thing) !== null;
   }
 
-  /** Make two things of one that has halves. */
   part(thing) {
     this.replace(halved(this.marks, thing));
   }
@@ -144,12 +136,10 @@ export class Paper extends EventTarget {
     assign(strokes, things);
   }
 
-  /** These marks in the place of all. */
   replace(marks) {
     this.do({ kind: "marks", marks });
   }
 
-  /** Do these actions, as if they had been drawn. */
   do(...actions) {
     this.#done.push(...actions);
     this.#undone = [];
@@ -202,7 +192,6 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** End the mark, or put down what was moved. */
   finish() {
     if (this.#held) {
       this.#drop();
@@ -220,12 +209,10 @@ export class Paper extends EventTarget {
     this.do(mark);
   }
 
-  /** Whether a mark has begun, or is moved, and this has not ended. */
   get drawing() {
     return this.#mark !== null || this.#held !== null;
   }
 
-  /** The drawing as a PNG file. @returns {Promise<Blob>} */
   png(side) {
     return png(this.#done, side);
   }
@@ -269,7 +256,6 @@ export class Paper extends EventTarget {
     this.begin(this.#point(event), event.button === ERASER_BUTTON ? "eraser" : this.tool);
   }
 
-  /** Forget the mark that was begun. */
   #giveUp() {
     this.#mark = null;
     this.#pointer = null;
@@ -338,7 +324,6 @@ export class Paper extends EventTarget {
     this.dispatchEvent(new Event("choose"));
   }
 
-  /** Put down what is held. It stays chosen. */
   #drop() {
     const [before, { marks }] = [this.#chosen, this.#held];
     if (marks !== before) {
@@ -347,7 +332,6 @@ export class Paper extends EventTarget {
     this.#choose(marks);
   }
 
-  /** All marks, with those that are held as they lie now. */
   #withHeld() {
     return this.marks.map((mark) => this.#held?.marks[this.#chosen.indexOf(mark)] ?? mark);
   }

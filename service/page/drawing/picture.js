@@ -39,10 +39,7 @@ export function kindOf(image) {
   return plain && paper.length >= LEAST_PAPER * pixels.length ? "sketch" : "photo";
 }
 
-/** The same of a file that the browser cannot show, guessed by its type. */
-export function kindOfFile({ type, name }) {
-  return CAMERA.test(type) || CAMERA.test(name) ? "photo" : "sketch";
-}
+export const kindOfFile = ({ type, name }) => CAMERA.test(type) || CAMERA.test(name) ? "photo" : "sketch";
 
 /**
  * An image file as a data URL: its own bytes where they are few, else a smaller JPEG of it on white; or on black, if it has
@@ -65,7 +62,6 @@ export async function toDataUrl(file, image) {
   });
 }
 
-/** The file in a data URL. */
 export function fromDataUrl(url) {
   const [, type, text] = url.match(/^data:([^;]+);base64,(.*)$/);
   return new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type });
@@ -87,9 +83,7 @@ function onlyWhite(image) {
   return clear >= LEAST_SHEET * width * height;
 }
 
-function shrunken(image, paper) {
-  return sheetWith(image, IMAGE_SIDE, paper).context.canvas.toDataURL("image/jpeg", 0.9);
-}
+const shrunken = (image, paper) => sheetWith(image, IMAGE_SIDE, paper).context.canvas.toDataURL("image/jpeg", 0.9);
 
 /** A canvas with the image, its longer side at most `most` pixels, on paper of this colour or on none. */
 function sheetWith(image, most, paper = "transparent") {
@@ -103,6 +97,4 @@ function sheetWith(image, most, paper = "transparent") {
   return { context, width, height };
 }
 
-function median(values) {
-  return values.sort((a, b) => a - b)[values.length >> 1];
-}
+const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];

@@ -35,7 +35,6 @@ export class Query extends EventTarget {
     return !this.#file && this.#paper.empty;
   }
 
-  /** Whether it is a file that cannot be shown. */
   get isFile() {
     return this.#file !== null;
   }
@@ -66,7 +65,6 @@ export class Query extends EventTarget {
     return { blob: await this.#paper.png(), kind, marks, things, strokes: strokes ?? [] };
   }
 
-  /** Draw again what was there when the page was left. */
   async restore() {
     const actions = await restore();
     // A drawing that was begun in the meantime stays.
@@ -110,7 +108,6 @@ export class Query extends EventTarget {
     }
   }
 
-  /** Give the drawing to the person as a PNG file. */
   async save() {
     download(await this.#paper.png(SAVED_SIDE), "sketch.png");
   }
@@ -188,6 +185,4 @@ export class Query extends EventTarget {
 }
 
 /** Whether what is dragged is a file, or the address of one: an image or a link of another page. */
-function holdsImage({ types }) {
-  return types.includes("Files") || types.includes("text/uri-list");
-}
+const holdsImage = ({ types }) => types.includes("Files") || types.includes("text/uri-list");

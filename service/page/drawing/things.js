@@ -54,16 +54,13 @@ export function strokesOf(marks) {
   }));
 }
 
-/** Give the strokes of a search to the things of its answer. */
 export function assign(strokes, things) {
   things.forEach(({ strokes: own = [], second_half: second = [] }, thing) => {
     own.forEach((i) => Object.assign(strokes[i].mark, { thing, second: second.includes(i) }));
   });
 }
 
-function isSeen(marks) {
-  return sheet(marks, SEEN).getImageData(0, 0, SEEN, SEEN).data.some((value) => value < DARK);
-}
+const isSeen = (marks) => sheet(marks, SEEN).getImageData(0, 0, SEEN, SEEN).data.some((value) => value < DARK);
 
 /** These marks with the thing `id` and the one nearest to it as one, because a person says so. */
 export function joined(marks, id) {
@@ -114,10 +111,7 @@ export function enclosed(marks, { x, y }) {
   return area && rings(grown(area, GAP + 1));
 }
 
-/** A number that no mark was told. */
-function unused(marks) {
-  return Math.max(-1, ...marks.map(({ told = -1 }) => told)) + 1;
-}
+const unused = (marks) => Math.max(-1, ...marks.map(({ told = -1 }) => told)) + 1;
 
 function boxOf(marks) {
   const box = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
@@ -156,14 +150,12 @@ function polygonArea(points) {
   return Math.abs(twice) / 2;
 }
 
-/** The cells in which there are lines. */
 function inkOf(marks) {
   const lines = marks.filter(({ kind }) => kind !== "fill").map((mark) => (mark.kind === "eraser" ? { ...mark, colour: WHITE } : { ...mark, colour: "#000000" }));
   const { data } = sheet(lines, GRID).getImageData(0, 0, GRID, GRID);
   return Uint8Array.from({ length: GRID * GRID }, (_, cell) => Number(data[4 * cell] < DARK));
 }
 
-/** These cells, and all within so many of them. */
 function grown(cells, by) {
   let now = cells;
   for (let round = 0; round < by; round++) {
@@ -235,7 +227,6 @@ export function seenThing({ box: [left, top, right, bottom], colours }, i) {
   return { id: `seen ${i}`, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) };
 }
 
-/** The name of the pen that is nearest to a colour, #rrggbb. */
 function penOf(colour) {
   const parts = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
   const far = (pen) => parts(pen).reduce((sum, part, i) => sum + (part - parts(colour)[i]) ** 2, 0);

@@ -29,7 +29,6 @@ export class Tools {
     this.refresh();
   }
 
-  /** Enable the tools that can be used now. */
   refresh() {
     const { empty, isFile } = this.#query;
     byId("undo").disabled = isFile || !this.#paper.canUndo;

@@ -18,12 +18,10 @@ export class Chosen {
     byId("chosen-list").addEventListener("click", () => void this.#save(() => this.#list()));
   }
 
-  /** Whether a press on a photo chooses it instead of opening it. */
   get on() {
     return this.#button.ariaPressed === "true";
   }
 
-  /** Offer to choose. @param {boolean} yes whether photos are shown */
   offer(yes) {
     this.#button.hidden = !yes;
     byId("chosen").hidden = !yes || !this.on;
@@ -36,7 +34,6 @@ export class Chosen {
     this.#tell();
   }
 
-  /** Mark the button of a photo as chosen or not. */
   mark(button, { id }) {
     button.dataset.photo = id;
     button.ariaPressed = this.on ? String(this.#ids.has(id)) : null;

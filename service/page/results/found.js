@@ -53,7 +53,6 @@ export class ResultsView extends EventTarget {
     return this.#results.groups.map(({ best }) => best);
   }
 
-  /** Take the collection's properties from the answer of /info. */
   know(info) {
     this.#shards = info.shards?.length ?? 0;
   }
@@ -78,7 +77,6 @@ export class ResultsView extends EventTarget {
     }
   }
 
-  /** Mark the results shown as those of an older query. */
   age() {
     this.#box.classList.add("stale");
   }
@@ -131,13 +129,11 @@ export class ResultsView extends EventTarget {
     }
   }
 
-  /** Show a message in place of results; see Notice.say. */
   say(...said) {
     this.#notice.say(...said);
     this.#clear();
   }
 
-  /** Show no results, and invite the person to draw. */
   invite() {
     this.#viewer.forget();
     this.#results.show([]);
@@ -158,7 +154,6 @@ export class ResultsView extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Request another page of the results shown. */
   async #page(page, signal) {
     const { snapshot, params } = this.#asked;
     const answer = await api.search(snapshot.body, { ...params, ...page }, signal);

@@ -66,12 +66,10 @@ export class Start {
   #of = null;
   #shown = null;
 
-  /** @param {(marks: object[]) => void} draw draws an example */
   constructor(draw) {
     this.#draw = draw;
   }
 
-  /** Take the generation of the index from the answer of /info. */
   know({ index }) {
     this.#of = index && index.made;
   }

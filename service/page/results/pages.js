@@ -36,7 +36,6 @@ export class Pages {
     this.#offer();
   }
 
-  /** End: there are no results to continue. */
   stop() {
     this.#question.stop();
     this.#button.hidden = true;

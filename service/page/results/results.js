@@ -6,10 +6,7 @@ import { identity, Tile } from "./tile.js";
 
 const MOVE_MS = 300;
 
-/** Each photo as a group of its own. */
-export function alone(photos) {
-  return photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
-}
+export const alone = (photos) => photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
 
 /** The groups of an answer, each photo with the number of its group as `group`, which people see. */
 export function numbered(groups) {
@@ -78,7 +75,6 @@ export class Results {
     this.show(this.groups.sort((a, b) => a.rank - b.rank));
   }
 
-  /** Show these after those that are there. */
   add(groups) {
     const more = groups.map((group) => {
       const stack = this.#stack();
@@ -89,7 +85,6 @@ export class Results {
     this.#list.append(...more.map((stack) => stack.element));
   }
 
-  /** Put every element into its place, and forget the photos that are shown no more. */
   #settle() {
     this.#stacks.forEach(({ element }, place) => {
       if (this.#list.children[place] !== element) {
@@ -162,9 +157,7 @@ export function arrange(groups, before, stay) {
   return places.map((one) => one ?? others.shift());
 }
 
-export function inOrder(groups) {
-  return groups.every(({ rank }, i) => !i || groups[i - 1].rank < rank);
-}
+export const inOrder = (groups) => groups.every(({ rank }, i) => !i || groups[i - 1].rank < rank);
 
 /** For each group the place of the one that it was before, or -1. No two were the same one. */
 function matched(groups, before) {

@@ -10,9 +10,7 @@ const MOST = 64;
 let lists = 0;
 
 export class Fold {
-  /** Lies over the photo. */
   button;
-  /** Comes after the photo. */
   list;
   /** Of the photos in the list; none while it is closed, so that their thumbnails are never asked for. */
   tiles = [];
@@ -40,7 +38,6 @@ export class Fold {
     return this.button === other || this.list.contains(other);
   }
 
-  /** Close the list, and put the focus where it can be opened again. */
   close() {
     this.turn(false);
     this.button.focus({ preventScroll: true });
@@ -52,7 +49,6 @@ export class Fold {
     this.fill([]);
   }
 
-  /** Show these photos, and then these items. */
   fill(photos, ...items) {
     this.tiles = photos.map((photo) => {
       const tile = this.#tile(photo);
@@ -103,7 +99,6 @@ export class Copies extends Fold {
 
 /** One group of photos in the grid: its best photo, which opens in place to show more. */
 export class Stack extends Fold {
-  /** The element, an item of a list. */
   element = element("li");
   /** The group shown: {rank, size, best, more}. A photo that was found by itself is a group of one. */
   group = null;
@@ -132,7 +127,6 @@ export class Stack extends Fold {
     return this.element.contains(other);
   }
 
-  /** Show this group; if it was open, it stays so. */
   update(group) {
     this.group = group;
     const { best, more, size } = group;

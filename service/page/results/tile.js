@@ -8,12 +8,9 @@ import { Copies } from "./stack.js";
 const SHARP_RATIO = 1.2;
 
 /** The identity of a photo. Its id alone may belong to another photo once the server has another index. */
-export function identity(result) {
-  return `${result.id} ${result.paths[0]}`;
-}
+export const identity = (result) => `${result.id} ${result.paths[0]}`;
 
 export class Tile {
-  /** The element, to be put into an item of a list. */
   element;
   /** The part of it that lies over the photo, for further buttons. */
   over = element("div", { className: "over" });

@@ -85,7 +85,6 @@ export class Viewer {
     void api.show(this.#image, this.#whole());
   }
 
-  /** Offer the photo's address in another program, by the name of its server. */
   #lead(address) {
     const link = byId("viewer-link");
     link.hidden = !address;
@@ -124,7 +123,6 @@ export class Viewer {
     this.#say("This photo can no longer be opened.");
   }
 
-  /** Take from the answer of /info whether this server can show files. */
   know({ allows }) {
     byId("viewer-reveal").hidden = !allows.reveal;
   }

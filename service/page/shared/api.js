@@ -23,14 +23,9 @@ export class Refused extends Error {
 export class Away extends Error {}
 
 /** The address of a path of the server. It is relative to this page, because a proxy may serve both below a folder. */
-function address(path) {
-  return new URL(path.replace(/^\//, ""), document.baseURI).href;
-}
+const address = (path) => new URL(path.replace(/^\//, ""), document.baseURI).href;
 
-/** Whether requests carry an API key. */
-export function hasKey() {
-  return key !== null;
-}
+export const hasKey = () => key !== null;
 
 /** Use this API key from now on, for as long as the tab is open. */
 export function useKey(given) {
@@ -38,20 +33,12 @@ export function useKey(given) {
   forTab.set(KEY, given);
 }
 
-/** The server's network, index and limits. */
-export function info() {
-  return told("info");
-}
+export const info = () => told("info");
 
-/** The folders that are indexed, and the files that could not be read. */
-export function gallery() {
-  return told("gallery");
-}
+export const gallery = () => told("gallery");
 
 /** The folders in a folder of the server's machine; "": in the pictures folder of its user. */
-export function folders(path) {
-  return told(`folders?${parameters(path ? { path } : {})}`);
-}
+export const folders = (path) => told(`folders?${parameters(path ? { path } : {})}`);
 
 /** Start to add a folder of the server's machine to the index; null: look for changes in the indexed ones. */
 export async function build(folder) {
@@ -59,9 +46,7 @@ export async function build(folder) {
 }
 
 /** Remove a folder from the index. @returns {Promise<{files: number, photos: number}>} how many files were removed */
-export function remove(folder) {
-  return told(`remove?${parameters({ folder })}`, { method: "POST" });
-}
+export const remove = (folder) => told(`remove?${parameters({ folder })}`, { method: "POST" });
 
 /**
  * The photos that match a sketch best, or photos that are liked.
@@ -69,29 +54,19 @@ export function remove(folder) {
  * @param {Blob | null} sketch an image file; none where the parameters name a liked photo
  * @param {Record<string, string | string[]>} params query parameters; a list is a parameter that is repeated
  */
-export function search(sketch, params, signal) {
-  return told(`search?${parameters(params)}`, { method: "POST", body: sketch, signal });
-}
+export const search = (sketch, params, signal) => told(`search?${parameters(params)}`, { method: "POST", body: sketch, signal });
 
-/** Why photos match a sketch, or are like a photo; parameters as for `search`. */
 export function explain(picture, params, signal) {
   return told(`explain?${parameters(params)}`, { method: "POST", body: picture, signal });
 }
 
 /** Words of the network's vocabulary that begin like this. @returns {Promise<string[]>} at most so many */
-export async function words(prefix, limit, signal) {
-  return (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
-}
+export const words = async (prefix, limit, signal) => (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
 
 /** Descriptions of photos, as in results: ids, paths and addresses. @param {number[]} ids */
-export async function photos(ids, signal) {
-  return (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
-}
+export const photos = async (ids, signal) => (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
 
-/** A file of the server. @returns {Promise<Blob>} */
-export async function file(path) {
-  return (await ask(path)).blob();
-}
+export const file = async (path) => (await ask(path)).blob();
 
 export async function reveal(id) {
   await ask(`photos/${id}/reveal`, { method: "POST" });
@@ -141,9 +116,7 @@ export function picture(path, properties = {}) {
   return image;
 }
 
-async function told(path, options) {
-  return (await ask(path, options)).json();
-}
+const told = async (path, options) => (await ask(path, options)).json();
 
 /** @throws {Refused | Away} and AbortError */
 async function ask(path, options = {}) {

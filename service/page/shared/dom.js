@@ -9,7 +9,6 @@ export function element(kind, properties = {}, ...children) {
   return made;
 }
 
-/** The icon of this name, one of those at the beginning of the page. */
 export function icon(name) {
   const drawn = byId("icon").content.firstElementChild.cloneNode(true);
   drawn.firstElementChild.setAttribute("href", `#i-${name}`);

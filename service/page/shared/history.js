@@ -84,9 +84,7 @@ function follow() {
   }
 }
 
-function depth() {
-  return history.state?.dialogs ?? 0;
-}
+const depth = () => history.state?.dialogs ?? 0;
 
 function moved() {
   if (moving) {
@@ -155,11 +153,7 @@ function address(wanted) {
   return `${location.pathname}${location.search}${hash}`;
 }
 
-export function steps() {
-  return history.state?.step ?? 0;
-}
+export const steps = () => history.state?.step ?? 0;
 
 /** Escaped as far as it must be: people read addresses, and slashes and commas do no harm here. */
-function escaped(value) {
-  return encodeURIComponent(value).replaceAll("%2F", "/").replaceAll("%2C", ",");
-}
+const escaped = (value) => encodeURIComponent(value).replaceAll("%2F", "/").replaceAll("%2C", ",");

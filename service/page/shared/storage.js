@@ -22,7 +22,6 @@ class Storage {
     this.#touch((kept) => kept.setItem(key, text));
   }
 
-  /** Keep something under this key, or nothing. */
   mark(key, yes) {
     return yes ? this.set(key, "1") : this.remove(key);
   }

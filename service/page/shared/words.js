@@ -39,9 +39,7 @@ export function methodName(method, diffused = false) {
 }
 
 /** 1234 photos, 1 photo. */
-export function count(number, noun) {
-  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
-}
+export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
 /**
  * The names of things by what they were guessed to be and their colours, "" where neither is known; numbered where several
@@ -65,9 +63,7 @@ export function ordinal(number) {
 }
 
 /** A score to three places, with a real minus sign. */
-export function score(value) {
-  return value.toFixed(3).replace("-", "\u2212");
-}
+export const score = (value) => value.toFixed(3).replace("-", "\u2212");
 
 /** The label of the best photo of a group: see Tile.label. */
 export function groupLabel({ rank, size, best }) {
@@ -76,16 +72,11 @@ export function groupLabel({ rank, size, best }) {
 }
 
 /** The label of a further photo of a group, or of a copy, without a rank: the best ones have the ranks of groups. */
-export function photoLabel({ paths }) {
-  return { rank: "", spoken: fileName(paths[0]) };
-}
+export const photoLabel = ({ paths }) => ({ rank: "", spoken: fileName(paths[0]) });
 
 /** The number of a photo as shown: its rank, or that of its group if groups are shown. */
-export function numberOf({ group, rank }) {
-  return group ?? rank;
-}
+export const numberOf = ({ group, rank }) => group ?? rank;
 
-/** The label of the button that opens the copies of a photo. */
 export function copiesLabel(number, name) {
   return `${number.toLocaleString("en")} near ${number === 1 ? "duplicate" : "duplicates"} of ${name}`;
 }
@@ -127,14 +118,9 @@ export function missingParts(number, of) {
   return `${parts} of this collection did not answer; photos there are missing.`;
 }
 
-/** A filter in words. @param {"folder" | "after" | "before"} name */
-export function filterName(name, value) {
-  return `${{ folder: "In", after: "From", before: "Until" }[name]} ${value}`;
-}
+export const filterName = (name, value) => `${{ folder: "In", after: "From", before: "Until" }[name]} ${value}`;
 
-export function hiddenCount(number) {
-  return `${number.toLocaleString("en")} hidden`;
-}
+export const hiddenCount = (number) => `${number.toLocaleString("en")} hidden`;
 
 export function chosenCount(number, most) {
   return number === most ? `${count(number, "photo")} chosen, the most at a time` : `${count(number, "photo")} chosen`;
@@ -160,9 +146,7 @@ export function percent(share) {
  * that show what was drawn and in 10 % of similar ones that do not, at least fair in 83 % and 51 %. In the first four photos,
  * 92 % of the strong ones were on the thing.
  */
-export function strength(cosine) {
-  return cosine >= 0.4 ? "strong" : cosine >= 0.25 ? "fair" : "weak";
-}
+export const strength = (cosine) => cosine >= 0.4 ? "strong" : cosine >= 0.25 ? "fair" : "weak";
 
 /**
  * How well a photo shows a thing, as it was drawn. In the first photos for scenes, 0.84 of the strong regions, 0.43 of the
@@ -173,15 +157,10 @@ export function foundThing({ cosine, colour_distance: away }) {
   return [cosine >= 0.75 ? "strong" : cosine >= 0.5 ? "fair" : "weak", away > 30 ? "another colour" : ""].filter(Boolean).join(", ");
 }
 
-export function fileName(path) {
-  return path.slice(path.lastIndexOf("/") + 1);
-}
+export const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
 
-export function sentence(reason) {
-  return reason.charAt(0).toUpperCase() + reason.slice(1);
-}
+export const sentence = (reason) => reason.charAt(0).toUpperCase() + reason.slice(1);
 
-/** The time of a search, and its steps, as sentences. */
 export function took(answer) {
   const { total, ...stages } = answer.timings_ms;
   const parts = Object.entries(stages).filter(([name]) => name !== "diffusion" || answer.diffused);
@@ -193,7 +172,6 @@ export function took(answer) {
   ].join(" ");
 }
 
-/** The reason why a search waits, as a sentence. @param info the answer of /info */
 export function waitingFor({ searches, build }) {
   const others = searches - 1;
   if (others > 0) {
@@ -202,9 +180,7 @@ export function waitingFor({ searches, build }) {
   return building(build) ? "The computer is busy: it is also indexing photos." : "This takes a little longer.";
 }
 
-export function unreadFiles(number) {
-  return `${count(number, "file")} could not be read`;
-}
+export const unreadFiles = (number) => `${count(number, "file")} could not be read`;
 
 /** Technical details, for experts: pairs of a name and a text. */
 export function facts({ model, index, version, refused }) {
@@ -270,12 +246,8 @@ export function unready({ reason, build, allows }) {
   return ["Not ready yet", allows.needs_token ? `${sentence(reason)} ${PRINTED}` : sentence(reason)];
 }
 
-/** The message while a refused search waits to be tried again. */
-export function goesOn(seconds) {
-  return `Your search will continue by itself in ${count(seconds, "second")}.`;
-}
+export const goesOn = (seconds) => `Your search will continue by itself in ${count(seconds, "second")}.`;
 
-/** The message for an error: a title and a text. */
 export function trouble(error) {
   switch (error.code ?? error.constructor.name) {
     case "not_ready":
@@ -303,6 +275,4 @@ function duration(seconds) {
   return seconds < 90 ? `about ${count(Math.max(1, Math.round(seconds)), "second")}` : `about ${count(Math.round(seconds / 60), "minute")}`;
 }
 
-function whole(milliseconds) {
-  return milliseconds < 1 ? "<1" : Math.round(milliseconds).toString();
-}
+const whole = (milliseconds) => milliseconds < 1 ? "<1" : Math.round(milliseconds).toString();

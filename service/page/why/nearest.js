@@ -38,7 +38,6 @@ function small({ paths, cosine, thumbnail_url }, both) {
   return element("li", { className: both ? "both" : "" }, image, said);
 }
 
-/** Where a photo stands among all; a file explained by the command line need not be in the index. */
 function rankOf({ ret_rank: rank }) {
   return rank === null ? "Not in the index" : `Ranked ${ordinal(rank)} on looks alone`;
 }

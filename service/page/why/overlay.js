@@ -60,7 +60,6 @@ export class Overlay {
     this.#context.globalAlpha = 1;
   }
 
-  /** A line around these cells. @param {Set<number>} cells */
   contour(cells, colour) {
     this.#line(cells, LINE, [HALO_ON_LIGHT, colour]);
   }

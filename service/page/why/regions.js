@@ -66,13 +66,9 @@ function mapping(from, prepared) {
   }));
 }
 
-function linesOf(marks) {
-  return marks.filter(({ kind }) => !["eraser", "fill", "image"].includes(kind)).map((mark) => outline(mark));
-}
+const linesOf = (marks) => marks.filter(({ kind }) => !["eraser", "fill", "image"].includes(kind)).map((mark) => outline(mark));
 
-export function largestFirst(parts) {
-  return [...parts].sort((a, b) => b.cells.size - a.cells.size);
-}
+export const largestFirst = (parts) => [...parts].sort((a, b) => b.cells.size - a.cells.size);
 
 /** The parts of a photo, those in the middle first: it mostly has what the photo shows. */
 export function middleFirst(parts) {
@@ -87,7 +83,6 @@ export function partAt(parts, point) {
   return far[nearest] <= REACH ? parts[nearest] : null;
 }
 
-/** Paint a part on a small canvas: its line, or its piece of the picture. */
 export function paintPart(canvas, { path, cells, picture, grid }) {
   const context = canvas.getContext("2d");
   const side = canvas.width;
@@ -176,9 +171,7 @@ function longest(lines) {
   return lines.filter((line) => kept.has(line));
 }
 
-function length(line) {
-  return line.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - line[i - 1].x, y - line[i - 1].y) : 0), 0);
-}
+const length = (line) => line.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - line[i - 1].x, y - line[i - 1].y) : 0), 0);
 
 function boxOf(marks) {
   const context = sheet(marks, SHEET_SIDE);

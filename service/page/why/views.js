@@ -152,7 +152,6 @@ export function offer(answer, things) {
   }
 }
 
-/** Cells of the patch grid that a region covers. */
 function regionCells(region, { grid, region_grid: regions }) {
   const size = grid / regions;
   const [left, top] = [(region % regions) * size, Math.floor(region / regions) * size];
@@ -202,13 +201,9 @@ function comparesPatches({ photos }) {
   return photos.some((photo) => photo.sketch_cells.length && photo.photo_cells.length);
 }
 
-function strongest(cells) {
-  return [...cells].reduce((best, one) => (one[1] > best[1] ? one : best));
-}
+const strongest = (cells) => [...cells].reduce((best, one) => (one[1] > best[1] ? one : best));
 
-function keptCells({ kept }, grid) {
-  return new Set(kept.at(-1) ?? Array(grid ** 2).keys());
-}
+const keptCells = ({ kept }, grid) => new Set(kept.at(-1) ?? Array(grid ** 2).keys());
 
 /** [Ret]'s attention over the cells of a picture, as chosen by the controls. */
 function attention({ answer, from, eye }, picture, direction, cells, pair) {

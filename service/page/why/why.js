@@ -134,7 +134,6 @@ export class Why {
     byId("why-again").hidden = !again;
   }
 
-  /** What does not change until other photos are explained. */
   #fill() {
     const { answer } = this.#state;
     byId("why-sketch-image").alt = `${sentence(this.#yours)} as the computer sees it`;
@@ -209,7 +208,6 @@ export class Why {
     }
   }
 
-  /** What the controls say. */
   get #controls() {
     return {
       view: document.querySelector("[name=why-view]:checked").value,
