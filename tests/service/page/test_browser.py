@@ -85,16 +85,23 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
 
 
-def test_long_names_break_between_words(opened: Browser, settings: Settings, tmp_path: Path, matcher: Matcher) -> None:
+def test_long_names_break_between_words_and_lead_to_another_program(
+    opened: Browser, settings: Settings, tmp_path: Path, matcher: Matcher
+) -> None:
     name = "_".join(["umbrella"] * 20) + ".png"
     save_copy(tmp_path / "photos" / name, 97, 0)
     build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), matcher)
+    settings = settings.model_copy(update={"link": "https://photos.example/search?query={name}"})
     with on_screen(opened, LAPTOP) as driver, served_to(driver, settings, index=tmp_path / "index") as server:
         find(driver, server)
         driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
         title = driver.find_element(By.ID, "viewer-title")
         assert title.get_property("textContent") == title.get_attribute("title") == name
         assert len(driver.find_elements(By.CSS_SELECTOR, "#viewer-title wbr")) == 21
+        link = driver.find_element(By.ID, "viewer-link")
+        assert link.text == "Open at photos.example"
+        assert link.get_attribute("href") == f"https://photos.example/search?query={name}"
+        assert axe_complaints(driver) == []
         # What is under the middle of the button, which something else could cover.
         assert (
             driver.execute_script(
@@ -195,7 +202,9 @@ def test_every_control_over_a_full_page_can_be_pressed(opened: Browser, server: 
         assert run(driver, "covered", "#viewer") == []
 
 
-def test_those_who_may_not_build_are_offered_no_folders(desk: Browser, server: Served, gallery: Path) -> None:
+def test_strangers_are_offered_no_folders_and_a_long_search_says_what_it_waits_for(
+    desk: Browser, server: Served, gallery: Path
+) -> None:
     desk.get(server.url)
     wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
     desk.find_element(By.ID, "about-open").click()
@@ -203,18 +212,19 @@ def test_those_who_may_not_build_are_offered_no_folders(desk: Browser, server: S
     assert str(gallery) not in text(desk, "gallery")
     assert not desk.find_element(By.ID, "growing").is_displayed()
     assert "open the address that the program printed" in text(desk, "growing-how")
-
-
-def test_a_search_that_takes_long_says_what_it_waits_for(desk: Browser, server: Served) -> None:
+    desk.find_element(By.ID, "about-close").click()
     with occupied(server):
-        desk.get(server.url)
         draw(desk, DESKTOP, strokes("star"))
         wait(desk).until(lambda d: text(d, "waiting") == "The computer is busy: another search is running.")
     wait_for_photos(desk)
     assert text(desk, "waiting") == ""
 
 
-def test_without_javascript_the_message_is_all_there_is(desk: Browser, server: Served) -> None:
+def test_the_page_can_be_installed_and_without_javascript_shows_a_message_alone(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    assert desk.execute_cdp_cmd("Page.getInstallabilityErrors", {}) == {"installabilityErrors": []}
+    manifest = json.loads(desk.execute_cdp_cmd("Page.getAppManifest", {})["data"])
+    assert manifest["name"] == desk.title
     desk.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         desk.get(server.url)
@@ -224,20 +234,19 @@ def test_without_javascript_the_message_is_all_there_is(desk: Browser, server: S
         desk.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_the_page_can_be_installed_like_a_program(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    assert desk.execute_cdp_cmd("Page.getInstallabilityErrors", {}) == {"installabilityErrors": []}
-    manifest = json.loads(desk.execute_cdp_cmd("Page.getAppManifest", {})["data"])
-    assert manifest["name"] == desk.title
-
-
-def test_a_button_brings_more_photos_and_scrolling_every_photo_once(desk: Browser, server: Served) -> None:
+def test_buttons_search_and_bring_more_photos_and_scrolling_each_once(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#count option"))
     choose(desk, "option[value='10']")
+    choose(desk, "label:has(#live)")
     draw(desk, DESKTOP, strokes("circle"))
+    desk.find_element(By.ID, "undo").click()
+    desk.find_element(By.ID, "redo").click()
+    assert searches(desk) == []
+    desk.find_element(By.ID, "search").click()
     wait(desk).until(partial(ends_with, name="status", end="10 photos, best first"))
     assert not any("offset=" in url for url in browser.requested(desk))
+    choose(desk, "label:has(#live)")
     # By a key and without scrolling, which brings them, too, and may hide the button.
     desk.execute_script("document.getElementById('more').focus({ preventScroll: true })")
     ActionChains(desk).send_keys(Keys.ENTER).perform()
@@ -249,19 +258,6 @@ def test_a_button_brings_more_photos_and_scrolling_every_photo_once(desk: Browse
     assert [str(button.get_attribute("aria-label")).split(":")[0] for button in buttons] == [
         str(rank) for rank in range(1, PHOTOS + 1)
     ]
-
-
-def test_one_can_search_by_the_button_only(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
-    choose(desk, "label:has(#live)")
-    draw(desk, DESKTOP, strokes("circle"))
-    desk.find_element(By.ID, "undo").click()
-    desk.find_element(By.ID, "redo").click()
-    assert searches(desk) == []
-    desk.find_element(By.ID, "search").click()
-    wait_for_photos(desk)
-    choose(desk, "label:has(#live)")
 
 
 def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, server: Served, tmp_path: Path) -> None:
@@ -278,16 +274,6 @@ def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, serve
     wait(desk).until(lambda d: not np.array_equal(paper(d), drawn))
     assert not desk.find_element(By.ID, "viewer").is_displayed()
     wait_for_photos(desk)
-
-
-def test_a_photo_can_be_opened_in_another_program(desk: Browser, settings: Settings) -> None:
-    with served_to(desk, settings, link="https://photos.example/search?query={name}") as server:
-        find(desk, server)
-        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
-        link = desk.find_element(By.ID, "viewer-link")
-        assert link.text == "Open at photos.example"
-        assert link.get_attribute("href") == f"https://photos.example/search?query={text(desk, 'viewer-title')}"
-        assert axe_complaints(desk) == []
 
 
 @pytest.mark.parametrize("key", [None, "secret"])

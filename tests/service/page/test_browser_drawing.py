@@ -43,8 +43,16 @@ RED, WHITE = [0xC8, 0x32, 0x2B], [255, 255, 255]
 TABLET = replace(PHONE, name="tablet", width=1024, height=768)
 
 
-def test_strokes_are_undone_and_redone_by_keyboard_and_clearing_is_undone(desk: Browser, server: Served) -> None:
+def test_strokes_are_saved_undone_and_redone_and_clearing_is_undone(
+    desk: Browser, server: Served, tmp_path: Path
+) -> None:
+    browser.download_to(desk, tmp_path)
     find(desk, server, "cross")
+    desk.find_element(By.ID, "save").click()
+    wait(desk).until(lambda _: (tmp_path / "sketch.png").exists())
+    with Image.open(tmp_path / "sketch.png") as image:
+        assert image.size == (1024, 1024)
+        assert (np.asarray(image.convert("L")) < 128).any()
     drawn = ink(desk)
     for _ in strokes("cross"):
         ActionChains(desk).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
@@ -61,22 +69,17 @@ def test_strokes_are_undone_and_redone_by_keyboard_and_clearing_is_undone(desk: 
     assert ink(desk) == drawn > 0
 
 
-def test_the_eraser_takes_ink_away(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    draw(desk, DESKTOP, [[(-0.8, 0), (0.8, 0)]])
-    drawn = ink(desk)
-    desk.find_element(By.CSS_SELECTOR, "[value=eraser]").send_keys(Keys.SPACE)
-    draw(desk, DESKTOP, [[(0, 0), (1, 0)]])
-    assert 0.3 * drawn < ink(desk) < 0.7 * drawn
-
-
-def test_a_pen_that_is_pressed_harder_draws_a_broader_line(desk: Browser, server: Served) -> None:
+def test_a_pen_pressed_harder_draws_a_broader_line_and_an_eraser_takes_it_away(desk: Browser, server: Served) -> None:
     drawn = []
     for pressure in (0.1, 0.5, 1.0):
         desk.get(server.url)
         stroke(desk, POINTER_PEN, [(0, -0.7), (0, 0.7)], pressure)
         drawn.append(ink(desk))
     assert 0 < drawn[0] < drawn[1] < drawn[2]
+    # The eraser takes half of it away.
+    desk.find_element(By.CSS_SELECTOR, "[value=eraser]").send_keys(Keys.SPACE)
+    draw(desk, DESKTOP, [[(0, 0), (0, 0.9)]])
+    assert 0.3 * drawn[2] < ink(desk) < 0.7 * drawn[2]
 
 
 def touch(driver: Browser, kind: str, *place: float) -> None:
@@ -189,7 +192,7 @@ def test_two_fingers_zoom_and_draw_nothing(opened: Browser, server: Served) -> N
         wait_for_photos(driver)
 
 
-def test_shapes_are_drawn_from_corner_to_corner_and_chosen_by_keys(desk: Browser, server: Served) -> None:
+def test_keys_choose_shapes_and_are_shown_and_can_be_turned_off(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     drawn = []
     for key in ("l", "o", "r"):
@@ -199,6 +202,12 @@ def test_shapes_are_drawn_from_corner_to_corner_and_chosen_by_keys(desk: Browser
         ActionChains(desk).send_keys("c").perform()
     # The diagonal, the ellipse around the middle, and the rectangle around both.
     assert 0 < 1.2 * drawn[0] < drawn[1] < drawn[2]
+    ActionChains(desk).send_keys("p?").perform()
+    assert "rectangle" in text(desk, "help-list").lower()
+    desk.find_element(By.CSS_SELECTOR, "#help .switch").click()
+    desk.find_element(By.ID, "help-close").click()
+    ActionChains(desk).send_keys("r").perform()
+    assert desk.find_element(By.CSS_SELECTOR, "[name=tool][value=pen]").is_selected()
 
 
 def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, server: Served) -> None:
@@ -258,27 +267,6 @@ def test_a_damaged_drawing_in_the_storage_is_ignored(desk: Browser, server: Serv
     assert ink(desk) > 0
 
 
-def test_the_sketch_can_be_saved_as_a_png_file(desk: Browser, server: Served, tmp_path: Path) -> None:
-    browser.download_to(desk, tmp_path)
-    desk.get(server.url)
-    draw(desk, DESKTOP, strokes("star"))
-    desk.find_element(By.ID, "save").click()
-    wait(desk).until(lambda _: (tmp_path / "sketch.png").exists())
-    with Image.open(tmp_path / "sketch.png") as image:
-        assert image.size == (1024, 1024)
-        assert (np.asarray(image.convert("L")) < 128).any()
-
-
-def test_one_can_draw_with_the_keyboard_alone(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    canvas = desk.find_element(By.ID, "paper")
-    canvas.send_keys(Keys.SPACE, *[Keys.ARROW_RIGHT] * 8, *[Keys.ARROW_DOWN] * 8)
-    assert desk.find_element(By.ID, "heard").get_property("textContent") == "Pen down, 50 across, 50 down."
-    canvas.send_keys(Keys.SPACE)
-    wait_for_photos(desk)
-    assert ink(desk) > 0
-
-
 def test_a_stroke_is_moved_and_deleted_by_hand(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     draw(desk, DESKTOP, [[(-0.7, -0.5), (0.7, -0.5)], [(-0.7, 0.5), (0.7, 0.5)]])
@@ -309,12 +297,15 @@ def test_a_stroke_is_moved_and_deleted_by_hand(desk: Browser, server: Served) ->
     wait_for_photos(desk)
 
 
-def test_a_stroke_is_moved_by_the_keyboard(desk: Browser, server: Served) -> None:
+def test_a_stroke_is_drawn_and_moved_by_the_keyboard_alone(desk: Browser, server: Served) -> None:
     desk.get(server.url)
-    draw(desk, DESKTOP, [[(-0.7, 0), (0.7, 0)]])
-    wait_for_photos(desk)
-    ActionChains(desk).send_keys("m").perform()
     canvas = desk.find_element(By.ID, "paper")
+    canvas.send_keys(Keys.SPACE, *[Keys.ARROW_RIGHT] * 8)
+    assert desk.find_element(By.ID, "heard").get_property("textContent") == "Pen down, 50 across, 50 down."
+    canvas.send_keys(Keys.SPACE, *[Keys.ARROW_LEFT] * 8)
+    wait_for_photos(desk)
+    assert ink(desk) > 0
+    canvas.send_keys("m")
     drawn = paper(desk)
     canvas.send_keys(Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.SPACE)
     assert desk.find_element(By.ID, "heard").get_property("textContent") == "Nothing there, 50 across, 42 down."
@@ -376,16 +367,6 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
         drawn = ink(desk)
         desk.find_element(By.ID, "undo").click()
         assert 0 < ink(desk) < drawn
-
-
-def test_question_mark_shows_the_shortcuts_which_can_be_turned_off(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
-    ActionChains(desk).send_keys("?").perform()
-    assert "Rectangle".lower() in text(desk, "help-list").lower()
-    desk.find_element(By.CSS_SELECTOR, "#help .switch").click()
-    desk.find_element(By.ID, "help-close").click()
-    ActionChains(desk).send_keys("r").perform()
-    assert desk.find_element(By.CSS_SELECTOR, "[name=tool][value=pen]").is_selected()
 
 
 def test_a_file_that_is_no_image_is_reported_in_words(desk: Browser, server: Served, tmp_path: Path) -> None:

@@ -85,15 +85,6 @@ def first_stack(shown: list[dict[str, Any]]) -> int:
     return next(place for place, group in enumerate(shown) if group["size"] > 1)
 
 
-def test_the_box_of_a_photo_that_cannot_be_shown_says_so(desk: Browser, server: Served) -> None:
-    find(desk, server)
-    desk.execute_script("document.querySelector('#results img').src = 'nowhere'")
-    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#results .gone"))
-    shown = "return getComputedStyle(document.querySelector('#results .gone'), '::after').content"
-    assert desk.execute_script(shown) == '"not available"'
-    expect_complaints(desk, "404")
-
-
 def test_each_group_is_a_stack_that_opens_in_place_and_shows_its_photos(desk: Browser, server: Served) -> None:
     shown = find_groups(desk, server)
     assert text(desk, "status") == SAID["groups"]
@@ -154,16 +145,12 @@ def test_why_numbers_photos_as_the_groups_that_are_shown(desk: Browser, server: 
     assert beside == numbered
 
 
-def test_scrolling_brings_every_group_once(desk: Browser, server: Served) -> None:
+def test_scrolling_brings_every_group_once_and_the_chosen_view_is_remembered(desk: Browser, server: Served) -> None:
     shown = find_groups(desk, server)
     choose(desk, "option[value='10']")
     wait(desk).until(lambda d: len(groups_shown(d)) == 10)
     wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "No more groups.")
     assert groups_shown(desk) == shown
-
-
-def test_the_chosen_view_is_remembered(desk: Browser, server: Served) -> None:
-    find_groups(desk, server)
     desk.get("about:blank")
     desk.get(server.url)
     wait_for_groups(desk)
@@ -283,7 +270,7 @@ def test_each_picture_is_shown_once_and_says_how_many_photos_it_stands_for(desk:
     assert desk.execute_script("return document.activeElement.matches('.times')")
 
 
-def test_a_copy_can_be_looked_at_and_liked(desk: Browser, doubled: Served) -> None:
+def test_a_copy_can_be_looked_at_and_liked_and_folding_turned_off(desk: Browser, doubled: Served) -> None:
     find(desk, doubled)
     press_first(desk)
     first = wait_for_copies(desk)
@@ -297,12 +284,8 @@ def test_a_copy_can_be_looked_at_and_liked(desk: Browser, doubled: Served) -> No
     wait(desk).until(lambda d: names(d)[0] == first["copies"][0])
     # The others fold into the one that was named.
     assert first["photo"] not in names(desk)
-
-
-def test_folding_can_be_turned_off_which_is_remembered(desk: Browser, doubled: Served) -> None:
-    find(desk, doubled)
+    wait_for_photos(desk)
     choose(desk, "option[value='50']")
-    desk.find_element(By.CSS_SELECTOR, "#filter summary").click()
     choose(desk, "#fold")
     wait(desk).until(lambda d: text(d, "status") == f"{ALL_FILES} photos, best first")
     assert folded(desk) == []
@@ -311,8 +294,13 @@ def test_folding_can_be_turned_off_which_is_remembered(desk: Browser, doubled: S
     assert folded(desk) == []
 
 
-def test_a_server_that_does_not_tell_the_copies_says_why(desk: Browser, doubled: Served) -> None:
+def test_photos_and_copies_that_do_not_come_say_so(desk: Browser, doubled: Served) -> None:
     find(desk, doubled)
+    desk.execute_script("document.querySelector('#results img').src = 'nowhere'")
+    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#results .gone"))
+    shown = "return getComputedStyle(document.querySelector('#results .gone'), '::after').content"
+    assert desk.execute_script(shown) == '"not available"'
+    expect_complaints(desk, "404")
     desk.execute_script("window.fetch = async () => { throw new TypeError('away'); }")
     press_first(desk)
     wait(desk).until(

@@ -84,7 +84,9 @@ def check_frames(driver: Browser) -> None:
     assert len(framed) == 1 + len(PAIRS)
 
 
-def test_of_a_picture_the_things_are_said_that_the_server_saw(desk: Browser, scenes: Served, tmp_path: Path) -> None:
+def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
+    desk: Browser, scenes: Served, tmp_path: Path
+) -> None:
     paper = Image.new("RGB", (900, 400), "white")
     for name, left, pen in (("car", 20, "black"), ("umbrella", 580, "#2666b8")):
         ink = draw_sketch(name).convert("L").resize((300, 300))
@@ -94,6 +96,13 @@ def test_of_a_picture_the_things_are_said_that_the_server_saw(desk: Browser, sce
     desk.find_element(By.ID, "file").send_keys(str(tmp_path / "both.png"))
     wait(desk).until(lambda d: text(d, "parts-things").endswith("blue umbrella"))
     wait_for_photos(desk)
+    open_why(desk)
+    assert desk.find_element(By.CSS_SELECTOR, "[name=why-view][value=things]").is_selected()
+    first, second = said_of_the_first(desk)
+    assert re.fullmatch(r"A \w+: (strong|fair|weak)", first)
+    assert re.fullmatch(r"B blue \w+: (strong|fair|weak), another colour", second)
+    check_frames(desk)
+    desk.find_element(By.ID, "why-close").click()
     desk.find_element(By.ID, "places-switch").click()
     wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("places") == ["no"])
     desk.find_element(By.ID, "colours-switch").click()
@@ -103,22 +112,6 @@ def test_of_a_picture_the_things_are_said_that_the_server_saw(desk: Browser, sce
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: not d.find_element(By.ID, "colours-switch").is_displayed())
     assert not desk.find_element(By.ID, "parts").is_displayed()
-
-
-def test_of_a_picture_why_frames_things_that_were_seen(desk: Browser, scenes: Served, tmp_path: Path) -> None:
-    paper = Image.new("RGB", (900, 400), "white")
-    for name, left, pen in (("car", 20, "black"), ("car", 580, "#2666b8")):
-        paper.paste(pen, (left, 50), ImageChops.invert(draw_sketch(name).convert("L").resize((300, 300))))
-    paper.save(tmp_path / "both.png")
-    desk.get(scenes.url)
-    desk.find_element(By.ID, "file").send_keys(str(tmp_path / "both.png"))
-    wait_for_photos(desk)
-    open_why(desk)
-    assert desk.find_element(By.CSS_SELECTOR, "[name=why-view][value=things]").is_selected()
-    first, second = said_of_the_first(desk)
-    assert re.fullmatch(r"A \w+: (strong|fair|weak)", first)
-    assert re.fullmatch(r"B blue \w+: (strong|fair|weak), another colour", second)
-    check_frames(desk)
 
 
 def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Served) -> None:
@@ -134,6 +127,16 @@ def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Ser
     assert {*strokes[0]} == {"points", "width", "filled"}
     assert "places" not in searches(desk)[-1]
     assert axe_complaints(desk) == []
+    # Each is framed where it was found.
+    open_why(desk)
+    assert desk.find_element(By.CSS_SELECTOR, "[name=why-view][value=things]").is_selected()
+    cards = (card.text.split("\n") for card in desk.find_elements(By.CSS_SELECTOR, "#why-photos > li"))
+    said = {name.partition(": ")[2]: things for name, *things in cards}
+    assert said["car umbrella.png"] == ["A car: fair", "B umbrella: fair"]
+    assert said["cat house.png"] == ["A car: weak", "B umbrella: weak"]
+    check_frames(desk)
+    assert axe_complaints(desk) == []
+    desk.find_element(By.ID, "why-close").click()
     desk.find_element(By.ID, "places-switch").click()
     wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("places") == ["no"])
     wait_for_photos(desk)
@@ -182,18 +185,6 @@ def test_colours_are_named_and_can_be_switched_off(desk: Browser, scenes: Served
     desk.find_element(By.ID, "colours-switch").click()
     wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("colours") == ["no"])
     wait_for_photos(desk)
-
-
-def test_why_frames_each_thing_and_where_it_was_found(desk: Browser, scenes: Served) -> None:
-    draw_car_and_umbrella(desk, scenes)
-    open_why(desk)
-    assert desk.find_element(By.CSS_SELECTOR, "[name=why-view][value=things]").is_selected()
-    cards = (card.text.split("\n") for card in desk.find_elements(By.CSS_SELECTOR, "#why-photos > li"))
-    said = {name.partition(": ")[2]: things for name, *things in cards}
-    assert said["car umbrella.png"] == ["A car: fair", "B umbrella: fair"]
-    assert said["cat house.png"] == ["A car: weak", "B umbrella: weak"]
-    check_frames(desk)
-    assert axe_complaints(desk) == []
 
 
 def test_everybody_can_draw_several_things(opened: Browser, scenes: Served) -> None:

@@ -92,6 +92,15 @@ def test_pointing_at_a_part_lights_it_up_in_the_photos(desk: Browser, server: Se
     ActionChains(desk).click().perform()
     assert text(desk, "why-said").endswith("is pinned as A.")
     assert [chip.get_attribute("data-letter") for chip in chips].count("A") == 1
+    desk.find_element(By.ID, "why-close").click()
+    # One photo is explained from its own dialog.
+    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
+    name = text(desk, "viewer-title")
+    desk.find_element(By.ID, "viewer-why").click()
+    wait(desk).until(lambda d: text(d, "why-title") == f"Why {name}?")
+    wait(desk).until(lambda d: len(d.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 1)
+    desk.find_element(By.ID, "why-close").click()
+    assert desk.find_element(By.ID, "viewer").is_displayed()
 
 
 def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, server: Served) -> None:
@@ -141,10 +150,7 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     desk.find_element(By.ID, "why-share").send_keys(Keys.END)
     assert text(desk, "why-share-value") == "95 %"
     assert overlays(desk) != before
-
-
-def test_look_alikes_of_the_drawing_and_of_a_photo_that_are_the_same_are_framed(desk: Browser, server: Served) -> None:
-    open_why(desk, server)
+    # Look-alikes that the drawing and a photo share are framed.
     desk.find_element(By.XPATH, "//input[@name='why-view'][@value='nearest']/..").click()
     wait(desk).until(
         lambda d: d.execute_script(
@@ -183,18 +189,6 @@ def test_views_of_patches_need_a_comparison_of_patches(desk: Browser, gallery: P
         assert len(set(overlays(desk))) > 1
 
 
-def test_one_photo_is_explained_from_its_own_dialog(desk: Browser, server: Served) -> None:
-    find(desk, server)
-    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
-    name = text(desk, "viewer-title")
-    desk.find_element(By.ID, "viewer-why").click()
-    wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
-    assert text(desk, "why-title") == f"Why {name}?"
-    assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 1
-    desk.find_element(By.ID, "why-close").click()
-    assert desk.find_element(By.ID, "viewer").is_displayed()
-
-
 def test_without_explanations_the_page_stops_offering_them(desk: Browser, settings: Settings) -> None:
     app = create_app(settings)
 
@@ -230,19 +224,17 @@ def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Bro
         assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 6
 
 
-def test_on_a_phone_every_view_of_an_explanation_stays_on_the_screen(opened: Browser, server: Served) -> None:
-    with on_screen(opened, PHONE) as driver:
-        open_why(driver, server, PHONE)
-        for radio in driver.find_elements(By.NAME, "why-view"):
-            if not radio.find_element(By.XPATH, "..").is_displayed():
-                continue
-            radio.find_element(By.XPATH, "..").click()
-            assert radio.is_selected()
-            controls = driver.find_elements(By.CSS_SELECTOR, "#why-cross label")
-            chosen = radio.find_element(By.XPATH, "..")
-            for shown in [driver.find_element(By.ID, "why-lead"), chosen, *controls]:
-                # Not its rect, which is whole where a box around it cuts it off.
-                assert run(driver, "visible_share", shown) in (None, 1)
+def check_views_stay_on_the_screen(driver: Browser) -> None:
+    for radio in driver.find_elements(By.NAME, "why-view"):
+        chosen = radio.find_element(By.XPATH, "..")
+        if not chosen.is_displayed():
+            continue
+        chosen.click()
+        assert radio.is_selected()
+        controls = driver.find_elements(By.CSS_SELECTOR, "#why-cross label")
+        for shown in [driver.find_element(By.ID, "why-lead"), chosen, *controls]:
+            # Not its rect, which is whole where a box around it cuts it off.
+            assert run(driver, "visible_share", shown) in (None, 1)
 
 
 @pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
@@ -261,6 +253,8 @@ def test_axe_finds_nothing_to_complain_about(opened: Browser, server: Served, sc
             driver.find_element(By.ID, opener).click()
             wait(driver).until(visibility_of_element_located((By.ID, shown)))
             assert axe_complaints(driver) == []
+            if screen.phone and shown == "why-views":
+                check_views_stay_on_the_screen(driver)
             driver.find_element(By.ID, f"{opener.split('-')[0]}-close").click()
         driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
         wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
