@@ -324,13 +324,6 @@ def test_as_many_bytes_as_allowed_are_read_and_more_are_refused_as_they_arrive(h
         assert error(http.post("/search", **too_many)) == (413, "too_many_bytes")
 
 
-def test_a_form_with_many_parts_is_refused_for_them(http: httpx.Client, sketch: bytes) -> None:
-    for form in ([("file", sketch)] * 9, [(f"part{number}", b"x") for number in range(5)]):
-        assert error(http.post("/search", files=form), "The form has") == (422, "bad_parameter")
-    answer = http.post("/search", data={f"field{number}": "x" for number in range(5)}, files={"file": sketch})
-    assert error(answer) == (422, "bad_parameter")
-
-
 def test_a_bomb_is_refused_with_a_sentence(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     # On a busy machine the limit of the clock would come first.
     monkeypatch.setattr("sketch_search.model.decoding.messages._CLOCK_PER_CPU", 100)
