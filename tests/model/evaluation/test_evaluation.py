@@ -189,7 +189,7 @@ def test_other_names_and_copies_of_what_a_network_has_seen_are_no_zero_shot_figu
     pack(folder / "shared" / "data" / "first.tar.gz", own)
     monkeypatch.setenv("SKETCH_SEARCH_DATA", str(folder / "shared"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    command = ["--weights", folder / "seen.safetensors", "--data", folder / "data"]
+    command: list[str | Path] = ["--weights", folder / "seen.safetensors", "--data", folder / "data"]
     found = printed(capsys, *command)["seen"]["seen.safetensors"]
     assert (found["trained"], found["zero_shot"]) == (["aeroplane", "pears"], ["egg", "my sword"])
     assert found["near"] == [["my sword", "sword"]]
