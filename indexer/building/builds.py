@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from sketch_search.indexer.building.database import DATABASE_FILE, SCHEMA, BuildDatabase, CurrentState, Photos
 from sketch_search.indexer.building.exclusions import Exclusions
@@ -55,9 +56,9 @@ from sketch_search.model.search.clusters import MAX_PATCHES, default_clusters
 _DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17
 # The number of photos in the first generation of a growing build: a few seconds' work.
 FIRST_GENERATION = 64
-# A build merges all segments into one if more than this share of their rows is not shown, or if there are more
-# segments than this, each of which takes an open map of three files.
-DEAD_SHARE, MAX_SEGMENTS = 0.1, 100
+# A build merges all segments into one if more than this share of their rows is not shown, and small ones if there would
+# be more than this: a server keeps five files of each open, in two generations for a while, and macOS allows it 256.
+DEAD_SHARE, MAX_SEGMENTS = 0.1, 10
 # The clusters of the two-stage report.
 TWO_STAGE_CLUSTERS = 125
 # If the user set no number of clusters, a build makes them anew once there are this many times as many photos as they
@@ -335,7 +336,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     changed = plan.rewrite or hidden + settled.changed > 0 or before != plan.gallery
     if current.generation is not None and not changed:
         manifest = current.generation.manifest
-        changed = _is_sparse(manifest.counts.rows, manifest.counts.photos, len(manifest.segments))
+        changed = bool(_to_merge(np.array([*manifest.segment_sizes.values()]), manifest.counts.photos).any())
     if changed:
         progress.start("clustering")
     written = backend.write(_contents(plan, backend, bad) if changed else None)
@@ -425,7 +426,8 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
     if current.generation is not None:
         sources, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
         sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in sources.tolist()]
-        to_write |= _is_sparse(sum(sizes), int(shown.sum()), len(sizes))
+        merged = sources[_to_merge(np.array(sizes, np.int64), int(shown.sum()), new=bool(to_write.any()))]
+        to_write |= np.isin(photos.rows.sources, merged)
     if plan.system == "two-stage":
         # The features of each cluster lie together, also with those of new photos.
         to_write[:] = to_write.any() or not clustering.as_before
@@ -443,9 +445,18 @@ def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:
     return bool(most_are_new or count > MAX_GROWTH * manifest.counts.clusters**2)
 
 
-def _is_sparse(rows: int, shown: int, segments: int) -> bool:
-    """Returns True if segments with this many rows have too many hidden ones, or if there are too many segments."""
-    return rows - shown > DEAD_SHARE * rows or segments > MAX_SEGMENTS
+def _to_merge(sizes: Numbers, shown: int, *, new: bool = False) -> npt.NDArray[np.bool_]:
+    """Returns which segments, of so many rows, (s,), are merged with each other, and with a new one if there is one."""
+    total = int(sizes.sum())
+    if total - shown > DEAD_SHARE * total:
+        return np.ones(len(sizes), np.bool_)
+    if len(sizes) + new <= MAX_SEGMENTS:
+        return np.zeros(len(sizes), np.bool_)
+    # The largest are kept if they have more rows than all smaller ones, so that few rows are written often.
+    largest = np.argsort(-sizes, kind="stable")[: MAX_SEGMENTS // 2]
+    merged = np.ones(len(sizes), np.bool_)
+    merged[largest] = sizes[largest] <= total - np.cumsum(sizes[largest])
+    return merged
 
 
 def check_network(matcher: Matcher) -> None:

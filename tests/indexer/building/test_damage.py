@@ -8,6 +8,7 @@ import pytest
 
 from sketch_search import model
 from sketch_search.indexer import IndexRefused, read_summary, remove, verify
+from sketch_search.indexer.building import builds
 from tests.indexer.damages import DAMAGES, flip, shorten
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 
@@ -123,11 +124,19 @@ def test_where_nothing_is_left_a_sentence_says_so_and_nothing_is_written(copied:
     assert sorted(copied.index.rglob("*")) == left
 
 
-def test_many_small_segments_are_merged(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.indexer.building.builds.MAX_SEGMENTS", 2)
-    segments = []
-    for number in range(20, 23):
+def test_small_segments_are_merged_before_there_are_many(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2 * 5 * builds.MAX_SEGMENTS <= 128
+    monkeypatch.setattr(builds, "MAX_SEGMENTS", 3)
+    (largest,), counts = read_summary(built.index).manifest.segments, []
+    for number in range(20, 24):
         save_photo(built.photos / f"{number}.png", number)
         built.update()
-        segments.append(len(read_summary(built.index).manifest.segments))
-    assert (segments, verify(built.index)) == ([2, 3, 1], [])
+        segments = read_summary(built.index).manifest.segments
+        assert segments[0] == largest
+        counts.append([segment.rows for segment in segments[1:]])
+    assert (counts, verify(built.index)) == ([[1], [1, 1], [3], [3, 1]], [])
+    monkeypatch.setattr(builds, "MAX_SEGMENTS", 2)
+    assert built.update().changed
+    assert not built.update().changed
+    assert [segment.rows for segment in read_summary(built.index).manifest.segments] == [12, 4]
+    assert verify(built.index) == []
