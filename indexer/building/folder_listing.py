@@ -263,9 +263,11 @@ class FolderListing:
     def _leave_out(self, number: int, folder: str, reason: str) -> None:
         text = text_of_name(folder)
         shown = shown_path(self._names, number, text) if folder else str(self._roots[number].folder)
-        # `index remove` cannot remove a whole gallery.
-        if reason in _LOST and (folder or len(self._roots) > 1):
-            reason += " (`index remove` drops it)"
+        if reason in _LOST:
+            # `index remove` cannot remove a whole gallery.
+            removable = folder or len(self._roots) > 1
+            moved = "if its photos have moved, `index build FOLDER --yes` finds them there"
+            reason += f" ({'`index remove` drops it' if removable else moved})"
         if len(shown) > _SHOWN:
             shown = f"{shown[:_SHOWN]}..."
         self._unlisted[number, text] = BadFile(shown, reason)

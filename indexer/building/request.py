@@ -86,8 +86,8 @@ class BuildRequest:
         if leaving and not self.allow_root_removal:
             raise BadInvocation(
                 f"the index {index} has other folders: {leaving}. List these as well, or list none to update all; "
-                "add a new one by `sketch-search index add FOLDER`; use another index with --index DIR; or drop "
-                "them by `sketch-search index build FOLDER --yes`: photos that have only moved are not computed again."
+                "add a new one by `sketch-search index add FOLDER`; use another index with --index DIR; or drop them "
+                "by `sketch-search index build FOLDER --yes`: photos that have only moved stay; none is computed again."
             )
         return roots
 

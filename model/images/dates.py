@@ -123,7 +123,7 @@ def day_beside(data: bytes, zone: int | None = None) -> date | None:
     if found := _IN_TAKEOUT.search(data):
         if zone is None and (place := _IN_GEODATA.search(data)):
             zone = zone_at(float(place[1]))
-        return _day_of_seconds(int(found[1]) + 60 * (zone or 0))
+        return _day_of_seconds(int(found[1]), zone)
     return day_in_xmp(data)
 
 
@@ -154,10 +154,11 @@ def _day_in_name(name: str) -> date | None:
     return next(filter(None, (_day_of_seconds(int(found[1]) // 1000) for found in _MILLISECONDS.finditer(name))), None)
 
 
-def _day_of_seconds(seconds: int) -> date | None:
-    with suppress(OverflowError, ValueError):
-        day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).date()
-        return _possible(*day.isoformat().split("-"))
+def _day_of_seconds(seconds: int, zone: int | None = None) -> date | None:
+    with suppress(OverflowError, ValueError, OSError):
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds, minutes=zone or 0)
+        # Without a zone, that of this machine is likely; the times of files are read by it, too.
+        return _possible(*(moment.astimezone() if zone is None else moment).date().isoformat().split("-"))
     return None
 
 

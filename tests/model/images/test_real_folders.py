@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from PIL import ExifTags, Image, ImageDraw
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.images import Preprocessing, open_dated
-from sketch_search.model.images.dates import day_in_path
+from sketch_search.model.images.dates import day_beside, day_in_path
 from tests.pictures import difference, drawing, encoded, photo
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -64,6 +65,7 @@ DAMAGED: dict[str, tuple[Callable[[], bytes], float]] = {
     "progressive, cut.jpg": (lambda: jpeg(progressive=True)[: -len(jpeg()) // 10], 4),
     "stray marker.jpg": (lambda: _in_scan(jpeg(), b"\xff\x19"), 0.1),
     "second start.jpg": (lambda: _in_scan(jpeg(), b"\xff\xd8\xff\xe0"), 0.1),
+    "end after a segment.jpg": (lambda: jpeg()[:-2] + b"\xff\x19\xff\xfe\x00\x04ab\xff", 0.1),
     "another picture after a cut.jpg": (lambda: jpeg()[:-400] + encoded(Image.new("RGB", (64, 64)), "JPEG"), 4),
     "last twentieth missing.png": (lambda: encoded(PHOTO)[: -len(encoded(PHOTO)) // 20], 15),
     "interlaced, last rows missing.png": (_interlaced, 40),
@@ -113,6 +115,12 @@ def test_a_file_of_which_most_is_missing_is_refused(kind: str) -> None:
     data = encoded(PHOTO, kind)
     with pytest.raises(UndecodableImage, match="damaged"):
         open_dated(data[: len(data) * 2 // 5])
+
+
+def test_the_reason_for_a_damaged_file_shows_no_bytes_of_it() -> None:
+    with pytest.raises(UndecodableImage, match=r"^the PNG file is damaged: its header cannot be read$") as refused:
+        open_dated(encoded(PHOTO).replace(b"IDAT", b"I\xf4\xf4T"))
+    assert r"b'I\xf4\xf4T'" in str(refused.value.__cause__)
 
 
 RGB16 = np.asarray(PHOTO).astype(np.uint16) * 257
@@ -270,6 +278,18 @@ def test_the_day_is_the_first_that_a_file_says(data: bytes) -> None:
 )
 def test_a_file_s_name_may_say_its_day(name: str, day: date | None) -> None:
     assert day_in_path(name) == day
+
+
+def test_a_moment_without_a_zone_is_of_the_day_that_it_was_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 05:45 of the 16th in Greenwich.
+    taken = b'{"photoTakenTime": {"timestamp": "1434433500"}}'
+    for zone, day in (("WEST8", DAY), ("UTC0", date(2015, 6, 16))):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        assert day_beside(taken) == day_in_path("FB_IMG_1434433500000.jpg") == day
+        assert day_beside(taken, zone=-480) == DAY
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_colours_are_those_that_the_profile_says() -> None:

@@ -182,8 +182,8 @@ def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
     build(index, BuildRequest([photos], embedder="ret"), matcher)
     photos.rename(tmp_path / "elsewhere")
     assert told_by(photos_found, photos, "--index", index, "--weights", weights) == 1
-    told = f"error: {photos}: the folder cannot be read: No such file or directory; its indexed photos stay."
-    assert told in capsys.readouterr().err
+    told = f"error: {photos}: the folder cannot be read: No such file or directory (if its photos have moved, `index "
+    assert f"{told}build FOLDER --yes` finds them there); its indexed photos stay." in capsys.readouterr().err
 
 
 @on_posix
