@@ -244,6 +244,10 @@ class Index:
                 return self._roots[file.root].folder.read_part(file.path, count, start=start, size=size)
         raise PhotoUnavailable(f"photo {photo} has changed while being read.")
 
+    def has_folders(self) -> bool:
+        """Returns True if one of the folders of the photos is there; servers count as there."""
+        return any(root.folder.remote or root.folder.is_there() for root in self._roots)
+
     def _files_of(self, photo: int) -> Sequence[GalleryFile]:
         with self._lock:
             files = self._catalog.sharing([photo])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, TypeVar, cast
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
@@ -44,7 +45,7 @@ class Context:
     """Holds the objects that all handlers of one application share.
 
     lookups, thumbnails, originals, explanations, upkeep: the turns of reading the index, of reading photos for each of
-    these, and of what builds, removes and lists folders.
+    these, and of what builds, removes and lists folders. looks: of looking whether folders are there.
     """
 
     settings: Settings
@@ -60,6 +61,7 @@ class Context:
     originals: Turns = field(default_factory=partial(_turns, ORIGINALS))
     explanations: Turns = field(default_factory=partial(_turns, EXPLANATIONS))
     upkeep: Turns = field(default_factory=partial(_turns, UPKEEP))
+    looks: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 1))
 
 
 async def context(request: Request) -> Context:

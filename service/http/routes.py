@@ -4,13 +4,14 @@ import re
 from functools import partial
 from typing import Annotated, Any
 
+from anyio import move_on_after
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
-from sketch_search.indexer import PhotoEntry, current_stamp, photo_folders, read_summary
+from sketch_search.indexer import PhotoEntry, photo_folders, read_summary
 from sketch_search.model.images import MAX_STROKES, MAX_THINGS
 from sketch_search.service.engine import Engine, PreparedSketch
 from sketch_search.service.errors import Forbidden, NotFound, NotReady
@@ -74,6 +75,8 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 MAX_UNREAD = 1000
 # The most folders with photos that are listed.
 MAX_BELOW = 1000
+# Seconds in which a folder that is there is found.
+DISK_SECONDS = 2.0
 
 # For photos: browsers keep them, but revalidate them before reuse.
 _REVALIDATED = {"Cache-Control": "private, no-cache"}
@@ -389,7 +392,7 @@ async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
     except NotReady as why:
         reason = str(why)
     # Building over an index, or without what the checkpoint needs, would be no help.
-    empty = reason is not None and current_stamp(index_path(settings)) is None
+    empty = reason is not None and ctx.live.lacks_index
     return InfoResponse(
         ready=reason is None,
         reason=reason,
@@ -424,7 +427,7 @@ async def alive() -> HealthResponse:
 
 @health.get("/readyz", responses=error_answers(503))
 async def ready(ctx: Ctx) -> HealthResponse:
-    """Reports whether the server can answer searches."""
+    """Reports whether the server can answer searches and, if it serves originals, has a folder of them."""
     try:
         ctx.live.engine()
     except NotReady:
@@ -432,6 +435,10 @@ async def ready(ctx: Ctx) -> HealthResponse:
             raise
         # The reason names folders of this machine, and anybody may read this answer.
         raise NotReady("The service is not ready; with the API key, /info says why.") from None
+    # A disk that does not answer keeps nobody waiting.
+    with move_on_after(DISK_SECONDS if ctx.settings.serve_originals else 0):
+        if not await run_sync(ctx.live.has_folders, abandon_on_cancel=True, limiter=ctx.looks):
+            raise NotReady("No folder of the photos is there: mount their disk, or set SBIR_GALLERY to where they are.")
     missing = tuple(shard.name for shard in ctx.live.shards if not shard.answers)
     return HealthResponse(status="ready", missing_shards=missing)
 

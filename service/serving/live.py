@@ -52,11 +52,15 @@ Stamp = tuple[int, ...] | None
 
 @dataclass(frozen=True)
 class _Attempt:
-    """An attempt to open the current generation: when it ended, by the monotonic clock, and why it was refused."""
+    """An attempt to open the current generation: when it ended, by the monotonic clock, and why it was refused.
+
+    opened_matcher: whether the checkpoint could be opened.
+    """
 
     stamp: Stamp
     ended: float
-    refusal: str | None
+    refusal: str | None = None
+    opened_matcher: bool = True
 
 
 class LiveIndex:
@@ -87,6 +91,11 @@ class LiveIndex:
     def behind(self) -> bool:
         """Whether a generation is in use while a newer one has not been tried."""
         return bool(self._kept) and self._last is not None and self._last.stamp != current_stamp(self._folder)
+
+    @property
+    def lacks_index(self) -> bool:
+        """Whether there is no index, and nothing else is missing."""
+        return current_stamp(self._folder) is None and (self._last is None or self._last.opened_matcher)
 
     @property
     def newest(self) -> LocalGallery | None:
@@ -140,7 +149,7 @@ class LiveIndex:
         weakref.finalize(fresh, index.close)
         others = [kept for kept in self._kept if kept.generation_id != fresh.generation_id]
         self._kept = tuple([*others, fresh][-self._keeps :])
-        self._last = _Attempt(stamp, time.monotonic(), None)
+        self._last = _Attempt(stamp, time.monotonic())
 
     def _is_worth_an_attempt(self, stamp: Stamp) -> bool:
         if self._last is None or self._last.stamp != stamp:
@@ -156,7 +165,7 @@ class LiveIndex:
             kept = "not ready" if self.newest is None else f"generation {self.newest.generation} stays live"
             unforeseen = error.__cause__ if foreseen else error
             log.warning("%s: %s", kept, reason, exc_info=None if isinstance(unforeseen, _FORESEEN) else unforeseen)
-        self._last = _Attempt(stamp, time.monotonic(), reason)
+        self._last = _Attempt(stamp, time.monotonic(), reason, isinstance(error, IndexerError))
 
 
 def check_searches(searcher: Searcher) -> None:
@@ -220,9 +229,19 @@ class Live:
         return isinstance(self.source, LiveIndex) and self.source.behind
 
     @property
+    def lacks_index(self) -> bool:
+        """Whether an index on this machine is all that is missing."""
+        return isinstance(self.source, LiveIndex) and self.source.lacks_index
+
+    @property
     def shards(self) -> tuple[ShardInfo, ...]:
         """The shards of the gallery; none if it is one index on this machine."""
         return self.source.infos()
+
+    def has_folders(self) -> bool:
+        """Returns False if an index here is in use and none of the folders of its photos is there."""
+        newest = self.source.newest if isinstance(self.source, LiveIndex) else None
+        return newest is None or newest.index.has_folders()
 
     async def watch(self) -> None:
         """Switches to new generations, until cancelled. An unforeseen error is logged; the next check may succeed."""

@@ -235,7 +235,7 @@ export function stopped({ ready, build, allows }) {
 }
 
 /** The message while nothing can be searched, for Notice.say. @param info the answer of /info */
-export function unready({ reason, build, allows }) {
+export function unready({ reason, remedy, build, allows }) {
   const state = building(build);
   if (state) {
     return ["Your photos are being read", `${state.text} You can search the first ones soon.`, state.share];
@@ -243,7 +243,7 @@ export function unready({ reason, build, allows }) {
   if (allows.build) {
     return ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"];
   }
-  return ["Not ready yet", allows.needs_token ? `${sentence(reason)} ${PRINTED}` : sentence(reason)];
+  return ["Not ready yet", remedy ? `${sentence(reason)} ${PRINTED}` : sentence(reason)];
 }
 
 export const goesOn = (seconds) => `Your search will continue by itself in ${count(seconds, "second")}.`;

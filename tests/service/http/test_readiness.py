@@ -1,4 +1,5 @@
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -10,8 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sketch_search import indexer, model
+from sketch_search.indexer.store.folders import LocalFolder
+from sketch_search.service.http import routes
 from sketch_search.service.settings import Settings
-from tests.patience import wait_until
+from tests.patience import wait_for, wait_until
 from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is, waiting_search
 from tests.service.served import Served, asked, served
 from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD
@@ -46,6 +49,24 @@ def test_the_service_waits_for_an_index(settings: Settings, index_path: Path, tm
         assert http.get("/info").json()["ready"] is True
 
 
+def test_a_server_whose_photos_are_all_gone_is_not_ready_and_searches(
+    settings: Settings, gallery: Path, tmp_path: Path, sketch: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = tmp_path / "photos"
+    with asked(settings, gallery=(mounted,)) as http, asked(settings, gallery=(mounted,), serve_originals=False) as few:
+        refused = http.get("/readyz")
+        assert error(refused) == (503, "not_ready")
+        assert "SBIR_GALLERY" in refused.text
+        assert http.post("/search", content=sketch).status_code == few.get("/readyz").status_code == 200
+        mounted.symlink_to(gallery)
+        assert http.get("/readyz").status_code == 200
+        over = threading.Event()
+        monkeypatch.setattr(routes, "DISK_SECONDS", 0.01)
+        monkeypatch.setattr(LocalFolder, "is_there", lambda folder: wait_for(over, "the test has not ended"))
+        assert [http.get("/readyz").status_code for _ in range(3)] == [200] * 3
+        over.set()
+
+
 def test_defaults_of_a_search_are_reported(settings: Settings, sketch: bytes) -> None:
     with asked(settings, quality="fast", nprobe=3, default_k=7) as http:
         wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
@@ -57,11 +78,15 @@ def test_defaults_of_a_search_are_reported(settings: Settings, sketch: bytes) ->
 
 def test_without_a_checkpoint_clients_with_the_key_read_where_to_get_one(settings: Settings, tmp_path: Path) -> None:
     for key, headers in ((None, {}), (SecretStr("key"), {"x-api-key": "key"})):
-        with asked(settings, weights=tmp_path / "none.safetensors", api_key=key) as http:
+        missing = {"weights": tmp_path / "none.safetensors", "index": tmp_path / "none"}
+        with asked(settings, **missing, api_key=key) as http:
             answer = http.get("/readyz")
             assert error(answer) == (503, "not_ready")
             assert ("none.safetensors" in answer.text) is (key is None)
-            assert "there is no checkpoint at" in http.get("/info", headers=headers).json()["reason"]
+            info = http.get("/info", headers=headers).json()
+            assert "there is no checkpoint at" in info["reason"]
+            # To index a folder would be no help.
+            assert (info["remedy"], info["allows"]["build"]) == (None, False)
             assert http.get("/healthz").status_code == 200
 
 

@@ -441,20 +441,23 @@ def test_a_browser_that_comes_early_waits_for_the_server(desk: Browser, settings
 
 
 @pytest.mark.parametrize(
-    ("allow_build", "said"),
+    ("changes", "said"),
     [
-        (None, "To choose a folder here, open the address that the program printed when it started."),
-        (False, "sketch-search index build"),
+        ({}, "To choose a folder here, open the address that the program printed when it started."),
+        ({"allow_build": False}, "sketch-search index build"),
+        ({"weights": Path("nowhere.safetensors")}, "There is no checkpoint at"),
     ],
+    ids=["needs the token", "nobody may build", "no checkpoint"],
 )
 def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(
-    desk: Browser, settings: Settings, tmp_path: Path, allow_build: bool | None, said: str
+    desk: Browser, settings: Settings, tmp_path: Path, changes: dict[str, object], said: str
 ) -> None:
-    with served_to(desk, settings, index=tmp_path / "nowhere", allow_build=allow_build) as server:
+    with served_to(desk, settings, index=tmp_path / "nowhere", **changes) as server:
         desk.get(server.url)
         wait_for_notice(desk, "Not ready yet")
         assert said in text(desk, "notice-text")
         assert "header" not in text(desk, "notice-text")
+        assert ("To choose a folder" in text(desk, "notice-text")) == (not changes)
         assert not desk.find_element(By.ID, "paper").is_displayed()
 
 
