@@ -2,6 +2,7 @@
 
 import base64
 import io
+import pickle
 import re
 import shutil
 from collections.abc import Iterator
@@ -82,6 +83,10 @@ def test_a_photo_found_is_a_file_on_this_machine_and_a_picture(opened: Gallery, 
         with Image.open(photo.path) as picture:
             assert photo.image().size == picture.size
         assert photo.thumbnail(32)[:2] == b"\xff\xd8"
+    kept = pickle.loads(pickle.dumps(found[0]))
+    assert kept == found[0]
+    with pytest.raises(UserError, match="search again"):
+        kept.read()
     again = opened.search(like=[found[0]], k=1)
     assert again[0] == found[0].__class__(**{**vars(found[0]), "score": again[0].score})
 
