@@ -30,7 +30,7 @@ def test_photos_of_an_unmounted_root_stay(gallery: Path, tmp_path: Path, capsys:
     assert main(["build", str(gallery), str(more), "--quiet"]) == 0
     save_photos(gallery, 1, start=30)
     mounted = more.rename(tmp_path / "elsewhere")
-    told = "error: {}: the folder {}; its indexed photos stay.\n"
+    told = "error: {}: the folder {} (`index remove` drops it); its indexed photos stay.\n"
     for arguments in ([], [str(gallery), str(more)]):
         assert main(["build", *arguments, "--quiet"]) == 3
         assert capsys.readouterr() == ("", told.format(more, "cannot be read: No such file or directory"))
@@ -52,7 +52,7 @@ def test_folders_that_are_not_named_leave_only_if_that_is_said_and_one_that_was_
     assert main(["build", str(more)], "sketch-search index") == 2
     err = capsys.readouterr().err
     assert f" has other folders: {gallery}. List these as well, or list none" in err
-    assert "; or drop them by `sketch-search index build FOLDER --yes`." in err
+    assert "; or drop them by `sketch-search index build FOLDER --yes`: photos that have only moved stay;" in err
     assert "photos:      12 (" in info(capsys)
     renamed = gallery.rename(tmp_path / "renamed")
     assert main(["build", str(renamed), "--yes"]) == 0

@@ -8,6 +8,7 @@ import time
 import zipfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -450,7 +451,7 @@ def test_a_browser_that_comes_early_waits_for_the_server(desk: Browser, settings
     ids=["needs the token", "nobody may build", "no checkpoint"],
 )
 def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(
-    desk: Browser, settings: Settings, tmp_path: Path, changes: dict[str, object], said: str
+    desk: Browser, settings: Settings, tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
     with served_to(desk, settings, index=tmp_path / "nowhere", **changes) as server:
         desk.get(server.url)
