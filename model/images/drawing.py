@@ -41,13 +41,15 @@ class Stroke:
     Attributes:
         points: at least one, x and y as shares of the paper's sides. width: as a share of its width.
         filled: whether it is an area that the points go round. thing: strokes with the same number are one thing, and
-            those with different ones several, because a person said so; None if nobody did.
+            those with different ones several, because a person said so; None if nobody did. word: what a person says
+            that its thing is, or "".
     """
 
     points: tuple[tuple[float, float], ...]
     width: float = 0.01
     filled: bool = False
     thing: int | None = None
+    word: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,14 @@ class Drawing:
     def of(pixels: Pixels, size: tuple[int, int] = (1, 1)) -> Drawing:
         """Makes the drawing of a prepared picture, (H, W, 3) uint8, that is one thing."""
         return Drawing(size, pixels, (DrawnThing(pixels),))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What a person says that each thing is, by one of its strokes; "" if nothing."""
+        return tuple(
+            next((word for stroke in thing.strokes if (word := self.strokes[stroke].word.strip())), "")
+            for thing in self.things
+        )
 
     @staticmethod
     def joined(parts: Sequence[Drawing]) -> Drawing:

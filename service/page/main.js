@@ -40,8 +40,8 @@ new Folders(build);
 const options = new Options();
 const parts = new Parts(() => query.clear());
 new Filter(parts);
-const drawn = new Drawn(paper, parts);
 const word = new Word(parts);
+const drawn = new Drawn(paper, parts, (prefix) => word.complete(prefix));
 const why = new Why(explanationRefused);
 const viewer = new Viewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
 const found = new ResultsView(notice, parts, viewer);
@@ -121,7 +121,7 @@ function searchFailed(error) {
   state.shownAfter = -1;
   word.guess(NOTHING_GUESSED);
   if (error.code === "unknown_word") {
-    const dropped = parts.dropWord();
+    const dropped = drawn.dropWord() ?? parts.dropWord();
     word.unknown(dropped, error.nearest, !nothing());
     refresh();
     searchAgain();

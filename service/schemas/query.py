@@ -154,6 +154,7 @@ class StrokeBody(BaseModel):
         description="Strokes with the same number are one thing, and those with different ones several. Without a "
         "number, the network decides.",
     )
+    word: ThingText = Field(default="", description="What its thing is, as `thing_text` says it of pictures.")
 
 
 class SearchQuery(Params):

@@ -99,6 +99,8 @@ class Searcher:
             drawing, whole = self.divide(drawing, query)
             watch.lap("encode")
         gallery, things = self.gallery, 0 if drawing is None else len(drawing.things)
+        if drawing is not None and not query.thing_text and any(drawing.words):
+            query = query.model_copy(update={"thing_text": drawing.words})
         if things == 1 and query.thing_text and query.text is None:
             # The word of the only thing says the kind.
             query = query.model_copy(update={"text": query.thing_text[0].strip() or None})

@@ -155,7 +155,7 @@ export class Word {
       if (!inputType || inputType === CHOSEN) {
         this.#form.requestSubmit();
       } else {
-        this.#complete(this.#field.value.trim());
+        this.complete(this.#field.value.trim());
       }
     });
     parts.addEventListener("change", () => this.unknown(null));
@@ -208,7 +208,8 @@ export class Word {
     }
   }
 
-  #complete(prefix) {
+  /** Offer words that begin so to the fields with the list `words`. */
+  complete(prefix) {
     void this.#question.ask(
       async (signal) => (prefix ? api.words(prefix, COMPLETIONS, signal) : []),
       (words) => byId("words").replaceChildren(...words.map((value) => element("option", { value }))),

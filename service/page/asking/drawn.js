@@ -10,19 +10,23 @@ const HIGH = 0.1;
 export class Drawn extends EventTarget {
   #paper;
   #parts;
+  #complete;
   #list = byId("things");
   // What each thing was guessed to be, by its number.
   #guesses = new Map();
   // The things that the server saw in a picture that was not drawn here.
   #seen = [];
+  // The word of a thing that no search has accepted yet.
+  #typed = null;
   // Whether the places of several things count if they are to; they do not if the index keeps no regions of photos.
   #placed = true;
 
-  /** Events: "change" when places or colours are to count, or not. */
-  constructor(paper, parts) {
+  /** `complete` offers words that begin so. Events: "change" when places or colours are to count, or not. */
+  constructor(paper, parts, complete) {
     super();
     this.#paper = paper;
     this.#parts = parts;
+    this.#complete = complete;
     for (const name of ["places", "colours"]) {
       byId(name).addEventListener("change", () => this.dispatchEvent(new Event("change")));
     }
@@ -42,15 +46,26 @@ export class Drawn extends EventTarget {
   /** Take what the things of a search are, and what they were guessed to be. */
   know({ strokes, things: drawn }, answer) {
     const told = answer.things ?? [];
+    this.#typed = null;
     this.#paper.assign(strokes, told);
     this.#seen = strokes.length || drawn.length ? [] : told.map(seenThing);
     const ids = this.#seen.length ? this.#seen.map(({ id }) => id) : told.length ? told.map((_, i) => i) : drawn.map(({ id }) => id);
     const whole = ids.length === 1 ? answer.guesses : [];
-    this.#guesses = new Map(ids.map((id, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
+    this.#guesses = new Map(ids.map((id, i) => [id, told[i]?.word ?? (told[i]?.guess ?? whole[0])?.word]));
     if (told.length > 1 && byId("places").checked) {
       this.#placed = Boolean(answer.placed);
     }
     this.show();
+  }
+
+  /** Take back an unusable word of a thing. @returns {string | null} the word, if there was one */
+  dropWord() {
+    const word = this.#typed;
+    if (word !== null) {
+      this.#typed = null;
+      this.#paper.undo();
+    }
+    return word;
   }
 
   changed() {
@@ -87,18 +102,22 @@ export class Drawn extends EventTarget {
   }
 
   #draw(things) {
+    // A word that is being typed stays.
+    if (document.activeElement.matches("#things input")) {
+      return;
+    }
     const focused = this.#list.contains(document.activeElement) ? document.activeElement.dataset.thing : null;
     this.#list.replaceChildren(...things.map((thing) => this.#item(thing)));
     this.#list.querySelector(`[data-thing="${focused}"]`)?.focus({ preventScroll: true });
   }
 
-  /** A thing's outline, with what it was guessed to be, and buttons that split it or join it with the nearest. */
+  /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with the nearest. */
   #item({ id, box }) {
     const guess = this.#guesses.get(id) ?? "";
     const about = guess || "thing";
     const parts = this.#paper.canPart(id) ? [this.#button(id, "Split", `Split the ${about} into two things`, () => this.#paper.part(id))] : [];
     const join = this.#button(id, "Join", `Join the ${about} with the nearest thing`, () => this.#paper.join(id));
-    const item = element("li", {}, element("p", {}, guess, ...parts, join));
+    const item = element("li", {}, element("p", {}, this.#name(id, guess), ...parts, join));
     item.classList.toggle("high", box.top < HIGH);
     const within = (value) => Math.min(1, Math.max(0, value));
     const [left, top, right, bottom] = [within(box.left), within(box.top), within(box.right), within(box.bottom)];
@@ -109,6 +128,21 @@ export class Drawn extends EventTarget {
       height: `${100 * (bottom - top)}%`,
     });
     return item;
+  }
+
+  #name(id, guess) {
+    const field = element("input", { type: "text", value: guess, size: Math.max(5, guess.length), maxLength: 100, ariaLabel: "What this thing is" });
+    field.autocomplete = "off";
+    field.placeholder = "Name it";
+    field.setAttribute("list", "words");
+    field.addEventListener("input", () => this.#complete(field.value.trim()));
+    field.addEventListener("change", () => {
+      field.blur();
+      this.#typed = field.value.trim();
+      this.#paper.name(id, this.#typed);
+    });
+    field.addEventListener("blur", () => field.value === guess && this.show());
+    return field;
   }
 
   #button(id, textContent, title, onclick) {

@@ -1,7 +1,7 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
 import { evened, isShape, markAt, paint, piece, png, visible } from "./ink.js";
-import { assign, enclosed, halved, joined, strokesOf, thingAt, thingsOf } from "./things.js";
+import { assign, enclosed, halved, joined, named, strokesOf, thingAt, thingsOf } from "./things.js";
 
 // Times the width of the pen: with the pen's own width, erasing would take as many strokes as drawing did.
 const ERASER = 4;
@@ -116,6 +116,11 @@ export class Paper extends EventTarget {
 
   join(thing) {
     this.replace(joined(this.marks, thing));
+  }
+
+  /** Say what a thing is. */
+  name(thing, word) {
+    this.replace(named(this.marks, thing, word));
   }
 
   canPart(thing) {

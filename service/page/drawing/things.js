@@ -50,6 +50,7 @@ export function strokesOf(marks) {
       width: mark.width ?? 0,
       filled: mark.kind === "fill",
       ...(mark.told === undefined ? {} : { thing: mark.told }),
+      ...(mark.word ? { word: mark.word } : {}),
     },
   }));
 }
@@ -69,7 +70,15 @@ export function joined(marks, id) {
   const [nearest] = things.filter((thing) => thing !== own).sort((a, b) => gapOf(own.box, a.box) - gapOf(own.box, b.box));
   const both = [...own.marks, ...nearest.marks];
   const told = unused(marks);
-  return marks.map((mark) => (both.includes(mark) ? { ...mark, thing: id, told, second: false } : mark));
+  const [{ word }] = own.marks;
+  return marks.map((mark) => (both.includes(mark) ? { ...mark, thing: id, told, second: false, word } : mark));
+}
+
+/** These marks with the thing `id` named by a word, or by none, which makes it one that stays together. */
+export function named(marks, id, word) {
+  const own = thingsOf(marks).find((thing) => thing.id === id)?.marks ?? [];
+  const told = own[0]?.told ?? unused(marks);
+  return marks.map((mark) => (own.includes(mark) ? { ...mark, told, word } : mark));
 }
 
 /** These marks with the thing `id` as two, because a person says so; null if the last answer has no halves of it. */

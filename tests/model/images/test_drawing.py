@@ -59,10 +59,14 @@ def test_ink_of_no_thing_is_left_out_of_a_drawing_of_one() -> None:
 
 
 def test_each_stroke_belongs_to_the_thing_that_most_of_its_ink_is_in() -> None:
-    lines = [Stroke(((left / 400, 0.5), ((left + 80) / 400, 0.5)), 0.01) for left in (20, 300, 20)]
+    lines = [
+        Stroke(((left / 400, 0.5), ((left + 80) / 400, 0.5)), 0.01, word=word)
+        for left, word in ((20, ""), (300, "car"))
+    ]
     hidden = Stroke(((0.5, 2.0),))
-    both = in_halves(replace(OURS.drawing(with_squares(20, 300)), strokes=(*lines[:2], hidden)))
+    both = in_halves(replace(OURS.drawing(with_squares(20, 300)), strokes=(*lines, hidden)))
     assert [thing.strokes for thing in both.things] == [(0,), (1,)]
+    assert both.words == ("", "car")
 
 
 def test_each_thing_has_the_colours_of_its_own_ink() -> None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageChops
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import draw_photo, draw_sketch
@@ -51,7 +52,7 @@ def draw_car_and_umbrella(driver: Browser, server: Served) -> None:
 
 def labels(driver: Browser) -> list[str]:
     shown: list[str] = driver.execute_script(
-        "return [...document.querySelectorAll('#things p')].map(({ firstChild }) => firstChild.data ?? '')"
+        "return [...document.querySelectorAll('#things input')].map(({ value }) => value)"
     )
     return shown
 
@@ -173,6 +174,25 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     desk.refresh()
     wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
     wait_for_photos(desk)
+
+
+def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, scenes: Served) -> None:
+    def name(place: int, word: str) -> None:
+        field = desk.find_elements(By.CSS_SELECTOR, "#things input")[place]
+        field.send_keys(Keys.CONTROL, "a", Keys.NULL, word, Keys.ENTER)
+
+    draw_car_and_umbrella(desk, scenes)
+    name(1, "tent")
+    wait(desk).until(lambda d: text(d, "parts-things") == "car, tent")
+    assert labels(desk) == ["car", "tent"]
+    wait_for_photos(desk)
+    name(0, "qwxzv")
+    wait(desk).until(lambda d: "qwxzv" in text(d, "word-unknown"))
+    wait(desk).until(lambda d: labels(d) == ["car", "tent"])
+    desk.refresh()
+    wait(desk).until(lambda d: labels(d) == ["car", "tent"])
+    name(1, "")
+    wait(desk).until(lambda d: text(d, "parts-things") == "car, umbrella")
 
 
 def test_colours_are_named_and_can_be_switched_off(desk: Browser, scenes: Served) -> None:
