@@ -7,7 +7,8 @@ Two transformer layers see all pieces, and give each a direction; two pieces bel
 
 where the gap is that between the connected ink of the two, 0 if it is the same.
 
-Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT.
+Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT, or WHOLE for the last
+two groups.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ INK, DUST = 50, 3
 _RASTER, _OWN, _AROUND, _WAVES = 8, 2, 4, 4
 #: Heads of the attention.
 HEADS = 4
-# The least mean probability of two groups that are joined, and the least share of the ink that makes a thing. What has
-# less joins the likeliest thing; or none, if it belongs to it with less than this probability: it is a speck.
-CUT, LEAST, STRANGE = 0.5, 0.06, 0.2
+# The least mean probability of two groups that are joined, that of the last two, and the least share of the ink that
+# makes a thing. What has less joins the likeliest thing; or none if it belongs to it with less than the last one: it is
+# a speck. Of 133 single sketches 0.940 stay whole with 0.5 for the last two and 0.962 with 0.4; the adjusted Rand index
+# of 130 scenes is 0.636 and 0.637.
+CUT, WHOLE, LEAST, STRANGE = 0.5, 0.4, 0.05, 0.2
 Labels: TypeAlias = NDArray[np.int64]
 
 
@@ -202,7 +205,7 @@ def join_pieces(
     halves, left = np.zeros(len(sizes), np.int64), sizes.copy()
     while count > 1:
         one, other = divmod(int(mean.argmax()), len(sizes))
-        if mean[one, other] < cut:
+        if mean[one, other] < (min(cut, WHOLE) if count == 2 else cut):
             small = np.where(law, np.inf, left)
             one = int(small.argmin())
             if not np.isfinite(small[one]) or (small[one] >= least * total and count <= MAX_THINGS):
