@@ -51,7 +51,7 @@ export class Drawn extends EventTarget {
     this.#seen = strokes.length || drawn.length ? [] : told.map(seenThing);
     const ids = this.#seen.length ? this.#seen.map(({ id }) => id) : told.length ? told.map((_, i) => i) : drawn.map(({ id }) => id);
     const whole = ids.length === 1 ? answer.guesses : [];
-    this.#guesses = new Map(ids.map((id, i) => [id, told[i]?.word ?? (told[i]?.guess ?? whole[0])?.word]));
+    this.#guesses = new Map(ids.map((id, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
     if (told.length > 1 && byId("places").checked) {
       this.#placed = Boolean(answer.placed);
     }
@@ -96,8 +96,13 @@ export class Drawn extends EventTarget {
     return things.some((thing) => namesOf(thing).length) || (this.#seen.length > 0 && !byId("colours").checked);
   }
 
+  /** What a thing is: as a person says, or else by its guess. */
+  #said({ id, marks = [] }) {
+    return marks.find(({ word }) => word)?.word ?? this.#guesses.get(id);
+  }
+
   #names(things) {
-    const names = thingNames(things.map((thing) => [this.#guesses.get(thing.id), namesOf(thing)])).filter(Boolean);
+    const names = thingNames(things.map((thing) => [this.#said(thing), namesOf(thing)])).filter(Boolean);
     return names.length ? names : [things.length > 1 ? `${things.length} things` : ""];
   }
 
@@ -112,8 +117,9 @@ export class Drawn extends EventTarget {
   }
 
   /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with the nearest. */
-  #item({ id, box }) {
-    const guess = this.#guesses.get(id) ?? "";
+  #item(thing) {
+    const { id, box } = thing;
+    const guess = this.#said(thing) ?? "";
     const about = guess || "thing";
     const parts = this.#paper.canPart(id) ? [this.#button(id, "Split", `Split the ${about} into two things`, () => this.#paper.part(id))] : [];
     const join = this.#button(id, "Join", `Join the ${about} with the nearest thing`, () => this.#paper.join(id));

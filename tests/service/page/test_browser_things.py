@@ -17,7 +17,15 @@ from sketch_search.service.settings import Settings
 from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, wait, wait_for_photos
 from tests.requirements import needs_browser
 from tests.screenshots import drawing, placed
-from tests.service.looking import axe_complaints, check_suits_everybody, names, on_screen, searches, text
+from tests.service.looking import (
+    axe_complaints,
+    check_suits_everybody,
+    expect_complaints,
+    names,
+    on_screen,
+    searches,
+    text,
+)
 from tests.service.served import Served, served
 
 pytestmark = needs_browser
@@ -179,7 +187,7 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
 def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, scenes: Served) -> None:
     def name(place: int, word: str) -> None:
         field = desk.find_elements(By.CSS_SELECTOR, "#things input")[place]
-        field.send_keys(Keys.CONTROL, "a", Keys.NULL, word, Keys.ENTER)
+        field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE, word, Keys.ENTER)
 
     draw_car_and_umbrella(desk, scenes)
     name(1, "tent")
@@ -189,6 +197,7 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     name(0, "qwxzv")
     wait(desk).until(lambda d: "qwxzv" in text(d, "word-unknown"))
     wait(desk).until(lambda d: labels(d) == ["car", "tent"])
+    expect_complaints(desk, "422")
     desk.refresh()
     wait(desk).until(lambda d: labels(d) == ["car", "tent"])
     name(1, "")
