@@ -269,8 +269,11 @@ def train_parting(
     chance = np.random.default_rng(seed)
     network = PartingNetwork(usable[0].features.shape[1])
     matrices = [parameter for name, parameter in network.named_parameters() if name != "pairs"]
-    decayed, others = {"params": matrices, "weight_decay": DECAY}, {"params": [network.pairs], "weight_decay": 0.0}
-    optimiser = torch.optim.AdamW([decayed, others])
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": DECAY},
+        {"params": [network.pairs], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups)
     steps = len(usable) // BATCH
     # Five numbers have farther to go than those of matrices.
     rates = [RATE, 20 * RATE]

@@ -164,8 +164,7 @@ def test_the_command_teaches_a_checkpoint_to_divide_drawings(folder: Path) -> No
     assert after.photo_sha256 == before.photo_sha256, "an index serves both"
     assert before.engine.parting is not None
     assert after.engine.parting is not None
-    weights = [one.engine.parting.weights["pairs"] for one in (before, after)]
-    assert not np.array_equal(*weights)
+    assert not np.array_equal(before.engine.parting.weights["pairs"], after.engine.parting.weights["pairs"])
 
 
 def test_impossible_evaluations_of_scenes_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
