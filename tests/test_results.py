@@ -42,7 +42,7 @@ def test_a_result_gets_into_its_block_and_all_else_stays(place: tuple[Path, Path
     assert main([str(results), "--page", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
     assert read_blocks(text) == {
-        "One": "Some photos.\n\n| way | photos | time (ms) | share |\n| --- | --- | --- | --- |\n"
+        "One": "Some photos.\n\n| way | photos | time (ms) | share |\n|---|---|---|---|\n"
         "| first | 11,700 | 90.0 |  |\n| second |  |  | 0.123 |\n\nA processor; 2026-11-20: `python -m one`",
         "Two": "",
     }

@@ -142,8 +142,9 @@ class Shown:
         same = {name: lines[0][name] for name in shown[1:] if len({line.get(name) for line in lines}) == 1}
         same = same if len(lines) > 1 else {}
         shown = [name for name in shown if name not in same]
-        cells = [shown, ["---"] * len(shown), *([line.get(name, "") for name in shown] for line in lines)]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+        cells = [shown, *([line.get(name, "") for name in shown] for line in lines)]
+        names, *others = (f"| {' | '.join(line)} |" for line in cells)
+        body = "\n".join([names, "|---" * len(shown) + "|", *others])
         said = dict.fromkeys(sentence[0].upper() + sentence[1:] for row in self.rows for sentence in row["about"])
         failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
         left = "; ".join(name for name, why in self.missing.items() if not why)

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bar = tqdm(sketches, desc="clicking", unit="sketch", disable=None)
         figures = np.mean([play(remote, sketch, options.k, options.clicks) for sketch in bar], axis=0)
     print(f"| clicks ({len(sketches)} sketches) | pages of groups with a correct photo | precision@{options.k} |")
-    print("| --- | --- | --- |")
+    print("|---|---|---|")
     for number, (page, precision) in enumerate(figures):
         print(f"| {number} | {page:.3f} | {precision:.3f} |")
     return 0

@@ -91,8 +91,9 @@ def shown(cell: Cell) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    cells = [columns, ["---"] * len(columns), *([shown(row.get(column)) for column in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    cells = [columns, *([shown(row.get(column)) for column in columns] for row in rows)]
+    head, *rest = (f"| {' | '.join(line)} |" for line in cells)
+    return "\n".join([head, "|---" * len(columns) + "|", *rest])
 
 
 def read_results(folder: Path, *, quick: bool = False) -> dict[str, Result]:
