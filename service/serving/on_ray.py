@@ -93,8 +93,8 @@ class EncoderReplica:
         set_threads(settings.threads)
         self._matcher = open_matcher(settings)
 
-    def encode(self, images: Floats, modality: Modality, variants: int | None = None) -> Tokens:
-        return self._matcher.encode(images, modality, variants)
+    def encode(self, images: Floats, modality: Modality, variants: int | None, first: Tokens | None) -> Tokens:
+        return self._matcher.encode(images, modality, variants, first)
 
 
 class Response(Generic[T]):

@@ -48,6 +48,8 @@ def test_the_token_is_printed_on_a_terminal_or_in_a_file(default_settings: Setti
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/opened.part; mv {tmp_path}/opened.part {tmp_path}/opened\n')
     browser.chmod(0o700)
+    # The server is told to end by it; who runs the tests may ignore it, as nohup does.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with running(
         default_settings,
         tmp_path / "log",
