@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from sketch_search import model
-from sketch_search.indexer import BuildRequest, build
+from sketch_search.indexer import BuildRequest, build, samples
 from sketch_search.service.settings import Settings
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, draw, run, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
@@ -92,6 +92,54 @@ def test_a_liked_photo_leads_and_an_unliked_one_leaves_until_that_is_undone(desk
         desk.find_element(By.ID, "parts-undo").click()
         wait_for_search(desk, back)
     assert not parts(desk)["undo"]
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server with the default network, over four pictures of each of six kinds."""
+    folder = tmp_path_factory.mktemp("kinds")
+    (folder / "photos").mkdir()
+    for kind in ("car", "umbrella", "cat", "house", "bicycle", "tree"):
+        for seed in range(4):
+            samples.draw_photo(kind, seed).save(folder / "photos" / f"{kind} {seed}.png")
+    build(folder / "index", BuildRequest([folder / "photos"], clusters=2), model.load())
+    with served(Settings(index=folder / "index", variants=1)) as running:
+        yield running
+
+
+def test_whatever_a_person_does_next_the_photo_that_was_drawn_stays_in_front(
+    desk: Browser, kinds: Served, tmp_path: Path
+) -> None:
+    samples.draw_sketch("car").save(tmp_path / "car.png")
+    desk.get(kinds.url)
+    desk.find_element(By.ID, "file").send_keys(str(tmp_path / "car.png"))
+    wait_for_photos(desk)
+    before = names(desk)
+    cars = [name for name in before if name.startswith("car")]
+    wrong = next(name for name in before if name not in cars)
+    drawn, place = cars[2], before.index(cars[2])
+
+    def undo() -> None:
+        desk.find_element(By.ID, "parts-undo").click()
+        wait(desk).until(lambda d: names(d) == before)
+
+    press(desk, "like", before.index(cars[0]))
+    wait(desk).until(lambda d: parts(d)["hash"].startswith("#like="))
+    wait_for_photos(desk)
+    assert names(desk)[0] == cars[0]
+    assert names(desk).index(drawn) <= place
+    undo()
+    press(desk, "unlike", before.index(wrong))
+    wait(desk).until(lambda d: wrong not in names(d))
+    assert names(desk).index(drawn) <= place
+    undo()
+    next(one for one in desk.find_elements(By.CSS_SELECTOR, "#guesses button") if one.text.startswith("car")).click()
+    wait_for_search(desk, "#text=car")
+    assert names(desk).index(drawn) <= place
+    undo()
+    desk.find_element(By.ID, "word").send_keys("Auto", Keys.ENTER)
+    wait_for_search(desk, "#text=Auto")
+    assert names(desk).index(drawn) <= place
 
 
 def test_a_photo_of_an_address_that_is_gone_is_reported_and_can_be_taken_out(desk: Browser, server: Served) -> None:
