@@ -67,13 +67,13 @@ class BuildRequest:
             raise BadInvocation("the number of clusters must be at least 1.")
         current = current_roots(manifest)
         if not self.folders and not current:
-            folder = next(iter(self.added), "FOLDER")
             if first_build_has_begun(index):
                 raise no_index(index)
-            raise BadInvocation(
-                f"there is no index at {index} yet; run `sketch-search index build {folder}` first, or "
-                f"`sketch-search {folder}`, which also serves it."
-            )
+            if not self.added:
+                raise BadInvocation(
+                    f"there is no index at {index} yet; run `sketch-search index build FOLDER` first, or "
+                    "`sketch-search FOLDER`, which also serves it."
+                )
         for path in self.added:
             key = locate(path, current)
             # A server that is named is trusted from then on, also one that the index has.

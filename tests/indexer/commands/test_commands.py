@@ -120,7 +120,8 @@ def test_a_build_asks_before_it_drops_a_tenth_of_photos(gallery: Path, capsys: p
 
 
 def test_excluded_photos_stay_out_until_they_are_included(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["build", str(gallery), "--exclude", "in here", "--exclude", "*1.png", "--quiet"]) == 0
+    # Without an index, `add` makes one.
+    assert main(["add", str(gallery), "--exclude", "in here", "--exclude", "*1.png", "--quiet"]) == 0
     assert "photos:      6 (" in info(capsys)
     assert main(["build", "--include", "*1.png"]) == 0
     assert "skipped:     1 by --exclude\n" in capsys.readouterr().out
@@ -240,7 +241,7 @@ def test_an_id_is_digits_and_something_must_be_named(capsys: pytest.CaptureFixtu
         (["build", "photos", "--watch", "--interval", "1e300"], "at most 604800 (a week)"),
         (["build", os.fsdecode(b"\xff")], "is not valid UTF-8; rename the folder"),
         (["build"], "run `sketch-search index build FOLDER` first"),
-        (["add", "photos"], "`sketch-search photos`, which also serves it."),
+        (["add", "nowhere"], "nowhere does not exist"),
         (["remove", "3"], "there is no index at"),
         (["verify"], "there is no index at"),
         (["info"], "there is no index at"),
