@@ -195,10 +195,7 @@ def join_pieces(
     said = np.full(len(sizes), -1)
     if told is not None and len(told):
         said[labels[known]] = told[pieces.strokes[known]]
-    # What was said to be one is joined first, and what was said to be several never.
-    alike, law = said[:, None] == said, said >= 0
-    both = law[:, None] & law
-    mean = np.where(both, np.where(alike, 1 + sums / np.outer(sizes, sizes), -np.inf), sums / np.outer(sizes, sizes))
+    mean = _as_said(sums / np.outer(sizes, sizes), said[:, None], said)
     np.fill_diagonal(mean, -np.inf)
     groups, total, count = np.arange(len(sizes)), sizes.sum(), len(sizes)
     # The sizes of groups that are left; infinite for others.
@@ -206,7 +203,7 @@ def join_pieces(
     while count > 1:
         one, other = divmod(int(mean.argmax()), len(sizes))
         if mean[one, other] < (min(cut, WHOLE) if count == 2 else cut):
-            small = np.where(law, np.inf, left)
+            small = np.where(said >= 0, np.inf, left)
             one = int(small.argmin())
             if not np.isfinite(small[one]) or (small[one] >= least * total and count <= MAX_THINGS):
                 break
@@ -226,12 +223,8 @@ def join_pieces(
         sums[:, one] = mean[one] = mean[:, one] = -np.inf
         sizes[other] = left[other] = sizes[other] + sizes[one]
         left[one] = np.inf
-        row = sums[other] / (sizes[other] * sizes)
         said[other] = max(said[one], said[other])
-        if said[other] >= 0:
-            law[other] = True
-            alike = said == said[other]
-            row = np.where(alike, 1 + row, np.where(law, -np.inf, row))
+        row = _as_said(sums[other] / (sizes[other] * sizes), said[other], said)
         row[other] = -np.inf
         mean[other] = mean[:, other] = row
     kept, things = np.unique(groups, return_inverse=True)
@@ -260,6 +253,11 @@ def _connected(pairs: Labels, count: int) -> Labels:
         np.minimum.at(least, other, lower)
         while (least != (nearer := least[least])).any():
             least = nearer
+
+
+def _as_said(mean: NDArray[np.float64], one: Labels, other: Labels) -> NDArray[np.float64]:
+    """Puts groups that were said to be one thing before all others, and keeps apart those said to be several."""
+    return np.where((one >= 0) & (other >= 0), np.where(one == other, 1 + mean, -np.inf), mean)
 
 
 def _distances(centres: Floats) -> Floats:

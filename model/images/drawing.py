@@ -133,7 +133,7 @@ class Drawing:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What a person says that each thing is, by one of its strokes; "" if nothing."""
+        """Returns the word that a person gave to each thing, which one of its strokes has; "" if there is none."""
         return tuple(
             next((word for stroke in thing.strokes if (word := self.strokes[stroke].word.strip())), "")
             for thing in self.things
