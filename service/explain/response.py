@@ -198,11 +198,11 @@ def _things(
         return nowhere
     drawing, whole = compute(lambda: searcher.divide(sketch, params))
     first, *others = drawing.things
-    named = params.text is not None or params.thing_text
+    named = params.text is not None or params.thing_text or any(drawing.words)
     if not others and not named and params.places != "yes" and not (coloured and first.colours):
         return nowhere
     things = compute(lambda: encode_things(matcher, drawing, whole=whole, colours=coloured))
-    things = name_things(matcher, things, params.text, params.thing_text, coloured=coloured)
+    things = name_things(matcher, things, params.text, params.thing_text or drawing.words, coloured=coloured)
     placed, places = place_things(things, regions, params.places, several=len(things) > 1)
     if not placed:
         return nowhere

@@ -107,7 +107,7 @@ export class Why {
       return [];
     }
     const seen = things.map(seenThing);
-    const names = thingNames(things.map(({ guess }, i) => [guess?.word, seen[i].colours]));
+    const names = thingNames(things.map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
     return cellsOfThings(seen.map(({ box }) => box), byId("why-sketch-image"), grid).map((cells, i) => {
       const [letter, colour] = THINGS[i];
       return { cells, letter, colour, name: names[i] || "thing" };

@@ -202,6 +202,11 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     wait(desk).until(lambda d: labels(d) == ["car", "tent"])
     name(1, "")
     wait(desk).until(lambda d: text(d, "parts-things") == "car, umbrella")
+    # Why names the thing by the vocabulary's word for it.
+    name(1, "tent")
+    wait_for_photos(desk)
+    open_why(desk)
+    assert [line.partition(":")[0] for line in said_of_the_first(desk)] == ["A car", "B mountain tent"]
 
 
 def test_colours_are_named_and_can_be_switched_off(desk: Browser, scenes: Served) -> None:
