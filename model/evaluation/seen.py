@@ -70,15 +70,15 @@ def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Pictu
         return Contamination(known=False)
     asked = sorted(task.groups.get(UNSEEN) or {sketch.label for sketch in task.corpus.sketches})
     trained, chosen = ({_thing(label)[0]: label for label in labels} for labels in (seen.trained, seen.chosen))
-    own = {label: _thing(label) for label in asked}
-    new = tuple(label for label, (thing, _) in own.items() if thing not in trained | chosen)
-    near = [(label, (trained | chosen)[part]) for label in new for part in own[label][1] if part in trained | chosen]
+    own, known = {label: _thing(label) for label in asked}, trained | chosen
+    new = tuple(label for label, (thing, _) in own.items() if thing not in known)
+    near = tuple((label, known[part]) for label in new for part in own[label][1] if part in known)
     pictures = tuple(picture for picture in training if picture.label in seen.trained)
     return Contamination(
         trained=tuple(label for label, (thing, _) in own.items() if thing in trained),
         chosen=tuple(label for label, (thing, _) in own.items() if thing in chosen),
         zero_shot=new,
-        near=tuple(near),
+        near=near,
         compared=len(pictures),
         copies=_copies((*task.corpus.sketches, *task.corpus.photos), pictures),
     )

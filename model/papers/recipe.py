@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,9 @@ RECIPES = Path(__file__).parent / "recipes"
 # The backbone in a recipe of CLIP-AT if ``--backbone`` names a CLIP.
 CLIP = "clip"
 
+# How long a training is and how it is watched: one goes on if these alone differ.
+_FREE = ("steps", "save_every", "evaluate_every", "evaluate_share", "choose_share")
+
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -55,7 +59,7 @@ class Optimiser(Table):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(Table):
+class Recipe(Table, ABC):
     """A training of any method.
 
     network: fields of the network's configuration that differ. With ``sizes``, such as embed_dim and depth, a ViT
@@ -98,9 +102,14 @@ class Recipe(Table):
 
     @property
     def identity(self) -> str:
-        """Tells trainings apart: all but how long one is and how it is watched, so that more steps continue it."""
-        alike = dataclasses.replace(self, steps=1, save_every=1, evaluate_every=1, evaluate_share=1, choose_share=1)
-        return repr(alike)
+        """Tells trainings apart, by all keys but _FREE."""
+        alike: dict[str, Any] = dict.fromkeys(_FREE, 1)
+        return repr(dataclasses.replace(self, **alike))
+
+    def differences(self, other: "Recipe") -> list[str]:
+        """Names the keys but _FREE in which the other recipe differs."""
+        values = vars(other)
+        return [key for key, value in vars(self).items() if key not in _FREE and values.get(key) != value]
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -108,9 +117,9 @@ class Recipe(Table):
         return ("ret",)
 
     @property
+    @abstractmethod
     def pictures(self) -> int:
         """The number of pictures that a step sees."""
-        raise NotImplementedError
 
     @property
     def fewest_classes(self) -> int:

@@ -333,8 +333,7 @@ class Trainer(ABC, Generic[Trained]):
             before = recipe_of_json(json.dumps(json.loads((self.folder / _NOTE).read_text())["recipe"]))
         except (OSError, ValueError, KeyError):
             return "recipe, backbone or data"
-        free = ("steps", "save_every", "evaluate_every", "evaluate_share", "choose_share")
-        keys = [key for key, value in vars(self.recipe).items() if key not in free and vars(before).get(key) != value]
+        keys = self.recipe.differences(before)
         return f"recipe ({', '.join(keys)})" if keys else "backbone, start or data"
 
     def _cut_log(self) -> None:
