@@ -28,9 +28,9 @@ from sketch_search.model.papers.vocabulary import save_changed
 
 # Drawings to train on: the share of single sketches, and how many things the others have, each with its share.
 DRAWINGS, SINGLE, THINGS = 12_000, 0.2, {2: 0.55, 3: 0.3, 4: 0.15}
-# In a step, a drawing is seen by at most PIECES of its pieces. Drawings are sooner learnt by heart than understood: the
-# loss of 3,480, each seen ten times, was 0.21 in the end, and that of scenes of validation 0.54; of 11,480, each seen
-# seven times, with more noise and dropout, 0.30 and 0.41.
+# A step sees at most PIECES pieces of each drawing. Too few drawings are overfitted: with 3,480, each seen ten times,
+# the loss was 0.21 on them and 0.54 on validation scenes; with 11,480, each seen seven times, more noise and dropout,
+# 0.30 and 0.41.
 EPOCHS, BATCH, PIECES, RATE, NOISE, DECAY, CLIP = 7, 16, 96, 1e-3, 0.4, 0.1, 1.0
 WIDTH, LAYERS, DIRECTION, DROPOUT = 128, 2, 32, 0.2
 # Pieces count from this share of pixels of one thing on.

@@ -74,7 +74,7 @@ export function joined(marks, id) {
   return marks.map((mark) => (both.includes(mark) ? { ...mark, thing: id, told, second: false, word } : mark));
 }
 
-/** These marks with the thing `id` named by a word, or by none, which makes it one that stays together. */
+/** These marks, of which the thing `id` has this word, or none if it is empty, and stays together from now on. */
 export function named(marks, id, word) {
   const own = thingsOf(marks).find((thing) => thing.id === id)?.marks ?? [];
   const told = own[0]?.told ?? unused(marks);
