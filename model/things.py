@@ -29,6 +29,9 @@ COLOURS = 0.0075
 # among the first 20, with both 0.58; with whole photos of the guessed things in the place of regions, 0.54.
 GUESSED = 1.5
 ALIKE = 0.4
+# How far below the cosine of its best region a thing still reaches, as a share of what lies between it and the photo's
+# mean.
+EXTENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,14 @@ class Matched:
     """The regions of p photos that match each of t things best.
 
     scores: (t, p) float32. cells: (t, p), row by row from the top left. regions: (t, p, r) float16, of length 1.
+    colours: (t, p, 3) float32, CIELAB, of these regions. extents: (t, p, m) bool, see ``extents``; or m is 0.
     """
 
     scores: Floats
     cells: Numbers
     regions: NDArray[np.float16]
+    colours: Floats
+    extents: NDArray[np.bool_]
 
     @staticmethod
     def joined(parts: Sequence[Matched]) -> Matched:
@@ -92,7 +98,7 @@ class Matched:
         return Matched(**columns)
 
     def __getitem__(self, photos: Numbers) -> Matched:
-        return Matched(self.scores[:, photos], self.cells[:, photos], self.regions[:, photos])
+        return Matched(**{name: column[:, photos] for name, column in vars(self).items()})
 
     def cosines(self, directions: Floats) -> Floats:
         """Compares the regions with the directions (t, r) of the things, (t, p) float32."""
@@ -112,7 +118,9 @@ class Matched:
         return after
 
 
-def sought(things: Sequence[Thing], directions: Floats, regions: Floats, colours: Floats, places: float) -> Matched:
+def sought(
+    things: Sequence[Thing], directions: Floats, regions: Floats, colours: Floats, places: float, *, whole: bool = False
+) -> Matched:
     """Finds the region of each photo that matches each thing best, and scores the photo by it.
 
     With r_c the region at cell c of a photo, t a thing's direction, d_c the distance of their places as shares of the
@@ -125,7 +133,7 @@ def sought(things: Sequence[Thing], directions: Floats, regions: Floats, colours
 
     Args:
         directions: (t, r) of length 1, of the things. regions, colours: (p, m, r) and (p, m, 3), of p photos.
-        places: PLACES, another weight, or 0 if places do not count.
+        places: PLACES, another weight, or 0 if places do not count. whole: whether to find the extents of things.
     """
     centres = places_of_cells(regions.shape[1])
     lost = np.stack([((centres - thing.place) ** 2).sum(axis=1) for thing in things]) * np.float32(places)
@@ -138,7 +146,29 @@ def sought(things: Sequence[Thing], directions: Floats, regions: Floats, colours
     if places:
         for of_thing, thing, shown in zip(best, things, cosines, strict=True):
             of_thing += np.float32(THERE) * shown[:, thing.covers(centres)].mean(axis=1)
-    return Matched(best, cells, regions[np.arange(len(regions)), cells].astype(np.float16))
+    photos = np.arange(len(regions))
+    shown = extents(cosines, cells) if whole else np.zeros((*cells.shape, 0), np.bool_)
+    return Matched(best, cells, regions[photos, cells].astype(np.float16), colours[photos, cells], shown)
+
+
+def extents(cosines: Floats, cells: Numbers) -> NDArray[np.bool_]:
+    """Finds how far a thing reaches around its best cell: (..., m) bool.
+
+    These are the cells from which a way of neighbours leads to it, all at most half as far below its cosine as the
+    mean of the photo is. cosines: (..., m), of all cells of each photo. cells: (...), the best ones.
+    """
+    side, best = math.isqrt(cosines.shape[-1]), np.take_along_axis(cosines, cells[..., None], axis=-1)
+    alike = (cosines >= best - EXTENT * (best - cosines.mean(axis=-1, keepdims=True))).reshape(*cells.shape, side, side)
+    reached = (np.arange(side * side) == cells[..., None]).reshape(alike.shape)
+    for _ in range(side * side):
+        near = np.pad(reached, [(0, 0)] * cells.ndim + [(1, 1), (1, 1)])
+        near = near[..., :-2, 1:-1] | near[..., 2:, 1:-1] | near[..., 1:-1, :-2] | near[..., 1:-1, 2:]
+        further = reached | (near & alike)
+        if (further == reached).all():
+            break
+        reached = further
+    found: NDArray[np.bool_] = reached.reshape(cosines.shape)
+    return found
 
 
 def places_of_cells(count: int) -> Floats:

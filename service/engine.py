@@ -3,7 +3,8 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, Stroke
 from sketch_search.model.search import methods_of
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
-from sketch_search.service.explain import explain
+from sketch_search.service.explain import explain, locate
 from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
 from sketch_search.service.schemas import (
@@ -24,9 +25,12 @@ from sketch_search.service.schemas import (
     ExplainParams,
     ExplainResponse,
     IndexInfo,
+    LocateParams,
+    LocateResponse,
     ModelInfo,
     PageParams,
     Photo,
+    PhotoFacts,
     PhotosParams,
     PhotosResponse,
     PictureKind,
@@ -189,6 +193,26 @@ class Engine:
             raise ShardsLost(gallery.missing)
         drawing = None if sketch is None else sketch.drawing
         return explain(self.searcher(gallery), drawing, params, self._run, compute)
+
+    def locate(
+        self, sketch: PreparedSketch | None, params: LocateParams, compute: Compute = compute_at_once
+    ) -> LocateResponse:
+        """Finds where photos show the things of a drawing. Raises BadSearch, UnknownPhoto, and ShardsLost."""
+        return locate(self.searcher(self.gallery), None if sketch is None else sketch.drawing, params, compute)
+
+    def facts(self, entry: PhotoEntry) -> PhotoFacts:
+        """Reads what is known of a photo's taking, and of its file. Raises PhotoUnavailable."""
+        with still_opening(entry):
+            # All that is wanted is beside the pixels.
+            job = Job(self._settings.max_photo_pixels, least_side=1, longest_side=1)
+            recorded = self._run(self.gallery.open_photo(entry.id), job).recorded
+        assert recorded is not None
+        return PhotoFacts(
+            day=None if entry.taken is None else date.fromordinal(entry.taken),
+            bytes=entry.size,
+            changed=None if entry.changed is None else datetime.fromtimestamp(entry.changed // 10**9, UTC),
+            **asdict(recorded),
+        )
 
     def photos(self, params: PhotosParams, *, files: bool = False) -> PhotosResponse:
         """Describes photos like results; with ``files``, adds their paths on this machine. Raises UnknownPhoto."""

@@ -52,7 +52,10 @@ _BUILD = "run `sketch-search index build` to update the index"
 
 @dataclass(frozen=True)
 class PhotoEntry:
-    """A photo: all files of one content. id: the lowest of its files; changed: of the first, in ns, if known."""
+    """A photo: all files of one content.
+
+    id: the lowest of its files. changed: of the first, in ns, if known. taken: the ordinal of its day, if known.
+    """
 
     id: int
     paths: tuple[str, ...]
@@ -60,6 +63,7 @@ class PhotoEntry:
     content_hash: str
     size: int
     changed: int | None
+    taken: int | None = None
 
 
 class Index:
@@ -147,7 +151,8 @@ class Index:
         first = files[0]
         changed = None if first.stamp is None else first.stamp.mtime
         size = 0 if first.stamp is None else first.stamp.size
-        return PhotoEntry(first.id, paths, first.cluster or 0, first.content_hash or "", size, changed)
+        taken = next((file.taken for file in files if file.taken is not None), None)
+        return PhotoEntry(first.id, paths, first.cluster or 0, first.content_hash or "", size, changed, taken)
 
     def photo_at(self, target: str) -> PhotoEntry:
         """Finds a photo by a path as results show it, or on disk. Raises BadInvocation if unknown or ambiguous."""

@@ -23,7 +23,7 @@ from sketch_search.model.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
-from sketch_search.model.images import MAX_PIXELS, MOST_INK, Drawing, OpenedImage, Preprocessing, open_dated
+from sketch_search.model.images import MAX_PIXELS, MOST_INK, Drawing, OpenedImage, Preprocessing, Recorded, open_dated
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ def lower_limit(name: str, soft: int) -> None:
 _REQUEST = struct.Struct("<IQ")
 # The header of a reply, before the pixels: the number of the error or 0; whether the picture is incomplete; width;
 # height; the ordinal of the day taken, or 0; the zone of the photo's clock in minutes, or _NO_ZONE; and the bytes of
-# notes on a drawing, as JSON after the pixels. After an error, its text follows, and the width is the text's length.
+# notes, as JSON after the pixels: on a drawing, or what else the file says. After an error, its text follows, and the
+# width is the text's length.
 _REPLY = struct.Struct("<B?IIIhI")
 _NO_ZONE = 1 << 14
 _MAX_NOTES = 1 << 14
@@ -189,7 +190,9 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
     notes = b""
     if opened.drawing is not None:
         pixels, described = opened.drawing.stacked()
-        image, notes = Image.fromarray(pixels), json.dumps(described).encode()
+        image, notes = Image.fromarray(pixels), json.dumps({"drawing": described}).encode()
+    elif opened.recorded is not None:
+        notes = json.dumps({"recorded": asdict(opened.recorded)}).encode()
     zone = _NO_ZONE if opened.zone is None else opened.zone
     stream.write(_REPLY.pack(0, opened.incomplete, image.width, image.height, day, zone, len(notes)))
     stream.write(image.tobytes())
@@ -218,12 +221,16 @@ def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
     pixels, notes = stream.read(3 * width * height), stream.read(size)
     if len(pixels) < 3 * width * height or len(notes) < size:
         raise EOFError
-    image, drawing = Image.frombytes("RGB", (width, height), pixels), None
+    image, drawing, recorded = Image.frombytes("RGB", (width, height), pixels), None, None
     if size:
         try:
-            drawing = Drawing.of_stacked(np.asarray(image), json.loads(notes))
+            said = json.loads(notes)
+            if "drawing" in said:
+                drawing = Drawing.of_stacked(np.asarray(image), said["drawing"])
+                image = Image.fromarray(drawing.whole)
+            else:
+                recorded = Recorded(**said["recorded"])
         except (ValueError, TypeError, KeyError) as error:
             raise EOFError from error
-        image = Image.fromarray(drawing.whole)
     taken, zone = date.fromordinal(day) if day else None, None if zone == _NO_ZONE else zone
-    return OpenedImage(image, taken, incomplete, drawing, zone)
+    return OpenedImage(image, taken, incomplete, drawing, zone, recorded)

@@ -17,3 +17,4 @@ from sketch_search.model.images.files import (
 from sketch_search.model.images.ink import Pixels, find_ink
 from sketch_search.model.images.preprocess import Preprocessing
 from sketch_search.model.images.raw import RAW_SUFFIXES
+from sketch_search.model.images.recorded import Recorded

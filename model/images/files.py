@@ -22,6 +22,7 @@ from sketch_search.model.images import damaged, paper, pdf, svg, text, tiff
 from sketch_search.model.images.dates import day_in_file, zone_in_file
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
+from sketch_search.model.images.recorded import Recorded, read_recorded
 
 #: The most pixels that are decoded of one picture: 384 MiB of RGB.
 MAX_PIXELS = 1 << 27
@@ -45,13 +46,14 @@ Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | Bi
 class OpenedImage:
     """A picture as `open_image` returns it, the day on which it was taken, if its file says so, and whether the file
     is damaged and a part of the picture may be missing. drawing: prepared of it, if that was asked for. zone: that of
-    the photo's clock, in minutes, if its file says no day but its zone or place."""
+    the photo's clock, in minutes, if its file says no day but its zone or place. recorded: what else its file says."""
 
     image: Image.Image
     taken: date | None
     incomplete: bool = False
     drawing: Drawing | None = None
     zone: int | None = None
+    recorded: Recorded | None = None
 
 
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
@@ -295,14 +297,15 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
             rgb = rgb.resize((round(box[2]), round(box[3])), Image.Resampling.BICUBIC, box)
         taken = day_in_file(picture)
         zone = None if taken else zone_in_file(picture)
-        exif = rgb.getexif()
+        exif, turn = rgb.getexif(), 1
         # Cameras and editors write EXIF that no parser expects. A picture on its side is better than no picture.
         with suppress(Exception):
-            exif[ExifTags.Base.Orientation] = _orientation(picture)
+            exif[ExifTags.Base.Orientation] = turn = _orientation(picture)
+        recorded = read_recorded(picture, (width, height), turned=turn >= 5, dated=taken is not None)
     ImageOps.exif_transpose(rgb, in_place=True)
     exif.clear()
     rgb = paper.on_even_paper(rgb) if sketch else rgb
-    return OpenedImage(rgb, taken, zone=zone)
+    return OpenedImage(rgb, taken, zone=zone, recorded=recorded)
 
 
 def _frame(picture: Image.Image, sketch: bool, max_pixels: int) -> Image.Image:

@@ -70,7 +70,8 @@ class Query:
         mean: (d,) the mean of all vectors of the gallery.
         sketch: the query's tokens: the sketch's, a batch of one, or of all things of a drawing; without one, one [Ret]
             near liked photos, or near those of the word.
-        things: those to find in the regions of photos. places: the weight of their places.
+        things: those to find in the regions of photos. places: the weight of their places. extents: whether to find how
+            far they reach.
         wanted: a filter of photos, which the gallery understands; None for all.
         liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
         unliked, unliked_rows: (u, d) vectors and (u,) rows of unwanted photos. unliked_kinds: (u,) whether those that
@@ -86,6 +87,7 @@ class Query:
     sketch: Tokens | None = None
     things: tuple[Thing, ...] = ()
     places: float = 0.0
+    extents: bool = False
     word: Word | None = None
     wanted: Hashable | None = None
     liked: Floats | None = None

@@ -167,7 +167,7 @@ class PhotoGallery(Gallery):
         for start in range(0, max(1, len(rows)), REGIONS_AT_ONCE):
             pause()
             regions, colours = self._photos.photo_regions(rows[order[start : start + REGIONS_AT_ONCE]])
-            parts.append(sought(query.things, directions, regions, colours, query.places))
+            parts.append(sought(query.things, directions, regions, colours, query.places, whole=query.extents))
         return Matched.joined(parts)[np.argsort(order)]
 
     @property

@@ -17,10 +17,9 @@ from sketch_search.model import Explanation
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
-from sketch_search.model.images import Drawing, Pixels, colours_of_cells, hexadecimal
-from sketch_search.model.search import Ids, Query, Scores, best_first, encode_things, name_things, place_things
-from sketch_search.model.things import Thing
-from sketch_search.service.errors import BadSearch
+from sketch_search.model.images import Drawing, Pixels
+from sketch_search.model.search import Ids, Scores, best_first
+from sketch_search.service.explain.places import check_compared, locate_drawing
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.photos import still_opening
 from sketch_search.service.schemas import (
@@ -34,7 +33,6 @@ from sketch_search.service.schemas import (
     MatchedCells,
     NearPhoto,
     PhotoLinks,
-    ShownThing,
 )
 from sketch_search.service.search import Searcher
 from sketch_search.service.turns import Compute, compute_at_once
@@ -126,16 +124,10 @@ def explain(
         return encode(np.asarray(opened.image), "photo")
 
     # Ids of equal files name one photo.
+    check_compared(sketch, params)
     entries = [*{entry.id: entry for entry in index.photos(params.photo)}.values()]
     liked = None if params.like is None else index.photo(params.like)
-    if liked is not None and sketch is None:
-        given = encode_photo(liked)
-    elif sketch is not None and liked is None:
-        given = encode(sketch.whole, params.kind)
-    elif sketch is None:
-        raise BadSearch("Nothing to compare the photos with: send a sketch, or name a photo with like.")
-    else:
-        raise BadSearch("Both a picture and a photo to compare with, in like, were sent: leave one of them out.")
+    given = encode_photo(liked) if liked is not None else encode(sketch.whole, params.kind)
     photos = list(map(encode_photo, entries))
     encoded = time.perf_counter()
     by_photo = given.modality == "photo"
@@ -146,9 +138,7 @@ def explain(
     to_given = around.of_given(params.nearest, own=liked)
     tokens = [photo.observed.tokens for photo in photos]
     to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
-    things, in_photos = _things(
-        searcher, None if by_photo else sketch, params, photos, [one.id for one in entries], compute
-    )
+    things, in_photos = locate_drawing(searcher, None if by_photo else sketch, params, entries, compute)
     found = time.perf_counter()
     shown = [
         _explained_photo(
@@ -181,59 +171,6 @@ def explain(
         generation=index.generation,
         model=matcher.config.name,
     )
-
-
-def _things(
-    searcher: Searcher,
-    sketch: Drawing | None,
-    params: ExplainParams,
-    photos: Sequence[EncodedPicture],
-    ids: Sequence[int],
-    compute: Compute,
-) -> tuple[Sequence[Thing], Sequence[tuple[ShownThing, ...]]]:
-    """Returns the things of the drawing that are looked for in regions, and for each photo where it shows them."""
-    matcher, regions, coloured = searcher.matcher, searcher.gallery.regions_kept, params.colours == "auto"
-    nowhere = (), [()] * len(photos)
-    if sketch is None or not regions:
-        return nowhere
-    drawing, whole = compute(lambda: searcher.divide(sketch, params))
-    first, *others = drawing.things
-    named = params.text is not None or params.thing_text or any(drawing.words)
-    if not others and not named and params.places != "yes" and not (coloured and first.colours):
-        return nowhere
-    things = compute(lambda: encode_things(matcher, drawing, whole=whole, colours=coloured))
-    things = name_things(matcher, things, params.text, params.thing_text or drawing.words, coloured=coloured)
-    placed, places = place_things(things, regions, params.places, several=len(things) > 1)
-    if not placed:
-        return nowhere
-    return things, compute(lambda: _shown_things(searcher, placed, places, ids, photos))
-
-
-def _shown_things(
-    searcher: Searcher, things: Sequence[Thing], places: float, ids: Sequence[int], photos: Sequence[EncodedPicture]
-) -> list[tuple[ShownThing, ...]]:
-    """Finds where each photo shows each thing, how well, and in which colour."""
-    index, side = searcher.gallery, math.isqrt(searcher.gallery.regions_kept)
-    asked = Query(method="things", mean=index.clusters.mean, things=tuple(things), places=places)
-    matched = index.matched(asked, index.rows_of_ids(ids))
-    cosines = matched.cosines(searcher.matcher.thing_directions(things)).T.tolist()
-    found = []
-    for photo, cells, near in zip(photos, matched.cells.T.tolist(), cosines, strict=True):
-        pixels = photo.pixels.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
-        colours = colours_of_cells(pixels, side)[0]
-        shown = []
-        for thing, cell, cosine in zip(things, cells, near, strict=True):
-            away = float(thing.colour_distance(colours[cell]))
-            shown.append(
-                ShownThing(
-                    cell=cell,
-                    cosine=round(cosine, 3),
-                    colour=hexadecimal(colours[cell]),
-                    colour_distance=round(away, 1) if len(thing.colours) else None,
-                )
-            )
-        found.append(tuple(shown))
-    return found
 
 
 def _explained_image(seen: EncodedPicture) -> ExplainedImage:

@@ -39,7 +39,7 @@ CLIENTS = 10_000
 # Health checks must get through even when clients overload the service.
 _FREE = frozenset({"/healthz", "/readyz"})
 # State-changing requests, all other POSTs, are refused even from allowed origins.
-_READING = frozenset({"/search", "/explain"})
+_READING = frozenset({"/search", "/explain", "/locate"})
 # The page loads its files and thumbnails by the dozen for each action of a person. They have a separate bucket, whose
 # limit is this many times as high.
 _PAGE_PATHS = ("/page/", "/thumbnails/")

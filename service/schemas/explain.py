@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MAX_PHOTOS = 12
 
 
-class ExplainParams(Params):
-    """The query parameters of an explanation."""
+class LocateParams(Params):
+    """The query parameters of where photos show the things of a drawing."""
 
     photo: list[Id] = Field(
         min_length=1, max_length=MAX_PHOTOS, description="Ids of the photos to compare with the sketch; repeatable."
@@ -47,17 +47,22 @@ class ExplainParams(Params):
     things: Things = Field(default="auto", description="As in a search.")
     places: Places = Field(default="auto", description="As in a search.")
     colours: Colours = Field(default="auto", description="As in a search.")
+
+    @property
+    def splits(self) -> bool:
+        """Whether one picture is divided into things."""
+        return self.things == "auto" and self.kind == "sketch"
+
+
+class ExplainParams(LocateParams):
+    """The query parameters of an explanation."""
+
     nearest: int = Field(
         default=6,
         ge=0,
         le=20,
         description="How many of the photos that look most like the sketch, and like each of the photos, to list.",
     )
-
-    @property
-    def splits(self) -> bool:
-        """Whether one picture is divided into things."""
-        return self.things == "auto" and self.kind == "sketch"
 
 
 class ExplainedImage(BaseModel):
@@ -114,6 +119,10 @@ class ShownThing(BaseModel):
     """Where a photo is most like a thing of the drawing."""
 
     cell: int = Field(description="The region: row * region_grid + column, from the top left.")
+    cells: tuple[int, ...] = Field(
+        description="The regions connected with it that match nearly as well, itself included, ascending: about what "
+        "the photo shows of the thing."
+    )
     cosine: float = Field(
         description="How well the region matches the thing, -1 to 1: from 0.75 on, 0.8 of the regions in the first "
         "photos are on such a thing; below 0.5, 0.1, but of people most."
@@ -122,6 +131,26 @@ class ShownThing(BaseModel):
     colour_distance: float | None = Field(
         description="Its distance from the colours of the thing, CIE76; null if these do not count."
     )
+
+
+class LocatedPhoto(Photo):
+    """A photo of the index, and where it shows the things."""
+
+    things: tuple[ShownThing, ...] = Field(description="Each of `things` of the drawing; empty without them.")
+
+
+class LocateResponse(BaseModel):
+    """Where photos show the things of a drawing, or what a photo shows."""
+
+    things: tuple[SeenThing, ...] = Field(
+        description="The things of the drawing, at least one; a photo is one thing. Empty if the network or the index "
+        "has no regions."
+    )
+    region_grid: int | None = Field(description="Regions along one side of a photo; null without them.")
+    photos: list[LocatedPhoto] = Field(description="In the order asked for.")
+    total_ms: float = Field(description="Milliseconds, without preparing the picture.")
+    generation: str = Field(description="The index generation.")
+    model: str = Field(description="The checkpoint's name.")
 
 
 class ExplainedPhoto(ExplainedImage, Photo):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
@@ -71,6 +72,19 @@ class PhotosResponse(BaseModel):
     """Photos requested by id."""
 
     photos: tuple[Photo, ...] = Field(description="In the order asked for.")
+
+
+class PhotoFacts(BaseModel):
+    """What is known of the taking of a photo, and of its file."""
+
+    day: date | None = Field(description="On which it was taken, as filters have it; null if nothing says so.")
+    time: str | None = Field(description="HH:MM or HH:MM:SS, by the camera's clock.", examples=["17:03:21"])
+    camera: str | None = Field(examples=["Canon EOS 80D"])
+    lens: str | None = Field(examples=["EF-S18-135mm f/3.5-5.6 IS USM"])
+    width: int = Field(description="In pixels, upright.")
+    height: int
+    bytes: int = Field(description="The size of the file.")
+    changed: datetime | None = Field(description="When the file was last changed, if its folder says so.")
 
 
 class ClusterResponse(BaseModel):

@@ -33,9 +33,9 @@ from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.schemas import (
     Cluster,
-    ExplainParams,
     Group,
     Guessed,
+    LocateParams,
     SearchQuery,
     SearchResponse,
     SearchResult,
@@ -216,7 +216,7 @@ class Searcher:
             sketch = preprocessing.pixels(sketch, query.kind)
         return Drawing.of(sketch)
 
-    def divide(self, drawing: Drawing, query: SearchQuery | ExplainParams) -> tuple[Drawing, Tokens | None]:
+    def divide(self, drawing: Drawing, query: SearchQuery | LocateParams) -> tuple[Drawing, Tokens | None]:
         """Divides a drawing into its things, as ``Matcher.divide``, if the query and the gallery allow several."""
         return self.matcher.divide(drawing) if query.splits and self.gallery.regions_kept else (drawing, None)
 

@@ -74,9 +74,11 @@ IDS = "&".join(f"id={number}" for number in range(1, 24))
 # The worst request of each route, and whether it waits for the disk.
 WORST = {
     ("POST", "/explain"): (f"/explain?nearest=20&{ALL}", True),
+    ("POST", "/locate"): (f"/locate?{ALL}", False),
     ("GET", "/photos"): (f"/photos?{IDS}", False),
     ("GET", "/photos.zip"): (f"/photos.zip?{IDS}", True),
     ("GET", "/photos/{photo_id}"): ("/photos/7", True),
+    ("GET", "/photos/{photo_id}/facts"): ("/photos/7/facts", True),
     ("POST", "/photos/{photo_id}/reveal"): ("/photos/7/reveal", True),
     ("GET", "/thumbnails/{photo_id}"): ("/thumbnails/7?size=1023", True),
     ("GET", "/thumbnails/{photo_id}/{content}"): ("/thumbnails/8/CONTENT?size=1022", True),
@@ -112,7 +114,7 @@ def test_a_search_is_answered_beside_any_other_request(
     monkeypatch.setattr(routes, "may_reveal", lambda *given: True)
     http, (path, waits) = slow_disk.http, WORST[route]
     path = path.replace("CONTENT", http.get("/photos?id=8").json()["photos"][0]["thumbnail_url"].rpartition("/")[2])
-    body = sketch if route[1] == "/explain" else None
+    body = sketch if route[1] in ("/explain", "/locate") else None
     with ThreadPoolExecutor(2) as pool:
         # One more than may run, so that one of them waits for its turn.
         others = [pool.submit(http.request, route[0], path, content=body) for _ in range(2)]

@@ -150,10 +150,11 @@ def test_a_query_that_cannot_be_compared_is_refused_with_its_reason(http: httpx.
     for path, body, refused, words in (
         *((path, b"", (422, "bad_parameter"), NOTHING) for path in EMPTY),
         *(("/search?like=1000", body, (404, "not_found"), "1000") for body in (b"", sketch)),
-        *((path, blank, (422, "blank_sketch"), "blank") for path in ("/search", "/explain?photo=1")),
+        *((path, blank, (422, "blank_sketch"), "blank") for path in ("/search", "/explain?photo=1", "/locate?photo=1")),
         ("/explain?photo=999999", sketch, (404, "not_found"), "999999"),
         ("/explain?photo=1", b"", (422, "bad_parameter"), "like"),
         ("/explain?photo=1&like=2", sketch, (422, "bad_parameter"), "like"),
+        ("/locate?photo=1&like=2", sketch, (422, "bad_parameter"), "like"),
         ("/explain?photo=1&like=2&like=3", b"", (422, "bad_parameter"), "like"),
         ("/explain?photo=1&like=99999", b"", (404, "not_found"), "99999"),
     ):

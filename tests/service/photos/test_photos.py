@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from sketch_search import Gallery
-from sketch_search.indexer import Index, PhotoEntry
+from sketch_search import Gallery, model
+from sketch_search.indexer import BuildRequest, Index, PhotoEntry, build
 from sketch_search.service.engine import Engine
 from sketch_search.service.http import archive, context
 from sketch_search.service.http.archive import _local_time, file_names
@@ -275,9 +275,47 @@ def test_only_images_of_others_are_served(settings: Settings, index_path: Path, 
             assert b"root" not in answer.content
 
 
+def test_a_camera_s_facts_are_read_from_the_file_and_damaged_ones_passed_over(
+    settings: Settings, weights: Path, tmp_path: Path
+) -> None:
+    picture, exif = draw_photo(0).resize((96, 64)), Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Canon", "Canon\x00EOS 5D"
+    exif[ExifTags.Base.Orientation] = 6
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    inner[ExifTags.Base.DateTimeOriginal], inner[ExifTags.Base.LensModel] = "2019:07:14 17:03:21", "EF 50mm f/1.8"
+    good = encoded(picture, "JPEG", exif=exif)
+    block = good.index(b"Exif\0\0")
+    bad = encoded(draw_photo(1), "JPEG", exif=exif).replace(good[block + 6 : block + 40], os.urandom(34))
+    assert bad != encoded(draw_photo(1), "JPEG", exif=exif)
+    (tmp_path / "photos").mkdir()
+    for name, file in (("good.jpg", good), ("IMG_20200102_101112.jpg", bad), ("plain.png", encoded(draw_photo(2)))):
+        (tmp_path / "photos" / name).write_bytes(file)
+    index = tmp_path / "index"
+    build(index, BuildRequest([tmp_path / "photos"], clusters=1, embedder="ret"), model.load(weights))
+    with asked(settings, index=index) as http:
+        ids = {one["paths"][0]: one["id"] for one in http.get("/photos?id=1&id=2&id=3").json()["photos"]}
+        told = {path: http.get(f"/photos/{number}/facts").raise_for_status().json() for path, number in ids.items()}
+        assert told["good.jpg"].pop("changed").startswith("20")
+        assert told["good.jpg"] == {
+            "day": "2019-07-14",
+            "time": "17:03:21",
+            "camera": "Canon EOS 5D",
+            "lens": "EF 50mm f/1.8",
+            "width": 64,
+            "height": 96,
+            "bytes": len(good),
+        }
+        damaged = told["IMG_20200102_101112.jpg"]
+        assert (damaged["day"], damaged["camera"], damaged["bytes"]) == ("2020-01-02", None, len(bad))
+        assert (told["plain.png"]["day"], told["plain.png"]["width"]) == (None, draw_photo(2).width)
+        (tmp_path / "photos" / "good.jpg").write_bytes(bad)
+        assert error(http.get(f"/photos/{ids['good.jpg']}/facts")) == (404, "photo_unavailable")
+        assert error(http.get("/photos/1000/facts")) == (404, "not_found")
+
+
 def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, sketch: bytes) -> None:
     with asked(settings, serve_originals=False) as http:
-        for path in ("/photos/1", "/photos.zip?id=1"):
+        for path in ("/photos/1", "/photos/1/facts", "/photos.zip?id=1"):
             assert error(http.get(path)) == (404, "not_found")
         assert "files" not in http.get("/photos?id=1").json()["photos"][0]
         assert error(http.post("/photos/1/reveal")) == (403, "forbidden")

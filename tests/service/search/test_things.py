@@ -19,8 +19,8 @@ from sketch_search.model.network import Network
 from sketch_search.model.search import encode_things, stages
 from sketch_search.model.things import PLACES, sought
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.explain.response import explain
-from sketch_search.service.schemas import ExplainParams, Guessed, SearchQuery
+from sketch_search.service.explain import explain, locate
+from sketch_search.service.schemas import ExplainParams, Guessed, LocateParams, SearchQuery
 from tests.model.network.test_two_sided import SMALL, two_sided
 from tests.networks import matcher_of, parting_by_distance, vocabulary
 from tests.pictures import drawing, encoded
@@ -199,6 +199,37 @@ def test_an_explanation_says_where_each_thing_is_how_well_it_matches_and_in_whic
             assert np.linalg.norm(seen - in_photo[shown.cell]) < 5
         assert red.colour_distance == pytest.approx(np.linalg.norm(in_photo[red.cell] - things[0].colours[0]), abs=3)
         assert black.colour_distance is None
+    located = locate(regional, pictures, LocateParams(photo=[5, 12]))
+    assert (located.things, located.region_grid) == (answer.things, answer.region_grid)
+    assert [photo.things for photo in located.photos] == [photo.things for photo in answer.photos]
+
+
+def test_what_a_photo_shows_of_one_thing_is_located_without_reading_the_photo(
+    regional: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regional.gallery, "open_photo", None)
+    one = drawn(regional, on_paper("star", 10))
+    vectors = regional.gallery.vectors(regional.gallery.rows_of_ids([7]))
+    for sketch, asked in ((one, {}), (None, {"like": 7}), (one, {"kind": "photo"})):
+        answer = locate(regional, sketch, LocateParams(photo=[5, 12], **asked))
+        (thing,) = answer.things
+        assert not thing.colours
+        regions, _ = regional.index.photo_regions(regional.gallery.rows_of_ids([5, 12]))
+        for photo, of_photo in zip(answer.photos, regions, strict=True):
+            (shown,) = photo.things
+            if asked == {"like": 7}:
+                assert regional.matcher.engine.projection is not None
+                cosines = of_photo @ regional.matcher.engine.projection(vectors)[0]
+                assert shown.cell == cosines.argmax()
+                least = (cosines.max() + cosines.mean()) / 2
+                assert (cosines[[*shown.cells]] >= least - 1e-3).all()
+            assert shown.cell in shown.cells
+
+
+def test_without_regions_nothing_is_located(http: httpx.Client, sketch: bytes) -> None:
+    answer = http.post("/locate?photo=1&photo=5", content=sketch).json()
+    assert (answer["things"], answer["region_grid"]) == ([], None)
+    assert [(photo["id"], photo["things"]) for photo in answer["photos"]] == [(1, []), (5, [])]
 
 
 @pytest.mark.parametrize(

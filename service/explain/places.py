@@ -1,0 +1,110 @@
+"""Finds where photos show the things of a drawing, or what a photo shows, by the regions that the index keeps."""
+
+import math
+import time
+from collections.abc import Sequence
+
+from sketch_search.indexer import PhotoEntry
+from sketch_search.model.engine import Tokens
+from sketch_search.model.images import Drawing, hexadecimal
+from sketch_search.model.search import Query, encode_things, name_things, place_things
+from sketch_search.model.things import PLACES, Thing
+from sketch_search.service.errors import BadSearch
+from sketch_search.service.schemas import LocatedPhoto, LocateParams, LocateResponse, ShownThing
+from sketch_search.service.search import Searcher
+from sketch_search.service.turns import Compute, compute_at_once
+
+
+def check_compared(sketch: Drawing | None, params: LocateParams) -> None:
+    """Raises BadSearch unless there is one picture to compare photos with."""
+    if sketch is None and params.like is None:
+        raise BadSearch("Nothing to compare the photos with: send a sketch, or name a photo with like.")
+    if sketch is not None and params.like is not None:
+        raise BadSearch("Both a picture and a photo to compare with, in like, were sent: leave one of them out.")
+
+
+def locate(
+    searcher: Searcher, sketch: Drawing | None, params: LocateParams, compute: Compute = compute_at_once
+) -> LocateResponse:
+    """Finds where photos show each thing of a sketch; or a photo, sent or given by ``like``, which is one thing.
+
+    It reads no photo, and encodes a drawing of one thing once. Arguments and errors are those of ``explain``.
+    """
+    start, gallery, settings = time.perf_counter(), searcher.gallery, searcher.settings
+    check_compared(sketch, params)
+    entries = [*{entry.id: entry for entry in gallery.photos(params.photo)}.values()]
+    things, places = list[Thing](), 0.0
+    if not gallery.regions_kept or searcher.matcher.engine.projection is None:
+        pass
+    elif sketch is None:
+        things = [Thing(Tokens.of_ret(gallery.vectors(gallery.rows_of_ids([params.like or 0]))))]
+    elif params.kind == "photo":
+        things = compute(lambda: encode_things(searcher.matcher, sketch, "photo", colours=False))
+    else:
+        things = _things_of(searcher, *compute(lambda: searcher.divide(sketch, params)), params, compute)
+        placed = params.places == "yes" or (params.places == "auto" and len(things) > 1)
+        places = PLACES if placed else 0.0
+    shown = [()] * len(entries) if not things else compute(lambda: _shown(searcher, things, places, entries))
+    links = settings.photo_links
+    return LocateResponse(
+        things=tuple(map(searcher.seen, things)),
+        region_grid=math.isqrt(gallery.regions_kept) if things else None,
+        photos=[LocatedPhoto.of(entry, links, things=of_photo) for entry, of_photo in zip(entries, shown, strict=True)],
+        total_ms=round(1000 * (time.perf_counter() - start), 3),
+        generation=gallery.generation,
+        model=searcher.matcher.config.name,
+    )
+
+
+def locate_drawing(
+    searcher: Searcher, sketch: Drawing | None, params: LocateParams, entries: Sequence[PhotoEntry], compute: Compute
+) -> tuple[Sequence[Thing], Sequence[tuple[ShownThing, ...]]]:
+    """Returns the things of the drawing that a search looks for in regions, and for each photo where it shows them."""
+    nowhere = (), [()] * len(entries)
+    if sketch is None or not searcher.gallery.regions_kept:
+        return nowhere
+    drawing, whole = compute(lambda: searcher.divide(sketch, params))
+    first, *others = drawing.things
+    named = params.text is not None or params.thing_text or any(drawing.words)
+    if not others and not named and params.places != "yes" and not (params.colours == "auto" and first.colours):
+        return nowhere
+    things = _things_of(searcher, drawing, whole, params, compute)
+    placed, places = place_things(things, searcher.gallery.regions_kept, params.places, several=len(things) > 1)
+    if not placed:
+        return nowhere
+    return things, compute(lambda: _shown(searcher, placed, places, entries))
+
+
+def _things_of(
+    searcher: Searcher, drawing: Drawing, whole: Tokens | None, params: LocateParams, compute: Compute
+) -> list[Thing]:
+    matcher, coloured = searcher.matcher, params.colours == "auto"
+    things = compute(lambda: encode_things(matcher, drawing, whole=whole, colours=coloured))
+    return name_things(matcher, things, params.text, params.thing_text or drawing.words, coloured=coloured)
+
+
+def _shown(
+    searcher: Searcher, things: Sequence[Thing], places: float, entries: Sequence[PhotoEntry]
+) -> list[tuple[ShownThing, ...]]:
+    """Finds where each photo shows each thing, how well, and in which colour."""
+    gallery, bare = (
+        searcher.gallery,
+        [Thing(**vars(thing) | {"tokens": thing.tokens.without_patches}) for thing in things],
+    )
+    asked = Query("things", gallery.clusters.mean, things=tuple(bare), places=places, extents=True)
+    matched = gallery.matched(asked, gallery.rows_of_ids([entry.id for entry in entries]))
+    cosines = matched.cosines(searcher.matcher.thing_directions(bare))
+
+    def of_photo(photo: int) -> tuple[ShownThing, ...]:
+        return tuple(
+            ShownThing(
+                cell=int(matched.cells[number, photo]),
+                cells=tuple(matched.extents[number, photo].nonzero()[0].tolist()),
+                cosine=round(float(cosines[number, photo]), 3),
+                colour=hexadecimal(colour := matched.colours[number, photo]),
+                colour_distance=round(float(thing.colour_distance(colour)), 1) if len(thing.colours) else None,
+            )
+            for number, thing in enumerate(bare)
+        )
+
+    return [of_photo(photo) for photo in range(len(entries))]
