@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -46,6 +47,10 @@ MAX_NAMES = 16
 Record = TypeVar("Record", bound="DataclassInstance")
 
 
+# To make one takes longer than to read a thousand records.
+_adapter = cache(TypeAdapter)
+
+
 def to_json(record: DataclassInstance) -> str:
     """Writes the text that a checkpoint stores: a JSON object with a key for each field, sorted by name."""
     return json.dumps(dataclasses.asdict(record), sort_keys=True)
@@ -62,7 +67,8 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
                 f"{title} has unknown fields ({', '.join(unknown)}); "
                 "check their names, or install a newer sketch-search"
             )
-        return TypeAdapter(record).validate_json(json.dumps(values), strict=True)
+        adapter: TypeAdapter[Record] = _adapter(record)
+        return adapter.validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])

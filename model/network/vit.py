@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,6 +103,12 @@ class OneVectorConfig(NetworkConfig):
 
 def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | None = None) -> VitLayout:
     """Finds the layout of timm's ViT of a name without a tag; sizes: those that differ. Raises ModelError."""
+    # A recipe asks for its layout several times, and each time a whole ViT would be built.
+    return _layout(architecture, image_size, json.dumps(sizes or {}, sort_keys=True))
+
+
+@cache
+def _layout(architecture: str, image_size: int, sizes: str) -> VitLayout:
     import timm
     from timm.layers.mlp import Mlp
     from timm.models.vision_transformer import VisionTransformer
@@ -111,7 +118,12 @@ def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | No
     try:
         with torch.device("meta"):
             vit: Any = timm.create_model(
-                architecture, pretrained=False, num_classes=0, img_size=image_size, global_pool="token", **(sizes or {})
+                architecture,
+                pretrained=False,
+                num_classes=0,
+                img_size=image_size,
+                global_pool="token",
+                **json.loads(sizes),
             )
     except (TypeError, ValueError, AssertionError) as error:
         raise ModelError(f"{architecture} cannot be built for {image_size} pixels: {error}") from error
