@@ -107,6 +107,7 @@ def test_clusters_of_one_neighbourhood_lie_on_few_shards(matcher: Matcher, tmp_p
     assert 1 <= number(rows[1], "asked") <= 4
 
 
+@pytest.mark.soak
 def test_indexing_is_measured_by_its_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +121,7 @@ def test_indexing_is_measured_by_its_command(
     assert "whole build" in capsys.readouterr().out
 
 
+@pytest.mark.soak
 def test_costs_are_measured_by_the_programs_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     assert costs.main(["--output", str(tmp_path), "--quick"]) == 0
@@ -154,6 +156,7 @@ def test_peers_are_measured_beside_this_project_and_those_that_are_missing_or_fa
 
 
 @needs_browser
+@pytest.mark.soak
 def test_a_stroke_is_measured_from_its_end_to_the_photos(server: Served) -> None:
     lifts = pen_up.measure(server.url, pen_up.QUICK_DRAWINGS)
     assert [lift.view for lift in lifts] == ["photos", "groups"] * pen_up.QUICK_DRAWINGS

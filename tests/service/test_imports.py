@@ -1,16 +1,8 @@
 import os
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from sketch_search import model
-from sketch_search.indexer import BuildRequest, build, open_index
-from sketch_search.indexer.commands import main
-from sketch_search.indexer.samples import SKETCHED
-from sketch_search.service.schemas import SearchQuery
 from tests.programs import run_python
-from tests.searching import Searcher
 
 NETWORKS = {"torch", "onnxruntime", "faiss", "sketch_search.model.matcher", "sketch_search.model.network"}
 # Runs command lines one after the other, whatever becomes of each.
@@ -82,20 +74,3 @@ import {module}
     # What these tests have imported has set it for their own process.
     inherited = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
     assert run_python("-c", code, environment=inherited).stdout == "4\n"
-
-
-def test_eleven_of_twelve_samples_find_their_thing_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two pictures of each thing, in other styles: to draw all takes longer than all else here.
-    monkeypatch.setattr("sketch_search.indexer.samples.EACH", 2)
-    assert main(["samples", str(tmp_path)]) == 0
-    matcher = model.load("default")
-    build(tmp_path / "index", BuildRequest([tmp_path / "photos"], embedder="ret"), matcher)
-    found: dict[str, str] = {}
-    with open_index(tmp_path / "index", matcher) as index:
-        searcher = Searcher(index, matcher)
-        for name in sorted(SKETCHED)[:12]:
-            with Image.open(tmp_path / "sketches" / f"{name}.png") as sketch:
-                best = searcher.search(sketch.convert("RGB"), SearchQuery(k=1)).results[0]
-            found[name] = best.paths[0]
-    # A scene is named after the two things that it shows.
-    assert sum(name in Path(path).stem.split() for name, path in found.items()) >= 11, found

@@ -59,15 +59,17 @@ def test_server_library_and_command_line_agree(
         {"folder": ["größe"], "after": "2000-01-01", "before": "2200-01-01"},
     ):
         raw = without_timings(http.post("/search", content=sketch, params=params))  # type: ignore[arg-type]
-        assert without_timings(http.post("/search", files={"file": sketch}, params=params)) == raw  # type: ignore[arg-type]
-        for source in (sketch, drawn, str(drawn), draw_sketch()):
-            assert without_timings(remote.search(source, **params).answer) == raw
+        assert without_timings(remote.search(sketch, **params).answer) == raw
         values = [
             (name, text) for name, value in params.items() for text in (value if isinstance(value, list) else [value])
         ]
         flags = [text for name, value in values for text in (f"--{name}", str(value))]
         assert main(["search", str(drawn), *options, *flags, "--json"]) == 0
         assert without_timings(json.loads(capsys.readouterr().out)) == raw
+    raw = without_timings(http.post("/search", content=sketch))
+    assert without_timings(http.post("/search", files={"file": sketch})) == raw
+    for source in (drawn, str(drawn), draw_sketch()):
+        assert without_timings(remote.search(source).answer) == raw
     by_photo = without_timings(remote.search(gallery / "p01.png", k=3, kind="photo").answer)
     assert by_photo["results"][0]["paths"] == ["p01.png"]
     assert main(["search", str(gallery / "p01.png"), "--photo", "--k", "3", *options, "--json"]) == 0

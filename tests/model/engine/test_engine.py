@@ -231,7 +231,7 @@ def test_onnx_runtime_reports_nothing_and_writes_nothing_into_the_users_folder(t
 
 @needs_shared_data
 def test_both_engines_find_the_same_photos_of_classes_that_training_left_out(by_torch: TorchEngine) -> None:
-    corpus = read_protocol("val").subsample(24, 60)
+    corpus = read_protocol("val").subsample(48, 120)
     found, precision = [], []
     for matcher in (load(variants=1), Matcher(by_torch, "by PyTorch", variants=1)):
         scores = matcher.scores(*encoded(matcher, corpus))

@@ -13,7 +13,7 @@ from sketch_search.model.checkpoint import save_checkpoint
 from sketch_search.model.commands import main
 from sketch_search.model.commands.measurements import clip_matcher
 from sketch_search.model.datasets import read_class_folders
-from sketch_search.model.datasets.corpus import Picture
+from sketch_search.model.datasets.corpus import DATA_VARIABLE, Picture
 from sketch_search.model.datasets.tasks import Task, read_task
 from sketch_search.model.engine import Modality, SeenClasses
 from sketch_search.model.evaluation import measure
@@ -33,7 +33,13 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Any:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations of a folder compare its pictures with those of this variable, which takes longer than all else."""
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, alone: None) -> Path:
     write_class_folders(tmp_path / "data", seeds=range(3), shapes=FOUR)
     tiny_checkpoint(tmp_path / "tiny.safetensors")
     return tmp_path
@@ -68,6 +74,7 @@ def test_the_table_shows_intervals_and_classes_if_asked(folder: Path, capsys: py
     assert all(f"{shape} (3)" in by_class for shape in FOUR)
 
 
+@pytest.mark.usefixtures("alone")
 def test_the_fine_grained_protocol_prints_chance_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_class_folders(tmp_path, seeds=range(4), shapes=FOUR, drawn=1)
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
@@ -187,7 +194,7 @@ def test_other_names_and_copies_of_what_a_network_has_seen_are_no_zero_shot_figu
     own = {f"first/sketch/sword/{n}.png": f.read_bytes() for n, f in enumerate((folder / "data").rglob("my sword/*"))}
     own["first/photo/sword/new.png"] = encoded(photo("star", 64, 1))
     pack(folder / "shared" / "data" / "first.tar.gz", own)
-    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(folder / "shared"))
+    monkeypatch.setenv(DATA_VARIABLE, str(folder / "shared"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     command: list[str | Path] = ["--weights", folder / "seen.safetensors", "--data", folder / "data"]
     found = printed(capsys, *command)["seen"]["seen.safetensors"]

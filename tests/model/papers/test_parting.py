@@ -26,7 +26,7 @@ def example(chance: np.random.Generator) -> Example:
 
 def test_a_trained_parting_divides_drawings_by_what_their_patches_show() -> None:
     chance = np.random.default_rng(0)
-    parting = train_parting([example(chance) for _ in range(3 * BATCH)], epochs=12)
+    parting = train_parting([example(chance) for _ in range(2 * BATCH)], epochs=8)
     one, patches = np.zeros((SIDE, SIDE), np.uint8), np.zeros((12, 12, 8), np.float32)
     one[40:120:9, 20:70] = one[40:120:9, 72:140] = 255
     patches[:, :5, 0] = patches[:, 5:, 1] = 3

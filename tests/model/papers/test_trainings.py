@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model.commands import main
+from sketch_search.model.datasets.corpus import DATA_VARIABLE
 from sketch_search.model.engine import read_metadata
 from sketch_search.model.matcher import load
 from tests.indexer.clip_models import READING, saved_clip
@@ -73,6 +74,8 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # An evaluation compares its pictures with those, once it has unpacked and listed them all.
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
     write_class_folders(Path("mine"), seeds=range(2), drawn=2)
     save_file(small_backbone(), "vit.safetensors")
     write_words([*SHAPES, "egg", "kite"])
