@@ -22,7 +22,7 @@ GRID, SIDE = 4, 16
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("illustrated")
-    write_class_folders(folder, seeds=range(3), drawn=1)
+    write_class_folders(folder, seeds=range(3), shapes=SHAPES[:4], drawn=1)
     tiny_checkpoint(folder / "tiny.safetensors")
     return folder
 

@@ -136,12 +136,3 @@ def test_a_photo_that_is_read_in_parts_is_unpacked_once(tmp_path: Path, monkeypa
     assert album.read_part("large.png", 1000, start=99_500) == whole[99_500:]
     with pytest.raises(FileChanging):
         album.read_part("large.png", 5, size=1)
-
-
-@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_archives_that_unpack_without_a_limit_are_reported(packing: int, album: Path, collection: Collection) -> None:
-    with zipfile.ZipFile(album, "a", packing) as file:
-        file.writestr("bomb.png", bytes(10**6))
-    report = collection.build()
-    assert (report.photos, [bad.path for bad in report.bad]) == (12, ["bomb.png"])
-    assert "compress the album again with deflate" in report.bad[0].reason

@@ -13,7 +13,10 @@ def test_costs_are_those_of_the_recipe_or_the_checkpoint(tmp_path: Path, capsys:
     checkpoint = tiny_checkpoint(tmp_path / "tiny.safetensors")
     small = tmp_path / "small.toml"
     small.write_text('base = "zse/tiny"\n[network]\nimage_size = 64\n')
-    assert main(["costs", str(checkpoint), str(small), "sketch-an-anchor/baseline", "--json"]) == 0
+    anchors = tmp_path / "anchors.toml"
+    sizes = "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\n"
+    anchors.write_text(f'base = "sketch-an-anchor/baseline"\n[network]\nimage_size = 64\n{sizes}')
+    assert main(["costs", str(checkpoint), str(small), str(anchors), "--json"]) == 0
     tiny, recipe, one_vector = json.loads(capsys.readouterr().out).values()
     assert tiny["M parameters"] == pytest.approx(sum(p.numel() for p in tiny_network().parameters()) / 1e6)
     assert recipe["M parameters"] > tiny["M parameters"]
