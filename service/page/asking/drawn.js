@@ -125,6 +125,7 @@ export class Drawn extends EventTarget {
     const join = this.#button(id, "Join", `Join the ${about} with the nearest thing`, () => this.#paper.join(id));
     const item = element("li", {}, element("p", {}, this.#name(id, guess), ...parts, join));
     item.classList.toggle("high", box.top < HIGH);
+    item.classList.toggle("right", box.left + box.right > 1);
     const within = (value) => Math.min(1, Math.max(0, value));
     const [left, top, right, bottom] = [within(box.left), within(box.top), within(box.right), within(box.bottom)];
     Object.assign(item.style, {

@@ -1,11 +1,6 @@
-/**
- * The drawing in the browser's storage: it is still there when the page is loaded again.
- *
- * Each tab has a drawing of its own, so that two tabs do not take each other's. The last one is also kept for the site,
- * for a tab that is opened later.
- */
+/** The drawing in the browser's storage: it is still there when the page is loaded again. Each tab has one of its own. */
 
-import { forSite, forTab } from "../shared/storage.js";
+import { forTab } from "../shared/storage.js";
 import { open } from "./picture.js";
 
 const KEY = "sketch-search-drawing";
@@ -13,29 +8,21 @@ const VERSION = 2;
 // Browsers give a site about five million characters; a drawing takes at most two fifths of them.
 const MOST_CHARACTERS = 2_000_000;
 
-// The text that this tab has written for the site.
-let written = null;
-
 /** Save marks. A drawing that is too large is not saved. */
 export function save(marks) {
   const flatly = marks.map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
   const text = JSON.stringify({ version: VERSION, marks: flatly });
-  const blank = !marks.length;
-  const kept = text.length > MOST_CHARACTERS ? JSON.stringify({ version: VERSION, marks: [] }) : text;
-  // A blank sheet is written, too: without it, a reload would bring the drawing of another tab.
-  forTab.set(KEY, kept);
-  if (kept === text && !blank) {
-    forSite.set(KEY, text);
-    written = text;
-  } else if (forSite.get(KEY) === written) {
-    forSite.remove(KEY);
+  if (text.length > MOST_CHARACTERS) {
+    forTab.remove(KEY);
+  } else {
+    forTab.set(KEY, text);
   }
 }
 
 /** The saved drawing, as actions; none where nothing was saved or where it cannot be read. */
 export async function restore() {
   try {
-    const { version, marks } = JSON.parse(forTab.get(KEY) ?? forSite.get(KEY));
+    const { version, marks } = JSON.parse(forTab.get(KEY));
     return version === VERSION ? await Promise.all(marks.map(readMark)) : [];
   } catch {
     // Nothing, or damaged.

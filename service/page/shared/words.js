@@ -127,12 +127,7 @@ export function chosenCount(number, most) {
 }
 
 /** How many photos or groups are shown. @param {string} order in which, or "" */
-export function shownCount(number, view, order) {
-  if (view !== "photos") {
-    return order ? "Best matches, similar photos stacked" : count(number, "stack");
-  }
-  return [count(number, "photo"), order].filter(Boolean).join(", ");
-}
+export const shownCount = (number, view, order) => [count(number, view.slice(0, -1)), order].filter(Boolean).join(", ");
 
 /** A share as a percentage: a whole number, or below 1 % its first digit that is not zero. */
 export function percent(share) {

@@ -214,9 +214,11 @@ def test_strangers_are_offered_no_folders_and_a_long_search_says_what_it_waits_f
     assert not desk.find_element(By.ID, "growing").is_displayed()
     assert "open the address that the program printed" in text(desk, "growing-how")
     desk.find_element(By.ID, "about-close").click()
+    place = desk.find_element(By.ID, "notice").location
     with occupied(server):
         draw(desk, DESKTOP, strokes("star"))
         wait(desk).until(lambda d: text(d, "waiting") == "The computer is busy: another search is running.")
+        assert desk.find_element(By.ID, "notice").location == place
     wait_for_photos(desk)
     assert text(desk, "waiting") == ""
 

@@ -257,7 +257,7 @@ def test_a_damaged_drawing_in_the_storage_is_ignored(desk: Browser, server: Serv
     desk.get(server.url)
     wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
     for kept in DAMAGED:
-        desk.execute_script("localStorage.setItem('sketch-search-drawing', arguments[0])", kept)
+        desk.execute_script("sessionStorage.setItem('sketch-search-drawing', arguments[0])", kept)
         desk.refresh()
         wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
         assert text(desk, "notice-title") == "What are you looking for?", kept

@@ -38,7 +38,7 @@ pytestmark = needs_browser
 
 
 # What the page calls a view.
-SAID = {"groups": "Best matches, similar photos stacked", "photos": " photos, best first"}
+SAID = {"groups": " groups, best first", "photos": " photos, best first"}
 
 
 def show(driver: Browser, view: str) -> None:
@@ -53,7 +53,7 @@ def groups_shown(driver: Browser) -> list[dict[str, Any]]:
 
 def wait_for_groups(driver: Browser) -> list[dict[str, Any]]:
     """Wait until groups are shown, at least one of them with several photos; what is shown then."""
-    wait(driver).until(lambda d: "stacked" in text(d, "status"))
+    wait(driver).until(lambda d: "group" in text(d, "status"))
     wait_for_photos(driver)
     shown = groups_shown(driver)
     assert any(group["size"] > 1 for group in shown)

@@ -96,10 +96,8 @@ def test_two_tabs_keep_their_own_drawings(desk: Browser, server: Served) -> None
     desk.switch_to.new_window("tab")
     second = desk.current_window_handle
     try:
-        # A new tab begins with what was drawn last.
         desk.get(server.url)
-        wait_for_photos(desk)
-        desk.find_element(By.ID, "clear").click()
+        wait_for_notice(desk, "What are you looking for?")
         draw(desk, DESKTOP, strokes("star"))
         wait_for_photos(desk)
         star = paper(desk)

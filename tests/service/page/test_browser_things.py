@@ -121,6 +121,8 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: not d.find_element(By.ID, "colours-switch").is_displayed())
     assert not desk.find_element(By.ID, "parts").is_displayed()
+    # The next drawing begins with both.
+    assert all(desk.find_element(By.ID, name).is_selected() for name in ("places", "colours"))
 
 
 def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Served) -> None:

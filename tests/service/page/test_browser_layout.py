@@ -1,0 +1,36 @@
+"""The page in a real browser: its layout on small and large screens, light and dark."""
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from tests.browser import Browser, Screen, emulate
+from tests.requirements import needs_browser
+from tests.service.looking import check_suits_everybody, find, on_screen
+from tests.service.served import Served
+
+pytestmark = needs_browser
+
+SMALL = Screen("small phone", 320, 640, ratio=2.0, phone=True)
+PHONE = Screen("phone", 390, 844, ratio=2.0, phone=True)
+LOW = Screen("low laptop", 1366, 707)
+WIDE = Screen("wide", 1920, 1000)
+
+
+@pytest.mark.parametrize("screen", [SMALL, PHONE, LOW, WIDE], ids=lambda screen: screen.name)
+def test_the_page_fits_small_and_large_screens_in_light_and_dark(
+    opened: Browser, server: Served, screen: Screen
+) -> None:
+    with on_screen(opened, screen) as driver:
+        find(driver, server, screen=screen)
+        driver.find_element(By.ID, "choose").click()
+        for dark in (False, True):
+            emulate(driver, screen, dark=dark)
+            check_suits_everybody(driver, screen)
+        # A ring shows the black pen on the dark ground.
+        ring = "return getComputedStyle(document.querySelector('.swatch'), '::after').borderTopColor"
+        assert driver.execute_script(ring) == "rgb(116, 118, 110)"
+        paper, desk = (driver.find_element(By.ID, name).rect for name in ("paper", "desk"))
+        assert paper["width"] > (0.8 if screen.width > SMALL.width else 0.75) * desk["width"]
+        assert paper["y"] + paper["height"] < screen.height
+        if not screen.phone:
+            assert desk["y"] + desk["height"] <= screen.height
