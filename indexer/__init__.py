@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sketch_search.indexer.store.reader import Index, PhotoEntry, open_index
     from sketch_search.indexer.store.roots import folder_at, folder_of
     from sketch_search.indexer.store.shards import shard_folders
-    from sketch_search.indexer.upkeep import RemovalReport, indexed_folders, photo_folders, read_summary, remove, verify
+    from sketch_search.indexer.upkeep import RemovalReport, count_files, indexed_folders, read_summary, remove, verify
 
 share(__name__)
 

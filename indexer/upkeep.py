@@ -2,9 +2,11 @@
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -90,18 +92,27 @@ def read_summary(path: Path) -> IndexSummary:
     )
 
 
-def photo_folders(path: Path) -> list[str]:
-    """Lists the folders with photos in them, or in a folder of them, by the paths that users see, in their order.
+@dataclass(frozen=True)
+class FileCounts:
+    """How many indexed files lie below each folder, by the path that users see, and were taken on each day."""
+
+    folders: dict[str, int]
+    days: dict[date, int]
+
+
+def count_files(path: Path, days: int) -> FileCounts:
+    """Counts the indexed files of each folder, in the order of their paths, and of the last ``days`` with files.
 
     Raises as ``read_summary`` does.
     """
     current = current_generation(IndexFolder(path))
+    names, found = current.manifest.root_names, Counter[str]()
     with current.open_catalog() as catalog:
-        found = {(root, folder) for root, path in catalog.folders() for folder in with_folders(path)}
-    names = current.manifest.root_names
-    # A single root is all that there is, and has no path.
-    shown = (shown_path(names, root, folder).rstrip("/") for root, folder in found)
-    return sorted(folder for folder in shown if folder)
+        for root, own, files in catalog.folders():
+            # A single root is all that there is, and has no path.
+            found.update({shown_path(names, root, folder).rstrip("/"): files for folder in with_folders(own)})
+        by_day = {date.fromordinal(day): files for day, files in catalog.days(days)}
+    return FileCounts({folder: found[folder] for folder in sorted(found) if folder}, by_day)
 
 
 def verify(path: Path) -> list[str]:

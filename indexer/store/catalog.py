@@ -24,6 +24,12 @@ _NS = 10**9
 _DAY = 86400 * _NS
 # The Julian day that begins before the first ordinal.
 _JULIAN = 1721424.5
+# The day of a file, as an ordinal: its own, or that of its last change in local time, as the filters count. SQLite divides
+# towards 0, and its days are Julian.
+_SECONDS = f"(mtime - (mtime < 0) * {_NS - 1}) / {_NS}"
+_DATED = f"coalesce(taken, CAST(julianday(date({_SECONDS}, 'unixepoch', 'localtime')) - {_JULIAN} AS INTEGER))"
+# A time near 0 is from a program that knew none.
+_CHANGED = f"mtime NOT BETWEEN {-_DAY} AND {365 * _DAY}"
 # The first year whose local times all systems can convert, and the last whose times SQLite can store.
 _FIRST_YEAR, _LAST_YEAR = 1971, 2261
 
@@ -170,10 +176,8 @@ def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int |
             values += [root, *below(path)] if path else [root]
         conditions.append(f"({' OR '.join(parts) or '0'})")
     if wanted.after or wanted.before:
-        # Without a day in the file, that of its last change counts, unless it is near 0, from a program that knew none.
         # SQLite finds both by the index on the two.
-        changed = f"mtime >= ? AND mtime < ? AND mtime NOT BETWEEN {-_DAY} AND {365 * _DAY}"
-        conditions.append(f"(taken BETWEEN ? AND ? OR taken IS NULL AND {changed})")
+        conditions.append(f"(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ? AND {_CHANGED})")
         first, last = wanted.after or date.min, wanted.before or date.max
         after_last = _begin(last + timedelta(days=1)) if last < date.max else MAX_TIME
         values += [first.toordinal(), last.toordinal(), _begin(first), after_last]
@@ -277,21 +281,23 @@ class Catalog:
     def newest(self, wanted: PhotoFilter, names: Sequence[str], count: int) -> list[tuple[str, int, int]]:
         """Finds segment, row and day of the newest photos that pass; the day is the file's, or of its last change."""
         condition, values = _passing(wanted, names)
-        # In local time, as the filters count. SQLite divides towards 0, and its days are Julian.
-        seconds = f"(mtime - (mtime < 0) * {_NS - 1}) / {_NS}"
-        julian = f"julianday(date({seconds}, 'unixepoch', 'localtime'))"
-        day = f"coalesce(taken, CAST({julian} - {_JULIAN} AS INTEGER))"
         query = (
-            f"SELECT segment, row, max({day}) FROM photos WHERE {condition} GROUP BY segment, row "
+            f"SELECT segment, row, max({_DATED}) FROM photos WHERE {condition} GROUP BY segment, row "
             "ORDER BY 3 DESC, max(mtime) DESC, min(id) LIMIT ?"
         )
         return self._all(query, *values, count)
 
-    def folders(self) -> Iterator[tuple[int, str]]:
-        """Yields root and path of each folder that has an indexed file in it; "" for a root itself."""
+    def folders(self) -> Iterator[tuple[int, str, int]]:
+        """Yields root, path and number of the indexed files that are in each folder itself; "" for a root."""
         # Everything but slashes is cut off the end of the path.
         folder = "rtrim(rtrim(path, replace(path, '/', '')), '/')"
-        return self._rows(f"SELECT DISTINCT root, {folder} FROM photos WHERE status = 'indexed'")
+        return self._rows(f"SELECT root, {folder}, count(*) FROM photos WHERE status = 'indexed' GROUP BY 1, 2")
+
+    def days(self, most: int) -> Iterator[tuple[int, int]]:
+        """Yields the ordinals of the last ``most`` days with indexed files, newest first, and how many files each has."""
+        dated = f"status = 'indexed' AND (taken IS NOT NULL OR {_CHANGED}) AND {_DATED} BETWEEN 1 AND ?"
+        query = f"SELECT {_DATED}, count(*) FROM photos WHERE {dated} GROUP BY 1 ORDER BY 1 DESC LIMIT ?"
+        return self._rows(query, date.max.toordinal(), most)
 
     def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:
         for columns in self._rows(f"SELECT * FROM photos {condition}", *values):

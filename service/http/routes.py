@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
-from sketch_search.indexer import PhotoEntry, photo_folders, read_summary
+from sketch_search.indexer import PhotoEntry, count_files, read_summary
 from sketch_search.model.images import MAX_STROKES, MAX_THINGS
 from sketch_search.service.engine import Engine, PreparedSketch
 from sketch_search.service.errors import Forbidden, NotFound, NotReady
@@ -78,6 +78,8 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 MAX_UNREAD = 1000
 # The most folders with photos that are listed.
 MAX_BELOW = 1000
+# The most days with photos that are listed.
+MAX_DAYS = 10_000
 # Seconds in which a folder that is there is found.
 DISK_SECONDS = 2.0
 
@@ -363,12 +365,14 @@ async def gallery(request: Request, ctx: Ctx, trusted: HasToken) -> GalleryRespo
     if ctx.live.shards:
         raise NotFound("A gallery in shards has many indexes; /info lists them.")
     path = index_path(ctx.settings)
-    found, below = await in_turn(request, ctx.upkeep, lambda: (read_summary(path), photo_folders(path)))
+    found, counts = await in_turn(request, ctx.upkeep, lambda: (read_summary(path), count_files(path, MAX_DAYS)))
     roots, unread = found.manifest.roots, found.bad
     return GalleryResponse(
         folders=tuple(root.path if may_reveal(trusted, ctx) else root.name for root in roots),
         excluded=found.manifest.excluded,
-        below=tuple(below[:MAX_BELOW]),
+        below=tuple(counts.folders)[:MAX_BELOW],
+        files_below=tuple(counts.folders.values())[:MAX_BELOW],
+        days=counts.days,
         updated=found.manifest.created,
         unread=len(unread),
         files=tuple(UnreadFile(path=file.path, reason=file.reason) for file in unread[:MAX_UNREAD]),

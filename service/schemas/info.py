@@ -1,6 +1,6 @@
 """Defines the answers of GET /info and the health checks, and those about folders and words."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -80,6 +80,10 @@ class GalleryResponse(BaseModel):
     excluded: tuple[str, ...] = Field(description="Patterns of excluded files and folders.")
     below: tuple[str, ...] = Field(
         description="Folders with photos, by the paths that results show, to narrow a search to; the first 1,000."
+    )
+    files_below: tuple[int, ...] = Field(description="How many indexed files lie below each of them.")
+    days: dict[date, int] = Field(
+        description="How many indexed files were taken on each day, by the filters' days, newest first; the last 10,000."
     )
     updated: datetime = Field(description="When a build last found changed photos.")
     unread: int = Field(description="How many files could not be indexed.")

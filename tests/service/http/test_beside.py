@@ -59,7 +59,7 @@ def slow_disk(settings: Settings, slow: Slow, monkeypatch: pytest.MonkeyPatch) -
     with served(settings, allow_build=True) as server:
         for name in ("read", "read_part", "digest"):
             monkeypatch.setattr(LocalFolder, name, slow.before(getattr(LocalFolder, name)))
-        for name in ("read_summary", "folders_in", "photo_folders"):
+        for name in ("read_summary", "folders_in", "count_files"):
             monkeypatch.setattr(routes, name, slow.before(getattr(routes, name)))
         report = RemovalReport("g000001", changed=True, photos=PHOTOS, files=1)
         monkeypatch.setattr(builder, "remove", slow.before(lambda *given: report))

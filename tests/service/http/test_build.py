@@ -81,6 +81,8 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
         assert (known["unread"], "not a supported image" in known["files"][0]["reason"]) == (1, True)
         wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
         assert known["below"] == [few.name, f"{few.name}/größe", "more"]
+        assert known["files_below"] == [PHOTOS, len([*(few / "größe").iterdir()]), 1]
+        assert sum(known["days"].values()) == PHOTOS + 1
         # It leaves again, and its files stay.
         removed = http.post("/remove", params={"folder": str(tmp_path / "more")})
         assert removed.json() == {"files": 2, "photos": PHOTOS}
