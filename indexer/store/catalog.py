@@ -24,8 +24,8 @@ _NS = 10**9
 _DAY = 86400 * _NS
 # The Julian day that begins before the first ordinal.
 _JULIAN = 1721424.5
-# The day of a file, as an ordinal: its own, or that of its last change in local time, as the filters count. SQLite divides
-# towards 0, and its days are Julian.
+# The day of a file, as an ordinal: its own, or that of its last change in local time, as the filters count.
+# SQLite divides towards 0, and its days are Julian.
 _SECONDS = f"(mtime - (mtime < 0) * {_NS - 1}) / {_NS}"
 _DATED = f"coalesce(taken, CAST(julianday(date({_SECONDS}, 'unixepoch', 'localtime')) - {_JULIAN} AS INTEGER))"
 # A time near 0 is from a program that knew none.
@@ -294,7 +294,7 @@ class Catalog:
         return self._rows(f"SELECT root, {folder}, count(*) FROM photos WHERE status = 'indexed' GROUP BY 1, 2")
 
     def days(self, most: int) -> Iterator[tuple[int, int]]:
-        """Yields the ordinals of the last ``most`` days with indexed files, newest first, and how many files each has."""
+        """Yields the last ``most`` days with indexed files, newest first: the ordinal, and how many files it has."""
         dated = f"status = 'indexed' AND (taken IS NOT NULL OR {_CHANGED}) AND {_DATED} BETWEEN 1 AND ?"
         query = f"SELECT {_DATED}, count(*) FROM photos WHERE {dated} GROUP BY 1 ORDER BY 1 DESC LIMIT ?"
         return self._rows(query, date.max.toordinal(), most)

@@ -9,8 +9,9 @@
 import { About, Folders } from "./gallery.js";
 import { Cursor, Keys } from "./keys.js";
 import { Server } from "./server.js";
-import { Filter, Options, Word } from "./asking/choices.js";
+import { Options, Word } from "./asking/choices.js";
 import { Drawn } from "./asking/drawn.js";
+import { Filter } from "./asking/filter.js";
 import { LiveSearch } from "./asking/live_search.js";
 import { Parts } from "./asking/parts.js";
 import { Paper } from "./drawing/paper.js";

@@ -1,4 +1,4 @@
-/** The person's choices beside the sketch: the view, a word, and filters. */
+/** The person's choices beside the sketch: the view, and a word. */
 
 import * as api from "../shared/api.js";
 import { choice, choose, closeOutside, element, byId } from "../shared/dom.js";
@@ -8,10 +8,6 @@ import { percent, unknownWord } from "../shared/words.js";
 const PAGE_SIZES = [10, 20, 50, 100, 200];
 const VIEW = "sketch-search-view";
 const UNFOLDED = "sketch-search-unfolded";
-// The first day that a server accepts.
-const FIRST_DAY = "1900-01-01";
-// The most folders that a server lists.
-const FOLDERS = 1000;
 const COMPLETIONS = 12;
 // What browsers call the event when a completion is chosen; older ones give it no name.
 const CHOSEN = "insertReplacementText";
@@ -61,79 +57,6 @@ export class Options extends EventTarget {
   #changed(set) {
     set();
     this.dispatchEvent(new Event("change"));
-  }
-}
-
-/** The form of filters: only photos below a folder, or of some days. What it adds is shown with the parts of the query. */
-export class Filter {
-  #box = byId("filter");
-  #parts;
-  #folders = [];
-
-  constructor(parts) {
-    this.#parts = parts;
-    this.#box.addEventListener("toggle", () => this.#box.open && void this.#fill());
-    closeOutside(this.#box);
-    byId("filter-folder").addEventListener("input", () => this.#complain(""));
-    byId("filter-after").addEventListener("input", () => this.#bound());
-    byId("filter-form").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#apply();
-    });
-  }
-
-  async #fill() {
-    const { after, before } = this.#parts.params;
-    byId("filter-folder").value = "";
-    this.#complain("");
-    byId("filter-after").value = after[0] ?? "";
-    byId("filter-before").value = before[0] ?? "";
-    this.#bound();
-    // A collection on many machines does not list its folders.
-    this.#folders = (await api.gallery().catch(() => null))?.below ?? [];
-    byId("filter-folders").replaceChildren(...this.#folders.map((value) => element("option", { value })));
-  }
-
-  #bound() {
-    byId("filter-before").min = byId("filter-after").value || FIRST_DAY;
-  }
-
-  #apply() {
-    const value = (name) => byId(`filter-${name}`).value;
-    const typed = value("folder").replace(/^\/+|\/+$/g, "").trim();
-    const { folder: others } = this.#parts.params;
-    const meant = this.#meant(typed);
-    if (typed && !meant.length) {
-      this.#complain(`No folder of this collection has \u201c${typed}\u201d in its name.`);
-      return;
-    }
-    this.#box.open = false;
-    this.#box.firstElementChild.focus();
-    this.#parts.set({
-      folder: [...new Set([...others, ...meant])],
-      after: [value("after")].filter(Boolean),
-      before: [value("before")].filter(Boolean),
-    });
-  }
-
-  #complain(problem) {
-    byId("filter-folder").setCustomValidity(problem);
-    if (problem) {
-      byId("filter-folder").reportValidity();
-    }
-  }
-
-  /** The folders that a text means: a whole path, or else all whose name contains it, the uppermost of each branch. */
-  #meant(typed) {
-    if (!typed || this.#folders.includes(typed)) {
-      return typed ? [typed] : [];
-    }
-    const [lower, slash] = [typed.toLowerCase(), /[^/]*$/];
-    const found = this.#folders.filter((path) => path.match(slash)[0].toLowerCase().includes(lower));
-    const upper = found.filter((path) => !found.some((other) => path.startsWith(`${other}/`)));
-    // Where not all folders are listed, it may name another.
-    const whole = this.#folders.length > 0 && this.#folders.length < FOLDERS;
-    return upper.length || whole ? upper.slice(0, 8) : [typed];
   }
 }
 

@@ -1,7 +1,7 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
 import { coloursOf, seenThing } from "../drawing/things.js";
-import { element, byId } from "../shared/dom.js";
+import { element, byId, refill } from "../shared/dom.js";
 import { thingNames } from "../shared/words.js";
 
 // A thing this near to the edge, in sides of the paper, has no room for a label above.
@@ -111,9 +111,7 @@ export class Drawn extends EventTarget {
     if (document.activeElement.matches("#things input")) {
       return;
     }
-    const focused = this.#list.contains(document.activeElement) ? document.activeElement.dataset.thing : null;
-    this.#list.replaceChildren(...things.map((thing) => this.#item(thing)));
-    this.#list.querySelector(`[data-thing="${focused}"]`)?.focus({ preventScroll: true });
+    refill(this.#list, ...things.map((thing) => this.#item(thing)));
   }
 
   /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with the nearest. */
@@ -154,7 +152,7 @@ export class Drawn extends EventTarget {
 
   #button(id, textContent, title, onclick) {
     const button = element("button", { type: "button", textContent, title, ariaLabel: title, onclick });
-    button.dataset.thing = `${textContent} ${id}`;
+    button.dataset.key = `${textContent} ${id}`;
     return button;
   }
 }

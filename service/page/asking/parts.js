@@ -3,7 +3,7 @@
 import * as api from "../shared/api.js";
 import { read, rewrite, steps, write } from "../shared/history.js";
 import { element, byId } from "../shared/dom.js";
-import { fileName, filterName, hiddenCount } from "../shared/words.js";
+import { fileName, hiddenCount, inFolders, period } from "../shared/words.js";
 
 const FACE = 128;
 const PHOTOS = ["like", "unlike", "unlike_kind"];
@@ -109,14 +109,14 @@ export class Parts extends EventTarget {
     this.show();
   }
 
-  /** Show the line with the parts; with a drawing alone and nothing to undo there is none. */
+  /** Show the line with the parts, in the order in which they count; with a drawing alone and nothing to undo there is none. */
   show() {
     byId("parts").hidden = this.none && !steps() && !this.#described;
     this.#nameDrawing();
     byId("parts-undo").hidden = !steps();
-    const names = ["text", ...PHOTOS, ...FILTERS];
-    const chips = names.flatMap((name) => this.#wanted[name].map((value) => this.#chip(name, value)));
-    byId("parts-list").replaceChildren(...chips);
+    const chips = (...names) => names.flatMap((name) => this.#wanted[name].map((value) => this.#chip(name, value)));
+    byId("parts-first").replaceChildren(...this.#filters(), ...chips("text", "like"));
+    byId("parts-list").replaceChildren(...chips("unlike", "unlike_kind"));
   }
 
   #nameDrawing() {
@@ -152,15 +152,29 @@ export class Parts extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
+  #filters() {
+    const { folder, after, before } = this.#wanted;
+    const all = [[inFolders(folder), { folder: [] }], [period(after[0], before[0]), { after: [], before: [] }]];
+    return all.filter(([says]) => says).map(([says, without]) => element("li", {}, this.#part("filter", says, [says], without)));
+  }
+
   /** An item of the list: a button that removes this part, and for an unwanted photo one that hides those like it. */
   #chip(name, value) {
-    const [kind, says, shown, ...face] = this.#told(name, value);
-    const title = `Remove: ${says}`;
-    const onclick = () => this.set({ [name]: this.#wanted[name].filter((other) => other !== value) });
-    const button = element("button", { type: "button", className: `part ${kind}`, title, ariaLabel: title, onclick });
-    button.append(element("span", { textContent: shown }), ...face, element("i", { className: "cross" }));
+    const without = { [name]: this.#wanted[name].filter((other) => other !== value) };
+    if (name === "text") {
+      return element("li", {}, this.#part("word", `The word ${value}`, [`\u201c${value}\u201d`], without));
+    }
+    const word = PHOTO_WORDS[name];
+    const part = this.#part(name, `${word} ${this.name(value)}`, [word, this.#face(value)], without);
     const alike = name === "unlike" ? this.#alike.get(value) : 0;
-    return element("li", {}, button, ...(alike ? [this.#others(value, alike)] : []));
+    return element("li", {}, part, ...(alike ? [this.#others(value, alike)] : []));
+  }
+
+  #part(kind, says, [shown, ...face], without) {
+    const title = `Remove: ${says}`;
+    const button = element("button", { type: "button", className: `part ${kind}`, title, ariaLabel: title, onclick: () => this.set(without) });
+    button.append(element("span", { textContent: shown }), ...face, element("i", { className: "cross" }));
+    return button;
   }
 
   #others(id, alike) {
@@ -168,18 +182,6 @@ export class Parts extends EventTarget {
     const title = `Also hide the photos that look like ${this.name(id)}`;
     const onclick = () => this.#put({ id, paths: [this.name(id)] }, "unlike_kind");
     return element("button", { type: "button", className: "quiet", textContent, title, onclick });
-  }
-
-  /** A part's class, what it is in words, what is written on its button, and the face of a photo. */
-  #told(name, value) {
-    if (name === "text") {
-      return ["word", `The word ${value}`, `\u201c${value}\u201d`];
-    }
-    if (FILTERS.includes(name)) {
-      return ["filter", filterName(name, value), filterName(name, value)];
-    }
-    const word = PHOTO_WORDS[name];
-    return [name, `${word} ${this.name(value)}`, word, this.#face(value)];
   }
 
   /** The thumbnail of a photo, or its name where there is none: an address may name a photo that was removed. */

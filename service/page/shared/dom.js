@@ -9,6 +9,15 @@ export function element(kind, properties = {}, ...children) {
   return made;
 }
 
+/** Replace what is in an element; the focus stays with what has the same `data-key`. */
+export function refill(box, ...items) {
+  const focused = box.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  box.replaceChildren(...items);
+  if (focused !== undefined) {
+    box.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  }
+}
+
 export function icon(name) {
   const drawn = byId("icon").content.firstElementChild.cloneNode(true);
   drawn.firstElementChild.setAttribute("href", `#i-${name}`);

@@ -118,7 +118,32 @@ export function missingParts(number, of) {
   return `${parts} of this collection did not answer; photos there are missing.`;
 }
 
-export const filterName = (name, value) => `${{ folder: "In", after: "From", before: "Until" }[name]} ${value}`;
+/** Folders and days of a filter, in one line. */
+export const filterLine = ({ folder, after, before }) => [inFolders(folder), period(after[0], before[0])].filter(Boolean).join(" \u00b7 ");
+
+export const inFolders = (folders) => (folders.length ? `In ${folders.join(" or ")}` : "");
+
+/** The first and the last day of a year, month or day, all as in YYYY-MM-DD; none of anything else. */
+export function ends(unit) {
+  if (!/^\d{4}/.test(unit)) {
+    return [];
+  }
+  const last = new Date(Date.UTC(unit.slice(0, 4), unit.slice(5, 7) || 12, 0)).toISOString().slice(0, 10);
+  return [`${unit}-01-01`.slice(0, 10), unit.length === 10 ? unit : last];
+}
+
+/** 3 July 2022; or such a part of it as the options of Intl.DateTimeFormat say. */
+export const day = (date, options = { day: "numeric", month: "long", year: "numeric" }) =>
+  new Date(date).toLocaleDateString("en-GB", { ...options, timeZone: "UTC" });
+
+/** The days between two, either of which may be missing: "2022", "July 2022", "From 3 July 2022". */
+export function period(first, last) {
+  if (!first || !last) {
+    return first ? `From ${day(first)}` : last ? `Until ${day(last)}` : "";
+  }
+  const unit = [4, 7, 10].map((length) => first.slice(0, length)).find((one) => `${ends(one)}` === `${[first, last]}`) ?? "";
+  return { 4: unit, 7: day(first, { month: "long", year: "numeric" }), 10: day(first) }[unit.length] ?? `${day(first)} to ${day(last)}`;
+}
 
 export const hiddenCount = (number) => `${number.toLocaleString("en")} hidden`;
 

@@ -1,7 +1,9 @@
 """The page in a real browser: the parts of a query beside the drawing: photos, filters and words."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +36,7 @@ from tests.service.looking import (
     wait_for_search,
 )
 from tests.service.served import Served, served, wordy
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
 
 pytestmark = needs_browser
 
@@ -68,7 +70,7 @@ def test_a_liked_photo_leads_and_an_unliked_one_leaves_until_that_is_undone(desk
     press(desk, "like", 5)
     wait_for_search(desk, f"#like={liked_id}")
     wait(desk).until(lambda d: names(d)[0] == liked)
-    assert parts(desk)["parts"] == ["Remove the drawing", f"Remove: More like {liked}"]
+    assert parts(desk)["parts"] == [f"Remove: More like {liked}", "Remove the drawing"]
     pressed = desk.execute_script("return document.querySelector('#results .small.like').ariaPressed")
     assert pressed == "true"
 
@@ -76,7 +78,7 @@ def test_a_liked_photo_leads_and_an_unliked_one_leaves_until_that_is_undone(desk
     press(desk, "unlike", 3)
     wait_for_search(desk, f"#like={liked_id}&unlike={unliked_id}")
     wait(desk).until(lambda d: unliked not in names(d))
-    assert parts(desk)["parts"][1:] == [f"Remove: More like {liked}", f"Remove: Not {unliked}"]
+    assert parts(desk)["parts"][1:] == ["Remove the drawing", f"Remove: Not {unliked}"]
     last = searches(desk)[-1]
     assert (last["like"], last["unlike"]) == ([liked_id], [unliked_id])
     # Only this photo and its near duplicates are hidden, and the line says how many.
@@ -197,21 +199,22 @@ def kind(driver: Browser) -> str | None:
     return chosen
 
 
-def filter_by(driver: Browser, **fields: str) -> None:
-    """Open the form of filters and write this into it, as a keyboard would; then apply it."""
+def open_filter(driver: Browser) -> None:
     driver.find_element(By.CSS_SELECTOR, "#filter summary").click()
-    wait(driver).until(lambda d: d.find_element(By.ID, "filter-folder").is_displayed())
-    # How a day is typed depends on the browser's language.
+    # It knows the folders a moment after it was opened.
+    wait(driver).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#filter-folders .name"))
+
+
+def filter_by(driver: Browser, **days: str) -> None:
+    """Choose these days in the open filter: how a day is typed depends on the browser's language."""
     driver.execute_script(
         "for (const [name, value] of Object.entries(arguments[0])) {"
         "  const field = document.getElementById(`filter-${name}`);"
         "  field.value = value;"
-        "  field.dispatchEvent(new Event('input'));"
-        "  field.focus();"
+        "  field.dispatchEvent(new Event('change'));"
         "}",
-        fields,
+        days,
     )
-    ActionChains(driver).send_keys(Keys.ENTER).perform()
 
 
 @pytest.fixture
@@ -251,7 +254,7 @@ def test_an_image_is_searched_with_as_the_kind_that_is_chosen(desk: Browser, ser
     press(desk, "like", 1)
     wait(desk).until(lambda d: len(parts(d)["parts"]) == 2)
     wait_for_photos(desk)
-    assert parts(desk)["parts"][0] == "Remove the photo"
+    assert parts(desk)["parts"][-1] == "Remove the photo"
     assert {"kind", "like"} <= searches(desk)[-1].keys()
     desk.find_element(By.ID, "parts-drawing").click()
     wait(desk).until(lambda d: len(parts(d)["parts"]) == 1)
@@ -296,19 +299,15 @@ def test_a_filter_is_a_part_that_can_be_removed_undone_and_shared(desk: Browser,
     find(desk, server)
     everything = names(desk)
     field = desk.find_element(By.ID, "filter-folder")
-    # The form knows the folders a moment after it was opened.
-    desk.find_element(By.CSS_SELECTOR, "#filter summary").click()
-    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#filter-folders option"))
+    open_filter(desk)
     field.send_keys("nowhere", Keys.ENTER)
-    said = "No folder of this collection has “nowhere” in its name."
-    wait(desk).until(lambda _: field.get_property("validationMessage") == said)
+    assert text(desk, "filter-folders") == "No folder of this collection has “nowhere” in its name."
     assert names(desk) == everything
     field.clear()
     field.send_keys("/größe/", Keys.ENTER)
     wait_for_search(desk, FOLDER_HASH)
     wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
-    assert parts(desk)["parts"] == ["Remove the drawing", "Remove: In größe"]
-    assert not desk.find_element(By.ID, "filter-form").is_displayed()
+    assert parts(desk)["parts"] == ["Remove: In größe", "Remove the drawing"]
     desk.refresh()
     wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
     desk.find_element(By.CSS_SELECTOR, "#parts .filter").click()
@@ -323,29 +322,84 @@ def test_photos_are_filtered_by_days_and_liked_ones_lead(desk: Browser, server: 
     desk.get(f"{server.url}/#like=4")
     wait_for_photos(desk)
     found = names(desk)
+    open_filter(desk)
     filter_by(desk, after="2001-02-03")
     wait_for_search(desk, "#like=4&after=2001-02-03")
-    assert parts(desk)["parts"][1:] == ["Remove: From 2001-02-03"]
+    assert parts(desk)["parts"][:-1] == ["Remove: From 3 February 2001"]
     assert names(desk) == found
     filter_by(desk, before="2001-02-04")
     wait_for_notice(desk, "No photos match this filter")
     assert names(desk) == []
     assert parts(desk)["hash"] == "#like=4&after=2001-02-03&before=2001-02-04"
-    assert parts(desk)["parts"][1:] == ["Remove: From 2001-02-03", "Remove: Until 2001-02-04"]
-    desk.find_elements(By.CSS_SELECTOR, "#parts .filter")[1].click()
+    assert parts(desk)["parts"][:-1] == ["Remove: 3 February 2001 to 4 February 2001"]
+    filter_by(desk, before="")
     wait_for_search(desk, "#like=4&after=2001-02-03")
     wait(desk).until(lambda d: names(d) == found)
+
+
+def test_folders_and_times_replace_or_add_as_they_are_pressed(
+    desk: Browser, settings: Settings, tmp_path: Path, matcher: model.Matcher
+) -> None:
+    days = {"2021/snow": (2021, 1, 5), "2021/town": (2021, 7, 3), "garden": (2022, 7, 9)}
+    for number, (folder, day) in enumerate(days.items()):
+        file = tmp_path / "photos" / folder / f"{number}.png"
+        save_copy(file, number, 0)
+        noon = datetime(*day, 12).timestamp()
+        os.utime(file, (noon, noon))
+    build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), matcher)
+
+    def press(label: str, hash_: str) -> None:
+        desk.find_element(By.CSS_SELECTOR, f"#filter [aria-label='{label}'], #filter [title='{label}']").click()
+        wait_for_search(desk, hash_)
+
+    def bars() -> list[str]:
+        return [bar.text for bar in desk.find_elements(By.CSS_SELECTOR, ".bars button")]
+
+    with served_to(desk, settings, index=tmp_path / "index") as server:
+        desk.get(server.url)
+        wait(desk).until(lambda d: text(d, "about-open") == "3 photos")
+        open_filter(desk)
+        assert text(desk, "filter-folders").split() == ["2021", "2", "garden", "1"]
+        assert (text(desk, "filter-said"), bars()) == ("All photos", ["2021", "2022"])
+        press("Only garden", "#folder=garden")
+        assert names(desk) == ["2.png"]
+        desk.find_element(By.CSS_SELECTOR, "[aria-label='Folders in 2021']").click()
+        press("Only 2021/snow", "#folder=2021/snow")
+        both = "#folder=2021/snow&folder=garden"
+        press("Also garden", both)
+        assert text(desk, "status") == "2 photos, newest first"
+        # Opened again, it shows what is set.
+        desk.find_element(By.CSS_SELECTOR, "#filter summary").click()
+        open_filter(desk)
+        assert text(desk, "filter-said") == "In 2021/snow or garden"
+        ticked = desk.find_elements(By.CSS_SELECTOR, "#filter-folders :checked")
+        assert [box.get_attribute("aria-label") for box in ticked] == ["Also 2021/snow", "Also garden"]
+        press("2021: 2 photos", f"{both}&after=2021-01-01&before=2021-12-31")
+        assert bars() == ["2021", "2022", "Jan", "Jul"]
+        press("January 2021: 1 photo", f"{both}&after=2021-01-01&before=2021-01-31")
+        assert text(desk, "filter-said") == "In 2021/snow or garden · January 2021"
+        assert parts(desk)["parts"] == ["Remove: In 2021/snow or garden", "Remove: January 2021"]
+        assert names(desk) == ["0.png"]
+        assert bars()[-1] == "5"
+        assert axe_complaints(desk) == []
+        # A second time it is taken back, up to its year.
+        press("January 2021: 1 photo", f"{both}&after=2021-01-01&before=2021-12-31")
+        desk.find_element(By.ID, "filter-none").click()
+        wait_for_notice(desk, "What are you looking for?")
 
 
 def test_a_filter_alone_shows_what_passes_newest_first(desk: Browser, server: Served, gallery: Path) -> None:
     desk.get(f"{server.url}/#after=2001-01-01")
     wait_for_photos(desk)
     assert text(desk, "status") == "20 photos, newest first"
-    assert parts(desk)["parts"] == ["Remove: From 2001-01-01"]
+    assert parts(desk)["parts"] == ["Remove: From 1 January 2001"]
     # Without a vocabulary there is no field for words.
     assert not desk.find_element(By.ID, "word").is_displayed()
     # A part of a folder's name finds it.
-    filter_by(desk, folder="Größ", after="")
+    open_filter(desk)
+    desk.find_element(By.ID, "filter-folder").send_keys("Größ", Keys.ENTER)
+    wait_for_search(desk, f"{FOLDER_HASH}&after=2001-01-01")
+    filter_by(desk, after="")
     wait_for_search(desk, FOLDER_HASH)
     wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
     # All are shown, so that there is nothing to ask for.
@@ -476,7 +530,7 @@ def test_unsure_words_have_a_question_mark(desk: Browser, known: Served, monkeyp
     assert [word[-1] for word in guessed(desk)] == ["?"] * 3
     word = guessed(desk)[0].rstrip("?")
     desk.find_element(By.CSS_SELECTOR, "#guesses button").click()
-    wait(desk).until(lambda d: parts(d)["parts"] == ["Remove the drawing", f"Remove: The word {word}"])
+    wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: The word {word}", "Remove the drawing"])
     wait_for_photos(desk)
 
 
@@ -506,7 +560,7 @@ def test_a_guess_is_added_by_a_press_and_leaves_with_its_drawing(desk: Browser, 
     wait_for_photos(desk)
     word = guessed(desk)[0]
     desk.execute_script("document.querySelector('#guesses button').click()")
-    wait(desk).until(lambda d: parts(d)["parts"] == ["Remove the drawing", f"Remove: The word {word}"])
+    wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: The word {word}", "Remove the drawing"])
     wait(desk).until(lambda d: word not in guessed(d))
     wait_for_photos(desk)
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
