@@ -71,6 +71,8 @@ class Gallery(Searches):
         request = BuildRequest(folders, allow_root_removal=False)
         if wanted:
             request.check(path)
+        elif not (path / "CURRENT").exists():
+            raise BadInvocation(f"there is no index at {path} yet; name your photos, as in Gallery.open('~/Pictures').")
         if progress and not (path / "CURRENT").exists():
             print(_first_time(wanted), file=sys.stderr, flush=True)
         settings = _settings(weights, device, index=path)

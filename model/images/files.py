@@ -267,7 +267,9 @@ def _media(head: bytes) -> str:
         raise UndecodableImage("the file is empty")
     media = _known(head)
     if media is None:
-        raise UnsupportedImage(f"not a supported image type; convert it to {_READABLE}")
+        raise UnsupportedImage(
+            f"not a supported image type; convert it to {_READABLE}; a drawing may be SVG or PDF, too"
+        )
     return media
 
 

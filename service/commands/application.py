@@ -177,16 +177,23 @@ def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: 
     epilog=examples(
         "sketch-search explain cat.png -o why",
         "sketch-search explain cat.png a.jpg b.jpg -o why",
+        "sketch-search explain house.png --thing tree.png -o why",
         "sketch-search explain a.jpg b.jpg --like cats/3.jpg -o why",
     )
 )
 @click.argument("pictures", nargs=-1, metavar="[SKETCH] [PHOTO]...")
 @option("--like PHOTO", "Explain why they are like this photo of the index: path or id.")
 @option("--photo", "The image is a photo: explain why they are like it.", str, name="kind", flag_value="photo")
+@option("--thing SKETCH", "A further thing of the drawing, of the same size; repeatable.", a_path, multiple=True)
 @option("-o --output DIR", "Folder for the files.", a_path, required=True)
 @_with_settings()
 def explain(
-    settings: Settings, pictures: Sequence[str], like: str | None, kind: PictureKind | None, output: Path
+    settings: Settings,
+    pictures: Sequence[str],
+    like: str | None,
+    kind: PictureKind | None,
+    thing: Sequence[Path],
+    output: Path,
 ) -> int:
     """Explain why photos match a sketch or a photo, as pictures and JSON.
 
@@ -199,8 +206,8 @@ def explain(
         raise click.UsageError("--photo describes the image, but --like needs none: leave one of them out.")
     if like is None and not pictures:
         raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO.")
-    sketch, photos = (None, pictures) if like is not None else (a_path(pictures[0]), pictures[1:])
-    return explain(settings, sketch, photos, output, like=like, kind=kind or "sketch")
+    sketches, photos = ([], pictures) if like is not None else ([a_path(pictures[0])], pictures[1:])
+    return explain(settings, [*sketches, *thing], photos, output, like=like, kind=kind or "sketch")
 
 
 @click.command(epilog=examples("sketch-search demo try-it", "sketch-search demo try-it --photos ~/Pictures"))

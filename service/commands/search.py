@@ -55,15 +55,21 @@ def search(
 
 
 def explain(
-    settings: Settings, sketch: Path | None, photos: Sequence[str], output: Path, *, like: str | None, kind: PictureKind
+    settings: Settings,
+    sketches: Sequence[Path],
+    photos: Sequence[str],
+    output: Path,
+    *,
+    like: str | None,
+    kind: PictureKind,
 ) -> int:
-    """Explains in files why ``photos``, ids or paths, or by default the best matches, match a sketch or a photo."""
+    """Explains in files why ``photos``, ids or paths, or by default the best matches, match a drawing or a photo."""
     from sketch_search.service.explain import write_explanation
 
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not there.is_dir():
         raise UserError(f"--output {output}: {there} is a file; name a folder for the files.")
-    with _opened(settings, [] if sketch is None else [sketch], kind) as (engine, given):
+    with _opened(settings, sketches, kind) as (engine, given):
         liked = [] if like is None else [_photo_id(engine, like)]
         ids = [_photo_id(engine, photo) for photo in photos]
         if not ids:

@@ -184,6 +184,8 @@ def test_an_index_of_other_folders_is_left_alone(weights: Path, tmp_path: Path, 
         (tmp_path / name).mkdir()
         draw_photo(seed).save(tmp_path / name / "photo.png")
     opening: dict[str, Any] = {"index": tmp_path / "index", "weights": weights, "progress": False}
+    with pytest.raises(UserError, match=r"there is no index at .* yet; name your photos"):
+        Gallery.open(**opening)
     Gallery.open(tmp_path / "one", **opening).close()
     for update in (True, False):
         with pytest.raises(UserError, match=rf"has other folders: {re.escape(str(tmp_path / 'one'))}\."):

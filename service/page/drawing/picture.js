@@ -19,6 +19,10 @@ const PAPER_SIDE = 64;
 const SAME_COLOUR = 24;
 const LEAST_PAPER = 0.7;
 const MOST_COLOURFUL = 64;
+// JPEG is what cameras write. On such paper, a fifth of 71 photos had more tones, of eight levels a channel; drawings by three
+// pens hardly ever.
+const CAMERA_TYPE = "image/jpeg";
+const MOST_TONES = 40;
 // Files that only cameras write.
 const CAMERA = /^image\/hei[cf]|\.hei[cf]$/i;
 
@@ -28,15 +32,16 @@ export async function open(source) {
   return image;
 }
 
-/** Whether an image is a photo, or a drawing: guessed by its ground. @returns {"photo" | "sketch"} */
-export function kindOf(image) {
+/** Whether an image of this type is a photo, or a drawing: guessed by ground and tones. @returns {"photo" | "sketch"} */
+export function kindOf(image, type) {
   const { context, width, height } = sheetWith(image, PAPER_SIDE, "#ffffff");
   const { data } = context.getImageData(0, 0, width, height);
   const pixels = Array.from({ length: width * height }, (_, i) => data.subarray(4 * i, 4 * i + 3));
   const ground = [0, 1, 2].map((channel) => median(pixels.map((pixel) => pixel[channel])));
-  const paper = pixels.filter((pixel) => ground.every((value, i) => Math.abs(pixel[i] - value) <= SAME_COLOUR));
-  const plain = Math.max(...ground) - Math.min(...ground) <= MOST_COLOURFUL;
-  return plain && paper.length >= LEAST_PAPER * pixels.length ? "sketch" : "photo";
+  const others = pixels.filter((pixel) => !ground.every((value, i) => Math.abs(pixel[i] - value) <= SAME_COLOUR));
+  const plain = Math.max(...ground) - Math.min(...ground) <= MOST_COLOURFUL && others.length <= (1 - LEAST_PAPER) * pixels.length;
+  const tones = new Set(others.map((pixel) => pixel.map((value) => value >> 5).join()));
+  return plain && (type !== CAMERA_TYPE || tones.size <= MOST_TONES) ? "sketch" : "photo";
 }
 
 export const kindOfFile = ({ type, name }) => CAMERA.test(type) || CAMERA.test(name) ? "photo" : "sketch";

@@ -85,7 +85,7 @@ export class Query extends EventTarget {
     try {
       const given = await open(url);
       const source = await toDataUrl(file, given);
-      this.#paper.replace([{ kind: "image", source, image: await open(source), as: as ?? kindOf(given) }]);
+      this.#paper.replace([{ kind: "image", source, image: await open(source), as: as ?? kindOf(given, file.type) }]);
     } catch {
       // A format that the browser cannot show may still be one that the server reads.
       this.#file = file;

@@ -40,6 +40,7 @@ SCREEN_LINES = 40
         ("--index here search cat.png", "search", {"sketches": ("cat.png",), "index": Path("here")}),
         ("--index a --weights b search x --weights c", "search", {"index": Path("a"), "weights": Path("c")}),
         ("explain --photo a.jpg b.jpg -o why", "explain", {"kind": "photo", "output": Path("why")}),
+        ("explain a.png --thing b.png -o why", "explain", {"pictures": ("a.png",), "thing": (Path("b.png"),)}),
         ("index", "build", {"folders": ()}),
         ("index Pictures", "build", {"folders": (Path("Pictures"),)}),
         ("index --watch", "build", {"watch": True}),

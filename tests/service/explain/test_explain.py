@@ -202,7 +202,7 @@ def why(
     settings: Settings, sketch: Path | None, folder: Path, *photos: str, like: str | None = None
 ) -> ExplainResponse:
     """Runs the command for these photos, and returns what it has written."""
-    assert explain_by_command(settings, sketch, photos, folder, like=like, kind="sketch") == 0
+    assert explain_by_command(settings, [sketch] if sketch else [], photos, folder, like=like, kind="sketch") == 0
     return read(folder)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -150,7 +151,7 @@ def test_a_photo_of_an_address_that_is_gone_is_reported_and_can_be_taken_out(des
     assert "987654" in text(desk, "notice-text")
     expect_complaints(desk, "404")
     # Its name stands in place of the thumbnail that it does not have.
-    wait(desk).until(lambda d: text(d, "parts-list").count("photo 987654") == 1)
+    wait(desk).until(lambda d: text(d, "parts-first").count("photo 987654") == 1)
     desk.execute_script("document.querySelectorAll('#parts .like')[1].click()")
     wait_for_search(desk, "#like=4")
     wait(desk).until(lambda d: len(names(d)) > 1)
@@ -262,6 +263,21 @@ def test_an_image_is_searched_with_as_the_kind_that_is_chosen(desk: Browser, ser
     asked = wait(desk).until(searches)
     wait_for_photos(desk)
     assert asked[-1].keys() & {"kind", "like"} == {"like"}
+
+
+def test_a_camera_s_picture_of_many_tones_is_a_photo_also_on_white(
+    desk: Browser, server: Served, tmp_path: Path
+) -> None:
+    # A disc in which hue and brightness change, as a bird before the sky.
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    disc = np.stack([(x + 0.6) * 212, (y + 0.6) * 212, (1.2 - x - y) * 106], axis=-1)
+    pixels = np.where((np.hypot(x, y) < 0.6)[..., None], disc, 255).clip(0, 255).astype(np.uint8)
+    desk.get(server.url)
+    for name, expected in (("bird.jpg", "photo"), ("bird.png", "sketch")):
+        Image.fromarray(pixels).save(tmp_path / name, quality=95)
+        choose_file(desk, tmp_path / name)
+        wait_for_photos(desk)
+        wait(desk).until(lambda d, expected=expected: kind(d) == expected)
 
 
 def has_held(driver: Browser, count: int) -> bool:
