@@ -300,7 +300,7 @@ byId("why-open").addEventListener("click", () => void explain());
 byId("look-again").addEventListener("click", () => void build(null, byId("about-note")));
 byId("clear").addEventListener("click", () => {
   word.unknown(null);
-  byId("places").checked = byId("colours").checked = true;
+  drawn.reset();
   query.clear();
   parts.clear();
 });

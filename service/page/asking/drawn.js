@@ -6,6 +6,8 @@ import { thingNames } from "../shared/words.js";
 
 // A thing this near to the edge, in sides of the paper, has no room for a label above.
 const HIGH = 0.1;
+const SWITCHES = { places: "Match where each thing stands", colours: "Match the colours of things" };
+const OFF = "Does not count: this search compares whole photos";
 
 export class Drawn extends EventTarget {
   #paper;
@@ -18,8 +20,9 @@ export class Drawn extends EventTarget {
   #seen = [];
   // The word of a thing that no search has accepted yet.
   #typed = null;
-  // Whether the places of several things count if they are to; they do not if the index keeps no regions of photos.
-  #placed = true;
+  // Whether places and colours are to count, and whether they do: not if the search compares no regions of photos.
+  #wanted = { places: true, colours: true };
+  #counts = { places: true, colours: true };
 
   /** `complete` offers words that begin so. Events: "change" when places or colours are to count, or not. */
   constructor(paper, parts, complete) {
@@ -28,7 +31,10 @@ export class Drawn extends EventTarget {
     this.#parts = parts;
     this.#complete = complete;
     for (const name of ["places", "colours"]) {
-      byId(name).addEventListener("change", () => this.dispatchEvent(new Event("change")));
+      byId(name).addEventListener("change", ({ target }) => {
+        this.#wanted[name] = target.checked;
+        this.dispatchEvent(new Event("change"));
+      });
     }
     byId("parts-apart").addEventListener("click", () => paper.part(paper.things[0].id));
   }
@@ -38,8 +44,8 @@ export class Drawn extends EventTarget {
     const all = this.#searched(things);
     const coloured = this.#inColour(all);
     return {
-      ...(all.length > 1 && !byId("places").checked ? { places: "no" } : {}),
-      ...(coloured && !byId("colours").checked ? { colours: "no" } : {}),
+      ...(all.length > 1 && !this.#wanted.places ? { places: "no" } : {}),
+      ...(coloured && !this.#wanted.colours ? { colours: "no" } : {}),
     };
   }
 
@@ -52,9 +58,9 @@ export class Drawn extends EventTarget {
     const ids = this.#seen.length ? this.#seen.map(({ id }) => id) : told.length ? told.map((_, i) => i) : drawn.map(({ id }) => id);
     const whole = ids.length === 1 ? answer.guesses : [];
     this.#guesses = new Map(ids.map((id, i) => [id, (told[i]?.guess ?? whole[0])?.word]));
-    if (told.length > 1 && byId("places").checked) {
-      this.#placed = Boolean(answer.placed);
-    }
+    const regions = answer.region_grid !== undefined;
+    const asked = { places: told.length > 1 && this.#wanted.places, colours: this.#wanted.colours && this.#inColour(this.#searched(drawn)) };
+    this.#counts = { places: !asked.places || answer.placed === true, colours: !asked.colours || regions };
     this.show();
   }
 
@@ -66,6 +72,12 @@ export class Drawn extends EventTarget {
       this.#paper.undo();
     }
     return word;
+  }
+
+  /** Let places and colours count again. */
+  reset() {
+    this.#wanted = { places: true, colours: true };
+    this.show();
   }
 
   changed() {
@@ -80,10 +92,18 @@ export class Drawn extends EventTarget {
     this.#draw(drawn.length > 1 ? drawn : []);
     const inColour = this.#inColour(things);
     const parts = !several && drawn.length > 0 && this.#paper.canPart(drawn[0].id);
-    byId("places-switch").hidden = !several || !this.#placed;
-    byId("colours-switch").hidden = !inColour;
+    this.#offer("places", several);
+    this.#offer("colours", inColour);
     byId("parts-apart").hidden = !parts;
     this.#parts.describe(several || inColour ? this.#names(things).join(", ") : parts ? "Drawing" : "");
+  }
+
+  /** Show a switch, off if what it is for does not count. */
+  #offer(name, yes) {
+    const counts = this.#counts[name];
+    Object.assign(byId(name), { checked: counts && this.#wanted[name], disabled: !counts });
+    byId(`${name}-switch`).hidden = !yes;
+    byId(`${name}-switch`).title = counts ? SWITCHES[name] : OFF;
   }
 
   /** The things of a search: those drawn here, or those that the server saw. */
@@ -93,7 +113,7 @@ export class Drawn extends EventTarget {
 
   /** Whether things have colours. Those that the server saw have none while colours do not count. */
   #inColour(things) {
-    return things.some((thing) => namesOf(thing).length) || (this.#seen.length > 0 && !byId("colours").checked);
+    return things.some((thing) => namesOf(thing).length) || (this.#seen.length > 0 && !this.#wanted.colours);
   }
 
   /** What a thing is: as a person says, or else by its guess. */

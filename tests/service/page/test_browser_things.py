@@ -24,6 +24,7 @@ from tests.service.looking import (
     names,
     on_screen,
     searches,
+    served_to,
     text,
 )
 from tests.service.served import Served, served
@@ -209,6 +210,23 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     wait_for_photos(desk)
     open_why(desk)
     assert [line.partition(":")[0] for line in said_of_the_first(desk)] == ["A car", "B mountain tent"]
+
+
+def test_places_and_colours_that_do_not_count_are_shown_as_off(desk: Browser, scenes: Served) -> None:
+    # Vectors of whole photos know neither.
+    with served_to(desk, scenes.context.settings, quality="fast") as server:
+        desk.get(server.url)
+        desk.find_element(By.CSS_SELECTOR, "#inks [title=Red]").click()
+        draw_example(desk, "Car", -0.55, 0.3)
+        draw_example(desk, "Umbrella", 0.55, 0.1)
+        wait(desk).until(lambda d: text(d, "parts-things") == "red car, red umbrella")
+        for name in ("places", "colours"):
+            switch = desk.find_element(By.ID, name)
+            wait(desk).until(lambda _, switch=switch: not switch.is_enabled())
+            assert switch.is_displayed()
+            assert not switch.is_selected()
+        wait_for_photos(desk)
+        assert not {"places", "colours"} & searches(desk)[-1].keys()
 
 
 def test_colours_are_named_and_can_be_switched_off(desk: Browser, scenes: Served) -> None:
