@@ -206,6 +206,20 @@ def why(
     return read(folder)
 
 
+def test_the_command_explains_a_drawing_of_several_pictures(settings: Settings, drawn: Path, tmp_path: Path) -> None:
+    with Image.open(drawn) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "other.png")
+    common = ["--index", str(settings.index), "--weights", str(settings.weights)]
+    things = [str(drawn), "--thing", str(tmp_path / "other.png")]
+    assert main(["explain", *common, *things, "-o", str(tmp_path / "both")]) == 0
+    alone = decoded(why(settings, drawn, tmp_path / "one").sketch.image)
+    assert ink(decoded(read(tmp_path / "both").sketch.image)) > ink(alone)
+
+
+def ink(image: Image.Image) -> float:
+    return float((np.asarray(image.convert("L")) < 128).mean())
+
+
 def test_photos_are_named_by_id_as_results_show_them_or_by_where_they_are(
     settings: Settings, drawn: Path, index: Index, gallery: Path, tmp_path: Path
 ) -> None:
