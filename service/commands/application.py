@@ -206,7 +206,8 @@ def explain(
         raise click.UsageError("--photo describes the image, but --like needs none: leave one of them out.")
     if like is None and not pictures:
         raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO.")
-    sketches, photos = ([], pictures) if like is not None else ([a_path(pictures[0])], pictures[1:])
+    sketches = [] if like is not None else [a_path(pictures[0])]
+    photos = pictures[len(sketches) :]
     return explain(settings, [*sketches, *thing], photos, output, like=like, kind=kind or "sketch")
 
 
