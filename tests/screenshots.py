@@ -123,9 +123,9 @@ def word(driver: Browser, file: Path) -> None:
 def why(driver: Browser, file: Path) -> None:
     find(driver, DESKTOP, "Sailboat", "photos")
     driver.find_element(By.ID, "why-open").click()
-    wait(driver).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
+    wait(driver).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#why-joins .line"))
     wait(driver).until(
-        lambda d: d.execute_script("return [...document.querySelectorAll('#why .layers img')].every((i) => i.complete)")
+        lambda d: d.execute_script("return [...document.querySelectorAll('#why-plain img')].every((i) => i.complete)")
     )
     picture(driver, file)
 

@@ -123,11 +123,15 @@ def explain(
             opened = run(index.open_photo(entry.id), job)
         return encode(np.asarray(opened.image), "photo")
 
-    # Ids of equal files name one photo.
     check_compared(sketch, params)
+    # Ids of equal files name one photo.
     entries = [*{entry.id: entry for entry in index.photos(params.photo)}.values()]
     liked = None if params.like is None else index.photo(params.like)
-    given = encode_photo(liked) if liked is not None else encode(sketch.whole, params.kind)
+    if sketch is not None:
+        given = encode(sketch.whole, params.kind)
+    else:
+        assert liked is not None
+        given = encode_photo(liked)
     photos = list(map(encode_photo, entries))
     encoded = time.perf_counter()
     by_photo = given.modality == "photo"

@@ -20,6 +20,7 @@ const HELP = [
   ["S", "Save the sketch"],
   ["Enter", "Search"],
   ["W", "Why these photos"],
+  ["+ - 0", "on an open photo: zoom in and out, show all of it"],
   ["Ctrl Z", "Undo"],
   ["Ctrl Shift Z", "Redo"],
   ["Arrows, Space", "on the paper: move the pen, put it down and lift it"],

@@ -276,6 +276,8 @@ query.addEventListener("change", () => {
     search.stop();
   }
 });
+query.addEventListener("turn", () => parts.turn());
+query.addEventListener("back", searchAgain);
 query.addEventListener("address", () =>
   notice.say(
     "That is an address, not an image",
@@ -301,8 +303,9 @@ byId("look-again").addEventListener("click", () => void build(null, byId("about-
 byId("clear").addEventListener("click", () => {
   word.unknown(null);
   drawn.reset();
-  query.clear();
+  const alone = parts.none;
   parts.clear();
+  query.clear(alone);
 });
 byId("building-on").addEventListener("click", () => void build(null, byId("building-text")));
 byId("key-form").addEventListener("submit", (event) => {

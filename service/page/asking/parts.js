@@ -97,6 +97,11 @@ export class Parts extends EventTarget {
     this.set(Object.fromEntries(Object.keys(this.#wanted).map((name) => [name, []])));
   }
 
+  /** Another drawing takes the place of this one: a step that changes nothing else. */
+  turn() {
+    write(this.#wanted, false);
+  }
+
   /** Show whether there is a drawing, or a photo in its place, too. @param {"sketch" | "photo" | null} kind */
   draw(kind) {
     this.#drawing = kind;

@@ -5,6 +5,7 @@
  */
 
 import { check, choice, download, byId } from "../shared/dom.js";
+import { stepKey } from "../shared/history.js";
 import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
 import { restore, save } from "./saved.js";
 
@@ -16,11 +17,15 @@ export class Query extends EventTarget {
   #file = null;
   #fileKind = "sketch";
   #sheet = byId("sheet");
+  // What was searched with in each step of the history, by its key.
+  #steps = new Map();
+  #step = stepKey();
 
   /**
    * Takes image files that are picked, dropped or pasted.
    *
-   * Events: "change" when what is searched with is another one; "address" when not an image came but only its address.
+   * Events: "change" when what is searched with is another one; "turn" when it takes the place of another, which Back is
+   * to bring back, and "back" once it has; "address" when not an image came but only its address.
    */
   constructor(paper) {
     super();
@@ -29,6 +34,11 @@ export class Query extends EventTarget {
     byId("picture-remove").addEventListener("click", () => this.clear());
     choice("as", (as) => this.#choose(as));
     this.#listenForFiles();
+    window.addEventListener("popstate", () => this.#moved());
+    window.addEventListener("step", () => {
+      this.#step = stepKey();
+      this.#keep();
+    });
   }
 
   get empty() {
@@ -85,9 +95,12 @@ export class Query extends EventTarget {
     try {
       const given = await open(url);
       const source = await toDataUrl(file, given);
-      this.#paper.replace([{ kind: "image", source, image: await open(source), as: as ?? kindOf(given, file.type) }]);
+      const image = await open(source);
+      await this.#turn();
+      this.#paper.replace([{ kind: "image", source, image, as: as ?? kindOf(given, file.type) }]);
     } catch {
       // A format that the browser cannot show may still be one that the server reads.
+      await this.#turn();
       this.#file = file;
       this.#fileKind = as ?? kindOfFile(file);
       byId("picture-name").textContent = file.name;
@@ -98,14 +111,46 @@ export class Query extends EventTarget {
     }
   }
 
-  /** Remove the file, which brings the drawing back; without a file, clear the paper. */
-  clear() {
+  /** Remove the file, which brings the drawing back; without a file, clear the paper. `turn`: as a step of the history. */
+  clear(turn = true) {
+    if (turn) {
+      void this.#turn();
+    }
     if (this.#file) {
       this.#file = null;
       this.#changed();
     } else {
       this.#paper.clear();
     }
+  }
+
+  /** Take a step, so that Back returns to what is there now, if there is something. Dialogs may have to close before it. */
+  async #turn() {
+    if (!this.empty) {
+      await new Promise((taken) => {
+        window.addEventListener("step", taken, { once: true });
+        this.dispatchEvent(new Event("turn"));
+      });
+    }
+  }
+
+  #keep() {
+    this.#steps.set(this.#step, { marks: this.#paper.marks, file: this.#file, fileKind: this.#fileKind });
+  }
+
+  /** The person has moved through the history: what was searched with comes back. */
+  #moved() {
+    const [from, kept] = [this.#step, this.#steps.get(stepKey())];
+    this.#step = stepKey();
+    if (from === this.#step || !kept) {
+      return;
+    }
+    this.#paper.replace(kept.marks);
+    if (kept.file) {
+      [this.#file, this.#fileKind] = [kept.file, kept.fileKind];
+      this.#changed();
+    }
+    this.dispatchEvent(new Event("back"));
   }
 
   async save() {
@@ -135,6 +180,7 @@ export class Query extends EventTarget {
   }
 
   #changed() {
+    this.#keep();
     byId("picture").hidden = !this.#file;
     byId("as").hidden = !this.#file && !this.#image;
     check("as", this.kind);

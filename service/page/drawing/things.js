@@ -201,34 +201,42 @@ function flooded(walls, start) {
   return area;
 }
 
-/** The outline of cells: rings of points, of which each begins with `ring: true`. */
+/** The outline of cells: rings of points, of which each begins with a weight of 0. */
 function rings(cells) {
+  const side = GRID + 1;
+  // Fewer points look as smooth, since curves lead through them.
+  return borders(cells, GRID).flatMap((ring) => ring.filter((_, i) => i % SPARED === 0).map((corner, i) => (
+    { x: (corner % side) / GRID, y: Math.floor(corner / side) / GRID, weight: i ? 1 : 0 }
+  )));
+}
+
+/** The borders of the cells that are on in a square grid, `grid` along each side, without its edge: rings of corners. */
+export function borders(cells, grid) {
   // From each corner, where the edges between an inner and an outer cell lead; the inner one is on their right.
   const edges = new Map();
   const add = (from, to) => edges.set(from, [...(edges.get(from) ?? []), to]);
-  const side = GRID + 1;
+  const side = grid + 1;
   cells.forEach((on, cell) => {
     if (on) {
-      const [x, y] = [cell % GRID, Math.floor(cell / GRID)];
+      const [x, y] = [cell % grid, Math.floor(cell / grid)];
       const corner = y * side + x;
-      !cells[cell - GRID] && add(corner, corner + 1);
+      !cells[cell - grid] && add(corner, corner + 1);
       !cells[cell + 1] && add(corner + 1, corner + side + 1);
-      !cells[cell + GRID] && add(corner + side + 1, corner + side);
+      !cells[cell + grid] && add(corner + side + 1, corner + side);
       !cells[cell - 1] && add(corner + side, corner);
     }
   });
-  const points = [];
+  const found = [];
   for (const start of edges.keys()) {
     const ring = [];
     for (let at = start; edges.get(at)?.length; at = ring.at(-1)) {
       ring.push(edges.get(at).pop());
     }
-    // Fewer points look as smooth, since curves lead through them.
-    ring.filter((_, i) => i % SPARED === 0).forEach((corner, i) => {
-      points.push({ x: (corner % side) / GRID, y: Math.floor(corner / side) / GRID, weight: i ? 1 : 0 });
-    });
+    if (ring.length) {
+      found.push(ring);
+    }
   }
-  return points;
+  return found;
 }
 
 /** A thing as the server describes it. Of its colours, the edges of lines make some: the first is named. */

@@ -3,7 +3,8 @@
 import * as api from "../shared/api.js";
 import { show } from "../shared/history.js";
 import { breakable, download, element, byId } from "../shared/dom.js";
-import { fileName, numberOf, trouble } from "../shared/words.js";
+import { fileName, numberOf, photoFacts, trouble } from "../shared/words.js";
+import { Zoom } from "./zoom.js";
 
 const ENLARGED = 2.5;
 
@@ -12,6 +13,7 @@ export class Viewer {
   #parts;
   #dialog = byId("viewer");
   #image = byId("viewer-image");
+  #zoom = new Zoom(this.#image);
   #photos = [];
   #place = 0;
   #counted = false;
@@ -82,7 +84,22 @@ export class Viewer {
     this.#image.parentElement.style.setProperty("--small", small || "none");
     this.#image.removeAttribute("src");
     this.#dialog.classList.add("loading");
+    this.#zoom.reset();
+    byId("viewer-original").hidden = !photo.photo_url || api.hasKey();
+    byId("viewer-original").href = (photo.photo_url ?? "").slice(1);
     void api.show(this.#image, this.#whole());
+    void this.#tell(photo);
+  }
+
+  /** Say when and with what the photo was taken, as far as its file and the server tell. */
+  async #tell(photo) {
+    const list = byId("viewer-facts");
+    list.replaceChildren();
+    const facts = photo.photo_url && (await api.facts(photo.id).catch(() => null));
+    if (facts && photo === this.#photos[this.#place]) {
+      const rows = photoFacts(facts);
+      list.replaceChildren(...rows.flatMap(([name, textContent]) => [element("dt", { textContent: name }), element("dd", { textContent })]));
+    }
   }
 
   #lead(address) {
@@ -188,6 +205,8 @@ export class Viewer {
     if (by) {
       event.preventDefault();
       this.#step(by);
+    } else if (!event.ctrlKey && !event.metaKey && this.#zoom.press(event)) {
+      event.preventDefault();
     }
   }
 

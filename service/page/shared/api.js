@@ -60,11 +60,19 @@ export function explain(picture, params, signal) {
   return told(`explain?${parameters(params)}`, { method: "POST", body: picture, signal });
 }
 
+/** Where photos show the things of a drawing, and how well; much sooner than `explain`. */
+export function locate(picture, params, signal) {
+  return told(`locate?${parameters(params)}`, { method: "POST", body: picture, signal });
+}
+
 /** Words of the network's vocabulary that begin like this. @returns {Promise<string[]>} at most so many */
 export const words = async (prefix, limit, signal) => (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
 
 /** Descriptions of photos, as in results: ids, paths and addresses. @param {number[]} ids */
 export const photos = async (ids, signal) => (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
+
+/** When and with what a photo was taken, and how large it is. */
+export const facts = (id) => told(`photos/${id}/facts`);
 
 export const file = async (path) => (await ask(path)).blob();
 

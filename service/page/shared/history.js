@@ -135,9 +135,17 @@ export function read() {
   ]);
 }
 
-/** Go on to an address that names this. Dialogs are closed. @param {Wanted} wanted */
-export function write(wanted) {
-  closeAll(() => history.pushState({ dialogs: 0, step: steps() + 1 }, "", address(wanted)));
+/**
+ * Go on to an address that names this. Dialogs are closed, and then the window gets the event "step". `counts`: whether it is
+ * one of the steps that are counted.
+ *
+ * @param {Wanted} wanted
+ */
+export function write(wanted, counts = true) {
+  closeAll(() => {
+    history.pushState({ dialogs: 0, step: steps() + Number(counts), key: Math.max(Date.now(), stepKey() + 1) }, "", address(wanted));
+    window.dispatchEvent(new Event("step"));
+  });
 }
 
 /** Change the address of this step to one that names this. @param {Wanted} wanted */
@@ -154,6 +162,9 @@ function address(wanted) {
 }
 
 export const steps = () => history.state?.step ?? 0;
+
+/** A number that no other step has. */
+export const stepKey = () => history.state?.key ?? 0;
 
 /** Escaped as far as it must be: people read addresses, and slashes and commas do no harm here. */
 const escaped = (value) => encodeURIComponent(value).replaceAll("%2F", "/").replaceAll("%2C", ",");

@@ -168,14 +168,30 @@ export function percent(share) {
  */
 export const strength = (cosine) => cosine >= 0.4 ? "strong" : cosine >= 0.25 ? "fair" : "weak";
 
+export const hardly = ({ cosine }) => cosine < 0.5;
+
 /**
- * How well a photo shows a thing, as it was drawn. In the first photos for scenes, 0.84 of the strong regions, 0.43 of the
- * fair and 0.13 of the weak ones were on such a thing; of people, who look less alike, even most weak ones. By the nearest
+ * How well a photo shows a thing, as it was drawn. In the first photos for scenes, 0.84 of the regions that match well, 0.43
+ * of those that do partly and 0.13 of the others were on such a thing; of people, who look less alike, even most of the last. By the nearest
  * pen, 2 % of the photos that were remembered were said to have another colour, and a quarter of the others of the kind.
  */
 export function foundThing({ cosine, colour_distance: away }) {
-  return [cosine >= 0.75 ? "strong" : cosine >= 0.5 ? "fair" : "weak", away > 30 ? "another colour" : ""].filter(Boolean).join(", ");
+  return [`matches ${cosine >= 0.75 ? "well" : hardly({ cosine }) ? "hardly" : "partly"}`, away > 30 ? "another colour" : ""].filter(Boolean).join(", ");
 }
+
+/** What is known of a photo, as pairs of a name and a text. @param facts the answer of GET /photos/{photo_id}/facts */
+export function photoFacts({ day, time, camera, lens, width, height, bytes, changed }) {
+  const long = { dateStyle: "long" };
+  return [
+    ["Taken", day && [new Date(`${day}T12:00`).toLocaleDateString("en", long), time].filter(Boolean).join(", ")],
+    ["File changed", day ? null : changed && new Date(changed).toLocaleDateString("en", long)],
+    ["Camera", camera],
+    ["Lens", lens],
+    ["Size", `${width.toLocaleString("en")} \u00d7 ${height.toLocaleString("en")} pixels, ${size(bytes)}`],
+  ].filter(([, text]) => text);
+}
+
+const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 export const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
 

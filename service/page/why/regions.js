@@ -12,7 +12,6 @@ const LARGEST = 0.5;
 // How far from a stroke the pointer may be, in sides of the picture.
 const REACH = 0.1;
 const SAMPLES_A_CELL = 4;
-const TOUCHING = 1e-3;
 const SHEET_SIDE = 512;
 const SHEET_CONTRAST = 40;
 // The prepared picture has black ink on white, with grey edges.
@@ -39,22 +38,6 @@ export function partsOf({ marks }, prepared, grid) {
     path,
     cells: new Set(path.map((point) => cellAt(point, grid))),
   }));
-}
-
-/** The cells of that picture around each thing of the sketch. @param {{left, top, right, bottom}[]} boxes on the paper */
-export function cellsOfThings(boxes, prepared, grid) {
-  const [lefts, tops] = [boxes.map(({ left }) => left), boxes.map(({ top }) => top)];
-  const [rights, bottoms] = [boxes.map(({ right }) => right), boxes.map(({ bottom }) => bottom)];
-  const all = { left: Math.min(...lefts), top: Math.min(...tops), right: Math.max(...rights), bottom: Math.max(...bottoms) };
-  const moved = mapping(all, prepared);
-  return moved ? boxes.map(({ left, top, right, bottom }) => around(moved({ x: left, y: top }), moved({ x: right, y: bottom }), grid)) : [];
-}
-
-/** All cells of the rectangle between two corners. A cell that it only touches is none of them. */
-function around(first, last, grid) {
-  const [from, to] = [cellAt(first, grid), cellAt({ x: last.x - TOUCHING, y: last.y - TOUCHING }, grid)];
-  const inside = (cell) => cell % grid >= from % grid && cell % grid <= to % grid && cell >= from - (from % grid) && cell < to - (to % grid) + grid;
-  return new Set(Array.from({ length: grid * grid }, (_, cell) => cell).filter(inside));
 }
 
 /** From places on the paper, where all ink is in the box `from`, to those in the prepared picture. */

@@ -1,7 +1,7 @@
 /** The views of an explanation: what each lays over the sketch and the photos, and what it says in plain words. */
 
 import { choose } from "../shared/dom.js";
-import { foundThing, percent, strength } from "../shared/words.js";
+import { percent, strength } from "../shared/words.js";
 
 const LIGHT = "#ffb000";
 // White text can be read on each of them, and people who are colour-blind can distinguish them.
@@ -22,24 +22,6 @@ const DAZZLING = 8;
  * values.
  */
 export const VIEWS = {
-  things: {
-    lead: (yours) => `Each thing in ${yours} is framed; a frame of the same colour and letter shows the most similar place in each photo. The words say how similar it is.`,
-    network:
-      "For each thing, the region of the photo with the best score: the cosine with the mean local [Ret] of 2 x 2 patches, less twice the squared distance of their places, less 0.0075 of the distance of their colours; like things stay apart.",
-    fits: (answer, things) => things.length > 1,
-    sketch(overlay, { things }) {
-      frame(overlay, things);
-    },
-    photo(overlay, { things, answer }, photo) {
-      const found = things.map((thing, i) => ({ ...thing, cells: regionCells(photo.things[i].cell, answer) }));
-      const lit = new Set(found.flatMap(({ cells }) => [...cells]));
-      overlay.veil((cell) => Number(lit.has(cell)), SHADE);
-      frame(overlay, found);
-    },
-    says({ things }, photo) {
-      return things.map(({ name, letter, colour }, i) => ({ text: `${letter} ${name}: ${foundThing(photo.things[i])}`, colour }));
-    },
-  },
   parts: {
     lead: (yours) => `Point at a part of ${yours} to light up where the computer finds it in each photo. Tap a part to pin it in a colour, up to four at once. The words say how well the two match.`,
     network:
@@ -142,29 +124,13 @@ export const VIEWS = {
 };
 
 /** Offer the views that fit this answer of POST /explain; where the chosen one does not, the first of them is chosen. */
-export function offer(answer, things) {
+export function offer(answer) {
   const radios = [...document.getElementsByName("why-view")];
   for (const radio of radios) {
-    radio.parentElement.hidden = !VIEWS[radio.value].fits(answer, things);
+    radio.parentElement.hidden = !VIEWS[radio.value].fits(answer);
   }
   if (radios.find(({ checked }) => checked).parentElement.hidden) {
     choose("why-view", radios.find((radio) => !radio.parentElement.hidden).value);
-  }
-}
-
-function regionCells(region, { grid, region_grid: regions }) {
-  const size = grid / regions;
-  const [left, top] = [(region % regions) * size, Math.floor(region / regions) * size];
-  const offsets = Array.from({ length: size * size }, (_, i) => [i % size, Math.floor(i / size)]);
-  return new Set(offsets.map(([x, y]) => (top + y) * grid + left + x));
-}
-
-function frame(overlay, things) {
-  for (const { cells, colour } of things) {
-    overlay.contour(cells, colour);
-  }
-  for (const { cells, colour, letter } of things) {
-    overlay.badge([...cells][0], letter, colour);
   }
 }
 

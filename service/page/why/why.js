@@ -1,18 +1,17 @@
 /** The dialog that says why photos were found. */
 
 import * as api from "../shared/api.js";
-import { seenThing } from "../drawing/things.js";
 import { show } from "../shared/history.js";
-import { choice, choose, element, byId } from "../shared/dom.js";
+import { check, choice, choose, element, byId } from "../shared/dom.js";
 import { showNearest } from "./nearest.js";
 import { Overlay } from "./overlay.js";
-import { cellsOfThings, largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
+import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
+import { Plain } from "./plain.js";
 import { VIEWS, bestMatches, offer } from "./views.js";
-import { fileName, methodName, numberOf, score, sentence, thingNames, trouble } from "../shared/words.js";
+import { fileName, methodName, numberOf, score, sentence, trouble } from "../shared/words.js";
 
 // Colour-blind people can also distinguish them, and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
-const THINGS = [...PINS, ["E", "#8a6a00"], ["F", "#5f605a"], ["G", "#12523f"], ["H", "#7b2d26"]];
 const HOVER = ["\u2022", "#1e1f1c"];
 const PINNED_AT_FIRST = 3;
 const FACE = 80;
@@ -22,6 +21,8 @@ export class Why {
   #dialog = byId("why");
   #gone;
   #question = new api.Latest();
+  #closer = new api.Latest();
+  #plain = new Plain();
   #subject = null;
   #results = [];
   #parts = [];
@@ -32,9 +33,10 @@ export class Why {
   constructor(gone) {
     this.#gone = gone;
     // The event comes a moment after the dialog has closed. By then the dialog may be open again.
-    this.#dialog.addEventListener("close", () => this.#dialog.open || this.#question.stop());
-    byId("why-again").addEventListener("click", () => this.#load());
-    byId("why-liked").addEventListener("change", () => this.#load());
+    this.#dialog.addEventListener("close", () => this.#dialog.open || this.#stop());
+    byId("why-again").addEventListener("click", () => (byId("why-details").hidden ? this.#locate() : this.#load()));
+    byId("why-liked").addEventListener("change", () => this.#locate());
+    byId("why-details").addEventListener("toggle", ({ target }) => target.open && !this.#state && !this.#closer.busy && this.#load());
     choice("why-view", () => this.#choose());
     choice("why-from", () => this.#set({}));
     for (const control of ["why-eye", "why-share", "why-step"]) {
@@ -56,7 +58,51 @@ export class Why {
     this.#results = results;
     byId("why-title").textContent = results.length > 1 ? "Why these photos?" : `Why ${fileName(results[0].paths[0])}?`;
     show(this.#dialog, () => false);
-    this.#load();
+    this.#locate();
+  }
+
+  #stop() {
+    this.#question.stop();
+    this.#closer.stop();
+  }
+
+  /** Show where the photos have what was searched with. The technical details begin anew. */
+  #locate() {
+    this.#stop();
+    this.#wait("Looking\u2026");
+    byId("why-plain").hidden = true;
+    byId("why-details").hidden = true;
+    byId("why-details").open = false;
+    choose("why-view", "parts");
+    check("why-from", "own");
+    byId("why-share").value = byId("why-share").defaultValue;
+    const { body } = this.#subject;
+    void this.#question.ask((signal) => api.locate(body, this.#compared, signal), (answer) => this.#located(answer), (error) => this.#fail(error));
+  }
+
+  #located(answer) {
+    byId("why-wait").hidden = true;
+    byId("why-details").hidden = false;
+    const some = answer.things.length > 0;
+    byId("why-plain").hidden = !some;
+    // Without regions of photos only the network's view of them can be shown.
+    byId("why-details").open = !some;
+    if (some) {
+      this.#plain.show(answer, this.#subject, byId("why-liked").value, this.#results, this.#yours);
+    }
+  }
+
+  /** What the photos are compared with, as parameters, and the photos. */
+  get #compared() {
+    const { body, kind, asked } = this.#subject;
+    return { ...(body ? { kind, ...asked } : { like: byId("why-liked").value }), photo: this.#results.map(({ id }) => id) };
+  }
+
+  #fail(error) {
+    if (error.status === 404 || error.status === 405) {
+      this.#gone(error.status);
+    }
+    this.#wait(trouble(error).join(": "), true);
   }
 
   get #alike() {
@@ -70,16 +116,7 @@ export class Why {
 
   #load() {
     this.#wait("Looking closely\u2026");
-    void this.#question.ask(
-      (signal) => this.#ask(signal),
-      (answer) => this.#begin(answer),
-      (error) => {
-        if (error.status === 404 || error.status === 405) {
-          this.#gone(error.status);
-        }
-        this.#wait(trouble(error).join(": "), true);
-      },
-    );
+    void this.#closer.ask((signal) => this.#ask(signal), (answer) => this.#begin(answer), (error) => this.#fail(error));
   }
 
   #begin(answer) {
@@ -89,37 +126,17 @@ export class Why {
     const found = ordered.filter((one) => bestMatches(answer.photos[0], one.cells).size);
     const first = (found.length ? found : ordered).slice(0, PINNED_AT_FIRST);
     const pins = this.#parts.filter((one) => first.includes(one)).map((one, i) => pin(one, PINS[i]));
-    const things = this.#things(answer);
-    if (things.length) {
-      choose("why-view", "things");
-    }
-    offer(answer, things);
-    this.#state = { answer, pins, things, hovered: null, chosen: answer.photos[0] };
+    offer(answer);
+    this.#state = { answer, pins, hovered: null, chosen: answer.photos[0] };
     this.#fill();
     byId("why-wait").hidden = true;
     byId("why-body").hidden = false;
     this.#show();
   }
 
-  /** The things that were searched for by regions: where each is in the sketch, and its name. */
-  #things({ things = [], grid }) {
-    if (things.length < 2 || !this.#results.some(({ cells }) => cells)) {
-      return [];
-    }
-    const seen = things.map(seenThing);
-    const names = thingNames(things.map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
-    return cellsOfThings(seen.map(({ box }) => box), byId("why-sketch-image"), grid).map((cells, i) => {
-      const [letter, colour] = THINGS[i];
-      return { cells, letter, colour, name: names[i] || "thing" };
-    });
-  }
-
   /** The answer of POST /explain, once its picture of the sketch is loaded. */
   async #ask(signal) {
-    const { body, kind, asked } = this.#subject;
-    const ids = this.#results.map(({ id }) => id);
-    const compared = body ? { kind, ...asked } : { like: byId("why-liked").value };
-    const answer = await api.explain(body, { ...compared, photo: ids, nearest: NEAREST }, signal);
+    const answer = await api.explain(this.#subject.body, { ...this.#compared, nearest: NEAREST }, signal);
     signal.throwIfAborted();
     byId("why-sketch-image").src = answer.sketch.image;
     await byId("why-sketch-image").decode();

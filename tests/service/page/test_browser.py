@@ -13,12 +13,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 from pydantic import SecretStr
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 
+from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.building.progress import Phase, ProgressState
 from sketch_search.model import Matcher
@@ -46,7 +49,7 @@ from tests.service.looking import (
     wait_for_notice,
 )
 from tests.service.served import Served, served, started
-from tests.service.small_gallery import PHOTOS, save_copy
+from tests.service.small_gallery import PHOTOS, draw_photo, save_copy
 
 pytestmark = needs_browser
 
@@ -277,6 +280,44 @@ def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, serve
     wait(desk).until(lambda d: not np.array_equal(paper(d), drawn))
     assert not desk.find_element(By.ID, "viewer").is_displayed()
     wait_for_photos(desk)
+
+
+def test_an_open_photo_says_when_and_how_it_was_taken_and_is_zoomed(
+    desk: Browser, settings: Settings, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Nokia", "Lumia"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2019:07:14 17:03:21"
+    draw_photo(0).resize((900, 600)).save(tmp_path / "photos" / "a.jpg", exif=exif)
+    index = tmp_path / "index"
+    build(index, BuildRequest([tmp_path / "photos"], clusters=1, embedder="ret"), model.load(weights))
+    with served_to(desk, settings, index=index) as server:
+        find(desk, server)
+        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
+        wait(desk).until(lambda d: text(d, "viewer-facts"))
+        size = (tmp_path / "photos" / "a.jpg").stat().st_size
+        assert text(desk, "viewer-facts").split("\n") == [
+            *("Taken", "July 14, 2019, 17:03:21", "Camera", "Nokia Lumia"),
+            *("Size", f"900 × 600 pixels, {-(-size // 1000)} kB"),
+        ]
+        assert str(desk.find_element(By.ID, "viewer-original").get_attribute("href")).endswith("/photos/1")
+        wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
+        image = desk.find_element(By.ID, "viewer-image")
+
+        def shown() -> dict[str, float]:
+            box: dict[str, float] = desk.execute_script("return arguments[0].getBoundingClientRect().toJSON()", image)
+            return box
+
+        whole = shown()
+        ActionChains(desk).send_keys("+").perform()
+        assert shown()["width"] == pytest.approx(1.5 * whole["width"])
+        ActionChains(desk).move_to_element(image).click_and_hold().move_by_offset(40, 0).release().perform()
+        assert shown()["x"] == pytest.approx(whole["x"] - 0.25 * whole["width"] + 40, abs=2)
+        ActionChains(desk).send_keys("0").perform()
+        assert shown() == whole
+        ActionChains(desk).scroll_from_origin(ScrollOrigin.from_element(image), 0, -300).perform()
+        wait(desk).until(lambda d: shown()["width"] > 2 * whole["width"])
 
 
 @pytest.mark.parametrize("key", [None, "secret"])

@@ -6,6 +6,7 @@ import numpy as np
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
 from tests.browser import DESKTOP, Browser, draw, run, wait, wait_for_photos
 from tests.pictures import odd_file, strokes
@@ -72,6 +73,42 @@ def test_back_closes_the_uppermost_dialog_and_forward_opens_it_again(desk: Brows
         wait_for_the_page_s_own_entry(desk)
         assert not is_open(desk, "viewer")
         desk.forward()
+
+
+def test_five_queries_are_walked_back_and_forward(desk: Browser, server: Served) -> None:
+    """A drawing, with a liked photo, a photo in its place, nothing drawn, and another drawing."""
+    find(desk, server, "house")
+    seen = [paper(desk)]
+
+    def ask(element: WebElement, *, other: bool = True) -> None:
+        element.click()
+        if other:
+            wait(desk).until(lambda d: not np.array_equal(paper(d), seen[-1]))
+        wait_for_photos(desk)
+        seen.append(paper(desk))
+
+    def return_to(step: int) -> None:
+        wait(desk).until(
+            lambda d: np.array_equal(paper(d), seen[step]) and ("like=" in d.current_url) == (0 < step < 4)
+        )
+        wait_for_photos(desk)
+
+    like = "#results .tile:hover .like, #results .tile .like"
+    ActionChains(desk).move_to_element(desk.find_element(By.CSS_SELECTOR, "#results .photo")).perform()
+    ask(desk.find_element(By.CSS_SELECTOR, like), other=False)
+    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
+    ask(desk.find_element(By.ID, "viewer-search"))
+    ask(desk.find_element(By.ID, "parts-drawing"))
+    desk.find_element(By.ID, "clear").click()
+    draw(desk, DESKTOP, strokes("star"))
+    wait_for_photos(desk)
+    seen.append(paper(desk))
+    for step in (3, 2, 1, 0):
+        desk.back()
+        return_to(step)
+    for step in (1, 2, 3, 4):
+        desk.forward()
+        return_to(step)
 
 
 def test_a_photo_that_was_closed_leaves_nothing_to_go_back_to(desk: Browser, server: Served) -> None:

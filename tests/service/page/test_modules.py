@@ -32,10 +32,6 @@ PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
 ]
 
 
-def box(left: float, top: float, right: float, bottom: float) -> dict[str, float]:
-    return {"left": left, "top": top, "right": right, "bottom": bottom}
-
-
 def seen(word: str | None, fit: bool | None = None) -> dict[str, Any]:
     """A thing of an answer."""
     return {"guess": word and {"word": word}, "fits": fit}
@@ -78,9 +74,10 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
         "stroke_cells",
         [([], [[0, 1, 2, 3], [0, 4, 8, 12]])],
     ),
-    "each thing of a picture is framed where the network saw it": (
-        "thing_cells",
-        [([[box(0.5, 0.1, 0.7, 0.3), box(0.75, 0.21, 0.9, 0.3)]], [[4, 5, 8, 9], [10, 11]])],
+    # Of a ring of cells, at two edges of a grid of 4, its outer border.
+    "the outline of a thing goes around all of its cells": (
+        "outline_box",
+        [([[0, 1, 2, 4, 6, 8, 9, 10], 4], [0, 0, 0.75, 0.75])],
     ),
     "matches are as strong as was measured": (
         "strengths",
