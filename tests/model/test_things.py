@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sketch_search.model.engine import Floats, Tokens, unit
-from sketch_search.model.things import COLOURS, THERE, Thing, places_of_cells, sought
+from sketch_search.model.things import COLOURS, ELSEWHERE, OTHERWISE, THERE, Thing, places_of_cells, sought
 
 RET = np.zeros((1, 4), np.float32)
 NUMBERS = np.random.default_rng(0)
@@ -30,8 +30,10 @@ def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_col
                 if len(one.colours):
                     score -= COLOURS * np.linalg.norm(colours[photo, cell] - one.colours[0])
                 scores.append(score)
-            where_drawn = THERE * (regions[photo, there] @ direction)
-            assert matched.scores[0, photo] == pytest.approx(max(scores) + where_drawn, abs=1e-5)
+            shown = regions[photo] @ direction
+            others = np.delete(shown, there)
+            placed = THERE * shown[there] - OTHERWISE * others.mean() - ELSEWHERE * others.max()
+            assert matched.scores[0, photo] == pytest.approx(max(scores) + placed, abs=1e-5)
             assert matched.cells[0, photo] == int(np.argmax(scores))
             np.testing.assert_allclose(matched.regions[0, photo], regions[photo, np.argmax(scores)], atol=1e-3)
 
@@ -47,12 +49,28 @@ def test_a_thing_covers_the_cells_of_its_box_or_the_nearest_one() -> None:
     assert np.flatnonzero(small.covers(cells)).tolist() == [1]
 
 
-def test_of_two_photos_that_show_a_thing_the_one_that_shows_it_all_over_its_box_comes_first() -> None:
+def test_a_photo_that_shows_a_thing_all_over_its_box_comes_first_and_one_that_shows_it_elsewhere_too_last() -> None:
     direction = unit(NUMBERS.normal(size=(1, 8)))
-    regions = np.zeros((2, 16, 8), np.float32)
+    regions = np.zeros((3, 16, 8), np.float32)
     regions[:, 5] = direction
-    regions[1, [6, 9, 10]] = direction
-    colours, drawn = np.zeros((2, 16, 3), np.float32), Thing(Tokens.of_ret(RET), (0.25, 0.25, 0.75, 0.75))
+    regions[1, [6, 9, 10]] = regions[2, 12] = direction
+    colours, drawn = np.zeros((3, 16, 3), np.float32), Thing(Tokens.of_ret(RET), (0.25, 0.25, 0.75, 0.75))
     placed, anywhere = (sought([drawn], direction, regions, colours, places).scores[0] for places in (2.0, 0.0))
     assert placed[1] == pytest.approx(placed[0] + THERE * 0.75)
-    assert anywhere[0] == anywhere[1]
+    assert placed[2] == pytest.approx(placed[0] - OTHERWISE / 12 - ELSEWHERE)
+    assert anywhere.tolist() == pytest.approx([anywhere[0]] * 3)
+
+
+def test_where_a_large_thing_is_counts_more_than_where_a_small_one_is() -> None:
+    directions = unit(NUMBERS.normal(size=(2, 8)))
+    regions, colours = unit(NUMBERS.normal(size=(3, 64, 8))), np.zeros((3, 64, 3), np.float32)
+    large, small = (Thing(Tokens.of_ret(RET), (0.0, 0.0, side, side)) for side in (0.75, 0.25))
+    both = sought([large, small], directions, regions, colours, 2.0).scores
+    alone = [
+        sought([one], direction[None], regions, colours, 2.0).scores[0]
+        for one, direction in zip((large, small), directions, strict=True)
+    ]
+    for row, (one, direction, weight) in enumerate(zip((large, small), directions, (1.5, 0.5), strict=True)):
+        shown, inside = regions @ direction, one.covers(places_of_cells(64))
+        placed = THERE * shown[:, inside].mean(axis=1) - OTHERWISE * shown[:, ~inside].mean(axis=1)
+        np.testing.assert_allclose(both[row] - alone[row], (weight - 1) * placed, atol=2e-3)
