@@ -277,7 +277,11 @@ def test_a_camera_s_picture_of_many_tones_is_a_photo_also_on_white(
         Image.fromarray(pixels).save(tmp_path / name, quality=95)
         choose_file(desk, tmp_path / name)
         wait_for_photos(desk)
-        wait(desk).until(lambda d, expected=expected: kind(d) == expected)
+        wait(desk).until(partial(counts_as, expected=expected))
+
+
+def counts_as(driver: Browser, expected: str) -> bool:
+    return kind(driver) == expected
 
 
 def has_held(driver: Browser, count: int) -> bool:
