@@ -131,7 +131,6 @@ export class Folders {
     for (const opener of ["folder-choose", "folder-add"]) {
       byId(opener).addEventListener("click", () => this.#open());
     }
-    this.#field.addEventListener("input", () => /[/\\]$/.test(this.#field.value) && void this.#read(this.#field.value, true));
     byId("folder-form").addEventListener("submit", async (event) => {
       event.preventDefault();
       if (await build(this.#field.value.trim(), this.#note)) {
@@ -145,22 +144,19 @@ export class Folders {
     void this.#read(this.#field.value.trim());
   }
 
-  /** List the folders in this one, by default in the pictures folder of the server's user; what is being `typed` stays. */
-  #read(path, typed = false) {
+  /** List the folders in this one, or by default in the pictures folder of the server's user. */
+  #read(path) {
     return this.#question.ask(
       () => api.folders(path),
-      (answer) => this.#fill(answer, typed),
+      (answer) => this.#fill(answer),
       (error) => (this.#note.textContent = trouble(error).at(-1)),
     );
   }
 
-  #fill({ path: here, above, folders }, typed) {
+  #fill({ path: here, above, folders }) {
     const slash = here.includes("\\") ? "\\" : "/";
     const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
-    if (!typed) {
-      this.#field.value = here;
-      this.#field.select();
-    }
+    this.#field.value = here;
     const list = byId("folders-list");
     const pressed = list.contains(document.activeElement);
     list.replaceChildren(...(above ? [this.#item("Parent folder", above, "up")] : []), ...below);
