@@ -231,11 +231,9 @@ def test_places_and_colours_that_do_not_count_are_shown_as_off(desk: Browser, sc
         draw_example(desk, "Car", -0.55, 0.3)
         draw_example(desk, "Umbrella", 0.55, 0.1)
         wait(desk).until(lambda d: text(d, "parts-things") == "red car, red umbrella")
-        for name in ("places", "colours"):
-            switch = desk.find_element(By.ID, name)
-            wait(desk).until(lambda _, switch=switch: not switch.is_enabled())
-            assert switch.is_displayed()
-            assert not switch.is_selected()
+        switches = [desk.find_element(By.ID, name) for name in ("places", "colours")]
+        wait(desk).until(lambda _: not any(switch.is_enabled() for switch in switches))
+        assert all(switch.is_displayed() and not switch.is_selected() for switch in switches)
         wait_for_photos(desk)
         assert not {"places", "colours"} & searches(desk)[-1].keys()
 
