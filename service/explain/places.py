@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sketch_search.indexer import PhotoEntry
 from sketch_search.model.engine import Tokens
@@ -87,10 +88,8 @@ def _shown(
     searcher: Searcher, things: Sequence[Thing], places: float, entries: Sequence[PhotoEntry]
 ) -> list[tuple[ShownThing, ...]]:
     """Finds where each photo shows each thing, how well, and in which colour."""
-    gallery, bare = (
-        searcher.gallery,
-        [Thing(**vars(thing) | {"tokens": thing.tokens.without_patches}) for thing in things],
-    )
+    gallery = searcher.gallery
+    bare = [replace(thing, tokens=thing.tokens.without_patches) for thing in things]
     asked = Query("things", gallery.clusters.mean, things=tuple(bare), places=places, extents=True)
     matched = gallery.matched(asked, gallery.rows_of_ids([entry.id for entry in entries]))
     cosines = matched.cosines(searcher.matcher.thing_directions(bare))
