@@ -197,9 +197,10 @@ function searchNow() {
   void (server.ready ? search.now() : server.check());
 }
 
-function useAsQuery(photo) {
+async function useAsQuery(photo) {
+  await query.take(photo, "photo");
+  // The open photo has closed only now, and the browser has brought back where the page was.
   window.scrollTo({ top: 0 });
-  void query.take(photo, "photo");
 }
 
 /** The server has refused to explain: 404 means these photos, 405 means any. */

@@ -9,6 +9,8 @@ import { fileName, foundThing, hardly, numberOf, thingNames } from "../shared/wo
 const THINGS = ["#d55e00", "#0072b2", "#b0478a", "#00785a", "#8a6a00", "#5f605a", "#12523f", "#7b2d26"];
 const LETTERS = "ABCDEFGH";
 const SIZE = 512;
+// How far a frame is from the ink, as a share of the paper: its light rim would hide it.
+const AWAY = 0.012;
 
 export class Plain {
   #pair = byId("why-pair");
@@ -34,7 +36,7 @@ export class Plain {
       letter: LETTERS[i],
       colour: THINGS[i],
       name: names[i] || (things.length > 1 ? "thing" : yours),
-      path: `M${left} ${top}H${right}V${bottom}H${left}Z`,
+      path: `M${left - AWAY} ${top - AWAY}H${right + AWAY}V${bottom + AWAY}H${left - AWAY}Z`,
     }));
     this.#photos = photos.map((photo, i) => ({ ...photo, name: fileName(photo.paths[0]), number: numberOf(results[i]), grid }));
     this.#drawing.parentElement.hidden = false;

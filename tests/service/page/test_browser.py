@@ -269,17 +269,19 @@ def test_buttons_search_and_bring_more_photos_and_scrolling_each_once(desk: Brow
 def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, server: Served, tmp_path: Path) -> None:
     browser.download_to(desk, tmp_path)
     find(desk, server)
-    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
+    desk.find_elements(By.CSS_SELECTOR, "#results .photo")[-1].click()
     name = text(desk, "viewer-title")
     desk.find_element(By.ID, "viewer-copy").click()
     wait(desk).until(lambda d: text(d, "viewer-note") in ("Copied.", "The path is selected: copy it with Ctrl C."))
     desk.find_element(By.ID, "viewer-download").click()
     wait(desk).until(lambda _: (tmp_path / name).exists())
     drawn = paper(desk)
+    assert desk.execute_script("return scrollY") > 0
     desk.find_element(By.ID, "viewer-search").click()
     wait(desk).until(lambda d: not np.array_equal(paper(d), drawn))
     assert not desk.find_element(By.ID, "viewer").is_displayed()
     wait_for_photos(desk)
+    wait(desk).until(lambda d: d.execute_script("return scrollY") == 0)
 
 
 def test_an_open_photo_says_when_and_how_it_was_taken_and_is_zoomed(
