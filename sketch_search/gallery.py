@@ -69,15 +69,16 @@ class Gallery(Searches):
         wanted = [folder_of(folder) for folder in folders]
         path = Path(index).expanduser() if index is not None else _index_of(wanted)
         request = BuildRequest(folders, allow_root_removal=False)
+        new = not (path / "CURRENT").exists()
         if wanted:
             request.check(path)
-        elif not (path / "CURRENT").exists():
+        elif new:
             raise BadInvocation(f"there is no index at {path} yet; name your photos, as in Gallery.open('~/Pictures').")
-        if progress and not (path / "CURRENT").exists():
+        if progress and new:
             print(_first_time(wanted), file=sys.stderr, flush=True)
         settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
-        if update or not (path / "CURRENT").exists():
+        if update or new:
             request = replace(request, max_pixels=settings.max_photo_pixels)
             for sentence in build(path, request, matcher, Progress(bar=progress)).kept:
                 warnings.warn(sentence, stacklevel=2)

@@ -13,7 +13,7 @@ _LONGEST = 100
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the file of a picture says. width, height: upright, of the whole picture. time: HH:MM or HH:MM:SS."""
+    """Holds what a picture's file says of it. width, height: upright, of the whole picture. time: HH:MM or HH:MM:SS."""
 
     width: int
     height: int

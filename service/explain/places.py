@@ -9,7 +9,7 @@ from sketch_search.indexer import PhotoEntry
 from sketch_search.model.engine import Tokens
 from sketch_search.model.images import Drawing, hexadecimal
 from sketch_search.model.search import Query, encode_things, name_things, place_things
-from sketch_search.model.things import PLACES, Thing
+from sketch_search.model.things import Thing
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas import LocatedPhoto, LocateParams, LocateResponse, ShownThing
 from sketch_search.service.search import Searcher
@@ -43,8 +43,7 @@ def locate(
         things = compute(lambda: encode_things(searcher.matcher, sketch, "photo", colours=False))
     else:
         things = _things_of(searcher, *compute(lambda: searcher.divide(sketch, params)), params, compute)
-        placed = params.places == "yes" or (params.places == "auto" and len(things) > 1)
-        places = PLACES if placed else 0.0
+        _, places = place_things(things, gallery.regions_kept, params.places, several=len(things) > 1)
     shown = [()] * len(entries) if not things else compute(lambda: _shown(searcher, things, places, entries))
     links = settings.photo_links
     return LocateResponse(

@@ -75,7 +75,7 @@ class PhotosResponse(BaseModel):
 
 
 class PhotoFacts(BaseModel):
-    """What is known of the taking of a photo, and of its file."""
+    """Says when and with what a photo was taken, and how large its file is."""
 
     day: date | None = Field(description="On which it was taken, as filters have it; null if nothing says so.")
     time: str | None = Field(description="HH:MM or HH:MM:SS, by the camera's clock.", examples=["17:03:21"])

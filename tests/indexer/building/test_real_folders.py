@@ -223,6 +223,7 @@ def test_the_packer_of_an_unread_zip_is_named(method: int, name: str, tmp_path: 
     assert [bad.reason for bad in report.bad] == [
         f"it cannot be read: it is compressed by {name}; compress the album again with deflate"
     ]
+    assert report.photos == 1
 
 
 DECOMPOSED, COMPOSED = "Cafe\u0301", "Caf\u00e9"
