@@ -3,11 +3,12 @@
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from PIL import ImageColor
 
@@ -40,13 +41,21 @@ _IRREGULAR = {
     "people": "person",
     "teeth": "tooth",
 }
+# "And", "with", "on" and "in" in the other languages.
+_ABROAD = (
+    r"und|mit|auf|im|am|vor|unter|neben|hinter|et|avec|sur|dans|devant|sous|y|con|en|sobre|e|com|em|no|na|su|sul|sulla"
+    r"|nel|nella|dan|dengan|di|и|с|на|в|под|ve|ile|و|با|در|روی|مع|على|في"
+)
 # Separators of things: "dog" and "sofa" in "my dog on the sofa". Text after other joints is ignored unless nothing else
 # is known, such as "horse" in "a photo of a horse".
 _BESIDE = (
-    r"and|with|near|beside|next to|at|in front of|in|inside|on top of|on|under|over|above|below|behind|by"
-    # "And" in other languages of emoji.
-    r"|und|et|y|e|dan|и|ve|و"
+    rf"and|with|near|beside|next to|at|in front of|in|inside|on top of|on|under|over|above|below|behind|by|{_ABROAD}"
 )
+# A phrase with one of these is not in English.
+_FOREIGN = re.compile(rf" ({_ABROAD}|der|die|das|dem|den|einem|einer|le|la|les|une?|el|los|las|il|os) ")
+# Characters of a language that writes no spaces, and its words for "and", "on", "in" and "of".
+_UNSPACED = "[\u3040-\u30ff\u4e00-\u9fff]"
+_UNSPACED_JOINT = re.compile(rf"(?<={_UNSPACED})[、和与與跟在上里裡的とのにで](?={_UNSPACED})")
 _OTHER_JOINTS = r"about|are|beyond|during|for|from|is|of|or|outside|that|to|which|who|without"
 _JOINT = re.compile(rf"(?<=\S) ((?:{_BESIDE}|{_OTHER_JOINTS})(?= |$))|\s*([,;&+])\s*")
 
@@ -131,8 +140,12 @@ class WordBook:
         """
         if why_no_name(text) is None:
             key = spelling(text)
-            for spelt in dict.fromkeys((key, _colours_apart(key))):
-                for known in (self._meant, lambda part: self._foreign.get(part)):
+            ways = [self._meant, lambda part: self._foreign.get(part)]
+            if _FOREIGN.search(key):
+                # "Sofa" is an English word, too.
+                ways = [lambda part: self._foreign.get(part) or self._meant(part)]
+            for spelt in dict.fromkeys((key, _spaced(key))):
+                for known in ways:
                     if parts := _things_of(spelt, known):
                         return self._reading(spelt, parts)
         return Reading(spelling(text), ((self.find(text),),), colours=((),))
@@ -203,14 +216,15 @@ class WordBook:
 
     @cached_property
     def _foreign(self) -> dict[str, tuple[int, ...]]:
-        """The words that an emoji shows, by the emoji's names in other languages."""
+        """Words by names in other languages: those of ``scenes.toml``, and those of the emoji that show them."""
         from emoji import EMOJI_DATA, LANGUAGES, STATUS, config
 
         # Reading them takes a twentieth of a second.
         config.load_language()
         shown = [one for one in EMOJI_DATA.values() if one["status"] == STATUS["fully_qualified"]]
         english = {_name_of_emoji(name) for one in shown for name in (one["en"], *one.get("alias", ()))}
-        found: dict[str, tuple[int, ...]] = {}
+        scenes = _inflected(_read_toml("scenes.toml"))
+        found = {name: meant for name, word in scenes.items() if (meant := self._meant(spelling(word)))}
         # The main names of an emoji take precedence over its keywords.
         for further in (False, True):
             for one in shown:
@@ -257,35 +271,41 @@ def _longest(words: Sequence[str], known: Callable[[str], tuple[int, ...] | None
     return None
 
 
-def _colours_apart(key: str) -> str:
-    """Puts spaces around the first colour in a text whose language writes none, such as Chinese."""
+def _spaced(key: str) -> str:
+    """Parts things, and the first colour, of a text whose language writes no spaces, such as Chinese."""
     for name in sorted(colour_names(), key=len, reverse=True):
-        if name in key and re.match("[\u3040-\u30ff\u4e00-\u9fff]", name):
-            return _APART.sub(" ", key.replace(name, f" {name} ", 1)).strip()
-    return key
+        if name in key and re.match(_UNSPACED, name):
+            key = key.replace(name, f" {name} ", 1)
+            break
+    return _APART.sub(" ", _UNSPACED_JOINT.sub(",", key)).strip()
 
 
 @cache
 def colours() -> dict[str, tuple[int, int, int]]:
     """Reads the colours that words name, as sRGB."""
-    return {name: ImageColor.getrgb(colour["rgb"])[:3] for name, colour in _colour_lists().items()}
+    return {name: ImageColor.getrgb(colour["rgb"])[:3] for name, colour in _read_toml("colours.toml").items()}
 
 
 @cache
 def colour_names() -> dict[str, str]:
     """Reads the names of colours in all languages of the words, by their spellings, each with its English name."""
+    return _inflected({colour: lists["names"] for colour, lists in _read_toml("colours.toml").items()})
+
+
+def _inflected(lists: Mapping[str, str]) -> dict[str, str]:
+    """Returns what each name in lists means, by its spellings with each ending, as in "rot(e/er)"."""
     found: dict[str, str] = {}
-    for colour, lists in _colour_lists().items():
-        for name in map(str.strip, lists["names"].split(",")):
-            stem_of, _, endings = name.rstrip(")").partition("(")
+    for meant, names in lists.items():
+        for name in map(str.strip, names.split(",")):
+            before, _, rest = name.partition("(")
+            endings, _, after = rest.partition(")")
             for ending in ("", *filter(None, endings.split("/"))):
-                found.setdefault(spelling(stem_of + ending), colour)
+                found.setdefault(spelling(before + ending + after), meant)
     return found
 
 
-def _colour_lists() -> dict[str, dict[str, str]]:
-    with (Path(__file__).parent / "colours.toml").open("rb") as file:
-        return tomllib.load(file)
+def _read_toml(name: str) -> dict[str, Any]:
+    return tomllib.loads((Path(__file__).parent / name).read_text("utf-8"))
 
 
 def _name_of_emoji(name: str) -> str:
@@ -295,9 +315,8 @@ def _name_of_emoji(name: str) -> str:
 @cache
 def everyday_words() -> dict[str, tuple[str, ...]]:
     """Reads the meanings of everyday and wider words: by spelling, the spellings of the words that each means."""
-    with (Path(__file__).parent / "everyday.toml").open("rb") as file:
-        lists = tomllib.load(file)
-    return {spelling(name): tuple(map(spelling, meant.split(","))) for name, meant in lists.items()}
+    lists = _read_toml("everyday.toml").items()
+    return {spelling(name): tuple(map(spelling, meant.split(","))) for name, meant in lists}
 
 
 def spelling(name: str) -> str:

@@ -49,9 +49,17 @@ def search(
         return 0
     if answer.word_means and not as_json:
         print(f"'{printable(query.text or '')}' is searched for as '{answer.word_means}'", file=sys.stderr)
-    if answer.word_fits is False and not as_json:
-        print(f"no photo looks much like '{printable(query.text or '')}'; these are the closest", file=sys.stderr)
+    if (missing := _missing(answer, query.text)) and not as_json:
+        print(f"no photo looks much like {printable(missing)}; these are the closest", file=sys.stderr)
     return 0
+
+
+def _missing(answer: SearchResponse, text: str | None) -> str:
+    """Names what no photo is likely to show, as the page does; empty if that is uncertain."""
+    if answer.word_fits is False:
+        return f"'{text}'"
+    things = dict.fromkeys(f"'{one.guess.word}'" for one in answer.things if one.guess and one.fits is False)
+    return " or ".join(things) or ("the drawing" if answer.sketch_fits is False else "")
 
 
 def explain(
