@@ -113,7 +113,7 @@ def test_a_command_that_needs_pytorch_names_the_extra_that_brings_it(command: st
 def test_the_checkpoint_of_the_package_is_described(tmp_path: Path) -> None:
     told = said(without(tmp_path), "-m", "sketch_search", "model", "info")
     assert "network:             two-sided-s14\n" in told
-    assert "vocabulary:          1,748 words\n" in told
+    assert "vocabulary:          1,773 words\n" in told
 
 
 def test_a_checkpoint_that_needs_pytorch_is_refused_with_the_extra_that_brings_it(tmp_path: Path) -> None:

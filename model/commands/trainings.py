@@ -113,6 +113,20 @@ def place_words(source: Path, target: Path) -> None:
     place_words(source, target)
 
 
+@click.command(epilog=examples("sketch-search model scenes IN OUT --photos corel --keywords train.csv --words snow"))
+@options.source
+@options.target
+@option("--photos DIR", "The photos, at any depth.", a_path, required=True)
+@option("--keywords FILE.csv", "A line for each: its name without ending, and its keywords.", a_path, required=True)
+@option("--test FILE.csv", "The same for other photos, to print the precision of each word.", a_path)
+@option("--words LIST", "The keywords to add, such as snow,beach.", required=True)
+def scenes(source: Path, target: Path, words: str, **of_photos: Any) -> None:
+    """Add words to a vocabulary from photos with keywords, for scenes that nobody draws."""
+    from sketch_search.model.papers import give_scenes
+
+    give_scenes(source, target, words=words.split(","), **of_photos)
+
+
 @click.command()
 @options.source
 @options.target
@@ -188,4 +202,4 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
         raise ModelError("; ".join(failed))
 
 
-COMMANDS = (train, snapshot, words, things, place_words, regions, parting, photo_side, table)
+COMMANDS = (train, snapshot, words, things, place_words, scenes, regions, parting, photo_side, table)

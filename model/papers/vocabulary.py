@@ -300,7 +300,7 @@ def _regress(
     optimiser = torch.optim.LBFGS(
         [moves, shifts], max_iter=STEPS, history_size=8, line_search_fn="strong_wolfe", tolerance_grad=1e-6
     )
-    _minimise(loss, optimiser)
+    minimise(loss, optimiser)
     return (weights + moves).detach(), (biases + shifts).detach()
 
 
@@ -314,14 +314,16 @@ def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, floa
         unknown = none.expand(len(logits), 1)
         return F.cross_entropy(torch.cat([log_scale.exp() * logits, unknown], dim=1), targets)
 
-    _minimise(loss, torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe"))
+    minimise(loss, torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe"))
     scale = log_scale.detach().exp().clamp(max=100)
     if (things >= 0).all():
         none = (scale * logits).logsumexp(dim=1).quantile(NONE_SHARE)
     return float(scale), float(none.detach().clamp(-MOST_NONE, MOST_NONE))
 
 
-def _minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> None:
+def minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> None:
+    """Minimises a loss by a step of LBFGS."""
+
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
         found = loss()
