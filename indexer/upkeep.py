@@ -17,7 +17,7 @@ from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
 from sketch_search.indexer.building.request import BuildRequest, current_roots
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from sketch_search.indexer.errors import REPAIR, BadInvocation, IndexRefused
-from sketch_search.indexer.store.catalog import Catalog, Removals
+from sketch_search.indexer.store.catalog import Catalog, PhotoFilter, Removals
 from sketch_search.indexer.store.folders import Address, Folder
 from sketch_search.indexer.store.generation import (
     Generation,
@@ -100,8 +100,8 @@ class FileCounts:
     days: dict[date, int]
 
 
-def count_files(path: Path, days: int) -> FileCounts:
-    """Counts the indexed files of each folder, in the order of their paths, and of the last ``days`` with files.
+def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
+    """Counts the indexed files of each folder, in the order of their paths, and the wanted ones of their last ``days``.
 
     Raises as ``read_summary`` does.
     """
@@ -111,7 +111,7 @@ def count_files(path: Path, days: int) -> FileCounts:
         for root, own, files in catalog.folders():
             # A single root is all that there is, and has no path.
             found.update({shown_path(names, root, folder).rstrip("/"): files for folder in with_folders(own)})
-        by_day = {date.fromordinal(day): files for day, files in catalog.days(days)}
+        by_day = {date.fromordinal(day): files for day, files in catalog.days(days, wanted, names)}
     return FileCounts({folder: found[folder] for folder in sorted(found) if folder}, by_day)
 
 

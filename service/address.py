@@ -1,6 +1,9 @@
 """Announces a running server's address and token in its index, in a file only its user can read, locked meanwhile."""
 
+import hashlib
 import os
+import re
+import secrets
 import stat
 import sys
 import threading
@@ -9,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sketch_search.model.files import open_regular
@@ -26,6 +30,31 @@ class ServerAddress(BaseModel):
 
     url: str
     token: str
+
+
+def token_of(folder: Path) -> str:
+    """Returns the token of all servers of an index, so that open tabs stay allowed after a restart.
+
+    It is kept in the user's own folder: an index may be copied to somebody else. Where that cannot be, it is a new one.
+    """
+    fresh = secrets.token_urlsafe(24)
+    if sys.platform == "win32":
+        return fresh
+    name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()
+    path = platformdirs.user_state_path("sketch-search", appauthor=False) / "tokens" / name
+    with suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        with open(descriptor, "r+b") as file:
+            private = _is_ours(file) and not os.fstat(descriptor).st_mode & 0o077
+            kept = file.read(_MAX_BYTES).decode("ascii", "replace") if private else ""
+            if re.fullmatch(r"[\w-]{32}", kept, re.ASCII):
+                return kept
+            os.fchmod(descriptor, 0o600)
+            file.seek(0)
+            file.truncate()
+            file.write(fresh.encode())
+    return fresh
 
 
 @contextmanager

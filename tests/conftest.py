@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import ssl
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
@@ -26,6 +28,10 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     patch = pytest.MonkeyPatch()
     forget_syncs(patch)
+    # Servers keep the tokens of their indexes in the user's folder.
+    state = tempfile.TemporaryDirectory(prefix="sketch-search-state-")
+    config.add_cleanup(state.cleanup)
+    os.environ["XDG_STATE_HOME"] = state.name
     # Each client of httpx reads the certificates of all authorities, which takes longer than a test; one set will do.
     patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
     # There is no deadline, because other work of the machine slows an example. Only a soak looks for new examples.

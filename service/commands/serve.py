@@ -37,7 +37,7 @@ from sketch_search.model.decoding import RunJob
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import printable
 from sketch_search.service import PROGRAM
-from sketch_search.service.address import ServerAddress, announced, find_server
+from sketch_search.service.address import ServerAddress, announced, find_server, token_of
 from sketch_search.service.engine import open_matcher
 from sketch_search.service.http import as_json, configure_logging, create_app
 from sketch_search.service.serving import Live, PortTaken, address, deployed, listening, server_config
@@ -79,6 +79,8 @@ def serve_until_stopped(
     thread once the server answers, with its address and the printed one. browser: whether to open the page.
     """
     app = create_app(settings) if app is None else app
+    if not settings.shards:
+        app.state.token = token_of(index_path(settings))
     with ExitStack() as opened:
         # Bound here, because uvicorn would exit if the port is in use.
         listeners: list[socket.socket] = [opened.enter_context(_listening(settings))]

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
-from sketch_search.indexer import PhotoEntry, count_files, read_summary
+from sketch_search.indexer import PhotoEntry, PhotoFilter, count_files, read_summary
 from sketch_search.model.images import MAX_STROKES, MAX_THINGS
 from sketch_search.service.engine import Engine, PreparedSketch
 from sketch_search.service.errors import Forbidden, NotFound, NotReady
@@ -46,6 +46,7 @@ from sketch_search.service.schemas import (
     ExplainResponse,
     FoldersParams,
     FoldersResponse,
+    GalleryParams,
     GalleryResponse,
     HealthResponse,
     Id,
@@ -360,12 +361,16 @@ async def folders(
 
 
 @api.get("/gallery", responses=error_answers(404, 422, 503))
-async def gallery(request: Request, ctx: Ctx, trusted: HasToken) -> GalleryResponse:
+async def gallery(
+    request: Request, ctx: Ctx, trusted: HasToken, params: Annotated[GalleryParams, Query()]
+) -> GalleryResponse:
     """Lists the indexed folders, and the files in them that could not be read."""
     if ctx.live.shards:
         raise NotFound("A gallery in shards has many indexes; /info lists them.")
-    path = index_path(ctx.settings)
-    found, counts = await in_turn(request, ctx.upkeep, lambda: (read_summary(path), count_files(path, MAX_DAYS)))
+    path, wanted = index_path(ctx.settings), PhotoFilter(params.folder)
+    found, counts = await in_turn(
+        request, ctx.upkeep, lambda: (read_summary(path), count_files(path, MAX_DAYS, wanted))
+    )
     roots, unread = found.manifest.roots, found.bad
     return GalleryResponse(
         folders=tuple(root.path if may_reveal(trusted, ctx) else root.name for root in roots),

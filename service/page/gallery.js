@@ -74,7 +74,7 @@ export class About {
 
   #fill({ folders, updated, unread, files }) {
     this.#folders = folders;
-    const day = new Date(updated).toLocaleString("en", { dateStyle: "long", timeStyle: "short" });
+    const day = new Date(updated).toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short" });
     const list = element("ul", {}, ...folders.map((folder) => this.#folder(folder)));
     byId("gallery").replaceChildren(
       fact("Photos", byId("about-open").textContent),
@@ -131,6 +131,7 @@ export class Folders {
     for (const opener of ["folder-choose", "folder-add"]) {
       byId(opener).addEventListener("click", () => this.#open());
     }
+    this.#field.addEventListener("input", () => this.#complete());
     byId("folder-form").addEventListener("submit", async (event) => {
       event.preventDefault();
       if (await build(this.#field.value.trim(), this.#note)) {
@@ -141,22 +142,39 @@ export class Folders {
 
   #open() {
     show(this.#dialog);
-    void this.#read(this.#field.value.trim());
+    if (!this.#field.value) {
+      this.#read("");
+    }
   }
 
   /** List the folders in this one, or by default in the pictures folder of the server's user. */
   #read(path) {
-    return this.#question.ask(
+    this.#field.value = path;
+    void this.#question.ask(
       () => api.folders(path),
-      (answer) => this.#fill(answer),
+      (answer) => {
+        // A person who has begun to type goes on.
+        this.#field.value ||= answer.path;
+        this.#fill(answer);
+      },
       (error) => (this.#note.textContent = trouble(error).at(-1)),
+    );
+  }
+
+  /** List the folders that the path may become as it is typed; what is typed stays. */
+  #complete() {
+    const [, folder, start] = this.#field.value.trimStart().match(/^(.*[\\/])?(.*)$/);
+    this.#note.textContent = "";
+    void this.#question.ask(
+      async () => (folder ? api.folders(folder) : { path: "", above: null, folders: [] }),
+      ({ path, above, folders }) => this.#fill({ path, above, folders: folders.filter((name) => startsWith(name, start)) }),
+      () => byId("folders-list").replaceChildren(),
     );
   }
 
   #fill({ path: here, above, folders }) {
     const slash = here.includes("\\") ? "\\" : "/";
     const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
-    this.#field.value = here;
     const list = byId("folders-list");
     const pressed = list.contains(document.activeElement);
     list.replaceChildren(...(above ? [this.#item("Parent folder", above, "up")] : []), ...below);
@@ -167,7 +185,9 @@ export class Folders {
   }
 
   #item(name, path, drawn) {
-    const onclick = () => void this.#read(path);
+    const onclick = () => this.#read(path);
     return element("li", {}, element("button", { type: "button", onclick }, icon(drawn), name));
   }
 }
+
+const startsWith = (name, start) => name.toLowerCase().startsWith(start.toLowerCase());

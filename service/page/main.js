@@ -198,7 +198,7 @@ function searchNow() {
 }
 
 async function useAsQuery(photo) {
-  await query.take(photo, "photo");
+  await query.take(photo, "photo", true);
   // The open photo has closed only now, and the browser has brought back where the page was.
   window.scrollTo({ top: 0 });
 }
@@ -277,7 +277,7 @@ query.addEventListener("change", () => {
     search.stop();
   }
 });
-query.addEventListener("turn", () => parts.turn());
+query.addEventListener("turn", ({ detail: anew }) => parts.turn(anew));
 query.addEventListener("back", searchAgain);
 query.addEventListener("address", () =>
   notice.say(

@@ -36,6 +36,7 @@ from sketch_search.service.schemas.options import Subject, beyond_two_stage, pro
 from sketch_search.service.schemas.query import (
     BuildParams,
     FoldersParams,
+    GalleryParams,
     Id,
     PageParams,
     Params,

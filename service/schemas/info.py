@@ -83,7 +83,8 @@ class GalleryResponse(BaseModel):
     )
     files_below: tuple[int, ...] = Field(description="How many indexed files lie below each of them.")
     days: dict[date, int] = Field(
-        description="How many indexed files were taken on each day, as filters count days; the last 10,000."
+        description="How many indexed files, below `folder` if that is given, were taken on each day, as filters count "
+        "days; the last 10,000."
     )
     updated: datetime = Field(description="When a build last found changed photos.")
     unread: int = Field(description="How many files could not be indexed.")

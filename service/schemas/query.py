@@ -122,6 +122,16 @@ class RemoveParams(Params):
     )
 
 
+class GalleryParams(Params):
+    """The query parameters of a description of the gallery."""
+
+    folder: tuple[Folder, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Count days only below this folder, a path as results show it; may be repeated.",
+    )
+
+
 class FoldersParams(Params):
     """The query parameters of a list of folders."""
 

@@ -227,6 +227,7 @@ class SearchResponse(BaseModel):
         default=None, description="Send it with the same query for further results; null if there are none."
     )
     candidates: int = Field(description="Photos in the ranking, which the results are part of.")
+    photos: int = Field(default=0, description="Photos that pass the filters; of all, the results are the first.")
     unliked: tuple[Unliked, ...] = optional("The photos of unlike and unlike_kind.", ())
     hidden: int = optional("How many photos these hide.", 0)
     pairs_scored: int = Field(description="Centroids and photos that the method scored.")

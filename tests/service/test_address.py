@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sketch_search.model.errors import UserError
-from sketch_search.service.address import NAME, ServerAddress, announced, find_server
+from sketch_search.service.address import NAME, ServerAddress, announced, find_server, token_of
 from sketch_search.service.commands.serve import check_port
 from sketch_search.service.settings import Settings
 
@@ -62,6 +62,26 @@ def test_the_file_of_a_killed_server_is_ignored(folder: Path) -> None:
     with announced(folder, SERVER):  # It is in no server's way.
         assert find_server(folder) == SERVER
         assert (folder / NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_token_of_an_index_stays_the_same_unless_others_could_read_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent / "state"))
+    token = token_of(folder)
+    assert [len(token), token_of(folder)] == [32, token]
+    assert token_of(folder.parent) != token
+    kept = next(file for file in (folder.parent / "state").rglob("*") if file.is_file() and token in file.read_text())
+    assert kept.stat().st_mode & 0o777 == 0o600
+    kept.chmod(0o644)
+    other = token_of(folder)
+    assert other not in ("", token)
+    kept.write_text("short")
+    assert token_of(folder) not in ("short", other)
+    kept.unlink()
+    kept.symlink_to(folder / NAME)
+    assert token_of(folder) != token_of(folder)
+    assert not (folder / NAME).exists()
 
 
 def test_a_link_a_folder_or_a_pipe_in_its_place_is_neither_read_nor_written(folder: Path) -> None:

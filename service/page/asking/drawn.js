@@ -1,11 +1,14 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { coloursOf, seenThing } from "../drawing/things.js";
+import { coloursOf, gapOf, seenThing } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
 import { thingNames } from "../shared/words.js";
 
-// A thing this near to the edge, in sides of the paper, has no room for a label above.
-const HIGH = 0.1;
+// Labels are put beside things so far away, and elsewhere at places so far apart, in pixels.
+const GAP = 2;
+const APART = 6;
+// A label farther away than this, in pixels, might as well lie over ink.
+const NEAR = 60;
 const SWITCHES = { places: "Match where each thing stands", colours: "Match the colours of things" };
 const OFF = "Does not count: this search compares whole photos";
 
@@ -36,6 +39,7 @@ export class Drawn extends EventTarget {
         this.dispatchEvent(new Event("change"));
       });
     }
+    new ResizeObserver(() => this.#place()).observe(this.#list.parentElement);
     byId("parts-apart").addEventListener("click", () => paper.part(paper.things[0].id));
   }
 
@@ -122,8 +126,8 @@ export class Drawn extends EventTarget {
   }
 
   #names(things) {
-    const names = thingNames(things.map((thing) => [this.#said(thing), namesOf(thing)])).filter(Boolean);
-    return names.length ? names : [things.length > 1 ? `${things.length} things` : ""];
+    const names = thingNames(things.map((thing) => [this.#said(thing), namesOf(thing)]));
+    return names.some(Boolean) ? names.map((name) => name || "thing") : [things.length > 1 ? `${things.length} things` : ""];
   }
 
   #draw(things) {
@@ -132,6 +136,7 @@ export class Drawn extends EventTarget {
       return;
     }
     refill(this.#list, ...things.map((thing) => this.#item(thing)));
+    this.#place();
   }
 
   /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with the nearest. */
@@ -142,8 +147,6 @@ export class Drawn extends EventTarget {
     const parts = this.#paper.canPart(id) ? [this.#button(id, "Split", `Split the ${about} into two things`, () => this.#paper.part(id))] : [];
     const join = this.#button(id, "Join", `Join the ${about} with the nearest thing`, () => this.#paper.join(id));
     const item = element("li", {}, element("p", {}, this.#name(id, guess), ...parts, join));
-    item.classList.toggle("high", box.top < HIGH);
-    item.classList.toggle("right", box.left + box.right > 1);
     const within = (value) => Math.min(1, Math.max(0, value));
     const [left, top, right, bottom] = [within(box.left), within(box.top), within(box.right), within(box.bottom)];
     Object.assign(item.style, {
@@ -155,12 +158,34 @@ export class Drawn extends EventTarget {
     return item;
   }
 
+  /** Put each label within the paper, where it covers no other and as little as can be of the things, near its own. */
+  #place() {
+    const paper = this.#list.parentElement.getBoundingClientRect();
+    const items = [...this.#list.children];
+    const things = items.map((item) => item.getBoundingClientRect());
+    const labels = [];
+    items.forEach(({ firstElementChild: label }, i) => {
+      const [own, { offsetWidth: width, offsetHeight: height }] = [things[i], label];
+      const cost = (box) =>
+        1000 * covered(box, labels) + covered(box, things) + (width * height * gapOf(box, own)) / NEAR + Math.abs(box.left - own.left);
+      const lefts = places(paper.left, paper.right - width, [own.left, own.right - width, own.left - width - GAP, own.right + GAP]);
+      const tops = places(paper.top, paper.bottom - height, [own.top - height - GAP, own.bottom + GAP, own.top]);
+      const boxes = tops.flatMap((top) => lefts.map((left) => ({ left, top, right: left + width, bottom: top + height })));
+      const best = boxes.map((box) => [cost(box), box]).reduce((least, one) => (one[0] < least[0] ? one : least))[1];
+      labels.push(best);
+      Object.assign(label.style, { left: `${best.left - own.left - items[i].clientLeft}px`, top: `${best.top - own.top - items[i].clientTop}px` });
+    });
+  }
+
   #name(id, guess) {
     const field = element("input", { type: "text", value: guess, size: Math.max(5, guess.length), maxLength: 100, ariaLabel: "What this thing is" });
     field.autocomplete = "off";
     field.placeholder = "Name it";
     field.setAttribute("list", "words");
-    field.addEventListener("input", () => this.#complete(field.value.trim()));
+    field.addEventListener("input", () => {
+      this.#complete(field.value.trim());
+      this.#place();
+    });
     field.addEventListener("change", () => {
       field.blur();
       this.#typed = field.value.trim();
@@ -178,3 +203,14 @@ export class Drawn extends EventTarget {
 }
 
 const namesOf = (thing) => thing.colours ?? coloursOf(thing);
+
+/** These places, as far as they are between two, and those that are `APART`. */
+function places(first, last, preferred) {
+  const all = Array.from({ length: Math.max(1, Math.floor((last - first) / APART)) }, (_, i) => first + i * APART);
+  return [...preferred.filter((place) => place >= first && place <= last), ...all];
+}
+
+/** How much of a box others cover, in pixels. */
+const covered = (box, others) => others.reduce((sum, other) => sum + shared(box, other, "left", "right") * shared(box, other, "top", "bottom"), 0);
+
+const shared = (box, other, from, to) => Math.max(0, Math.min(box[to], other[to]) - Math.max(box[from], other[from]));

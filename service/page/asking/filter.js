@@ -19,13 +19,16 @@ export class Filter {
   #folders = new Map();
   #days = [];
   #open = new Set();
+  #question = new api.Latest();
+  // The folders in which the days were counted.
+  #counted = "";
 
   /** What it chooses is shown with the `parts` of the query. */
   constructor(parts) {
     this.#parts = parts;
     closeOutside(this.#box);
-    this.#box.addEventListener("toggle", () => this.#box.open && void this.#read());
-    parts.addEventListener("change", () => this.#show());
+    this.#box.addEventListener("toggle", () => this.#box.open && this.#read());
+    parts.addEventListener("change", () => (this.#box.open && this.#counted !== `${parts.params.folder}` ? this.#count() : this.#show()));
     this.#field.addEventListener("input", () => this.#show());
     for (const name of ["after", "before"]) {
       byId(`filter-${name}`).addEventListener("change", ({ target }) => target.validity.valid && parts.set({ [name]: [target.value].filter(Boolean) }));
@@ -42,18 +45,29 @@ export class Filter {
     return this.#field.value.replace(/^\/+|\/+$/g, "").trim();
   }
 
-  async #read() {
-    const { folder } = this.#parts.params;
+  #read() {
     this.#field.value = "";
+    this.#count(() => {
+      const { folder } = this.#parts.params;
+      folder.flatMap(above).forEach((path) => this.#open.add(path));
+      this.#field.value = this.#folders.size ? "" : (folder[0] ?? "");
+    });
+  }
+
+  /** Count the photos of each folder, and in the chosen folders those of each day. */
+  #count(then = () => undefined) {
+    const { folder } = this.#parts.params;
+    this.#counted = `${folder}`;
     this.#show();
+    const take = ({ below = [], files_below: files = [], days = {} }) => {
+      const inOrder = below.map((path, i) => [path, files[i]]).sort(([a], [b]) => (key(a) < key(b) ? -1 : 1));
+      this.#folders = new Map(inOrder);
+      this.#days = Object.entries(days).sort();
+      then();
+      this.#show();
+    };
     // A collection on many machines does not list its folders.
-    const { below = [], files_below: files = [], days = {} } = await api.gallery().catch(() => ({}));
-    const inOrder = below.map((path, i) => [path, files[i]]).sort(([a], [b]) => (key(a) < key(b) ? -1 : 1));
-    this.#folders = new Map(inOrder);
-    this.#days = Object.entries(days).sort();
-    folder.flatMap(above).forEach((path) => this.#open.add(path));
-    this.#field.value = below.length ? "" : (folder[0] ?? "");
-    this.#show();
+    void this.#question.ask(() => api.gallery(folder), take, () => take({}));
   }
 
   /** Take the listed folders, the uppermost of each branch; what is typed itself, if not all folders are known. */

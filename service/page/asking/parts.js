@@ -97,9 +97,12 @@ export class Parts extends EventTarget {
     this.set(Object.fromEntries(Object.keys(this.#wanted).map((name) => [name, []])));
   }
 
-  /** Another drawing takes the place of this one: a step that changes nothing else. */
-  turn() {
-    write(this.#wanted, false);
+  /** Another drawing takes the place of this one: a step, which changes nothing else but for a query that begins `anew`. */
+  turn(anew) {
+    const before = this.#wanted;
+    this.#wanted = anew ? { ...before, ...Object.fromEntries([...PHOTOS, "text"].map((name) => [name, []])) } : before;
+    write(this.#wanted, !same(before, this.#wanted));
+    this.show();
   }
 
   /** Show whether there is a drawing, or a photo in its place, too. @param {"sketch" | "photo" | null} kind */

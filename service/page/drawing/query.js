@@ -87,8 +87,9 @@ export class Query extends EventTarget {
    * Put an image on the paper, to be searched with and drawn over.
    *
    * @param {"sketch" | "photo"} [as] what to search with it as; guessed by its look, where nobody says so
+   * @param {boolean} [anew] whether it is searched with without the words and photos of the query before
    */
-  async take(file, as) {
+  async take(file, as, anew = false) {
     const url = URL.createObjectURL(file);
     const said = byId("opening");
     said.textContent = "Opening the image\u2026";
@@ -96,11 +97,11 @@ export class Query extends EventTarget {
       const given = await open(url);
       const source = await toDataUrl(file, given);
       const image = await open(source);
-      await this.#turn();
+      await this.#turn(anew);
       this.#paper.replace([{ kind: "image", source, image, as: as ?? kindOf(given, file.type) }]);
     } catch {
       // A format that the browser cannot show may still be one that the server reads.
-      await this.#turn();
+      await this.#turn(anew);
       this.#file = file;
       this.#fileKind = as ?? kindOfFile(file);
       byId("picture-name").textContent = file.name;
@@ -125,11 +126,11 @@ export class Query extends EventTarget {
   }
 
   /** Take a step, so that Back returns to what is there now, if there is something. Dialogs may have to close before it. */
-  async #turn() {
-    if (!this.empty) {
+  async #turn(anew = false) {
+    if (!this.empty || anew) {
       await new Promise((taken) => {
         window.addEventListener("step", taken, { once: true });
-        this.dispatchEvent(new Event("turn"));
+        this.dispatchEvent(new CustomEvent("turn", { detail: anew }));
       });
     }
   }

@@ -136,7 +136,8 @@ function boxOf(marks) {
   return box;
 }
 
-function gapOf(a, b) {
+/** How far a box is from another. */
+export function gapOf(a, b) {
   return Math.hypot(Math.max(0, a.left - b.right, b.left - a.right), Math.max(0, a.top - b.bottom, b.top - a.bottom));
 }
 

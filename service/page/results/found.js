@@ -27,6 +27,8 @@ export class ResultsView extends EventTarget {
   #seen = new Set();
   #shown = false;
   #order = "";
+  // How many photos there are to show, if not all are shown.
+  #of = 0;
   #waiting = 0;
 
   /** Events: "change" when something else is shown; "away" when the server could not answer but may do so later. */
@@ -110,7 +112,7 @@ export class ResultsView extends EventTarget {
     this.#shown = true;
     this.#order = answer.method === "date" ? "newest first" : answer.sketch_fits === false ? "" : "best first";
     this.#chosen.offer(true);
-    this.#count();
+    this.#count(answer);
     byId("took").hidden = false;
     byId("timings").textContent = took(answer);
     this.dispatchEvent(new Event("change"));
@@ -175,12 +177,13 @@ export class ResultsView extends EventTarget {
   }
 
   /** Show the results of another page. Returns whether any of them is new. */
-  #add({ groups, results }) {
+  #add(answer) {
+    const { groups, results } = answer;
     // A photo's rank is its place in the list: photos of clusters that are opened later come after those shown already.
     const rank = this.#results.groups.length + 1;
     const fresh = groups ? numbered(groups) : alone(this.#unseen(results).map((one, i) => ({ ...one, rank: rank + i })));
     this.#results.add(fresh);
-    this.#count();
+    this.#count(answer);
     return fresh.length > 0;
   }
 
@@ -190,9 +193,15 @@ export class ResultsView extends EventTarget {
     return unseen;
   }
 
-  #count() {
+  /** Say how many are shown, of how many. */
+  #count({ next, photos }) {
+    this.#of = next === null ? 0 : photos;
+    this.#tellOrder();
+  }
+
+  #tellOrder() {
     const { groups, ordered } = this.#results;
-    byId("status").textContent = shownCount(groups.length, this.#asked.params.view, ordered ? this.#order : "");
+    byId("status").textContent = shownCount(groups.length, this.#of, this.#asked.params.view, ordered ? this.#order : "");
     this.#box.classList.toggle("unordered", !ordered);
   }
 
@@ -200,7 +209,7 @@ export class ResultsView extends EventTarget {
   order() {
     if (this.#shown && !this.#results.ordered) {
       this.#results.order();
-      this.#count();
+      this.#tellOrder();
     }
   }
 }

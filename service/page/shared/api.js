@@ -35,7 +35,8 @@ export function useKey(given) {
 
 export const info = () => told("info");
 
-export const gallery = () => told("gallery");
+/** The collection; its `days` count the photos in these folders, or all. @param {string[]} [folder] */
+export const gallery = (folder = []) => told(`gallery?${parameters({ folder })}`);
 
 /** The folders in a folder of the server's machine; "": in the pictures folder of its user. */
 export const folders = (path) => told(`folders?${parameters(path ? { path } : {})}`);

@@ -132,9 +132,13 @@ export function ends(unit) {
   return [`${unit}-01-01`.slice(0, 10), unit.length === 10 ? unit : last];
 }
 
+const WHOLE_DAY = { day: "numeric", month: "long", year: "numeric" };
+
 /** 3 July 2022; or such a part of it as the options of Intl.DateTimeFormat say. */
-export const day = (date, options = { day: "numeric", month: "long", year: "numeric" }) =>
-  new Date(date).toLocaleDateString("en-GB", { ...options, timeZone: "UTC" });
+export const day = (date, options = WHOLE_DAY) => new Date(date).toLocaleDateString("en-GB", { timeZone: "UTC", ...options });
+
+/** 3 July 2022, of a moment, where the browser is. */
+const localDay = (moment) => day(moment, { ...WHOLE_DAY, timeZone: undefined });
 
 /** The days between two, either of which may be missing: "2022", "July 2022", "From 3 July 2022". */
 export function period(first, last) {
@@ -151,8 +155,11 @@ export function chosenCount(number, most) {
   return number === most ? `${count(number, "photo")} chosen, the most at a time` : `${count(number, "photo")} chosen`;
 }
 
-/** How many photos or groups are shown. @param {string} order in which, or "" */
-export const shownCount = (number, view, order) => [count(number, view.slice(0, -1)), order].filter(Boolean).join(", ");
+/** How many photos or groups are shown. @param {number} of how many photos @param {string} order in which, or "" */
+export function shownCount(number, of, view, order) {
+  const shown = view === "photos" && of > number ? `${number.toLocaleString("en")} of ${count(of, "photo")}` : count(number, view.slice(0, -1));
+  return [shown, order].filter(Boolean).join(", ");
+}
 
 /** A share as a percentage: a whole number, or below 1 % its first digit that is not zero. */
 export function percent(share) {
@@ -180,11 +187,10 @@ export function foundThing({ cosine, colour_distance: away }) {
 }
 
 /** What is known of a photo, as pairs of a name and a text. @param facts the answer of GET /photos/{photo_id}/facts */
-export function photoFacts({ day, time, camera, lens, width, height, bytes, changed }) {
-  const long = { dateStyle: "long" };
+export function photoFacts({ day: taken, time, camera, lens, width, height, bytes, changed }) {
   return [
-    ["Taken", day && [new Date(`${day}T12:00`).toLocaleDateString("en", long), time].filter(Boolean).join(", ")],
-    ["File changed", day ? null : changed && new Date(changed).toLocaleDateString("en", long)],
+    ["Taken", taken && [day(taken), time].filter(Boolean).join(", ")],
+    ["File changed", !taken && changed && localDay(changed)],
     ["Camera", camera],
     ["Lens", lens],
     ["Size", `${width.toLocaleString("en")} \u00d7 ${height.toLocaleString("en")} pixels, ${size(bytes)}`],

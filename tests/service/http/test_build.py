@@ -83,6 +83,10 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
         assert known["below"] == [few.name, f"{few.name}/größe", "more"]
         assert known["files_below"] == [PHOTOS, len([*(few / "größe").iterdir()]), 1]
         assert sum(known["days"].values()) == PHOTOS + 1
+        within = http.get("/gallery", params={"folder": "more"}).json()
+        assert (sum(within["days"].values()), within["below"]) == (1, known["below"])
+        for folders, photos in ((["more"], 1), ([], PHOTOS + 1)):
+            assert http.post("/search", content=sketch, params={"folder": folders}).json()["photos"] == photos
         # It leaves again, and its files stay.
         removed = http.post("/remove", params={"folder": str(tmp_path / "more")})
         assert removed.json() == {"files": 2, "photos": PHOTOS}

@@ -67,7 +67,7 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         wait_for_notice(driver, "What are you looking for?")
         draw(driver, screen, strokes("star"))
         wait_for_photos(driver)
-        assert text(driver, "status") == "20 photos, best first"
+        assert text(driver, "status") == f"20 of {PHOTOS} photos, best first"
         open_details(driver)
         assert text(driver, "timings").startswith("Found in ")
         driver.find_element(By.CSS_SELECTOR, "#settings > summary").click()
@@ -250,13 +250,13 @@ def test_buttons_search_and_bring_more_photos_and_scrolling_each_once(desk: Brow
     desk.find_element(By.ID, "redo").click()
     assert searches(desk) == []
     desk.find_element(By.ID, "search").click()
-    wait(desk).until(partial(ends_with, name="status", end="10 photos, best first"))
+    wait(desk).until(partial(ends_with, name="status", end=f"10 of {PHOTOS} photos, best first"))
     assert not any("offset=" in url for url in browser.requested(desk))
     choose(desk, "label:has(#live)")
     # By a key and without scrolling, which brings them, too, and may hide the button.
     desk.execute_script("document.getElementById('more').focus({ preventScroll: true })")
     ActionChains(desk).send_keys(Keys.ENTER).perform()
-    wait(desk).until(partial(ends_with, name="status", end="20 photos, best first"))
+    wait(desk).until(partial(ends_with, name="status", end=f"20 of {PHOTOS} photos, best first"))
     wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "No more matching photos.")
     assert text(desk, "status") == f"{PHOTOS} photos, best first"
     buttons = desk.find_elements(By.CSS_SELECTOR, "#results .photo")
@@ -300,7 +300,7 @@ def test_an_open_photo_says_when_and_how_it_was_taken_and_is_zoomed(
         wait(desk).until(lambda d: text(d, "viewer-facts"))
         size = (tmp_path / "photos" / "a.jpg").stat().st_size
         assert text(desk, "viewer-facts").split("\n") == [
-            *("Taken", "July 14, 2019, 17:03:21", "Camera", "Nokia Lumia"),
+            *("Taken", "14 July 2019, 17:03:21", "Camera", "Nokia Lumia"),
             *("Size", f"900 × 600 pixels, {-(-size // 1000)} kB"),
         ]
         assert str(desk.find_element(By.ID, "viewer-original").get_attribute("href")).endswith("/photos/1")
@@ -405,7 +405,7 @@ def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settin
         choose(desk, "label:has([value='photos'])")
         draw(desk, DESKTOP, strokes("house"))
         wait_for_photos(desk)
-        assert text(desk, "status") == "20 photos, best first"
+        assert text(desk, "status") == f"20 of {PHOTOS} photos, best first"
         # The complaint is about the request without a key, which was refused.
         expect_complaints(desk, "401")
 
@@ -441,6 +441,18 @@ def test_a_first_visit_names_a_folder_watches_it_being_indexed_and_searches(
         wait(desk).until(lambda d: "does not exist" in text(d, "folder-note"))
         expect_complaints(desk, "422")
         assert axe_complaints(desk) == []
+        # What is typed stays, and the folders are listed that it can become.
+        folder.clear()
+        typed = str(gallery.parent / gallery.name[:3].upper())
+        folder.send_keys(typed)
+        listed = "return [...document.querySelectorAll('#folders-list li')].map((one) => one.textContent)"
+        wait(desk).until(
+            lambda d: (
+                {name[:3] for name in d.execute_script(listed)} == {"Par", gallery.name[:3]}
+                and gallery.name in d.execute_script(listed)
+            )
+        )
+        assert folder.get_property("value") == typed
         for name, path in ((gallery.name, gallery), ("größe", gallery / "größe"), ("Parent folder", gallery)):
             press_folder(desk, name, path)
             # A keyboard goes on from there.

@@ -155,7 +155,7 @@ def test_scrolling_brings_every_group_once_and_the_chosen_view_is_remembered(des
     desk.get(server.url)
     wait_for_groups(desk)
     show(desk, "photos")
-    wait(desk).until(lambda d: text(d, "status") == "20 photos, best first")
+    wait(desk).until(lambda d: text(d, "status") == "20 of 23 photos, best first")
     assert all(group["size"] == 1 for group in groups_shown(desk))
 
 
@@ -182,7 +182,7 @@ def test_a_stroke_is_answered_by_one_variant_and_the_resting_pen_by_all(desk: Br
         wait_for_photos(desk)
         asked = [query.get("variants") for query in searches(desk)]
         assert (asked[0], asked[-1]) == (["1"], None)
-        assert text(desk, "status") == "20 photos, best first"
+        assert text(desk, "status") == "20 of 23 photos, best first"
 
 
 def test_when_the_pen_rests_the_best_group_is_first(desk: Browser, server: Served) -> None:
@@ -290,7 +290,7 @@ def test_a_copy_can_be_looked_at_and_liked_and_folding_turned_off(desk: Browser,
     wait(desk).until(lambda d: text(d, "status") == f"{ALL_FILES} photos, best first")
     assert folded(desk) == []
     desk.refresh()
-    wait(desk).until(lambda d: text(d, "status") == "20 photos, best first")
+    wait(desk).until(lambda d: text(d, "status") == f"20 of {ALL_FILES} photos, best first")
     assert folded(desk) == []
 
 

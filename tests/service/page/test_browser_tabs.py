@@ -75,8 +75,8 @@ def test_back_closes_the_uppermost_dialog_and_forward_opens_it_again(desk: Brows
         desk.forward()
 
 
-def test_five_queries_are_walked_back_and_forward(desk: Browser, server: Served) -> None:
-    """A drawing, with a liked photo, a photo in its place, nothing drawn, and another drawing."""
+def test_six_queries_are_walked_back_and_forward(desk: Browser, server: Served) -> None:
+    """A drawing, with a liked photo; a photo, which begins anew, with a liked one; that alone, and another drawing."""
     find(desk, server, "house")
     seen = [paper(desk)]
 
@@ -89,24 +89,30 @@ def test_five_queries_are_walked_back_and_forward(desk: Browser, server: Served)
 
     def return_to(step: int) -> None:
         wait(desk).until(
-            lambda d: np.array_equal(paper(d), seen[step]) and ("like=" in d.current_url) == (0 < step < 4)
+            lambda d: np.array_equal(paper(d), seen[step]) and ("like=" in d.current_url) == (step in (1, 3, 4))
         )
         wait_for_photos(desk)
 
     like = "#results .tile:hover .like, #results .tile .like"
-    ActionChains(desk).move_to_element(desk.find_element(By.CSS_SELECTOR, "#results .photo")).perform()
-    ask(desk.find_element(By.CSS_SELECTOR, like), other=False)
+
+    def like_the_first() -> None:
+        ActionChains(desk).move_to_element(desk.find_element(By.CSS_SELECTOR, "#results .photo")).perform()
+        ask(desk.find_element(By.CSS_SELECTOR, like), other=False)
+
+    like_the_first()
     desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
     ask(desk.find_element(By.ID, "viewer-search"))
+    assert "like=" not in desk.current_url
+    like_the_first()
     ask(desk.find_element(By.ID, "parts-drawing"))
     desk.find_element(By.ID, "clear").click()
     draw(desk, DESKTOP, strokes("star"))
     wait_for_photos(desk)
     seen.append(paper(desk))
-    for step in (3, 2, 1, 0):
+    for step in (4, 3, 2, 1, 0):
         desk.back()
         return_to(step)
-    for step in (1, 2, 3, 4):
+    for step in (1, 2, 3, 4, 5):
         desk.forward()
         return_to(step)
 
