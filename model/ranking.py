@@ -196,6 +196,10 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 # sketches of validation classes; docs/research/searching.md has the alternatives.
 WITHIN, SHARED = 0.25, 0.5
 LIKED, KIND = 16.0, 0.5
+# Of several things, a liked photo may show only some: LIKED counts as a sixteenth, and the drawing, diffused, in full.
+# Of 206 scenes, 0.83 are in the first 20 after a photo with all of their kinds was liked, 0.80 with LIKED in full, and
+# 0.76 before; of 240, after a photo with some of their kinds, 0.73, 0.56 and 0.75.
+LIKED_OF_SEVERAL = 1.0
 NAMED, SPREAD = 1.0, 5.0
 UNLIKED, APART = 0.3, 0.2
 # If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
@@ -242,12 +246,14 @@ def evidence_for_diffusion(scores: Floats, before: Floats, method: Method) -> ND
     return np.float32(1 - SHARED) * (kept - log_odds(scores, method))
 
 
-def evidence_of_likes(likeness: Floats, *, drawn: bool = True) -> Floats:
+def evidence_of_likes(likeness: Floats, *, drawn: bool = True, several: bool = False) -> Floats:
     """Returns the evidence of liked photos, (p,), for photos of this likeness to the most similar one, at most 1.
 
-    drawn: False if no drawing orders the photos of the kind, so that likeness does.
+    drawn: False if no drawing orders the photos of the kind, so that likeness does. several: whether it has several
+    things.
     """
-    evidence: Floats = np.float32(LIKED) * np.minimum(likeness - np.float32(KIND), 0)
+    weight = LIKED_OF_SEVERAL if several else LIKED
+    evidence: Floats = np.float32(weight) * np.minimum(likeness - np.float32(KIND), 0)
     return evidence if drawn else evidence + likeness - 1
 
 

@@ -42,11 +42,15 @@ class Remembered:
 
 @dataclass(frozen=True)
 class RememberedTask:
-    """Remembered photos, once for each of the ``draws``, and the gallery. about: sentences for the figures."""
+    """Remembered photos, once for each of the ``draws``, and the gallery.
+
+    kinds: what each photo of the gallery shows. about: sentences for the figures.
+    """
 
     protocol: RememberedProtocol
     queries: tuple[Remembered, ...]
     photos: tuple[Picture, ...]
+    kinds: tuple[frozenset[str], ...]
     draws: int
     about: tuple[str, ...]
 
@@ -71,7 +75,8 @@ def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> Reme
         raise ModelError(f"no ordinary photo has things for --protocol {protocol} of which there are sketches")
     photos = f"{half}: every second photo; things whose boxes cover at least {_LEAST_SHARE:.0%} of it"
     about = (f"{photos}; the means of {_DRAWS} choices of sketches, seeds 0 to {_DRAWS - 1}",)
-    return RememberedTask(protocol, chosen, tuple(scene.picture for scene in scenes), _DRAWS, about)
+    kinds = tuple(frozenset(scene.shares) for scene in scenes)
+    return RememberedTask(protocol, chosen, tuple(scene.picture for scene in scenes), kinds, _DRAWS, about)
 
 
 def choose_remembered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,7 +20,7 @@ from sketch_search.model.evaluation.scoring import encode_pictures
 from sketch_search.model.images import Drawing, find_ink, lab, open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import first_page, target_ranks
-from sketch_search.model.search import Places, gallery_of, search_drawing
+from sketch_search.model.search import Gallery, encode_things, gallery_of, search_drawing, search_things
 
 Colour: TypeAlias = tuple[int, ...]
 #: The coloured pens of the page, as sRGB.
@@ -39,8 +40,6 @@ _PAPER = 512
 # The photos of a page.
 _PAGE = 20
 _ONE_PICTURE = "one picture"
-# Drawings of one query by the way to draw and to search, each with whether places count.
-_Drawings: TypeAlias = dict[str, tuple[Drawing, Places]]
 
 
 def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
@@ -57,14 +56,13 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
     asked, scores, divisions = list[Remembered](), dict[str, list[Floats]](), list[Division]()
     for query in tqdm(task.queries, desc="searching", unit="photo", disable=None):
         if task.protocol == "scenes":
-            drawings, division = _scene(matcher, query)
+            found, division = _scene(gallery, matcher, task, query)
             divisions.append(division)
         else:
-            drawings = _coloured(matcher, task, query)
-        for way, (drawing, places) in drawings.items():
-            ranking = search_drawing(gallery, matcher, drawing, _PAGE, places)
-            scores.setdefault(way, []).append(ranking.scores(len(photos)))
-        if drawings:
+            found = _coloured(gallery, matcher, task, query)
+        for way, of_way in found.items():
+            scores.setdefault(way, []).append(of_way)
+        if found:
             asked.append(query)
     if not asked:
         raise ModelError(f"nothing of the photos can be drawn for --protocol {task.protocol}")
@@ -75,17 +73,39 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
     return figures
 
 
-def _scene(matcher: Matcher, query: Remembered) -> tuple[_Drawings, Division]:
-    papers = [on_paper(thing) for thing in query.things]
-    apart = Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers])
+def _scene(
+    gallery: Gallery, matcher: Matcher, task: RememberedTask, query: Remembered
+) -> tuple[dict[str, Floats], Division]:
+    """Scores all photos by each way to draw a scene, and after one further action of a person."""
+    papers, count = [on_paper(thing) for thing in query.things], len(task.photos)
+    apart = encode_things(matcher, Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers]))
     together, labels, division = divide(matcher, papers)
-    drawings: _Drawings = {
-        "things apart": (apart, "auto"),
-        "things apart, places=no": (apart, "no"),
-        _ONE_PICTURE: (together.divide(labels), "auto"),
-        "one picture, things=one": (together, "auto"),
+    search = partial(search_things, gallery, matcher, results=_PAGE)
+    by_drawing = search(apart)
+    found = {
+        "things apart": by_drawing,
+        "things apart, places=no": search(apart, places="no"),
+        _ONE_PICTURE: search_drawing(gallery, matcher, together.divide(labels), _PAGE),
+        "one picture, things=one": search_drawing(gallery, matcher, together, _PAGE),
     }
-    return drawings, division
+    scores = {way: ranking.scores(count) for way, ranking in found.items()}
+    kinds, ranked = {thing.sketch.label for thing in query.things}, by_drawing.photos
+    # Who sees the photo first does nothing more.
+    others = [] if ranked.ids[0] == query.photo else [n for n, i in enumerate(ranked.ids) if i != query.photo]
+    shown = {n: len(kinds & task.kinds[ranked.ids[n]]) for n in others}
+    for way, right in (("+, all kinds", {len(kinds)}), ("+, some kinds", range(1, len(kinds)))):
+        liked = next((n for n, shared in shown.items() if shared in right), None)
+        scores[f"things apart, {way}"] = after = scores["things apart"].copy()
+        if liked is not None:
+            after[:] = search(apart, liked=ranked[np.array([liked])]).scores(count)
+            # The liked photo itself does not count.
+            after[ranked.ids[liked]] = -np.inf
+    named = query.photo % len(apart)
+    word = matcher.book.of_class(query.things[named].sketch.label)
+    if others and word is not None:
+        apart[named] = replace(apart[named], words=(word,))
+    scores["things apart, a word"] = search(apart).scores(count)
+    return scores, division
 
 
 class Division(NamedTuple):
@@ -145,18 +165,20 @@ class PartingReport:
         )
 
 
-def _coloured(matcher: Matcher, task: RememberedTask, query: Remembered) -> _Drawings:
-    """Returns an empty list for a colourless thing."""
+def _coloured(gallery: Gallery, matcher: Matcher, task: RememberedTask, query: Remembered) -> dict[str, Floats]:
+    """Scores all photos by each pen; an empty dict for a colourless thing."""
     (thing,) = query.things
     exact = colour_of(task.photos[query.photo], thing)
     seen = lab(np.array(exact) / 255)
     if np.linalg.norm(seen[1:]) < _LEAST_CHROMA:
         return {}
     nearest = PENS[int(np.linalg.norm(lab(np.array(PENS) / 255) - seen, axis=1).argmin())]
-    return {
-        way: (matcher.preprocessing.drawing(on_paper(thing, pen)), "auto")
+    drawings = {
+        way: matcher.preprocessing.drawing(on_paper(thing, pen))
         for way, pen in (("black pen", (0, 0, 0)), ("nearest pen", nearest), ("exact colour", exact))
     }
+    count = len(task.photos)
+    return {way: search_drawing(gallery, matcher, one, _PAGE).scores(count) for way, one in drawings.items()}
 
 
 def colour_of(photo: Picture, thing: Drawn) -> Colour:

@@ -20,6 +20,7 @@ from sketch_search.model.search.drawings import (
     name_things,
     place_things,
     search_drawing,
+    search_things,
     things_of_text,
 )
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored

@@ -11,7 +11,7 @@ import numpy as np
 from sketch_search.model.engine import Method, Modality, Tokens
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.search.candidates import Query
+from sketch_search.model.search.candidates import Candidates, Query
 from sketch_search.model.search.gallery import Gallery
 from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
@@ -127,9 +127,25 @@ def search_drawing(
     gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int, places: Places = "auto"
 ) -> Ranking:
     """Ranks photos for a drawing as a search does by default."""
-    count, regions = len(drawing.things), gallery.regions_kept
+    things = encode_things(matcher, drawing, variants=1 if len(drawing.things) > 1 else None)
+    return search_things(gallery, matcher, things, results, places)
+
+
+def search_things(
+    gallery: Gallery,
+    matcher: Matcher,
+    things: Sequence[Thing],
+    results: int,
+    places: Places = "auto",
+    liked: Candidates | None = None,
+) -> Ranking:
+    """Ranks photos for the encoded things of a drawing as a search does by default. liked: photos of the gallery."""
+    count, regions = len(things), gallery.regions_kept
     plan = default_plan(matcher, results, tokens_kept=gallery.tokens_kept, regions=regions, things=count)
-    things = encode_things(matcher, drawing, variants=1 if count > 1 else None)
     placed, weight = place_things(things, regions, places, several=plan.method == "things")
     sketch = Tokens.cat([thing.tokens for thing in things])
-    return rank(gallery, matcher, Query(plan.method, gallery.clusters.mean, sketch, placed, weight), plan)
+    query = Query(plan.method, gallery.clusters.mean, sketch, placed, weight)
+    if liked is not None:
+        vectors, homes = liked.vectors.astype(np.float32), gallery.clusters.of(liked.rows)
+        query = replace(query, liked=vectors, liked_ids=tuple(liked.ids.tolist()), homes=homes)
+    return rank(gallery, matcher, query, plan)

@@ -353,23 +353,23 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     """Adds the evidence of all other parts of the query to the scores by the drawing (``model.ranking.weigh``)."""
     if not len(photos):
         return photos
-    parts = list[Scores]()
+    parts, several = list[Scores](), plan.method == "things"
     if photos.likeness is not None:
         alike = photos.likeness
         if plan.diffuse and drawn:
             alike = kindred(alike, photos.vectors, matcher.diffusion_threshold)
-        parts.append(evidence_of_likes(alike, drawn=drawn))
+        parts.append(evidence_of_likes(alike, drawn=drawn, several=several))
     # Words of several things lead these to their regions instead.
-    led = plan.method == "things" and any(thing.words for thing in query.things)
+    led = several and any(thing.words for thing in query.things)
     if photos.by_word is not None and not led:
         parts.append(evidence_of_words(photos.by_word, drawn=drawn))
-    if parts and drawn and plan.diffuse and photos.before is not None:
+    if parts and drawn and plan.diffuse and photos.before is not None and not several:
         parts.append(evidence_for_diffusion(photos.scores, photos.before, plan.method))
     if query.unliked is not None:
         parts.append(evidence_of_dislikes(likenesses(query.unliked, photos.vectors, query.mean)))
     # If the drawing is not the only part, the scores before diffusion are no guide.
     before = None if parts else photos.before
-    if photos.fits is not None and plan.method != "things":
+    if photos.fits is not None and not several:
         parts.append(evidence_of_fits(photos.fits))
     if not parts:
         return photos

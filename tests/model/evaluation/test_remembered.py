@@ -14,7 +14,7 @@ from sketch_search.model.datasets.remembered import Drawn, choose_remembered
 from sketch_search.model.engine import Floats, default_checkpoint
 from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper
 from sketch_search.model.images import Drawing, find_ink, lab
-from sketch_search.model.search import Places, gallery_of, search_drawing
+from sketch_search.model.search import Places, encode_things, gallery_of, search_drawing, search_things
 from sketch_search.model.terminal import BAD_INPUT
 from tests.archives import pack
 from tests.networks import tiny_checkpoint
@@ -119,6 +119,26 @@ def test_photos_rank_by_places_and_colours_of_things(matcher: model.Matcher, ske
     assert of_red[0] > of_red[1]
 
 
+def test_a_liked_photo_of_one_thing_leaves_photos_of_both_things_before_its_own_kind(
+    matcher: model.Matcher, sketches: tuple[Picture, ...]
+) -> None:
+    papers = [on_paper(Drawn(sketch, box)) for sketch, box in zip(sketches, (LEFT, RIGHT), strict=True)]
+    drawn = Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers])
+    things = encode_things(matcher, drawn)
+    directions = matcher.thing_directions(things)
+    shown = matcher.encode(
+        np.stack([matcher.prepare(photo(shape), "photo") for shape in ("circle", "star", "star", "cross")]), "photo"
+    )
+    regions = np.zeros((4, 64, directions.shape[1]), np.float32)
+    regions[:3, 8 * 3 + 1] = directions[0]
+    regions[0, 8 * 3 + 6] = directions[1]
+    gallery = gallery_of(replace(shown, regions=regions, colours=np.zeros((4, 64, 3), np.float32)), matcher)
+    ranked = search_things(gallery, matcher, things, 20).photos
+    assert ranked.ids[0] == 0
+    liked = search_things(gallery, matcher, things, 20, liked=ranked[ranked.ids == 1]).photos
+    assert liked.ids.tolist()[:3] == [1, 0, 2]
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Optional data with sketches of two things, and four ordinary photos of both."""
@@ -144,7 +164,9 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
         assert main(["evaluate", "--protocol", protocol, "--split", "unseen", "--json"]) == 0
         found[protocol] = json.loads(capsys.readouterr().out)
     scenes, colours = (found[protocol]["methods"] for protocol in ("scenes", "colours"))
-    assert list(scenes) == ["things apart", "things apart, places=no", "one picture", "one picture, things=one"]
+    ways = ["things apart", "things apart, places=no", "one picture", "one picture, things=one"]
+    clicks = [f"things apart, {click}" for click in ("+, all kinds", "+, some kinds", "a word")]
+    assert list(scenes) == ways + clicks
     assert list(colours) == ["black pen", "nearest pen", "exact colour"]
     assert found["scenes"]["groups"] == {"all": 2}
     assert {"rand", "right_number"} < scenes["one picture"]["all"].keys()
