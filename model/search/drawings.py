@@ -64,7 +64,9 @@ def name_things(
 ) -> list[Thing]:
     """Gives things their own words, and those of a text to the other things, each to the one that it fits best.
 
-    thing_text: words of the first things; empty for a thing without. coloured: whether words say colours, too.
+    thing_text: words of the first things; empty for a thing without. coloured: whether words say colours, too. Words of
+    a text that nobody draws, such as "snow", name no thing unless a colour is with them.
+
     Raises UnknownWord for a word of a thing; a text that only CLIP knows names nothing.
     """
     named = list(things)
@@ -78,17 +80,18 @@ def name_things(
             reading = matcher.book.read(own)
             name(number, list(chain.from_iterable(reading.things)), reading.colours[0])
     free, vocabulary = [number for number, thing in enumerate(named) if not thing.words], matcher.engine.vocabulary
-    if text is None or vocabulary is None:
+    if text is None or vocabulary is None or not free:
         return named
     with suppress(UnknownWord):
         reading = matcher.book.read(text)
-        if len(reading.things) <= len(free):
-            shown = vocabulary.guess(Tokens.cat([named[number].tokens.without_patches for number in free]))
-            fits = np.stack([shown[:, list(words)].sum(axis=1) for words in reading.things], axis=1)
-            for _ in reading.things:
-                row, column = np.unravel_index(int(fits.argmax()), fits.shape)
-                name(free[row], reading.things[column], reading.colours[column])
-                fits[row], fits[:, column] = -1, -1
+        shown = vocabulary.guess(Tokens.cat([named[number].tokens.without_patches for number in free]))
+        fits = np.stack([shown[:, list(words)].sum(axis=1) for words in reading.things], axis=1)
+        drawn = fits.any(axis=0) | np.array([coloured and len(names) > 0 for names in reading.colours])
+        fits[:, ~drawn] = -1
+        for _ in range(drawn.sum() if drawn.sum() <= len(free) else 0):
+            row, column = np.unravel_index(int(fits.argmax()), fits.shape)
+            name(free[row], reading.things[column], reading.colours[column])
+            fits[row], fits[:, column] = -1, -1
     return named
 
 

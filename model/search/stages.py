@@ -359,8 +359,9 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         if plan.diffuse and drawn:
             alike = kindred(alike, photos.vectors, matcher.diffusion_threshold)
         parts.append(evidence_of_likes(alike, drawn=drawn, several=several))
-    # Words of several things lead these to their regions instead.
-    led = several and any(thing.words for thing in query.things)
+    # Words of several things lead these to their regions instead; others, such as "beach", are of the whole photo.
+    named = {thing.words for thing in query.things if thing.words}
+    led = several and (named >= set(query.word) if isinstance(query.word, tuple) else bool(named))
     if photos.by_word is not None and not led:
         parts.append(evidence_of_words(photos.by_word, drawn=drawn))
     if parts and drawn and plan.diffuse and photos.before is not None and not several:

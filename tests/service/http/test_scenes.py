@@ -1,16 +1,20 @@
 """Words of scenes, by the checkpoint of the package, among the sample photos."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import write_samples
 from sketch_search.model.engine import default_checkpoint
+from sketch_search.model.images import open_image
 from sketch_search.service.commands import main
 from sketch_search.service.settings import Settings
+from tests.pictures import encoded
 from tests.service.served import asked
 
 pytest.importorskip("sklearn", reason="scikit-learn has the two photos")
@@ -54,6 +58,21 @@ def test_a_scene_is_found_by_its_word_and_denied_if_no_photo_shows_it(
     else:
         assert found["results"][0]["paths"][0] == photo
         assert found.get("word_fits") is not False
+
+
+def test_of_several_things_a_word_of_the_whole_scene_names_none(http_scenes: httpx.Client, tmp_path: Path) -> None:
+    sketches = write_samples(tmp_path / "samples").sketches
+    papers = []
+    for name, x in (("house", 0), ("umbrella", 300)):
+        sketch = sketches / f"{name}.png"
+        paper = Image.new("RGB", (600, 300), "white")
+        paper.paste(open_image(sketch, sketch=True).resize((300, 300)), (x, 0))
+        papers.append(("file", (f"{name}.png", encoded(paper), "image/png")))
+    said = [
+        http_scenes.post("/search", files=papers, params={"text": text}).json()["things"]
+        for text in ("snow", "house, snow")
+    ]
+    assert [[thing.get("word") for thing in things] for things in said] == [[None, None], ["house", None]]
 
 
 def test_the_terminal_says_that_no_photo_shows_a_scene(sampled: Settings, capsys: pytest.CaptureFixture[str]) -> None:
