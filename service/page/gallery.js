@@ -116,9 +116,8 @@ export class About {
   }
 }
 
-function fact(name, told) {
-  return element("div", {}, element("dt", { textContent: name }), element("dd", {}, told));
-}
+const fact = (name, told) =>
+  element("div", {}, element("dt", { textContent: name }), element("dd", {}, told));
 
 export class Folders {
   #dialog = byId("folders");

@@ -173,9 +173,7 @@ function refresh() {
   byId("clear").disabled = query.empty && parts.none;
 }
 
-function nothing() {
-  return query.empty && !parts.enough;
-}
+const nothing = () => query.empty && !parts.enough;
 
 function showInvitation() {
   search.stop();

@@ -23,9 +23,12 @@ export class Options extends EventTarget {
     closeOutside(byId("settings"));
     choose("view", forSite.get(VIEW));
     choice("view", (value) => this.#show(value));
-    this.#count.addEventListener("change", () => this.#changed(() => undefined));
+    this.#count.addEventListener("change", () => this.#changed());
     this.#fold.checked = forSite.get(UNFOLDED) === null;
-    this.#fold.addEventListener("change", () => this.#changed(() => forSite.mark(UNFOLDED, !this.#fold.checked)));
+    this.#fold.addEventListener("change", () => {
+      forSite.mark(UNFOLDED, !this.#fold.checked);
+      this.#changed();
+    });
   }
 
   get params() {
@@ -50,12 +53,12 @@ export class Options extends EventTarget {
   #show(view) {
     if (view !== this.#view) {
       forSite.set(VIEW, view);
-      this.#changed(() => (this.#view = view));
+      this.#view = view;
+      this.#changed();
     }
   }
 
-  #changed(set) {
-    set();
+  #changed() {
     this.dispatchEvent(new Event("change"));
   }
 }

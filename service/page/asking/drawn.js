@@ -1,6 +1,6 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { coloursOf, gapOf, seenThing } from "../drawing/things.js";
+import { assign, coloursOf, gapOf, halved, joined, named, seenThing } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
 import { thingNames } from "../shared/words.js";
 
@@ -40,7 +40,7 @@ export class Drawn extends EventTarget {
       });
     }
     new ResizeObserver(() => this.#place()).observe(this.#list.parentElement);
-    byId("parts-apart").addEventListener("click", () => paper.part(paper.things[0].id));
+    byId("parts-apart").addEventListener("click", () => this.#part(paper.things[0].id));
   }
 
   /** Whether places and colours count, as parameters of a search with what is drawn, see Query.snapshot. */
@@ -57,7 +57,7 @@ export class Drawn extends EventTarget {
   know({ strokes, things: drawn }, answer) {
     const told = answer.things ?? [];
     this.#typed = null;
-    this.#paper.assign(strokes, told);
+    assign(strokes, told);
     this.#seen = strokes.length || drawn.length ? [] : told.map(seenThing);
     const ids = this.#seen.length ? this.#seen.map(({ id }) => id) : told.length ? told.map((_, i) => i) : drawn.map(({ id }) => id);
     const whole = ids.length === 1 ? answer.guesses : [];
@@ -95,7 +95,7 @@ export class Drawn extends EventTarget {
     const several = things.length > 1;
     this.#draw(drawn.length > 1 ? drawn : []);
     const inColour = this.#inColour(things);
-    const parts = !several && drawn.length > 0 && this.#paper.canPart(drawn[0].id);
+    const parts = !several && drawn.length > 0 && this.#halves(drawn[0].id) !== null;
     this.#offer("places", several);
     this.#offer("colours", inColour);
     byId("parts-apart").hidden = !parts;
@@ -125,6 +125,14 @@ export class Drawn extends EventTarget {
     return marks.find(({ word }) => word)?.word ?? this.#guesses.get(id);
   }
 
+  #halves(id) {
+    return halved(this.#paper.marks, id);
+  }
+
+  #part(id) {
+    this.#paper.replace(this.#halves(id));
+  }
+
   #names(things) {
     const names = thingNames(things.map((thing) => [this.#said(thing), namesOf(thing)]));
     return names.some(Boolean) ? names.map((name) => name || "thing") : [things.length > 1 ? `${things.length} things` : ""];
@@ -144,8 +152,8 @@ export class Drawn extends EventTarget {
     const { id, box } = thing;
     const guess = this.#said(thing) ?? "";
     const about = guess || "thing";
-    const parts = this.#paper.canPart(id) ? [this.#button(id, "Split", `Split the ${about} into two things`, () => this.#paper.part(id))] : [];
-    const join = this.#button(id, "Join", `Join the ${about} with the nearest thing`, () => this.#paper.join(id));
+    const parts = this.#halves(id) ? [this.#button(id, "Split", `Split the ${about} into two things`, () => this.#part(id))] : [];
+    const join = this.#button(id, "Join", `Join the ${about} with the nearest thing`, () => this.#paper.replace(joined(this.#paper.marks, id)));
     const item = element("li", {}, element("p", {}, this.#name(id, guess), ...parts, join));
     const within = (value) => Math.min(1, Math.max(0, value));
     const [left, top, right, bottom] = [within(box.left), within(box.top), within(box.right), within(box.bottom)];
@@ -189,7 +197,7 @@ export class Drawn extends EventTarget {
     field.addEventListener("change", () => {
       field.blur();
       this.#typed = field.value.trim();
-      this.#paper.name(id, this.#typed);
+      this.#paper.replace(named(this.#paper.marks, id, this.#typed));
     });
     field.addEventListener("blur", () => field.value === guess && this.show());
     return field;

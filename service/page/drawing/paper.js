@@ -1,7 +1,7 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
 import { evened, isShape, markAt, paint, piece, png, visible } from "./ink.js";
-import { assign, enclosed, halved, joined, named, strokesOf, thingAt, thingsOf } from "./things.js";
+import { enclosed, thingAt, thingsOf } from "./things.js";
 
 // Times the width of the pen: with the pen's own width, erasing would take as many strokes as drawing did.
 const ERASER = 4;
@@ -114,33 +114,7 @@ export class Paper extends EventTarget {
     }
   }
 
-  join(thing) {
-    this.replace(joined(this.marks, thing));
-  }
-
-  /** Say what a thing is. */
-  name(thing, word) {
-    this.replace(named(this.marks, thing, word));
-  }
-
-  canPart(thing) {
-    return halved(this.marks, thing) !== null;
-  }
-
-  part(thing) {
-    this.replace(halved(this.marks, thing));
-  }
-
-  /** The strokes that a search sends; null if an image is among them. */
-  get strokes() {
-    return strokesOf(this.marks);
-  }
-
-  /** Take from an answer what belongs together. It is nothing to undo. */
-  assign(strokes, things) {
-    assign(strokes, things);
-  }
-
+  /** Have these marks in the place of all. */
   replace(marks) {
     this.do({ kind: "marks", marks });
   }
@@ -378,6 +352,4 @@ function moved(mark, from, to) {
 }
 
 /** Rounded: exact enough to look at, and short in the browser's storage. */
-function short(value) {
-  return Math.round(value * PRECISION) / PRECISION;
-}
+const short = (value) => Math.round(value * PRECISION) / PRECISION;

@@ -8,6 +8,7 @@ import { check, choice, download, byId } from "../shared/dom.js";
 import { stepKey } from "../shared/history.js";
 import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
 import { restore, save } from "./saved.js";
+import { strokesOf } from "./things.js";
 
 const SAVED_SIDE = 1024;
 const ADDRESS = /^https?:\S+$/i;
@@ -66,13 +67,13 @@ export class Query extends EventTarget {
     if (this.#file) {
       return { blob: this.#file, kind, marks: [], things: [], strokes: [] };
     }
-    const { marks, things, strokes } = this.#paper;
+    const { marks, things } = this.#paper;
     // An image with nothing drawn on it is sent as it is.
     const image = this.#image;
     if (image) {
       return { blob: fromDataUrl(image.source), kind, marks, things: [], strokes: [] };
     }
-    return { blob: await this.#paper.png(), kind, marks, things, strokes: strokes ?? [] };
+    return { blob: await this.#paper.png(), kind, marks, things, strokes: strokesOf(marks) };
   }
 
   async restore() {

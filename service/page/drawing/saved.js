@@ -34,9 +34,7 @@ async function readMark({ points, ...mark }) {
   return mark.kind === "image" ? { ...mark, image: await open(mark.source) } : { ...mark, points: unflat(points) };
 }
 
-function flat(points) {
-  return points.flatMap(({ x, y, weight }) => [x, y, weight ?? 1]);
-}
+const flat = (points) => points.flatMap(({ x, y, weight }) => [x, y, weight ?? 1]);
 
 function unflat(values) {
   return Array.from({ length: values.length / 3 }, (_, i) => ({ x: values[3 * i], y: values[3 * i + 1], weight: values[3 * i + 2] }));

@@ -38,12 +38,10 @@ export function thingsOf(marks) {
   return left.map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
 }
 
-/** The strokes of a drawing as the server reads them, each with its mark; null if an image is among the marks. */
+/** The strokes of a drawing as the server reads them, each with its mark; none if an image is among the marks. */
 export function strokesOf(marks) {
-  if (marks.some(({ kind }) => kind === "image")) {
-    return null;
-  }
-  return marks.filter(({ kind }) => kind !== "eraser").slice(-MOST_STROKES).map((mark) => ({
+  const whole = marks.some(({ kind }) => kind === "image") ? [] : marks;
+  return whole.filter(({ kind }) => kind !== "eraser").slice(-MOST_STROKES).map((mark) => ({
     mark,
     sent: {
       points: outline(mark).map(({ x, y }) => [x, y]),
@@ -55,6 +53,7 @@ export function strokesOf(marks) {
   }));
 }
 
+/** Note in the marks of strokes what belongs together, as an answer says. */
 export function assign(strokes, things) {
   things.forEach(({ strokes: own = [], second_half: second = [] }, thing) => {
     own.forEach((i) => Object.assign(strokes[i].mark, { thing, second: second.includes(i) }));
@@ -241,9 +240,8 @@ export function borders(cells, grid) {
 }
 
 /** A thing as the server describes it. Of its colours, the edges of lines make some: the first is named. */
-export function seenThing({ box: [left, top, right, bottom], colours }, i) {
-  return { id: `seen ${i}`, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) };
-}
+export const seenThing = ({ box: [left, top, right, bottom], colours }, i) =>
+  ({ id: `seen ${i}`, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) });
 
 function penOf(colour) {
   const parts = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));

@@ -14,7 +14,7 @@ export class Chosen {
   constructor() {
     this.#button.addEventListener("click", () => this.#turn(!this.on));
     byId("chosen-all").addEventListener("click", () => this.#all());
-    byId("chosen-zip").addEventListener("click", () => void this.#save(() => this.#zip()));
+    byId("chosen-zip").addEventListener("click", () => void this.#save(() => api.downloadFrom("photos.zip", { id: [...this.#ids] }, "photos.zip")));
     byId("chosen-list").addEventListener("click", () => void this.#save(() => this.#list()));
   }
 
@@ -75,10 +75,6 @@ export class Chosen {
     } catch (error) {
       byId("chosen-count").textContent = trouble(error).join(": ");
     }
-  }
-
-  #zip() {
-    return api.downloadFrom("photos.zip", { id: [...this.#ids] }, "photos.zip");
   }
 
   async #list() {

@@ -56,11 +56,7 @@ export class Results {
     const tiles = still ? [] : [...this.#list.querySelectorAll(".tile")].map((tile) => [tile, tile.getBoundingClientRect()]);
     const before = this.#stacks;
     const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
-    this.#stacks = arrange(groups, this.groups, stay).map(({ group, from }) => {
-      const stack = before[from] ?? this.#stack();
-      stack.update(group);
-      return stack;
-    });
+    this.#stacks = arrange(groups, this.groups, stay).map(({ group, from }) => this.#stack(group, before[from]));
     this.#settle();
     tiles.forEach(([tile, from]) => move(tile, from));
     if (focused?.isConnected) {
@@ -76,11 +72,7 @@ export class Results {
   }
 
   add(groups) {
-    const more = groups.map((group) => {
-      const stack = this.#stack();
-      stack.update(group);
-      return stack;
-    });
+    const more = groups.map((group) => this.#stack(group));
     this.#stacks.push(...more);
     this.#list.append(...more.map((stack) => stack.element));
   }
@@ -98,8 +90,9 @@ export class Results {
     this.#tiles = new Map([...this.#tiles].filter(([photo]) => known.has(photo)));
   }
 
-  #stack() {
-    return new Stack((result) => this.#tile(result));
+  #stack(group, stack = new Stack((result) => this.#tile(result))) {
+    stack.update(group);
+    return stack;
   }
 
   #tile(result) {

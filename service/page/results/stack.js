@@ -16,6 +16,7 @@ export class Fold {
   tiles = [];
 
   #tile;
+  #question = new api.Latest();
 
   /** Takes the classes of button and list; `tile` gives the tile of a photo. */
   constructor(button, list, tile) {
@@ -43,10 +44,24 @@ export class Fold {
     this.button.focus({ preventScroll: true });
   }
 
+  /** What is shown when it opens: photos that are there, and the ids of `others`, which are asked for. */
+  get contents() {
+    return { photos: [], others: [] };
+  }
+
   turn(open) {
     this.list.hidden = !open;
     this.button.ariaExpanded = String(open);
-    this.fill([]);
+    this.#question.stop();
+    const { photos, others } = this.contents;
+    this.fill(open ? photos : []);
+    if (open && others.length) {
+      void this.#question.ask(
+        (signal) => inParts(others, signal),
+        (more) => this.fill([...photos, ...more]),
+        (error) => this.fill(photos, message(trouble(error).join(": "))),
+      );
+    }
   }
 
   fill(photos, ...items) {
@@ -62,10 +77,13 @@ export class Fold {
 /** The near duplicates of a photo: a button that says how many photos it stands for, and the list that opens with it. */
 export class Copies extends Fold {
   #ids = [];
-  #question = new api.Latest();
 
   constructor(tile) {
     super("times", "copies", tile);
+  }
+
+  get contents() {
+    return { photos: [], others: this.#ids };
   }
 
   /** Offer the copies of this result. If those of the same photos were shown, they stay. */
@@ -83,18 +101,6 @@ export class Copies extends Fold {
     // The state of a tile may have changed, such as whether its photo is liked.
     this.tiles.forEach((tile) => tile.label(tile.result, photoLabel(tile.result)));
   }
-
-  turn(open) {
-    super.turn(open);
-    this.#question.stop();
-    if (open) {
-      void this.#question.ask(
-        (signal) => inParts(this.#ids, signal),
-        (photos) => this.fill(photos),
-        (error) => this.fill([], message(trouble(error).join(": "))),
-      );
-    }
-  }
 }
 
 /** One group of photos in the grid: its best photo, which opens in place to show more. */
@@ -105,7 +111,6 @@ export class Stack extends Fold {
 
   #tile;
   #best = null;
-  #question = new api.Latest();
 
   /** `tile` gives the tile of a photo, always the same one. */
   constructor(tile) {
@@ -116,6 +121,10 @@ export class Stack extends Fold {
 
   get photos() {
     return [...this.#best.photos, ...super.photos];
+  }
+
+  get contents() {
+    return { photos: this.group.more, others: this.group.others ?? [] };
   }
 
   /** What Escape can close, the outer before the inner: the group, and the copies of its photos. */
@@ -148,19 +157,6 @@ export class Stack extends Fold {
     }
     this.turn(this.open && several);
   }
-
-  turn(open) {
-    super.turn(open);
-    this.#question.stop();
-    if (open) {
-      this.fill(this.group.more);
-      void this.#question.ask(
-        (signal) => inParts(this.group.others ?? [], signal),
-        (photos) => photos.length && this.fill([...this.group.more, ...photos]),
-        (error) => this.fill(this.group.more, message(trouble(error).join(": "))),
-      );
-    }
-  }
 }
 
 /** Request photos by their ids, in parts of the permitted size. */
@@ -169,6 +165,4 @@ async function inParts(ids, signal) {
   return (await Promise.all(parts.map((part) => api.photos(part, signal)))).flat();
 }
 
-function message(textContent) {
-  return element("li", { className: "left", textContent });
-}
+const message = (textContent) => element("li", { className: "left", textContent });

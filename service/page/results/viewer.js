@@ -24,10 +24,10 @@ export class Viewer {
     this.#parts = parts;
     this.#on("previous", () => this.#step(-1));
     this.#on("next", () => this.#step(1));
-    this.#on("copy", () => void this.#copy());
-    this.#on("reveal", () => void this.#reveal());
-    this.#on("download", () => void this.#fetched((blob, name) => download(blob, name)));
-    this.#on("search", () => void this.#searchWith());
+    this.#on("copy", () => this.#copy());
+    this.#on("reveal", () => this.#reveal());
+    this.#on("download", () => this.#download());
+    this.#on("search", () => this.#searchWith());
     for (const action of ["like", "unlike"]) {
       this.#on(action, () => this.#parts[action](this.#photos[this.#place]));
     }
@@ -73,7 +73,9 @@ export class Viewer {
     byId("viewer-why").hidden = !found || !this.#react.explainable();
     byId("viewer-paths-label").textContent = photo.paths.length > 1 ? "Paths of this photo" : "Path";
     this.#list(photo.paths);
-    this.#lead(photo.link);
+    const link = byId("viewer-link");
+    Object.assign(link, { hidden: !photo.link, href: photo.link ?? "" });
+    link.textContent = `Open at ${link.hostname}`;
     byId("viewer-note").textContent = "";
     byId("viewer-previous").disabled = this.#place === 0;
     byId("viewer-next").disabled = this.#place === this.#photos.length - 1;
@@ -99,15 +101,6 @@ export class Viewer {
     if (facts && photo === this.#photos[this.#place]) {
       const rows = photoFacts(facts);
       list.replaceChildren(...rows.flatMap(([name, textContent]) => [element("dt", { textContent: name }), element("dd", { textContent })]));
-    }
-  }
-
-  #lead(address) {
-    const link = byId("viewer-link");
-    link.hidden = !address;
-    if (address) {
-      link.href = address;
-      link.textContent = `Open at ${link.hostname}`;
     }
   }
 
@@ -145,12 +138,8 @@ export class Viewer {
   }
 
   async #reveal() {
-    try {
-      await api.reveal(this.#photos[this.#place].id);
-      this.#say("Its folder is open in the file manager.");
-    } catch (error) {
-      this.#say(trouble(error).join(": "));
-    }
+    await api.reveal(this.#photos[this.#place].id);
+    this.#say("Its folder is open in the file manager.");
   }
 
   /** Copy where the photo lies: on the disk, where the server tells, else in the gallery. */
@@ -174,19 +163,15 @@ export class Viewer {
 
   /** Search with the thumbnail: it is large enough for the network, and every browser can show it. */
   async #searchWith() {
-    await this.#fetched((blob, name) => {
-      this.#dialog.close();
-      this.#react.search(new File([blob], name, { type: blob.type }));
-    }, this.#small());
+    const name = this.#image.alt;
+    const blob = await api.file(this.#small());
+    this.#dialog.close();
+    this.#react.search(new File([blob], name, { type: blob.type }));
   }
 
-  async #fetched(use, path = this.#whole()) {
-    const name = fileName(this.#photos[this.#place].paths[0]);
-    try {
-      use(await api.file(path), name);
-    } catch (error) {
-      this.#say(trouble(error).join(": "));
-    }
+  async #download() {
+    const name = this.#image.alt;
+    download(await api.file(this.#whole()), name);
   }
 
   #say(text) {
@@ -210,7 +195,14 @@ export class Viewer {
     }
   }
 
+  /** React to a press of a button, and say what goes wrong. */
   #on(name, react) {
-    byId(`viewer-${name}`).addEventListener("click", react);
+    byId(`viewer-${name}`).addEventListener("click", async () => {
+      try {
+        await react();
+      } catch (error) {
+        this.#say(trouble(error).join(": "));
+      }
+    });
   }
 }

@@ -42,12 +42,10 @@ export const gallery = (folder = []) => told(`gallery?${parameters({ folder })}`
 export const folders = (path) => told(`folders?${parameters(path ? { path } : {})}`);
 
 /** Start to add a folder of the server's machine to the index; null: look for changes in the indexed ones. */
-export async function build(folder) {
-  await ask(`build?${parameters(folder === null ? {} : { folder })}`, { method: "POST" });
-}
+export const build = (folder) => post("build", folder === null ? {} : { folder });
 
 /** Remove a folder from the index. @returns {Promise<{files: number, photos: number}>} how many files were removed */
-export const remove = (folder) => told(`remove?${parameters({ folder })}`, { method: "POST" });
+export const remove = (folder) => post("remove", { folder });
 
 /**
  * The photos that match a sketch best, or photos that are liked.
@@ -55,16 +53,12 @@ export const remove = (folder) => told(`remove?${parameters({ folder })}`, { met
  * @param {Blob | null} sketch an image file; none where the parameters name a liked photo
  * @param {Record<string, string | string[]>} params query parameters; a list is a parameter that is repeated
  */
-export const search = (sketch, params, signal) => told(`search?${parameters(params)}`, { method: "POST", body: sketch, signal });
+export const search = (sketch, params, signal) => post("search", params, sketch, signal);
 
-export function explain(picture, params, signal) {
-  return told(`explain?${parameters(params)}`, { method: "POST", body: picture, signal });
-}
+export const explain = (picture, params, signal) => post("explain", params, picture, signal);
 
 /** Where photos show the things of a drawing, and how well; much sooner than `explain`. */
-export function locate(picture, params, signal) {
-  return told(`locate?${parameters(params)}`, { method: "POST", body: picture, signal });
-}
+export const locate = (picture, params, signal) => post("locate", params, picture, signal);
 
 /** Words of the network's vocabulary that begin like this. @returns {Promise<string[]>} at most so many */
 export const words = async (prefix, limit, signal) => (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
@@ -126,6 +120,8 @@ export function picture(path, properties = {}) {
 }
 
 const told = async (path, options) => (await ask(path, options)).json();
+
+const post = (path, params, body, signal) => told(`${path}?${parameters(params)}`, { method: "POST", body, signal });
 
 /** @throws {Refused | Away} and AbortError */
 async function ask(path, options = {}) {

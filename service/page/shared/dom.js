@@ -32,14 +32,11 @@ export function download(blob, name) {
 }
 
 /** Text as nodes; what stands between backticks is code. */
-export function prose(text) {
-  return text.split("`").map((words, i) => element(i % 2 ? "code" : "span", { textContent: words }));
-}
+export const prose = (text) =>
+  text.split("`").map((words, i) => element(i % 2 ? "code" : "span", { textContent: words }));
 
 /** A path or the name of a file as nodes: its lines can end after a `/`, `_` or `.`. */
-export function breakable(path) {
-  return path.split(/(?<=[/_.])/).flatMap((piece) => [piece, element("wbr")]);
-}
+export const breakable = (path) => path.split(/(?<=[/_.])/).flatMap((piece) => [piece, element("wbr")]);
 
 /** Call `set` with the chosen value of these radio buttons, now and at every change. */
 export function choice(name, set) {

@@ -106,7 +106,6 @@ function moved() {
 window.addEventListener("popstate", moved);
 follow();
 
-
 const IDS = ["like", "unlike", "unlike_kind"];
 const ID = /^[0-9]{1,18}$/;
 // The others, which may be repeated where a search takes several of them.

@@ -77,9 +77,8 @@ export const photoLabel = ({ paths }) => ({ rank: "", spoken: fileName(paths[0])
 /** The number of a photo as shown: its rank, or that of its group if groups are shown. */
 export const numberOf = ({ group, rank }) => group ?? rank;
 
-export function copiesLabel(number, name) {
-  return `${number.toLocaleString("en")} near ${number === 1 ? "duplicate" : "duplicates"} of ${name}`;
-}
+export const copiesLabel = (number, name) =>
+  `${number.toLocaleString("en")} near ${number === 1 ? "duplicate" : "duplicates"} of ${name}`;
 
 /**
  * The message if nothing was found: a title and a text.
@@ -290,27 +289,22 @@ export function unready({ reason, remedy, build, allows }) {
 
 export const goesOn = (seconds) => `Your search will continue by itself in ${count(seconds, "second")}.`;
 
+// A title for each kind of error, and a text if its message is not enough.
+const TROUBLES = {
+  not_ready: ["Not ready yet"],
+  queue_full: ["The server is busy"],
+  rate_limited: ["Too many requests"],
+  unauthorized: ["This server requires a key", () => "Enter its API key. It is kept until you close this tab."],
+  not_found: ["A photo is gone", ({ message }) => `${message} It may have been deleted or removed. Remove it from the search above.`],
+  blank_sketch: ["Nothing drawn yet"],
+  Away: ["Can\u2019t reach the server", () => "Is it still running? Your search will continue when it is back."],
+  internal_error: ["Something went wrong", ({ message, requestId }) => `${message} Request ${requestId}.`],
+};
+
+/** What went wrong: a title and a text. */
 export function trouble(error) {
-  switch (error.code ?? error.constructor.name) {
-    case "not_ready":
-      return ["Not ready yet", error.message];
-    case "queue_full":
-      return ["The server is busy", error.message];
-    case "rate_limited":
-      return ["Too many requests", error.message];
-    case "unauthorized":
-      return ["This server requires a key", "Enter its API key. It is kept until you close this tab."];
-    case "not_found":
-      return ["A photo is gone", `${error.message} It may have been deleted or removed. Remove it from the search above.`];
-    case "blank_sketch":
-      return ["Nothing drawn yet", error.message];
-    case "Away":
-      return ["Can\u2019t reach the server", "Is it still running? Your search will continue when it is back."];
-    case "internal_error":
-      return ["Something went wrong", `${error.message} Request ${error.requestId}.`];
-    default:
-      return ["That did not work", error.message];
-  }
+  const [title, text = ({ message }) => message] = TROUBLES[error.code ?? error.constructor.name] ?? ["That did not work"];
+  return [title, text(error)];
 }
 
 function duration(seconds) {

@@ -38,6 +38,5 @@ function small({ paths, cosine, thumbnail_url }, both) {
   return element("li", { className: both ? "both" : "" }, image, said);
 }
 
-function rankOf({ ret_rank: rank }) {
-  return rank === null ? "Not in the index" : `Ranked ${ordinal(rank)} on looks alone`;
-}
+const rankOf = ({ ret_rank: rank }) =>
+  rank === null ? "Not in the index" : `Ranked ${ordinal(rank)} on looks alone`;

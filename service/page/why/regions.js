@@ -42,7 +42,7 @@ export function partsOf({ marks }, prepared, grid) {
 
 /** From places on the paper, where all ink is in the box `from`, to those in the prepared picture. */
 function mapping(from, prepared) {
-  const to = box(pixels(prepared), [255, 255, 255], PREPARED_CONTRAST);
+  const to = box(pixels(prepared), PREPARED_CONTRAST);
   return from && to && (({ x, y }) => ({
     x: to.left + ((x - from.left) / (from.right - from.left)) * (to.right - to.left),
     y: to.top + ((y - from.top) / (from.bottom - from.top)) * (to.bottom - to.top),
@@ -93,10 +93,10 @@ function cellAt({ x, y }, grid) {
 
 /** Ninths of the picture, without bare paper. Tokens of bare paper match each other well, which means nothing. */
 function placesOf(prepared, grid) {
-  const inked = [...inkedCells(pixels(prepared), grid)];
+  const all = inkedCells(pixels(prepared), grid);
   const middle = (cell) => ({ x: ((cell % grid) + 0.5) / grid, y: (Math.floor(cell / grid) + 0.5) / grid });
   return PLACES.map((name, i) => {
-    const cells = inked.filter((cell) => {
+    const cells = all.filter((cell) => {
       const { x, y } = middle(cell);
       return Math.floor(3 * x) === i % 3 && Math.floor(3 * y) === Math.floor(i / 3);
     });
@@ -105,17 +105,10 @@ function placesOf(prepared, grid) {
 }
 
 /** The cells of a prepared picture in which something is drawn, ascending. */
-function inkedCells({ data, width, height }, grid) {
-  const dark = (x, y) => [0, 1, 2].some((channel) => 255 - data[4 * (y * width + x) + channel] > PREPARED_CONTRAST);
-  const cells = new Set();
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      if (dark(x, y)) {
-        cells.add(cellAt({ x: x / width, y: y / height }, grid));
-      }
-    }
-  }
-  return new Set([...cells].sort((a, b) => a - b));
+function inkedCells(picture, grid) {
+  const places = inked(picture, PREPARED_CONTRAST);
+  const cells = new Set(places.map(([x, y]) => cellAt({ x: x / picture.width, y: y / picture.height }, grid)));
+  return [...cells].sort((a, b) => a - b);
 }
 
 /** The line with more points, so close to each other that no cell between them is left out. */
@@ -158,7 +151,7 @@ const length = (line) => line.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot
 
 function boxOf(marks) {
   const context = sheet(marks, SHEET_SIDE);
-  return box(context.getImageData(0, 0, SHEET_SIDE, SHEET_SIDE), [255, 255, 255], SHEET_CONTRAST);
+  return box(context.getImageData(0, 0, SHEET_SIDE, SHEET_SIDE), SHEET_CONTRAST);
 }
 
 function pixels(image) {
@@ -168,19 +161,22 @@ function pixels(image) {
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
-/** Where the pixels are that differ from the paper, within 0..1; null where none do. */
-function box({ data, width, height }, paper, contrast) {
-  let [left, right, top, bottom] = [width, 0, height, 0];
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const at = 4 * (y * width + x);
-      if (paper.some((value, channel) => Math.abs(data[at + channel] - value) > contrast)) {
-        left = Math.min(left, x);
-        right = Math.max(right, x + 1);
-        top = Math.min(top, y);
-        bottom = Math.max(bottom, y + 1);
-      }
-    }
+/** The pixels that differ from white paper, as [x, y]. */
+function inked({ data, width, height }, contrast) {
+  const places = Array.from({ length: width * height }, (_, i) => [i % width, Math.floor(i / width)]);
+  return places.filter((_, i) => Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < 255 - contrast);
+}
+
+/** Where these pixels are, within 0..1; null where none are. */
+function box(picture, contrast) {
+  const places = inked(picture, contrast);
+  if (!places.length) {
+    return null;
   }
-  return right > left ? { left: left / width, right: right / width, top: top / height, bottom: bottom / height } : null;
+  const ends = (axis, side) => {
+    const [least, most] = places.reduce(([a, b], place) => [Math.min(a, place[axis]), Math.max(b, place[axis])], [side, 0]);
+    return [least / side, (most + 1) / side];
+  };
+  const [[left, right], [top, bottom]] = [ends(0, picture.width), ends(1, picture.height)];
+  return { left, right, top, bottom };
 }

@@ -298,9 +298,7 @@ export class Why {
   }
 }
 
-function pin(one, [letter, colour]) {
-  return { part: one, letter, colour };
-}
+const pin = (one, [letter, colour]) => ({ part: one, letter, colour });
 
 /** A photo's row in the words of the network: name, relation score, distance of [Ret], and how many tokens were compared. */
 function row(photo, result) {
