@@ -28,8 +28,9 @@ ELSEWHERE = 0.3
 # the nearest of the page's pens, 0.0075, 0.01 and 0.02 brought 0.83, 0.78 and 0.66 of the photos into the first 20, and
 # without colours 0.68 were there.
 COLOURS = 0.0075
-# Distances above this count alike, so that another colour of one thing does not outweigh that another is shown. Of 60
-# coloured scenes, 0.83 are in the first 20 (0.85 without this limit), and 0.82 (0.73) if one thing has a pen by chance.
+# Of several things, distances above this count alike, so that another colour of one does not outweigh another thing. Of
+# 60 coloured scenes, 0.83 are in the first 20 (0.85 without this limit), and 0.82 (0.73) if one thing has a pen by
+# chance. A single thing needs the whole distance.
 OTHER_COLOUR = 40.0
 # How much regions that show the guessed things count beside the thing itself, and the cosine from which two regions
 # share their scores: chosen by 100 scenes, each drawn by four sets of sketches. Without both, 0.41 of their photos were
@@ -131,7 +132,8 @@ def sought(
     """Finds the region of each photo that matches each thing best, and scores the photo by it.
 
     With r_c the region at cell c of a photo, t a thing's direction, d_c the distance of their places as shares of the
-    photo's and the paper's sides, and e_c the distance of their colours, at most OTHER_COLOUR, a cell's score is
+    photo's and the paper's sides, and e_c the distance of their colours (of several things at most OTHER_COLOUR), a
+    cell's score is
 
         r_c . t - places d_c^2 - COLOURS e_c.
 
@@ -148,9 +150,10 @@ def sought(
     lost = np.stack([((centres - thing.place) ** 2).sum(axis=1) for thing in things]) * np.float32(places)
     cosines = np.moveaxis(regions @ directions.T, -1, 0)
     scores = cosines - lost[:, None]
+    most = np.float32(OTHER_COLOUR if len(things) > 1 else np.inf)
     for of_thing, thing in zip(scores, things, strict=True):
         if len(thing.colours):
-            of_thing -= np.float32(COLOURS) * np.minimum(thing.colour_distance(colours), np.float32(OTHER_COLOUR))
+            of_thing -= np.float32(COLOURS) * np.minimum(thing.colour_distance(colours), most)
     cells, best = scores.argmax(axis=-1), scores.max(axis=-1)
     if places:
         for of_thing, thing, seen, weight in zip(best, things, cosines, _weights(things), strict=True):
