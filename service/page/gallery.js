@@ -119,11 +119,15 @@ export class About {
 const fact = (name, told) =>
   element("div", {}, element("dt", { textContent: name }), element("dd", {}, told));
 
+const NO_FOLDERS = { path: "", above: null, folders: [] };
+
 export class Folders {
   #dialog = byId("folders");
   #field = byId("folder");
   #note = byId("folder-note");
   #question = new api.Latest();
+  // The folder in which the path is being typed, and what is in it.
+  #within = { answer: NO_FOLDERS };
 
   /** @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not */
   constructor(build) {
@@ -133,6 +137,8 @@ export class Folders {
     this.#field.addEventListener("input", () => this.#complete());
     byId("folder-form").addEventListener("submit", async (event) => {
       event.preventDefault();
+      // A list that comes later would take the place of what is said now.
+      this.#question.stop();
       if (await build(this.#field.value.trim(), this.#note)) {
         this.#dialog.close();
       }
@@ -141,6 +147,7 @@ export class Folders {
 
   #open() {
     show(this.#dialog);
+    this.#within = { answer: NO_FOLDERS };
     if (!this.#field.value) {
       this.#read("");
     }
@@ -148,12 +155,11 @@ export class Folders {
 
   /** List the folders in this one, or by default in the pictures folder of the server's user. */
   #read(path) {
-    this.#field.value = path;
+    // A person who begins to type asks another question.
     void this.#question.ask(
       () => api.folders(path),
       (answer) => {
-        // A person who has begun to type goes on.
-        this.#field.value ||= answer.path;
+        this.#field.value = answer.path;
         this.#fill(answer);
       },
       (error) => (this.#note.textContent = trouble(error).at(-1)),
@@ -164,8 +170,13 @@ export class Folders {
   #complete() {
     const [, folder, start] = this.#field.value.trimStart().match(/^(.*[\\/])?(.*)$/);
     this.#note.textContent = "";
+    if (folder !== this.#within.folder) {
+      // Asked once, not at every key: a build waits for its turn behind such questions.
+      this.#within = { folder, answer: folder ? api.folders(folder) : NO_FOLDERS };
+    }
+    const { answer } = this.#within;
     void this.#question.ask(
-      async () => (folder ? api.folders(folder) : { path: "", above: null, folders: [] }),
+      () => answer,
       ({ path, above, folders }) => this.#fill({ path, above, folders: folders.filter((name) => startsWith(name, start)) }),
       () => byId("folders-list").replaceChildren(),
     );
