@@ -89,23 +89,26 @@ def _scene(
         "one picture, things=one": search_drawing(gallery, matcher, together, _PAGE),
     }
     scores = {way: ranking.scores(count) for way, ranking in found.items()}
-    kinds, ranked = {thing.sketch.label for thing in query.things}, by_drawing.photos
+    ranked, before = by_drawing.photos, scores["things apart"]
+    clicks = {f"things apart, {click}": before for click in ("+, all kinds", "+, some kinds", "a word")}
     # Who sees the photo first does nothing more.
-    others = [] if ranked.ids[0] == query.photo else [n for n, i in enumerate(ranked.ids) if i != query.photo]
-    shown = {n: len(kinds & task.kinds[ranked.ids[n]]) for n in others}
-    for way, right in (("+, all kinds", {len(kinds)}), ("+, some kinds", range(1, len(kinds)))):
-        liked = next((n for n, shared in shown.items() if shared in right), None)
-        scores[f"things apart, {way}"] = after = scores["things apart"].copy()
-        if liked is not None:
-            after[:] = search(apart, liked=ranked[np.array([liked])]).scores(count)
+    if ranked.ids[0] == query.photo:
+        return scores | clicks, division
+    kinds = {thing.sketch.label for thing in query.things}
+    shared = np.array([len(kinds & task.kinds[photo]) for photo in ranked.ids])
+    shared[ranked.ids == query.photo] = 0
+    for way, right in zip(clicks, (shared == len(kinds), (shared > 0) & (shared < len(kinds))), strict=False):
+        liked = ranked[np.flatnonzero(right)[:1]]
+        if len(liked):
+            clicks[way] = search(apart, liked=liked).scores(count)
             # The liked photo itself does not count.
-            after[ranked.ids[liked]] = -np.inf
+            clicks[way][liked.ids] = -np.inf
     named = query.photo % len(apart)
     word = matcher.book.of_class(query.things[named].sketch.label)
-    if others and word is not None:
+    if word is not None:
         apart[named] = replace(apart[named], words=(word,))
-    scores["things apart, a word"] = search(apart).scores(count)
-    return scores, division
+        clicks["things apart, a word"] = search(apart).scores(count)
+    return scores | clicks, division
 
 
 class Division(NamedTuple):
