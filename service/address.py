@@ -44,13 +44,12 @@ def token_of(folder: Path) -> str:
     path = platformdirs.user_state_path("sketch-search", appauthor=False) / "tokens" / name
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-        with open(descriptor, "r+b") as file:
-            private = _is_ours(file) and not os.fstat(descriptor).st_mode & 0o077
+        with _open_private(path) as file:
+            private = _is_ours(file) and not os.fstat(file.fileno()).st_mode & 0o077
             kept = file.read(_MAX_BYTES).decode("ascii", "replace") if private else ""
             if re.fullmatch(r"[\w-]{32}", kept, re.ASCII):
                 return kept
-            os.fchmod(descriptor, 0o600)
+            os.fchmod(file.fileno(), 0o600)
             file.seek(0)
             file.truncate()
             file.write(fresh.encode())
@@ -102,11 +101,10 @@ def _written(address: ServerAddress, folder: Path) -> Iterator[None]:
     """Writes the file. Raises OSError without an index, or if the file cannot be written or is not ours."""
     (folder / "CURRENT").stat()
     path = folder / NAME
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    with open(descriptor, "r+b") as file:
+    with _open_private(path) as file:
         if not _is_ours(file) or not _locks(file):
             raise PermissionError(f"{path} belongs to another user or another server")
-        os.fchmod(descriptor, 0o600)  # an existing file may be readable by others
+        os.fchmod(file.fileno(), 0o600)  # an existing file may be readable by others
         file.truncate()
         file.write(address.model_dump_json().encode())
         file.flush()
@@ -115,6 +113,11 @@ def _written(address: ServerAddress, folder: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):  # something else may have been put there
                 path.unlink()
+
+
+def _open_private(path: Path) -> BinaryIO:
+    """Opens a file to read and write it; a new one is readable by this user alone. Raises OSError, for a link too."""
+    return open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600), "r+b")
 
 
 def _is_ours(file: BinaryIO) -> bool:
