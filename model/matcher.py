@@ -43,7 +43,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, averaged, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.model.ranking import WITHIN, diffused, logits, weigh
+from sketch_search.model.ranking import WITHIN, diffused, likenesses, logits, weigh
 from sketch_search.model.things import GUESSED, Thing
 from sketch_search.model.words import WordBook
 
@@ -334,6 +334,17 @@ class Matcher:
     def word_levels(self, photos: Tokens) -> Floats | None:
         """Computes the levels subtracted from scores by a word, (p,) float32, to keep; None without a vocabulary."""
         return None if self.engine.vocabulary is None else self.engine.vocabulary.levels(photos.ret)
+
+    def kinship(self, liked: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
+        """Computes how much photos (p, d) are of the kind of liked ones (l, d): (p,) float32, at most 1.
+
+        It is the mean over the liked ones of ``model.ranking.likenesses``, averaged with how alike words describe both,
+        if the checkpoint has words.
+        """
+        kinship: Floats = likenesses(liked, ret, mean).mean(axis=1)
+        if self.engine.vocabulary is not None:
+            kinship = (kinship + self.engine.vocabulary.alike(liked, ret).mean(axis=1)) / np.float32(2)
+        return kinship
 
     def guesses(self, sketch: Tokens, least: float = LEAST_PROBABLE) -> tuple[Guess, ...]:
         """Guesses at most MAX_GUESSES words for a sketch, a batch of one, of at least this probability, best first."""

@@ -185,9 +185,9 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 
 # The parts of a query are evidence, and their log-odds add up. The drawing says which photo. Likes, words and dislikes
 # say which kind: their evidence is 0 for all photos of the kind, so that the drawing orders these, and falls for the
-# others. With d_i the diffused relation score of photo i and r_i the one before, l_i its diffused likeness to the most
-# similar liked photo, w_i its score by the word, u_ij its likeness to the j-th unwanted photo, and f_i the score of its
-# regions,
+# others. With d_i the diffused relation score of photo i and r_i the one before, l_i its diffused kinship with the
+# liked photos (``Matcher.kinship``), w_i its score by the word, u_ij its likeness to the j-th unwanted photo, and f_i
+# the score of its regions,
 #
 #     logit s_i = SHARED logit d_i + WITHIN logit r_i + LIKED min(0, l_i - KIND) + NAMED min(0, w_i - max w + SPREAD)
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f).
@@ -195,12 +195,13 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 # SHARED is 1 for a drawing without likes and words, which know the kind better than diffusion does. All were chosen on
 # sketches of validation classes; docs/research/searching.md has the alternatives.
 WITHIN, SHARED = 0.25, 0.5
-LIKED, KIND = 16.0, 0.5
+LIKED, KIND = 16.0, 0.7
 # Of several things, a liked photo may show only some: LIKED counts as a sixteenth, and the drawing, diffused, in full.
 # Of 206 scenes, 0.82 are in the first 20 after a photo with all of their kinds was liked, 0.74 with LIKED in full, and
 # 0.76 before; of 240, after a photo with some of their kinds, 0.73, 0.50 and 0.75. The liked photo does not count.
 LIKED_OF_SEVERAL = 1.0
-NAMED, SPREAD = 1.0, 5.0
+# Without a drawing words count in full, and NAMED is 1.
+NAMED, SPREAD = 0.5, 5.0
 UNLIKED, APART = 0.3, 0.2
 # If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
 # best region. For 140 coloured things in ordinary photos, drawn with the nearest of the page's pens, 4 brought 0.34 of
@@ -247,7 +248,7 @@ def evidence_for_diffusion(scores: Floats, before: Floats, method: Method) -> ND
 
 
 def evidence_of_likes(likeness: Floats, *, drawn: bool = True, several: bool = False) -> Floats:
-    """Returns the evidence of liked photos, (p,), for photos of this likeness to the most similar one, at most 1.
+    """Returns the evidence of liked photos, (p,), for photos of this likeness to them, or kinship, at most 1.
 
     drawn: False if no drawing orders the photos of the kind, so that likeness does. several: whether it has several
     things.
@@ -258,7 +259,7 @@ def evidence_of_likes(likeness: Floats, *, drawn: bool = True, several: bool = F
 
 
 def kindred(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:
-    """Diffuses the likeness (p,) of photos to liked ones; returns it as a share of the highest, (p,) in 0..1."""
+    """Diffuses the kinship (p,) of photos with liked ones; returns it as a share of the highest, (p,) in 0..1."""
     spread: Floats = diffused(np.maximum(likeness, 0)[None], ret, threshold, "rn")[0]
     spread /= np.maximum(spread.max(initial=0), _LEAST)
     return spread
@@ -267,7 +268,7 @@ def kindred(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Fl
 def evidence_of_words(scores: Floats, *, drawn: bool = True) -> Floats:
     """Returns the evidence of words, (p,), for photos with these scores by them, logits. drawn: as for likes."""
     evidence: Floats = np.minimum(scores - scores.max(initial=-np.inf) + np.float32(drawn * SPREAD), 0)
-    return np.float32(NAMED) * evidence
+    return np.float32(NAMED) * evidence if drawn else evidence
 
 
 def evidence_of_dislikes(likeness: Floats) -> Floats:

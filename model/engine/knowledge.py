@@ -24,6 +24,9 @@ SHARPNESS = 12.0
 SHARE = 0.5
 # The sharpness of the things' places for deciding which thing a photo shows. Values from 20 to 45 hardly differ.
 NEARNESS = 30.0
+# The number of words, the likeliest for one photo, by which others are compared with it. Of 16 and of all words, the
+# precision of the first 20 photos after a liked photo is the same, to 0.01.
+SHARED_WORDS = 16
 Arrays = Mapping[str, ArrayLike]
 Value = TypeVar("Value")
 
@@ -128,6 +131,19 @@ class Vocabulary:
     def levels(self, ret: NDArray[Any]) -> Floats:
         """[Ret] of photos (n, d) -> (n,) float32, the level that is subtracted from their logits to get scores."""
         return np.float32(SHARE) * logsumexp(self.logits(ret, slice(len(self.biases) - self.placed)))
+
+    def alike(self, examples: NDArray[Any], ret: NDArray[Any]) -> Floats:
+        """Compares what words say of photos (p, d) with what they say of examples (e, d): (p, e) float32 in 0..1.
+
+        It is the Bhattacharyya coefficient sum_w sqrt(p_w q_w) of how probable words are, over the SHARED_WORDS
+        likeliest words of each example.
+        """
+        fitted = slice(len(self.biases) - self.placed)
+        probable, photos = softmax(self.logits(examples, fitted)), self.logits(ret, fitted)
+        roots = np.exp((photos - logsumexp(photos)[:, None]) / 2)
+        likeliest = np.argsort(-probable, axis=1)[:, :SHARED_WORDS]
+        shared: Floats = np.stack([roots[:, of] @ np.sqrt(q[of]) for of, q in zip(likeliest, probable, strict=True)], 1)
+        return shared
 
     def things(self, sketches: Tokens) -> Floats:
         """Computes the logits y of the things that n sketches may show, (n, k) float32."""

@@ -95,7 +95,8 @@ class _Clicks:
         others = self.order[self.order != self.target]
         yield "the drawing", self._figures(self.drawn)
         liked = others[self.right[others]][:1]
-        alike = kindred(self._likeness(liked).max(axis=1), self.gallery.ret, self.matcher.diffusion_threshold)
+        alike = self.matcher.kinship(self.gallery.ret[liked], self.gallery.ret, self.mean)
+        alike = kindred(alike, self.gallery.ret, self.matcher.diffusion_threshold)
         yield "+", self._figures(self._weighed_kind(evidence_of_likes(alike)), liked)
         yield "-", self._disliked(others[:1])
         yield f"- {_DISLIKED} times", self._disliked(others[:_DISLIKED])

@@ -357,6 +357,8 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     if photos.likeness is not None:
         alike = photos.likeness
         if plan.diffuse and drawn:
+            assert query.liked is not None
+            alike = matcher.kinship(query.liked, photos.vectors, query.mean)
             alike = kindred(alike, photos.vectors, matcher.diffusion_threshold)
         parts.append(evidence_of_likes(alike, drawn=drawn, several=several))
     # Words of several things lead these to their regions instead; others, such as "beach", are of the whole photo.

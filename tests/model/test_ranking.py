@@ -141,7 +141,7 @@ def test_evidence_adds_to_the_log_odds_of_scores_and_none_changes_nothing(method
 
 
 def test_likes_and_words_say_the_kind_and_leave_its_order_to_the_drawing() -> None:
-    likeness = np.array([1, 0.6, ranking.KIND, 0.1, -1], np.float32)
+    likeness = np.array([1, 0.9, ranking.KIND, 0.1, -1], np.float32)
     assert (evidence_of_likes(likeness)[:3] == 0).all()
     assert (np.diff(evidence_of_likes(likeness)[2:]) < 0).all()
     assert (np.diff(evidence_of_likes(likeness, drawn=False)) < 0).all()
