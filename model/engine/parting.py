@@ -257,6 +257,8 @@ def _connected(pairs: Labels, count: int) -> Labels:
 
 def _as_said(mean: NDArray[np.float64], one: Labels, other: Labels) -> NDArray[np.float64]:
     """Puts groups that were said to be one thing before all others, and keeps apart those said to be several."""
+    if (one < 0).all():
+        return mean
     return np.where((one >= 0) & (other >= 0), np.where(one == other, 1 + mean, -np.inf), mean)
 
 
