@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import importlib.util
 import math
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -49,6 +51,9 @@ from sketch_search.model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
 CHUNK, GPU_CHUNK = 32, 256
+# How many sketches' tokens are kept, the latest ones, some 150 kB each: what a person does next, and the variants after
+# the first, search by the same drawing.
+KEPT = 64
 # The most words guessed for a sketch, and the least probability of a guess: no guess is better than a wrong
 # one. With a calibration on sketches of trained things alone, 0.70 of other sketches of these things had a right guess,
 # with 0.94 guesses on average. Sketches of validation classes, which have no right guess, had 0.62 guesses on average.
@@ -146,6 +151,7 @@ class Matcher:
         device, dtype: where it computes, "cpu" or "cuda", and in which precision. variants: as for ``load``.
         methods, best_method: some of "rn", "ret" and "fused", and the one that was best on the validation classes.
         chunk: how many pairs are scored at once.
+        kept: tokens of the latest sketches, and those of all patches if asked for, by the digests of their pictures.
         book, words: look up the words of its vocabulary, and list them in its order; empty without a vocabulary.
     """
 
@@ -163,6 +169,8 @@ class Matcher:
         self.preprocessing_fingerprint = self.preprocessing.fingerprint("photo")
         self.book = WordBook(config.words)
         self.words = self.book.words
+        self.kept: LRUCache[bytes, tuple[Tokens, Floats | None]] = LRUCache(KEPT)
+        self._keeping = threading.Lock()
 
     @property
     def photo_sha256(self) -> str:
@@ -185,14 +193,11 @@ class Matcher:
         check_modality(modality)
         return self.preprocessing.prepare(image, modality)
 
-    def encode(
-        self, pictures: ArrayLike, modality: Modality, variants: int | None = None, first: Tokens | None = None
-    ) -> Tokens:
+    def encode(self, pictures: ArrayLike, modality: Modality, variants: int | None = None) -> Tokens:
         """Encodes pictures (b, 3, H, W) from ``prepare`` -> float32 tokens, which do not depend on the others, to 1e-4.
 
-        pictures: an array, or a tensor of PyTorch. variants: of each sketch; None for ``variants``. first: the tokens
-        of the first variant of the only sketch, if they are known. Raises ModelError for another shape, modality or
-        type.
+        pictures: an array, or a tensor of PyTorch. variants: of each sketch; None for ``variants``. Raises ModelError
+        for another shape, modality or type.
         """
         pictures = _prepared(pictures, modality)
         size = (3, self.config.image_size, self.config.image_size)
@@ -204,27 +209,40 @@ class Matcher:
                 return tokens
             return replace(tokens, colours=self._colours(pictures, side))
         count = _checked(variants) or self.variants
-        if first is not None:
-            further = sketch_variants(pictures[0], count)[1:]
-            rest = [self.engine.encode(further, modality)] if len(further) else []
-            return average_variants(Tokens.cat([first, *rest]))
-        parts = [self.engine.encode(sketch_variants(picture, count), modality) for picture in pictures]
+        parts = [self._encode_variants(sketch_variants(picture, count)) for picture in pictures]
         return Tokens.cat([average_variants(part) for part in parts])
 
-    def divide(self, drawing: Drawing) -> tuple[Drawing, Tokens | None]:
-        """Divides a drawing into its things by ``Parting``, unless it has several already, or the checkpoint has none.
+    def _encode_variants(self, variants: Floats) -> Tokens:
+        """Encodes the variants (v, 3, H, W) of a sketch whose tokens are not kept."""
+        keys = [_digest(variant) for variant in variants]
+        with self._keeping:
+            known = {key: self.kept[key][0] for key in keys if key in self.kept}
+        new = [row for row, key in enumerate(keys) if key not in known]
+        if new:
+            encoded = self.engine.encode(variants[new], "sketch")
+            known |= {keys[row]: encoded[number : number + 1] for number, row in enumerate(new)}
+            with self._keeping:
+                self.kept.update({keys[row]: (known[keys[row]], None) for row in new})
+        return Tokens.cat([known[key] for key in keys])
 
-        Returns it, and its tokens as one thing, of one variant, if it was looked at.
-        """
+    def _encode_whole(self, picture: Floats) -> Floats:
+        """Encodes a sketch (3, H, W) unless it is kept: the encoder's tokens of all patches, (n, e)."""
+        with self._keeping:
+            _, patches = self.kept.get(key := _digest(picture), (None, None))
+        if patches is None:
+            tokens, patches = self.engine.encode_whole(picture)
+            with self._keeping:
+                self.kept[key] = tokens, patches
+        return patches
+
+    def divide(self, drawing: Drawing) -> Drawing:
+        """Divides a drawing into things by ``Parting``, unless it has several already, or the checkpoint has none."""
         if self.engine.parting is None or drawing.sheet is None or len(drawing.things) > 1:
-            return drawing, None
-        things, halves, tokens = self.things_on_square(drawing)
-        return drawing.divide(things, halves), tokens
+            return drawing
+        return drawing.divide(*self.things_on_square(drawing))
 
-    def things_on_square(self, drawing: Drawing) -> tuple[Numbers, Numbers, Tokens]:
+    def things_on_square(self, drawing: Drawing) -> tuple[Numbers, Numbers]:
         """Numbers the things on a drawing's prepared square, and their halves, as ``Parting.divide``.
-
-        Returns also its tokens as one thing.
 
         Raises ModelError for a checkpoint without a parting.
         """
@@ -232,10 +250,9 @@ class Matcher:
             raise ModelError(
                 f"this checkpoint ({self.config.name}) cannot divide drawings; teach it by sketch-search model parting"
             )
-        tokens, patches = self.engine.encode_whole(self.preprocessing.normalised(drawing.whole))
+        patches = self._encode_whole(self.preprocessing.normalised(drawing.whole))
         told = np.array([-1 if stroke.thing is None else stroke.thing for stroke in drawing.strokes], np.int64)
-        found = self.engine.parting.divide(patches, drawing.darkness(SIDE), drawing.stroke_map(SIDE), told)
-        return *found, tokens
+        return self.engine.parting.divide(patches, drawing.darkness(SIDE), drawing.stroke_map(SIDE), told)
 
     def _colours(self, photos: Floats, side: int) -> Floats:
         return colours_of_cells(self.preprocessing.shares(averaged(photos, side)), side)
@@ -430,6 +447,10 @@ class Matcher:
                 f"this checkpoint ({self.config.name}) has no vocabulary; add one with sketch-search model words"
             )
         return self.engine.vocabulary
+
+
+def _digest(picture: Floats) -> bytes:
+    return hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
 
 
 def _prepared(pictures: ArrayLike, modality: Modality) -> Floats:

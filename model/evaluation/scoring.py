@@ -77,7 +77,7 @@ def search_matrix(matcher: Matcher, corpus: Corpus) -> Floats:
         picture = matcher.open(sketch.path, "sketch")
         drawing = matcher.preprocessing.drawing(picture)
         if gallery.regions_kept:
-            drawing, _ = matcher.divide(drawing)
+            drawing = matcher.divide(drawing)
         rows.append(search_drawing(gallery, matcher, drawing, RESULTS).scores(len(photos)))
     return np.stack(rows)
 

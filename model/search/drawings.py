@@ -40,18 +40,16 @@ def encode_things(
     drawing: Drawing,
     modality: Modality = "sketch",
     variants: int | None = 1,
-    whole: Tokens | None = None,
     *,
     colours: bool = True,
 ) -> list[Thing]:
     """Encodes each thing of a drawing, with its colours if these count.
 
-    variants: as for ``Matcher.encode``. whole: the drawing's tokens as one thing, as of ``Matcher.divide``.
+    variants: as for ``Matcher.encode``.
     """
     things = []
     for drawn in drawing.things:
-        picture, first = matcher.preprocessing.normalised(drawn.pixels), whole if len(drawing.things) == 1 else None
-        tokens = matcher.encode(picture[None], modality, variants, first)
+        tokens = matcher.encode(matcher.preprocessing.normalised(drawn.pixels)[None], modality, variants)
         shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
         things.append(
             Thing(tokens, drawn.box, shares[:, :3], shares[:, 3], strokes=drawn.strokes, second_half=drawn.second_half)

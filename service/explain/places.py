@@ -42,7 +42,7 @@ def locate(
     elif params.kind == "photo":
         things = compute(lambda: encode_things(searcher.matcher, sketch, "photo", colours=False))
     else:
-        things = _things_of(searcher, *compute(lambda: searcher.divide(sketch, params)), params, compute)
+        things = _things_of(searcher, compute(lambda: searcher.divide(sketch, params)), params, compute)
         _, places = place_things(things, gallery.regions_kept, params.places, several=len(things) > 1)
     shown = [()] * len(entries) if not things else compute(lambda: _shown(searcher, things, places, entries))
     links = settings.photo_links
@@ -63,23 +63,21 @@ def locate_drawing(
     nowhere = (), [()] * len(entries)
     if sketch is None or not searcher.gallery.regions_kept:
         return nowhere
-    drawing, whole = compute(lambda: searcher.divide(sketch, params))
+    drawing = compute(lambda: searcher.divide(sketch, params))
     first, *others = drawing.things
     named = params.text is not None or params.thing_text or any(drawing.words)
     if not others and not named and params.places != "yes" and not (params.colours == "auto" and first.colours):
         return nowhere
-    things = _things_of(searcher, drawing, whole, params, compute)
+    things = _things_of(searcher, drawing, params, compute)
     placed, places = place_things(things, searcher.gallery.regions_kept, params.places, several=len(things) > 1)
     if not placed:
         return nowhere
     return things, compute(lambda: _shown(searcher, placed, places, entries))
 
 
-def _things_of(
-    searcher: Searcher, drawing: Drawing, whole: Tokens | None, params: LocateParams, compute: Compute
-) -> list[Thing]:
+def _things_of(searcher: Searcher, drawing: Drawing, params: LocateParams, compute: Compute) -> list[Thing]:
     matcher, coloured = searcher.matcher, params.colours == "auto"
-    things = compute(lambda: encode_things(matcher, drawing, whole=whole, colours=coloured))
+    things = compute(lambda: encode_things(matcher, drawing, colours=coloured))
     return name_things(matcher, things, params.text, params.thing_text or drawing.words, coloured=coloured)
 
 

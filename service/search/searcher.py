@@ -92,11 +92,11 @@ class Searcher:
         if sketch is None and query.filters_alone:
             return self._newest(query)
         watch = Stopwatch(prepare_ms, text.milliseconds)
-        drawing, whole = None, None
+        drawing = None
         if sketch is not None:
             drawing = self.drawing_of(sketch, query)
             watch.lap("prepare")
-            drawing, whole = self.divide(drawing, query)
+            drawing = self.divide(drawing, query)
             watch.lap("encode")
         gallery, things = self.gallery, 0 if drawing is None else len(drawing.things)
         if drawing is not None and not query.thing_text and any(drawing.words):
@@ -113,7 +113,7 @@ class Searcher:
             things=things,
             of_index=gallery.system,
         )
-        encoded = self._encode(drawing, whole, query, text, plan, watch)
+        encoded = self._encode(drawing, query, text, plan, watch)
         ranking = rank(gallery, self.matcher, encoded.query, plan.ranking, watch.lap)
         shown = ranking.photos
         unliked = sorted(zip(encoded.unliked, ranking.hidden, strict=True), key=lambda pair: pair[0])
@@ -218,14 +218,13 @@ class Searcher:
             sketch = preprocessing.pixels(sketch, query.kind)
         return Drawing.of(sketch)
 
-    def divide(self, drawing: Drawing, query: SearchQuery | LocateParams) -> tuple[Drawing, Tokens | None]:
+    def divide(self, drawing: Drawing, query: SearchQuery | LocateParams) -> Drawing:
         """Divides a drawing into its things, as ``Matcher.divide``, if the query and the gallery allow several."""
-        return self.matcher.divide(drawing) if query.splits and self.gallery.regions_kept else (drawing, None)
+        return self.matcher.divide(drawing) if query.splits and self.gallery.regions_kept else drawing
 
     def _encode(
         self,
         drawing: Drawing | None,
-        whole: Tokens | None,
         query: SearchQuery,
         text: ReadText,
         plan: SearchPlan,
@@ -245,7 +244,7 @@ class Searcher:
         if drawing is not None:
             watch.lap("prepare")
             coloured = query.colours == "auto"
-            things = encode_things(self.matcher, drawing, query.kind, plan.variants, whole, colours=coloured)
+            things = encode_things(self.matcher, drawing, query.kind, plan.variants, colours=coloured)
             tokens = Tokens.cat([thing.tokens for thing in things])
             if query.kind == "sketch":
                 things = name_things(self.matcher, things, query.text, query.thing_text, coloured=coloured)

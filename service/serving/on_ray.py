@@ -93,8 +93,8 @@ class EncoderReplica:
         set_threads(settings.threads)
         self._matcher = open_matcher(settings)
 
-    def encode(self, images: Floats, modality: Modality, variants: int | None, first: Tokens | None) -> Tokens:
-        return self._matcher.encode(images, modality, variants, first)
+    def encode(self, images: Floats, modality: Modality, variants: int | None) -> Tokens:
+        return self._matcher.encode(images, modality, variants)
 
 
 class Response(Generic[T]):
@@ -227,16 +227,14 @@ class SharedMatcher(Matcher):
         self._here = settings.device != "cuda" and matcher.device == "cpu"
         self._turn = threading.Lock()
 
-    def encode(
-        self, pictures: ArrayLike, modality: Modality, variants: int | None = None, first: Tokens | None = None
-    ) -> Tokens:
+    def encode(self, pictures: ArrayLike, modality: Modality, variants: int | None = None) -> Tokens:
         """Encodes like ``Matcher.encode``. Raises NotReady if no copy of the encoder answers."""
         if self._here and self._turn.acquire(blocking=False):
             try:
-                return super().encode(pictures, modality, variants, first)
+                return super().encode(pictures, modality, variants)
             finally:
                 self._turn.release()
-        sent: Response[Tokens] = self._copies.call("encode", pictures, modality, variants, first)
+        sent: Response[Tokens] = self._copies.call("encode", pictures, modality, variants)
         try:
             return sent.result(self._seconds)
         except ShardUnavailable as error:

@@ -1,6 +1,7 @@
 """Makes the parts with which every bench begins: options, checkpoint, the gallery's server, the head of its result."""
 
 import argparse
+import io
 import shlex
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from PIL import Image
 
 from sketch_search import model
 from sketch_search.model.engine import default_checkpoint, threads
@@ -87,6 +89,18 @@ def by_server(url: str) -> str:
 
 def _by(device: str, count: int, dtype: str) -> str:
     return f"{device}, {count} thread{'s' if count > 1 else ''}, {dtype}"
+
+
+def turned(sketches: Sequence[bytes], count: int) -> tuple[bytes, ...]:
+    """Turns sketches, each time a little more, into so many: a server encodes one and the same only once."""
+    pictures = [Image.open(io.BytesIO(sketch)).convert("RGB") for sketch in sketches]
+    made = []
+    for number in range(count):
+        buffer = io.BytesIO()
+        angle = 15 * number / count
+        pictures[number % len(pictures)].rotate(angle, Image.Resampling.BICUBIC, fillcolor="white").save(buffer, "PNG")
+        made.append(buffer.getvalue())
+    return tuple(made)
 
 
 @contextmanager

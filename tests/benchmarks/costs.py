@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 
 from sketch_search.indexer.samples import draw_sketch
-from tests.benchmarks.command import Command, by_server, memory
+from tests.benchmarks.command import Command, by_server, memory, turned
 from tests.benchmarks.indexing import PHOTOS, gather
 from tests.benchmarks.results import Row
 from tests.installations import CHECKOUT, copy_of_the_project
@@ -76,6 +76,7 @@ def least(rows: Sequence[Row]) -> Row:
 
 def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], searches: int) -> tuple[list[Row], str]:
     """Measures a server: to its first answer, its own memory after searches and after an explanation, and sketches."""
+    drawn = turned([sketch], 2 * (searches + 1))
     begun = time.perf_counter()
     command = [*program, "serve", "--port", "0"]
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -88,10 +89,10 @@ def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], 
                 ready = time.perf_counter() - begun
                 answers = {
                     variants: [
-                        client.post("/search", content=sketch, params={"variants": variants}).raise_for_status()
-                        for _ in range(searches + 1)
+                        client.post("/search", content=one, params={"variants": variants}).raise_for_status()
+                        for one in some
                     ]
-                    for variants in (3, 1)
+                    for variants, some in ((3, drawn[: searches + 1]), (1, drawn[searches + 1 :]))
                 }
                 own = memory(process.pid)["RssAnon"]
                 best = [result["id"] for result in answers[1][0].json()["results"][:EXPLAINED]]

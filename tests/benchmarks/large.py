@@ -110,6 +110,7 @@ def measure(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
         searcher.search(drawn[0], SearchQuery())
         found = [searcher.search(sketch, SearchQuery()) for sketch in drawn]
         searched = memory()
+        matcher.kept.clear()
         filtered = [searcher.search(sketch, FILTER).timings_ms.total for sketch in drawn[:FILTERED]]
         times = {name: [getattr(one.timings_ms, stage) for one in found] for name, stage in STAGES.items()}
         files = [*index.manifest.files, *(file for segment in index.manifest.segments for file in segment.files)]

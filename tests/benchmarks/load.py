@@ -14,14 +14,16 @@ from locust.env import Environment
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
 import gevent  # type: ignore[import-untyped]
 import httpx
 import numpy as np
 
-from tests.benchmarks.command import Command, by_server, demo
+from sketch_search.model.matcher import KEPT
+from tests.benchmarks.command import Command, by_server, demo, turned
 from tests.benchmarks.results import Result, Row
 
 SECONDS, QUICK_SECONDS = 30.0, 0.5
@@ -30,6 +32,8 @@ EAGER = 4
 SHARES = (0.5, 1.0, 2.0)
 # More visitors than places in the queue, so that those who wait for an answer do not keep others from coming.
 VISITORS = 60
+# More sketches than a server keeps encoded.
+TURNED = 4 * KEPT
 SEED = 0
 
 
@@ -44,7 +48,7 @@ class Visitor(FastHttpUser):
     abstract = True
     network_timeout = 300.0
     connection_timeout = 60.0
-    sketches: tuple[bytes, ...] = ()
+    sketches: Iterator[bytes] = iter(())
     rate: float | None = None
     chance = random.Random(SEED)
 
@@ -61,11 +65,11 @@ class Visitor(FastHttpUser):
 
     @task
     def search(self) -> None:
-        """Send one of the sketches. The first call sends nothing, because all visitors begin at the same moment."""
+        """Send the next sketch. The first call sends nothing, because all visitors begin at the same moment."""
         if self._due is None:
             self._due = time.monotonic()
             return
-        sketch: Any = self.chance.choice(self.sketches)  # bytes will do, though its type says another
+        sketch: Any = next(self.sketches)  # bytes will do, though its type says another
         answer: Any = self.client.post("/search", data=sketch)
         self._pause = float((answer.headers or {}).get("retry-after", 0))
 
@@ -98,7 +102,7 @@ def visit(url: str, sketches: tuple[bytes, ...], visitors: int, rate: float | No
     last byte read. ``rate``: searches a second of all visitors together.
     """
     each = None if rate is None else rate / visitors
-    kind = type("Visitors", (Visitor,), {"sketches": sketches, "rate": each, "abstract": False})
+    kind = type("Visitors", (Visitor,), {"sketches": cycle(turned(sketches, TURNED)), "rate": each, "abstract": False})
     environment = Environment(user_classes=[kind], host=url, stop_timeout=300)
     outcomes = Outcomes(environment)
     runner = environment.create_local_runner()
