@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -152,7 +152,7 @@ class Matcher:
         methods, best_method: some of "rn", "ret" and "fused", and the one that was best on the validation classes.
         chunk: how many pairs are scored at once.
         kept: tokens of the latest sketches, and those of all patches if asked for, by the digests of their pictures.
-        book, words: look up the words of its vocabulary, and list them in its order; empty without a vocabulary.
+        words: those of its vocabulary, in its order; empty without one.
     """
 
     def __init__(self, engine: Engine, checkpoint_sha256: str, *, variants: int | None = None) -> None:
@@ -167,10 +167,14 @@ class Matcher:
             config.image_size, config.mean, config.std, config.released_preprocessing, config.released_padding
         )
         self.preprocessing_fingerprint = self.preprocessing.fingerprint("photo")
-        self.book = WordBook(config.words)
-        self.words = self.book.words
+        self.words = tuple(names[0] for names in config.words)
         self.kept: LRUCache[bytes, tuple[Tokens, Floats | None]] = LRUCache(KEPT)
         self._keeping = threading.Lock()
+
+    @cached_property
+    def book(self) -> WordBook:
+        """Looks up the words of the vocabulary. Only texts need it, and it takes 30 ms to make."""
+        return WordBook(self.config.words)
 
     @property
     def photo_sha256(self) -> str:

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 #: What a pause does in this thread; nothing by default.
 at_pauses: ContextVar[Callable[[], None]] = ContextVar("at_pauses")
@@ -11,3 +14,13 @@ def pause() -> None:
     """Does what whoever runs this computation wants between two of its parts. It may raise to end it."""
     if (action := at_pauses.get(None)) is not None:
         action()
+
+
+class Compute(Protocol):
+    """Runs a step that computes, and returns its result."""
+
+    def __call__(self, step: Callable[[], T], /) -> T: ...
+
+
+def compute_at_once(step: Callable[[], T], /) -> T:
+    return step()

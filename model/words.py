@@ -328,12 +328,13 @@ def spelling(name: str) -> str:
 def why_no_name(text: str) -> str | None:
     """Returns why a text cannot be a name, as the end of a sentence; None if it can."""
     # A single character may be spelt with eighteen.
-    if (longest := len(text) if len(text) > LONGEST else len(spelling(text))) > LONGEST:
+    key = spelling(text[: LONGEST + 1])
+    if (longest := len(text) if len(text) > LONGEST else len(key)) > LONGEST:
         return f"must have at most {LONGEST} characters, not {longest}"
     # Formatting characters, such as those that turn the direction of writing, would change what a reader sees.
-    if any(unicodedata.category(character).startswith("C") for character in text):
+    if not text.isprintable() and any(unicodedata.category(character).startswith("C") for character in text):
         return "must not contain control characters"
-    return None if spelling(text) else "must have letters"
+    return None if key else "must have letters"
 
 
 def stem(key: str) -> str:

@@ -14,6 +14,7 @@ from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
 from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, Stroke
+from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
@@ -41,7 +42,6 @@ from sketch_search.service.schemas import (
 )
 from sketch_search.service.search import Searcher, after, continued
 from sketch_search.service.settings import Settings, index_path
-from sketch_search.service.turns import Compute, compute_at_once
 
 
 def name_network(settings: Settings, system: System | None = None) -> str | Path:

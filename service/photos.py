@@ -17,7 +17,7 @@ from sketch_search.indexer.store.files import write_atomically
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import ImageError
 from sketch_search.model.files import read_regular
-from sketch_search.model.images import MAX_PIXELS
+from sketch_search.model.limits import MAX_PIXELS
 from sketch_search.service.errors import NotFound
 
 # The most bytes of a thumbnail's file. One of noise, of the largest size, has 0.8 million.

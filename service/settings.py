@@ -8,13 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from sketch_search.indexer import default_index_path
 from sketch_search.model.files import read_regular
-from sketch_search.model.images import MAX_PIXELS
-from sketch_search.model.limits import MAX_VARIANTS, NPROBE
+from sketch_search.model.limits import MAX_PIXELS, MAX_VARIANTS, NPROBE
 from sketch_search.service.schemas import PLACES, PhotoLinks
 
 MIB = 1024 * 1024
@@ -43,13 +41,13 @@ def _split(part: re.Pattern[str], value: Any) -> Any:
 
 _OfPaths = BeforeValidator(partial(_split, _ADDRESS))
 _Count = Annotated[int, Field(ge=1)]
-_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(partial(_split, _NAME))]
+_Names = Annotated[tuple[str, ...], BeforeValidator(partial(_split, _NAME))]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Settings of the service. Each may be set by the environment variable ``SBIR_<NAME>``; an empty one is unset."""
 
-    model_config = SettingsConfigDict(env_prefix="SBIR_", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     # docs/http.md says what each is for; comments say what a default of None, or an empty one, means.
     host: str = "127.0.0.1"
@@ -60,7 +58,7 @@ class Settings(BaseSettings):
     dtype: Literal["int8", "float32", "bfloat16", "float16"] | None = None  # int8 by ONNX Runtime on a CPU
     threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] | None = None  # all cores
     variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] | None = None  # the checkpoint's own
-    gallery: Annotated[tuple[Path | str, ...], NoDecode, _OfPaths] = ()  # where the roots are now, in their order
+    gallery: Annotated[tuple[Path | str, ...], _OfPaths] = ()  # where the roots are now, in their order
     allow_build: bool | None = None  # clients with the token
     serve_originals: bool = True
     link: str = ""  # the pattern of a photo's address in another program
@@ -70,7 +68,7 @@ class Settings(BaseSettings):
     upload_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
     queue: Annotated[int, Field(ge=0)] = 16
     queue_seconds: Annotated[float, Field(gt=0, le=3600)] = 0.6  # the longest expected wait; else 429
-    shards: Annotated[tuple[Path, ...], NoDecode, _OfPaths] = ()
+    shards: Annotated[tuple[Path, ...], _OfPaths] = ()
     ray: str | None = None
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     shard_seconds: Annotated[float, Field(gt=0, le=600)] = 5
@@ -108,8 +106,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_key(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Reads the API key from its file. Raises ValueError if key and file are both set, or the file holds no key."""
+    def _read_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Adds the environment's values, and reads the API key from its file. Raises ValueError: both or no key."""
+        texts = {name.lower(): text for name, text in os.environ.items() if text}
+        values = {name: texts[key] for name in cls.model_fields if (key := f"sbir_{name}") in texts} | given
         if not (file := values.get("api_key_file")):
             return values
         if values.get("api_key"):

@@ -9,7 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from anyio import CancelScope, from_thread
 from anyio.to_thread import run_sync
@@ -130,16 +130,6 @@ class Computation:
 
     def _pause(self) -> None:
         self.seconds += time.monotonic() - self._begun
-
-
-class Compute(Protocol):
-    """Runs a step that computes, and returns its result."""
-
-    def __call__(self, step: Callable[[], T], /) -> T: ...
-
-
-def compute_at_once(step: Callable[[], T], /) -> T:
-    return step()
 
 
 def from_this_thread(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:

@@ -24,7 +24,7 @@ from sketch_search.indexer.store.generation import (
 from sketch_search.indexer.store.location import IndexFolder, first_build_has_begun, no_index, refuse_if_unwritable
 from sketch_search.indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
 from sketch_search.indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
-from sketch_search.model.images import MAX_PIXELS
+from sketch_search.model.limits import MAX_PIXELS
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.engine import Floats, Tokens, threads, unit
 from sketch_search.model.engine.rounding import round_tokens
 from sketch_search.model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
-from sketch_search.model.images import MAX_PIXELS, OpenedImage, beside, day_beside, day_in_path, names_beside
+from sketch_search.model.images import OpenedImage, beside, day_beside, day_in_path, names_beside
+from sketch_search.model.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from sketch_search.model.network import ClipEmbedder

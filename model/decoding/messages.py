@@ -23,7 +23,8 @@ from sketch_search.model.errors import (
     UndecodableImage,
     UnsupportedImage,
 )
-from sketch_search.model.images import MAX_PIXELS, MOST_INK, Drawing, OpenedImage, Preprocessing, Recorded, open_dated
+from sketch_search.model.images import MOST_INK, Drawing, OpenedImage, Preprocessing, Recorded, open_dated
+from sketch_search.model.limits import MAX_PIXELS
 
 
 @dataclass(frozen=True)

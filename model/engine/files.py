@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,14 @@ def config_on_photo_side(path: Path) -> TwoSidedConfig | ZseConfig | None:
     metadata = read_metadata(path)
     if metadata.get("kind", ZSE) != ZSE:
         return None
-    config = from_json(ModelConfig, metadata["config"], "the checkpoint's configuration")
+    config = _read_config(metadata["config"])
     return config if isinstance(config, TwoSidedConfig | ZseConfig) and config.photo_side else None
+
+
+# A start reads the configuration to find the graphs, and again with the weights; checking its words takes 15 ms.
+@lru_cache(maxsize=1)
+def _read_config(text: str) -> ModelConfig:
+    return from_json(ModelConfig, text, "the checkpoint's configuration")
 
 
 def read_files(path: Path) -> CheckpointFiles:

@@ -5,7 +5,6 @@ from sketch_search.model.images.dates import beside, day_beside, day_in_path, na
 from sketch_search.model.images.drawing import MAX_STROKES, MAX_THINGS, MOST_INK, SPECK, Drawing, DrawnThing, Stroke
 from sketch_search.model.images.files import (
     IMAGE_SUFFIXES,
-    MAX_PIXELS,
     OpenedImage,
     Source,
     as_png,

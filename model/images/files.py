@@ -23,9 +23,7 @@ from sketch_search.model.images.dates import day_in_file, zone_in_file
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
 from sketch_search.model.images.recorded import Recorded, read_recorded
-
-#: The most pixels that are decoded of one picture: 384 MiB of RGB.
-MAX_PIXELS = 1 << 27
+from sketch_search.model.limits import MAX_PIXELS
 
 #: The most bytes of a file: somewhat more than a picture of MAX_PIXELS with four channels of 16 bits has.
 MAX_BYTES = 1 << 30
@@ -391,7 +389,9 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
     if media == _RAW:
         return open_preview(data, max_pixels)
     name = _format(media)
-    Image.init()
+    Image.preinit()
+    if name not in Image.OPEN:
+        Image.init()
     if name not in Image.OPEN:
         raise UnsupportedImage(f"this Pillow was built without {name}; install Pillow 11.3 or newer from PyPI")
     # Not by Image.open, which has a limit of its own for the whole process, and warns before that.

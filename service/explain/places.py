@@ -8,12 +8,12 @@ from dataclasses import replace
 from sketch_search.indexer import PhotoEntry
 from sketch_search.model.engine import Tokens
 from sketch_search.model.images import Drawing, hexadecimal
+from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import Query, encode_things, name_things, place_things
 from sketch_search.model.things import Thing
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas import LocatedPhoto, LocateParams, LocateResponse, ShownThing
 from sketch_search.service.search import Searcher
-from sketch_search.service.turns import Compute, compute_at_once
 
 
 def check_compared(sketch: Drawing | None, params: LocateParams) -> None:

@@ -18,6 +18,7 @@ from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
 from sketch_search.model.images import Drawing, Pixels
+from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import Ids, Scores, best_first
 from sketch_search.service.explain.places import check_compared, locate_drawing
 from sketch_search.service.gallery import Gallery
@@ -35,7 +36,6 @@ from sketch_search.service.schemas import (
     PhotoLinks,
 )
 from sketch_search.service.search import Searcher
-from sketch_search.service.turns import Compute, compute_at_once
 
 _JPEG_QUALITY = 90
 

@@ -29,8 +29,8 @@ QUICK_PHOTOS, ROUNDS, QUICK_ROUNDS, SEARCHES = 8, 3, 1, 20
 EXPLAINED = 6
 IMPORT = "from sketch_search import Gallery"
 # The most memory of a process, as the system says when it ends.
-_PEAK = "\nprint('peak', next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')))"
-_RUN = "import sys; from sketch_search.__main__ import main; code = main(sys.argv[1:])"
+_PEAK = "print('peak', next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')), flush=True)"
+_RUN = f"import atexit; from sketch_search.__main__ import program; atexit.register(lambda: {_PEAK}); program()"
 
 
 def install(folder: Path) -> tuple[Path, Row, Row]:
@@ -144,9 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.quick:
             variables.pop("PYTHONPATH", None)
         variables["SBIR_INDEX"] = str(folder / "index")
-        program = [str(python), "-c", f"{_RUN}{_PEAK}\nsys.exit(code)"]
+        program = [str(python), "-c", _RUN]
         plain = [str(python), "-m", "sketch_search"]
-        imported = [run(IMPORT, [str(python), "-c", f"{IMPORT}{_PEAK}"], variables) for _ in range(rounds)]
+        imported = [run(IMPORT, [str(python), "-c", f"{IMPORT}; {_PEAK}"], variables) for _ in range(rounds)]
         built = run(f"`sketch-search index`, {count} photos", [*program, "index", str(folder / "photos")], variables)
         built["photos a second"] = count / float(built["seconds"] or 1)
         built["MB"] = size(folder / "index") / 1e6

@@ -15,7 +15,8 @@ from PIL import Image, features
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.images import files, open_dated
-from sketch_search.model.images.files import MAX_PIXELS, media_type, open_image
+from sketch_search.model.images.files import media_type, open_image
+from sketch_search.model.limits import MAX_PIXELS
 from tests.pictures import (
     ODD_FILES,
     OddFile,

@@ -20,7 +20,7 @@ from sketch_search.service.commands.demo import RESULTS
 from sketch_search.service.settings import Settings
 from tests.command_lines import commands_of, parse
 from tests.pictures import encoded
-from tests.programs import run_until
+from tests.programs import run_python, run_until
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
 SCREEN_LINES = 40
@@ -71,6 +71,13 @@ def test_help_fits_a_screen(command: str, monkeypatch: pytest.MonkeyPatch, capsy
 def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*program.split(), "--version"]) == 0
     assert capsys.readouterr().out.split()[-1] == installed_version()
+
+
+def test_the_program_ends_with_the_code_of_its_command_once_its_end_was_prepared() -> None:
+    code = "import atexit; atexit.register(print, 'over'); from sketch_search.__main__ import program; program()"
+    for arguments, ended in ((["--version"], 0), (["search"], 2)):
+        done = run_python("-c", code, *arguments)
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (ended, "over"), done.stderr
 
 
 @pytest.mark.parametrize(
