@@ -39,13 +39,16 @@ export function paint(context, side, actions) {
     if (mark.kind === "image") {
       drawImage(context, mark.image);
     } else if (mark.kind === "fill") {
-      drawArea(context, mark);
+      trace(context, mark);
+      context.fillStyle = mark.colour;
+      context.fill("evenodd");
     } else if (isShape(mark.kind)) {
       start(context, mark, mark.width);
       outline(mark).forEach(({ x, y }) => context.lineTo(x, y));
       context.stroke();
     } else if (mark.points.every((point) => point.weight === 1)) {
-      drawEven(context, mark);
+      // One path: pieces of a stroke of even width would be visible, because their soft edges overlap.
+      drawCurve(context, mark, mark.width, 0, mark.points.length);
     } else {
       mark.points.forEach((_, i) => piece(context, mark, i));
     }
@@ -56,19 +59,7 @@ export function paint(context, side, actions) {
  * Paint the part of a free stroke around its point `i`: a curve from the middle of the segment before it to the middle
  * of the segment after it. A piece is final once the next point is known, so a growing line is never painted again.
  */
-export function piece(context, mark, i) {
-  const { points, width } = mark;
-  const here = points[i];
-  const from = i > 0 ? middle(points[i - 1], here) : here;
-  start(context, mark, width * here.weight);
-  if (points.length === 1) {
-    dot(context, here, width * here.weight);
-    return;
-  }
-  context.moveTo(from.x, from.y);
-  curve(context, here, points[i + 1]);
-  context.stroke();
-}
+export const piece = (context, mark, i) => drawCurve(context, mark, mark.width * mark.points[i].weight, i, i + 1);
 
 /** Points along a mark, with straight lines between them; none of an image. */
 export function outline({ kind, points }) {
@@ -130,35 +121,28 @@ function start(context, { kind, colour }, width) {
   context.beginPath();
 }
 
-/** Paint a stroke of even width as one path. Pieces would be visible, because their soft edges overlap. */
-function drawEven(context, mark) {
-  const { points, width } = mark;
+/** Paint the parts of a stroke around its points from `first` until before `end`. */
+function drawCurve(context, mark, width, first, end) {
+  const { points } = mark;
+  const { x, y } = first > 0 ? middle(points[first - 1], points[first]) : points[first];
   start(context, mark, width);
   if (points.length === 1) {
-    dot(context, points[0], width);
+    // A circle, because browsers paint nothing for a line without length.
+    context.fillStyle = context.strokeStyle;
+    context.arc(x, y, width / 2, 0, 2 * Math.PI);
+    context.fill();
     return;
   }
-  context.moveTo(points[0].x, points[0].y);
-  points.forEach((here, i) => curve(context, here, points[i + 1]));
+  context.moveTo(x, y);
+  for (let i = first; i < end; i++) {
+    curve(context, points[i], points[i + 1]);
+  }
   context.stroke();
-}
-
-/** Paint a stroke of one point. It needs a circle, because browsers paint nothing for a line without length. */
-function dot(context, { x, y }, width) {
-  context.fillStyle = context.strokeStyle;
-  context.arc(x, y, width / 2, 0, 2 * Math.PI);
-  context.fill();
 }
 
 function curve(context, here, next) {
   const to = next ? middle(here, next) : here;
   context.quadraticCurveTo(here.x, here.y, to.x, to.y);
-}
-
-function drawArea(context, mark) {
-  trace(context, mark);
-  context.fillStyle = mark.colour;
-  context.fill("evenodd");
 }
 
 function trace(context, { points }) {

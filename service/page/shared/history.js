@@ -11,7 +11,7 @@
  * steps of this page lead to it.
  */
 
-const open = [];
+let open = [];
 // Closed by Back, the last one at the end; Forward may open them again.
 const closed = [];
 const known = new WeakSet();
@@ -38,30 +38,21 @@ export function closeAll(then) {
 }
 
 function appear(one) {
-  remove(one.dialog);
-  open.push(one);
-  if (!known.has(one.dialog)) {
-    known.add(one.dialog);
-    one.dialog.addEventListener("close", ({ target }) => left(target));
-    one.dialog.querySelector(".close").addEventListener("click", () => one.dialog.close());
+  const { dialog } = one;
+  const others = () => open.filter((other) => other.dialog !== dialog);
+  open = [...others(), one];
+  if (!known.has(dialog)) {
+    known.add(dialog);
+    dialog.querySelector(".close").addEventListener("click", () => dialog.close());
+    // By its own buttons and keys, or by Back. The event comes a moment late, and the dialog may be open again.
+    dialog.addEventListener("close", () => {
+      if (!dialog.open) {
+        open = others();
+        follow();
+      }
+    });
   }
-  one.dialog.showModal();
-}
-
-/** A dialog has closed: by its own buttons and keys, or by Back, which has taken it from the list already. */
-function left(dialog) {
-  // The event comes a moment late, and the dialog may be open again.
-  if (!dialog.open) {
-    remove(dialog);
-    follow();
-  }
-}
-
-function remove(dialog) {
-  const place = open.findIndex((one) => one.dialog === dialog);
-  if (place >= 0) {
-    open.splice(place, 1);
-  }
+  dialog.showModal();
 }
 
 /** Give the history as many entries as there are open dialogs. */

@@ -5,39 +5,25 @@
  * something is written. What it does not take is not kept.
  */
 
-class Storage {
-  #name;
-
-  /** @param {"sessionStorage" | "localStorage"} name of the browser's storage */
-  constructor(name) {
-    this.#name = name;
-  }
-
-  /** The text under this key; null where there is none. */
-  get(key) {
-    return this.#touch((kept) => kept.getItem(key));
-  }
-
-  set(key, text) {
-    this.#touch((kept) => kept.setItem(key, text));
-  }
-
-  mark(key, yes) {
-    return yes ? this.set(key, "1") : this.remove(key);
-  }
-
-  remove(key) {
-    this.#touch((kept) => kept.removeItem(key));
-  }
-
-  #touch(use) {
+/** @param {"sessionStorage" | "localStorage"} name of the browser's storage */
+function storage(name) {
+  const touch = (use) => {
     try {
-      return use(window[this.#name]);
+      return use(window[name]);
     } catch {
       return null;
     }
-  }
+  };
+  const set = (key, text) => touch((kept) => kept.setItem(key, text));
+  const remove = (key) => touch((kept) => kept.removeItem(key));
+  return {
+    /** The text under this key; null where there is none. */
+    get: (key) => touch((kept) => kept.getItem(key)),
+    set,
+    remove,
+    mark: (key, yes) => (yes ? set(key, "1") : remove(key)),
+  };
 }
 
-export const forTab = new Storage("sessionStorage");
-export const forSite = new Storage("localStorage");
+export const forTab = storage("sessionStorage");
+export const forSite = storage("localStorage");
