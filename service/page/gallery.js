@@ -5,115 +5,111 @@ import { show } from "./shared/history.js";
 import { element, icon, byId, progress } from "./shared/dom.js";
 import { building, count, facts, stopped, trouble, unreadFiles } from "./shared/words.js";
 
-export class About {
-  #dialog = byId("about");
-  #remove;
-  #folders = [];
+/**
+ * The dialog about the collection.
+ *
+ * @param {(folder: string) => Promise<number>} remove takes a folder out of the index; how many files that were
+ */
+export function createAbout(remove) {
+  const [dialog, note] = [byId("about"), byId("about-note")];
+  let folders = [];
   // The generation of the index that is described, whether this client may change it, and whether it has begun a build.
-  #made = null;
-  #grows = false;
-  #begun = false;
+  let made = null;
+  let grows = false;
+  let begun = false;
   // What the note says before the state of the build.
-  #already = "";
+  let already = "";
 
-  /** @param {(folder: string) => Promise<number>} remove takes a folder out of the index; how many files that were */
-  constructor(remove) {
-    this.#remove = remove;
-    byId("about-open").addEventListener("click", () => void this.#open());
-  }
-
-  /** Show the server's description. @param info the answer of /info */
-  show(info) {
-    byId("info").replaceChildren(...facts(info).map(([name, text]) => fact(name, text)));
-    byId("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
-    this.#grows = Boolean(info.index) && info.allows.build;
-    byId("growing").hidden = !this.#grows;
-    byId("growing-how").hidden = !info.allows.needs_token;
-    // While nothing can be searched, the notice shows the build, in larger type.
-    const build = building(info.build);
-    const left = stopped(info);
-    byId("building").hidden = !info.ready || !(build || left);
-    byId("building-text").textContent = build ? `${build.text} You can search the photos indexed so far.` : left ?? "";
-    byId("building-on").hidden = !left;
-    progress(byId("building-progress"), build?.share);
-    if (this.#begun) {
-      const state = build?.text ?? left ?? `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
-      byId("about-note").textContent = this.#already + state;
-    }
-    if (this.#dialog.open && info.index && info.index.made !== this.#made) {
-      void this.#read();
-    }
-    this.#made = info.index?.made ?? null;
-  }
-
-  /** A build has begun, to add a folder, or for changes alone. @param {string | null} folder */
-  begun(folder) {
-    this.#begun = true;
-    this.#already = this.#folders.includes(folder) ? `${folder} is already in the index. ` : "";
-    const what = folder && !this.#already ? `Adding ${folder}` : "Looking for new photos";
-    byId("about-note").textContent = `${this.#already}${what}\u2026`;
-  }
-
-  #open() {
-    this.#begun = false;
-    byId("about-note").textContent = "";
+  byId("about-open").addEventListener("click", () => {
+    begun = false;
+    note.textContent = "";
     byId("gallery").replaceChildren();
     byId("unread").hidden = true;
-    show(this.#dialog);
-    return this.#read();
-  }
+    show(dialog);
+    void read();
+  });
 
-  async #read() {
+  async function read() {
     try {
-      this.#fill(await api.gallery());
+      fill(await api.gallery());
     } catch (error) {
       // A gallery on many machines has no one description, and one that is not ready has none yet.
-      byId("about-note").textContent = error.status === 404 || error.status === 503 ? "" : trouble(error).join(": ");
+      note.textContent = error.status === 404 || error.status === 503 ? "" : trouble(error).join(": ");
     }
   }
 
-  #fill({ folders, updated, unread, files }) {
-    this.#folders = folders;
-    const day = new Date(updated).toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short" });
-    const list = element("ul", {}, ...folders.map((folder) => this.#folder(folder)));
+  function fill(gallery) {
+    folders = gallery.folders;
+    const day = new Date(gallery.updated).toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short" });
     byId("gallery").replaceChildren(
       fact("Photos", byId("about-open").textContent),
-      fact(folders.length > 1 ? "Folders" : "Folder", list),
+      fact(folders.length > 1 ? "Folders" : "Folder", element("ul", {}, ...folders.map(item))),
       fact("Last changed", day),
     );
-    byId("unread").hidden = !unread;
-    byId("unread-count").textContent = unreadFiles(unread);
-    byId("unread-list").replaceChildren(...files.map(({ path, reason }) => element("li", { textContent: `${path}: ${reason}` })));
+    byId("unread").hidden = !gallery.unread;
+    byId("unread-count").textContent = unreadFiles(gallery.unread);
+    const files = gallery.files.map(({ path, reason }) => element("li", { textContent: `${path}: ${reason}` }));
+    byId("unread-list").replaceChildren(...files);
   }
 
-  #folder(folder) {
-    const item = element("li", { className: "row" }, element("span", { textContent: folder }));
-    if (this.#grows && this.#folders.length > 1) {
-      const [textContent, ariaLabel] = ["Remove", `Remove ${folder} from the index`];
-      const button = element("button", { type: "button", className: "quiet", textContent, ariaLabel });
-      button.addEventListener("click", () => {
-        // This needs a second press, because adding the folder again would read its photos again.
-        if (button.textContent === textContent) {
-          button.textContent = "Really remove";
-        } else {
-          void this.#take(folder);
-        }
-      });
-      item.append(button);
-    }
-    return item;
+  function item(folder) {
+    const [textContent, ariaLabel] = ["Remove", `Remove ${folder} from the index`];
+    const onclick = ({ target }) => {
+      // This needs a second press, because adding the folder again would read its photos again.
+      if (target.textContent === textContent) {
+        target.textContent = "Really remove";
+      } else {
+        void take(folder);
+      }
+    };
+    const removable = grows && folders.length > 1;
+    const button = element("button", { type: "button", className: "quiet", textContent, ariaLabel, onclick });
+    return element("li", { className: "row" }, element("span", { textContent: folder }), ...(removable ? [button] : []));
   }
 
-  async #take(folder) {
-    this.#begun = false;
+  async function take(folder) {
+    begun = false;
     try {
-      const files = await this.#remove(folder);
-      byId("about-note").textContent = `Removed ${count(files, "file")} from the index. The files themselves are untouched.`;
-      await this.#read();
+      const files = await remove(folder);
+      note.textContent = `Removed ${count(files, "file")} from the index. The files themselves are untouched.`;
+      await read();
     } catch (error) {
-      byId("about-note").textContent = trouble(error).at(-1);
+      note.textContent = trouble(error).at(-1);
     }
   }
+
+  return {
+    /** Show the server's description. @param info the answer of /info */
+    show(info) {
+      byId("info").replaceChildren(...facts(info).map(([name, text]) => fact(name, text)));
+      byId("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
+      grows = Boolean(info.index) && info.allows.build;
+      byId("growing").hidden = !grows;
+      byId("growing-how").hidden = !info.allows.needs_token;
+      // While nothing can be searched, the notice shows the build, in larger type.
+      const build = building(info.build);
+      const left = stopped(info);
+      byId("building").hidden = !info.ready || !(build || left);
+      byId("building-text").textContent = build ? `${build.text} You can search the photos indexed so far.` : left ?? "";
+      byId("building-on").hidden = !left;
+      progress(byId("building-progress"), build?.share);
+      if (begun) {
+        const state = build?.text ?? left ?? `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
+        note.textContent = already + state;
+      }
+      if (dialog.open && info.index && info.index.made !== made) {
+        void read();
+      }
+      made = info.index?.made ?? null;
+    },
+
+    /** A build has begun, to add a folder, or for changes alone. @param {string | null} folder */
+    begun(folder) {
+      begun = true;
+      already = folders.includes(folder) ? `${folder} is already in the index. ` : "";
+      note.textContent = `${already}${folder && !already ? `Adding ${folder}` : "Looking for new photos"}\u2026`;
+    },
+  };
 }
 
 const fact = (name, told) =>
@@ -121,82 +117,77 @@ const fact = (name, told) =>
 
 const NO_FOLDERS = { path: "", above: null, folders: [] };
 
-export class Folders {
-  #dialog = byId("folders");
-  #field = byId("folder");
-  #note = byId("folder-note");
-  #question = new api.Latest();
+/**
+ * The dialog to choose a folder to index.
+ *
+ * @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not
+ */
+export function offerFolders(build) {
+  const [dialog, field, note, list] = ["folders", "folder", "folder-note", "folders-list"].map(byId);
+  const question = new api.Latest();
   // The folder in which the path is being typed, and what is in it.
-  #within = { answer: NO_FOLDERS };
+  let within = { answer: NO_FOLDERS };
 
-  /** @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not */
-  constructor(build) {
-    for (const opener of ["folder-choose", "folder-add"]) {
-      byId(opener).addEventListener("click", () => this.#open());
-    }
-    this.#field.addEventListener("input", () => this.#complete());
-    byId("folder-form").addEventListener("submit", async (event) => {
-      event.preventDefault();
-      // A list that comes later would take the place of what is said now.
-      this.#question.stop();
-      if (await build(this.#field.value.trim(), this.#note)) {
-        this.#dialog.close();
+  for (const opener of ["folder-choose", "folder-add"]) {
+    byId(opener).addEventListener("click", () => {
+      show(dialog);
+      within = { answer: NO_FOLDERS };
+      if (!field.value) {
+        read("");
       }
     });
   }
-
-  #open() {
-    show(this.#dialog);
-    this.#within = { answer: NO_FOLDERS };
-    if (!this.#field.value) {
-      this.#read("");
+  field.addEventListener("input", complete);
+  byId("folder-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    // A list that comes later would take the place of what is said now.
+    question.stop();
+    if (await build(field.value.trim(), note)) {
+      dialog.close();
     }
-  }
+  });
 
   /** List the folders in this one, or by default in the pictures folder of the server's user. */
-  #read(path) {
+  function read(path) {
     // A person who begins to type asks another question.
-    void this.#question.ask(
+    void question.ask(
       () => api.folders(path),
       (answer) => {
-        this.#field.value = answer.path;
-        this.#fill(answer);
+        field.value = answer.path;
+        fill(answer);
       },
-      (error) => (this.#note.textContent = trouble(error).at(-1)),
+      (error) => (note.textContent = trouble(error).at(-1)),
     );
   }
 
   /** List the folders that the path may become as it is typed; what is typed stays. */
-  #complete() {
-    const [, folder, start] = this.#field.value.trimStart().match(/^(.*[\\/])?(.*)$/);
-    this.#note.textContent = "";
-    if (folder !== this.#within.folder) {
+  function complete() {
+    const [, folder, start] = field.value.trimStart().match(/^(.*[\\/])?(.*)$/);
+    note.textContent = "";
+    if (folder !== within.folder) {
       // Asked once, not at every key: a build waits for its turn behind such questions.
-      this.#within = { folder, answer: folder ? api.folders(folder) : NO_FOLDERS };
+      within = { folder, answer: folder ? api.folders(folder) : NO_FOLDERS };
     }
-    const { answer } = this.#within;
-    void this.#question.ask(
-      () => answer,
-      ({ path, above, folders }) => this.#fill({ path, above, folders: folders.filter((name) => startsWith(name, start)) }),
-      () => byId("folders-list").replaceChildren(),
+    void question.ask(
+      () => within.answer,
+      (answer) => fill({ ...answer, folders: answer.folders.filter((name) => startsWith(name, start)) }),
+      () => list.replaceChildren(),
     );
   }
 
-  #fill({ path: here, above, folders }) {
+  function fill({ path: here, above, folders }) {
     const slash = here.includes("\\") ? "\\" : "/";
-    const below = folders.map((name) => this.#item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
-    const list = byId("folders-list");
+    const below = folders.map((name) => item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
     const pressed = list.contains(document.activeElement);
-    list.replaceChildren(...(above ? [this.#item("Parent folder", above, "up")] : []), ...below);
+    list.replaceChildren(...(above ? [item("Parent folder", above, "up")] : []), ...below);
     if (pressed) {
       list.querySelector("button")?.focus(); // what had the focus is gone
     }
-    this.#note.textContent = "";
+    note.textContent = "";
   }
 
-  #item(name, path, drawn) {
-    const onclick = () => this.#read(path);
-    return element("li", {}, element("button", { type: "button", onclick }, icon(drawn), name));
+  function item(name, path, drawn) {
+    return element("li", {}, element("button", { type: "button", onclick: () => read(path) }, icon(drawn), name));
   }
 }
 

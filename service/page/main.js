@@ -6,24 +6,24 @@
  * others use: the HTTP API, storage, elements and texts.
  */
 
-import { About, Folders } from "./gallery.js";
-import { Cursor, Keys } from "./keys.js";
-import { Server } from "./server.js";
-import { Options, Word } from "./asking/choices.js";
-import { Drawn } from "./asking/drawn.js";
-import { Filter } from "./asking/filter.js";
-import { LiveSearch } from "./asking/live_search.js";
-import { Parts } from "./asking/parts.js";
+import { createAbout, offerFolders } from "./gallery.js";
+import { drawByKeys, listenToShortcuts } from "./keys.js";
+import { watchServer } from "./server.js";
+import { createOptions, createWord } from "./asking/choices.js";
+import { createDrawn } from "./asking/drawn.js";
+import { offerFilter } from "./asking/filter.js";
+import { createLiveSearch } from "./asking/live_search.js";
+import { createParts } from "./asking/parts.js";
 import { Paper } from "./drawing/paper.js";
-import { Query } from "./drawing/query.js";
-import { Tools } from "./drawing/tools.js";
-import { ResultsView } from "./results/found.js";
-import { Notice, Start } from "./results/notice.js";
-import { Viewer } from "./results/viewer.js";
+import { createQuery } from "./drawing/query.js";
+import { connectTools } from "./drawing/tools.js";
+import { createFound } from "./results/found.js";
+import { Notice } from "./results/notice.js";
+import { createViewer } from "./results/viewer.js";
 import * as api from "./shared/api.js";
 import { byId } from "./shared/dom.js";
 import { building, trouble, unready } from "./shared/words.js";
-import { Why } from "./why/why.js";
+import { createWhy } from "./why/why.js";
 
 // This many fit a screen beside the sketch, and take a few seconds.
 const EXPLAINED = 6;
@@ -32,31 +32,38 @@ const REST_MS = 900;
 const NOTHING_GUESSED = { guesses: [] };
 
 const paper = new Paper(byId("paper"));
-const query = new Query(paper);
-const tools = new Tools(paper, query);
-const start = new Start((marks) => paper.do(...marks));
-const notice = new Notice(start);
-const about = new About(removeFolder);
-new Folders(build);
-const options = new Options();
-const parts = new Parts(() => query.clear());
-new Filter(parts);
-const word = new Word(parts);
-const drawn = new Drawn(paper, parts, (prefix) => word.complete(prefix));
-const why = new Why(explanationRefused);
-const viewer = new Viewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
-const found = new ResultsView(notice, parts, viewer);
-const search = new LiveSearch(runSearch, {
-  busy: (yes) => found.busy(yes),
+const query = createQuery(paper, {
+  changed: queryChanged,
+  turn: (anew) => parts.turn(anew),
+  back: searchAgain,
+  address: () =>
+    notice.say(
+      "That is an address, not an image",
+      "Save the image and drop its file here, or copy the image itself and paste it.",
+    ),
+});
+const refreshTools = connectTools(paper, query);
+const notice = new Notice((marks) => paper.do(...marks));
+const about = createAbout(removeFolder);
+offerFolders(build);
+const parts = createParts(() => query.clear());
+offerFilter(parts);
+const word = createWord(parts);
+const drawn = createDrawn(paper, parts, word, searchIfReady);
+const why = createWhy(explanationRefused);
+const viewer = createViewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
+const found = createFound({ changed: offerMore, away: () => server.checkLater() }, notice, parts, viewer);
+const search = createLiveSearch(runSearch, {
+  busy: found.busy,
   found: showFound,
   trouble: searchFailed,
 });
-const server = new Server({
+const server = watchServer({
   told: (info) => {
     offer(info.ready || Boolean(building(info.build)), info.ready);
     about.show(info);
     found.know(info);
-    start.know(info);
+    notice.know(info);
     viewer.know(info);
   },
   ready: ({ model, index, limits }) => {
@@ -70,6 +77,7 @@ const server = new Server({
     found.fail(error);
   },
 });
+const options = createOptions(searchIfReady);
 
 const state = {
   // Whether this server explains at all, and the query whose photos it has refused to explain.
@@ -86,22 +94,22 @@ const state = {
 
 async function runSearch(signal) {
   // A search without the drawing yields another list.
-  const stay = state.drawingOn && !query.empty;
+  const stay = state.drawingOn && !query.empty();
   const after = state.changes;
   const taken = await query.snapshot();
   // An empty sheet is not part of the query.
-  const snapshot = query.empty ? { ...taken, blob: null, things: [], strokes: [] } : taken;
+  const snapshot = query.empty() ? { ...taken, blob: null, things: [], strokes: [] } : taken;
   const { limits } = server;
   if (limits && snapshot.blob?.size > limits.max_upload_bytes) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server accepts at most ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
-  const quick = stay ? options.quick : {};
+  const quick = stay ? options.quick() : {};
   const kind = snapshot.kind === "photo" ? { kind: "photo" } : {};
-  const { like, text } = parts.params;
+  const { like, text } = parts.params();
   // Filters alone list photos.
   const listed = snapshot.blob || like.length || text.length ? {} : { view: "photos" };
-  const params = { ...options.params, ...parts.params, ...quick, ...kind, ...drawn.params(snapshot), ...listed };
+  const params = { ...options.params(), ...parts.params(), ...quick, ...kind, ...drawn.params(snapshot), ...listed };
   const body = bodyOf(snapshot);
   return { answer: await api.search(body, params, signal), asked: { snapshot: { ...snapshot, body }, params }, stay, after };
 }
@@ -133,7 +141,7 @@ function searchFailed(error) {
 
 /** The pen rests: the best first, by all variants of the drawing. */
 function penRests() {
-  if (found.asked?.params.variants) {
+  if (found.asked()?.params.variants) {
     searchNow();
   } else {
     found.order();
@@ -149,6 +157,24 @@ function bodyOf({ blob, strokes }) {
   form.append("file", blob, "drawing.png");
   form.append("strokes", JSON.stringify(strokes.map(({ sent }) => sent)));
   return form;
+}
+
+function queryChanged() {
+  refreshTools();
+  state.changes += 1;
+  found.age();
+  byId("guesses").classList.add("stale");
+  parts.draw(query.empty() ? null : query.kind());
+  drawn.forget();
+  refresh();
+  if (nothing()) {
+    showInvitation();
+  } else if (byId("live").checked && server.ready) {
+    state.drawingOn = true;
+    search.soon();
+  } else {
+    search.stop();
+  }
 }
 
 /** Show only usable controls: the paper, and those above the photos. */
@@ -170,15 +196,21 @@ async function explain() {
 
 function refresh() {
   byId("search").disabled = nothing();
-  byId("clear").disabled = query.empty && parts.none;
+  byId("clear").disabled = query.empty() && parts.none();
 }
 
-const nothing = () => query.empty && !parts.enough;
+const nothing = () => query.empty() && !parts.enough();
 
 function showInvitation() {
   search.stop();
   found.invite();
   word.guess(NOTHING_GUESSED);
+}
+
+function searchIfReady() {
+  if (server.ready) {
+    searchAgain();
+  }
 }
 
 function searchAgain() {
@@ -204,30 +236,28 @@ async function useAsQuery(photo) {
 /** The server has refused to explain: 404 means these photos, 405 means any. */
 function explanationRefused(status) {
   state.explains &&= status === 404;
-  state.refused = found.asked;
+  state.refused = found.asked();
   offerMore();
 }
 
 /** The subject of explanations: the drawing or photo of the query, else the liked photos. */
 function subject() {
-  const { snapshot, params } = found.asked;
+  const { snapshot, params } = found.asked();
   const asked = Object.fromEntries(["things", "places", "colours"].flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
-  return { ...snapshot, asked, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.name(id) })) };
+  return { ...snapshot, asked, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.nameOf(id) })) };
 }
 
 /** The photos to explain: the best ones, without the liked photos that they would be compared with. */
 function explained() {
-  const { best, asked } = found;
-  const others = asked.snapshot.blob ? best : best.filter((photo) => !parts.likes(photo));
+  const best = found.best();
+  const others = found.asked().snapshot.blob ? best : best.filter((photo) => !parts.likes(photo));
   return (others.length ? others : best).slice(0, EXPLAINED);
 }
 
 function explainable() {
-  const { asked } = found;
-  if (!state.explains || asked === null || asked === state.refused) {
-    return false;
-  }
-  return asked.snapshot.blob !== null || asked.params.like.length > 0;
+  const asked = found.asked();
+  const possible = state.explains && asked !== null && asked !== state.refused;
+  return possible && (asked.snapshot.blob !== null || asked.params.like.length > 0);
 }
 
 function offerMore() {
@@ -255,35 +285,11 @@ async function removeFolder(folder) {
 }
 
 paper.addEventListener("start", () => {
-  start.stop();
+  notice.rest();
   search.hold();
   clearTimeout(state.resting);
 });
-query.addEventListener("change", () => {
-  state.changes += 1;
-  found.age();
-  byId("guesses").classList.add("stale");
-  parts.draw(query.empty ? null : query.kind);
-  drawn.changed();
-  refresh();
-  if (nothing()) {
-    showInvitation();
-  } else if (byId("live").checked && server.ready) {
-    state.drawingOn = true;
-    search.soon();
-  } else {
-    search.stop();
-  }
-});
-query.addEventListener("turn", ({ detail: anew }) => parts.turn(anew));
-query.addEventListener("back", searchAgain);
-query.addEventListener("address", () =>
-  notice.say(
-    "That is an address, not an image",
-    "Save the image and drop its file here, or copy the image itself and paste it.",
-  ),
-);
-parts.addEventListener("change", () => {
+parts.onChange(() => {
   refresh();
   found.age();
   // Other photos are shown from the first one on.
@@ -292,17 +298,13 @@ parts.addEventListener("change", () => {
   }
   searchAgain();
 });
-found.addEventListener("change", offerMore);
-found.addEventListener("away", () => server.checkLater());
-options.addEventListener("change", () => server.ready && searchAgain());
-drawn.addEventListener("change", () => server.ready && searchAgain());
 byId("search").addEventListener("click", searchNow);
 byId("why-open").addEventListener("click", () => void explain());
 byId("look-again").addEventListener("click", () => void build(null, byId("about-note")));
 byId("clear").addEventListener("click", () => {
   word.unknown(null);
   drawn.reset();
-  const alone = parts.none;
+  const alone = parts.none();
   parts.clear();
   query.clear(alone);
 });
@@ -312,11 +314,10 @@ byId("key-form").addEventListener("submit", (event) => {
   api.useKey(byId("key").value);
   void server.check();
 });
-new Cursor(paper);
-new Keys(paper, query);
+drawByKeys(paper);
+listenToShortcuts(paper, query);
 showInvitation();
 parts.show();
 await query.restore();
-tools.refresh();
 refresh();
 void server.check();

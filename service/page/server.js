@@ -5,66 +5,55 @@ import { building } from "./shared/words.js";
 
 const CHECK_AGAIN_MS = 3000;
 
-export class Server {
-  limits = null;
-
-  #react;
-  #timer = 0;
-  #ready = false;
+/**
+ * `react.told` gets each answer of /info; `ready` the first with which the server can answer searches, and the first
+ * after a build; `unready` those while it cannot; `trouble` the error when it does not answer.
+ */
+export function watchServer(react) {
+  const server = { ready: false, limits: null, check, checkLater, rest };
+  let timer = 0;
   // Whether a build is running, or has just ended: the server uses its result a moment later.
-  #building = false;
-  #ended = false;
+  let busy = false;
+  let ended = false;
 
-  /**
-   * `react.told` gets each answer of /info; `ready` the first with which the server can answer searches, and the first
-   * after a build; `unready` those while it cannot; `trouble` the error when it does not answer.
-   */
-  constructor(react) {
-    this.#react = react;
-  }
-
-  get ready() {
-    return this.#ready;
-  }
-
-  async check() {
-    clearTimeout(this.#timer);
+  async function check() {
+    clearTimeout(timer);
     let info;
     try {
       info = await api.info();
     } catch (error) {
-      this.#ready = false;
-      this.#react.trouble(error);
+      server.ready = false;
+      react.trouble(error);
       return;
     }
-    this.limits = info.limits;
-    this.#react.told(info);
+    server.limits = info.limits;
+    react.told(info);
+    const [wasBusy, hadEnded] = [busy, ended];
+    busy = Boolean(building(info.build));
+    ended = wasBusy && !busy;
+    if (!info.ready || busy || ended) {
+      checkLater();
+    }
+    const again = info.ready && (!server.ready || (hadEnded && !busy));
+    server.ready = info.ready;
     if (!info.ready) {
-      this.#ready = false;
-      this.#react.unready(info);
-    }
-    const busy = Boolean(building(info.build));
-    const built = this.#ended && !busy;
-    this.#ended = this.#building && !busy;
-    this.#building = busy;
-    if (!info.ready || busy || this.#ended) {
-      this.checkLater();
-    }
-    if (info.ready && (built || !this.#ready)) {
-      this.#ready = true;
-      this.#react.ready(info);
+      react.unready(info);
+    } else if (again) {
+      react.ready(info);
     }
   }
 
-  checkLater() {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.check(), CHECK_AGAIN_MS);
+  function checkLater() {
+    clearTimeout(timer);
+    timer = setTimeout(check, CHECK_AGAIN_MS);
   }
 
   /** Cancel the next check, unless a build is running: the server has just answered. */
-  rest() {
-    if (!this.#building && !this.#ended) {
-      clearTimeout(this.#timer);
+  function rest() {
+    if (!busy && !ended) {
+      clearTimeout(timer);
     }
   }
+
+  return server;
 }

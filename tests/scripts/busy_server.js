@@ -1,6 +1,6 @@
 // A search that is refused with a time to wait, then answered: what was shown.
 async () => {
-  const { LiveSearch } = await import("/page/asking/live_search.js");
+  const { createLiveSearch } = await import("/page/asking/live_search.js");
   const shown = [];
   const busy = Object.assign(new Error("busy"), { retryAfter: 0.01 });
   let number = 0;
@@ -12,7 +12,7 @@ async () => {
     return "found";
   };
   await new Promise((over) => {
-    const search = new LiveSearch(ask, {
+    const search = createLiveSearch(ask, {
       busy: () => {},
       found: (answer) => over(shown.push(answer)),
       trouble: (error) => shown.push(error.message),

@@ -1,9 +1,9 @@
 // Three searches, the last of which is answered first: which were given up, and what was shown.
 async () => {
-  const { LiveSearch } = await import("/page/asking/live_search.js");
+  const { createLiveSearch } = await import("/page/asking/live_search.js");
   const [asked, shown] = [[], []];
   const ask = (signal) => new Promise((answer, fail) => asked.push({ signal, answer, fail }));
-  const search = new LiveSearch(ask, {
+  const search = createLiveSearch(ask, {
     busy: () => {},
     found: (answer) => shown.push(answer),
     trouble: (error) => shown.push(error.message),

@@ -5,49 +5,38 @@ import { Latest } from "../shared/api.js";
 // Long enough to begin the next stroke of the same shape, short enough to feel immediate.
 const PAUSE_MS = 200;
 
-export class LiveSearch {
-  #ask;
-  #show;
-  #timer = 0;
-  #question = new Latest();
-
-  /** `ask` does one search until a signal; `show` is told whether it is `busy`, what is `found`, and a `trouble`. */
-  constructor(ask, show) {
-    this.#ask = ask;
-    this.#show = show;
-  }
-
-  soon() {
-    this.#in(PAUSE_MS);
-  }
+/** `ask` does one search until a signal; `show` is told whether it is `busy`, what is `found`, and a `trouble`. */
+export function createLiveSearch(ask, show) {
+  const question = new Latest();
+  let timer = 0;
 
   /** A stroke begins: cancel the search that waits for the pause. One that is running may still be shown. */
-  hold() {
-    clearTimeout(this.#timer);
+  const hold = () => clearTimeout(timer);
+
+  function waitFor(milliseconds) {
+    hold();
+    timer = setTimeout(now, milliseconds);
   }
 
-  stop() {
-    this.hold();
-    this.#question.stop();
-    this.#show.busy(false);
+  function stop() {
+    hold();
+    question.stop();
+    show.busy(false);
   }
 
-  async now() {
-    this.hold();
-    this.#show.busy(true);
-    await this.#question.ask(this.#ask, this.#show.found, (error) => {
-      this.#show.trouble(error);
+  async function now() {
+    hold();
+    show.busy(true);
+    await question.ask(ask, show.found, (error) => {
+      show.trouble(error);
       if (error.retryAfter > 0) {
-        this.#in(error.retryAfter * 1000);
+        waitFor(error.retryAfter * 1000);
       }
     });
-    if (!this.#question.busy) {
-      this.#show.busy(false);
+    if (!question.busy) {
+      show.busy(false);
     }
   }
 
-  #in(milliseconds) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.now(), milliseconds);
-  }
+  return { hold, stop, now, soon: () => waitFor(PAUSE_MS) };
 }

@@ -10,194 +10,155 @@ const PHOTOS = ["like", "unlike", "unlike_kind"];
 const PHOTO_WORDS = { like: "More like", unlike: "Not", unlike_kind: "None like" };
 const FILTERS = ["folder", "after", "before"];
 
-export class Parts extends EventTarget {
-  #wanted = read();
-  #drawing = null;
-  #described = "";
+/** The query beside the drawing, as the address says it; `removeDrawing` is called when a person removes the drawing from the line. */
+export function createParts(removeDrawing) {
+  // Called when something else is searched for.
+  const listeners = [];
+  let wanted = read();
+  let drawing = null;
+  let described = "";
   // How many photos look like each unwanted one, by its id.
-  #alike = new Map();
+  let alike = new Map();
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
-  #names = new Map();
+  const names = new Map();
 
-  constructor(removeDrawing) {
-    super();
-    byId("parts-drawing").addEventListener("click", removeDrawing);
-    byId("parts-undo").addEventListener("click", () => history.back());
-    // The person has moved through the history, or has changed the address.
-    window.addEventListener("popstate", () => this.#moved());
-  }
+  byId("parts-drawing").addEventListener("click", removeDrawing);
+  byId("parts-undo").addEventListener("click", () => history.back());
+  // The person has moved through the history, or has changed the address.
+  window.addEventListener("popstate", () => become(read()));
 
-  get enough() {
-    return this.#wanted.like.length > 0 || this.#wanted.text.length > 0 || this.filtered;
-  }
+  const filtered = () => FILTERS.some((name) => wanted[name].length);
+  const none = () => Object.values(wanted).every((values) => !values.length);
+  const likes = ({ id }) => wanted.like.includes(String(id));
+  const nameOf = (id) => names.get(id) ?? `photo ${id}`;
 
-  get filtered() {
-    return FILTERS.some((name) => this.#wanted[name].length);
-  }
-
-  get none() {
-    return Object.values(this.#wanted).every((values) => !values.length);
-  }
-
-  /** These parts as parameters of a search. @returns {import("../shared/history.js").Wanted} */
-  get params() {
-    return this.#wanted;
-  }
-
-  likes({ id }) {
-    return this.#wanted.like.includes(String(id));
-  }
-
-  /** Take the names of these photos, which an address does not contain. */
-  know(photos) {
-    photos.forEach(({ id, paths }) => this.#names.set(String(id), fileName(paths[0])));
-    this.show();
-  }
-
-  /** Take from the answer of a search what unwanted photos hide. */
-  hide({ unliked = [], hidden = 0 }) {
-    this.#alike = new Map(unliked.map(({ id, alike }) => [String(id), alike]));
-    byId("parts-hidden").textContent = hidden ? hiddenCount(hidden) : "";
-    this.show();
-  }
-
-  name(id) {
-    return this.#names.get(id) ?? `photo ${id}`;
-  }
-
-  /** Like this photo; a second time, no longer. */
-  like(photo) {
-    this.#put(photo, this.likes(photo) ? null : "like");
-  }
-
-  unlike(photo) {
-    this.#put(photo, "unlike");
+  function become(other) {
+    const before = wanted;
+    wanted = other;
+    show();
+    if (!same(before, wanted)) {
+      listeners.forEach((react) => react());
+    }
   }
 
   /** Replace the values of these parts. @param {Partial<import("../shared/history.js").Wanted>} some */
-  set(some) {
-    const wanted = { ...this.#wanted, ...some };
-    if (!same(wanted, this.#wanted)) {
-      this.#wanted = wanted;
-      write(wanted);
-      this.#changed();
+  function set(some) {
+    const other = { ...wanted, ...some };
+    if (!same(other, wanted)) {
+      write(other);
+      become(other);
     }
   }
 
-  /** Drop an unusable word, as if it had never been there. @returns {string} the word */
-  dropWord() {
-    const [word] = this.#wanted.text;
-    this.#wanted = { ...this.#wanted, text: [] };
-    rewrite(this.#wanted);
-    this.show();
-    return word;
-  }
+  const emptied = (parts) => Object.fromEntries(parts.map((name) => [name, []]));
 
-  clear() {
-    this.set(Object.fromEntries(Object.keys(this.#wanted).map((name) => [name, []])));
-  }
-
-  /** Another drawing takes the place of this one: a step, which changes nothing else but for a query that begins `anew`. */
-  turn(anew) {
-    const before = this.#wanted;
-    this.#wanted = anew ? { ...before, ...Object.fromEntries([...PHOTOS, "text"].map((name) => [name, []])) } : before;
-    write(this.#wanted, !same(before, this.#wanted));
-    this.show();
-  }
-
-  /** Show whether there is a drawing, or a photo in its place, too. @param {"sketch" | "photo" | null} kind */
-  draw(kind) {
-    this.#drawing = kind;
-    this.show();
-  }
-
-  /** Say what is drawn; "": a drawing. */
-  describe(text) {
-    this.#described = text;
-    this.show();
+  function put({ id, paths }, name) {
+    names.set(String(id), fileName(paths[0]));
+    const rest = Object.fromEntries(PHOTOS.map((one) => [one, wanted[one].filter((other) => other !== String(id))]));
+    set(name ? { ...rest, [name]: [...rest[name], String(id)] } : rest);
   }
 
   /** Show the line with the parts, in the order in which they count; with a drawing alone and nothing to undo there is none. */
-  show() {
-    byId("parts").hidden = this.none && !steps() && !this.#described;
-    this.#nameDrawing();
+  function show() {
+    byId("parts").hidden = none() && !steps() && !described;
     byId("parts-undo").hidden = !steps();
-    const chips = (...names) => names.flatMap((name) => this.#wanted[name].map((value) => this.#chip(name, value)));
-    byId("parts-first").replaceChildren(...this.#filters(), ...chips("text", "like"));
-    byId("parts-list").replaceChildren(...chips("unlike", "unlike_kind"));
-  }
-
-  #nameDrawing() {
     const button = byId("parts-drawing");
-    const photo = this.#drawing === "photo";
+    const photo = drawing === "photo";
     button.querySelector("use").setAttribute("href", photo ? "#i-image" : "#i-pen");
     button.ariaLabel = `Remove the ${photo ? "photo" : "drawing"}`;
     button.title = button.ariaLabel;
-    byId("parts-things").textContent = this.#described || (photo ? "Photo" : "Drawing");
-    button.hidden = !this.#drawing;
+    button.hidden = !drawing;
+    byId("parts-things").textContent = described || (photo ? "Photo" : "Drawing");
+    const chips = (...kinds) => kinds.flatMap((name) => wanted[name].map((value) => chip(name, value)));
+    byId("parts-first").replaceChildren(...filters(), ...chips("text", "like"));
+    byId("parts-list").replaceChildren(...chips("unlike", "unlike_kind"));
   }
 
-  #put(photo, name) {
-    const id = String(photo.id);
-    this.#names.set(id, fileName(photo.paths[0]));
-    const rest = Object.fromEntries(PHOTOS.map((one) => [one, this.#wanted[one].filter((other) => other !== id)]));
-    this.set(name ? { ...rest, [name]: [...rest[name], id] } : rest);
-  }
-
-  #moved() {
-    const wanted = read();
-    const before = this.#wanted;
-    this.#wanted = wanted;
-    if (same(wanted, before)) {
-      this.show();
-    } else {
-      this.#changed();
-    }
-  }
-
-  #changed() {
-    this.show();
-    this.dispatchEvent(new Event("change"));
-  }
-
-  #filters() {
-    const { folder, after, before } = this.#wanted;
-    const all = [[inFolders(folder), { folder: [] }], [period(after[0], before[0]), { after: [], before: [] }]];
-    return all.filter(([says]) => says).map(([says, without]) => element("li", {}, this.#part("filter", says, [says], without)));
+  function filters() {
+    const { folder, after, before } = wanted;
+    const all = [[inFolders(folder), ["folder"]], [period(after[0], before[0]), ["after", "before"]]];
+    return all.filter(([says]) => says).map(([says, parts]) => element("li", {}, part("filter", says, [says], emptied(parts))));
   }
 
   /** An item of the list: a button that removes this part, and for an unwanted photo one that hides those like it. */
-  #chip(name, value) {
-    const without = { [name]: this.#wanted[name].filter((other) => other !== value) };
+  function chip(name, value) {
+    const without = { [name]: wanted[name].filter((other) => other !== value) };
     if (name === "text") {
-      return element("li", {}, this.#part("word", `The word ${value}`, [`\u201c${value}\u201d`], without));
+      return element("li", {}, part("word", `The word ${value}`, [`\u201c${value}\u201d`], without));
     }
     const word = PHOTO_WORDS[name];
-    const part = this.#part(name, `${word} ${this.name(value)}`, [word, this.#face(value)], without);
-    const alike = name === "unlike" ? this.#alike.get(value) : 0;
-    return element("li", {}, part, ...(alike ? [this.#others(value, alike)] : []));
+    const removal = part(name, `${word} ${nameOf(value)}`, [word, face(value)], without);
+    const number = name === "unlike" ? alike.get(value) : 0;
+    return element("li", {}, removal, ...(number ? [others(value, number)] : []));
   }
 
-  #part(kind, says, [shown, ...face], without) {
+  function part(kind, says, [shown, ...more], without) {
     const title = `Remove: ${says}`;
-    const button = element("button", { type: "button", className: `part ${kind}`, title, ariaLabel: title, onclick: () => this.set(without) });
-    button.append(element("span", { textContent: shown }), ...face, element("i", { className: "cross" }));
-    return button;
+    const properties = { type: "button", className: `part ${kind}`, title, ariaLabel: title, onclick: () => set(without) };
+    return element("button", properties, element("span", { textContent: shown }), ...more, element("i", { className: "cross" }));
   }
 
-  #others(id, alike) {
-    const textContent = `and ${alike.toLocaleString("en")} like it`;
-    const title = `Also hide the photos that look like ${this.name(id)}`;
-    const onclick = () => this.#put({ id, paths: [this.name(id)] }, "unlike_kind");
+  function others(id, number) {
+    const textContent = `and ${number.toLocaleString("en")} like it`;
+    const title = `Also hide the photos that look like ${nameOf(id)}`;
+    const onclick = () => put({ id, paths: [nameOf(id)] }, "unlike_kind");
     return element("button", { type: "button", className: "quiet", textContent, title, onclick });
   }
 
   /** The thumbnail of a photo, or its name where there is none: an address may name a photo that was removed. */
-  #face(id) {
+  function face(id) {
     const image = api.picture(`thumbnails/${id}?size=${FACE}`);
-    image.addEventListener("error", () => image.replaceWith(element("span", { textContent: this.name(id) })));
+    image.addEventListener("error", () => image.replaceWith(element("span", { textContent: nameOf(id) })));
     return image;
   }
+
+  return {
+    filtered, none, likes, nameOf, set, show,
+    enough: () => wanted.like.length > 0 || wanted.text.length > 0 || filtered(),
+    /** These parts as parameters of a search. @returns {import("../shared/history.js").Wanted} */
+    params: () => wanted,
+    onChange: (react) => listeners.push(react),
+    /** Like this photo; a second time, no longer. */
+    like: (photo) => put(photo, likes(photo) ? null : "like"),
+    unlike: (photo) => put(photo, "unlike"),
+    clear: () => set(emptied(Object.keys(wanted))),
+    /** Take the names of these photos, which an address does not contain. */
+    know(photos) {
+      photos.forEach(({ id, paths }) => names.set(String(id), fileName(paths[0])));
+      show();
+    },
+    /** Take from the answer of a search what unwanted photos hide. */
+    hide({ unliked = [], hidden = 0 }) {
+      alike = new Map(unliked.map((photo) => [String(photo.id), photo.alike]));
+      byId("parts-hidden").textContent = hidden ? hiddenCount(hidden) : "";
+      show();
+    },
+    /** Drop an unusable word, as if it had never been there. @returns {string} the word */
+    dropWord() {
+      const [word] = wanted.text;
+      wanted = { ...wanted, text: [] };
+      rewrite(wanted);
+      show();
+      return word;
+    },
+    /** Another drawing takes the place of this one: a step, which changes nothing else but for a query that begins `anew`. */
+    turn(anew) {
+      const before = wanted;
+      wanted = anew ? { ...before, ...emptied([...PHOTOS, "text"]) } : before;
+      write(wanted, !same(before, wanted));
+      show();
+    },
+    /** Show whether there is a drawing, or a photo in its place, too. @param {"sketch" | "photo" | null} kind */
+    draw(kind) {
+      drawing = kind;
+      show();
+    },
+    /** Say what is drawn; "": a drawing. */
+    describe(text) {
+      described = text;
+      show();
+    },
+  };
 }
 
 const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);

@@ -147,7 +147,8 @@ export function thingAt(things, { x, y }) {
   return around.sort((a, b) => area(a) - area(b))[0];
 }
 
-function lengthOf(points) {
+/** The length of the lines through these points. */
+export function lengthOf(points) {
   return points.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - points[i - 1].x, y - points[i - 1].y) : 0), 0);
 }
 
@@ -205,27 +206,25 @@ function flooded(walls, start) {
 function rings(cells) {
   const side = GRID + 1;
   // Fewer points look as smooth, since curves lead through them.
-  return borders(cells, GRID).flatMap((ring) => ring.filter((_, i) => i % SPARED === 0).map((corner, i) => (
+  return borders(new Set([...cells.keys()].filter((cell) => cells[cell])), GRID).flatMap((ring) => ring.filter((_, i) => i % SPARED === 0).map((corner, i) => (
     { x: (corner % side) / GRID, y: Math.floor(corner / side) / GRID, weight: i ? 1 : 0 }
   )));
 }
 
-/** The borders of the cells that are on in a square grid, `grid` along each side, without its edge: rings of corners. */
+/** The borders of a set of cells of a square grid, `grid` along each side: closed rings of corners. */
 export function borders(cells, grid) {
   // From each corner, where the edges between an inner and an outer cell lead; the inner one is on their right.
   const edges = new Map();
   const add = (from, to) => edges.set(from, [...(edges.get(from) ?? []), to]);
   const side = grid + 1;
-  cells.forEach((on, cell) => {
-    if (on) {
-      const [x, y] = [cell % grid, Math.floor(cell / grid)];
-      const corner = y * side + x;
-      !cells[cell - grid] && add(corner, corner + 1);
-      !cells[cell + 1] && add(corner + 1, corner + side + 1);
-      !cells[cell + grid] && add(corner + side + 1, corner + side);
-      !cells[cell - 1] && add(corner + side, corner);
-    }
-  });
+  for (const cell of cells) {
+    const x = cell % grid;
+    const corner = Math.floor(cell / grid) * side + x;
+    cells.has(cell - grid) || add(corner, corner + 1);
+    (x < grid - 1 && cells.has(cell + 1)) || add(corner + 1, corner + side + 1);
+    cells.has(cell + grid) || add(corner + side + 1, corner + side);
+    (x && cells.has(cell - 1)) || add(corner + side, corner);
+  }
   const found = [];
   for (const start of edges.keys()) {
     const ring = [];

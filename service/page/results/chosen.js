@@ -12,10 +12,18 @@ export class Chosen {
   #button = byId("choose");
 
   constructor() {
-    this.#button.addEventListener("click", () => this.#turn(!this.on));
-    byId("chosen-all").addEventListener("click", () => this.#all());
-    byId("chosen-zip").addEventListener("click", () => void this.#save(() => api.downloadFrom("photos.zip", { id: [...this.#ids] }, "photos.zip")));
-    byId("chosen-list").addEventListener("click", () => void this.#save(() => this.#list()));
+    this.#button.addEventListener("click", () => {
+      this.#button.ariaPressed = String(!this.on);
+      this.#ids.clear();
+      this.offer(true);
+      this.#refresh();
+    });
+    byId("chosen-all").addEventListener("click", () => this.#add(...this.#buttons.map(({ dataset }) => Number(dataset.photo))));
+    this.#saving("chosen-zip", (ids) => api.downloadFrom("photos.zip", { id: ids }, "photos.zip"));
+    this.#saving("chosen-list", async (ids) => {
+      const lines = (await api.photos(ids)).map(({ paths, files = paths }) => `${files[0]}\n`);
+      download(new Blob(lines, { type: "text/plain" }), "photos.txt");
+    });
   }
 
   get on() {
@@ -27,11 +35,8 @@ export class Chosen {
     byId("chosen").hidden = !yes || !this.on;
   }
 
-  turn(photo) {
-    if (!this.#ids.delete(photo.id)) {
-      this.#add(photo.id);
-    }
-    this.#tell();
+  turn({ id }) {
+    this.#add(...(this.#ids.delete(id) ? [] : [id]));
   }
 
   mark(button, { id }) {
@@ -39,47 +44,30 @@ export class Chosen {
     button.ariaPressed = this.on ? String(this.#ids.has(id)) : null;
   }
 
-  #turn(on) {
-    this.#button.ariaPressed = String(on);
-    this.#ids.clear();
-    this.offer(true);
-    this.#tell();
+  get #buttons() {
+    return [...document.querySelectorAll("#results .photo")];
   }
 
-  #all() {
-    this.#buttons().forEach(({ dataset }) => this.#add(Number(dataset.photo)));
-    this.#tell();
+  #add(...ids) {
+    this.#ids = new Set([...this.#ids, ...ids].slice(0, MOST));
+    this.#refresh();
   }
 
-  #add(id) {
-    if (this.#ids.size < MOST) {
-      this.#ids.add(id);
-    }
-  }
-
-  #tell() {
-    this.#buttons().forEach((button) => this.mark(button, { id: Number(button.dataset.photo) }));
+  #refresh() {
+    this.#buttons.forEach((button) => this.mark(button, { id: Number(button.dataset.photo) }));
     byId("chosen-count").textContent = chosenCount(this.#ids.size, MOST);
     for (const name of ["chosen-zip", "chosen-list"]) {
       byId(name).disabled = !this.#ids.size;
     }
   }
 
-  #buttons() {
-    return document.querySelectorAll("#results .photo");
-  }
-
-  async #save(make) {
-    try {
-      await make();
-    } catch (error) {
-      byId("chosen-count").textContent = trouble(error).join(": ");
-    }
-  }
-
-  async #list() {
-    const photos = await api.photos([...this.#ids]);
-    const lines = photos.map(({ paths, files = paths }) => `${files[0]}\n`);
-    download(new Blob(lines, { type: "text/plain" }), "photos.txt");
+  #saving(name, save) {
+    byId(name).addEventListener("click", async () => {
+      try {
+        await save([...this.#ids]);
+      } catch (error) {
+        byId("chosen-count").textContent = trouble(error).join(": ");
+      }
+    });
   }
 }

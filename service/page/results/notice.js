@@ -6,48 +6,7 @@ import * as api from "../shared/api.js";
 import { element, byId, progress, prose } from "../shared/dom.js";
 import { forSite } from "../shared/storage.js";
 
-export class Notice {
-  #said = "";
-  #start;
-
-  constructor(start) {
-    this.#start = start;
-  }
-
-  /** Show a message, with the completed `share` of a build (null: unknown), and ask for a "key" or a "folder". */
-  say(title, text, share, form) {
-    // Written only on change, so that a screen reader does not read the same message twice.
-    if (this.#said !== title + text) {
-      this.#said = title + text;
-      byId("notice-title").textContent = title;
-      byId("notice-text").replaceChildren(...prose(text));
-    }
-    progress(byId("notice-progress"), share);
-    byId("key-form").hidden = form !== "key";
-    byId("folder-choose").hidden = form !== "folder";
-    this.#start.hide();
-    byId("ghosts").hidden = true;
-    byId("notice").hidden = false;
-  }
-
-  invite() {
-    this.say(
-      "What are you looking for?",
-      "Draw its outline to find photos of it. You can also drop, paste or choose an image, and draw over it.",
-    );
-    this.#start.show();
-    byId("ghosts").hidden = false;
-  }
-
-  hide() {
-    this.#said = "";
-    byId("notice").hidden = true;
-    this.#start.hide();
-    byId("ghosts").hidden = true;
-  }
-}
-
-/** The drawings to start from: the three with the best matches among these photos, and their results. */
+// The drawings to start from: the three with the best matches among these photos, and their results.
 const FACE = 160;
 const SHOWN = 3;
 // A drawing is shown if the third of its photos is at most so far away, by [Ret]. In 200 galleries of 100 to 1,500 labelled
@@ -58,14 +17,16 @@ const KEPT = "sketch-search-examples";
 // A person who draws at once needs no examples.
 const PAUSE_MS = 1500;
 
-export class Start {
+export class Notice {
   #draw;
+  #said = "";
   #timer = 0;
   #asking = new AbortController();
-  // Names the generation of the index, and the one that what is shown was found in.
+  // Names the generation of the index, and the one that the drawings shown were found in.
   #of = null;
   #shown = null;
 
+  /** `draw` puts the marks of a drawing to start from on the paper. */
   constructor(draw) {
     this.#draw = draw;
   }
@@ -74,9 +35,27 @@ export class Start {
     this.#of = index && index.made;
   }
 
-  /** Show the drawings, and search with them later, once for each generation of the index. */
-  show() {
-    clearTimeout(this.#timer);
+  /** Show a message, with the completed `share` of a build (null: unknown), and ask for a "key" or a "folder". */
+  say(title, text, share, form) {
+    this.hide(false);
+    // Written only on change, so that a screen reader does not read the same message twice.
+    if (this.#said !== title + text) {
+      this.#said = title + text;
+      byId("notice-title").textContent = title;
+      byId("notice-text").replaceChildren(...prose(text));
+    }
+    progress(byId("notice-progress"), share);
+    byId("key-form").hidden = form !== "key";
+    byId("folder-choose").hidden = form !== "folder";
+  }
+
+  /** Invite to draw, show the drawings to start from, and search with them later, once for each generation of the index. */
+  invite() {
+    this.say(
+      "What are you looking for?",
+      "Draw its outline to find photos of it. You can also drop, paste or choose an image, and draw over it.",
+    );
+    byId("ghosts").hidden = false;
     if (!this.#of || this.#of === this.#shown) {
       byId("start").hidden = !byId("examples").childElementCount;
       return;
@@ -89,13 +68,16 @@ export class Start {
     }
   }
 
-  hide() {
+  hide(all = true) {
+    this.#said = all ? "" : this.#said;
+    byId("notice").hidden = all;
     byId("start").hidden = true;
-    this.stop();
+    byId("ghosts").hidden = true;
+    this.rest();
   }
 
   /** Do not search: the person is drawing, and should not have to wait. */
-  stop() {
+  rest() {
     clearTimeout(this.#timer);
     this.#asking.abort();
   }

@@ -16,107 +16,94 @@ export function numbered(groups) {
   });
 }
 
-export class Results {
-  #list = byId("results");
-  #actions;
-  #lost;
-  #parts;
-  #stacks = [];
+/**
+ * `react.open` gets all photos in sight, and the place of the one that was chosen; `react.mark` is Chosen.mark; `react.lost` is
+ * called when the element with the focus is gone. Photos are put into `parts`.
+ */
+export function createGrid({ open, mark, lost }, parts) {
+  const list = byId("results");
+  let stacks = [];
   // By identity(). Most photos of an answer are also in the next one; they must not load again or flicker.
-  #tiles = new Map();
+  let tiles = new Map();
+  const actions = {
+    open: (result) => {
+      const photos = stacks.flatMap((stack) => stack.photos);
+      open(photos, photos.indexOf(result));
+    },
+    mark,
+  };
 
-  /**
-   * `open` gets all photos in sight, and the place of the one that was chosen; `mark` is Chosen.mark; `lost` is called
-   * when the element with the focus is gone. Photos are put into `parts`.
-   */
-  constructor({ open, mark, lost }, parts) {
-    this.#lost = lost;
-    this.#parts = parts;
-    this.#actions = { open: (result) => this.#choose(result, open), mark };
-    document.addEventListener("keydown", (event) => this.#key(event));
+  // Escape closes a group, or the copies of a photo: what has the focus in it, else the last one in the list.
+  document.addEventListener("keydown", (event) => {
+    const elsewhere = event.defaultPrevented || document.querySelector("dialog[open]");
+    if (event.key === "Escape" && !elsewhere) {
+      const opened = stacks.flatMap((stack) => stack.opened);
+      const one = opened.findLast((some) => some.contains(document.activeElement)) ?? opened.at(-1);
+      one?.close();
+    }
+  });
+
+  function tile(result) {
+    const photo = identity(result);
+    if (!tiles.has(photo)) {
+      tiles.set(photo, new Tile(result, actions, parts));
+    }
+    return tiles.get(photo);
+  }
+
+  function stack(group, made = new Stack(tile)) {
+    made.update(group);
+    return made;
   }
 
   /** The groups shown, in their places. A photo found by itself is a group of one. */
-  get groups() {
-    return this.#stacks.map(({ group }) => group);
-  }
-
-  /** Whether the best is first: groups that keep their places may stand in another order. */
-  get ordered() {
-    return inOrder(this.groups);
-  }
+  const groups = () => stacks.map(({ group }) => group);
 
   /**
    * Show these groups. What moves is seen to move, but for those who want nothing to move.
    *
    * @param {boolean} stay whether those that are shown already keep their places
    */
-  show(groups, stay = false) {
+  function show(all, stay = false) {
     const still = stay || matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const tiles = still ? [] : [...this.#list.querySelectorAll(".tile")].map((tile) => [tile, tile.getBoundingClientRect()]);
-    const before = this.#stacks;
-    const focused = this.#list.contains(document.activeElement) ? document.activeElement : null;
-    this.#stacks = arrange(groups, this.groups, stay).map(({ group, from }) => this.#stack(group, before[from]));
-    this.#settle();
-    tiles.forEach(([tile, from]) => move(tile, from));
+    const places = still ? [] : [...list.querySelectorAll(".tile")].map((one) => [one, one.getBoundingClientRect()]);
+    const before = stacks;
+    const focused = list.contains(document.activeElement) ? document.activeElement : null;
+    stacks = arrange(all, groups(), stay).map(({ group, from }) => stack(group, before[from]));
+    settle();
+    places.forEach(([one, from]) => move(one, from));
     if (focused?.isConnected) {
       // An element that is moved loses the focus.
       focused.focus({ preventScroll: true });
     } else if (focused) {
-      this.#lost();
+      lost();
     }
   }
 
-  order() {
-    this.show(this.groups.sort((a, b) => a.rank - b.rank));
-  }
-
-  add(groups) {
-    const more = groups.map((group) => this.#stack(group));
-    this.#stacks.push(...more);
-    this.#list.append(...more.map((stack) => stack.element));
-  }
-
-  #settle() {
-    this.#stacks.forEach(({ element }, place) => {
-      if (this.#list.children[place] !== element) {
-        this.#list.insertBefore(element, this.#list.children[place] ?? null);
+  function settle() {
+    stacks.forEach(({ element }, place) => {
+      if (list.children[place] !== element) {
+        list.insertBefore(element, list.children[place] ?? null);
       }
     });
-    while (this.#list.childElementCount > this.#stacks.length) {
-      this.#list.lastElementChild.remove();
+    while (list.childElementCount > stacks.length) {
+      list.lastElementChild.remove();
     }
-    const known = new Set(this.groups.flatMap(({ best, more }) => [best, ...more]).map(identity));
-    this.#tiles = new Map([...this.#tiles].filter(([photo]) => known.has(photo)));
+    const known = new Set(groups().flatMap(({ best, more }) => [best, ...more]).map(identity));
+    tiles = new Map([...tiles].filter(([photo]) => known.has(photo)));
   }
 
-  #stack(group, stack = new Stack((result) => this.#tile(result))) {
-    stack.update(group);
-    return stack;
-  }
-
-  #tile(result) {
-    const photo = identity(result);
-    if (!this.#tiles.has(photo)) {
-      this.#tiles.set(photo, new Tile(result, this.#actions, this.#parts));
-    }
-    return this.#tiles.get(photo);
-  }
-
-  #choose(result, open) {
-    const photos = this.#stacks.flatMap((stack) => stack.photos);
-    open(photos, photos.indexOf(result));
-  }
-
-  /** Escape closes a group, or the copies of a photo: what has the focus in it, else the last one in the list. */
-  #key(event) {
-    const elsewhere = event.defaultPrevented || document.querySelector("dialog[open]");
-    if (event.key === "Escape" && !elsewhere) {
-      const opened = this.#stacks.flatMap((stack) => stack.opened);
-      const one = opened.findLast((some) => some.contains(document.activeElement)) ?? opened.at(-1);
-      one?.close();
-    }
-  }
+  return {
+    groups, show,
+    /** Whether the best is first: groups that keep their places may stand in another order. */
+    ordered: () => groups().every(({ rank }, i, all) => !i || all[i - 1].rank < rank),
+    order: () => show(groups().sort((a, b) => a.rank - b.rank)),
+    add(more) {
+      const further = more.map((group) => stack(group));
+      stacks.push(...further);
+      list.append(...further.map(({ element }) => element));
+    },
+  };
 }
 
 function move(tile, from) {
@@ -149,8 +136,6 @@ export function arrange(groups, before, stay) {
   });
   return places.map((one) => one ?? others.shift());
 }
-
-export const inOrder = (groups) => groups.every(({ rank }, i) => !i || groups[i - 1].rank < rank);
 
 /** For each group the place of the one that it was before, or -1. No two were the same one. */
 function matched(groups, before) {

@@ -83,9 +83,9 @@ export const copiesLabel = (number, name) =>
 /**
  * The message if nothing was found: a title and a text.
  *
- * @param {import("../asking/parts.js").Parts} parts what was searched for beside the drawing
+ * @param {boolean} none whether nothing was searched for beside the drawing @param {boolean} filtered whether photos were filtered
  */
-export function noPhotos({ none, filtered }) {
+export function noPhotos(none, filtered) {
   if (none) {
     return ["No photos", "The index is empty. Index a folder of photos, then search again."];
   }

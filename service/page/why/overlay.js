@@ -1,5 +1,6 @@
 /** What is laid over a picture: cells of the patch grid that are lit, and lines around them. */
 
+import { borders } from "../drawing/things.js";
 import { element } from "../shared/dom.js";
 
 // Widths in sides of a cell. A halo separates a line from the picture below.
@@ -71,21 +72,14 @@ export class Overlay {
 
   #line(cells, { width, halo }, [below, above]) {
     const path = new Path2D();
-    for (const cell of cells) {
-      const [x, y] = [cell % this.#grid, Math.floor(cell / this.#grid)];
-      // For each side of the cell: whether its neighbour is also inside, and the ends of the border between them.
-      const sides = [
-        [y > 0 && cells.has(cell - this.#grid), x, y, x + 1, y],
-        [y < this.#grid - 1 && cells.has(cell + this.#grid), x, y + 1, x + 1, y + 1],
-        [x > 0 && cells.has(cell - 1), x, y, x, y + 1],
-        [x < this.#grid - 1 && cells.has(cell + 1), x + 1, y, x + 1, y + 1],
-      ];
-      for (const [, x0, y0, x1, y1] of sides.filter(([inside]) => !inside)) {
-        path.moveTo(x0 * this.#cell, y0 * this.#cell);
-        path.lineTo(x1 * this.#cell, y1 * this.#cell);
-      }
+    const side = this.#grid + 1;
+    for (const ring of borders(cells, this.#grid)) {
+      const [first, ...others] = ring.map((corner) => [corner % side, Math.floor(corner / side)].map((at) => at * this.#cell));
+      path.moveTo(...first);
+      others.forEach((place) => path.lineTo(...place));
+      path.closePath();
     }
-    this.#context.lineCap = "round";
+    this.#context.lineJoin = "round";
     for (const [stroke, wide] of [[below, halo], [above, width]]) {
       this.#context.strokeStyle = stroke;
       this.#context.lineWidth = Math.max(1, wide * this.#cell);

@@ -12,110 +12,96 @@ const SIZE = 512;
 // How far a frame is from the ink, as a share of the paper: its light rim would hide it.
 const AWAY = 0.012;
 
-export class Plain {
-  #pair = byId("why-pair");
-  #drawing = byId("why-drawing");
-  #photo = byId("why-photo");
-  #things = [];
-  #photos = [];
+export function createPlain() {
+  const [pair, drawing, photo, joins] = ["why-pair", "why-drawing", "why-photo", "why-joins"].map(byId);
+  let things = [];
+  let photos = [];
 
-  constructor() {
-    new ResizeObserver(() => this.#join()).observe(this.#pair);
-    for (const image of [this.#drawing, this.#photo]) {
-      image.addEventListener("load", () => this.#join());
-    }
-    // A browser cannot show every file that the server reads.
-    this.#drawing.addEventListener("error", () => (this.#drawing.parentElement.hidden = true));
-  }
+  new ResizeObserver(join).observe(pair);
+  drawing.addEventListener("load", join);
+  photo.addEventListener("load", join);
+  // A browser cannot show every file that the server reads.
+  drawing.addEventListener("error", () => (drawing.parentElement.hidden = true));
 
-  /** Show an answer of POST /locate of what is in `subject`, named `yours`; `results` are its photos. */
-  show({ things, photos, region_grid: grid }, { blob }, liked, results, yours) {
-    const seen = things.map(seenThing);
-    const names = thingNames(things.map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
-    this.#things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
-      letter: LETTERS[i],
-      colour: THINGS[i],
-      name: names[i] || (things.length > 1 ? "thing" : yours),
-      path: `M${left - AWAY} ${top - AWAY}H${right + AWAY}V${bottom + AWAY}H${left - AWAY}Z`,
-    }));
-    this.#photos = photos.map((photo, i) => ({ ...photo, name: fileName(photo.paths[0]), number: numberOf(results[i]), grid }));
-    this.#drawing.parentElement.hidden = false;
-    this.#drawing.alt = yours;
-    this.#show(blob);
-    if (!blob) {
-      void api.show(this.#drawing, `thumbnails/${liked}?size=${SIZE}`);
-    }
-    byId("why-lead-plain").textContent = `Each outline is the part of the photo that is most like ${things.length > 1 ? `the thing of its colour in ${yours}` : yours}.`;
-    byId("why-all").replaceChildren(...this.#photos.map((photo) => this.#card(photo)));
-    byId("why-all").hidden = photos.length < 2;
-    this.#choose(this.#photos[0]);
-  }
+  const outlined = (one) => lines(things, one.things.map(({ cells }) => outline(cells, one.grid)), one.things.map(hardly));
 
-  #show(blob) {
-    URL.revokeObjectURL(this.#drawing.src);
-    this.#drawing.removeAttribute("src");
-    this.#drawing.nextElementSibling.replaceWith(lines(this.#things, this.#things.map(({ path }) => path)));
-    if (blob) {
-      this.#drawing.src = URL.createObjectURL(blob);
-    }
-  }
+  const saysOf = (one) =>
+    things.map(({ name, letter, colour }, i) => ({ letter, colour, text: `${name}: ${foundThing(one.things[i])}` }));
 
-  #card(photo) {
-    const image = api.picture(`${photo.thumbnail_url}?size=${SIZE}`, { className: "" });
-    const says = this.#says(photo).map(({ text }) => text).join("; ");
-    const onclick = () => this.#choose(photo);
-    const figure = element("span", { className: "outlined" }, image, this.#outlined(photo));
-    photo.button = element("button", { type: "button", onclick, ariaLabel: `${photo.number}: ${photo.name}. ${says}` }, figure);
-    return element("li", {}, photo.button);
-  }
-
-  #outlined({ things, grid }) {
-    return lines(this.#things, things.map(({ cells }) => outline(cells, grid)), things.map(hardly));
-  }
-
-  #says({ things }) {
-    return this.#things.map(({ name, letter, colour }, i) => ({ letter, colour, text: `${name}: ${foundThing(things[i])}` }));
+  function card(one) {
+    const image = api.picture(`${one.thumbnail_url}?size=${SIZE}`, { className: "" });
+    const says = saysOf(one).map(({ text }) => text).join("; ");
+    const figure = element("span", { className: "outlined" }, image, outlined(one));
+    const ariaLabel = `${one.number}: ${one.name}. ${says}`;
+    one.button = element("button", { type: "button", onclick: () => choose(one), ariaLabel }, figure);
+    return element("li", {}, one.button);
   }
 
   /** Show this photo beside the drawing. */
-  #choose(photo) {
-    this.#photos.forEach(({ button }) => button.setAttribute("aria-pressed", "false"));
-    photo.button.setAttribute("aria-pressed", "true");
-    this.#photo.nextElementSibling.replaceWith(this.#outlined(photo));
-    this.#photo.alt = photo.name;
-    void api.show(this.#photo, `${photo.thumbnail_url}?size=${SIZE}`);
-    byId("why-photo-name").textContent = `${photo.number}: ${photo.name}`;
-    const said = this.#says(photo).map(({ letter, colour, text }) => {
+  function choose(one) {
+    photos.forEach(({ button }) => (button.ariaPressed = String(button === one.button)));
+    photo.nextElementSibling.replaceWith(outlined(one));
+    photo.alt = one.name;
+    void api.show(photo, `${one.thumbnail_url}?size=${SIZE}`);
+    byId("why-photo-name").textContent = `${one.number}: ${one.name}`;
+    const said = saysOf(one).map(({ letter, colour, text }) => {
       const badge = element("b", { textContent: letter });
       badge.style.background = colour;
       return element("li", {}, badge, text);
     });
     byId("why-matches").replaceChildren(...said);
-    this.#join();
+    join();
   }
 
   /** Draw a line from each thing to its part of the photo. */
-  #join() {
-    const joins = byId("why-joins");
-    const whole = this.#pair.getBoundingClientRect();
-    const [from, to] = [this.#drawing, this.#photo].map((image) => [...image.nextElementSibling.querySelectorAll(".line")]);
-    const across = this.#photo.getBoundingClientRect().left >= this.#drawing.getBoundingClientRect().right;
+  function join() {
+    const whole = pair.getBoundingClientRect();
+    const [from, to] = [drawing, photo].map((image) => [...image.nextElementSibling.querySelectorAll(".line")]);
+    const across = photo.getBoundingClientRect().left >= drawing.getBoundingClientRect().right;
     joins.setAttribute("viewBox", `0 0 ${whole.width} ${whole.height}`);
     joins.replaceChildren();
-    if (this.#drawing.parentElement.hidden || !this.#drawing.naturalWidth || !this.#photo.naturalWidth) {
+    if (drawing.parentElement.hidden || !drawing.naturalWidth || !photo.naturalWidth) {
       return;
     }
     from.forEach((line, i) => {
       const [a, b] = [line, to[i]].map((one) => one.getBoundingClientRect());
       const [x, y] = [(box) => box.left - whole.left, (box) => box.top - whole.top];
-      const ends = across
+      const [x0, y0, x1, y1] = across
         ? [x(a) + a.width, y(a) + a.height / 2, x(b), y(b) + b.height / 2]
         : [x(a) + a.width / 2, y(a) + a.height, x(b) + b.width / 2, y(b)];
-      const [x0, y0, x1, y1] = ends;
       const bend = across ? `C${(x0 + x1) / 2} ${y0} ${(x0 + x1) / 2} ${y1}` : `C${x0} ${(y0 + y1) / 2} ${x1} ${(y0 + y1) / 2}`;
-      joins.append(...stroked(`M${x0} ${y0}${bend} ${x1} ${y1}`, this.#things[i].colour, to[i].classList.contains("hardly")));
+      joins.append(...stroked(`M${x0} ${y0}${bend} ${x1} ${y1}`, things[i].colour, to[i].classList.contains("hardly")));
     });
   }
+
+  /** Show an answer of POST /locate of a drawing, or without one of the photo `liked`, named `yours`; `results` are its photos. */
+  return (answer, blob, liked, results, yours) => {
+    const seen = answer.things.map(seenThing);
+    const names = thingNames(answer.things.map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
+    things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
+      letter: LETTERS[i],
+      colour: THINGS[i],
+      name: names[i] || (seen.length > 1 ? "thing" : yours),
+      path: `M${left - AWAY} ${top - AWAY}H${right + AWAY}V${bottom + AWAY}H${left - AWAY}Z`,
+    }));
+    const more = (one, i) => ({ ...one, name: fileName(one.paths[0]), number: numberOf(results[i]), grid: answer.region_grid });
+    photos = answer.photos.map(more);
+    drawing.parentElement.hidden = false;
+    drawing.alt = yours;
+    drawing.nextElementSibling.replaceWith(lines(things, things.map(({ path }) => path)));
+    URL.revokeObjectURL(drawing.src);
+    drawing.removeAttribute("src");
+    if (blob) {
+      drawing.src = URL.createObjectURL(blob);
+    } else {
+      void api.show(drawing, `thumbnails/${liked}?size=${SIZE}`);
+    }
+    const what = seen.length > 1 ? `the thing of its colour in ${yours}` : yours;
+    byId("why-lead-plain").textContent = `Each outline is the part of the photo that is most like ${what}.`;
+    byId("why-all").replaceChildren(...photos.map(card));
+    byId("why-all").hidden = photos.length < 2;
+    choose(photos[0]);
+  };
 }
 
 /** Lines over a picture, each in the colour of its thing. */
@@ -136,13 +122,9 @@ function shape(kind, attributes) {
 
 /** The outline of connected cells of a square grid, `side` along each side, as an SVG path within 0..1 with round corners. */
 export function outline(cells, side) {
-  // With a border of empty cells, no cell is at an edge.
-  const wide = side + 2;
-  const on = new Uint8Array(wide * wide);
-  cells.forEach((cell) => (on[(Math.floor(cell / side) + 1) * wide + (cell % side) + 1] = 1));
   // Shorter rings are holes.
-  const ring = borders(on, wide).sort((a, b) => b.length - a.length)[0];
-  const points = ring.map((corner) => [(corner % (wide + 1)) - 1, Math.floor(corner / (wide + 1)) - 1].map((at) => at / side));
+  const [ring] = borders(new Set(cells), side).sort((a, b) => b.length - a.length);
+  const points = ring.map((corner) => [corner % (side + 1), Math.floor(corner / (side + 1))].map((at) => at / side));
   const middles = points.map(([x, y], i) => {
     const [x1, y1] = points[(i + 1) % points.length];
     return `${(x + x1) / 2} ${(y + y1) / 2}`;

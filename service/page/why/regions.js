@@ -2,6 +2,7 @@
 
 import { element } from "../shared/dom.js";
 import { outline, sheet } from "../drawing/ink.js";
+import { lengthOf } from "../drawing/things.js";
 
 const MOST_PARTS = 12;
 // With fewer strokes than this the long ones are cut: then the roof of a house drawn in one line can also be pointed at.
@@ -129,9 +130,9 @@ function dense(points, grid) {
 /** The same lines; the longest one is halved again and again until there are enough and none is most of the drawing. */
 function cut(lines) {
   const all = [...lines];
-  const whole = all.reduce((sum, line) => sum + length(line), 0);
+  const whole = all.reduce((sum, line) => sum + lengthOf(line), 0);
   for (;;) {
-    const lengths = all.map(length);
+    const lengths = all.map(lengthOf);
     const most = Math.max(...lengths);
     if (most < SHORTEST_CUT || (all.length >= FEWEST_PARTS && most <= LARGEST * whole)) {
       return all;
@@ -143,11 +144,9 @@ function cut(lines) {
 }
 
 function longest(lines) {
-  const kept = new Set([...lines].sort((a, b) => length(b) - length(a)).slice(0, MOST_PARTS));
+  const kept = new Set([...lines].sort((a, b) => lengthOf(b) - lengthOf(a)).slice(0, MOST_PARTS));
   return lines.filter((line) => kept.has(line));
 }
-
-const length = (line) => line.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - line[i - 1].x, y - line[i - 1].y) : 0), 0);
 
 function boxOf(marks) {
   const context = sheet(marks, SHEET_SIDE);
