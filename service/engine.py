@@ -21,25 +21,10 @@ from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
-from sketch_search.service.schemas import (
-    ClusterResponse,
-    ExplainParams,
-    ExplainResponse,
-    IndexInfo,
-    LocateParams,
-    LocateResponse,
-    ModelInfo,
-    PageParams,
-    Photo,
-    PhotoFacts,
-    PhotosParams,
-    PhotosResponse,
-    PictureKind,
-    SearchQuery,
-    SearchResponse,
-    WordsParams,
-    WordsResponse,
-)
+from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, LocateParams, LocateResponse
+from sketch_search.service.schemas.info import IndexInfo, ModelInfo, WordsResponse
+from sketch_search.service.schemas.query import PageParams, PhotosParams, PictureKind, SearchQuery, WordsParams
+from sketch_search.service.schemas.search import ClusterResponse, Photo, PhotoFacts, PhotosResponse, SearchResponse
 from sketch_search.service.search import Searcher, after, continued
 from sketch_search.service.settings import Settings, index_path
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 from sketch_search.indexer import default_index_path
 from sketch_search.model.files import read_regular
 from sketch_search.model.limits import MAX_PIXELS, MAX_VARIANTS, NPROBE
-from sketch_search.service.schemas import PLACES, PhotoLinks
+from sketch_search.service.schemas.search import PLACES, PhotoLinks
 
 MIB = 1024 * 1024
 # The most bytes of a file that holds an API key.

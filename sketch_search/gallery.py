@@ -33,7 +33,9 @@ from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Modality, Tokens, default_checkpoint, unit
 from sketch_search.model.terminal import printable
 from sketch_search.service.engine import Engine, name_network, open_matcher
-from sketch_search.service.schemas import ExplainParams, ExplainResponse, SearchQuery, SearchResponse
+from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
+from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 
 # Pictures that are prepared at a time before encoding: four chunks of photos, some 40 MB.

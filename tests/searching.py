@@ -15,7 +15,8 @@ from sketch_search.model.engine import Floats, unit
 from sketch_search.model.ranking import ALIKE, LOOK, SAME, likeness_to, sameness
 from sketch_search.service import search
 from sketch_search.service.gallery import LocalGallery
-from sketch_search.service.schemas import SearchQuery, SearchResponse
+from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch

@@ -27,7 +27,7 @@ from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import ImageError, UserError
 from sketch_search.model.images import media_type
 from sketch_search.service.engine import Engine
-from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.serving.live import check_searches
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from sketch_search import Remote
-from sketch_search.service.schemas import SearchResponse
+from sketch_search.service.schemas.search import SearchResponse
 from tests.documents import read
 from tests.installations import CHECKOUT, PACKAGES, Environment, copy_of_the_project, environment_with, python
 from tests.patience import PATIENCE

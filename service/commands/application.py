@@ -19,7 +19,7 @@ from sketch_search.model.terminal import printable
 from sketch_search.service import PROGRAM
 
 if TYPE_CHECKING:
-    from sketch_search.service.schemas import PictureKind
+    from sketch_search.service.schemas.query import PictureKind
     from sketch_search.service.settings import Settings
 
 _INDEX = functools.partial(option, "--index DIR", "Folder of the index (in the platform's data folder).", a_path)
@@ -48,7 +48,7 @@ class _Application(CommandGroup):
         except ValueError as error:
             from pydantic import ValidationError
 
-            from sketch_search.service.schemas import describe_problems
+            from sketch_search.service.schemas.errors import describe_problems
 
             if isinstance(error, ValidationError):
                 raise UserError(describe_problems(error.errors())) from error
@@ -164,7 +164,7 @@ def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: 
     optional with --like, --text or filters.
     """
     from sketch_search.service.commands.search import search
-    from sketch_search.service.schemas import SearchQuery
+    from sketch_search.service.schemas.query import SearchQuery
 
     photos = {name: asked.pop(name) for name in ("like", "unlike", "unlike_kind")}
     if not sketches and not photos["like"] and not any(asked[name] for name in ("text", "folder", "after", "before")):

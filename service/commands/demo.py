@@ -14,7 +14,7 @@ from sketch_search.model.terminal import printable
 from sketch_search.service.commands.search import results_table
 from sketch_search.service.commands.serve import check_port, print_build, serve_until_stopped
 from sketch_search.service.engine import open_matcher
-from sketch_search.service.schemas import SearchResponse
+from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 
 SKETCHED = "umbrella"

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from sketch_search.model.errors import ImageError, UserError
 from sketch_search.model.terminal import printable, printable_json
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas import ExplainParams, Group, PictureKind, SearchQuery, SearchResponse, SearchResult
+from sketch_search.service.schemas.explain import ExplainParams
+from sketch_search.service.schemas.query import PictureKind, SearchQuery
+from sketch_search.service.schemas.search import Group, SearchResponse, SearchResult
 from sketch_search.service.settings import Settings
 
 if TYPE_CHECKING:

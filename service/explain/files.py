@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from sketch_search.model.files import MARK, write_files
 from sketch_search.model.images import as_png
-from sketch_search.service.schemas import ExplainResponse
+from sketch_search.service.schemas.explain import ExplainResponse
 
 # Matches shown in a picture, strongest first, each in its colour.
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")

@@ -12,7 +12,7 @@ from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import Query, encode_things, name_things, place_things
 from sketch_search.model.things import Thing
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas import LocatedPhoto, LocateParams, LocateResponse, ShownThing
+from sketch_search.service.schemas.explain import LocatedPhoto, LocateParams, LocateResponse, ShownThing
 from sketch_search.service.search import Searcher
 
 

@@ -23,7 +23,7 @@ from sketch_search.model.search import Ids, Scores, best_first
 from sketch_search.service.explain.places import check_compared, locate_drawing
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.photos import still_opening
-from sketch_search.service.schemas import (
+from sketch_search.service.schemas.explain import (
     CrossAttention,
     ExplainedImage,
     ExplainedPhoto,
@@ -33,8 +33,8 @@ from sketch_search.service.schemas import (
     InfluentialPair,
     MatchedCells,
     NearPhoto,
-    PhotoLinks,
 )
+from sketch_search.service.schemas.search import PhotoLinks
 from sketch_search.service.search import Searcher
 
 _JPEG_QUALITY = 90

@@ -9,7 +9,7 @@ from sketch_search.indexer import BadInvocation
 from sketch_search.model.terminal import printable
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import HTTP_ERRORS, QueueFull, ServiceError, Unauthorized
-from sketch_search.service.schemas import ErrorDetail, ErrorResponse, describe_problems
+from sketch_search.service.schemas.errors import ErrorDetail, ErrorResponse, describe_problems
 
 
 def error_answer(

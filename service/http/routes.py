@@ -35,40 +35,35 @@ from sketch_search.service.http.context import (
 from sketch_search.service.http.middleware import SearchNote
 from sketch_search.service.http.upload import Sent
 from sketch_search.service.photos import file_manager
-from sketch_search.service.schemas import (
-    HASH_SHOWN,
+from sketch_search.service.schemas.errors import ErrorResponse
+from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, LocateParams, LocateResponse
+from sketch_search.service.schemas.info import (
     Allowed,
     BuildInfo,
-    BuildParams,
-    ClusterResponse,
-    ErrorResponse,
-    ExplainParams,
-    ExplainResponse,
-    FoldersParams,
     FoldersResponse,
-    GalleryParams,
     GalleryResponse,
     HealthResponse,
-    Id,
     InfoResponse,
     Limits,
-    LocateParams,
-    LocateResponse,
-    PageParams,
-    PhotoFacts,
-    PhotosParams,
-    PhotosResponse,
     RemovedResponse,
-    RemoveParams,
     SearchDefaults,
-    SearchQuery,
-    SearchResponse,
-    StrokeBody,
-    ThumbnailParams,
     UnreadFile,
-    WordsParams,
     WordsResponse,
 )
+from sketch_search.service.schemas.query import (
+    BuildParams,
+    FoldersParams,
+    GalleryParams,
+    Id,
+    PageParams,
+    PhotosParams,
+    RemoveParams,
+    SearchQuery,
+    StrokeBody,
+    ThumbnailParams,
+    WordsParams,
+)
+from sketch_search.service.schemas.search import HASH_SHOWN, ClusterResponse, PhotoFacts, PhotosResponse, SearchResponse
 from sketch_search.service.serving import folders_in
 from sketch_search.service.settings import index_path
 from sketch_search.service.turns import from_this_thread

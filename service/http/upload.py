@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from sketch_search.model.images import MAX_STROKES, MAX_THINGS, Stroke
 from sketch_search.service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
-from sketch_search.service.schemas import StrokeBody
+from sketch_search.service.schemas.query import StrokeBody
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024

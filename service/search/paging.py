@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from sketch_search.service.schemas import SearchQuery, SearchResponse
+from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 
 

@@ -11,16 +11,9 @@ from sketch_search.model.engine import Method
 from sketch_search.model.images import Drawing, Pixels
 from sketch_search.model.search import Plan, methods_of
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas import (
-    Quality,
-    SearchQuery,
-    StageTimings,
-    Subject,
-    System,
-    beyond_two_stage,
-    problems_of,
-    subject_of,
-)
+from sketch_search.service.schemas.options import Subject, beyond_two_stage, problems_of, subject_of
+from sketch_search.service.schemas.query import Quality, SearchQuery, System
+from sketch_search.service.schemas.search import StageTimings
 from sketch_search.service.settings import Settings
 
 # The best photos that are grouped by look. All pages show parts of this one grouping, so that no group changes its rank

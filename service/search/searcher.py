@@ -31,17 +31,16 @@ from sketch_search.model.words import UnknownWord
 from sketch_search.service.clip_text import ReadText
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery
-from sketch_search.service.schemas import (
+from sketch_search.service.schemas.explain import LocateParams
+from sketch_search.service.schemas.query import SearchQuery, View
+from sketch_search.service.schemas.search import (
     Cluster,
     Group,
     Guessed,
-    LocateParams,
-    SearchQuery,
     SearchResponse,
     SearchResult,
     SeenThing,
     Unliked,
-    View,
 )
 from sketch_search.service.search.plan import GROUPED, SearchPlan, Sketch, Stopwatch, check_options, plan_search
 from sketch_search.service.search.shown import group_alike, grouped_ranks, is_far_ahead

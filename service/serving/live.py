@@ -25,7 +25,8 @@ from sketch_search.service.engine import Engine, open_matcher
 from sketch_search.service.errors import NotReady
 from sketch_search.service.gallery import LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache
-from sketch_search.service.schemas import SearchQuery, ShardInfo
+from sketch_search.service.schemas.info import ShardInfo
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.search import Searcher
 from sketch_search.service.settings import Settings, index_path
 from sketch_search.service.sharding import Shards

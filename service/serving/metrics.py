@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sketch_search.service.errors import NotReady
-from sketch_search.service.schemas import StageTimings
+from sketch_search.service.schemas.search import StageTimings
 from sketch_search.service.serving.live import Live
 from sketch_search.service.serving.worker import Worker
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sketch_search import Remote
 from sketch_search.model.datasets import Picture, read_class_folders, read_protocol
-from sketch_search.service.schemas import Group, Photo
+from sketch_search.service.schemas.search import Group, Photo
 
 # The number of groups that the person dislikes at once if none on the page is right.
 DISLIKED = 3

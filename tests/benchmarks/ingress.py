@@ -25,7 +25,8 @@ from sketch_search.model.images import Pixels, open_image
 from sketch_search.model.search import Clusters
 from sketch_search.model.search.clusters import assign, train_centroids
 from sketch_search.service.gallery import OpenGallery
-from sketch_search.service.schemas import SearchQuery, ShardInfo
+from sketch_search.service.schemas.info import ShardInfo
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.search import Searcher
 from sketch_search.service.serving.live import LiveIndex
 from sketch_search.service.serving.on_ray import Copies, answer_of, state_of

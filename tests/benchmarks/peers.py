@@ -33,7 +33,7 @@ from sketch_search.model.datasets.corpus import DATA_VARIABLE
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.search.clusters import default_clusters
 from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
-from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.schemas.query import SearchQuery
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.costs import size
 from tests.benchmarks.galleries import Query, draw_gallery

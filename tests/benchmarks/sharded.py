@@ -24,7 +24,7 @@ import numpy as np
 
 from sketch_search.model import Matcher
 from sketch_search.model.matcher import KEPT
-from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import Settings
 from sketch_search.service.sharding import Pending
 from sketch_search.service.sharding.gallery import packed_nearest

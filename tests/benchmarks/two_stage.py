@@ -21,7 +21,7 @@ from sketch_search import model
 from sketch_search.indexer import Index, open_index
 from sketch_search.model.evaluation import bootstrap
 from sketch_search.model.search.stages import RERANK
-from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import Settings
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import PER_CLASS, Query, prepare

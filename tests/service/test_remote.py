@@ -26,7 +26,7 @@ from sketch_search.model import Matcher
 from sketch_search.remote import ClientError
 from sketch_search.service.commands import main
 from sketch_search.service.commands.search import search
-from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import Settings
 from tests.service.served import served, started
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch

@@ -30,7 +30,8 @@ from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BadInvocation, BadSearch
 from sketch_search.service.explain.files import _COLOURS, _GAP
 from sketch_search.service.explain.response import explain
-from sketch_search.service.schemas import ExplainParams, ExplainResponse, SearchQuery
+from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.serving.live import check_searches
 from sketch_search.service.settings import Settings
 from tests.pictures import encoded

@@ -15,7 +15,8 @@ from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.remote import ClientError
 from sketch_search.service.commands import main
 from sketch_search.service.http.middleware import MAX_BYTES
-from sketch_search.service.schemas import InfoResponse, SearchResponse, WordsResponse
+from sketch_search.service.schemas.info import InfoResponse, WordsResponse
+from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests.indexer.clip_models import READING, saved_clip
 from tests.patience import PATIENCE, wait_for, wait_until

@@ -23,7 +23,7 @@ from sketch_search.service.engine import Engine
 from sketch_search.service.http import archive, context
 from sketch_search.service.http.archive import _local_time, file_names
 from sketch_search.service.photos import ThumbnailCache, thumbnail
-from sketch_search.service.schemas import PhotoLinks
+from sketch_search.service.schemas.search import PhotoLinks
 from sketch_search.service.serving.connection import Connection
 from sketch_search.service.settings import Settings
 from tests.indexer.remote.servers import webdav

@@ -17,7 +17,8 @@ from sketch_search.model.search import Clusters, best_first, stages
 from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
 from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas import ExplainParams, SearchQuery
+from sketch_search.service.schemas.explain import ExplainParams
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.search.plan import plan_search
 from sketch_search.service.serving.live import check_searches
 from sketch_search.service.settings import NPROBE, Settings

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sketch_search.model.ranking import groups_of
 from sketch_search.model.search import stages
-from sketch_search.service.schemas import Group, SearchQuery, SearchResult, View
+from sketch_search.service.schemas.query import SearchQuery, View
+from sketch_search.service.schemas.search import Group, SearchResult
 from sketch_search.service.search import searcher as searcher_module
 from sketch_search.service.search.plan import GROUPED
 from sketch_search.service.search.shown import is_far_ahead

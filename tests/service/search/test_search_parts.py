@@ -16,7 +16,7 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.model.ranking import likeness_to
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas import SearchResult
+from sketch_search.service.schemas.search import SearchResult
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.searching import Searcher, mean_direction, searching

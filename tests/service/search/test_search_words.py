@@ -20,7 +20,8 @@ from sketch_search.model.ranking import EXAMPLES, fits
 from sketch_search.model.search import Nearest, Query
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas import SearchQuery, SearchResponse
+from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.search import SearchResponse
 from tests.indexer.clip_models import READING, saved_clip
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of

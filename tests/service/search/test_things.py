@@ -20,7 +20,9 @@ from sketch_search.model.search import encode_things, stages
 from sketch_search.model.things import PLACES, sought
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
-from sketch_search.service.schemas import ExplainParams, Guessed, LocateParams, SearchQuery
+from sketch_search.service.schemas.explain import ExplainParams, LocateParams
+from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.search import Guessed
 from tests.model.network.test_two_sided import SMALL, two_sided
 from tests.networks import matcher_of, parting_by_distance, vocabulary
 from tests.pictures import drawing, encoded

@@ -12,7 +12,7 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model import Matcher
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas import SearchQuery
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.search.plan import plan_search
 from sketch_search.service.settings import Settings
 from tests.indexer.clip_models import saved_clip

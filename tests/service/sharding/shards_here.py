@@ -14,7 +14,7 @@ from sketch_search.indexer import open_index, remove
 from sketch_search.model import Matcher
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.http.app import create_app
-from sketch_search.service.schemas import SearchResponse
+from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.search import Searcher
 from sketch_search.service.serving import Live
 from sketch_search.service.serving.live import LiveIndex

@@ -17,7 +17,8 @@ from sketch_search.model.engine import Floats
 from sketch_search.model.search import Nearest, Query
 from sketch_search.service import search
 from sketch_search.service.gallery import Gallery
-from sketch_search.service.schemas import SearchQuery, SearchResponse
+from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.search import SearchResponse
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import NEARLY, LocalLink, assert_same, cut, gallery_of, links_to, searcher_of
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
