@@ -181,7 +181,7 @@ def test_without_any_shard_the_service_is_not_ready(many: Sharded, sketch: bytes
 
 
 def test_searches_of_shards_are_timed_beside_those_of_one_index(many: Sharded, server: Served, sketch: bytes) -> None:
-    plan = Plan(photos=PHOTOS, sketches=2, queries=3, seconds=0.1, turns=1)
+    plan = Plan(photos=PHOTOS, sketches=2, turned=2, queries=3, seconds=0.1, turns=1)
     rows, difference = compare({"one": server.url, "many": many.served.url}, [sketch, sketch], plan)
     assert difference < 1e-3
     for row in rows:
