@@ -12,11 +12,7 @@ const NEAR = 60;
 const SWITCHES = { places: "Match where each thing stands", colours: "Match the colours of things" };
 const OFF = "Does not count: this search compares whole photos";
 
-/**
- * `changed` is called when places or colours are to count, or no longer; `word` completes the words of things.
- *
- * @param {import("../drawing/paper.js").Paper} paper
- */
+/** `changed` is called when places or colours are to count, or no longer; `word` completes the words of things. */
 export function createDrawn(paper, parts, word, changed) {
   const list = byId("things");
   // What each thing was guessed to be, by its number.
