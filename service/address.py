@@ -1,6 +1,7 @@
 """Announces a running server's address and token in its index, in a file only its user can read, locked meanwhile."""
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -16,20 +17,38 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sketch_search.model.files import open_regular
+from sketch_search.model.terminal import expand_home
+from sketch_search.service.settings import Settings
 
 NAME = "server.json"
 _MAX_BYTES = 1 << 16
+# The settings that change no answer to a search.
+_UNANSWERED = {"host", "port", "threads", "allow_build", "api_key", "api_key_file", "rate_limit", "metrics_port"}
+_UNANSWERED |= {"log_format", "cors_origins", "frame_ancestors", "allowed_hosts", "max_upload_bytes", "upload_seconds"}
+_UNANSWERED |= {"queue", "queue_seconds"}
 # Seconds between two checks for a missing index.
 _AGAIN_SECONDS = 0.5
 
 
 class ServerAddress(BaseModel):
-    """The content of the file."""
+    """The content of the file. answers: the ``answers_by`` of its settings."""
 
     model_config = ConfigDict(frozen=True)
 
     url: str
     token: str
+    answers: str = ""
+
+
+def answers_by(settings: Settings) -> str:
+    """Hashes all that answers to searches depend on but the index: this program, its settings, and their checkpoint."""
+    known = settings.model_dump(mode="json", exclude={"index", "weights", *_UNANSWERED})
+    # Without a name, the checkpoint is this installation's for the system of the index.
+    files = [Path(__file__)] if settings.weights is None else [Path(__file__), expand_home(settings.weights).resolve()]
+    for file in files:
+        status = file.stat() if file.exists() else None
+        known[str(file)] = status and [status.st_ino, status.st_mtime_ns, status.st_size]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def token_of(folder: Path) -> str:

@@ -158,7 +158,7 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
 @option("--json", "Print the JSON answer of POST /search.", name="as_json")
 @_with_settings()
 def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: Any) -> int:
-    """Search once, without a server.
+    """Search once, by the server of the index if one runs here.
 
     SKETCH is an image file, or - for standard input; several of one size are the things of one drawing. It is
     optional with --like, --text or filters.

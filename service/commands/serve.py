@@ -37,7 +37,7 @@ from sketch_search.model.decoding import RunJob
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import printable
 from sketch_search.service import PROGRAM
-from sketch_search.service.address import ServerAddress, announced, find_server, token_of
+from sketch_search.service.address import ServerAddress, announced, answers_by, find_server, token_of
 from sketch_search.service.engine import open_matcher
 from sketch_search.service.http import as_json, configure_logging, create_app
 from sketch_search.service.serving import Live, PortTaken, address, deployed, listening, server_config
@@ -79,6 +79,7 @@ def serve_until_stopped(
     thread once the server answers, with its address and the printed one. browser: whether to open the page.
     """
     app = create_app(settings) if app is None else app
+    answers = answers_by(settings)
     if not settings.shards:
         app.state.token = token_of(index_path(settings))
     with ExitStack() as opened:
@@ -97,7 +98,8 @@ def serve_until_stopped(
             if not settings.shards:
                 bound = listeners[0].getsockname()[0]
                 url = address(_ANY_ADDRESS.get(bound, bound), port)
-                opened.enter_context(announced(index_path(settings), ServerAddress(url=url, token=app.state.token)))
+                server_address = ServerAddress(url=url, token=app.state.token, answers=answers)
+                opened.enter_context(announced(index_path(settings), server_address))
             reached = address(_ANY_ADDRESS.get(settings.host, settings.host), port)
             page, on_terminal = reached, sys.stdout.isatty()
             printed = address(settings.host, port) + (opening if on_terminal else "")

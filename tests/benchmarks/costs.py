@@ -74,8 +74,9 @@ def least(rows: Sequence[Row]) -> Row:
     return min(rows, key=lambda row: float(row["CPU seconds"] or 0))
 
 
-def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], searches: int) -> tuple[list[Row], str]:
+def served(program: Sequence[str], file: Path, variables: Mapping[str, str], searches: int) -> tuple[list[Row], str]:
     """Measures a server: to its first answer, its own memory after searches and after an explanation, and sketches."""
+    sketch = file.read_bytes()
     drawn = turned([sketch], 2 * (searches + 1))
     begun = time.perf_counter()
     command = [*program, "serve", "--port", "0"]
@@ -95,6 +96,8 @@ def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], 
                     for variants, some in ((3, drawn[: searches + 1]), (1, drawn[searches + 1 :]))
                 }
                 own = memory(process.pid)["RssAnon"]
+                by_it = "`sketch-search search`, answered by that server"
+                asked = [run(by_it, [*program, "search", str(file)], variables) for _ in range(ROUNDS)]
                 best = [result["id"] for result in answers[1][0].json()["results"][:EXPLAINED]]
                 located = [
                     client.post("/locate", content=sketch, params={"photo": best}).raise_for_status()
@@ -112,6 +115,7 @@ def served(program: Sequence[str], sketch: bytes, variables: Mapping[str, str], 
             "what": "the same, once it has explained an answer and has the photos' networks too",
             "MiB of memory": explained,
         },
+        least(asked),
     ]
     for variants, name in ((3, "three variants"), (1, "one variant")):
         encode, total = (
@@ -154,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run("`sketch-search search`, no server", [*program, "search", str(sketch)], variables)
             for _ in range(rounds)
         ]
-        asked, by = served(plain, sketch.read_bytes(), variables, 2 if options.quick else SEARCHES)
+        asked, by = served(plain, sketch, variables, 2 if options.quick else SEARCHES)
     command.save(
         command.result(
             "Performance",

@@ -4,6 +4,7 @@ import gc
 import gzip
 import io
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +25,14 @@ from sketch_search.answers import Photo
 from sketch_search.indexer import BadInvocation, BuildRequest, Index, build
 from sketch_search.model import Matcher
 from sketch_search.remote import ClientError
+from sketch_search.service.address import ServerAddress, announced, answers_by
 from sketch_search.service.commands import main
 from sketch_search.service.commands.search import search
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import Settings
+from tests.programs import run_python
 from tests.service.served import served, started
+from tests.service.server_process import address, running
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 from tests.service.talk import without_timings
 
@@ -121,6 +125,61 @@ def answering(body: bytes, status: int = 200, headers: dict[str, str] | None = N
 
     with started(FastAPI(routes=[Mount("/", answer)]), Settings()) as server:
         yield server.url
+
+
+# Searches in the terminal, and says where: a search in this process needs numpy.
+_SEARCH = """
+import sys
+from sketch_search.service.commands import main
+assert main(["search", *sys.argv[1:], "--json"]) == 0
+print("here" if "numpy" in sys.modules else "by the server", file=sys.stderr)
+"""
+
+
+def test_the_terminal_asks_the_server_of_the_index_and_prints_what_a_search_here_would(
+    default_settings: Settings, drawn: Path, gallery: Path, tmp_path: Path
+) -> None:
+    def search(*options: str, **environment: str) -> tuple[str, Any]:
+        variables = {**os.environ, "SBIR_INDEX": str(default_settings.index), **environment}
+        done = run_python("-c", _SEARCH, str(drawn), *options, environment=variables)
+        assert done.returncode == 0, done.stderr
+        return done.stderr.strip(), without_timings(json.loads(done.stdout))
+
+    groups = ("--k", "2", "--like", "1", "--view", "groups", "--folder", "größe", "--diffuse", "no")
+    here = [search(), search(*groups)]
+    with running(default_settings, tmp_path / "log") as server:
+        address(server)
+        assert [search(), search(*groups)] == [("by the server", answer) for _, answer in here]
+        assert search("--like", str(gallery / "p01.png"))[0] == "here", "the server looks up no paths"
+        assert search(SBIR_NPROBE="1")[0] == "here", "it has other settings"
+
+
+def test_what_a_server_would_answer_otherwise_is_searched_for_here(
+    settings: Settings, drawn: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def printed() -> dict[str, Any]:
+        assert main(["search", str(drawn), *options, "--json"]) == 0
+        output, errors = capsys.readouterr()
+        assert errors == ""
+        return dict(json.loads(output))
+
+    assert settings.index is not None
+    own, mark = printed(), {"model": "another"}
+    asked = answers_by(Settings(index=settings.index, weights=settings.weights))
+    for status, answer, answers, used in (
+        (200, own | mark, asked, True),
+        (200, own | mark, "of another checkpoint", False),
+        (200, own | mark | {"generation": "g000009"}, asked, False),
+        (200, "damaged", asked, False),
+        (429, own | mark, asked, False),
+    ):
+        with (
+            answering(json.dumps(answer).encode(), status) as url,
+            announced(settings.index, ServerAddress(url=url, token="", answers=answers)),
+        ):
+            assert without_timings(printed()) == without_timings(own | mark if used else own)
+    with announced(settings.index, ServerAddress(url="http://127.0.0.1:1", token="", answers=asked)):
+        assert without_timings(printed()) == without_timings(own)
 
 
 def first_photo(remote: Remote) -> Photo:
