@@ -10,8 +10,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from PIL import ImageColor
-
 from sketch_search.model.errors import ModelError
 
 # A word of a vocabulary: its names. The first is shown.
@@ -283,7 +281,11 @@ def _spaced(key: str) -> str:
 @cache
 def colours() -> dict[str, tuple[int, int, int]]:
     """Reads the colours that words name, as sRGB."""
-    return {name: ImageColor.getrgb(colour["rgb"])[:3] for name, colour in _read_toml("colours.toml").items()}
+    # Not by Pillow, which takes longer to load than a server to answer.
+    triples = {
+        name: bytes.fromhex(colour["rgb"].removeprefix("#")) for name, colour in _read_toml("colours.toml").items()
+    }
+    return {name: (red, green, blue) for name, (red, green, blue) in triples.items()}
 
 
 @cache

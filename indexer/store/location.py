@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock, SoftFileLock, Timeout
 
 from sketch_search.indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
 from sketch_search.indexer.store.files import sync_folder, write_atomically
@@ -219,6 +218,9 @@ def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
     Some network drives refuse locks. There, a file that only one process can create is the lock; one that a killed
     process on this machine has left does not count.
     """
+    # Imported late: searches need no lock.
+    from filelock import FileLock, SoftFileLock, Timeout
+
     with refuse_if_unwritable(folder):
         try:
             try:
@@ -237,6 +239,8 @@ def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
 
 def _gives_locks(folder: Path) -> bool:
     """Tries to lock a file that nobody else knows. Raises OSError if the folder cannot be written."""
+    from filelock import FileLock, Timeout
+
     descriptor, name = tempfile.mkstemp(prefix=".lock-", dir=folder)
     os.close(descriptor)
     try:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
@@ -18,7 +17,6 @@ from sketch_search.model.files import read_regular
 from sketch_search.model.terminal import printable, printable_json
 from sketch_search.service.address import answers_by, find_server
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas.explain import ExplainParams
 from sketch_search.service.schemas.query import PictureKind, SearchQuery
 from sketch_search.service.schemas.search import Group, SearchResponse, SearchResult
 from sketch_search.service.settings import Settings, index_path, is_loopback
@@ -73,6 +71,8 @@ def _answer_of_server(
     only_ids = all(_ID.fullmatch(photo) for named in photos.values() for photo in named)
     if len(sketches) > 1 or "-" in sketches or not only_ids or (server := find_server(folder)) is None:
         return None
+    from http.client import HTTPConnection, HTTPException
+
     # Whatever is wrong, the search here says it, or does without the server.
     with suppress(OSError, ValueError, HTTPException):
         params = urlencode({**query.model_dump(mode="json", exclude_unset=True), **photos}, doseq=True)
@@ -108,6 +108,7 @@ def explain(
 ) -> int:
     """Explains in files why ``photos``, ids or paths, or by default the best matches, match a drawing or a photo."""
     from sketch_search.service.explain import write_explanation
+    from sketch_search.service.schemas.explain import ExplainParams
 
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not there.is_dir():
