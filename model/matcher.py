@@ -51,7 +51,7 @@ from sketch_search.model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
 CHUNK, GPU_CHUNK = 32, 256
-# How many sketches' tokens are kept, the latest ones, some 150 kB each: what a person does next, and the variants after
+# How many sketches' tokens are kept, the latest ones, some 240 kB each: what a person does next, and the variants after
 # the first, search by the same drawing.
 KEPT = 64
 # The most words guessed for a sketch, and the least probability of a guess: no guess is better than a wrong
