@@ -2,7 +2,7 @@
 
 import { assign, coloursOf, gapOf, halved, joined, named, seenThing } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
-import { thingNames } from "../shared/words.js";
+import { count, thingNames } from "../shared/words.js";
 
 // Labels are put beside things so far away, and elsewhere at places so far apart, in pixels.
 const GAP = 2;
@@ -67,7 +67,9 @@ export function createDrawn(paper, parts, word, changed) {
 
   function names(things) {
     const known = thingNames(things.map((thing) => [said(thing), namesOf(thing)]));
-    return known.some(Boolean) ? known.map((name) => name || "thing") : [things.length > 1 ? `${things.length} things` : ""];
+    const own = known.filter(Boolean);
+    const rest = things.length - own.length;
+    return own.length ? [...own, ...(rest ? [count(rest, "more thing")] : [])] : [rest > 1 ? `${rest} things` : ""];
   }
 
   function outline(things) {
