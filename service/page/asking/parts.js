@@ -19,6 +19,8 @@ export function createParts(removeDrawing) {
   let described = "";
   // How many photos look like each unwanted one, by its id.
   let alike = new Map();
+  // The word before the last one.
+  let earlier = [];
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
   const names = new Map();
 
@@ -45,6 +47,7 @@ export function createParts(removeDrawing) {
   function set(some) {
     const other = { ...wanted, ...some };
     if (!same(other, wanted)) {
+      earlier = some.text ? wanted.text : earlier;
       write(other);
       become(other);
     }
@@ -133,10 +136,11 @@ export function createParts(removeDrawing) {
       byId("parts-hidden").textContent = hidden ? hiddenCount(hidden) : "";
       show();
     },
-    /** Drop an unusable word, as if it had never been there. @returns {string} the word */
+    /** Drop an unusable word for the one before it, as if it had never been there. @returns {string} the word */
     dropWord() {
       const [word] = wanted.text;
-      wanted = { ...wanted, text: [] };
+      wanted = { ...wanted, text: earlier.filter((other) => other !== word) };
+      earlier = [];
       rewrite(wanted);
       show();
       return word;

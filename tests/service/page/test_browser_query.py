@@ -535,6 +535,11 @@ def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(
     desk.find_element(By.CSS_SELECTOR, "#word-nearest button").click()
     wait_for_search(desk, "#text=dog")
     assert text(desk, "word-unknown") == ""
+    # The word before stays.
+    desk.find_element(By.ID, "word").send_keys("water", Keys.ENTER)
+    wait(desk).until(lambda d: text(d, "word-unknown").startswith(UNKNOWN.format("water", "It was left out")))
+    expect_complaints(desk, "422")
+    assert parts(desk)["parts"][0] == "Remove: The word dog"
     # Clear takes all back: the drawing, the word, and what is said of them.
     desk.find_element(By.ID, "clear").click()
     wait_for_notice(desk, "What are you looking for?")
