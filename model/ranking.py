@@ -185,21 +185,26 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 
 # The parts of a query are evidence, and their log-odds add up. The drawing says which photo. Likes, words and dislikes
 # say which kind: their evidence is 0 for all photos of the kind, so that the drawing orders these, and falls for the
-# others. With d_i the diffused relation score of photo i and r_i the one before, l_i its diffused kinship with the
-# liked photos (``Matcher.kinship``), w_i its score by the word, u_ij its likeness to the j-th unwanted photo, and f_i
-# the score of its regions,
+# others. With d_i the diffused relation score of photo i and r_i the one before, k_i its kinship with the liked photos
+# (``Matcher.kinship``) and l_i the diffused one, w_i its score by the word, u_ij its likeness to the j-th unwanted
+# photo, and f_i the score of its regions,
 #
-#     logit s_i = SHARED logit d_i + WITHIN logit r_i + LIKED min(0, l_i - KIND) + NAMED min(0, w_i - max w + SPREAD)
+#     logit s_i = SHARED logit d_i + WITHIN logit r_i + LIKED min(0, l_i - min(KIND, l of the KIN-th highest))
+#                 + (1 - a) OWN min(0, k_i - KINDRED) + NAMED min(0, w_i - max w + SPREAD)
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f).
 #
-# SHARED is 1 for a drawing without likes and words, which know the kind better than diffusion does. All were chosen on
-# sketches of validation classes; docs/research/searching.md has the alternatives.
+# The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
+# above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
+# know the kind better than diffusion does. All were chosen on sketches of validation classes;
+# docs/research/searching.md has the alternatives.
 WITHIN, SHARED = 0.25, 0.5
-LIKED, KIND = 16.0, 0.7
-# Of several things, a liked photo may show only some: LIKED counts as a sixteenth, and the drawing, diffused, in full.
+LIKED, KIND, KIN = 16.0, 0.85, 20
+OWN, KINDRED, LIKELY = 8.0, 0.6, 0.4
+# Of several things, a liked photo may show only some: LIKED counts as a sixteenth, from KIND_OF_SEVERAL on, and the
+# drawing, diffused, in full.
 # Of 206 scenes, 0.82 are in the first 20 after a photo with all of their kinds was liked, 0.74 with LIKED in full, and
 # 0.76 before; of 240, after a photo with some of their kinds, 0.73, 0.50 and 0.75. The liked photo does not count.
-LIKED_OF_SEVERAL = 1.0
+LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 # Without a drawing words count in full, and NAMED is 1.
 NAMED, SPREAD = 0.5, 5.0
 UNLIKED, APART = 0.3, 0.2
@@ -248,14 +253,25 @@ def evidence_for_diffusion(scores: Floats, before: Floats, method: Method) -> ND
 
 
 def evidence_of_likes(likeness: Floats, *, drawn: bool = True, several: bool = False) -> Floats:
-    """Returns the evidence of liked photos, (p,), for photos of this likeness to them, or kinship, at most 1.
+    """Returns the evidence of liked photos, (p,), for photos of this likeness to them, or diffused kinship, at most 1.
 
     drawn: False if no drawing orders the photos of the kind, so that likeness does. several: whether it has several
     things.
     """
-    weight = LIKED_OF_SEVERAL if several else LIKED
-    evidence: Floats = np.float32(weight) * np.minimum(likeness - np.float32(KIND), 0)
+    weight, least = (LIKED_OF_SEVERAL, KIND_OF_SEVERAL) if several else (LIKED, KIND)
+    evidence: Floats = np.float32(weight) * np.minimum(likeness - np.float32(least), 0)
     return evidence if drawn else evidence + likeness - 1
+
+
+def evidence_of_kin(kinship: Floats, diffused_kinship: Floats, scores: Floats) -> Floats:
+    """Returns the evidence of liked photos, (p,), beside a drawing of one thing with these diffused scores, (p,)."""
+    first = min(KIN, len(scores))
+    least = np.sort(diffused_kinship)[-first] if first else 0
+    # As far above KIND as the KIN-th highest kinship is below it.
+    evidence = evidence_of_likes(diffused_kinship + max(np.float32(0), np.float32(KIND) - least))
+    kin = np.mean(kinship[np.argsort(-scores, kind="stable")[:first]] > LIKELY) if first else 1.0
+    own: Floats = np.float32((1 - kin) * OWN) * np.minimum(kinship - np.float32(KINDRED), 0)
+    return evidence + own
 
 
 def kindred(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:

@@ -18,7 +18,7 @@ from sketch_search.model.ranking import (
     SAME,
     evidence_for_diffusion,
     evidence_of_dislikes,
-    evidence_of_likes,
+    evidence_of_kin,
     evidence_of_words,
     kindred,
     likenesses,
@@ -95,9 +95,10 @@ class _Clicks:
         others = self.order[self.order != self.target]
         yield "the drawing", self._figures(self.drawn)
         liked = others[self.right[others]][:1]
-        alike = self.matcher.kinship(self.gallery.ret[liked], self.gallery.ret, self.mean)
-        alike = kindred(alike, self.gallery.ret, self.matcher.diffusion_threshold)
-        yield "+", self._figures(self._weighed_kind(evidence_of_likes(alike)), liked)
+        kinship = self.matcher.kinship(self.gallery.ret[liked], self.gallery.ret, self.mean)
+        spread = kindred(kinship, self.gallery.ret, self.matcher.diffusion_threshold)
+        of_kin = evidence_of_kin(kinship, spread, self.drawn)
+        yield "+", self._figures(self._weighed_kind(of_kin), liked)
         yield "-", self._disliked(others[:1])
         yield f"- {_DISLIKED} times", self._disliked(others[:_DISLIKED])
         yield "- another kind", self._disliked(others[~self.right[others]][:1])

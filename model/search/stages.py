@@ -38,6 +38,7 @@ from sketch_search.model.ranking import (
     evidence_for_diffusion,
     evidence_of_dislikes,
     evidence_of_fits,
+    evidence_of_kin,
     evidence_of_likes,
     evidence_of_words,
     first_of_same,
@@ -355,12 +356,14 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         return photos
     parts, several = list[Scores](), plan.method == "things"
     if photos.likeness is not None:
-        alike = photos.likeness
         if plan.diffuse and drawn:
             assert query.liked is not None
-            alike = matcher.kinship(query.liked, photos.vectors, query.mean)
-            alike = kindred(alike, photos.vectors, matcher.diffusion_threshold)
-        parts.append(evidence_of_likes(alike, drawn=drawn, several=several))
+            kinship = matcher.kinship(query.liked, photos.vectors, query.mean)
+            spread = kindred(kinship, photos.vectors, matcher.diffusion_threshold)
+            of_one = evidence_of_kin(kinship, spread, photos.scores)
+            parts.append(evidence_of_likes(spread, several=True) if several else of_one)
+        else:
+            parts.append(evidence_of_likes(photos.likeness, drawn=drawn, several=several))
     # Words of several things lead these to their regions instead; others, such as "beach", are of the whole photo.
     named = {thing.words for thing in query.things if thing.words}
     led = several and (named >= set(query.word) if isinstance(query.word, tuple) else bool(named))

@@ -27,6 +27,7 @@ from sketch_search.model.ranking import (
     evidence_for_diffusion,
     evidence_of_dislikes,
     evidence_of_fits,
+    evidence_of_kin,
     evidence_of_likes,
     evidence_of_words,
     first_of_same,
@@ -151,6 +152,23 @@ def test_likes_and_words_say_the_kind_and_leave_its_order_to_the_drawing() -> No
     assert (np.diff(evidence_of_words(words, drawn=False)) < 0).all()
     assert evidence_of_fits(likeness)[0] == 0
     assert (np.diff(evidence_of_fits(likeness)) < 0).all()
+
+
+def test_a_liked_photos_kind_has_a_page_of_photos_at_least_and_orders_them_if_the_drawing_shows_others() -> None:
+    spread, by_drawing = np.linspace(1, 0.2, 50, dtype=np.float32), np.arange(50, dtype=np.float32)
+    kin, others = (np.full(50, value, np.float32) for value in (ranking.KINDRED, 0.1))
+    agreed = evidence_of_kin(kin, spread, by_drawing)
+    assert spread[ranking.KIN - 1] < ranking.KIND
+    assert (agreed[: ranking.KIN] == 0).all()
+    assert (np.diff(agreed[ranking.KIN - 1 :]) < 0).all()
+    # By the drawing, half of the first photos are of another kind.
+    kinship = np.where(np.arange(50) % 2, kin, others)
+    assert evidence_of_kin(kinship, np.ones(50, np.float32), by_drawing)[:2].tolist() == pytest.approx(
+        [0.5 * ranking.OWN * (0.1 - ranking.KINDRED), 0], abs=1e-5
+    )
+    # Of few photos, those of less kinship than KIND may all be of the kind.
+    assert evidence_of_kin(kin[:3], spread[-3:], by_drawing[:3]).tolist() == [0, 0, 0]
+    assert evidence_of_kin(kin[:0], spread[:0], by_drawing[:0]).tolist() == []
 
 
 @pytest.mark.parametrize("method", ["rn", "ret"])
