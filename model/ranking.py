@@ -265,13 +265,12 @@ def evidence_of_likes(likeness: Floats, *, drawn: bool = True, several: bool = F
 
 def evidence_of_kin(kinship: Floats, diffused_kinship: Floats, scores: Floats) -> Floats:
     """Returns the evidence of liked photos, (p,), beside a drawing of one thing with these diffused scores, (p,)."""
-    first = min(KIN, len(scores))
-    least = np.sort(diffused_kinship)[-first] if first else 0
-    # As far above KIND as the KIN-th highest kinship is below it.
-    evidence = evidence_of_likes(diffused_kinship + max(np.float32(0), np.float32(KIND) - least))
-    kin = np.mean(kinship[np.argsort(-scores, kind="stable")[:first]] > LIKELY) if first else 1.0
+    least = np.sort(diffused_kinship)[-KIN:].min(initial=np.float32(KIND))
+    first = kinship[np.argsort(-scores, kind="stable")[:KIN]]
+    kin = (first > LIKELY).sum() / max(1, len(first))
+    of_kind: Floats = np.float32(LIKED) * np.minimum(diffused_kinship - least, 0)
     own: Floats = np.float32((1 - kin) * OWN) * np.minimum(kinship - np.float32(KINDRED), 0)
-    return evidence + own
+    return of_kind + own
 
 
 def kindred(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:

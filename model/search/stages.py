@@ -360,8 +360,10 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
             assert query.liked is not None
             kinship = matcher.kinship(query.liked, photos.vectors, query.mean)
             spread = kindred(kinship, photos.vectors, matcher.diffusion_threshold)
-            of_one = evidence_of_kin(kinship, spread, photos.scores)
-            parts.append(evidence_of_likes(spread, several=True) if several else of_one)
+            if several:
+                parts.append(evidence_of_likes(spread, several=True))
+            else:
+                parts.append(evidence_of_kin(kinship, spread, photos.scores))
         else:
             parts.append(evidence_of_likes(photos.likeness, drawn=drawn, several=several))
     # Words of several things lead these to their regions instead; others, such as "beach", are of the whole photo.
