@@ -230,7 +230,7 @@ class WordBook:
                 numbers = tuple(self._numbers[key] for name in called if (key := _name_of_emoji(name)) in self._numbers)
                 # An English word is not read as one of another language.
                 names = (_name_of_emoji(one[code]) for code in LANGUAGES if numbers and code in one)
-                found.update({name: numbers[:1] for name in names if name not in english | found.keys()})
+                found.update({name: numbers[:1] for name in names if name not in english and name not in found})
         return {name: numbers for name, numbers in found.items() if name not in self._numbers}
 
     def _number(self, key: str) -> int | None:
