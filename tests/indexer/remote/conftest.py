@@ -1,5 +1,6 @@
 """Each test has a home folder of its own, with the credentials of the servers that it starts, and nothing else."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,12 @@ import pytest
 
 from sketch_search.indexer.store import remote
 from tests.indexer.remote.servers import Bucket, Served, Server, close_connections, s3, sftp, webdav
+
+
+@pytest.fixture(scope="package", autouse=True)
+def earlier_garbage() -> None:
+    """What other tests left is collected once, since each test here freezes what it finds."""
+    gc.collect()
 
 
 @pytest.fixture
@@ -22,6 +29,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(remote, "_PAUSE", 0.0)
     monkeypatch.setattr(remote, "_open", {})
+    # The collections at its end look through what this test has made, not through all libraries.
+    gc.freeze()
     yield place
     close_connections()
 
