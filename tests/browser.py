@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
-from selenium.common.exceptions import JavascriptException
+from selenium.common.exceptions import JavascriptException, TimeoutException
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.interaction import POINTER_MOUSE, POINTER_TOUCH
 from selenium.webdriver.common.actions.pointer_input import PointerInput
@@ -94,7 +94,8 @@ def browser(screen: Screen, *, dark: bool = False, still: bool = False) -> Itera
         # The driver is named, so that selenium does not look for one on the network.
         driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         try:
-            driver.set_script_timeout(PATIENCE)
+            # Below the 120 seconds after which selenium no longer listens to its browser.
+            driver.set_script_timeout(PATIENCE / 4)
             emulate(driver, screen, dark=dark)
             yield driver
         finally:
@@ -174,8 +175,8 @@ def wait_for_photos(driver: Browser) -> None:
         try:
             # The page waits by itself: to ask it over and over takes more of the processor than the search.
             run(driver, "photos_shown")
-        except JavascriptException:
-            # Another page has been loaded meanwhile.
+        except (JavascriptException, TimeoutException):
+            # Another page has been loaded meanwhile, or the machine is busy.
             return False
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.patience import SOAK_TIMEOUT
+from tests.patience import PATIENCE, SOAK_TIMEOUT
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.requirements import need_browser, need_data, required
 from tests.syncs import forget_syncs
@@ -54,6 +55,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.timeout(SOAK_TIMEOUT))
+
+
+def pytest_exception_interact(call: pytest.CallInfo[object], report: pytest.TestReport | pytest.CollectReport) -> None:
+    # Of a test that has waited in vain, the report shows where each thread was, such as a server's.
+    if call.duration > PATIENCE / 4:
+        with tempfile.TemporaryFile() as stacks:
+            faulthandler.dump_traceback(stacks)
+            stacks.seek(0)
+            report.sections.append(("stacks of all threads", stacks.read().decode()))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,10 @@ def occupied(server: Served) -> Iterator[None]:
     gate = Gate()
     waiting = run(server.context.worker, lambda quick: gate, never())
     running: Future[str] = asyncio.run_coroutine_threadsafe(waiting, server.loop)
-    wait_for(gate.begun, "the job has not begun")
+    wait_until(lambda: gate.begun.is_set() or running.done(), "the job has not begun")
+    if running.done():
+        # It says why it was refused.
+        running.result()
     try:
         yield
     finally:

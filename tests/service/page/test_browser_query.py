@@ -98,7 +98,7 @@ def test_a_liked_photo_leads_and_an_unliked_one_leaves_until_that_is_undone(desk
 
 
 @pytest.fixture(scope="module")
-def kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def kinds(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Iterator[Served]:
     """A server with the default network, over four pictures of each of six kinds."""
     folder = tmp_path_factory.mktemp("kinds")
     (folder / "photos").mkdir()
@@ -106,7 +106,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         for seed in range(4):
             samples.draw_photo(kind, seed).save(folder / "photos" / f"{kind} {seed}.png")
     build(folder / "index", BuildRequest([folder / "photos"], clusters=2), model.load())
-    with served(Settings(index=folder / "index", variants=1)) as running:
+    with served(settings, None, index=folder / "index", weights=None) as running:
         yield running
 
 

@@ -35,14 +35,14 @@ PAIRS = ("car umbrella", "umbrella car", "bicycle tree", "cat house")
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def scenes(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Iterator[Served]:
     """A server with the default network, over pictures of two things each."""
     folder = tmp_path_factory.mktemp("scenes")
     (folder / "photos").mkdir()
     for pair in PAIRS:
         draw_photo(pair, 3).save(folder / "photos" / f"{pair}.png")
     build(folder / "index", BuildRequest([folder / "photos"], clusters=1), load())
-    with served(Settings(index=folder / "index", variants=1)) as running:
+    with served(settings, None, index=folder / "index", weights=None) as running:
         yield running
 
 
