@@ -11,20 +11,39 @@ from sketch_search import model
 from sketch_search.indexer import Address, BuildRequest, build
 from sketch_search.indexer.building.builds import BuildReport
 from sketch_search.indexer.distributed import Machines, build_shards
+from sketch_search.model.engine.files import read_files
+from sketch_search.model.engine.graphs import own_folder, write_graphs
 from tests.indexer.distributed.workers import SLICE, BuildShards, connection
 from tests.indexer.galleries import save_photos
+from tests.model.network.test_two_sided import two_sided, written
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
 
 @pytest.fixture(scope="package")
-def sharded(ray_cluster: "Cluster", weights: Path) -> Iterator[BuildShards]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkpoint that ONNX Runtime opens: by another, each worker would import PyTorch, for seconds."""
+    folder = tmp_path_factory.mktemp("small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(folder))
+        checkpoint = written(folder, two_sided())
+        write_graphs(read_files(checkpoint).config, own_folder())
+        yield checkpoint
+
+
+@pytest.fixture(scope="package")
+def by_small(small: Path) -> model.Matcher:
+    return model.load(small)
+
+
+@pytest.fixture(scope="package")
+def sharded(ray_cluster: "Cluster", small: Path) -> Iterator[BuildShards]:
     def run(photos: Address, shards: Path, number: Any = None, progress: Any = None, **asked: Any) -> BuildReport:
-        machines = Machines(ray_cluster.address, device="cpu", workers=2, weights=str(weights))
+        machines = Machines(ray_cluster.address, device="cpu", workers=2, weights=str(small))
         return build_shards(shards, BuildRequest((photos,), embedder="ret", shards=number, **asked), machines, progress)
 
-    with connection(ray_cluster.address), pytest.MonkeyPatch.context() as patch:
+    with connection(ray_cluster.address, XDG_DATA_HOME=str(small.parent)), pytest.MonkeyPatch.context() as patch:
         patch.setattr("sketch_search.indexer.distributed.builds.SLICE", SLICE)
         yield run
 
@@ -38,9 +57,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def plain(photos: Path, tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Path:
+def plain(photos: Path, tmp_path_factory: pytest.TempPathFactory, by_small: model.Matcher) -> Path:
     index = tmp_path_factory.mktemp("plain") / "index"
-    build(index, BuildRequest([photos], embedder="ret"), matcher)
+    build(index, BuildRequest([photos], embedder="ret"), by_small)
     return index
 
 

@@ -32,14 +32,14 @@ def test_shards_hold_what_one_index_holds_and_their_build_shows_progress(shards:
     assert (progress.phase, progress.done, progress.bad) == ("done", 24, 1)
 
 
-def test_an_update_of_shards_equals_an_indexs(tmp_path: Path, sharded: BuildShards, matcher: model.Matcher) -> None:
+def test_an_update_of_shards_equals_an_indexs(tmp_path: Path, sharded: BuildShards, by_small: model.Matcher) -> None:
     photos = save_photos(tmp_path / "photos", 14)
     sharded(photos, tmp_path / "shards", 3)
-    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), by_small)
     change(photos)
     # Fewer shards than before, so that photos come from another.
     report = sharded(photos, tmp_path / "shards", 2)
-    build(tmp_path / "index", BuildRequest([photos], recluster=True), matcher)
+    build(tmp_path / "index", BuildRequest([photos], recluster=True), by_small)
     # The seven new ones, and one that changed. One that was renamed has another name and time only.
     assert (report.encoded, report.gone, len(report.shards)) == (9, 2, 2)
     check_same(tmp_path / "shards", tmp_path / "index")
@@ -47,13 +47,13 @@ def test_an_update_of_shards_equals_an_indexs(tmp_path: Path, sharded: BuildShar
     assert [entry.generation for entry in report.shards] == ["g000002", "g000002"]
 
 
-def test_unfinished_work_is_done_by_another(tmp_path: Path, sharded: BuildShards, matcher: model.Matcher) -> None:
+def test_unfinished_work_is_done_by_another(tmp_path: Path, sharded: BuildShards, by_small: model.Matcher) -> None:
     photos = save_photos(tmp_path / "photos", 9)
     save_photo(photos / f"{KILLS}.png", 21)
     report = sharded(photos, tmp_path / "shards", 2)
     assert (tmp_path / "a worker is dead").exists()
     assert (report.bad, report.photos) == ((), 10)
-    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), by_small)
     check_same(tmp_path / "shards", tmp_path / "index")
 
 
@@ -74,13 +74,13 @@ def test_a_build_whose_driver_has_ended_goes_on_from_the_slices_that_are_there_a
 
 
 def test_the_command_prints_what_became_of_photos_and_shards_and_where_nothing_has_changed_writes_nothing(
-    photos: Path, shards: Path, ray_cluster: "Cluster", weights: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, shards: Path, ray_cluster: "Cluster", small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def written() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in shards.rglob("*.*") if path.name != "progress.json"}
 
     before = written()
-    arguments = ["build", str(photos), "--ray", ray_cluster.address, "--index", str(shards), "--weights", str(weights)]
+    arguments = ["build", str(photos), "--ray", ray_cluster.address, "--index", str(shards), "--weights", str(small)]
     assert main([*arguments, "--workers", "1"]) == 0
     printed = capsys.readouterr().out
     assert "photos:      24 (25 files, 1 of them duplicates)" in printed
@@ -92,9 +92,9 @@ def test_the_command_prints_what_became_of_photos_and_shards_and_where_nothing_h
 
 @pytest.mark.usefixtures("sharded")
 def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
-    shards: Path, ray_cluster: "Cluster", weights: Path, capsys: pytest.CaptureFixture[str]
+    shards: Path, ray_cluster: "Cluster", small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--ray", ray_cluster.address, "--weights", str(weights), "--replicas", "40", "--shards", str(shards)]
+    options = ["--ray", ray_cluster.address, "--weights", str(small), "--replicas", "40", "--shards", str(shards)]
     assert serve(["serve", *options]) == 2
     assert "but 160 copies of shards and the encoder need 160" in capsys.readouterr().err
 
@@ -106,10 +106,12 @@ pytestmark = [
 ]
 
 
-def test_workers_read_photos_by_url(tmp_path: Path, photos: Path, sharded: BuildShards, matcher: model.Matcher) -> None:
+def test_workers_read_photos_by_url(
+    tmp_path: Path, photos: Path, sharded: BuildShards, by_small: model.Matcher
+) -> None:
     with webdav(tmp_path / "served", home=None) as server:
         server.fill(photos)
-        build(tmp_path / "plain", BuildRequest([server.url], embedder="ret"), matcher)
+        build(tmp_path / "plain", BuildRequest([server.url], embedder="ret"), by_small)
         asked = server.requests
         report = sharded(server.url, tmp_path / "shards", 2)
         assert (report.photos, report.unlisted) == (24, ())

@@ -27,12 +27,12 @@ _ROOT = str(Path(__file__).parents[3])
 
 
 @contextmanager
-def connection(address: str) -> Iterator[None]:
-    """This process is connected to a cluster on whose workers `install` was called."""
+def connection(address: str, **variables: str) -> Iterator[None]:
+    """This process is connected to a cluster on whose workers, with these variables, `install` was called."""
     import ray
 
     environment = {
-        "env_vars": {"PYTHONPATH": _ROOT},
+        "env_vars": {"PYTHONPATH": _ROOT, **variables},
         "worker_process_setup_hook": "tests.indexer.distributed.workers.install",
     }
     ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=40)
