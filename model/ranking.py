@@ -206,7 +206,7 @@ OWN, KINDRED, LIKELY = 8.0, 0.6, 0.4
 # 0.76 before; of 240, after a photo with some of their kinds, 0.73, 0.50 and 0.75. The liked photo does not count.
 LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 # Without a drawing words count in full, and NAMED is 1.
-NAMED, SPREAD = 0.5, 5.0
+NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
 # If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
 # best region. For 140 coloured things in ordinary photos, drawn with the nearest of the page's pens, 4 brought 0.34 of
