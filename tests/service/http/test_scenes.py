@@ -1,17 +1,14 @@
 """Words of scenes, by the checkpoint of the package, among the sample photos."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
 from sketch_search import model
-from sketch_search.indexer import BuildRequest, build
-from sketch_search.indexer.samples import write_samples
+from sketch_search.indexer import BuildRequest, build, samples
 from sketch_search.model.engine import default_checkpoint
-from sketch_search.model.images import open_image
 from sketch_search.service.commands import main
 from sketch_search.service.settings import Settings
 from tests.pictures import encoded
@@ -24,10 +21,13 @@ TEMPLE, FLOWER = "scikit-learn/china.jpg", "scikit-learn/flower.jpg"
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Settings:
     """The settings of a server for two photos and some painted things."""
-    folder = tmp_path_factory.mktemp("scenes")
-    photos = write_samples(folder / "samples").photos
-    things = ("scikit-learn", "star", "house", "umbrella", "car")
-    build(folder / "index", BuildRequest([photos / thing for thing in things]), model.load())
+    folder, things = tmp_path_factory.mktemp("scenes"), ("star", "house", "umbrella", "car")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "THINGS", {thing: samples.THINGS[thing] for thing in things})
+        patch.setattr(samples, "SCENES", ())
+        patch.setattr(samples, "SKETCHED", ())
+        photos = samples.write_samples(folder / "samples").photos
+    build(folder / "index", BuildRequest([photos / name for name in ("scikit-learn", *things)]), model.load())
     return settings.model_copy(update={"index": folder / "index", "weights": default_checkpoint()})
 
 
@@ -60,13 +60,11 @@ def test_a_scene_is_found_by_its_word_and_denied_if_no_photo_shows_it(
         assert found.get("word_fits") is not False
 
 
-def test_of_several_things_a_word_of_the_whole_scene_names_none(http_scenes: httpx.Client, tmp_path: Path) -> None:
-    sketches = write_samples(tmp_path / "samples").sketches
+def test_of_several_things_a_word_of_the_whole_scene_names_none(http_scenes: httpx.Client) -> None:
     papers = []
     for name, x in (("house", 0), ("umbrella", 300)):
-        sketch = sketches / f"{name}.png"
         paper = Image.new("RGB", (600, 300), "white")
-        paper.paste(open_image(sketch, sketch=True).resize((300, 300)), (x, 0))
+        paper.paste(samples.draw_sketch(name).resize((300, 300)), (x, 0))
         papers.append(("file", (f"{name}.png", encoded(paper), "image/png")))
     said = [
         http_scenes.post("/search", files=papers, params={"text": text}).json()["things"]
