@@ -61,9 +61,9 @@ export function createParts(removeDrawing) {
     set(name ? { ...rest, [name]: [...rest[name], String(id)] } : rest);
   }
 
-  /** Show the line with the parts, in the order in which they count; with a drawing alone and nothing to undo there is none. */
+  /** Show the line with the parts, in the order in which they count; with a drawing alone there is none. */
   function show() {
-    byId("parts").hidden = none() && !steps() && !described;
+    byId("parts").hidden = none() && !described;
     byId("parts-undo").hidden = !steps();
     const button = byId("parts-drawing");
     const photo = drawing === "photo";
