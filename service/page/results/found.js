@@ -29,7 +29,7 @@ export function createFound(react, notice, parts, viewer) {
   let waiting = 0;
 
   const results = createGrid({
-    open: (photos, place) => (chosen.on ? chosen.turn(photos[place]) : viewer.open(photos, place, asked.params.view === "photos")),
+    open: (photos, place) => (chosen.on ? chosen.turn(photos[place]) : viewer.open(photos, place, asked.params.view === "photos" ? of || best().length : 0)),
     mark: (button, photo) => chosen.mark(button, photo),
     lost: () => byId("parts-undo").focus({ preventScroll: true }),
   }, parts);

@@ -14,8 +14,8 @@ export function createViewer(react, parts) {
   const zoom = new Zoom(image);
   let photos = [];
   let place = 0;
-  // Whether they are all that were found: a rank is one of so many.
-  let counted = false;
+  // A rank is one of so many; 0: unknown.
+  let total = 0;
 
   const photo = () => photos[place];
   const small = () => `${photo().thumbnail_url}?size=1024`;
@@ -80,6 +80,8 @@ export function createViewer(react, parts) {
       event.preventDefault();
     }
   });
+  // The focus goes to the photo that was shown last, which may not be the one that was opened.
+  dialog.addEventListener("close", () => dialog.open || document.querySelector(`#results [data-photo="${photo()?.id}"]`)?.focus());
   // A click on the backdrop has the dialog itself as its target; everything inside has an element of its own.
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 
@@ -98,9 +100,8 @@ export function createViewer(react, parts) {
     byId("viewer-title").title = name;
     byId("viewer-found").hidden = !found;
     if (found) {
-      const ranked = photos.filter((one) => one.rank !== undefined).length;
       byId("viewer-rank-label").textContent = group ? "Group" : "Rank";
-      byId("viewer-rank").textContent = counted ? `${rank} of ${ranked}` : numberOf(photo());
+      byId("viewer-rank").textContent = total ? `${rank} of ${total.toLocaleString("en")}` : numberOf(photo());
     }
     byId("viewer-like").ariaPressed = String(parts.likes({ id }));
     byId("viewer-why").hidden = !found || !react.explainable();
@@ -156,9 +157,9 @@ export function createViewer(react, parts) {
   }
 
   return {
-    /** Show the photo at this place, from 0; `all` if these are all that were found. */
-    open(found, at, all) {
-      [photos, place, counted] = [found, at, all];
+    /** Show the photo at this place, from 0; `of` so many that were found, 0 if unknown. */
+    open(found, at, of) {
+      [photos, place, total] = [found, at, of];
       fill();
       if (!dialog.open) {
         show(dialog, () => photos.length > 0);

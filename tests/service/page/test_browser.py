@@ -78,13 +78,15 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         dialog = driver.find_element(By.ID, "viewer")
         wait(driver).until(lambda _: dialog.is_displayed() and "loading" not in str(dialog.get_attribute("class")))
         assert driver.find_element(By.ID, "viewer-image").get_property("naturalWidth") == 96
-        assert text(driver, "viewer-rank") == "1 of 20"
+        assert text(driver, "viewer-rank") == f"1 of {PHOTOS}"
         assert text(driver, "viewer-paths").split("\n") == str(first.get_attribute("title")).split("\n")
         dialog.send_keys(Keys.ARROW_RIGHT)
-        assert text(driver, "viewer-rank") == "2 of 20"
+        assert text(driver, "viewer-rank") == f"2 of {PHOTOS}"
         assert text(driver, "viewer-paths").split("\n") == str(second.get_attribute("title")).split("\n")
-        driver.find_element(By.ID, "viewer-close").click()
-        assert not dialog.is_displayed()
+        dialog.send_keys(Keys.ESCAPE)
+        wait(driver).until(lambda d: not dialog.is_displayed())
+        # The focus is on the photo that was shown last.
+        wait(driver).until(lambda d: d.switch_to.active_element == second)
 
         assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
 
