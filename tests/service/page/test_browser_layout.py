@@ -34,7 +34,7 @@ def test_the_page_fits_small_and_large_screens_in_light_and_dark(
             check_suits_everybody(driver, screen)
         # A ring shows the black pen on the dark ground.
         ring = "return getComputedStyle(document.querySelector('.swatch'), '::after').borderTopColor"
-        assert driver.execute_script(ring) == "rgb(116, 118, 110)"
+        assert driver.execute_script(ring) == "rgb(163, 164, 155)"
         paper, desk = (driver.find_element(By.ID, name).rect for name in ("paper", "desk"))
         assert paper["width"] > (0.8 if screen.width > SMALL.width else 0.75) * desk["width"]
         assert paper["y"] + paper["height"] < screen.height
