@@ -22,7 +22,7 @@ import { Notice } from "./results/notice.js";
 import { createViewer } from "./results/viewer.js";
 import * as api from "./shared/api.js";
 import { byId } from "./shared/dom.js";
-import { building, trouble, unready } from "./shared/words.js";
+import { alsoCounts, building, trouble, unready } from "./shared/words.js";
 import { createWhy } from "./why/why.js";
 
 // This many fit a screen beside the sketch, and take a few seconds.
@@ -36,11 +36,7 @@ const query = createQuery(paper, {
   changed: queryChanged,
   turn: (anew) => parts.turn(anew),
   back: searchAgain,
-  address: () =>
-    notice.say(
-      "That is an address, not an image",
-      "Save the image and drop its file here, or copy the image itself and paste it.",
-    ),
+  address: () => notice.say("That is an address, not an image", "Save the image and drop its file here, or copy the image itself and paste it."),
 });
 const refreshTools = connectTools(paper, query);
 const notice = new Notice((marks) => paper.do(...marks));
@@ -53,11 +49,7 @@ const drawn = createDrawn(paper, parts, word, searchIfReady);
 const why = createWhy(explanationRefused);
 const viewer = createViewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
 const found = createFound({ changed: offerMore, away: () => server.checkLater() }, notice, parts, viewer);
-const search = createLiveSearch(runSearch, {
-  busy: found.busy,
-  found: showFound,
-  trouble: searchFailed,
-});
+const search = createLiveSearch(runSearch, { busy: found.busy, found: showFound, trouble: searchFailed });
 const server = watchServer({
   told: (info) => {
     offer(info.ready || Boolean(building(info.build)), info.ready);
@@ -244,7 +236,8 @@ function explanationRefused(status) {
 function subject() {
   const { snapshot, params } = found.asked();
   const asked = Object.fromEntries(["things", "places", "colours"].flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
-  return { ...snapshot, asked, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.nameOf(id) })) };
+  const also = alsoCounts(params, Boolean(snapshot.blob));
+  return { ...snapshot, asked, also, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.nameOf(id) })) };
 }
 
 /** The photos to explain: the best ones, without the liked photos that they would be compared with. */

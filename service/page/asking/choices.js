@@ -77,7 +77,8 @@ export function createWord(parts) {
 
   function item({ word, probability }) {
     const sure = probability !== undefined;
-    const says = `Also search with the word ${word}, ${sure ? `${percent(probability)} likely` : "a wild guess"}`;
+    const search = parts.params().text.length ? "Search instead" : "Also search";
+    const says = `${search} with the word ${word}, ${sure ? `${percent(probability)} likely` : "a wild guess"}`;
     const onclick = () => {
       field.focus({ preventScroll: true });
       take(word);

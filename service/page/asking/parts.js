@@ -65,6 +65,7 @@ export function createParts(removeDrawing) {
   function show() {
     byId("parts").hidden = none() && !described;
     byId("parts-undo").hidden = !steps();
+    byId("word").placeholder = wanted.text.length ? "Change word" : "Add a word";
     const button = byId("parts-drawing");
     const photo = drawing === "photo";
     button.querySelector("use").setAttribute("href", photo ? "#i-image" : "#i-pen");

@@ -51,10 +51,7 @@ export class Notice {
 
   /** Invite to draw, show the drawings to start from, and search with them later, once for each generation of the index. */
   invite() {
-    this.say(
-      "What are you looking for?",
-      "Draw its outline to find photos of it. You can also drop, paste or choose an image, and draw over it.",
-    );
+    this.say("What are you looking for?", "Draw its outline to find photos of it. You can also drop, paste or choose an image, and draw over it.");
     byId("ghosts").hidden = false;
     if (!this.#of || this.#of === this.#shown) {
       byId("start").hidden = !byId("examples").childElementCount;

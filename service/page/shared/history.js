@@ -101,12 +101,7 @@ const IDS = ["like", "unlike", "unlike_kind"];
 const ID = /^[0-9]{1,18}$/;
 // The others, which may be repeated where a search takes several of them.
 const DAY = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/;
-const OTHERS = {
-  text: { is: /\S/, most: 1 },
-  folder: { is: /\S/, most: 8 },
-  after: { is: DAY, most: 1 },
-  before: { is: DAY, most: 1 },
-};
+const OTHERS = { text: { is: /\S/, most: 1 }, folder: { is: /\S/, most: 8 }, after: { is: DAY, most: 1 }, before: { is: DAY, most: 1 } };
 
 /**
  * What the address names.

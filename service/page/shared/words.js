@@ -14,12 +14,7 @@ const STAGES = {
 };
 // A build reports its progress about every second. One that has been silent for so long was killed.
 const SILENCE_SECONDS = 180;
-const PHASES = {
-  reading: "reading the photos",
-  encoding: "analysing the photos",
-  clustering: "grouping them",
-  writing: "writing the index",
-};
+const PHASES = { reading: "reading the photos", encoding: "analysing the photos", clustering: "grouping them", writing: "writing the index" };
 
 const ASKS =
   "Each photo is read only once, and you can search the first ones within a minute. Your photos are never changed and never leave this machine.";
@@ -94,15 +89,21 @@ export function noPhotos(none, filtered) {
     : ["No photos left", "Your exclusions removed every photo. Remove one of them above."];
 }
 
-/** The remark above the photos: what a text was searched for, and that no photo is likely to fit. */
-export function fitRemark({ word_means: means, word_fits: wordFits, sketch_fits: sketchFits, things = [] }, text) {
+/** The remark above the photos: what a text was searched for; that no photo is likely to fit, or that drawing and text both count. */
+export function fitRemark({ word_means: means = "", word_read: read, word_fits: wordFits, sketch_fits: sketchFits, things = [], guesses = [] }, text) {
   const missing = new Set(things.filter(({ fits }) => fits === false).map(({ guess }) => `\u201c${guess.word}\u201d`));
   const unfit = wordFits === false ? `\u201c${text}\u201d` : missing.size ? [...missing].join(" or ") : sketchFits === false ? "your drawing" : "";
+  // Several things have words of their own; of many meanings the answer names only some.
+  const comparable = text && guesses.length > 0 && things.length < 2 && !means.endsWith(" more");
+  const agree = guesses.some(({ word }) => plain(`${read ?? text} ${means}`).includes(plain(word)));
+  const both = `Your drawing looks like \u201c${guesses[0]?.word}\u201d; \u201c${text}\u201d counts, too. Remove one to search for the other alone.`;
   return [
-    means ? `${text}: searched for ${means}.` : "",
-    unfit ? `Nothing here looks much like ${unfit}. These are the closest.` : "",
+    means && `${text}: searched for ${means}.`,
+    unfit ? `Nothing here looks much like ${unfit}. These are the closest.` : comparable && !agree ? both : "",
   ].join(" ").trim();
 }
+
+const plain = (word) => word.toLowerCase().replaceAll("-", " ");
 
 /** An unknown word, what is searched for without it, and what to do. `known`: how many words are; `rest`: whether others are left */
 export function unknownWord(word, known, rest, similar) {
@@ -174,6 +175,13 @@ export function percent(share) {
  */
 export const strength = (cosine) => cosine >= 0.4 ? "strong" : cosine >= 0.25 ? "fair" : "weak";
 
+/** What the order of photos depends on beside what they are compared with: a drawing or photo, or without one a liked photo. */
+export function alsoCounts({ text, like, unlike, unlike_kind: kinds }, drawn) {
+  const photos = [[like.length - Number(!drawn), drawn ? "liked photo" : "other liked photo"], [unlike.length + kinds.length, "unwanted photo"]];
+  const all = [...text.map((word) => `\u201c${word}\u201d`), ...photos.flatMap(([number, noun]) => (number > 0 ? [count(number, noun)] : []))];
+  return all.length ? ` The order also depends on ${new Intl.ListFormat("en-GB").format(all)}.` : "";
+}
+
 export const hardly = ({ cosine }) => cosine < 0.5;
 
 /**
@@ -241,10 +249,7 @@ export function facts({ model, index, version, refused }) {
     ],
     ["Network", [model.name, KINDS[model.kind], `on ${model.device}`, `in ${model.dtype}`].filter(Boolean).join(", ")],
     ["Careful search", methodName(model.best_method, model.diffuses)],
-    [
-      "Index",
-      `generation ${index.generation}, ${count(index.tokens, "token")} a photo`,
-    ],
+    ["Index", `generation ${index.generation}, ${count(index.tokens, "token")} a photo`],
     ...(refused ? [["Newer index, not used", sentence(refused)]] : []),
     ...programme,
     [

@@ -75,7 +75,7 @@ export function createPlain() {
   }
 
   /** Show an answer of POST /locate of a drawing, or without one of the photo `liked`, named `yours`; `results` are its photos. */
-  return (answer, blob, liked, results, yours) => {
+  return (answer, { blob, also }, liked, results, yours) => {
     const seen = answer.things.map(seenThing);
     const names = thingNames(answer.things.map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
@@ -97,7 +97,8 @@ export function createPlain() {
       void api.show(drawing, `thumbnails/${liked}?size=${SIZE}`);
     }
     const what = seen.length > 1 ? `the thing of its colour in ${yours}` : yours;
-    byId("why-lead-plain").textContent = `Each outline is the part of the photo that is most like ${what}.`;
+    const dashed = photos.some((one) => one.things.some(hardly)) ? "; a dashed one hardly matches" : "";
+    byId("why-lead-plain").textContent = `Each outline is the part of the photo that is most like ${what}${dashed}.${also}`;
     byId("why-all").replaceChildren(...photos.map(card));
     byId("why-all").hidden = photos.length < 2;
     choose(photos[0]);

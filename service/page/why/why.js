@@ -84,7 +84,7 @@ export function createWhy(gone) {
     // Without regions of photos only the network's view of them can be shown.
     details.open = !some;
     if (some) {
-      showPlain(answer, subject.blob, liked.value, results, yours);
+      showPlain(answer, subject, liked.value, results, yours);
     }
   }
 
@@ -262,7 +262,8 @@ export function createWhy(gone) {
   return {
     /**
      * Say why these photos were found. They are compared with what was searched with, `of`, see Query.snapshot, and where its
-     * blob is null with one of the photos `of.liked`, [{id, name}, ...]; `of.asked` has how its things were searched for.
+     * blob is null with one of the photos `of.liked`, [{id, name}, ...]; `of.asked` has how its things were searched for, and
+     * `of.also` says what else counts.
      */
     open(of, photos) {
       subject = of;

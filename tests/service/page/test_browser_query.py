@@ -558,6 +558,9 @@ def test_unsure_words_have_a_question_mark(desk: Browser, known: Served, monkeyp
     word = guessed(desk)[0].rstrip("?")
     desk.find_element(By.CSS_SELECTOR, "#guesses button").click()
     wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: The word {word}", "Remove the drawing"])
+    wait(desk).until(lambda d: len(guessed(d)) == 2)
+    other = desk.find_element(By.CSS_SELECTOR, "#guesses button").get_attribute("title")
+    assert str(other).startswith("Search instead with the word")
     wait_for_photos(desk)
 
 
@@ -590,6 +593,8 @@ def test_a_guess_is_added_by_a_press_and_leaves_with_its_drawing(desk: Browser, 
     wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: The word {word}", "Remove the drawing"])
     wait(desk).until(lambda d: word not in guessed(d))
     wait_for_photos(desk)
+    # There is one word: the next one takes its place.
+    assert desk.find_element(By.ID, "word").get_attribute("placeholder") == "Change word"
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
     wait(desk).until(lambda d: guessed(d)[:1] == [word])
     wait_for_photos(desk)

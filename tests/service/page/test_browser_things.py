@@ -105,7 +105,11 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     desk.find_element(By.ID, "file").send_keys(str(tmp_path / "both.png"))
     wait(desk).until(lambda d: "blue umbrella" in text(d, "parts-things"))
     wait_for_photos(desk)
+    desk.execute_script("[...document.querySelectorAll('#results .small.unlike')].at(-1).click()")
+    wait(desk).until(lambda d: "#unlike=" in d.current_url)
+    wait_for_photos(desk)
     open_why(desk)
+    assert text(desk, "why-lead-plain").endswith("The order also depends on 1 unwanted photo.")
     first, second = matches(desk)
     assert re.fullmatch(r"A ?\w+: matches (well|partly|hardly)", first)
     assert re.fullmatch(r"B ?blue \w+: matches (well|partly|hardly), another colour", second)
@@ -148,6 +152,7 @@ def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Ser
         check_joined(desk, 2)
     assert said["car umbrella.png"].endswith("car: matches partly; umbrella: matches partly")
     assert said["cat house.png"].endswith("car: matches hardly; umbrella: matches hardly")
+    assert text(desk, "why-lead-plain").endswith("in your drawing; a dashed one hardly matches.")
     assert not any("/explain" in url for url in requested(desk))
     assert axe_complaints(desk) == []
     # The technical details come when they are asked for, and begin anew with the next drawing.

@@ -11,6 +11,7 @@ from tests.service.served import Served
 
 pytestmark = needs_browser
 
+BOAT = [{"word": "boat", "probability": 0.9}]
 VALUES = [0.1, 0.5, 0.2, 0.0, 0.2]
 COMPARED = {
     "matches": [{"sketch_cell": s, "photo_cell": p, "cosine": c} for s, p, c in ((0, 7, 0.9), (3, 2, 0.8), (5, 7, 0.6))]
@@ -89,10 +90,32 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             ([{}, None], ""),
             ([{"sketch_fits": False}, None], nothing_like("your drawing")),
             ([{"word_fits": False}, "cow"], nothing_like("“cow”")),
+            ([{"word_fits": False, "guesses": BOAT}, "cow"], nothing_like("“cow”")),
+            (
+                [{"guesses": BOAT, "word_read": "cow"}, "cow"],
+                "Your drawing looks like “boat”; “cow” counts, too. Remove one to search for the other alone.",
+            ),
+            ([{"guesses": BOAT, "word_read": "boats"}, "Boats"], ""),
+            ([{"guesses": BOAT, "word_means": "boat"}, "barco"], "barco: searched for boat."),
+            # The boat may be one of the others.
+            ([{"guesses": BOAT, "word_means": "car and 9 more"}, "vehicle"], "vehicle: searched for car and 9 more."),
+            ([{"guesses": BOAT, "things": [seen("boat", True), seen(None)], "word_read": "cow"}, "cow"], ""),
             ([{"things": [seen("cow", False), seen("bus", True), seen(None)]}, None], nothing_like("“cow”")),
             (
                 [{"sketch_fits": False, "things": [seen("cow", False), seen("bus", False)]}, None],
                 nothing_like("“cow” or “bus”"),
+            ),
+        ],
+    ),
+    "what else counts is named": (
+        "also_counts",
+        [
+            ([{}, True], ""),
+            ([{"like": ["4"]}, False], ""),
+            ([{"like": ["4", "9"]}, False], " The order also depends on 1 other liked photo."),
+            (
+                [{"text": ["cow"], "like": ["4", "9"], "unlike": ["5"]}, True],
+                " The order also depends on “cow”, 2 liked photos and 1 unwanted photo.",
             ),
         ],
     ),
