@@ -112,7 +112,7 @@ function showFound({ answer, asked, stay, after }) {
   found.show(answer, asked, stay);
   parts.hide(answer);
   word.guess(answer);
-  drawn.know(asked.snapshot, answer);
+  drawn.know(asked.snapshot, answer, after === state.changes);
   clearTimeout(state.resting);
   state.resting = setTimeout(penRests, REST_MS);
 }
@@ -121,8 +121,8 @@ function showFound({ answer, asked, stay, after }) {
 function searchFailed(error) {
   state.shownAfter = -1;
   word.guess(NOTHING_GUESSED);
-  if (error.code === "unknown_word") {
-    const dropped = drawn.dropWord() ?? parts.dropWord();
+  const dropped = error.code === "unknown_word" ? (drawn.dropWord() ?? parts.dropWord()) : undefined;
+  if (dropped !== undefined) {
     word.unknown(dropped, error.nearest, !nothing());
     refresh();
     searchAgain();

@@ -138,10 +138,12 @@ export function createDrawn(paper, parts, word, changed) {
         ...(inColour(all) && !wanted.colours ? { colours: "no" } : {}),
       };
     },
-    /** Take what the things of a search are, and what they were guessed to be. */
-    know({ strokes, things: drawn }, answer) {
+    /** Take what the things of a search are, and what they were guessed to be; `latest`: nothing has been drawn or typed since. */
+    know({ strokes, things: drawn }, answer, latest) {
       const found = answer.things ?? [];
-      typed = null;
+      if (latest) {
+        typed = null;
+      }
       assign(strokes, found);
       seen = strokes.length || drawn.length ? [] : found.map(seenThing);
       const ids = seen.length ? seen.map(({ id }) => id) : found.length ? [...found.keys()] : drawn.map(({ id }) => id);
