@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,17 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    write_class_folders(folder / "data", seeds=range(3), shapes=FOUR)
+    tiny_checkpoint(folder / "tiny.safetensors")
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path, alone: None) -> Path:
-    write_class_folders(tmp_path / "data", seeds=range(3), shapes=FOUR)
-    tiny_checkpoint(tmp_path / "tiny.safetensors")
-    return tmp_path
+def folder(tmp_path: Path, alone: None, made: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path, dirs_exist_ok=True))
 
 
 def test_json_has_the_figures_and_their_intervals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

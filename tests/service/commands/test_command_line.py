@@ -21,7 +21,7 @@ from sketch_search.service.settings import Settings
 from tests.command_lines import commands_of, parse
 from tests.pictures import encoded
 from tests.programs import run_python, run_until
-from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
+from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch, save_copy
 
 SCREEN_LINES = 40
 
@@ -215,16 +215,19 @@ def test_without_an_index_it_serves_and_says_how_to_make_one(
 
 
 @on_posix
-def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path, gallery: Path) -> None:
+def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path) -> None:
+    photos = RESULTS + 1
+    for seed in range(photos):
+        save_copy(tmp_path / "few" / f"{seed}.png", seed, 0)
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = str(held.getsockname()[1])
-    place = ["--photos", str(gallery), "--port", port]
+    place = ["--photos", str(tmp_path / "few"), "--port", port]
     command = [sys.executable, "-m", "service", "demo", str(tmp_path / "demo"), *place]
     code, printed = run_until(command, lambda line: "Ctrl-C ends" in line or "failed" in line)
     assert code == 0, printed
     assert "Traceback" not in printed
-    assert f"{gallery}: 23 photos\n" in printed
-    assert "23 of them newly encoded" in printed
+    assert f"{tmp_path / 'few'}: {photos} photos\n" in printed
+    assert f"{photos} of them newly encoded" in printed
     assert f"Draw your own at http://127.0.0.1:{port}" in printed
     rows = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit() and ".png" in line]
     ranks = [row[0] for row in rows if len(row) == 3]
