@@ -94,7 +94,10 @@ def read_summary(path: Path) -> IndexSummary:
 
 @dataclass(frozen=True)
 class FileCounts:
-    """How many indexed files lie below each folder, by the path that users see, and were taken on each day."""
+    """How many indexed files lie below each folder, by the path that users see, and were taken on each day.
+
+    A path with /. at its end is the folder without its subfolders, if both have files; . alone is a single root.
+    """
 
     folders: dict[str, int]
     days: dict[date, int]
@@ -106,12 +109,15 @@ def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
     Raises as ``read_summary`` does.
     """
     current = current_generation(IndexFolder(path))
-    names, found = current.manifest.root_names, Counter[str]()
+    names, found, alone = current.manifest.root_names, Counter[str](), dict[str, int]()
     with current.open_catalog() as catalog:
         for root, own, files in catalog.folders():
             # A single root is all that there is, and has no path.
             found.update({shown_path(names, root, folder).rstrip("/"): files for folder in with_folders(own)})
+            alone[shown_path(names, root, own).rstrip("/")] = files
         by_day = {date.fromordinal(day): files for day, files in catalog.days(days, wanted, names)}
+    around = {folder.rpartition("/")[0] for folder in found if folder}
+    found.update({f"{folder}/.".lstrip("/"): files for folder, files in alone.items() if folder in around})
     return FileCounts({folder: found[folder] for folder in sorted(found) if folder}, by_day)
 
 

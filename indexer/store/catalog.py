@@ -84,7 +84,8 @@ class Removals:
 class PhotoFilter:
     """A file must lie below one of ``folders``, as results show them, if any, and pass the days, both included:
 
-    those on which it was taken, or if it does not say, last changed in local time.
+    those on which it was taken, or if it does not say, last changed in local time. Below a folder that ends with /., or
+    is . alone, are only files in no subfolder of it.
     """
 
     folders: tuple[str, ...] = ()
@@ -172,8 +173,13 @@ def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int |
     if (folders := wanted.folder_keys(names)) is not None:
         parts = []
         for root, path in folders:
-            parts.append("root = ? AND path >= ? AND path < ?" if path else "root = ?")
-            values += [root, *below(path)] if path else [root]
+            around, _, name = path.rpartition("/")
+            folder = around if name == "." else path
+            parts.append("root = ? AND path >= ? AND path < ?" if folder else "root = ?")
+            values += [root, *below(folder)] if folder else [root]
+            if name == ".":
+                parts[-1] += " AND instr(substr(path, ?), '/') = 0"
+                values.append(len(folder) + 2 if folder else 1)
         conditions.append(f"({' OR '.join(parts) or '0'})")
     if wanted.after or wanted.before:
         # SQLite finds both by the index on the two.

@@ -79,7 +79,8 @@ class GalleryResponse(BaseModel):
     folders: tuple[str, ...] = Field(description="The indexed folders: their paths with the token, else their names.")
     excluded: tuple[str, ...] = Field(description="Patterns of excluded files and folders.")
     below: tuple[str, ...] = Field(
-        description="Folders with photos, by the paths that results show, to narrow a search to; the first 1,000."
+        description="Folders with photos, by the paths that results show, to narrow a search to; the first 1,000. With "
+        "/. at its end: a folder without its subfolders, if both have photos; . alone: the only indexed folder."
     )
     files_below: tuple[int, ...] = Field(description="How many indexed files lie below each of them.")
     days: dict[date, int] = Field(

@@ -38,7 +38,7 @@ def _refuse_other_folders(value: object) -> object:
     if not isinstance(value, str):
         return value
     path = value.removesuffix("/")
-    if {"", ".", ".."} & set(path.split("/")):
+    if path != "." and {"", ".", ".."} & set(path.removesuffix("/.").split("/")):
         problem = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
         raise PydanticCustomError(SENTENCE, problem, {"given": repr(value[:64])})
     return path
@@ -306,8 +306,9 @@ class SearchQuery(Params):
     )
     folder: tuple[Folder, ...] = Field(
         default=(),
-        description="Find only photos below this folder, a path as results show it; may be repeated, to search below "
-        "any of them. A photo with several files is found if one of them passes all filters.",
+        description="Find only photos below this folder, a path as results show it, or with /. at its end only those "
+        "in no subfolder of it; . alone: in no folder. May be repeated, to search below any of them. A photo with "
+        "several files is found if one of them passes all filters.",
         examples=[["2023/summer"]],
     )
     after: Day | None = Field(

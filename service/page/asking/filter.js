@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { byId, closeOutside, element, icon, refill } from "../shared/dom.js";
-import { count, day, ends, fileName, filterLine, period } from "../shared/words.js";
+import { count, day, ends, fileName, filterLine, folderName, period } from "../shared/words.js";
 
 // The first day that a server accepts, the most folders of a filter, and the most that a server lists.
 const FIRST_DAY = "1900-01-01";
@@ -108,11 +108,12 @@ export function offerFilter(parts) {
     const inside = !found && [...folders.keys()].some((one) => one.startsWith(`${path}/`));
     const set = (wanted) => parts.set({ folder: wanted });
     const full = !chosen && others.length >= MOST;
-    const added = { type: "checkbox", checked: chosen, disabled: full, ariaLabel: `Also ${path}`, title: "Also this folder" };
+    const added = { type: "checkbox", checked: chosen, disabled: full, ariaLabel: `Also ${folderName(path)}`, title: "Also this folder" };
     const tick = keyed(`also ${path}`, element("input", { ...added, onchange: () => set(chosen ? others : [...others, path]) }));
     const onclick = () => set(chosen && !others.length ? [] : [path]);
-    const shown = [element("span", { textContent: found ? path : fileName(path) }), element("small", { textContent: number(folders.get(path)) })];
-    const name = element("button", { type: "button", className: "name", title: `Only ${path}`, ariaPressed: String(chosen), onclick }, ...shown);
+    const textContent = fileName(path) === "." ? "In no subfolder" : found ? path : fileName(path);
+    const shown = [element("span", { textContent }), element("small", { textContent: number(folders.get(path)) })];
+    const name = element("button", { type: "button", className: "name", title: `Only ${folderName(path)}`, ariaPressed: String(chosen), onclick }, ...shown);
     const open = opened.has(path);
     const turn = () => {
       opened[open ? "delete" : "add"](path);

@@ -121,7 +121,10 @@ export function missingParts(number, of) {
 /** Folders and days of a filter, in one line. */
 export const filterLine = ({ folder, after, before }) => [inFolders(folder), period(after[0], before[0])].filter(Boolean).join(" \u00b7 ");
 
-export const inFolders = (folders) => (folders.length ? `In ${folders.join(" or ")}` : "");
+/** A folder of a filter, or with . at its end what is in no subfolder of it. */
+export const folderName = (path) => (fileName(path) === "." ? `no subfolder${path === "." ? "" : ` of ${path.slice(0, -2)}`}` : path);
+
+export const inFolders = (folders) => (folders.length ? `In ${folders.map(folderName).join(" or ")}` : "");
 
 /** The first and the last day of a year, month or day, all as in YYYY-MM-DD; none of anything else. */
 export function ends(unit) {

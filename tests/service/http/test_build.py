@@ -81,12 +81,13 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
         assert [file["path"] for file in known["files"]] == ["more/broken.png"]
         assert (known["unread"], "not a supported image" in known["files"][0]["reason"]) == (1, True)
         wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
-        assert known["below"] == [few.name, f"{few.name}/größe", "more"]
-        assert known["files_below"] == [PHOTOS, len([*(few / "größe").iterdir()]), 1]
+        assert known["below"] == [few.name, f"{few.name}/.", f"{few.name}/größe", "more"]
+        inside = len([*(few / "größe").iterdir()])
+        assert known["files_below"] == [PHOTOS, PHOTOS - inside, inside, 1]
         assert sum(known["days"].values()) == PHOTOS + 1
         within = http.get("/gallery", params={"folder": "more"}).json()
         assert (sum(within["days"].values()), within["below"]) == (1, known["below"])
-        for folders, photos in ((["more"], 1), ([], PHOTOS + 1)):
+        for folders, photos in ((["more"], 1), ([], PHOTOS + 1), ([f"{few.name}/."], PHOTOS - inside)):
             assert http.post("/search", content=sketch, params={"folder": folders}).json()["photos"] == photos
         # It leaves again, and its files stay.
         removed = http.post("/remove", params={"folder": str(tmp_path / "more")})

@@ -360,7 +360,7 @@ def test_photos_are_filtered_by_days_and_liked_ones_lead(desk: Browser, server: 
 def test_folders_and_times_replace_or_add_as_they_are_pressed(
     desk: Browser, settings: Settings, tmp_path: Path, matcher: model.Matcher
 ) -> None:
-    days = {"2021/snow": (2021, 1, 5), "2021/town": (2021, 7, 3), "garden": (2022, 7, 9)}
+    days = {"2021/snow": (2021, 1, 5), "2021/town": (2021, 7, 3), "garden": (2022, 7, 9), ".": (2020, 7, 9)}
     for number, (folder, day) in enumerate(days.items()):
         file = tmp_path / "photos" / folder / f"{number}.png"
         save_copy(file, number, 0)
@@ -377,10 +377,13 @@ def test_folders_and_times_replace_or_add_as_they_are_pressed(
 
     with served_to(desk, settings, index=tmp_path / "index") as server:
         desk.get(server.url)
-        wait(desk).until(lambda d: text(d, "about-open") == "3 photos")
+        wait(desk).until(lambda d: text(d, "about-open") == "4 photos")
         open_filter(desk)
-        assert text(desk, "filter-folders").split() == ["2021", "2", "garden", "1"]
-        assert (text(desk, "filter-said"), bars()) == ("All photos", ["2021", "2022"])
+        assert text(desk, "filter-folders").split("\n") == ["In no subfolder", "1", "2021", "2", "garden", "1"]
+        assert (text(desk, "filter-said"), bars()) == ("All photos", ["2020", "2021", "2022"])
+        press("Only no subfolder", "#folder=.")
+        assert (names(desk), text(desk, "filter-said")) == (["3.png"], "In no subfolder")
+        wait(desk).until(lambda _: bars() == ["2020"])
         press("Only garden", "#folder=garden")
         assert names(desk) == ["2.png"]
         # Years are counted within the folder.

@@ -88,7 +88,20 @@ FILES = {
     "größe_%/f.png": (5, 2),
     "größe_%/g.png": (6, 3),
 }
-FOLDERS = ("2023", "2023/summer", "2023 more", "größe_%", "2023.png", "202", "nowhere", "a.png", "2023/sum*", "' OR 1")
+FOLDERS = (
+    ".",
+    "2023/.",
+    "2023",
+    "2023/summer",
+    "2023 more",
+    "größe_%",
+    "2023.png",
+    "202",
+    "nowhere",
+    "a.png",
+    "2023/sum*",
+    "' OR 1",
+)
 FILTERED = len({number for number, _ in FILES.values()})
 
 
@@ -112,7 +125,8 @@ def expected(index: Index, folders: tuple[str, ...], after: date | None, before:
     passing = set()
     for path, (_, days) in FILES.items():
         day = FIRST + timedelta(days)
-        below = not folders or any(path.startswith(f"{folder}/") for folder in folders)
+        itself = f"{path.rpartition('/')[0]}/.".lstrip("/")
+        below = not folders or itself in folders or any(path.startswith(f"{folder}/") for folder in folders)
         if below and (after is None or day >= after) and (before is None or day <= before):
             passing.add(index.photo_at(path).id)
     return passing
@@ -163,6 +177,7 @@ def test_only_photos_that_pass_are_found_however_they_are_ranked(
         ({"after": FIRST}, [0, 6, 5, 4, 3, 2, 1]),
         ({"before": FIRST + timedelta(1)}, [3, 2, 1, 0]),
         ({"folder": ("2023",)}, [0, 2, 1]),
+        ({"folder": ("2023/.", ".")}, [1, 0]),
         ({"folder": ("2023", "2023 more"), "k": 2, "offset": 1}, [3, 2]),
         ({"folder": ("nowhere",)}, []),
     ],
