@@ -182,7 +182,7 @@ def dot_product_attention(query: torch.Tensor, key: torch.Tensor, value: torch.T
     """Attends: (b, heads, n, d_k), (b, heads, m, d_k) twice -> (b, heads, n, d_k); a first dimension may be 1."""
     if query.device.type != "cpu" or query.dtype == torch.float32:
         count = max(map(len, (query, key, value)))
-        q, k, v = (part.expand(count, -1, -1, -1) for part in (query, key, value))
+        q, k, v = (part if len(part) == count else part.expand(count, -1, -1, -1) for part in (query, key, value))
         return F.scaled_dot_product_attention(q, k, v)
     # In bfloat16 on a CPU, plain products take a third to a half of the fused kernel's time.
     weights: torch.Tensor = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)

@@ -23,8 +23,9 @@ serves each of them. A checkpoint adds the sketch side.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,6 +41,8 @@ from sketch_search.model.network.vit import VitLayout
 
 if TYPE_CHECKING:
     from sketch_search.model.engine import Modality, TwoSidedConfig
+
+_OF_PRODUCTS = frozenset({"qkv_bias", "proj_bias", "fc1_bias", "fc2_bias"})
 
 
 def main_layout(config: TwoSidedConfig) -> VitLayout:
@@ -97,9 +100,10 @@ class Tuning(nn.Module):
         self.norm_weight = nn.Parameter(torch.ones(width))
         self.norm_bias = nn.Parameter(torch.zeros(width))
 
-    def block(self, index: int) -> tuple[torch.Tensor, ...]:
-        """Returns the parameters of one block, in the order of BLOCK_PARAMETERS."""
-        return tuple(self.get_parameter(name)[index] for name in BLOCK_PARAMETERS)
+    def blocks(self, dtype: torch.dtype) -> list[tuple[torch.Tensor, ...]]:
+        """Returns the parameters of each block, in the order of BLOCK_PARAMETERS; biases of products in ``dtype``."""
+        stacks = ((name, self.get_parameter(name)) for name in BLOCK_PARAMETERS)
+        return [*zip(*((x.to(dtype) if name in _OF_PRODUCTS else x).unbind() for name, x in stacks), strict=True)]
 
 
 class FrozenVit(nn.Module):
@@ -147,10 +151,14 @@ class FrozenVit(nn.Module):
             x = F.layer_norm(x, (width,), self.pre_norm[0], self.pre_norm[1], self.norm_eps)
         importance = x.new_zeros(b, n - 1)
         dtype, last = self.qkv.dtype, len(self.qkv) - 1
-        for index in range(last + 1):
-            norm1_w, norm1_b, qkv_b = side.block(index)[:3]
+        # Taken apart at once: on a GPU each call from Python takes as long as what it computes.
+        matrices = zip(self.qkv.unbind(), self.proj.unbind(), self.fc1.unbind(), self.fc2.unbind(), strict=True)
+        for index, ((of_qkv, *others), (norm1_w, norm1_b, qkv_b, *rest)) in enumerate(
+            zip(matrices, side.blocks(dtype), strict=True)
+        ):
+            after = partial(self._after, others, rest)
             y = F.layer_norm(x, (width,), norm1_w, norm1_b, self.norm_eps).to(dtype)
-            qkv = F.linear(y, self.qkv[index], qkv_b.to(dtype))
+            qkv = F.linear(y, of_qkv, qkv_b)
             q, k, v = qkv.view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
             if trace is not None or index == last:
                 heads = attention_weights(q[:, :, :1], k)[:, :, 0, 1:]
@@ -160,28 +168,34 @@ class FrozenVit(nn.Module):
             if squares is not None and index == last:
                 means = _of_squares(q.transpose(1, 2).flatten(2))
                 means = means.reshape(b, -1, self.heads, width // self.heads).transpose(1, 2)
-                squares.append(self._norm(self._after(index, _of_squares(x), means, k, v, side), side))
+                squares.append(self._norm(after(_of_squares(x), means, k, v), side))
             if kept is not None and index == last:
                 rows = F.pad(1 + select_tokens(importance, kept), (1, 0))
                 q, x = q.take_along_dim(rows[:, None, :, None], dim=2), x.take_along_dim(rows[..., None], dim=1)
-            x = self._after(index, x, q, k, v, side)
+            x = after(x, q, k, v)
         return self._norm(x, side), importance
 
     def _norm(self, x: torch.Tensor, side: Tuning) -> torch.Tensor:
         return F.layer_norm(x, (x.shape[2],), side.norm_weight, side.norm_bias, self.norm_eps)
 
     def _after(
-        self, index: int, x: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, side: Tuning
+        self,
+        matrices: Sequence[torch.Tensor],
+        parameters: Sequence[torch.Tensor],
+        x: torch.Tensor,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
     ) -> torch.Tensor:
         """Passes the tokens of the query, (b, m, width), through the rest of a block."""
-        *_, proj_b, scale1, norm2_w, norm2_b, fc1_b, fc2_b, scale2 = side.block(index)
-        dtype, width = self.qkv.dtype, x.shape[2]
+        proj, fc1, fc2 = matrices
+        proj_b, scale1, norm2_w, norm2_b, fc1_b, fc2_b, scale2 = parameters
         mixed = dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x + F.linear(mixed, self.proj[index], proj_b.to(dtype)) * scale1
-        y = F.layer_norm(x, (width,), norm2_w, norm2_b, self.norm_eps).to(dtype)
-        y = F.linear(y, self.fc1[index], fc1_b.to(dtype))
+        x = x + F.linear(mixed, proj, proj_b) * scale1
+        y = F.layer_norm(x, (x.shape[2],), norm2_w, norm2_b, self.norm_eps).to(fc1.dtype)
+        y = F.linear(y, fc1, fc1_b)
         y = y * torch.sigmoid(1.702 * y) if self.quick_gelu else F.gelu(y)
-        return x + F.linear(y, self.fc2[index], fc2_b.to(dtype)) * scale2
+        return x + F.linear(y, fc2, fc2_b) * scale2
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Lets the products of tokens and matrices compute in ``dtype``. All other steps stay in float32."""

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sketch_search import model
 from sketch_search.model import load
@@ -91,6 +92,24 @@ def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(
     assert drawn.summary is not None
     assert ours.summary is not None
     assert cosines(ours.summary, drawn.summary).min() > 0.98
+
+
+class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts PyTorch's calls."""
+
+    count = 0
+
+    def __torch_dispatch__(self, called: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+        self.count += 1
+        return called(*given, **(named or {}))
+
+
+def test_a_sketch_takes_few_calls_of_pytorch_each_of_which_a_gpu_waits_for(
+    by_torch: TorchEngine, sketch: Floats
+) -> None:
+    with _Calls() as calls:  # type: ignore[no-untyped-call]
+        by_torch.encode(sketch[None], "sketch")
+    assert 0 < calls.count < 330
 
 
 def test_regions_are_those_of_pytorch_and_the_twin(engine: OnnxEngine, by_torch: TorchEngine, photos: Floats) -> None:
