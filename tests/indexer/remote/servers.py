@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -131,6 +132,12 @@ class Served(Server):
         (self.folder / name).unlink()
 
 
+@cache
+def _session() -> boto3.Session:
+    """One for all tests: it reads megabytes that describe the services of AWS."""
+    return boto3.Session()
+
+
 @contextmanager
 def s3(home: Path) -> Iterator[Bucket]:
     """An S3 server with a bucket, whose credentials ``home`` has where the programs of AWS look for them."""
@@ -149,7 +156,9 @@ def s3(home: Path) -> Iterator[Bucket]:
             f"[default]\naws_access_key_id=key\naws_secret_access_key={SECRET}\n"
         )
         (home / ".aws" / "config").write_text(f"[default]\nregion=us-east-1\nendpoint_url={url}\n")
-        bucket.client = boto3.Session().client("s3")
+        # What the home folder says is for the code under test.
+        secrets = {"aws_access_key_id": "key", "aws_secret_access_key": SECRET}
+        bucket.client = _session().client("s3", region_name="us-east-1", endpoint_url=url, **secrets)
         bucket.client.create_bucket(Bucket=bucket.name)
         yield bucket
         bucket.client.close()
