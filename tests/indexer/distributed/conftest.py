@@ -11,11 +11,9 @@ from sketch_search import model
 from sketch_search.indexer import Address, BuildRequest, build
 from sketch_search.indexer.building.builds import BuildReport
 from sketch_search.indexer.distributed import Machines, build_shards
-from sketch_search.model.engine.files import read_files
-from sketch_search.model.engine.graphs import own_folder, write_graphs
 from tests.indexer.distributed.workers import SLICE, BuildShards, connection
 from tests.indexer.galleries import save_photos
-from tests.model.network.test_two_sided import two_sided, written
+from tests.model.network.test_two_sided import written_with_graphs
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -23,12 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A checkpoint that ONNX Runtime opens: by another, each worker would import PyTorch, for seconds."""
-    folder = tmp_path_factory.mktemp("small")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_DATA_HOME", str(folder))
-        checkpoint = written(folder, two_sided())
-        write_graphs(read_files(checkpoint).config, own_folder())
+    with written_with_graphs(tmp_path_factory.mktemp("small")) as checkpoint:
         yield checkpoint
 
 

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,11 @@ from sketch_search.model.engine import (
     TwoSidedConfig,
     cells_of_patches,
     from_json,
+    read_files,
     seen_classes,
     unit,
 )
+from sketch_search.model.engine.graphs import own_folder, write_graphs
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network import Network, TorchEngine
 from sketch_search.model.network.encoder import EncoderTrace
@@ -63,6 +67,19 @@ def written(folder: Path, network: Network, name: str = "network.safetensors") -
     network.config = dataclasses.replace(network.config, photo_side=sha256)
     save_checkpoint(network, folder / name, SeenClasses(frozenset({"egg", Path(name).stem})).note())
     return folder / name
+
+
+@contextmanager
+def written_with_graphs(folder: Path) -> Iterator[Path]:
+    """A checkpoint that ONNX Runtime opens, here and in programs that are started within the block.
+
+    By others they would import PyTorch, and by the default encode each picture for a quarter of a second.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(folder))
+        checkpoint = written(folder, two_sided())
+        write_graphs(read_files(checkpoint).config, own_folder())
+        yield checkpoint
 
 
 def test_patches_of_a_smaller_sketch_are_reported_as_the_cells_of_the_photos_grid_below_their_centres() -> None:

@@ -12,6 +12,7 @@ from sketch_search.service.address import ServerAddress, announced, find_server
 from sketch_search.service.http.context import TOKEN_HEADER
 from sketch_search.service.settings import Settings
 from tests.indexer.disks import bound_by_permissions, fill, small_disk
+from tests.model.network.test_two_sided import written_with_graphs
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import served
 from tests.service.small_gallery import save_copy
@@ -31,9 +32,9 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings() -> Settings:
-    """With the default network: builds by another start with PyTorch, which takes seconds to import."""
-    return Settings(queue_seconds=PATIENCE)
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with written_with_graphs(tmp_path_factory.mktemp("small")) as checkpoint:
+        yield Settings(weights=checkpoint, queue_seconds=PATIENCE)
 
 
 @contextmanager
