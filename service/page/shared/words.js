@@ -91,14 +91,17 @@ export function noPhotos(none, filtered) {
 
 /** The remark above the photos: what a text was searched for; that no photo is likely to fit, or that drawing and text both count. */
 export function fitRemark({ word_means: means = "", word_read: read, word_fits: wordFits, sketch_fits: sketchFits, things = [], guesses = [] }, text) {
+  // The word of an only thing is no part of the query's line.
+  const typed = text ?? read;
   const missing = new Set(things.filter(({ fits }) => fits === false).map(({ guess }) => `\u201c${guess.word}\u201d`));
-  const unfit = wordFits === false ? `\u201c${text}\u201d` : missing.size ? [...missing].join(" or ") : sketchFits === false ? "your drawing" : "";
+  const unfit = wordFits === false ? `\u201c${typed}\u201d` : missing.size ? [...missing].join(" or ") : sketchFits === false ? "your drawing" : "";
   // Several things have words of their own; of many meanings the answer names only some.
   const comparable = text && guesses.length > 0 && things.length < 2 && !means.endsWith(" more");
-  const agree = guesses.some(({ word }) => plain(`${read ?? text} ${means}`).includes(plain(word)));
+  const said = plain(read ?? typed ?? "");
+  const agree = guesses.some(({ word }) => plain(`${said} ${means}`).includes(plain(word)) || plain(word).includes(said));
   const both = `Your drawing looks like \u201c${guesses[0]?.word}\u201d; \u201c${text}\u201d counts, too. Remove one to search for the other alone.`;
   return [
-    means && `${text}: searched for ${means}.`,
+    means && `${typed}: searched for ${means}.`,
     unfit ? `Nothing here looks much like ${unfit}. These are the closest.` : comparable && !agree ? both : "",
   ].join(" ").trim();
 }

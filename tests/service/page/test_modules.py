@@ -96,6 +96,9 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
                 "Your drawing looks like “boat”; “cow” counts, too. Remove one to search for the other alone.",
             ),
             ([{"guesses": BOAT, "word_read": "boats"}, "Boats"], ""),
+            ([{"guesses": [{"word": "airplane"}], "word_read": "plane"}, "plane"], ""),
+            # Only the label of the thing has the word.
+            ([{"guesses": BOAT, "word_read": "sea", "word_means": "seashore"}, None], "sea: searched for seashore."),
             ([{"guesses": BOAT, "word_means": "boat"}, "barco"], "barco: searched for boat."),
             # The boat may be one of the others.
             ([{"guesses": BOAT, "word_means": "car and 9 more"}, "vehicle"], "vehicle: searched for car and 9 more."),
