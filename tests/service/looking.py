@@ -100,8 +100,8 @@ def expect_complaints(driver: Browser, words: str) -> None:
 def axe_complaints(driver: Browser) -> list[str]:
     """Returns the problems that axe finds on the page as it is now; skips the test if axe is not installed."""
     axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
-    # Elements that fade in have less contrast on the way, and so has what is of the drawing before the last stroke.
-    wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, ".stale"))
+    # Elements that fade in have less contrast on the way, and so have photos of the drawing before the last stroke.
+    wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, ".found.stale"))
     browser.settle(driver)
     if not driver.execute_script("return 'axe' in window"):
         driver.execute_script(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
