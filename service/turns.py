@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from anyio import CancelScope, from_thread
+from anyio import CancelScope, from_thread, get_current_task
 from anyio.to_thread import run_sync
 
 from sketch_search.model.pauses import at_pauses
@@ -136,9 +136,19 @@ def from_this_thread(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: A
     """Runs a coroutine in the event loop that started this thread. Raises CancelledError if that no longer waits."""
     from_thread.check_cancelled()
     try:
-        return from_thread.run(coroutine, *given)
-    except concurrent.futures.CancelledError:
+        return from_thread.run(_unless_cancelled, coroutine, *given)
+    except (asyncio.CancelledError, concurrent.futures.CancelledError):
+        # This raises anyio's own error, which the scope that was cancelled takes for its.
+        from_thread.check_cancelled()
         raise asyncio.CancelledError from None
+
+
+async def _unless_cancelled(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:
+    # A scope cancels the tasks that it has then. In one that comes later anyio would wait for that without end, in its
+    # turn, and keep the event loop busy.
+    if get_current_task().has_pending_cancellation():
+        raise asyncio.CancelledError
+    return await coroutine(*given)
 
 
 @asynccontextmanager

@@ -1,13 +1,17 @@
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from anyio import from_thread
+from anyio.to_thread import run_sync
 
 from sketch_search.model.pauses import pause
 from sketch_search.service import turns as turns_module
 from sketch_search.service.errors import ClientGone, QueueFull
-from sketch_search.service.turns import Turns, cancelled_by
+from sketch_search.service.turns import Turns, cancelled_by, from_this_thread
+from tests.patience import PATIENCE, wait_for
 from tests.service.busy_server import Gate, until
 
 
@@ -139,3 +143,30 @@ def test_a_long_computation_gives_way_and_ends_when_its_client_is_gone(monkeypat
         assert await turns.compute("a", lambda: "next") == "next"
 
     asyncio.run(scenario())
+
+
+def test_a_step_that_comes_just_after_its_client_has_gone_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The client goes between the look whether it is there and the beginning of the step.
+    looks = iter([lambda: None])
+    look = from_thread.check_cancelled
+    monkeypatch.setattr(from_thread, "check_cancelled", lambda: next(looks, look)())
+
+    async def scenario() -> None:
+        turns, gate, is_gone = Turns(1), Gate(), threading.Event()
+
+        def work() -> None:
+            gate.begun.set()
+            wait_for(is_gone, "the client has not gone")
+            from_this_thread(turns.compute, "a", lambda: None)
+
+        async def leaves() -> None:
+            await until(gate.begun)
+            # After the scope is cancelled, and has cancelled the tasks that it has.
+            asyncio.get_running_loop().call_later(0.05, is_gone.set)
+
+        with pytest.raises(ClientGone):
+            async with cancelled_by(leaves()):
+                await run_sync(work)
+        assert turns.running == 0
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
