@@ -138,14 +138,14 @@ def from_this_thread(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: A
     try:
         return from_thread.run(_unless_cancelled, coroutine, *given)
     except (asyncio.CancelledError, concurrent.futures.CancelledError):
-        # This raises anyio's own error, which the scope that was cancelled takes for its.
+        # This raises anyio's own error, the only one that the cancelled scope catches.
         from_thread.check_cancelled()
         raise asyncio.CancelledError from None
 
 
 async def _unless_cancelled(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:
-    # A scope cancels the tasks that it has then. In one that comes later anyio would wait for that without end, in its
-    # turn, and keep the event loop busy.
+    # A scope cancels only the tasks that it has at that moment. One that starts later would loop in anyio for ever,
+    # waiting to be cancelled, while it holds its turn.
     if get_current_task().has_pending_cancellation():
         raise asyncio.CancelledError
     return await coroutine(*given)

@@ -12,7 +12,7 @@ from tests.indexer.remote.servers import Bucket, Served, Server, close_connectio
 
 @pytest.fixture(scope="package", autouse=True)
 def earlier_garbage() -> None:
-    """What other tests left is collected once, since each test here freezes what it finds."""
+    """Collects once what other tests left, since each test here freezes what it finds."""
     gc.collect()
 
 
