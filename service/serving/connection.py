@@ -104,6 +104,7 @@ class Connection(H11Protocol):
         self._since = self.loop.time()
         # Bytes of the answer that were unsent at the last look.
         self._left = 0
+        self._refused = False
 
     @property
     def _is_waiting(self) -> bool:
@@ -135,11 +136,23 @@ class Connection(H11Protocol):
         self._looking.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses a request that h11 has refused; uvicorn's own method fails if an answer has begun."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
+        """Refuses a request that h11 has refused, unless an answer has begun. What still arrives is dropped.
+
+        uvicorn closes the socket with unread bytes, which resets the connection before the client has read why.
+        """
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
+            return
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (head, h11.Data(data=msg.encode()), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write_eof()
+        self._since, self._refused = self.loop.time(), True
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
 
     def _look(self) -> None:
         """Closes the connection if it is overdue, unless the client has received part of its answer."""

@@ -153,6 +153,24 @@ def test_requests_that_cost_much_are_refused(server: Served, sent: bytes, monkey
     assert server.http.get("/healthz").status_code == 200
 
 
+def test_a_client_that_is_still_sending_reads_why_it_is_refused(server: Served) -> None:
+    with connect(server) as connection:
+        connection.sendall(b"GET /gallery?folder=" + b"0" * 131_000)
+        assert status(rest(connection)) == 400
+        for _ in range(5):
+            connection.sendall(b"0" * 1000)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_refused_client_that_goes_on_sending_is_cut_off(server: Served) -> None:
+    with connect(server) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert status(rest(connection)) == 400
+        with pytest.raises(ConnectionError):
+            while True:
+                connection.sendall(b"x")
+
+
 def test_headers_behind_a_body_are_dropped(server: Served) -> None:
     trailers = b"X-Request-ID: of-a-trailer\r\nX-SBIR-Token: %b\r\n" % server.app.state.token.encode()
     sent = b"POST /photos/1/reveal HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n" + CLOSE
