@@ -56,6 +56,11 @@ def trickle(connection: socket.socket) -> bytes:
         return bytes(said)
 
 
+def send_without_end(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x")
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "head_seconds", 0.5)
@@ -167,8 +172,7 @@ def test_a_refused_client_that_goes_on_sending_is_cut_off(server: Served) -> Non
         connection.sendall(b"nonsense\r\n\r\n")
         assert status(rest(connection)) == 400
         with pytest.raises(ConnectionError):
-            while True:
-                connection.sendall(b"x")
+            send_without_end(connection)
 
 
 def test_headers_behind_a_body_are_dropped(server: Served) -> None:
