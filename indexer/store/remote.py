@@ -40,8 +40,8 @@ from sketch_search.indexer.store.files import (
 from sketch_search.indexer.store.folders import Entry, Folder, Listing, is_hidden, listing_of
 from sketch_search.model.files import read_regular
 
-# The library for each scheme of an address. The extra "remote" installs it.
-_LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "fsspec", "webdavs": "fsspec"}
+# The library for each scheme of an address. The extra "remote" installs those of S3 and SFTP.
+_LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "httpx", "webdavs": "httpx"}
 _INSTALL = "run `pip install 'sketch-search[remote]'`"
 _HOST = re.compile(r"(?:([^@:/]+)@)?(\[[\da-fA-F:.]+\]|[^@:/\[\]]+)(?::(\d{1,5}))?")
 # Seconds for a server to accept a connection, to answer a request, and to send a whole listing or part of a file.

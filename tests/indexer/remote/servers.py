@@ -16,7 +16,6 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import asyncssh
 import boto3
 from cheroot import wsgi
-from fsspec.asyn import get_loop, sync
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from wsgidav.wsgidav_app import WsgiDAVApp
@@ -95,7 +94,7 @@ def close_connections() -> None:
     for files in remote._open.values():
         http = getattr(files, "http", None)
         if http is not None:  # of WebDAV; what the others leave open is closed as garbage
-            sync(get_loop(), http.aclose)
+            http.close()
     remote._open.clear()
     gc.collect()
 
