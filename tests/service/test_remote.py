@@ -1,7 +1,5 @@
 """A gallery on a server and the command line, which answer what the server answers."""
 
-import gc
-import gzip
 import io
 import json
 import os
@@ -16,12 +14,11 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 from pydantic import SecretStr
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from sketch_search import Remote
-from sketch_search.answers import Photo
 from sketch_search.indexer import BadInvocation, BuildRequest, Index, build
 from sketch_search.model import Matcher
 from sketch_search.remote import ClientError
@@ -117,11 +114,11 @@ def test_what_the_server_refuses_is_raised(remote: Remote) -> None:
 
 
 @contextmanager
-def answering(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Iterator[str]:
-    """A server that gives everybody this answer, of an unknown length, as one of somebody else may."""
+def answering(body: bytes, status: int = 200) -> Iterator[str]:
+    """A server that gives everybody this answer, as one of somebody else may."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        await StreamingResponse(iter([body]), status, headers)(scope, receive, send)
+        await Response(body, status)(scope, receive, send)
 
     with started(FastAPI(routes=[Mount("/", answer)]), Settings()) as server:
         yield server.url
@@ -182,51 +179,20 @@ def test_what_a_server_would_answer_otherwise_is_searched_for_here(
         assert without_timings(printed()) == without_timings(own)
 
 
-def first_photo(remote: Remote) -> Photo:
-    return Photo(1, "one.png", ("one.png",), 1.0, 1, (), remote)
-
-
-def test_no_more_of_an_answer_is_read_than_was_said() -> None:
-    with answering(bytes(5000)) as url:
-        with Remote(url, max_bytes=4999) as remote, pytest.raises(ClientError, match="raise max_bytes") as refused:
-            first_photo(remote).read()
-        assert refused.value.code == "too_large"
-        with Remote(url, max_bytes=5000) as remote:
-            assert first_photo(remote).read() == bytes(5000)
-
-
-def test_an_answer_that_was_packed_unasked_is_not_unpacked() -> None:
-    packed = gzip.compress(bytes(10_000_000))
-    with answering(packed, headers={"Content-Encoding": "gzip"}) as url, Remote(url) as remote:
-        assert first_photo(remote).read() == packed
-        with pytest.raises(ClientError, match="did not answer as this API does"):
-            remote.search(like=1)
-
-
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [(b"[" * 100_000, "unexpected_answer"), (b'{"results":[' + b"0," * 1_000_001 + b"0]}", "too_large")],
-    ids=["deep", "wide"],
-)
-def test_an_answer_that_would_take_much_memory_is_not_parsed(body: bytes, code: str) -> None:
-    # What a collection finds while the stack is full would fail there, and the test by it.
-    gc.disable()
-    try:
-        with answering(body) as url, Remote(url) as remote, pytest.raises(ClientError) as refused:
-            remote.search(like=1)
-    finally:
-        gc.enable()
-    assert refused.value.code == code
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"{}", b"<html>"])
+def test_an_answer_of_another_program_is_refused(body: bytes) -> None:
+    with answering(body) as url, Remote(url) as remote, pytest.raises(ClientError, match="as this API does") as refused:
+        remote.search(like=1)
+    assert refused.value.code == "unexpected_answer"
 
 
 def test_text_from_a_server_moves_no_cursor() -> None:
-    said = {"code": "\x1b[2J", "message": "gone \u202e\x9b" + "x" * 100_000, "request_id": "\n"}
+    said = {"code": "\x1b[2J", "message": "gone \u202e\x9b", "request_id": "\n"}
     answer = json.dumps({"error": said}).encode()
     with answering(answer, 500) as url, Remote(url) as remote, pytest.raises(ClientError) as refused:
         remote.search(like=1)
     assert str(refused.value).isprintable()
-    assert len(str(refused.value)) < 2000
-    assert refused.value.message.startswith("gone \\u202e\\x9bxxx")
+    assert refused.value.message == "gone \\u202e\\x9b"
 
 
 def test_the_api_key_in_any_script_is_sent_and_one_that_cannot_be_is_refused(settings: Settings) -> None:
