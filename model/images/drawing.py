@@ -30,6 +30,8 @@ _LEAST_CHROMA = 20.0
 _FILLED = 0.04
 # Colours that are nearer than this count as one, and a colour with a smaller share of the coloured ink is ignored.
 _SAME_COLOUR, _LEAST_SHARE, _MOST_COLOURS = 25.0, 0.1, 3
+# The side, in pixels of the square that is divided, of the cells whose ink has a dot.
+_DOTTED = 7
 # A drawing may have more colours than each of its things.
 _PALETTE = 8
 
@@ -156,11 +158,16 @@ class Drawing:
         """Divides the drawing into the things numbered on its prepared square, (n, n), from left to right.
 
         labels: -1 on paper, SPECK for ink of no thing. Ink that is not numbered belongs to the nearest thing within a
-        few pixels, or else to none. halves: 0 and 1, the half of each thing.
+        few pixels, or else to none. halves: 0 and 1, the half of each thing. If no strokes are known, dots on the
+        ink take their place.
         """
         if self.sheet is None:
             return self
-        owners, seconds = self._of_strokes(labels), self._of_strokes(labels if halves is None else halves)
+        second = labels if halves is None else halves
+        if self.strokes:
+            strokes, owners, seconds = self.strokes, self._of_strokes(labels), self._of_strokes(second)
+        else:
+            strokes, owners, seconds = self._dots(labels, second)
         parts = self._parts(labels) if labels.max(initial=-1) > 0 or (labels == SPECK).any() else [self.things[0]]
         found = [
             replace(
@@ -171,7 +178,7 @@ class Drawing:
             for number, part in enumerate(parts)
             if part is not None
         ]
-        return replace(self, things=tuple(sorted(found, key=lambda one: (one.box[0], one.box[1]))))
+        return replace(self, strokes=strokes, things=tuple(sorted(found, key=lambda one: (one.box[0], one.box[1]))))
 
     def _parts(self, labels: Labels) -> list[DrawnThing | None]:
         """Cuts the things out of the sheet, None for one without ink."""
@@ -194,20 +201,35 @@ class Drawing:
             found[drawn[seen]] = labels[seen]
         return found
 
+    def _dots(self, labels: Labels, halves: Labels) -> tuple[tuple[Stroke, ...], Labels, Labels]:
+        """Puts a dot on the ink of each half of a thing in each small cell; returns their numbers and halves, too."""
+        y, x = np.nonzero(labels >= 0)
+        keys = np.stack([labels[y, x], halves[y, x], y // _DOTTED, x // _DOTTED])
+        unique, own, counts = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
+        (left, top), scale = self._on_square(len(labels))
+        across, down = (np.bincount(own.ravel(), at + 0.5, len(counts)) / counts for at in (x, y))
+        places = np.stack([left + across / scale[0], top + down / scale[1]], axis=1).round(4).tolist()
+        return tuple(Stroke(((px, py),), width=0.0) for px, py in places), unique[0], unique[1]
+
+    def _on_square(self, side: int) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Returns where on the paper a prepared square begins, and its pixels for each side of the paper."""
+        assert self.sheet is not None
+        rows, columns = self.sheet.ink.shape[:2]
+        place = ink.place_in_square((rows, columns), len(self.whole))
+        (top, left), (height, width) = np.array(place) * (side / len(self.whole))
+        x, y, right, bottom = self.sheet.place((0, rows, 0, columns))
+        across, down = width / (right - x), height / (bottom - y)
+        return (x - left / across, y - top / down), (across, down)
+
     def stroke_map(self, side: int) -> Labels | None:
         """Draws which stroke each pixel of the prepared square is of, (side, side), -1 for none; None if unknown."""
         if not self.strokes or self.sheet is None:
             return None
-        scale = side / len(self.whole)
-        place = ink.place_in_square(self.sheet.ink.shape[:2], len(self.whole))
-        (top, left), (height, width) = np.array(place) * scale
-        rows, columns = self.sheet.ink.shape[:2]
-        x, y, right, bottom = self.sheet.place((0, rows, 0, columns))
-        across, down = width / (right - x), height / (bottom - y)
+        (x, y), (across, down) = self._on_square(side)
         paper = Image.new("I", (side, side), -1)
         draw = ImageDraw.Draw(paper)
         for number, stroke in enumerate(self.strokes):
-            points = [(left + (px - x) * across, top + (py - y) * down) for px, py in stroke.points]
+            points = [((px - x) * across, (py - y) * down) for px, py in stroke.points]
             if stroke.filled and len(points) > 2:
                 draw.polygon(points, fill=number)
             thick = max(1, round(stroke.width * across))

@@ -34,7 +34,7 @@ const NOTHING_GUESSED = { guesses: [] };
 const paper = new Paper(byId("paper"));
 const query = createQuery(paper, {
   changed: queryChanged,
-  turn: (anew) => parts.turn(anew),
+  turn: (...how) => parts.turn(...how),
   back: searchAgain,
   address: () => notice.say("That is an address, not an image", "Save the image and drop its file here, or copy the image itself and paste it."),
 });
@@ -45,7 +45,7 @@ offerFolders(build);
 const parts = createParts(() => query.clear());
 offerFilter(parts);
 const word = createWord(parts);
-const drawn = createDrawn(paper, parts, word, searchIfReady);
+const drawn = createDrawn(paper, parts, word, { changed: searchIfReady, step: () => query.turn(false, true) });
 const why = createWhy(explanationRefused);
 const viewer = createViewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
 const found = createFound({ changed: offerMore, away: () => server.checkLater() }, notice, parts, viewer);
@@ -121,13 +121,18 @@ function showFound({ answer, asked, stay, after }) {
 function searchFailed(error) {
   state.shownAfter = -1;
   word.guess(NOTHING_GUESSED);
-  const dropped = error.code === "unknown_word" ? (drawn.dropWord() ?? parts.dropWord()) : undefined;
-  if (dropped !== undefined) {
-    word.unknown(dropped, error.nearest, !nothing());
+  const unknown = error.code === "unknown_word";
+  // The search before the name of a thing comes back by itself.
+  const name = unknown ? drawn.dropWord() : null;
+  const dropped = name ?? (unknown ? parts.dropWord() : undefined);
+  if (dropped === undefined) {
+    found.fail(error);
+    return;
+  }
+  word.unknown(dropped, error.nearest, !nothing());
+  if (name === null) {
     refresh();
     searchAgain();
-  } else {
-    found.fail(error);
   }
 }
 

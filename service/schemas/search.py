@@ -154,7 +154,7 @@ class SeenThing(BaseModel):
         description="The colours that it was drawn in, the most used first, as #rrggbb; empty if they do not count.",
         examples=[["#d02020"]],
     )
-    strokes: tuple[int, ...] = optional("The numbers of its strokes, if strokes were sent.", ())
+    strokes: tuple[int, ...] = optional("The numbers of its strokes, or of its points of `ink`.", ())
     second_half: tuple[int, ...] = optional(
         "Those of its strokes that are a thing of their own if it is split into two, as a person may wish.", ()
     )
@@ -216,8 +216,13 @@ class SearchResponse(BaseModel):
         "Only if there is no guess: the most probable words, each more often wrong than right; at most 3.", ()
     )
     things: tuple[SeenThing, ...] = optional(
-        "The things of the drawing: only with several pictures, or if it was split, or if the place or the "
-        "colours of one thing count.",
+        "The things of the drawing: of several pictures, of one that may be divided, or if the place or the colours of "
+        "one thing count.",
+        (),
+    )
+    ink: tuple[tuple[float, float], ...] = optional(
+        "Of a picture without strokes: points on its ink, as shares of the paper's sides. Sent as `strokes` of one "
+        "point each, they say what belongs together.",
         (),
     )
     placed: bool = optional("With `things`: whether photos had to show them where they were drawn.", False)

@@ -11,7 +11,7 @@ from PIL import Image
 from sketch_search.indexer import PhotoFilter
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Tokens
-from sketch_search.model.images import Drawing, hexadecimal
+from sketch_search.model.images import Drawing, Stroke, hexadecimal
 from sketch_search.model.matcher import LEAST_POSSIBLE
 from sketch_search.model.ranking import fits, shares_of
 from sketch_search.model.search import (
@@ -91,11 +91,12 @@ class Searcher:
         if sketch is None and query.filters_alone:
             return self._newest(query)
         watch = Stopwatch(prepare_ms, text.milliseconds)
-        drawing = None
+        drawing, ink = None, tuple[Stroke, ...]()
         if sketch is not None:
-            drawing = self.drawing_of(sketch, query)
+            whole = self.drawing_of(sketch, query)
             watch.lap("prepare")
-            drawing = self.divide(drawing, query)
+            drawing = self.divide(whole, query)
+            ink = () if whole.strokes else drawing.strokes
             watch.lap("encode")
         gallery, things = self.gallery, 0 if drawing is None else len(drawing.things)
         if drawing is not None and not query.thing_text and any(drawing.words):
@@ -137,6 +138,7 @@ class Searcher:
             guesses=encoded.guesses,
             perhaps=encoded.perhaps,
             things=seen,
+            ink=tuple(dot.points[0] for dot in ink),
             placed=encoded.query.places > 0,
             region_grid=math.isqrt(gallery.regions_kept) if encoded.query.things else None,
             clusters=self._opened(ranking, encoded.query if query.relate_clusters else None),

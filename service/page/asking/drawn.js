@@ -1,6 +1,6 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { assign, coloursOf, gapOf, halved, joined, named, seenThing } from "../drawing/things.js";
+import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenThing, strokesOf, thingsOf, withPieces } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
 import { count, thingNames } from "../shared/words.js";
 
@@ -12,8 +12,11 @@ const NEAR = 60;
 const SWITCHES = { places: "Match where each thing stands", colours: "Match the colours of things" };
 const OFF = "Does not count: this search compares whole photos";
 
-/** `changed` is called when places or colours are to count, or no longer; `word` completes the words of things. */
-export function createDrawn(paper, parts, word, changed) {
+/**
+ * `react.changed` is called when places or colours are to count, or no longer, and `react.step` before a person divides or names
+ * things; `word` completes the words of things.
+ */
+export function createDrawn(paper, parts, word, react) {
   const list = byId("things");
   // What each thing was guessed to be, by its number.
   let guesses = new Map();
@@ -28,34 +31,43 @@ export function createDrawn(paper, parts, word, changed) {
   for (const name of ["places", "colours"]) {
     byId(name).addEventListener("change", ({ target }) => {
       wanted[name] = target.checked;
-      changed();
+      react.changed();
     });
   }
   new ResizeObserver(place).observe(list.parentElement);
-  byId("parts-apart").addEventListener("click", () => split(paper.things[0].id));
+  byId("parts-apart").addEventListener("click", () => divide(halved, things()[0].id));
 
-  const split = (id) => paper.replace(halved(paper.marks, id));
+  const pieces = () => piecesOf(paper.marks);
+  const things = () => thingsOf(pieces());
+
+  /** Divide or name things by a function of things.js, as a step that Back takes back. Nothing else of an image is divided anew. */
+  async function divide(by, ...how) {
+    await react.step();
+    typed = by === named ? how[1] : null;
+    const known = pieces().map((one) => (one.kind === "dot" ? { ...one, told: one.told ?? one.thing } : one));
+    paper.replace(withPieces(paper.marks, by(known, ...how)));
+  }
 
   /** The things of a search: those drawn here, or those that the server saw. */
-  const searched = (things) => (things.length ? things : seen);
+  const searched = (drawn) => (drawn.length ? drawn : seen);
 
   /** Whether things have colours. Those that the server saw have none while colours do not count. */
-  const inColour = (things) => things.some((thing) => namesOf(thing).length) || (seen.length > 0 && !wanted.colours);
+  const inColour = (all) => all.some((thing) => namesOf(thing).length || (!wanted.colours && !thing.marks?.[0].colour));
 
   /** What a thing is: as a person says, or else by its guess. */
   const said = ({ id, marks = [] }) => marks.find((mark) => mark.word)?.word ?? guesses.get(id);
 
   function show() {
-    const drawn = paper.things;
-    const things = seen.length ? seen : drawn;
-    const several = things.length > 1;
+    const drawn = things();
+    const all = seen.length ? seen : drawn;
+    const several = all.length > 1;
     outline(drawn.length > 1 ? drawn : []);
-    const coloured = inColour(things);
-    const apart = !several && drawn.length > 0 && halved(paper.marks, drawn[0].id) !== null;
+    const coloured = inColour(all);
+    const apart = !several && drawn.length > 0 && halved(pieces(), drawn[0].id) !== null;
     offer("places", several);
     offer("colours", coloured);
     byId("parts-apart").hidden = !apart;
-    parts.describe(several || coloured ? names(things).join(", ") : apart ? "Drawing" : "");
+    parts.describe(several || coloured || apart ? names(all).join(", ") || "Drawing" : "");
   }
 
   /** Show a switch, off if what it is for does not count. */
@@ -65,17 +77,17 @@ export function createDrawn(paper, parts, word, changed) {
     byId(`${name}-switch`).title = counts[name] ? SWITCHES[name] : OFF;
   }
 
-  function names(things) {
-    const known = thingNames(things.map((thing) => [said(thing), namesOf(thing)]));
+  function names(all) {
+    const known = thingNames(all.map((thing) => [said(thing), namesOf(thing)]));
     const own = known.filter(Boolean);
-    const rest = things.length - own.length;
+    const rest = all.length - own.length;
     return own.length ? [...own, ...(rest ? [count(rest, "more thing")] : [])] : [rest > 1 ? `${rest} things` : ""];
   }
 
-  function outline(things) {
+  function outline(all) {
     // A word that is being typed stays.
     if (!document.activeElement.matches("#things input")) {
-      refill(list, ...things.map(item));
+      refill(list, ...all.map(item));
       place();
     }
   }
@@ -85,8 +97,8 @@ export function createDrawn(paper, parts, word, changed) {
     const { id, box } = thing;
     const guess = said(thing) ?? "";
     const about = guess || "thing";
-    const splits = halved(paper.marks, id) ? [button(id, "Split", `Split the ${about} into two things`, () => split(id))] : [];
-    const join = button(id, "Join", `Join the ${about} with the nearest thing`, () => paper.replace(joined(paper.marks, id)));
+    const splits = halved(pieces(), id) ? [button(id, "Split", `Split the ${about} into two things`, () => divide(halved, id))] : [];
+    const join = button(id, "Join", `Join the ${about} with the nearest thing`, () => divide(joined, id));
     const made = element("li", {}, element("p", {}, field(id, guess), ...splits, join));
     const [left, top, right, bottom] = ["left", "top", "right", "bottom"].map((side) => 100 * Math.min(1, Math.max(0, box[side])));
     Object.assign(made.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
@@ -103,8 +115,7 @@ export function createDrawn(paper, parts, word, changed) {
     });
     made.addEventListener("change", () => {
       made.blur();
-      typed = made.value.trim();
-      paper.replace(named(paper.marks, id, typed));
+      void divide(named, id, made.value.trim());
     });
     made.addEventListener("blur", () => made.value === guess && show());
     return made;
@@ -139,13 +150,16 @@ export function createDrawn(paper, parts, word, changed) {
       };
     },
     /** Take what the things of a search are, and what they were guessed to be; `latest`: nothing has been drawn or typed since. */
-    know({ strokes, things: drawn }, answer, latest) {
+    know({ marks, strokes, things: drawn }, answer, latest) {
       const found = answer.things ?? [];
       if (latest) {
         typed = null;
       }
-      assign(strokes, found);
-      seen = strokes.length || drawn.length ? [] : found.map(seenThing);
+      if (answer.ink) {
+        dot(marks, answer.ink);
+      }
+      assign(answer.ink ? strokesOf(piecesOf(marks)) : strokes, found);
+      seen = drawn.length || piecesOf(marks) !== marks ? [] : found.map(seenThing);
       const ids = seen.length ? seen.map(({ id }) => id) : found.length ? [...found.keys()] : drawn.map(({ id }) => id);
       const whole = ids.length === 1 ? answer.guesses : [];
       guesses = new Map(ids.map((id, i) => [id, (found[i]?.guess ?? whole[0])?.word]));
@@ -154,12 +168,12 @@ export function createDrawn(paper, parts, word, changed) {
       counts = { places: !placing || answer.placed === true, colours: !colouring || answer.region_grid !== undefined };
       show();
     },
-    /** Take back an unusable word of a thing. @returns {string | null} the word, if there was one */
+    /** Go back to before an unusable word of a thing. @returns {string | null} the word, if there was one */
     dropWord() {
       const dropped = typed;
       typed = null;
       if (dropped !== null) {
-        paper.undo();
+        history.back();
       }
       return dropped;
     },

@@ -147,10 +147,10 @@ export function createParts(removeDrawing) {
       return word;
     },
     /** Another drawing takes the place of this one: a step, which changes nothing else but for a query that begins `anew`. */
-    turn(anew) {
+    turn(anew, counts) {
       const before = wanted;
       wanted = anew ? { ...before, ...emptied([...PHOTOS, "text"]) } : before;
-      write(wanted, !same(before, wanted));
+      write(wanted, counts || !same(before, wanted));
       show();
     },
     /** Show whether there is a drawing, or a photo in its place, too. @param {"sketch" | "photo" | null} kind */

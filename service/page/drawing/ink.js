@@ -157,10 +157,15 @@ function trace(context, { points }) {
   });
 }
 
-function drawImage(context, image) {
+/** Where an image lies on the sheet: left, top, width and height. */
+export function placeOfImage(image) {
   const longer = Math.max(image.naturalWidth, image.naturalHeight, 1);
   const [width, height] = [image.naturalWidth / longer, image.naturalHeight / longer];
-  const box = [(1 - width) / 2, (1 - height) / 2, width, height];
+  return [(1 - width) / 2, (1 - height) / 2, width, height];
+}
+
+function drawImage(context, image) {
+  const box = placeOfImage(image);
   // What is transparent in an image is white, whatever the colour of the paper.
   context.fillStyle = WHITE;
   context.fillRect(...box);

@@ -8,7 +8,7 @@ import { check, choice, download, byId } from "../shared/dom.js";
 import { stepKey } from "../shared/history.js";
 import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
 import { restore, save } from "./saved.js";
-import { strokesOf } from "./things.js";
+import { piecesOf, strokesOf, thingsOf } from "./things.js";
 
 const SAVED_SIDE = 1024;
 const ADDRESS = /^https?:\S+$/i;
@@ -120,12 +120,15 @@ export function createQuery(paper, react) {
     }
   }
 
-  /** Take a step, so that Back returns to what is there now, if there is something. Dialogs may have to close before it. */
-  async function turn(anew = false) {
+  /**
+   * Take a step, so that Back returns to what is there now, if there is something. Dialogs may have to close before it.
+   * `counts`: whether Undo above the photos takes it back, too.
+   */
+  async function turn(anew = false, counts = false) {
     if (!empty() || anew) {
       await new Promise((taken) => {
         window.addEventListener("step", taken, { once: true });
-        react.turn(anew);
+        react.turn(anew, counts);
       });
     }
   }
@@ -144,7 +147,7 @@ export function createQuery(paper, react) {
   }
 
   return {
-    empty, kind, take, clear,
+    empty, kind, take, turn, clear,
     isFile: () => file !== null,
     /**
      * What is searched with now. Nothing that is drawn later changes it.
@@ -161,7 +164,10 @@ export function createQuery(paper, react) {
       const { marks, things } = paper;
       // An image with nothing drawn on it is sent as it is.
       if (image()) {
-        return { blob: fromDataUrl(image().source), kind: as, marks, things: [], strokes: [] };
+        const dots = piecesOf(marks);
+        const told = dots.some((one) => one.told !== undefined);
+        const own = dots === marks ? [] : thingsOf(dots);
+        return { blob: fromDataUrl(image().source), kind: as, marks, things: own, strokes: told ? strokesOf(dots) : [] };
       }
       return { blob: await paper.png(), kind: as, marks, things, strokes: strokesOf(marks) };
     },

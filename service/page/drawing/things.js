@@ -1,6 +1,6 @@
 /** The things of a drawing: which marks belong together, as the server or a person said; and the areas that a bucket fills. */
 
-import { outline, sheet, WHITE } from "./ink.js";
+import { outline, placeOfImage, sheet, WHITE } from "./ink.js";
 
 export const PENS = {
   Black: "#000000",
@@ -19,6 +19,8 @@ const DARK = 200;
 const SPARED = 4;
 // The most strokes that a server accepts.
 const MOST_STROKES = 2000;
+// How far the ink of an image reaches around its dots, in sides of the paper.
+const DOT = 0.012;
 // What an eraser has left is looked for on a sheet of so many pixels a side.
 const SEEN = 128;
 
@@ -38,6 +40,22 @@ export function thingsOf(marks) {
   return left.map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
 }
 
+/** What things are made of: marks; or dots on the ink of a drawn image alone, once the server has put them there. */
+export const piecesOf = (marks) => dotted(marks) ?? marks;
+
+/** These marks, of which the pieces are others. */
+export const withPieces = (marks, pieces) => (dotted(marks) ? [{ ...marks[0], dots: pieces }] : pieces);
+
+const dotted = ([mark, ...others]) => (mark?.as === "sketch" && !others.length ? mark.dots : undefined);
+
+/** Put dots on the ink of an image, the only mark, at these points of it; `at` is where they lie on the paper. */
+export function dot([mark, ...others], points) {
+  if (mark?.image && !others.length) {
+    const [left, top, width, height] = placeOfImage(mark.image);
+    mark.dots = points.map(([x, y]) => ({ kind: "dot", width: 0, points: [{ x, y }], at: { x: left + x * width, y: top + y * height } }));
+  }
+}
+
 /** The strokes of a drawing as the server reads them, each with its mark; none if an image is among the marks. */
 export function strokesOf(marks) {
   const whole = marks.some(({ kind }) => kind === "image") ? [] : marks;
@@ -53,10 +71,16 @@ export function strokesOf(marks) {
   }));
 }
 
-/** Note in the marks of strokes what belongs together, as an answer says. */
+/** Note in the marks of strokes what belongs together, as an answer says; and in dots the colours of their things. */
 export function assign(strokes, things) {
-  things.forEach(({ strokes: own = [], second_half: second = [] }, thing) => {
-    own.forEach((i) => Object.assign(strokes[i].mark, { thing, second: second.includes(i) }));
+  // A dot that lies under another one belongs to what the dot before it does.
+  strokes.forEach(({ mark }) => mark.at && things.length && (mark.thing = undefined));
+  things.forEach((one, thing) => {
+    const { strokes: own = [], second_half: second = [] } = one;
+    own.forEach((i) => {
+      const { mark } = strokes[i];
+      Object.assign(mark, { thing, second: second.includes(i) }, mark.at && { colours: seenThing(one).colours });
+    });
   });
 }
 
@@ -94,6 +118,9 @@ export function halved(marks, id) {
 
 /** The names of the pens that most of a thing is drawn or filled with, but for black: at most two, by area. */
 export function coloursOf({ marks }) {
+  if (marks[0].colours) {
+    return marks[0].colours;
+  }
   const areas = new Map();
   for (const { kind, colour, width, points } of marks) {
     const area = kind === "fill" ? polygonArea(points) : kind === "image" ? 0 : width * lengthOf(outline({ kind, points }));
@@ -124,8 +151,8 @@ const unused = (marks) => Math.max(-1, ...marks.map(({ told = -1 }) => told)) + 
 function boxOf(marks) {
   const box = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
   for (const mark of marks) {
-    const half = (mark.width ?? 0) / 2;
-    for (const { x, y } of mark.kind === "image" ? [{ x: 0, y: 0 }, { x: 1, y: 1 }] : outline(mark)) {
+    const half = mark.at ? DOT : (mark.width ?? 0) / 2;
+    for (const { x, y } of mark.kind === "image" ? [{ x: 0, y: 0 }, { x: 1, y: 1 }] : mark.at ? [mark.at] : outline(mark)) {
       box.left = Math.min(box.left, x - half);
       box.top = Math.min(box.top, y - half);
       box.right = Math.max(box.right, x + half);
@@ -240,7 +267,7 @@ export function borders(cells, grid) {
 
 /** A thing as the server describes it. Of its colours, the edges of lines make some: the first is named. */
 export const seenThing = ({ box: [left, top, right, bottom], colours }, i) =>
-  ({ id: `seen ${i}`, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) });
+  ({ id: i, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) });
 
 function penOf(colour) {
   const parts = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));

@@ -69,6 +69,13 @@ def test_each_stroke_belongs_to_the_thing_that_most_of_its_ink_is_in() -> None:
     assert both.words == ("", "car")
 
 
+def test_a_picture_without_strokes_has_dots_on_the_ink_of_each_thing() -> None:
+    both = in_halves(OURS.drawing(with_squares(20, 300)))
+    for thing in both.things:
+        dots = np.array([both.strokes[number].points[0] for number in thing.strokes])
+        assert [*dots.min(axis=0), *dots.max(axis=0)] == pytest.approx(thing.box, abs=0.015)
+
+
 def test_each_thing_has_the_colours_of_its_own_ink() -> None:
     picture = Image.fromarray(
         np.minimum(*(np.asarray(with_squares(left, ink=ink)) for left, ink in ((20, RED), (300, GREEN))))

@@ -73,6 +73,12 @@ def press(driver: Browser, place: int, text: str) -> None:
     next(button for button in thing.find_elements(By.TAG_NAME, "button") if button.text == text).click()
 
 
+def rename(driver: Browser, place: int, word: str) -> None:
+    """Type this word over the label of a thing."""
+    field = driver.find_elements(By.CSS_SELECTOR, "#things input")[place]
+    field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE, word, Keys.ENTER)
+
+
 def open_why(driver: Browser) -> None:
     driver.find_element(By.ID, "why-open").click()
     wait(driver).until(lambda d: d.find_element(By.ID, "why-plain").is_displayed())
@@ -121,7 +127,28 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     desk.find_element(By.ID, "colours-switch").click()
     wait(desk).until(lambda d: text(d, "parts-things") in ("car, umbrella", "umbrella, 1 more thing"))
     assert desk.find_element(By.ID, "colours-switch").is_displayed()
-    assert labels(desk) == [], "only what is drawn here can be joined and split"
+    # They are named, joined and split as what is drawn on the page, and Back takes each of these back.
+    assert len(labels(desk)) == 2
+    frames = "return [...document.querySelectorAll('#things li')].map(({ style }) => parseFloat(style.top))"
+    assert all(30 < top < 45 for top in desk.execute_script(frames)), "the wide picture lies in the middle of the paper"
+    rename(desk, 0, "tent")
+    wait(desk).until(lambda d: text(d, "parts-things").startswith("tent, "))
+    press(desk, 1, "Join")
+    wait(desk).until(lambda d: labels(d) == [])
+    wait_for_photos(desk)
+    assert not desk.find_element(By.ID, "places-switch").is_displayed()
+    wait(desk).until(lambda d: d.find_element(By.ID, "parts-apart").is_displayed())
+    desk.find_element(By.ID, "parts-apart").click()
+    wait(desk).until(lambda d: len(labels(d)) == 2)
+    wait_for_photos(desk)
+    for before in (0, 2):
+        desk.back()
+        wait(desk).until(lambda d, before=before: len(labels(d)) == before)
+        wait_for_photos(desk)
+    assert labels(desk)[0] == "tent"
+    desk.find_element(By.ID, "parts-undo").click()
+    wait(desk).until(lambda d: len(labels(d)) == 2 and labels(d)[0] != "tent")
+    wait_for_photos(desk)
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: not d.find_element(By.ID, "colours-switch").is_displayed())
     assert not desk.find_element(By.ID, "parts").is_displayed()
@@ -205,27 +232,23 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
 
 
 def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, scenes: Served) -> None:
-    def name(place: int, word: str) -> None:
-        field = desk.find_elements(By.CSS_SELECTOR, "#things input")[place]
-        field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE, word, Keys.ENTER)
-
     draw_car_and_umbrella(desk, scenes)
     with occupied(scenes):
-        name(1, "tent")
+        rename(desk, 1, "tent")
         wait(desk).until(lambda d: text(d, "parts-things") == "car, tent")
         assert labels(desk) == ["car", "tent"]
         wait(desk).until(lambda d: text(d, "waiting"))
-        name(0, "qwxzv")
+        rename(desk, 0, "qwxzv")
     # The answer to the first word may come between the second one and its search.
     wait(desk).until(lambda d: "qwxzv" in text(d, "word-unknown"))
     wait(desk).until(lambda d: labels(d) == ["car", "tent"])
     expect_complaints(desk, "422")
     desk.refresh()
     wait(desk).until(lambda d: labels(d) == ["car", "tent"])
-    name(1, "")
+    rename(desk, 1, "")
     wait(desk).until(lambda d: text(d, "parts-things") == "car, umbrella")
     # Why names the thing by the vocabulary's word for it.
-    name(1, "tent")
+    rename(desk, 1, "tent")
     wait_for_photos(desk)
     open_why(desk)
     assert [line.partition(":")[0][1:].strip() for line in matches(desk)] == ["car", "mountain tent"]
