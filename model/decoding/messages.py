@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -134,15 +134,10 @@ def lower_limit(name: str, soft: int) -> None:
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-# The header of a request: the bytes of the job as JSON, and of the file.
-_REQUEST = struct.Struct("<IQ")
-# The header of a reply, before the pixels: the number of the error or 0; whether the picture is incomplete; width;
-# height; the ordinal of the day taken, or 0; the zone of the photo's clock in minutes, or _NO_ZONE; and the bytes of
-# notes, as JSON after the pixels: on a drawing, or what else the file says. After an error, its text follows, and the
-# width is the text's length.
-_REPLY = struct.Struct("<B?IIIhI")
-_NO_ZONE = 1 << 14
-_MAX_NOTES = 1 << 14
+# The header of every message: the bytes of its JSON, and of the file or pixels that follow.
+_HEADER = struct.Struct("<IQ")
+# The most bytes of a reply's JSON, which describes the picture or an error.
+_MAX_REPLY = 1 << 16
 #: A process writes this first, as soon as it can receive requests.
 READY = b"ready"
 _ERRORS: tuple[type[Exception], ...] = (
@@ -164,74 +159,73 @@ class Request:
     data: bytes
 
 
-def send_request(stream: BinaryIO, request: Request) -> None:
-    asked = json.dumps({"job": asdict(request.job), "limits": asdict(request.limits)}).encode()
-    stream.write(_REQUEST.pack(len(asked), len(request.data)) + asked)
-    stream.write(request.data)
+def _send(stream: BinaryIO, said: dict[str, Any], data: bytes = b"") -> None:
+    text = json.dumps(said).encode()
+    stream.write(_HEADER.pack(len(text), len(data)) + text)
+    stream.write(data)
     stream.flush()
+
+
+def _receive(stream: BinaryIO, most: tuple[int, int] | None = None) -> tuple[dict[str, Any], bytes]:
+    """Returns the JSON and the data of a message. Raises EOFError for none, or one of more bytes than ``most``."""
+    head = stream.read(_HEADER.size)
+    sizes = _HEADER.unpack(head) if len(head) == _HEADER.size else (0, 0)
+    if not sizes[0] or (most is not None and (sizes[0] > most[0] or sizes[1] > most[1])):
+        raise EOFError
+    text, data = map(stream.read, sizes)
+    if (len(text), len(data)) != sizes:
+        raise EOFError
+    return json.loads(text), data
+
+
+def send_request(stream: BinaryIO, request: Request) -> None:
+    _send(stream, {"job": asdict(request.job), "limits": asdict(request.limits)}, request.data)
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
     """Waits for a request; None if the other process is gone."""
-    head = stream.read(_REQUEST.size)
-    if len(head) < _REQUEST.size:
+    try:
+        asked, data = _receive(stream)
+    except EOFError:
         return None
-    asked_size, size = _REQUEST.unpack(head)
-    asked, data = stream.read(asked_size), stream.read(size)
-    if len(data) < size:
-        return None
-    request = json.loads(asked)
-    if (preprocessing := request["job"]["preprocessing"]) is not None:
-        request["job"]["preprocessing"] = Preprocessing(**preprocessing)
-    return Request(Job(**request["job"]), Limits(**request["limits"]), data)
+    if (preprocessing := asked["job"]["preprocessing"]) is not None:
+        asked["job"]["preprocessing"] = Preprocessing(**preprocessing)
+    return Request(Job(**asked["job"]), Limits(**asked["limits"]), data)
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
-    image, day = opened.image, 0 if opened.taken is None else opened.taken.toordinal()
-    notes = b""
+    pixels, drawing = np.asarray(opened.image), None
     if opened.drawing is not None:
-        pixels, described = opened.drawing.stacked()
-        image, notes = Image.fromarray(pixels), json.dumps({"drawing": described}).encode()
-    elif opened.recorded is not None:
-        notes = json.dumps({"recorded": asdict(opened.recorded)}).encode()
-    zone = _NO_ZONE if opened.zone is None else opened.zone
-    stream.write(_REPLY.pack(0, opened.incomplete, image.width, image.height, day, zone, len(notes)))
-    stream.write(image.tobytes())
-    stream.write(notes)
-    stream.flush()
+        pixels, drawing = opened.drawing.stacked()
+    said = {
+        "shape": pixels.shape,
+        "taken": None if opened.taken is None else opened.taken.toordinal(),
+        "incomplete": opened.incomplete,
+        "drawing": drawing,
+        "zone": opened.zone,
+        "recorded": None if opened.recorded is None else asdict(opened.recorded),
+    }
+    _send(stream, said, pixels.tobytes())
 
 
 def send_error(stream: BinaryIO, error: Exception) -> None:
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
-    text = (str(error) if isinstance(error, ImageError) else repr(error)).encode()
-    stream.write(_REPLY.pack(number + 1, False, len(text), 0, 0, 0, 0) + text)
-    stream.flush()
+    text = str(error) if isinstance(error, ImageError) else repr(error)
+    _send(stream, {"error": number, "text": text[: _MAX_REPLY // 8]})
 
 
 def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
     """Returns the picture of the reply, or raises its error; EOFError for none, or more than ``most_pixels``."""
-    head = stream.read(_REPLY.size)
-    if len(head) < _REPLY.size:
-        raise EOFError
-    number, incomplete, width, height, day, zone, size = _REPLY.unpack(head)
-    if number:
-        text = stream.read(min(width, 1 << 16)).decode(errors="replace")
-        raise _ERRORS[min(number, len(_ERRORS)) - 1](text)
-    if not 0 < width * height <= most_pixels or day > date.max.toordinal() or size > _MAX_NOTES:
-        raise EOFError
-    pixels, notes = stream.read(3 * width * height), stream.read(size)
-    if len(pixels) < 3 * width * height or len(notes) < size:
-        raise EOFError
-    image, drawing, recorded = Image.frombytes("RGB", (width, height), pixels), None, None
-    if size:
-        try:
-            said = json.loads(notes)
-            if "drawing" in said:
-                drawing = Drawing.of_stacked(np.asarray(image), said["drawing"])
-                image = Image.fromarray(drawing.whole)
-            else:
-                recorded = Recorded(**said["recorded"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise EOFError from error
-    taken, zone = date.fromordinal(day) if day else None, None if zone == _NO_ZONE else zone
-    return OpenedImage(image, taken, incomplete, drawing, zone, recorded)
+    said, data = _receive(stream, (_MAX_REPLY, 3 * most_pixels))
+    try:
+        if "error" in said:
+            raise _ERRORS[said["error"]](said["text"])
+        pixels, drawing = np.frombuffer(data, np.uint8).reshape(said["shape"]), None
+        if said["drawing"] is not None:
+            drawing = Drawing.of_stacked(pixels, said["drawing"])
+            pixels = drawing.whole
+        taken = None if said["taken"] is None else date.fromordinal(said["taken"])
+        recorded = None if said["recorded"] is None else Recorded(**said["recorded"])
+        return OpenedImage(Image.fromarray(pixels), taken, said["incomplete"], drawing, said["zone"], recorded)
+    except (ValueError, TypeError, LookupError) as error:
+        raise EOFError from error

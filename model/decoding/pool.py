@@ -55,11 +55,7 @@ class DecodingProcess:
         return self._process.poll() is None
 
     def run(self, request: Request) -> OpenedImage:
-        """Returns the picture of the request's job. After any error but ImageError, the process has ended.
-
-        Raises ImageError as the job does, CostlyImage or SlowImage if a limit was exceeded, EndedDecoding and
-        DecoderCrashed if it was ended otherwise.
-        """
+        """Runs a job. Errors but its own end the process: CostlyImage, SlowImage, EndedDecoding, DecoderCrashed."""
         limits, start = request.limits, time.monotonic()
         try:
             with self._killed_after(limits.clock_seconds):

@@ -10,9 +10,9 @@ from typing import Annotated
 
 from fastapi import Request
 from pydantic import Field, TypeAdapter, ValidationError
-from python_multipart import MultipartParser
-from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MAX_BOUNDARY_LENGTH, parse_options_header
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from sketch_search.model.images import MAX_STROKES, MAX_THINGS, Stroke
@@ -82,13 +82,12 @@ class Uploads:
                 if not is_form:
                     image = b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
                     return Sent((_of_json(image) if image[:1] in _JSON else image,) if image else ())
-                body = self._chunks(request, upload, self._limit + MULTIPART_OVERHEAD)
-                form = await _read_form(content_type, body)
-                if sum(map(len, [*form.files, form.strokes])) > self._limit:
+                most = self._limit + MULTIPART_OVERHEAD
+                images, strokes = await _read_form(content_type, self._chunks(request, upload, most), most)
+                if sum(map(len, [*images, strokes])) > self._limit:
                     raise self._too_large()
                 # A form with one empty file sends nothing, as an empty body does.
-                images = () if form.files == [b""] else tuple(map(bytes, form.files))
-                return Sent(images, read_strokes(bytes(form.strokes)) if form.strokes else ())
+                return Sent(() if images == (b"",) else images, read_strokes(strokes) if strokes else ())
         except ClientDisconnect:
             raise ClientGone("The upload was interrupted.") from None
         except TimeoutError:
@@ -127,64 +126,23 @@ class Uploads:
         return UploadTooLarge(f"The sketch is larger than the limit of {self._limit} bytes; send a smaller one.")
 
 
-class _Form:
-    """The files of a form, in memory. A form is refused at the header of the first part that is not such a file.
+class _Form(MultiPartParser):
+    """Reads files and strokes into memory. A form is refused at the header of the first part that is neither."""
 
-    Only the boundary of its content type is used. Starlette's parser would decode each field by the client's charset;
-    some take seconds, and Python caches each unknown one.
-    """
+    spool_max_size = 0
+    has_ended = False
 
-    def __init__(self, content_type: str) -> None:
-        """Raises BrokenUpload without a boundary."""
-        boundary = b""
-        if len(content_type) <= MAX_CONTENT_TYPE:
-            boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
-        if not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
-            raise BrokenUpload("The form has no valid boundary.")
-        self.files: list[bytearray] = []
-        self.strokes = bytearray()
-        self.has_ended = False
-        self._part = self.strokes
-        # The headers of the current part: name and value of each.
-        self._head: list[tuple[bytearray, bytearray]] = []
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._head.clear,
-                "on_header_begin": lambda: self._head.append((bytearray(), bytearray())),
-                "on_header_field": lambda data, start, end: self._head[-1][0].extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._head[-1][1].extend(data[start:end]),
-                "on_headers_finished": self._begin_part,
-                "on_part_data": lambda data, start, end: self._part.extend(data[start:end]),
-                "on_end": self._end,
-            },
-        )
-
-    def write(self, chunk: bytes) -> None:
-        """Takes the next bytes of the form. Raises BrokenUpload and BadSearch."""
-        try:
-            self._parser.write(chunk)
-        except FormParserError as error:
-            raise BrokenUpload("The form cannot be parsed.") from error
-
-    def _begin_part(self) -> None:
-        disposition = next((bytes(value) for name, value in self._head if name.lower() == b"content-disposition"), None)
-        options = parse_options_header(disposition)[1]
-        if b"name" not in options:
-            raise BrokenUpload("The form has a part without a name.")
-        if (name := options[b"name"].decode("utf-8", "replace")) == "strokes":
-            self._part = self.strokes
-            return
-        if name != "file":
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        name = self._current_part.field_name
+        if name not in ("file", "strokes"):
             raise BadSearch(f"The form has an unknown part {name[:64]!r}; {_ADVICE}")
-        if b"filename" not in options:
+        if name == "file" and self._current_part.file is None:
             raise BadSearch(f"The form has no upload in its field 'file'; {_ADVICE}")
-        if len(self.files) == MAX_THINGS:
+        if self._current_files > MAX_THINGS:
             raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', the most things of a drawing.")
-        self.files.append(bytearray())
-        self._part = self.files[-1]
 
-    def _end(self) -> None:
+    def on_end(self) -> None:
         self.has_ended = True
 
 
@@ -200,16 +158,37 @@ def _of_json(body: bytes) -> bytes:
     return values[0].encode("utf-8", "replace")
 
 
-async def _read_form(content_type: str, body: AsyncGenerator[bytes, None]) -> _Form:
-    """Reads a form with files and strokes, and nothing else. Raises BrokenUpload and BadSearch."""
-    form = _Form(content_type)
-    async for chunk in body:
-        form.write(chunk)
-    if not form.has_ended:
+async def _read_form(
+    content_type: str, body: AsyncGenerator[bytes, None], most: int
+) -> tuple[tuple[bytes, ...], bytes]:
+    """Returns the files and the strokes of a form of at most ``most`` bytes. Raises BrokenUpload, BadSearch.
+
+    Only the boundary of its content type is used. Starlette would decode each field by the client's charset; some take
+    seconds, and Python caches each unknown one.
+    """
+    boundary = b""
+    if len(content_type) <= MAX_CONTENT_TYPE:
+        boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
+        raise BrokenUpload("The form has no valid boundary.")
+    headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary.decode("latin-1")}"'})
+    parser = _Form(headers, body, max_part_size=most)
+    try:
+        parts = [
+            (name, part.encode() if isinstance(part, str) else await part.read())
+            for name, part in (await parser.parse()).multi_items()
+        ]
+    except MultiPartException as error:
+        raise BrokenUpload("The form cannot be parsed.") from error
+    finally:
+        for file in parser._files_to_close_on_error:
+            file.close()
+    if not parser.has_ended:
         raise BrokenUpload("The form is cut short.")
-    if not form.files:
+    images = tuple(data for name, data in parts if name == "file")
+    if not images:
         raise BadSearch(f"The form is empty; {_ADVICE}")
-    return form
+    return images, b"".join(data for name, data in parts if name == "strokes")
 
 
 _STROKES = TypeAdapter(Annotated[tuple[StrokeBody, ...], Field(max_length=MAX_STROKES)])
