@@ -50,10 +50,7 @@ class _Removed(BaseModel):
 
 
 class IndexSummary(BaseModel):
-    """A summary of the current generation of an index.
-
-    ``removed`` are files and folders that the user removed, by the paths users see.
-    """
+    """A summary of the current generation of an index. removed: files and folders that the user removed, as shown."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,10 +69,7 @@ def indexed_folders(path: Path) -> list[Folder]:
 
 
 def read_summary(path: Path) -> IndexSummary:
-    """Describes an index.
-
-    Raises IndexRefused: there is no index, it has another format, or a file is missing or short.
-    """
+    """Describes an index. Raises IndexRefused: there is none, of another format, or with a missing or short file."""
     folder = IndexFolder(path)
     current = current_generation(folder)
     names = current.manifest.root_names
@@ -104,10 +98,7 @@ class FileCounts:
 
 
 def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
-    """Counts the indexed files of each folder, in the order of their paths, and the wanted ones of their last ``days``.
-
-    Raises as ``read_summary`` does.
-    """
+    """Counts files by folder, in order of paths, and the wanted of the last ``days``. Raises as ``read_summary``."""
     current = current_generation(IndexFolder(path))
     names, found, alone = current.manifest.root_names, Counter[str](), dict[str, int]()
     with current.open_catalog() as catalog:
@@ -168,10 +159,7 @@ class RemovalPlan:
 
 
 def removed_elsewhere(summary: Path, index: Path) -> list[str]:
-    """Lists the removed paths in the output of ``index info --json`` at which another index has files.
-
-    Raises BadInvocation: the file has no such list; IndexRefused as ``remove`` does; OSError.
-    """
+    """Lists paths removed in ``index info --json`` that an index has. Raises BadInvocation, IndexRefused, OSError."""
     try:
         removed = _Removed.model_validate_json(read_regular(summary, _MAX_SUMMARY)).removed
     except ValidationError as error:
@@ -218,10 +206,7 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
 
 
 def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
-    """Writes a generation with the rows and clusters of ``before``, without what the plan removes.
-
-    Returns ``before`` if that is nothing.
-    """
+    """Writes a generation with rows and clusters of ``before`` without what the plan removes; or returns ``before``."""
     if not plan.files and len(plan.roots) == len(before.manifest.roots):
         return before
     current = CurrentState.read(before, plan.roots)
@@ -289,10 +274,7 @@ def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Ro
 
 
 def address_of_removed(target: Address, index: Path) -> Address:
-    """Returns the address of a removed file or folder that is named as results show it; any other target as it is.
-
-    Raises BadInvocation: the path may mean one file or another.
-    """
+    """Returns the address of what was removed at a shown path; others as they are. Raises BadInvocation."""
     # A build reports the damage of an index.
     with suppress(IndexRefused):
         current = current_generation(IndexFolder(index))

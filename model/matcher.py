@@ -246,10 +246,7 @@ class Matcher:
         return drawing.divide(*self.things_on_square(drawing))
 
     def things_on_square(self, drawing: Drawing) -> tuple[Numbers, Numbers]:
-        """Numbers the things on a drawing's prepared square, and their halves, as ``Parting.divide``.
-
-        Raises ModelError for a checkpoint without a parting.
-        """
+        """Numbers the things on a drawing's square, and their halves, as ``Parting.divide``. Raises ModelError."""
         if self.engine.parting is None:
             raise ModelError(
                 f"this checkpoint ({self.config.name}) cannot divide drawings; teach it by sketch-search model parting"
@@ -405,10 +402,7 @@ class Matcher:
         return unit(directions)
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
-        """Computes relation scores before the sigmoid, with prior and guesses: (s, p) float32.
-
-        Raises ModelError for a network with one vector for each picture.
-        """
+        """Computes relation scores before the sigmoid, (s, p) float32. Raises ModelError for one vector a picture."""
         out = self._related(sketches, photos)
         prior, vocabulary = self.engine.prior, self.engine.vocabulary
         if prior is not None and len(photos):
@@ -418,10 +412,7 @@ class Matcher:
         return out
 
     def plain_scores(self, sketches: Tokens, photos: Tokens) -> Floats:
-        """Computes relation scores of the network alone, without prior and guesses: (s, p) float32 in (0, 1).
-
-        Raises ModelError for a network with one vector for each picture.
-        """
+        """Computes relation scores without prior and guesses, (s, p), 0 to 1. Raises ModelError for one vector."""
         return sigmoid(self._related(sketches, photos))
 
     def _related(self, sketches: Tokens, photos: Tokens) -> Floats:

@@ -114,10 +114,7 @@ def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method
 
 
 def centred(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
-    """Centres retrieval tokens (p, d): normalised, minus ``mean``, or their own, normalised again, (p, d) float32.
-
-    A photo that is exactly the mean gets zeros, so it is similar to no photo.
-    """
+    """Centres [Ret] (p, d): normalised, minus ``mean`` or their own, normalised again, float32; zeros at the mean."""
     directions = unit(ret)
     rests = directions - (directions.mean(axis=0) if mean is None else mean)
     return unit(rests * (np.linalg.norm(rests, axis=1, keepdims=True) > _SAME))
@@ -309,10 +306,7 @@ def shares_of(scores: Floats, method: Method) -> Floats:
 
 
 def fits(best: float, chances: int) -> bool | None:
-    """Returns whether any photo is likely to show the things of words; None if uncertain.
-
-    best: the highest score of the photos by the words. chances: the number of photos times the number of words.
-    """
+    """Returns whether a photo likely shows words' things, by the best score; None if uncertain. chances: of pairs."""
     if not chances:
         return False
     surplus = best - _FITS_SLOPE * math.log(chances / _FITS_FROM)

@@ -169,10 +169,7 @@ class Engine:
     def explain(
         self, sketch: PreparedSketch | None, params: ExplainParams, compute: Compute = compute_at_once
     ) -> ExplainResponse:
-        """Explains photos. compute: runs each step that computes.
-
-        Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost if ranks would lack a shard.
-        """
+        """Explains photos; compute runs each step. Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost."""
         gallery = self.gallery
         if gallery.missing:
             raise ShardsLost(gallery.missing)

@@ -29,16 +29,10 @@ class ClientError(UserError):
 
 
 class Remote(Searches):
-    """The photos of a server. Threads may share it.
-
-    Methods raise ClientError, and ConnectionError without an answer.
-    """
+    """The photos of a server. Threads may share it. Raises ClientError, and ConnectionError without an answer."""
 
     def __init__(self, url: str = "http://127.0.0.1:8000", api_key: str | None = None, timeout: float = 60.0) -> None:
-        """Sends nothing yet. Raises ValueError for an invalid URL or key.
-
-        url: with the token if the server printed it. timeout: seconds without progress.
-        """
+        """Sends nothing yet. url: with the token, if any. timeout: seconds without progress. Raises ValueError."""
         try:
             address = httpx.URL(url)
         except httpx.InvalidURL as error:

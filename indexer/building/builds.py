@@ -479,10 +479,7 @@ def check_shards(shards: int, most: int, what: str) -> None:
 
 
 def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
-    """Builds or updates the index of a request, continues a killed build, and repairs damage.
-
-    Raises BadInvocation (EmbedderUnavailable, IndexUnwritable); IndexBusy; IndexRefused.
-    """
+    """Builds, updates, continues or repairs an index. Raises BadInvocation, IndexUnwritable, IndexBusy, IndexRefused"""
     folder = IndexFolder(index)
     request.check(folder.path)
     check_network(matcher)
@@ -495,10 +492,7 @@ def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progre
 
 
 def build_growing(index: Path, request: BuildRequest, matcher: Matcher) -> BuildReport:
-    """Builds like ``build`` in generations of twice the photos of the one before, each searchable meanwhile.
-
-    All but the first have their own clusters: if that is the only one, it is an ordinary update.
-    """
+    """Builds in generations of twice the photos of the one before; all but the first have clusters of their own."""
     most = FIRST_GENERATION
     with suppress(IndexRefused):  # of a damaged index, all is computed that is missing
         if (current := current_generation_if_any(IndexFolder(index))) is not None:

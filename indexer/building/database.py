@@ -279,10 +279,7 @@ class BuildDatabase:
         return int(number)
 
     def stage(self, records: Sequence[GalleryFile], days: Mapping[str, int | None], rows: PhotoArrays | None) -> None:
-        """Commits a batch: the records of its files, and the new rows, if there are any, with hashes and days.
-
-        If the build is killed before the commit, the next batch overwrites the rows.
-        """
+        """Commits a batch: its records, and new rows with hashes and days, overwritten by the next after a kill."""
         if rows is not None:
             with refuse_if_unwritable(self.segment):
                 self._rows.append(rows, self.staged)
@@ -416,10 +413,7 @@ class BuildDatabase:
         return self._number("SELECT coalesce(max(number), 0) FROM listed")
 
     def photo_beside(self, photo: FileKey, raw: FileKey) -> tuple[bool, bool, int | None]:
-        """Compares a photo that was listed with a RAW file beside it.
-
-        Returns whether the photo is bad, whether both are as the index has them, and the day of a photo that was read.
-        """
+        """Returns if a listed photo is bad, if it and the RAW file beside it are known, and its day if it was read."""
         query = """SELECT l.state = 'known', iif(l.state = 'known', f.reason, r.reason) IS NOT NULL, r.taken,
             EXISTS (SELECT 1 FROM files WHERE (root, path) = (?, ?) AND status = 'indexed')
             FROM listed l LEFT JOIN read r USING (root, path) LEFT JOIN files f USING (root, path)
@@ -543,10 +537,7 @@ class BuildDatabase:
         return self._number("SELECT coalesce(max(id), 0) FROM files")
 
     def deal(self, clusters: npt.NDArray[np.integer[Any]], shard_of: Numbers) -> None:
-        """Gives each photo its cluster, and each file to the shard of its photo. Files of no photo are dealt out.
-
-        clusters: (p,) in the order of the photos' ids. shard_of: (c,) the shard of each cluster.
-        """
+        """Gives photos (p,), by id, their clusters, and files the shard of their photo, or any. shard_of: (c,)."""
         with self._writing() as database:
             database.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, cluster INTEGER)")
             database.executemany("INSERT INTO placed VALUES (?, ?)", zip(self.ids(), map(int, clusters), strict=True))
@@ -561,10 +552,7 @@ class BuildDatabase:
             database.execute("CREATE INDEX files_by_shard ON files (shard)")
 
     def catalog(self, photos: Iterable[tuple[int, int, str, int]], kept: Collection[str]) -> Iterator[tuple[Any, ...]]:
-        """Yields the entries of the next catalog, by id, as ``write_catalog`` takes them.
-
-        photos: id, cluster, segment and row of each photo. kept: segments in which files that are gone keep rows.
-        """
+        """Yields the next catalog's entries. photos: id, cluster, segment, row. kept: segments of gone files."""
         self._database.execute(
             "CREATE TEMP TABLE photos (id INTEGER PRIMARY KEY, cluster INTEGER, segment TEXT, row INTEGER)"
         )

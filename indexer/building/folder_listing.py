@@ -128,10 +128,7 @@ class FolderListing:
         return tuple(words)
 
     def may_hide(self, file: FileKey, *, moved: bool = False) -> bool:
-        """Returns True if a file lies below a folder that could not be listed, and may still be there.
-
-        One that was ``moved``, so that its content is elsewhere now, is not in a folder that is empty.
-        """
+        """Returns True if a file may still be in a folder that was not listed; if ``moved``, not in an empty one."""
         root, path = file
         around = ((root, folder) for folder in with_folders(path)[:-1])
         return any(key in self._unlisted and not (moved and key in self._empty) for key in around)

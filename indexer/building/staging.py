@@ -47,10 +47,7 @@ _FOLDERS_KNOWN = 256
 
 @dataclass(frozen=True)
 class _ReadFile:
-    """A file that was read, prepared for the network, (3, H, W), and for the embedder, if there is one.
-
-    ``pixels`` is None if the content has a row or cannot be decoded.
-    """
+    """A file that was read, prepared for network and embedder; no ``pixels`` if it has a row or cannot be decoded."""
 
     record: GalleryFile
     pixels: Floats | None = None

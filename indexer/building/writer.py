@@ -60,10 +60,7 @@ Nearest = Callable[[SegmentRows, Floats], Numbers]
 
 @dataclass(frozen=True)
 class Clustering:
-    """The clusters: centroids (c, e) float32, and of each shown photo (p,) by id; asked: the user's number.
-
-    as_before: whether the current generation's clusters stay, in their order.
-    """
+    """Centroids (c, e) float32, clusters (p,) by photos' ids. asked: the user's number. as_before: if they stay."""
 
     centroids: Floats
     clusters: Numbers

@@ -395,10 +395,7 @@ def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[G
 
 
 def damaged_files(folder: IndexFolder, manifest: Manifest, checked: Checked | None = None) -> dict[Path, str]:
-    """Compares the files of a generation, but those ``checked``, with their hashes: a sentence for each that differs.
-
-    Raises IndexRefused: a file exists but cannot be read.
-    """
+    """Finds damaged files of a generation, each with a sentence, but none that is ``checked``. Raises IndexRefused."""
     found: dict[Path, str] = {}
     checked = Checked(folder, {}) if checked is None else checked
     for file, entry in generation_files(folder, manifest):

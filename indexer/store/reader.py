@@ -203,10 +203,7 @@ class Index:
         return self._first_unchanged(photo, read)
 
     def original(self, photo: int) -> tuple[int, str | None]:
-        """Returns the size and the media type of a photo's file, the first that still has its bytes; None for no image.
-
-        They are compared once, and again when the file's stamp changes. Raises as ``open_photo`` does.
-        """
+        """Returns size and media type, None for no image, of a photo's file, checked once. Raises as ``open_photo``."""
 
         def check(file: GalleryFile, folder: Folder) -> tuple[str, tuple[int, str | None]]:
             key, stamp = (file.root, file.path), folder.stamp(file.path)
@@ -280,10 +277,7 @@ class Index:
 
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address] | None = None) -> Index:
-    """Opens the current generation for searching with ``matcher``. Raises IndexRefused.
-
-    gallery_roots: the roots' addresses here, in the manifest's order; None for those of the build.
-    """
+    """Opens the current generation. gallery_roots: addresses in order; None for the build's. Raises IndexRefused."""
     folder = IndexFolder(path)
     while True:
         generation = current_generation(folder)

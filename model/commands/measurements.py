@@ -201,10 +201,7 @@ def _name_networks(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict
 def _contaminations(
     task: Task, weights: tuple[Path, ...], networks: tuple[str, ...], data: Path | None
 ) -> dict[str, Contamination]:
-    """Finds which of a task's classes each network has seen, which is unknown for CLIP's.
-
-    Pictures of ``data`` are compared with the optional data's, on which the committed networks were trained.
-    """
+    """Finds the task's classes that each network has seen, also by the contents of ``data``; unknown for CLIP's."""
     from sketch_search.model.datasets import DATA_VARIABLE, data_folder, read_data, read_more
     from sketch_search.model.evaluation import contamination
 

@@ -89,10 +89,7 @@ class Pieces:
         return Pieces(labels, centres, pixels, shapes, _gaps(centres, _connected(touching, count)), of_piece)
 
     def features(self, patches: Floats) -> Floats:
-        """Describes each piece for the network, (k, f): the patches there, its shape, its place and its size.
-
-        patches: (n, e), the encoder's tokens, row by row.
-        """
+        """Describes pieces, (k, f): patches there, shape, place, size. patches: (n, e), the encoder's, row by row."""
         side = round(len(patches) ** 0.5)
         normal = patches - patches.mean(axis=1, keepdims=True)
         normal /= np.sqrt((normal * normal).mean(axis=1, keepdims=True) + np.float32(1e-5))

@@ -94,10 +94,7 @@ class Engine(ABC):
         """Encodes prepared pictures (b, 3, H, W): float32 tokens. A picture's tokens depend on it alone, to 1e-4."""
 
     def encode_whole(self, picture: Floats) -> tuple[Tokens, Floats]:
-        """Encodes one sketch (3, H, W): its tokens, and the encoder's of all patches, (n, e).
-
-        Raises ModelError if the network is not two-sided.
-        """
+        """Encodes a sketch (3, H, W): its tokens, and the encoder's of all patches, (n, e). Raises ModelError."""
         raise ModelError(f"{self.config.name} has no tokens of all patches; only two-sided networks have")
 
     def reduce_regions(self, tokens: Tokens) -> Tokens:

@@ -143,10 +143,7 @@ class Evaluation:
         return "\n".join(lines)
 
     def differences(self, base: str) -> Evaluation | None:
-        """Subtracts the figures of the network ``base`` from those of the others by the same method, query by query.
-
-        Returns None if none of the others has a method of it.
-        """
+        """Subtracts the figures of the network ``base`` by the same method, query by query; None if there are none."""
         per_query: PerQuery = {}
         mark = f"{base}: "
         own = {name.removeprefix(mark): of for name, of in self.per_query.items() if name.startswith(mark)}

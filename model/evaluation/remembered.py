@@ -43,10 +43,7 @@ _ONE_PICTURE = "one picture"
 
 
 def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
-    """Measures the rank of the remembered photo, by each way to draw it: the mean of its draws.
-
-    Raises ModelError for a checkpoint without regions, or if nothing can be drawn.
-    """
+    """Measures the photo's rank by each way to draw it, the mean of draws. Raises ModelError without regions."""
     photos = encode_pictures(matcher, task.photos, "photo")
     if photos.regions is None:
         raise ModelError(

@@ -62,10 +62,7 @@ class Contamination:
 
 
 def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Picture] = ()) -> Contamination:
-    """Compares a task's queried or unseen classes with those seen; None if they are not listed.
-
-    training: pictures of the seen classes, whose contents are compared with the task's.
-    """
+    """Compares a task's classes with those seen; None if unlisted. training: their pictures, compared by content."""
     if seen is None:
         return Contamination(known=False)
     asked = sorted(task.groups.get(UNSEEN) or {sketch.label for sketch in task.corpus.sketches})

@@ -52,10 +52,7 @@ def find_ink(image: Image.Image) -> tuple[Pixels, Box]:
 
 
 def paper_colour(image: Image.Image) -> tuple[int, int, int]:
-    """Finds the paper's colour: the median of the border, or of everything if the border is only a frame.
-
-    It is white if neither colour covers much of the picture, as in a photo.
-    """
+    """Finds the paper's colour: the median of the border, or of all within a frame; white if neither covers much."""
     step = max(1, round((image.width * image.height / _SAMPLED_PIXELS) ** 0.5))
     sampled = (max(1, image.width // step), max(1, image.height // step))
     small = image.resize(sampled, Image.Resampling.NEAREST)

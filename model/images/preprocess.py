@@ -71,10 +71,7 @@ class Preprocessing:
         return prepare_released_sketch(image, self.image_size) if self.released else self.drawing(image).whole
 
     def drawing(self, image: Image.Image) -> Drawing:
-        """Prepares a drawing as `pixels` does, with its ink, so that it can be divided. Raises `BlankSketch`.
-
-        Networks with a preprocessing of their own take all drawings as one thing.
-        """
+        """Prepares a drawing as `pixels` does, with its ink unless `released` or `padded`. Raises `BlankSketch`."""
         rgb = _rgb(image, sketch=True)
         if self.released or self.padded:
             return Drawing.of(self.pixels(rgb, "sketch"), rgb.size)

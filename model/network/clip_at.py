@@ -61,11 +61,7 @@ class FrozenVit(nn.Module):
     def forward(
         self, images: torch.Tensor, prompts: torch.Tensor, norms: LayerNorms, trace: EncoderTrace | None = None
     ) -> torch.Tensor:
-        """(b, 3, H, W) normalised pixels -> (b, width or projection), the class token as it leaves the ViT.
-
-        prompts: (k, width), which follow the patches and have no position. ``trace`` records the class token's
-        attention.
-        """
+        """(b, 3, H, W) -> (b, width or projection), the class token. prompts: (k, width), without positions."""
         vit = self.vit
         x = vit._pos_embed(vit.patch_embed(images))
         cells = x.shape[1] - 1

@@ -144,10 +144,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
 
 
 def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
-    """Makes a network from a ViT, a photo side, or a ResNet-50 w/o SA; its learnable tokenizer is zero.
-
-    Raises ModelError.
-    """
+    """Makes a network from a ViT, photo side or ResNet-50 w/o SA; learnable tokenizers are zero. Raises ModelError."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(config)

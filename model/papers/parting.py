@@ -43,10 +43,7 @@ Layers: TypeAlias = NDArray[np.uint8]
 
 
 def give_parting(source: Path, target: Path, *, drawings: int = DRAWINGS, epochs: int = EPOCHS, seed: int = 0) -> None:
-    """Writes the checkpoint at ``source`` to ``target`` with a network that divides drawings into things.
-
-    It is trained on sketches of the classes that the checkpoint has seen. Raises ModelError.
-    """
+    """Writes a checkpoint that divides drawings, trained on the classes that ``source`` has seen. Raises ModelError."""
     check_target(target)
     network, seen = load_zse_network(source), seen_classes(source)
     if seen is None:
@@ -258,10 +255,7 @@ def loss_of(network: PartingNetwork, examples: Sequence[Example]) -> torch.Tenso
 def train_parting(
     examples: Sequence[Example], epochs: int = EPOCHS, seed: int = 0, watch: Callable[[Parting], None] | None = None
 ) -> Parting:
-    """Trains the network on drawings. Raises ModelError for fewer than a batch.
-
-    watch: is given the network after each epoch.
-    """
+    """Trains on drawings; ModelError for fewer than a batch. watch: is given the network after each epoch."""
     usable = [one for one in examples if len(one.pixels) >= 2]
     if len(usable) < BATCH:
         raise ModelError(f"a parting needs at least {BATCH} drawings, not {len(usable)}")

@@ -409,10 +409,7 @@ def _made(device: str) -> str:
 
 
 def _key(*determining: object) -> str:
-    """Names what was made of these by 16 hex digits.
-
-    Fields at their defaults do not count, so that a new field orphans nothing; one whose default changes is renamed.
-    """
+    """Names what was made of these by 16 hex digits. Fields at their defaults do not count: new ones orphan nothing."""
     text = json.dumps([_fields(one) for one in determining], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -38,10 +38,7 @@ _ENCODED_AT_ONCE = 64
 
 
 def instances(data: TrainingSet) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
-    """Finds each class's photos (n,), and those that sketches were drawn from, with the rows of these sketches.
-
-    Raises ModelError if no class has two photos, one of them with a sketch.
-    """
+    """Finds photos (n,) and their sketches' rows by class. Raises ModelError if no class has two, one with a sketch."""
     found = ((photos, dict(find_pairs(data.drawn_from, photos))) for photos in data.photo_rows)
     usable = [(photos, sketches) for photos, sketches in found if sketches and len(photos) > 1]
     if not usable:
@@ -58,10 +55,7 @@ def spread(rows: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def all_triplets_loss(distances: torch.Tensor, alike: torch.Tensor, margin: float) -> torch.Tensor:
-    """Computes eq. 10 over all triplets of a step, from the distances of n sketches and h photos, (n, h).
-
-    alike: (n, h) bool, whether they match.
-    """
+    """Computes eq. 10 over all triplets, from distances (n, h) of sketches and photos. alike: (n, h) bool."""
     triplets = alike[:, :, None] & ~alike[:, None, :]
     gaps = (distances[:, :, None] - distances[:, None, :] + margin).clamp(min=0)
     return (gaps * triplets).sum() / triplets.sum()
@@ -264,10 +258,7 @@ class ZseTrainer(Trainer[Network]):
 
 
 def photo_side_backbone(run: Run) -> tuple[Path, dict[str, torch.Tensor]]:
-    """Finds the photo side that a training starts from, and its tensors.
-
-    The backbone is a photo side, or a two-sided checkpoint: then norms, biases and scales are those of its sketches.
-    """
+    """Finds the photo side, and its tensors; of a two-sided checkpoint with what its sketches have tuned."""
     if run.start:
         return find_photo_side(load_zse_network(run.start).config.photo_side, run.start), {}
     path = Path(run.needed_backbone)

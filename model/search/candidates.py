@@ -220,10 +220,7 @@ class Nearest:
         return np.concatenate([liked, chosen[~np.isin(chosen, liked)]])[: max(query.rerank, len(liked))]
 
     def known_scores(self, query: Query, known: Candidates | None) -> tuple[Scores, NDArray[np.int64]]:
-        """Returns the known scores, (m,), and the indices of the photos still to score.
-
-        known: earlier candidates of the same search.
-        """
+        """Returns the scores known from the same search, (m,), and the indices of the photos still to score."""
         if query.method == "ret":
             return self.by_vector, np.empty(0, np.int64)
         if query.method == "things":

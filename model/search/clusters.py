@@ -73,10 +73,7 @@ def cluster(vectors: Floats, count: int) -> npt.NDArray[np.int64]:
 
 
 def mean_tokens(blocks: Iterable[Tokens]) -> Tokens:
-    """Computes a cluster's tokens, a batch of one: the means at the k cells that most photos kept, lower ones first.
-
-    [Ret] is the mean over all.
-    """
+    """Computes a cluster's mean tokens, a batch of one: at the k cells that most photos kept, lower ones first."""
     photos, kept, ret = 0, 0, np.zeros(0)
     sums, counts = np.empty((MAX_PATCHES, 0), np.float32), np.zeros(MAX_PATCHES, np.int64)
     for block in blocks:

@@ -43,10 +43,7 @@ def encode_things(
     *,
     colours: bool = True,
 ) -> list[Thing]:
-    """Encodes each thing of a drawing, with its colours if these count.
-
-    variants: as for ``Matcher.encode``.
-    """
+    """Encodes each thing of a drawing, with its colours if these count. variants: as for ``Matcher.encode``."""
     things = []
     for drawn in drawing.things:
         tokens = matcher.encode(matcher.preprocessing.normalised(drawn.pixels)[None], modality, variants)

@@ -114,10 +114,7 @@ class Gallery(ABC):
     regions_kept: int
 
     def find(self, query: Query, known: Candidates | None = None) -> Candidates:
-        """Finds photos of the opened clusters, the best by vector, by word and by likeness, and scores them.
-
-        known: earlier results of the same search, whose photos are not scored again.
-        """
+        """Finds and scores photos of the opened clusters. known: of the same search, whose photos keep their scores."""
         found = self.nearest(query)
         if query.matches and len(found):
             best = found.most_promising(found.by_vector, MATCHED)

@@ -165,10 +165,7 @@ class Ranking:
 def rank(
     gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, lap: Callable[[Stage], None] = lambda stage: None
 ) -> Ranking:
-    """Ranks the photos of a gallery. query: without clusters yet. lap: called after each stage.
-
-    Raises GalleryUnusable if a score is not a number.
-    """
+    """Ranks photos. query: without clusters yet. lap: called after each stage. Raises GalleryUnusable for NaN."""
     sizes = gallery.clusters.sizes if query.wanted is None else gallery.passing(query.wanted)
     drawn = query.sketch is not None
     query = lead(gallery, matcher, query, plan, sizes)

@@ -300,10 +300,7 @@ def cookie_name(scope: Scope) -> str:
 
 
 def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """Returns the headers of a request, with no cookie but the server's own, and that only if it may be the token.
-
-    The framework parses the cookies of every request in time quadratic in a cookie's length.
-    """
+    """Keeps no cookie but the token: the framework parses cookies in time quadratic in their length."""
     own, kept = cookie_name(scope).encode(), list[tuple[bytes, bytes]]()
     for name, value in scope["headers"]:
         if name != b"cookie":

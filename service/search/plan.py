@@ -107,10 +107,7 @@ def plan_search(
 
 
 def check_options(query: SearchQuery, pictures: int) -> Subject:
-    """Returns the subject of a query with so many pictures or things.
-
-    Raises BadSearch if it asks for nothing, or an option does not go with it.
-    """
+    """Returns the subject of a query. Raises BadSearch if it asks for nothing, or an option does not go with it."""
     subject = subject_of(query, pictures)
     if subject is None:
         raise BadSearch("The query is empty: send a sketch, or set like, text or a filter.")

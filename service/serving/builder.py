@@ -91,10 +91,7 @@ class Builder:
                 requests.flush()
 
     def remove(self, folder: str) -> RemovalReport:
-        """Removes a folder from the index, without changing its files.
-
-        Raises BuildRefused if a build runs, BadInvocation if the index has no such folder, or would be empty.
-        """
+        """Removes a folder from the index; its files stay. Raises BuildRefused during a build, BadInvocation."""
         with self._lock:
             if self._running() or self._removing:
                 raise BuildRefused("A build of the index is running; remove the folder when it has finished.")
@@ -140,10 +137,7 @@ def _request(folders: tuple[Path, ...], *, added: bool) -> BuildRequest:
 
 
 def folders_in(folder: str | None) -> FoldersResponse:
-    """Lists the folders in a folder of this machine, or in the user's pictures folder, without hidden ones.
-
-    Raises BadInvocation.
-    """
+    """Lists the folders in a folder, or in the user's pictures, without hidden ones. Raises BadInvocation."""
     try:
         path = _pictures() if folder is None else expand_home(_meant(folder))
     except HomeUnknown as error:

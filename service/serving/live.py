@@ -53,10 +53,7 @@ Stamp = tuple[int, ...] | None
 
 @dataclass(frozen=True)
 class _Attempt:
-    """An attempt to open the current generation: when it ended, by the monotonic clock, and why it was refused.
-
-    opened_matcher: whether the checkpoint could be opened.
-    """
+    """An attempt to open a generation: when it ended, why it was refused, whether the checkpoint was opened."""
 
     stamp: Stamp
     ended: float

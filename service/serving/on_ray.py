@@ -216,10 +216,7 @@ def _check_room(each: dict[str, float], copies: int) -> None:
 
 
 class SharedMatcher(Matcher):
-    """A matcher that encodes one picture at a time in this process, and others meanwhile with the encoder's copies.
-
-    Sending a picture that arrives alone would take a tenth of a search's time. Copies with GPUs encode all pictures.
-    """
+    """Encodes here while nothing else does, which saves a tenth of a search; else, and with GPUs, by copies."""
 
     def __init__(self, matcher: Matcher, copies: Copies, settings: Settings) -> None:
         super().__init__(matcher.engine, matcher.checkpoint_sha256, variants=matcher.variants)
