@@ -30,18 +30,14 @@ MAX_PHOTOS = 12
 class LocateParams(Params):
     """The query parameters of where photos show the things of a drawing."""
 
-    photo: list[Id] = Field(
-        min_length=1, max_length=MAX_PHOTOS, description="Ids of the photos to compare with the sketch; repeatable."
-    )
+    photo: list[Id] = Field(min_length=1, max_length=MAX_PHOTOS, description="Ids of photos to compare; repeatable.")
     like: Id | None = Field(
         default=None,
         description="The id of a photo to compare with instead of a sketch, to explain why the photos are like it. The "
         "body is then empty.",
         examples=[17],
     )
-    kind: PictureKind = Field(
-        default="sketch", description="What the body is. photo: explain why the photos are like it."
-    )
+    kind: PictureKind = Field(default="sketch", description="What the body is; photo: explain why photos are like it.")
     text: str | None = Field(default=None, max_length=LONGEST, description="As in a search: words lead things.")
     thing_text: tuple[ThingText, ...] = THING_TEXT
     things: Things = Field(default="auto", description="As in a search.")
@@ -69,9 +65,7 @@ class ExplainedImage(BaseModel):
     """One picture as the network saw it, and where [Ret] looked."""
 
     image: str = Field(description="Data URL of exactly the square the network saw.")
-    attention: list[list[float]] = Field(
-        description="By head: [Ret]'s attention to each cell in the last block; 0 where the token was dropped."
-    )
+    attention: list[list[float]] = Field(description="By head: [Ret]'s attention to each cell in the last block, or 0.")
     attention_layers: list[list[float]] = Field(description="By block: the same, averaged over the heads.")
     kept: list[list[int]] = Field(description="The cells left after each token selection, in order.")
 
@@ -128,9 +122,7 @@ class ShownThing(BaseModel):
         "photos are on such a thing; below 0.5, 0.1, but of people most."
     )
     colour: str = Field(description="The mean colour of the region, as #rrggbb.", examples=["#7a4a2b"])
-    colour_distance: float | None = Field(
-        description="Its distance from the colours of the thing, CIE76; null if these do not count."
-    )
+    colour_distance: float | None = Field(description="From the thing's colours, CIE76; null if these do not count.")
 
 
 class LocatedPhoto(Photo):
@@ -156,9 +148,7 @@ class LocateResponse(BaseModel):
 class ExplainedPhoto(ExplainedImage, Photo):
     """A photo of the index, compared with the sketch or with the photo in its place."""
 
-    relation_score: float | None = Field(
-        description="In (0, 1), as in a search; null if the relation network is untrained, or photos are compared."
-    )
+    relation_score: float | None = Field(description="As in a search; null if it is untrained, or of photos.")
     ret_distance: float = Field(description="Distance of normalised [Ret] tokens, increased by prior and guesses.")
     sketch_cells: list[int] = Field(description="Cells of the sketch's tokens that are compared.")
     photo_cells: list[int] = Field(
@@ -169,16 +159,12 @@ class ExplainedPhoto(ExplainedImage, Photo):
         "the encoder, without their mean."
     )
     things: tuple[ShownThing, ...] = optional("Each of `things` of the drawing.", ())
-    cross_attention: CrossAttention | None = Field(
-        description="Null for networks without cross-attention, and if photos are compared."
-    )
+    cross_attention: CrossAttention | None = Field(description="Null if the network has none, and of photos.")
     matches: list[MatchedCells] = Field(
         description="Each sketch token's best photo token, strongest first. With the default network, a patch that the "
         "whole sketch resembles is preferred."
     )
-    influence: list[InfluentialPair] = Field(
-        description="The pairs without which the relation score falls most, at most 10, strongest first."
-    )
+    influence: list[InfluentialPair] = Field(description="The at most 10 pairs that matter most, strongest first.")
     ret_rank: int = Field(
         description="Its rank by [Ret] alone among all photos. If diffusion moved it up, photos in `nearest` are "
         "nearer."
@@ -199,17 +185,11 @@ class ExplainResponse(BaseModel):
     """Why photos match a sketch, or are like a photo."""
 
     grid: int = Field(description="Patches along one side.")
-    sketch: ExplainedImage = Field(
-        description="The sketch; with like or kind=photo, the photo that the others are compared with."
-    )
-    things: tuple[SeenThing, ...] = optional(
-        "As in a search: the things of the drawing, if they are looked for in regions.", ()
-    )
+    sketch: ExplainedImage = Field(description="The sketch, or with like or kind=photo the photo in its place.")
+    things: tuple[SeenThing, ...] = optional("As in a search, if they are looked for in regions.", ())
     region_grid: int | None = optional("With `things`, and only then: regions along one side of a photo.")
     photos: list[ExplainedPhoto] = Field(description="In the order asked for.")
-    nearest: list[NearPhoto] = Field(
-        description="The photos that look most like the given sketch or photo, nearest first, without itself."
-    )
+    nearest: list[NearPhoto] = Field(description="The photos most like the given sketch or photo, nearest first.")
     timings_ms: ExplainTimings
     method: str = Field(description="The checkpoint's best method, which ranks searches; ret if photos are compared.")
     generation: str = Field(description="The index generation.")

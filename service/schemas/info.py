@@ -13,9 +13,7 @@ class ModelInfo(BaseModel):
     """The checkpoint in use."""
 
     name: str
-    kind: str = Field(
-        description="The kind of network: zse, or with one vector for each picture sketch-an-anchor or clip-at."
-    )
+    kind: str = Field(description="The kind of network: zse; of one vector a picture, sketch-an-anchor or clip-at.")
     checkpoint_sha256: str
     methods: tuple[str, ...]
     best_method: str = Field(description="What method=auto means.")
@@ -23,9 +21,7 @@ class ModelInfo(BaseModel):
     vocabulary: int = Field(description="The number of words in its vocabulary, which text can name; 0 if it has none.")
     device: str
     dtype: str
-    variants: int = Field(
-        description="How many variants of a sketch are encoded: as it is; larger; mirrored, with a thicker pen, turned."
-    )
+    variants: int = Field(description="Variants of a sketch: as it is; larger; mirrored, with a thicker pen, turned.")
 
 
 class IndexInfo(BaseModel):
@@ -43,26 +39,20 @@ class IndexInfo(BaseModel):
         description="The CLIP model whose text tower reads any text; null if text must be a word of the vocabulary. "
         "It is loaded when it is first needed."
     )
-    text_tower_refused: str | None = Field(
-        description="Why text must be a word of the vocabulary although the index was clustered by CLIP; else null."
-    )
+    text_tower_refused: str | None = Field(description="Why CLIP reads no text although it clustered the index.")
 
 
 class BuildInfo(BaseModel):
     """The latest report of the running build, or else of the last one."""
 
-    phase: str = Field(
-        default="reading", description="reading, encoding, clustering, writing; done or stopped at the end."
-    )
+    phase: str = Field(default="reading", description="reading, encoding, clustering, writing; then done or stopped.")
     done: int = Field(default=0, description="Photos done in this phase; in encoding, with those done before.")
     total: int = Field(default=0, description="Photos of this phase; 0 if unknown.")
     bad: int = Field(default=0, description="Files that could not be indexed so far.")
     photos_per_second: float | None = None
     seconds_left: float | None = Field(default=None, description="Of this phase.")
     updated: float = Field(default=0, description="Seconds since the epoch.")
-    running: bool = Field(
-        description="Whether it was started by POST /build and is running, or its result is not in use yet."
-    )
+    running: bool = Field(description="Whether POST /build started it and it runs, or its result is not used yet.")
     failed: str | None = Field(description="Why the last build started by POST /build failed, as a sentence.")
 
 
@@ -110,9 +100,7 @@ class FoldersResponse(BaseModel):
 class Allowed(BaseModel):
     """Says what this client may do on the server's machine."""
 
-    build: bool = Field(
-        description="Whether it may have a folder indexed. False also while there is an index that cannot be opened."
-    )
+    build: bool = Field(description="Whether it may have a folder indexed; not over an index that cannot be opened.")
     reveal: bool = Field(description="Whether it may have a photo's file shown in the file manager.")
     needs_token: bool = Field(description="Whether it lacks only the server's token to have a folder indexed.")
 
@@ -125,9 +113,7 @@ class Limits(BaseModel):
     default_k: int
     max_k: int
     queue: int = Field(description="Searches that may wait.")
-    queue_seconds: float = Field(
-        description="The longest expected wait of a search, in seconds; a few may wait longer."
-    )
+    queue_seconds: float = Field(description="The longest expected wait of a search; a few may wait longer.")
 
 
 class SearchDefaults(BaseModel):
@@ -162,12 +148,8 @@ class InfoResponse(BaseModel):
     version: str
     model: ModelInfo | None
     index: IndexInfo | None
-    refused: str | None = Field(
-        description="Why the newest generation was rejected while an older one is in use, or null."
-    )
-    shards: tuple[ShardInfo, ...] = optional(
-        "The shards of the gallery, in order; left out if it is one index on this machine.", ()
-    )
+    refused: str | None = Field(description="Why the newest generation is rejected while an older one is in use.")
+    shards: tuple[ShardInfo, ...] = optional("The shards, in order; left out for one index on this machine.", ())
     build: BuildInfo | None = Field(description="Null if the index has never been built.")
     allows: Allowed
     searches: int = Field(description="Searches that are running or waiting.")
@@ -179,9 +161,7 @@ class HealthResponse(BaseModel):
     """Alive, or able to answer."""
 
     status: Literal["ok", "ready"]
-    missing_shards: tuple[str, ...] = optional(
-        "From /readyz: shards that do not answer, if any. The others are searched.", ()
-    )
+    missing_shards: tuple[str, ...] = optional("From /readyz: shards that do not answer, and are not searched.", ())
 
 
 class WordsResponse(BaseModel):
@@ -192,6 +172,4 @@ class WordsResponse(BaseModel):
         description="The words that begin with the prefix, in alphabetical order; then those with another name that "
         "does."
     )
-    text_tower: str | None = optional(
-        "The CLIP model that reads any text, so that these words are examples; left out if there is none."
-    )
+    text_tower: str | None = optional("The CLIP model that reads any text, if there is one; the words are examples.")

@@ -354,9 +354,7 @@ class SearchQuery(Params):
 class PageParams(Params):
     """The query parameters of a list in pages."""
 
-    k: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Number of photos; default: the server's, 20."
-    )
+    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Number of photos; the server's, 20.")
     offset: AtLeast0 = Field(default=0, description="Photos to skip.")
 
 
@@ -376,6 +374,4 @@ class WordsParams(Params):
 class ThumbnailParams(Params):
     """The query parameters of a thumbnail."""
 
-    size: int = Field(
-        default=256, ge=16, le=1024, description="Longest side in pixels; a smaller photo is not enlarged."
-    )
+    size: int = Field(default=256, ge=16, le=1024, description="Longest side in pixels; photos are not enlarged.")

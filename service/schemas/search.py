@@ -48,15 +48,11 @@ class Photo(BaseModel):
     """A photo of the index. Files with the same bytes are one photo with several paths."""
 
     id: int
-    paths: tuple[str, ...] = Field(
-        description="Relative to the root, with '/'; begins with the root's name if there are several."
-    )
+    paths: tuple[str, ...] = Field(description="Relative to the root, with '/'; of several roots, after its name.")
     photo_url: str | None = Field(description="The original, relative to the server; null if originals are not served.")
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
     link: str | None = optional("Its address in another program, if SBIR_LINK is set, and only then.")
-    files: tuple[str, ...] = optional(
-        "From GET /photos, for clients with the token: the paths of the files on the server's machine.", ()
-    )
+    files: tuple[str, ...] = optional("From GET /photos with the token: the files on the server's machine.", ())
 
     @classmethod
     def of(cls, entry: PhotoEntry, links: PhotoLinks, **further: Any) -> Self:
@@ -100,18 +96,14 @@ class SearchResult(Photo):
     """A photo found."""
 
     rank: int = Field(description="From 1, over all pages.")
-    score: float = Field(
-        description="From 0 to 1, the score of the best photo. It orders photos and is not a probability."
-    )
+    score: float = Field(description="From 0 to 1, the best photo's; it orders photos and is not a probability.")
     raw_score: float = Field(description="The score by the method, whose range and meaning depend on the method.")
     cluster: int = Field(description="The cluster it was found in.")
     cells: tuple[int, ...] | None = optional(
         "Only if `things` were searched for: the region of the photo that best matched each of them, row * "
         "region_grid + column, from the top left."
     )
-    copies: tuple[int, ...] | None = optional(
-        "Only with fold=true: the ids of its near duplicates, which are not separate results; best first."
-    )
+    copies: tuple[int, ...] | None = optional("Only with fold=true: the ids of its near duplicates, best first.")
 
 
 class Group(BaseModel):
@@ -123,9 +115,7 @@ class Group(BaseModel):
         examples=[2],
     )
     size: int = Field(description="Photos of this group among the 200 best, the best one included.", examples=[12])
-    best: SearchResult = Field(
-        description="The first photo of the group in that order, with its rank among all photos."
-    )
+    best: SearchResult = Field(description="Its first photo in that order, with its rank among all photos.")
     more: tuple[SearchResult, ...] = Field(description="The next photos of the group, at most 4.")
     others: tuple[int, ...] = Field(default=(), description="The ids of its other photos, best first.")
 
@@ -155,9 +145,7 @@ class SeenThing(BaseModel):
         examples=[["#d02020"]],
     )
     strokes: tuple[int, ...] = optional("The numbers of its strokes, or of its points of `ink`.", ())
-    second_half: tuple[int, ...] = optional(
-        "Those of its strokes that are a thing of their own if it is split into two, as a person may wish.", ()
-    )
+    second_half: tuple[int, ...] = optional("Those that are a thing of their own if it is split into two.", ())
     fits: bool | None = optional(
         "Of several things: false if no photo is likely to show its guess; true if one almost certainly "
         "does; absent if uncertain."
@@ -176,13 +164,9 @@ class Cluster(BaseModel):
     """A cluster whose photos were scored."""
 
     id: int
-    score: float = Field(
-        description="The sketch's score with the cluster's centroid: by [Ret], or with nprobe by the method."
-    )
+    score: float = Field(description="Of the sketch and the centroid: by [Ret], or with nprobe by the method.")
     size: int = Field(description="Photos in it.")
-    relation: float | None = optional(
-        "Only with relate_clusters=true: the sketch's relation score with the centroid, between 0 and 1."
-    )
+    relation: float | None = optional("Only with relate_clusters=true: the relation score with the centroid.")
 
 
 class StageTimings(BaseModel):
@@ -203,18 +187,14 @@ class SearchResponse(BaseModel):
     """The answer to a search."""
 
     results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty if groups are listed.")
-    groups: tuple[Group, ...] | None = optional(
-        "With view=groups, or if auto chose it: the groups of look-alikes, in order."
-    )
+    groups: tuple[Group, ...] | None = optional("With view=groups, or if auto chose it: the groups, in order.")
     view: View | None = optional("Only with view=auto: the view chosen.")
     guesses: tuple[Guessed, ...] = Field(
         default=(),
         description="What the sketch looks like, in words of the vocabulary, the most probable first: at most 3. "
         "Empty if no word is probable, without a sketch, and if the checkpoint has no vocabulary.",
     )
-    perhaps: tuple[str, ...] = optional(
-        "Only if there is no guess: the most probable words, each more often wrong than right; at most 3.", ()
-    )
+    perhaps: tuple[str, ...] = optional("Without a guess: at most 3 words, each more often wrong than right.", ())
     things: tuple[SeenThing, ...] = optional(
         "The things of the drawing: of several pictures, of one that may be divided, or if the place or the colours of "
         "one thing count.",
@@ -228,9 +208,7 @@ class SearchResponse(BaseModel):
     placed: bool = optional("With `things`: whether photos had to show them where they were drawn.", False)
     region_grid: int | None = optional("Only with `cells`: regions along one side of a photo.")
     clusters: tuple[Cluster, ...] = Field(description="The clusters of the photos that were scored, best first.")
-    next: str | None = Field(
-        default=None, description="Send it with the same query for further results; null if there are none."
-    )
+    next: str | None = Field(default=None, description="To send with the same query for more; null if there are none.")
     candidates: int = Field(description="Photos in the ranking, which the results are part of.")
     photos: int = Field(default=0, description="Photos that pass the filters; of all, the results are the first.")
     unliked: tuple[Unliked, ...] = optional("The photos of unlike and unlike_kind.", ())
@@ -239,9 +217,7 @@ class SearchResponse(BaseModel):
     method: str = Field(description="The method used, also for auto. date: filters alone, newest photos first.")
     system: System = Field(description="The system that searched.")
     quality: Quality = Field(description="How much was to be scored, unless another option set it.")
-    rerank: int | None = Field(
-        description="Photos that the method was to score; null: all photos of the opened clusters."
-    )
+    rerank: int | None = Field(description="Photos that the method was to score; null: all of the opened clusters.")
     diffused: bool = Field(description="Whether photos that look alike shared their scores.")
     words: Literal["clip", "vocabulary"] | None = optional(
         "Only with text: clip if CLIP's text tower read it, which reads any text; vocabulary if it is a "
@@ -265,14 +241,8 @@ class SearchResponse(BaseModel):
         "person for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'."
     )
     timings_ms: StageTimings
-    complete: bool = Field(
-        default=True, description="Whether all photos were searched; false if shards of the gallery did not answer."
-    )
-    missing_shards: tuple[str, ...] = optional(
-        "Only with complete=false: the shards that did not answer. Their photos are not found.", ()
-    )
-    generation: str = Field(
-        description="The index generation searched; if shards have different ones, all of them, joined by '+'."
-    )
+    complete: bool = Field(default=True, description="False if shards did not answer, whose photos are not found.")
+    missing_shards: tuple[str, ...] = optional("Only with complete=false: the shards that did not answer.", ())
+    generation: str = Field(description="The index generation searched; those of shards, joined by '+'.")
     model: str = Field(description="The checkpoint's name.")
     embedder: str = Field(description="What the clusters were made with.")
