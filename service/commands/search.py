@@ -93,8 +93,9 @@ def _missing(answer: SearchResponse, text: str | None) -> str:
     """Names what no photo is likely to show, as the page does; empty if that is uncertain."""
     if answer.word_fits is False:
         return f"'{text}'"
-    things = dict.fromkeys(f"'{one.guess.word}'" for one in answer.things if one.guess and one.fits is False)
-    return " or ".join(things) or ("the drawing" if answer.sketch_fits is False else "")
+    missing = [one for one in answer.things if one.fits is False]
+    named = " or ".join(dict.fromkeys(f"'{one.word}'" for one in missing if one.word))
+    return named or ("the drawing" if answer.sketch_fits is False else "part of the drawing" if missing else "")
 
 
 def explain(

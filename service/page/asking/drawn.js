@@ -9,7 +9,12 @@ const GAP = 2;
 const APART = 6;
 // A label farther away than this, in pixels, might as well lie over ink.
 const NEAR = 60;
-const SWITCHES = { places: "Match where each thing stands", colours: "Match the colours of things" };
+const SWITCHES = {
+  apart: "Search for each thing on its own, not for the drawing as one",
+  places: "Match where each thing stands",
+  colours: "Match the colours of things",
+};
+const ALL = { apart: true, places: true, colours: true };
 const OFF = "Does not count: this search compares whole photos";
 
 /**
@@ -24,13 +29,13 @@ export function createDrawn(paper, parts, word, react) {
   let seen = [];
   // The word of a thing that no search has accepted yet.
   let typed = null;
-  // Whether places and colours are to count, and whether they do: not if the search compares no regions of photos.
-  let wanted = { places: true, colours: true };
-  let counts = { places: true, colours: true };
+  // Whether the things, their places and colours are to count, and whether they do: not if the search compares no regions of photos.
+  let wanted = ALL;
+  let counts = ALL;
 
-  for (const name of ["places", "colours"]) {
+  for (const name of Object.keys(ALL)) {
     byId(name).addEventListener("change", ({ target }) => {
-      wanted[name] = target.checked;
+      wanted = { ...wanted, [name]: target.checked };
       react.changed();
     });
   }
@@ -61,13 +66,14 @@ export function createDrawn(paper, parts, word, react) {
     const drawn = things();
     const all = seen.length ? seen : drawn;
     const several = all.length > 1;
-    outline(drawn.length > 1 ? drawn : []);
+    outline(drawn.length > 1 && wanted.apart ? drawn : []);
     const coloured = inColour(all);
     const apart = !several && drawn.length > 0 && halved(pieces(), drawn[0].id) !== null;
-    offer("places", several);
+    offer("apart", several || !wanted.apart);
+    offer("places", several && wanted.apart);
     offer("colours", coloured);
     byId("parts-apart").hidden = !apart;
-    parts.describe(several || coloured || apart ? names(all).join(", ") || "Drawing" : "");
+    parts.describe(several || coloured || apart || !wanted.apart ? (wanted.apart && names(all).join(", ")) || "Drawing" : "");
   }
 
   /** Show a switch, off if what it is for does not count. */
@@ -142,9 +148,10 @@ export function createDrawn(paper, parts, word, react) {
 
   return {
     /** Whether places and colours count, as parameters of a search with what is drawn, see Query.snapshot. */
-    params({ things }) {
-      const all = searched(things);
+    params({ blob, things: drawn }) {
+      const all = searched(drawn);
       return {
+        ...(blob && !wanted.apart ? { things: "one" } : {}),
         ...(all.length > 1 && !wanted.places ? { places: "no" } : {}),
         ...(inColour(all) && !wanted.colours ? { colours: "no" } : {}),
       };
@@ -158,14 +165,17 @@ export function createDrawn(paper, parts, word, react) {
       if (answer.ink) {
         dot(marks, answer.ink);
       }
-      assign(answer.ink ? strokesOf(piecesOf(marks)) : strokes, found);
+      // As one thing, what is drawn stays divided for later.
+      if (wanted.apart) {
+        assign(answer.ink ? strokesOf(piecesOf(marks)) : strokes, found);
+      }
       seen = drawn.length || piecesOf(marks) !== marks ? [] : found.map(seenThing);
       const ids = seen.length ? seen.map(({ id }) => id) : found.length ? [...found.keys()] : drawn.map(({ id }) => id);
       const whole = ids.length === 1 ? answer.guesses : [];
       guesses = new Map(ids.map((id, i) => [id, (found[i]?.guess ?? whole[0])?.word]));
       const placing = found.length > 1 && wanted.places;
       const colouring = wanted.colours && inColour(searched(drawn));
-      counts = { places: !placing || answer.placed === true, colours: !colouring || answer.region_grid !== undefined };
+      counts = { apart: true, places: !placing || answer.placed === true, colours: !colouring || answer.region_grid !== undefined };
       show();
     },
     /** Go back to before an unusable word of a thing. @returns {string | null} the word, if there was one */
@@ -177,9 +187,9 @@ export function createDrawn(paper, parts, word, react) {
       }
       return dropped;
     },
-    /** Let places and colours count again. */
+    /** Let things, places and colours count again. */
     reset() {
-      wanted = { places: true, colours: true };
+      wanted = ALL;
       show();
     },
     /** The drawing is another one. */

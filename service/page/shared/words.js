@@ -93,8 +93,12 @@ export function noPhotos(none, filtered) {
 export function fitRemark({ word_means: means = "", word_read: read, word_fits: wordFits, sketch_fits: sketchFits, things = [], guesses = [] }, text) {
   // The word of an only thing is no part of the query's line.
   const typed = text ?? read;
-  const missing = new Set(things.filter(({ fits }) => fits === false).map(({ guess }) => `\u201c${guess.word}\u201d`));
-  const unfit = wordFits === false ? `\u201c${typed}\u201d` : missing.size ? [...missing].join(" or ") : sketchFits === false ? "your drawing" : "";
+  // What nobody named was guessed, perhaps wrongly.
+  const missing = new Set(things.filter(({ fits }) => fits === false).map(({ word }) => (word ? `\u201c${word}\u201d` : "")));
+  const named = [...missing].filter(Boolean).join(" or ");
+  const drawn = sketchFits === false ? "your drawing" : missing.size ? "part of your drawing" : "";
+  const unfit = wordFits === false ? `\u201c${typed}\u201d` : named || drawn;
+  const divided = things.length > 1 && unfit ? " Perhaps others are found without Things or Places." : "";
   // Several things have words of their own; of many meanings the answer names only some.
   const comparable = text && guesses.length > 0 && things.length < 2 && !means.endsWith(" more");
   const said = plain(read ?? typed ?? "");
@@ -102,7 +106,7 @@ export function fitRemark({ word_means: means = "", word_read: read, word_fits: 
   const both = `Your drawing looks like \u201c${guesses[0]?.word}\u201d; \u201c${text}\u201d counts, too. Remove one to search for the other alone.`;
   return [
     means && `${typed}: searched for ${means}.`,
-    unfit ? `Nothing here looks much like ${unfit}. These are the closest.` : comparable && !agree ? both : "",
+    unfit ? `Nothing here looks much like ${unfit}. These are the closest.${divided}` : comparable && !agree ? both : "",
   ].join(" ").trim();
 }
 

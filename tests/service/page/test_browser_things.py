@@ -153,7 +153,7 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     wait(desk).until(lambda d: not d.find_element(By.ID, "colours-switch").is_displayed())
     assert not desk.find_element(By.ID, "parts").is_displayed()
     # The next drawing begins with both.
-    assert all(desk.find_element(By.ID, name).is_selected() for name in ("places", "colours"))
+    assert all(desk.find_element(By.ID, name).is_selected() for name in ("apart", "places", "colours"))
 
 
 def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Served) -> None:
@@ -197,6 +197,15 @@ def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Ser
     wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("places") == ["no"])
     wait_for_photos(desk)
     desk.find_element(By.ID, "places-switch").click()
+    wait_for_photos(desk)
+    # As one thing, it is searched for whole, until a second press.
+    desk.find_element(By.ID, "apart-switch").click()
+    wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("things") == ["one"])
+    wait_for_photos(desk)
+    assert (labels(desk), text(desk, "parts-things")) == ([], "Drawing")
+    assert not desk.find_element(By.ID, "places-switch").is_displayed()
+    desk.find_element(By.ID, "apart-switch").click()
+    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
     wait_for_photos(desk)
     # The car is moved to the other side, above the umbrella: all of it, by one of its strokes.
     frames = "return [...document.querySelectorAll('#things li')].map(({ style }) => parseFloat(style.top))"

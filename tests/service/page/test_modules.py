@@ -33,13 +33,16 @@ PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
 ]
 
 
-def seen(word: str | None, fit: bool | None = None) -> dict[str, Any]:
+def seen(guess: str | None, fit: bool | None = None, *, word: str | None = None) -> dict[str, Any]:
     """A thing of an answer."""
-    return {"guess": word and {"word": word}, "fits": fit}
+    return {"guess": guess and {"word": guess}, "fits": fit, "word": word}
 
 
-def nothing_like(what: str) -> str:
-    return f"Nothing here looks much like {what}. These are the closest."
+def nothing_like(what: str, more: str = "") -> str:
+    return f"Nothing here looks much like {what}. These are the closest.{more}"
+
+
+APART = " Perhaps others are found without Things or Places."
 
 
 # How many lines are drawn, the things of the answer, as (strokes, the second half of them); what is done then; and what
@@ -103,10 +106,18 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             # The boat may be one of the others.
             ([{"guesses": BOAT, "word_means": "car and 9 more"}, "vehicle"], "vehicle: searched for car and 9 more."),
             ([{"guesses": BOAT, "things": [seen("boat", True), seen(None)], "word_read": "cow"}, "cow"], ""),
-            ([{"things": [seen("cow", False), seen("bus", True), seen(None)]}, None], nothing_like("“cow”")),
+            # A guess is not named: it may be wrong.
+            (
+                [{"things": [seen("armor", False), seen("bus", True), seen(None)]}, None],
+                nothing_like("part of your drawing", APART),
+            ),
             (
                 [{"sketch_fits": False, "things": [seen("cow", False), seen("bus", False)]}, None],
-                nothing_like("“cow” or “bus”"),
+                nothing_like("your drawing", APART),
+            ),
+            (
+                [{"things": [seen("armor", False, word="cow"), seen("bus", False)]}, None],
+                nothing_like("“cow”", APART),
             ),
         ],
     ),

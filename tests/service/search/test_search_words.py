@@ -21,7 +21,7 @@ from sketch_search.model.search import Nearest, Query
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import SearchQuery
-from sketch_search.service.schemas.search import SearchResponse
+from sketch_search.service.schemas.search import Guessed, SearchResponse
 from tests.indexer.clip_models import READING, saved_clip
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
@@ -191,6 +191,10 @@ def test_guesses_fit_or_do_not_fit_the_gallery(searcher: Searcher, monkeypatch: 
         shifted = replace(words, biases=words.biases + np.float32(bias), places=words.places)
         monkeypatch.setattr(searcher.matcher.engine, "vocabulary", shifted)
         assert find(searcher).sketch_fits == expected
+    # That no photo shows a doubtful guess says nothing of the drawing.
+    guess = Guessed(word=searcher.matcher.words[0], probability=0.4)
+    monkeypatch.setattr(searcher, "guesses", lambda thing: (guess,))
+    assert find(searcher).sketch_fits is None
     assert find(searcher, None, text="dog").sketch_fits is None
 
 

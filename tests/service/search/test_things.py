@@ -23,6 +23,7 @@ from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.schemas.search import Guessed
+from sketch_search.service.search import searcher as searching
 from tests.model.network.test_two_sided import SMALL, two_sided
 from tests.networks import matcher_of, parting_by_distance, vocabulary
 from tests.pictures import drawing, encoded
@@ -263,6 +264,9 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
     answer = searcher.find(both())
     assert [thing.fits for thing in answer.things] == each
     assert answer.sketch_fits is whole
+    # A photo that matches a thing well fits, whatever it was guessed to be.
+    monkeypatch.setattr(searching, "WELL", -1.0)
+    assert [thing.fits for thing in searcher.find(both()).things] == [one or None for one in each]
 
 
 def test_an_index_without_tokens_compares_things_by_vectors(network: Matcher, gallery: Path, tmp_path: Path) -> None:
