@@ -115,9 +115,8 @@ def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
 def verify(path: Path) -> list[str]:
     """Reads every file of the current generation, and compares it with its recorded hash.
 
-    Returns the damage, one sentence each; nothing for a sound index. The next build repairs it.
-
-    Raises IndexRefused: there is no index, it has another format, or nothing of it can be used.
+    Returns the damage, one sentence each, which the next build repairs. Raises IndexRefused if nothing of it can be
+    used.
     """
     folder = IndexFolder(path)
     problems: list[str] = []
@@ -178,17 +177,12 @@ def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[in
 def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalReport:
     """Removes photos from the index without reading any. Later builds leave them out, until a build adds them again.
 
-    Their rows go when a build merges the segments, and all thumbnails at once.
+    targets: paths of files and folders, as results show them or on disk. A folder stands for all below it, now and
+    later; a whole root leaves the gallery. ids: each stands for all files of a photo. Their rows go when a build merges
+    the segments, and all thumbnails at once.
 
-    Args:
-        targets: paths of files and folders, as results show them or on disk. A folder stands for all below it, now and
-            later. A whole root leaves the gallery.
-        ids: each stands for all files of a photo.
-
-    Raises:
-        BadInvocation: the index has no such photo, a path may mean one file or another, or no photo would be left.
-        IndexUnwritable: the index's folder cannot be written. IndexBusy: a build is writing this index.
-        IndexRefused: there is no index, or it has another format or is damaged.
+    Raises BadInvocation: no such photo, an ambiguous path, or no photo would be left; IndexUnwritable; IndexBusy;
+    IndexRefused.
     """
     folder = IndexFolder(index)
     # This comes before the lock, which would make a folder if there is no index.
@@ -287,9 +281,7 @@ def address_of_removed(target: Address, index: Path) -> Address:
 
 
 def gallery_state(index: Path, request: BuildRequest | None = None) -> str:
-    """Digests the names, sizes and times of all image files of a gallery. It changes with any of them.
-
-    ``request`` names the folders as for a build; None for those of the index.
+    """Digests the names, sizes and times of all image files of a gallery, or of the folders of ``request``.
 
     Raises IndexRefused: the index has another format or is damaged; BadInvocation as ``BuildRequest.roots`` does.
     """
@@ -309,11 +301,8 @@ def watch(
 ) -> None:
     """Brings the index up to date whenever the gallery has changed and then stayed the same for one pause.
 
-    Args:
-        read_state: gives the gallery's state, as ``gallery_state`` does.
-        update: brings the index up to date. If it returns False, it is called again after the next pause.
-        pauses: waits before each of its items. Watching ends when it ends.
-        indexed: the state that the index is up to date with, if it is.
+    read_state: as ``gallery_state``. update: brings the index up to date; False to be called again after the next
+    pause. pauses: waits before each of its items, and ends the watch. indexed: the state of the index, if it is known.
     """
     last = indexed
     changes = 0

@@ -81,16 +81,12 @@ def load(
     *,
     variants: int | None = None,
 ) -> Matcher:
-    """Loads a checkpoint, ready to use.
+    """Loads a checkpoint. Raises ModelError for one that cannot be read, or a device that cannot be used.
 
-    Args:
-        path_or_name: a safetensors file, or the name of an embedded checkpoint: "default", or "zse", of ZSE-SBIR.
-        device: "cpu" or "cuda"; "auto" for a GPU if there is one.
-        dtype: precision of large products. None uses ONNX Runtime's int8 on a CPU if the network is on a photo side,
-            else PyTorch's fastest precision, which changes relation scores by up to 0.002.
-        variants: how many variants of a sketch to encode, 1 to MAX_VARIANTS; None for the checkpoint's number.
-
-    Raises ModelError: the file is missing, damaged or of another kind, or the device cannot be used.
+    path_or_name: a safetensors file, or an embedded checkpoint: "default", or "zse", of ZSE-SBIR. device: "cpu",
+    "cuda", or "auto" for a GPU if there is one. dtype: precision of large products; None for ONNX Runtime's int8 on a
+    CPU if the network is on a photo side, else PyTorch's fastest, which changes relation scores by up to 0.002.
+    variants: how many variants of a sketch to encode, 1 to MAX_VARIANTS; None for the checkpoint's number.
     """
     path = default_checkpoint(path_or_name)
     if device == "auto":
@@ -145,14 +141,11 @@ def _open_engine(path: Path, device: str, dtype: Precision | None) -> Engine:
 class Matcher:
     """A network with its preprocessing, its methods and its precision. Threads may share it.
 
-    Attributes:
-        checkpoint_sha256: hex digest of its file.
-        preprocessing_fingerprint: hex digest that changes if ``prepare`` would return other pixels of photos.
-        device, dtype: where it computes, "cpu" or "cuda", and in which precision. variants: as for ``load``.
-        methods, best_method: some of "rn", "ret" and "fused", and the one that was best on the validation classes.
-        chunk: how many pairs are scored at once.
-        kept: tokens of the latest sketches, and those of all patches if asked for, by the digests of their pictures.
-        words: those of its vocabulary, in its order; empty without one.
+    checkpoint_sha256: hex digest of its file. preprocessing_fingerprint: hex digest that changes if ``prepare`` would
+    return other pixels of photos. device, dtype: "cpu" or "cuda", and the precision. variants: as for ``load``.
+    methods, best_method: some of "rn", "ret" and "fused", and the best on validation classes. chunk: pairs scored at
+    once. kept: tokens of the latest sketches, and those of all patches if asked for, by the digests of their pictures.
+    words: of its vocabulary, in its order.
     """
 
     def __init__(self, engine: Engine, checkpoint_sha256: str, *, variants: int | None = None) -> None:

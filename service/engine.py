@@ -65,11 +65,10 @@ class Engine:
         towers: TextTowers | None = None,
         gallery: OpenGallery | None = None,
     ) -> None:
-        """
-        Args:
-            thumbnails, towers: shared between generations; None for separate ones of this engine.
-            run: decodes the sketches and photos of HTTP requests.
-            gallery: opens the gallery; None for the index of the settings, whose errors are raised.
+        """thumbnails, towers: shared between generations; None for separate ones of this engine.
+
+        run: decodes the pictures of HTTP requests. gallery: opens it; None for the index of the settings, whose errors
+        are raised.
         """
         self._settings = settings
         self._matcher = matcher
@@ -142,9 +141,7 @@ class Engine:
         return self._towers.read(self.gallery.embedder, query.text)
 
     def search(self, sketch: PreparedSketch | None, query: SearchQuery, text: ReadText | None = None) -> SearchResponse:
-        """Answers a query with a sketch, a photo, or neither. If a shard is lost, it starts again without that shard.
-
-        text: from ``read_text``; None to read it here.
+        """Answers a query with a sketch, a photo, or neither, without shards that are lost. text: None to read it here.
 
         Raises BadSearch, UnknownPhoto, UnknownWord; ShardsLost if the query names a photo of a missing shard.
         """

@@ -20,10 +20,8 @@ from sketch_search.model.search.photos import BLOCK
 class Gallery(search.Gallery):
     """Photos of one index, or of shards. The methods raise ShardsLost if a shard that they need does not answer.
 
-    Attributes:
-        system: that of plain searches. generation_id: identifies the generation.
-        created: when the generation was made; None for shards, each of which has its own.
-        missing: the names of shards that are not searched, because they do not answer.
+    system: that of plain searches. generation_id: identifies the generation. created: when it was made; None for
+    shards. missing: the names of shards that are not searched, because they do not answer.
     """
 
     photo_count: int

@@ -117,13 +117,10 @@ _TAKE_READ = """INSERT INTO files (id, root, path, hash, size, mtime, ctime, tak
 class CurrentState:
     """The current generation, or all current shards, from which the next one starts.
 
-    Attributes:
-        generation: the current one; None before the first build, and for shards.
-        catalogs: the generations whose files are taken over, by how the names of their rows' sources begin.
-        reusable: whether the same checkpoint, preprocessing and embedder computed their rows.
-        damaged: segments whose rows cannot be used.
-        numbers: those of ``roots`` in the next generation; None for a root that leaves the gallery.
-        next_id: the lowest id that no file has ever had.
+    generation: None before the first build, and for shards. catalogs: the generations whose files are taken over, by
+    how the names of their rows' sources begin. reusable: whether the same networks computed their rows. damaged:
+    segments whose rows cannot be used. numbers: those of ``roots`` in the next generation; None for one that leaves.
+    next_id: the lowest that no file has ever had.
     """
 
     generation: Generation | None = None
@@ -168,13 +165,11 @@ class Photos:
 
 @dataclass(frozen=True)
 class Settled:
-    """The difference of the next generation from the current one.
+    """How the next generation differs from the current one, by numbers of files and photos.
 
-    Attributes:
-        changed: how many files differ; gone: how many of these are gone. missing: how many photos stay although their
-            files are gone or cannot be read, because they are too many; spoiled: how many files cannot be read.
-        waiting: how many files were to be read, and were not. removed_before: new files of photos that the user
-            removed, which are not shown either.
+    changed: files that differ; gone: those of them that are gone. missing: photos that stay although their files are
+    gone or unreadable, because they are too many; spoiled: unreadable files. waiting: files that were to be read, and
+    were not. removed_before: new files of photos that the user removed, which are not shown either.
     """
 
     changed: int
@@ -190,12 +185,9 @@ _UNLOCKED = "?nolock=1"
 
 
 class BuildDatabase:
-    """The database of a build, for one thread; others may ask it for ``days`` meanwhile.
+    """The database of a build, for one thread; others may ask it for ``days`` meanwhile. Raises IndexUnwritable.
 
-    Every method raises IndexUnwritable if the file cannot be written.
-
-    Attributes:
-        segment: the folder whose arrays the build appends rows to. staged: how many rows that has.
+    segment: the folder whose arrays the build appends rows to. staged: how many rows that has.
     """
 
     def __init__(

@@ -31,11 +31,9 @@ from sketch_search.model.limits import MAX_PIXELS
 class Job:
     """Describes how to open one picture and how to process it, all in the same process.
 
-    Attributes:
-        max_pixels, least_side, sketch: as for ``model.images.open_image``.
-        longest_side: the picture is reduced until no side is longer, in pixels; None leaves it as it is.
-        preprocessing: prepares the picture by ``Preprocessing.pixels``; None leaves it as it is.
-        drawing: prepares a sketch by ``Preprocessing.drawing`` instead, with its ink.
+    max_pixels, least_side, sketch: as for ``model.images.open_image``. longest_side: in pixels, to which the picture is
+    reduced. preprocessing: prepares it by ``Preprocessing.pixels``, or with ``drawing`` by ``Preprocessing.drawing``,
+    with its ink. None leaves it as it is.
     """
 
     max_pixels: int = MAX_PIXELS

@@ -72,10 +72,8 @@ class Interval:
 class Evaluation:
     """The figures of some methods on a task.
 
-    Attributes:
-        queries: the q sketches that count. groups: how many queries each group has; the first is ALL.
-        figures: means over queries in 0..1, by method, group and name. A method may have further groups without a
-            number of queries: HARMONIC, or sizes of things.
+    queries: the q sketches that count. groups: how many queries each has; the first is ALL. figures: means over queries
+    in 0..1, by method, group and name; further groups are HARMONIC, and sizes of things.
     """
 
     corpus: Corpus

@@ -40,11 +40,9 @@ _PALETTE = 8
 class Stroke:
     """A stroke of a drawing.
 
-    Attributes:
-        points: at least one, x and y as shares of the paper's sides. width: as a share of its width.
-        filled: whether it is an area that the points go round. thing: strokes with the same number are one thing, and
-            those with different ones several, because a person said so; None if nobody did. word: what a person says
-            that its thing is, or "".
+    points: at least one, x and y as shares of the paper's sides. width: as a share of its width. filled: whether it is
+    an area that the points go round. thing: strokes with the same number are one thing, and those with different ones
+    several, because a person said so. word: what a person says that its thing is, or "".
     """
 
     points: tuple[tuple[float, float], ...]
@@ -58,12 +56,9 @@ class Stroke:
 class DrawnThing:
     """One thing of a drawing, prepared for the network.
 
-    Attributes:
-        pixels: (H, W, 3) uint8. box: left, top, right and bottom of its ink, as shares of the paper's sides.
-        colours: L, a and b of each colour it was drawn in, as CIELAB, and the colour's share of the coloured ink, most
-            first; at most three, none for black ink.
-        strokes: the numbers of its strokes, if strokes are known. second_half: those that are a thing of their own if
-            it is split.
+    pixels: (H, W, 3) uint8. box: left, top, right and bottom of its ink, as shares of the paper's sides. colours: L, a
+    and b of at most three colours, as CIELAB, and their shares of the coloured ink, most first; none for black ink.
+    strokes: their numbers, if known. second_half: those that are a thing of their own if it is split.
     """
 
     pixels: Pixels
@@ -77,11 +72,9 @@ class DrawnThing:
 class Sheet:
     """All ink of a drawing.
 
-    Attributes:
-        ink: (h, w, 2) uint8 of the box of the ink: its darkness, 0 on paper, and the number of its colour in the
-            palette from 1, 0 for black. corner: where it begins on the paper, x and y in pixels. step: pixels of the
-            paper for each of these. size: width and height of the paper.
-        palette: the colours as CIELAB.
+    ink: (h, w, 2) uint8 of its box: its darkness, 0 on paper, and the number of its colour in the palette from 1, 0 for
+    black. corner: where it begins on the paper, x and y in pixels. step: pixels of the paper for each of these. size:
+    width and height of the paper. palette: the colours as CIELAB.
     """
 
     ink: Pixels

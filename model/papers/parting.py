@@ -155,11 +155,9 @@ def _cover(darkness: Pixels) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Example:
-    """A drawing to train on, of k pieces.
+    """A drawing to train on, of k pieces: features (k, f) float16, centres (k, 2), pixels (k,), gaps (k, k).
 
-    Attributes:
-        features: (k, f) float16. centres: (k, 2). pixels: (k,). gaps: (k, k).
-        things: (k,), the thing of each piece, or -1 if it is of several.
+    things: (k,), the thing of each piece, or -1 if it is of several.
     """
 
     features: NDArray[np.float16]

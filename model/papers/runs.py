@@ -131,12 +131,10 @@ class Trainer(ABC, Generic[Trained]):
 
     A training that was stopped and goes on gives the weights of one that was not stopped, up to rounding.
 
-    Args:
-        network: this is trained, and moved to the device.
-        folder: keeps state.safetensors, all that is needed to continue; log.jsonl, with the losses, the learning rate,
-            the norm of the gradients before they are clipped, seconds and, at times, validation figures of each step;
-            and best.safetensors, the state of the best of these, if asked for. A training found there is continued.
-        origin: a digest of everything that determines the state of the training; ModelError for another one.
+    network: this is trained, and moved to the device. folder: keeps state.safetensors, from which a training is
+    continued; log.jsonl, with the losses, the learning rate, the norm of the gradients before they are clipped, seconds
+    and, at times, validation figures of each step; and best.safetensors, the state of the best of these, if asked for.
+    origin: a digest of everything that determines the state of the training; ModelError for another one.
     """
 
     recipe: Recipe

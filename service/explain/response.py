@@ -103,12 +103,9 @@ def explain(
 
     The photos are encoded again, in full precision, so scores may differ from a search's in the third digit.
 
-    Args:
-        sketch: prepared; with ``kind=photo`` a photo, None with ``like``.
-        run: decodes the photos.
-        compute: runs each step that computes: reading and decoding a photo may take long, and need no turn.
-
-    Raises BadSearch if there is no picture to compare with, or two; UnknownPhoto; PhotoUnavailable.
+    sketch: prepared; with ``kind=photo`` a photo. run: decodes the photos. compute: runs each step that computes:
+    reading and decoding photos need no turn. Raises BadSearch without one picture to compare with; UnknownPhoto;
+    PhotoUnavailable.
     """
     start = time.perf_counter()
     index, matcher, settings = searcher.gallery, searcher.matcher, searcher.settings

@@ -28,10 +28,8 @@ def create_app(
 ) -> FastAPI:
     """Makes the HTTP API as an ASGI application. Without an index or a checkpoint it answers 503.
 
-    Args:
-        open_current: makes the holder of the engine from the function that runs decoding jobs; None opens the index
-            that the settings name.
-        at_once: how many searches may run at the same time.
+    open_current: makes the holder of the engine from the function that decodes; None for the index of the settings.
+    at_once: how many searches may run at the same time.
     """
     chosen = settings if settings is not None else Settings()
     version = installed_version()

@@ -14,11 +14,8 @@ class Place(NamedTuple):
     places that have been shown already, and never be seen. So one ranking is read to its end, then one of twice as many
     candidates from its beginning. Most of its first half has been shown: pages of that are as long as permitted.
 
-    Attributes:
-        rerank: of the ranking; 0 for the query's.
-        offset: how many of its results are on earlier pages.
-        left: how many of its photos are on no earlier page; 0 if unknown.
-        shown: the results up to this one have mostly been shown.
+    rerank: of the ranking; 0 for the query's. offset: how many of its results are on earlier pages. left: how many of
+    its photos are on no earlier page; 0 if unknown. shown: the results up to this one have mostly been shown.
     """
 
     rerank: int

@@ -25,9 +25,8 @@ GROUPED = 200
 class SearchPlan:
     """How a query is answered.
 
-    Attributes:
-        ranking: how photos are ranked. k: how many results are wanted, from ``query.offset`` on.
-        variants: the number of variants of the sketch to encode; None for the matcher's.
+    ranking: how photos are ranked. k: how many results are wanted, from ``query.offset`` on. variants: of the sketch to
+    encode; None for the matcher's number.
     """
 
     query: SearchQuery
@@ -55,11 +54,8 @@ def plan_search(
 ) -> SearchPlan:
     """Returns the plan for a query. Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
 
-    Args:
-        settings: the defaults of the query.
-        tokens_kept, regions: how many the gallery keeps of each photo, [Ret] included.
-        of_index: the system of the index.
-        things: the number of things drawn; 1 for a photo in the query, 0 without a picture.
+    settings: the defaults. tokens_kept, regions: of each photo in the gallery, [Ret] included. of_index: its system.
+    things: the number of things drawn; 1 for a photo in the query, 0 without a picture.
     """
     subject = check_options(query, things)
     if len(query.thing_text) > things:

@@ -85,10 +85,8 @@ class Searcher:
     ) -> SearchResponse:
         """Finds the photos that best match the sketch, the liked photos and the word.
 
-        Args:
-            sketch: the drawing of the query, if any; or a photo, which counts as liked, if that is its kind.
-            text: the query's text, if CLIP has read it.
-            prepare_ms: milliseconds that preparing the sketch took.
+        sketch: the drawing of the query, if any; or a photo, which counts as liked, if that is its kind. text: the
+        query's text, if CLIP has read it. prepare_ms: of the sketch, in milliseconds.
 
         Raises BadSearch, UnknownWord, UnknownPhoto, BlankSketch; NotReady if a score is not a number.
         """

@@ -33,15 +33,12 @@ _LAST = 0.2
 class Worker:
     """Runs jobs one at a time, in the order in which they become ready. It is used from one event loop.
 
-    One at a time, because a single search uses all cores. More may run if other machines compute. A job that takes
-    longer than others gives way to them.
+    One at a time, because a single search uses all cores; more if other machines compute. A long job gives way to
+    others.
 
-    Attributes:
-        queue: how many jobs may wait behind the running ones.
-        seconds: the longest expected wait of a job; up to ALWAYS may wait longer.
-        at_once: how many may run at the same time.
-        held: how many jobs are running, waiting or being prepared.
-        turns: those of computing, also for what is no search.
+    queue: how many jobs may wait behind the running ones. seconds: the longest expected wait; up to ALWAYS may wait
+    longer. at_once: how many may run. held: how many run, wait or are being prepared. turns: those of computing, also
+    for what is no search.
     """
 
     def __init__(
