@@ -123,14 +123,14 @@ function searchFailed(error) {
   word.guess(NOTHING_GUESSED);
   const unknown = error.code === "unknown_word";
   // The search before the name of a thing comes back by itself.
-  const name = unknown ? drawn.dropWord() : null;
-  const dropped = name ?? (unknown ? parts.dropWord() : undefined);
+  const ofThing = unknown ? drawn.dropWord() : null;
+  const dropped = ofThing?.name ?? (unknown ? parts.dropWord() : undefined);
   if (dropped === undefined) {
     found.fail(error);
     return;
   }
-  word.unknown(dropped, error.nearest, !nothing());
-  if (name === null) {
+  word.unknown(dropped, error.nearest, !nothing(), ofThing?.rename);
+  if (ofThing === null) {
     refresh();
     searchAgain();
   }

@@ -68,10 +68,17 @@ export function createWord(parts) {
   });
   parts.onChange(() => unknown(null));
 
-  /** Show that this word is unknown, whether the `rest` of the query is searched for, and the `nearest`; null: show nothing. */
-  function unknown(word, nearest = [], rest = false) {
+  /**
+   * Show that this word is unknown, whether the `rest` of the query is searched for, and the `nearest`, of which one can be
+   * chosen instead; null: show nothing.
+   */
+  function unknown(word, nearest = [], rest = false, choose = take) {
     byId("word-unknown").textContent = word === null ? "" : unknownWord(word, known, rest, nearest.length);
-    const chip = (one) => element("button", { type: "button", className: "quiet", textContent: one, onclick: () => take(one) });
+    const onclick = ({ target }) => {
+      unknown(null);
+      choose(target.textContent);
+    };
+    const chip = (textContent) => element("button", { type: "button", className: "quiet", textContent, onclick });
     byId("word-nearest").replaceChildren(...nearest.map((one) => element("li", {}, chip(one))));
   }
 

@@ -27,7 +27,7 @@ export function createDrawn(paper, parts, word, react) {
   let guesses = new Map();
   // The things that the server saw in a picture that was not drawn here.
   let seen = [];
-  // The word of a thing that no search has accepted yet.
+  // The word of a thing that no search has accepted yet, and what gives this thing another one.
   let typed = null;
   // Whether the things, their places and colours are to count, and whether they do: not if the search compares no regions of photos.
   let wanted = ALL;
@@ -48,7 +48,7 @@ export function createDrawn(paper, parts, word, react) {
   /** Divide or name things by a function of things.js, as a step that Back takes back. Nothing else of an image is divided anew. */
   async function divide(by, ...how) {
     await react.step();
-    typed = by === named ? how[1] : null;
+    typed = by === named ? { name: how[1], rename: (other) => divide(named, how[0], other) } : null;
     const known = pieces().map((one) => (one.kind === "dot" ? { ...one, told: one.told ?? one.thing } : one));
     paper.replace(withPieces(paper.marks, by(known, ...how)));
   }
@@ -178,7 +178,7 @@ export function createDrawn(paper, parts, word, react) {
       counts = { apart: true, places: !placing || answer.placed === true, colours: !colouring || answer.region_grid !== undefined };
       show();
     },
-    /** Go back to before an unusable word of a thing. @returns {string | null} the word, if there was one */
+    /** Go back to before an unusable word of a thing. @returns {{name: string, rename} | null} the word, if there was one */
     dropWord() {
       const dropped = typed;
       typed = null;

@@ -269,6 +269,11 @@ export function borders(cells, grid) {
 export const seenThing = ({ box: [left, top, right, bottom], colours }, i) =>
   ({ id: i, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) });
 
+/** The things of an answer, each with its word as a person typed it. */
+export const asNamed = (things, strokes) => things.map((one) => ({ ...one, word: typedWord(one, strokes) ?? one.word }));
+
+const typedWord = ({ strokes: own = [] }, strokes) => own.map((i) => strokes[i]?.mark.word).find(Boolean);
+
 function penOf(colour) {
   const parts = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
   const far = (pen) => parts(pen).reduce((sum, part, i) => sum + (part - parts(colour)[i]) ** 2, 0);

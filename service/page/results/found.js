@@ -1,6 +1,7 @@
 /** The results of a search with their status, or a message in their place. */
 
 import * as api from "../shared/api.js";
+import { asNamed } from "../drawing/things.js";
 import { byId } from "../shared/dom.js";
 import { ENDS, fitRemark, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
@@ -86,7 +87,7 @@ export function createFound(react, notice, parts, viewer) {
     notice.hide();
     missing.clear();
     miss(answer);
-    byId("fit-remark").textContent = fitRemark(answer, taken.text[0]);
+    byId("fit-remark").textContent = fitRemark({ ...answer, things: asNamed(answer.things ?? [], snapshot.strokes) }, taken.text[0]);
     shown = true;
     order = dated ? "newest first" : answer.sketch_fits === false ? "" : "best first";
     chosen.offer(true);

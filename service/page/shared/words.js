@@ -37,13 +37,17 @@ export function methodName(method, diffused = false) {
 export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
 /**
- * The names of things by what they were guessed to be and their colours, "" where neither is known; numbered where several
+ * The names of things by their words or guesses and their colours, "" where neither is known; numbered where several
  * have one name.
  *
  * @param {[string | undefined, string[]][]} things
  */
 export function thingNames(things) {
-  const names = things.map(([guess, colours]) => [colours.join(" and "), guess ?? (colours.length ? "thing" : "")].filter(Boolean).join(" "));
+  const names = things.map(([word, colours]) => {
+    // A typed word may have the colour.
+    const others = colours.filter((colour) => !word?.includes(colour));
+    return [others.join(" and "), word ?? (colours.length ? "thing" : "")].filter(Boolean).join(" ");
+  });
   const counted = new Map();
   return names.map((name) => {
     counted.set(name, (counted.get(name) ?? 0) + 1);

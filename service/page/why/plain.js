@@ -1,7 +1,7 @@
 /** The first view of an explanation: the drawing in its colours beside a photo, each thing joined with its part of it. */
 
 import * as api from "../shared/api.js";
-import { borders, seenThing } from "../drawing/things.js";
+import { asNamed, borders, seenThing } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
 import { fileName, foundThing, hardly, numberOf, thingNames } from "../shared/words.js";
 
@@ -75,9 +75,9 @@ export function createPlain() {
   }
 
   /** Show an answer of POST /locate of a drawing, or without one of the photo `liked`, named `yours`; `results` are its photos. */
-  return (answer, { blob, also }, liked, results, yours) => {
+  return (answer, { blob, strokes, also }, liked, results, yours) => {
     const seen = answer.things.map(seenThing);
-    const names = thingNames(answer.things.map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
+    const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
       letter: LETTERS[i],
       colour: THINGS[i],
