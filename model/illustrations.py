@@ -44,14 +44,14 @@ def look(matcher: Matcher, path: Path, modality: Modality) -> Seen:
     return Seen(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality))
 
 
-def best_photos(matcher: Matcher, sketch: Seen, paths: Sequence[Path], count: int = BEST) -> list[Seen]:
+def best_photos(matcher: Matcher, sketch: Seen, paths: Sequence[Path]) -> list[Seen]:
     """Finds the photos that match a sketch best, by the network's best method. Raises as ``look`` does."""
     scores = []
     for start in range(0, len(paths), _AT_ONCE):
         opened = (matcher.open(path, "photo") for path in paths[start : start + _AT_ONCE])
         photos = matcher.encode(np.stack([matcher.prepare(image, "photo") for image in opened]), "photo")
         scores.append(matcher.scores(sketch.observed.tokens, photos)[0])
-    order = np.argsort(-np.concatenate(scores), kind="stable")[:count]
+    order = np.argsort(-np.concatenate(scores), kind="stable")[:BEST]
     return [look(matcher, paths[row], "photo") for row in order.tolist()]
 
 

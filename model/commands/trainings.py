@@ -142,13 +142,11 @@ def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None
 @click.command()
 @options.source
 @options.target
-@option("--drawings N", "How many drawings to train on (4,000).", click.IntRange(min=1), default=4000)
-@option("--epochs N", "How often each is seen (14).", click.IntRange(min=1), default=14)
-def parting(source: Path, target: Path, drawings: int, epochs: int) -> None:
+def parting(source: Path, target: Path) -> None:
     """Teach a checkpoint to divide drawings into their things, on sketches drawn together at random."""
     from sketch_search.model.papers import give_parting
 
-    give_parting(source, target, drawings=drawings, epochs=epochs)
+    give_parting(source, target)
 
 
 @click.command("photo-side")

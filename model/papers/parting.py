@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -42,7 +42,7 @@ _FILLED = 32
 Layers: TypeAlias = NDArray[np.uint8]
 
 
-def give_parting(source: Path, target: Path, *, drawings: int = DRAWINGS, epochs: int = EPOCHS, seed: int = 0) -> None:
+def give_parting(source: Path, target: Path) -> None:
     """Writes a checkpoint that divides drawings, trained on the classes that ``source`` has seen. Raises ModelError."""
     check_target(target)
     network, seen = load_zse_network(source), seen_classes(source)
@@ -50,12 +50,12 @@ def give_parting(source: Path, target: Path, *, drawings: int = DRAWINGS, epochs
         raise ModelError(f"{source} does not say which classes it was trained on; train it again")
     sketches = stale_sketches(data_folder(), seen.trained)
     of_class = [[sketches[row] for row in rows] for rows in rows_by_label(one.label for one in sketches).values()]
-    matcher, chance = load(source), np.random.default_rng(seed)
+    matcher, chance = load(source), np.random.default_rng(0)
     examples = [
         encode_example(matcher, compose(of_class, chance))
-        for _ in tqdm(range(drawings), desc="drawing", unit="drawing", disable=None)
+        for _ in tqdm(range(DRAWINGS), desc="drawing", unit="drawing", disable=None)
     ]
-    parting = train_parting(examples, epochs, seed)
+    parting = train_parting(examples, EPOCHS)
     save_changed(network.parting_replaced(parting), source, target, seen)
     print(f"wrote {target}: it divides drawings into things")
 
@@ -250,15 +250,13 @@ def loss_of(network: PartingNetwork, examples: Sequence[Example]) -> torch.Tenso
     return torch.stack(losses).sum(dim=0).mean() / 2
 
 
-def train_parting(
-    examples: Sequence[Example], epochs: int = EPOCHS, seed: int = 0, watch: Callable[[Parting], None] | None = None
-) -> Parting:
-    """Trains on drawings; ModelError for fewer than a batch. watch: is given the network after each epoch."""
+def train_parting(examples: Sequence[Example], epochs: int) -> Parting:
+    """Trains on drawings. Raises ModelError for fewer than a batch."""
     usable = [one for one in examples if len(one.pixels) >= 2]
     if len(usable) < BATCH:
         raise ModelError(f"a parting needs at least {BATCH} drawings, not {len(usable)}")
-    torch.manual_seed(seed)
-    chance = np.random.default_rng(seed)
+    torch.manual_seed(0)
+    chance = np.random.default_rng(0)
     network = PartingNetwork(usable[0].features.shape[1])
     matrices = [parameter for name, parameter in network.named_parameters() if name != "pairs"]
     groups: list[dict[str, Any]] = [
@@ -281,10 +279,4 @@ def train_parting(
             nn.utils.clip_grad_norm_(network.parameters(), CLIP)
             optimiser.step()
             schedule.step()
-        if watch is not None:
-            watch(_parting_of(network))
-    return _parting_of(network)
-
-
-def _parting_of(network: PartingNetwork) -> Parting:
     return Parting.of({name: tensor.detach().numpy().copy() for name, tensor in network.state_dict().items()})

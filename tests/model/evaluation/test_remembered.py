@@ -178,10 +178,11 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
     assert all({"kind_before", "precision_10"} < way["all"].keys() for way in colours.values())
 
 
-def test_the_command_teaches_a_checkpoint_to_divide_drawings(folder: Path) -> None:
+def test_the_command_teaches_a_checkpoint_to_divide_drawings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sketch_search.model.papers.parting.DRAWINGS", 16)
+    monkeypatch.setattr("sketch_search.model.papers.parting.EPOCHS", 1)
     target = folder / "parting.safetensors"
-    taught = ["parting", str(default_checkpoint()), str(target), "--drawings", "16", "--epochs", "1"]
-    assert main(taught) == 0
+    assert main(["parting", str(default_checkpoint()), str(target)]) == 0
     before, after = model.load(), model.load(target)
     assert after.photo_sha256 == before.photo_sha256, "an index serves both"
     assert before.engine.parting is not None

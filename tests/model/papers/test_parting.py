@@ -36,4 +36,4 @@ def test_a_trained_parting_divides_drawings_by_what_their_patches_show() -> None
 
 def test_too_few_drawings_are_refused() -> None:
     with pytest.raises(ModelError, match="at least 16 drawings"):
-        train_parting([example(np.random.default_rng(0))])
+        train_parting([example(np.random.default_rng(0))], epochs=1)
