@@ -91,10 +91,12 @@ class FileCounts:
     """How many indexed files lie below each folder, by the path that users see, and were taken on each day.
 
     A path with /. at its end is the folder without its subfolders, if both have files; . alone is a single root.
+    ``undated`` files do not say when they were taken: their last change counts.
     """
 
     folders: dict[str, int]
     days: dict[date, int]
+    undated: int
 
 
 def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
@@ -106,10 +108,12 @@ def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
             # A single root is all that there is, and has no path.
             found.update({shown_path(names, root, folder).rstrip("/"): files for folder in with_folders(own)})
             alone[shown_path(names, root, own).rstrip("/")] = files
-        by_day = {date.fromordinal(day): files for day, files in catalog.days(days, wanted, names)}
+        dated = [*catalog.days(days, wanted, names)]
     around = {folder.rpartition("/")[0] for folder in found if folder}
     found.update({f"{folder}/.".lstrip("/"): files for folder, files in alone.items() if folder in around})
-    return FileCounts({folder: found[folder] for folder in sorted(found) if folder}, by_day)
+    by_day = {date.fromordinal(day): files for day, files, _ in dated}
+    undated = sum(files for *_, files in dated)
+    return FileCounts({folder: found[folder] for folder in sorted(found) if folder}, by_day, undated)
 
 
 def verify(path: Path) -> list[str]:

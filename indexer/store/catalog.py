@@ -299,11 +299,12 @@ class Catalog:
         folder = "rtrim(rtrim(path, replace(path, '/', '')), '/')"
         return self._rows(f"SELECT root, {folder}, count(*) FROM photos WHERE status = 'indexed' GROUP BY 1, 2")
 
-    def days(self, most: int, wanted: PhotoFilter, names: Sequence[str]) -> Iterator[tuple[int, int]]:
-        """Yields the last ``most`` days with files that pass, newest first: the ordinal, and how many files it has."""
+    def days(self, most: int, wanted: PhotoFilter, names: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+        """Yields the last ``most`` days with files that pass, newest first: the ordinal, files, undated files."""
         condition, values = _passing(wanted, names)
         dated = f"{condition} AND (taken IS NOT NULL OR {_CHANGED}) AND {_DATED} BETWEEN 1 AND ?"
-        query = f"SELECT {_DATED}, count(*) FROM photos WHERE {dated} GROUP BY 1 ORDER BY 1 DESC LIMIT ?"
+        counts = "count(*), sum(taken IS NULL)"
+        query = f"SELECT {_DATED}, {counts} FROM photos WHERE {dated} GROUP BY 1 ORDER BY 1 DESC LIMIT ?"
         return self._rows(query, *values, date.max.toordinal(), most)
 
     def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:

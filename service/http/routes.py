@@ -373,6 +373,7 @@ async def gallery(
         below=tuple(counts.folders)[:MAX_BELOW],
         files_below=tuple(counts.folders.values())[:MAX_BELOW],
         days=counts.days,
+        undated=counts.undated,
         updated=found.manifest.created,
         unread=len(unread),
         files=tuple(UnreadFile(path=file.path, reason=file.reason) for file in unread[:MAX_UNREAD]),

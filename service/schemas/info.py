@@ -77,6 +77,7 @@ class GalleryResponse(BaseModel):
         description="How many indexed files, below `folder` if that is given, were taken on each day, as filters count "
         "days; the last 10,000."
     )
+    undated: int = Field(description="How many of these do not say when they were taken: the day of their last change.")
     updated: datetime = Field(description="When a build last found changed photos.")
     unread: int = Field(description="How many files could not be indexed.")
     files: tuple[UnreadFile, ...] = Field(description="These files, the first 1,000 by path.")

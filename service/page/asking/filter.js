@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { byId, closeOutside, element, icon, refill } from "../shared/dom.js";
-import { count, day, ends, fileName, filterLine, folderName, period } from "../shared/words.js";
+import { count, day, ends, fileName, filterLine, folderName, period, undatedNote } from "../shared/words.js";
 
 // The first day that a server accepts, the most folders of a filter, and the most that a server lists.
 const FIRST_DAY = "1900-01-01";
@@ -19,6 +19,9 @@ export function offerFilter(parts) {
   // How many photos each folder has, and those of each day as [day, photos].
   let folders = new Map();
   let days = [];
+  // How many photos have the day of their file, and whether it is known that no folder has others in it.
+  let undated = 0;
+  let flat = false;
   // The folders in which the days were counted.
   let counted = "";
 
@@ -54,8 +57,10 @@ export function offerFilter(parts) {
     const { folder } = parts.params();
     counted = `${folder}`;
     show();
-    const fill = ({ below = [], files_below: files = [], days: dated = {} }) => {
-      folders = new Map(below.map((path, i) => [path, files[i]]).sort(([a], [b]) => (key(a) < key(b) ? -1 : 1)));
+    const fill = ({ below, files_below: files = [], days: dated = {}, ...more }) => {
+      flat = below?.length === 0;
+      undated = more.undated ?? 0;
+      folders = new Map((below ?? []).map((path, i) => [path, files[i]]).sort(([a], [b]) => (key(a) < key(b) ? -1 : 1)));
       days = Object.entries(dated).sort();
       then();
       show();
@@ -77,7 +82,7 @@ export function offerFilter(parts) {
   }
 
   function show() {
-    const { after, before } = parts.params();
+    const { folder, after, before } = parts.params();
     box.classList.toggle("on", parts.filtered());
     byId("filter-said").textContent = filterLine(parts.params()) || "All photos";
     byId("filter-none").hidden = !parts.filtered();
@@ -88,7 +93,10 @@ export function offerFilter(parts) {
       const rows = listed().map(row);
       const none = `No folder of this collection has \u201c${typed()}\u201d in its name.`;
       refill(byId("filter-folders"), ...(rows.length || !folders.size ? rows : [element("li", { textContent: none })]));
-      refill(byId("filter-times"), ...levels());
+      field.parentElement.hidden = flat && !folder.length;
+      // A single day is nothing to choose from.
+      refill(byId("filter-times"), ...(days.length > 1 || folder.length ? levels() : []));
+      byId("filter-undated").textContent = undatedNote(undated, days.reduce((sum, [, files]) => sum + files, 0));
     }
   }
 

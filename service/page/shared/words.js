@@ -163,6 +163,10 @@ export function period(first, last) {
   return { 4: unit, 7: day(first, { month: "long", year: "numeric" }), 10: day(first) }[unit.length] ?? `${day(first)} to ${day(last)}`;
 }
 
+/** That the dates of files stand for the days on which photos were taken; "" if for none. */
+export const undatedNote = (undated, of) =>
+  undated ? `Dated by their files, not by when they were taken: ${undated === of ? "all" : `${undated.toLocaleString("en")} of ${of.toLocaleString("en")}`} photos.` : "";
+
 export const hiddenCount = (number) => `${number.toLocaleString("en")} hidden`;
 
 export function chosenCount(number, most) {

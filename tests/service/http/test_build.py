@@ -85,7 +85,7 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
         assert known["below"] == [few.name, f"{few.name}/.", f"{few.name}/größe", "more"]
         inside = len([*(few / "größe").iterdir()])
         assert known["files_below"] == [PHOTOS, PHOTOS - inside, inside, 1]
-        assert sum(known["days"].values()) == PHOTOS + 1
+        assert sum(known["days"].values()) == known["undated"] == PHOTOS + 1
         within = http.get("/gallery", params={"folder": "more"}).json()
         assert (sum(within["days"].values()), within["below"]) == (1, known["below"])
         for folders, photos in ((["more"], 1), ([], PHOTOS + 1), ([f"{few.name}/."], PHOTOS - inside)):

@@ -381,6 +381,7 @@ def test_folders_and_times_replace_or_add_as_they_are_pressed(
         open_filter(desk)
         assert text(desk, "filter-folders").split("\n") == ["In no subfolder", "1", "2021", "2", "garden", "1"]
         assert (text(desk, "filter-said"), bars()) == ("All photos", ["2020", "2021", "2022"])
+        assert text(desk, "filter-undated") == "Dated by their files, not by when they were taken: all photos."
         press("Only no subfolder", "#folder=.")
         assert (names(desk), text(desk, "filter-said")) == (["3.png"], "In no subfolder")
         wait(desk).until(lambda _: bars() == ["2020"])
@@ -411,6 +412,21 @@ def test_folders_and_times_replace_or_add_as_they_are_pressed(
         press("January 2021: 1 photo", f"{both}&after=2021-01-01&before=2021-12-31")
         desk.find_element(By.ID, "filter-none").click()
         wait_for_notice(desk, "What are you looking for?")
+
+
+def test_a_folder_of_one_day_offers_neither_folders_nor_times(
+    desk: Browser, settings: Settings, tmp_path: Path, matcher: model.Matcher
+) -> None:
+    for number in range(2):
+        save_copy(tmp_path / "photos" / f"{number}.png", number, 0)
+    build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), matcher)
+    with served_to(desk, settings, index=tmp_path / "index") as server:
+        desk.get(server.url)
+        wait(desk).until(lambda d: text(d, "about-open") == "2 photos")
+        desk.find_element(By.CSS_SELECTOR, "#filter summary").click()
+        wait(desk).until(lambda d: text(d, "filter-undated"))
+        assert desk.find_elements(By.CSS_SELECTOR, ".bars button") == []
+        assert not desk.find_element(By.ID, "filter-folder").is_displayed()
 
 
 def test_a_filter_alone_shows_what_passes_newest_first(desk: Browser, server: Served, gallery: Path) -> None:
