@@ -46,7 +46,7 @@ from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, averaged, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import WITHIN, diffused, likenesses, logits, weigh
-from sketch_search.model.things import GUESSED, Thing
+from sketch_search.model.things import GUESSED, WHOLE, Thing
 from sketch_search.model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
@@ -365,6 +365,18 @@ class Matcher:
         best = np.argsort(-probabilities, kind="stable")[:MAX_GUESSES].tolist()
         guesses = (Guess(self.words[number], float(probabilities[number])) for number in best)
         return tuple(guess for guess in guesses if guess.probability >= least)
+
+    def whole_direction(self, things: Sequence[Thing]) -> Floats | None:
+        """Returns the direction of the whole drawing of several things, (d,), as long as it counts; None if unknown.
+
+        Its length is WHOLE (1 - p)^2, with p the mean probability of the best guess of each thing, named or not.
+        """
+        if not things or things[0].whole is None:
+            return None
+        known, vocabulary = np.zeros(len(things), np.float32), self.engine.vocabulary
+        if vocabulary is not None:
+            known = vocabulary.guess(Tokens.cat([thing.tokens for thing in things])).max(axis=1)
+        return unit(things[0].whole) * np.float32(WHOLE * (1 - known.mean()) ** 2)
 
     def thing_directions(self, things: Sequence[Thing]) -> Floats:
         """Returns what regions that show each of t things are like, (t, r) of length 1. Raises ModelError.

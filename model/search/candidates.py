@@ -71,7 +71,7 @@ class Query:
         sketch: the query's tokens: the sketch's, a batch of one, or of all things of a drawing; without one, one [Ret]
             near liked photos, or near those of the word.
         things: those to find in the regions of photos. places: the weight of their places. extents: whether to find how
-            far they reach.
+            far they reach. whole: (d,) the direction of the whole drawing, as long as it counts beside several things.
         wanted: a filter of photos, which the gallery understands; None for all.
         liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
         unliked, unliked_rows: (u, d) vectors and (u,) rows of unwanted photos. unliked_kinds: (u,) whether those that
@@ -88,6 +88,7 @@ class Query:
     things: tuple[Thing, ...] = ()
     places: float = 0.0
     extents: bool = False
+    whole: Floats | None = None
     word: Word | None = None
     wanted: Hashable | None = None
     liked: Floats | None = None

@@ -44,13 +44,15 @@ def encode_things(
     colours: bool = True,
 ) -> list[Thing]:
     """Encodes each thing of a drawing, with its colours if these count. variants: as for ``Matcher.encode``."""
-    things = []
+    things, whole = list[Thing](), None
+    if len(drawing.things) > 1:
+        # Whoever divided a picture has encoded all of it already.
+        whole = matcher.encode(matcher.preprocessing.normalised(drawing.whole)[None], modality, 1).ret[0]
     for drawn in drawing.things:
         tokens = matcher.encode(matcher.preprocessing.normalised(drawn.pixels)[None], modality, variants)
         shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
-        things.append(
-            Thing(tokens, drawn.box, shares[:, :3], shares[:, 3], strokes=drawn.strokes, second_half=drawn.second_half)
-        )
+        strokes = drawn.strokes, drawn.second_half
+        things.append(Thing(tokens, drawn.box, shares[:, :3], shares[:, 3], (), *strokes, whole))
     return things
 
 

@@ -123,7 +123,7 @@ class Gallery(ABC):
         scores, left = found.known_scores(query, known)
         vectors, scores[left], fits = self.scored(query, found.rows, left)
         if query.method == "things" and fits is not None:
-            scores = fits
+            scores = fits if query.whole is None else fits + unit(vectors.astype(np.float32)) @ query.whole
         return Candidates(**vars(found), vectors=vectors, scores=scores, fits=fits)
 
     @abstractmethod

@@ -169,6 +169,8 @@ def rank(
     sizes = gallery.clusters.sizes if query.wanted is None else gallery.passing(query.wanted)
     drawn = query.sketch is not None
     query = lead(gallery, matcher, query, plan, sizes)
+    if plan.method == "things":
+        query = replace(query, whole=matcher.whole_direction(query.things))
     clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
     lap("clusters")
     wanted, found = plan.results, None
@@ -342,7 +344,9 @@ def _diffuse_things(gallery: Gallery, matcher: Matcher, photos: Candidates, quer
     order = best_first(photos.ids, photos.scores)
     first, rest, scores = order[:SHORTLIST], order[SHORTLIST:], photos.scores.copy()
     matched = gallery.matched(query, photos.rows[first])
-    scores[first] = matched.diffused(matcher.thing_directions(query.things)).mean(axis=0)
+    assert photos.fits is not None
+    whole = photos.scores[first] - photos.fits[first]
+    scores[first] = matched.diffused(matcher.thing_directions(query.things)).mean(axis=0) + whole
     scores[rest] = np.minimum(scores[rest], scores[first].min())
     return replace(photos, scores=scores, before=photos.scores)
 

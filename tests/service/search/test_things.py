@@ -12,12 +12,12 @@ import pytest
 from PIL import Image, ImageColor
 
 from sketch_search.indexer import BuildRequest, build, open_index
-from sketch_search.model.engine import Projection
+from sketch_search.model.engine import Projection, unit
 from sketch_search.model.images import Drawing, Stroke, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network
 from sketch_search.model.search import encode_things, stages
-from sketch_search.model.things import PLACES, sought
+from sketch_search.model.things import PLACES, WHOLE, sought
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
@@ -86,11 +86,13 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     assert [thing.box for thing in answer.things] == [
         thing.box for thing in drawn(regional, on_paper("star", 10), on_paper("cross", 290)).things
     ]
-    things = encode_things(regional.matcher, drawn(regional, on_paper("star", 10), on_paper("cross", 290)))
+    things = encode_things(regional.matcher, regional.matcher.divide(regional.matcher.preprocessing.drawing(both())))
     regions, colours = regional.index.photo_regions(np.arange(PHOTOS))
     directions = regional.matcher.thing_directions(things)
     matched = sought(things, directions, regions, colours, PLACES)
-    scores = matched.diffused(directions).mean(axis=0)
+    whole = regional.matcher.whole_direction(things)
+    assert whole is not None
+    scores = matched.diffused(directions).mean(axis=0) + unit(regional.gallery.vectors(np.arange(PHOTOS))) @ whole
     by_id = dict(zip(regional.index.ids.tolist(), zip(scores, matched.cells.T.tolist(), strict=True), strict=True))
     assert len(answer.results) == PHOTOS
     for result in answer.results:
@@ -100,6 +102,23 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     assert [result.raw_score for result in answer.results] == sorted(
         (result.raw_score for result in answer.results), reverse=True
     )
+
+
+def test_the_whole_drawing_counts_as_far_as_nobody_knows_what_its_things_are(network: Matcher) -> None:
+    divided = network.divide(network.preprocessing.drawing(both()))
+    things = encode_things(network, divided)
+    width, chance = things[0].tokens.guessed_from.shape[1], np.random.default_rng(1)
+    seen = {"directions": chance.normal(size=(2, RET)), "sketch_directions": chance.normal(size=(2, width))}
+    words = vocabulary((0, 1), biases=np.zeros(2), **seen)
+    knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
+    direction = unit(knowing.encode(knowing.preprocessing.normalised(divided.whole)[None], "sketch").ret[0])
+    surely = [float(words.guess(thing.tokens).max()) for thing in things]
+    assert 0 < min(surely) < max(surely) < 1
+    assert knowing.whole_direction(things) == pytest.approx(WHOLE * (1 - np.mean(surely)) ** 2 * direction, abs=1e-5)
+    one = encode_things(knowing, knowing.preprocessing.drawing(on_paper("star", 10)))
+    assert knowing.whole_direction(one) is None
+    # Without words nobody knows anything.
+    assert network.whole_direction(things) == pytest.approx(WHOLE * direction, abs=1e-5)
 
 
 def test_regions_decide_against_likeness_of_whole_photos(regional: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
