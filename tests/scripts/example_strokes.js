@@ -2,7 +2,7 @@
 async (wanted) => {
   const { examples } = await import("/page/drawing/examples.js");
   const { middle } = await import("/page/drawing/ink.js");
-  const { marks } = examples().find(({ name }) => name === wanted);
+  const { marks } = (await examples()).find(({ name }) => name === wanted);
   return marks.map(({ points }) =>
     points.flatMap((here, i) => {
       // As ink.js paints it: a curve between the middles of the neighbouring segments.

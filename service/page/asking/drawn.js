@@ -1,6 +1,6 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenThing, strokesOf, thingsOf, withPieces } from "../drawing/things.js";
+import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenThing, strokesOf, thingsOf, TINTS, withPieces } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
 import { count, thingNames } from "../shared/words.js";
 
@@ -107,6 +107,7 @@ export function createDrawn(paper, parts, word, react) {
     const join = button(id, "Join", `Join the ${about} with the nearest thing`, () => divide(joined, id));
     const made = element("li", {}, element("p", {}, field(id, guess), ...splits, join));
     const [left, top, right, bottom] = ["left", "top", "right", "bottom"].map((side) => 100 * Math.min(1, Math.max(0, box[side])));
+    made.style.setProperty("--tint", TINTS[id % TINTS.length]);
     Object.assign(made.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
     return made;
   }

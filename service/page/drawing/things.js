@@ -12,6 +12,8 @@ export const PENS = {
   Blue: "#2666b8",
   Purple: "#7b4fa3",
 };
+// Of the things, one after the other. Colour-blind people can also distinguish them.
+export const TINTS = ["#d55e00", "#0072b2", "#b0478a", "#00785a", "#8a6a00", "#5f605a", "#12523f", "#7b2d26"];
 // The area of a bucket is looked for on a grid of so many cells a side; gaps of twice this width are closed.
 const GRID = 256;
 const GAP = 2;

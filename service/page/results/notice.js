@@ -59,7 +59,7 @@ export class Notice {
     }
     const kept = JSON.parse(forSite.get(KEPT) ?? "{}");
     if (kept.of === this.#of) {
-      this.#fill(kept);
+      void this.#fill(kept);
     } else {
       this.#timer = setTimeout(() => void this.#find(this.#of), PAUSE_MS);
     }
@@ -86,7 +86,7 @@ export class Notice {
     const tried = [];
     try {
       // One after the other, since others search as well.
-      for (const { name, marks } of examples()) {
+      for (const { name, marks } of await examples()) {
         const { results } = await api.search(await png(marks), params, signal);
         // Vectors can be compared between searches: the score of the last photo shows whether all fit.
         tried.push({ name, sure: results.at(-1)?.raw_score ?? -Infinity, faces: results.map(({ thumbnail_url }) => thumbnail_url) });
@@ -97,13 +97,13 @@ export class Notice {
     if (!signal.aborted) {
       const kept = { of, best: tried.filter(({ sure }) => sure >= -FARTHEST).sort((a, b) => b.sure - a.sure).slice(0, SHOWN) };
       forSite.set(KEPT, JSON.stringify(kept));
-      this.#fill(kept);
+      await this.#fill(kept);
     }
   }
 
-  #fill({ of, best }) {
+  async #fill({ of, best }) {
     this.#shown = of;
-    const all = new Map(examples().map((example) => [example.name, example]));
+    const all = new Map((await examples()).map((example) => [example.name, example]));
     // An older version of the page may have stored an example that no longer exists.
     const known = best.filter(({ name }) => all.has(name));
     byId("examples").replaceChildren(...known.map(({ name, faces }) => this.#item(all.get(name), faces)));

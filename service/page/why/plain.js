@@ -1,12 +1,10 @@
 /** The first view of an explanation: the drawing in its colours beside a photo, each thing joined with its part of it. */
 
 import * as api from "../shared/api.js";
-import { asNamed, borders, seenThing } from "../drawing/things.js";
+import { asNamed, borders, seenThing, TINTS } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
 import { fileName, foundThing, hardly, numberOf, thingNames } from "../shared/words.js";
 
-// Colour-blind people can also distinguish them, and each has a letter.
-const THINGS = ["#d55e00", "#0072b2", "#b0478a", "#00785a", "#8a6a00", "#5f605a", "#12523f", "#7b2d26"];
 const LETTERS = "ABCDEFGH";
 const SIZE = 512;
 // How far a frame is from the ink, as a share of the paper: its light rim would hide it.
@@ -80,7 +78,7 @@ export function createPlain() {
     const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
       letter: LETTERS[i],
-      colour: THINGS[i],
+      colour: TINTS[i],
       name: names[i] || (seen.length > 1 ? "thing" : yours),
       path: `M${left - AWAY} ${top - AWAY}H${right + AWAY}V${bottom + AWAY}H${left - AWAY}Z`,
     }));

@@ -22,6 +22,7 @@ KINDS = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "css": "text/css; charset=utf-8",
+    "json": "application/json",
     "svg": "image/svg+xml",
     "webmanifest": "application/manifest+json",
 }
@@ -46,7 +47,8 @@ def test_all_that_the_page_loads_is_served() -> None:
     asked = set(re.findall(r'(?:href|src)="page/([^"]+)"', TEXTS["index.html"]))
     for name, text in TEXTS.items():
         if name.endswith(".js"):
-            for path in re.findall(r'^import .* from "([^"]+)";$', text, re.MULTILINE):
+            data = re.findall(r'new URL\("([^"]+)", import\.meta\.url\)', text)
+            for path in [*data, *re.findall(r'^import .* from "([^"]+)";$', text, re.MULTILINE)]:
                 asked.add(os.path.normpath(PurePosixPath(name).parent / path))
     assert asked == set(TEXTS) - {"index.html"}
 
