@@ -55,7 +55,7 @@ class Thing:
         tokens: a batch of one.
         box: left, top, right and bottom of its ink, as shares of the paper's width and height.
         colours: (c, 3) float32, its colours as CIELAB, at most three; none for black ink.
-        shares: (c,) float32, the share of its coloured ink for each; their sum is 1.
+        shares: (c,) float32, the share of its ink for each; the rest is black.
         words: the numbers of words, any of which names it, in the place of guesses; none if nobody named it.
         strokes, second_half: as of a ``DrawnThing``.
         whole: (d,) float32, the [Ret] of the drawing that it is one of several things of; none if it is all of it.
@@ -85,7 +85,7 @@ class Thing:
         return inside
 
     def colour_distance(self, colours: Floats) -> Floats:
-        """Returns the mean CIE76 distance of its colours, by their shares, to others (..., 3): (...); 0 without any."""
+        """Returns the sum of the CIE76 distances of its colours, by their shares, to others (..., 3): (...)."""
         away = np.zeros(colours.shape[:-1], np.float32)
         for colour, share in zip(self.colours, self.shares, strict=True):
             away += share * np.linalg.norm(colours - colour, axis=-1)

@@ -26,9 +26,11 @@ SPECK = -2
 MOST_INK = _KEPT**2
 # Ink of less chroma is black or grey, and has no colour.
 _LEAST_CHROMA = 20.0
+# Ink of less lightness is black, if it has no colour.
+_DARK = 20.0
 # An area that contains a square of this share of the paper's side is filled, not a stroke.
 _FILLED = 0.04
-# Colours that are nearer than this count as one, and a colour with a smaller share of the coloured ink is ignored.
+# Colours that are nearer than this count as one, and a colour with a smaller share of the ink is ignored.
 _SAME_COLOUR, _LEAST_SHARE, _MOST_COLOURS = 25.0, 0.1, 3
 # The side, in pixels of the square that is divided, of the cells whose ink has a dot.
 _DOTTED = 7
@@ -57,7 +59,7 @@ class DrawnThing:
     """One thing of a drawing, prepared for the network.
 
     pixels: (H, W, 3) uint8. box: left, top, right and bottom of its ink, as shares of the paper's sides. colours: L, a
-    and b of at most three colours, as CIELAB, and their shares of the coloured ink, most first; none for black ink.
+    and b of at most three colours, as CIELAB, and their shares of the ink, most first; none for black ink.
     strokes: their numbers, if known. second_half: those that are a thing of their own if it is split.
     """
 
@@ -72,9 +74,9 @@ class DrawnThing:
 class Sheet:
     """All ink of a drawing.
 
-    ink: (h, w, 2) uint8 of its box: its darkness, 0 on paper, and the number of its colour in the palette from 1, 0 for
-    black. corner: where it begins on the paper, x and y in pixels. step: pixels of the paper for each of these. size:
-    width and height of the paper. palette: the colours as CIELAB.
+    ink: (h, w, 2) uint8 of its box: its darkness, 0 on paper, and from 1 the number of its colour in the palette, the
+    last one black. corner: where it begins on the paper, x and y in pixels. step: pixels of the paper for each of
+    these. size: width and height of the paper. palette: the colours as CIELAB.
     """
 
     ink: Pixels
@@ -98,10 +100,11 @@ class Sheet:
         return (x + left) / width, (y + top) / height, min(1, (x + right) / width), min(1, (y + bottom) / height)
 
     def _colours(self, own: Mask) -> tuple[tuple[float, float, float, float], ...]:
-        counts = np.bincount(self.ink[..., 1][own], minlength=1 + len(self.palette))[1:]
+        _, *coloured, black = np.bincount(self.ink[..., 1][own], minlength=2 + len(self.palette))
+        counts = np.array(coloured)
         best = np.argsort(-counts, kind="stable")[:_MOST_COLOURS]
-        best = best[counts[best] > _LEAST_SHARE * counts.sum()]
-        total = counts[best].sum()
+        best = best[counts[best] > _LEAST_SHARE * (counts.sum() + black)]
+        total = counts[best].sum() + black
         return tuple((*self.palette[number], float(counts[number] / total)) for number in best.tolist())
 
 
@@ -283,12 +286,16 @@ def read_drawing(image: Image.Image, side: int) -> Drawing:
     darkness, (top, bottom, left, right) = ink.find_ink(image)
     step = max(1, -(-max(image.size) // _SEEN))
     seen = np.asarray(image)[::step, ::step]
-    coloured, filled = _coloured(seen, darkness[::step, ::step], ink.paper_colour(image))
+    strong = darkness[::step, ::step] >= 128
+    coloured, filled = _coloured(seen, strong, ink.paper_colour(image))
     if filled.any():
         darkness = _outlined(darkness, filled)
     colours = lab(seen[coloured] / np.float32(255))
     palette = _palette(colours)
-    tints = np.zeros(coloured.shape, np.uint8)
+    # Not the soft edges of coloured strokes.
+    black = strong & ~coloured
+    black[black] = lab(seen[black] / np.float32(255))[:, 0] < _DARK
+    tints = np.where(black, np.uint8(1 + len(palette)), np.uint8(0))
     if palette:
         tints[coloured] = 1 + np.linalg.norm(colours[:, None] - np.array(palette), axis=2).argmin(axis=1)
     whole = ink.centre(darkness[top:bottom, left:right], side)
@@ -335,9 +342,8 @@ def _narrowed(marked: Mask, reach: int) -> Mask:
 # Colours.
 
 
-def _coloured(seen: Pixels, darkness: Pixels, paper: tuple[int, int, int]) -> tuple[Mask, Mask]:
+def _coloured(seen: Pixels, strong: Mask, paper: tuple[int, int, int]) -> tuple[Mask, Mask]:
     """Finds the ink that is neither black nor grey nor white, and the areas that are filled with it, (h, w) each."""
-    strong = darkness >= 128
     coloured = strong.copy()
     coloured[strong] = _chroma(seen[strong]) >= _LEAST_CHROMA
     tinted = bool(_chroma(np.array(paper, np.uint8)) >= _LEAST_CHROMA)

@@ -98,6 +98,14 @@ def test_coloured_strokes_say_a_colour_and_black_ones_or_those_on_coloured_paper
     assert OURS.drawing(with_squares(20)).things[0].colours == ()
 
 
+def test_a_colour_counts_by_its_share_of_all_ink() -> None:
+    for width, shares in ((4, []), (8, [0.4]), (20, [0.6])):
+        picture = with_squares(20)
+        ImageDraw.Draw(picture).line([130, 60, 130, 140], fill=RED, width=width)
+        (thing,) = OURS.drawing(picture).things
+        assert [round(share, 1) for *_, share in thing.colours] == shares
+
+
 def test_a_filled_area_says_its_colour_and_leaves_its_outline_to_the_network() -> None:
     (filled,) = OURS.drawing(with_squares(20, fill=GREEN)).things
     ((*colour, _),) = filled.colours
