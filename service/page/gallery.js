@@ -5,11 +5,7 @@ import { show } from "./shared/history.js";
 import { element, icon, byId, progress } from "./shared/dom.js";
 import { building, count, facts, stopped, trouble, unreadFiles } from "./shared/words.js";
 
-/**
- * The dialog about the collection.
- *
- * @param {(folder: string) => Promise<number>} remove takes a folder out of the index; how many files that were
- */
+/** The dialog about the collection; `remove` takes a folder out of the index, and returns how many files that were. */
 export function createAbout(remove) {
   const [dialog, note] = [byId("about"), byId("about-note")];
   let folders = [];

@@ -1,9 +1,6 @@
 /**
- * The page: makes its parts and connects them.
- *
- * drawing/ has the paper, its tools and what is sent to the server; asking/ what is searched for beside the drawing, and
- * when; results/ the photos found, and the messages in place of them; why/ the explanation of results; shared/ what the
- * others use: the HTTP API, storage, elements and texts.
+ * The page: makes its parts and connects them. drawing/ has the paper and what is sent to the server; asking/ what is searched
+ * for beside the drawing, and when; results/ the photos; why/ their explanation; shared/ what the others use.
  */
 
 import { createAbout, offerFolders } from "./gallery.js";

@@ -68,10 +68,7 @@ export function createWord(parts) {
   });
   parts.onChange(() => unknown(null));
 
-  /**
-   * Show that this word is unknown, whether the `rest` of the query is searched for, and the `nearest`, of which one can be
-   * chosen instead; null: show nothing.
-   */
+  /** Show that this word is unknown; whether the `rest` is searched for, and the `nearest`, to `choose` from. null: nothing. */
   function unknown(word, nearest = [], rest = false, choose = take) {
     byId("word-unknown").textContent = word === null ? "" : unknownWord(word, known, rest, nearest.length);
     const onclick = ({ target }) => {

@@ -17,10 +17,7 @@ const SWITCHES = {
 const ALL = { apart: true, places: true, colours: true };
 const OFF = "Does not count: this search compares whole photos";
 
-/**
- * `react.changed` is called when places or colours are to count, or no longer, and `react.step` before a person divides or names
- * things; `word` completes the words of things.
- */
+/** `react.changed` is called when a switch is pressed, `react.step` before things are divided or named; `word` completes words. */
 export function createDrawn(paper, parts, word, react) {
   const list = byId("things");
   // What each thing was guessed to be, by its number.

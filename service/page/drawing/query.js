@@ -1,8 +1,4 @@
-/**
- * What is searched with: the drawing, which may lie over an image, or an image file that only the server can read.
- *
- * An image with nothing drawn on it is searched with as a drawing or as a photo, whichever the person chooses.
- */
+/** What is searched with: the drawing, which may lie over an image; an image alone, as a drawing or a photo; or a file. */
 
 import { check, choice, download, byId } from "../shared/dom.js";
 import { stepKey } from "../shared/history.js";
@@ -14,8 +10,6 @@ const SAVED_SIDE = 1024;
 const ADDRESS = /^https?:\S+$/i;
 
 /**
- * Takes image files that are picked, dropped or pasted, and what is drawn on the paper.
- *
  * `react.changed` is called when what is searched with is another one; `react.turn` when it takes the place of another, which Back
  * is to bring back, and `react.back` once it has; `react.address` when not an image came but only its address.
  */
@@ -91,12 +85,7 @@ export function createQuery(paper, react) {
     react.changed();
   }
 
-  /**
-   * Put an image on the paper, to be searched with and drawn over.
-   *
-   * @param {"sketch" | "photo"} [as] what to search with it as; guessed by its look, where nobody says so
-   * @param {boolean} [anew] whether it is searched with without the words and photos of the query before
-   */
+  /** Put an image on the paper; `as` a "sketch" or a "photo", or guessed; `anew`: without the words and photos of before. */
   async function take(given, as, anew = false) {
     const url = URL.createObjectURL(given);
     const said = byId("opening");
@@ -120,10 +109,7 @@ export function createQuery(paper, react) {
     }
   }
 
-  /**
-   * Take a step, so that Back returns to what is there now, if there is something. Dialogs may have to close before it.
-   * `counts`: whether Undo above the photos takes it back, too.
-   */
+  /** Take a step, so that Back returns to what is there now, if something; `counts`: and Undo above the photos, too. */
   async function turn(anew = false, counts = false) {
     if (!empty() || anew) {
       await new Promise((taken) => {
@@ -150,11 +136,8 @@ export function createQuery(paper, react) {
     empty, kind, take, turn, clear,
     isFile: () => file !== null,
     /**
-     * What is searched with now. Nothing that is drawn later changes it.
-     *
-     * @returns {Promise<{blob: Blob, kind: "sketch" | "photo", marks: object[], things: object[], strokes: object[]}>} an
-     *   image file, and what it is searched with as; where it is a drawing its marks (see ink.js), its things as far as they
-     *   are known, and its strokes, see things.js
+     * What is searched with now, which nothing that is drawn later changes: an image file as a `blob`, as what `kind`; of a
+     * drawing also its marks (see ink.js), its things as far as they are known, and the strokes to send, see things.js.
      */
     async snapshot() {
       const as = kind();

@@ -47,12 +47,7 @@ export const build = (folder) => post("build", folder === null ? {} : { folder }
 /** Remove a folder from the index. @returns {Promise<{files: number, photos: number}>} how many files were removed */
 export const remove = (folder) => post("remove", { folder });
 
-/**
- * The photos that match a sketch best, or photos that are liked.
- *
- * @param {Blob | null} sketch an image file; none where the parameters name a liked photo
- * @param {Record<string, string | string[]>} params query parameters; a list is a parameter that is repeated
- */
+/** The photos that match best. @param {Blob | FormData | null} sketch @param params of the query; a list is repeated */
 export const search = (sketch, params, signal) => post("search", params, sketch, signal);
 
 export const explain = (picture, params, signal) => post("explain", params, picture, signal);

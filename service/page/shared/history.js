@@ -1,14 +1,9 @@
 /**
- * Dialogs that Back of the browser closes, the uppermost one first.
+ * Dialogs that Back of the browser closes, the uppermost one first. Each has an entry in the browser's history, whose state
+ * says how many are open. After a reload none is open, so the history is moved back to the page's own entry.
  *
- * Each open dialog has an entry in the browser's history, whose state says how many are open. Forward opens again what
- * Back has closed. After a reload no dialog is open, so the history is moved back to the page's own entry.
- *
- * The part of the page's address that says what is searched for: `#like=17,23&unlike=5&folder=2023/summer`.
- * Such an address can be kept and shared.
- *
- * Each change of it is a step in the browser's history, so that Back takes it back. The state of each entry says how many
- * steps of this page lead to it.
+ * And the part of the page's address that says what is searched for: `#like=17,23&unlike=5&folder=2023/summer`. Each change
+ * of it is a step in the history, and the state of each entry says how many steps of this page lead to it.
  */
 
 let open = [];
@@ -120,12 +115,7 @@ export function read() {
   ]);
 }
 
-/**
- * Go on to an address that names this. Dialogs are closed, and then the window gets the event "step". `counts`: whether it is
- * one of the steps that are counted.
- *
- * @param {Wanted} wanted
- */
+/** Go on to an address that names this, once dialogs are closed; then the window gets the event "step". `counts`: as a step */
 export function write(wanted, counts = true) {
   closeAll(() => {
     history.pushState({ dialogs: 0, step: steps() + Number(counts), key: Math.max(Date.now(), stepKey() + 1) }, "", address(wanted));

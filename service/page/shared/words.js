@@ -36,12 +36,7 @@ export function methodName(method, diffused = false) {
 /** 1234 photos, 1 photo. */
 export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
-/**
- * The names of things by their words or guesses and their colours, "" where neither is known; numbered where several
- * have one name.
- *
- * @param {[string | undefined, string[]][]} things
- */
+/** Names of things by pairs of a word or guess and colours, "" where neither is known; numbered where several have one. */
 export function thingNames(things) {
   const names = things.map(([word, colours]) => {
     // A typed word may have the colour.
@@ -79,11 +74,7 @@ export const numberOf = ({ group, rank }) => group ?? rank;
 export const copiesLabel = (number, name) =>
   `${number.toLocaleString("en")} near ${number === 1 ? "duplicate" : "duplicates"} of ${name}`;
 
-/**
- * The message if nothing was found: a title and a text.
- *
- * @param {boolean} none whether nothing was searched for beside the drawing @param {boolean} filtered whether photos were filtered
- */
+/** The message without photos: a title and a text. `none`: nothing was searched for beside the drawing; `filtered`: by filters. */
 export function noPhotos(none, filtered) {
   if (none) {
     return ["No photos", "The index is empty. Index a folder of photos, then search again."];

@@ -20,13 +20,8 @@ const PREPARED_CONTRAST = 60;
 const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right"];
 
 /**
- * The parts of the sketch, in the picture that the network saw.
- *
- * @param {{marks: object[]}} snapshot what was searched with, see Query.snapshot
- * @param {HTMLImageElement} prepared that picture, loaded
- * @param {number} grid cells along its side
- * @returns {{name: string, path: {x: number, y: number}[], cells: Set<number>}[]} the path within 0..1; of an
- *   image no line is known, so its parts are pieces of the ``picture`` with that ``grid``
+ * The parts of what was searched with, {name, path, cells}, in the `prepared` picture that the network saw, with `grid` cells along
+ * its side; paths within 0..1. Of an image no line is known: its parts are pieces of the picture.
  */
 export function partsOf({ marks }, prepared, grid) {
   // The server crops an image to its ink, which is not known here.
