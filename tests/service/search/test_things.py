@@ -108,8 +108,8 @@ def test_the_whole_drawing_counts_as_far_as_nobody_knows_what_its_things_are(net
     divided = network.divide(network.preprocessing.drawing(both()))
     things = encode_things(network, divided)
     width, chance = things[0].tokens.guessed_from.shape[1], np.random.default_rng(1)
-    seen = {"directions": chance.normal(size=(2, RET)), "sketch_directions": chance.normal(size=(2, width))}
-    words = vocabulary((0, 1), biases=np.zeros(2), **seen)
+    directions, of_sketches = chance.normal(size=(2, RET)), chance.normal(size=(2, width))
+    words = vocabulary((0, 1), biases=np.zeros(2), directions=directions, sketch_directions=of_sketches)
     knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
     direction = unit(knowing.encode(knowing.preprocessing.normalised(divided.whole)[None], "sketch").ret[0])
     surely = [float(words.guess(thing.tokens).max()) for thing in things]
