@@ -7,17 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sketch_search.model.datasets import Task, find_drawn_photos
+from sketch_search.model.datasets import Picture, Task, find_drawn_photos
 from sketch_search.model.engine import Floats, Numbers, Tokens, unit
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation.figures import Evaluation, PerQuery, relevance
 from sketch_search.model.evaluation.scoring import encoded
+from sketch_search.model.images import open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import (
     LOOK,
     SAME,
     evidence_for_diffusion,
     evidence_of_dislikes,
+    evidence_of_fits,
     evidence_of_kin,
     evidence_of_words,
     kindred,
@@ -25,6 +27,7 @@ from sketch_search.model.ranking import (
     sameness,
     weigh,
 )
+from sketch_search.model.things import PLACES, Thing, sought
 
 # The photos of a page.
 _PAGE = 20
@@ -33,7 +36,8 @@ _DISLIKED = 3
 
 
 def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
-    """Measures the drawing alone, and after one further action of a person, by the checkpoint's best method, diffused.
+    """Measures the drawing alone, and after one further action of a person, by the checkpoint's best method, diffused,
+    and by the drawing's place on its paper.
 
     Of the sketches that were drawn from a photo, those whose photo is not first already count. The person likes the
     best photo of the right kind that is not the drawn one, dislikes the first one or three that are not it, or the
@@ -54,11 +58,12 @@ def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
         sketch, target, right = sketches[row : row + 1], int(targets[row]), relevant[row].copy()
         before = matcher.scores(sketch, gallery, method)[0]
         drawn = matcher.diffuse(before[None], gallery.ret, method)[0]
-        order = np.argsort(-drawn, kind="stable")
+        placed = _place(matcher, sketch, task.corpus.sketches[row], gallery)
+        order = np.argsort(-weigh(drawn, placed, method), kind="stable")
         if target < 0 or order[0] == target:
             continue
         right[target] = True
-        clicks = _Clicks(matcher, gallery, mean, before, drawn, order, target, right)
+        clicks = _Clicks(matcher, gallery, mean, before, drawn, placed, order, target, right)
         number = matcher.book.of_class(task.corpus.sketches[row].label)
         guessed = [guess.word for guess in matcher.guesses(sketch)]
         by_word = None if number is None else matcher.word_scores(gallery, [number], levels)[0]
@@ -74,12 +79,24 @@ def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
     return Evaluation.of(task.corpus, tuple(task.corpus.sketches[row] for row in counting), per_query, {})
 
 
+def _place(matcher: Matcher, sketch: Tokens, picture: Picture, gallery: Tokens) -> Floats:
+    """Returns the evidence, (p,), of the regions where the sketch stands on its paper; zeros without regions."""
+    if gallery.regions is None or gallery.colours is None:
+        return np.zeros(len(gallery), np.float32)
+    (drawn,) = matcher.preprocessing.drawing(open_image(picture.path, sketch=True)).things
+    things = [Thing(sketch.without_patches, drawn.box)]
+    regions = gallery.regions.astype(np.float32)
+    return evidence_of_fits(
+        sought(things, matcher.thing_directions(things), regions, gallery.colours, PLACES).scores[0]
+    )
+
+
 @dataclass(frozen=True)
 class _Clicks:
     """The clicks on one ranking of a gallery with this mean [Ret].
 
-    drawn, before: (p,) scores by the drawing, and before diffusion. order: (p,) photos, best first. right: (p,) whether
-    they are of the drawn kind.
+    drawn, before: (p,) scores by the drawing, and before diffusion. placed: (p,) the evidence of its place. order: (p,)
+    photos, best first. right: (p,) whether they are of the drawn kind.
     """
 
     matcher: Matcher
@@ -87,13 +104,15 @@ class _Clicks:
     mean: Floats
     before: Floats
     drawn: Floats
+    placed: Floats
     order: Numbers
     target: int
     right: NDArray[np.bool_]
 
     def all(self, by_word: Floats | None, *, is_guess: bool) -> Iterator[tuple[str, dict[str, float]]]:
         others = self.order[self.order != self.target]
-        yield "the drawing", self._figures(self.drawn)
+        alone = weigh(self.drawn, self.placed, self.matcher.best_method)
+        yield "the drawing", self._figures(alone)
         liked = others[self.right[others]][:1]
         kinship = self.matcher.kinship(self.gallery.ret[liked], self.gallery.ret, self.mean)
         spread = kindred(kinship, self.gallery.ret, self.matcher.diffusion_threshold)
@@ -102,15 +121,15 @@ class _Clicks:
         yield "-", self._disliked(others[:1])
         yield f"- {_DISLIKED} times", self._disliked(others[:_DISLIKED])
         yield "- another kind", self._disliked(others[~self.right[others]][:1])
-        named = self.drawn if by_word is None else self._weighed_kind(evidence_of_words(by_word))
+        named = alone if by_word is None else self._weighed_kind(evidence_of_words(by_word))
         yield "the word", self._figures(named)
-        yield "a right guess", self._figures(named if is_guess else self.drawn)
+        yield "a right guess", self._figures(named if is_guess else alone)
 
     def _likeness(self, photos: Numbers) -> Floats:
         return likenesses(self.gallery.ret[photos], self.gallery.ret, self.mean)
 
     def _weighed(self, evidence: Floats) -> Floats:
-        return weigh(self.drawn, evidence, self.matcher.best_method)
+        return weigh(self.drawn, evidence + self.placed, self.matcher.best_method)
 
     def _weighed_kind(self, evidence: Floats) -> Floats:
         """Adds the evidence of likes or words."""

@@ -17,7 +17,7 @@ from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
 from sketch_search.model.words import UnknownWord, colours
 
-#: Whether photos must show things where they were drawn; "auto": if there are several.
+#: Whether photos must show things where they were drawn; "auto": if regions are kept.
 Places: TypeAlias = Literal["auto", "yes", "no"]
 
 
@@ -116,11 +116,10 @@ def place_things(
 
     several: whether the query has several things; a single one is included if its place or its colours count.
     """
-    apart = several or (len(things) == 1 and (places == "yes" or len(things[0].colours) > 0))
+    apart = several or (len(things) == 1 and (places != "no" or len(things[0].colours) > 0))
     if not apart or not regions:
         return (), 0.0
-    placed = places == "yes" or (places == "auto" and several)
-    return tuple(replace(one, tokens=one.tokens.without_patches) for one in things), PLACES if placed else 0.0
+    return tuple(replace(one, tokens=one.tokens.without_patches) for one in things), 0.0 if places == "no" else PLACES
 
 
 def search_drawing(

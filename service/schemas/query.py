@@ -294,7 +294,8 @@ class SearchQuery(Params):
     places: Places = Field(
         default="auto",
         description=describe(
-            "places", "Whether photos must show things where they were drawn. auto: yes if there are several."
+            "places",
+            "Whether photos must show things where they were drawn. auto: unless a method is named for a single one.",
         ),
         examples=["yes"],
     )

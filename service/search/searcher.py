@@ -258,7 +258,11 @@ class Searcher:
                 drawn = tokens
         if drawn is not None and plan.seeks_things:
             several = plan.ranking.method == "things"
-            placed, places = place_things(things, gallery.regions_kept, query.places, several=several)
+            # Who names a method for a single thing wants its scores and no others.
+            alone = query.places == "auto" and query.method != "auto" and not several
+            placed, places = place_things(
+                things, gallery.regions_kept, "no" if alone else query.places, several=several
+            )
         elif drawing is None and query.text and query.colours == "auto" and plan.seeks_things and gallery.regions_kept:
             placed = things_of_text(self.matcher, query.text)
         wanted = _filter_of(query)

@@ -29,6 +29,7 @@ export function createDrawn(paper, parts, word, react) {
   // Whether the things, their places and colours are to count, and whether they do: not if the search compares no regions of photos.
   let wanted = ALL;
   let counts = ALL;
+  let counted = false;
 
   for (const name of Object.keys(ALL)) {
     byId(name).addEventListener("change", ({ target }) => {
@@ -67,10 +68,12 @@ export function createDrawn(paper, parts, word, react) {
     const coloured = inColour(all);
     const apart = !several && drawn.length > 0 && halved(pieces(), drawn[0].id) !== null;
     offer("apart", several || !wanted.apart);
-    offer("places", several && wanted.apart);
+    // The place of a single thing is worth a line only if an answer says that it counts, or somebody that it does not.
+    const placed = several || (all.length === 1 && (counted || !wanted.places));
+    offer("places", placed);
     offer("colours", coloured);
     byId("parts-apart").hidden = !apart;
-    parts.describe(several || coloured || apart || !wanted.apart ? (wanted.apart && names(all).join(", ")) || "Drawing" : "");
+    parts.describe(placed || coloured || apart || !wanted.apart ? (wanted.apart && names(all).join(", ")) || "Drawing" : "");
   }
 
   /** Show a switch, off if what it is for does not count. */
@@ -150,7 +153,7 @@ export function createDrawn(paper, parts, word, react) {
       const all = searched(drawn);
       return {
         ...(blob && !wanted.apart ? { things: "one" } : {}),
-        ...(all.length > 1 && !wanted.places ? { places: "no" } : {}),
+        ...(all.length && !wanted.places ? { places: "no" } : {}),
         ...(inColour(all) && !wanted.colours ? { colours: "no" } : {}),
       };
     },
@@ -171,9 +174,9 @@ export function createDrawn(paper, parts, word, react) {
       const ids = seen.length ? seen.map(({ id }) => id) : found.length ? [...found.keys()] : drawn.map(({ id }) => id);
       const whole = ids.length === 1 ? answer.guesses : [];
       guesses = new Map(ids.map((id, i) => [id, (found[i]?.guess ?? whole[0])?.word]));
-      const placing = found.length > 1 && wanted.places;
       const colouring = wanted.colours && inColour(searched(drawn));
-      counts = { apart: true, places: !placing || answer.placed === true, colours: !colouring || answer.region_grid !== undefined };
+      counted = answer.placed === true;
+      counts = { apart: true, places: !wanted.places || counted, colours: !colouring || answer.region_grid !== undefined };
       show();
     },
     /** Go back to before an unusable word of a thing. @returns {{name: string, rename} | null} the word, if there was one */

@@ -154,28 +154,30 @@ def test_strokes_are_told_of_each_thing_and_what_a_person_joined_stays_joined(re
     assert things(1, 5) == [(0,), (1,)]
 
 
-def test_a_black_drawing_of_one_thing_is_searched_for_as_a_whole(regional: Searcher) -> None:
+def test_one_thing_is_searched_for_as_a_whole_and_where_it_stands(regional: Searcher) -> None:
     alone, as_one = (regional.find(on_paper("star", 150), **how) for how in ({}, {"things": "one"}))
     assert alone.results == as_one.results
-    assert (len(alone.things), alone.method, alone.region_grid) == (1, "fused", None)
+    assert (len(alone.things), alone.method, alone.placed, alone.region_grid) == (1, "fused", True, 4)
+    anywhere = regional.find(on_paper("star", 150), places="no")
+    assert (anywhere.method, anywhere.placed, anywhere.region_grid) == ("fused", False, None)
     assert regional.find(both(), things="one").method == "fused"
+    assert not regional.find(on_paper("star", 150), method="rn").placed, "a method that is named scores alone"
     # Only whole drawings have a score by pairs.
     assert regional.find(both(), method="rn").things == ()
 
 
-def test_places_and_colours_count_if_they_are_requested(regional: Searcher) -> None:
+def test_places_and_colours_count_unless_they_are_refused(regional: Searcher) -> None:
     anywhere = regional.find(both(), places="no")
     assert not anywhere.placed
     assert anywhere.results != regional.find(both()).results
     star = on_paper("star", 10)
-    assert regional.find(star, places="yes").placed
-    assert regional.find(star, places="yes").results != regional.find(star).results
+    assert regional.find(star).placed
+    assert regional.find(star, places="no").results != regional.find(star).results
     red = regional.find(on_paper("star", 10, RED))
     assert [thing.colours for thing in red.things] == [("#d02020",)]
     assert red.results != regional.find(star).results
     without = regional.find(on_paper("star", 10, RED), colours="no")
     assert [thing.colours for thing in without.things] == [()]
-    assert without.region_grid is None
     assert [result.id for result in without.results] == [result.id for result in regional.find(star).results]
 
 
