@@ -259,10 +259,9 @@ class Searcher:
         if drawn is not None and plan.seeks_things:
             several = plan.ranking.method == "things"
             # Who names a method for a single thing wants its scores and no others.
-            alone = query.places == "auto" and query.method != "auto" and not several
-            placed, places = place_things(
-                things, gallery.regions_kept, "no" if alone else query.places, several=several
-            )
+            named = query.places == "auto" and query.method != "auto" and not several
+            wanted_at = "no" if named else query.places
+            placed, places = place_things(things, gallery.regions_kept, wanted_at, several=several)
         elif drawing is None and query.text and query.colours == "auto" and plan.seeks_things and gallery.regions_kept:
             placed = things_of_text(self.matcher, query.text)
         wanted = _filter_of(query)
