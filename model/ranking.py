@@ -306,7 +306,10 @@ def shares_of(scores: Floats, method: Method) -> Floats:
 
 
 def fits(best: float, chances: int) -> bool | None:
-    """Returns whether a photo likely shows words' things, by the best score; None if uncertain. chances: of pairs."""
+    """Returns whether any photo is likely to show the things of words; None if uncertain.
+
+    best: the highest score of the photos by the words. chances: the number of photos times the number of words.
+    """
     if not chances:
         return False
     surplus = best - _FITS_SLOPE * math.log(chances / _FITS_FROM)

@@ -342,7 +342,10 @@ def _draw(strokes: Sequence[tuple[Sequence[int], Sequence[int]]], width: int) ->
 
 
 def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
-    """Finds classes too near to "val" or "ship" for zero-shot figures, unless these are parts; and abstract ones."""
+    """Finds the classes that a training on these parts leaves out, because its figures would not be zero-shot.
+
+    Without "val" these are near validation classes, and without "ship" near unseen ones. Abstract figures never count.
+    """
     path = folder / "data" / "more" / "split.json"
     wanted = [_WITHOUT_PHOTOS, *(flag for part, flag in _NEAR.items() if part not in parts)]
     return frozenset(label for flag in wanted for label in _read_list(path, "flags", flag))

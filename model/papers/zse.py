@@ -258,7 +258,10 @@ class ZseTrainer(Trainer[Network]):
 
 
 def photo_side_backbone(run: Run) -> tuple[Path, dict[str, torch.Tensor]]:
-    """Finds the photo side, and its tensors; of a two-sided checkpoint with what its sketches have tuned."""
+    """Finds the photo side that a training starts from, and its tensors.
+
+    The backbone is a photo side, or a two-sided checkpoint: then norms, biases and scales are those of its sketches.
+    """
     if run.start:
         return find_photo_side(load_zse_network(run.start).config.photo_side, run.start), {}
     path = Path(run.needed_backbone)

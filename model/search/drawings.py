@@ -46,7 +46,7 @@ def encode_things(
     """Encodes each thing of a drawing, with its colours if these count. variants: as for ``Matcher.encode``."""
     things, whole = list[Thing](), None
     if len(drawing.things) > 1:
-        # Whoever divided a picture has encoded all of it already.
+        # It is still kept from when the picture was divided.
         whole = matcher.encode(matcher.preprocessing.normalised(drawing.whole)[None], modality, 1).ret[0]
     for drawn in drawing.things:
         tokens = matcher.encode(matcher.preprocessing.normalised(drawn.pixels)[None], modality, variants)

@@ -53,7 +53,10 @@ async def parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None
 async def zipped(
     engine: Engine, photos: Sequence[PhotoEntry], turn: Callable[[], AbstractAsyncContextManager[None]]
 ) -> AsyncIterator[bytes]:
-    """Yields a ZIP file of photos, a part in memory; a text in it names those gone or changed. turn: to check one."""
+    """Yields the bytes of a ZIP file with these photos, with at most one part in memory.
+
+    turn: in which a photo is checked. A text file in the archive names those that are gone or have changed.
+    """
     sink, missing = _Sink(), list[str]()
     names = file_names([_MISSING, *(photo.paths[0] for photo in photos)])[1:]
     # Pictures are compressed already.
