@@ -151,7 +151,7 @@ class Nearest:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, chosen: NDArray[np.int64] | Mask) -> Self:
+    def __getitem__(self, chosen: NDArray[np.int64] | Mask | slice) -> Self:
         return replace(self, **{name: column[chosen] for name, column in self._columns().items()})
 
     def _columns(self) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from sketch_search.model.engine import Method, Modality, Tokens
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.search.candidates import Candidates, Query
+from sketch_search.model.search.candidates import Candidates, Query, Word
 from sketch_search.model.search.gallery import Gallery
 from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
@@ -136,15 +136,24 @@ def search_things(
     things: Sequence[Thing],
     results: int,
     places: Places = "auto",
+    *,
     liked: Candidates | None = None,
+    unliked: Candidates | None = None,
+    word: Word | None = None,
 ) -> Ranking:
-    """Ranks photos for the encoded things of a drawing as a search does by default. liked: photos of the gallery."""
+    """Ranks photos for the encoded things of a drawing as a search does by default.
+
+    liked, unliked: photos of the gallery. word: as of ``Query``.
+    """
     count, regions = len(things), gallery.regions_kept
     plan = default_plan(matcher, results, tokens_kept=gallery.tokens_kept, regions=regions, things=count)
     placed, weight = place_things(things, regions, places, several=plan.method == "things")
     sketch = Tokens.cat([thing.tokens for thing in things])
-    query = Query(plan.method, gallery.clusters.mean, sketch, placed, weight)
+    query = Query(plan.method, gallery.clusters.mean, sketch, placed, weight, word=word)
     if liked is not None:
         vectors, homes = liked.vectors.astype(np.float32), gallery.clusters.of(liked.rows)
         query = replace(query, liked=vectors, liked_ids=tuple(liked.ids.tolist()), homes=homes)
+    if unliked is not None:
+        vectors, kinds = unliked.vectors.astype(np.float32), np.zeros(len(unliked), np.bool_)
+        query = replace(query, unliked=vectors, unliked_rows=unliked.rows, unliked_kinds=kinds)
     return rank(gallery, matcher, query, plan)

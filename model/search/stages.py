@@ -379,7 +379,7 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     # If the drawing is not the only part, the scores before diffusion are no guide.
     before = None if parts else photos.before
     if photos.fits is not None and not several:
-        parts.append(evidence_of_fits(photos.fits))
+        parts.append(evidence_of_fits(photos.fits, coloured=any(len(thing.colours) for thing in query.things)))
     if not parts:
         return photos
     return replace(photos, scores=weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)

@@ -18,6 +18,7 @@ from sketch_search.model.datasets.corpus import DATA_VARIABLE, Picture
 from sketch_search.model.datasets.tasks import Task, read_task
 from sketch_search.model.engine import Modality, SeenClasses
 from sketch_search.model.evaluation import measure
+from sketch_search.model.terminal import BAD_INPUT
 from tests.archives import pack
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
@@ -90,6 +91,26 @@ def test_the_fine_grained_protocol_prints_chance_too(tmp_path: Path, capsys: pyt
     table = capsys.readouterr().out
     assert re.search(r"chance +all \(16\) +0\.2500", table)
     assert all(f"\n{method} " in table for method in ("rn", "ret"))
+
+
+@pytest.mark.usefixtures("alone")
+def test_clicks_are_measured_by_searches_of_the_drawn_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_class_folders(tmp_path, seeds=range(4), shapes=FOUR, drawn=1)
+    command = ["--data", str(tmp_path), "--protocol", "clicks"]
+    clicks = printed(capsys, *command, "--variants", "1")["methods"]
+    others = ["-", "- 3 times", "- another kind", "the word", "a right guess"]
+    assert list(clicks) == ["the drawing", "+", *others]
+    for click, groups in clicks.items():
+        figures = groups["all"]
+        # All 16 photos are on the page, but for the disliked ones.
+        assert figures["gallery_acc_20"] == 1 - figures["lost"]
+        assert figures["precision_20"] <= 1, click
+        assert figures["acc_1"] <= figures["acc_5"]
+    assert all(clicks[click]["all"]["lost"] == 0 for click in ("the drawing", "+", "the word"))
+    assert main(["evaluate", "--weights", str(tiny_checkpoint(tmp_path / "tiny.safetensors")), *command]) == BAD_INPUT
+    assert "has no diffusion or no vocabulary" in capsys.readouterr().err
 
 
 def test_every_fifth_class_of_a_folder_is_unseen_in_the_generalised_protocol(tmp_path: Path) -> None:
