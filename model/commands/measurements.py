@@ -63,7 +63,7 @@ def _every(text: str) -> tuple[int, int]:
 )
 @option("--by-class", "Figures for each class, with its first 10 results.")
 @option("--plain-metrics", "Textbook mAP and P@k, beside those of the papers' code.")
-@option("--words", "Large galleries: also search by the word of each sketch's class.")
+@option("--words", "Large galleries: also search by words of the classes.")
 @options.variants
 @option("--device NAME", "cpu, cuda, or auto (cpu).", default="cpu")
 @option("--dtype NAME", ", ".join(_DTYPES), click.Choice(_DTYPES), default="auto")

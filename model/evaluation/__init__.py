@@ -12,7 +12,7 @@ from sketch_search.model.evaluation.scoring import (
     encoded,
     ret_matcher,
     score_matrices,
-    search_matrix,
+    search_matrices,
     task_matrices,
     trained_matcher,
 )

@@ -47,9 +47,9 @@ def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
         right = relevant[row].copy()
         right[target] = True
         number = matcher.book.of_class(picture.label)
-        clicks = _after_clicks(search, drawn, target, right, number)
-        guesses = [guess.word for guess in matcher.guesses(things[0].tokens)]
-        is_guess = number is not None and matcher.words[number] in guesses
+        word = None if number is None else matcher.words[number]
+        clicks = _after_clicks(search, drawn, target, right, word)
+        is_guess = word in [guess.word for guess in matcher.guesses(things[0].tokens)]
         clicks["a right guess"] = clicks["the word" if is_guess else "the drawing"]
         rows.append(clicks)
         counting.append(row)
@@ -63,7 +63,7 @@ def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
 
 
 def _after_clicks(
-    search: Callable[..., Ranking], drawn: Ranking, target: int, right: NDArray[np.bool_], word: int | None
+    search: Callable[..., Ranking], drawn: Ranking, target: int, right: NDArray[np.bool_], word: str | None
 ) -> dict[str, dict[str, float]]:
     """Returns the figures of each click. drawn: the ranking by the drawing. right: (p,) photos of the drawn kind."""
     figures = partial(_figures, target=target, right=right)
@@ -75,7 +75,7 @@ def _after_clicks(
         "-": figures(search(unliked=others[:1])),
         f"- {_DISLIKED} times": figures(search(unliked=others[:_DISLIKED])),
         "- another kind": figures(search(unliked=not_of_kind[:1])),
-        "the word": figures(drawn if word is None else search(word=((word,),))),
+        "the word": figures(drawn if word is None else search(text=word)),
     }
 
 

@@ -1,6 +1,7 @@
 """Scores every sketch of a corpus against every photo, by each method of a checkpoint; chooses calibrations by that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -14,13 +15,12 @@ from sketch_search.model.evaluation.figures import relevance
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.network import RetNetwork, TorchEngine, fastest_dtype
-from sketch_search.model.ranking import EXAMPLES, evidence_of_words, weigh
-from sketch_search.model.search import gallery_of, search_drawing
+from sketch_search.model.search import encode_things, gallery_of, search_things
 
 # The number of pictures that are prepared before the network encodes them. It bounds the memory for pixels.
 PREPARED_AT_ONCE = 256
-# The names of the scores by the word alone, and of the default search.
-WORD, SEARCH = "word", "search"
+# The name of the scores of the default search.
+SEARCH = "search"
 # The results of a search by default.
 RESULTS = 20
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
@@ -31,12 +31,11 @@ DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
 
 def score_matrices(
-    matcher: Matcher, corpus: Corpus, methods: Sequence[str] | None = None, *, words: bool = False
+    matcher: Matcher, corpus: Corpus, methods: Sequence[str] | None = None
 ) -> dict[str, NDArray[np.floating]]:
     """Computes scores (sketches, photos) float32 by each method, higher is better; then diffused, as "rn+diffusion".
 
-    methods: None for all of the checkpoint. words: adds ``word_matrices``.
-    Raises ModelError if sketches or photos are missing, no class has both, or a class is no word of the vocabulary.
+    methods: None for all of the checkpoint. Raises ModelError if sketches or photos are missing, or no class has both.
     """
     if not corpus.sketches or not corpus.photos:
         raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
@@ -49,67 +48,49 @@ def score_matrices(
     if matcher.calibration.diffusion is not None:
         for method in chosen:
             matrices[f"{method}+diffusion"] = matcher.diffuse(scores[method], gallery.ret, method)
-    if words:
-        matrices |= word_matrices(matcher, [sketch.label for sketch in corpus.sketches], gallery, matrices)
     return matrices
 
 
 def task_matrices(
     matcher: Matcher, task: Task, methods: Sequence[str] | None = None, *, words: bool = False
 ) -> dict[str, NDArray[np.floating]]:
-    """Computes the scores of a task, for ``measure``. methods: "search" ranks as a search does by default."""
-    if methods and SEARCH in methods:
-        others = [method for method in methods if method != SEARCH]
-        found = task_matrices(matcher, task, others, words=words) if others else {}
-        return found | {SEARCH: search_matrix(matcher, task.corpus)}
+    """Computes the scores of a task, for ``measure``. methods: "search" ranks as a search does by default.
+
+    words: adds "search", "word" and "search+word", searches by the sketch, by the word of its class, and by both.
+    """
+    if words or (methods and SEARCH in methods):
+        others = [method for method in methods or matcher.methods if method != SEARCH]
+        found = task_matrices(matcher, task, others) if others else {}
+        return found | search_matrices(matcher, task.corpus, words=words)
     if task.protocol != "within":
-        return score_matrices(matcher, task.corpus, methods, words=words)
+        return score_matrices(matcher, task.corpus, methods)
     # The cosines of [Ret] among all pictures, sketches before photos.
     ret = unit(np.concatenate([tokens.ret for tokens in encoded(matcher, task.corpus)]))
     return {"ret": ret @ ret.T}
 
 
-def search_matrix(matcher: Matcher, corpus: Corpus) -> Floats:
-    """Searches the photos by each sketch as ``POST /search`` does by default: scores, -inf for photos not ranked."""
-    photos = encode_pictures(matcher, corpus.photos, "photo")
-    gallery, rows = gallery_of(photos, matcher), []
-    for sketch in corpus.sketches:
-        picture = matcher.open(sketch.path, "sketch")
-        drawing = matcher.preprocessing.drawing(picture)
-        if gallery.regions_kept:
-            drawing = matcher.divide(drawing)
-        rows.append(search_drawing(gallery, matcher, drawing, RESULTS).scores(len(photos)))
-    return np.stack(rows)
+def search_matrices(matcher: Matcher, corpus: Corpus, *, words: bool = False) -> dict[str, NDArray[np.floating]]:
+    """Searches the photos by each sketch as ``POST /search`` does by default: scores, -inf for photos not ranked.
 
-
-def word_matrices(
-    matcher: Matcher, labels: Sequence[str], gallery: Tokens, matrices: Mapping[str, NDArray[np.floating]]
-) -> dict[str, NDArray[np.floating]]:
-    """Computes scores by the word of each sketch's class, as searches do, with names as in ``score_matrices``.
-
-    Returns "word" for the word alone, which is searched by the [Ret] of its best photos, and "rn+word" and so on for
-    the word together with the sketch. Raises ModelError if the vocabulary lacks a class.
+    words: also by the word of each sketch's class, and by both; see ``task_matrices``. Raises ModelError if the
+    vocabulary lacks a class.
     """
-    kinds = sorted(set(labels))
-    scores = dict(zip(kinds, matcher.word_scores(gallery, [matcher.book.find(label) for label in kinds]), strict=True))
-    alone = {label: _alone(matcher, gallery, of_word) for label, of_word in scores.items()}
-    shown = {label: evidence_of_words(of_word) for label, of_word in scores.items()}
-    found: dict[str, NDArray[np.floating]] = {WORD: np.stack([alone[label] for label in labels])}
-    for name, of_sketches in matrices.items():
-        method = next(method for method in METHODS if method == name.partition("+")[0])
-        rows = zip(of_sketches.astype(np.float32), labels, strict=True)
-        found[f"{name}+{WORD}"] = np.stack([weigh(row, shown[label], method) for row, label in rows])
-    return found
-
-
-def _alone(matcher: Matcher, gallery: Tokens, by_word: Floats) -> Floats:
-    """Computes the scores (p,) of a search by a word with these scores (p,), without a sketch."""
-    best = np.argsort(-by_word, kind="stable")[:EXAMPLES]
-    query = Tokens.of_ret(unit(unit(gallery.ret[best]).mean(axis=0, keepdims=True)))
-    scores = matcher.scores(query, gallery, "ret")
-    if matcher.calibration.diffusion is not None:
-        scores = matcher.diffuse(scores, gallery.ret, "ret")
-    return weigh(scores[0], evidence_of_words(by_word, drawn=False), "ret")
+    photos, rows = encode_pictures(matcher, corpus.photos, "photo"), dict[str, list[Floats]]()
+    search, count = partial(search_things, gallery_of(photos, matcher), matcher, results=RESULTS), len(photos)
+    kinds = sorted({sketch.label for sketch in corpus.sketches}) if words else []
+    texts = {label: matcher.words[matcher.book.find(label)] for label in kinds}
+    by_word = {label: search(things=(), text=text).scores(count) for label, text in texts.items()}
+    for sketch in corpus.sketches:
+        drawing = matcher.preprocessing.drawing(matcher.open(sketch.path, "sketch"))
+        if photos.regions is not None:
+            drawing = matcher.divide(drawing)
+        things = encode_things(matcher, drawing, variants=1 if len(drawing.things) > 1 else None)
+        rows.setdefault(SEARCH, []).append(search(things=things).scores(count))
+        if words:
+            rows.setdefault("word", []).append(by_word[sketch.label])
+            both = search(things=things, text=texts[sketch.label])
+            rows.setdefault(f"{SEARCH}+word", []).append(both.scores(count))
+    return {name: np.stack(of_sketches) for name, of_sketches in rows.items()}
 
 
 def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:

@@ -11,7 +11,7 @@ import numpy as np
 from sketch_search.model.engine import Method, Modality, Tokens
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.search.candidates import Candidates, Query, Word
+from sketch_search.model.search.candidates import Candidates, Query
 from sketch_search.model.search.gallery import Gallery
 from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
@@ -27,8 +27,8 @@ def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
 
 
 def default_plan(matcher: Matcher, results: int, *, tokens_kept: int, regions: int, things: int = 1) -> Plan:
-    """Plans a search by a drawing alone. things: how many it has. tokens_kept, regions: of each photo."""
-    method: Method = "ret" if tokens_kept == 1 else matcher.best_method
+    """Plans a search by a drawing. things: how many it has, 0 without one. tokens_kept, regions: of each photo."""
+    method: Method = "ret" if tokens_kept == 1 or not things else matcher.best_method
     if things > 1 and regions:
         method = "things"
     whole = things > 1 and method != "things"
@@ -137,18 +137,20 @@ def search_things(
     results: int,
     places: Places = "auto",
     *,
+    text: str | None = None,
     liked: Candidates | None = None,
     unliked: Candidates | None = None,
-    word: Word | None = None,
 ) -> Ranking:
-    """Ranks photos for the encoded things of a drawing as a search does by default.
+    """Ranks photos as a search does by default, for the encoded things of a drawing, or without one for a text alone.
 
-    liked, unliked: photos of the gallery. word: as of ``Query``.
+    text: words of the vocabulary. liked, unliked: photos of the gallery. Raises UnknownWord.
     """
-    count, regions = len(things), gallery.regions_kept
+    count, regions, word = len(things), gallery.regions_kept, None
     plan = default_plan(matcher, results, tokens_kept=gallery.tokens_kept, regions=regions, things=count)
+    if text is not None:
+        word, things = matcher.book.read(text).things, name_things(matcher, things, text, coloured=True)
     placed, weight = place_things(things, regions, places, several=plan.method == "things")
-    sketch = Tokens.cat([thing.tokens for thing in things])
+    sketch = Tokens.cat([thing.tokens for thing in things]) if things else None
     query = Query(plan.method, gallery.clusters.mean, sketch, placed, weight, word=word)
     if liked is not None:
         vectors, homes = liked.vectors.astype(np.float32), gallery.clusters.of(liked.rows)

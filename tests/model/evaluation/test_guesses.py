@@ -18,14 +18,11 @@ from sketch_search.model.evaluation.answers import (
     measure_parts,
     order_kept,
 )
-from sketch_search.model.evaluation.scoring import WORD, word_matrices
 from sketch_search.model.explanation import Explanation
-from sketch_search.model.ranking import evidence_of_words, weigh
 from sketch_search.model.terminal import BAD_INPUT
-from sketch_search.model.words import UnknownWord
 from tests.learning import write_class_folders
 from tests.networks import matcher_of, tiny_checkpoint, tiny_network, vocabulary
-from tests.pictures import SHAPES, drawing, photo
+from tests.pictures import SHAPES
 
 FIRST, SECOND = SHAPES[:2]
 
@@ -63,34 +60,6 @@ def test_guesses_without_a_vocabulary_or_data_are_refused(
     monkeypatch.delenv("SKETCH_SEARCH_DATA", raising=False)
     assert main(["guesses", "--weights", str(weights)]) == BAD_INPUT
     assert "set SKETCH_SEARCH_DATA to the folder" in capsys.readouterr().err
-
-
-WORDS = (("star",), ("house",), ("wine bottle",))
-LABELS = ("house", "wine_bottle", "house")
-
-
-@pytest.fixture(scope="module", params=[0.2, None], ids=["diffusing", "plain"])
-def matcher(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> model.Matcher:
-    file = tmp_path_factory.mktemp("words") / "tiny.safetensors"
-    return model.load(tiny_checkpoint(file, words=WORDS, diffusion=request.param), dtype="float32")
-
-
-def test_words_lead_the_scores_of_each_sketch_as_they_lead_a_search(matcher: model.Matcher) -> None:
-    pictures = [photo(SHAPES[seed % len(SHAPES)], 64, seed) for seed in range(9)]
-    gallery = matcher.encode(np.stack([matcher.prepare(picture, "photo") for picture in pictures]), "photo")
-    sketch = matcher.encode(matcher.prepare(drawing("star"), "sketch")[None], "sketch")
-    alone = matcher.scores(sketch, gallery, "rn").repeat(len(LABELS), axis=0)
-    found = word_matrices(matcher, LABELS, gallery, {"rn": alone})
-    assert set(found) == {WORD, "rn+word"}
-    for row, label in enumerate(LABELS):
-        scores = matcher.word_scores(gallery, [matcher.book.find(label)])[0]
-        expected = weigh(alone[row], evidence_of_words(scores), "rn")
-        np.testing.assert_allclose(found["rn+word"][row], expected, rtol=1e-5)
-        # The best by the word is among the first, whatever its photos look like.
-        assert int(scores.argmax()) in np.argsort(-found[WORD][row])[:3]
-    np.testing.assert_array_equal(found[WORD][0], found[WORD][2])
-    with pytest.raises(UnknownWord):
-        word_matrices(matcher, ("zebra",), gallery, {"rn": alone[:1]})
 
 
 @pytest.fixture(scope="module")
