@@ -1,12 +1,14 @@
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.model.datasets import Corpus, Picture
-from sketch_search.model.evaluation import search_matrices
-from sketch_search.model.search import stages
+from sketch_search.model.evaluation import encode_pictures, search_matrices
+from sketch_search.model.search import encode_things, gallery_of, search_things, stages
 from sketch_search.service.settings import Settings
 from tests.pictures import drawing, encoded
 from tests.service.search.test_things import on_paper
@@ -22,29 +24,52 @@ _SKETCHES = [
 _WORDS = ("cup", "house")
 
 
-def test_sketches_and_words_rank_over_http_as_the_evaluation_ranks_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Picture, ...]:
     # Fewer photos are scored than there are, so that the others are estimated.
     monkeypatch.setattr(stages, "RERANK", 4)
-    matcher, index, folder = model.load(), tmp_path / "index", tmp_path / "photos"
+    folder = tmp_path / "photos"
     folder.mkdir()
-    photos = tuple(Picture(folder / f"{seed}.png", "", "") for seed in range(10))
-    for seed, picture in enumerate(photos):
+    found = tuple(Picture(folder / f"{seed}.png", "", "") for seed in range(10))
+    for seed, picture in enumerate(found):
         picture.path.write_bytes(encoded(draw_photo(seed)))
-    build(index, BuildRequest([folder], embedder="ret"), matcher)
+    build(tmp_path / "index", BuildRequest([folder], embedder="ret"), model.load())
+    return found
+
+
+def test_sketches_and_words_rank_over_http_as_the_evaluation_ranks_them(
+    tmp_path: Path, photos: tuple[Picture, ...]
+) -> None:
     sketches = tuple(Picture(tmp_path / f"{number}.png", _WORDS[number % 2], "") for number in range(len(_SKETCHES)))
     for sketch, data in zip(sketches, _SKETCHES, strict=True):
         sketch.path.write_bytes(data)
-    evaluated = search_matrices(matcher, Corpus(sketches, photos), words=True)
-    with served(Settings.model_validate({"index": index})) as server:
+    evaluated = search_matrices(model.load(), Corpus(sketches, photos), words=True)
+    with served(Settings.model_validate({"index": tmp_path / "index"})) as server:
         for number, (sketch, data) in enumerate(zip(sketches, _SKETCHES, strict=True)):
-            for way, content, text in (
-                ("search", data, ""),
-                ("word", None, sketch.label),
-                ("search+word", data, sketch.label),
-            ):
-                answer = server.http.post("/search", content=content, params={"text": text} if text else {}).json()
-                ranked = {result["paths"][0]: result["raw_score"] for result in answer["results"]}
+            word = {"text": sketch.label}
+            for way, content, params in (("search", data, {}), ("word", None, word), ("search+word", data, word)):
+                answer = server.http.post("/search", content=content, params=params).json()
                 scores = zip(photos, evaluated[way][number], strict=True)
-                assert ranked == pytest.approx({photo.path.name: float(score) for photo, score in scores}, abs=1e-3)
+                expected = {photo.path.name: float(score) for photo, score in scores}
+                assert _ranked(answer) == pytest.approx(expected, abs=1e-3)
+
+
+def test_clicks_rank_over_http_as_the_evaluation_ranks_them(tmp_path: Path, photos: tuple[Picture, ...]) -> None:
+    matcher, (star, *_) = model.load(), _SKETCHES
+    gallery = gallery_of(encode_pictures(matcher, photos, "photo"), matcher)
+    things = encode_things(matcher, matcher.preprocessing.drawing(drawing("star", 128, 0)), variants=None)
+    search = partial(search_things, gallery, matcher, things, 20)
+    second = search().photos[1:2]
+    with served(Settings.model_validate({"index": tmp_path / "index"})) as server:
+        results = server.http.post("/search", content=star).json()["results"]
+        (photo,) = (one["id"] for one in results if one["paths"] == [photos[second.ids[0]].path.name])
+        for click, ranking in (("like", search(liked=second)), ("unlike", search(unliked=second))):
+            answer = server.http.post("/search", content=star, params={click: photo}).json()
+            scores = zip(ranking.photos.ids, ranking.photos.scores, strict=True)
+            expected = {photos[number].path.name: float(score) for number, score in scores}
+            assert _ranked(answer) == pytest.approx(expected, abs=1e-3)
+            assert list(_ranked(answer)) == list(expected)
+
+
+def _ranked(answer: Any) -> dict[str, float]:
+    return {result["paths"][0]: result["raw_score"] for result in answer["results"]}
