@@ -1,8 +1,6 @@
 """`python -m service`: the same program as `sketch-search`."""
 
-import sys
-
-from sketch_search.service.commands import main
+from sketch_search.service.commands import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -1,11 +1,14 @@
 """Opens a checkpoint and the index made with it. Server, command line and library all search by ``Engine``."""
 
+from __future__ import annotations
+
 import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,15 +21,16 @@ from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
-from sketch_search.service.explain import explain, locate
 from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
-from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, LocateParams, LocateResponse
-from sketch_search.service.schemas.info import IndexInfo, ModelInfo, WordsResponse
 from sketch_search.service.schemas.query import PageParams, PhotosParams, PictureKind, SearchQuery, WordsParams
 from sketch_search.service.schemas.search import ClusterResponse, Photo, PhotoFacts, PhotosResponse, SearchResponse
 from sketch_search.service.search import Searcher, after, continued
 from sketch_search.service.settings import Settings, index_path
+
+if TYPE_CHECKING:  # A search does without: the methods that need them import them.
+    from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, LocateParams, LocateResponse
+    from sketch_search.service.schemas.info import IndexInfo, ModelInfo, WordsResponse
 
 
 def name_network(settings: Settings, system: System | None = None) -> str | Path:
@@ -167,6 +171,8 @@ class Engine:
         self, sketch: PreparedSketch | None, params: ExplainParams, compute: Compute = compute_at_once
     ) -> ExplainResponse:
         """Explains photos; compute runs each step. Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost."""
+        from sketch_search.service.explain import explain
+
         gallery = self.gallery
         if gallery.missing:
             raise ShardsLost(gallery.missing)
@@ -177,6 +183,8 @@ class Engine:
         self, sketch: PreparedSketch | None, params: LocateParams, compute: Compute = compute_at_once
     ) -> LocateResponse:
         """Finds where photos show the things of a drawing. Raises BadSearch, UnknownPhoto, and ShardsLost."""
+        from sketch_search.service.explain import locate
+
         return locate(self.searcher(self.gallery), None if sketch is None else sketch.drawing, params, compute)
 
     def facts(self, entry: PhotoEntry) -> PhotoFacts:
@@ -248,6 +256,8 @@ class Engine:
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """Describes the loaded network and index."""
+        from sketch_search.service.schemas.info import IndexInfo, ModelInfo
+
         matcher, index = self._matcher, self.gallery
         able = methods_of(matcher, index.tokens_kept)
         return (
@@ -279,6 +289,8 @@ class Engine:
         )
 
     def words(self, params: WordsParams) -> WordsResponse:
+        from sketch_search.service.schemas.info import WordsResponse
+
         book = self._matcher.book
         found = book.complete(params.prefix, params.limit)
         return WordsResponse(vocabulary=len(book.words), words=found, text_tower=self._text_tower)

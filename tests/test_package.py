@@ -31,7 +31,7 @@ for name in names:
 # All that a gallery needs, in one process, so that its libraries are imported once. One picture of each thing will do.
 _USE_ALL = """
 import contextlib, sys
-from sketch_search.__main__ import main
+from sketch_search.service.commands import main
 from sketch_search.indexer import samples
 samples.EACH = 1
 assert main(["index", "samples", "demo"]) == 0

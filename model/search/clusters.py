@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -20,8 +18,6 @@ MAX_PATCHES = 256
 # The most photos for each cluster that k-means trains on, as in FAISS. More would hardly move a centroid, and cost
 # time in every iteration.
 POINTS_PER_CLUSTER = 256
-# The stubs of faiss-cpu lack the functions of faiss-gpu.
-_faiss: Any = faiss
 
 
 def default_clusters(photos: int) -> int:
@@ -34,6 +30,8 @@ def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
     most = count * min(math.ceil(points / count), POINTS_PER_CLUSTER)
     if points <= most:
         return np.arange(points)
+    import faiss
+
     order = np.empty(points, np.int32)
     faiss.rand_perm(faiss.swig_ptr(order), points, SEED)  # type: ignore[attr-defined]
     return order[:most].astype(np.int64)
@@ -41,6 +39,8 @@ def training_points(points: int, count: int) -> npt.NDArray[np.int64]:
 
 def train_centroids(points: Floats, count: int) -> Floats:
     """Computes the centroids (count, e) of points (m, e) of unit length by k-means; every run gives the same."""
+    import faiss
+
     width = points.shape[1]
     per_cluster = math.ceil(len(points) / count)
     kmeans = faiss.Kmeans(
@@ -58,9 +58,11 @@ def train_centroids(points: Floats, count: int) -> Floats:
 
 def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:
     """Finds each embedding's nearest centroid by Euclidean distance, (m,) int64; of equal ones the lower number."""
+    import faiss
+
     index: faiss.Index = faiss.IndexFlatL2(centroids.shape[1])
     if faiss.get_num_gpus() > 0:
-        index = _faiss.index_cpu_to_all_gpus(index)
+        index = faiss.index_cpu_to_all_gpus(index)
     index.add(np.ascontiguousarray(centroids))
     _, nearest = index.search(np.ascontiguousarray(embeddings), 1)
     return np.asarray(nearest[:, 0], np.int64)

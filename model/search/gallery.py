@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,8 +62,10 @@ class Clusters:
         return np.asarray(weights @ self.vectors, np.float32)
 
     @cached_property
-    def _above(self) -> faiss.Index:
+    def _above(self) -> Any:
         """The second level: about the square root of the clusters hold these as clusters hold photos."""
+        import faiss
+
         above = faiss.index_factory(
             self.vectors.shape[1], f"IVF{round(math.sqrt(len(self.sizes)))},Flat", faiss.METRIC_INNER_PRODUCT
         )

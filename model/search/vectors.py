@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -13,9 +13,6 @@ from sketch_search.model.engine import Floats, Numbers
 
 # The number of vectors that are compared at a time: some 12 MiB of float32 with the default network.
 _BLOCK = 1 << 14
-
-# The stubs of FAISS lack scanners.
-_faiss: Any = faiss
 
 Mask = npt.NDArray[np.bool_]
 
@@ -69,9 +66,11 @@ class Vectors:
         if count >= self.sizes[clusters].sum():
             every = self.rows_of(clusters)
             return every if mask is None else every[mask[every]]
+        # Not imported above, since a search of few photos does without. Its stubs lack scanners.
+        faiss: Any = import_module("faiss")
         # FAISS multiplies the float16 values in place. Converting them first takes many times as long.
-        selector = None if mask is None else _faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        quantizer = _faiss.ScalarQuantizer(self.width, faiss.ScalarQuantizer.QT_fp16)
+        selector = None if mask is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        quantizer = faiss.ScalarQuantizer(self.width, faiss.ScalarQuantizer.QT_fp16)
         scanner = quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, False, selector, False)
         try:
             query = np.ascontiguousarray(direction, np.float32)

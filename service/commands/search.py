@@ -138,8 +138,9 @@ def _opened(
     for source in sources:
         if source is not None:
             source.stat()  # A missing file is refused before anything slow is imported.
-    # One search ends soon. Threads that wait actively for work would slow it down.
+    # One search ends soon. Threads that wait actively for work would slow it down, and NumPy's products are small.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from sketch_search.model.images import read_image_file
     from sketch_search.service.engine import Engine, open_matcher
 

@@ -1,9 +1,12 @@
 """Answers queries: plans and encodes them, ranks photos by ``model.search``, and describes what was found."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -31,7 +34,6 @@ from sketch_search.model.words import UnknownWord
 from sketch_search.service.clip_text import ReadText
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery
-from sketch_search.service.schemas.explain import LocateParams
 from sketch_search.service.schemas.query import SearchQuery, View
 from sketch_search.service.schemas.search import (
     Cluster,
@@ -45,6 +47,9 @@ from sketch_search.service.schemas.search import (
 from sketch_search.service.search.plan import GROUPED, SearchPlan, Sketch, Stopwatch, check_options, plan_search
 from sketch_search.service.search.shown import group_alike, grouped_ranks, is_far_ahead
 from sketch_search.service.settings import Settings
+
+if TYPE_CHECKING:
+    from sketch_search.service.schemas.explain import LocateParams
 
 # The best photos that are checked for the guessed things: it takes about a millisecond.
 GUESSED_OF = 50

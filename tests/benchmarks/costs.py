@@ -30,7 +30,7 @@ EXPLAINED = 6
 IMPORT = "from sketch_search import Gallery"
 # The most memory of a process, as the system says when it ends.
 _PEAK = "print('peak', next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')), flush=True)"
-_RUN = f"import atexit; from sketch_search.__main__ import program; atexit.register(lambda: {_PEAK}); program()"
+_RUN = f"import atexit; from sketch_search.service.commands import program; atexit.register(lambda: {_PEAK}); program()"
 
 
 def install(folder: Path) -> tuple[Path, Row, Row]:

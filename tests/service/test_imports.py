@@ -5,6 +5,7 @@ import pytest
 from tests.programs import run_python
 
 NETWORKS = {"torch", "onnxruntime", "faiss", "sketch_search.model.matcher", "sketch_search.model.network"}
+OF_SERVERS = {"sketch_search.service.schemas.explain", "sketch_search.service.schemas.info", "fastapi"}
 # Runs command lines one after the other, whatever becomes of each.
 COMMANDS = """
 from sketch_search.service.commands import main
@@ -42,9 +43,10 @@ ANSWERED_AT_ONCE = (
         ),
         ("import sketch_search.indexer.building.builds", {"s3fs", "sshfs", "httpx", "asyncssh", "botocore"}),
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy", "fastapi"}),
+        ("import sketch_search.service.engine", {"faiss", "sketch_search.service.explain", *OF_SERVERS}),
         (COMMANDS.format(ANSWERED_AT_ONCE), NETWORKS | {"fastapi"}),
     ],
-    ids=["the server", "a build without a URL", "a program that asks a server", "help, versions, and a slip"],
+    ids=["the server", "a build without a URL", "a program that asks a server", "a search", "help and a slip"],
 )
 def test_unneeded_modules_are_not_loaded(code: str, unneeded: set[str]) -> None:
     done = run_python("-c", f"{code}\nimport sys\nprint(sorted({unneeded} & set(sys.modules)))")

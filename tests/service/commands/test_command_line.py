@@ -74,7 +74,9 @@ def test_every_program_says_its_version(program: str, capsys: pytest.CaptureFixt
 
 
 def test_the_program_ends_with_the_code_of_its_command_once_its_end_was_prepared() -> None:
-    code = "import atexit; atexit.register(print, 'over'); from sketch_search.__main__ import program; program()"
+    code = (
+        "import atexit; atexit.register(print, 'over'); from sketch_search.service.commands import program; program()"
+    )
     for arguments, ended in ((["--version"], 0), (["search"], 2)):
         done = run_python("-c", code, *arguments)
         assert (done.returncode, done.stdout.splitlines()[-1]) == (ended, "over"), done.stderr
