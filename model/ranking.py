@@ -188,7 +188,9 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #
 #     logit s_i = SHARED logit d_i + WITHIN logit r_i + LIKED min(0, l_i - min(KIND, l of the KIN-th highest))
 #                 + (1 - a) OWN min(0, k_i - KINDRED) + NAMED min(0, w_i - max w + SPREAD)
-#                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f).
+#                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f),
+#
+# the last times 1 - e for a thing without colours whose box is as large as a square of side e of the paper.
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
@@ -208,9 +210,8 @@ UNLIKED, APART = 0.3, 0.2
 # If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
 # best region. For 140 coloured things in ordinary photos, drawn with the nearest of the page's pens, 4 brought 0.34 of
 # their photos into the first 20, with a precision@10 of 0.848, and 2 to 8 differed little; without colours, 0.17 and
-# 0.871. Of a thing without colours, the place alone says less: with PLACING, the photos of 0.285 of 263 validation
-# sketches came first; with FITTING 0.243, and without places 0.228.
-FITTING, PLACING = 4.0, 2.0
+# 0.871.
+FITTING = 4.0
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 # On ordinary photos, 1 to 10 of them found more than the word's scores alone, and differed by less than chance.
 EXAMPLES = 5
@@ -293,9 +294,9 @@ def evidence_of_dislikes(likeness: Floats) -> Floats:
     return np.float32(-UNLIKED) * shared**2
 
 
-def evidence_of_fits(fits: Floats, *, coloured: bool) -> Floats:
-    """Returns the evidence, (p,), of the regions that fit a thing's place, and its colours if it has some, best."""
-    evidence: Floats = np.float32(FITTING if coloured else PLACING) * (fits - fits.max(initial=-np.inf))
+def evidence_of_fits(fits: Floats, weight: float) -> Floats:
+    """Returns the evidence, (p,), of the regions that fit a thing's place and colours best, with these scores."""
+    evidence: Floats = np.float32(weight * FITTING) * (fits - fits.max(initial=-np.inf))
     return evidence
 
 

@@ -76,6 +76,12 @@ class Thing:
         left, top, right, bottom = self.box
         return (left + right) / 2, (top + bottom) / 2
 
+    @property
+    def side(self) -> float:
+        """The side of a square as large as its box, in 0..1."""
+        left, top, right, bottom = self.box
+        return math.sqrt((right - left) * (bottom - top))
+
     def covers(self, centres: Floats) -> NDArray[np.bool_]:
         """Tells which of a photo's cells, by their centres (m, 2), lie in its box, or else which is nearest: (m,)."""
         (left, top, right, bottom), (x, y) = self.box, centres.T
@@ -176,8 +182,7 @@ def sought(
 
 def _weights(things: Sequence[Thing]) -> Floats:
     """Where a large thing is says more than where a small one is: (t,), of mean 1."""
-    left, top, right, bottom = np.array([thing.box for thing in things], np.float32).T
-    sides = np.sqrt((right - left) * (bottom - top)) + np.float32(1e-3)
+    sides = np.array([thing.side for thing in things], np.float32) + np.float32(1e-3)
     weights: Floats = sides / sides.mean()
     return weights
 

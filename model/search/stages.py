@@ -379,7 +379,9 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     # If the drawing is not the only part, the scores before diffusion are no guide.
     before = None if parts else photos.before
     if photos.fits is not None and not several:
-        parts.append(evidence_of_fits(photos.fits, coloured=any(len(thing.colours) for thing in query.things)))
+        # What fills the paper says little of where it was.
+        weight = max(1.0 if len(thing.colours) else 1 - thing.side for thing in query.things)
+        parts.append(evidence_of_fits(photos.fits, weight))
     if not parts:
         return photos
     return replace(photos, scores=weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)

@@ -150,10 +150,9 @@ def test_likes_and_words_say_the_kind_and_leave_its_order_to_the_drawing() -> No
     assert evidence_of_words(words)[:3].tolist() == [0, 0, 0]
     assert evidence_of_words(words)[3] < 0
     assert (np.diff(evidence_of_words(words, drawn=False)) < 0).all()
-    for coloured in (True, False):
-        assert evidence_of_fits(likeness, coloured=coloured)[0] == 0
-        assert (np.diff(evidence_of_fits(likeness, coloured=coloured)) < 0).all()
-    assert (evidence_of_fits(likeness, coloured=True) <= evidence_of_fits(likeness, coloured=False)).all()
+    assert evidence_of_fits(likeness, 1.0)[0] == 0
+    assert (np.diff(evidence_of_fits(likeness, 1.0)) < 0).all()
+    assert (evidence_of_fits(likeness, 0.0) == 0).all()
 
 
 def test_a_liked_photos_kind_has_a_page_of_photos_at_least_and_orders_them_if_the_drawing_shows_others() -> None:
