@@ -124,7 +124,7 @@ def draw(driver: Browser, screen: Screen, lines: Sequence[Line]) -> None:
 def stroke(driver: Browser, pointer: str, line: Line, pressure: float = 0.5) -> None:
     """Draw one line with this kind of pointer, which may tell how hard it is pressed, 0 to 1."""
     paper = driver.find_element(By.ID, "paper")
-    scale = 0.42 * paper.rect["width"]
+    scale = 0.42 * min(paper.rect["width"], paper.rect["height"])
     actions = ActionBuilder(driver, mouse=PointerInput(pointer, pointer), duration=8)  # type: ignore[no-untyped-call]
     hand: Any = actions.pointer_action
     first, *others = [(round(x * scale), round(y * scale)) for x, y in _dense(line)]

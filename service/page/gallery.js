@@ -108,8 +108,7 @@ export function createAbout(remove) {
   };
 }
 
-const fact = (name, told) =>
-  element("div", {}, element("dt", { textContent: name }), element("dd", {}, told));
+const fact = (name, told) => element("div", {}, element("dt", { textContent: name }), element("dd", {}, told));
 
 const NO_FOLDERS = { path: "", above: null, folders: [] };
 
@@ -182,9 +181,8 @@ export function offerFolders(build) {
     note.textContent = "";
   }
 
-  function item(name, path, drawn) {
-    return element("li", {}, element("button", { type: "button", onclick: () => read(path) }, icon(drawn), name));
-  }
+  const item = (name, path, drawn) =>
+    element("li", {}, element("button", { type: "button", onclick: () => read(path) }, icon(drawn), name));
 }
 
 const startsWith = (name, start) => name.toLowerCase().startsWith(start.toLowerCase());

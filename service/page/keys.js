@@ -6,7 +6,7 @@ import { forSite } from "./shared/storage.js";
 
 const OFF = "sketch-search-keys-off";
 const TOOLS = { p: "pen", e: "eraser", f: "fill", m: "move", l: "line", r: "rectangle", o: "ellipse" };
-const BUTTONS = { c: "clear", i: "pick", s: "save", w: "why-open", "?": "help-open" };
+const BUTTONS = { c: "clear", i: "pick", s: "save", t: "turn", w: "why-open", "?": "help-open" };
 const WIDTHS = ["0.007", "0.012", "0.024"];
 const TYPING = "input[type=text], input[type=date], input[type=range], select, textarea";
 
@@ -57,7 +57,7 @@ function latin({ key, code }) {
   return (/^(?!\p{Script=Latin})\p{L}$/u.test(key) ? there : key).toLowerCase();
 }
 
-// How far an arrow key moves the pen, in sides of the paper; and with Shift.
+// How far an arrow key moves the pen, in longer sides of the paper; and with Shift.
 const STEP = 0.025;
 const SMALL_STEP = 0.005;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -75,15 +75,14 @@ export function drawByKeys(paper) {
       return;
     }
     event.preventDefault();
+    move(way ?? [0, 0], event.shiftKey ? SMALL_STEP : STEP);
     if (presses) {
       press();
-    } else {
-      move(way, event.shiftKey ? SMALL_STEP : STEP);
     }
+    const { x, y } = paper.shares(place);
     mark.hidden = false;
     mark.classList.toggle("down", down);
-    mark.style.left = `${place.x * 100}%`;
-    mark.style.top = `${place.y * 100}%`;
+    Object.assign(mark.style, { left: `${100 * x}%`, top: `${100 * y}%` });
   });
   for (const leaving of ["blur", "pointerdown"]) {
     canvas.addEventListener(leaving, () => {
@@ -95,8 +94,9 @@ export function drawByKeys(paper) {
   }
 
   function move([x, y], step) {
-    const within = (value) => Math.min(1, Math.max(0, value));
-    place = { x: within(place.x + x * step), y: within(place.y + y * step), weight: 1 };
+    const [left, top, width, height] = paper.place;
+    const within = (value, first, size) => Math.min(first + size, Math.max(first, value));
+    place = { x: within(place.x + x * step, left, width), y: within(place.y + y * step, top, height), weight: 1 };
     if (down) {
       paper.extend(place);
     }
@@ -111,7 +111,8 @@ export function drawByKeys(paper) {
       paper.begin(place);
       down = paper.drawing;
       const moving = down ? "Picked up" : "Nothing there";
-      const where = `${Math.round(place.x * 100)} across, ${Math.round(place.y * 100)} down.`;
+      const { x, y } = paper.shares(place);
+      const where = `${Math.round(x * 100)} across, ${Math.round(y * 100)} down.`;
       byId("heard").textContent = `${paper.tool === "move" ? moving : "Pen down"}, ${where}`;
     }
   }

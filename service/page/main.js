@@ -36,7 +36,7 @@ const query = createQuery(paper, {
   address: () => notice.say("That is an address, not an image", "Save the image and drop its file here, or copy the image itself and paste it."),
 });
 const refreshTools = connectTools(paper, query);
-const notice = new Notice((marks) => paper.do(...marks));
+const notice = new Notice((marks) => paper.add(marks));
 const about = createAbout(removeFolder);
 offerFolders(build);
 const parts = createParts(() => query.clear());

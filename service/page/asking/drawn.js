@@ -1,5 +1,6 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
+import { outline as linesOf } from "../drawing/ink.js";
 import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenThing, strokesOf, thingsOf, TINTS, withPieces } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
 import { count, thingNames } from "../shared/words.js";
@@ -7,8 +8,9 @@ import { count, thingNames } from "../shared/words.js";
 // Labels are put beside things so far away, and elsewhere at places so far apart, in pixels.
 const GAP = 2;
 const APART = 6;
-// A label farther away than this, in pixels, might as well lie over ink.
-const NEAR = 60;
+// A label farther away than this, in pixels, might as well lie over a thing; and this many of its points cost as much as a label's area.
+const NEAR = 150;
+const POINTS = 20;
 const SWITCHES = {
   apart: "Search for each thing on its own, not for the drawing as one",
   places: "Match where each thing stands",
@@ -106,7 +108,8 @@ export function createDrawn(paper, parts, word, react) {
     const splits = halved(pieces(), id) ? [button(id, "Split", `Split the ${about} into two things`, () => divide(halved, id))] : [];
     const join = button(id, "Join", `Join the ${about} with the nearest thing`, () => divide(joined, id));
     const made = element("li", {}, element("p", {}, field(id, guess), ...splits, join));
-    const [left, top, right, bottom] = ["left", "top", "right", "bottom"].map((side) => 100 * Math.min(1, Math.max(0, box[side])));
+    const corners = [paper.shares({ x: box.left, y: box.top }), paper.shares({ x: box.right, y: box.bottom })];
+    const [left, top, right, bottom] = corners.flatMap(({ x, y }) => [x, y]).map((share) => 100 * Math.min(1, Math.max(0, share)));
     made.style.setProperty("--tint", TINTS[id % TINTS.length]);
     Object.assign(made.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
     return made;
@@ -132,16 +135,24 @@ export function createDrawn(paper, parts, word, react) {
   function place() {
     const sheet = list.parentElement.getBoundingClientRect();
     const items = [...list.children];
-    const things = items.map((one) => one.getBoundingClientRect());
+    const boxes = items.map((one) => one.getBoundingClientRect());
     const labels = [];
+    const ink = things().flatMap(({ marks }) => marks.flatMap((mark) => (mark.at ? [mark.at] : linesOf(mark)))).map(paper.shares, paper);
+    const points = ink.map(({ x, y }) => [sheet.left + x * sheet.width, sheet.top + y * sheet.height]);
     items.forEach(({ firstElementChild: label, clientLeft, clientTop }, i) => {
-      const [own, { offsetWidth: width, offsetHeight: height }] = [things[i], label];
+      const [own, { offsetWidth: width, offsetHeight: height }] = [boxes[i], label];
       const cost = (box) =>
-        1000 * covered(box, labels) + covered(box, things) + (width * height * gapOf(box, own)) / NEAR + Math.abs(box.left - own.left);
+        1000 * covered(box, labels) + covered(box, boxes) + (width * height * Math.max(0, gapOf(box, own) - GAP)) / NEAR + Math.abs(box.left - own.left);
+      const inked = ({ left, top }) => points.filter(([x, y]) => x > left && x < left + width && y > top && y < top + height).length;
       const lefts = places(sheet.left, sheet.right - width, [own.left, own.right - width, own.left - width - GAP, own.right + GAP]);
       const tops = places(sheet.top, sheet.bottom - height, [own.top - height - GAP, own.bottom + GAP, own.top]);
-      const boxes = tops.flatMap((top) => lefts.map((left) => ({ left, top, right: left + width, bottom: top + height })));
-      const [, best] = boxes.map((box) => [cost(box), box]).reduce((least, one) => (one[0] < least[0] ? one : least));
+      let [least, best] = [Infinity, own];
+      for (const box of tops.flatMap((top) => lefts.map((left) => ({ left, top, right: left + width, bottom: top + height })))) {
+        const rough = cost(box);
+        // Most places are too far away to look at their ink.
+        const exact = rough < least ? rough + (width * height * inked(box)) / POINTS : Infinity;
+        [least, best] = exact < least ? [exact, box] : [least, best];
+      }
       labels.push(best);
       Object.assign(label.style, { left: `${best.left - own.left - clientLeft}px`, top: `${best.top - own.top - clientTop}px` });
     });

@@ -24,6 +24,7 @@ export function offerFilter(parts) {
   let flat = false;
   // The folders in which the days were counted.
   let counted = "";
+  const typed = () => field.value.replace(/^\/+|\/+$/g, "").trim();
 
   closeOutside(box);
   box.addEventListener("toggle", () => {
@@ -47,10 +48,6 @@ export function offerFilter(parts) {
     take();
   });
   show();
-
-  function typed() {
-    return field.value.replace(/^\/+|\/+$/g, "").trim();
-  }
 
   /** Count the photos of each folder, and in the chosen folders those of each day. */
   function recount(then = () => undefined) {

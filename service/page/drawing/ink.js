@@ -8,12 +8,15 @@
  *     as a "photo"
  *   {kind: "fill", colour, points}    an area; a point of weight 0 begins a ring of its outline
  *   {kind: "marks", marks}            these in the place of all before it
- * Positions and widths are in sides of the sheet, from its top left. `thing` says what a mark belongs to, see things.js.
+ * Positions and widths are in sides of the square around the sheet, from its top left: they are the same on a sheet of any shape,
+ * its width by its height. `format` of an action is one that the sheet takes. `thing` says what a mark belongs to, see things.js.
  */
 
 import { element } from "../shared/dom.js";
 
 export const WHITE = "#ffffff";
+/** The formats of a sheet, with its width by its height; the first is that of most photos. */
+export const FORMATS = { landscape: 4 / 3, portrait: 3 / 4, square: 1 };
 const SHAPES = ["line", "rectangle", "ellipse"];
 // So many that none is seen.
 const ELLIPSE_CORNERS = 128;
@@ -25,14 +28,30 @@ const HARMLESS = 32;
 /** Whether a tool draws a shape between two points. The others draw free strokes. */
 export const isShape = (kind) => SHAPES.includes(kind);
 
+/** Where a sheet of this shape lies in the square around it: left, top, width and height. */
+export function placeOf(shape) {
+  const [width, height] = [Math.min(1, shape), Math.min(1, 1 / shape)];
+  return [(1 - width) / 2, (1 - height) / 2, width, height];
+}
+
+export const shapeOf = ({ naturalWidth, naturalHeight }) => (naturalWidth || 1) / (naturalHeight || 1);
+
+/** A point of the square as shares of the sides of what lies there, see `placeOf`. */
+export const sharesOf = ([left, top, width, height], { x, y }) => ({ x: (x - left) / width, y: (y - top) / height });
+
+/** The point of the square that has these shares. */
+export const pointAt = ([left, top, width, height], { x, y }) => ({ x: left + x * width, y: top + y * height });
+
 /** The marks that nothing later has taken away, oldest first. */
 export function visible(actions) {
   const last = actions.findLastIndex(({ kind }) => kind === "marks");
   return [...(actions[last]?.marks ?? []), ...actions.slice(last + 1)];
 }
 
-export function paint(context, side, actions) {
-  context.setTransform(side, 0, 0, side, 0, 0);
+/** Paint a sheet of this shape, whose longer side has `side` pixels. */
+export function paint(context, side, actions, shape = 1) {
+  const [left, top] = placeOf(shape);
+  context.setTransform(side, 0, 0, side, -left * side, -top * side);
   context.fillStyle = WHITE;
   context.fillRect(0, 0, 1, 1);
   for (const mark of visible(actions)) {
@@ -157,35 +176,29 @@ function trace(context, { points }) {
   });
 }
 
-/** Where an image lies on the sheet: left, top, width and height. */
-export function placeOfImage(image) {
-  const longer = Math.max(image.naturalWidth, image.naturalHeight, 1);
-  const [width, height] = [image.naturalWidth / longer, image.naturalHeight / longer];
-  return [(1 - width) / 2, (1 - height) / 2, width, height];
-}
-
 function drawImage(context, image) {
-  const box = placeOfImage(image);
+  const box = placeOf(shapeOf(image));
   // What is transparent in an image is white, whatever the colour of the paper.
   context.fillStyle = WHITE;
   context.fillRect(...box);
   context.drawImage(image, ...box);
 }
 
-/** The drawing on a canvas of its own, of `side` pixels, whose pixels can be read. @returns {CanvasRenderingContext2D} */
-export function sheet(actions, side) {
-  const canvas = element("canvas", { width: side, height: side });
+/** The drawing on a canvas of its own, see `paint`, whose pixels can be read. @returns {CanvasRenderingContext2D} */
+export function sheet(actions, side, shape = 1) {
+  const [, , width, height] = placeOf(shape).map((share) => Math.round(share * side));
+  const canvas = element("canvas", { width, height });
   const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
-  paint(context, side, actions);
+  paint(context, side, actions, shape);
   return context;
 }
 
-/** The drawing as a PNG file of `side` pixels. Fails where the browser hides from pages what they have painted. */
-export async function png(actions, side = 512) {
+/** The drawing as a PNG file, see `paint`. Fails where the browser hides from pages what they have painted. */
+export async function png(actions, shape = 1, side = 512) {
   if (hidden()) {
     throw new Error("This browser's fingerprinting protection hides the drawing. Allow this page to read canvases.");
   }
-  const blob = await new Promise((resolve) => sheet(actions, side).canvas.toBlob(resolve, "image/png"));
+  const blob = await new Promise((resolve) => sheet(actions, side, shape).canvas.toBlob(resolve, "image/png"));
   if (!blob) {
     throw new Error("The browser could not make an image of the drawing.");
   }

@@ -1,14 +1,19 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
-import { evened, isShape, markAt, paint, piece, png, visible } from "./ink.js";
-import { enclosed, thingAt, thingsOf } from "./things.js";
+import { evened, FORMATS, isShape, markAt, paint, piece, placeOf, pointAt, png, shapeOf, sharesOf, visible } from "./ink.js";
+import { boxOf, enclosed, thingAt, thingsOf } from "./things.js";
+
+// On a sheet for a longer image, the image is narrower than the sheet.
+const LONGEST = 2;
+// What is drawn may cover this share of a side of another sheet.
+const ROOM = 0.96;
 
 // Times the width of the pen: with the pen's own width, erasing would take as many strokes as drawing did.
 const ERASER = 4;
-// In sides of the paper. Points nearer to the last one are left out: nobody would see them.
+// In sides of the square around the paper, as all lengths here. Points nearer to the last one are left out: nobody would see them.
 const NEAR = 0.0015;
 const PRECISION = 10_000;
-// How far from a stroke it can be taken, in sides of the paper; and what surrounds what is chosen.
+// How far from a stroke it can be taken; and what surrounds what is chosen.
 const REACH = 0.03;
 const HALO = { colour: "#8fd0b9", width: 0.03 };
 // Factors of the width for a pen's pressure of 0 and 1.
@@ -19,13 +24,13 @@ const DRAWING_BUTTON = 0;
 const ERASER_BUTTON = 5;
 
 /**
- * A square sheet on a canvas element. It keeps a list of actions, see ink.js, and each of them can be undone.
+ * A sheet on a canvas element. It keeps a list of actions, see ink.js, and each of them can be undone.
  *
  * Events: "start" when a stroke begins; "change" when the drawing has become another one; "choose" when another
  * stroke is chosen, or none; "pen" when a pen is used for the first time.
  */
 export class Paper extends EventTarget {
-  /** Width of the next mark, in sides of the sheet. */
+  /** Width of the next mark. */
   width = 0.012;
   colour = "#000000";
   /** Whether fingers draw, or scroll the page: as soon as there is a pen, they scroll. */
@@ -33,6 +38,7 @@ export class Paper extends EventTarget {
 
   #canvas;
   #context;
+  #first = "landscape";
   #done = [];
   #undone = [];
   #tool = "pen";
@@ -46,7 +52,7 @@ export class Paper extends EventTarget {
   #pen = false;
   #scrolling = null;
 
-  /** @param {HTMLCanvasElement} canvas whose CSS makes it square, with `touch-action: pinch-zoom` */
+  /** @param {HTMLCanvasElement} canvas whose CSS gives it the shape of the sheet, with `touch-action: pinch-zoom` */
   constructor(canvas) {
     super();
     this.#canvas = canvas;
@@ -61,46 +67,37 @@ export class Paper extends EventTarget {
   }
 
   /** What the next stroke does: draw a "pen", "line", "rectangle" or "ellipse", "fill", be an "eraser", or "move". */
-  get tool() {
-    return this.#tool;
-  }
+  get tool() { return this.#tool; }
 
   set tool(tool) {
     this.#tool = tool;
     this.#choose([]);
   }
 
-  get chosen() {
-    return this.#chosen.length > 0;
+  get chosen() { return this.#chosen.length > 0; }
+  get empty() { return this.marks.every((mark) => mark.kind === "eraser"); }
+  get marks() { return visible(this.#done); }
+  get things() { return thingsOf(this.marks); }
+
+  /** Which of the FORMATS the sheet has while no image lies on it. */
+  get format() { return this.#done.findLast(({ format }) => format)?.format ?? this.#first; }
+  get image() { return this.marks.find(({ kind }) => kind === "image")?.image; }
+
+  /** The shape of the sheet, as it is seen and sent: an image's own. */
+  get shape() {
+    return this.image ? Math.min(LONGEST, Math.max(1 / LONGEST, shapeOf(this.image))) : FORMATS[this.format];
   }
 
-  get empty() {
-    return this.marks.every((mark) => mark.kind === "eraser");
-  }
+  /** Where the sheet lies in the square around it, see ink.js. */
+  get place() { return placeOf(this.shape); }
 
-  get marks() {
-    return visible(this.#done);
-  }
+  /** A point as shares of the sheet's sides. */
+  shares(point) { return sharesOf(this.place, point); }
 
-  get things() {
-    return thingsOf(this.marks);
-  }
-
-  get canUndo() {
-    return this.#done.length > 0;
-  }
-
-  get canRedo() {
-    return this.#undone.length > 0;
-  }
-
-  undo() {
-    this.#move(this.#done, this.#undone);
-  }
-
-  redo() {
-    this.#move(this.#undone, this.#done);
-  }
+  get canUndo() { return this.#done.length > 0; }
+  get canRedo() { return this.#undone.length > 0; }
+  undo() { this.#move(this.#done, this.#undone); }
+  redo() { this.#move(this.#undone, this.#done); }
 
   clear() {
     if (this.marks.length) {
@@ -114,10 +111,27 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** Have these marks in the place of all. */
-  replace(marks) {
-    this.do({ kind: "marks", marks });
+  /** Have these marks in the place of all, and another `format` if one is given. */
+  replace(marks, format) { this.do({ kind: "marks", marks, format }); }
+
+  /** Have the next of the FORMATS. What is drawn keeps its form, and several turns are undone as one. */
+  turn() {
+    const names = Object.keys(FORMATS);
+    const format = names[(names.indexOf(this.format) + 1) % names.length];
+    if (this.#done.at(-1)?.turn) {
+      this.#done.pop();
+    }
+    this.do(...(format === this.format ? [] : [{ kind: "marks", marks: fitted(this.marks, placeOf(FORMATS[format])), format, turn: true }]));
   }
+
+  /** Begin with such a sheet, and these marks on it. */
+  open({ format, marks }) {
+    this.#first = format;
+    this.do(...marks);
+  }
+
+  /** Draw these marks, too, as large as there is room. */
+  add(marks) { this.do(...fitted(marks, this.place)); }
 
   do(...actions) {
     this.#done.push(...actions);
@@ -188,13 +202,8 @@ export class Paper extends EventTarget {
     this.do(mark);
   }
 
-  get drawing() {
-    return this.#mark !== null || this.#held !== null;
-  }
-
-  png(side) {
-    return png(this.#done, side);
-  }
+  get drawing() { return this.#mark !== null || this.#held !== null; }
+  png(side) { return png(this.#done, this.shape, side); }
 
   #fill(point) {
     const points = enclosed(this.marks, point);
@@ -282,11 +291,8 @@ export class Paper extends EventTarget {
     const box = this.#canvas.getBoundingClientRect();
     // Only a pen's pressure is measured: a mouse reports 0.5, and for a finger it depends on the device.
     const pressed = event.pointerType === "pen" && event.pressure > 0;
-    return {
-      x: short((event.clientX - box.left) / box.width),
-      y: short((event.clientY - box.top) / box.height),
-      weight: pressed ? short(LIGHTEST + (STRONGEST - LIGHTEST) * event.pressure) : 1,
-    };
+    const { x, y } = pointAt(this.place, { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height });
+    return { x: short(x), y: short(y), weight: pressed ? short(LIGHTEST + (STRONGEST - LIGHTEST) * event.pressure) : 1 };
   }
 
   #move(from, to) {
@@ -311,9 +317,7 @@ export class Paper extends EventTarget {
     this.#choose(marks);
   }
 
-  #withHeld() {
-    return this.marks.map((mark) => this.#held?.marks[this.#chosen.indexOf(mark)] ?? mark);
-  }
+  #withHeld() { return this.marks.map((mark) => this.#held?.marks[this.#chosen.indexOf(mark)] ?? mark); }
 
   #changed() {
     this.#chosen = [];
@@ -323,10 +327,10 @@ export class Paper extends EventTarget {
   }
 
   #fit() {
-    const side = Math.max(1, Math.round(this.#canvas.clientWidth * window.devicePixelRatio));
-    if (this.#canvas.width !== side) {
-      this.#canvas.width = side;
-      this.#canvas.height = side;
+    const { clientWidth, clientHeight } = this.#canvas;
+    const [width, height] = [clientWidth, clientHeight].map((side) => Math.max(1, Math.round(side * window.devicePixelRatio)));
+    if (this.#canvas.width !== width || this.#canvas.height !== height) {
+      Object.assign(this.#canvas, { width, height });
     }
     this.#paint();
   }
@@ -334,7 +338,7 @@ export class Paper extends EventTarget {
   #paint() {
     const begun = this.#mark && (!isShape(this.#mark.kind) || this.#mark.points.length === 2);
     const shown = this.chosen ? this.#withHalo() : begun ? [...this.#done, this.#mark] : this.#done;
-    paint(this.#context, this.#canvas.width, shown);
+    paint(this.#context, Math.max(this.#canvas.width, this.#canvas.height), shown, this.shape);
   }
 
   #withHalo() {
@@ -345,10 +349,20 @@ export class Paper extends EventTarget {
   }
 }
 
-/** The same mark, as far away as `to` is from `from`. */
-function moved(mark, from, to) {
-  const points = mark.points.map((one) => ({ ...one, x: short(one.x + to.x - from.x), y: short(one.y + to.y - from.y) }));
-  return { ...mark, points };
+/** The same mark, as far away as `to` is from `from`; and `scale` times as large, seen from there. */
+function moved(mark, from, to, scale = 1) {
+  const at = ({ x, y }) => ({ x: short(to.x + scale * (x - from.x)), y: short(to.y + scale * (y - from.y)) });
+  return { ...mark, width: mark.width && scale * mark.width, points: mark.points.map((one) => ({ ...one, ...at(one) })) };
+}
+
+/** These marks within a place: smaller if it has no room for them, and moved no further than that takes. */
+function fitted(marks, [left, top, width, height]) {
+  const drawn = boxOf(marks.filter(({ kind }) => kind !== "eraser"));
+  const [wide, high] = [drawn.right - drawn.left, drawn.bottom - drawn.top];
+  const scale = Math.min(1, (ROOM * width) / wide, (ROOM * height) / high);
+  const start = (first, size, from, room) => Math.min(from + room - scale * size, Math.max(from, first + ((1 - scale) * size) / 2));
+  const to = { x: start(drawn.left, wide, left, width), y: start(drawn.top, high, top, height) };
+  return marks.map((mark) => moved(mark, { x: drawn.left, y: drawn.top }, to, scale));
 }
 
 /** Rounded: exact enough to look at, and short in the browser's storage. */

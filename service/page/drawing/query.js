@@ -21,7 +21,7 @@ export function createQuery(paper, react) {
   let step = stepKey();
 
   paper.addEventListener("change", () => {
-    save(paper.marks);
+    save(paper);
     file = null;
     changed();
   });
@@ -50,7 +50,7 @@ export function createQuery(paper, react) {
     if (from === step || !kept) {
       return;
     }
-    paper.replace(kept.marks);
+    paper.replace(kept.marks, kept.format);
     if (kept.file) {
       ({ file, fileKind } = kept);
       changed();
@@ -73,9 +73,7 @@ export function createQuery(paper, react) {
   /** What it is searched with as. @returns {"sketch" | "photo"} */
   const kind = () => (file ? fileKind : (image()?.as ?? "sketch"));
 
-  function keep() {
-    steps.set(step, { marks: paper.marks, file, fileKind });
-  }
+  const keep = () => steps.set(step, { marks: paper.marks, format: paper.format, file, fileKind });
 
   function changed() {
     keep();
@@ -137,14 +135,14 @@ export function createQuery(paper, react) {
     isFile: () => file !== null,
     /**
      * What is searched with now, which nothing that is drawn later changes: an image file as a `blob`, as what `kind`; of a
-     * drawing also its marks (see ink.js), its things as far as they are known, and the strokes to send, see things.js.
+     * drawing also its marks and shape (see ink.js), its things as far as they are known, and the strokes to send, see things.js.
      */
     async snapshot() {
       const as = kind();
       if (file) {
         return { blob: file, kind: as, marks: [], things: [], strokes: [] };
       }
-      const { marks, things } = paper;
+      const { marks, things, shape, place } = paper;
       // An image with nothing drawn on it is sent as it is.
       if (image()) {
         const dots = piecesOf(marks);
@@ -152,13 +150,13 @@ export function createQuery(paper, react) {
         const own = dots === marks ? [] : thingsOf(dots);
         return { blob: fromDataUrl(image().source), kind: as, marks, things: own, strokes: told ? strokesOf(dots) : [] };
       }
-      return { blob: await paper.png(), kind: as, marks, things, strokes: strokesOf(marks) };
+      return { blob: await paper.png(), kind: as, marks, shape, things, strokes: strokesOf(marks, place) };
     },
     async restore() {
-      const actions = await restore();
+      const kept = await restore();
       // A drawing that was begun in the meantime stays.
-      if (actions.length && !paper.canUndo && !paper.drawing) {
-        paper.do(...actions);
+      if (!paper.canUndo && !paper.drawing) {
+        paper.open(kept);
       }
     },
     save: async () => download(await paper.png(SAVED_SIDE), "sketch.png"),

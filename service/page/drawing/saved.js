@@ -1,17 +1,19 @@
 /** The drawing in the browser's storage: it is still there when the page is loaded again. Each tab has one of its own. */
 
-import { forTab } from "../shared/storage.js";
+import { forSite, forTab } from "../shared/storage.js";
+import { FORMATS } from "./ink.js";
 import { open } from "./picture.js";
 
 const KEY = "sketch-search-drawing";
+const PREFERRED = "sketch-search-paper";
 const VERSION = 2;
 // Browsers give a site about five million characters; a drawing takes at most two fifths of them.
 const MOST_CHARACTERS = 2_000_000;
 
-/** Save marks. A drawing that is too large is not saved. */
-export function save(marks) {
+/** Save marks, and the format of its sheet. A drawing that is too large is not saved. */
+export function save({ marks, format }) {
   const flatly = marks.map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
-  const text = JSON.stringify({ version: VERSION, marks: flatly });
+  const text = JSON.stringify({ version: VERSION, format, marks: flatly });
   if (text.length > MOST_CHARACTERS) {
     forTab.remove(KEY);
   } else {
@@ -19,15 +21,22 @@ export function save(marks) {
   }
 }
 
-/** The saved drawing, as actions; none where nothing was saved or where it cannot be read. */
+/** Have new drawings begin on a sheet of this format. */
+export const prefer = (format) => forSite.set(PREFERRED, format);
+
+/** The saved drawing, as marks and the format of its sheet; an empty sheet where nothing was saved or where it cannot be read. */
 export async function restore() {
   try {
-    const { version, marks } = JSON.parse(forTab.get(KEY));
-    return version === VERSION ? await Promise.all(marks.map(readMark)) : [];
+    // Once, all sheets were square.
+    const { version, format = "square", marks } = JSON.parse(forTab.get(KEY));
+    if (version === VERSION && format in FORMATS) {
+      return { format, marks: await Promise.all(marks.map(readMark)) };
+    }
   } catch {
     // Nothing, or damaged.
-    return [];
   }
+  const preferred = forSite.get(PREFERRED);
+  return { format: preferred in FORMATS ? preferred : "landscape", marks: [] };
 }
 
 async function readMark({ points, ...mark }) {
@@ -36,6 +45,5 @@ async function readMark({ points, ...mark }) {
 
 const flat = (points) => points.flatMap(({ x, y, weight }) => [x, y, weight ?? 1]);
 
-function unflat(values) {
-  return Array.from({ length: values.length / 3 }, (_, i) => ({ x: values[3 * i], y: values[3 * i + 1], weight: values[3 * i + 2] }));
-}
+const unflat = (values) =>
+  Array.from({ length: values.length / 3 }, (_, i) => ({ x: values[3 * i], y: values[3 * i + 1], weight: values[3 * i + 2] }));

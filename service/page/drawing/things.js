@@ -1,6 +1,6 @@
 /** The things of a drawing: which marks belong together, as the server or a person said; and the areas that a bucket fills. */
 
-import { outline, placeOfImage, sheet, WHITE } from "./ink.js";
+import { outline, placeOf, pointAt, shapeOf, sharesOf, sheet, WHITE } from "./ink.js";
 
 export const PENS = {
   Black: "#000000",
@@ -50,22 +50,22 @@ export const withPieces = (marks, pieces) => (dotted(marks) ? [{ ...marks[0], do
 
 const dotted = ([mark, ...others]) => (mark?.as === "sketch" && !others.length ? mark.dots : undefined);
 
-/** Put dots on the ink of an image, the only mark, at these points of it; `at` is where they lie on the paper. */
+/** Put dots on the ink of an image, the only mark, at these points of it, as shares of its sides; `at` is where they lie. */
 export function dot([mark, ...others], points) {
   if (mark?.image && !others.length) {
-    const [left, top, width, height] = placeOfImage(mark.image);
-    mark.dots = points.map(([x, y]) => ({ kind: "dot", width: 0, points: [{ x, y }], at: { x: left + x * width, y: top + y * height } }));
+    const place = placeOf(shapeOf(mark.image));
+    mark.dots = points.map(([x, y]) => ({ kind: "dot", width: 0, points: [{ x, y }], at: pointAt(place, { x, y }) }));
   }
 }
 
 /** The strokes of a drawing as the server reads them, each with its mark; none if an image is among the marks. */
-export function strokesOf(marks) {
+export function strokesOf(marks, place = placeOf(1)) {
   const whole = marks.some(({ kind }) => kind === "image") ? [] : marks;
   return whole.filter(({ kind }) => kind !== "eraser").slice(-MOST_STROKES).map((mark) => ({
     mark,
     sent: {
-      points: outline(mark).map(({ x, y }) => [x, y]),
-      width: mark.width ?? 0,
+      points: outline(mark).map((point) => Object.values(mark.at ? point : sharesOf(place, point))),
+      width: (mark.width ?? 0) / place[2],
       filled: mark.kind === "fill",
       ...(mark.told === undefined ? {} : { thing: mark.told }),
       ...(mark.word ? { word: mark.word } : {}),
@@ -150,7 +150,8 @@ export function enclosed(marks, { x, y }) {
 
 const unused = (marks) => Math.max(-1, ...marks.map(({ told = -1 }) => told)) + 1;
 
-function boxOf(marks) {
+/** The box around these marks. */
+export function boxOf(marks) {
   const box = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
   for (const mark of marks) {
     const half = mark.at ? DOT : (mark.width ?? 0) / 2;
@@ -165,9 +166,7 @@ function boxOf(marks) {
 }
 
 /** How far a box is from another. */
-export function gapOf(a, b) {
-  return Math.hypot(Math.max(0, a.left - b.right, b.left - a.right), Math.max(0, a.top - b.bottom, b.top - a.bottom));
-}
+export const gapOf = (a, b) => Math.hypot(Math.max(0, a.left - b.right, b.left - a.right), Math.max(0, a.top - b.bottom, b.top - a.bottom));
 
 /** The smallest thing whose box a point lies in. */
 export function thingAt(things, { x, y }) {
@@ -177,9 +176,8 @@ export function thingAt(things, { x, y }) {
 }
 
 /** The length of the lines through these points. */
-export function lengthOf(points) {
-  return points.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - points[i - 1].x, y - points[i - 1].y) : 0), 0);
-}
+export const lengthOf = (points) =>
+  points.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - points[i - 1].x, y - points[i - 1].y) : 0), 0);
 
 function polygonArea(points) {
   const twice = points.reduce((sum, { x, y }, i) => {

@@ -1,6 +1,7 @@
 /** The tools around the paper. */
 
 import { check, choice, choose, element, byId } from "../shared/dom.js";
+import { prefer } from "./saved.js";
 import { PENS } from "./things.js";
 
 /** @returns {() => void} shows which tools can be used */
@@ -21,6 +22,11 @@ export function connectTools(paper, query) {
     byId(name).addEventListener("click", () => paper[name]());
   }
   byId("save").addEventListener("click", () => void query.save());
+  byId("turn").addEventListener("click", () => {
+    paper.turn();
+    prefer(paper.format);
+    byId("heard").textContent = `The paper is ${paper.format} now.`;
+  });
   paper.addEventListener("start", () => (byId("invitation").hidden = true));
   paper.addEventListener("open", () => say("The bucket fills a closed outline: draw one around this place first."));
   paper.addEventListener("pen", () => (byId("fingers-switch").hidden = false));
@@ -33,6 +39,9 @@ export function connectTools(paper, query) {
     byId("redo").disabled = isFile || !paper.canRedo;
     byId("remove").hidden = !paper.chosen;
     byId("save").disabled = isFile || query.empty();
+    document.documentElement.style.setProperty("--shape", paper.shape);
+    byId("turn").disabled = isFile || Boolean(paper.image);
+    byId("turn").title = paper.image ? "The paper has the shape of the image" : `Paper: ${paper.format}. Press for another shape (T)`;
     byId("invitation").hidden = paper.marks.length > 0;
     say("");
   };

@@ -26,27 +26,21 @@ export class Chosen {
     });
   }
 
-  get on() {
-    return this.#button.ariaPressed === "true";
-  }
+  get on() { return this.#button.ariaPressed === "true"; }
 
   offer(yes) {
     this.#button.hidden = !yes;
     byId("chosen").hidden = !yes || !this.on;
   }
 
-  turn({ id }) {
-    this.#add(...(this.#ids.delete(id) ? [] : [id]));
-  }
+  turn({ id }) { this.#add(...(this.#ids.delete(id) ? [] : [id])); }
 
   mark(button, { id }) {
     button.dataset.photo = id;
     button.ariaPressed = this.on ? String(this.#ids.has(id)) : null;
   }
 
-  get #buttons() {
-    return [...document.querySelectorAll("#results .photo")];
-  }
+  get #buttons() { return [...document.querySelectorAll("#results .photo")]; }
 
   #add(...ids) {
     this.#ids = new Set([...this.#ids, ...ids].slice(0, MOST));

@@ -31,9 +31,7 @@ export class Notice {
     this.#draw = draw;
   }
 
-  know({ index }) {
-    this.#of = index && index.made;
-  }
+  know({ index }) { this.#of = index && index.made; }
 
   /** Show a message, with the completed `share` of a build (null: unknown), and ask for a "key" or a "folder". */
   say(title, text, share, form) {

@@ -27,17 +27,9 @@ export class Fold {
     this.button.setAttribute("aria-controls", this.list.id);
   }
 
-  get open() {
-    return !this.list.hidden;
-  }
-
-  get photos() {
-    return this.tiles.flatMap((tile) => tile.photos);
-  }
-
-  contains(other) {
-    return this.button === other || this.list.contains(other);
-  }
+  get open() { return !this.list.hidden; }
+  get photos() { return this.tiles.flatMap((tile) => tile.photos); }
+  contains(other) { return this.button === other || this.list.contains(other); }
 
   close() {
     this.turn(false);
@@ -45,9 +37,7 @@ export class Fold {
   }
 
   /** What is shown when it opens: photos that are there, and the ids of `others`, which are asked for. */
-  get contents() {
-    return { photos: [], others: [] };
-  }
+  get contents() { return { photos: [], others: [] }; }
 
   turn(open) {
     this.list.hidden = !open;
@@ -82,9 +72,7 @@ export class Copies extends Fold {
     super("times", "copies", tile);
   }
 
-  get contents() {
-    return { photos: [], others: this.#ids };
-  }
+  get contents() { return { photos: [], others: this.#ids }; }
 
   /** Offer the copies of this result. If those of the same photos were shown, they stay. */
   offer({ paths, copies = [] }) {
@@ -119,22 +107,15 @@ export class Stack extends Fold {
     this.list.ariaLabel = "More photos of this group";
   }
 
-  get photos() {
-    return [...this.#best.photos, ...super.photos];
-  }
-
-  get contents() {
-    return { photos: this.group.more, others: this.group.others ?? [] };
-  }
+  get photos() { return [...this.#best.photos, ...super.photos]; }
+  get contents() { return { photos: this.group.more, others: this.group.others ?? [] }; }
 
   /** What Escape can close, the outer before the inner: the group, and the copies of its photos. */
   get opened() {
     return [this, this.#best.copies, ...this.tiles.map(({ copies }) => copies)].filter(({ open }) => open);
   }
 
-  contains(other) {
-    return this.element.contains(other);
-  }
+  contains(other) { return this.element.contains(other); }
 
   update(group) {
     this.group = group;

@@ -27,9 +27,7 @@ export class Tile {
   #name = element("span", { className: "name" });
 
   /** The photos that it shows now: its own, and the copies that are open. */
-  get photos() {
-    return [this.result, ...this.copies.photos];
-  }
+  get photos() { return [this.result, ...this.copies.photos]; }
 
   /** `actions.open` shows the result, and `actions.mark` is Chosen.mark; the photo is put into `parts`. */
   constructor(result, actions, parts) {

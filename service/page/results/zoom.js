@@ -31,13 +31,8 @@ export class Zoom {
   }
 
   /** Zoom by the key of this event. Returns whether it is one that does. */
-  press({ key }) {
-    return key in KEYS && this.#by(KEYS[key]);
-  }
-
-  reset() {
-    this.#by(0);
-  }
+  press({ key }) { return key in KEYS && this.#by(KEYS[key]); }
+  reset() { this.#by(0); }
 
   /** One finger pans, two pinch. */
   #move(event) {

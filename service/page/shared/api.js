@@ -66,9 +66,7 @@ export const facts = (id) => told(`photos/${id}/facts`);
 
 export const file = async (path) => (await ask(path)).blob();
 
-export async function reveal(id) {
-  await ask(`photos/${id}/reveal`, { method: "POST" });
-}
+export const reveal = (id) => ask(`photos/${id}/reveal`, { method: "POST" });
 
 /** Save a file of the server under this name. With a key, a script has to fetch it. */
 export async function downloadFrom(path, params, name) {
@@ -136,17 +134,14 @@ async function ask(path, options = {}) {
   throw new Refused(answer.status, error, wait);
 }
 
-function parameters(params) {
-  return new URLSearchParams(Object.entries(params).flatMap(([name, values]) => [values].flat().map((value) => [name, value])));
-}
+const parameters = (params) =>
+  new URLSearchParams(Object.entries(params).flatMap(([name, values]) => [values].flat().map((value) => [name, value])));
 
 /** Asks one question at a time: the answer or error of an older one is ignored. */
 export class Latest {
   #running = null;
 
-  get busy() {
-    return this.#running !== null;
-  }
+  get busy() { return this.#running !== null; }
 
   stop() {
     this.#running?.abort();

@@ -32,8 +32,7 @@ export function download(blob, name) {
 }
 
 /** Text as nodes; what stands between backticks is code. */
-export const prose = (text) =>
-  text.split("`").map((words, i) => element(i % 2 ? "code" : "span", { textContent: words }));
+export const prose = (text) => text.split("`").map((words, i) => element(i % 2 ? "code" : "span", { textContent: words }));
 
 /** A path or the name of a file as nodes: its lines can end after a `/`, `_` or `.`. */
 export const breakable = (path) => path.split(/(?<=[/_.])/).flatMap((piece) => [piece, element("wbr")]);

@@ -124,9 +124,7 @@ export function write(wanted, counts = true) {
 }
 
 /** Change the address of this step to one that names this. @param {Wanted} wanted */
-export function rewrite(wanted) {
-  history.replaceState(history.state, "", address(wanted));
-}
+export const rewrite = (wanted) => history.replaceState(history.state, "", address(wanted));
 
 function address(wanted) {
   const ids = IDS.filter((name) => wanted[name].length).map((name) => `${name}=${wanted[name].join()}`);

@@ -71,8 +71,7 @@ export const photoLabel = ({ paths }) => ({ rank: "", spoken: fileName(paths[0])
 /** The number of a photo as shown: its rank, or that of its group if groups are shown. */
 export const numberOf = ({ group, rank }) => group ?? rank;
 
-export const copiesLabel = (number, name) =>
-  `${number.toLocaleString("en")} near ${number === 1 ? "duplicate" : "duplicates"} of ${name}`;
+export const copiesLabel = (number, name) => `${count(number, "near duplicate")} of ${name}`;
 
 /** The message without photos: a title and a text. `none`: nothing was searched for beside the drawing; `filtered`: by filters. */
 export function noPhotos(none, filtered) {
@@ -160,9 +159,7 @@ export const undatedNote = (undated, of) =>
 
 export const hiddenCount = (number) => `${number.toLocaleString("en")} hidden`;
 
-export function chosenCount(number, most) {
-  return number === most ? `${count(number, "photo")} chosen, the most at a time` : `${count(number, "photo")} chosen`;
-}
+export const chosenCount = (number, most) => `${count(number, "photo")} chosen${number === most ? ", the most at a time" : ""}`;
 
 /** How many photos or groups are shown. @param {number} of how many photos @param {string} order in which, or "" */
 export function shownCount(number, of, view, order) {
@@ -321,8 +318,7 @@ export function trouble(error) {
   return [title, text(error)];
 }
 
-function duration(seconds) {
-  return seconds < 90 ? `about ${count(Math.max(1, Math.round(seconds)), "second")}` : `about ${count(Math.round(seconds / 60), "minute")}`;
-}
+const duration = (seconds) =>
+  seconds < 90 ? `about ${count(Math.max(1, Math.round(seconds)), "second")}` : `about ${count(Math.round(seconds / 60), "minute")}`;
 
 const whole = (milliseconds) => milliseconds < 1 ? "<1" : Math.round(milliseconds).toString();

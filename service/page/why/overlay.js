@@ -61,14 +61,10 @@ export class Overlay {
     this.#context.globalAlpha = 1;
   }
 
-  contour(cells, colour) {
-    this.#line(cells, LINE, [HALO_ON_LIGHT, colour]);
-  }
+  contour(cells, colour) { this.#line(cells, LINE, [HALO_ON_LIGHT, colour]); }
 
   /** A fine white line around these cells, for many of them. @param {Set<number>} cells */
-  border(cells) {
-    this.#line(cells, FINE, [HALO_ON_DARK, "#ffffff"]);
-  }
+  border(cells) { this.#line(cells, FINE, [HALO_ON_DARK, "#ffffff"]); }
 
   #line(cells, { width, halo }, [below, above]) {
     const path = new Path2D();

@@ -1,7 +1,7 @@
 /** The parts of a sketch that can be pointed at: its strokes, and which cells of the patch grid they cross. */
 
 import { element } from "../shared/dom.js";
-import { outline, sheet } from "../drawing/ink.js";
+import { outline, placeOf, sharesOf, sheet } from "../drawing/ink.js";
 import { lengthOf } from "../drawing/things.js";
 
 const MOST_PARTS = 12;
@@ -23,20 +23,22 @@ const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bott
  * The parts of what was searched with, {name, path, cells}, in the `prepared` picture that the network saw, with `grid` cells along
  * its side; paths within 0..1. Of an image no line is known: its parts are pieces of the picture.
  */
-export function partsOf({ marks }, prepared, grid) {
+export function partsOf({ marks, shape = 1 }, prepared, grid) {
   // The server crops an image to its ink, which is not known here.
-  const moved = marks.length && marks.every(({ kind }) => kind !== "image") ? mapping(boxOf(marks), prepared) : null;
+  const moved = marks.length && marks.every(({ kind }) => kind !== "image") ? mapping(boxOf(marks, shape), prepared) : null;
   if (!moved) {
     return placesOf(prepared, grid);
   }
-  return longest(cut(linesOf(marks).map((points) => dense(points.map(moved), grid)))).map((path, i) => ({
+  const place = placeOf(shape);
+  const lines = linesOf(marks).map((points) => points.map((point) => moved(sharesOf(place, point))));
+  return longest(cut(lines.map((points) => dense(points, grid)))).map((path, i) => ({
     name: `Part ${i + 1}`,
     path,
     cells: new Set(path.map((point) => cellAt(point, grid))),
   }));
 }
 
-/** From places on the paper, where all ink is in the box `from`, to those in the prepared picture. */
+/** From shares of the paper's sides, where all ink is in the box `from`, to places in the prepared picture. */
 function mapping(from, prepared) {
   const to = box(pixels(prepared), PREPARED_CONTRAST);
   return from && to && (({ x, y }) => ({
@@ -143,9 +145,9 @@ function longest(lines) {
   return lines.filter((line) => kept.has(line));
 }
 
-function boxOf(marks) {
-  const context = sheet(marks, SHEET_SIDE);
-  return box(context.getImageData(0, 0, SHEET_SIDE, SHEET_SIDE), SHEET_CONTRAST);
+function boxOf(marks, shape) {
+  const context = sheet(marks, SHEET_SIDE, shape);
+  return box(context.getImageData(0, 0, context.canvas.width, context.canvas.height), SHEET_CONTRAST);
 }
 
 function pixels(image) {

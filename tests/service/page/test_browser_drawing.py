@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.interaction import POINTER_MOUSE, POINTER_PEN
@@ -51,7 +52,7 @@ def test_strokes_are_saved_undone_and_redone_and_clearing_is_undone(
     desk.find_element(By.ID, "save").click()
     wait(desk).until(lambda _: (tmp_path / "sketch.png").exists())
     with Image.open(tmp_path / "sketch.png") as image:
-        assert image.size == (1024, 1024)
+        assert image.size == (1024, 768)
         assert (np.asarray(image.convert("L")) < 128).any()
     drawn = ink(desk)
     for _ in strokes("cross"):
@@ -225,8 +226,8 @@ def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, s
     draw(desk, DESKTOP, [[(0, 0)]])
     assert middle() == RED
     filled = (paper(desk) == RED).all(axis=2).mean()
-    # A square of half the sheet, at 0.42 sides to each side of the middle.
-    assert 0.9 * 0.42**2 < filled < 0.42**2
+    # A square of half the sheet's height, at 0.42 heights to each side of the middle.
+    assert 0.87 * 0.42**2 < filled * 4 / 3 < 0.42**2
     # Outside of it nothing closes anything in.
     draw(desk, DESKTOP, [[(0.9, 0.9)]])
     assert "closed outline" in text(desk, "hint")
@@ -243,6 +244,75 @@ def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, s
     draw(desk, DESKTOP, [[(-0.2, 0), (0.2, 0)]])
     assert middle() == [0x26, 0x66, 0xB8]
     wait_for_photos(desk)
+
+
+def drawn_box(pixels: NDArray[np.uint8]) -> tuple[float, float, float, float]:
+    """Returns left, top, right and bottom of the ink, as shares of the sides."""
+    rows, columns = np.nonzero(pixels.min(axis=2) < 128)
+    height, width = pixels.shape[:2]
+    return columns.min() / width, rows.min() / height, columns.max() / width, rows.max() / height
+
+
+def check_sent(driver: Browser, size: tuple[int, int]) -> None:
+    """Wait for a search with a picture of this size, and check that picture and strokes are what is seen."""
+
+    def picture() -> Image.Image:
+        return Image.open(io.BytesIO(last_search(driver))).convert("RGB")
+
+    wait(driver).until(lambda _: picture().size == size)
+    sent = drawn_box(np.asarray(picture()))
+    assert sent == pytest.approx(drawn_box(paper(driver)), abs=0.02)
+    strokes = driver.execute_script("return JSON.parse(searches.at(-1).body.get('strokes'))")
+    x, y = np.array([point for stroke in strokes for point in stroke["points"]]).T
+    assert (x.min(), y.min(), x.max(), y.max()) == pytest.approx(sent, abs=0.03)
+    assert strokes[0]["width"] * size[0] == pytest.approx(0.012 * 512, rel=0.3)
+
+
+def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, server: Served) -> None:
+    def form() -> tuple[float, float]:
+        """Returns the width of the paper and that of what is drawn, both by their heights."""
+        pixels = paper(desk)
+        left, top, right, bottom = drawn_box(pixels)
+        shape = pixels.shape[1] / pixels.shape[0]
+        return shape, shape * (right - left) / (bottom - top)
+
+    def press(key: str, shape: float) -> None:
+        ActionChains(desk).send_keys(key).perform()
+        wait(desk).until(lambda _: paper(desk).shape[1] / paper(desk).shape[0] == pytest.approx(shape, abs=0.01))
+
+    with before_pages(desk, "record_searches"):
+        desk.get(server.url)
+        # Nearly as wide as the paper.
+        draw(desk, DESKTOP, [[(-1.4, -0.4), (1.4, -0.4), (1.4, 0.4), (-1.4, 0.4), (-1.4, -0.4)]])
+        wait_for_photos(desk)
+        assert form() == pytest.approx((4 / 3, 3.5), rel=0.03)
+        check_sent(desk, (512, 384))
+        for key, shape, size in (("t", 3 / 4, (384, 512)), ("t", 1, (512, 512)), ("t", 4 / 3, (512, 384))):
+            press(key, shape)
+            assert form() == pytest.approx((shape, 3.5), rel=0.05)
+            check_sent(desk, size)
+        # It is as large as it was, and so it is after Undo and Redo.
+        wide = drawn_box(paper(desk))
+        assert wide[2] - wide[0] > 0.8
+        press("t", 3 / 4)
+        desk.find_element(By.ID, "undo").click()
+        wait(desk).until(lambda d: drawn_box(paper(d)) == wide)
+        desk.find_element(By.ID, "redo").click()
+        wait_for_photos(desk)
+        desk.refresh()
+        wait_for_photos(desk)
+        assert form() == pytest.approx((3 / 4, 3.5), rel=0.05)
+        check_sent(desk, (384, 512))
+        # Clear leaves the paper as it is, and Back brings back both.
+        desk.find_element(By.ID, "clear").click()
+        press("t", 1)
+        desk.back()
+        wait_for_photos(desk)
+        assert form() == pytest.approx((3 / 4, 3.5), rel=0.05)
+    # The next drawing begins on the paper that was chosen last.
+    desk.execute_script("sessionStorage.clear()")
+    desk.refresh()
+    wait(desk).until(lambda d: "Paper: square" in str(d.find_element(By.ID, "turn").get_attribute("title")))
 
 
 DAMAGED = (
@@ -308,12 +378,12 @@ def test_a_stroke_is_drawn_and_moved_by_the_keyboard_alone(desk: Browser, server
     canvas.send_keys("m")
     drawn = paper(desk)
     canvas.send_keys(Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.SPACE)
-    assert desk.find_element(By.ID, "heard").get_property("textContent") == "Nothing there, 50 across, 42 down."
+    assert desk.find_element(By.ID, "heard").get_property("textContent") == "Nothing there, 50 across, 40 down."
     canvas.send_keys(*[Keys.ARROW_DOWN] * 3, Keys.SPACE, Keys.ARROW_DOWN, Keys.SPACE)
     assert desk.find_element(By.ID, "heard").get_property("textContent") == "Put down."
     canvas.send_keys("p")
     moved = paper(desk)
-    step = round(0.025 * drawn.shape[0])
+    step = round(0.025 * drawn.shape[1])
     assert np.abs(moved[step:].astype(float) - drawn[:-step]).mean() < 1
     assert (moved != drawn).any()
     wait_for_photos(desk)
@@ -390,7 +460,7 @@ def test_a_browser_that_hides_what_is_drawn_is_named(desk: Browser, server: Serv
         assert "fingerprinting" in text(desk, "notice-text")
 
 
-@pytest.mark.parametrize(("size", "as_it_is"), [((300, 300), True), ((1200, 600), False)])
+@pytest.mark.parametrize(("size", "as_it_is"), [((300, 300), True), ((1200, 900), False)])
 def test_a_small_image_with_nothing_drawn_on_it_is_sent_as_it_is(
     desk: Browser, server: Served, tmp_path: Path, size: tuple[int, int], as_it_is: bool
 ) -> None:
@@ -405,4 +475,4 @@ def test_a_small_image_with_nothing_drawn_on_it_is_sent_as_it_is(
         draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
         wait(desk).until(lambda d: d.execute_script("return searches.length") == 2)
         with Image.open(io.BytesIO(last_search(desk))) as image:
-            assert image.size == (512, 512)
+            assert image.size == (512, round(512 * size[1] / size[0]))

@@ -3,7 +3,7 @@
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.browser import Browser, Screen, emulate
+from tests.browser import Browser, Screen, emulate, run, wait_for_photos
 from tests.requirements import needs_browser
 from tests.service.looking import check_suits_everybody, find, on_screen
 from tests.service.served import Served
@@ -36,7 +36,14 @@ def test_the_page_fits_small_and_large_screens_in_light_and_dark(
         ring = "return getComputedStyle(document.querySelector('.swatch'), '::after').borderTopColor"
         assert driver.execute_script(ring) == "rgb(163, 164, 155)"
         paper, desk = (driver.find_element(By.ID, name).rect for name in ("paper", "desk"))
-        assert paper["width"] > (0.8 if screen.width > SMALL.width else 0.75) * desk["width"]
-        assert paper["y"] + paper["height"] < screen.height
-        if not screen.phone:
-            assert desk["y"] + desk["height"] <= screen.height
+        assert paper["width"] > (0.99 if screen.phone else 0.8) * desk["width"]
+        for shape in (4 / 3, 3 / 4, 1):
+            paper, desk = (driver.find_element(By.ID, name).rect for name in ("paper", "desk"))
+            assert paper["width"] / paper["height"] == pytest.approx(shape, rel=0.01)
+            assert paper["y"] + paper["height"] < screen.height
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
+            assert run(driver, "covered", "#desk") == []
+            if not screen.phone:
+                assert desk["y"] + desk["height"] <= screen.height
+            driver.execute_script("document.getElementById('turn').click()")
+        wait_for_photos(driver)

@@ -130,7 +130,7 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     # They are named, joined and split as what is drawn on the page, and Back takes each of these back.
     assert len(labels(desk)) == 2
     frames = "return [...document.querySelectorAll('#things li')].map(({ style }) => parseFloat(style.top))"
-    assert all(30 < top < 45 for top in desk.execute_script(frames)), "the wide picture lies in the middle of the paper"
+    assert all(10 < top < 45 for top in desk.execute_script(frames)), "the wide picture lies in the middle of the paper"
     wait_for_photos(desk)
     rename(desk, 0, "tent")
     wait(desk).until(lambda d: text(d, "parts-things").startswith("tent, "))
