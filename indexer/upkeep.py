@@ -175,7 +175,7 @@ def removed_elsewhere(summary: Path, index: Path) -> list[str]:
 
 def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
     """Computes the effect of ``remove``, and raises as it does, but writes nothing."""
-    return _planned(current_generation(IndexFolder(index)), targets, ids)
+    return _plan(current_generation(IndexFolder(index)), targets, ids)
 
 
 def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalReport:
@@ -193,7 +193,7 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
     current_generation(folder)
     with folder.writing():
         before = current_generation(folder)
-        plan = _planned(before, targets, ids)
+        plan = _plan(before, targets, ids)
         keep_only(folder, before)
         after = _write_without(folder, before, plan)
         keep_only(folder, after)
@@ -224,7 +224,7 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
     return written
 
 
-def _planned(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
+def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
     roots = current_roots(before.manifest)
     with before.open_catalog() as catalog:
         found = dict.fromkeys([*_by_path(targets, catalog, roots), *_by_id(ids, catalog)])

@@ -41,7 +41,7 @@ class Seen:
 def look(matcher: Matcher, path: Path, modality: Modality) -> Seen:
     """Opens and observes a picture. Raises as ``open_image`` does, and BlankSketch."""
     pixels = matcher.preprocessing.pixels(matcher.open(path, modality), modality)
-    return Seen(pixels, matcher.observe(matcher.preprocessing.normalised(pixels), modality))
+    return Seen(pixels, matcher.observe(matcher.preprocessing.normalise(pixels), modality))
 
 
 def best_photos(matcher: Matcher, sketch: Seen, paths: Sequence[Path]) -> list[Seen]:

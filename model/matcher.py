@@ -155,7 +155,7 @@ class Matcher:
         self.checkpoint_sha256 = checkpoint_sha256
         self.device, self.dtype = engine.device, engine.dtype
         self.chunk = GPU_CHUNK if engine.device == "cuda" else CHUNK
-        self.variants = _checked(variants) or calibration.variants
+        self.variants = _check_variants(variants) or calibration.variants
         self.preprocessing = Preprocessing(
             config.image_size, config.mean, config.std, config.released_preprocessing, config.released_padding
         )
@@ -205,7 +205,7 @@ class Matcher:
             if not side:
                 return tokens
             return replace(tokens, colours=self._colours(pictures, side))
-        count = _checked(variants) or self.variants
+        count = _check_variants(variants) or self.variants
         parts = [self._encode_variants(sketch_variants(picture, count)) for picture in pictures]
         return Tokens.cat([average_variants(part) for part in parts])
 
@@ -244,7 +244,7 @@ class Matcher:
             raise ModelError(
                 f"this checkpoint ({self.config.name}) cannot divide drawings; teach it by sketch-search model parting"
             )
-        patches = self._encode_whole(self.preprocessing.normalised(drawing.whole))
+        patches = self._encode_whole(self.preprocessing.normalise(drawing.whole))
         told = np.array([-1 if stroke.thing is None else stroke.thing for stroke in drawing.strokes], np.int64)
         return self.engine.parting.divide(patches, drawing.darkness(SIDE), drawing.stroke_map(SIDE), told)
 
@@ -408,7 +408,7 @@ class Matcher:
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
         """Computes relation scores before the sigmoid, (s, p) float32. Raises ModelError for one vector a picture."""
-        out = self._related(sketches, photos)
+        out = self._relate(sketches, photos)
         prior, vocabulary = self.engine.prior, self.engine.vocabulary
         if prior is not None and len(photos):
             out -= np.float32(prior.relation_weight) * prior(photos.ret)
@@ -418,9 +418,9 @@ class Matcher:
 
     def plain_scores(self, sketches: Tokens, photos: Tokens) -> Floats:
         """Computes relation scores without prior and guesses, (s, p), 0 to 1. Raises ModelError for one vector."""
-        return sigmoid(self._related(sketches, photos))
+        return sigmoid(self._relate(sketches, photos))
 
-    def _related(self, sketches: Tokens, photos: Tokens) -> Floats:
+    def _relate(self, sketches: Tokens, photos: Tokens) -> Floats:
         out = np.empty((len(sketches), len(photos)), np.float32)
         # The outer loop is over photos, so that a chunk of them stays in the cache for all sketches.
         for start in range(0, len(photos), self.chunk):
@@ -463,7 +463,7 @@ def _prepared(pictures: ArrayLike, modality: Modality) -> Floats:
     return prepared
 
 
-def _checked(variants: int | None) -> int | None:
+def _check_variants(variants: int | None) -> int | None:
     if variants is not None and not 1 <= variants <= MAX_VARIANTS:
         raise ModelError(f"a sketch has 1 to {MAX_VARIANTS} variants, not {variants}")
     return variants

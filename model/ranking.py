@@ -99,7 +99,7 @@ def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method
     for row, of_sketch in enumerate(scores):
         order = np.argsort(-of_sketch, kind="stable")
         first, rest = order[:SHORTLIST], order[SHORTLIST:]
-        directions = centred(ret[first])
+        directions = centre(ret[first])
         weights = np.maximum(directions @ directions.T - np.float32(threshold), 0)
         np.fill_diagonal(weights, 1 - threshold)
         sums = weights.sum(axis=1)
@@ -113,7 +113,7 @@ def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method
     return after
 
 
-def centred(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
+def centre(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
     """Centres [Ret] (p, d): normalised, minus ``mean`` or their own, normalised again, float32; zeros at the mean."""
     directions = unit(ret)
     rests = directions - (directions.mean(axis=0) if mean is None else mean)
@@ -133,7 +133,7 @@ PRIOR_WEIGHT = 0.5
 MARGIN = 1e-7
 
 
-def estimated(
+def estimate(
     scores: Floats,
     known: NDArray[np.bool_],
     distances: Floats,
@@ -160,7 +160,7 @@ def estimated(
     d = distances.astype(np.float64)
     x = logits(scores[known]) if method == "rn" else scores[known].astype(np.float64)
     line = _line(d[known], x, d)
-    directions, deviations = centred(ret), (x - line[known]).astype(np.float32)
+    directions, deviations = centre(ret), (x - line[known]).astype(np.float32)
     affinity = np.maximum(directions[~known] @ directions[known].T - np.float32(threshold), 0)
     # For so few columns, the product of matrix and vector on some processors warns of invalid numbers without reason.
     estimates = line[~known] + (affinity * deviations).sum(axis=1) / (PRIOR_WEIGHT + affinity.sum(axis=1))
@@ -272,7 +272,7 @@ def evidence_of_kin(kinship: Floats, diffused_kinship: Floats, scores: Floats) -
     return of_kind + own
 
 
-def kindred(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:
+def diffuse_kinship(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:
     """Diffuses the kinship (p,) of photos with liked ones; returns it as a share of the highest, (p,) in 0..1."""
     spread: Floats = diffused(np.maximum(likeness, 0)[None], ret, threshold, "rn")[0]
     spread /= np.maximum(spread.max(initial=0), _LEAST)
@@ -334,7 +334,7 @@ def groups_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE)
     ret: (p, d), best first. mean: (d,) of the normalised [Ret] of the whole gallery; that of the ranking itself would
     hide what its photos have in common. Returns (p,) int64: groups are numbered from 0, in the order of first photos.
     """
-    directions = centred(ret, mean)
+    directions = centre(ret, mean)
     alike = directions @ directions.T > threshold
     groups = np.full(len(directions), -1, np.int64)
     # Group by group is the same as photo by photo: the next photo without a group is like no first photo before it.
@@ -355,7 +355,7 @@ def likeness_to(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Fl
 
 def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
     """Computes the similarity of photos (p, d) to examples (e, d), by the cosines of centred [Ret]: (p, e), -1 to 1."""
-    likeness: Floats = np.clip(centred(ret, mean) @ centred(examples, mean).T, -1, 1)
+    likeness: Floats = np.clip(centre(ret, mean) @ centre(examples, mean).T, -1, 1)
     return likeness
 
 

@@ -139,7 +139,7 @@ class Matched:
         return after
 
 
-def sought(
+def match_things(
     things: Sequence[Thing], directions: Floats, regions: Floats, colours: Floats, places: float, *, whole: bool = False
 ) -> Matched:
     """Finds the region of each photo that matches each thing best, and scores the photo by it.

@@ -180,11 +180,11 @@ class WordBook:
 
     def _said(self, key: str, parts: Sequence[_Part]) -> str | None:
         """Returns the words searched for instead of a text's things; None if the text names them."""
-        said = list(dict.fromkeys(" ".join((*part.colours, self._listed(part.meant))) for part in parts))
+        said = list(dict.fromkeys(" ".join((*part.colours, self._list(part.meant))) for part in parts))
         typed = [stem(part) for part in re.split(r" and |\s*[,&+]\s*", key)]
         return None if typed == [stem(spelling(one)) for one in said] else " and ".join(said)
 
-    def _listed(self, meant: Sequence[int]) -> str:
+    def _list(self, meant: Sequence[int]) -> str:
         shown = ", ".join(self.words[number] for number in meant[:_LISTED])
         return shown if len(meant) <= _LISTED else f"{shown} and {len(meant) - _LISTED} more"
 
@@ -221,7 +221,7 @@ class WordBook:
         config.load_language()
         shown = [one for one in EMOJI_DATA.values() if one["status"] == STATUS["fully_qualified"]]
         english = {_name_of_emoji(name) for one in shown for name in (one["en"], *one.get("alias", ()))}
-        scenes = _inflected(_read_toml("scenes.toml"))
+        scenes = _inflect(_read_toml("scenes.toml"))
         found = {name: meant for name, word in scenes.items() if (meant := self._meant(spelling(word)))}
         # The main names of an emoji take precedence over its keywords.
         for further in (False, True):
@@ -291,10 +291,10 @@ def colours() -> dict[str, tuple[int, int, int]]:
 @cache
 def colour_names() -> dict[str, str]:
     """Reads the names of colours in all languages of the words, by their spellings, each with its English name."""
-    return _inflected({colour: lists["names"] for colour, lists in _read_toml("colours.toml").items()})
+    return _inflect({colour: lists["names"] for colour, lists in _read_toml("colours.toml").items()})
 
 
-def _inflected(lists: Mapping[str, str]) -> dict[str, str]:
+def _inflect(lists: Mapping[str, str]) -> dict[str, str]:
     """Returns what each name in lists means, by its spellings with each ending, as in "rot(e/er)"."""
     found: dict[str, str] = {}
     for meant, names in lists.items():

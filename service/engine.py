@@ -25,7 +25,7 @@ from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
 from sketch_search.service.schemas.query import PageParams, PhotosParams, PictureKind, SearchQuery, WordsParams
 from sketch_search.service.schemas.search import ClusterResponse, Photo, PhotoFacts, PhotosResponse, SearchResponse
-from sketch_search.service.search import Searcher, after, continued
+from sketch_search.service.search import Searcher, continue_page, next_place
 from sketch_search.service.settings import Settings, index_path
 
 if TYPE_CHECKING:  # A search does without: the methods that need them import them.
@@ -152,7 +152,7 @@ class Engine:
         self._check_page_size(query.k)
         if text is None:
             text = self.read_text(query)
-        query, place = continued(query, self._settings)
+        query, place = continue_page(query, self._settings)
         drawing, milliseconds = (None, 0.0) if sketch is None else (sketch.drawing, sketch.milliseconds)
         without: frozenset[str] = frozenset()
         while True:
@@ -161,7 +161,7 @@ class Engine:
                 answer = self.searcher(gallery).search(drawing, query, text, milliseconds)
                 if not answer.candidates and not gallery.missing:
                     _check_folders(gallery, query.folder)
-                return answer.model_copy(update={"next": after(query, place, answer)})
+                return answer.model_copy(update={"next": next_place(query, place, answer)})
             except ShardsLost as lost:
                 if (without | set(gallery.missing)).issuperset(lost.names):
                     raise

@@ -124,7 +124,7 @@ class Settings(BaseModel):
 
     @field_validator("dtype", "threads", mode="before")
     @classmethod
-    def _leave_to_us(cls, value: Any) -> Any:
+    def _read_auto(cls, value: Any) -> Any:
         return None if value == "auto" else value
 
     @field_validator("host")

@@ -35,7 +35,7 @@ DATABASE_FILE = "build.sqlite"
 # Even a sort uses no more memory than this, in KiB.
 _CACHE = 32 << 10
 # If more than one photo in this many is missing, and at least this number, all stay: the wrong disk may be mounted.
-_TENTH, _HANDFUL = 10, 5
+_TENTH, _FEW = 10, 5
 # Files that are listed, or fetched, at a time.
 _AT_ONCE = 4096
 # Added to the ids of files that are not shown, so that the least id of a content is one that is shown.
@@ -203,10 +203,10 @@ class BuildDatabase:
         self._lock = threading.RLock()
         with refuse_if_unwritable(path):
             if shard is not None:
-                self._database = _connected(f"{path.as_uri()}?mode=ro&immutable=1")
+                self._database = _connect(f"{path.as_uri()}?mode=ro&immutable=1")
             else:
                 make_folder(path.parent, to_work_in=True)
-                self._database = _connected(f"{path.as_uri()}{_UNLOCKED}")
+                self._database = _connect(f"{path.as_uri()}{_UNLOCKED}")
                 try:
                     self._go_on(used)
                 except BaseException:
@@ -229,7 +229,7 @@ class BuildDatabase:
         else:
             self._database.close()
             self._path.unlink(missing_ok=True)
-            self._database = _connected(f"{self._path.as_uri()}{_UNLOCKED}")
+            self._database = _connect(f"{self._path.as_uri()}{_UNLOCKED}")
             self._database.executescript(SCHEMA)
             make_folder(self.segment, to_work_in=True)
             self._source(self.segment.name)
@@ -459,7 +459,7 @@ class BuildDatabase:
         self._database.create_function("may_hide", 3, may_hide)
         missing = 0 if allow_loss or all_stay else self._number(_COUNT_MISSING)
         shown = "SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'"
-        all_stay = all_stay or (missing >= _HANDFUL and missing * _TENTH > self._number(shown))
+        all_stay = all_stay or (missing >= _FEW and missing * _TENTH > self._number(shown))
         spoiled: list[FileKey] = []
         if missing and all_stay:
             spoiled = self._all(f"SELECT r.root, r.path {_SPOILED}")
@@ -562,5 +562,5 @@ class BuildDatabase:
         )
 
 
-def _connected(uri: str) -> sqlite3.Connection:
+def _connect(uri: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, check_same_thread=False)

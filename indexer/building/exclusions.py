@@ -30,11 +30,11 @@ class Exclusions:
         for pattern in patterns:
             _check(pattern)
         self.patterns = tuple(patterns)
-        self._spec = GitIgnoreSpec.from_lines(map(_composed, patterns), backend="simple")
+        self._spec = GitIgnoreSpec.from_lines(map(_compose, patterns), backend="simple")
 
     def matches(self, path: str, *, is_folder: bool = False) -> bool:
         """Returns True if a file or folder of a root is left out, provided that the folder it is in is not."""
-        return bool(self.patterns) and self._spec.match_file(_composed(path) + "/" * is_folder)
+        return bool(self.patterns) and self._spec.match_file(_compose(path) + "/" * is_folder)
 
     def hides(self, path: str) -> bool:
         """Returns True if a file of a root, or a folder that it is in, is left out."""
@@ -42,7 +42,7 @@ class Exclusions:
         return any(self.matches(folder, is_folder=True) for folder in folders) or self.matches(path)
 
 
-def _composed(text: str) -> str:
+def _compose(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 

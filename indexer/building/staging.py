@@ -180,7 +180,7 @@ class Stager:
             return preprocessing.prepare(whole.image, "photo"), self._embedder.prepare(whole.image), whole
         # Only network-sized pixels are sent between processes, because copying costs time.
         small = decoders.run(data, Job.preparing(preprocessing, "photo", self._max_pixels))
-        return preprocessing.normalised(np.asarray(small.image)), None, small
+        return preprocessing.normalise(np.asarray(small.image)), None, small
 
     def _encode(self, group: Sequence[_ReadFile]) -> int:
         records, days = [file.record for file in group], dict[str, int | None]()

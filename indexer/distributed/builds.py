@@ -301,12 +301,12 @@ def place_clusters(centroids: Floats, sizes: Numbers, shards: int) -> Numbers:
     room = FULL * sizes.sum() / shards
     for _ in range(PLACINGS):
         distances = (points**2).sum(axis=1)[:, None] - 2 * points @ middles.T + (middles**2).sum(axis=1)
-        placed = _placed(distances, sizes, room)
+        placed = _place(distances, sizes, room)
         middles = np.stack([points[placed == shard].mean(axis=0) for shard in range(shards)])
     return placed
 
 
-def _placed(distances: npt.NDArray[np.float64], sizes: Numbers, room: float) -> Numbers:
+def _place(distances: npt.NDArray[np.float64], sizes: Numbers, room: float) -> Numbers:
     """Assigns each cluster to the nearest shard with room; those with most to lose choose first. distances: (c, s)."""
     clusters, shards = distances.shape
     order = np.argsort(distances, axis=1, kind="stable")

@@ -55,7 +55,7 @@ class WebDavServer:
             # A server that knows no ranges sends the file from its beginning.
             skipped = 0 if answer.status_code == httpx.codes.PARTIAL_CONTENT else start
             data = bytearray()
-            for chunk in _received(answer, timeout):
+            for chunk in _receive(answer, timeout):
                 data += chunk[skipped:][: count - len(data)]
                 skipped = max(0, skipped - len(chunk))
                 if len(data) >= count:
@@ -64,7 +64,7 @@ class WebDavServer:
 
     def _entries(self, path: str, depth: int, timeout: float) -> Iterator[dict[str, Any]]:
         with self._answer("PROPFIND", path, {"Depth": str(depth)}) as answer:
-            listing = b"".join(_received(answer, timeout))
+            listing = b"".join(_receive(answer, timeout))
         # All entries together would take 25 times the bytes of the listing.
         for _, element in ElementTree.iterparse(BytesIO(listing)):
             if element.tag == "{DAV:}response":
@@ -90,7 +90,7 @@ class WebDavServer:
         raise Misled(errno.ELOOP, "the server redirects endlessly", path)
 
 
-def _received(answer: httpx.Response, timeout: float) -> Iterator[bytes]:
+def _receive(answer: httpx.Response, timeout: float) -> Iterator[bytes]:
     """Yields an answer as it arrives. Raises TimeoutError if that takes longer: httpx begins anew with each byte."""
     until = time.monotonic() + timeout
     for chunk in answer.iter_bytes():

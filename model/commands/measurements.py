@@ -225,7 +225,7 @@ def _check_new(protocol: str, found: Mapping[str, Contamination]) -> None:
 
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
     """Makes a matcher by CLIP's image vectors, "clip:MODEL"; validation: to choose diffusion. Raises ModelError."""
-    from sketch_search.model.evaluation import calibrated
+    from sketch_search.model.evaluation import calibrate
     from sketch_search.model.matcher import Matcher
     from sketch_search.model.network import ClipAtConfig, TorchEngine, clip_at_network_from, read_clip
 
@@ -238,7 +238,7 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
     )
     plain = clip_at_network_from(config, encoder.weights).requires_grad_(False).to(device).eval()
     if validation is not None:
-        plain, _ = calibrated(plain, validation, methods=("ret",))
+        plain, _ = calibrate(plain, validation, methods=("ret",))
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in encoder.weights.values())).hexdigest()
     return Matcher(TorchEngine(plain.to(device)), digest, variants=variants)
 

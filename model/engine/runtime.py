@@ -237,7 +237,7 @@ def _pair_weights(config: TwoSidedConfig, arrays: Mapping[str, NDArray[Any]]) ->
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("ret_term.scale", "relation.scale", "relation.bias"), ())
     for side in ("sketch", "photo"):
         shapes |= {f"relation.{side}_worth.weight": (1, config.width), f"relation.{side}_worth.bias": (1,)}
-    return taken(arrays, shapes | cross_shapes(config))
+    return take_arrays(arrays, shapes | cross_shapes(config))
 
 
 def cross_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -256,7 +256,7 @@ def cross_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def taken(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
+def take_arrays(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
     """Takes arrays of these names and shapes. Raises KeyError or ValueError if one is missing or has another shape."""
     for name, shape in shapes.items():
         if arrays[name].shape != shape:

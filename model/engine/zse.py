@@ -12,7 +12,7 @@ from sketch_search.model.engine import graphs
 from sketch_search.model.engine.config import Modality, TwoSidedConfig, ZseConfig
 from sketch_search.model.engine.files import CheckpointFiles, read_files
 from sketch_search.model.engine.knowledge import below, knowledge_of
-from sketch_search.model.engine.runtime import GraphEngine, OnnxEngine, Vit, cross_shapes, taken, vit_weights
+from sketch_search.model.engine.runtime import GraphEngine, OnnxEngine, Vit, cross_shapes, take_arrays, vit_weights
 from sketch_search.model.engine.surface import Aligned, Engine, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine.tokens import Floats, Tokens, average_variants, unit
 from sketch_search.model.errors import ModelError
@@ -52,11 +52,11 @@ class ZseEngine(GraphEngine):
             for side in ("sketch", "photo"):
                 shapes |= {f"{side}_worth.weight": (1, width), f"{side}_worth.bias": (1,)}
             unused = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-            self._pair_weights = taken(arrays, cross_shapes(config)) | unused
+            self._pair_weights = take_arrays(arrays, cross_shapes(config)) | unused
             shapes = {"downsample.weight": (inner, width, 2, 2), "downsample.bias": (inner,)}
             for number, inputs, outputs in ((0, blocks**2, first), (3, first, second), (6, second, 1)):
                 shapes |= {f"mlp.{number}.weight": (outputs, inputs), f"mlp.{number}.bias": (outputs,)}
-            self._relation = taken(below("relation.", arrays), shapes)
+            self._relation = take_arrays(below("relation.", arrays), shapes)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"

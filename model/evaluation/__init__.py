@@ -6,7 +6,7 @@ from sketch_search.model.evaluation.costs import clip_vectors, costs_of, search_
 from sketch_search.model.evaluation.figures import ALL, HARMONIC, TITLES, Evaluation, bootstrap, measure, relevance
 from sketch_search.model.evaluation.remembered import measure_parting, measure_remembered
 from sketch_search.model.evaluation.scoring import (
-    calibrated,
+    calibrate,
     counts,
     encode_pictures,
     encoded,

@@ -125,7 +125,7 @@ def ret_matcher(network: RetNetwork) -> Matcher:
     return trained_matcher(network, fastest_dtype(network, torch.device("cpu")), methods=("ret",))
 
 
-def calibrated(
+def calibrate(
     network: Calibrated,
     validation: Corpus,
     dtype: torch.dtype = torch.float32,

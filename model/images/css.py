@@ -53,7 +53,7 @@ def inline(root: ElementTree.Element) -> None:
         styles = dict[str, str]()
         for name, tokens, _ in ordered:
             # Filters are left out.
-            if name not in own and name != "filter" and (text := _resolved(tokens, variables[xml])) is not None:
+            if name not in own and name != "filter" and (text := _resolve(tokens, variables[xml])) is not None:
                 styles[name] = _colour(text) if name in _COLOURS else text
         if styles or "style" in xml.attrib:
             xml.set("style", "; ".join(f"{name}: {text}" for name, text in styles.items()))
@@ -74,7 +74,7 @@ def _declarations(content: Any) -> Declarations:
     return [(one.name, one.value, one.important) for one in parsed if one.type == "declaration"]
 
 
-def _resolved(tokens: Iterable[Any], variables: Mapping[str, list[Any]], depth: int = 0) -> str | None:
+def _resolve(tokens: Iterable[Any], variables: Mapping[str, list[Any]], depth: int = 0) -> str | None:
     """Writes a value without var() and light-dark(); None if a variable has no value."""
     text = ""
     for token in tokens:
@@ -85,9 +85,9 @@ def _resolved(tokens: Iterable[Any], variables: Mapping[str, list[Any]], depth: 
             first = tinycss2.serialize(arguments[:at]).strip()
             if name == "var":
                 inner = variables.get(first, arguments[at + 1 :] if at < len(arguments) else None)
-                part = None if inner is None else _resolved(inner, variables, depth + 1)
+                part = None if inner is None else _resolve(inner, variables, depth + 1)
             else:
-                part = _resolved(arguments[:at] if name == "light-dark" else arguments, variables, depth + 1)
+                part = _resolve(arguments[:at] if name == "light-dark" else arguments, variables, depth + 1)
                 part = part if name == "light-dark" or part is None else f"{name}({part})"
         if part is None:
             return None

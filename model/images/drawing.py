@@ -287,9 +287,9 @@ def read_drawing(image: Image.Image, side: int) -> Drawing:
     step = max(1, -(-max(image.size) // _SEEN))
     seen = np.asarray(image)[::step, ::step]
     strong = darkness[::step, ::step] >= 128
-    coloured, filled = _coloured(seen, strong, ink.paper_colour(image))
+    coloured, filled = _find_coloured(seen, strong, ink.paper_colour(image))
     if filled.any():
-        darkness = _outlined(darkness, filled)
+        darkness = _outline(darkness, filled)
     colours = lab(seen[coloured] / np.float32(255))
     palette = _palette(colours)
     # Not the soft edges of coloured strokes.
@@ -334,7 +334,7 @@ def _grow(labels: Labels, steps: int = 6) -> Labels:
     return labels
 
 
-def _narrowed(marked: Mask, reach: int) -> Mask:
+def _erode(marked: Mask, reach: int) -> Mask:
     """Marks what has nothing within ``reach`` pixels that is not marked, along both axes."""
     return np.asarray(Image.fromarray(np.uint8(marked)).filter(ImageFilter.MinFilter(2 * reach + 1))) > 0
 
@@ -342,7 +342,7 @@ def _narrowed(marked: Mask, reach: int) -> Mask:
 # Colours.
 
 
-def _coloured(seen: Pixels, strong: Mask, paper: tuple[int, int, int]) -> tuple[Mask, Mask]:
+def _find_coloured(seen: Pixels, strong: Mask, paper: tuple[int, int, int]) -> tuple[Mask, Mask]:
     """Finds the ink that is neither black nor grey nor white, and the areas that are filled with it, (h, w) each."""
     coloured = strong.copy()
     coloured[strong] = _chroma(seen[strong]) >= _LEAST_CHROMA
@@ -350,7 +350,7 @@ def _coloured(seen: Pixels, strong: Mask, paper: tuple[int, int, int]) -> tuple[
     if not coloured.any() and not tinted:
         return coloured, np.zeros_like(coloured)
     reach = max(1, round(_FILLED * max(seen.shape[:2]) / 2))
-    filled = ~_narrowed(~_narrowed(strong if tinted else coloured, reach), reach)
+    filled = ~_erode(~_erode(strong if tinted else coloured, reach), reach)
     if tinted:
         # A pen on coloured paper has no colour of its own: to the person drawing, it is black or white.
         coloured = strong & filled
@@ -362,9 +362,9 @@ def _chroma(colours: Pixels) -> NDArray[np.float32]:
     return found
 
 
-def _outlined(darkness: Pixels, filled: Mask) -> Pixels:
+def _outline(darkness: Pixels, filled: Mask) -> Pixels:
     """Leaves the outlines of filled areas: the network knows line drawings."""
-    inner = Image.fromarray(_narrowed(filled, 1)).resize(darkness.shape[::-1], Image.Resampling.NEAREST)
+    inner = Image.fromarray(_erode(filled, 1)).resize(darkness.shape[::-1], Image.Resampling.NEAREST)
     inside = np.asarray(inner)
     return np.where(inside, np.uint8(0), darkness)
 

@@ -233,11 +233,11 @@ def read_image_file(source: Source) -> bytes:
         with open(source, "rb") as stream:
             return read_image_file(stream)
     if isinstance(source, bytes | bytearray | memoryview):
-        data = _unwrapped(bytes(source))
+        data = _unwrap(bytes(source))
     else:
         # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
         head = source.read(min(_BEGINNING, MAX_BYTES))
-        _media(_unwrapped(head))
+        _media(_unwrap(head))
         pieces, size = [head], len(head)
         # A read takes memory for the most that it may return: all at once would take MAX_BYTES for any small file.
         while piece := source.read(min(_PIECE, MAX_BYTES + 1 - size)):
@@ -245,12 +245,12 @@ def read_image_file(source: Source) -> bytes:
             size += len(piece)
             if size > MAX_BYTES:
                 raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
-        data = _unwrapped(b"".join(pieces))
+        data = _unwrap(b"".join(pieces))
     _media(data)
     return data
 
 
-def _unwrapped(data: bytes) -> bytes:
+def _unwrap(data: bytes) -> bytes:
     """Returns the file in a data URL or in base64; other bytes as they are."""
     inner = None if _known(data) else text.decoded(data)
     return data if inner is None or not _known(inner) else inner
@@ -315,7 +315,7 @@ def _frame(picture: Image.Image, sketch: bool, max_pixels: int) -> Image.Image:
     picture.load()
     if not getattr(picture, "is_animated", False) or picture.format not in ("GIF", "WEBP", "PNG"):
         return picture
-    best, most = picture.copy(), _inked(picture)
+    best, most = picture.copy(), _count_ink(picture)
     last = min(_FRAMES, max_pixels // (picture.width * picture.height)) if sketch else _FRAMES
     with suppress(Exception):  # a later frame may be damaged
         for frame in range(1, min(last, picture.n_frames)):  # type: ignore[attr-defined]
@@ -323,13 +323,13 @@ def _frame(picture: Image.Image, sketch: bool, max_pixels: int) -> Image.Image:
                 break
             picture.seek(frame)
             picture.load()
-            if (ink := _inked(picture)) > most:
+            if (ink := _count_ink(picture)) > most:
                 best, most = picture.copy(), ink
     picture.seek(0)
     return best
 
 
-def _inked(picture: Image.Image) -> int:
+def _count_ink(picture: Image.Image) -> int:
     """Counts the pixels of a frame, at a small size, that differ from its middle colour; 0 if it is all of one."""
     rgba = picture.convert("RGBA")
     small = np.asarray(rgba.resize((_LOOKED_AT, _LOOKED_AT), Image.Resampling.BOX), np.int16)
@@ -401,7 +401,7 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
     # Pillow looks for the resolution in the EXIF block of a JPEG while opening, and may fail at its content.
     except Exception:
         if name == "JPEG":
-            return opener(io.BytesIO(_without_exif(data)), "")
+            return opener(io.BytesIO(_drop_exif(data)), "")
         if name == "TIFF":
             return tiff.read_pixels(data, max_pixels)
         raise
@@ -419,7 +419,7 @@ def _picture_within(data: bytes, max_pixels: int) -> Image.Image:
     return picture
 
 
-def _without_exif(jpeg: bytes) -> bytes:
+def _drop_exif(jpeg: bytes) -> bytes:
     """Returns the file without its APP1 segments, which hold EXIF and XMP."""
     kept, at = [jpeg[:2]], 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda" and at + 4 <= len(jpeg):

@@ -48,7 +48,7 @@ def find_ink(image: Image.Image) -> tuple[Pixels, Box]:
     if box is None:
         raise BlankSketch(_BLANK)
     distance[distance < threshold] = 0
-    return stretched(distance, strongest), box
+    return stretch(distance, strongest), box
 
 
 def paper_colour(image: Image.Image) -> tuple[int, int, int]:
@@ -74,7 +74,7 @@ def percentile(counts: NDArray[np.int64], least: int, percent: int) -> int:
     return least + int(np.searchsorted(above, -(-above[-1] * percent // 100))) if above[-1] else 0
 
 
-def stretched(darkness: Pixels, strongest: int) -> Pixels:
+def stretch(darkness: Pixels, strongest: int) -> Pixels:
     table = np.minimum(255, (np.arange(256) * 510 + strongest) // (2 * strongest)).astype(np.uint8)
     return table[darkness]
 
@@ -128,7 +128,7 @@ def centre(darkness: Pixels, size: int) -> Pixels:
     scaled = np.asarray(Image.fromarray(darkness).resize((width, height), Image.Resampling.BICUBIC))
     # Scaling down has made thin lines pale: the strongest twentieth of the ink becomes black again.
     strongest = percentile(np.array(Image.fromarray(scaled).histogram()), LEAST_CONTRAST, 95)
-    scaled = stretched(scaled, strongest) if strongest else scaled
+    scaled = stretch(scaled, strongest) if strongest else scaled
     square = np.full((size, size), 255, np.uint8)
     square[y : y + height, x : x + width] = 255 - scaled
     return np.repeat(square[:, :, None], 3, axis=2)

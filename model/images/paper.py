@@ -35,13 +35,13 @@ def on_even_paper(image: Image.Image) -> Image.Image:
     sheet = _sheet(ground)
     if sheet is not None:
         scale = max(image.size) / max(ground.size)
-        image = _straightened(image, sheet * scale)
+        image = _straighten(image, sheet * scale)
         ground = _ground(image)
     light = np.asarray(ground.convert("L"), np.float64)
     border = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
     if sheet is None and np.ptp(np.percentile(border, (5, 95))) < _UNEVEN:
         return image
-    return _without_frame(_flattened(image, ground))
+    return _whiten_frame(_flatten(image, ground))
 
 
 def _share_of_one_colour(image: Image.Image) -> float:
@@ -113,7 +113,7 @@ def _area(corners: Corners) -> float:
     return float(abs((x * following_y - following_x * y).sum()) / 2)
 
 
-def _straightened(image: Image.Image, corners: Corners) -> Image.Image:
+def _straighten(image: Image.Image, corners: Corners) -> Image.Image:
     corners = corners + 2 * _RIM * (corners.mean(axis=0) - corners)
     sides = [float(np.hypot(*(b - a))) for a, b in pairwise([*corners, corners[0]])]
     size = max(1, round(max(sides[0], sides[2]))), max(1, round(max(sides[1], sides[3])))
@@ -122,14 +122,14 @@ def _straightened(image: Image.Image, corners: Corners) -> Image.Image:
     return image.transform(size, Image.Transform.QUAD, quad, Image.Resampling.BILINEAR)
 
 
-def _flattened(image: Image.Image, ground: Image.Image) -> Image.Image:
+def _flatten(image: Image.Image, ground: Image.Image) -> Image.Image:
     light = ground.filter(ImageFilter.GaussianBlur(_STROKE / 2)).resize(image.size, Image.Resampling.BICUBIC)
     pixels = np.asarray(image, np.float32) * (255 / np.maximum(np.asarray(light, np.float32), 1))
     # The noise of the paper is white, too.
     return Image.fromarray(np.clip(pixels * 1.06, 0, 255).astype(np.uint8))
 
 
-def _without_frame(image: Image.Image) -> Image.Image:
+def _whiten_frame(image: Image.Image) -> Image.Image:
     """Whitens ink that touches the edges or lies beside them: a frame, pens on a tray, or the shadow of the sheet."""
     small = image.convert("L")
     small.thumbnail((2 * _SIDE, 2 * _SIDE), Image.Resampling.BOX)

@@ -58,7 +58,7 @@ class Preprocessing:
 
         Raises `BlankSketch` for a sketch without ink, `ModelError` for a modality other than "sketch" and "photo".
         """
-        return self.normalised(self.pixels(image, modality))
+        return self.normalise(self.pixels(image, modality))
 
     def pixels(self, image: Image.Image, modality: str) -> Pixels:
         """Makes the pixels that `prepare` normalises: (image_size, image_size, 3) uint8."""
@@ -77,7 +77,7 @@ class Preprocessing:
             return Drawing.of(self.pixels(rgb, "sketch"), rgb.size)
         return read_drawing(rgb, self.image_size)
 
-    def normalised(self, pixels: Pixels) -> NDArray[np.float32]:
+    def normalise(self, pixels: Pixels) -> NDArray[np.float32]:
         """Normalises pixels: (H, W, 3) uint8 -> (3, H, W) float32."""
         mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
         values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
@@ -87,7 +87,7 @@ class Preprocessing:
         return values
 
     def shares(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Undoes `normalised`: pictures (b, 3, H, W) in 0..1."""
+        """Undoes `normalise`: pictures (b, 3, H, W) in 0..1."""
         mean, std = (np.array(side, np.float32)[:, None, None] for side in (self.mean, self.std))
         return pictures * std + mean
 

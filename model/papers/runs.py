@@ -26,7 +26,7 @@ from sketch_search.model.checkpoint import load_network, replacing, save_checkpo
 from sketch_search.model.datasets import Corpus
 from sketch_search.model.engine import SeenClasses, is_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
-from sketch_search.model.evaluation import calibrated, counts, relevance, score_matrices, trained_matcher
+from sketch_search.model.evaluation import calibrate, counts, relevance, score_matrices, trained_matcher
 from sketch_search.model.files import check_replaceable
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.network import RetNetwork
@@ -447,7 +447,7 @@ def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
     trainer, notes = begin(recipe, run, training, validation)
     if run_steps(trainer, run, validation):
         chosen_on, relevant = trainer.judged(validation, recipe.choose_share)
-        ready, figures = calibrated(trainer.trained, chosen_on, trainer.dtype, recipe.methods, relevant)
+        ready, figures = calibrate(trainer.trained, chosen_on, trainer.dtype, recipe.methods, relevant)
         save_checkpoint(
             ready.cpu().half(),
             run.target,

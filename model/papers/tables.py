@@ -240,7 +240,7 @@ class TableRun:
             if merge(determining, kept["determining"]) != determining:
                 raise ModelError(f"{sheet} is of another recipe or measure; remove it to run the row again")
             return kept["found"]
-        found = self._row(table, row) | {"made": _made(self.device)}
+        found = self._row(table, row) | {"made": _describe_run(self.device)}
         if sheet:
             sheet.parent.mkdir(parents=True, exist_ok=True)
             with replacing(sheet) as partial:
@@ -262,20 +262,20 @@ class TableRun:
         if row.checkpoint:
             checkpoint = PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors")
             folder = self.folder / _key(file_sha256(checkpoint), self._files())
-            measured = self._measured(table, row, checkpoint, folder)
+            measured = self._measure(table, row, checkpoint, folder)
             return measured | {"network": row.name, "validation": {}, "curve": []}
         read = self._recipe(table, row)
 
         def trained(rate: float, seed: int) -> tuple[AnyRecipe, Path, float | None]:
             recipe = read(rate, seed)
-            return recipe, *self._trained(row, recipe)
+            return recipe, *self._train(row, recipe)
 
         ended = {rate: trained(rate, row.seeds[0])[2] for rate in row.rates}
         best = max(row.rates, key=lambda rate: ended[rate] or -1)
         runs = [trained(best, seed) for seed in row.seeds]
         if any(figure is None for *_, figure in runs):
             raise ModelError("it diverged at every rate of the table; lower them")
-        found = [self._measured(table, row, folder / "final.safetensors", folder) for _, folder, _ in runs]
+        found = [self._measure(table, row, folder / "final.safetensors", folder) for _, folder, _ in runs]
         mean = {name: np.mean([one["per_query"][name] for one in found], axis=0) for name in table.columns}
         by_method = {way: np.mean([one["by_method"][way] for one in found], axis=0) for way in found[0]["by_method"]}
         recipe, folder, _ = runs[0]
@@ -291,7 +291,7 @@ class TableRun:
             "by_method": {way: np.round(values, 6).tolist() for way, values in by_method.items()},
         }
 
-    def _trained(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float | None]:
+    def _train(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float | None]:
         """Trains, unless it was trained before; returns the folder, and the mAP@all on validation, None if diverged."""
         backbone = self.backbone or str(data_folder() / "data" / row.backbone)
         start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
@@ -330,7 +330,7 @@ class TableRun:
             sketches = some_of_each(sketches, where.each)
         return replace(task, corpus=replace(task.corpus, sketches=sketches))
 
-    def _measured(self, table: PaperTable, row: Row, checkpoint: Path, folder: Path) -> dict[str, Any]:
+    def _measure(self, table: PaperTable, row: Row, checkpoint: Path, folder: Path) -> dict[str, Any]:
         """Measures a network once, and keeps what was found in a folder."""
         where = TypeAdapter(Measure).validate_python(merge(table.measure, row.measure))
         named = repr(replace(where, clusters=0, nprobe=1))
@@ -398,7 +398,7 @@ def _paper_steps(recipe: str) -> int | None:
     return read_recipe(paper).steps if paper.is_file() else None
 
 
-def _made(device: str) -> str:
+def _describe_run(device: str) -> str:
     """Returns the machine, the device of the training if it is another one, and the day of a row."""
     cpus = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.+)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)

@@ -13,7 +13,7 @@ from sketch_search.model.checkpoint import keep_photo_side, load_zse_network, re
 from sketch_search.model.datasets import IMAGENET_PART, Picture, read_task, rows_by_label, some_of_each
 from sketch_search.model.engine import TwoSidedConfig, file_sha256, find_photo_side
 from sketch_search.model.errors import ModelError
-from sketch_search.model.evaluation import calibrated, counts, encode_pictures, ret_matcher
+from sketch_search.model.evaluation import calibrate, counts, encode_pictures, ret_matcher
 from sketch_search.model.network import Network, Tokens, TwoSidedEncoder
 from sketch_search.model.papers.pictures import (
     Augmentation,
@@ -306,7 +306,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
             parts = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
             large = read_task("everything", "val", parts).subsample(recipe.evaluate_everything, 1)
             trained, harmonic = with_chosen_prior(trained, training, further, large, recipe.dtype)
-        trained, figures = calibrated(trained, chosen_on, recipe.dtype, recipe.methods)
+        trained, figures = calibrate(trained, chosen_on, recipe.dtype, recipe.methods)
         notes["validation"] = json.dumps(figures | harmonic)
     elif start is not None:
         if start.prior is not None and run.data is None:

@@ -47,9 +47,9 @@ def encode_things(
     things, whole = list[Thing](), None
     if len(drawing.things) > 1:
         # It is still kept from when the picture was divided.
-        whole = matcher.encode(matcher.preprocessing.normalised(drawing.whole)[None], modality, 1).ret[0]
+        whole = matcher.encode(matcher.preprocessing.normalise(drawing.whole)[None], modality, 1).ret[0]
     for drawn in drawing.things:
-        tokens = matcher.encode(matcher.preprocessing.normalised(drawn.pixels)[None], modality, variants)
+        tokens = matcher.encode(matcher.preprocessing.normalise(drawn.pixels)[None], modality, variants)
         shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
         strokes = drawn.strokes, drawn.second_half
         things.append(Thing(tokens, drawn.box, shares[:, :3], shares[:, 3], (), *strokes, whole))

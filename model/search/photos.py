@@ -20,7 +20,7 @@ from sketch_search.model.search.candidates import Nearest, PhotoRows, Query, Sco
 from sketch_search.model.search.clusters import cluster, default_clusters, mean_tokens
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored
 from sketch_search.model.search.vectors import Mask, Vectors
-from sketch_search.model.things import Matched, sought
+from sketch_search.model.things import Matched, match_things
 
 # Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this
 # number, because the prior and other scores change their order. In a made gallery of 100,000 photos, 4,000
@@ -167,7 +167,7 @@ class PhotoGallery(Gallery):
         for start in range(0, max(1, len(rows)), REGIONS_AT_ONCE):
             pause()
             regions, colours = self._photos.photo_regions(rows[order[start : start + REGIONS_AT_ONCE]])
-            parts.append(sought(query.things, directions, regions, colours, query.places, whole=query.extents))
+            parts.append(match_things(query.things, directions, regions, colours, query.places, whole=query.extents))
         return Matched.joined(parts)[np.argsort(order)]
 
     @property

@@ -34,7 +34,8 @@ from sketch_search.model.ranking import (
     SAME,
     SHORTLIST,
     best_matches,
-    estimated,
+    diffuse_kinship,
+    estimate,
     evidence_for_diffusion,
     evidence_of_dislikes,
     evidence_of_fits,
@@ -42,7 +43,6 @@ from sketch_search.model.ranking import (
     evidence_of_likes,
     evidence_of_words,
     first_of_same,
-    kindred,
     likenesses,
     pairs_to_compare,
     promise,
@@ -335,7 +335,7 @@ def diffuse(gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query
     if not photos.scored.all():
         threshold = matcher.diffusion_threshold
         expected = photos.by_vector if photos.promise is None else photos.promise
-        before = estimated(np.nan_to_num(before), photos.scored, -expected, ret, threshold, method)
+        before = estimate(np.nan_to_num(before), photos.scored, -expected, ret, threshold, method)
     return replace(photos, scores=matcher.diffuse(before[None], ret, method)[0], before=before)
 
 
@@ -360,7 +360,7 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         if plan.diffuse and drawn:
             assert query.liked is not None
             kinship = matcher.kinship(query.liked, photos.vectors, query.mean)
-            spread = kindred(kinship, photos.vectors, matcher.diffusion_threshold)
+            spread = diffuse_kinship(kinship, photos.vectors, matcher.diffusion_threshold)
             if several:
                 parts.append(evidence_of_likes(spread, several=True))
             else:

@@ -111,7 +111,7 @@ def explain(
     index, matcher, settings = searcher.gallery, searcher.matcher, searcher.settings
 
     def encode(pixels: Pixels, modality: Modality) -> EncodedPicture:
-        prepared = matcher.preprocessing.normalised(pixels)
+        prepared = matcher.preprocessing.normalise(pixels)
         return EncodedPicture(pixels, compute(lambda: matcher.observe(prepared, modality)), modality)
 
     def encode_photo(entry: PhotoEntry) -> EncodedPicture:
@@ -142,7 +142,7 @@ def explain(
     things, in_photos = locate_drawing(searcher, None if by_photo else sketch, params, entries, compute)
     found = time.perf_counter()
     shown = [
-        _explained_photo(
+        _describe_photo(
             photo,
             explanation,
             entry=entry,
@@ -157,7 +157,7 @@ def explain(
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
-        sketch=_explained_image(given),
+        sketch=_describe_image(given),
         things=tuple(map(searcher.seen, things)),
         region_grid=math.isqrt(index.regions_kept) if things else None,
         photos=shown,
@@ -174,33 +174,33 @@ def explain(
     )
 
 
-def _explained_image(seen: EncodedPicture) -> ExplainedImage:
+def _describe_image(seen: EncodedPicture) -> ExplainedImage:
     attention, out = seen.observed.attention, io.BytesIO()
     file_format = "JPEG" if seen.modality == "photo" else "PNG"
     Image.fromarray(seen.pixels).save(out, file_format, quality=_JPEG_QUALITY)
     return ExplainedImage(
         image=f"data:image/{file_format.lower()};base64,{base64.b64encode(out.getvalue()).decode()}",
-        attention=_rounded(attention.heads, 4),
-        attention_layers=_rounded(attention.layers, 4),
+        attention=_round(attention.heads, 4),
+        attention_layers=_round(attention.layers, 4),
         kept=[np.flatnonzero(kept).tolist() for kept in attention.kept],
     )
 
 
-def _explained_photo(photo: EncodedPicture, explanation: Explanation, **of_index: Any) -> ExplainedPhoto:
+def _describe_photo(photo: EncodedPicture, explanation: Explanation, **of_index: Any) -> ExplainedPhoto:
     """Describes a photo compared with the sketch. of_index: arguments of ``Photo.of``, and the nearest photos."""
     crossed = None
     if (aligned := explanation.aligned) is not None:
         # [Ret] is the first token.
         maps = aligned.sketch_to_photo[:, 0, 1:], aligned.photo_to_sketch[:, 0, 1:]
-        crossed = CrossAttention(sketch_to_photo=_rounded(maps[0], 4), photo_to_sketch=_rounded(maps[1], 4))
+        crossed = CrossAttention(sketch_to_photo=_round(maps[0], 4), photo_to_sketch=_round(maps[1], 4))
     return ExplainedPhoto.of(
         **of_index,
-        **dict(_explained_image(photo)),
+        **dict(_describe_image(photo)),
         relation_score=explanation.relation_score,
         ret_distance=explanation.ret_distance,
         sketch_cells=explanation.sketch_cells.tolist(),
         photo_cells=explanation.photo_cells.tolist(),
-        correspondence=_rounded(explanation.correspondence, 3),
+        correspondence=_round(explanation.correspondence, 3),
         cross_attention=crossed,
         matches=[
             MatchedCells(sketch_cell=there, photo_cell=here, cosine=round(cosine, 3))
@@ -210,7 +210,7 @@ def _explained_photo(photo: EncodedPicture, explanation: Explanation, **of_index
     )
 
 
-def _rounded(values: Floats, decimals: int) -> list[list[float]]:
+def _round(values: Floats, decimals: int) -> list[list[float]]:
     """Rounds maps (n, ...), each as one list."""
     flat = values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float64)
     rounded: list[list[float]] = np.round(flat, decimals).tolist()

@@ -50,7 +50,7 @@ async def parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None
             raise BrokenOff(str(error)) from error
 
 
-async def zipped(
+async def zip_photos(
     engine: Engine, photos: Sequence[PhotoEntry], turn: Callable[[], AbstractAsyncContextManager[None]]
 ) -> AsyncIterator[bytes]:
     """Yields the bytes of a ZIP file with these photos, with at most one part in memory.

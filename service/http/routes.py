@@ -16,7 +16,7 @@ from sketch_search.model.images import MAX_STROKES, MAX_THINGS
 from sketch_search.service.engine import Engine, PreparedSketch
 from sketch_search.service.errors import Forbidden, NotFound, NotReady
 from sketch_search.service.http.answers import is_known
-from sketch_search.service.http.archive import parts, zipped
+from sketch_search.service.http.archive import parts, zip_photos
 from sketch_search.service.http.context import (
     WITHOUT_TOKEN,
     Context,
@@ -217,7 +217,7 @@ async def photos_zip(request: Request, ctx: Ctx, engine: InUse, params: Annotate
     _check_originals(ctx)
     entries = await in_turn(request, ctx.lookups, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
     return StreamingResponse(
-        zipped(engine, entries, partial(ctx.originals.turn, client_of(request))),
+        zip_photos(engine, entries, partial(ctx.originals.turn, client_of(request))),
         headers={"Content-Disposition": 'attachment; filename="photos.zip"'},
         media_type="application/zip",
     )

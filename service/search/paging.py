@@ -24,7 +24,7 @@ class Place(NamedTuple):
     shown: int = 0
 
 
-def continued(query: SearchQuery, settings: Settings) -> tuple[SearchQuery, Place]:
+def continue_page(query: SearchQuery, settings: Settings) -> tuple[SearchQuery, Place]:
     """Returns the query for the page that ``query.next`` names, or else for its own, and the place of that page."""
     place = Place(query.rerank or 0, query.offset)
     if query.next is not None:
@@ -34,7 +34,7 @@ def continued(query: SearchQuery, settings: Settings) -> tuple[SearchQuery, Plac
     return query.model_copy(update=page), place
 
 
-def after(query: SearchQuery, place: Place, answer: SearchResponse) -> str | None:
+def next_place(query: SearchQuery, place: Place, answer: SearchResponse) -> str | None:
     """Returns the place after a page, as text; None if there are no further results."""
     found = answer.results if answer.groups is None else answer.groups
     following = place._replace(offset=place.offset + len(found))

@@ -21,9 +21,9 @@ from sketch_search.model.ranking import (
     SAME,
     SAME_BY_RET,
     best_matches,
-    centred,
+    centre,
     diffused,
-    estimated,
+    estimate,
     evidence_for_diffusion,
     evidence_of_dislikes,
     evidence_of_fits,
@@ -220,7 +220,7 @@ def test_a_score_is_the_line_by_distance_and_what_photos_like_it_lie_off_it(meth
         values = {i: math.log(value / (1 - value)) for i, value in values.items()}
     slope, start = np.polyfit([float(distances[i]) for i in values], list(values.values()), 1)
     assert slope < 0
-    after = estimated(scores, known, distances, ret, LIKE, method)
+    after = estimate(scores, known, distances, ret, LIKE, method)
     for i in range(PHOTOS):
         if known[i]:
             assert after[i] == scores[i]
@@ -234,14 +234,14 @@ def test_a_score_is_the_line_by_distance_and_what_photos_like_it_lie_off_it(meth
 def test_estimates_fall_with_the_distance_or_are_level_and_lie_between_0_and_1() -> None:
     scores, distances, ret = scored_gallery(seed=2)
     known, apart = some(6), np.eye(PHOTOS, dtype=np.float32)  # no two photos are alike
-    rising = estimated(distances / np.float32(2), known, distances, apart, LIKE, "fused")[~known]
+    rising = estimate(distances / np.float32(2), known, distances, apart, LIKE, "fused")[~known]
     np.testing.assert_allclose(rising, distances[known].mean() / 2, rtol=1e-5)
-    by_distance_alone = estimated(scores, np.zeros(PHOTOS, np.bool_), distances, ret, LIKE, "rn")
+    by_distance_alone = estimate(scores, np.zeros(PHOTOS, np.bool_), distances, ret, LIKE, "rn")
     assert np.argsort(-by_distance_alone).tolist() == distances.argsort().tolist()
     # Some scores were rounded to 0 or 1, or all photos lie as far.
     for after in (
-        estimated(scores.round(), known, distances, ret, LIKE, "rn"),
-        estimated(scores, known, np.ones(PHOTOS, np.float32), apart, LIKE, "rn"),
+        estimate(scores.round(), known, distances, ret, LIKE, "rn"),
+        estimate(scores, known, np.ones(PHOTOS, np.float32), apart, LIKE, "rn"),
     ):
         assert ((after[~known] > 0) & (after[~known] < 1)).all()
 
@@ -251,7 +251,7 @@ def test_estimates_fall_with_the_distance_or_are_level_and_lie_between_0_and_1()
 def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(seed: int, photos: int, examples: int) -> None:
     ret, others = grouped(seed, photos), grouped(seed + 1, examples)
     mean = mean_direction(grouped(seed + 2, 50))
-    expected = (centred(ret, mean) @ centred(others, mean).T).max(axis=1)
+    expected = (centre(ret, mean) @ centre(others, mean).T).max(axis=1)
     assert likeness_to(others, ret, mean) == pytest.approx(expected, abs=1e-4)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sketch_search.model.engine import Floats, Tokens, unit
-from sketch_search.model.things import COLOURS, ELSEWHERE, OTHERWISE, THERE, Thing, places_of_cells, sought
+from sketch_search.model.things import COLOURS, ELSEWHERE, OTHERWISE, THERE, Thing, match_things, places_of_cells
 
 RET = np.zeros((1, 4), np.float32)
 NUMBERS = np.random.default_rng(0)
@@ -21,7 +21,7 @@ def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_col
     drawn_at = [12, 2]
     centres = [((column + 0.5) / 4, (row + 0.5) / 4) for row in range(4) for column in range(4)]
     for one, direction, there in zip(things, directions, drawn_at, strict=True):
-        matched = sought([one], direction[None], regions, colours, 2.0)
+        matched = match_things([one], direction[None], regions, colours, 2.0)
         for photo in range(5):
             scores = []
             for cell, (x, y) in enumerate(centres):
@@ -55,7 +55,7 @@ def test_a_photo_that_shows_a_thing_all_over_its_box_comes_first_and_one_that_sh
     regions[:, 5] = direction
     regions[1, [6, 9, 10]] = regions[2, 12] = direction
     colours, drawn = np.zeros((3, 16, 3), np.float32), Thing(Tokens.of_ret(RET), (0.25, 0.25, 0.75, 0.75))
-    placed, anywhere = (sought([drawn], direction, regions, colours, places).scores[0] for places in (2.0, 0.0))
+    placed, anywhere = (match_things([drawn], direction, regions, colours, places).scores[0] for places in (2.0, 0.0))
     assert placed[1] == pytest.approx(placed[0] + THERE * 0.75)
     assert placed[2] == pytest.approx(placed[0] - OTHERWISE / 12 - ELSEWHERE)
     assert anywhere.tolist() == pytest.approx([anywhere[0]] * 3)
@@ -65,9 +65,9 @@ def test_where_a_large_thing_is_counts_more_than_where_a_small_one_is() -> None:
     directions = unit(NUMBERS.normal(size=(2, 8)))
     regions, colours = unit(NUMBERS.normal(size=(3, 64, 8))), np.zeros((3, 64, 3), np.float32)
     large, small = (Thing(Tokens.of_ret(RET), (0.0, 0.0, side, side)) for side in (0.75, 0.25))
-    both = sought([large, small], directions, regions, colours, 2.0).scores
+    both = match_things([large, small], directions, regions, colours, 2.0).scores
     alone = [
-        sought([one], direction[None], regions, colours, 2.0).scores[0]
+        match_things([one], direction[None], regions, colours, 2.0).scores[0]
         for one, direction in zip((large, small), directions, strict=True)
     ]
     for row, (one, direction, weight) in enumerate(zip((large, small), directions, (1.5, 0.5), strict=True)):

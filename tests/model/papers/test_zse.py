@@ -16,7 +16,7 @@ from sketch_search.model.datasets.corpus import Corpus
 from sketch_search.model.datasets.tasks import Task
 from sketch_search.model.engine import file_sha256
 from sketch_search.model.errors import ModelError
-from sketch_search.model.evaluation import calibrated, measure, score_matrices, trained_matcher
+from sketch_search.model.evaluation import calibrate, measure, score_matrices, trained_matcher
 from sketch_search.model.network.tokens import Tokens
 from sketch_search.model.network.zse import Network
 from sketch_search.model.papers.pictures import TrainingSet, normalize, training_set
@@ -58,7 +58,7 @@ def test_a_network_is_offered_by_what_it_was_trained_for_and_with_the_method_tha
     recipe = with_samples(small_recipe(2), how)
     trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path)
     trainer.run()
-    network, figures = calibrated(trainer.average, corpus, methods=recipe.methods)
+    network, figures = calibrate(trainer.average, corpus, methods=recipe.methods)
     best = network.calibration.best_method
     assert set(network.calibration.methods) == methods
     assert set(figures) == {*methods, f"{best}+diffusion"}
@@ -236,7 +236,7 @@ def test_norms_learn_and_the_checkpoint_leaves_the_matrices_to_the_photo_side(
     matrices = {"encoder.tokenizer.patch.weight", "encoder.blocks.1.mlp.fc2.weight", "encoder.blocks.0.attn.qkv.weight"}
     assert matrices <= before.keys() - moved
     path = tmp_path / "trained.safetensors"
-    trained, _ = calibrated(trainer.trained, corpus, methods=recipe.methods)
+    trained, _ = calibrate(trainer.trained, corpus, methods=recipe.methods)
     save_checkpoint(trained.half(), path)
     assert not matrices & load_file(path).keys()
     again, pictures = load_zse_network(path), torch.rand(2, 3, 56, 56)

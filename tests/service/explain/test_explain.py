@@ -23,7 +23,7 @@ from sketch_search.model.images import Drawing
 from sketch_search.model.images.files import open_image
 from sketch_search.model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
 from sketch_search.model.network.ret_network import RetNetwork
-from sketch_search.model.ranking import centred
+from sketch_search.model.ranking import centre
 from sketch_search.service.commands import main
 from sketch_search.service.commands.search import explain as explain_by_command
 from sketch_search.service.engine import Engine
@@ -133,7 +133,7 @@ def test_the_photos_nearest_to_a_sketch_are_first_by_ret(searcher: Searcher, res
 
 def by_hand(index: Index, photo: int) -> dict[int, float]:
     """Computes each photo's likeness to one of the index, the cosine of their [Ret] without the mean; nearest first."""
-    directions = centred(index.vectors.of())
+    directions = centre(index.vectors.of())
     cosines = directions @ directions[index.ids.tolist().index(photo)]
     order = np.argsort(-cosines)
     return dict(zip(index.ids[order].tolist(), cosines[order].tolist(), strict=True))

@@ -12,7 +12,7 @@ from sketch_search.model import Matcher, Tokens
 from sketch_search.model.engine import Method, unit
 from sketch_search.model.engine.rounding import quantize
 from sketch_search.model.images.files import open_image
-from sketch_search.model.ranking import SHORTLIST, best_matches, estimated, promise
+from sketch_search.model.ranking import SHORTLIST, best_matches, estimate, promise
 from sketch_search.model.search import Clusters, best_first, stages
 from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
 from sketch_search.service.engine import Engine
@@ -227,7 +227,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     chosen = set(ids[order][np.argsort(-hopes, kind="stable")[:5]].tolist())
     known = {hit.id: hit.raw_score for hit in plain.results if hit.id in chosen}
     scores = np.array([known.get(photo, 0.0) for photo in ids[order].tolist()], np.float32)
-    likely = estimated(scores, scores > 0, -hopes, ret[order], matcher.diffusion_threshold, "rn")
+    likely = estimate(scores, scores > 0, -hopes, ret[order], matcher.diffusion_threshold, "rn")
     assert {
         photo: score for photo, score in zip(ids[order].tolist(), likely.tolist(), strict=True) if photo in known
     } == pytest.approx(known, abs=1e-4)

@@ -17,7 +17,7 @@ from sketch_search.model.images import Drawing, Stroke, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network
 from sketch_search.model.search import encode_things, stages
-from sketch_search.model.things import PLACES, WHOLE, sought
+from sketch_search.model.things import PLACES, WHOLE, match_things
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
@@ -89,7 +89,7 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     things = encode_things(regional.matcher, regional.matcher.divide(regional.matcher.preprocessing.drawing(both())))
     regions, colours = regional.index.photo_regions(np.arange(PHOTOS))
     directions = regional.matcher.thing_directions(things)
-    matched = sought(things, directions, regions, colours, PLACES)
+    matched = match_things(things, directions, regions, colours, PLACES)
     whole = regional.matcher.whole_direction(things)
     assert whole is not None
     scores = matched.diffused(directions).mean(axis=0) + unit(regional.gallery.vectors(np.arange(PHOTOS))) @ whole
@@ -111,7 +111,7 @@ def test_the_whole_drawing_counts_as_far_as_nobody_knows_what_its_things_are(net
     directions, of_sketches = chance.normal(size=(2, RET)), chance.normal(size=(2, width))
     words = vocabulary((0, 1), biases=np.zeros(2), directions=directions, sketch_directions=of_sketches)
     knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
-    direction = unit(knowing.encode(knowing.preprocessing.normalised(divided.whole)[None], "sketch").ret[0])
+    direction = unit(knowing.encode(knowing.preprocessing.normalise(divided.whole)[None], "sketch").ret[0])
     surely = [float(words.guess(thing.tokens).max()) for thing in things]
     assert 0 < min(surely) < max(surely) < 1
     assert knowing.whole_direction(things) == pytest.approx(WHOLE * (1 - np.mean(surely)) ** 2 * direction, abs=1e-5)
