@@ -17,7 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -126,6 +125,9 @@ def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
         raise BadInvocation(
             f"{here} has version {version} of sketch-search, not {setup.software}; install the same version everywhere."
         )
+    # The server imports this module, and needs no FAISS to begin.
+    import faiss
+
     set_threads(setup.threads)
     faiss.omp_set_num_threads(setup.threads)
     try:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from gensim.models import KeyedVectors
 
 from sketch_search.model.datasets.corpus import data_folder, read_split
 from sketch_search.model.errors import ModelError
@@ -175,6 +174,8 @@ def test_a_class_is_found_in_any_spelling_by_its_parts_or_by_the_names_that_were
 
 
 def test_word2vec_files_are_read_in_all_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gensim.models import KeyedVectors
+
     table = KeyedVectors(3)
     table.add_vectors(["dog", "cat"], np.arange(6, dtype=np.float32).reshape(2, 3))
     table.save_word2vec_format(str(tmp_path / "v.txt"))

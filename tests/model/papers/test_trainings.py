@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from gensim.models import KeyedVectors
 from safetensors.torch import save_file
 
 from sketch_search.indexer import BuildRequest, build, open_index
@@ -32,6 +31,8 @@ WORDS, OTHER_RUN = ("--words", "words.txt"), ("--run", "other")
 
 
 def write_words(words: Sequence[str]) -> None:
+    from gensim.models import KeyedVectors
+
     table = KeyedVectors(12)
     table.add_vectors(words, randn(len(words), 12).numpy())
     table.save_word2vec_format("words.txt")

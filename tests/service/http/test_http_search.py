@@ -326,9 +326,10 @@ def test_as_many_bytes_as_allowed_are_read_and_more_are_refused_as_they_arrive(h
 
 
 def test_a_bomb_is_refused_with_a_sentence(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    # On a busy machine the limit of the clock would come first.
+    # On a busy machine the limit of the clock would come first, and those of users take seconds.
     monkeypatch.setattr("sketch_search.model.decoding.messages._CLOCK_PER_CPU", 100)
-    limits = {"max_pixels": 8_000_000, "max_upload_bytes": 10 << 20}
+    monkeypatch.setattr("sketch_search.model.decoding.messages._OWN_SECONDS", 0.5)
+    limits = {"max_pixels": 7_900_000, "max_upload_bytes": 10 << 20}
     with asked(settings.model_copy(update=limits)) as http:
         answer = http.post("/search", content=scan_bomb(side=2_800))
     assert error(answer, "CPU seconds; save it again, or smaller") == (422, "costly_image")
