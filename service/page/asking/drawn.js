@@ -1,7 +1,7 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
 import { outline as linesOf } from "../drawing/ink.js";
-import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenThing, strokesOf, thingsOf, TINTS, withPieces } from "../drawing/things.js";
+import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenThing, settled, strokesOf, thingsOf, TINTS, withPieces } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
 import { count, thingNames } from "../shared/words.js";
 
@@ -45,12 +45,11 @@ export function createDrawn(paper, parts, word, react) {
   const pieces = () => piecesOf(paper.marks);
   const things = () => thingsOf(pieces());
 
-  /** Divide or name things by a function of things.js, as a step that Back takes back. Nothing else of an image is divided anew. */
+  /** Divide or name things by a function of things.js, as a step that Back takes back. Nothing else is divided anew. */
   async function divide(by, ...how) {
     await react.step();
     typed = by === named ? { name: how[1], rename: (other) => divide(named, how[0], other) } : null;
-    const known = pieces().map((one) => (one.kind === "dot" ? { ...one, told: one.told ?? one.thing } : one));
-    paper.replace(withPieces(paper.marks, by(known, ...how)));
+    paper.replace(withPieces(paper.marks, by(settled(pieces()), ...how)));
   }
 
   /** The things of a search: those drawn here, or those that the server saw. */

@@ -88,6 +88,16 @@ export function assign(strokes, things) {
 
 const isSeen = (marks) => sheet(marks, SEEN).getImageData(0, 0, SEEN, SEEN).data.some((value) => value < DARK);
 
+/** These marks, each of which stays in the thing that it is in. */
+export function settled(marks) {
+  const next = unused(marks);
+  const told = new Map(thingsOf(marks).flatMap(({ id, marks: own }) => {
+    const number = own.find((mark) => mark.told !== undefined)?.told ?? next + id;
+    return own.map((mark) => [mark, number]);
+  }));
+  return marks.map((mark) => ({ ...mark, told: mark.told ?? told.get(mark) }));
+}
+
 /** These marks with the thing `id` and the one nearest to it as one, because a person says so. */
 export function joined(marks, id) {
   const things = thingsOf(marks);

@@ -243,6 +243,22 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     wait_for_photos(desk)
 
 
+def test_a_split_leaves_the_other_things_as_they_are(desk: Browser, scenes: Served) -> None:
+    with before_pages(desk, "record_searches"):
+        draw_car_and_umbrella(desk, scenes)
+        own = desk.execute_script("return searches.at(-1).answer.things.map(({ strokes }) => strokes)")
+        press(desk, 1, "Split")
+        sent = "return JSON.parse(searches.at(-1).body.get('strokes')).map(({ thing }) => thing)"
+        wait(desk).until(lambda d: None not in d.execute_script(sent))
+        wait_for_photos(desk)
+        told = desk.execute_script(sent)
+        car, umbrella = ({told[stroke] for stroke in strokes} for strokes in own)
+        assert (len(car), len(umbrella)) == (1, 2)
+        assert not car & umbrella
+        assert len(labels(desk)) == 3
+        assert labels(desk)[0] == "car"
+
+
 def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, scenes: Served) -> None:
     draw_car_and_umbrella(desk, scenes)
     with occupied(scenes):
@@ -276,6 +292,8 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     # Why names the thing as the person did, not by the vocabulary's word for it.
     rename(desk, 1, "tent")
     wait_for_photos(desk)
+    # Only what has no name is guessed.
+    wait(desk).until(lambda d: text(d, "guesses") == "car?")
     open_why(desk)
     assert [line.partition(":")[0][1:].strip() for line in matches(desk)] == ["car", "tent"]
 
