@@ -98,9 +98,15 @@ async function runSearch(signal) {
   const { like, text } = parts.params();
   // Filters alone list photos.
   const listed = snapshot.blob || like.length || text.length ? {} : { view: "photos" };
-  const params = { ...options.params(), ...parts.params(), ...quick, ...kind, ...drawn.params(snapshot), ...listed };
+  const params = { ...options.params(settledView()), ...parts.params(), ...quick, ...kind, ...drawn.params(snapshot), ...listed };
   const body = bodyOf(snapshot);
   return { answer: await api.search(body, params, signal), asked: { snapshot: { ...snapshot, body }, params }, stay, after };
+}
+
+/** The view that the server chose for this drawing, which nothing beside the drawing changes; undefined if it is to choose. */
+function settledView() {
+  const asked = found.asked();
+  return asked && state.shownAfter === state.changes && !asked.params.variants ? asked.params.view : undefined;
 }
 
 function showFound({ answer, asked, stay, after }) {
@@ -201,8 +207,9 @@ function showInvitation() {
   word.guess(NOTHING_GUESSED);
 }
 
-function searchIfReady() {
+function searchIfReady(anew = false) {
   if (server.ready) {
+    state.shownAfter = anew ? -1 : state.shownAfter;
     searchAgain();
   }
 }

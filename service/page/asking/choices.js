@@ -12,7 +12,7 @@ const COMPLETIONS = 12;
 // What browsers call the event when a completion is chosen; older ones give it no name.
 const CHOSEN = "insertReplacementText";
 
-/** The view of the results; `changed` is called when another one is chosen. */
+/** The view of the results; `changed` is called when another one is chosen, with true if it is to be decided anew. */
 export function createOptions(changed) {
   const [count, fold] = [byId("count"), byId("fold")];
   let view = "auto";
@@ -24,10 +24,10 @@ export function createOptions(changed) {
     if (value !== view) {
       forSite.set(VIEW, value);
       view = value;
-      changed();
+      changed(true);
     }
   });
-  count.addEventListener("change", changed);
+  count.addEventListener("change", () => changed());
   fold.checked = forSite.get(UNFOLDED) === null;
   fold.addEventListener("change", () => {
     forSite.mark(UNFOLDED, !fold.checked);
@@ -35,7 +35,8 @@ export function createOptions(changed) {
   });
 
   return {
-    params: () => ({ k: count.value || "20", view, fold: String(fold.checked) }),
+    /** As parameters of a search; `auto` is a view in the place of the server's choice. */
+    params: (auto = "auto") => ({ k: count.value || "20", view: view === "auto" ? auto : view, fold: String(fold.checked) }),
     /** During drawing, one variant of the drawing makes searches quicker. */
     quick: () => (variants > 1 ? { variants: 1 } : {}),
     /** Offer what this server can do. @param model and limits as /info tells them */
@@ -80,16 +81,13 @@ export function createWord(parts) {
   }
 
   function item({ word, probability }) {
-    const sure = probability !== undefined;
-    const search = parts.params().text.length ? "Search instead" : "Also search";
-    const says = `${search} with the word ${word}, ${sure ? `${percent(probability)} likely` : "a wild guess"}`;
+    const says = `Also search with the word ${word}, ${probability === undefined ? "a wild guess" : `${percent(probability)} likely`}`;
     const onclick = () => {
       field.focus({ preventScroll: true });
       take(word);
     };
     const properties = { type: "button", className: "part guess", title: says, ariaLabel: says, onclick };
-    const shown = sure ? [word, element("small", { textContent: percent(probability) })] : [`${word}?`];
-    return element("li", {}, element("button", properties, ...shown));
+    return element("li", {}, element("button", properties, `${word}?`));
   }
 
   function take(word) {
@@ -121,11 +119,11 @@ export function createWord(parts) {
       const all = `${vocabulary.toLocaleString("en")} English words, and common things in 13 other languages`;
       field.title = tower ? `Any words, read by ${tower}` : all;
     },
-    /** Offer words for the drawing: those that are guessed, or else those that it may `perhaps` be. */
-    guess({ guesses, perhaps = [] }) {
-      const { text } = parts.params();
-      const words = [...guesses, ...perhaps.map((word) => ({ word }))].filter(({ word }) => !text.includes(word));
-      byId("guesses").replaceChildren(...words.map(item));
+    /** Offer words for what the person has not named: those that are guessed, or else those that it may `perhaps` be. */
+    guess({ guesses, perhaps = [], things = [], word_read: read }) {
+      const named = things.filter(({ word }) => word).map((thing) => thing.guess?.word);
+      const all = parts.params().text.length || (read && things.length < 2) ? [] : [...guesses, ...perhaps.map((word) => ({ word }))];
+      byId("guesses").replaceChildren(...all.filter(({ word }) => !named.includes(word)).map(item));
       byId("guesses").classList.remove("stale");
     },
   };

@@ -16,6 +16,7 @@ from selenium.webdriver.common.keys import Keys
 
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build, samples
+from sketch_search.service.search import shown
 from sketch_search.service.settings import Settings
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, draw, run, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
@@ -24,6 +25,7 @@ from tests.requirements import needs_browser
 from tests.service.looking import (
     axe_complaints,
     check_suits_everybody,
+    choose,
     expect_complaints,
     find,
     names,
@@ -566,7 +568,26 @@ def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(
     assert not desk.find_element(By.ID, "clear").is_enabled()
 
 
-def test_unsure_words_have_a_question_mark(desk: Browser, known: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_leaves_the_photos_in_the_view_that_the_drawing_got(
+    desk: Browser, known: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "FAR_AHEAD", 2)
+    find(desk, known, "circle")
+    choose(desk, "label:has([value='auto'])")
+    wait(desk).until(lambda d: " group" in text(d, "status"))
+    wait_for_photos(desk)
+    # Now no group would be shown as one.
+    monkeypatch.setattr(shown, "FAR_AHEAD", 0)
+    desk.find_element(By.ID, "word").send_keys("dog", Keys.ENTER)
+    wait_for_search(desk, "#text=dog")
+    assert " group" in text(desk, "status")
+    # Another drawing is another matter.
+    draw(desk, DESKTOP, strokes("cross"))
+    wait(desk).until(lambda d: " photos" in text(d, "status"))
+    wait_for_photos(desk)
+
+
+def test_guesses_are_asked_and_not_told(desk: Browser, known: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = known.context.live.engine()._matcher.engine
     assert engine.vocabulary is not None
     # As probably any of the six words as none of them.
@@ -574,12 +595,8 @@ def test_unsure_words_have_a_question_mark(desk: Browser, known: Served, monkeyp
     find(desk, known)
     wait(desk).until(guessed)
     assert [word[-1] for word in guessed(desk)] == ["?"] * 3
-    word = guessed(desk)[0].rstrip("?")
-    desk.find_element(By.CSS_SELECTOR, "#guesses button").click()
-    wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: The word {word}", "Remove the drawing"])
-    wait(desk).until(lambda d: len(guessed(d)) == 2)
-    other = desk.find_element(By.CSS_SELECTOR, "#guesses button").get_attribute("title")
-    assert str(other).startswith("Search instead with the word")
+    title = desk.find_element(By.CSS_SELECTOR, "#guesses button").get_attribute("title")
+    assert title == f"Also search with the word {guessed(desk)[0].rstrip('?')}, a wild guess"
     wait_for_photos(desk)
 
 
@@ -607,15 +624,16 @@ def test_a_guess_is_added_by_a_press_and_leaves_with_its_drawing(desk: Browser, 
     choose_file(desk, drawn)
     wait(desk).until(guessed)
     wait_for_photos(desk)
-    word = guessed(desk)[0]
+    word = guessed(desk)[0].rstrip("?")
     desk.execute_script("document.querySelector('#guesses button').click()")
     wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: The word {word}", "Remove the drawing"])
-    wait(desk).until(lambda d: word not in guessed(d))
+    # What has a name is not guessed.
+    wait(desk).until(lambda d: guessed(d) == [])
     wait_for_photos(desk)
     # There is one word: the next one takes its place.
     assert desk.find_element(By.ID, "word").get_attribute("placeholder") == "Change word"
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
-    wait(desk).until(lambda d: guessed(d)[:1] == [word])
+    wait(desk).until(lambda d: guessed(d)[:1] == [f"{word}?"])
     wait_for_photos(desk)
     # The next search fails. What the last one found and guessed is not left under its error.
     desk.execute_script("window.fetch = async () => { throw new TypeError('away'); }")
@@ -637,9 +655,11 @@ def test_a_guess_is_seen_in_the_window_of_a_small_laptop(opened: Browser, known:
 
 def test_everybody_can_use_words(opened: Browser, known: Served, drawn: Path) -> None:
     with on_screen(opened, PHONE, dark=False) as driver:
-        driver.get(f"{known.url}/#text=sofa")
-        wait_for_photos(driver)
+        driver.get(known.url)
         choose_file(driver, drawn)
         wait(driver).until(guessed)
         wait_for_photos(driver)
+        check_suits_everybody(driver)
+        driver.find_element(By.ID, "word").send_keys("sofa", Keys.ENTER)
+        wait_for_search(driver, "#text=sofa")
         check_suits_everybody(driver)
