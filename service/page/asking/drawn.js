@@ -48,6 +48,7 @@ export function createDrawn(paper, parts, word, react) {
   /** Divide or name things by a function of things.js, as a step that Back takes back. Nothing else is divided anew. */
   async function divide(by, ...how) {
     await react.step();
+    word.unknown(null);
     typed = by === named ? { name: how[1], rename: (other) => divide(named, how[0], other) } : null;
     paper.replace(withPieces(paper.marks, by(settled(pieces()), ...how)));
   }

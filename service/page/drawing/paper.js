@@ -84,9 +84,7 @@ export class Paper extends EventTarget {
   get image() { return this.marks.find(({ kind }) => kind === "image")?.image; }
 
   /** The shape of the sheet, as it is seen and sent: an image's own. */
-  get shape() {
-    return this.image ? Math.min(LONGEST, Math.max(1 / LONGEST, shapeOf(this.image))) : FORMATS[this.format];
-  }
+  get shape() { return this.image ? Math.min(LONGEST, Math.max(1 / LONGEST, shapeOf(this.image))) : FORMATS[this.format]; }
 
   /** Where the sheet lies in the square around it, see ink.js. */
   get place() { return placeOf(this.shape); }

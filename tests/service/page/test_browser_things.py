@@ -286,8 +286,15 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     desk.back()
     wait(desk).until(lambda d: text(d, "parts-things") == "car, tent")
     wait_for_photos(desk)
+    rename(desk, 1, "qwxzv")
+    wait(desk).until(lambda d: "qwxzv" in text(d, "word-unknown"))
+    expect_complaints(desk, "422")
+    wait(desk).until(lambda d: labels(d) == ["car", "tent"])
+    wait_for_photos(desk)
+    # A known one takes the place of it, and of what was said.
     rename(desk, 1, "")
     wait(desk).until(lambda d: text(d, "parts-things") == "car, umbrella")
+    assert text(desk, "word-unknown") == ""
     wait_for_photos(desk)
     # Why names the thing as the person did, not by the vocabulary's word for it.
     rename(desk, 1, "tent")
