@@ -210,7 +210,9 @@ def test_pairs_learn_on_features_that_are_kept_of_an_encoder_that_stays_as_it_is
         assert len(features) == 4 * len(data.sketch_rows)
         row = torch.nonzero(at >= 0)[-1]
         encoded = trainer.network.eval().encode(normalize(pixels[row], recipe.config), modality)
-        torch.testing.assert_close(trainer.tokens(row, modality).features, encoded.features, atol=2e-3, rtol=2e-3)
+        # Some processors encode in bfloat16, which keeps 8 bits of a number, not 11.
+        near = 2e-2 if trainer.dtype == torch.bfloat16 else 2e-3
+        torch.testing.assert_close(trainer.tokens(row, modality).features, encoded.features, atol=near, rtol=near)
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     trainer.run()
     moved = {name for name, value in trainer.network.state_dict().items() if not torch.equal(value, before[name])}
