@@ -103,7 +103,7 @@ export function createParts(removeDrawing) {
   }
 
   function others(id, number) {
-    const textContent = `+${number.toLocaleString("en")} like it`;
+    const textContent = `Hide ${number.toLocaleString("en")} like it`;
     const title = `Also hide the photos that look like ${nameOf(id)}`;
     const onclick = () => put({ id, paths: [nameOf(id)] }, "unlike_kind");
     return element("button", { type: "button", className: "quiet", textContent, title, onclick });
