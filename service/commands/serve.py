@@ -142,7 +142,7 @@ def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
     request.check(index)
     matcher = open_matcher(settings)
     check_port(settings)
-    report = build(index, request, matcher, Progress(bar=sys.stderr.isatty()))
+    report = build(index, request, matcher, Progress(bar=True))
     say(f"{', '.join(map(str, folders))}: {report.photos} photos", settings)
     print_build(report, settings)
     # The photos are where they were just indexed, whatever SBIR_GALLERY says.
