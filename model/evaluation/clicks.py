@@ -22,7 +22,7 @@ _DISLIKED = 3
 
 
 def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
-    """Measures a search by the drawing alone, and after one further action of a person.
+    """Measures a search by a sketch as one thing, and after one further action of a person.
 
     Of the sketches that were drawn from a photo, those whose photo is not first already count. The person likes the
     best photo of the right kind that is not the drawn one, dislikes the first one or three that are not it, or the
