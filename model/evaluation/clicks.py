@@ -11,7 +11,6 @@ from sketch_search.model.datasets import Task, find_drawn_photos
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation.figures import Evaluation, PerQuery, relevance
 from sketch_search.model.evaluation.scoring import encode_pictures
-from sketch_search.model.images import open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search import Ranking, encode_things, gallery_of, search_things
 
@@ -38,7 +37,7 @@ def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
     targets, relevant = find_drawn_photos(task.corpus), relevance(task.corpus)
     rows, counting = list[dict[str, dict[str, float]]](), list[int]()
     for row, picture in enumerate(tqdm(task.corpus.sketches, desc="clicking", unit="sketch", disable=None)):
-        drawing = matcher.preprocessing.drawing(open_image(picture.path, sketch=True))
+        drawing = matcher.preprocessing.drawing(matcher.open(picture.path, "sketch"))
         things = encode_things(matcher, drawing, variants=None)
         search = partial(search_things, gallery, matcher, things, _PAGE)
         drawn, target = search(), int(targets[row])

@@ -84,7 +84,7 @@ def search_matrices(matcher: Matcher, corpus: Corpus, *, words: bool = False) ->
         drawing = matcher.preprocessing.drawing(matcher.open(sketch.path, "sketch"))
         if photos.regions is not None:
             drawing = matcher.divide(drawing)
-        things = encode_things(matcher, drawing, variants=1 if len(drawing.things) > 1 else None)
+        things = encode_things(matcher, drawing, variants=None)
         rows.setdefault(SEARCH, []).append(search(things=things).scores(count))
         if words:
             rows.setdefault("word", []).append(by_word[sketch.label])

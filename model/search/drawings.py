@@ -43,9 +43,13 @@ def encode_things(
     *,
     colours: bool = True,
 ) -> list[Thing]:
-    """Encodes each thing of a drawing, with its colours if these count. variants: as for ``Matcher.encode``."""
+    """Encodes each thing of a drawing, with its colours if these count.
+
+    variants: of each; None for the matcher's number, but 1 of several things, each of which takes one encoding.
+    """
     things, whole = list[Thing](), None
     if len(drawing.things) > 1:
+        variants = variants or 1
         # It is still kept from when the picture was divided.
         whole = matcher.encode(matcher.preprocessing.normalise(drawing.whole)[None], modality, 1).ret[0]
     for drawn in drawing.things:
@@ -126,7 +130,7 @@ def search_drawing(
     gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int, places: Places = "auto"
 ) -> Ranking:
     """Ranks photos for a drawing as a search does by default."""
-    things = encode_things(matcher, drawing, variants=1 if len(drawing.things) > 1 else None)
+    things = encode_things(matcher, drawing, variants=None)
     return search_things(gallery, matcher, things, results, places)
 
 

@@ -26,7 +26,7 @@ class SearchPlan:
     """How a query is answered.
 
     ranking: how photos are ranked. k: how many results are wanted, from ``query.offset`` on. variants: of the sketch to
-    encode; None for the matcher's number.
+    encode; None as for ``encode_things``.
     """
 
     query: SearchQuery
@@ -98,8 +98,7 @@ def plan_search(
         diffuse=able and query.method == "auto" and not by_whole if query.diffuse is None else query.diffuse,
         fold=query.fold,
     )
-    # Each thing takes the time of one encoding.
-    return SearchPlan(query, "default", quality, ranking, k, query.variants or (1 if things > 1 else None))
+    return SearchPlan(query, "default", quality, ranking, k, query.variants)
 
 
 def check_options(query: SearchQuery, pictures: int) -> Subject:
