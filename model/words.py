@@ -26,7 +26,7 @@ _APART = re.compile(r"[\s_/-]+")
 _LEFT_OUT = re.compile(r"['’.]")
 # The s of a plural, and the e that only some plurals have, such as "buses" and "tomatoes".
 _PLURAL = re.compile(r"(?<=..)(?<!s)s$")
-_SILENT = re.compile(r"(?<=[sxzo])e$|(?<=[cs]h)e$")
+_SILENT = re.compile(r"(?<=[sxz])e$|(?<=..o)e$|(?<=[cs]h)e$")
 # Endings that still differ then: berry and berries, wolf and wolves, knife and knives, man and men, fungus and fungi.
 _ENDINGS = (("ie", "y"), ("ve", "f"), ("fe", "f"), ("men", "man"), ("i", "u"))
 _IRREGULAR = {
@@ -93,7 +93,7 @@ class _Part:
 
 
 class WordBook:
-    """The words of a vocabulary, by all names, and everyday words for them. words: the shown name of each."""
+    """The words of a vocabulary by all names. words: the shown name of each. everyday: what everyday words mean."""
 
     def __init__(self, vocabulary: Sequence[Names]) -> None:
         self.words = tuple(names[0] for names in vocabulary)
@@ -108,18 +108,18 @@ class WordBook:
             self._stems.setdefault(stem(key), number)
         # Further meanings of words, such as the breeds of dogs.
         self._widened: dict[int, tuple[int, ...]] = {}
-        self._everyday: dict[str, tuple[int, ...]] = {}
+        self.everyday: dict[str, tuple[int, ...]] = {}
         for name, meant in everyday_words().items():
             found = tuple(dict.fromkeys(self._numbers[word] for word in meant if word in self._numbers))
             if name not in self._numbers:
                 if found:
-                    self._everyday[name] = found
+                    self.everyday[name] = found
             elif self._numbers[name] in found:
                 self._widened[self._numbers[name]] = found
-        self._everyday_stems = {stem(name): found for name, found in self._everyday.items()}
+        self._everyday_stems = {stem(name): found for name, found in self.everyday.items()}
         # For words written apart or together: "motor bike" and "hotdog".
         self._joined: dict[str, tuple[int, ...]] = {}
-        for name, numbers in [*((name, (number,)) for name, number in self._numbers.items()), *self._everyday.items()]:
+        for name, numbers in [*((name, (number,)) for name, number in self._numbers.items()), *self.everyday.items()]:
             self._joined.setdefault(stem(name.replace(" ", "")), numbers)
 
     def find(self, text: str) -> int:
@@ -167,13 +167,13 @@ class WordBook:
         start = spelling(prefix)
         found = {number for key, number in self._numbers.items() if key.startswith(start)}
         ranked = sorted((not spelling(self.words[n]).startswith(start), spelling(self.words[n]), n) for n in found)
-        everyday = sorted(name for name in self._everyday if start and name.startswith(start))
+        everyday = sorted(name for name in self.everyday if start and name.startswith(start))
         shown = [*(self.words[number] for *_, number in ranked), *(n for n in everyday if n not in self._numbers)]
         return tuple(shown[:limit])
 
     def _meant(self, key: str) -> tuple[int, ...] | None:
-        if key in self._everyday:
-            return self._everyday[key]
+        if key in self.everyday:
+            return self.everyday[key]
         if (number := self._number(key)) is not None:
             return (number,)
         return self._everyday_stems.get(stem(key), self._joined.get(stem(key.replace(" ", ""))))
@@ -198,7 +198,7 @@ class WordBook:
         # An English name is offered as it is spelt, since its word may look like something else: "pool" is near "tool",
         # which is shown as "hammer".
         shown = {spelling(word): word for word in self.words}
-        english = {name: shown.get(name, name) for name in (*self._everyday, *self._numbers)}
+        english = {name: shown.get(name, name) for name in (*self.everyday, *self._numbers)}
         foreign = {name: self.words[meant[0]] for name, meant in self._foreign.items()}
         wider = [name for name in english if f" {key} " in f" {name} "]
         found += [english[name] for name in sorted(wider, key=lambda name: (name not in shown, len(name)))]

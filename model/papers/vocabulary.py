@@ -133,6 +133,8 @@ GUESS_STEPS = 100
 MOST_NONE = 1e4
 # The logit of a word that is impossible.
 _NEVER = -1e9
+# Names of ImageNet's classes that people draw something else by: a promontory, a breakwater, a diaper and an ocarina.
+_HOMONYMS = ("head", "mole", "napkin", "sweet potato")
 
 
 def with_vocabulary(
@@ -335,8 +337,10 @@ def minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> 
 
 
 def word_of(label: str, book: WordBook) -> int:
-    """Finds the number of the word that a class means; -1 for none."""
+    """Finds the number of the word that names a class, or that an everyday word means; -1 for none."""
     number = book.of_class(label)
+    if number is None and len(meant := book.everyday.get(spelling(label), ())) == 1:
+        number = meant[0]
     return -1 if number is None else number
 
 
@@ -355,6 +359,7 @@ def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterabl
     They are one word if the classifier's first name is the data's, or another name that no other class has. Of several
     words only the one that shows a name keeps it; it also gets the name's synonyms.
     """
+    classes = [tuple(name for name in names if name not in _HOMONYMS) for names in classes]
     first: dict[str, list[int]] = {}
     others: dict[str, list[int]] = {}
     for index, names in enumerate(classes):

@@ -162,7 +162,7 @@ def test_a_name_that_two_words_have_means_the_one_that_shows_it() -> None:
 
 PLURALS = """horse/horses house/houses glass/glasses shoe/shoes tomato/tomatoes axe/axes church/churches lens/lenses
 berry/berries cookie/cookies knife/knives glove/gloves roof/roofs fireman/firemen octopus/octopuses fungus/fungi
-mouse/mice ski/skis wine_glass/wine_glasses"""
+mouse/mice ski/skis wine_glass/wine_glasses hoe/hoes hose/hoses"""
 
 
 @pytest.mark.parametrize("words", PLURALS.split())
@@ -170,3 +170,8 @@ def test_a_word_is_found_by_its_plural_and_a_plural_by_its_singular(words: str) 
     singular, plural = words.replace("_", " ").split("/")
     assert WordBook([("dog",), (singular,)]).find(plural) == 1
     assert WordBook([("dog",), (plural,)]).find(singular) == 1
+
+
+def test_a_hoe_is_no_hose() -> None:
+    with pytest.raises(UnknownWord, match="similar words: hose"):
+        WordBook([("hose",)]).find("hoe")

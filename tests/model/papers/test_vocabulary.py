@@ -24,8 +24,10 @@ from sketch_search.model.papers.vocabulary import (
     with_further_things,
     with_vocabulary,
     word_list,
+    word_of,
 )
 from sketch_search.model.papers.word_vectors import WordVectors
+from sketch_search.model.words import WordBook
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import matcher_of, randn, tiny_network, with_words
 from tests.pictures import SHAPES
@@ -51,6 +53,18 @@ def test_a_name_of_two_imagenet_classes_is_the_word_that_shows_it_or_none() -> N
     words = word_list(["goldfish"], imagenet_names())
     assert sorted(index for entry in words for index in entry.classes) == list(range(1000))
     assert words[0].names[0] == "goldfish"
+
+
+def test_a_drawn_head_is_a_person_and_no_headland_and_other_homonyms_are_no_words() -> None:
+    book = WordBook([entry.names for entry in word_list(["person"], imagenet_names())])
+    assert {label: word_of(label, book) for label in ("head", "face", "mole", "napkin", "sweet_potato")} == {
+        "head": 0,
+        "face": 0,
+        "mole": -1,
+        "napkin": -1,
+        "sweet_potato": -1,
+    }
+    assert book.words[word_of("promontory", book)] == "promontory"
 
 
 def test_synonyms_of_a_word_are_further_names_of_it() -> None:
