@@ -40,25 +40,23 @@ class Searcher(search.Searcher):
         return self.find(draw_sketch() if drawn else None, **asked)
 
     def leaving(
-        self, unliked: Sequence[int], kinds: Sequence[int], liked: Sequence[int], others: Floats | None = None
+        self, photo: int, of_kind: bool, liked: Sequence[int], others: Floats | None, ranked: Sequence[int]
     ) -> set[int]:
-        """The ids that unliked photos hide, with look-alikes of ``kinds``; others: vectors of further liked ones."""
+        """The ids that an unliked photo hides; others: vectors of further liked ones. ranked: the ids without it."""
         ids, vectors = self.index.ids, self.index.vectors.of()
         mean, of_liked = mean_direction(vectors), vectors[np.isin(ids, liked)]
         if others is not None:
             of_liked = np.concatenate([of_liked, others])
         to_liked = likeness_to(of_liked, vectors, mean) if len(of_liked) else -1
-        tokens, found = self.gallery.tokens(np.arange(len(ids))), {*unliked, *kinds}
-        for photo in found.copy():
-            (row,) = np.flatnonzero(ids == photo)
-            pairs = np.array([(other, row) for other in range(len(ids))])
-            near = unit(vectors) @ unit(vectors[row]) > LOOK
-            gone = near & (sameness(tokens, pairs, self.matcher.config.grid) > SAME)
-            if photo in kinds:
-                to_unliked = likeness_to(vectors[[row]], vectors, mean)
-                gone |= (to_unliked > ALIKE) & (to_unliked >= to_liked)
-            found |= {*ids[gone & ~np.isin(ids, liked)].tolist()}
-        return found
+        tokens = self.gallery.tokens(np.arange(len(ids)))
+        (row,) = np.flatnonzero(ids == photo)
+        pairs = np.array([(other, row) for other in range(len(ids))])
+        gone = (unit(vectors) @ unit(vectors[row]) > LOOK) & (sameness(tokens, pairs, self.matcher.config.grid) > SAME)
+        if of_kind:
+            to_unliked = likeness_to(vectors[[row]], vectors, mean)
+            gone |= (to_unliked > ALIKE) & (to_unliked >= to_liked)
+        behind = ranked[ranked.index(photo) + 1 :] if photo in ranked else ()
+        return {photo, *(set(ids[gone].tolist()) & set(behind) - set(liked))}
 
 
 @contextmanager

@@ -5,8 +5,8 @@
     find_photos      stage 2: photos of the best clusters, by vector; then pairs of tokens of the best photos, or for
                      several things regions of all candidates
     diffuse          photos that look alike share their scores
-    add_evidence     of places and colours, liked photos, words and unwanted photos
-    hide             unwanted photos and their near duplicates leave
+    add_evidence     of places and colours, liked photos and words
+    leave_out        unwanted photos leave, with near duplicates that rank behind them; what looks like them moves back
     order, fold      liked photos first, then by score; near duplicates fold into one
 
 From stage 2 on, all steps work on ``Candidates``: a row for each photo, a column for each kind of score. The score of a
@@ -179,7 +179,7 @@ def rank(
         lap("photos")
         ranked = add_evidence(diffuse(gallery, matcher, found, query, plan), matcher, query, plan, drawn=drawn)
         lap("diffusion")
-        photos, hidden = hide(gallery, ranked, query, matcher.config.grid)
+        photos, hidden = leave_out(gallery, ranked, query, plan, matcher.config.grid)
         photos = order(photos, query)
         if plan.fold:
             liked = int(np.isin(photos.ids, query.liked_ids).sum())
@@ -352,7 +352,7 @@ def _diffuse_things(gallery: Gallery, matcher: Matcher, photos: Candidates, quer
 
 
 def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan, *, drawn: bool) -> Candidates:
-    """Adds the evidence of all other parts of the query to the scores by the drawing (``model.ranking.weigh``)."""
+    """Adds the evidence of what is wanted beside the drawing to the scores by it (``model.ranking.weigh``)."""
     if not len(photos):
         return photos
     parts, several = list[Scores](), plan.method == "things"
@@ -374,8 +374,6 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         parts.append(evidence_of_words(photos.by_word, drawn=drawn))
     if parts and drawn and plan.diffuse and photos.before is not None and not several:
         parts.append(evidence_for_diffusion(photos.scores, photos.before, plan.method))
-    if query.unliked is not None:
-        parts.append(evidence_of_dislikes(likenesses(query.unliked, photos.vectors, query.mean)))
     # If the drawing is not the only part, the scores before diffusion are no guide.
     before = None if parts else photos.before
     if photos.fits is not None and not several:
@@ -387,21 +385,37 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     return replace(photos, scores=weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)
 
 
-def hide(gallery: Gallery, photos: Candidates, query: Query, grid: int) -> tuple[Candidates, tuple[Hidden, ...]]:
-    """Hides the unwanted photos with their near duplicates, and if wanted those that look like them."""
+def leave_out(
+    gallery: Gallery, photos: Candidates, query: Query, plan: Plan, grid: int
+) -> tuple[Candidates, tuple[Hidden, ...]]:
+    """Hides the unwanted photos, and their near duplicates, or if wanted all that look like them, behind them.
+
+    A photo before an unwanted one stays: a person saw it first, and let it be. What looks like one moves back.
+    """
     if query.unliked is None:
         return photos, ()
     likeness = likenesses(query.unliked, photos.vectors, query.mean)
-    others = ~np.isin(photos.ids, query.liked_ids)[:, None]
+    own = photos.rows[:, None] == query.unliked_rows
+    behind = _behind(photos, likeness, own, plan.method) & ~np.isin(photos.ids, query.liked_ids)[:, None]
     # A photo stays if it looks more like a liked one: disliking a black cat but liking a white one still means cats.
     more_liked = np.float32(-1) if photos.likeness is None else photos.likeness[:, None]
-    alike = (likeness > ALIKE) & (likeness >= more_liked) & others
-    own = photos.rows[:, None] == query.unliked_rows
-    copies = _copies(gallery, photos, query, grid) & others
+    alike = (likeness > ALIKE) & (likeness >= more_liked) & behind
+    copies = _copies(gallery, photos, query, grid) & behind
     gone = (own | copies | (alike & query.unliked_kinds)).any(axis=1)
-    left = (alike & ~gone[:, None]).sum(axis=0).tolist()
-    same = (copies & ~own).T
-    return photos[~gone], tuple(Hidden(tuple(photos.ids[of].tolist()), n) for of, n in zip(same, left, strict=True))
+    counts = (alike & ~gone[:, None]).sum(axis=0).tolist()
+    hidden = tuple(Hidden(tuple(photos.ids[of].tolist()), n) for of, n in zip(copies.T, counts, strict=True))
+    scores = weigh(photos.scores, evidence_of_dislikes(likeness), plan.method)
+    return replace(photos, scores=scores, before=None)[~gone], hidden
+
+
+def _behind(photos: Candidates, likeness: Floats, own: Mask, method: Method) -> Mask:
+    """Finds the photos that rank behind each unwanted one, (m, u), whether or not the other ones are unwanted."""
+    behind: Mask = np.zeros_like(own)
+    for n in np.flatnonzero(own.any(axis=0)):
+        others = weigh(photos.scores, evidence_of_dislikes(np.delete(likeness, n, axis=1)), method)
+        ranks = np.stack([np.argsort(best_first(photos.ids, scores)) for scores in (photos.scores, others)])
+        behind[:, n] = (ranks > ranks[:, own[:, n]]).all(axis=0)
+    return behind
 
 
 def _copies(gallery: Gallery, photos: Candidates, query: Query, grid: int) -> Mask:

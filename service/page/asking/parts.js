@@ -17,7 +17,7 @@ export function createParts(removeDrawing) {
   let wanted = read();
   let drawing = null;
   let described = "";
-  // How many photos look like each unwanted one, by its id.
+  // How many photos behind each unwanted one look like it, by its id.
   let alike = new Map();
   // The word before the last one.
   let earlier = [];
@@ -103,8 +103,8 @@ export function createParts(removeDrawing) {
   }
 
   function others(id, number) {
-    const textContent = `Hide ${number.toLocaleString("en")} like it`;
-    const title = `Also hide the photos that look like ${nameOf(id)}`;
+    const textContent = `Hide ${number.toLocaleString("en")} like it below`;
+    const title = `Also hide the photos behind ${nameOf(id)} that look like it; those before it stay`;
     const onclick = () => put({ id, paths: [nameOf(id)] }, "unlike_kind");
     return element("button", { type: "button", className: "quiet", textContent, title, onclick });
   }

@@ -147,6 +147,28 @@ def test_whatever_a_person_does_next_the_photo_that_was_drawn_stays_in_front(
     assert names(desk).index(drawn) <= place
 
 
+def test_what_ranks_before_an_unwanted_photo_is_never_hidden(desk: Browser, kinds: Served, tmp_path: Path) -> None:
+    samples.draw_sketch("car").save(tmp_path / "car.png")
+    desk.get(kinds.url)
+    choose_file(desk, tmp_path / "car.png")
+    choose(desk, "label:has([value='photos'])")
+    wait_for_photos(desk)
+    before = names(desk)
+    third = [place for place, name in enumerate(before) if name.startswith("car")][2]
+    press(desk, "unlike", third)
+    wait(desk).until(lambda d: before[third] not in names(d))
+    wait_for_photos(desk)
+    assert set(before[:third]) <= set(names(desk))
+    (others,) = desk.find_elements(By.CSS_SELECTOR, "#parts-list .quiet")
+    number = int(others.text.removeprefix("Hide ").removesuffix(" like it below"))
+    hidden = int(text(desk, "parts-hidden").removesuffix(" hidden"))
+    others.click()
+    wait(desk).until(lambda d: text(d, "parts-hidden") == f"{hidden + number} hidden")
+    wait_for_photos(desk)
+    assert set(before[:third]) <= set(names(desk))
+    assert not [name for name in before[third:] if name.startswith("car") and name in names(desk)]
+
+
 def test_a_photo_of_an_address_that_is_gone_is_reported_and_can_be_taken_out(desk: Browser, server: Served) -> None:
     desk.get(f"{server.url}/#like=4,987654")
     wait_for_notice(desk, "A photo is gone")

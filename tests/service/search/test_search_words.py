@@ -1,6 +1,7 @@
 """Searches by words of a vocabulary, and by any text over an index that was clustered by CLIP."""
 
 import io
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -102,7 +103,12 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     found = find(searcher, picture, **asked)
     others = searcher.matcher.prepare(first_photo(searcher), "photo")[None] if picture == "photo" else None
     others = None if others is None else searcher.matcher.encode(others, "photo").ret
-    allowed = set(every) - searcher.leaving(unliked, kinds, liked, others)
+    without = find(searcher, picture, **asked | {"unlike": (), "unlike_kind": (), "view": "photos"})
+    before, dislikes = [hit.id for hit in without.results], [*unliked, *kinds]
+    if len(dislikes) == 1:
+        allowed = set(every) - searcher.leaving(dislikes[0], bool(kinds), liked, others, before)
+    else:
+        allowed = set(every) - set(dislikes)
     if folder is not None:
         allowed &= below(searcher, folder)
     hits = found.results
@@ -116,6 +122,9 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     ranked = [hit.id for hit in hits]
     assert len(set(ranked)) == len(ranked)
     assert set(ranked) <= allowed
+    if found.groups is None:
+        # What ranks before all unwanted photos stays.
+        assert set(itertools.takewhile(lambda photo: photo not in dislikes, before)) <= set(ranked)
     scores = [hit.raw_score for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert all(map(math.isfinite, scores))
