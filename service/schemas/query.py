@@ -262,14 +262,14 @@ class SearchQuery(Params):
     )
     unlike: tuple[Id, ...] = Field(
         default=(),
-        description="The id of an unwanted photo; may be repeated. It is hidden, with its near duplicates, and photos "
-        "that look like it move back: a little for one, more for each further one that looks alike.",
+        description="The id of an unwanted photo; may be repeated. It is hidden, with its near duplicates behind it, "
+        "and photos that look like it move back: a little for one, more for each further one that looks alike.",
         examples=[[23]],
     )
     unlike_kind: tuple[Id, ...] = Field(
         default=(),
-        description="The same, but also hides all photos that look more like it than like a liked one. At most 32 ids "
-        "in like, unlike and unlike_kind together.",
+        description="The same, but also hides all photos behind it that look more like it than like a liked one. At "
+        "most 32 ids in like, unlike and unlike_kind together.",
         examples=[[24]],
     )
     text: str | None = Field(

@@ -156,8 +156,8 @@ class Unliked(BaseModel):
     """An unwanted photo, and what it hides."""
 
     id: int
-    copies: tuple[int, ...] = Field(description="The ids of its near duplicates, which are hidden with it.")
-    alike: int = Field(description="How many photos of the ranking look like it: unlike_kind would hide them as well.")
+    copies: tuple[int, ...] = Field(description="The ids of its near duplicates behind it, which are hidden, too.")
+    alike: int = Field(description="How many photos behind it look like it: unlike_kind would hide them as well.")
 
 
 class Cluster(BaseModel):
