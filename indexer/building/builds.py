@@ -148,9 +148,8 @@ def plan_build(
     for path in request.added:
         if (location := locate(path, roots)) is not None:
             removals = removals.changed(*location, removed=False)
-    gallery, network = (roots, removals, exclusions), (identity, embedder)
-    plan = BuildPlan(request, current, *gallery, *network, recluster, clusters, start.problems)
-    return replace(plan, rewrite=recluster, system=system)
+    decided = request, current, roots, removals, exclusions, identity, embedder, recluster, clusters, start.problems
+    return BuildPlan(*decided, rewrite=recluster, system=system)
 
 
 def system_of_build(request: BuildRequest, manifest: Manifest | None) -> System:
@@ -431,10 +430,17 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
     if plan.system == "two-stage":
         # The features of each cluster lie together, also with those of new photos.
         to_write[:] = to_write.any() or not clustering.as_before
-    draft = GenerationDraft(
-        plan.identity, plan.embedder.entry, *plan.gallery, database, photos, reader, to_write, clustering
+    return GenerationDraft(
+        plan.identity,
+        plan.embedder.entry,
+        *plan.gallery,
+        database,
+        photos,
+        reader,
+        to_write,
+        clustering,
+        system=plan.system,
     )
-    return replace(draft, system=plan.system)
 
 
 def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
@@ -80,8 +80,10 @@ class Stager:
         # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
         self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[PhotoArrays]()
         self._listing = lru_cache(maxsize=None)(lambda root: roots[root].listing())
-        self._names_beside = lru_cache(_FOLDERS_KNOWN)(self._names_of)
-        self._parts = lru_cache(_FOLDERS_KNOWN)(self._parts_of)
+        self._names_beside = lru_cache(_FOLDERS_KNOWN)(
+            lambda root, folder: beside(self._names_in(root, folder, "file"))
+        )
+        self._parts = lru_cache(_FOLDERS_KNOWN)(lambda root, folder: self._names_in(root, folder, "folder"))
         self.encoded = 0
         self.incomplete = list[FileKey]()
 
@@ -159,18 +161,12 @@ class Stager:
                 if number != root and not other.remote:
                     yield number, f"{takeout}{after}".strip("/")
             for part in self._parts(root, around) if before else ():
-                yield root, f"{part}{takeout}{after}".strip("/")
+                yield root, f"{around}/{part}{takeout}{after}".strip("/")
 
-    def _names_of(self, root: int, folder: str) -> dict[str, str]:
+    def _names_in(self, root: int, folder: str, kind: Literal["file", "folder"]) -> list[str]:
         with suppress(OSError):
             entries = self._listing(root)(name_of_text(folder))
-            return beside(text_of_name(entry.name) for entry in entries if entry.kind == "file")
-        return {}
-
-    def _parts_of(self, root: int, folder: str) -> list[str]:
-        with suppress(OSError):
-            entries = self._listing(root)(name_of_text(folder))
-            return [f"{folder}/{text_of_name(entry.name)}" for entry in entries if entry.kind == "folder"]
+            return [text_of_name(entry.name) for entry in entries if entry.kind == kind]
         return []
 
     def _decoded(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, OpenedImage]:

@@ -484,13 +484,11 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        if changes and _changed(changes, first["loc"]):
-            raise ModelError(f"a change of {path} cannot be used: {why}; {_KNOWN}") from error
-        raise _unusable(path, why) from error
+        raise _unusable(path, why, changes) from error
     except RecursionError as error:
         raise _unusable(path, "it is its own base, or nested too deeply") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise _unusable(path, str(error)) from error
+        raise _unusable(path, str(error), changes) from error
     try:
         recipe.check()
     except ModelError as error:
@@ -578,15 +576,7 @@ def merge(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return {**content, **changes, **joined}
 
 
-def _changed(changes: Mapping[str, Any], place: Sequence[int | str]) -> bool:
-    """Says whether a place in a recipe is one of its changes."""
-    name, *rest = place
-    inner = changes.get(str(name))
-    return str(name) in changes and (not rest or not isinstance(inner, Mapping) or _changed(inner, rest))
-
-
-_KNOWN = "model/papers/recipe.py says which keys there are"
-
-
-def _unusable(path: Path, why: str) -> ModelError:
-    return ModelError(f"{path} is not a usable training recipe: {why}; {_KNOWN}")
+def _unusable(path: Path, why: str, changes: object = None) -> ModelError:
+    changed = ", as it was changed," if changes else ""
+    known = "model/papers/recipe.py says which keys there are"
+    return ModelError(f"{path}{changed} is not a usable training recipe: {why}; {known}")

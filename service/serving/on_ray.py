@@ -37,7 +37,29 @@ KEPT = 2
 _SERVER = "server-"
 
 
-class ShardReplica:
+class Shard(LiveIndex):
+    """An index that answers as a shard."""
+
+    def state(self) -> State:
+        """Returns the generation in use. Raises ShardRefuses."""
+        if self.newest is None:
+            self.refresh()
+        if (newest := self.newest) is None:
+            raise ShardRefuses(self.reason)
+        return State(newest.generation_id, self.refused)
+
+    def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
+        """Answers a request from exactly this generation. Raises ShardUnavailable if it is gone."""
+        if self.find(generation_id) is None:
+            # Another copy of this shard may have seen it earlier.
+            self.refresh()
+            self.state()
+        if (shard := self.find(generation_id)) is None:
+            raise ShardUnavailable(f"generation {generation_id} no longer exists")
+        return question(shard, *arguments)
+
+
+class ShardReplica(Shard):
     """A copy of a shard, in a process of Ray. It handles one request after another: each uses all of its cores."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
@@ -45,45 +67,15 @@ class ShardReplica:
         set_threads(settings.threads)
         # A checkpoint that cannot be opened now is tried again, like an index.
         matcher = lru_cache(maxsize=1)(partial(open_matcher, settings))
-        self._index = LiveIndex(folder, matcher, settings.gallery, KEPT)
+        super().__init__(folder, matcher, settings.gallery, KEPT)
         # Ray counts the copy as ready after this: no requests arrive while index and checkpoint are opened.
-        self._index.refresh()
+        self.refresh()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         while True:
             time.sleep(POLL_SECONDS)
-            self._index.refresh()
-
-    def state(self) -> State:
-        return state_of(self._index)
-
-    def answer(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
-        return answer_of(self._index, generation_id, question, *arguments)
-
-
-def state_of(index: LiveIndex) -> State:
-    """Returns the generation in use of a shard. Raises ShardRefuses."""
-    newest = index.newest
-    if newest is None:
-        index.refresh()
-        newest = index.newest
-    if newest is None:
-        raise ShardRefuses(index.reason)
-    return State(newest.generation_id, index.refused)
-
-
-def answer_of(index: LiveIndex, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
-    """Answers a request from exactly this generation of a shard. Raises ShardUnavailable if it is gone."""
-    shard = index.find(generation_id)
-    if shard is None:
-        # Another copy of this shard may have seen it earlier.
-        index.refresh()
-        state_of(index)
-        shard = index.find(generation_id)
-    if shard is None:
-        raise ShardUnavailable(f"generation {generation_id} no longer exists")
-    return question(shard, *arguments)
+            self.refresh()
 
 
 class EncoderReplica:

@@ -5,7 +5,7 @@ Shards with the best clusters send ids and scores by vector, 12 bytes a photo; t
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -115,10 +115,12 @@ class ShardedGallery(Gallery):
     def _ask_all(self, question: Callable[..., T], *arguments: Any) -> dict[int, T]:
         return self._answers({shard: self._begin(shard, question, *arguments) for shard in self._layout.asked})
 
-    def _ask_homes(self, question: Callable[..., T], rows: PhotoRows) -> Iterable[tuple[NDArray[np.int64], int, T]]:
-        """Requests these photos from their shards. Returns which photos, the shard, and its answer."""
+    def _ask_homes(
+        self, question: Callable[..., T], rows: PhotoRows, *before: Any
+    ) -> Sequence[tuple[NDArray[np.int64], int, T]]:
+        """Asks their shards about these photos: which photos, the shard, its answer. before: arguments before rows."""
         split = list(self._by_shard(rows))
-        answers = self._answers({shard: self._begin(shard, question, there) for shard, _, there in split})
+        answers = self._answers({shard: self._begin(shard, question, *before, there) for shard, _, there in split})
         return [(indices, shard, answers[shard]) for shard, indices, _ in split]
 
     def _by_shard(self, rows: PhotoRows) -> Iterator[tuple[int, NDArray[np.int64], PhotoRows]]:
@@ -131,11 +133,9 @@ class ShardedGallery(Gallery):
     # Searching.
 
     def matches(self, query: Query, rows: PhotoRows) -> Scores:
-        scores, split = np.empty(len(rows), np.float32), list(self._by_shard(rows))
-        pending = {shard: self._begin(shard, LocalGallery.matches, query, there) for shard, _, there in split}
-        answers = self._answers(pending)
-        for shard, indices, _ in split:
-            scores[indices] = answers[shard]
+        scores = np.empty(len(rows), np.float32)
+        for indices, _, found in self._ask_homes(LocalGallery.matches, rows, query):
+            scores[indices] = found
         return scores
 
     def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
@@ -156,11 +156,9 @@ class ShardedGallery(Gallery):
         return vectors, scores[wanted], fits
 
     def matched(self, query: Query, rows: PhotoRows) -> Matched:
-        split, asked = list(self._by_shard(rows)), replace(query, sketch=None)
-        pending = {shard: self._begin(shard, LocalGallery.matched, asked, there) for shard, _, there in split}
-        answers = self._answers(pending)
-        found = Matched.joined([answers[shard] for shard, *_ in split])
-        return found[np.argsort(np.concatenate([indices for _, indices, _ in split]))]
+        parts = self._ask_homes(LocalGallery.matched, rows, replace(query, sketch=None))
+        order = np.concatenate([indices for indices, _, _ in parts])
+        return Matched.joined([found for _, _, found in parts])[np.argsort(order)]
 
     def nearest(self, query: Query) -> Nearest:
         if query.sketch is not None:

@@ -28,8 +28,7 @@ from sketch_search.service.gallery import OpenGallery
 from sketch_search.service.schemas.info import ShardInfo
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.search import Searcher
-from sketch_search.service.serving.live import LiveIndex
-from sketch_search.service.serving.on_ray import Copies, answer_of, state_of
+from sketch_search.service.serving.on_ray import Copies, Shard
 from sketch_search.service.settings import NPROBE, Settings
 from sketch_search.service.sharding import Pending, ShardLink, Shards, State
 from sketch_search.service.sharding.gallery import packed_nearest
@@ -69,13 +68,13 @@ class Host:
 
     def __init__(self, folders: Sequence[Path], weights: Path) -> None:
         matcher = load(weights)
-        self._shards = [LiveIndex(folder, lambda: matcher) for folder in folders]
+        self._shards = [Shard(folder, lambda: matcher) for folder in folders]
 
     def state(self, number: int) -> State:
-        return state_of(self._shards[number])
+        return self._shards[number].state()
 
     def answer(self, number: int, generation_id: str, question: Callable[..., T], *arguments: Any) -> T:
-        return answer_of(self._shards[number], generation_id, question, *arguments)
+        return self._shards[number].answer(generation_id, question, *arguments)
 
 
 class HostedShard:

@@ -17,8 +17,7 @@ from sketch_search.service.http.app import create_app
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.search import Searcher
 from sketch_search.service.serving import Live
-from sketch_search.service.serving.live import LiveIndex
-from sketch_search.service.serving.on_ray import answer_of, state_of
+from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.settings import Settings
 from sketch_search.service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State, overview
 from tests.patience import wait_until
@@ -65,7 +64,7 @@ class LocalLink:
     """
 
     def __init__(self, name: str, folder: Path, matcher: Matcher) -> None:
-        self.name, self.index = name, LiveIndex(folder, lambda: matcher)
+        self.name, self.index = name, Shard(folder, lambda: matcher)
         self.asked: list[Callable[..., Any]] = []
         self.broken = False
         self.lies: dict[str, Callable[[Any], Any]] = {}
@@ -73,13 +72,13 @@ class LocalLink:
     def state(self) -> Pending[State]:
         def looked() -> State:
             self.index.refresh()
-            return state_of(self.index)
+            return self.index.state()
 
         return self._told("state", looked)
 
     def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         self.asked.append(question)
-        return self._told(question.__name__, lambda: answer_of(self.index, generation_id, question, *arguments))
+        return self._told(question.__name__, lambda: self.index.answer(generation_id, question, *arguments))
 
     def _told(self, question: str, answer: Callable[[], T]) -> Pending[T]:
         def told() -> T:

@@ -17,8 +17,7 @@ from sketch_search.model import Matcher
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.service.commands import main
 from sketch_search.service.gallery import LocalGallery
-from sketch_search.service.serving.live import LiveIndex
-from sketch_search.service.serving.on_ray import answer_of, state_of
+from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.sharding import Overview, Shards, ShardsRefused, ShardUnavailable
 from sketch_search.service.sharding import overview as summary
 from sketch_search.service.sharding.shards import shard_names
@@ -33,8 +32,8 @@ from tests.service.small_gallery import PHOTOS
 from tests.service.talk import error, metrics
 
 
-def opened(folder: Path, matcher: Matcher, keeps: int = 1) -> LiveIndex:
-    index = LiveIndex(folder, lambda: matcher, keeps=keeps)
+def opened(folder: Path, matcher: Matcher, keeps: int = 1) -> Shard:
+    index = Shard(folder, lambda: matcher, keeps=keeps)
     index.refresh()
     return index
 
@@ -67,19 +66,19 @@ def test_shards_that_do_not_go_together_are_refused(
 def test_a_search_ends_with_the_generation_it_began_with(index_path: Path, matcher: Matcher, tmp_path: Path) -> None:
     (folder,) = cut(index_path, matcher, tmp_path, [0] * PHOTOS)
     index = opened(folder, matcher, keeps=2)
-    first = state_of(index).generation_id
-    photo = int(answer_of(index, first, summary).ids[0])
-    assert len(answer_of(index, first, LocalGallery.rows_of_ids, (photo,))) == 1
+    first = index.state().generation_id
+    photo = int(index.answer(first, summary).ids[0])
+    assert len(index.answer(first, LocalGallery.rows_of_ids, (photo,))) == 1
     seen = [first]
     for _ in range(2):
-        gone = answer_of(index, seen[-1], summary).ids[-1]
+        gone = index.answer(seen[-1], summary).ids[-1]
         remove([], folder, ids=[int(gone)])
         index.refresh()
-        seen.append(state_of(index).generation_id)
-        before, after = (answer_of(index, generation, summary).photos for generation in seen[-2:])
+        seen.append(index.state().generation_id)
+        before, after = (index.answer(generation, summary).photos for generation in seen[-2:])
         assert before == after + 1
     with pytest.raises(ShardUnavailable, match="no longer exists"):
-        answer_of(index, first, LocalGallery.entries, np.array([0]))
+        index.answer(first, LocalGallery.entries, np.array([0]))
 
 
 def test_shards_that_are_exchanged_are_told_apart(index_path: Path, matcher: Matcher, tmp_path: Path) -> None:
@@ -91,8 +90,8 @@ def test_shards_that_are_exchanged_are_told_apart(index_path: Path, matcher: Mat
     seen = []
     for _ in range(3):
         index.refresh()
-        generation_id = state_of(index).generation_id
-        seen.append((generation_id, frozenset(answer_of(index, generation_id, summary).ids.tolist())))
+        generation_id = index.state().generation_id
+        seen.append((generation_id, frozenset(index.answer(generation_id, summary).ids.tolist())))
         folders[0].rename(tmp_path / "away")
         folders[1].rename(folders[0])
         (tmp_path / "away").rename(folders[1])
