@@ -2,9 +2,7 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -22,13 +20,9 @@ from sketch_search.indexer import (
     remove,
     verify,
 )
-from sketch_search.indexer.building import staging
-from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import FileContent, FileStamp
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.location import IndexFolder
-from sketch_search.model.decoding import Decoders
-from sketch_search.model.engine import threads
 from tests.benchmarks.results import soak
 from tests.indexer.damages import flip, shorten
 from tests.indexer.disks import read_only, small_disk
@@ -36,7 +30,7 @@ from tests.indexer.distributed.same import held
 from tests.indexer.galleries import Collection, ids_of, index_bytes, save_photo, save_photos, tokens_of
 from tests.indexer.killed_builds import count_writes, in_child
 from tests.indexer.stopped_builds import StopAfter, Stopped
-from tests.patience import SOAK_TIMEOUT, wait_for
+from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python
 
 # The sentence that the soak writes down.
@@ -242,28 +236,3 @@ def test_while_one_builds_others_are_refused_and_readers_read(built_once: Collec
                 work()
         with built_once.open() as index:
             assert index.photo_count == 12
-
-
-def test_a_stopped_build_waits_for_nothing_that_is_read_ahead(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_photos(collection.photos, 60, start=100)
-    read, reads, stopping = staging.Stager._read, list[str](), threading.Event()
-
-    class Pool(ThreadPoolExecutor):
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-            super().shutdown(wait=False, cancel_futures=cancel_futures)
-            stopping.set()
-            super().shutdown(wait=wait)
-
-    def slow(stager: staging.Stager, decoders: Decoders, file: GalleryFile) -> staging._ReadFile:
-        reads.append(file.path)
-        if len(reads) > 4 * threads():
-            wait_for(stopping, "the build does not stop")
-        return read(stager, decoders, file)
-
-    monkeypatch.setattr(staging, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(staging.Stager, "_read", slow)
-    with pytest.raises(Stopped):
-        build(collection.index, BuildRequest([collection.photos]), collection.matcher, StopAfter(1))
-    assert len(reads) < 60

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
@@ -291,11 +290,3 @@ def test_every_table_has_usable_recipes(path: Path) -> None:
         else:
             assert tables.PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors").is_file()
         tables.Measure(**merge(table.measure, row.measure))
-
-
-def test_a_new_field_at_its_default_orphans_no_kept_training() -> None:
-    before = make_dataclass("Made", [("rate", float), ("steps", int, 3)])
-    after = make_dataclass("Made", [("rate", float), ("momentum", float, 0.9), ("steps", int, 3)])
-    assert tables._key(before(0.1), "data") == tables._key(after(0.1), "data")
-    keys = {tables._key(after(0.1, *other)) for other in ((), (0.8,), (0.8, 4))} | {tables._key(after(0.2))}
-    assert len(keys) == 4

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from sketch_search.service.http.app import create_app
-from sketch_search.service.http.middleware import PICTURES_A_REQUEST, Buckets
+from sketch_search.service.http.middleware import PICTURES_A_REQUEST
 from sketch_search.service.settings import Settings
 from tests.service.served import Served, asked, served
 from tests.service.talk import error
@@ -192,20 +192,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
     monkeypatch.setattr("sketch_search.service.http.middleware.monotonic", lambda: now[0])
     return now
-
-
-@pytest.mark.usefixtures("clock")
-def test_of_many_clients_those_seen_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.service.http.middleware.CLIENTS", 100)
-    buckets = Buckets(6)
-    assert [buckets.take("a") > 0 for _ in range(8)] == [False] * 6 + [True] * 2
-    for number in range(1000):
-        assert buckets.take(str(number)) == 0
-        assert buckets.take("a") > 0
-    assert [buckets.take("b") for _ in range(7)].count(0) == 6
-    for number in range(100):
-        buckets.take(str(number))
-    assert buckets.take("b") == 0
 
 
 def test_a_minutes_requests_may_come_at_once_and_no_more(settings: Settings, sketch: bytes, clock: list[float]) -> None:
