@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import scale
-from tests.benchmarks.results import Result, Row, main, read_blocks, soak
+from tests.benchmarks.results import Result, Row, main, read_blocks
 from tests.documents import CHECKOUT, read
 
 PAGE = """# Title
@@ -75,24 +75,6 @@ def test_broken_results_and_results_without_a_block_are_refused(
     assert page.read_text(encoding="utf-8") == PAGE
 
 
-def test_soaks_become_rows_and_one_that_ends_early_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with soak("Requests", tmp_path) as run:
-        run.times, run.grown_mib = 11_000, 1.26
-
-    def fail() -> None:
-        with soak("Swaps", tmp_path) as run:
-            run.times = 7
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert main([str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("Reliability\n\n| what | times | failed | memory grew by (MiB) | took (s) |\n")
-    assert "\n| Requests | 11,000 | 0 | 1.26 | " in out
-    assert "\n| Swaps | 7 | 1 |  | " in out
-
-
 def measured() -> dict[str, Result]:
     """Results of the benches that docs/scale.md is computed from."""
     stages: Row = {"encode (ms)": 20.0, "choose (ms)": 10.0, "score (ms)": 30.0, "diffuse (ms)": 6.0}
@@ -152,9 +134,3 @@ def test_costs_of_large_galleries_are_computed_from_measurements_of_the_benches(
     # No bench measures it, so page and formula have to say the same.
     assert f"{scale.PLACED} bytes of memory for each photo" in read(CHECKOUT / "docs" / "many-machines.md")
     assert scale.driver_bytes(10**8, 192) < 4 * 2**30
-
-
-def test_a_bench_that_has_not_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    measured()["Shards"].save(tmp_path / "shards.json")
-    assert scale.main([str(tmp_path)]) == 2
-    assert "no bench has measured Indexing, Ingress, Large galleries, Shards asked" in capsys.readouterr().err

@@ -98,15 +98,6 @@ def test_shards_of_a_made_gallery_have_whole_cells_of_it(index_path: Path, match
     assert [bool(link.asked) for link in links] == [True, True, False, False]
 
 
-def test_clusters_of_one_neighbourhood_lie_on_few_shards(matcher: Matcher, tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).normal(size=(160, matcher.config.width)).astype(np.float32)
-    drawn = ingress.encoded(matcher, large.sketches(2, tmp_path))
-    rows = ingress.shards_asked(vectors, drawn, counts=(1, 4, 1000))
-    assert [row["shards"] for row in rows] == [1, 4]
-    assert rows[0]["asked"] == 1
-    assert 1 <= number(rows[1], "asked") <= 4
-
-
 @pytest.mark.soak
 def test_indexing_is_measured_by_its_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -10,12 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 from PIL import Image
 
 import sketch_search
@@ -28,48 +24,12 @@ from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
-from tests.service.talk import without_timings
 
 
 @pytest.fixture(scope="module")
 def opened(settings: Settings) -> Iterator[Gallery]:
     with Gallery(settings) as gallery:
         yield gallery
-
-
-QUERIES = st.fixed_dictionaries(
-    {},
-    optional={
-        "k": st.integers(1, 9),
-        "offset": st.integers(0, 4),
-        "method": st.sampled_from(["auto", "rn", "ret", "fused"]),
-        "nprobe": st.sampled_from([1, 2, "all"]),
-        "diffuse": st.booleans(),
-        "fold": st.booleans(),
-        "view": st.sampled_from(["photos", "groups"]),
-        "like": st.lists(st.integers(1, 4), max_size=2, unique=True),
-        "folder": st.just(["größe"]),
-    },
-)
-
-
-@hypothesis_settings(max_examples=15)
-@given(query=QUERIES)
-def test_library_and_server_give_the_same_answer_to_the_same_query(
-    query: dict[str, Any], opened: Gallery, remote: Remote, http: httpx.Client, sketch: bytes
-) -> None:
-    answers = []
-    for searched in (opened, remote):
-        try:
-            answers.append(without_timings(searched.search(sketch, **query).answer))
-        except UserError as refused:
-            answers.append({"refused": type(refused).__name__})
-    over_http = http.post("/search", content=sketch, params=query)
-    if over_http.is_success:
-        assert answers[0] == answers[1] == without_timings(over_http)
-    else:
-        assert "refused" in answers[0]
-        assert "refused" in answers[1]
 
 
 def test_a_photo_found_is_a_file_on_this_machine_and_a_picture(opened: Gallery, gallery: Path, sketch: bytes) -> None:

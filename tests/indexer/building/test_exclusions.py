@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sketch_search.indexer import BadInvocation, BuildRequest, build, read_summary, remove, verify
+from sketch_search.indexer import BadInvocation, BuildRequest, build
 from sketch_search.indexer.building.exclusions import MAX_LENGTH, MAX_PATTERNS, Exclusions
-from sketch_search.indexer.upkeep import gallery_state
 from tests.indexer.galleries import Collection, catalog, save_photo
 from tests.pictures import SHAPES, dng, encoded, photo
 
@@ -39,30 +38,6 @@ def test_patterns_leave_the_same_photos_in_a_new_index_and_in_one_that_has_them(
     assert {path for path, entry in catalog(collection.index).items() if entry[1] == "indexed"} == left
     build(tmp_path / "new", BuildRequest([folder], excluded=patterns, clusters=1), collection.matcher)
     assert catalog(tmp_path / "new").keys() == left
-
-
-def test_patterns_are_kept_until_they_are_dropped(built: Collection, tmp_path: Path) -> None:
-    before = gallery_state(built.index)
-    report = built.update(excluded=["in here/"])
-    assert (report.photos, report.changed) == (8, True)
-    assert report.skipped == ("1 by --exclude",)
-    assert gallery_state(built.index) != before
-    save_photo(built.photos / "in here" / "later.png", 70)
-    more = save_photo(tmp_path / "more" / "in here" / "a.png", 71).parents[1]
-    save_photo(more / "b.png", 72)
-    report = build(built.index, BuildRequest(added=[more]), built.matcher)
-    assert (report.photos, report.encoded) == (9, 1)
-    remove(["photos/Ännchen 001.png"], built.index)
-    assert read_summary(built.index).manifest.excluded == ("in here/",)
-    assert built.update().photos == 8
-    with pytest.raises(BadInvocation, match=r"does not exclude '\*\.gif'; it excludes in here/\."):
-        built.update(included=["*.gif"])
-    report = built.update(included=["in here/"])
-    assert report.photos == 14
-    assert read_summary(built.index).manifest.excluded == ()
-    with pytest.raises(BadInvocation, match="it has no patterns"):
-        built.update(included=["in here/"])
-    assert verify(built.index) == []
 
 
 def test_a_raw_file_counts_if_the_photo_beside_it_is_excluded(collection: Collection) -> None:

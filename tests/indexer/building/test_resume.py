@@ -24,7 +24,7 @@ from sketch_search.indexer.store.files import FileContent, FileStamp
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.location import IndexFolder
 from tests.benchmarks.results import soak
-from tests.indexer.damages import flip, shorten
+from tests.indexer.damages import flip
 from tests.indexer.disks import read_only, small_disk
 from tests.indexer.distributed.same import held
 from tests.indexer.galleries import Collection, ids_of, index_bytes, save_photo, save_photos, tokens_of
@@ -124,26 +124,6 @@ def test_a_removal_leaves_what_a_stopped_update_has_computed(built: Collection) 
     report = built.build(batch=4)
     assert (report.encoded, report.photos) == (4, 19)
     assert verify(built.index) == []
-
-
-def test_a_build_killed_with_all_written_is_not_continued(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_photos(built.photos, 4, start=20)
-    with monkeypatch.context() as patch:
-        patch.setattr("sketch_search.indexer.building.builds.keep_only", stop_at_the_end)
-        with pytest.raises(Stopped):
-            built.build()
-    assert list(built.index.glob(".building-*"))
-    save_photos(built.photos, 4, start=30)
-    # If its generation is the newest that can be read, its segment must stay as it is.
-    shorten(built.index / "g000002" / "photos.sqlite")
-    report = built.build()
-    assert (report.encoded, report.photos) == (8, 20)
-    assert verify(built.index) == []
-
-
-def stop_at_the_end(folder: IndexFolder, current: object, *, building: set[str]) -> None:
-    if not building:
-        raise Stopped
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")

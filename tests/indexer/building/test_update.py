@@ -144,49 +144,6 @@ def test_a_reader_is_not_disturbed_by_later_builds_which_keep_the_last_two_gener
     assert len(list((collection.index / "segments").iterdir())) == 1
 
 
-def test_a_root_that_holds_other_things_and_no_photo_keeps_its_photos(collection: Collection, tmp_path: Path) -> None:
-    more = save_photos(tmp_path / "more", 3, start=20)
-    build(collection.index, BuildRequest([collection.photos, more]), collection.matcher)
-    mounted = more.rename(tmp_path / "elsewhere")
-    (more / "folder").mkdir(parents=True)
-    (more / "folder" / "NOT_MOUNTED.txt").write_text("the disk comes here")
-    # What is left of the gallery is listed, even if photos may go.
-    report = collection.update(allow_loss=True)
-    assert (report.photos, report.gone, report.missing) == (15, 0, 0)
-    why = "it had photos but is empty now, perhaps because its disk is not mounted (`index remove` drops it)"
-    assert report.kept == [f"{more}: {why}; its indexed photos stay."]
-    (more / "folder" / "NOT_MOUNTED.txt").unlink()
-    (more / "folder").rmdir()
-    more.rmdir()
-    mounted.rename(more)
-    report = collection.update()
-    assert (report.changed, report.encoded, report.kept) == (False, 0, [])
-
-
-def test_another_folder_at_the_same_path_loses_no_photos_until_they_may_go(built: Collection, tmp_path: Path) -> None:
-    mounted = built.photos.rename(tmp_path / "elsewhere")
-    save_photos(built.photos, 1, start=50)
-    for _ in range(2):
-        report = built.update()
-        assert (report.photos, report.gone, report.missing) == (13, 0, 12)
-    assert report.kept[0].startswith("12 of 13 photos are missing, more than a tenth of the gallery; they stay. ")
-    # Their rows are still there.
-    (built.photos / "in here" / "Ännchen 050.png").unlink(missing_ok=True)
-    for file in mounted.rglob("*.png"):
-        place = built.photos / file.relative_to(mounted)
-        place.parent.mkdir(exist_ok=True)
-        file.rename(place)
-    report = built.update()
-    assert (report.encoded, report.kept) == (0, [])
-    for file in [*built.photos.rglob("*.png")][:-2]:
-        file.unlink()
-    (built.photos / "in here" / "no photo.txt").touch()
-    assert built.update().missing == report.photos - 2
-    report = built.update(allow_loss=True)
-    assert (report.photos, report.kept) == (2, [])
-    assert verify(built.index) == []
-
-
 def test_files_that_can_no_longer_be_read_count_like_missing_ones(built: Collection) -> None:
     # As a failing disk leaves them, or a program that has put them on a server.
     spoiled = [*(built.photos / "in here").glob("*.png")]

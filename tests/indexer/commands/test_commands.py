@@ -152,6 +152,8 @@ def test_removed_photos_stay_out_until_added(gallery: Path, tmp_path: Path, caps
     out = capsys.readouterr().out
     assert "photos:      16" in out
     assert "paths:       now begin with the name of their folder: photos, more\n" in out
+    assert main(["add", str(tmp_path)]) == 2
+    assert "which is already indexed, overlap; to replace it by the outer one, list" in capsys.readouterr().err
     assert main(["remove", "--id", "3", "more", "--yes"]) == 0
     assert "removed:     5 files; unchanged on disk" in capsys.readouterr().out
     assert "removed:     in here/Ännchen 006.png\n" in info(capsys)

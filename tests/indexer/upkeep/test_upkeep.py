@@ -165,28 +165,6 @@ def test_unreadable_photos_stay(hidden: str, mode: int, unread: int, built: Coll
     assert (report.photos, report.encoded, report.unlisted) == (16, 0, ())
 
 
-def test_an_added_root_prefixes_names_and_leaves_when_removed(built: Collection, tmp_path: Path) -> None:
-    before, more = catalog(built.index), save_photos(tmp_path / "more" / "photos", 4, start=20)
-    with pytest.raises(BadInvocation, match="which is already indexed, overlap; to replace it by the outer one, list"):
-        built.update(added=[tmp_path])
-    report = built.update(added=[more])
-    assert (report.encoded, report.photos, report.clusters) == (4, 16, 3)
-    assert catalog(built.index).items() >= before.items()
-    for request in (BuildRequest(added=[more]), BuildRequest([more, built.photos])):
-        assert not build(built.index, request, built.matcher).changed
-    with built.open() as index:
-        tops = [path.split("/")[0] for photo in range(1, 17) for path in index.photo(photo).paths]
-        assert tops == ["photos"] * 12 + ["photos-2"] * 4
-        assert index.open_photo(16) == (more / "Ännchen 023.png").read_bytes()
-    remove(["photos-2/Ännchen 020.png"], built.index)
-    assert remove([str(built.photos)], built.index).photos == 3
-    info = read_summary(built.index)
-    assert info.manifest.root_names == ("photos-2",)
-    assert info.removed == ("Ännchen 020.png",)
-    assert built.update().photos == 3
-    assert verify(built.index) == []
-
-
 @pytest.mark.parametrize(
     ("states", "failures", "indexed", "updates"),
     [

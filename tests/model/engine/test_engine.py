@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sketch_search import model
 from sketch_search.model import load
@@ -92,16 +91,6 @@ def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(
     assert drawn.summary is not None
     assert ours.summary is not None
     assert cosines(ours.summary, drawn.summary).min() > 0.98
-
-
-class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts PyTorch's calls."""
-
-    count = 0
-
-    def __torch_dispatch__(self, called: Any, types: Any, given: Any = (), named: Any = None) -> Any:
-        self.count += 1
-        return called(*given, **(named or {}))
 
 
 def test_regions_are_those_of_pytorch_and_the_twin(engine: OnnxEngine, by_torch: TorchEngine, photos: Floats) -> None:

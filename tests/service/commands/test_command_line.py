@@ -15,7 +15,7 @@ from sketch_search import Remote
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.model.terminal import installed_version
-from sketch_search.service.commands import application, main, serve
+from sketch_search.service.commands import application, main
 from sketch_search.service.commands.demo import RESULTS
 from sketch_search.service.settings import Settings
 from tests.command_lines import commands_of, parse
@@ -256,9 +256,3 @@ def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(
             assert main([*command, *options]) == 2
             assert "there is no checkpoint" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_server_stops_also_after_temporary_files_were_cleaned() -> None:
-    with serve._redirecting("http://127.0.0.1:1/?token=x") as name:
-        assert "token=x" in Path(name).read_text()
-        Path(name).unlink()

@@ -232,19 +232,6 @@ def wait_for_refusal(http: httpx.Client, reason: str) -> None:
     wait_until(lambda: reason in (http.get("/info").json()["refused"] or ""), f"not refused for {reason}")
 
 
-def test_a_refused_index_is_tried_again(growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.service.serving.live.RETRY_SECONDS", 0.0)
-    http = server.http
-    name = growing.grow()
-    wait_for_generation(http, name)
-    catalog = growing.index / name / "photos.sqlite"
-    catalog.rename(catalog.with_name("away"))
-    os.utime(growing.index / "CURRENT")
-    wait_for_refusal(http, "photos.sqlite")
-    catalog.with_name("away").rename(catalog)
-    wait_until(lambda: http.get("/info").json()["refused"] is None, "it is still refused")
-
-
 def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
     growing: Growing, server: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,11 +21,8 @@ from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.sharding import Overview, Shards, ShardsRefused, ShardUnavailable
 from sketch_search.service.sharding import overview as summary
 from sketch_search.service.sharding.shards import shard_names
-from tests.benchmarks.scale import number
-from tests.benchmarks.sharded import Plan, compare, in_turns
 from tests.patience import wait_until
 from tests.requirements import need_ray
-from tests.service.served import Served
 from tests.service.sharding.conftest import HALVES
 from tests.service.sharding.shards_here import Sharded, cut, links_to
 from tests.service.small_gallery import PHOTOS
@@ -177,15 +174,3 @@ def test_without_any_shard_the_service_is_not_ready(many: Sharded, sketch: bytes
     for link in many.links:
         link.broken = False
     wait_until(lambda: many.http.get("/readyz").status_code == 200, "no shard came back")
-
-
-def test_searches_of_shards_are_timed_beside_those_of_one_index(many: Sharded, server: Served, sketch: bytes) -> None:
-    plan = Plan(photos=PHOTOS, sketches=2, turned=2, queries=3, seconds=0.1, turns=1)
-    rows, difference = compare({"one": server.url, "many": many.served.url}, [sketch, sketch], plan)
-    assert difference < 1e-3
-    for row in rows:
-        assert number(row, "p95 (ms)") >= number(row, "a query alone (ms)") > number(row, "all stages (ms)") > 0
-        assert number(row, "answered a second") > 0
-    many.links[1].broken = True
-    with pytest.raises(RuntimeError, match="has answered without shard-1"):
-        in_turns([server.url, many.served.url], [sketch], 1)
