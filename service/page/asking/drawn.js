@@ -40,6 +40,7 @@ export function createDrawn(paper, parts, word, react) {
     });
   }
   new ResizeObserver(place).observe(list.parentElement);
+  paper.lieUnder(list);
   byId("parts-apart").addEventListener("click", () => divide(halved, things()[0].id));
 
   const pieces = () => piecesOf(paper.marks);

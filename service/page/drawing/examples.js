@@ -2,21 +2,14 @@
 
 const WIDTH = 0.014;
 const INK = "#000000";
-// The control points of a circle.
-const CORNERS = 24;
 
 /**
  * The sketches by name. examples.json has their strokes by their points, x to the right and y down, in hundredths of the sheet:
- * `round` ones curve around their points, `angular` ones have corners; a `circle` has its centre and radius.
+ * `round` ones curve around their points, `angular` ones have corners.
  */
 export async function examples() {
   const strokes = await (await fetch(new URL("examples.json", import.meta.url))).json();
   return Object.entries(strokes).map(([name, own]) => ({ name, marks: own.map(toMark) }));
-}
-
-function circle([x, y, radius]) {
-  const turns = Array.from({ length: CORNERS + 1 }, (_, i) => (2 * Math.PI * i) / CORNERS);
-  return turns.map((turn) => [x - radius * Math.cos(turn), y - radius * Math.sin(turn)]);
 }
 
 function toMark(stroke) {
@@ -24,6 +17,6 @@ function toMark(stroke) {
   const values = numbers.map((number) => number / 100);
   const pairs = values.flatMap((x, i) => (i % 2 ? [] : [[x, values[i + 1]]]));
   // A point that is there twice makes a corner: the curve around it has no length.
-  const places = { circle: () => circle(values), round: () => pairs, angular: () => pairs.flatMap((place) => [place, place]) }[kind]();
+  const places = kind === "round" ? pairs : pairs.flatMap((place) => [place, place]);
   return { kind: "pen", colour: INK, width: WIDTH, points: places.map(([x, y]) => ({ x, y, weight: 1 })) };
 }

@@ -16,6 +16,8 @@ const PRECISION = 10_000;
 // How far from a stroke it can be taken; and what surrounds what is chosen.
 const REACH = 0.03;
 const HALO = { colour: "#8fd0b9", width: 0.03 };
+// A press that moves no further than this, in pixels, stays one.
+const STILL = 5;
 // Factors of the width for a pen's pressure of 0 and 1.
 const LIGHTEST = 0.35;
 const STRONGEST = 1.65;
@@ -64,6 +66,25 @@ export class Paper extends EventTarget {
     // A long press of a finger or a pen would open the context menu in the middle of a stroke.
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     new ResizeObserver(() => this.#fit()).observe(canvas);
+  }
+
+  /** Have labels lie over the sheet: a press on one is its own, and a movement from there a stroke. */
+  lieUnder(labels) {
+    let pressed = null;
+    labels.addEventListener("pointerdown", (event) => {
+      // In a text that is being typed, a movement selects.
+      pressed = event.target === document.activeElement ? null : event;
+      event.target.setPointerCapture(event.pointerId);
+    });
+    labels.addEventListener("pointermove", (event) => {
+      if (event.buttons && pressed && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) > STILL) {
+        document.activeElement.blur();
+        this.#canvas.setPointerCapture(event.pointerId);
+        this.#press(pressed);
+        this.#draw(event);
+        pressed = null;
+      }
+    });
   }
 
   /** What the next stroke does: draw a "pen", "line", "rectangle" or "ellipse", "fill", be an "eraser", or "move". */
@@ -205,7 +226,7 @@ export class Paper extends EventTarget {
 
   #fill(point) {
     const points = enclosed(this.marks, point);
-    if (points?.length) {
+    if (points.length) {
       this.do({ kind: "fill", colour: this.colour, points });
     } else {
       this.dispatchEvent(new Event("open"));

@@ -148,14 +148,13 @@ export function coloursOf({ marks }) {
 }
 
 /**
- * The area around a point that marks close in, as the points of an outline, rings one after the other; null where
+ * The area around a point that marks close in, as the points of an outline, rings one after the other; none where
  * nothing closes it in, or where there is ink.
  */
 export function enclosed(marks, { x, y }) {
   const ink = grown(inkOf(marks), GAP);
   const cell = Math.min(GRID - 1, Math.floor(y * GRID)) * GRID + Math.min(GRID - 1, Math.floor(x * GRID));
-  const area = flooded(ink, cell);
-  return area && rings(grown(area, GAP + 1));
+  return rings(grown(flooded(ink, cell), GAP + 1));
 }
 
 const unused = (marks) => Math.max(-1, ...marks.map(({ told = -1 }) => told)) + 1;
@@ -206,34 +205,27 @@ function inkOf(marks) {
 function grown(cells, by) {
   let now = cells;
   for (let round = 0; round < by; round++) {
-    const before = now;
-    now = before.map((on, cell) => {
-      const [x, y] = [cell % GRID, Math.floor(cell / GRID)];
-      return Number(on || (x && before[cell - 1]) || (x < GRID - 1 && before[cell + 1]) || (y && before[cell - GRID]) || before[cell + GRID] || 0);
+    now = now.map((on, cell, before) => {
+      const x = cell % GRID;
+      return Number(on || (x && before[cell - 1]) || (x < GRID - 1 && before[cell + 1]) || before[cell - GRID] || before[cell + GRID] || 0);
     });
   }
   return now;
 }
 
-/** The cells that are connected with one, without crossing `walls`; null where they reach the edge of the paper. */
+/** The cells that are connected with one, without crossing `walls`; none where they reach the edge of the paper. */
 function flooded(walls, start) {
   const area = new Uint8Array(GRID * GRID);
   const open = [start];
-  if (walls[start]) {
-    return null;
-  }
-  area[start] = 1;
   while (open.length) {
     const cell = open.pop();
     const [x, y] = [cell % GRID, Math.floor(cell / GRID)];
-    if (!x || !y || x === GRID - 1 || y === GRID - 1) {
-      return null;
-    }
-    for (const next of [cell - 1, cell + 1, cell - GRID, cell + GRID]) {
-      if (!walls[next] && !area[next]) {
-        area[next] = 1;
-        open.push(next);
+    if (!walls[cell] && !area[cell]) {
+      if (!x || !y || x === GRID - 1 || y === GRID - 1) {
+        return [];
       }
+      area[cell] = 1;
+      open.push(cell - 1, cell + 1, cell - GRID, cell + GRID);
     }
   }
   return area;

@@ -11,11 +11,7 @@ export class Refused extends Error {
   /** @param told the error of the answer @param {number} retryAfter seconds after which to try again; 0: it did not say */
   constructor(status, told, retryAfter) {
     super(told.message);
-    this.status = status;
-    this.code = told.code;
-    this.requestId = told.request_id;
-    this.nearest = told.nearest ?? [];
-    this.retryAfter = retryAfter;
+    Object.assign(this, { status, code: told.code, requestId: told.request_id, nearest: told.nearest ?? [], retryAfter });
   }
 }
 

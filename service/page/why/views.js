@@ -139,16 +139,11 @@ export function heaviest(values, share) {
   const order = values.map((_, cell) => cell).sort((a, b) => values[b] - values[a]);
   // A little less, because of rounding errors: a share that is met exactly must not take one more cell.
   const wanted = share * values.reduce((sum, value) => sum + value, 0) - 1e-9;
-  const cells = new Set();
   let held = 0;
-  for (const cell of order) {
-    if (held >= wanted || values[cell] <= 0) {
-      break;
-    }
+  return new Set(order.filter((cell) => {
     held += values[cell];
-    cells.add(cell);
-  }
-  return cells;
+    return held - values[cell] < wanted && values[cell] > 0;
+  }));
 }
 
 /** Photo cells that are the best match of one of these sketch cells, and how well they match. */

@@ -3,10 +3,14 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageChops
 from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+from selenium.webdriver.common.actions.interaction import POINTER_MOUSE, POINTER_TOUCH
+from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -240,6 +244,31 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     wait_for_photos(desk)
     desk.refresh()
     wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
+    wait_for_photos(desk)
+
+
+@pytest.mark.parametrize(("pointer", "part"), [(POINTER_MOUSE, "input"), (POINTER_TOUCH, "button:last-child")])
+def test_a_stroke_may_begin_on_a_label_and_a_press_there_is_the_label_s(
+    desk: Browser, scenes: Served, pointer: str, part: str
+) -> None:
+    draw_car_and_umbrella(desk, scenes)
+    label = desk.find_element(By.CSS_SELECTOR, f"#things {part}")
+    actions = ActionBuilder(desk, mouse=PointerInput(pointer, pointer), duration=8)  # type: ignore[no-untyped-call]
+    hand: Any = actions.pointer_action
+    hand.move_to(label).pointer_down().move_by(10, -40).move_by(60, -40).pointer_up()
+    marks = "return JSON.parse(sessionStorage.getItem('sketch-search-drawing')).marks.length"
+    before = desk.execute_script(marks)
+    actions.perform()
+    wait(desk).until(lambda d: d.execute_script(marks) == before + 1)
+    wait_for_photos(desk)
+    desk.find_element(By.ID, "undo").click()
+    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
+    wait_for_photos(desk)
+    desk.find_element(By.CSS_SELECTOR, f"#things {part}").click()
+    if part == "input":
+        assert desk.execute_script("return document.activeElement.matches('#things input')")
+    else:
+        wait(desk).until(lambda d: labels(d) == [])
     wait_for_photos(desk)
 
 
