@@ -45,7 +45,7 @@ export class Paper extends EventTarget {
   #undone = [];
   #tool = "pen";
   #mark = null;
-  // The chosen marks: a stroke, or all of a thing; and while they are held, where they were taken and how they lie now.
+  // The chosen marks: all of a thing, or a stroke; and while they are held, where they were taken and how they lie now.
   #chosen = [];
   #held = null;
   #pointer = null;
@@ -161,12 +161,13 @@ export class Paper extends EventTarget {
   /** Begin a mark at {x, y, weight}, the weight a factor of the width; or take what is there to move it, or fill it. */
   begin(point, tool = this.tool) {
     if (tool === "move") {
-      const { things, marks } = this;
+      const { things, marks, image } = this;
       const mark = marks[markAt(marks, point, REACH)];
-      // Of several things the whole thing is moved, also by its box.
-      const own = things.length > 1 ? (things.find((thing) => thing.marks.includes(mark)) ?? thingAt(things, point))?.marks : undefined;
-      this.#choose(own ?? (mark ? [mark] : []));
-      this.#held = this.chosen ? { from: point, marks: this.#chosen } : null;
+      const again = this.#chosen.includes(mark);
+      // A whole thing, also by its box; over an image, nobody knows what belongs together.
+      const own = image ? [mark].filter(Boolean) : (things.find((thing) => thing.marks.includes(mark)) ?? thingAt(things, point))?.marks;
+      this.#choose(again ? this.#chosen : (own ?? []));
+      this.#held = this.chosen ? { from: point, marks: this.#chosen, within: again ? [mark] : this.#chosen } : null;
       return;
     }
     if (tool === "fill") {
@@ -329,11 +330,13 @@ export class Paper extends EventTarget {
   }
 
   #drop() {
-    const [before, { marks }] = [this.#chosen, this.#held];
-    if (marks !== before) {
+    const { marks, within } = this.#held;
+    const still = marks === this.#chosen;
+    if (!still) {
       this.replace(this.#withHeld());
     }
-    this.#choose(marks);
+    // A second press without a movement chooses one stroke of a thing.
+    this.#choose(still ? within : marks);
   }
 
   #withHeld() { return this.marks.map((mark) => this.#held?.marks[this.#chosen.indexOf(mark)] ?? mark); }

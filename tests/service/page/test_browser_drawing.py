@@ -337,7 +337,7 @@ def test_a_damaged_drawing_in_the_storage_is_ignored(desk: Browser, server: Serv
     assert ink(desk) > 0
 
 
-def test_a_stroke_is_moved_and_deleted_by_hand(desk: Browser, server: Served) -> None:
+def test_a_thing_or_a_stroke_of_it_is_moved_and_deleted_by_hand(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     draw(desk, DESKTOP, [[(-0.7, -0.5), (0.7, -0.5)], [(-0.7, 0.5), (0.7, 0.5)]])
     wait_for_photos(desk)
@@ -349,6 +349,13 @@ def test_a_stroke_is_moved_and_deleted_by_hand(desk: Browser, server: Served) ->
 
     assert rows() == [True, False, True]
     desk.find_element(By.CSS_SELECTOR, "[value=move]").send_keys(Keys.SPACE)
+    # Both strokes are one thing, which is taken by its box, too, and stays taken.
+    stroke(desk, POINTER_MOUSE, [(0, 0), (0, -0.5)])
+    assert rows() == [True, True, False]
+    stroke(desk, POINTER_MOUSE, [(0, 0), (0, 0.5)])
+    assert rows() == [True, False, True]
+    # A second press takes one of them.
+    stroke(desk, POINTER_MOUSE, [(0, -0.5)])
     stroke(desk, POINTER_MOUSE, [(0, -0.5), (0, 0)])
     assert rows() == [False, True, True]
     remove = desk.find_element(By.ID, "remove")
@@ -357,13 +364,14 @@ def test_a_stroke_is_moved_and_deleted_by_hand(desk: Browser, server: Served) ->
     for before in ([False, True, True], [True, False, True]):
         desk.find_element(By.ID, "undo").click()
         assert rows() == before
-    # A press beside all strokes takes none, and the key deletes what is taken.
-    stroke(desk, POINTER_MOUSE, [(0, 0)])
+    # A press beside all things takes none, and the key deletes what is taken.
+    stroke(desk, POINTER_MOUSE, [(0, 0.9)])
     assert not remove.is_displayed()
-    stroke(desk, POINTER_MOUSE, [(0, 0.5)])
+    stroke(desk, POINTER_MOUSE, [(0, 0)])
     assert remove.is_displayed()
     ActionChains(desk).send_keys(Keys.DELETE).perform()
-    assert rows() == [True, False, False]
+    assert rows() == [False, False, False]
+    desk.find_element(By.ID, "undo").click()
     wait_for_photos(desk)
 
 
