@@ -40,9 +40,7 @@ export class Paper extends EventTarget {
 
   #canvas;
   #context;
-  #first = "landscape";
-  #done = [];
-  #undone = [];
+  #past = { first: "landscape", done: [], undone: [] };
   #tool = "pen";
   #mark = null;
   // The chosen marks: all of a thing, or a stroke; and while they are held, where they were taken and how they lie now.
@@ -101,7 +99,7 @@ export class Paper extends EventTarget {
   get things() { return thingsOf(this.marks); }
 
   /** Which of the FORMATS the sheet has while no image lies on it. */
-  get format() { return this.#done.findLast(({ format }) => format)?.format ?? this.#first; }
+  get format() { return this.#formatAfter(this.#done); }
   get image() { return this.marks.find(({ kind }) => kind === "image")?.image; }
 
   /** The shape of the sheet, as it is seen and sent: an image's own. */
@@ -113,10 +111,19 @@ export class Paper extends EventTarget {
   /** A point as shares of the sheet's sides. */
   shares(point) { return sharesOf(this.place, point); }
 
+  /** The first format of the sheet, the actions done on it, and those undone: nothing changes in it. */
+  get past() { return this.#past; }
+
+  set past(past) {
+    this.#past = past;
+    this.#changed();
+  }
+
+  get #done() { return this.#past.done; }
   get canUndo() { return this.#done.length > 0; }
-  get canRedo() { return this.#undone.length > 0; }
-  undo() { this.#move(this.#done, this.#undone); }
-  redo() { this.#move(this.#undone, this.#done); }
+  get canRedo() { return this.#past.undone.length > 0; }
+  undo() { this.#move("done", "undone"); }
+  redo() { this.#move("undone", "done"); }
 
   clear() {
     if (this.marks.length) {
@@ -130,33 +137,25 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** Have these marks in the place of all, and another `format` if one is given. */
-  replace(marks, format) { this.do({ kind: "marks", marks, format }); }
+  /** Have these marks in the place of all. */
+  replace(marks) { this.do({ kind: "marks", marks }); }
 
-  /** Have the next of the FORMATS. What is drawn keeps its form, and several turns are undone as one. */
+  /** Have the next of the FORMATS. What is drawn keeps its form, and after a whole round its size. */
   turn() {
     const names = Object.keys(FORMATS);
     const format = names[(names.indexOf(this.format) + 1) % names.length];
-    if (this.#done.at(-1)?.turn) {
-      this.#done.pop();
-    }
-    this.do(...(format === this.format ? [] : [{ kind: "marks", marks: fitted(this.marks, placeOf(FORMATS[format])), format, turn: true }]));
+    const before = this.#done.slice(0, this.#done.findLastIndex(({ turn }) => !turn) + 1);
+    const drawn = visible(before);
+    const marks = format === this.#formatAfter(before) ? drawn : fitted(drawn, placeOf(FORMATS[format]));
+    this.do({ kind: "marks", marks, format, turn: true });
   }
 
-  /** Begin with such a sheet, and these marks on it. */
-  open({ format, marks }) {
-    this.#first = format;
-    this.do(...marks);
-  }
+  #formatAfter(actions) { return actions.findLast(({ format }) => format)?.format ?? this.#past.first; }
 
   /** Draw these marks, too, as large as there is room. */
   add(marks) { this.do(...fitted(marks, this.place)); }
 
-  do(...actions) {
-    this.#done.push(...actions);
-    this.#undone = [];
-    this.#changed();
-  }
+  do(...actions) { this.past = { ...this.#past, done: [...this.#done, ...actions], undone: [] }; }
 
   /** Begin a mark at {x, y, weight}, the weight a factor of the width; or take what is there to move it, or fill it. */
   begin(point, tool = this.tool) {
@@ -316,9 +315,9 @@ export class Paper extends EventTarget {
   }
 
   #move(from, to) {
-    if (from.length && !this.drawing) {
-      to.push(from.pop());
-      this.#changed();
+    const { [from]: first, [to]: second } = this.#past;
+    if (first.length && !this.drawing) {
+      this.past = { ...this.#past, [from]: first.slice(0, -1), [to]: [...second, first.at(-1)] };
     }
   }
 

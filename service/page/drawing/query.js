@@ -50,7 +50,7 @@ export function createQuery(paper, react) {
     if (from === step || !kept) {
       return;
     }
-    paper.replace(kept.marks, kept.format);
+    paper.past = kept.past;
     if (kept.file) {
       ({ file, fileKind } = kept);
       changed();
@@ -73,7 +73,7 @@ export function createQuery(paper, react) {
   /** What it is searched with as. @returns {"sketch" | "photo"} */
   const kind = () => (file ? fileKind : (image()?.as ?? "sketch"));
 
-  const keep = () => steps.set(step, { marks: paper.marks, format: paper.format, file, fileKind });
+  const keep = () => steps.set(step, { past: paper.past, file, fileKind });
 
   function changed() {
     keep();
@@ -156,7 +156,7 @@ export function createQuery(paper, react) {
       const kept = await restore();
       // A drawing that was begun in the meantime stays.
       if (!paper.canUndo && !paper.drawing) {
-        paper.open(kept);
+        paper.past = { first: kept.format, done: kept.marks, undone: [] };
       }
     },
     save: async () => download(await paper.png(SAVED_SIDE), "sketch.png"),

@@ -276,9 +276,12 @@ def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, ser
         shape = pixels.shape[1] / pixels.shape[0]
         return shape, shape * (right - left) / (bottom - top)
 
+    def wait_for_shape(shape: float) -> None:
+        wait(desk).until(lambda _: paper(desk).shape[1] / paper(desk).shape[0] == pytest.approx(shape, abs=0.01))
+
     def press(key: str, shape: float) -> None:
         ActionChains(desk).send_keys(key).perform()
-        wait(desk).until(lambda _: paper(desk).shape[1] / paper(desk).shape[0] == pytest.approx(shape, abs=0.01))
+        wait_for_shape(shape)
 
     with before_pages(desk, "record_searches"):
         desk.get(server.url)
@@ -303,6 +306,14 @@ def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, ser
         wait_for_photos(desk)
         assert form() == pytest.approx((3 / 4, 3.5), rel=0.05)
         check_sent(desk, (384, 512))
+        # Each turn is a step of Undo, and a round of them as well.
+        for key, shape in (("t", 1), ("t", 4 / 3), ("t", 3 / 4)):
+            press(key, shape)
+        for shape in (4 / 3, 1, 3 / 4):
+            desk.find_element(By.ID, "undo").click()
+            wait_for_shape(shape)
+            assert form() == pytest.approx((shape, 3.5), rel=0.05)
+        wait_for_photos(desk)
         # Clear leaves the paper as it is, and Back brings back both.
         desk.find_element(By.ID, "clear").click()
         press("t", 1)

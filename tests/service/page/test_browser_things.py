@@ -245,6 +245,17 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     desk.refresh()
     wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
     wait_for_photos(desk)
+    # After Back of the browser, Undo takes back what was done before.
+    marks = "return JSON.parse(sessionStorage.getItem('sketch-search-drawing')).marks.length"
+    drawn = desk.execute_script(marks)
+    press(desk, 0, "Join")
+    wait(desk).until(lambda d: labels(d) == [])
+    wait_for_photos(desk)
+    desk.back()
+    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
+    desk.find_element(By.ID, "undo").click()
+    wait(desk).until(lambda d: d.execute_script(marks) == drawn - 1)
+    wait_for_photos(desk)
 
 
 @pytest.mark.parametrize(("pointer", "part"), [(POINTER_MOUSE, "input"), (POINTER_TOUCH, "button:last-child")])
