@@ -43,9 +43,9 @@ from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.engine.zse import open_graphs
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
-from sketch_search.model.images import Drawing, Preprocessing, Source, averaged, colours_of_cells
+from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.model.ranking import WITHIN, diffused, likenesses, logits, weigh
+from sketch_search.model.ranking import WITHIN, diffuse, likenesses, logits, weigh
 from sketch_search.model.things import GUESSED, WHOLE, Thing
 from sketch_search.model.words import WordBook
 
@@ -196,7 +196,7 @@ class Matcher:
         pictures: an array, or a tensor of PyTorch. variants: of each sketch; None for ``variants``. Raises ModelError
         for another shape, modality or type.
         """
-        pictures = _prepared(pictures, modality)
+        pictures = _check_pictures(pictures, modality)
         size = (3, self.config.image_size, self.config.image_size)
         if pictures.ndim != 4 or pictures.shape[1:] != size or not len(pictures):
             raise ModelError(f"images must be (b, {', '.join(map(str, size))}), not {pictures.shape}")
@@ -249,11 +249,11 @@ class Matcher:
         return self.engine.parting.divide(patches, drawing.darkness(SIDE), drawing.stroke_map(SIDE), told)
 
     def _colours(self, photos: Floats, side: int) -> Floats:
-        return colours_of_cells(self.preprocessing.shares(averaged(photos, side)), side)
+        return colours_of_cells(self.preprocessing.shares(average_cells(photos, side)), side)
 
     def observe(self, picture: ArrayLike, modality: Modality) -> Observed:
         """Encodes one picture (3, H, W) from ``prepare``, an array or a tensor, and records its attention."""
-        picture = _prepared(picture, modality)
+        picture = _check_pictures(picture, modality)
         alone = picture[None] if modality == "photo" else sketch_variants(picture, self.variants)
         return self.engine.observe(alone, modality)
 
@@ -289,7 +289,7 @@ class Matcher:
     def diffuse(
         self, scores: Floats, ret: NDArray[np.floating], method: Method, threshold: float | None = None
     ) -> Floats:
-        """Shares scores (s, p) among photos that look alike, by ``model.ranking.diffused``. Raises ModelError.
+        """Shares scores (s, p) among photos that look alike, by ``model.ranking.diffuse``. Raises ModelError.
 
         Diffusion makes photos that look alike equal, so by "rn" WITHIN times the logit of the score before says which
         of them was drawn.
@@ -297,7 +297,7 @@ class Matcher:
         threshold: the cosine from which two photos share their scores; None for ``diffusion_threshold``.
         """
         threshold = self.diffusion_threshold if threshold is None else threshold
-        after = diffused(scores, ret, threshold, method)
+        after = diffuse(scores, ret, threshold, method)
         return weigh(after, np.float32(WITHIN) * logits(scores), method) if method == "rn" else after
 
     @property
@@ -394,7 +394,7 @@ class Matcher:
         if vocabulary is not None:
             places = vocabulary.region_places
             places = places if len(places) else self.engine.projection(vocabulary.places)
-            towards = vocabulary.guessed(tokens) @ places
+            towards = vocabulary.guess_things(tokens) @ places
             for row, thing in enumerate(things):
                 if thing.words:
                     drawn = np.isin(vocabulary.drawn, thing.words) & places.any(axis=1)
@@ -453,7 +453,7 @@ def _digest(picture: Floats) -> bytes:
     return hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
 
 
-def _prepared(pictures: ArrayLike, modality: Modality) -> Floats:
+def _check_pictures(pictures: ArrayLike, modality: Modality) -> Floats:
     """Returns pictures as float32. Raises ModelError for whole numbers, which ``prepare`` never gives."""
     check_modality(modality)
     prepared = as_floats(pictures)

@@ -82,7 +82,7 @@ ROUNDS = 3
 SHORTLIST = 1000
 
 
-def diffused(scores: Floats, ret: NDArray[np.floating], threshold: float, method: Method) -> Floats:
+def diffuse(scores: Floats, ret: NDArray[np.floating], threshold: float, method: Method) -> Floats:
     """Diffuses scores over the photos, for each sketch separately.
 
     Let r_i be the normalised [Ret] of photo i minus the mean of all, normalised again, and
@@ -274,7 +274,7 @@ def evidence_of_kin(kinship: Floats, diffused_kinship: Floats, scores: Floats) -
 
 def diffuse_kinship(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:
     """Diffuses the kinship (p,) of photos with liked ones; returns it as a share of the highest, (p,) in 0..1."""
-    spread: Floats = diffused(np.maximum(likeness, 0)[None], ret, threshold, "rn")[0]
+    spread: Floats = diffuse(np.maximum(likeness, 0)[None], ret, threshold, "rn")[0]
     spread /= np.maximum(spread.max(initial=0), _LEAST)
     return spread
 

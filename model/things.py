@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Numbers, Tokens
-from sketch_search.model.ranking import diffused
+from sketch_search.model.ranking import diffuse
 
 # The weight of squared distance against a cosine: a thing drawn a quarter of the paper away from where a photo
 # shows it loses 0.125. Of 108 scenes, values from 1 to 3 found as many.
@@ -129,13 +129,13 @@ class Matched:
     def diffused(self, directions: Floats) -> Floats:
         """Lets the regions that match a thing share their cosines if they look alike: scores as before, (t, p) float32.
 
-        It is ``model.ranking.diffused`` for regions in the place of photos. What place and colours take off stays.
+        It is ``model.ranking.diffuse`` for regions in the place of photos. What place and colours take off stays.
         directions: (t, r) of length 1.
         """
         after = self.scores.copy()
         for row, cosines in enumerate(self.cosines(directions)):
             regions = self.regions[row].astype(np.float32)
-            after[row] += diffused(cosines[None], regions, ALIKE, "things")[0] - cosines
+            after[row] += diffuse(cosines[None], regions, ALIKE, "things")[0] - cosines
         return after
 
 

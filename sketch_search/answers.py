@@ -80,7 +80,7 @@ class Photo:
 
     def thumbnail(self, size: int = 256) -> bytes:
         """Returns a JPEG whose longest side has at most ``size`` pixels. Raises ValueError unless it is 16 to 1024."""
-        return self._gallery._thumbnail(self.id, _checked(ThumbnailParams, size=size).size)
+        return self._gallery._thumbnail(self.id, _check(ThumbnailParams, size=size).size)
 
     def _repr_jpeg_(self) -> bytes:
         return self.thumbnail()
@@ -180,7 +180,7 @@ class Searches(ABC):
         options.setdefault("nearest", 0)
         if options.get("like") is not None:
             options["like"] = self._id(options["like"])
-        params = _checked(ExplainParams, photo=[self._id(photo)], **options)
+        params = _check(ExplainParams, photo=[self._id(photo)], **options)
         answer = self._explain(_drawn_bytes(sketch), params)
         found = answer.photos[0]
         rows = [(match.sketch_cell, match.photo_cell) for match in found.matches]
@@ -200,7 +200,7 @@ class Searches(ABC):
         given |= {name: self._ids(given[name]) for name in ("like", "unlike", "unlike_kind") if name in given}
         if isinstance(given.get("folder"), str):
             given["folder"] = (given["folder"],)
-        query = _checked(SearchQuery, **given)
+        query = _check(SearchQuery, **given)
         return self._search(_drawn_bytes(sketch), query)
 
     def _ids(self, photos: Liked) -> list[int]:
@@ -314,7 +314,7 @@ def picture_image(picture: Picture) -> Image.Image:
     return Image.fromarray(np.rint(pixels * scale).astype(np.uint8) if pixels.dtype != np.uint8 else pixels)
 
 
-def _checked(model: type[M], **given: Any) -> M:
+def _check(model: type[M], **given: Any) -> M:
     """Checks the options of a call. Raises ValueError with a sentence."""
     try:
         return model(**given)

@@ -374,7 +374,7 @@ def _to_read(
 ) -> Iterator[GalleryFile]:
     """Yields the files to read; at the end, raises BadInvocation if there are too few photos."""
     yield from files
-    settled, bad = database.settled()
+    settled, bad = database.count_settled()
     progress.skip(settled)
     progress.advance(0, bad)
     listing.check(database.there())

@@ -423,7 +423,7 @@ class BuildDatabase:
                 yield GalleryFile(root, path, None if stamp[0] is None else FileStamp(*stamp))
             last = found[-1][0]
 
-    def settled(self) -> tuple[int, int]:
+    def count_settled(self) -> tuple[int, int]:
         """Counts the listed files that need not be read, and the bad ones of them."""
         settled = self._number("SELECT count(*) FROM listed WHERE state <> 'unread'")
         # The joins begin with the few files that are bad.

@@ -122,7 +122,7 @@ class Stager:
             (day,) = known
             return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
         try:
-            pixels, inputs, opened = self._decoded(decoders, content.data)
+            pixels, inputs, opened = self._decode(decoders, content.data)
             if opened.incomplete:
                 self.incomplete.append((file.root, file.path))
             day = self._day_beside(file, opened.zone) if opened.taken is None else opened.taken.toordinal()
@@ -169,7 +169,7 @@ class Stager:
             return [text_of_name(entry.name) for entry in entries if entry.kind == kind]
         return []
 
-    def _decoded(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, OpenedImage]:
+    def _decode(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, OpenedImage]:
         preprocessing = self._matcher.preprocessing
         if self._embedder is not None:
             whole = decoders.run(data, Job(self._max_pixels, least_side=preprocessing.least_side("photo")))

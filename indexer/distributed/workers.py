@@ -113,7 +113,7 @@ class Setup:
 
 
 @lru_cache(maxsize=1)
-def opened(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
+def open_networks(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
     """Loads the networks, once in a build. Raises BadInvocation if storage, checkpoint or version differ."""
     _check_storage(setup)
     here = _here()
@@ -162,7 +162,7 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
     final = setup.folder / f"slice-{number:09}-{setup.token[:8]}"
     # A worker may end after writing its slice but before reporting it.
     if not final.is_dir():
-        networks, attempt = opened(setup), setup.folder / f"attempt-{final.name}-{uuid.uuid4().hex}"
+        networks, attempt = open_networks(setup), setup.folder / f"attempt-{final.name}-{uuid.uuid4().hex}"
         with closing(BuildDatabase(attempt / DATABASE_FILE)) as database:
             roots, keeps_tokens = [root.folder for root in setup.roots], setup.identity.tokens > 1
             stager = Stager(roots, *networks, database, keeps_tokens)

@@ -146,14 +146,14 @@ def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, 
     from sketch_search.model import illustrations, load
     from sketch_search.model.datasets import Corpus, read_task, some_of_each
     from sketch_search.model.engine import unit
-    from sketch_search.model.evaluation import encoded
+    from sketch_search.model.evaluation import encode_both
 
     whole = read_task("category", split, None, data).corpus
     corpus = Corpus(some_of_each(whole.sketches, each), some_of_each(whole.photos, each))
     labels = [picture.label for picture in (*corpus.sketches, *corpus.photos)]
     panels = []
     for file in weights or (default_checkpoint(None),):
-        ret = unit(np.concatenate([tokens.ret for tokens in encoded(load(file), corpus)]))
+        ret = unit(np.concatenate([tokens.ret for tokens in encode_both(load(file), corpus)]))
         plane = TSNE(perplexity=min(30, len(ret) // 4), metric="cosine", init="random", random_state=0)
         panels.append(illustrations.scatter(plane.fit_transform(ret), labels, len(corpus.sketches)))
     _save(illustrations.tile(panels), out)

@@ -194,7 +194,7 @@ def receive_request(stream: BinaryIO) -> Request | None:
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
     pixels, drawing = np.asarray(opened.image), None
     if opened.drawing is not None:
-        pixels, drawing = opened.drawing.stacked()
+        pixels, drawing = opened.drawing.pack()
     said = {
         "shape": pixels.shape,
         "taken": None if opened.taken is None else opened.taken.toordinal(),
@@ -220,7 +220,7 @@ def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
             raise _ERRORS[said["error"]](said["text"])
         pixels, drawing = np.frombuffer(data, np.uint8).reshape(said["shape"]), None
         if said["drawing"] is not None:
-            drawing = Drawing.of_stacked(pixels, said["drawing"])
+            drawing = Drawing.unpack(pixels, said["drawing"])
             pixels = drawing.whole
         taken = None if said["taken"] is None else date.fromordinal(said["taken"])
         recorded = None if said["recorded"] is None else Recorded(**said["recorded"])

@@ -149,7 +149,7 @@ class Vocabulary:
         """Computes the logits y of the things that n sketches may show, (n, k) float32."""
         return unit(sketches.guessed_from) @ self.sketch_directions.T + self.sketch_biases
 
-    def guessed(self, sketches: Tokens) -> Floats:
+    def guess_things(self, sketches: Tokens) -> Floats:
         """Computes how probably n sketches show each thing: (n, k) float32; zeros for a photo without summary."""
         if sketches.guessed_from.shape[1] != self.sketch_directions.shape[1]:
             return np.zeros((len(sketches), len(self.sketch_biases)), np.float32)
@@ -159,7 +159,7 @@ class Vocabulary:
 
     def guess(self, sketches: Tokens) -> Floats:
         """Computes how probably n sketches show what each word names, (n, w) float32; the rest to 1 is for no word."""
-        found = self.guessed(sketches)
+        found = self.guess_things(sketches)
         if not len(self.drawn):
             return found
         words = np.zeros((len(found), len(self.biases)), np.float32)
@@ -171,7 +171,7 @@ class Vocabulary:
         """Compares guesses for s sketches with p photos: P Q', (s, p) in [0, 1]; Q is softmax(NEARNESS cosines)."""
         placed = self.places.any(axis=1)
         near = _exponentials(NEARNESS, unit(photo_ret) @ self.places[placed].T)
-        shares: Floats = self.guessed(sketches)[:, placed] @ near.T / near.sum(axis=1)
+        shares: Floats = self.guess_things(sketches)[:, placed] @ near.T / near.sum(axis=1)
         return shares
 
 
@@ -186,7 +186,7 @@ class Projection:
         return Projection(np.asarray(arrays["axes"], np.float32))
 
     @staticmethod
-    def fitted(local: Floats, count: int) -> Projection:
+    def fit(local: Floats, count: int) -> Projection:
         """Fits the projection to ``count`` numbers on the local [Ret] of regions, (n, d)."""
         axes = np.linalg.eigh(local.T.astype(np.float64) @ local)[1]
         return Projection(np.ascontiguousarray(axes[:, ::-1][:, :count].T, np.float32))

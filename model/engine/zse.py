@@ -66,9 +66,9 @@ class ZseEngine(GraphEngine):
         self._bias = self._relation["downsample.bias"]
 
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
-        return Tokens.cat([self._encoded(picture)[0] for picture in pictures])
+        return Tokens.cat([self._encode_one(picture)[0] for picture in pictures])
 
-    def _encoded(self, picture: Floats) -> tuple[Tokens, Floats]:
+    def _encode_one(self, picture: Floats) -> tuple[Tokens, Floats]:
         """Encodes one picture: its tokens, a batch of one, and its attention (depth, heads, n)."""
         count = self.config.grid**2
         x, _, _, attention = self._vit(picture, count)
@@ -81,7 +81,7 @@ class ZseEngine(GraphEngine):
         return self._read(self._kernel(*self._run_pairs(("aligned_sketch", "aligned_photo"), sketch, photos)))
 
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
-        encoded, grid = [self._encoded(picture) for picture in pictures], self.config.grid
+        encoded, grid = [self._encode_one(picture) for picture in pictures], self.config.grid
         attention = encoded[0][1]
         every = grid_maps(np.arange(grid**2), np.ones(grid**2, np.bool_), grid)
         blocks = attention.reshape(*attention.shape[:2], grid, grid)

@@ -8,8 +8,8 @@ from sketch_search.model.evaluation.remembered import measure_parting, measure_r
 from sketch_search.model.evaluation.scoring import (
     calibrate,
     counts,
+    encode_both,
     encode_pictures,
-    encoded,
     ret_matcher,
     score_matrices,
     search_matrices,

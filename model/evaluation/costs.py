@@ -80,7 +80,7 @@ def search_in_two_stages(
     """Searches by every sketch as the two-stage system does, and measures the first TOP results.
 
     Figures are over min(TOP, relevant), with photos of other than the ``nprobe`` best clusters, or so many that they
-    hold TOP, as lost. tokens: from ``encoded``. vectors: (p, e), for k-means. Returns "map_100" and "precision_100",
+    hold TOP, as lost. tokens: of ``encode_both``. vectors: (p, e), for k-means. Returns "map_100" and "precision_100",
     (q,), and means: precision over those that were found, pairs, seconds, and square distance from centroids.
     """
     queries, photos = tokens

@@ -41,7 +41,7 @@ def score_matrices(
         raise ModelError("an evaluation needs sketches and photos; found " + counts(corpus))
     if not corpus.shared:
         raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
-    queries, gallery = encoded(matcher, corpus)
+    queries, gallery = encode_both(matcher, corpus)
     chosen = [m for m in METHODS if m in (methods or matcher.methods)]
     scores = matcher.scores_by(queries, gallery, chosen)
     matrices: dict[str, NDArray[np.floating]] = {method: scores[method] for method in chosen}
@@ -65,7 +65,7 @@ def task_matrices(
     if task.protocol != "within":
         return score_matrices(matcher, task.corpus, methods)
     # The cosines of [Ret] among all pictures, sketches before photos.
-    ret = unit(np.concatenate([tokens.ret for tokens in encoded(matcher, task.corpus)]))
+    ret = unit(np.concatenate([tokens.ret for tokens in encode_both(matcher, task.corpus)]))
     return {"ret": ret @ ret.T}
 
 
@@ -93,7 +93,7 @@ def search_matrices(matcher: Matcher, corpus: Corpus, *, words: bool = False) ->
     return {name: np.stack(of_sketches) for name, of_sketches in rows.items()}
 
 
-def encoded(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
+def encode_both(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
     """Encodes the sketches of a corpus, and its photos; see ``encode_pictures``."""
     return encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo")
 
@@ -142,7 +142,7 @@ def calibrate(
     if not validation.sketches or not validation.photos:
         raise ModelError("methods are chosen on validation classes; there are none")
     matcher = trained_matcher(network, dtype, methods)
-    queries, gallery = encoded(matcher, validation)
+    queries, gallery = encode_both(matcher, validation)
     relevant = relevance(validation) if relevant is None else relevant
 
     def figure(scores: Floats) -> float:

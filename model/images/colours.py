@@ -35,7 +35,7 @@ def hexadecimal(colour: NDArray[Any]) -> str:
     return "#" + "".join(f"{round(255 * share):02x}" for share in rgb.tolist())
 
 
-def averaged(pictures: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+def average_cells(pictures: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Averages pictures (b, 3, H, W) to a few points of each of ``side`` cells, which divides both: (b, 3, h, w)."""
     step = math.gcd(pictures.shape[2] // side, _AVERAGED)
     # Slices are added several times as fast as an axis is reduced.

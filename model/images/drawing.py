@@ -248,8 +248,8 @@ class Drawing:
         found: Labels = np.stack(shown).argmax(axis=0)
         return found
 
-    def stacked(self) -> tuple[Pixels, dict[str, Any]]:
-        """Returns all pixels, (n, W, 3), and what ``of_stacked`` needs beside them, as JSON can hold it."""
+    def pack(self) -> tuple[Pixels, dict[str, Any]]:
+        """Returns all pixels, (n, W, 3), and what ``unpack`` needs beside them, as JSON can hold it."""
         (thing,) = self.things
         notes: dict[str, Any] = {"size": self.size, "box": thing.box, "colours": thing.colours}
         if self.sheet is None:
@@ -262,8 +262,8 @@ class Drawing:
         return np.concatenate([self.whole, rows]), notes
 
     @staticmethod
-    def of_stacked(pixels: Pixels, notes: dict[str, Any]) -> Drawing:
-        """Undoes ``stacked``. Raises ValueError, TypeError or KeyError for what it did not make."""
+    def unpack(pixels: Pixels, notes: dict[str, Any]) -> Drawing:
+        """Undoes ``pack``. Raises ValueError, TypeError or KeyError for what it did not make."""
         whole, size = pixels[: pixels.shape[1]], _pair(notes["size"])
         left, top, right, bottom = map(float, notes["box"])
         colours = tuple((float(one), float(a), float(b), float(share)) for one, a, b, share in notes["colours"])

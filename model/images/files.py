@@ -252,7 +252,7 @@ def read_image_file(source: Source) -> bytes:
 
 def _unwrap(data: bytes) -> bytes:
     """Returns the file in a data URL or in base64; other bytes as they are."""
-    inner = None if _known(data) else text.decoded(data)
+    inner = None if _known(data) else text.decode(data)
     return data if inner is None or not _known(inner) else inner
 
 
@@ -383,9 +383,9 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
             raise UnsupportedImage("JPEG XL needs an extra package: pip install 'sketch-search[jxl]'") from error
         return JXLImageFile(stream)
     if media == svg.SVG:
-        return svg.drawn(data, lambda inner: _picture_within(inner, max_pixels))
+        return svg.draw(data, lambda inner: _picture_within(inner, max_pixels))
     if media == pdf.PDF:
-        return pdf.drawn(data)
+        return pdf.draw(data)
     if media == _RAW:
         return open_preview(data, max_pixels)
     name = _format(media)

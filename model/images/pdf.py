@@ -15,7 +15,7 @@ def is_pdf(head: bytes) -> bool:
     return head.lstrip().startswith(b"%PDF-")
 
 
-def drawn(data: bytes) -> Image.Image:
+def draw(data: bytes) -> Image.Image:
     """Draws the first page that is not blank, or else the first, on white. Raises ImageError."""
     try:
         import pypdfium2

@@ -54,7 +54,7 @@ def _bytes_of(text: bytes) -> bytes:
     return text.removeprefix(b"\xef\xbb\xbf")
 
 
-def drawn(data: bytes, opened: Callable[[bytes], Image.Image]) -> Image.Image:
+def draw(data: bytes, opened: Callable[[bytes], Image.Image]) -> Image.Image:
     """Draws an SVG on nothing, 512 pixels long; ``opened`` opens pictures that it contains. Raises ImageError."""
     try:
         import resvg_py

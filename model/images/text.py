@@ -10,7 +10,7 @@ _SPACES = re.compile(rb"\s+")
 _FROM_URLS = bytes.maketrans(b"-_", b"+/")
 
 
-def decoded(data: bytes) -> bytes | None:
+def decode(data: bytes) -> bytes | None:
     """Decodes the file in a data URL, or in base64, whose beginning may do; None for other bytes."""
     if data[:5].lower() == b"data:":
         head, comma, body = data.partition(b",")

@@ -22,7 +22,7 @@ from sketch_search.model.network import (
 )
 from sketch_search.model.papers.pictures import TrainingSet, class_batch, draw_some, find_pairs, normalize, training_set
 from sketch_search.model.papers.recipe import CLIP, ClipAtRecipe
-from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, started
+from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
 
 # The paper's sentence for a class.
@@ -279,7 +279,7 @@ def clip_at_trainer(
     recipe: ClipAtRecipe, run: Run, training: Corpus, _: Corpus
 ) -> tuple[ClipAtTrainer, dict[str, str]]:
     """Begins or continues a training of a network of CLIP-AT; see ``train_from_backbone``."""
-    start = started(run, ClipAtNetwork)
+    start = load_start(run, ClipAtNetwork)
     if start and start.config.shared_norms != recipe.fine_grained:
         raise ModelError(f"{run.start} was not trained at the level {recipe.level}; name a recipe of the other level")
     vit, texts, source = read_start(recipe, run.needed_backbone, run.words, training.labels)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sketch_search.model.datasets import TRAINED, UNSEEN, Corpus, Task, some_of_each
 from sketch_search.model.engine import Prior, unit
 from sketch_search.model.errors import ModelError
-from sketch_search.model.evaluation import HARMONIC, encode_pictures, encoded, measure, ret_matcher, trained_matcher
+from sketch_search.model.evaluation import HARMONIC, encode_both, encode_pictures, measure, ret_matcher, trained_matcher
 from sketch_search.model.network import Network
 
 PROTOTYPES = 256
@@ -56,7 +56,7 @@ def with_chosen_prior(
     if prior is None or not {TRAINED, UNSEEN} <= large.groups.keys():
         raise ModelError("a prior is chosen between trained classes and others; the gallery lacks one of them")
     matcher = trained_matcher(other, dtype)
-    queries, gallery = encoded(matcher, large.corpus)
+    queries, gallery = encode_both(matcher, large.corpus)
     priors = prior(gallery.ret)
     cosines = 1 - matcher.ret_distances(queries, gallery) ** 2 / 2
     logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery)

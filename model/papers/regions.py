@@ -51,7 +51,7 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
         data = data_folder()
         photos = (*read_data(data).of(read_split(data, "train")).photos, *read_imagenet(data).photos)[::_EVERY]
         found = _regions(source, photos)
-        projection = Projection.fitted(found.reshape(-1, found.shape[2]), WIDTH)
+        projection = Projection.fit(found.reshape(-1, found.shape[2]), WIDTH)
     network, seen = network.projection_replaced(projection), None
     if network.vocabulary is not None and len(network.vocabulary.drawn):
         pictures = training_corpora(None, read_recipe(recipe))

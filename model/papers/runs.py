@@ -406,7 +406,7 @@ def summary_writer(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 
-def started(run: Run, kind: type[Started]) -> Started | None:
+def load_start(run: Run, kind: type[Started]) -> Started | None:
     """Loads the checkpoint that a training starts from. Raises ModelError for another kind of network."""
     if run.start is None:
         return None

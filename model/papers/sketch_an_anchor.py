@@ -23,7 +23,7 @@ from sketch_search.model.papers.pictures import (
     training_set,
 )
 from sketch_search.model.papers.recipe import AnchorRecipe
-from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, started
+from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 
 # Adam's epsilon in TensorFlow, which the paper used.
@@ -37,7 +37,7 @@ class WordAnchors:
     vectors: torch.Tensor
     neighbours: torch.Tensor
 
-    def drawn(self, generator: torch.Generator, swap: float) -> torch.Tensor:
+    def draw(self, generator: torch.Generator, swap: float) -> torch.Tensor:
         """Draws (c, d): the vectors, each replaced by a neighbour with the probability ``swap`` (section 3.5)."""
         classes, count = self.neighbours.shape[:2]
         if not count:
@@ -63,7 +63,7 @@ class VisualAnchors:
             torch.stack([found.std(dim=0, correction=0) for found in of_class]),
         )
 
-    def drawn(self, generator: torch.Generator, swap: float) -> torch.Tensor:
+    def draw(self, generator: torch.Generator, swap: float) -> torch.Tensor:
         """Draws a sample of each class's normal distribution, (c, d) (section 3.5)."""
         return self.vectors + self.deviations * torch.randn(self.vectors.shape, generator=generator)
 
@@ -238,7 +238,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         (sketch, of_sketch), (photo, of_photo) = (network.represent(half) for half in tokens.chunk(2))
         how = recipe.anchoring
         drawn = {
-            name: (of_one.drawn(generator, how.swap) if how.randomised else of_one.vectors).to(self.device)
+            name: (of_one.draw(generator, how.swap) if how.randomised else of_one.vectors).to(self.device)
             for name, of_one in self.anchors.items()
         }
         adapted = self.network.graph(drawn) if drawn else {}
@@ -258,7 +258,7 @@ def anchor_trainer(
     recipe: AnchorRecipe, run: Run, training: Corpus, validation: Corpus
 ) -> tuple[AnchorTrainer, dict[str, str]]:
     """Begins or continues a training of a network of Sketch-an-Anchor; see ``train_from_backbone``."""
-    start = started(run, AnchorNetwork)
+    start = load_start(run, AnchorNetwork)
     if start and (start.config.anchors, start.config.units) != (recipe.config.anchors, recipe.config.units):
         raise ModelError(f"{run.start} has other anchors than the recipe; name the recipe that it was trained by")
     # The visual anchors are features of the pretrained ViT, which a start has no longer.

@@ -31,7 +31,7 @@ from sketch_search.model.evaluation import (
     bootstrap,
     clip_vectors,
     costs_of,
-    encoded,
+    encode_both,
     measure,
     search_in_two_stages,
     task_matrices,
@@ -345,7 +345,7 @@ class TableRun:
                 # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
                 key = f"{folder} {named}"
                 if key not in self.tokens:
-                    self.tokens[key] = encoded(matcher, task.corpus), clip_vectors(task.corpus.photos, where.clip)
+                    self.tokens[key] = encode_both(matcher, task.corpus), clip_vectors(task.corpus.photos, where.clip)
                 tokens, (vectors, why) = self.tokens[key]
                 about = [f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}", _OVER_FOUND]
                 vectors = tokens[1].ret if vectors is None else vectors

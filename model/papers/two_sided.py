@@ -122,7 +122,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         # Of classes in which enough photos were drawn: these photos, each with the rows of its sketches.
         drawn = [find_pairs(data.drawn_from, rows) for rows in data.photo_rows] if recipe.instance_classes else []
         self.drawn = [pairs for pairs in drawn if len(pairs) >= _FEWEST_INSTANCES]
-        photos = self._encoded_photos(folder)
+        photos = self._encode_photos(folder)
         # Classes with photos come first.
         self.with_photos = len(data.photo_rows)
         places = class_places(data.classes, data.shown, photos.ret, vectors)
@@ -174,7 +174,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         # Classes with photos come first, so that the pairs are in the first rows.
         classes = classes[(classes >= self.with_photos).int().argsort(stable=True)]
         sketches = draw_of_each(self.rows, classes, generator)
-        tokens = self._encoded(sketches, augment)
+        tokens = self._encode(sketches, augment)
         ret = F.normalize(tokens.ret, dim=1)
         scale = side.log_scale.exp().clamp(max=_MOST_SCALE)
         points = torch.cat([self.places[: self.with_photos], F.normalize(side.points, dim=1)])
@@ -202,7 +202,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             few = [pairs[at] for at in torch.randperm(len(pairs), generator=generator)[: recipe.instances]]
             photos = torch.tensor([photo for photo, _ in few])
             groups.append((photos, torch.cat([draw_some(sketches, 1, generator) for _, sketches in few])))
-        tokens = self._encoded(torch.cat([sketches for _, sketches in groups]), augment, posed=True)
+        tokens = self._encode(torch.cat([sketches for _, sketches in groups]), augment, posed=True)
         by_relation, by_ret, first = [], [], 0
         for photos, sketches in groups:
             of_class, shown = tokens[first : first + len(sketches)], self.photos[photos]
@@ -221,11 +221,11 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         few = min(round(recipe.drawings * recipe.classes), int(lines.sum()))
         return torch.cat([order[~lines][: recipe.classes - few], order[lines][:few]])
 
-    def _encoded(self, sketches: torch.Tensor, augment: Augmentation, *, posed: bool = False) -> Tokens:
+    def _encode(self, sketches: torch.Tensor, augment: Augmentation, *, posed: bool = False) -> Tokens:
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255, posed=posed)
         return self.base.encode(normalize(1 - ink, self.base.config).to(self.device), "sketch")
 
-    def _encoded_photos(self, folder: Path) -> Tokens:
+    def _encode_photos(self, folder: Path) -> Tokens:
         """Encodes all training photos once, and keeps their tokens in the folder."""
         network, data = self.base, self.data
         origin = digest(data.photos_key + network.config.photo_side, {})
@@ -251,7 +251,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             for number in range(len(self.rows)):
                 if not centred or not self.placed[number]:
                     labels = torch.full((_FIRST_SKETCHES,), number)
-                    tokens[number] = self._encoded(draw_of_each(self.rows, labels, augment.generator), augment)
+                    tokens[number] = self._encode(draw_of_each(self.rows, labels, augment.generator), augment)
         mean = torch.zeros_like(self.network.head.centre)
         if not centred:
             mean = F.normalize(torch.cat([found.ret for found in tokens.values()]), dim=1).mean(dim=0)

@@ -28,7 +28,7 @@ from sketch_search.model.papers.pictures import (
     training_set,
 )
 from sketch_search.model.papers.recipe import ZseRecipe
-from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, started
+from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.papers.two_sided import listwise_loss
 
 # Parts of an encoder that are not pretrained: they learn at the rate of the heads.
@@ -118,14 +118,14 @@ class ZseTrainer(Trainer[Network]):
         for modality, pixels, classes in sides:
             chosen = torch.cat([spread(rows, self.recipe.kept) for rows in classes])
             path = cache_folder() / "tokens" / f"{modality}-{key[:16]}.safetensors"
-            kept = keep_tensors(path, partial(self._encoded, pixels, chosen, modality))
+            kept = keep_tensors(path, partial(self._encode, pixels, chosen, modality))
             at = torch.full((len(pixels),), -1)
             at[chosen] = torch.arange(len(chosen))
             found[modality] = kept["features"], kept["positions"], at
         return found
 
     @torch.no_grad()
-    def _encoded(self, pixels: torch.Tensor, chosen: torch.Tensor, modality: Modality) -> dict[str, torch.Tensor]:
+    def _encode(self, pixels: torch.Tensor, chosen: torch.Tensor, modality: Modality) -> dict[str, torch.Tensor]:
         encoder, parts = self.average.eval().encoder, []
         assert isinstance(encoder, Encoder)
         for some_rows in tqdm(torch.split(chosen, _ENCODED_AT_ONCE), desc=f"encoding each {modality}", disable=None):
@@ -202,13 +202,13 @@ class ZseTrainer(Trainer[Network]):
         classes = len(data.photo_rows)
         if options.pairs == "classes":
             own = torch.randperm(classes, generator=generator)[: options.count]
-            return self._drawn(own, "sketch", generator), self._drawn(own, "photo", generator), own, own
+            return self._draw(own, "sketch", generator), self._draw(own, "photo", generator), own, own
         own = torch.randint(classes, (options.count,), generator=generator)
         other = (own + torch.randint(1, classes, (options.count,), generator=generator)) % classes
         asked, shown = own if options.pairs == "all" else torch.cat([own, own]), torch.cat([own, other])
-        return self._drawn(asked, "sketch", generator), self._drawn(shown, "photo", generator), asked, shown
+        return self._draw(asked, "sketch", generator), self._draw(shown, "photo", generator), asked, shown
 
-    def _drawn(self, labels: torch.Tensor, modality: Modality, generator: torch.Generator) -> torch.Tensor:
+    def _draw(self, labels: torch.Tensor, modality: Modality, generator: torch.Generator) -> torch.Tensor:
         """Draws a picture of each class, one whose tokens are kept if some are."""
         classes = self.data.sketch_rows if modality == "sketch" else self.data.photo_rows
         if self.kept is None:
@@ -276,7 +276,7 @@ def photo_side_backbone(run: Run) -> tuple[Path, dict[str, torch.Tensor]]:
 
 def zse_trainer(recipe: ZseRecipe, run: Run, training: Corpus, _: Corpus) -> tuple[ZseTrainer, dict[str, str]]:
     """Begins or continues a training of a network of ZSE-SBIR; see ``train_from_backbone``."""
-    start = started(run, Network)
+    start = load_start(run, Network)
     if start and isinstance(start.config, TwoSidedConfig):
         raise ModelError(f"{run.start} is two-sided: continue it by a recipe such as two-sided/own")
     backbone, side = dict[str, torch.Tensor](), None

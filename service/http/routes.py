@@ -156,7 +156,7 @@ async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[Sea
     sent = await ctx.uploads.read(request)
     async with connected(request):
         with ctx.worker.place():
-            sketch = await _prepared(ctx, engine, sent, query)
+            sketch = await _prepare(ctx, engine, sent, query)
             text = None if query.text is None else await ctx.worker.ask_clip(engine.read_text, query)
             answer = await ctx.worker.compute(client_of(request), engine.search, sketch, query, text)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
@@ -172,7 +172,7 @@ async def explain(
     """Explains why these photos match a sketch or a photo."""
     sent, client = await ctx.uploads.read(request), client_of(request)
     async with connected(request), ctx.explanations.turn(client):
-        sketch = await _prepared(ctx, engine, sent, params)
+        sketch = await _prepare(ctx, engine, sent, params)
         # It reads photos, however long that takes, and computes by turns with searches.
         compute = partial(from_this_thread, ctx.worker.turns.compute, client)
         return await run_sync(engine.explain, sketch, params, compute)
@@ -185,11 +185,11 @@ async def locate(request: Request, ctx: Ctx, engine: InUse, params: Annotated[Lo
     sent = await ctx.uploads.read(request)
     async with connected(request):
         with ctx.worker.place():
-            sketch = await _prepared(ctx, engine, sent, params)
+            sketch = await _prepare(ctx, engine, sent, params)
             return await ctx.worker.compute(client_of(request), engine.locate, sketch, params)
 
 
-async def _prepared(
+async def _prepare(
     ctx: Context, engine: Engine, sent: Sent, asked: SearchQuery | LocateParams
 ) -> PreparedSketch | None:
     prepare = partial(engine.prepare, sent.pictures, kind=asked.kind, strokes=sent.strokes)

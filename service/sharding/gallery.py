@@ -183,7 +183,7 @@ class ShardedGallery(Gallery):
         counts: NDArray[np.float64] | None = None
         drawn_alone = query.sketch is not None and len(query.sketch) == 1 and query.word is None and query.liked is None
         if query.count is not None and query.sketch is not None and drawn_alone and len(asked) > 1:
-            counts = expected(self.clusters, query.clusters, query.sketch.ret[0], query.count)
+            counts = expect_counts(self.clusters, query.clusters, query.sketch.ret[0], query.count)
         questions: dict[int, Query] = {}
         for shard in asked:
             indices, count = np.flatnonzero(shards == shard), query.count
@@ -298,7 +298,7 @@ def rows_there(shard: LocalGallery, ids: Sequence[int]) -> PhotoRows:
 # Estimates of the ingress.
 
 
-def expected(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, count: int) -> NDArray[np.float64]:
+def expect_counts(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, count: int) -> NDArray[np.float64]:
     """Estimates how many of the nearest photos each opened cluster has, (n,), by logistic spreads of products."""
     vectors, sizes = clusters.vectors[opened].astype(np.float64), clusters.sizes[opened]
     means = vectors @ (ret / np.linalg.norm(ret))

@@ -22,7 +22,7 @@ from sketch_search.model.ranking import (
     SAME_BY_RET,
     best_matches,
     centre,
-    diffused,
+    diffuse,
     estimate,
     evidence_for_diffusion,
     evidence_of_dislikes,
@@ -92,16 +92,16 @@ def written_out(scores: NDArray[np.float64], ret: Floats, method: str) -> NDArra
 def test_fused_scores_are_diffused_alike_wherever_they_lie() -> None:
     scores, ret = scored_loosely(seed=4, photos=30)
     near, far = (
-        diffused(scores["fused"] + np.float32(shift), ret, THRESHOLD, "fused") - shift for shift in (0.0, -64.0)
+        diffuse(scores["fused"] + np.float32(shift), ret, THRESHOLD, "fused") - shift for shift in (0.0, -64.0)
     )
     np.testing.assert_allclose(near, far, atol=1e-4, rtol=1e-4)
-    assert np.isfinite(diffused(100 * scores["fused"], ret, THRESHOLD, "fused")).all()
+    assert np.isfinite(diffuse(100 * scores["fused"], ret, THRESHOLD, "fused")).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: Method) -> None:
     scores, ret = scored_loosely(seed=1, photos=30)
-    after = diffused(scores[method], ret, THRESHOLD, method)
+    after = diffuse(scores[method], ret, THRESHOLD, method)
     for row in range(2):
         expected = written_out(scores[method][row].astype(np.float64), ret, method)
         np.testing.assert_allclose(after[row], expected, atol=1e-5, rtol=1e-5)
@@ -110,10 +110,10 @@ def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: 
 def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "SHORTLIST", 6)
     scores, ret = scored_loosely(seed=3, photos=20, sketches=1)
-    before, after = scores["rn"], diffused(scores["rn"], ret, THRESHOLD, "rn")
+    before, after = scores["rn"], diffuse(scores["rn"], ret, THRESHOLD, "rn")
     order = np.argsort(-before[0])
     first, rest = order[:6], order[6:]
-    np.testing.assert_allclose(after[0, first], diffused(before[:, first], ret[first], THRESHOLD, "rn")[0], atol=1e-6)
+    np.testing.assert_allclose(after[0, first], diffuse(before[:, first], ret[first], THRESHOLD, "rn")[0], atol=1e-6)
     assert (after[0, rest] <= after[0, first].min()).all()
     assert (np.diff(after[0, rest]) <= 0).all()
 

@@ -38,7 +38,7 @@ from sketch_search.model.engine.runtime import OnnxEngine
 from sketch_search.model.engine.tokens import Floats
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation.figures import relevance
-from sketch_search.model.evaluation.scoring import encoded
+from sketch_search.model.evaluation.scoring import encode_both
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
@@ -234,7 +234,7 @@ def test_both_engines_find_the_same_photos_of_classes_that_training_left_out(by_
     corpus = read_protocol("val").subsample(48, 120)
     found, precision = [], []
     for matcher in (load(variants=1), Matcher(by_torch, "by PyTorch", variants=1)):
-        scores = matcher.scores(*encoded(matcher, corpus))
+        scores = matcher.scores(*encode_both(matcher, corpus))
         found.append(np.argsort(-scores, axis=1)[:, :5])
         precision.append(category_metrics(scores, relevance(corpus))["map_all"])
     same = [len(set(ours) & set(theirs)) for ours, theirs in zip(*found, strict=True)]

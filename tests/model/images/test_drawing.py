@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.errors import BlankSketch
-from sketch_search.model.images import SPECK, Drawing, Preprocessing, Stroke, averaged, colours_of_cells, lab
+from sketch_search.model.images import SPECK, Drawing, Preprocessing, Stroke, average_cells, colours_of_cells, lab
 from tests.pictures import drawing
 
 OURS = Preprocessing(112)
@@ -116,7 +116,7 @@ def test_a_filled_area_says_its_colour_and_leaves_its_outline_to_the_network() -
 
 def test_a_drawing_survives_the_way_from_the_process_that_decodes() -> None:
     before = OURS.drawing(with_squares(20, 300, ink=RED))
-    after = Drawing.of_stacked(*before.stacked())
+    after = Drawing.unpack(*before.pack())
     assert after.size == before.size == (400, 200)
     for ours, theirs in zip(in_halves(after).things, in_halves(before).things, strict=True):
         assert (ours.box, ours.colours) == (theirs.box, theirs.colours)
@@ -151,7 +151,7 @@ def test_each_cell_of_a_photo_has_its_mean_colour() -> None:
     picture = np.zeros((1, 3, 56, 56), np.float32)
     picture[0, 0, :14, 42:] = 1  # red, in the upper right cell of four in a row
     picture[0, :, 42:, :7] = 1  # white, in half of the lower left cell
-    colours = colours_of_cells(averaged(picture, 4), 4)
+    colours = colours_of_cells(average_cells(picture, 4), 4)
     assert colours.shape == (1, 16, 3)
     assert colours[0, 3] == pytest.approx(lab(np.array([1, 0, 0])), abs=0.1)
     assert colours[0, 12] == pytest.approx([50, 0, 0], abs=0.1)

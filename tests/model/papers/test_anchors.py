@@ -122,12 +122,12 @@ def test_randomised_anchors_are_words_or_their_neighbours_and_samples_around_mea
     word, visual = anchors["word"], anchors["visual"]
     assert isinstance(word, WordAnchors)
     assert isinstance(visual, VisualAnchors)
-    steps = torch.stack([word.drawn(generator, 0.5) for _ in range(500)])
+    steps = torch.stack([word.draw(generator, 0.5) for _ in range(500)])
     for number, of_class in enumerate(word.neighbours):
         found = (steps[:, number, None] == torch.cat([word.vectors[number][None], of_class])).all(dim=2)
         assert found.any(dim=1).all()
         assert float(found[:, 0].float().mean()) == pytest.approx(0.5, abs=0.1)
-    samples = torch.stack([visual.drawn(generator, 0.5) for _ in range(2000)])
+    samples = torch.stack([visual.draw(generator, 0.5) for _ in range(2000)])
     torch.testing.assert_close(samples.mean(dim=0), visual.vectors, atol=0.03, rtol=0)
     torch.testing.assert_close(samples.std(dim=0), visual.deviations, atol=0.03, rtol=0)
 
