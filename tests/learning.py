@@ -1,12 +1,11 @@
 """Generated pictures and a small random ViT, for tests that train."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import timm
 import torch
-from PIL import Image
 
 from sketch_search.model.datasets.corpus import Corpus, read_class_folders
 from sketch_search.model.papers.recipe import Samples, ZseOptimiser, ZseRecipe
@@ -35,8 +34,6 @@ def write_class_folders(
     seeds: range,
     shapes: Sequence[str] = SHAPES,
     drawn: int = 0,
-    draw: Callable[[str, int, int], Image.Image] = drawing,
-    shoot: Callable[[str, int, int], Image.Image] = photo,
 ) -> Corpus:
     """Write ``folder``/sketch/<shape>/* and ``folder``/photo/<shape>/*, one picture of each for every seed.
 
@@ -46,10 +43,10 @@ def write_class_folders(
         for half in ("sketch", "photo"):
             (folder / half / shape).mkdir(parents=True, exist_ok=True)
         for seed in seeds:
-            shoot(shape, 96, seed).save(folder / "photo" / shape / f"{seed:03}.png")
+            photo(shape, 96, seed).save(folder / "photo" / shape / f"{seed:03}.png")
             names = {f"{seed:03}-{n}": 10 * seed + n for n in range(1, 1 + drawn)} or {f"{seed:03}": seed}
             for name, number in names.items():
-                draw(shape, 96, number).save(folder / "sketch" / shape / f"{name}.png")
+                drawing(shape, 96, number).save(folder / "sketch" / shape / f"{name}.png")
     return read_class_folders(folder)
 
 

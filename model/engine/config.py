@@ -60,15 +60,16 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
     """Reads a record written by ``to_json``, with defaults for missing fields. Raises ModelError with ``title``."""
     try:
         values: dict[str, Any] = json.loads(text)
+        kind: Any = record
         if record is ModelConfig:
-            record, values = _class_of(values)
-        if unknown := sorted(values.keys() - _names(record)):
+            kind = TwoSidedConfig if values.get("encoder") == "two-sided" else ZseConfig
+        if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(kind)}):
             raise ModelError(
                 f"{title} has unknown fields ({', '.join(unknown)}); "
                 "check their names, or install a newer sketch-search"
             )
-        adapter: TypeAdapter[Record] = _adapter(record)
-        return adapter.validate_json(json.dumps(values), strict=True)
+        adapter: TypeAdapter[Record] = _adapter(kind)
+        return adapter.validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -364,17 +365,6 @@ class TwoSidedConfig(ModelConfig):
 
     def patches(self, modality: Modality) -> int:
         return self.sketch_size // self.patch_size if modality == "sketch" else self.grid
-
-
-def _names(record: type[DataclassInstance]) -> set[str]:
-    return {field.name for field in dataclasses.fields(record)}
-
-
-def _class_of(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Finds the class of a ``ModelConfig``, and its fields: earlier versions wrote those of both classes."""
-    classes = (TwoSidedConfig, ZseConfig) if values.get("encoder") == "two-sided" else (ZseConfig, TwoSidedConfig)
-    own, other = (_names(one) for one in classes)
-    return classes[0], {name: value for name, value in values.items() if name in own or name not in other}
 
 
 def problem_of_words(words: tuple[Names, ...], drawn: tuple[int, ...]) -> str | None:

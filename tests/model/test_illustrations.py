@@ -115,13 +115,6 @@ def test_a_network_with_one_vector_is_refused_where_patches_are_needed(data: Pat
         compare(matcher, *seen(data, matcher))
 
 
-def test_right_photos_of_a_sheet_have_a_green_frame() -> None:
-    plain = Image.new("RGB", (20, 30), "navy")
-    sheet = illustrations.first_photos([plain], [[plain, plain]], [[False, True]], [2])
-    starts = [sheet.width - 96 - 104, sheet.width - 96]
-    assert [sheet.getpixel((x, 1)) == ImageColor.getrgb(RIGHT) for x in starts] == [False, True]
-
-
 def test_a_frame_keeps_its_colour_in_a_file_among_many_others() -> None:
     many = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
     right = [[row == column == 0 for column in range(10)] for row in range(5)]

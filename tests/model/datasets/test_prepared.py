@@ -1,6 +1,5 @@
 """Labelled pictures are offered to PyTorch's loaders."""
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -23,17 +22,6 @@ def test_a_loader_gets_pixels_as_the_network_takes_them_and_numbers_of_classes(t
     assert [photos.labels[label] for label in labels] == [photo.label for photo in corpus.photos]
     last = corpus.photos[-1]
     assert torch.equal(pixels[-1], torch.from_numpy(LOOK.prepare(LOOK.open(last.path, "photo"), "photo")))
-
-
-def test_loaders_read_sketches_in_processes_of_their_own(tmp_path: Path) -> None:
-    corpus = write_class_folders(tmp_path, seeds=range(2), shapes=("circle", "star"))
-    sketches = PreparedPictures(corpus.sketches, "sketch", LOOK)
-    with warnings.catch_warnings():
-        # A process with threads forks, of which newer versions of Python warn.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        ((pixels, labels),) = DataLoader(sketches, batch_size=4, num_workers=1)
-    assert torch.equal(pixels, torch.stack([sketches[row][0] for row in range(4)]))
-    assert labels.tolist() == [0, 0, 1, 1]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +11,13 @@ from safetensors.torch import load_file
 from sketch_search.model.checkpoint import load_network, read_photo_side, save_checkpoint, save_photo_side
 from sketch_search.model.commands import main
 from sketch_search.model.engine import (
-    PRESETS,
     TWO_SIDED,
     Calibration,
     Modality,
-    ModelConfig,
     Prior,
     SeenClasses,
     TwoSidedConfig,
     cells_of_patches,
-    from_json,
     read_files,
     seen_classes,
     unit,
@@ -118,14 +114,6 @@ def test_a_photo_side_that_is_another_one_or_damaged_is_refused_with_what_to_do(
     side.write_bytes(b"no tensors")
     with pytest.raises(ModelError, match="cannot be read as a photo side"):
         read_photo_side(side)
-
-
-def test_a_configuration_of_earlier_versions_with_the_fields_of_every_network_is_read() -> None:
-    others = {name: value for name, value in dataclasses.asdict(PRESETS["zse-ti16"]).items() if name != "encoder"}
-    everything = others | {"select_after": [1]} | dataclasses.asdict(SMALL)
-    assert from_json(ModelConfig, json.dumps(everything), "it") == SMALL
-    paper = dataclasses.asdict(SMALL) | dataclasses.asdict(PRESETS["zse-b16"])
-    assert from_json(ModelConfig, json.dumps(paper), "it") == PRESETS["zse-b16"]
 
 
 def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
