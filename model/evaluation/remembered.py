@@ -85,6 +85,12 @@ def _scene(
         _ONE_PICTURE: search_drawing(gallery, matcher, together.divide(labels), _PAGE),
         "one picture, things=one": search_drawing(gallery, matcher, together, _PAGE),
     }
+    named = query.photo % len(apart)
+    word = matcher.book.of_class(query.things[named].sketch.label)
+    others = [matcher.preprocessing.drawing(paper) for n, paper in enumerate(papers) if n != named]
+    drawn = encode_things(matcher, Drawing.joined(others))
+    found["all but one thing"] = search(drawn)
+    found["all but one thing, and its word"] = search(drawn, text=None if word is None else matcher.words[word])
     scores = {way: ranking.scores(count) for way, ranking in found.items()}
     ranked, before = by_drawing.photos, scores["things apart"]
     clicks = {f"things apart, {click}": before for click in ("+, all kinds", "+, some kinds", "a word")}
@@ -100,8 +106,6 @@ def _scene(
             clicks[way] = search(apart, liked=liked).scores(count)
             # The liked photo itself does not count.
             clicks[way][liked.ids] = -np.inf
-    named = query.photo % len(apart)
-    word = matcher.book.of_class(query.things[named].sketch.label)
     if word is not None:
         apart[named] = replace(apart[named], words=(word,))
         clicks["things apart, a word"] = search(apart).scores(count)

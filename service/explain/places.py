@@ -78,7 +78,7 @@ def locate_drawing(
 def _things_of(searcher: Searcher, drawing: Drawing, params: LocateParams, compute: Compute) -> list[Thing]:
     matcher, coloured = searcher.matcher, params.colours == "auto"
     things = compute(lambda: encode_things(matcher, drawing, colours=coloured))
-    return name_things(matcher, things, params.text, params.thing_text or drawing.words, coloured=coloured)
+    return name_things(matcher, things, params.text, params.thing_text or drawing.words, coloured=coloured)[0]
 
 
 def _shown(

@@ -121,6 +121,7 @@ class Searcher:
             of_index=gallery.system,
         )
         encoded = self._encode(drawing, query, text, plan, watch)
+        plan = replace(plan, ranking=replace(plan.ranking, method=encoded.query.method))
         ranking = rank(gallery, self.matcher, encoded.query, plan.ranking, watch.lap)
         shown = ranking.photos
         unliked = sorted(zip(encoded.unliked, ranking.hidden, strict=True), key=lambda pair: pair[0])
@@ -248,31 +249,34 @@ class Searcher:
             photo = entries[int(np.flatnonzero(liked == both[0])[0])].id
             raise BadSearch(f"like and unlike name the same photo, {photo}: leave one of them out.")
         examples = [gallery.vectors(liked)] if len(liked) else []
-        drawn, things, placed, places = None, list[Thing](), tuple[Thing, ...](), 0.0
+        drawn, placed, places, method = None, tuple[Thing, ...](), 0.0, plan.ranking.method
+        things, further = list[Thing](), list[Thing]()
         if drawing is not None:
             watch.lap("prepare")
             coloured = query.colours == "auto"
             things = encode_things(self.matcher, drawing, query.kind, plan.variants, colours=coloured)
             tokens = Tokens.cat([thing.tokens for thing in things])
             if query.kind == "sketch":
-                things = name_things(self.matcher, things, query.text, query.thing_text, coloured=coloured)
+                things, further = name_things(self.matcher, things, query.text, query.thing_text, coloured=coloured)
+                if further and gallery.regions_kept and plan.seeks_things and query.method == "auto":
+                    method = "things"
             watch.lap("encode")
             if query.kind == "photo":
                 examples.append(tokens.ret)
             else:
                 drawn = tokens
         if drawn is not None and plan.seeks_things:
-            several = plan.ranking.method == "things"
+            several = method == "things"
             # Who names a method for a single thing wants its scores and no others.
             named = query.places == "auto" and query.method != "auto" and not several
             wanted_at = "no" if named else query.places
-            placed, places = place_things(things, gallery.regions_kept, wanted_at, several=several)
+            placed, places = place_things([*things, *further], gallery.regions_kept, wanted_at, several=several)
         elif drawing is None and query.text and query.colours == "auto" and plan.seeks_things and gallery.regions_kept:
             placed = things_of_text(self.matcher, query.text)
         wanted = _filter_of(query)
         encoded = _Encoded(
             Query(
-                method=plan.ranking.method,
+                method=method,
                 plain=plan.ranking.plain,
                 mean=gallery.clusters.mean,
                 wanted=None if wanted == PhotoFilter() else wanted,
@@ -411,7 +415,9 @@ class Searcher:
         entries = self.gallery.entries(ranking.rows[chosen])
         cells: list[tuple[int, ...] | None] = [None] * len(shown)
         if query.things and shown:
-            cells = [*map(tuple, self.gallery.matched(query, ranking.rows[chosen]).cells.T.tolist())]
+            # Not those of things that only the text names.
+            drawn = len(query.things) if query.sketch is None else len(query.sketch)
+            cells = [*map(tuple, self.gallery.matched(query, ranking.rows[chosen]).cells[:drawn].T.tolist())]
         return tuple(
             SearchResult.of(
                 photo,

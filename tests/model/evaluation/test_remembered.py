@@ -165,6 +165,7 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
         found[protocol] = json.loads(capsys.readouterr().out)
     scenes, colours = (found[protocol]["methods"] for protocol in ("scenes", "colours"))
     ways = ["things apart", "things apart, places=no", "one picture", "one picture, things=one"]
+    ways += ["all but one thing", "all but one thing, and its word"]
     clicks = [f"things apart, {click}" for click in ("+, all kinds", "+, some kinds", "a word")]
     assert list(scenes) == ways + clicks
     assert list(colours) == ["black pen", "nearest pen", "exact colour"]

@@ -16,7 +16,8 @@ from sketch_search.model.engine import Projection, unit
 from sketch_search.model.images import Drawing, Stroke, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network
-from sketch_search.model.search import encode_things, stages
+from sketch_search.model.search import encode_things, name_things, stages
+from sketch_search.model.search.drawings import SURE
 from sketch_search.model.things import PLACES, WHOLE, match_things
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
@@ -119,6 +120,42 @@ def test_the_whole_drawing_counts_as_far_as_nobody_knows_what_its_things_are(net
     assert knowing.whole_direction(one) is None
     # Without words nobody knows anything.
     assert network.whole_direction(things) == pytest.approx(WHOLE * direction, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "surely", "named", "beside"),
+    [
+        ("star", True, "star", []),
+        ("ring", True, None, ["ring"]),
+        ("red ring", True, None, ["ring"]),
+        ("star and ring", True, "star", ["ring"]),
+        # Nobody knows what is drawn: the word may say it.
+        ("ring", False, "ring", []),
+        # No drawing shows it: it is a word for the whole photo.
+        ("snow", True, None, []),
+    ],
+)
+def test_a_word_for_what_is_surely_not_drawn_names_a_further_thing(
+    regional: Searcher, text: str, surely: bool, named: str | None, beside: list[str]
+) -> None:
+    picture = on_paper("star", 10)
+    (thing,) = encode_things(regional.matcher, regional.matcher.preprocessing.drawing(picture))
+    towards = unit(thing.tokens.guessed_from[0]) * (20 if surely else 0)
+    of_sketches = np.stack([towards, -towards / 8, -towards / 8])
+    words = vocabulary((0, 1, 2), directions=np.eye(4, RET, dtype=np.float32), sketch_directions=of_sketches)
+    knowing = regional_network().vocabulary_replaced(words, (("star",), ("cross",), ("ring",), ("snow",)))
+    searcher = Searcher(regional.index, matcher_of(knowing, variants=1))
+    if not surely:
+        assert words.guess(thing.tokens).max() < SURE
+    (only,), further = name_things(searcher.matcher, [thing], text, coloured=True)
+    assert [searcher.matcher.words[number] for number in only.words] == ([named] if named else [])
+    assert [searcher.matcher.words[one.words[0]] for one in further] == beside
+    assert all(len(one.colours) == text.startswith("red") for one in further)
+
+    answer = searcher.find(picture, text=text, k=PHOTOS)
+    assert (answer.method == "things") == bool(beside)
+    assert [len(result.cells or ()) for result in answer.results] == [1] * PHOTOS
+    assert searcher.find(picture, text=text, method="rn").method == "rn"
 
 
 def test_regions_decide_against_likeness_of_whole_photos(regional: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
