@@ -235,7 +235,7 @@ def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int])
         files, shown = np.sum([(0, 0), *(counts[key] for key in outer)], axis=0).tolist()
     for root, path in found:
         if path:
-            removals = removals.changed(root, path, removed=True)
+            removals = removals.with_change(root, path, removed=True)
     gone = {root for root, path in found if not path}
     staying = tuple(root for number, root in enumerate(roots) if number not in gone)
     numbers = [None if number in gone else staying.index(root) for number, root in enumerate(roots)]

@@ -147,7 +147,7 @@ def plan_build(
     removals = current.removals
     for path in request.added:
         if (location := locate(path, roots)) is not None:
-            removals = removals.changed(*location, removed=False)
+            removals = removals.with_change(*location, removed=False)
     decided = request, current, roots, removals, exclusions, identity, embedder, recluster, clusters, start.problems
     return BuildPlan(*decided, rewrite=recluster, system=system)
 

@@ -245,7 +245,7 @@ class BuildDatabase:
                 if is_segment(str(name)):
                     segment = self.segment.with_name(name)
                     make_folder(segment, to_work_in=True)
-                    GrowingRows(segment, self._path.parent).opened(self._count_staged())
+                    GrowingRows(segment, self._path.parent).open(self._count_staged())
                     return segment
         except (sqlite3.DatabaseError, IndexDamaged):
             pass
@@ -285,7 +285,7 @@ class BuildDatabase:
 
     def staged_rows(self) -> PhotoArrays:
         """Maps all rows that were staged into memory."""
-        return self._rows.opened(self.staged)
+        return self._rows.open(self.staged)
 
     def counts_read(self) -> tuple[int, int]:
         """Counts the files that were read, and the bad ones of them."""

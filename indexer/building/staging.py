@@ -212,7 +212,7 @@ class Stager:
         records, days, rows = self._records, self._days, self._rows
         self._records, self._days, self._rows = [], {}, []
         if records:
-            self._database.stage(records, days, PhotoArrays.joined(rows) if days else None)
+            self._database.stage(records, days, PhotoArrays.join(rows) if days else None)
 
     def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> PhotoArrays:
         arrays: dict[str, Array | ArraySubset] = {"vectors": unit(tokens.ret).astype(np.float16)}

@@ -242,7 +242,7 @@ class GenerationWriter:
             changed = draft.database.changed_clusters() | {*clusters[draft.photos.clusters < 0].tolist()}
         order = np.argsort(clusters, kind="stable")
         photos = np.split(order, np.searchsorted(clusters[order], np.arange(1, count)))
-        return Centroids.joined(
+        return Centroids.join(
             [
                 Centroids.of_photos(draft.reader, draft.photos.rows[own])
                 if old is None or (len(own) and number in changed)

@@ -68,7 +68,7 @@ class Removals:
         around = ((root, folder) for folder in reversed(with_folders(path)))
         return next((self.rules[key] for key in around if key in self.rules), False)
 
-    def changed(self, root: int, path: str, *, removed: bool) -> Removals:
+    def with_change(self, root: int, path: str, *, removed: bool) -> Removals:
         """Returns these rules, changed so that ``path`` and all below it are removed, or shown."""
         kept = {key: rule for key, rule in self.rules.items() if key[0] != root or path not in with_folders(key[1])}
         others = Removals(kept)
@@ -244,7 +244,7 @@ class Catalog:
         ((files, indexed),) = self._all(query, *values)
         return files, indexed
 
-    def shown(self) -> Iterator[tuple[int, int, str, int]]:
+    def list_shown(self) -> Iterator[tuple[int, int, str, int]]:
         """Yields the lowest id, the cluster, the segment and the row of each photo that is shown."""
         query = "SELECT min(id), cluster, segment, row FROM photos WHERE status = 'indexed' GROUP BY segment, row"
         return self._rows(query)

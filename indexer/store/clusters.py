@@ -37,7 +37,7 @@ class Centroids:
     features: npt.NDArray[np.float16] | None = None
     positions: npt.NDArray[np.uint8] | None = None
 
-    def named(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
         arrays = {"centroid_ret": self.ret, "centroid_tokens": self.features, "centroid_positions": self.positions}
         return {name: array for name, array in arrays.items() if array is not None}
 
@@ -52,8 +52,8 @@ class Centroids:
         return Centroids(ret, mean.features.astype(np.float16), mean.positions.astype(np.uint8))
 
     @staticmethod
-    def joined(parts: Sequence[Centroids]) -> Centroids:
-        return Centroids(*map(np.concatenate, zip(*(part.named().values() for part in parts), strict=True)))
+    def join(parts: Sequence[Centroids]) -> Centroids:
+        return Centroids(*map(np.concatenate, zip(*(part.arrays().values() for part in parts), strict=True)))
 
     @staticmethod
     def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
@@ -65,8 +65,8 @@ class Centroids:
         return Centroids(ret, features, map_array(folder / "centroid_positions.npy", (count, tokens - 1), np.uint8))
 
     def write(self, folder: Path) -> None:
-        for name, array in self.named().items():
+        for name, array in self.arrays().items():
             write_array(folder / f"{name}.npy", array)
 
     def of_cluster(self, number: int) -> Centroids:
-        return Centroids(*(array[number : number + 1] for array in self.named().values()))
+        return Centroids(*(array[number : number + 1] for array in self.arrays().values()))

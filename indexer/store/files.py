@@ -86,13 +86,13 @@ class FileStamp:
     ctime: int | None
 
     @staticmethod
-    def checked(size: int, mtime: int | None, ctime: int | None) -> FileStamp:
+    def make(size: int, mtime: int | None, ctime: int | None) -> FileStamp:
         """Makes a stamp, dropping impossible times."""
         return FileStamp(size, *(None if ns is None or not MIN_TIME <= ns <= MAX_TIME else ns for ns in (mtime, ctime)))
 
     @staticmethod
     def of(status: os.stat_result) -> FileStamp:
-        return FileStamp.checked(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return FileStamp.make(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True)

@@ -331,7 +331,7 @@ def _stamp(info: zipfile.ZipInfo) -> FileStamp:
     with suppress(ValueError):
         if info.date_time > (1980, 1, 1, 0, 0, 0):
             changed = int(datetime(*info.date_time, tzinfo=UTC).timestamp()) * _NS
-    return FileStamp.checked(info.file_size, changed, info.CRC)
+    return FileStamp.make(info.file_size, changed, info.CRC)
 
 
 def listing_of(files: Iterable[Entry]) -> Listing:

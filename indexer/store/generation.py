@@ -277,7 +277,7 @@ class Generation:
         with self.open_catalog() as catalog:
             rows = (
                 (photo, cluster, numbers[segment], row)
-                for photo, cluster, segment, row in catalog.shown()
+                for photo, cluster, segment, row in catalog.list_shown()
                 if row < sizes.get(segment, 0)
             )
             ids, clusters, segments, segment_rows = np.fromiter(rows, np.dtype((np.int64, 4))).T

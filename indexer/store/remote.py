@@ -77,7 +77,7 @@ class RemoteFolder(Folder):
     remote: ClassVar[bool] = True
 
     @staticmethod
-    def named(address: str) -> RemoteFolder:
+    def at(address: str) -> RemoteFolder:
         """Makes the folder at a URL. Raises BadInvocation, which repeats no part that may be a password."""
         scheme, _, rest = address.partition("://")
         scheme, (netloc, _, path) = scheme.lower(), rest.partition("/")
@@ -289,7 +289,7 @@ def _entry(info: Mapping[str, Any], name: str) -> Entry:
         nanoseconds = round(changed.timestamp() * 10**6) * 1000
     if tag := info.get("ETag") or info.get("etag"):
         number = int.from_bytes(hashlib.sha256(str(tag).encode()).digest()[:8], "big", signed=True)
-    return Entry(name, "file", FileStamp.checked(size, nanoseconds, number))
+    return Entry(name, "file", FileStamp.make(size, nanoseconds, number))
 
 
 # The connections to servers, one for each, by scheme and address. All threads share them.

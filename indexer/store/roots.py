@@ -31,7 +31,7 @@ class Root:
 def folder_of(address: Address) -> Folder:
     """Makes the folder of a user's URL, which is trusted from then on, or path. Raises HomeUnknown; BadInvocation."""
     if "://" in os.fspath(address):
-        folder = RemoteFolder.named(os.fspath(address))
+        folder = RemoteFolder.at(os.fspath(address))
         remember(folder)
         return folder
     return folder_at(str(resolve(expand_home(os.fspath(address)))))

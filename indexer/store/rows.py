@@ -66,7 +66,7 @@ class PhotoArrays:
         return PhotoArrays({name: np.array(array[rows]) for name, array in self.arrays.items()})
 
     @staticmethod
-    def joined(parts: Sequence[PhotoArrays]) -> PhotoArrays:
+    def join(parts: Sequence[PhotoArrays]) -> PhotoArrays:
         """Joins arrays in memory, which have the same names."""
         return PhotoArrays({name: np.concatenate([part.arrays[name][:] for part in parts]) for name in parts[0].arrays})
 
@@ -200,7 +200,7 @@ class GrowingRows:
         for folder in (self.vectors, self.segment, self.segment.parent) if sync and not first else ():
             sync_folder(folder)
 
-    def opened(self, count: int) -> PhotoArrays:
+    def open(self, count: int) -> PhotoArrays:
         """Maps the first ``count`` rows into memory. Raises IndexDamaged if there are fewer, or if they are no rows."""
         if not count:
             return PhotoArrays({})

@@ -85,7 +85,7 @@ def endless(handler: BaseHTTPRequestHandler) -> None:
 
 def found(url: str, index: Path) -> tuple[list[tuple[str, int | None]], list[str]]:
     """Lists a folder: its photos with their sizes, and why some of it was not listed."""
-    files = FolderListing([Root("photos", RemoteFolder.named(url))], index)
+    files = FolderListing([Root("photos", RemoteFolder.at(url))], index)
     paths = [(file.path, None if file.stamp is None else file.stamp.size) for file in files]
     return paths, [folder.reason for folder in files.unlisted]
 
@@ -101,7 +101,7 @@ def test_a_redirect_to_another_address_is_not_followed(home: Path, tmp_path: Pat
             url, reason = f"webdav://{host}/photos", "redirects to another address; use that one"
             assert reason in found(url, tmp_path)[1][0]
             with pytest.raises(OSError, match=reason):
-                RemoteFolder.named(url).read("a.png", FileStamp(6, None, None))
+                RemoteFolder.at(url).read("a.png", FileStamp(6, None, None))
     assert asked == []
 
 
@@ -169,20 +169,20 @@ def test_a_file_of_sftp_that_never_comes_is_given_up(nas: Served, monkeypatch: p
     nas.write("a.png", bytes(10))
     nas.fails("silent")
     with pytest.raises(Unreachable):
-        RemoteFolder.named(nas.url).read("a.png", FileStamp(10, None, None))
+        RemoteFolder.at(nas.url).read("a.png", FileStamp(10, None, None))
 
 
 @pytest.mark.parametrize("size", [3, 50])
 def test_a_file_that_is_longer_or_shorter_than_was_listed_is_reported(size: int, nas: Served) -> None:
     nas.write("a.png", bytes(10))
     with pytest.raises(FileChanging):
-        RemoteFolder.named(nas.url).read("a.png", FileStamp(size, None, None))
+        RemoteFolder.at(nas.url).read("a.png", FileStamp(size, None, None))
 
 
 def test_parts_of_a_large_file_are_read_without_the_rest(davs: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytes(range(256)) * 40
     davs.write("a.png", data)
-    folder = RemoteFolder.named(davs.url)
+    folder = RemoteFolder.at(davs.url)
     # Larger than what is kept.
     monkeypatch.setattr(remote, "_kept", {})
     parts = [folder.read_part("a.png", 1000, start=start, size=len(data)) for start in range(0, len(data), 1000)]
