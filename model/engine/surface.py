@@ -1,6 +1,8 @@
 """Defines the interface of a network for indexing, searching and explaining: numpy in, numpy out."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from sketch_search.model.engine.config import Calibration, Modality, NetworkConfig
 from sketch_search.model.engine.knowledge import Prior, Projection, Vocabulary
 from sketch_search.model.engine.parting import Parting
-from sketch_search.model.engine.tokens import Floats, Numbers, Tokens
+from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, unit
 from sketch_search.model.errors import ModelError
 
 
@@ -74,6 +76,25 @@ class Aligned:
     photo_cells: Numbers
     matching: Matching | None = None
     lost: Floats | None = None
+
+
+def lost_by_blocks(
+    kernel: Floats, read: Callable[[Floats], Floats], patches: tuple[Floats, Floats], cells: tuple[Numbers, Numbers]
+) -> Floats:
+    """Computes ``Aligned.lost``, by setting each pair of m blocks to zero in turn.
+
+    kernel: (m, m), rows sketch. read: makes logits (n,) of kernels (n, m, m). patches, cells: of sketch and photo.
+    """
+    size, blocks = len(kernel), math.isqrt(len(kernel))
+    without = np.repeat(kernel.reshape(1, -1), kernel.size, axis=0)
+    np.fill_diagonal(without, 0)
+    lost = read(kernel[None])[0] - read(without.reshape(-1, size, size))
+    of_sketch, of_photo = (at // (2 * blocks) // 2 * blocks + at % (2 * blocks) // 2 for at in cells)
+    pairs = (of_sketch[:, None] * size + of_photo).ravel()
+    cosines = (unit(patches[0]) @ unit(patches[1]).T).ravel()
+    best = np.full(kernel.size, -np.inf, np.float32)
+    np.maximum.at(best, pairs, cosines)
+    return np.where(cosines == best[pairs], lost[pairs], 0).astype(np.float32).reshape(len(of_sketch), -1)
 
 
 class Engine(ABC):

@@ -13,7 +13,7 @@ from sketch_search.model.engine.config import Modality, TwoSidedConfig, ZseConfi
 from sketch_search.model.engine.files import CheckpointFiles, read_files
 from sketch_search.model.engine.knowledge import below, knowledge_of
 from sketch_search.model.engine.runtime import GraphEngine, OnnxEngine, Vit, cross_shapes, take_arrays, vit_weights
-from sketch_search.model.engine.surface import Aligned, Engine, Observed, SelfAttention, grid_maps
+from sketch_search.model.engine.surface import Aligned, Engine, Observed, SelfAttention, grid_maps, lost_by_blocks
 from sketch_search.model.engine.tokens import Floats, Tokens, average_variants, unit
 from sketch_search.model.errors import ModelError
 
@@ -91,8 +91,9 @@ class ZseEngine(GraphEngine):
     def align(self, sketch: Tokens, photo: Tokens) -> Aligned:
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo")
         forth, back, of_sketch, of_photo = self._run_pairs(names, sketch, photo)
-        lost = self._lost(self._kernel(of_sketch, of_photo)[0], of_sketch[0, 1:], of_photo[0, 1:])
-        return Aligned(forth[0], back[0], of_sketch[0, 1:], of_photo[0, 1:], photo.positions[0], lost=lost)
+        patches, cells = (of_sketch[0, 1:], of_photo[0, 1:]), (sketch.positions[0], photo.positions[0])
+        lost = lost_by_blocks(self._kernel(of_sketch, of_photo)[0], self._read, patches, cells)
+        return Aligned(forth[0], back[0], *patches, cells[1], lost=lost)
 
     def _kernel(self, sketch: Floats, photo: Floats) -> Floats:
         """Compares blocks of 2 x 2 aligned tokens, (p, 1 + n, d) each (eq. 8): cosines (p, m, m), rows sketch."""
@@ -110,20 +111,6 @@ class ZseEngine(GraphEngine):
         for number in (0, 3):
             x = np.maximum(x @ mlp[f"mlp.{number}.weight"].T + mlp[f"mlp.{number}.bias"], 0)
         return np.asarray((x @ mlp["mlp.6.weight"].T + mlp["mlp.6.bias"])[:, 0])
-
-    def _lost(self, kernel: Floats, sketch: Floats, photo: Floats) -> Floats:
-        """Computes ``Aligned.lost`` by setting each pair of blocks to zero in turn."""
-        size = len(kernel)
-        without = np.repeat(kernel.reshape(1, -1), kernel.size, axis=0)
-        np.fill_diagonal(without, 0)
-        lost = self._read(kernel[None])[0] - self._read(without.reshape(-1, size, size))
-        cells, grid = np.arange(len(sketch)), self.config.grid
-        block = cells // grid // 2 * (grid // 2) + cells % grid // 2
-        pairs = (block[:, None] * size + block[None]).ravel()
-        cosines = (unit(sketch) @ unit(photo).T).ravel()
-        best = np.full(kernel.size, -np.inf, np.float32)
-        np.maximum.at(best, pairs, cosines)
-        return np.where(cosines == best[pairs], lost[pairs], 0).astype(np.float32).reshape(len(sketch), -1)
 
     @cached_property
     def _vit(self) -> Vit:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from sketch_search.model.engine import Aligned, Engine, Floats, Matching, Modality, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine import Tokens as Arrays
 from sketch_search.model.engine import average_variants as averaged
+from sketch_search.model.engine.surface import lost_by_blocks
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network.encoder import EncoderTrace
-from sketch_search.model.network.relation import BestMatchRelation, KernelRelation, kernel_matrix
+from sketch_search.model.network.relation import BestMatchRelation
 from sketch_search.model.network.ret_network import RetNetwork
 from sketch_search.model.network.tokens import Tokens, as_tensor
 from sketch_search.model.network.zse import Network, as_zse
@@ -90,14 +91,16 @@ class TorchEngine(Engine):
         sides = network.project(self._tokens(sketch), "sketch"), network.project(self._tokens(photo), "photo")
         forth, back = (as_array(weights[0]) for weights in network.cross.attention(*sides))
         of_sketch, of_photo = network.align(*sides)
-        matching, lost = None, None
-        if isinstance(network.relation, BestMatchRelation):
-            worths = (as_array(worth[0]) for worth in network.relation.token_weights(of_sketch, of_photo))
-            matching = Matching(float(network.relation.scale), *worths)
-        elif not network.relation.untransposed:
-            lost = as_array(_lost_by_blocks(network.relation, of_sketch, of_photo))
         drawn, shown = (as_array(tokens.patches[0].float()) for tokens in (of_sketch, of_photo))
-        return Aligned(forth, back, drawn, shown, as_array(of_photo.positions[0]), matching, lost)
+        places, cells = (as_array(tokens.positions[0]) for tokens in (of_sketch, of_photo))
+        matching, lost, relation = None, None, network.relation
+        if isinstance(relation, BestMatchRelation):
+            worths = (as_array(worth[0]) for worth in relation.token_weights(of_sketch, of_photo))
+            matching = Matching(float(relation.scale), *worths)
+        elif not relation.untransposed:
+            kernel, read = as_array(relation.kernel(of_sketch, of_photo)[0]), relation.read
+            lost = lost_by_blocks(kernel, lambda k: as_array(read(self._tensor(k))), (drawn, shown), (places, cells))
+        return Aligned(forth, back, drawn, shown, cells, matching, lost)
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
         return as_tensor(values, self._device)
@@ -105,19 +108,6 @@ class TorchEngine(Engine):
     def _tokens(self, tokens: Arrays) -> Tokens:
         summary = None if tokens.summary is None else self._tensor(tokens.summary).float()
         return Tokens(self._tensor(tokens.features).float(), self._tensor(tokens.positions).long(), summary)
-
-
-def _lost_by_blocks(relation: KernelRelation, sketch: Tokens, photo: Tokens) -> torch.Tensor:
-    """Computes ``Aligned.lost``, by setting each pair of blocks to zero in turn and reading the kernel again."""
-    kernel = relation.kernel(sketch, photo)
-    without = kernel.flatten().repeat(kernel.numel(), 1).fill_diagonal_(0)
-    lost = relation.read(kernel) - relation.read(without)
-    blocks, cells = relation.grid // 2, (sketch.positions[0], photo.positions[0])
-    of_sketch, of_photo = (at // relation.grid // 2 * blocks + at % relation.grid // 2 for at in cells)
-    pairs = (of_sketch[:, None] * blocks**2 + of_photo[None]).flatten()
-    cosines = kernel_matrix(sketch.patches, photo.patches).flatten()
-    best = torch.full_like(lost, -torch.inf).scatter_reduce(0, pairs, cosines, "amax")
-    return torch.where(cosines == best[pairs], lost[pairs], 0).reshape(len(of_sketch), -1)
 
 
 def find_device(name: str) -> torch.device:
