@@ -3,7 +3,7 @@
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.browser import Browser, Screen, emulate, run, wait_for_photos
+from tests.browser import DESKTOP, LAPTOP, Browser, Screen, emulate, run, wait, wait_for_photos
 from tests.requirements import needs_browser
 from tests.service.looking import check_suits_everybody, find, on_screen
 from tests.service.served import Served
@@ -14,6 +14,21 @@ SMALL = Screen("small phone", 320, 640, ratio=2.0, phone=True)
 PHONE = Screen("phone", 390, 844, ratio=2.0, phone=True)
 LOW = Screen("low laptop", 1366, 707)
 WIDE = Screen("wide", 1920, 1000)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_line_above_the_photos_is_never_cut(opened: Browser, server: Served, dark: bool) -> None:
+    with on_screen(opened, PHONE, dark=dark) as driver:
+        find(driver, server, screen=PHONE)
+        driver.execute_script("document.querySelector('#results .small.like').click()")
+        wait(driver).until(lambda d: d.find_element(By.ID, "parts-undo").is_displayed())
+        wait_for_photos(driver)
+        for text in ("20 of 23 photos, best first", "1,200 of 123,456 photos, newest first"):
+            driver.execute_script("document.getElementById('status').textContent = arguments[0]", text)
+            for screen in (PHONE, LAPTOP, LOW, DESKTOP, WIDE):
+                emulate(driver, screen, dark=dark)
+                assert run(driver, "cut", "#bar > *") == [], screen.name
+                assert driver.execute_script("return document.getElementById('bar').clientHeight") < 100, screen.name
 
 
 @pytest.mark.parametrize("screen", [SMALL, PHONE, LOW, WIDE], ids=lambda screen: screen.name)
