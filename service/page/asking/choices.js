@@ -8,6 +8,7 @@ import { percent, unknownWord } from "../shared/words.js";
 const PAGE_SIZES = [10, 20, 50, 100, 200];
 const VIEW = "sketch-search-view";
 const UNFOLDED = "sketch-search-unfolded";
+const COUNT = "sketch-search-count";
 const COMPLETIONS = 12;
 // What browsers call the event when a completion is chosen; older ones give it no name.
 const CHOSEN = "insertReplacementText";
@@ -27,7 +28,10 @@ export function createOptions(changed) {
       changed(true);
     }
   });
-  count.addEventListener("change", () => changed());
+  count.addEventListener("change", () => {
+    forSite.set(COUNT, count.value);
+    changed();
+  });
   fold.checked = forSite.get(UNFOLDED) === null;
   fold.addEventListener("change", () => {
     forSite.mark(UNFOLDED, !fold.checked);
@@ -43,9 +47,9 @@ export function createOptions(changed) {
     offer(model, limits) {
       variants = model.variants;
       const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
-      const wanted = sizes.has(Number(count.value)) ? count.value : String(limits.default_k);
+      const wanted = count.value || forSite.get(COUNT);
       count.replaceChildren(...[...sizes].sort((a, b) => a - b).map((size) => new Option(String(size), String(size))));
-      count.value = wanted;
+      count.value = sizes.has(Number(wanted)) ? wanted : String(limits.default_k);
     },
   };
 }

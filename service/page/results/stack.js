@@ -9,6 +9,7 @@ const MOST = 64;
 
 let lists = 0;
 
+/** What opens has `contents` to show: `photos` that are there, and the ids of `others`, which are asked for. */
 export class Fold {
   button;
   list;
@@ -35,9 +36,6 @@ export class Fold {
     this.turn(false);
     this.button.focus({ preventScroll: true });
   }
-
-  /** What is shown when it opens: photos that are there, and the ids of `others`, which are asked for. */
-  get contents() { return { photos: [], others: [] }; }
 
   turn(open) {
     this.list.hidden = !open;

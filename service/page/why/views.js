@@ -91,9 +91,7 @@ export const VIEWS = {
     network:
       "Token selection: after some blocks only the patch tokens with the most of [Ret]'s attention go on. The cross-attention compares those that are left.",
     fits: ({ sketch, photos }) => [sketch, ...photos].some(({ kept }) => kept.length),
-    sketch(overlay, state) {
-      keepBright(overlay, state, state.answer.sketch);
-    },
+    sketch: (overlay, state) => keepBright(overlay, state, state.answer.sketch),
     photo: keepBright,
     says({ answer, step }, photo) {
       const all = answer.grid ** 2;
@@ -168,10 +166,9 @@ const keptCells = ({ kept }, grid) => new Set(kept.at(-1) ?? Array(grid ** 2).ke
 
 /** [Ret]'s attention over the cells of a picture, as chosen by the controls. */
 function attention({ answer, from, eye }, picture, direction, cells, pair) {
-  const size = answer.grid ** 2;
   if (from === "other") {
     const crossed = pair.cross_attention?.[direction] ?? [];
-    const values = Array(size).fill(0);
+    const values = Array(answer.grid ** 2).fill(0);
     mean(crossed, eye).forEach((value, i) => (values[pair[cells][i]] = value));
     return values;
   }
@@ -193,8 +190,8 @@ function shine(overlay, values, share) {
 }
 
 function keepBright(overlay, { answer, step }, picture) {
-  const kept = step ? new Set(picture.kept[step - 1] ?? Array(answer.grid ** 2).keys()) : null;
-  if (kept) {
+  if (step) {
+    const kept = new Set(picture.kept[step - 1] ?? Array(answer.grid ** 2).keys());
     overlay.veil((cell) => Number(kept.has(cell)), 0.65);
     overlay.border(kept);
   }
