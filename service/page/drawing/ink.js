@@ -105,16 +105,13 @@ export function markAt(marks, point, reach) {
     if (mark.kind === "eraser") {
       return Infinity;
     }
-    return isIn(mark, point) ? 0 : distance(outline(mark), point) - (mark.width ?? 0) / 2;
+    return mark.kind === "fill" && isIn(mark, point) ? 0 : distance(outline(mark), point) - (mark.width ?? 0) / 2;
   });
   const least = Math.min(...away);
   return least <= reach ? away.lastIndexOf(least) : -1;
 }
 
 function isIn(mark, { x, y }) {
-  if (mark.kind !== "fill") {
-    return false;
-  }
   const context = element("canvas", { width: 1, height: 1 }).getContext("2d");
   trace(context, mark);
   return context.isPointInPath(x, y, "evenodd");

@@ -7,6 +7,8 @@ import { fileName, foundThing, hardly, numberOf, thingNames } from "../shared/wo
 
 const LETTERS = "ABCDEFGH";
 const SIZE = 512;
+// A photo leads with at least so many times the usual score.
+const LEAD = 2;
 // How far a frame is from the ink, as a share of the paper: its light rim would hide it.
 const AWAY = 0.012;
 
@@ -73,7 +75,7 @@ export function createPlain() {
   }
 
   /** Show an answer of POST /locate of a drawing, or without one of the photo `liked`, named `yours`; `results` are its photos. */
-  return (answer, { blob, strokes, also }, liked, results, yours) => {
+  return (answer, { blob, strokes, also, usual }, liked, results, yours) => {
     const seen = answer.things.map(seenThing);
     const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
@@ -82,8 +84,12 @@ export function createPlain() {
       name: names[i] || (seen.length > 1 ? "thing" : yours),
       path: `M${left - AWAY} ${top - AWAY}H${right + AWAY}V${bottom + AWAY}H${left - AWAY}Z`,
     }));
-    const more = (one, i) => ({ ...one, name: fileName(one.paths[0]), number: numberOf(results[i]), grid: answer.region_grid });
-    photos = answer.photos.map(more);
+    photos = answer.photos.map((one, i) => {
+      // Of several things, each word is of one of them, and the score of all.
+      const leads = seen.length < 2 && results[i].score >= LEAD * usual;
+      const own = one.things.map((thing) => ({ ...thing, leads }));
+      return { ...one, things: own, name: fileName(one.paths[0]), number: numberOf(results[i]), grid: answer.region_grid };
+    });
     drawing.parentElement.hidden = false;
     drawing.alt = yours;
     drawing.nextElementSibling.replaceWith(lines(things, things.map(({ path }) => path)));

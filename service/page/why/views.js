@@ -78,12 +78,8 @@ export const VIEWS = {
     lead: () => "The computer looks most at the areas in colour to recognise what a picture shows; the rest is grey. The yellow line surrounds the spots it looks at most.",
     network:
       "Attention of [Ret] over the patch tokens: by head in the last block, or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
-    sketch(overlay, state) {
-      shine(overlay, attention(state, state.answer.sketch, "photo_to_sketch", "sketch_cells", state.chosen), state.share);
-    },
-    photo(overlay, state, photo) {
-      shine(overlay, attention(state, photo, "sketch_to_photo", "photo_cells", photo), state.share);
-    },
+    sketch: (overlay, state) => shine(overlay, state, state.answer.sketch, "photo_to_sketch", "sketch_cells", state.chosen),
+    photo: (overlay, state, photo) => shine(overlay, state, photo, "sketch_to_photo", "photo_cells", photo),
     says: () => [],
   },
   kept: {
@@ -182,11 +178,12 @@ function mean(heads, eye) {
   return (chosen[0] ?? []).map((_, i) => chosen.reduce((sum, head) => sum + head[i], 0) / chosen.length);
 }
 
-function shine(overlay, values, share) {
+function shine(overlay, state, ...picture) {
+  const values = attention(state, ...picture);
   // A few tokens take so much of the attention that all others would look dark.
   const bright = Math.max([...values].sort((a, b) => b - a)[DAZZLING] ?? 0, 1e-9);
   overlay.veil((cell) => Math.sqrt(Math.min(1, values[cell] / bright)), 0.65);
-  overlay.contour(heaviest(values, share), LIGHT);
+  overlay.contour(heaviest(values, state.share), LIGHT);
 }
 
 function keepBright(overlay, { answer, step }, picture) {

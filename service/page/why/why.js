@@ -262,8 +262,8 @@ export function createWhy(gone) {
   return {
     /**
      * Say why these photos were found. They are compared with what was searched with, `of`, see Query.snapshot, and where its
-     * blob is null with one of the photos `of.liked`, [{id, name}, ...]; `of.asked` has how its things were searched for, and
-     * `of.also` says what else counts.
+     * blob is null with one of the photos `of.liked`, [{id, name}, ...]; `of.asked` has how its things were searched for,
+     * `of.usual` the middle score of the photos found, and `of.also` says what else counts.
      */
     open(of, photos) {
       subject = of;
@@ -284,11 +284,8 @@ const pin = (one, [letter, colour]) => ({ part: one, letter, colour });
 
 /** A photo's row in the words of the network: name, relation score, distance of [Ret], and how many tokens were compared. */
 function row(photo, result) {
-  const facts = [
-    photo.relation_score === null ? "\u2013" : score(photo.relation_score),
-    score(photo.ret_distance),
-    `${photo.sketch_cells.length} \u00d7 ${photo.photo_cells.length}`,
-  ];
+  const relation = photo.relation_score === null ? "\u2013" : score(photo.relation_score);
+  const facts = [relation, score(photo.ret_distance), `${photo.sketch_cells.length} \u00d7 ${photo.photo_cells.length}`];
   const name = element("th", { scope: "row", textContent: fileName(result.paths[0]) });
   return element("tr", {}, name, ...facts.map((textContent) => element("td", { textContent })));
 }

@@ -225,6 +225,18 @@ def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Ser
     wait_for_photos(desk)
 
 
+def test_of_the_first_photo_far_before_the_rest_it_is_not_said_that_it_hardly_matches(
+    desk: Browser, scenes: Served
+) -> None:
+    desk.get(scenes.url)
+    draw_example(desk, "Fish", 0.2, 0.1)
+    wait_for_photos(desk)
+    open_why(desk)
+    said = [str(card.get_attribute("aria-label")) for card in desk.find_elements(By.CSS_SELECTOR, "#why-all button")]
+    assert [one.rpartition("matches ")[2] for one in said] == ["better than most", *["hardly"] * 3]
+    assert len(desk.find_elements(By.CSS_SELECTOR, "#why-all .hardly")) == 3
+
+
 def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) -> None:
     draw_car_and_umbrella(desk, scenes)
     press(desk, 0, "Join")
