@@ -78,7 +78,7 @@ export class Copies extends Fold {
     this.button.hidden = !copies.length;
     this.button.textContent = `\u00d7${(copies.length + 1).toLocaleString("en")}`;
     this.button.ariaLabel = copiesLabel(copies.length, name);
-    this.button.title = this.button.ariaLabel;
+    this.button.title = `${this.button.ariaLabel}: the same picture, resized, cropped or taken in a burst`;
     this.list.ariaLabel = `Near duplicates of ${name}`;
     if (copies.join() !== this.#ids.join()) {
       this.#ids = copies;
