@@ -108,7 +108,7 @@ def serve_until_stopped(
                 with suppress(OSError):  # without a file, the page is opened without the token
                     page = opened.enter_context(_redirecting(reached + opening))
                     if not on_terminal:
-                        say(f"the page with the token, for this user only: {page}", settings)
+                        say(f"open this file for the page with the token; only you can read it: {page}", settings)
             say(f"computes on {where_it_computes(settings.device)}", settings)
             if beside is not None:
                 threading.Thread(target=beside, args=(reached, printed), daemon=True).start()

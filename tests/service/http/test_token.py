@@ -63,7 +63,7 @@ def test_the_token_is_printed_on_a_terminal_or_in_a_file(default_settings: Setti
         assert [line.rpartition(" ")[0] for line in lines] == [
             "metrics at",
             "sketch-search at",
-            "the page with the token, for this user only:",
+            "open this file for the page with the token; only you can read it:",
         ]
         page = Path(lines[2].split()[-1])
         assert page.stat().st_mode & 0o777 == 0o600
