@@ -360,11 +360,11 @@ def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Flo
 
 
 # [Ret] represents the content of a picture: two photos of one thing may be nearer than a photo and its reduced copy. So
-# [Ret] only finds pairs to compare; patch tokens and their places decide whether they are one picture.
+# patch tokens and their places decide, too, whether two photos are one picture.
 #
-# Cosine of two [Ret] above which a pair is compared, and how many earlier photos each photo is compared with. A copy is
-# nearer to its original than 98 of 100 other photos are.
-LOOK = 0.8
+# Cosine of two [Ret] above which a pair is compared, since it cannot reach SAME below, and how many earlier photos each
+# photo is compared with. A copy is nearer to its original than 98 of 100 other photos are.
+LOOK = 0.91
 LOOKED_AT = 3
 # From this sameness on, two pictures count as one, and the share of [Ret] in it. Of the 9,695 pairs nearest by [Ret]
 # among 4,000 photos of things, 4 count as one, instead of 141 by tokens alone, above 0.82; and of copies that were

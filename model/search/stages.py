@@ -67,8 +67,6 @@ MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 32
 # The number of best photos that are folded. All pages show parts of this one folding, so that a result represents the
 # same photos on every page; beyond them, every photo is a separate result. It takes some milliseconds.
 FOLDED = 1000
-# The photos most like an unwanted one that may be its near duplicates.
-COPIES = 32
 
 #: What ``rank`` has just finished.
 Stage: TypeAlias = Literal["clusters", "photos", "diffusion"]
@@ -421,16 +419,18 @@ def _behind(photos: Candidates, likeness: Floats, own: Mask, method: Method) -> 
 def _copies(gallery: Gallery, photos: Candidates, query: Query, grid: int) -> Mask:
     """Finds the near duplicates of the unwanted photos: (m, u)."""
     assert query.unliked is not None
-    cosines = unit(photos.vectors) @ unit(query.unliked).T
-    copies: Mask = np.zeros(cosines.shape, np.bool_)
-    nearest = np.argsort(-cosines, axis=0, kind="stable")[:COPIES]
-    compared = np.array([(row, n) for n, rows in enumerate(nearest.T) for row in rows if cosines[row, n] > LOOK])
-    if len(compared):
-        rows = np.stack([photos.rows[compared[:, 0]], query.unliked_rows[compared[:, 1]]], axis=1)
-        needed, numbers = np.unique(rows, return_inverse=True)
-        same = sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME
-        copies[tuple(compared[same].T)] = True
+    copies: Mask = unit(photos.vectors) @ unit(query.unliked).T > LOOK
+    ranked, unliked = np.nonzero(copies)
+    copies[copies] = _are_same(gallery, np.stack([photos.rows[ranked], query.unliked_rows[unliked]], axis=1), grid)
     return copies
+
+
+def _are_same(gallery: Gallery, rows: NDArray[np.int64], grid: int) -> Mask:
+    """Says which pairs of photos, rows (m, 2), are near duplicates: (m,). The tokens of each photo are read once."""
+    if not len(rows):
+        return np.zeros(0, np.bool_)
+    needed, numbers = np.unique(rows, return_inverse=True)
+    return sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME
 
 
 def order(photos: Candidates, query: Query) -> Candidates:
@@ -450,9 +450,6 @@ def fold(gallery: Gallery, photos: Candidates, liked: int, grid: int) -> NDArray
     firsts = np.arange(len(photos))
     best = photos[firsts[:FOLDED]]
     pairs = pairs_to_compare(best.vectors)
-    # Tokens are read once, by row.
-    needed, numbers = np.unique(best.rows[pairs], return_inverse=True)
-    if len(needed):
-        pairs = pairs[sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME]
-        firsts[:FOLDED] = first_of_same(len(best), pairs.tolist(), own=liked)
+    pairs = pairs[_are_same(gallery, best.rows[pairs], grid)]
+    firsts[:FOLDED] = first_of_same(len(best), pairs.tolist(), own=liked)
     return firsts
