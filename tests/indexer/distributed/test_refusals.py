@@ -19,7 +19,7 @@ from sketch_search.indexer import (
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.distributed import Machines, build_shards
 from sketch_search.indexer.distributed.builds import check_ids
-from sketch_search.indexer.distributed.connection import Resources, connected
+from sketch_search.indexer.distributed.connection import Resources
 from sketch_search.indexer.store.shards import ShardsFolder
 from tests.indexer.distributed.same import read_shards
 from tests.indexer.distributed.workers import BuildShards
@@ -53,20 +53,6 @@ def test_an_address_that_nobody_listens_at_is_named(address: str, gallery: Path,
             address = f"127.0.0.1:{server.getsockname()[1]}"
         sentence = f"no Ray cluster can be reached at {address}: Connection refused; name HOST:PORT"
     assert sentence in refused(gallery, tmp_path / "shards", address)
-
-
-def test_where_no_cluster_runs_auto_says_so(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    need_ray()
-    import ray
-
-    # Another test's cluster, or somebody's, may well be running on this machine.
-    def nothing(**options: object) -> None:
-        raise ConnectionError("Could not find any running Ray instance.\nPlease specify the one to connect to.")
-
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", nothing)
-    with pytest.raises(BadInvocation, match="no Ray cluster can be reached at auto: Could not find"), connected("auto"):
-        pass
 
 
 def test_a_cluster_with_too_little_is_refused() -> None:

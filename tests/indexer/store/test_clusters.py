@@ -1,16 +1,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-import faiss
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sketch_search.indexer.store.generation import current_generation
 from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.model.engine import unit
-from sketch_search.model.search.clusters import assign, train_centroids
+from sketch_search.model.search.clusters import assign
 from tests.indexer.galleries import Collection, clustered, save_photos
 
 
@@ -50,18 +48,3 @@ def test_a_gallery_of_other_photos_gets_new_clusters(collection: Collection, tmp
     fresh.build(clusters=2)
     updated, anew = (current_generation(IndexFolder(one.index)).read_means() for one in (collection, fresh))
     assert np.array_equal(updated, anew)
-
-
-def test_with_a_gpu_photos_are_assigned_to_clusters_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = unit(np.random.default_rng(1).normal(size=(200, 8)))
-    centroids, moved = train_centroids(points, 9), list[faiss.Index]()
-
-    def all_gpus(index: faiss.Index) -> faiss.Index:
-        moved.append(index)
-        return index
-
-    here = assign(points, centroids)
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
-    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", all_gpus, raising=False)
-    np.testing.assert_array_equal(assign(points, centroids), here)
-    assert len(moved) == 1

@@ -183,15 +183,6 @@ def test_nothing_is_chosen_by_fewer_than_three_validation_classes(
     assert "best method and its weights mean nothing now" in capsys.readouterr().out
 
 
-def test_more_steps_continue_a_training_and_another_seed_does_not(tmp_path: Path) -> None:
-    Fitting(tmp_path, RECIPE).run()
-    longer = dataclasses.replace(RECIPE, steps=9, save_every=1, evaluate_every=1)
-    assert longer.identity == RECIPE.identity != dataclasses.replace(RECIPE, seed=4).identity
-    loop = Fitting(tmp_path, longer)
-    loop.run()
-    assert steps_of(loop) == list(range(1, 10))
-
-
 def test_the_log_has_rate_and_gradient_and_without_a_terminal_lines_tell_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
