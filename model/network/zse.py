@@ -161,7 +161,7 @@ def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int
 
         given = vit_of_photo_side(weights)
         given["position"] = resample_abs_pos_embed(given["position"], [config.grid] * 2)
-        encoder.load_state_dict(own | given)
+        encoder.load_state_dict(own | {name: value for name, value in given.items() if name in own})
         return network
     if encoder.tokenizer.learnable is not None:
         nn.init.zeros_(encoder.tokenizer.learnable.layers[-1].weight)  # type: ignore[arg-type]

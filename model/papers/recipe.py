@@ -162,7 +162,7 @@ class Samples(Table):
     match, no_match: the targets of relation scores.
     triplet, relation: weights of the losses (eq. 12); 0 switches a loss off.
     listwise: weight of cross-entropies over the rows and columns of a step's pairs, with ``pairs`` "classes": of the
-        cosines of [Ret] over ``temperature``, and of relation logits if ``relation`` is not 0.
+        cosines of [Ret] over ``temperature`` if ``triplet`` is not 0, and of relation logits if ``relation`` is not 0.
     margin: of the triplet loss (eq. 10).
     normalised: whether [Ret] is L2-normalised before its distances are taken, as in retrieval. At the rates that few
         steps need, the distances of eq. 10 otherwise shrink to 0.
@@ -222,9 +222,7 @@ class ZseRecipe(Recipe):
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        options = self.samples
-        ret = options.triplet or options.listwise
-        trained: dict[Method, float] = {"rn": options.relation, "ret": ret}
+        trained: dict[Method, float] = {"rn": self.samples.relation, "ret": self.samples.triplet}
         return tuple(method for method, weight in trained.items() if weight)
 
     @property

@@ -71,7 +71,7 @@ class Row(Table):
     name: str
     recipe: str = ""
     checkpoint: str = ""  # a shipped one, such as zero-shot, instead of a recipe
-    backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder
+    backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder, or a shipped one's name, such as zero-shot
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
     budget: int | None = None  # pictures of its training; None for the table's; 0 leaves it untrained
@@ -293,7 +293,8 @@ class TableRun:
 
     def _train(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float | None]:
         """Trains, unless it was trained before; returns the folder, and the mAP@all on validation, None if diverged."""
-        backbone = self.backbone or str(data_folder() / "data" / row.backbone)
+        shipped = PHOTO_SIDE.with_name(f"{row.backbone}.safetensors")
+        backbone = self.backbone or str(shipped if shipped.is_file() else data_folder() / "data" / row.backbone)
         start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
         device = find_device(self.device)
         elsewhere = () if device.type == "cpu" else (device.type,)

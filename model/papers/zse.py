@@ -156,11 +156,9 @@ class ZseTrainer(Trainer[Network]):
         losses: dict[str, torch.Tensor] = {}
         with self.autocast():
             drawn, shown = self.tokens(sketch_rows, "sketch"), self.tokens(photo_rows, "photo")
-            if options.listwise:
+            if options.listwise and options.triplet:
                 one, other = (F.normalize(side.ret.float(), dim=1) for side in (drawn, shown))
                 losses["ret"] = options.listwise * listwise_loss(one @ other.T / options.temperature)
-            if not options.relation and not options.triplet:
-                return losses
             s, p = network.project(drawn, "sketch"), network.project(shown, "photo")
             if options.pairs != "two":
                 first, second = torch.cartesian_prod(torch.arange(len(s)), torch.arange(len(p))).unbind(1)
