@@ -27,7 +27,7 @@ from sketch_search.model.papers.runs import check_target
 from sketch_search.model.papers.vocabulary import save_changed
 
 # Drawings to train on: the share of single sketches, and how many things the others have, each with its share.
-DRAWINGS, SINGLE, THINGS = 12_000, 0.2, {2: 0.55, 3: 0.3, 4: 0.15}
+SINGLE, THINGS = 0.2, {2: 0.55, 3: 0.3, 4: 0.15}
 # A step sees at most PIECES pieces of each drawing. Too few drawings are overfitted: with 3,480, each seen ten times,
 # the loss was 0.21 on them and 0.54 on validation scenes; with 11,480, each seen seven times, more noise and dropout,
 # 0.30 and 0.41.
@@ -42,7 +42,7 @@ _FILLED = 32
 Layers: TypeAlias = NDArray[np.uint8]
 
 
-def give_parting(source: Path, target: Path) -> None:
+def give_parting(source: Path, target: Path, drawings: int) -> None:
     """Writes a checkpoint that divides drawings, trained on the classes that ``source`` has seen. Raises ModelError."""
     check_target(target)
     network, seen = load_zse_network(source), seen_classes(source)
@@ -53,7 +53,7 @@ def give_parting(source: Path, target: Path) -> None:
     matcher, chance = load(source), np.random.default_rng(0)
     examples = [
         encode_example(matcher, compose(of_class, chance))
-        for _ in tqdm(range(DRAWINGS), desc="drawing", unit="drawing", disable=None)
+        for _ in tqdm(range(drawings), desc="drawing", unit="drawing", disable=None)
     ]
     parting = train_parting(examples, EPOCHS)
     save_changed(network.parting_replaced(parting), source, target, seen)

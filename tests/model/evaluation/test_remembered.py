@@ -180,10 +180,9 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
 
 
 def test_the_command_teaches_a_checkpoint_to_divide_drawings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.model.papers.parting.DRAWINGS", 16)
     monkeypatch.setattr("sketch_search.model.papers.parting.EPOCHS", 1)
     target = folder / "parting.safetensors"
-    assert main(["parting", str(default_checkpoint()), str(target)]) == 0
+    assert main(["parting", str(default_checkpoint()), str(target), "--drawings", "16"]) == 0
     before, after = model.load(), model.load(target)
     assert after.photo_sha256 == before.photo_sha256, "an index serves both"
     assert before.engine.parting is not None
