@@ -92,10 +92,8 @@ def name_things(
     with suppress(UnknownWord):
         reading = matcher.book.read(text)
         shown = vocabulary.guess(Tokens.cat([thing.tokens.without_patches for thing in named]))
-        fits, sure = (
-            np.stack([shown[:, list(words)].sum(axis=1) for words in reading.things], axis=1),
-            shown.max(axis=1),
-        )
+        fits = np.stack([shown[:, list(words)].sum(axis=1) for words in reading.things], axis=1)
+        sure = shown.max(axis=1)
         known = [number for number, thing in enumerate(named) if thing.words]
         for number in known:
             fits[number], sure[number] = [set(words) <= set(named[number].words) for words in reading.things], 1

@@ -258,7 +258,9 @@ class Searcher:
             tokens = Tokens.cat([thing.tokens for thing in things])
             if query.kind == "sketch":
                 things, further = name_things(self.matcher, things, query.text, query.thing_text, coloured=coloured)
-                if further and gallery.regions_kept and plan.seeks_things and query.method == "auto":
+                if not (gallery.regions_kept and plan.seeks_things and query.method == "auto"):
+                    further = []
+                elif further:
                     method = "things"
             watch.lap("encode")
             if query.kind == "photo":

@@ -155,7 +155,8 @@ def test_a_word_for_what_is_surely_not_drawn_names_a_further_thing(
     answer = searcher.find(picture, text=text, k=PHOTOS)
     assert (answer.method == "things") == bool(beside)
     assert [len(result.cells or ()) for result in answer.results] == [1] * PHOTOS
-    assert searcher.find(picture, text=text, method="rn").method == "rn"
+    by_method = searcher.find(picture, text=text, method="rn", places="yes")
+    assert (by_method.method, by_method.placed) == ("rn", True)
 
 
 def test_regions_decide_against_likeness_of_whole_photos(regional: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
