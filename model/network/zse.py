@@ -155,21 +155,20 @@ def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int
             raise ModelError(f"the backbone has no {left.missing_keys[0]}; w/o SA starts from timm's resnet50")
         return network
     assert isinstance(encoder, Encoder)
-    own = encoder.state_dict()
     if config.photo_side:
         from timm.layers.pos_embed import resample_abs_pos_embed
 
         given = vit_of_photo_side(weights)
         given["position"] = resample_abs_pos_embed(given["position"], [config.grid] * 2)
-        encoder.load_state_dict(own | {name: value for name, value in given.items() if name in own})
-        return network
-    if encoder.tokenizer.learnable is not None:
-        nn.init.zeros_(encoder.tokenizer.learnable.layers[-1].weight)  # type: ignore[arg-type]
-    hidden = int(config.vit_width * config.mlp_ratio)
-    layout = VitLayout(config.patch_size, config.vit_width, config.depth, config.heads, hidden, config.norm_eps)
-    vit = layout.build(config.image_size)
-    load_vit(vit, weights)
-    given = {_RENAMED.get(name, name): value for name, value in vit.state_dict().items()}
+    else:
+        if encoder.tokenizer.learnable is not None:
+            nn.init.zeros_(encoder.tokenizer.learnable.layers[-1].weight)  # type: ignore[arg-type]
+        hidden = int(config.vit_width * config.mlp_ratio)
+        layout = VitLayout(config.patch_size, config.vit_width, config.depth, config.heads, hidden, config.norm_eps)
+        vit = layout.build(config.image_size)
+        load_vit(vit, weights)
+        given = {_RENAMED.get(name, name): value for name, value in vit.state_dict().items()}
+    own = encoder.state_dict()
     encoder.load_state_dict(own | {name: value for name, value in given.items() if name in own})
     return network
 

@@ -19,7 +19,7 @@ from sketch_search.model.words import spelling
 from tests.installations import CHECKOUT
 from tests.requirements import needs_shared_data
 
-#: Of each class folder so many pictures are taken, and one of EVERY others. ImageNet's have one or two.
+#: So many pictures of each class folder are taken, and one in EVERY of the rest. ImageNet's folders have one or two.
 FEWEST, EVERY = 2, 20
 #: What is shortened besides: a training takes three steps, and these are measured on few classes.
 QUICK = {
