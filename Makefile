@@ -71,7 +71,7 @@ demo: $(DEMO_STAMP) ## index a sample gallery (or PHOTOS=dir), serve it at PORT=
 containers: ## build the image for CPUs without a daemon, index, serve, search and stop in it; needs root, podman and debootstrap
 	@docker/check.sh
 
-bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md again and write them there; QUICK=1: in minutes, only printed
+bench: $(STAMP) ## measure the speeds in docs/speed.md again and write them there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.costs --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
@@ -79,10 +79,8 @@ bench: $(STAMP) ## measure the speeds in docs/speed.md and docs/scale.md again a
 	$(BIN)/python -m tests.benchmarks.large --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.load --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.sharded --output $(RESULTS) $(if $(QUICK),--quick)
-	$(BIN)/python -m tests.benchmarks.ingress --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.pen_up --output $(RESULTS) $(if $(QUICK),--quick)
 	@$(BIN)/python -m tests.benchmarks.results $(RESULTS) $(if $(QUICK),--quick,--page docs/speed.md)
-	@$(if $(QUICK),,$(BIN)/python -m tests.benchmarks.scale $(RESULTS) --page docs/scale.md)
 
 peers: ## measure other search engines beside this one, for the table in docs/speed.md, in an environment of their own (6 GB)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }

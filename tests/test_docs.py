@@ -109,7 +109,6 @@ def test_every_measured_part_has_its_block_among_the_figures() -> None:
     measured = set(re.findall(r'(?:command\.result\(\s*|name=)"([A-Z][\w ]+)"', sources))
     assert read_blocks(read(SPEED)).keys() == measured
     assert "Shards" in measured
-    assert read_blocks(read(CHECKOUT / "docs" / "scale.md")).keys() == {"Scale"}
 
 
 def test_the_readmes_figures_are_those_of_the_page_of_quality() -> None:

@@ -88,12 +88,6 @@ class MadePhotos:
         return unit(made + np.float32(APART) * (self._ret[further] - self._ret[other])), first
 
 
-def real_vectors(source: Path) -> Floats:
-    folder = IndexFolder(source)
-    live = current_generation(folder)
-    return open_rows(folder, live)[live.manifest.segments[0].id].vectors()
-
-
 def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None:
     """Writes ``count`` photos made of those of the index ``source`` as so many shards of whole clusters by [Ret].
 

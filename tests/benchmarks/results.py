@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -71,13 +71,6 @@ class Result(BaseModel):
     def markdown(self) -> str:
         foot = f"{self.machine}; {self.date}: `{self.command}`"
         return "\n\n".join(filter(None, (self.said, table(self.rows), foot)))
-
-    def row(self, **wanted: Cell) -> Row:
-        """Returns the first row with these cells. ResultError: there is none."""
-        for row in self.rows:
-            if wanted.items() <= row.items():
-                return row
-        raise ResultError(f"{self.name} has no row with {wanted}; measure it again: {self.command}")
 
 
 def shown(cell: Cell) -> str:
@@ -157,18 +150,16 @@ def soak(what: str, folder: Path = SOAKS) -> Iterator[Soak]:
         result.save(folder / f"{re.sub('[^a-z0-9]+', '-', what.lower())[:60]}.json")
 
 
-def parser(module: str = "results", description: str | None = __doc__) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog=f"python -m tests.benchmarks.{module}", description=description)
-    made.add_argument("results", type=Path, metavar="DIR", help="the folder that the benches or soaks wrote to")
-    made.add_argument("--page", type=Path, metavar="FILE", help="also write the tables into the blocks of this page")
-    made.add_argument("--quick", action="store_true", help="take results of quick runs, too")
-    return made
-
-
-def publish(options: argparse.Namespace, blocks_of: Callable[[Mapping[str, Result]], Mapping[str, str]]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the blocks of the results, and write them into the page; 2 with a sentence where one is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.results", description=__doc__)
+    parser.add_argument("results", type=Path, metavar="DIR", help="the folder that the benches or soaks wrote to")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also write the tables into the blocks of this page")
+    parser.add_argument("--quick", action="store_true", help="take results of quick runs, too")
+    options = parser.parse_args(arguments)
     try:
-        blocks = blocks_of(read_results(options.results, quick=options.quick))
+        results = read_results(options.results, quick=options.quick)
+        blocks = {name: result.markdown() for name, result in results.items()}
         if options.page:
             rewrite_page(options.page, blocks)
     except ResultError as error:
@@ -176,12 +167,6 @@ def publish(options: argparse.Namespace, blocks_of: Callable[[Mapping[str, Resul
         return 2
     print("\n\n".join(f"{name}\n\n{text}" for name, text in blocks.items()))
     return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    return publish(
-        parser().parse_args(arguments), lambda results: {name: result.markdown() for name, result in results.items()}
-    )
 
 
 if __name__ == "__main__":

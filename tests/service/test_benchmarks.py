@@ -18,12 +18,11 @@ from sketch_search.model.network import TorchEngine
 from sketch_search.model.network.zse import Network
 from sketch_search.service.settings import Settings
 from sketch_search.service.settings import index_path as path_of_index
-from tests.benchmarks import costs, indexing, ingress, large, peers, pen_up, two_stage
+from tests.benchmarks import costs, indexing, large, peers, pen_up, two_stage
 from tests.benchmarks.clicks import main
 from tests.benchmarks.command import Command
 from tests.benchmarks.large_index import write_large_shards
-from tests.benchmarks.results import Result
-from tests.benchmarks.scale import number
+from tests.benchmarks.results import Result, Row
 from tests.benchmarks.scoring import measure, random_tokens, released_logits, released_tokens
 from tests.benchmarks.sharded import sent, write_shards
 from tests.indexer.galleries import ids_of
@@ -32,7 +31,12 @@ from tests.networks import tiny_checkpoint, tiny_network
 from tests.programs import LONG, run_python
 from tests.requirements import needs_browser
 from tests.service.served import Served, served
-from tests.service.sharding.shards_here import links_to
+
+
+def number(row: Row, column: str) -> float:
+    value = row[column]
+    assert isinstance(value, int | float), f"{row} has no number for {column!r}"
+    return value
 
 
 def test_every_way_is_compared_with_the_exhaustive_search(
@@ -87,13 +91,6 @@ def test_shards_of_a_made_gallery_have_whole_cells_of_it(index_path: Path, match
     assert row["shards asked"] == 4
     assert number(row, "answered (KiB)") > 0
     assert number(row, "sent (KiB)") > 0
-    links = links_to(places, matcher)
-    gallery, infos = ingress.opened(links)
-    for link in links:
-        link.asked.clear()
-    row = ingress.measure(gallery, infos, 2, matcher, ingress.encoded(matcher, drawn), ingress.QUICK)
-    assert number(row, "CPU of the ingress (ms)") > 0
-    assert [bool(link.asked) for link in links] == [True, True, False, False]
 
 
 @pytest.mark.soak
