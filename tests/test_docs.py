@@ -91,19 +91,6 @@ def test_every_path_and_parameter_of_the_http_api_is_documented() -> None:
                     assert re.search(rf"`{parameter['name']}\b", text), parameter["name"]
 
 
-def test_every_package_stands_in_the_list_of_packages() -> None:
-    page = CHECKOUT / "docs" / "architecture.md"
-    table = read(page).partition("## The packages")[2]
-    listed = {(page.parent / target).resolve() for target in re.findall(r"^- \[.*?\]\((.*?)\)", table, re.MULTILINE)}
-    there = {
-        path
-        for package in ("service", "indexer", "model")
-        for path in (CHECKOUT / package).iterdir()
-        if not path.name.startswith("__") and (path.suffix == ".py" or any(path.glob("*.py")) or path.name == "page")
-    }
-    assert listed == there | {CHECKOUT / "sketch_search"}, "write the list of docs/architecture.md"
-
-
 def test_every_measured_part_has_its_block_among_the_figures() -> None:
     sources = "".join(map(read, (CHECKOUT / "tests" / "benchmarks").glob("*.py")))
     measured = set(re.findall(r'(?:command\.result\(\s*|name=)"([A-Z][\w ]+)"', sources))
