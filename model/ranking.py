@@ -190,7 +190,8 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #                 + (1 - a) OWN min(0, k_i - KINDRED) + NAMED min(0, w_i - max w + SPREAD)
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f),
 #
-# the last times 1 - e for a thing without colours whose box is as large as a square of side e of the paper.
+# the last, diffused, times 1 - e for a thing whose box is as large as a square of side e of the paper, but COLOURED at
+# least for one with colours.
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
@@ -208,10 +209,9 @@ LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
 # If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
-# best region. For 140 coloured things in ordinary photos, drawn with the nearest of the page's pens, 4 brought 0.34 of
-# their photos into the first 20, with a precision@10 of 0.848, and 2 to 8 differed little; without colours, 0.17 and
-# 0.871.
-FITTING = 4.0
+# best region: docs/research/searching.md has other weights. Of 89 coloured things in ordinary photos, drawn with the
+# nearest of the page's pens, 0.42 of their photos were in the first 20 with COLOURED, and 0.39 without.
+FITTING, COLOURED = 8.0, 0.5
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 # On ordinary photos, 1 to 10 of them found more than the word's scores alone, and differed by less than chance.
 EXAMPLES = 5

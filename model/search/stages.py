@@ -29,6 +29,7 @@ from sketch_search.model.limits import NPROBE
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import (
     ALIKE,
+    COLOURED,
     EXAMPLES,
     LOOK,
     SAME,
@@ -61,6 +62,8 @@ RERANK_WITHOUT_DIFFUSION = 192
 # 3,120 photos, the best 1,000, 2,000 and 3,000 by [Ret] held 0.87, 0.96 and 1.00 of the best 20 of 60 drawings of two
 # things, and took the same time.
 COMPARED_WITH_THINGS = 4000
+# Photos whose regions are diffused for a single thing: 300 found as many as 1,000, in a third of the time.
+FITS_DIFFUSED = 300
 # Clusters that the method scores if a query sets the number to open, the best by vector; and how many of these it
 # scores by default.
 MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 32
@@ -328,7 +331,10 @@ def diffuse(gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query
     if not len(photos):
         return photos
     if plan.method == "things":
-        return _diffuse_things(gallery, matcher, photos, query)
+        scores = _diffuse_regions(gallery, matcher, photos, query, photos.scores, SHORTLIST)
+        return replace(photos, scores=scores, before=photos.scores)
+    if photos.fits is not None:
+        photos = replace(photos, fits=_diffuse_regions(gallery, matcher, photos, query, photos.fits, FITS_DIFFUSED))
     method, ret, before = plan.method, photos.vectors, photos.scores
     if not photos.scored.all():
         threshold = matcher.diffusion_threshold
@@ -337,16 +343,18 @@ def diffuse(gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query
     return replace(photos, scores=matcher.diffuse(before[None], ret, method)[0], before=before)
 
 
-def _diffuse_things(gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query) -> Candidates:
-    """Diffuses the scores of each thing over the regions that match it, in the SHORTLIST best photos."""
-    order = best_first(photos.ids, photos.scores)
-    first, rest, scores = order[:SHORTLIST], order[SHORTLIST:], photos.scores.copy()
+def _diffuse_regions(
+    gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query, scores: Scores, count: int
+) -> Scores:
+    """Diffuses each thing's part of the scores over the regions that match it, in the ``count`` best photos."""
+    order, after = best_first(photos.ids, scores), scores.copy()
+    first, rest = order[:count], order[count:]
     matched = gallery.matched(query, photos.rows[first])
     assert photos.fits is not None
-    whole = photos.scores[first] - photos.fits[first]
-    scores[first] = matched.diffused(matcher.thing_directions(query.things)).mean(axis=0) + whole
-    scores[rest] = np.minimum(scores[rest], scores[first].min())
-    return replace(photos, scores=scores, before=photos.scores)
+    whole = scores[first] - photos.fits[first]
+    after[first] = matched.diffused(matcher.thing_directions(query.things)).mean(axis=0) + whole
+    after[rest] = np.minimum(after[rest], after[first].min())
+    return after
 
 
 def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan, *, drawn: bool) -> Candidates:
@@ -376,7 +384,7 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     before = None if parts else photos.before
     if photos.fits is not None and not several:
         # What fills the paper says little of where it was.
-        weight = max(1.0 if len(thing.colours) else 1 - thing.side for thing in query.things)
+        weight = max(max(1 - thing.side, COLOURED if len(thing.colours) else 0) for thing in query.things)
         parts.append(evidence_of_fits(photos.fits, weight))
     if not parts:
         return photos
