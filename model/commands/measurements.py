@@ -244,6 +244,27 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
 
 
 @click.command()
+@options.source
+@options.target
+@options.data
+@option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every, default="1,1")
+def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, int]) -> None:
+    """Choose the weight of the fusion, the best method and the threshold of diffusion on validation classes."""
+    from sketch_search.model.checkpoint import load_zse_network
+    from sketch_search.model.datasets import read_task
+    from sketch_search.model.evaluation import calibrate
+    from sketch_search.model.papers.runs import check_target
+    from sketch_search.model.papers.vocabulary import save_changed
+
+    check_target(target)
+    network = load_zse_network(source)
+    methods = [method for method in network.calibration.methods if method != "fused"]
+    ready, figures = calibrate(network, read_task(data=data).corpus.subsample(*every), methods=methods)
+    save_changed(ready, source, target)
+    print(f"wrote {target}; mAP@all on validation classes: {figures}")
+
+
+@click.command()
 @options.weights
 @options.large
 @option("--split NAME", "everything: classes not trained on (val).", click.Choice(PARTS))
@@ -310,4 +331,4 @@ def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -
         print(f"| {name} | {' | '.join(f'{value:,.2f}' if value else '' for value in values.values())} |")
 
 
-COMMANDS = (evaluate, guesses, folders, costs)
+COMMANDS = (evaluate, calibrate, guesses, folders, costs)

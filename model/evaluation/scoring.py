@@ -26,7 +26,7 @@ RESULTS = 20
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
 BOTH: tuple[Method, ...] = ("rn", "ret")
 # The candidates for the weight of the fusion, and for the threshold of the diffusion.
-FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
 

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,20 @@ def test_the_unseen_protocols_have_as_many_pictures_as_the_data_gives() -> None:
     zero, fine = read_task("zero-shot", "unseen").corpus, read_task("fine-grained", "unseen").corpus
     assert (len(zero.sketches), len(zero.photos)) == (640, 1008)
     assert (fine.photos, {p.source for p in fine.sketches}) == (zero.photos, {"sketchy"})
+
+
+def test_a_checkpoint_gets_the_weight_of_the_fusion_that_is_best_on_the_data(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = tiny_network()
+    bad = replace(network.calibration, methods=("rn", "ret", "fused"), fusion=-50.0)
+    bad_file, good_file, data = folder / "bad.safetensors", folder / "good.safetensors", folder / "data"
+    save_checkpoint(network.with_calibration(bad), bad_file)
+    assert main(["calibrate", str(bad_file), str(good_file), "--data", str(data)]) == 0
+    assert "mAP@all on validation classes: {'rn': " in capsys.readouterr().out
+    before, after = (printed(capsys, "--weights", file, "--data", data) for file in (bad_file, good_file))
+    assert after["methods"]["fused"]["all"]["map_all"] > before["methods"]["fused"]["all"]["map_all"]
+    assert after["methods"]["ret"] == before["methods"]["ret"]
 
 
 def test_clip_is_measured_by_its_own_image_vectors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
