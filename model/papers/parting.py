@@ -28,10 +28,10 @@ from sketch_search.model.papers.vocabulary import save_changed
 
 # Drawings to train on: the share of single sketches, and how many things the others have, each with its share.
 SINGLE, THINGS = 0.2, {2: 0.55, 3: 0.3, 4: 0.15}
-# A step sees at most PIECES pieces of each drawing. Too few drawings are overfitted: with 3,480, each seen ten times,
-# the loss was 0.21 on them and 0.54 on validation scenes; with 11,480, each seen seven times, more noise and dropout,
-# 0.30 and 0.41.
-EPOCHS, BATCH, PIECES, RATE, NOISE, DECAY, CLIP = 7, 16, 96, 1e-3, 0.4, 0.1, 1.0
+# Of each drawing KEPT pieces are kept, 170 kB, and a step sees at most PIECES of them. Too few drawings are overfitted:
+# with 3,480, each seen ten times, the loss was 0.21 on them and 0.54 on validation scenes; with 11,480, each seen seven
+# times, more noise and dropout, 0.30 and 0.41.
+KEPT, EPOCHS, BATCH, PIECES, RATE, NOISE, DECAY, CLIP = 128, 7, 16, 96, 1e-3, 0.4, 0.1, 1.0
 WIDTH, LAYERS, DIRECTION, DROPOUT = 128, 2, 32, 0.2
 # Pieces count from this share of pixels of one thing on.
 _PURE = 0.6
@@ -50,11 +50,10 @@ def give_parting(source: Path, target: Path, drawings: int) -> None:
         raise ModelError(f"{source} does not say which classes it was trained on; train it again")
     sketches = stale_sketches(data_folder(), seen.trained)
     of_class = [[sketches[row] for row in rows] for rows in rows_by_label(one.label for one in sketches).values()]
-    matcher, chance = load(source), np.random.default_rng(0)
-    examples = [
-        encode_example(matcher, compose(of_class, chance))
-        for _ in tqdm(range(drawings), desc="drawing", unit="drawing", disable=None)
-    ]
+    matcher, examples = load(source), list[Example]()
+    for number in tqdm(range(drawings), desc="drawing", unit="drawing", disable=None):
+        composing, choosing = (np.random.default_rng([seed, number]) for seed in (0, 1))
+        examples.append(encode_example(matcher, compose(of_class, composing)).some(KEPT, choosing))
     parting = train_parting(examples, EPOCHS)
     save_changed(network.parting_replaced(parting), source, target, seen)
     print(f"wrote {target}: it divides drawings into things")
@@ -155,7 +154,7 @@ def _cover(darkness: Pixels) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Example:
-    """A drawing to train on, of k pieces: features (k, f) float16, centres (k, 2), pixels (k,), gaps (k, k).
+    """A drawing to train on, of k pieces: features (k, f) float16, centres (k, 2), pixels (k,), gaps (k, k) float16.
 
     things: (k,), the thing of each piece, or -1 if it is of several.
     """
@@ -163,7 +162,7 @@ class Example:
     features: NDArray[np.float16]
     centres: Floats
     pixels: Floats
-    gaps: Floats
+    gaps: NDArray[np.float16]
     things: Labels
 
     @staticmethod
@@ -175,7 +174,7 @@ class Example:
         np.add.at(counts, (pieces.labels[marked], owner[marked]), 1)
         things = np.where(counts.max(axis=1) >= _PURE * pieces.pixels, counts.argmax(axis=1), -1)
         features = pieces.features(patches).astype(np.float16)
-        return Example(features, pieces.centres, pieces.pixels, pieces.gaps, things)
+        return Example(features, pieces.centres, pieces.pixels, pieces.gaps.astype(np.float16), things)
 
     def some(self, count: int, chance: np.random.Generator) -> Example:
         """Chooses so many pieces at random, or all of fewer."""
@@ -238,7 +237,7 @@ def loss_of(network: PartingNetwork, examples: Sequence[Example]) -> torch.Tenso
         stack([one.pixels[:, None] for one in examples]),
         stack([one.things[:, None] for one in examples], -1),
     )
-    gaps = torch.stack([F.pad(torch.from_numpy(one.gaps), (0, most - len(one.pixels)) * 2) for one in examples])
+    gaps = torch.stack([F.pad(torch.from_numpy(one.gaps).float(), (0, most - len(one.pixels)) * 2) for one in examples])
     noisy = features + NOISE * features.std() * torch.randn_like(features)
     logits = network(noisy, centres, gaps, pixels[..., 0] == 0)
     weight = (pixels * (things >= 0)).sqrt()
