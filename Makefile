@@ -74,7 +74,6 @@ containers: ## build the image for CPUs without a daemon, index, serve, search a
 bench: $(STAMP) ## measure the speeds in docs/speed.md again and write them there; QUICK=1: in minutes, only printed
 	$(BIN)/python -m tests.benchmarks.costs --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.scoring --output $(RESULTS) $(if $(QUICK),--quick)
-	$(BIN)/python -m tests.benchmarks.indexing --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.two_stage --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.large --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.load --output $(RESULTS) $(if $(QUICK),--quick)

@@ -52,13 +52,12 @@ def test_a_result_gets_into_its_block_and_all_else_stays(place: tuple[Path, Path
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        (ONE.model_copy(update={"finished": False}).model_dump_json(), "stopped; measure it again"),
         (ONE.model_copy(update={"quick": True}).model_dump_json(), "without --quick"),
         ('{"points": []}', "one.json is not as this version writes it"),
         (None, "there is no result"),
         (ONE.model_copy(update={"name": "Three"}).model_dump_json(), "the page has no block from <!-- begin: Three"),
     ],
-    ids=["stopped", "quick", "of another version", "none", "of no block"],
+    ids=["quick", "of another version", "none", "of no block"],
 )
 def test_broken_results_and_results_without_a_block_are_refused(
     place: tuple[Path, Path], written: str | None, told: str, capsys: pytest.CaptureFixture[str]

@@ -55,19 +55,15 @@ class Command(argparse.ArgumentParser):
         return default_checkpoint(self.options.weights or Settings().weights)
 
     def result(self, name: str, by: str, **fields: Any) -> Result:
-        """An unfinished result of this run. by: what computes, as from ``by_matcher``; fields: further ones."""
+        """The result of this run. by: what computes, as from ``by_matcher``; fields: further ones."""
         machine = f"{processor()}; {by}; ONNX Runtime {version('onnxruntime')}"
-        fields = {"finished": False} | fields
         return Result(name=name, command=self._told, machine=machine, quick=self.options.quick, **fields)
 
-    def save(self, *results: Result, finished: bool = True) -> None:
-        """Write each result to OUTPUT/NAME.json; print its table once it is finished."""
-        for result in results:
-            result.finished = finished
-            document = self.options.output / f"{result.name.lower().replace(' ', '-')}.json"
-            result.save(document)
-            if finished:
-                print(f"{result.markdown()}\n{document}")
+    def save(self, result: Result) -> None:
+        """Write the result to OUTPUT/NAME.json, and print its table."""
+        document = self.options.output / f"{result.name.lower().replace(' ', '-')}.json"
+        result.save(document)
+        print(f"{result.markdown()}\n{document}")
 
 
 def memory(process: int | str = "self") -> dict[str, float]:

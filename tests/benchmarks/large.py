@@ -60,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = options.output / f"large-{size}-{matcher.checkpoint_sha256[:8]}"
         write_large_shards([place], source, size)
         result.rows.append(in_own_process(place, command.weights(), queries))
-        command.save(result, finished=False)
         shutil.rmtree(place)
     command.save(result)
     return 0

@@ -133,32 +133,6 @@ def usearch(photos: Photos, folder: Path) -> Find:
     return find
 
 
-def lancedb(photos: Photos, folder: Path) -> Find:
-    import lancedb
-
-    rows = [{"row": row, "vector": vector} for row, vector in enumerate(photos.ret)]
-    table = lancedb.connect(str(folder)).create_table("photos", rows)
-
-    def find(drawn: Drawn, count: int) -> Sequence[int]:
-        found = table.search(drawn.ret).distance_type("cosine").limit(count).select(["row", "_distance"])
-        rows: list[int] = found.to_arrow()["row"].to_pylist()
-        return rows
-
-    return find
-
-
-def qdrant(photos: Photos, folder: Path) -> Find:
-    from qdrant_client import QdrantClient, models
-
-    database = QdrantClient(path=str(folder))
-    space = models.VectorParams(size=photos.ret.shape[1], distance=models.Distance.COSINE)
-    database.create_collection("photos", space)
-    database.upload_collection("photos", photos.ret, ids=range(len(photos.ret)))
-    return lambda drawn, count: [
-        int(point.id) for point in database.query_points("photos", drawn.ret.tolist(), limit=count).points
-    ]
-
-
 @dataclass(frozen=True)
 class Peer:
     """distribution, module: for pip and Python. what: how it searches. build: writes its files to an empty folder."""
@@ -173,8 +147,6 @@ PEERS = (
     Peer("fast-plaid", "fast_plaid.search", "PLAID over patch tokens", fast_plaid),
     Peer("faiss-cpu", "faiss", f"IVF of [Ret], then best matches of the tokens of {RANKED:,} photos", faiss_ivf),
     Peer("usearch", "usearch.index", "HNSW of [Ret]", usearch),
-    Peer("lancedb", "lancedb", "[Ret], all photos", lancedb),
-    Peer("qdrant-client", "qdrant_client", "[Ret], all photos, local mode", qdrant),
 )
 
 
@@ -284,7 +256,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result.rows.append({"way": name, **built, **measured(own_search(searcher, asked), drawn)})
         for number, peer in enumerate(PEERS):
             result.rows.append(measure_peer(peer, photos, drawn, Path(folder) / f"peer-{number}"))
-            command.save(result, finished=False)
     command.save(result)
     return 0
 

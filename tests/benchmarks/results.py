@@ -50,7 +50,6 @@ class Result(BaseModel):
         machine: what it was measured on, and by what device, threads, precision and PyTorch. date: the day.
         command: the command line.
         quick: whether it was the shortest form, which shows that all works and proves nothing.
-        finished: False while the bench runs; it stays so where the run was stopped.
         said: sentences above the table, such as the size of the gallery.
         rows: of the table, by their columns, whose names have the units.
     """
@@ -60,12 +59,11 @@ class Result(BaseModel):
     machine: str = Field(default_factory=processor)
     date: str = Field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
     quick: bool = False
-    finished: bool = True
     said: str = ""
     rows: list[Row] = []
 
     def save(self, document: Path) -> None:
-        """Write it as JSON, all or nothing, so that a run that is stopped leaves what it had finished."""
+        """Write it as JSON, all or nothing."""
         write_atomically(document, f"{self.model_dump_json(indent=1)}\n".encode())
 
     def markdown(self) -> str:
@@ -90,15 +88,13 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def read_results(folder: Path, *, quick: bool = False) -> dict[str, Result]:
-    """Reads the results in a folder, those of one name as one. Raises ResultError for a quick or an unfinished one."""
+    """Reads the results in a folder, those of one name as one. Raises ResultError for a quick one."""
     found: dict[str, Result] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             result = Result.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise ResultError(f"{path} is not as this version writes it; measure it again ({error})") from error
-        if not result.finished:
-            raise ResultError(f"{path} is of a run that was stopped; measure it again")
         if result.quick and not quick:
             raise ResultError(f"{path} is of a quick run, which proves nothing; measure it again without --quick")
         found.setdefault(result.name, result.model_copy(update={"rows": []})).rows.extend(result.rows)

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -41,7 +40,6 @@ from tests.service.sharding.shards_here import Computed, LocalLink, searcher_of
 T = TypeVar("T")
 
 SHARDS, QUICK_SHARDS = (1, 2, 4, 8), (1,)
-CLIENTS = 4
 # Stages of a search as the service times them, by their columns.
 STAGES = {"encode": "encode", "score": "photos", "all stages": "total"}
 DRAWN = 200
@@ -51,21 +49,16 @@ _TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a measurement: the sizes of the gallery, the number of single queries, and turns of some seconds.
-
-    turned: into how many the sketches are turned.
-    """
+    """The plan of a measurement: the sizes of the gallery, the sketches, into how many they are turned, and queries."""
 
     photos: int
     sketches: int
     turned: int
     queries: int
-    seconds: float
-    turns: int
 
 
-WHOLE = Plan(photos=8000, sketches=20, turned=2 * KEPT, queries=25, seconds=4.0, turns=2)
-QUICK = Plan(photos=200, sketches=2, turned=2, queries=2, seconds=0.2, turns=1)
+WHOLE = Plan(photos=8000, sketches=20, turned=2 * KEPT, queries=25)
+QUICK = Plan(photos=200, sketches=2, turned=2, queries=2)
 
 
 def search(client: httpx.Client, sketch: bytes) -> tuple[float, dict[str, Any]]:
@@ -79,74 +72,34 @@ def search(client: httpx.Client, sketch: bytes) -> tuple[float, dict[str, Any]]:
     return taken, found
 
 
-def in_turns(urls: Sequence[str], drawn: Sequence[bytes], queries: int) -> tuple[list[Row], float]:
+def in_turns(urls: Sequence[str], drawn: Sequence[bytes], queries: int) -> list[Row]:
     """Search at each of ``urls`` in turn, ``queries`` times at each; each sketch once before, which is not counted.
 
     Returns the median and the 95th percentile of the milliseconds at each, from the first byte sent to the last byte
-    read, with the median of each stage; and the greatest difference between the scores at the same rank.
+    read, with the median of each stage.
     """
     taken: list[list[float]] = [[] for _ in urls]
     answers: list[list[dict[str, Any]]] = [[] for _ in urls]
-    difference = 0.0
     with ExitStack() as opened:
         clients = [opened.enter_context(httpx.Client(base_url=url, timeout=_TIMEOUT)) for url in urls]
         for number, sketch in enumerate(islice(cycle(drawn), len(drawn) + queries)):
-            scores = []
             for client, times, kept in zip(clients, taken, answers, strict=True):
                 milliseconds, found = search(client, sketch)
-                scores.append([result["score"] for result in found["results"]])
                 if number >= len(drawn):
                     times.append(milliseconds)
                     kept.append(found)
-            difference = max(difference, float(np.ptp(scores, axis=0).max()))
-    return [_times(*both) for both in zip(taken, answers, strict=True)], difference
+    return [_times(*both) for both in zip(taken, answers, strict=True)]
 
 
 def _times(taken: Sequence[float], answers: Sequence[Mapping[str, Any]]) -> Row:
     return {
-        "a query alone (ms)": float(np.median(taken)),
+        "a query (ms)": float(np.median(taken)),
         "p95 (ms)": float(np.percentile(taken, 95)),
         **{
             f"{name} (ms)": float(np.median([one["timings_ms"][stage] for one in answers]))
             for name, stage in STAGES.items()
         },
     }
-
-
-def answered(url: str, drawn: Sequence[bytes], clients: int, seconds: float) -> tuple[int, float]:
-    """Have clients search for ``seconds``, each again and again. Returns the answers, and seconds until the last."""
-    begun = time.perf_counter()
-
-    def ask(first: int) -> int:
-        with httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
-            for number, sketch in enumerate(islice(cycle(drawn), first, None), 1):
-                search(client, sketch)
-                if time.perf_counter() - begun >= seconds:
-                    return number
-        raise AssertionError("sketches never end")
-
-    with ThreadPoolExecutor(clients) as pool:
-        count = sum(pool.map(ask, range(clients)))
-    return count, time.perf_counter() - begun
-
-
-def compare(urls: Mapping[str, str], drawn: Sequence[bytes], plan: Plan) -> tuple[list[Row], float]:
-    """Measure servers of one gallery in turns: queries alone, then several clients at once.
-
-    urls: by the names of their rows. Returns the rows, and the greatest difference between scores at the same rank.
-    """
-    alone, difference = in_turns([*urls.values()], drawn, plan.queries)
-    counts, taken = dict.fromkeys(urls, 0), dict.fromkeys(urls, 0.0)
-    for _ in range(plan.turns):
-        for name, url in urls.items():
-            count, seconds = answered(url, drawn, CLIENTS, plan.seconds)
-            counts[name] += count
-            taken[name] += seconds
-    rows = [
-        {"gallery": name, **times, "answered a second": counts[name] / taken[name]}
-        for name, times in zip(urls, alone, strict=True)
-    ]
-    return rows, difference
 
 
 def write_shards(folder: Path, source: Path, photos: int, shards: int) -> list[Path]:
@@ -202,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(command: Command, folder: Path, source: Path, counts: Sequence[int]) -> None:
-    """Measure a gallery in each of these numbers of shards, and save that after each of them."""
+    """Measure a gallery in each of these numbers of shards."""
     plan = QUICK if command.options.quick else WHOLE
     plan = replace(plan, photos=command.options.photos or plan.photos)
     # More than a server keeps encoded, so that a second turn encodes them again.
@@ -212,9 +165,8 @@ def measure(command: Command, folder: Path, source: Path, counts: Sequence[int])
     with running(plain, folder / "plain.log", SBIR_THREADS=str(_CORES)) as process:
         url = address(process)
         result = command.result("Shards", by_server(url))
-        (without_ray,), _ = in_turns([url], drawn, plan.queries)
+        (without_ray,) = in_turns([url], drawn, plan.queries)
         result.rows.append({"gallery": "one index, while no Ray runs", "threads": _CORES, **without_ray})
-        greatest = 0.0
         for count in counts:
             folders = write_shards(folder, source, plan.photos, count)
             threads = max(1, _CORES // count)
@@ -224,17 +176,13 @@ def measure(command: Command, folder: Path, source: Path, counts: Sequence[int])
                 ray_cluster_of((count + 1) * threads) as cluster,
                 served_on_ray(plain, folders, cluster.address, log, SBIR_THREADS=str(threads)) as on_ray,
             ):
-                urls = {f"one index beside {count}": url, f"{count} by Ray": str(on_ray.http.base_url)}
-                (alone, by_ray), difference = compare(urls, drawn, plan)
+                alone, by_ray = in_turns([url, str(on_ray.http.base_url)], drawn, plan.queries)
             by_ray |= sent(folders, command.load(), drawn)
-            result.rows += [alone | {"threads": _CORES}, by_ray | {"threads": threads}]
-            greatest = max(greatest, difference)
-            command.save(result, finished=False)
-    result.said = (
-        f"{plan.photos:,} photos; {plan.queries} queries alone, then {CLIENTS} clients for {plan.turns} x "
-        f"{plan.seconds:.0f} s, of each server. All processes share {_CORES} cores. Scores with and without Ray differ "
-        f"by at most {greatest:.2g}."
-    )
+            result.rows += [
+                {"gallery": f"one index beside {count}", "threads": _CORES, **alone},
+                {"gallery": f"{count} by Ray", "threads": threads, **by_ray},
+            ]
+    result.said = f"{plan.photos:,} photos, {plan.queries} queries of each server. All processes share {_CORES} cores."
     command.save(result)
 
 
