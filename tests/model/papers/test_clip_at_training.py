@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import math
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,18 +198,3 @@ def test_a_clip_of_other_kind_is_refused(kept: str, changes: dict[str, object], 
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": {}}))
     with pytest.raises(ModelError, match=sentence):
         read_clip(str(folder))
-
-
-@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
-@pytest.mark.parametrize("level", ["category", "fine-grained"])
-def test_a_step_computes_on_the_device_that_the_training_is_told(
-    level: Literal["category", "fine-grained"],
-    pairs: TrainingSet,
-    texts: torch.Tensor,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    recipe = dataclasses.replace(RECIPE, level=level)
-    run = ClipAtTrainer(recipe, pairs, texts, VIT, tmp_path, torch.device("meta"))
-    assert {loss.device.type for loss in run.losses().values()} == {"meta"}

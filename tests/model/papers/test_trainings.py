@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from sketch_search.indexer import BuildRequest, build, open_index
@@ -12,6 +14,7 @@ from sketch_search.model.commands import main
 from sketch_search.model.datasets.corpus import DATA_VARIABLE
 from sketch_search.model.engine import read_metadata
 from sketch_search.model.matcher import load
+from sketch_search.model.papers.runs import Trainer
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
 from tests.networks import randn
@@ -36,6 +39,19 @@ def write_words(words: Sequence[str]) -> None:
     table = KeyedVectors(12)
     table.add_vectors(words, randn(len(words), 12).numpy())
     table.save_word2vec_format("words.txt")
+
+
+def prepare(recipe: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Makes pictures, words and a backbone in a folder, and goes there. Returns the command that trains by a recipe."""
+    monkeypatch.chdir(folder)
+    # An evaluation compares its pictures with those, once it has unpacked and listed them all.
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    write_class_folders(Path("mine"), seeds=range(2), drawn=2)
+    save_file(small_backbone(), "vit.safetensors")
+    write_words([*SHAPES, "egg", "kite"])
+    Path("small.toml").write_text(recipe)
+    backbone = str(saved_clip(Path("clip"), READING)) if recipe == ON_CLIP else "vit.safetensors"
+    return ["train", "small.toml", "--backbone", backbone, "--data", "mine"]
 
 
 @pytest.mark.parametrize(
@@ -74,15 +90,7 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    # An evaluation compares its pictures with those, once it has unpacked and listed them all.
-    monkeypatch.delenv(DATA_VARIABLE, raising=False)
-    write_class_folders(Path("mine"), seeds=range(2), drawn=2)
-    save_file(small_backbone(), "vit.safetensors")
-    write_words([*SHAPES, "egg", "kite"])
-    Path("small.toml").write_text(recipe)
-    backbone = str(saved_clip(Path("clip"), READING)) if recipe == ON_CLIP else "vit.safetensors"
-    command = ["train", "small.toml", "--backbone", backbone, "--data", "mine", *options]
+    command = [*prepare(recipe, tmp_path, monkeypatch), *options]
     assert main([*command, "--until", "2"]) == 0
     said = capsys.readouterr().out
     assert told in said
@@ -95,7 +103,7 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     log = [json.loads(line) for line in Path("runs/small/log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if logged in entry] == [2, 4]
     file = Path("runs/small/final.safetensors")
-    assert read_metadata(file)["origin"] == f"trained by recipe small.toml from {backbone}"
+    assert read_metadata(file)["origin"] == f"trained by recipe small.toml from {command[3]}"
 
     assert main(["info", str(file)]) == 0
     info = capsys.readouterr().out
@@ -123,3 +131,23 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     write_words(["egg", "kite"])
     assert main([*command, *wrong]) == 2
     assert refused in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [(ZSE, ()), (ZSE, ("--set", "samples.pairs=two")), (ANCHORS, WORDS), (ON_CLIP, ()), (FINE, WORDS)],
+)
+def test_a_step_computes_on_the_device_that_the_training_is_told(
+    recipe: str, options: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = set[str]()
+    # A device without numbers and without autocast: whatever is left on the CPU cannot be computed with what is there.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+
+    def compute(trainer: Trainer[torch.nn.Module], *_: object) -> None:
+        devices.update(loss.device.type for loss in trainer.losses().values())
+
+    monkeypatch.setattr(Trainer, "run", compute)
+    assert main([*prepare(recipe, tmp_path, monkeypatch), *options, "--device", "meta"]) == 0
+    assert devices == {"meta"}

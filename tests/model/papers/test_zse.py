@@ -1,8 +1,6 @@
 import dataclasses
 import json
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
@@ -160,17 +158,6 @@ def test_the_papers_losses_are_of_all_triplets_and_all_pairs_of_the_step(data: T
                 triplets += [max(0.0, gaps[j] - gap + 1.0) for gap, same in zip(gaps, alike, strict=True) if not same]
     assert losses["triplet"].item() == pytest.approx(sum(triplets) / len(triplets), abs=1e-4)
     assert losses["relation"].item() == pytest.approx(sum(squares) / len(squares), abs=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
-@pytest.mark.parametrize("pairs", ["all", "two"])
-def test_a_step_computes_on_the_device_that_the_training_is_told(
-    pairs: Literal["all", "two"], data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    recipe = with_samples(small_recipe(1), Samples(count=2, pairs=pairs, normalised=True))
-    trainer = ZseTrainer(recipe, data, small_backbone(), tmp_path, torch.device("meta"))
-    assert {loss.device.type for loss in trainer.losses().values()} == {"meta"}
 
 
 def test_instances_of_one_class_are_told_apart_and_judged_by_the_photo_that_was_drawn(tmp_path: Path) -> None:
