@@ -17,9 +17,11 @@ from PIL import Image
 import sketch_search
 from sketch_search import Gallery, Remote, UserError, encode, rank
 from sketch_search.answers import Results
-from sketch_search.model import Matcher
+from sketch_search.indexer.commands.build import Work
+from sketch_search.model import Matcher, load
 from sketch_search.model.engine import unit
 from sketch_search.model.errors import UnsupportedImage
+from sketch_search.service.engine import open_matcher as of_the_service
 from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
@@ -307,3 +309,9 @@ def test_each_block_of_the_tutorial_runs_after_those_before_it(
     shown = capsys.readouterr().out
     assert str(pictures) in shown
     assert "is most like cell" in shown
+
+
+def test_indexing_by_command_serving_and_the_library_compute_in_int8_by_onnx_runtime_on_a_cpu() -> None:
+    by_command = Work(Path("index"), None, "cpu", quiet=True).matcher()
+    by_server = of_the_service(Settings.model_validate({"device": "cpu"}))
+    assert by_command.dtype == by_server.dtype == load().dtype == "int8"

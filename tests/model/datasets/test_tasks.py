@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
+from sketch_search.model.datasets import PreparedPictures
 from sketch_search.model.datasets.corpus import (
     DATA_VARIABLE,
     FRESH_PHOTOS,
@@ -39,7 +42,9 @@ from sketch_search.model.datasets.tasks import (
 )
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import measure
+from sketch_search.model.images import Preprocessing
 from tests.archives import pack
+from tests.learning import write_class_folders
 from tests.pictures import drawing, encoded, photo
 from tests.requirements import needs_shared_data
 from tests.shared_data import data
@@ -324,3 +329,25 @@ def test_strokes_are_drawn_once_as_black_lines_on_white(tmp_path: Path, monkeypa
     assert (second == 0).sum() > (first == 0).sum() > 0
     written = [s.path.stat().st_mtime_ns for s in sketches]
     assert [s.path.stat().st_mtime_ns for s in read_drawings(tmp_path)] == written
+
+
+LOOK = Preprocessing(64)
+
+
+def test_a_loader_gets_pixels_as_the_network_takes_them_and_numbers_of_classes(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path, seeds=range(2), shapes=("circle", "star", "square"))
+    photos = PreparedPictures(corpus.photos, "photo", LOOK, ("other", *corpus.labels))
+    ((pixels, labels),) = DataLoader(photos, batch_size=len(photos))
+    assert (pixels.shape, pixels.dtype) == ((6, 3, 64, 64), torch.float32)
+    assert [photos.labels[label] for label in labels] == [photo.label for photo in corpus.photos]
+    last = corpus.photos[-1]
+    assert torch.equal(pixels[-1], torch.from_numpy(LOOK.prepare(LOOK.open(last.path, "photo"), "photo")))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, seeds=range(1), shapes=("circle",))
+    broken = tmp_path / "photo" / "circle" / "000.png"
+    broken.write_bytes(b"no picture")
+    photos = PreparedPictures(read_class_folders(tmp_path).photos, "photo", LOOK)
+    with pytest.raises(ModelError, match=rf"{broken}: .*; remove it or repair it"):
+        photos[0]

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from sketch_search.model.errors import (
     UnsupportedImage,
 )
 from sketch_search.model.images import Preprocessing, open_image
-from tests.bombs import scan_bomb
 from tests.patience import wait_until
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded, photo
 from tests.programs import started_python
@@ -214,3 +213,19 @@ def test_a_file_that_is_no_picture_costs_no_process(data: bytes, kind: type[Exce
         with pytest.raises(kind):
             opened(none, data)
         assert none.idle == ()
+
+
+@cache
+def scan_bomb(scans: int = 25_000, side: int = 6_300) -> bytes:
+    """A white progressive JPEG in which one scan, of the AC coefficients, is repeated. Each scan visits all blocks."""
+    plain = encoded(Image.new("L", (side, side), "white"), "JPEG", progressive=True)
+    starts = []
+    at = plain.find(b"\xff\xda")
+    while at >= 0:
+        starts.append(at)
+        at = plain.find(b"\xff\xda", at + 2)
+    # The second scan, with the Huffman table before it: the first one has the DC coefficients.
+    table = plain.rfind(b"\xff\xc4", starts[0], starts[1])
+    end = plain.find(b"\xff", starts[1] + 2 + int.from_bytes(plain[starts[1] + 2 : starts[1] + 4], "big"))
+    once = plain[table:end]
+    return plain[:end] + once * (scans - 1) + b"\xff\xd9"

@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sketch_search import model
-from sketch_search.model import load
+from sketch_search.model import load, where_it_computes
 from sketch_search.model.checkpoint import load_network, photo_side_tensors, save_checkpoint
 from sketch_search.model.commands import main
 from sketch_search.model.datasets import PreparedPictures
@@ -350,3 +352,21 @@ def test_zse_sbir_on_a_photo_side_runs_without_pytorch_as_with_it(tmp_path: Path
     seen, looked = (matcher.engine.observe(sketch, "sketch").attention for matcher in (ours, theirs))
     np.testing.assert_allclose(seen.layers, looked.layers, atol=0.02)
     assert [kept.tolist() for kept in seen.kept] == [kept.tolist() for kept in looked.kept]
+
+
+@pytest.mark.parametrize(
+    ("driver", "torch", "device", "said"),
+    [
+        (True, True, "auto", "the GPU"),
+        (True, False, "auto", "the CPU; to use the GPU: pip install 'sketch-search[gpu]'"),
+        (False, True, "auto", "the CPU"),
+        (True, True, "cpu", "the CPU"),
+    ],
+)
+def test_a_gpu_is_used_where_pytorch_is_installed_and_else_the_remedy_is_named(
+    driver: bool, torch: bool, device: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sketch_search.model.matcher._has_driver", lambda: driver)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace() if torch else None)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True)))
+    assert where_it_computes(device) == said

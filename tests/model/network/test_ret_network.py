@@ -1,6 +1,7 @@
 """These tests cover what networks add to [Ret]: variants of a sketch, the prior, the vocabulary."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from sketch_search import model
 from sketch_search.model.checkpoint.file import load_network, save_checkpoint
@@ -17,8 +19,10 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.matcher import KEPT, Matcher
+from sketch_search.model.network import find_clip, read_backbone, read_clip
 from sketch_search.model.network.zse import Network
 from sketch_search.model.ranking import likenesses
+from tests.indexer.clip_models import READING, saved_clip
 from tests.networks import matcher_of, randn, tiny_checkpoint, tiny_network, vocabulary
 from tests.pictures import drawing
 
@@ -254,3 +258,53 @@ def test_a_checkpoint_keeps_its_prior_and_its_vocabulary(plain: Network, tmp_pat
             np.testing.assert_allclose(value, expected[name], rtol=1e-6)
     without = again.vocabulary_replaced(None)
     assert (without.config.words, without.vocabulary) == ((), None)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the hub that has one CLIP, me/clip, where no hub can be reached."""
+    snapshot = tmp_path / "models--me--clip" / "snapshots" / ("0" * 40)
+    (tmp_path / "models--me--clip" / "refs").mkdir(parents=True)
+    (tmp_path / "models--me--clip" / "refs" / "main").write_text("0" * 40)
+    snapshot.parent.mkdir()
+    shutil.move(saved_clip(tmp_path / "saved", READING), snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    def unreachable(_: object, repository: str, timeout: float) -> None:
+        assert timeout <= 10
+        if repository == "me/nothing":
+            raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_clip_of_a_hub_that_is_on_this_disk_is_read_without_asking() -> None:
+    found = find_clip("hf-hub:me/clip", download=False)
+    assert (found.source, found.name) == ("hf-hub:me/clip", "CLIP hf-hub:me/clip")
+    assert read_clip("hf-hub:me/clip").text(["a star"]).shape == (1, 16)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("tag", ["vit_tiny_patch16_224.augreg_in21k", "hf-hub:timm/vit_tiny_patch16_224"])
+def test_a_backbone_of_a_hub_that_cannot_be_reached_is_said_at_the_first_try(tag: str) -> None:
+    with pytest.raises(ModelError, match=r"hub cannot be reached \(Name or service not known\)"):
+        read_backbone(tag)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("hf-hub:me/nothing", "the hub has no public repository me/nothing"),
+        ("hf-hub:me/other", "the hub cannot be reached"),
+        ("ViT-B-32/laion2b_s34b_b79k", "the hub cannot be reached"),
+    ],
+)
+def test_a_clip_that_cannot_be_had_is_named_with_the_reason(source: str, reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        read_clip(source)
+    with pytest.raises(ModelError, match="no longer on this disk"):
+        find_clip(source, download=False)

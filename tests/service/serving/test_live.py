@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -16,7 +16,6 @@ from sketch_search.indexer import BuildRequest, Index, build
 from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
-from tests.open_files import files_open_below
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.pictures import encoded
 from tests.service.busy_server import Gate, occupied
@@ -251,3 +250,14 @@ def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
     wait_for_generation(http, growing.grow())
     assert [record.exc_text for record in caplog.records if "looking for a new generation" in record.getMessage()]
     assert sum("looking for a new generation" in record.getMessage() for record in caplog.records) == 1
+
+
+def files_open_below(folder: Path) -> list[str]:
+    """The files below a folder that this process has open, or mapped into memory."""
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("open files are listed in /proc")
+    found = Path("/proc/self/maps").read_text().splitlines()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # another thread may have closed it
+            found.append(os.readlink(link))
+    return [line for line in found if f"{folder}/" in line]
