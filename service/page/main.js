@@ -98,7 +98,9 @@ async function runSearch(signal) {
   const { like, text } = parts.params();
   // Filters alone list photos.
   const listed = snapshot.blob || like.length || text.length ? {} : { view: "photos" };
-  const params = { ...options.params(settledView()), ...parts.params(), ...quick, ...kind, ...drawn.params(snapshot), ...listed };
+  // Who draws looks for one photo, which a stack may hide.
+  const auto = snapshot.blob && snapshot.kind === "sketch" ? "photos" : settledView();
+  const params = { ...options.params(auto), ...parts.params(), ...quick, ...kind, ...drawn.params(snapshot), ...listed };
   const body = bodyOf(snapshot);
   return { answer: await api.search(body, params, signal), asked: { snapshot: { ...snapshot, body }, params }, stay, after };
 }

@@ -3,7 +3,7 @@ async () => {
   const line = document.getElementById("parts");
   const parts = [...line.querySelectorAll(".part")].filter((part) => part.checkVisibility());
   return {
-    shown: line.checkVisibility(),
+    shown: line.checkVisibility({ visibilityProperty: true }),
     parts: parts.map((part) => part.ariaLabel),
     undo: document.getElementById("parts-undo").checkVisibility(),
     hash: location.hash,

@@ -58,7 +58,6 @@ export function createOptions(changed) {
 export function createWord(parts) {
   const [form, field, list] = ["word-form", "word", "words"].map(byId);
   const question = new api.Latest();
-  let known = 0;
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -75,7 +74,7 @@ export function createWord(parts) {
 
   /** Show that this word is unknown; whether the `rest` is searched for, and the `nearest`, to `choose` from. null: nothing. */
   function unknown(word, nearest = [], rest = false, choose = take) {
-    byId("word-unknown").textContent = word === null ? "" : unknownWord(word, known, rest, nearest.length);
+    byId("word-unknown").textContent = word === null ? "" : unknownWord(word, rest, nearest.length);
     const onclick = ({ target }) => {
       unknown(null);
       choose(target.textContent);
@@ -118,7 +117,6 @@ export function createWord(parts) {
     complete,
     /** Offer the field, if there is a vocabulary, or a text tower, which reads any text. @param model, index as /info tells them */
     offer({ vocabulary }, { text_tower: tower }) {
-      known = vocabulary;
       form.hidden = !vocabulary && !tower;
       const all = `${vocabulary.toLocaleString("en")} English words, and common things in 13 other languages`;
       field.title = tower ? `Any words, read by ${tower}` : all;

@@ -38,7 +38,12 @@ export function createParts(removeDrawing) {
     const before = wanted;
     wanted = other;
     show();
+    // The line is one that scrolls, and what is new stands at the end of what counts or of what does not.
+    const unwanted = wanted.unlike.length > before.unlike.length || wanted.unlike_kind.length > before.unlike_kind.length;
+    byId("parts").scrollLeft = unwanted ? byId("parts-list").lastElementChild.offsetLeft : 0;
     if (!same(before, wanted)) {
+      // What the next search hides, nobody knows yet.
+      byId("parts-hidden").textContent = "";
       listeners.forEach((react) => react());
     }
   }

@@ -1,11 +1,10 @@
 /** The drawing in the browser's storage: it is still there when the page is loaded again. Each tab has one of its own. */
 
-import { forSite, forTab } from "../shared/storage.js";
+import { forTab } from "../shared/storage.js";
 import { FORMATS } from "./ink.js";
 import { open } from "./picture.js";
 
 const KEY = "sketch-search-drawing";
-const PREFERRED = "sketch-search-paper";
 const VERSION = 2;
 // Browsers give a site about five million characters; a drawing takes at most two fifths of them.
 const MOST_CHARACTERS = 2_000_000;
@@ -21,9 +20,6 @@ export function save({ marks, format }) {
   }
 }
 
-/** Have new drawings begin on a sheet of this format. */
-export const prefer = (format) => forSite.set(PREFERRED, format);
-
 /** The saved drawing, as marks and the format of its sheet; an empty sheet where nothing was saved or where it cannot be read. */
 export async function restore() {
   try {
@@ -35,8 +31,7 @@ export async function restore() {
   } catch {
     // Nothing, or damaged.
   }
-  const preferred = forSite.get(PREFERRED);
-  return { format: preferred in FORMATS ? preferred : "landscape", marks: [] };
+  return { format: "landscape", marks: [] };
 }
 
 async function readMark({ points, ...mark }) {

@@ -1,7 +1,6 @@
 /** The tools around the paper. */
 
 import { check, choice, choose, element, byId } from "../shared/dom.js";
-import { prefer } from "./saved.js";
 import { PENS } from "./things.js";
 
 /** @returns {() => void} shows which tools can be used */
@@ -24,7 +23,6 @@ export function connectTools(paper, query) {
   byId("save").addEventListener("click", () => void query.save());
   byId("turn").addEventListener("click", () => {
     paper.turn();
-    prefer(paper.format);
     byId("heard").textContent = `The paper is ${paper.format} now.`;
   });
   paper.addEventListener("start", () => (byId("invitation").hidden = true));

@@ -106,11 +106,10 @@ export function fitRemark({ word_means: means = "", word_read: read, word_fits: 
 
 const plain = (word) => word.toLowerCase().replaceAll("-", " ");
 
-/** An unknown word, what is searched for without it, and what to do. `known`: how many words are; `rest`: whether others are left */
-export function unknownWord(word, known, rest, similar) {
-  const instead = rest ? "It was left out; the rest was searched for." : "Nothing was searched for.";
+/** An unknown word, what is searched for without it, and what to do, in one line. `rest`: whether others are left */
+export function unknownWord(word, rest, similar) {
   const then = similar ? "Similar words:" : rest ? "" : "Draw it, or name something else.";
-  return `\u201c${word}\u201d is not among the ${known.toLocaleString("en")} words that are known. ${instead} ${then}`.trim();
+  return `\u201c${word}\u201d is not a known word: ${rest ? "it was left out" : "nothing was searched for"}. ${then}`.trim();
 }
 
 /** A message about parts of the collection that did not answer. @param {number} of their total number; 0: unknown */
@@ -188,7 +187,7 @@ export function alsoCounts({ text, like, unlike, unlike_kind: kinds }, drawn) {
   return all.length ? ` The order also depends on ${new Intl.ListFormat("en-GB").format(all)}.` : "";
 }
 
-/** Whether a photo hardly shows a thing. A photo that `leads` the others by its score is none of which that can be said. */
+/** Whether a photo hardly shows a thing. Of one that `leads` the others, that word says how it shows the thing instead. */
 export const hardly = ({ cosine, leads }) => cosine < 0.5 && !leads;
 
 /**
@@ -198,7 +197,7 @@ export const hardly = ({ cosine, leads }) => cosine < 0.5 && !leads;
  */
 export function foundThing(thing) {
   const { cosine, colour_distance: away } = thing;
-  const how = cosine >= 0.75 ? "well" : cosine >= 0.5 ? "partly" : hardly(thing) ? "hardly" : "better than most";
+  const how = cosine >= 0.75 ? "well" : cosine >= 0.5 ? "partly" : thing.leads || "hardly";
   return `matches ${how}${away > 30 ? ", another colour" : ""}`;
 }
 

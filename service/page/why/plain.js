@@ -7,8 +7,9 @@ import { fileName, foundThing, hardly, numberOf, thingNames } from "../shared/wo
 
 const LETTERS = "ABCDEFGH";
 const SIZE = 512;
-// A photo leads with at least so many times the usual score.
+// A photo leads with at least so many times the usual score, or for several things as one of so many first ones.
 const LEAD = 2;
+const FIRST = 2;
 // How far a frame is from the ink, as a share of the paper: its light rim would hide it.
 const AWAY = 0.012;
 
@@ -85,10 +86,10 @@ export function createPlain() {
       path: `M${left - AWAY} ${top - AWAY}H${right + AWAY}V${bottom + AWAY}H${left - AWAY}Z`,
     }));
     photos = answer.photos.map((one, i) => {
-      // Of several things, each word is of one of them, and the score of all.
-      const leads = seen.length < 2 && results[i].score >= LEAD * usual;
+      const number = numberOf(results[i]);
+      const leads = seen.length > 1 ? number <= FIRST && "less clearly" : results[i].score >= LEAD * usual && "better than most";
       const own = one.things.map((thing) => ({ ...thing, leads }));
-      return { ...one, things: own, name: fileName(one.paths[0]), number: numberOf(results[i]), grid: answer.region_grid };
+      return { ...one, things: own, name: fileName(one.paths[0]), number, grid: answer.region_grid };
     });
     drawing.parentElement.hidden = false;
     drawing.alt = yours;

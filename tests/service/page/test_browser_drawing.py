@@ -320,10 +320,10 @@ def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, ser
         desk.back()
         wait_for_photos(desk)
         assert form() == pytest.approx((3 / 4, 3.5), rel=0.05)
-    # The next drawing begins on the paper that was chosen last.
+    # Another tab has nothing of this one, and begins on landscape paper.
     desk.execute_script("sessionStorage.clear()")
     desk.refresh()
-    wait(desk).until(lambda d: "Paper: square" in str(d.find_element(By.ID, "turn").get_attribute("title")))
+    wait(desk).until(lambda d: "Paper: landscape" in str(d.find_element(By.ID, "turn").get_attribute("title")))
 
 
 DAMAGED = (

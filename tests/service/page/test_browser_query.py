@@ -18,10 +18,11 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, build, samples
 from sketch_search.service.search import shown
 from sketch_search.service.settings import Settings
-from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, draw, run, wait, wait_for_photos
+from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
 from tests.indexer.clip_models import READING, saved_clip
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
+from tests.service.busy_server import occupied
 from tests.service.looking import (
     axe_complaints,
     check_suits_everybody,
@@ -167,6 +168,22 @@ def test_what_ranks_before_an_unwanted_photo_is_never_hidden(desk: Browser, kind
     wait_for_photos(desk)
     assert set(before[:third]) <= set(names(desk))
     assert not [name for name in before[third:] if name.startswith("car") and name in names(desk)]
+
+
+def test_back_takes_what_was_hidden_out_of_the_line_before_the_photos_come(desk: Browser, server: Served) -> None:
+    find(desk, server)
+    liked = photo(desk, 2)[1]
+    press(desk, "like", 2)
+    wait_for_search(desk, f"#like={liked}")
+    press(desk, "unlike", 3)
+    wait(desk).until(lambda d: text(d, "parts-hidden").endswith(" hidden"))
+    wait_for_photos(desk)
+    with occupied(server):
+        desk.back()
+        wait(desk).until(lambda d: parts(d)["hash"] == f"#like={liked}")
+        assert parts(desk)["shown"]
+        assert text(desk, "parts-hidden") == ""
+    wait_for_photos(desk)
 
 
 def test_a_photo_of_an_address_that_is_gone_is_reported_and_can_be_taken_out(desk: Browser, server: Served) -> None:
@@ -556,9 +573,9 @@ def test_where_clip_reads_words_the_field_takes_any_text(
         assert parts(desk)["parts"] == ["Remove: The word a dog on a beach"]
 
 
-UNKNOWN = "“{}” is not among the 6 words that are known. {}"
-NOTHING = "Nothing was searched for. Draw it, or name something else."
-REST = "It was left out; the rest was searched for. Similar words:"
+UNKNOWN = "“{}” is not a known word: {}"
+NOTHING = "nothing was searched for. Draw it, or name something else."
+REST = "it was left out. Similar words:"
 
 
 def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(desk: Browser, known: Served) -> None:
@@ -580,7 +597,7 @@ def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(
     assert text(desk, "word-unknown") == ""
     # The word before stays.
     desk.find_element(By.ID, "word").send_keys("water", Keys.ENTER)
-    wait(desk).until(lambda d: text(d, "word-unknown").startswith(UNKNOWN.format("water", "It was left out")))
+    wait(desk).until(lambda d: text(d, "word-unknown").startswith(UNKNOWN.format("water", "it was left out")))
     expect_complaints(desk, "422")
     assert parts(desk)["parts"][0] == "Remove: The word dog"
     # Clear takes all back: the drawing, the word, and what is said of them.
@@ -590,12 +607,15 @@ def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(
     assert not desk.find_element(By.ID, "clear").is_enabled()
 
 
-def test_a_word_leaves_the_photos_in_the_view_that_the_drawing_got(
-    desk: Browser, known: Served, monkeypatch: pytest.MonkeyPatch
+def test_a_word_leaves_the_photos_in_the_view_that_a_photo_got_and_a_drawing_finds_single_ones(
+    desk: Browser, known: Served, mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # No group is far ahead.
     monkeypatch.setattr(shown, "FAR_AHEAD", 2)
     find(desk, known, "circle")
     choose(desk, "label:has([value='auto'])")
+    wait(desk).until(lambda d: " photos" in text(d, "status"))
+    choose_file(desk, mine)
     wait(desk).until(lambda d: " group" in text(d, "status"))
     wait_for_photos(desk)
     # Now no group would be shown as one.
@@ -607,6 +627,50 @@ def test_a_word_leaves_the_photos_in_the_view_that_the_drawing_got(
     draw(desk, DESKTOP, strokes("cross"))
     wait(desk).until(lambda d: " photos" in text(d, "status"))
     wait_for_photos(desk)
+
+
+def in_the_line(driver: Browser, end: str) -> bool:
+    return any(part.endswith(end) for part in parts(driver)["parts"])
+
+
+@pytest.mark.parametrize("screen", [LAPTOP, PHONE], ids=lambda screen: screen.name)
+def test_what_is_added_to_the_query_and_said_of_it_moves_no_photo(
+    opened: Browser, known: Served, screen: Screen
+) -> None:
+    with on_screen(opened, screen) as driver:
+        find(driver, known, screen=screen)
+        place = "return document.getElementById('results').getBoundingClientRect().top + scrollY"
+        first = driver.execute_script(place)
+
+        def check() -> None:
+            wait_for_photos(driver)
+            assert driver.execute_script(place) == first
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
+
+        for deed, where in (("like", 2), ("like", 3), ("unlike", 4)):
+            name, _ = photo(driver, where)
+            press(driver, deed, where)
+            wait(driver).until(partial(in_the_line, end=name))
+            check()
+        # What was added last is in sight.
+        last, line = (driver.find_element(By.CSS_SELECTOR, one).rect for one in ("#parts .unlike", "#parts"))
+        assert line["x"] <= last["x"] <= last["x"] + last["width"] <= line["x"] + line["width"]
+        for word, part in (("dog", "#parts .word"), ("dgo", "#word-nearest button")):
+            driver.find_element(By.ID, "word").send_keys(word, Keys.ENTER)
+            wait(driver).until(partial(Browser.find_element, by=By.CSS_SELECTOR, value=part))
+            check()
+        driver.find_element(By.ID, "choose").click()
+        check()
+        driver.find_element(By.ID, "choose").click()
+        wait(driver).until(lambda d: not d.find_element(By.ID, "chosen").is_displayed())
+        # Nor does what is done with the drawing.
+        draw(driver, screen, strokes("cross"))
+        check()
+        driver.execute_script("document.querySelector('[name=tool][value=move]').click()")
+        draw(driver, screen, [strokes("cross")[0][:1]])
+        wait(driver).until(lambda d: d.find_element(By.ID, "remove").is_displayed())
+        check()
+        expect_complaints(driver, "422")
 
 
 def test_guesses_are_asked_and_not_told(desk: Browser, known: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,6 +186,10 @@ def test_two_things_are_searched_for_where_they_stand(desk: Browser, scenes: Ser
         said[name] = str(card.get_attribute("aria-label")).partition(". ")[2]
         check_joined(desk, 2)
     assert said["car umbrella.png"].endswith("car: matches partly; umbrella: matches partly")
+    # Of the first two, it is not said that they hardly show a thing.
+    second = list(said.values())[1]
+    assert "less clearly" in second
+    assert "hardly" not in second
     assert said["cat house.png"].endswith("car: matches hardly; umbrella: matches hardly")
     assert text(desk, "why-lead-plain").endswith("in your drawing; a dashed one hardly matches.")
     assert not any("/explain" in url for url in requested(desk))
