@@ -87,7 +87,9 @@ export function createFound(react, notice, parts, viewer) {
     notice.hide();
     missing.clear();
     miss(answer);
-    byId("fit-remark").textContent = fitRemark({ ...answer, things: asNamed(answer.things ?? [], snapshot.strokes) }, taken.text[0]);
+    const remark = fitRemark({ ...answer, things: asNamed(answer.things ?? [], snapshot.strokes) }, taken.text[0]);
+    // A long one is cut.
+    Object.assign(byId("fit-remark"), { textContent: remark, title: remark });
     shown = true;
     order = dated ? "newest first" : answer.sketch_fits === false ? "" : "best first";
     chosen.offer(true);

@@ -92,7 +92,7 @@ export function fitRemark({ word_means: means = "", word_read: read, word_fits: 
   const named = [...missing].filter(Boolean).join(" or ");
   const drawn = sketchFits === false ? "your drawing" : missing.size ? "part of your drawing" : "";
   const unfit = wordFits === false ? `\u201c${typed}\u201d` : named || drawn;
-  const divided = things.length > 1 && unfit ? " Perhaps others are found without Things or Places." : "";
+  const then = things.length > 1 ? "Try without Things or Places." : "These are the closest.";
   // Several things have words of their own; of many meanings the answer names only some.
   const comparable = text && guesses.length > 0 && things.length < 2 && !means.endsWith(" more");
   const said = plain(read ?? typed ?? "");
@@ -100,7 +100,7 @@ export function fitRemark({ word_means: means = "", word_read: read, word_fits: 
   const both = `Your drawing looks like \u201c${guesses[0]?.word}\u201d; \u201c${text}\u201d counts, too. Remove one to search for the other alone.`;
   return [
     means && `${typed}: searched for ${means}.`,
-    unfit ? `Nothing here looks much like ${unfit}. These are the closest.${divided}` : comparable && !agree ? both : "",
+    unfit ? `Nothing here looks much like ${unfit}. ${then}` : comparable && !agree ? both : "",
   ].join(" ").trim();
 }
 

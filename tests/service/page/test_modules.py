@@ -38,11 +38,11 @@ def seen(guess: str | None, fit: bool | None = None, *, word: str | None = None)
     return {"guess": guess and {"word": guess}, "fits": fit, "word": word}
 
 
-def nothing_like(what: str, more: str = "") -> str:
-    return f"Nothing here looks much like {what}. These are the closest.{more}"
+def nothing_like(what: str, then: str = "These are the closest.") -> str:
+    return f"Nothing here looks much like {what}. {then}"
 
 
-APART = " Perhaps others are found without Things or Places."
+APART = "Try without Things or Places."
 
 
 # How many lines are drawn, the things of the answer, as (strokes, the second half of them); what is done then; and what
