@@ -94,19 +94,6 @@ def test_info_is_there_for_people_and_for_machines(gallery: Path, capsys: pytest
     assert f" in 1 segment, {info['bytes_on_disk'] / 1024 / 12:.1f} KiB a photo\n" in told
 
 
-def test_a_build_says_how_photos_of_an_emptied_folder_go(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["build", str(gallery), "--quiet"]) == 0
-    for file in (gallery / "in here").iterdir():
-        file.unlink()
-    capsys.readouterr()
-    assert main(["build", "--quiet"]) == 3
-    why = "the folder is empty, perhaps because its disk is not mounted (`index remove` drops it)"
-    assert capsys.readouterr().err == f"error: in here: {why}; its indexed photos stay.\n"
-    assert "photos:      12 (" in info(capsys)
-    assert main(["remove", "in here", "--yes", "--quiet"]) == 0
-    assert main(["build", "--quiet"]) == 0
-
-
 def test_a_build_asks_before_it_drops_a_tenth_of_photos(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", str(gallery), "--quiet"]) == 0
     for file in gallery.glob("*.png"):

@@ -117,12 +117,6 @@ def test_a_signal_ends_the_step_saves_the_state_and_acts_as_usual(number: int, t
     assert (rest.step, steps_of(rest)) == (2, [1, 2])
 
 
-def test_without_an_average_over_steps_the_average_is_the_network(tmp_path: Path) -> None:
-    loop = Fitting(tmp_path, ZseRecipe(preset="zse-ti16", steps=2, optimiser=ZseOptimiser(average=0.0)))
-    loop.run()
-    assert all(torch.equal(*pair) for pair in zip(loop.average.parameters(), loop.network.parameters(), strict=True))
-
-
 class Judged(Fitting):
     """Has these figures on validation classes, by step."""
 

@@ -28,7 +28,7 @@ from tests.pictures import encoded
 from tests.service.busy_server import Gate
 from tests.service.served import asked, wordy
 from tests.service.small_gallery import PHOTOS, draw_photo
-from tests.service.talk import error, without_timings
+from tests.service.talk import error
 
 WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled",), ("Ärmel",))
 
@@ -153,22 +153,6 @@ def test_a_checkpoint_without_a_vocabulary_says_so(http: httpx.Client, sketch: b
     for body in (b"", sketch):
         answer = http.post("/search", content=body, params={"text": "dog"})
         assert error(answer, "This checkpoint has no vocabulary: leave text out.") == (422, "bad_parameter")
-
-
-def test_library_and_command_line_search_by_words_as_the_server_does(
-    http_words: httpx.Client, worded: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    raw = without_timings(http_words.post("/search", params={"text": "couches", "k": 4}))
-    with Remote(str(http_words.base_url)) as remote:
-        assert without_timings(remote.search(text="couches", k=4).answer) == raw
-        with pytest.raises(ClientError, match="422 unknown_word"):
-            remote.search(text="dogg")
-        with pytest.raises(ValueError, match="text must have letters"):
-            remote.search(text="")
-    assert by_command(worded, "couches", "--k", "4", "--json") == 0
-    assert without_timings(json.loads(capsys.readouterr().out)) == raw
-    assert by_command(worded, "dogg") == BAD_INPUT
-    assert "'dogg' is an unknown word; the vocabulary has 6 words" in capsys.readouterr().err
 
 
 TEXT = "my dog, on a beach"
