@@ -1,3 +1,5 @@
+"""Benches measure what they say, and their results get into their blocks of a page."""
+
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
@@ -18,11 +20,10 @@ from sketch_search.model.network import TorchEngine
 from sketch_search.model.network.zse import Network
 from sketch_search.service.settings import Settings
 from sketch_search.service.settings import index_path as path_of_index
-from tests.benchmarks import costs, large, peers, pen_up, two_stage
-from tests.benchmarks.clicks import main
+from tests.benchmarks import clicks, costs, large, peers, pen_up, two_stage
 from tests.benchmarks.command import Command
 from tests.benchmarks.large_index import write_large_shards
-from tests.benchmarks.results import Result, Row
+from tests.benchmarks.results import Result, Row, main, read_blocks
 from tests.benchmarks.scoring import measure, random_tokens, released_logits, released_tokens
 from tests.benchmarks.sharded import sent, write_shards
 from tests.indexer.galleries import ids_of
@@ -166,7 +167,7 @@ def test_the_command_prints_the_gain_of_each_click(tmp_path: Path, capsys: pytes
     settings = Settings(index=tmp_path / "index", weights=weights, dtype="float32", api_key=SecretStr("secret"))
     with served(settings) as server:
         command = ["--url", server.url, "--api-key", "secret", "--data", str(tmp_path / "data")]
-        assert main([*command, "--per-class", "2", "--k", "4", "--clicks", "2"]) == 0
+        assert clicks.main([*command, "--per-class", "2", "--k", "4", "--clicks", "2"]) == 0
     title, _, *rows = capsys.readouterr().out.splitlines()
     assert title == "| clicks (6 sketches) | pages of groups with a correct photo | precision@4 |"
     assert [row.split("|")[1].strip() for row in rows] == ["0", "1", "2"]
@@ -212,3 +213,71 @@ def test_every_way_is_measured(released: Network, tmp_path: Path) -> None:
     assert [row[""] for row in result.rows] == ["a pair"] * 2 + ["a photo"] * 3 + ["a sketch"] * 3
     assert min(number(row, "microseconds") for row in result.rows) > 0
     assert [result.rows[first]["times faster"] for first in (0, 2, 5)] == [1, 1, 1]
+
+
+PAGE = """# Title
+<!-- begin: One -->
+old
+lines
+<!-- end: One -->
+by hand
+<!-- begin: Two -->
+<!-- end: Two -->
+"""
+ONE = Result(
+    name="One",
+    command="python -m one",
+    machine="A processor",
+    date="2026-11-20",
+    said="Some photos.",
+    rows=[
+        {"way": "first", "photos": 11700, "time (ms)": 90.04},
+        {"way": "second", "share": 0.12345, "time (ms)": None},
+    ],
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> tuple[Path, Path]:
+    results, page = tmp_path / "results", tmp_path / "page.md"
+    results.mkdir()
+    ONE.save(results / "one.json")
+    page.write_text(PAGE, encoding="utf-8")
+    return results, page
+
+
+def test_a_result_gets_into_its_block_and_all_else_stays(place: tuple[Path, Path]) -> None:
+    results, page = place
+    assert main([str(results), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert read_blocks(text) == {
+        "One": "Some photos.\n\n| way | photos | time (ms) | share |\n|---|---|---|---|\n"
+        "| first | 11,700 | 90.0 |  |\n| second |  |  | 0.123 |\n\nA processor; 2026-11-20: `python -m one`",
+        "Two": "",
+    }
+    assert "\nby hand\n" in text
+    assert main([str(results), "--page", str(page)]) == 0
+    assert page.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (ONE.model_copy(update={"quick": True}).model_dump_json(), "without --quick"),
+        ('{"points": []}', "one.json is not as this version writes it"),
+        (None, "there is no result"),
+        (ONE.model_copy(update={"name": "Three"}).model_dump_json(), "the page has no block from <!-- begin: Three"),
+    ],
+    ids=["quick", "of another version", "none", "of no block"],
+)
+def test_broken_results_and_results_without_a_block_are_refused(
+    place: tuple[Path, Path], written: str | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, page = place
+    if written is None:
+        (results / "one.json").unlink()
+    else:
+        (results / "one.json").write_text(written, encoding="utf-8")
+    assert main([str(results), "--page", str(page)]) == 2
+    assert told in capsys.readouterr().err
+    assert page.read_text(encoding="utf-8") == PAGE

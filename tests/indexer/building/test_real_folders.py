@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import struct
 import time
 import zipfile
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image
 
-from sketch_search.indexer import BadInvocation, BuildRequest, build, remove
-from sketch_search.indexer.store.catalog import PhotoFilter
-from tests.indexer.galleries import Collection, catalog, photo_file, save_photo
+from sketch_search import model
+from sketch_search.indexer import BadInvocation, BuildRequest, PhotoFilter, build, remove
+from tests.indexer.clip_models import saved_clip
+from tests.indexer.galleries import Collection, catalog, current_catalog, photo_file, save_photo
 from tests.pictures import SHAPES, dated, dng, encoded, photo
 
 PHOTO = photo("house", 128)
@@ -251,3 +253,90 @@ def test_a_name_is_taken_as_printed_with_any_accents(stored: str, typed: str, co
     assert catalog(collection.index)[stored][1] == "gone"
     with pytest.raises(BadInvocation, match="no photo at"):
         remove(["Cafe/1.png"], collection.index)
+
+
+TAKEN = date(2019, 8, 7)
+CHANGED = date(2023, 5, 6)
+# The text in which each file gives its day, and the day that counts.
+SAID = {
+    "camera.jpg": ("2019:08:07 10:11:12", TAKEN),
+    "turned.jpg": ("2019:08:07 10:11:12", TAKEN),
+    "scan.tif": ("2019:08:07 10:11:12", TAKEN),
+    "never set.jpg": ("0000:00:00 00:00:00", None),
+    "words.jpg": ("a sunny day", None),
+    "far future.png": ("9999:12:31 00:00:00", None),
+}
+DAYS = {**{name: day for name, (_, day) in SAID.items()}, "broken block.jpg": None, "says nothing.png": None}
+
+
+@pytest.fixture
+def diary(tmp_path: Path, index_path: Path, matcher: model.Matcher) -> Collection:
+    """Photos that say their day, or no day, or nonsense; their files were changed on the same day."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    kinds = {".jpg": "JPEG", ".tif": "TIFF", ".png": "PNG"}
+    for number, (name, (said, _)) in enumerate(SAID.items()):
+        file, shown = folder / name, photo(SHAPES[number], 48, seed=number)
+        file.write_bytes(dated(shown, said, kinds[file.suffix], orientation=6 if name == "turned.jpg" else 1))
+    broken = (folder / "camera.jpg").read_bytes().replace(b"II*\0", b"IIII").replace(b"MM\0*", b"MMMM")
+    (folder / "broken block.jpg").write_bytes(broken)
+    save_photo(folder / "says nothing.png", 7)
+    for file in folder.iterdir():
+        os.utime(file, (1683374400, 1683374400))  # noon of the day CHANGED
+    return Collection(folder, index_path, matcher)
+
+
+def days(diary: Collection) -> dict[str, date | None]:
+    columns = current_catalog(diary.index)
+    taken = {path: day for _, _, path, *_, day, status, _, _, _, _ in columns if status == "indexed"}
+    return {path: None if day is None else date.fromordinal(day) for path, day in taken.items()}
+
+
+def found(diary: Collection, after: date | None = None, before: date | None = None) -> set[str]:
+    with diary.open() as opened:
+        passing = opened.passing(PhotoFilter(after=after, before=before))
+        return {path for photo in opened.ids[passing].tolist() for path in opened.photo(photo).paths}
+
+
+@pytest.mark.parametrize("embedder", ["ret", "clip"])  # the latter takes whole pictures
+def test_photos_are_found_by_the_day_taken_or_changed(embedder: str, diary: Collection, tmp_path: Path) -> None:
+    clip = f"clip:{saved_clip(tmp_path / 'clip')}"
+    report = diary.build(clusters=2, embedder=clip if embedder == "clip" else embedder)
+    assert (report.photos, report.bad) == (len(DAYS), ())
+    assert days(diary) == DAYS
+    taken = {name for name, said in DAYS.items() if said}
+    for after, before, expected in (
+        (TAKEN, TAKEN, taken),
+        (None, date(2019, 8, 6), set[str]()),
+        (date(2019, 8, 8), None, DAYS.keys() - taken),
+        (CHANGED, CHANGED, DAYS.keys() - taken),
+        (TAKEN, None, set(DAYS)),
+    ):
+        assert found(diary, after, before) == expected
+
+
+def test_the_next_build_keeps_the_days_and_a_copy_has_that_of_its_content(diary: Collection) -> None:
+    diary.build(clusters=2)
+    assert not diary.build().changed
+    shutil.copy(diary.photos / "camera.jpg", diary.photos / "a copy.jpg")
+    (diary.photos / "scan.tif").rename(diary.photos / "another name.tif")
+    os.utime(diary.photos / "turned.jpg")
+    report = diary.build()
+    assert report.encoded == 0
+    moved = {"another name.tif" if name == "scan.tif" else name: said for name, said in DAYS.items()}
+    assert days(diary) == {**moved, "a copy.jpg": TAKEN}
+    (diary.photos / "turned.jpg").write_bytes(dated(photo(SHAPES[1], 48), "2020:02:29 10:11:12"))
+    diary.build(checksum=True)
+    assert days(diary)["turned.jpg"] == date(2020, 2, 29)
+
+
+def test_a_file_of_a_time_that_no_photo_can_have_is_of_no_day(diary: Collection) -> None:
+    late = 2**63 + 86400 * 10**9
+    os.utime(diary.photos / "says nothing.png", ns=(late, late))
+    if (diary.photos / "says nothing.png").stat().st_mtime_ns != late:
+        pytest.skip("this file system keeps no times after 2262")
+    assert diary.build(clusters=2).photos == len(DAYS)
+    assert not diary.build().changed
+    for after, before in ((date(1, 1, 1), None), (None, date.max), (date(2262, 4, 12), None), (date.max, date.max)):
+        assert "says nothing.png" not in found(diary, after, before)
+    assert found(diary, date(1, 1, 1), date.max) == DAYS.keys() - {"says nothing.png"}

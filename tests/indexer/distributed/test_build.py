@@ -1,3 +1,5 @@
+import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,16 +9,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sketch_search import model
-from sketch_search.indexer import BuildRequest, build, read_progress, verify
+from sketch_search.indexer import (
+    BadInvocation,
+    BuildRequest,
+    IndexBusy,
+    IndexRefused,
+    IndexUnwritable,
+    build,
+    open_index,
+    read_progress,
+    remove,
+    verify,
+)
 from sketch_search.indexer.commands import main
-from sketch_search.indexer.distributed.builds import place_clusters
+from sketch_search.indexer.distributed import Machines, build_shards
+from sketch_search.indexer.distributed.builds import check_ids, place_clusters
+from sketch_search.indexer.distributed.connection import Resources
+from sketch_search.indexer.store.shards import ShardsFolder
 from sketch_search.service.commands import main as serve
 from tests.indexer.distributed.same import check_same, read_shards
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
-from tests.indexer.galleries import index_bytes, save_photo, save_photos
+from tests.indexer.galleries import Collection, index_bytes, save_photo, save_photos
 from tests.indexer.killed_builds import change
 from tests.indexer.remote.servers import webdav
 from tests.indexer.stopped_builds import StopAfter, Stopped
+from tests.networks import tiny_checkpoint
+from tests.programs import run_python
+from tests.requirements import need_ray
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -147,3 +166,169 @@ def test_neighbours_are_in_one_shard() -> None:
     assert [set(placed[start : start + 10].tolist()) for start in range(0, 40, 10)] == [
         {shard} for shard in placed[::10].tolist()
     ]
+
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+
+def refused(photos: Path, shards: Path, ray: str) -> str:
+    with pytest.raises(BadInvocation) as refusal:
+        build_shards(shards, BuildRequest((photos,)), Machines(ray))
+    assert not list(shards.glob("shard*"))
+    return str(refusal.value)
+
+
+def test_without_ray_it_is_said_what_to_install(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sketch_search.indexer.distributed.connection.find_spec", lambda name: None)
+    assert "pip install 'sketch-search[ray]'" in refused(gallery, tmp_path / "shards", "local")
+
+
+@pytest.mark.parametrize("address", ["somewhere", "ray://head:10001", "head:", ":6379", "head:0", "head:port", "free"])
+def test_an_address_that_nobody_listens_at_is_named(address: str, gallery: Path, tmp_path: Path) -> None:
+    need_ray()
+    sentence = f"HOST:PORT of a cluster's head, not {address!r}"
+    if address == "free":
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+        sentence = f"no Ray cluster can be reached at {address}: Connection refused; name HOST:PORT"
+    assert sentence in refused(gallery, tmp_path / "shards", address)
+
+
+def test_a_cluster_with_too_little_is_refused() -> None:
+    with pytest.raises(BadInvocation, match="no machine of the Ray cluster has a CPU for a worker"):
+        Resources.of([{"memory": 1e9}, {"CPU": 0.5}], "auto")
+    with pytest.raises(BadInvocation, match="has a free GPU and a CPU beside it"):
+        Resources.of([{"CPU": 8}, {"GPU": 1}], "cuda")
+    with pytest.raises(BadInvocation, match="device 'tpu' cannot be used"):
+        Resources.of([{"CPU": 8}], "tpu")
+
+
+def test_ids_that_do_not_fit_are_refused() -> None:
+    check_ids(2**31)
+    with pytest.raises(BadInvocation, match="file ids go up to 2,147,483,648"):
+        check_ids(2**31 + 1)
+
+
+def test_only_a_folder_of_shards_or_an_empty_one_is_built_into(built_once: Collection, tmp_path: Path) -> None:
+    photos, other = built_once.photos, tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("all of it")
+    assert "holds an ordinary index; name another folder" in refused(photos, built_once.index, "local")
+    assert "holds files that are not an index" in refused(photos, other, "local")
+    assert "is a file" in refused(photos, other / "thesis.txt", "local")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--shards", "2"], "name its Ray cluster with --ray"),
+        (["--ray", "local", "--watch"], "--watch is for one index on one machine"),
+        (["--ray", "local", "--checksum"], "--checksum is for one index on one machine"),
+        *((["--ray", "local", "--shards", number], "from 1 to 10,000") for number in ("0", "10001")),
+    ],
+)
+def test_commands_that_cannot_be_done_are_a_sentence(
+    options: list[str],
+    sentence: str,
+    gallery: Path,
+    weights: Path,
+    index_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    need_ray()
+    arguments = ["build", str(gallery), "--index", str(index_path), "--weights", str(weights), *options]
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
+    assert not index_path.exists()
+
+
+def test_commands_that_write_an_index_refuse_shards(shards: Path, photos: Path, matcher: model.Matcher) -> None:
+    shard = shards / "shard-0000"
+    before = read_shards(shards)
+    for work in (lambda: build(shard, BuildRequest([photos]), matcher), lambda: remove(["Ännchen 001.png"], shard)):
+        with pytest.raises(BadInvocation, match=f"{shard} is a shard, with only part of the photos"):
+            work()
+    with pytest.raises(BadInvocation, match=f"{shards} holds an index in shards; update it with --ray"):
+        build(shards, BuildRequest([photos]), matcher)
+    with pytest.raises(IndexRefused, match="holds an index in shards; name one of its shards"):
+        open_index(shards, matcher)
+    assert read_shards(shards) == before
+
+
+def test_more_shards_than_photos_or_clusters_are_refused(tmp_path: Path, sharded: BuildShards) -> None:
+    photos = save_photos(tmp_path / "photos", 2)
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    for number, clusters, most in ((4, None, "3 photos"), (3, None, "2 photos"), (2, 1, "1 clusters, which are not")):
+        with pytest.raises(BadInvocation, match=f"{number} shards are too many for {most}"):
+            sharded(photos, tmp_path / "shards", number, clusters=clusters)
+        assert not list((tmp_path / "shards").glob("shard*"))
+
+
+@pytest.mark.usefixtures("sharded")
+def test_impossible_updates_change_no_shards(photos: Path, shards: Path, tmp_path: Path) -> None:
+    weights = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
+    own, others = (
+        BuildRequest((photos,)),
+        BuildRequest((save_photos(tmp_path / "photos", 3),), allow_root_removal=False),
+    )
+    before = read_shards(shards)
+    for request, machines, sentence in (
+        (own, Machines("auto", device="cpu", weights=str(weights)), "holds shards of another checkpoint"),
+        (others, Machines("auto", device="cpu"), f"has other folders: {photos}"),
+        (own, Machines("auto", workers=999), r"has room for [0-9]+ workers, not for 999"),
+    ):
+        with pytest.raises(BadInvocation, match=sentence):
+            build_shards(shards, request, machines)
+    assert read_shards(shards) == before
+
+
+def test_workers_that_do_not_see_the_storage_are_refused(
+    photos: Path, tmp_path: Path, sharded: BuildShards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # For each process this is another folder: the one that it runs in.
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInvocation, match="cannot see /proc/self/cwd/shards; photos and index must be on stor"):
+        sharded(photos, Path("/proc/self/cwd/shards"))
+    assert not list((tmp_path / "shards").glob("shard*"))
+
+
+TASK = """
+import sys, ray
+from sketch_search.indexer.distributed import check_address, connected
+with connected(sys.argv[1]):
+    ray.get(ray.remote(num_cpus=0)(check_address).remote("auto"))
+"""
+
+
+def test_workers_import_what_the_driver_has_imported(tmp_path: Path, ray_cluster: "Cluster") -> None:
+    for package in ("indexer", "sketch_search"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('of another version')")
+    place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = run_python("-P", "-c", TASK, ray_cluster.address, folder=tmp_path, environment=place)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
+    folder = ShardsFolder(tmp_path / "shards")
+    with folder.writing(), pytest.raises(IndexBusy, match="another build is writing"):
+        build_shards(folder.path, BuildRequest((gallery,)), Machines("local"))
+
+
+def test_shards_that_are_links_are_not_written_through(tmp_path: Path, built_once: Collection) -> None:
+    folder = ShardsFolder(tmp_path / "shards")
+    with folder.writing():
+        folder.slices("key").mkdir()
+    (tmp_path / "shards" / "shard-0000").symlink_to(built_once.index)
+    with pytest.raises(IndexUnwritable, match=r"shard-0000 .* move the existing file away"), folder.writing():
+        pytest.fail("the index behind the link may be written")
+
+
+def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for text, problem in (("{", "cannot be read"), ('{"version": 2}', "is damaged")):
+        (shards / "shards.json").write_text(text)
+        with pytest.raises(IndexRefused, match=problem):
+            build_shards(shards, BuildRequest((gallery,)), Machines("local"))

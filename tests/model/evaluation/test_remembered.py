@@ -11,10 +11,10 @@ from sketch_search import model
 from sketch_search.model.commands import main
 from sketch_search.model.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
 from sketch_search.model.datasets.remembered import Drawn, choose_remembered
-from sketch_search.model.engine import Floats, default_checkpoint
+from sketch_search.model.engine import default_checkpoint
 from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper
-from sketch_search.model.images import Drawing, find_ink, lab
-from sketch_search.model.search import Places, encode_things, gallery_of, search_drawing, search_things
+from sketch_search.model.images import Drawing, find_ink
+from sketch_search.model.search import encode_things, gallery_of, search_things
 from sketch_search.model.terminal import BAD_INPUT
 from tests.archives import pack
 from tests.networks import tiny_checkpoint
@@ -86,37 +86,6 @@ def test_the_pens_are_the_coloured_ones_of_the_page() -> None:
     script = (Path(__file__).parents[3] / "service" / "page" / "drawing" / "things.js").read_text(encoding="utf-8")
     pens = re.findall(r'^  (\w+): "#(\w{6})",$', script, re.MULTILINE)
     assert [tuple(bytes.fromhex(pen)) for name, pen in pens if name != "Black"] == list(PENS)
-
-
-def test_photos_rank_by_places_and_colours_of_things(matcher: model.Matcher, sketches: tuple[Picture, ...]) -> None:
-    papers = [on_paper(Drawn(sketch, box)) for sketch, box in zip(sketches, (LEFT, RIGHT), strict=True)]
-    drawn = Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers])
-    cat, dog = (matcher.encode(matcher.prepare(paper, "sketch")[None], "sketch", 1) for paper in papers)
-    assert matcher.engine.projection is not None
-    directions = matcher.engine.projection(np.concatenate([cat.ret, dog.ret]))
-    # Both photos show both things, in the middle row: the second where they were drawn.
-    regions = np.zeros((2, 64, directions.shape[1]), np.float32)
-    colours = np.zeros((2, 64, 3), np.float32)
-    for number, columns in enumerate(((6, 1), (1, 6))):
-        for direction, column in zip(directions, columns, strict=True):
-            regions[number, 8 * 3 + column] = direction
-    alike = matcher.encode(np.stack([matcher.prepare(photo("circle"), "photo")] * 2), "photo")
-
-    def search(drawing: Drawing, places: Places) -> Floats:
-        return search_drawing(
-            gallery_of(replace(alike, regions=regions, colours=colours), matcher), matcher, drawing, 20, places
-        ).scores(2)
-
-    placed, anywhere = search(drawn, "auto"), search(drawn, "no")
-    assert placed[1] > placed[0] + 0.5
-    assert anywhere[0] == pytest.approx(anywhere[1], abs=1e-5)
-
-    colours[0] = lab(np.array((200, 50, 43)) / 255)
-    in_red = matcher.preprocessing.drawing(on_paper(Drawn(sketches[0], LEFT), (200, 50, 43)))
-    in_black = matcher.preprocessing.drawing(papers[0])
-    of_black, of_red = (search(one, "no") for one in (in_black, in_red))
-    assert of_black[0] == pytest.approx(of_black[1], abs=1e-5)
-    assert of_red[0] > of_red[1]
 
 
 def test_a_liked_photo_of_one_thing_leaves_photos_of_both_things_before_its_own_kind(

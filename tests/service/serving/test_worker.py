@@ -1,14 +1,24 @@
+"""Turns of clients, and the one thread that searches."""
+
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import pytest
+from anyio import from_thread
+from anyio.to_thread import run_sync
 
 from sketch_search.model.errors import CostlyImage, SlowImage
+from sketch_search.model.pauses import pause
+from sketch_search.service import turns as turns_module
 from sketch_search.service.errors import ClientGone, QueueFull
 from sketch_search.service.serving import worker as worker_module
 from sketch_search.service.serving.worker import ALWAYS, Worker
+from sketch_search.service.turns import Turns, cancelled_by, from_this_thread
+from tests.patience import PATIENCE, wait_for
 from tests.service.busy_server import Gate, has_room, never, run, until
 
 
@@ -95,3 +105,160 @@ def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them()
         return done
 
     assert asyncio.run(scenario()) == ["ordinary"] * 3 + ["slow"] * (worker_module.MAX_SLOW + 1)
+
+
+class Crowd:
+    """Jobs of several clients in the same turns; each runs until it is let go."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns, self.running = turns, list[str]()
+        self._gates = dict[str, asyncio.Event]()
+        self._tasks = dict[str, asyncio.Task[None]]()
+
+    async def come(self, *names: str) -> None:
+        """A name begins with its client's."""
+        for name in names:
+            self._gates[name] = asyncio.Event()
+            self._tasks[name] = asyncio.create_task(self._job(name))
+            await self._rest()
+
+    async def _job(self, name: str) -> None:
+        async with self.turns.turn(name[0]):
+            self.running.append(name)
+            try:
+                await self._gates[name].wait()
+            finally:
+                self.running.remove(name)
+
+    async def leave(self, *names: str) -> None:
+        for name in names:
+            self._tasks[name].cancel()
+            await asyncio.gather(self._tasks[name], return_exceptions=True)
+            await self._rest()
+
+    async def end(self, name: str) -> None:
+        self._gates[name].set()
+        await self._tasks[name]
+        await self._rest()
+
+    async def refusal(self, name: str) -> None:
+        await self.come(name)
+        with pytest.raises(QueueFull):
+            await self._tasks[name]
+
+    async def _rest(self) -> None:
+        """The steps in which the event loop hands a turn on."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+def played(scenario: Callable[[Crowd], Coroutine[Any, Any, None]], turns: Callable[[], Turns]) -> None:
+    async def play() -> None:
+        await scenario(Crowd(turns()))
+
+    asyncio.run(play())
+
+
+def test_clients_take_turns_however_many_jobs_each_has() -> None:
+    async def scenario(crowd: Crowd) -> None:
+        await crowd.come("a1", "a2", "a3", "b1", "c1", "b2")
+        order = []
+        while crowd.running:
+            (name,) = crowd.running
+            order.append(name)
+            await crowd.end(name)
+        assert order == ["a1", "a2", "b1", "c1", "a3", "b2"]
+
+    played(scenario, lambda: Turns(1))
+
+
+def test_one_client_leaves_a_turn_to_others() -> None:
+    async def scenario(crowd: Crowd) -> None:
+        await crowd.come("a1", "a2", "a3", "b1")
+        assert crowd.running == ["a1", "a2", "b1"]
+        await crowd.end("b1")
+        assert crowd.running == ["a1", "a2"]
+
+    played(scenario, lambda: Turns(3, each=2))
+
+
+def test_a_full_queue_refuses_and_half_of_it_is_for_others() -> None:
+    async def scenario(crowd: Crowd) -> None:
+        await crowd.come("a1", "a2", "a3")
+        await crowd.refusal("a4")
+        await crowd.come("b1", "c1")
+        await crowd.refusal("d1")
+        # Who is gone leaves at once, whether running or waiting.
+        await crowd.leave("a3", "a1")
+        assert (crowd.running, crowd.turns.waiting) == (["a2"], 2)
+        await crowd.come("d2")
+
+    played(scenario, lambda: Turns(1, waiting=4))
+
+
+def test_a_turn_that_is_granted_to_a_job_that_leaves_goes_to_the_next() -> None:
+    async def scenario(crowd: Crowd) -> None:
+        await crowd.come("a1", "b1", "c1")
+        crowd._gates["a1"].set()
+        crowd._tasks["b1"].cancel()
+        await crowd.end("a1")
+        assert crowd.running == ["c1"]
+
+    played(scenario, lambda: Turns(1))
+
+
+def test_a_long_computation_gives_way_and_ends_when_its_client_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns_module, "GIVE_WAY_SECONDS", 0)
+
+    async def scenario() -> None:
+        turns, gate, hung_up = Turns(1), Gate(), asyncio.Event()
+
+        def long() -> None:
+            gate.begun.set()
+            while True:
+                pause()
+
+        async def leaves() -> None:
+            await hung_up.wait()
+
+        async def ask() -> None:
+            async with cancelled_by(leaves()):
+                await turns.compute("a", long)
+
+        asking = asyncio.create_task(ask())
+        await until(gate.begun)
+        assert await turns.compute("b", lambda: "computed") == "computed"
+        assert await turns.compute("a", lambda: "also by the same client") == "also by the same client"
+        hung_up.set()
+        with pytest.raises(ClientGone):
+            await asking
+        assert await turns.compute("a", lambda: "next") == "next"
+
+    asyncio.run(scenario())
+
+
+def test_a_step_that_comes_just_after_its_client_has_gone_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The client goes between the look whether it is there and the beginning of the step.
+    looks = iter([lambda: None])
+    look = from_thread.check_cancelled
+    monkeypatch.setattr(from_thread, "check_cancelled", lambda: next(looks, look)())
+
+    async def scenario() -> None:
+        turns, gate, is_gone = Turns(1), Gate(), threading.Event()
+
+        def work() -> None:
+            gate.begun.set()
+            wait_for(is_gone, "the client has not gone")
+            from_this_thread(turns.compute, "a", lambda: None)
+
+        async def leaves() -> None:
+            await until(gate.begun)
+            # After the scope is cancelled, and has cancelled the tasks that it has.
+            asyncio.get_running_loop().call_later(0.05, is_gone.set)
+
+        with pytest.raises(ClientGone):
+            async with cancelled_by(leaves()):
+                await run_sync(work)
+        assert turns.running == 0
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
