@@ -5,7 +5,7 @@ twin, which was not trained on them. Each peer gets [Ret] and the patch tokens a
 runs with its own defaults. No time includes the encoding of photos or sketches.
 
 The extra `peers` pins the versions. fast-plaid needs an older PyTorch than the other extras, so `make peers` has an
-environment of its own. A peer that is not installed, or fails, is a row with the reason.
+environment of its own.
 """
 
 import os
@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
@@ -24,8 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sketch_search.indexer import BuildRequest, Index, Progress, build, open_index
-from sketch_search.indexer.building.progress import Phase
+from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.indexer.samples import SKETCHED, draw_sketch
 from sketch_search.model import Matcher
 from sketch_search.model.datasets import UNSEEN, read_task, write_folders
@@ -135,40 +133,30 @@ def usearch(photos: Photos, folder: Path) -> Find:
 
 @dataclass(frozen=True)
 class Peer:
-    """distribution, module: for pip and Python. what: how it searches. build: writes its files to an empty folder."""
+    """distribution: its name for pip. what: how it searches. build: writes its files to an empty folder."""
 
     distribution: str
-    module: str
     what: str
     build: Callable[[Photos, Path], Find]
 
 
 PEERS = (
-    Peer("fast-plaid", "fast_plaid.search", "PLAID over patch tokens", fast_plaid),
-    Peer("faiss-cpu", "faiss", f"IVF of [Ret], then best matches of the tokens of {RANKED:,} photos", faiss_ivf),
-    Peer("usearch", "usearch.index", "HNSW of [Ret]", usearch),
+    Peer("fast-plaid", "PLAID over patch tokens", fast_plaid),
+    Peer("faiss-cpu", f"IVF of [Ret], then best matches of the tokens of {RANKED:,} photos", faiss_ivf),
+    Peer("usearch", "HNSW of [Ret]", usearch),
 )
 
 
 def measure_peer(peer: Peer, photos: Photos, queries: Sequence[Drawn], folder: Path) -> Row:
-    """Returns the row of a peer; if it is not installed or fails, with the reason alone."""
-    row: Row = {"way": f"{peer.distribution}: {peer.what}"}
     folder.mkdir()
-    try:
-        row["way"] = f"{peer.distribution} {version(peer.distribution)}: {peer.what}"
-        import_module(peer.module)
+    find = peer.build(photos, folder)
+
+    def search(drawn: Drawn, count: int) -> tuple[Sequence[int], float]:
         begun = time.perf_counter()
-        find = peer.build(photos, folder)
-        built = time.perf_counter() - begun
+        return find(drawn, count), 1000 * (time.perf_counter() - begun)
 
-        def search(drawn: Drawn, count: int) -> tuple[Sequence[int], float]:
-            begun = time.perf_counter()
-            return find(drawn, count), 1000 * (time.perf_counter() - begun)
-
-        return row | {"to build (s)": built, "MB": size(folder) / 1e6, **measured(search, queries)}
-    # Libraries in other languages raise errors of any type.
-    except Exception as error:
-        return row | {"not measured": f"{type(error).__name__}: {error}".partition("\n")[0]}
+    way = f"{peer.distribution} {version(peer.distribution)}: {peer.what}"
+    return {"way": way, "MB": size(folder) / 1e6, **measured(search, queries)}
 
 
 def measured(search: Search, queries: Sequence[Drawn]) -> Row:
@@ -192,17 +180,6 @@ def own_search(searcher: Searcher, asked: dict[str, Any]) -> Search:
         return [row_of[hit.id] for hit in outcome.results], timings.clusters + timings.photos + timings.diffusion
 
     return search
-
-
-class _Timed(Progress):
-    """Remembers when all photos were encoded."""
-
-    encoded = 0.0
-
-    def start(self, phase: Phase, total: int = 0) -> None:
-        if phase == "clustering":
-            self.encoded = time.perf_counter()
-        super().start(phase, total)
 
 
 def prepare(folder: Path, *, quick: bool) -> list[Query]:
@@ -236,10 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command.begin(arguments)
     matcher = command.load()
     with tempfile.TemporaryDirectory() as folder:
-        place, index_path, progress = Path(folder) / "gallery", Path(folder) / "index", _Timed()
+        place, index_path = Path(folder) / "gallery", Path(folder) / "index"
         queries = prepare(place, quick=options.quick)
-        build(index_path, BuildRequest([place / "photo"], embedder="ret"), matcher, progress)
-        built: Row = {"to build (s)": time.perf_counter() - progress.encoded, "MB": size(index_path) / 1e6}
+        build(index_path, BuildRequest([place / "photo"], embedder="ret"), matcher)
         with open_index(index_path, matcher) as index:
             photos, drawn = encoded(index, matcher, queries)
             count, tokens, width = photos.patches.shape
@@ -253,7 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             searcher = Searcher(index, matcher)
             for name, asked in OWN.items():
-                result.rows.append({"way": name, **built, **measured(own_search(searcher, asked), drawn)})
+                found = measured(own_search(searcher, asked), drawn)
+                result.rows.append({"way": name, "MB": size(index_path) / 1e6, **found})
         for number, peer in enumerate(PEERS):
             result.rows.append(measure_peer(peer, photos, drawn, Path(folder) / f"peer-{number}"))
     command.save(result)

@@ -162,18 +162,6 @@ def test_scrolling_brings_every_group_once_and_view_and_number_are_remembered(de
     assert all(group["size"] == 1 for group in groups_shown(desk))
 
 
-def test_a_page_shows_single_photos_for_a_drawing_until_the_person_chooses(opened: Browser, server: Served) -> None:
-    with on_screen(opened, DESKTOP) as driver:
-        find(driver, server)
-        assert SAID["photos"] in text(driver, "status")
-        # Another page is one of the same view.
-        wait(driver).until(lambda d: run(d, "scroll_to_the_end").startswith("No more"))
-        assert len({group["best"] for group in groups_shown(driver)}) == len(groups_shown(driver))
-        for view in ("photos", "groups"):
-            show(driver, view)
-            wait(driver).until(partial(ends_with, name="status", end=SAID[view]))
-
-
 def test_a_stroke_is_answered_by_one_variant_and_the_resting_pen_by_all(desk: Browser, settings: Settings) -> None:
     with served_to(desk, settings, variants=3) as server:
         desk.get(server.url)
