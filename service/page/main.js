@@ -26,6 +26,7 @@ import { createWhy } from "./why/why.js";
 const EXPLAINED = 6;
 // Photos keep their places, and one variant of the drawing is looked at, for as long as strokes follow each other.
 const REST_MS = 900;
+const FEW_PHOTOS = 2000;
 const NOTHING_GUESSED = { guesses: [] };
 
 const paper = new Paper(byId("paper"));
@@ -51,13 +52,12 @@ const server = watchServer({
   told: (info) => {
     offer(info.ready || Boolean(building(info.build)), info.ready);
     about.show(info);
-    found.know(info);
-    notice.know(info);
-    viewer.know(info);
+    for (const part of [found, notice, viewer]) part.know(info);
   },
   ready: ({ model, index, limits }) => {
     options.offer(model, limits);
     word.offer(model, index);
+    state.few = index.photos <= FEW_PHOTOS;
     searchAgain();
   },
   unready: (info) => found.say(...unready(info)),
@@ -69,6 +69,7 @@ const server = watchServer({
 const options = createOptions(searchIfReady);
 
 const state = {
+  few: true,
   // Whether this server explains at all, and the query whose photos it has refused to explain.
   explains: true,
   refused: null,
@@ -93,14 +94,13 @@ async function runSearch(signal) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server accepts at most ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
   }
-  const quick = stay ? options.quick() : {};
   const kind = snapshot.kind === "photo" ? { kind: "photo" } : {};
   const { like, text } = parts.params();
   // Filters alone list photos.
   const listed = snapshot.blob || like.length || text.length ? {} : { view: "photos" };
-  // Who draws looks for one photo, which a stack may hide.
-  const auto = snapshot.blob && snapshot.kind === "sketch" ? "photos" : settledView();
-  const params = { ...options.params(auto), ...parts.params(), ...quick, ...kind, ...drawn.params(snapshot), ...listed };
+  // Who draws looks for one photo, which a stack may hide; but of many photos, stacks show more kinds on a page.
+  const auto = state.few && snapshot.blob && snapshot.kind === "sketch" ? "photos" : settledView();
+  const params = { ...options.params(auto), ...parts.params(), ...(stay ? options.quick() : {}), ...kind, ...drawn.params(snapshot), ...listed };
   const body = bodyOf(snapshot);
   return { answer: await api.search(body, params, signal), asked: { snapshot: { ...snapshot, body }, params }, stay, after };
 }

@@ -629,6 +629,26 @@ def test_a_word_leaves_the_photos_in_the_view_that_a_photo_got_and_a_drawing_fin
     wait_for_photos(desk)
 
 
+def test_a_drawing_among_many_photos_is_shown_in_the_view_that_the_server_chooses(
+    desk: Browser, known: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "FAR_AHEAD", 2)
+    many = """const get = fetch; fetch = async (...of) => {
+        const answer = await get(...of);
+        if (!String(of[0]).endsWith("info")) return answer;
+        const info = await answer.json();
+        info.index.photos = 2001;
+        return new Response(JSON.stringify(info));
+    };"""
+    script = desk.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": many})
+    try:
+        find(desk, known, "circle")
+        choose(desk, "label:has([value='auto'])")
+        wait(desk).until(lambda d: " group" in text(d, "status"))
+    finally:
+        desk.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 def in_the_line(driver: Browser, end: str) -> bool:
     return any(part.endswith(end) for part in parts(driver)["parts"])
 
