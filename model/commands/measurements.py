@@ -259,7 +259,8 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
     check_target(target)
     network = load_zse_network(source)
     methods = [method for method in network.calibration.methods if method != "fused"]
-    ready, figures = calibrate(network, read_task(data=data).corpus.subsample(*every), methods=methods)
+    validation, variants = read_task(data=data).corpus.subsample(*every), network.calibration.variants
+    ready, figures = calibrate(network, validation, methods=methods, variants=variants)
     save_changed(ready, source, target)
     print(f"wrote {target}; mAP@all on validation classes: {figures}")
 

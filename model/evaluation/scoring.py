@@ -113,11 +113,13 @@ def counts(corpus: Corpus) -> str:
 
 
 def trained_matcher(
-    network: RetNetwork, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = BOTH
+    network: RetNetwork, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = BOTH, variants: int = 1
 ) -> Matcher:
     """Copies a network in training into a matcher that scores by the methods that are being trained."""
     calibration = Calibration(methods=tuple(methods), best_method=methods[0])
-    return Matcher(TorchEngine(network.with_calibration(calibration).set_precision(dtype)), "untracked", variants=1)
+    return Matcher(
+        TorchEngine(network.with_calibration(calibration).set_precision(dtype)), "untracked", variants=variants
+    )
 
 
 def ret_matcher(network: RetNetwork) -> Matcher:
@@ -131,17 +133,18 @@ def calibrate(
     dtype: torch.dtype = torch.float32,
     methods: Sequence[Method] = BOTH,
     relevant: NDArray[np.bool_] | None = None,
+    variants: int = 1,
 ) -> tuple[Calibrated, dict[str, float]]:
     """Chooses the fusion weight, the best method and the threshold of diffusion by mAP@all on the validation classes.
 
-    relevant: (sketches, photos), which photos are right; None for those of the sketch's class.
+    relevant: (sketches, photos), which photos are right; None for those of the sketch's class. variants: of a sketch.
 
     Returns a copy of the network with its calibration, and the mAP@all of each method and of the best one diffused.
     Raises ModelError without validation pictures.
     """
     if not validation.sketches or not validation.photos:
         raise ModelError("methods are chosen on validation classes; there are none")
-    matcher = trained_matcher(network, dtype, methods)
+    matcher = trained_matcher(network, dtype, methods, variants)
     queries, gallery = encode_both(matcher, validation)
     relevant = relevance(validation) if relevant is None else relevant
 
