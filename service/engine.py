@@ -20,11 +20,11 @@ from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, Stroke
 from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.clip_text import ReadText, TextTowers
-from sketch_search.service.errors import BadSearch, ShardsLost
+from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
-from sketch_search.service.schemas.query import PhotosParams, PictureKind, SearchQuery, WordsParams
-from sketch_search.service.schemas.search import Photo, PhotoFacts, PhotosResponse, SearchResponse
+from sketch_search.service.schemas.query import PageParams, PhotosParams, PictureKind, SearchQuery, WordsParams
+from sketch_search.service.schemas.search import ClusterResponse, Photo, PhotoFacts, PhotosResponse, SearchResponse
 from sketch_search.service.search import Searcher, continue_page, next_place
 from sketch_search.service.settings import Settings, index_path
 
@@ -238,6 +238,21 @@ class Engine:
             small = thumbnail(self.gallery.open_photo(entry.id), size, self._run, self._settings.max_photo_pixels)
         self._thumbnails.keep(key, small)
         return small
+
+    def cluster(self, cluster_id: int, page: PageParams) -> ClusterResponse:
+        """Returns a page of a cluster's photos, by id. Raises NotFound, BadSearch, and ShardsLost."""
+        gallery = self.gallery
+        count = len(gallery.clusters.sizes)
+        if cluster_id >= count:
+            raise NotFound(f"There is no cluster {cluster_id}; clusters are numbered 0 to {count - 1}.")
+        self._check_page_size(page.k)
+        k = self._settings.default_k if page.k is None else page.k
+        rows = gallery.clusters.rows_of(cluster_id)
+        if not len(rows) and gallery.missing:
+            raise ShardsLost(gallery.missing)
+        entries = gallery.entries(rows[page.offset : page.offset + k])
+        photos = tuple(Photo.of(entry, self._settings.photo_links) for entry in entries)
+        return ClusterResponse(id=cluster_id, size=len(rows), offset=page.offset, photos=photos)
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """Describes the loaded network and index."""

@@ -47,6 +47,10 @@ class Clusters:
         """(c,): the row after each cluster's last photo."""
         return np.cumsum(self.sizes)
 
+    def rows_of(self, cluster: int) -> PhotoRows:
+        """Returns the rows of a cluster's photos."""
+        return np.arange(self.ends[cluster] - self.sizes[cluster], self.ends[cluster])
+
     def of(self, rows: PhotoRows) -> NDArray[np.int64]:
         """Returns the clusters of these photos."""
         return np.searchsorted(self.ends, rows, side="right")

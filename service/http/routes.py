@@ -55,6 +55,7 @@ from sketch_search.service.schemas.query import (
     FoldersParams,
     GalleryParams,
     Id,
+    PageParams,
     PhotosParams,
     RemoveParams,
     SearchQuery,
@@ -62,7 +63,7 @@ from sketch_search.service.schemas.query import (
     ThumbnailParams,
     WordsParams,
 )
-from sketch_search.service.schemas.search import HASH_SHOWN, PhotoFacts, PhotosResponse, SearchResponse
+from sketch_search.service.schemas.search import HASH_SHOWN, ClusterResponse, PhotoFacts, PhotosResponse, SearchResponse
 from sketch_search.service.serving import folders_in
 from sketch_search.service.settings import index_path
 from sketch_search.service.turns import from_this_thread
@@ -324,6 +325,14 @@ async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: Phot
     if small is None:
         small = await in_turn(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
     return Response(small, media_type="image/jpeg", headers=headers)
+
+
+@api.get("/clusters/{cluster_id}", responses=error_answers(404, 422, 503))
+async def cluster(
+    request: Request, ctx: Ctx, engine: InUse, cluster_id: PathId, page: Annotated[PageParams, Query()]
+) -> ClusterResponse:
+    """Lists the photos of a cluster, in pages."""
+    return await in_turn(request, ctx.lookups, lambda: engine.cluster(cluster_id, page))
 
 
 @api.post("/build", status_code=202, responses=error_answers(403, 409, 422, 503))

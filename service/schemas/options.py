@@ -81,6 +81,7 @@ RULES: Final = (
     Rule("method", "scores photos", free=("auto",)),
     Rule("method", "compares tokens of a single drawing", frozenset({"drawing"}), ("auto", "ret")),
     Rule("rerank", "limits the relation network, which compares a single drawing", frozenset({"drawing"})),
+    Rule("relate_clusters", "compares tokens of a single drawing", frozenset({"drawing"}), (False,)),
     Rule("diffuse", "shares scores among photos that look alike", free=(None, False)),
     Rule("view", "groups photos that are ranked", free=("photos", "auto")),
     Rule("things", "leaves a single picture whole", _RANKED - {"things"}, ("auto",)),

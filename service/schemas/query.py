@@ -241,6 +241,14 @@ class SearchQuery(Params):
         "drawn, else groups; the answer's `view` says which.",
         examples=["groups"],
     )
+    relate_clusters: bool = Field(
+        default=False,
+        description=describe(
+            "relate_clusters",
+            "Also score the centroids of the answer's `clusters` by cross-attention and the relation network. It "
+            "changes no result.",
+        ),
+    )
     fold: bool = Field(
         default=False,
         description="Show near duplicates, such as other sizes of one picture or bursts, as one result, the best of "
@@ -342,6 +350,13 @@ class SearchQuery(Params):
             problem = "like and unlike name the same photo, {photo}: leave one of them out"
             raise PydanticCustomError(SENTENCE, problem, {"photo": both[0]})
         return self
+
+
+class PageParams(Params):
+    """The query parameters of a list in pages."""
+
+    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Number of photos; the server's, 20.")
+    offset: AtLeast0 = Field(default=0, description="Photos to skip.")
 
 
 class PhotosParams(Params):

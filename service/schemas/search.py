@@ -83,6 +83,15 @@ class PhotoFacts(BaseModel):
     changed: datetime | None = Field(description="When the file was last changed, if its folder says so.")
 
 
+class ClusterResponse(BaseModel):
+    """One page of the photos of a cluster."""
+
+    id: int
+    size: int = Field(description="Photos in it.")
+    offset: int
+    photos: tuple[Photo, ...] = Field(description="By id.")
+
+
 class SearchResult(Photo):
     """A photo found."""
 
@@ -157,6 +166,7 @@ class Cluster(BaseModel):
     id: int
     score: float = Field(description="Of the sketch and the centroid: by [Ret], or with nprobe by the method.")
     size: int = Field(description="Photos in it.")
+    relation: float | None = optional("Only with relate_clusters=true: the relation score with the centroid.")
 
 
 class StageTimings(BaseModel):

@@ -79,6 +79,9 @@ def plan_search(
     if things > 1 and regions and query.method == "auto" and quality != "fast":
         method = "things"
     able = matcher.calibration.diffusion is not None
+    if query.relate_clusters:
+        # Raises BadSearch if there is no relation network.
+        _method(query.model_copy(update={"method": "rn"}), matcher, "best", tokens_kept, subject)
     if query.diffuse and not able:
         raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
     by_whole = things > 1 and method != "things"

@@ -149,7 +149,7 @@ class Searcher:
             ink=tuple(dot.points[0] for dot in ink),
             placed=encoded.query.places > 0,
             region_grid=math.isqrt(gallery.regions_kept) if encoded.query.things else None,
-            clusters=self._opened(ranking),
+            clusters=self._opened(ranking, encoded.query if query.relate_clusters else None),
             candidates=len(shown),
             photos=photos,
             unliked=tuple(Unliked(id=photo, **asdict(of)) for photo, of in unliked),
@@ -333,13 +333,17 @@ class Searcher:
             reason = f"CLIP cannot read other words: {text.refusal}"
             raise UnknownWord(query.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
 
-    def _opened(self, ranking: Ranking) -> tuple[Cluster, ...]:
-        """Describes the clusters of the scored photos, best first."""
+    def _opened(self, ranking: Ranking, related: Query | None) -> tuple[Cluster, ...]:
+        """Describes the clusters of the scored photos, best first. related: a query to compare with their centroids."""
         found, sizes, scores = ranking.found, ranking.sizes, ranking.clusters
         opened = np.unique(self.gallery.clusters.of(found.rows[found.scored]))
         order = opened[best_first(opened, scores[opened])]
+        relations = list[float | None]([None] * len(order))
+        if related is not None:
+            relations = replace(related, method="rn").scores(self.matcher, self.gallery.clusters.tokens(order)).tolist()
         return tuple(
-            Cluster(id=number, score=float(scores[number]), size=int(sizes[number])) for number in order.tolist()
+            Cluster(id=number, score=float(scores[number]), size=int(sizes[number]), relation=relation)
+            for number, relation in zip(order.tolist(), relations, strict=True)
         )
 
     def _seen_in(

@@ -68,7 +68,7 @@ def test_with_an_api_key_only_clients_with_it_are_answered(settings: Settings, s
         # The page is what asks for the key.
         for path in ("/healthz", "/readyz", "/", "/page/main.js"):
             assert http.get(path).status_code == 200
-        for path in ("/info", "/metrics", "/photos?id=1", "/photos/1", "/thumbnails/1", "/photos/1000"):
+        for path in ("/info", "/metrics", "/photos?id=1", "/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000"):
             answer = http.get(path)
             assert error(answer) == (401, "unauthorized")
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -158,7 +158,7 @@ def test_only_known_hosts_are_answered(settings: Settings, http: httpx.Client) -
     [
         *("/", "/page/main.js", "/healthz", "/readyz", "/info", "/metrics", "/openapi.json"),
         "/photos?id=1",
-        *("/photos/1", "/thumbnails/1", "/photos/1000", "/thumbnails/1?size=0", "/no/such/path"),
+        *("/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000", "/thumbnails/1?size=0", "/no/such/path"),
     ],
 )
 def test_head_answers_like_get_without_the_body(http: httpx.Client, path: str) -> None:

@@ -82,6 +82,7 @@ WORST = {
     ("POST", "/photos/{photo_id}/reveal"): ("/photos/7/reveal", True),
     ("GET", "/thumbnails/{photo_id}"): ("/thumbnails/7?size=1023", True),
     ("GET", "/thumbnails/{photo_id}/{content}"): ("/thumbnails/8/CONTENT?size=1022", True),
+    ("GET", "/clusters/{cluster_id}"): ("/clusters/0?k=50", False),
     ("POST", "/build"): ("/build", True),
     ("POST", "/remove"): ("/remove?folder=/", True),
     ("GET", "/folders"): ("/folders?path=/", True),

@@ -128,9 +128,10 @@ def test_errors_are_plain_sentences(http: httpx.Client, sketch: bytes, path: str
     [
         (
             "/search",
-            "k, offset, next, system, quality, nprobe, method, rerank, diffuse, variants, view, fold, "
+            "k, offset, next, system, quality, nprobe, method, rerank, diffuse, variants, view, relate_clusters, fold, "
             "like, unlike, unlike_kind, text, thing_text, kind, things, places, colours, folder, after, before",
         ),
+        ("/clusters/1", "k, offset"),
         ("/words", "prefix, limit"),
     ],
 )
@@ -179,7 +180,7 @@ def test_parallel_searches_answer_like_sequential_ones(http: httpx.Client) -> No
         assert list(pool.map(search, seeds)) == [in_turn[seed] for seed in seeds]
 
 
-PATHS = ["/thumbnails/1", "/photos", "/photos/1", "/info", "/healthz", "/openapi.json"]
+PATHS = ["/thumbnails/1", "/clusters/1", "/photos", "/photos/1", "/info", "/healthz", "/openapi.json"]
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/", "/page/main.js", "/no/such"])

@@ -25,7 +25,7 @@ from tests.indexer.remote.servers import webdav
 from tests.patience import wait_until
 from tests.pictures import drawing, encoded, oriented
 from tests.service.served import Served, asked
-from tests.service.small_gallery import draw_photo, draw_sketch
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 from tests.service.talk import error, plain_http
 
 JPEG = b"\xff\xd8\xff\xd9"
@@ -146,6 +146,21 @@ def test_photos_are_reported_by_their_ids_in_the_order_requested(http: httpx.Cli
         assert error(http.get(f"/photos{query}")) == (422, "bad_parameter")
 
 
+def test_the_clusters_hold_every_photo_once(http: httpx.Client) -> None:
+    seen = []
+    for cluster in range(CLUSTERS):
+        body = http.get(f"/clusters/{cluster}", params={"k": 50}).json()
+        assert len(body["photos"]) == body["size"]
+        ids = [photo["id"] for photo in body["photos"]]
+        assert ids == sorted(ids)
+        pages = [http.get(f"/clusters/{cluster}", params={"k": 2, "offset": o}).json()["photos"] for o in (0, 2)]
+        assert pages[0] + pages[1] == body["photos"][:4]
+        seen += ids
+    assert len(seen) == len(set(seen)) == PHOTOS
+    assert error(http.get("/clusters/0", params={"k": 51})) == (422, "bad_parameter")
+    assert error(http.get(f"/clusters/{CLUSTERS}")) == (404, "not_found")
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -154,6 +169,7 @@ def test_photos_are_reported_by_their_ids_in_the_order_requested(http: httpx.Cli
         *(f"/photos/{path}/etc/passwd" for path in ("", "../..", "%2e%2e/%2e%2e", "1/../..")),
         "/photos/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
         *(f"/thumbnails/{id}" for id in ("1000", "+1", "p00.png")),
+        *(f"/clusters/{id}" for id in (str(CLUSTERS), "-1", "+1")),
         *("/thumbnails", "/search/", "/docs", "/no/such/path"),
         *(f"/page/{name}" for name in ("", "index.html", "nothing.js", "../app.py", "..%2Fapp.py", "main.js%00.js")),
         *(f"/page/{name}" for name in ("..%2Fhttp%2Fopenapi.js", "%2Fetc%2Fpasswd", "long" * 100 + ".js")),

@@ -112,6 +112,14 @@ def test_only_the_best_by_ret_reach_the_relation_network_and_need_no_centroid(se
     assert by_ret.results == thinned.results
     assert (by_ret.candidates, by_ret.pairs_scored) == (6, 6)
     assert {hit.cluster for hit in by_ret.results} == {cluster.id for cluster in by_ret.clusters}
+    assert all(cluster.relation is None for cluster in by_ret.clusters)
+    related = searcher.find_sketch(method="rn", rerank=6, relate_clusters=True)
+    assert related.results == by_ret.results
+    asked = searcher.find_sketch(method="rn", rerank=6, nprobe="all").clusters
+    by_pairs = {cluster.id: cluster.score for cluster in asked}
+    assert len(related.clusters) > 1
+    for cluster in related.clusters:
+        assert cluster.relation == pytest.approx(by_pairs[cluster.id], abs=1e-4)
     ret = searcher.find_sketch(method="ret")
     assert ret.results == searcher.find_sketch(nprobe="all", method="ret").results
     assert (ret.rerank, ret.candidates) == (None, PHOTOS)

@@ -126,11 +126,17 @@ def around(explained: dict[str, Any]) -> tuple[int | None, list[int]]:
     return explained.get("ret_rank"), [near["id"] for near in explained["nearest"]]
 
 
-def test_photos_and_explanations_come_from_shards(many: Sharded, http: httpx.Client, sketch: bytes) -> None:
+def test_photos_clusters_explanations_come_from_shards(many: Sharded, http: httpx.Client, sketch: bytes) -> None:
     for path in ("/photos/5", "/thumbnails/5?size=32", "/photos?id=5&id=9&id=2"):
         one, together = http.get(path), many.http.get(path)
         assert (together.status_code, together.content) == (200, one.content)
         assert together.headers.get("etag") == one.headers.get("etag")
+    shown: list[int] = []
+    clusters = many.info()["index"]["clusters"]
+    for cluster in range(clusters):
+        shown += [photo["id"] for photo in many.http.get(f"/clusters/{cluster}", params={"k": PHOTOS}).json()["photos"]]
+    assert (len(shown), len(set(shown))) == (PHOTOS, PHOTOS)
+    assert many.http.get(f"/clusters/{clusters}").status_code == 404
     assert many.http.get("/photos/999").status_code == 404
     for query, body in (("photo=1&photo=5&photo=9&nearest=7", sketch), ("photo=5&like=3", None)):
         one, together = (each.post(f"/explain?{query}", content=body).json() for each in (http, many.http))
