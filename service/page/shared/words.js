@@ -88,9 +88,9 @@ export function fitRemark({ word_means: means = "", word_read: read, word_fits: 
   // The word of an only thing is no part of the query's line.
   const typed = text ?? read;
   // What nobody named was guessed, perhaps wrongly.
-  const missing = new Set(things.filter(({ fits }) => fits === false).map(({ word }) => (word ? `\u201c${word}\u201d` : "")));
-  const named = [...missing].filter(Boolean).join(" or ");
-  const drawn = sketchFits === false ? "your drawing" : missing.size ? "part of your drawing" : "";
+  const missing = new Set(things.filter(({ fits, word }) => fits === false && word).map(({ word }) => `\u201c${word}\u201d`));
+  const named = [...missing].join(" or ");
+  const drawn = sketchFits === false ? "your drawing" : "";
   const unfit = wordFits === false ? `\u201c${typed}\u201d` : named || drawn;
   const then = things.length > 1 ? "Try without Things or Places." : "These are the closest.";
   // Several things have words of their own; of many meanings the answer names only some.
