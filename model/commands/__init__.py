@@ -7,8 +7,6 @@ import click
 from sketch_search.model.command_line import CommandGroup, examples, run
 
 _EXAMPLES = examples(
-    "sketch-search model info",
-    "    describe the embedded checkpoint: size, methods, tokens, origin",
     "sketch-search model evaluate --data FOLDER",
     "    measure it on FOLDER/sketch/<class>/* against FOLDER/photo/<class>/*",
     "sketch-search model train my.toml --data FOLDER --start FILE --backbone FILE",

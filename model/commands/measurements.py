@@ -249,7 +249,7 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
 @options.data
 @option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every, default="1,1")
 def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, int]) -> None:
-    """Choose the weight of the fusion, the best method and the threshold of diffusion on validation classes."""
+    """Choose how methods are combined, on validation classes: fusion, diffusion, and the best one."""
     from sketch_search.model.checkpoint import load_zse_network
     from sketch_search.model.datasets import read_task
     from sketch_search.model.evaluation import calibrate
