@@ -89,18 +89,18 @@ export function fitRemark({ word_means: means = "", word_read: read, word_fits: 
   const typed = text ?? read;
   // What nobody named was guessed, perhaps wrongly.
   const missing = new Set(things.filter(({ fits, word }) => fits === false && word).map(({ word }) => `\u201c${word}\u201d`));
-  const named = [...missing].join(" or ");
-  const drawn = sketchFits === false ? "your drawing" : "";
-  const unfit = wordFits === false ? `\u201c${typed}\u201d` : named || drawn;
+  const unfit = wordFits === false ? `\u201c${typed}\u201d` : [...missing].join(" or ") || (sketchFits === false ? "your drawing" : "");
   const then = things.length > 1 ? "Try without Things or Places." : "These are the closest.";
   // Several things have words of their own; of many meanings the answer names only some.
   const comparable = text && guesses.length > 0 && things.length < 2 && !means.endsWith(" more");
   const said = plain(read ?? typed ?? "");
   const agree = guesses.some(({ word }) => plain(`${said} ${means}`).includes(plain(word)) || plain(word).includes(said));
   const both = `Your drawing looks like \u201c${guesses[0]?.word}\u201d; \u201c${text}\u201d counts, too. Remove one to search for the other alone.`;
+  const anywhere = `\u201c${text}\u201d is looked for anywhere. If you drew it, name it on the drawing.`;
+  const loose = text && things.length > 1 && !things.some(({ word }) => word);
   return [
     means && `${typed}: searched for ${means}.`,
-    unfit ? `Nothing here looks much like ${unfit}. ${then}` : comparable && !agree ? both : "",
+    unfit ? `Nothing here looks much like ${unfit}. ${then}` : comparable && !agree ? both : loose ? anywhere : "",
   ].join(" ").trim();
 }
 

@@ -108,7 +108,12 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             ([{"guesses": BOAT, "word_means": "boat"}, "barco"], "barco: searched for boat."),
             # The boat may be one of the others.
             ([{"guesses": BOAT, "word_means": "car and 9 more"}, "vehicle"], "vehicle: searched for car and 9 more."),
-            ([{"guesses": BOAT, "things": [seen("boat", True), seen(None)], "word_read": "cow"}, "cow"], ""),
+            # Of several things, one may be what the word names.
+            (
+                [{"guesses": BOAT, "things": [seen("boat", True), seen(None)], "word_read": "cow"}, "cow"],
+                "“cow” is looked for anywhere. If you drew it, name it on the drawing.",
+            ),
+            ([{"guesses": BOAT, "things": [seen("boat", True), seen("ox", word="cow")]}, "cow"], ""),
             # A guess may be wrong.
             ([{"things": [seen("armor", False), seen("bus", True), seen(None)]}, None], ""),
             (
