@@ -1,6 +1,7 @@
 """Scores every sketch of a corpus against every photo, by each method of a checkpoint; chooses calibrations by that."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -167,6 +168,8 @@ def calibrate(
         (m, c): figure(matcher.diffuse(matrix, gallery.ret, m, c)) for m, matrix in scores.items() for c in DIFFUSIONS
     }
     best, diffusion = max(after, key=lambda chosen: after[chosen])
-    calibration = Calibration(methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion)
+    calibration = replace(
+        network.calibration, methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion
+    )
     all_figures = figures | {f"{best}+diffusion": after[best, diffusion]}
     return network.with_calibration(calibration), {name: round(value, 4) for name, value in all_figures.items()}

@@ -11,7 +11,7 @@ import open_clip
 import pytest
 import torch
 
-from sketch_search.model.checkpoint import save_checkpoint
+from sketch_search.model.checkpoint import load_zse_network, save_checkpoint
 from sketch_search.model.commands import main
 from sketch_search.model.commands.measurements import clip_matcher
 from sketch_search.model.datasets import read_class_folders
@@ -173,11 +173,12 @@ def test_a_checkpoint_gets_the_weight_of_the_fusion_that_is_best_on_the_data(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = tiny_network()
-    bad = replace(network.calibration, methods=("rn", "ret", "fused"), fusion=-50.0)
+    bad = replace(network.calibration, methods=("rn", "ret", "fused"), fusion=-50.0, variants=1)
     bad_file, good_file, data = folder / "bad.safetensors", folder / "good.safetensors", folder / "data"
-    save_checkpoint(network.with_calibration(bad), bad_file)
+    save_checkpoint(network.with_calibration(bad).half(), bad_file)
     assert main(["calibrate", str(bad_file), str(good_file), "--data", str(data)]) == 0
     assert "mAP@all on validation classes: {'rn': " in capsys.readouterr().out
+    assert load_zse_network(good_file).calibration.variants == 1
     before, after = (printed(capsys, "--weights", file, "--data", data) for file in (bad_file, good_file))
     assert after["methods"]["fused"]["all"]["map_all"] > before["methods"]["fused"]["all"]["map_all"]
     assert after["methods"]["ret"] == before["methods"]["ret"]
