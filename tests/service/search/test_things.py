@@ -16,6 +16,7 @@ from sketch_search.model.engine import Projection, unit
 from sketch_search.model.images import Drawing, Stroke, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network
+from sketch_search.model.ranking import evidence_of_fits, weigh
 from sketch_search.model.search import encode_things, name_things, stages
 from sketch_search.model.search.drawings import SURE
 from sketch_search.model.things import PLACES, WHOLE, match_things
@@ -198,6 +199,14 @@ def test_one_thing_is_searched_for_as_a_whole_and_where_it_stands(regional: Sear
     assert (len(alone.things), alone.method, alone.placed, alone.region_grid) == (1, "fused", True, 4)
     anywhere = regional.find(on_paper("star", 150), places="no")
     assert (anywhere.method, anywhere.placed, anywhere.region_grid) == ("fused", False, None)
+    things = encode_things(regional.matcher, drawn(regional, on_paper("star", 150)))
+    directions = regional.matcher.thing_directions(things)
+    matched = match_things(things, directions, *regional.index.photo_regions(np.arange(PHOTOS)), PLACES)
+    evidence = evidence_of_fits(matched.diffused(directions)[0], 1 - things[0].side)
+    before = {result.id: result.raw_score for result in anywhere.results}
+    scores = np.array([before[photo] for photo in regional.index.ids.tolist()], np.float32)
+    expected = dict(zip(regional.index.ids.tolist(), weigh(scores, evidence, "fused").tolist(), strict=True))
+    assert {result.id: result.raw_score for result in alone.results} == pytest.approx(expected, abs=1e-4)
     assert regional.find(both(), things="one").method == "fused"
     assert not regional.find(on_paper("star", 150), method="rn").placed, "a method that is named scores alone"
     # Only whole drawings have a score by pairs.
