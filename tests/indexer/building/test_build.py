@@ -1,4 +1,4 @@
-"""What a build makes of a gallery, and what it tells meanwhile."""
+"""A build makes an index of a gallery, and says meanwhile how far it is."""
 
 import os
 from dataclasses import replace

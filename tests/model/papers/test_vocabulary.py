@@ -1,4 +1,4 @@
-"""What a checkpoint learns of words: by photos, by text vectors, by keywords, and by regions."""
+"""A checkpoint learns words from photos, text vectors, keywords and regions."""
 
 from dataclasses import replace
 from pathlib import Path
