@@ -39,7 +39,7 @@ from sketch_search.model.evaluation import (
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.matcher import load
 from sketch_search.model.network import DEFAULT_CLIP, find_device
-from sketch_search.model.papers.recipe import RECIPES, AnyRecipe, Table, merge, read_recipe, read_within_budget
+from sketch_search.model.papers.recipe import RECIPES, AnyRecipe, Table, merge, read_within_budget
 from sketch_search.model.papers.runs import Diverged, Run
 from sketch_search.model.papers.trainings import TRAININGS
 
@@ -122,16 +122,15 @@ class Shown:
         of_table = {row.name: row for row in self.table.row}
         for row in self.rows:
             told = of_table[row["network"]]
-            ended = (f"{k}: {'diverged' if v is None else f'{v:.3f}'}" for k, v in row["validation"].items())
+            ended = {k: "diverged" if v is None else f"{v:.3f}" for k, v in row["validation"].items()}
             first, *others = row["figures"].values()
             values = [_interval(first), *(f"{figure['value']:.3f}" for figure in others)]
             steps = f"{row['steps']:,}" if "steps" in row else ""
-            if steps and (of_paper := _paper_steps(told.recipe)):
-                steps += f" of {of_paper:,}"
+            by_rate = [f"{rate}: {figure}" if len(ended) > 1 else figure for rate, figure in ended.items()]
             lines.append(
                 {"network": row["network"], "ranks by": row["ranks by"], "steps": steps}
                 | {name: f"{row[name]:,}" for name in ("queries", "photos")}
-                | {"validation by factor of the rates": ", ".join(ended)}
+                | {"validation": ", ".join(by_rate)}
                 | dict(zip(titles, values, strict=True))
                 | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f") if row["difference"] else ""}
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
@@ -149,7 +148,7 @@ class Shown:
         failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
         left = "; ".join(name for name, why in self.missing.items() if not why)
         notes = [*said, *failed, *([f"Not run: {left}"] if left else [])]
-        head = f"{self.table.title}; 95% intervals over queries."
+        head = f"{self.table.title}; ± is half of the 95% interval over queries."
         if same:
             head += f" In all rows: {', '.join(f'{name} {text}' for name, text in same.items())}."
         parts = [head, body, "\n".join(f"- {note}." for note in notes)]
@@ -388,15 +387,9 @@ def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
     figures = dict(zip(row["per_query"], map(asdict, bootstrap(values)), strict=True))
     bases = first.get("by_method", {}) | {first["ranks by"]: next(iter(first["per_query"].values()))}
     base = bases.get(row["ranks by"])
-    less = base and asdict(bootstrap(values[:, :1] - np.array(base)[:, None])[0])
+    less = asdict(bootstrap(values[:, :1] - np.array(base)[:, None])[0]) if base and row is not first else None
     kept = {name: row[name] for name in row if name not in ("per_query", "by_method")}
     return kept | {"figures": figures, "difference": less}
-
-
-def _paper_steps(recipe: str) -> int | None:
-    """Returns the steps of the recipe "paper" beside a recipe; None if there is none."""
-    paper = RECIPES / Path(recipe).with_name("paper.toml")
-    return read_recipe(paper).steps if paper.is_file() else None
 
 
 def _describe_run(device: str) -> str:
@@ -429,7 +422,7 @@ def _fields(value: object) -> object:
 
 
 def _interval(found: Mapping[str, float], form: str = ".3f") -> str:
-    return f"{found['value']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
+    return f"{found['value']:{form}} ± {(found['high'] - found['low']) / 2:.3f}"
 
 
 def write_block(page: Path, name: str, text: str) -> None:
