@@ -1,21 +1,18 @@
 """Everything that a person who searches does, in a Python that has no PyTorch."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL import Image
 
 from sketch_search import model
 from sketch_search.indexer import open_index
 from sketch_search.indexer.samples import SKETCHED, Samples, write_samples
-from sketch_search.service.http.context import TOKEN_HEADER
 from tests.networks import tiny_checkpoint
-from tests.patience import PATIENCE, wait_until
-from tests.programs import run_python, started_python
+from tests.patience import PATIENCE
+from tests.programs import run_python
 from tests.searching import Searcher
 
 # Python runs this when it starts. What is hidden cannot be found, as if it were not installed.
@@ -81,39 +78,17 @@ def test_photos_are_indexed_searched_and_explained_without_pytorch(samples: Samp
     environment, program, sketch = without(tmp_path), ("-m", "sketch_search"), str(samples.sketches / "umbrella.png")
     said(environment, *program, "index", "build", str(samples.photos))
     check_the_best_photos(samples, tmp_path / "index")
-    found = json.loads(said(environment, *program, "search", sketch, "--k", "1", "--json"))["results"]
-    assert {photo["paths"][0].split("/")[0] for photo in found} == {"umbrella"}
     said(environment, *program, "explain", sketch, "-o", str(tmp_path / "why"))
     assert (tmp_path / "why" / "explanation.json").is_file()
+    assert "vocabulary:          1,773 words\n" in said(environment, *program, "model", "info")
     assert said(environment, "-c", LIBRARY, str(samples.photos), sketch) == "['umbrella']\n"
 
 
-def test_a_folder_is_indexed_from_the_page(samples: Samples, tmp_path: Path) -> None:
-    environment = {**without(tmp_path), "SBIR_PORT": "0"}
-    with started_python("-m", "sketch_search", "serve", environment=environment) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
-        page = Path(process.stdout.readline().split()[-1]).read_text()
-        token = page.partition("/?token=")[2].partition('"')[0]
-        with httpx.Client(base_url=url, headers={TOKEN_HEADER: token}, timeout=PATIENCE) as http:
-            assert http.post("/build", params={"folder": str(samples.photos / "umbrella")}).status_code == 202
-            wait_until(lambda: not http.get("/info").json()["build"]["running"], "the build has not ended")
-            assert http.get("/info").json()["build"]["failed"] is None
-
-
-@pytest.mark.parametrize(
-    "command", ["evaluate", "convert x y", "average x y", "train zse/tiny --backbone x", "table one-budget"]
-)
+@pytest.mark.parametrize("command", ["evaluate", "train zse/tiny --backbone x"])
 def test_a_command_that_needs_pytorch_names_the_extra_that_brings_it(command: str, tmp_path: Path) -> None:
     done = run_python("-m", "sketch_search", "model", *command.split(), environment=without(tmp_path))
     told = "error: torch is not installed; run `pip install 'sketch-search[train]'`.\n"
     assert (done.returncode, done.stderr) == (2, told)
-
-
-def test_the_checkpoint_of_the_package_is_described(tmp_path: Path) -> None:
-    told = said(without(tmp_path), "-m", "sketch_search", "model", "info")
-    assert "network:             two-sided-s14\n" in told
-    assert "vocabulary:          1,773 words\n" in told
 
 
 def test_a_checkpoint_that_needs_pytorch_is_refused_with_the_extra_that_brings_it(tmp_path: Path) -> None:

@@ -248,26 +248,3 @@ def test_a_result_gets_into_its_block_and_all_else_stays(place: tuple[Path, Path
     assert "\nby hand\n" in text
     assert main([str(results), "--page", str(page)]) == 0
     assert page.read_text(encoding="utf-8") == text
-
-
-@pytest.mark.parametrize(
-    ("written", "told"),
-    [
-        (ONE.model_copy(update={"quick": True}).model_dump_json(), "without --quick"),
-        ('{"points": []}', "one.json is not as this version writes it"),
-        (None, "there is no result"),
-        (ONE.model_copy(update={"name": "Three"}).model_dump_json(), "the page has no block from <!-- begin: Three"),
-    ],
-    ids=["quick", "of another version", "none", "of no block"],
-)
-def test_broken_results_and_results_without_a_block_are_refused(
-    place: tuple[Path, Path], written: str | None, told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    results, page = place
-    if written is None:
-        (results / "one.json").unlink()
-    else:
-        (results / "one.json").write_text(written, encoding="utf-8")
-    assert main([str(results), "--page", str(page)]) == 2
-    assert told in capsys.readouterr().err
-    assert page.read_text(encoding="utf-8") == PAGE

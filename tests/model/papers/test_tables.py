@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sketch_search.model.commands import main
 from sketch_search.model.papers import tables
 from sketch_search.model.papers.recipe import ZseRecipe, merge, read_within_budget
-from sketch_search.model.papers.runs import Diverged, Run
+from sketch_search.model.papers.runs import Run
 from tests.documents import CHECKOUT
 from tests.indexer.clip_models import saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
@@ -202,24 +202,6 @@ def test_a_training_that_was_interrupted_goes_on_if_asked(
     assert re.search(r"the training in \S+ was stopped; --resume continues it", capsys.readouterr().err)
     assert run(folder, *only, "--resume") == 0
     assert capsys.readouterr().out == whole
-
-
-def test_trainings_of_a_table_run_on_the_device_that_it_is_told_and_apart_from_others(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs = []
-
-    def noted(_: ZseRecipe, run: Run) -> None:
-        runs.append(run)
-        raise Diverged(1)
-
-    monkeypatch.setattr(tables, "TRAININGS", {ZseRecipe: noted})
-    for device in ("cpu", "meta"):
-        assert run(folder, "--row", "not trained", "--device", device) == 2
-    assert [one.device.type for one in runs] == ["cpu", "meta"]
-    assert len({one.folder for one in runs}) == 2
-    assert run(folder, "--device", "abacus") == 2
-    assert "device 'abacus' cannot be used here" in capsys.readouterr().err
 
 
 def test_a_rate_or_a_row_that_diverges_leaves_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

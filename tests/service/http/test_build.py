@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from sketch_search.indexer.building.folder_listing import MAX_DEPTH
 from sketch_search.service.address import ServerAddress, announced, find_server
 from sketch_search.service.http.context import TOKEN_HEADER
 from sketch_search.service.settings import Settings
@@ -103,17 +102,6 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
         without = httpx.post(f"{http.base_url}/remove", params={"folder": "more"}, timeout=PATIENCE)
         assert error(without) == (403, "forbidden")
         assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [few.name, "more"]
-
-
-def test_a_folder_of_which_a_part_cannot_be_read_is_reported(settings: Settings, few: Path, tmp_path: Path) -> None:
-    photos = Path(shutil.copytree(few, tmp_path / "photos"))
-    photos.joinpath(*"x" * (MAX_DEPTH + 1)).mkdir(parents=True)
-    with empty(settings, tmp_path / "index") as http:
-        http.post("/build", params={"folder": str(photos)})
-        build = over(http)
-    assert build["phase"] == "done"
-    assert build["failed"].startswith("x/x/x")
-    assert build["failed"].endswith("the folder is not read: it is nested more than 100 deep; its indexed photos stay.")
 
 
 def test_photos_that_are_missing_stay_and_are_reported(settings: Settings, few: Path, tmp_path: Path) -> None:

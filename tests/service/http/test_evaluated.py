@@ -17,8 +17,8 @@ from tests.service.small_gallery import draw_photo
 
 # Two shapes apart, a coloured one, and single ones in black.
 _SKETCHES = [
-    *(encoded(drawing(shape, 128, seed)) for seed, shape in enumerate(["star", "circle", "house", "cross"])),
-    *(encoded(on_paper(shape, 20, (200, 40, 40))) for shape in ("star", "cross", "house", "circle")),
+    *(encoded(drawing(shape, 128, seed)) for seed, shape in enumerate(["star", "circle"])),
+    *(encoded(on_paper(shape, 20, (200, 40, 40))) for shape in ("star", "cross")),
 ]
 
 _WORDS = ("cup", "house")

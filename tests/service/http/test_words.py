@@ -23,11 +23,10 @@ from sketch_search.service.schemas.info import InfoResponse, WordsResponse
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests.indexer.clip_models import READING, saved_clip
-from tests.patience import PATIENCE, wait_for, wait_until
+from tests.patience import PATIENCE, wait_for
 from tests.pictures import encoded
 from tests.service.busy_server import Gate
 from tests.service.served import asked, wordy
-from tests.service.small_gallery import PHOTOS, draw_photo
 from tests.service.talk import error
 
 WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled",), ("Ärmel",))
@@ -212,26 +211,6 @@ def test_a_slow_tower_slows_no_others(by_clip: Settings, sketch: bytes, monkeypa
             assert not any(search.done() for search in waiting)
             gate.opened.set()
             assert [search.result().json()["words"] for search in waiting] == 3 * ["clip"]
-
-
-def test_towers_outlive_a_generation(by_clip: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index, photos = moved(by_clip, tmp_path)
-    assert by_clip.weights is not None
-    loads: list[str] = []
-
-    def load(entry: EmbedderEntry, device: str) -> TextTower:
-        loads.append(entry.name)
-        return open_text_tower(entry, device)
-
-    monkeypatch.setattr("sketch_search.service.clip_text.open_text_tower", load)
-    with asked(by_clip, index=index) as http:
-        assert http.post("/search", params={"text": TEXT}).json()["words"] == "clip"
-        (photos / "one more.png").write_bytes(encoded(draw_photo(99)))
-        newest = build(index, BuildRequest([photos]), model.load(by_clip.weights)).generation
-        wait_until(lambda: http.get("/info").json()["index"]["generation"] == newest, "the new index is not in use")
-        found = http.post("/search", params={"text": "another text", "k": 50}).json()
-        assert (found["words"], found["candidates"]) == ("clip", PHOTOS + 1)
-    assert loads == [NAME]
 
 
 def test_without_its_clip_model_an_index_is_searched_by_the_vocabulary(

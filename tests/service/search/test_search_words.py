@@ -334,15 +334,3 @@ def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip, monkeypatch:
 def test_a_text_whose_vector_cannot_be_is_refused(by_clip: ByClip, values: Floats, sentence: str) -> None:
     with pytest.raises(GalleryUnusable, match=sentence):
         by_clip.search(draw_sketch(), SearchQuery(text=TEXT), ReadText(values))
-
-
-def test_a_text_is_known_by_what_it_says_and_few_are_kept(by_clip: ByClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.service.clip_text.TEXTS_KEPT", 2)
-    towers = TextTowers(CPU)
-    first = towers.read(by_clip.entry, "a dog")
-    assert first.vector is not None
-    assert first.milliseconds > 0
-    assert towers.read(by_clip.entry, " a  dog") == ReadText(first.vector)
-    for other in ("a cat", "a horse"):
-        assert towers.read(by_clip.entry, other).milliseconds > 0
-    assert towers.read(by_clip.entry, "a dog").milliseconds > 0

@@ -12,13 +12,13 @@ import httpx
 import numpy as np
 import pytest
 
-from sketch_search.indexer import BuildRequest, Index, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
-from tests.patience import PATIENCE, wait_for, wait_until
+from tests.patience import PATIENCE, wait_until
 from tests.pictures import encoded
-from tests.service.busy_server import Gate, occupied
+from tests.service.busy_server import occupied
 from tests.service.served import Served, served
 from tests.service.small_gallery import draw_photo, draw_sketch
 
@@ -172,25 +172,6 @@ def test_a_search_in_flight_is_answered_by_its_own_generation(growing: Growing, 
             assert files_open_below(growing.index / before)
         found = waiting.result().json()
         assert (found["generation"], found["candidates"]) == (before, 6)
-        wait_until(lambda: not files_open_below(growing.index / before), f"{before} is still open")
-
-
-def test_a_photo_on_its_way_keeps_its_index(growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, gate, read = growing.generation, Gate(), Index.part_of_photo
-
-    def slow(self: Index, *asked: int) -> bytes:
-        gate()
-        return read(self, *asked)
-
-    monkeypatch.setattr(Index, "part_of_photo", slow)
-    with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(server.http.get, "/photos/1")
-        wait_for(gate.begun, "the photo is not being sent")
-        for _ in range(2):
-            wait_for_generation(server.http, growing.grow())
-        assert files_open_below(growing.index / before)
-        gate.opened.set()
-        assert sending.result().content == (growing.gallery / "000.png").read_bytes()
         wait_until(lambda: not files_open_below(growing.index / before), f"{before} is still open")
 
 

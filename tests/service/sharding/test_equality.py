@@ -192,14 +192,3 @@ def test_a_shard_that_has_more_of_the_best_than_was_expected_of_it_is_asked_agai
     assert sorted(found.ids) == sorted(expected.ids)
     assert found.scores[np.argsort(found.ids)] == pytest.approx(expected.scores[np.argsort(expected.ids)], abs=1e-4)
     assert sum(question.__name__ == "packed_nearest" for link in quarters for question in link.asked) > 4
-
-
-def test_photos_scored_by_an_earlier_query_are_not_scored_again(whole: Searcher, quarters: list[LocalLink]) -> None:
-    for gallery in (whole.gallery, gallery_of(quarters)):
-        query = drawn(whole.matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=PHOTOS)
-        known = gallery.find(replace(query, rerank=6))
-        marked = replace(known, scores=np.where(known.scored, known.scores - 5, known.scores))
-        found, fresh = gallery.find(replace(query, rerank=10), marked), gallery.find(replace(query, rerank=10))
-        assert found.scored.sum() == fresh.scored.sum() == 10
-        assert np.flatnonzero(found.scores < -1).tolist() == np.flatnonzero(known.scored).tolist()
-        assert np.allclose(found.scores[found.scores > -1], fresh.scores[fresh.scored & (found.scores > -1)], atol=1e-4)

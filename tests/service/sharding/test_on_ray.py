@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from sketch_search.indexer import remove
 from sketch_search.model import Matcher, Tokens
 from sketch_search.service.engine import open_matcher
 from sketch_search.service.serving.on_ray import Copies, SharedMatcher
@@ -110,7 +109,7 @@ def test_several_servers_search_the_same_copies_and_the_last_one_ends_them(
         with server("second.log") as second:
             assert set(second.copies(0)) == {own, *others}
             with ThreadPoolExecutor(2) as pool:
-                searched = [pool.submit(one.search, sketch) for one in (first, second) * 8]
+                searched = [pool.submit(one.search, sketch) for one in (first, second) * 4]
                 found, *further = [one.result(PATIENCE) for one in searched]
             assert found["complete"]
             assert all(one["results"] == found["results"] for one in further)
@@ -124,31 +123,12 @@ def test_several_servers_search_the_same_copies_and_the_last_one_ends_them(
 def test_where_one_of_two_copies_is_killed_no_answer_is_incomplete_or_wrong(on_ray: OnRay, sketch: bytes) -> None:
     whole = on_ray.search(sketch)
     with ThreadPoolExecutor(2) as pool:
-        under_way = [pool.submit(on_ray.search, sketch) for _ in range(6)]
+        under_way = [pool.submit(on_ray.search, sketch) for _ in range(4)]
         assert on_ray.kill(1) == 1
         # Each asks one copy or the other, twice.
-        answers = [on_ray.search(sketch) for _ in range(10)] + [search.result(PATIENCE) for search in under_way]
+        answers = [on_ray.search(sketch) for _ in range(4)] + [search.result(PATIENCE) for search in under_way]
     assert all(answer["complete"] for answer in answers)
     assert all(answer["results"] == whole["results"] for answer in answers)
-
-
-def test_a_new_generation_of_a_shard_is_searched_as_a_whole(on_ray: OnRay, sketch: bytes) -> None:
-    before = {hit["id"]: hit["paths"] for hit in on_ray.search(sketch)["results"]}
-    gone = next(photo for photo, paths in sorted(before.items()) if len(paths) == 1)
-    remove([before[gone][0]], on_ray.folders[0])
-    expected = {frozenset(before), frozenset(before) - {gone}}
-
-    def swapped() -> bool:
-        answer = on_ray.search(sketch)
-        found = frozenset(hit["id"] for hit in answer["results"])
-        assert found in expected
-        assert answer["complete"]
-        return gone not in found
-
-    wait_until(swapped, "the new generation is not searched")
-    shards = on_ray.http.get("/info").json()["shards"]
-    assert [shard["generation"] for shard in shards] == ["g000003", "g000002"]
-    assert on_ray.search(sketch)["generation"] == "g000003+g000002"
 
 
 def test_a_shard_that_is_killed_is_left_out_and_reported_and_comes_back(on_ray: OnRay, sketch: bytes) -> None:

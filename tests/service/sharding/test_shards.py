@@ -1,6 +1,5 @@
 """Shards as they are opened, which of them are searched together, and the HTTP API over them."""
 
-import json
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
@@ -23,7 +22,6 @@ from sketch_search.service.sharding import overview as summary
 from sketch_search.service.sharding.shards import shard_names
 from tests.patience import wait_until
 from tests.requirements import need_ray
-from tests.service.sharding.conftest import HALVES
 from tests.service.sharding.shards_here import Sharded, cut, links_to
 from tests.service.small_gallery import PHOTOS
 from tests.service.talk import error, metrics
@@ -76,26 +74,6 @@ def test_a_search_ends_with_the_generation_it_began_with(index_path: Path, match
         assert before == after + 1
     with pytest.raises(ShardUnavailable, match="no longer exists"):
         index.answer(first, LocalGallery.entries, np.array([0]))
-
-
-def test_shards_that_are_exchanged_are_told_apart(index_path: Path, matcher: Matcher, tmp_path: Path) -> None:
-    folders = cut(index_path, matcher, tmp_path, HALVES)
-    # Both look as if they had been written within one second.
-    for manifest in (file for folder in folders for file in folder.glob("g*/manifest.json")):
-        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"created": "2026-01-01T00:00:00Z"}))
-    index = opened(folders[0], matcher, keeps=2)
-    seen = []
-    for _ in range(3):
-        index.refresh()
-        generation_id = index.state().generation_id
-        seen.append((generation_id, frozenset(index.answer(generation_id, summary).ids.tolist())))
-        folders[0].rename(tmp_path / "away")
-        folders[1].rename(folders[0])
-        (tmp_path / "away").rename(folders[1])
-    (first, photos), (second, others), again = seen
-    assert again == (first, photos)
-    assert second != first
-    assert photos.isdisjoint(others)
 
 
 def test_a_shard_without_an_index_says_so(matcher: Matcher, tmp_path: Path) -> None:
