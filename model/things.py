@@ -118,7 +118,7 @@ class Matched:
         columns: dict[str, Any] = {n: np.concatenate([vars(p)[n] for p in parts], axis=1) for n in vars(parts[0])}
         return Matched(**columns)
 
-    def __getitem__(self, photos: Numbers) -> Matched:
+    def __getitem__(self, photos: Numbers | NDArray[np.bool_] | slice) -> Matched:
         return Matched(**{name: column[:, photos] for name, column in vars(self).items()})
 
     def cosines(self, directions: Floats) -> Floats:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sketch_search.model.engine import Floats, Method, Tokens
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_likes, evidence_of_words
-from sketch_search.model.things import Thing
+from sketch_search.model.things import Matched, Thing
 
 Ids: TypeAlias = NDArray[np.int64]
 #: Photos by their rows in a gallery: one cluster after the other, by id within each.
@@ -242,7 +242,8 @@ class Candidates(Nearest):
         vectors: (m, d) float16, as they are kept.
         scores: (m,) float32; not a number for a photo that was not scored. Diffusion, likes and words change them.
         before: (m,) the scores before diffusion; None if more than diffusion has changed them.
-        fits: (m,) the score of the regions that fit the things of the drawing best; None without such things.
+        matched: the regions that match the things of the drawing best; None without such things.
+        fits: (m,) their scores, the mean of the things; diffused for a single one.
         firsts: (m,) the row of the candidate that represents this one: its own, unless it is a near duplicate of an
             earlier one. None if nothing was to be folded.
     """
@@ -250,8 +251,13 @@ class Candidates(Nearest):
     vectors: NDArray[np.float16]
     scores: Scores
     before: Scores | None = None
+    matched: Matched | None = None
     fits: Scores | None = None
     firsts: NDArray[np.int64] | None = None
+
+    def __getitem__(self, chosen: NDArray[np.int64] | Mask | slice) -> Self:
+        found = super().__getitem__(chosen)
+        return found if self.matched is None else replace(found, matched=self.matched[chosen])
 
     @property
     def scored(self) -> Mask:

@@ -23,7 +23,7 @@ NEAR_CLUSTERS, OPENED_ABOVE = 4096, 64
 
 
 # The result of ``Gallery.scored``.
-Scored: TypeAlias = tuple[NDArray[np.float16], Scores, Scores | None]
+Scored: TypeAlias = tuple[NDArray[np.float16], Scores, Matched | None]
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,11 @@ class Gallery(ABC):
             total = promise(found.by_vector, best, self.matches(query, found.rows[best]))
             found = replace(found, promise=total)
         scores, left = found.known_scores(query, known)
-        vectors, scores[left], fits = self.scored(query, found.rows, left)
+        vectors, scores[left], matched = self.scored(query, found.rows, left)
+        fits = None if matched is None else matched.scores.mean(axis=0)
         if query.method == "things" and fits is not None:
             scores = fits if query.whole is None else fits + unit(vectors.astype(np.float32)) @ query.whole
-        return Candidates(**vars(found), vectors=vectors, scores=scores, fits=fits)
+        return Candidates(**vars(found), vectors=vectors, scores=scores, fits=fits, matched=matched)
 
     @abstractmethod
     def nearest(self, query: Query) -> Nearest:
@@ -139,8 +140,8 @@ class Gallery(ABC):
     def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
         """Reads the vectors of these photos, (m, d), and scores some of them by the query's method.
 
-        wanted: (w,) the indices of those to score. Returns the vectors; the scores (w,); and with things (m,)
-        how well regions of all of these photos fit them, else None.
+        wanted: (w,) the indices of those to score. Returns the vectors; the scores (w,); and with things the regions
+        of all of these photos that match them best, else None.
         """
 
     @abstractmethod

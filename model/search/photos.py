@@ -150,15 +150,15 @@ class PhotoGallery(Gallery):
         return scores
 
     def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
-        vectors = self._photos.vectors.of(rows).astype(np.float16)
-        fits = self.matched(query, rows).scores.mean(axis=0) if query.things else None
+        vectors = self._photos.vectors.kept(rows)
+        matched = self.matched(query, rows) if query.things else None
         rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
         order, portion = self._photos.reading_order(rows), BATCHED * self._matcher.chunk
         for start in range(0, len(rows), portion):
             pause()
             some = order[start : start + portion]
             scores[some] = query.scores(self._matcher, self.tokens(rows[some]))
-        return vectors, scores, fits
+        return vectors, scores, matched
 
     def matched(self, query: Query, rows: PhotoRows) -> Matched:
         order, parts = self._photos.reading_order(rows), list[Matched]()

@@ -178,7 +178,7 @@ def rank(
     while True:
         found = find_photos(gallery, query, plan, clusters, sizes, found)
         lap("photos")
-        ranked = add_evidence(diffuse(gallery, matcher, found, query, plan), matcher, query, plan, drawn=drawn)
+        ranked = add_evidence(diffuse(matcher, found, query, plan), matcher, query, plan, drawn=drawn)
         lap("diffusion")
         photos, hidden = leave_out(gallery, ranked, query, plan, matcher.config.grid)
         photos = order(photos, query)
@@ -324,17 +324,17 @@ def find_photos(
 # Further columns.
 
 
-def diffuse(gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query, plan: Plan) -> Candidates:
+def diffuse(matcher: Matcher, photos: Candidates, query: Query, plan: Plan) -> Candidates:
     """Estimates the missing scores, and diffuses all. Without diffusion, drops the unscored photos."""
     if not plan.diffuse:
         return photos[photos.scored]
     if not len(photos):
         return photos
     if plan.method == "things":
-        scores = _diffuse_regions(gallery, matcher, photos, query, photos.scores, SHORTLIST)
+        scores = _diffuse_regions(matcher, photos, query, photos.scores, SHORTLIST)
         return replace(photos, scores=scores, before=photos.scores)
     if photos.fits is not None:
-        photos = replace(photos, fits=_diffuse_regions(gallery, matcher, photos, query, photos.fits, FITS_DIFFUSED))
+        photos = replace(photos, fits=_diffuse_regions(matcher, photos, query, photos.fits, FITS_DIFFUSED))
     method, ret, before = plan.method, photos.vectors, photos.scores
     if not photos.scored.all():
         threshold = matcher.diffusion_threshold
@@ -343,16 +343,14 @@ def diffuse(gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query
     return replace(photos, scores=matcher.diffuse(before[None], ret, method)[0], before=before)
 
 
-def _diffuse_regions(
-    gallery: Gallery, matcher: Matcher, photos: Candidates, query: Query, scores: Scores, count: int
-) -> Scores:
+def _diffuse_regions(matcher: Matcher, photos: Candidates, query: Query, scores: Scores, count: int) -> Scores:
     """Diffuses each thing's part of the scores over the regions that match it, in the ``count`` best photos."""
     order, after = best_first(photos.ids, scores), scores.copy()
     first, rest = order[:count], order[count:]
-    matched = gallery.matched(query, photos.rows[first])
+    assert photos.matched is not None
     assert photos.fits is not None
     whole = scores[first] - photos.fits[first]
-    after[first] = matched.diffused(matcher.thing_directions(query.things)).mean(axis=0) + whole
+    after[first] = photos.matched[first].diffused(matcher.thing_directions(query.things)).mean(axis=0) + whole
     after[rest] = np.minimum(after[rest], after[first].min())
     return after
 

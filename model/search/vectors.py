@@ -42,7 +42,11 @@ class Vectors:
 
     def of(self, rows: Numbers | None = None) -> Floats:
         """Reads the vectors of these photos, or of all photos: (m, d) float32."""
-        return (self._values[: self.count] if rows is None else self._values[rows]).astype(np.float32)
+        return (self._values[: self.count] if rows is None else self.kept(rows)).astype(np.float32)
+
+    def kept(self, rows: Numbers) -> npt.NDArray[np.float16]:
+        """Reads the vectors of these photos as they are kept, (m, d)."""
+        return np.asarray(self._values[rows])
 
     def rows_of(self, clusters: int | Numbers) -> Numbers:
         """Returns the photos of one or several clusters: (m,) ascending."""

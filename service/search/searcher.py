@@ -355,9 +355,8 @@ class Searcher:
         for number, (thing, scores) in enumerate(zip(things, orders, strict=True)):
             best = ranking if scores is None else ranking[best_first(ranking.ids, scores, GUESSED_OF)]
             fitting = self._fits([] if thing.guess is None else [thing.guess], best, photos)
-            if fitting is False and query.things and len(best):
-                regions = self.gallery.matched(query, best.rows)
-                cosines = regions.cosines(self.matcher.thing_directions(query.things))
+            if fitting is False and best.matched is not None and len(best):
+                cosines = best.matched.cosines(self.matcher.thing_directions(query.things))
                 fitting = None if cosines[number].max() >= WELL else False
             found.append(thing.model_copy(update={"fits": fitting}))
         return tuple(found)
@@ -416,10 +415,10 @@ class Searcher:
         support = shares_of(ranking.scores, plan.ranking.method) if shown else ranking.scores
         entries = self.gallery.entries(ranking.rows[chosen])
         cells: list[tuple[int, ...] | None] = [None] * len(shown)
-        if query.things and shown:
+        if ranking.matched is not None and shown:
             # Not those of things that only the text names.
             drawn = len(query.things) if query.sketch is None else len(query.sketch)
-            cells = [*map(tuple, self.gallery.matched(query, ranking.rows[chosen]).cells[:drawn].T.tolist())]
+            cells = [*map(tuple, ranking.matched.cells[:drawn, chosen].T.tolist())]
         return tuple(
             SearchResult.of(
                 photo,

@@ -140,7 +140,6 @@ class ShardedGallery(Gallery):
 
     def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
         without_sketch, scores = replace(query, sketch=None), np.full(len(rows), np.nan, np.float32)
-        fits = np.empty(len(rows), np.float32) if query.things else None
         split = list(self._by_shard(rows))
         to_score = {shard: np.flatnonzero(np.isin(indices, wanted)) for shard, indices, _ in split}
         pending: dict[int, Pending[Scored]] = {}
@@ -150,10 +149,10 @@ class ShardedGallery(Gallery):
         answers = self._answers(pending)
         vectors = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float16)
         for shard, indices, _ in split:
-            vectors[indices], scores[indices[to_score[shard]]], of_shard = answers[shard]
-            if fits is not None:
-                fits[indices] = of_shard
-        return vectors, scores[wanted], fits
+            vectors[indices], scores[indices[to_score[shard]]], _ = answers[shard]
+        matched = [part for _, _, part in answers.values() if part is not None]
+        order = np.concatenate([np.empty(0, np.int64), *(indices for _, indices, _ in split)])
+        return vectors, scores[wanted], Matched.joined(matched)[np.argsort(order)] if matched else None
 
     def matched(self, query: Query, rows: PhotoRows) -> Matched:
         parts = self._ask_homes(LocalGallery.matched, rows, replace(query, sketch=None))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from sketch_search.indexer import BuildRequest, build, open_index
-from sketch_search.model.engine import Projection, unit
+from sketch_search.model.engine import Floats, Numbers, Projection, unit
 from sketch_search.model.images import Drawing, Stroke, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network
@@ -255,6 +255,21 @@ def test_shards_answer_as_one_index(regional: Searcher, folder: Path, tmp_path: 
     for picture, asked in asks:
         query = SearchQuery.model_validate({"k": PHOTOS, **asked})
         assert_same(searcher_of(links, matcher).search(picture, query), regional.search(picture, query))
+
+
+@pytest.mark.parametrize("picture", [both(), on_paper("star", 150)])
+def test_a_search_reads_the_regions_of_each_photo_once(
+    regional: Searcher, monkeypatch: pytest.MonkeyPatch, picture: Image.Image
+) -> None:
+    read, photo_regions = list[int](), regional.index.photo_regions
+
+    def reading(rows: Numbers) -> tuple[Floats, Floats]:
+        read.extend(rows.tolist())
+        return photo_regions(rows)
+
+    monkeypatch.setattr(regional.index, "photo_regions", reading)
+    assert regional.find(picture).results[0].cells is not None
+    assert sorted(read) == [*range(PHOTOS)]
 
 
 def test_an_explanation_says_where_each_thing_is_how_well_it_matches_and_in_which_colour(regional: Searcher) -> None:
