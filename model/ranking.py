@@ -100,7 +100,9 @@ def diffuse(scores: Floats, ret: NDArray[np.floating], threshold: float, method:
         order = np.argsort(-of_sketch, kind="stable")
         first, rest = order[:SHORTLIST], order[SHORTLIST:]
         directions = centre(ret[first])
-        weights = np.maximum(directions @ directions.T - np.float32(threshold), 0)
+        weights = directions @ directions.T
+        weights -= np.float32(threshold)
+        np.maximum(weights, 0, out=weights)
         np.fill_diagonal(weights, 1 - threshold)
         sums = weights.sum(axis=1)
         best = float(of_sketch[first[0]])

@@ -139,7 +139,10 @@ class SegmentReader:
             for name, array in found.items():
                 if arrays[name].shape[1:] != array.shape[1:]:
                     raise IndexDamaged(f"{name} of {source} differ in length from the others; {REPAIR}.")
-                array[chosen] = arrays[name][numbers]
+                if len(chosen) == len(rows):
+                    found[name] = np.asarray(arrays[name][numbers], array.dtype)
+                else:
+                    array[chosen] = arrays[name][numbers]
         return PhotoArrays(found)
 
 

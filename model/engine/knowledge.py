@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sketch_search.model.engine.config import NetworkConfig
 from sketch_search.model.engine.parting import Parting
-from sketch_search.model.engine.tokens import Floats, Tokens, unit
+from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, unit
 
 # The sharpness of a log-mean-exp, between the mean over the prototypes and the maximum. It was chosen on validation
 # classes, among values from 7 to 45.
@@ -169,10 +170,15 @@ class Vocabulary:
 
     def agreements(self, sketches: Tokens, photo_ret: NDArray[Any]) -> Floats:
         """Compares guesses for s sketches with p photos: P Q', (s, p) in [0, 1]; Q is softmax(NEARNESS cosines)."""
-        placed = self.places.any(axis=1)
-        near = _exponentials(NEARNESS, unit(photo_ret) @ self.places[placed].T)
+        placed, places = self._placed
+        near = _exponentials(NEARNESS, unit(photo_ret) @ places.T)
         shares: Floats = self.guess_things(sketches)[:, placed] @ near.T / near.sum(axis=1)
         return shares
+
+    @cached_property
+    def _placed(self) -> tuple[Numbers, Floats]:
+        placed = np.flatnonzero(self.places.any(axis=1))
+        return placed, self.places[placed]
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def as_floats(values: Any) -> Floats:
 def unit(vectors: NDArray[Any]) -> Floats:
     """Scales vectors along the last dimension to length 1, in float32; those shorter than 1e-12 stay near zero."""
     values = np.asarray(vectors, np.float32)
-    scaled: Floats = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), np.float32(1e-12))
+    lengths = np.sqrt(np.einsum("...d,...d->...", values, values))[..., None]
+    scaled: Floats = values / np.maximum(lengths, np.float32(1e-12))
     return scaled
 
 
