@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 Floats: TypeAlias = NDArray[np.float32]
 Numbers: TypeAlias = NDArray[np.int64]
@@ -100,20 +100,21 @@ _PEN = 3
 def sketch_variants(sketch: Floats, count: int) -> Floats:
     """Makes 1 to MAX_VARIANTS variants, (3, H, W) each: itself, 15% larger, mirrored with a thicker pen and turned."""
 
-    def larger(plane: Image.Image) -> Image.Image:
-        cut = [side * (1 - 1 / _LARGER) / 2 for side in plane.size]
-        box = cut[0], cut[1], plane.width - cut[0], plane.height - cut[1]
-        return plane.resize(plane.size, Image.Resampling.BILINEAR, box)
+    def larger(picture: Floats) -> Floats:
+        cut = [side * (1 - 1 / _LARGER) / 2 for side in (width, height)]
+        box = cut[0], cut[1], width - cut[0], height - cut[1]
+        return change_planes(picture, lambda plane: plane.resize(plane.size, Image.Resampling.BILINEAR, box))
 
-    def turned(plane: Image.Image) -> Image.Image:
-        # Ink is below zero.
-        thick = plane.transpose(Image.Transpose.FLIP_LEFT_RIGHT).filter(ImageFilter.MinFilter(_PEN))
-        return thick.rotate(-_TURN, Image.Resampling.BILINEAR)
+    def turned(picture: Floats) -> Floats:
+        # Ink is below zero. Pillow's MinFilter would take fifteen times as long.
+        thick = np.pad(picture[:, :, ::-1], ((0, 0), *[(_PEN // 2,) * 2] * 2), "edge")
+        thick = np.minimum.reduce([thick[:, row : row + height] for row in range(_PEN)])
+        thick = np.minimum.reduce([thick[:, :, column : column + width] for column in range(_PEN)])
+        return change_planes(thick, lambda plane: plane.rotate(-_TURN, Image.Resampling.BILINEAR))
 
     # Turning gives zeros outside. So paper, the greatest value of each channel, is mapped to zero meanwhile.
-    paper = sketch.max(axis=(1, 2), keepdims=True)
-    moved = [paper + change_planes(sketch - paper, change) for change in (larger, turned)[: count - 1]]
-    return np.stack([sketch, *moved])
+    (_, height, width), paper = sketch.shape, sketch.max(axis=(1, 2), keepdims=True)
+    return np.stack([sketch, *(paper + change(sketch - paper) for change in (larger, turned)[: count - 1])])
 
 
 def change_planes(picture: Floats, change: Callable[[Image.Image], Image.Image]) -> Floats:
