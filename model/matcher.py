@@ -144,7 +144,7 @@ class Matcher:
     checkpoint_sha256: hex digest of its file. preprocessing_fingerprint: hex digest that changes if ``prepare`` would
     return other pixels of photos. device, dtype: "cpu" or "cuda", and the precision. variants: as for ``load``.
     methods, best_method: some of "rn", "ret" and "fused", and the best on validation classes. chunk: pairs scored at
-    once. kept: tokens of the latest sketches, and those of all patches if asked for, by the digests of their pictures.
+    once. kept: tokens of the latest sketches, and those of all patches if asked for, by digest and variant.
     words: of its vocabulary, in its order.
     """
 
@@ -161,7 +161,7 @@ class Matcher:
         )
         self.preprocessing_fingerprint = self.preprocessing.fingerprint("photo")
         self.words = tuple(names[0] for names in config.words)
-        self.kept: LRUCache[bytes, tuple[Tokens, Floats | None]] = LRUCache(KEPT)
+        self.kept: LRUCache[tuple[bytes, int], tuple[Tokens, Floats | None]] = LRUCache(KEPT)
         self._keeping = threading.Lock()
 
     @cached_property
@@ -206,30 +206,31 @@ class Matcher:
                 return tokens
             return replace(tokens, colours=self._colours(pictures, side))
         count = _check_variants(variants) or self.variants
-        parts = [self._encode_variants(sketch_variants(picture, count)) for picture in pictures]
-        return Tokens.cat([average_variants(part) for part in parts])
+        return Tokens.cat([average_variants(self._encode_variants(picture, count)) for picture in pictures])
 
-    def _encode_variants(self, variants: Floats) -> Tokens:
-        """Encodes the variants (v, 3, H, W) of a sketch whose tokens are not kept."""
-        keys = [_digest(variant) for variant in variants]
+    def _encode_variants(self, picture: Floats, count: int) -> Tokens:
+        """Encodes those of the first variants of a sketch (3, H, W) whose tokens are not kept."""
+        keys = [(_digest(picture), number) for number in range(count)]
         with self._keeping:
             known = {key: self.kept[key][0] for key in keys if key in self.kept}
-        new = [row for row, key in enumerate(keys) if key not in known]
-        if new:
-            encoded = self.engine.encode(variants[new], "sketch")
-            known |= {keys[row]: encoded[number : number + 1] for number, row in enumerate(new)}
+        if new := [key for key in keys if key not in known]:
+            encoded = self.engine.encode(sketch_variants(picture, count)[[number for _, number in new]], "sketch")
+            known |= {key: encoded[row : row + 1] for row, key in enumerate(new)}
             with self._keeping:
-                self.kept.update({keys[row]: (known[keys[row]], None) for row in new})
+                self.kept.update({key: (known[key], None) for key in new})
         return Tokens.cat([known[key] for key in keys])
 
     def _encode_whole(self, picture: Floats) -> Floats:
         """Encodes a sketch (3, H, W) unless it is kept: the encoder's tokens of all patches, (n, e)."""
         with self._keeping:
-            _, patches = self.kept.get(key := _digest(picture), (None, None))
+            _, patches = self.kept.get(key := (_digest(picture), 0), (None, None))
         if patches is None:
-            tokens, patches = self.engine.encode_whole(picture)
+            # A GPU encodes all variants, which the finished drawing needs next, in the time of one.
+            variants = sketch_variants(picture, self.variants if self.device == "cuda" else 1)
+            tokens, patches = self.engine.encode_whole(variants)
             with self._keeping:
-                self.kept[key] = tokens, patches
+                self.kept.update({(key[0], row): (tokens[row : row + 1], None) for row in range(len(tokens))})
+                self.kept[key] = tokens[:1], patches
         return patches
 
     def divide(self, drawing: Drawing) -> Drawing:

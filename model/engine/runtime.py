@@ -145,9 +145,9 @@ class OnnxEngine(GraphEngine):
         with ThreadPoolExecutor(self._threads) as pool:
             return Tokens.cat([tokens for tokens, *_ in pool.map(lambda one: self._photo(one, count), pictures)])
 
-    def encode_whole(self, picture: Floats) -> tuple[Tokens, Floats]:
-        tokens, _, patches = self._sketch(picture, self.config.token_count("sketch") - 1)
-        return tokens, patches
+    def encode_whole(self, variants: Floats) -> tuple[Tokens, Floats]:
+        found = [self._sketch(picture, self.config.token_count("sketch") - 1) for picture in variants]
+        return Tokens.cat([tokens for tokens, *_ in found]), found[0][2]
 
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
         if not len(photos):

@@ -114,8 +114,11 @@ class Engine(ABC):
     def encode(self, pictures: Floats, modality: Modality) -> Tokens:
         """Encodes prepared pictures (b, 3, H, W): float32 tokens. A picture's tokens depend on it alone, to 1e-4."""
 
-    def encode_whole(self, picture: Floats) -> tuple[Tokens, Floats]:
-        """Encodes a sketch (3, H, W): its tokens, and the encoder's of all patches, (n, e). Raises ModelError."""
+    def encode_whole(self, variants: Floats) -> tuple[Tokens, Floats]:
+        """Encodes variants of a sketch, (v, 3, H, W): tokens; the encoder's of all patches of the first, (n, e).
+
+        Raises ModelError.
+        """
         raise ModelError(f"{self.config.name} has no tokens of all patches; only two-sided networks have")
 
     def reduce_regions(self, tokens: Tokens) -> Tokens:

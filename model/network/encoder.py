@@ -63,7 +63,7 @@ class EncoderTrace:
 
     attention, positions: of each block (b, heads, n), [Ret]'s to patches, and (b, n), their cells. kept: (b, n) of
     each selection. patches: two-sided encoders' own tokens of a sketch's patches, (b, n, e). everything, local: tokens
-    of all patches of their photos, and (b, n, d), their local [Ret].
+    of all patches of their photos, and (b, n, d), their local [Ret]. attends: whether two-sided encoders fill the rest.
     """
 
     attention: list[torch.Tensor] = field(default_factory=list)
@@ -72,6 +72,7 @@ class EncoderTrace:
     patches: torch.Tensor | None = None
     everything: Tokens | None = None
     local: torch.Tensor | None = None
+    attends: bool = True
 
 
 class Encoder(nn.Module):

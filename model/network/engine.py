@@ -1,7 +1,10 @@
 """Runs every network by PyTorch as an engine: numpy in, numpy out (``model.engine.Engine``)."""
 
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,8 +21,34 @@ from sketch_search.model.network.ret_network import RetNetwork
 from sketch_search.model.network.tokens import Tokens, as_tensor
 from sketch_search.model.network.zse import Network, as_zse
 
+# Tokens of sketches, and those of all patches of the first; and what encodes pixels (b, 3, H, W).
+Encoded: TypeAlias = tuple[Tokens, torch.Tensor | None]
+Run: TypeAlias = Callable[[torch.Tensor], Encoded]
+
 # Photos that are encoded at once. On a CPU such chunks are computed side by side, each in threads of its own.
-CHUNK = 16
+CHUNK, GPU_CHUNK = 16, 256
+# Numbers of sketches, such as a sketch's variants, for which a GPU keeps the pass of the network as one graph.
+GRAPHS = 8
+
+
+class Captured:
+    """A pass over pictures of one shape as one CUDA graph: a GPU waits for each of hundreds of calls otherwise."""
+
+    def __init__(self, run: Run, pictures: torch.Tensor) -> None:
+        """Raises RuntimeError if a step cannot be captured."""
+        self._pictures, self._graph, stream = pictures.clone(), torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        # The first pass prepares what cannot be captured.
+        with torch.cuda.stream(stream):
+            run(self._pictures)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(self._graph):
+            self._found = run(self._pictures)
+
+    def __call__(self, pictures: torch.Tensor) -> Encoded:
+        self._pictures.copy_(pictures)
+        self._graph.replay()
+        return self._found
 
 
 class TorchEngine(Engine):
@@ -33,9 +62,12 @@ class TorchEngine(Engine):
         self._device = next(network.parameters()).device
         self.device = self._device.type
         self.dtype = str(network.precision).removeprefix("torch.")
+        self.captured: dict[tuple[int, bool], Run] = {}
+        self._replaying = threading.Lock()
 
     def encode(self, pictures: Floats, modality: Modality) -> Arrays:
-        parts = [pictures[start : start + CHUNK] for start in range(0, len(pictures), CHUNK)]
+        chunk = CHUNK if self.device == "cpu" else GPU_CHUNK
+        parts = [pictures[start : start + chunk] for start in range(0, len(pictures), chunk)]
         threads = torch.get_num_threads()
         workers = min(threads, len(parts)) if self.device == "cpu" else 1
         if workers == 1:
@@ -51,15 +83,35 @@ class TorchEngine(Engine):
 
     @torch.inference_mode()
     def _encode(self, pictures: Floats, modality: Modality) -> Arrays:
+        if modality == "sketch":
+            return self._sketches(pictures, whole=False)[0]
         return self.reduce_regions(as_arrays(self.network.encode(pictures, modality)))
 
     @torch.inference_mode()
-    def encode_whole(self, picture: Floats) -> tuple[Arrays, Floats]:
-        trace = EncoderTrace()
-        tokens = as_arrays(self.network.encode(picture[None], "sketch", trace))
-        if trace.patches is None:
+    def encode_whole(self, variants: Floats) -> tuple[Arrays, Floats]:
+        tokens, patches = self._sketches(variants, whole=True)
+        if patches is None:
             raise ModelError(f"{self.config.name} has no tokens of all patches; only two-sided networks have")
-        return tokens, as_array(trace.patches[0].float())
+        return tokens, patches
+
+    def _sketches(self, pictures: Floats, *, whole: bool) -> tuple[Arrays, Floats | None]:
+        """Encodes sketches: their tokens, and if asked for, those of all patches of the first."""
+
+        def run(pixels: torch.Tensor) -> Encoded:
+            trace = EncoderTrace(attends=False) if whole else None
+            tokens = self.network.encode(pixels, "sketch", trace)
+            return tokens, None if trace is None or trace.patches is None else trace.patches[0].float()
+
+        pixels, key = self._tensor(pictures).float(), (len(pictures), whole)
+        # What a graph finds lies where its next replay writes.
+        with self._replaying if self.device == "cuda" else nullcontext():
+            if self.device == "cuda" and len(pictures) <= GRAPHS and key not in self.captured:
+                try:
+                    self.captured[key] = Captured(run, pixels)
+                except RuntimeError:
+                    self.captured[key] = run
+            tokens, patches = self.captured.get(key, run)(pixels)
+            return as_arrays(tokens), None if patches is None else as_array(patches)
 
     @torch.inference_mode()
     def relate(self, sketch: Arrays, photos: Arrays) -> Floats:

@@ -26,13 +26,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sketch_search.model.engine import cells_of_patches
+from sketch_search.model.engine import Modality, cells_of_patches
 from sketch_search.model.engine.graphs import BLOCK_PARAMETERS, SECOND_PATCH
 from sketch_search.model.network.encoder import EncoderTrace
 from sketch_search.model.network.relation import attention_weights, dot_product_attention, select_tokens
@@ -40,7 +40,7 @@ from sketch_search.model.network.tokens import Tokens
 from sketch_search.model.network.vit import VitLayout
 
 if TYPE_CHECKING:
-    from sketch_search.model.engine import Modality, TwoSidedConfig
+    from sketch_search.model.engine import TwoSidedConfig
 
 _OF_PRODUCTS = frozenset({"qkv_bias", "proj_bias", "fc1_bias", "fc2_bias"})
 
@@ -191,11 +191,11 @@ class FrozenVit(nn.Module):
         proj, fc1, fc2 = matrices
         proj_b, scale1, norm2_w, norm2_b, fc1_b, fc2_b, scale2 = parameters
         mixed = dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x + F.linear(mixed, proj, proj_b) * scale1
+        x = torch.addcmul(x, F.linear(mixed, proj, proj_b), scale1)
         y = F.layer_norm(x, (x.shape[2],), norm2_w, norm2_b, self.norm_eps).to(fc1.dtype)
         y = F.linear(y, fc1, fc1_b)
         y = y * torch.sigmoid(1.702 * y) if self.quick_gelu else F.gelu(y)
-        return x + F.linear(y, fc2, fc2_b) * scale2
+        return torch.addcmul(x, F.linear(y, fc2, fc2_b), scale2)
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Lets the products of tokens and matrices compute in ``dtype``. All other steps stay in float32."""
@@ -284,12 +284,15 @@ class TwoSidedEncoder(nn.Module):
         self.tuning = Tuning(main_layout(config))
         self.head = SketchHead(config)
         self.position = nn.Buffer(torch.zeros(1 + config.patches("sketch") ** 2, config.encoder_width))
+        for modality in get_args(Modality):
+            cells = torch.from_numpy(cells_of_patches(config.patches(modality), config.grid))
+            self.register_buffer(f"{modality}_cells", cells, persistent=False)
 
     def forward(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None = None) -> Tokens:
         """(b, 3, H, W) -> tokens (b, 1 + kept, d) float32, at cells of the photos' grid; ``trace`` records the pass."""
         side, vit, summary, regions = self.photo_side, self.photo_side.vit, None, None
         count = self.config.token_count(modality) - 1
-        attention: list[torch.Tensor] | None = None if trace is None else []
+        attention: list[torch.Tensor] | None = [] if trace is not None and trace.attends else None
         if modality == "photo":
             squares: list[torch.Tensor] | None = None if self.config.grid % 2 else []
             kept = count if trace is None else None
@@ -304,8 +307,10 @@ class TwoSidedEncoder(nn.Module):
             summary = torch.cat([_unit(x[:, 0]), _unit(x[:, 1:].mean(dim=1))], dim=-1)
             ret = self.head(summary)
             project = self.head.tokens
+            if trace is not None:
+                trace.patches = x[:, 1:]
         best = select_tokens(importance, count)
-        cells = torch.from_numpy(cells_of_patches(self.config.patches(modality), self.config.grid)).to(x.device)
+        cells = self.get_buffer(f"{modality}_cells")
         positions = cells[best]
         if trace is not None and attention is not None:
             under = torch.from_numpy(cells_of_patches(self.config.grid, self.config.patches(modality))).to(x.device)
@@ -317,8 +322,6 @@ class TwoSidedEncoder(nn.Module):
             if modality == "photo":
                 trace.everything = Tokens(torch.cat([ret[:, None], project(x[:, 1:])], dim=1), cells.expand(len(x), -1))
                 trace.local = side.head.local(x[:, 1:])
-            else:
-                trace.patches = x[:, 1:]
         patches = x[:, 1:] if x.shape[1] == 1 + count else x[:, 1:].take_along_dim(best[..., None], dim=1)
         return Tokens(torch.cat([ret[:, None], project(patches)], dim=1), positions, summary, regions)
 

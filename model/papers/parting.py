@@ -188,7 +188,7 @@ def encode_example(matcher: Matcher, layers: Layers) -> Example:
     """Prepares and encodes a drawing by the darkness of its things, (n, H, W)."""
     paper = Image.fromarray(255 - layers.max(axis=0)).convert("RGB")
     drawing = matcher.preprocessing.drawing(paper)
-    _, patches = matcher.engine.encode_whole(matcher.preprocessing.normalise(drawing.whole))
+    _, patches = matcher.engine.encode_whole(matcher.preprocessing.normalise(drawing.whole)[None])
     darkness = drawing.darkness(SIDE)
     return Example.of(patches, darkness, np.where(darkness >= INK, drawing.owners(layers, SIDE), -1))
 

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sketch_search import model
 from sketch_search.model import load, where_it_computes
@@ -45,6 +46,8 @@ from sketch_search.model.images import Preprocessing
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.network import TorchEngine, from_backbone
+from sketch_search.model.network.engine import Captured
+from sketch_search.model.search import encode_things
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, photo
 from tests.programs import run_python
@@ -93,6 +96,38 @@ def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(
     assert drawn.summary is not None
     assert ours.summary is not None
     assert cosines(ours.summary, drawn.summary).min() > 0.98
+
+
+class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations that Python asks PyTorch for: on a GPU each takes as long as what it computes."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
+
+
+def test_a_finished_sketch_takes_a_gpu_one_pass_and_fewer_than_330_calls_of_pytorch(by_torch: TorchEngine) -> None:
+    matcher = Matcher(by_torch, "")
+    matcher.device = "cuda"
+    with Calls() as calls:  # type: ignore[no-untyped-call]
+        divided = matcher.divide(matcher.preprocessing.drawing(drawing("star", 256, 1)))
+        (thing,) = encode_things(matcher, divided, variants=None)
+    assert 100 < calls.count < 330
+    matcher.kept.clear()
+    again = matcher.encode(matcher.preprocessing.normalise(divided.things[0].pixels)[None], "sketch")
+    np.testing.assert_allclose(thing.tokens.features, again.features, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_replays_its_pass_for_each_sketch(by_torch: TorchEngine, sketch: Floats) -> None:
+    on_gpu = TorchEngine(load_network(default_checkpoint()).to("cuda"))
+    for variants in (sketch_variants(sketch, 3), sketch_variants(sketch, 3)[::-1].copy()):
+        (ours, patches), (theirs, expected) = on_gpu.encode_whole(variants), by_torch.encode_whole(variants)
+        assert cosines(ours.features, theirs.features).min() > 0.999
+        assert cosines(patches, expected).min() > 0.999
+    assert isinstance(on_gpu.captured[3, True], Captured)
 
 
 def test_regions_are_those_of_pytorch_and_the_twin(engine: OnnxEngine, by_torch: TorchEngine, photos: Floats) -> None:
