@@ -30,7 +30,7 @@ test coverage soak: export OMP_NUM_THREADS := 1
 # Otherwise, if the environment forbids caches of bytecode, every program that a test starts compiles what it imports.
 test coverage soak: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install test coverage demo containers bench peers papers pictures soak dist lock clean
+.PHONY: help install test coverage demo containers bench gpu peers papers pictures soak dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -80,6 +80,10 @@ bench: $(STAMP) ## measure the speeds in docs/speed.md again and write them ther
 	$(BIN)/python -m tests.benchmarks.sharded --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.pen_up --output $(RESULTS) $(if $(QUICK),--quick)
 	@$(BIN)/python -m tests.benchmarks.results $(RESULTS) $(if $(QUICK),--quick,--page docs/speed.md)
+
+gpu: $(STAMP) ## measure a GPU in some five minutes, and only print: pairs, sketches, batches of photos, 20,000 photos
+	$(BIN)/python -m tests.benchmarks.scoring --output build/gpu --device cuda
+	$(BIN)/python -m tests.benchmarks.large --output build/gpu --device cuda --sizes 20000
 
 peers: ## measure other search engines beside this one, for the table in docs/speed.md, in an environment of their own (6 GB)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; PYTHON=... names one." >&2; exit 2; }

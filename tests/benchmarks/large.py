@@ -46,7 +46,7 @@ _BLOCK = 1 << 14
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    command = Command("large", __doc__)
+    command = Command("large", __doc__, device=True)
     command.add_argument("--sizes", type=int, nargs="+", metavar="N", help="photos of each gallery")
     command.add_argument("--source", type=Path, metavar="INDEX", help="the index that galleries are made of")
     options = command.begin(arguments)
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for size in options.sizes or (QUICK_SIZES if options.quick else SIZES):
         place = options.output / f"large-{size}-{matcher.checkpoint_sha256[:8]}"
         write_large_shards([place], source, size)
-        result.rows.append(in_own_process(place, command.weights(), queries))
+        result.rows.append(in_own_process(place, command.weights(), queries, options.device))
         shutil.rmtree(place)
     command.save(result)
     return 0
@@ -87,19 +87,19 @@ def sketches(count: int, folder: Path) -> list[Path]:
     return files
 
 
-def in_own_process(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
+def in_own_process(place: Path, weights: Path, sketches: Sequence[Path], device: str) -> Row:
     """Runs ``measure`` in a new process, whose memory holds nothing of what this one has done, and returns its row."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(measure, place, weights, sketches).result()
+        return pool.submit(measure, place, weights, sketches, device).result()
 
 
-def measure(place: Path, weights: Path, sketches: Sequence[Path]) -> Row:
+def measure(place: Path, weights: Path, sketches: Sequence[Path], device: str = "cpu") -> Row:
     """Open and search one gallery.
 
     The row has medians of a query and its stages, and the 95th percentile of a query. "Own" memory leaves out pages of
     files, which the system may drop.
     """
-    matcher = load(weights, variants=MAX_VARIANTS)
+    matcher = load(weights, device, variants=MAX_VARIANTS)
     drawn = [open_image(path) for path in sketches]
     matcher.encode(matcher.prepare(drawn[0], "sketch")[None], "sketch")
     start = time.perf_counter()
