@@ -314,15 +314,39 @@ class Matcher:
         They are Euclidean distances of the L2-normalised tokens: sqrt(2 - 2 cosine). A prior lowers the cosine by
         ret_weight * prior; if guesses lead, they lower it by ret_gain * (1 - agreement).
         """
-        prior, vocabulary = self.engine.prior, self.engine.vocabulary
-        squares = 2 - 2 * (unit(sketches.ret) @ unit(photos.ret).T)
-        if prior is not None:
-            squares += np.float32(2 * prior.ret_weight) * (prior(photos.ret) if priors is None else priors)
-        gain = 0.0 if vocabulary is None else vocabulary.ret_gain
+        squares, vocabulary, gain = self._squares(sketches, photos, priors), self.engine.vocabulary, self._ret_gain
         if vocabulary is not None and gain:
             squares += np.float32(2 * gain) * (1 - vocabulary.agreements(sketches, photos.ret))
         distances: Floats = np.sqrt(np.clip(squares, 0, np.float32(4 + 2 * gain)))
         return distances
+
+    def may_be_nearest(
+        self, sketch: Tokens, photos: Tokens, count: int, priors: Floats | None, nearness: Floats | None
+    ) -> Numbers:
+        """Finds the photos that may be among the ``count`` nearest by [Ret], and few others: (m,) indices, ascending.
+
+        priors, nearness: of the photos.
+        """
+        if nearness is None or not self._ret_gain or count >= len(photos):
+            return np.arange(len(photos))
+        squares, gain = self._squares(sketch, photos, priors)[0], np.float32(2 * self._ret_gain)
+        least, most = self._vocabulary().likely_agreements(sketch, photos.ret, nearness)
+        furthest = np.partition(squares - gain * least, count - 1)[count - 1]
+        return np.flatnonzero(squares - gain * most <= furthest + np.float32(1e-5))
+
+    @property
+    def _ret_gain(self) -> float:
+        return 0.0 if self.engine.vocabulary is None else self.engine.vocabulary.ret_gain
+
+    def _squares(self, sketches: Tokens, photos: Tokens, priors: Floats | None) -> Floats:
+        squares: Floats = 2 - 2 * (unit(sketches.ret) @ unit(photos.ret).T)
+        if (prior := self.engine.prior) is not None:
+            squares += np.float32(2 * prior.ret_weight) * (prior(photos.ret) if priors is None else priors)
+        return squares
+
+    def nearness(self, photos: Tokens) -> Floats | None:
+        """Computes what ``may_be_nearest`` needs of photos, (p,) float32, to keep; None without a vocabulary."""
+        return None if self.engine.vocabulary is None else self.engine.vocabulary.nearness(photos.ret)
 
     def priors(self, photos: Tokens) -> Floats | None:
         """Computes the priors of photos, (p,) float32, to keep for further comparisons; None without a prior."""

@@ -25,6 +25,9 @@ SHARPNESS = 12.0
 SHARE = 0.5
 # The sharpness of the things' places for deciding which thing a photo shows. Values from 20 to 45 hardly differ.
 NEARNESS = 30.0
+# The likeliest things of a sketch that say which photos agree most with it: by 8, 1,000 of 4,096 photos are known to
+# within ten, in a tenth of the time that all things take.
+LIKELY = 8
 # The number of words, the likeliest for one photo, by which others are compared with it. Of 16 and of all words, the
 # precision of the first 20 photos after a liked photo is the same, to 0.01.
 SHARED_WORDS = 16
@@ -174,6 +177,20 @@ class Vocabulary:
         near = _exponentials(NEARNESS, unit(photo_ret) @ places.T)
         shares: Floats = self.guess_things(sketches)[:, placed] @ near.T / near.sum(axis=1)
         return shares
+
+    def nearness(self, photo_ret: NDArray[Any]) -> Floats:
+        """Sums how near p photos are to the things, (p,): what ``agreements`` divide by."""
+        near: Floats = _exponentials(NEARNESS, unit(photo_ret) @ self._placed[1].T).sum(axis=1)
+        return near
+
+    def likely_agreements(self, sketch: Tokens, photo_ret: NDArray[Any], nearness: Floats) -> tuple[Floats, Floats]:
+        """Bounds the ``agreements`` of a sketch and p photos by its LIKELY likeliest things: least and most, (p,)."""
+        placed, places = self._placed
+        shares = self.guess_things(sketch)[0, placed]
+        *likely, next_one = np.argsort(-shares)[: LIKELY + 1]
+        near = _exponentials(NEARNESS, unit(photo_ret) @ places[likely].T) / nearness[:, None]
+        least = near @ shares[likely]
+        return least, least + shares[next_one] * (1 - near.sum(axis=1))
 
     @cached_property
     def _placed(self) -> tuple[Numbers, Floats]:

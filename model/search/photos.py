@@ -76,8 +76,8 @@ class PhotoGallery(Gallery):
         self._photos, self._matcher, self.clusters = photos, matcher, clusters
         self.tokens_kept, self.regions_kept = tokens, regions
         self._passing: Callable[[Hashable], Mask] = lru_cache(maxsize=FILTERS_KEPT)(photos.passing)
-        # Both depend only on the photo. They are computed when first needed, and take four bytes a photo.
-        self._priors, self._levels = (np.full(len(photos.ids), np.nan, np.float32) for _ in range(2))
+        # They depend only on the photo. They are computed when first needed, and each takes four bytes a photo.
+        self._priors, self._levels, self._nearness = (np.full(len(photos.ids), np.nan, np.float32) for _ in range(3))
 
     def nearest(self, query: Query) -> Nearest:
         rows = self._near(query)
@@ -113,6 +113,10 @@ class PhotoGallery(Gallery):
         ret = Tokens.of_ret(vectors)
         if query.sketch is not None:
             priors = self._recall(self._priors, rows, ret, self._matcher.priors)
+            if query.by_drawing and query.count is not None and len(rows) > query.count:
+                nearness = self._recall(self._nearness, rows, ret, self._matcher.nearness)
+                near = self._matcher.may_be_nearest(query.sketch, ret, query.count, priors, nearness)
+                rows, ids, ret, priors = rows[near], ids[near], ret[near], None if priors is None else priors[near]
             of_things = self._matcher.scores(query.sketch, ret, "ret", priors)
             by_vector, by_thing = (of_things[0], None) if len(of_things) == 1 else (of_things.mean(axis=0), of_things.T)
         if isinstance(query.word, np.ndarray):

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -202,6 +203,22 @@ def test_a_sketch_and_a_photo_agree_as_far_as_they_probably_show_the_same_thing(
     shown = np.stack([softmax(*(NEARNESS * np.array(cosines))) for cosines in ([0.0, 0.8], [1.0, 0.6])])
     agreements = known.agreements(Tokens.of_ret(sketch), photo)
     np.testing.assert_allclose(agreements, (shown @ guessed)[None], rtol=1e-4)
+
+
+def test_few_photos_may_be_nearest_and_the_nearest_are_among_them(plain: Network) -> None:
+    width = plain.config.width
+    things: dict[str, Any] = {
+        name: F.normalize(randn(20, width, seed=seed), dim=1) for seed, name in enumerate(("directions", "places"))
+    }
+    known = vocabulary(range(20), **things, sketch_directions=things["places"], guess_scale=9.0, ret_gain=0.5)
+    matcher = matcher_of(with_prior(plain).vocabulary_replaced(known, tuple((name,) for name in ascii_lowercase[:20])))
+    sketches, gallery = (Tokens.of_ret(randn(count, width, seed=count).numpy()) for count in (5, 400))
+    for sketch, distances in zip(sketches.ret, matcher.ret_distances(sketches, gallery), strict=True):
+        may = matcher.may_be_nearest(
+            Tokens.of_ret(sketch[None]), gallery, 20, matcher.priors(gallery), matcher.nearness(gallery)
+        )
+        assert set(np.argsort(distances)[:20]) <= set(may)
+        assert len(may) < 60
 
 
 def test_guesses_are_made_from_summaries_and_a_photo_in_a_sketchs_place_is_guessed_to_show_nothing() -> None:
