@@ -129,6 +129,7 @@ class LocatedPhoto(Photo):
     """A photo of the index, and where it shows the things."""
 
     things: tuple[ShownThing, ...] = Field(description="Each of `things` of the drawing; empty without them.")
+    unseen: tuple[str, ...] = optional("What `text` and words of things name, and the photo most likely lacks.", ())
 
 
 class LocateResponse(BaseModel):
