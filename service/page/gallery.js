@@ -3,7 +3,7 @@
 import * as api from "./shared/api.js";
 import { show } from "./shared/history.js";
 import { element, icon, byId, progress } from "./shared/dom.js";
-import { building, count, facts, stopped, trouble, unreadFiles } from "./shared/words.js";
+import { building, count, facts, stopped, trouble } from "./shared/words.js";
 
 /** The dialog about the collection; `remove` takes a folder out of the index, and returns how many files that were. */
 export function createAbout(remove) {
@@ -43,7 +43,7 @@ export function createAbout(remove) {
       fact("Last changed", day),
     );
     byId("unread").hidden = !gallery.unread;
-    byId("unread-count").textContent = unreadFiles(gallery.unread);
+    byId("unread-count").textContent = `${count(gallery.unread, "file")} could not be read`;
     const files = gallery.files.map(({ path, reason }) => element("li", { textContent: `${path}: ${reason}` }));
     byId("unread-list").replaceChildren(...files);
   }

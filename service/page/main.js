@@ -246,7 +246,7 @@ function explanationRefused(status) {
 /** The subject of explanations: the drawing or photo of the query, else the liked photos. */
 function subject() {
   const { snapshot, params } = found.asked();
-  const asked = Object.fromEntries(["things", "places", "colours"].flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
+  const asked = Object.fromEntries(["things", "places", "colours", "text"].flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
   const also = alsoCounts(params, Boolean(snapshot.blob));
   const scores = found.best().map(({ score }) => score).sort((a, b) => a - b);
   const usual = scores[scores.length >> 1];

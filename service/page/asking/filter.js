@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { byId, closeOutside, element, icon, refill } from "../shared/dom.js";
-import { count, day, ends, fileName, filterLine, folderName, period, undatedNote } from "../shared/words.js";
+import { count, day, ends, fileName, folderName, inFolders, period, undatedNote } from "../shared/words.js";
 
 // The first day that a server accepts, the most folders of a filter, and the most that a server lists.
 const FIRST_DAY = "1900-01-01";
@@ -81,7 +81,7 @@ export function offerFilter(parts) {
   function show() {
     const { folder, after, before } = parts.params();
     box.classList.toggle("on", parts.filtered());
-    byId("filter-said").textContent = filterLine(parts.params()) || "All photos";
+    byId("filter-said").textContent = [inFolders(folder), period(after[0], before[0])].filter(Boolean).join(" \u00b7 ") || "All photos";
     byId("filter-none").hidden = !parts.filtered();
     byId("filter-after").value = after[0] ?? "";
     byId("filter-before").value = before[0] ?? "";

@@ -3,11 +3,11 @@
 import * as api from "../shared/api.js";
 import { read, rewrite, steps, write } from "../shared/history.js";
 import { element, byId } from "../shared/dom.js";
-import { fileName, hiddenCount, inFolders, period } from "../shared/words.js";
+import { fileName, inFolders, period } from "../shared/words.js";
 
 const FACE = 128;
 const PHOTOS = ["like", "unlike", "unlike_kind"];
-const PHOTO_WORDS = { like: "More like", unlike: "Not", unlike_kind: "None like" };
+const PHOTO_WORDS = { like: ["+", "More like"], unlike: ["\u2212", "Not"], unlike_kind: ["\u2212\u2212", "None like"] };
 const FILTERS = ["folder", "after", "before"];
 
 /** The query beside the drawing, as the address says it; `removeDrawing` is called when a person removes the drawing from the line. */
@@ -38,9 +38,6 @@ export function createParts(removeDrawing) {
     const before = wanted;
     wanted = other;
     show();
-    // The line is one that scrolls, and what is new stands at the end of what counts or of what does not.
-    const unwanted = wanted.unlike.length > before.unlike.length || wanted.unlike_kind.length > before.unlike_kind.length;
-    byId("parts").scrollLeft = unwanted ? byId("parts-list").lastElementChild.offsetLeft : 0;
     if (!same(before, wanted)) {
       // What the next search hides, nobody knows yet.
       byId("parts-hidden").textContent = "";
@@ -95,8 +92,8 @@ export function createParts(removeDrawing) {
     if (name === "text") {
       return element("li", {}, part("word", `The word ${value}`, [`\u201c${value}\u201d`], without));
     }
-    const word = PHOTO_WORDS[name];
-    const removal = part(name, `${word} ${nameOf(value)}`, [word, face(value)], without);
+    const [sign, word] = PHOTO_WORDS[name];
+    const removal = part(name, `${word} ${nameOf(value)}`, [sign, face(value)], without);
     const number = name === "unlike" ? alike.get(value) : 0;
     return element("li", {}, removal, ...(number ? [others(value, number)] : []));
   }
@@ -108,10 +105,9 @@ export function createParts(removeDrawing) {
   }
 
   function others(id, number) {
-    const textContent = `Hide ${number.toLocaleString("en")} like it below`;
     const title = `Also hide the photos behind ${nameOf(id)} that look like it; those before it stay`;
     const onclick = () => put({ id, paths: [nameOf(id)] }, "unlike_kind");
-    return element("button", { type: "button", className: "quiet", textContent, title, onclick });
+    return element("button", { type: "button", className: "quiet", title, onclick }, `Hide ${number.toLocaleString("en")}`, element("span", { textContent: "like it" }));
   }
 
   /** The thumbnail of a photo, or its name where there is none: an address may name a photo that was removed. */
@@ -139,7 +135,7 @@ export function createParts(removeDrawing) {
     /** Take from the answer of a search what unwanted photos hide. */
     hide({ unliked = [], hidden = 0 }) {
       alike = new Map(unliked.map((photo) => [String(photo.id), photo.alike]));
-      byId("parts-hidden").textContent = hidden ? hiddenCount(hidden) : "";
+      byId("parts-hidden").textContent = hidden ? `${hidden.toLocaleString("en")} hidden` : "";
       show();
     },
     /** Drop an unusable word for the one before it, as if it had never been there. @returns {string} the word */

@@ -11,9 +11,7 @@ import { alone, createGrid, numbered } from "./results.js";
 // A search that takes longer says what it waits for.
 const WAIT_MS = 1500;
 
-/**
- * `react.changed` is called when something else is shown, `react.away` when the server could not answer but may do so later.
- */
+/** `react.changed` is called when something else is shown, `react.away` when the server could not answer but may do so later. */
 export function createFound(react, notice, parts, viewer) {
   const box = byId("found");
   const chosen = new Chosen();
@@ -87,9 +85,7 @@ export function createFound(react, notice, parts, viewer) {
     notice.hide();
     missing.clear();
     miss(answer);
-    const remark = fitRemark({ ...answer, things: asNamed(answer.things ?? [], snapshot.strokes) }, taken.text[0]);
-    // A long one is cut.
-    Object.assign(byId("fit-remark"), { textContent: remark, title: remark });
+    byId("fit-remark").textContent = fitRemark({ ...answer, things: asNamed(answer.things ?? [], snapshot.strokes) }, taken.text[0]);
     shown = true;
     order = dated ? "newest first" : answer.sketch_fits === false ? "" : "best first";
     chosen.offer(true);

@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { element } from "../shared/dom.js";
-import { copiesLabel, count, fileName, groupLabel, photoLabel, trouble } from "../shared/words.js";
+import { count, fileName, groupLabel, photoLabel, trouble } from "../shared/words.js";
 
 // The most photos in one request.
 const MOST = 64;
@@ -77,7 +77,7 @@ export class Copies extends Fold {
     const name = fileName(paths[0]);
     this.button.hidden = !copies.length;
     this.button.textContent = `\u00d7${(copies.length + 1).toLocaleString("en")}`;
-    this.button.ariaLabel = copiesLabel(copies.length, name);
+    this.button.ariaLabel = `${count(copies.length, "near duplicate")} of ${name}`;
     this.button.title = `${this.button.ariaLabel}: the same picture, resized, cropped or taken in a burst`;
     this.list.ariaLabel = `Near duplicates of ${name}`;
     if (copies.join() !== this.#ids.join()) {

@@ -71,8 +71,6 @@ export const photoLabel = ({ paths }) => ({ rank: "", spoken: fileName(paths[0])
 /** The number of a photo as shown: its rank, or that of its group if groups are shown. */
 export const numberOf = ({ group, rank }) => group ?? rank;
 
-export const copiesLabel = (number, name) => `${count(number, "near duplicate")} of ${name}`;
-
 /** The message without photos: a title and a text. `none`: nothing was searched for beside the drawing; `filtered`: by filters. */
 export function noPhotos(none, filtered) {
   if (none) {
@@ -118,9 +116,6 @@ export function missingParts(number, of) {
   return `${parts} of this collection did not answer; photos there are missing.`;
 }
 
-/** Folders and days of a filter, in one line. */
-export const filterLine = ({ folder, after, before }) => [inFolders(folder), period(after[0], before[0])].filter(Boolean).join(" \u00b7 ");
-
 /** A folder of a filter, or with . at its end what is in no subfolder of it. */
 export const folderName = (path) => (fileName(path) === "." ? `no subfolder${path === "." ? "" : ` of ${path.slice(0, -2)}`}` : path);
 
@@ -140,9 +135,6 @@ const WHOLE_DAY = { day: "numeric", month: "long", year: "numeric" };
 /** 3 July 2022; or such a part of it as the options of Intl.DateTimeFormat say. */
 export const day = (date, options = WHOLE_DAY) => new Date(date).toLocaleDateString("en-GB", { timeZone: "UTC", ...options });
 
-/** 3 July 2022, of a moment, where the browser is. */
-const localDay = (moment) => day(moment, { ...WHOLE_DAY, timeZone: undefined });
-
 /** The days between two, either of which may be missing: "2022", "July 2022", "From 3 July 2022". */
 export function period(first, last) {
   if (!first || !last) {
@@ -155,8 +147,6 @@ export function period(first, last) {
 /** That the dates of files stand for the days on which photos were taken; "" if for none. */
 export const undatedNote = (undated, of) =>
   undated ? `Dated by their files, not by when they were taken: ${undated === of ? "all" : `${undated.toLocaleString("en")} of ${of.toLocaleString("en")}`} photos.` : "";
-
-export const hiddenCount = (number) => `${number.toLocaleString("en")} hidden`;
 
 export const chosenCount = (number, most) => `${count(number, "photo")} chosen${number === most ? ", the most at a time" : ""}`;
 
@@ -205,7 +195,7 @@ export function foundThing(thing) {
 export function photoFacts({ day: taken, time, camera, lens, width, height, bytes, changed }) {
   return [
     ["Taken", taken && [day(taken), time].filter(Boolean).join(", ")],
-    ["File changed", !taken && changed && localDay(changed)],
+    ["File changed", !taken && changed && day(changed, { ...WHOLE_DAY, timeZone: undefined })],
     ["Camera", camera],
     ["Lens", lens],
     ["Size", `${width.toLocaleString("en")} \u00d7 ${height.toLocaleString("en")} pixels, ${size(bytes)}`],
@@ -236,8 +226,6 @@ export function waitingFor({ searches, build }) {
   }
   return building(build) ? "The computer is busy: it is also indexing photos." : "This takes a little longer.";
 }
-
-export const unreadFiles = (number) => `${count(number, "file")} could not be read`;
 
 /** Technical details, for experts: pairs of a name and a text. */
 export function facts({ model, index, version, refused }) {

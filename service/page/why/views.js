@@ -24,10 +24,8 @@ const DAZZLING = 8;
 export const VIEWS = {
   parts: {
     lead: (yours) => `Point at a part of ${yours} to light up where the computer finds it in each photo. Tap a part to pin it in a colour, up to four at once. The words say how well the two match.`,
-    network:
-      "Cosines of all pairs of sketch and photo tokens after cross-attention (eq. 8 of the paper). For every sketch token that the part crosses, its best photo token is lit; pale squares are tokens that were dropped.",
-    alike:
-      "Cosines of all pairs of patch tokens of the two photos, as they left the encoder, without their mean. For every token of the part, its best token in the other photo is lit; pale squares are tokens that were dropped. The ranking itself goes by [Ret].",
+    network: "Cosines of all pairs of sketch and photo tokens after cross-attention (eq. 8 of the paper). For every sketch token that the part crosses, its best photo token is lit; pale squares are tokens that were dropped.",
+    alike: "Cosines of all pairs of patch tokens of the two photos, as they left the encoder, without their mean. For every token of the part, its best token in the other photo is lit; pale squares are tokens that were dropped. The ranking itself goes by [Ret].",
     fits: comparesPatches,
     sketch(overlay, { answer, pins }) {
       const kept = keptCells(answer.sketch, answer.grid);
@@ -64,10 +62,8 @@ export const VIEWS = {
   },
   nearest: {
     lead: (yours) => `Below ${yours} are the photos that look most like it to the computer; beside each photo found are those that look most like that photo. A blue frame marks photos in both rows. Photos that look alike share their scores, so the best match need not be the most similar one.`,
-    network:
-      "By [Ret] alone, before diffusion: the cosines of the sketch and the photos, lowered by their prior if the network has one; and those of photos with each other, without the mean of all photos, as diffusion compares them.",
-    alike:
-      "By [Ret] alone, before diffusion: cosines of photos with each other, without the mean of all photos.",
+    network: "By [Ret] alone, before diffusion: the cosines of the sketch and the photos, lowered by their prior if the network has one; and those of photos with each other, without the mean of all photos, as diffusion compares them.",
+    alike: "By [Ret] alone, before diffusion: cosines of photos with each other, without the mean of all photos.",
     fits: () => true,
     sketch: () => undefined,
     photo: () => undefined,
@@ -76,16 +72,14 @@ export const VIEWS = {
   look: {
     fits: () => true,
     lead: () => "The computer looks most at the areas in colour to recognise what a picture shows; the rest is grey. The yellow line surrounds the spots it looks at most.",
-    network:
-      "Attention of [Ret] over the patch tokens: by head in the last block, or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
+    network: "Attention of [Ret] over the patch tokens: by head in the last block, or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
     sketch: (overlay, state) => shine(overlay, state, state.answer.sketch, "photo_to_sketch", "sketch_cells", state.chosen),
     photo: (overlay, state, photo) => shine(overlay, state, photo, "sketch_to_photo", "photo_cells", photo),
     says: () => [],
   },
   kept: {
     lead: () => "The computer cuts every picture into small squares and, to be quick, drops those with little information. They are grey here; those within the white line were kept.",
-    network:
-      "Token selection: after some blocks only the patch tokens with the most of [Ret]'s attention go on. The cross-attention compares those that are left.",
+    network: "Token selection: after some blocks only the patch tokens with the most of [Ret]'s attention go on. The cross-attention compares those that are left.",
     fits: ({ sketch, photos }) => [sketch, ...photos].some(({ kept }) => kept.length),
     sketch: (overlay, state) => keepBright(overlay, state, state.answer.sketch),
     photo: keepBright,
@@ -96,8 +90,7 @@ export const VIEWS = {
   },
   pairs: {
     lead: () => "These pairs of squares matter most: 1 in your drawing matches 1 in the photo. Choose a photo to see its pairs and, below it, how much its score would fall without each.",
-    network:
-      "Token pairs whose removal from the kernel matrix lowers the relation score most: score before minus after, as a share of the score.",
+    network: "Token pairs whose removal from the kernel matrix lowers the relation score most: score before minus after, as a share of the score.",
     // Only a relation network has a score that rests on pairs, and only for a drawing.
     fits: ({ photos }) => photos.some((photo) => photo.relation_score !== null),
     sketch(overlay, { chosen }) {

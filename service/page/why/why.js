@@ -54,7 +54,8 @@ export function createWhy(gone) {
 
   /** What the photos are compared with, as parameters, and the photos. */
   const compared = () => ({
-    ...(subject.body ? { kind: subject.kind, ...subject.asked } : { like: liked.value }),
+    ...subject.asked,
+    ...(subject.body ? { kind: subject.kind } : { like: liked.value }),
     photo: results.map(({ id }) => id),
   });
 

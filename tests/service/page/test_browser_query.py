@@ -161,7 +161,7 @@ def test_what_ranks_before_an_unwanted_photo_is_never_hidden(desk: Browser, kind
     wait_for_photos(desk)
     assert set(before[:third]) <= set(names(desk))
     (others,) = desk.find_elements(By.CSS_SELECTOR, "#parts-list .quiet")
-    number = int(others.text.removeprefix("Hide ").removesuffix(" like it below"))
+    number = int(others.text.split()[1])
     hidden = int(text(desk, "parts-hidden").removesuffix(" hidden"))
     others.click()
     wait(desk).until(lambda d: text(d, "parts-hidden") == f"{hidden + number} hidden")
