@@ -59,7 +59,7 @@ def search(
     if answer.word_means and not as_json:
         print(f"'{printable(query.text or '')}' is searched for as '{answer.word_means}'", file=sys.stderr)
     if (missing := _missing(answer, query.text)) and not as_json:
-        print(f"no photo looks much like {printable(missing)}; these are the closest", file=sys.stderr)
+        print(f"no photo {printable(missing)}; these are the closest", file=sys.stderr)
     return 0
 
 
@@ -90,12 +90,13 @@ def _answer_of_server(
 
 
 def _missing(answer: SearchResponse, text: str | None) -> str:
-    """Names what no photo is likely to show, as the page does; empty if that is uncertain."""
-    if answer.word_fits is False:
-        return f"'{text}'"
+    """Says what no photo is likely to show, as the page does; empty if that is uncertain."""
     missing = [one for one in answer.things if one.fits is False]
-    named = " or ".join(dict.fromkeys(f"'{one.word}'" for one in missing if one.word))
-    return named or ("the drawing" if answer.sketch_fits is False else "part of the drawing" if missing else "")
+    named = [text] if answer.word_fits is False else [one.word for one in missing if one.word]
+    if named:
+        return "clearly shows " + " or ".join(dict.fromkeys(f"'{word}'" for word in named))
+    drawn = "the drawing" if answer.sketch_fits is False else "part of the drawing" if missing else ""
+    return drawn and f"looks much like {drawn}"
 
 
 def explain(

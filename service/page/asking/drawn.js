@@ -1,16 +1,19 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { outline as linesOf } from "../drawing/ink.js";
+import { sheet as sheetOf } from "../drawing/ink.js";
 import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenThing, settled, strokesOf, thingsOf, TINTS, withPieces } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
-import { count, thingNames } from "../shared/words.js";
+import { count, sure, thingNames } from "../shared/words.js";
 
 // Labels are put beside things so far away, and elsewhere at places so far apart, in pixels.
 const GAP = 2;
 const APART = 6;
-// A label farther away than this, in pixels, might as well lie over a thing; and this many of its points cost as much as a label's area.
+// A label farther away than this, in pixels, might as well lie over the box of a thing; and ink, looked for on a sheet of so many
+// pixels a side, costs so many times its area.
 const NEAR = 150;
-const POINTS = 20;
+const INK = 16;
+const SEEN = 128;
+const DARK = 200;
 const SWITCHES = {
   apart: "Search for each thing on its own, not for the drawing as one",
   places: "Match where each thing stands",
@@ -22,7 +25,7 @@ const OFF = "Does not count: this search compares whole photos";
 /** `react.changed` is called when a switch is pressed, `react.step` before things are divided or named; `word` completes words. */
 export function createDrawn(paper, parts, word, react) {
   const list = byId("things");
-  // What each thing was guessed to be, by its number.
+  // What each thing was guessed to be, with the probability, by its number.
   let guesses = new Map();
   // The things that the server saw in a picture that was not drawn here.
   let seen = [];
@@ -60,8 +63,8 @@ export function createDrawn(paper, parts, word, react) {
   /** Whether things have colours. Those that the server saw have none while colours do not count. */
   const inColour = (all) => all.some((thing) => namesOf(thing).length || (!wanted.colours && !thing.marks?.[0].colour));
 
-  /** What a thing is: as a person says, or else by its guess. */
-  const said = ({ id, marks = [] }) => marks.find((mark) => mark.word)?.word ?? guesses.get(id);
+  /** What a thing is: as a person says, or else by its guess if that is sure. */
+  const said = ({ id, marks = [] }) => marks.find((mark) => mark.word)?.word ?? sure(guesses.get(id));
 
   function show() {
     const drawn = things();
@@ -104,11 +107,11 @@ export function createDrawn(paper, parts, word, react) {
   /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with the nearest. */
   function item(thing) {
     const { id, box } = thing;
-    const guess = said(thing) ?? "";
-    const about = guess || "thing";
+    const known = said(thing) ?? "";
+    const about = known || "thing";
     const splits = halved(pieces(), id) ? [button(id, "Split", `Split the ${about} into two things`, () => divide(halved, id))] : [];
     const join = button(id, "Join", `Join the ${about} with the nearest thing`, () => divide(joined, id));
-    const made = element("li", {}, element("p", {}, field(id, guess), ...splits, join));
+    const made = element("li", {}, element("p", {}, field(id, known, guesses.get(id)), ...splits, join));
     const corners = [paper.shares({ x: box.left, y: box.top }), paper.shares({ x: box.right, y: box.bottom })];
     const [left, top, right, bottom] = corners.flatMap(({ x, y }) => [x, y]).map((share) => 100 * Math.min(1, Math.max(0, share)));
     made.style.setProperty("--tint", TINTS[id % TINTS.length]);
@@ -116,9 +119,10 @@ export function createDrawn(paper, parts, word, react) {
     return made;
   }
 
-  function field(id, guess) {
-    const properties = { type: "text", value: guess, size: Math.max(5, guess.length), maxLength: 100, ariaLabel: "What this thing is" };
-    const made = element("input", { ...properties, autocomplete: "off", placeholder: "Name it" });
+  function field(id, known, guess) {
+    const placeholder = guess ? `${guess.word}?` : "Name it";
+    const size = (known || placeholder).length;
+    const made = element("input", { type: "text", value: known, placeholder, size, maxLength: 100, ariaLabel: "What this thing is", autocomplete: "off" });
     made.setAttribute("list", "words");
     made.addEventListener("input", () => {
       word.complete(made.value.trim());
@@ -128,34 +132,46 @@ export function createDrawn(paper, parts, word, react) {
       made.blur();
       void divide(named, id, made.value.trim());
     });
-    made.addEventListener("blur", () => made.value === guess && show());
+    made.addEventListener("blur", () => made.value === known && show());
     return made;
   }
 
-  /** Put each label within the paper, where it covers no other and as little as can be of the things, near its own. */
+  /** Put each label within the paper, where it covers no other, no ink and as little as can be of the boxes, near its own. */
   function place() {
     const sheet = list.parentElement.getBoundingClientRect();
     const items = [...list.children];
     const boxes = items.map((one) => one.getBoundingClientRect());
     const labels = [];
-    const ink = things().flatMap(({ marks }) => marks.flatMap((mark) => (mark.at ? [mark.at] : linesOf(mark)))).map(paper.shares, paper);
-    const points = ink.map(({ x, y }) => [sheet.left + x * sheet.width, sheet.top + y * sheet.height]);
+    const ink = items.length ? inkOf(sheet) : [];
     items.forEach(({ firstElementChild: label, clientLeft, clientTop }, i) => {
       const [own, { offsetWidth: width, offsetHeight: height }] = [boxes[i], label];
       const cost = (box) =>
         1000 * covered(box, labels) + covered(box, boxes) + (width * height * Math.max(0, gapOf(box, own) - GAP)) / NEAR + Math.abs(box.left - own.left);
-      const inked = ({ left, top }) => points.filter(([x, y]) => x > left && x < left + width && y > top && y < top + height).length;
       const lefts = places(sheet.left, sheet.right - width, [own.left, own.right - width, own.left - width - GAP, own.right + GAP]);
       const tops = places(sheet.top, sheet.bottom - height, [own.top - height - GAP, own.bottom + GAP, own.top]);
       let [least, best] = [Infinity, own];
       for (const box of tops.flatMap((top) => lefts.map((left) => ({ left, top, right: left + width, bottom: top + height })))) {
         const rough = cost(box);
         // Most places are too far away to look at their ink.
-        const exact = rough < least ? rough + (width * height * inked(box)) / POINTS : Infinity;
+        const exact = rough < least ? rough + INK * covered(box, ink) : Infinity;
         [least, best] = exact < least ? [exact, box] : [least, best];
       }
       labels.push(best);
-      Object.assign(label.style, { left: `${best.left - own.left - clientLeft}px`, top: `${best.top - own.top - clientTop}px` });
+      // The buttons that a mouse brings out of it come out towards the middle.
+      const flip = label.classList.toggle("flip", best.left + best.right > sheet.left + sheet.right);
+      const side = flip ? own.right - best.right : best.left - own.left;
+      Object.assign(label.style, { [flip ? "right" : "left"]: `${side - clientLeft}px`, [flip ? "left" : "right"]: "auto", top: `${best.top - own.top - clientTop}px` });
+    });
+  }
+
+  /** The boxes of what is drawn where the sheet lies, each a few pixels large. */
+  function inkOf({ left, top, width, height }) {
+    const context = sheetOf(paper.marks, SEEN, paper.shape);
+    const { data, width: across, height: down } = context.getImageData(0, 0, context.canvas.width, context.canvas.height);
+    const [wide, high] = [width / across, height / down];
+    return [...Array(across * down).keys()].filter((i) => Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < DARK).map((i) => {
+      const [x, y] = [left + (i % across) * wide, top + Math.floor(i / across) * high];
+      return { left: x, top: y, right: x + wide, bottom: y + high };
     });
   }
 
@@ -178,6 +194,8 @@ export function createDrawn(paper, parts, word, react) {
       if (answer.ink) {
         dot(marks, answer.ink);
       }
+      // Elsewhere on the paper, the same strokes may look less like it.
+      const before = new Map(things().map(({ id, marks: own }) => [keyOf(own), guesses.get(id)]));
       // As one thing, what is drawn stays divided for later.
       if (wanted.apart) {
         assign(answer.ink ? strokesOf(piecesOf(marks)) : strokes, found);
@@ -185,7 +203,8 @@ export function createDrawn(paper, parts, word, react) {
       seen = drawn.length || piecesOf(marks) !== marks ? [] : found.map(seenThing);
       const ids = seen.length ? seen.map(({ id }) => id) : found.length ? [...found.keys()] : drawn.map(({ id }) => id);
       const whole = ids.length === 1 ? answer.guesses : [];
-      guesses = new Map(ids.map((id, i) => [id, (found[i]?.guess ?? whole[0])?.word]));
+      const kept = new Map(things().map(({ id, marks: own }) => [id, before.get(keyOf(own))]));
+      guesses = new Map(ids.map((id, i) => [id, found[i]?.guess ?? whole[0] ?? kept.get(id)]));
       const colouring = wanted.colours && inColour(searched(drawn));
       counted = answer.placed === true;
       counts = { apart: true, places: !wanted.places || counted, colours: !colouring || answer.region_grid !== undefined };
@@ -218,6 +237,9 @@ function button(id, textContent, title, onclick) {
   made.dataset.key = `${textContent} ${id}`;
   return made;
 }
+
+/** What a person said to be one thing, by its number and how much it is; a new object of what nobody did. */
+const keyOf = ([{ told }, ...others]) => (told === undefined ? {} : `${told} ${others.length}`);
 
 const namesOf = (thing) => thing.colours ?? coloursOf(thing);
 

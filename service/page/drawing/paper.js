@@ -1,7 +1,7 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
 import { evened, FORMATS, isShape, markAt, paint, piece, placeOf, pointAt, png, shapeOf, sharesOf, visible } from "./ink.js";
-import { boxOf, enclosed, thingAt, thingsOf } from "./things.js";
+import { boxOf, enclosed, settled, thingAt, thingsOf } from "./things.js";
 
 // On a sheet for a longer image, the image is narrower than the sheet.
 const LONGEST = 2;
@@ -330,12 +330,18 @@ export class Paper extends EventTarget {
 
   #drop() {
     const { marks, within } = this.#held;
-    const still = marks === this.#chosen;
-    if (!still) {
-      this.replace(this.#withHeld());
+    const [chosen, before] = [this.#chosen, this.marks];
+    if (marks === chosen) {
+      // A second press without a movement chooses one stroke of a thing.
+      this.#choose(within);
+      return;
     }
-    // A second press without a movement chooses one stroke of a thing.
-    this.#choose(still ? within : marks);
+    // Who moves a whole thing, of several that an answer tells apart, has seen that they are right.
+    const told = this.things.length > 1 && before.every(({ kind, thing }) => kind === "eraser" || thing !== undefined);
+    const whole = this.things.some(({ marks: own }) => own.length === chosen.length && own.every((mark) => chosen.includes(mark)));
+    const after = told && whole ? settled(this.#withHeld()) : this.#withHeld();
+    this.replace(after);
+    this.#choose(after.filter((_, i) => chosen.includes(before[i])));
   }
 
   #withHeld() { return this.marks.map((mark) => this.#held?.marks[this.#chosen.indexOf(mark)] ?? mark); }

@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { element, byId } from "../shared/dom.js";
-import { fileName, numberOf, ordinal, percent, sentence } from "../shared/words.js";
+import { fileName, numberOf, percent, sentence } from "../shared/words.js";
 
 /** Show the rows of an answer of POST /explain; `results` are its photos, `yours` what they are compared with. */
 export function showNearest({ nearest, photos }, results, yours) {
@@ -38,5 +38,4 @@ function small({ paths, cosine, thumbnail_url }, both) {
   return element("li", { className: both ? "both" : "" }, image, said);
 }
 
-const rankOf = ({ ret_rank: rank }) =>
-  rank === null ? "Not in the index" : `Ranked ${ordinal(rank)} on looks alone`;
+const rankOf = ({ ret_rank: rank }) => (rank === null ? "Not in the index" : `By looks alone: rank ${rank.toLocaleString("en")}`);

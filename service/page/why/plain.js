@@ -3,7 +3,7 @@
 import * as api from "../shared/api.js";
 import { asNamed, borders, seenThing, TINTS } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
-import { fileName, foundThing, hardly, numberOf, thingNames } from "../shared/words.js";
+import { fileName, foundThing, hardly, numberOf, sure, thingNames } from "../shared/words.js";
 
 const LETTERS = "ABCDEFGH";
 const SIZE = 512;
@@ -50,7 +50,8 @@ export function createPlain() {
       badge.style.background = colour;
       return element("li", {}, badge, text);
     });
-    byId("why-matches").replaceChildren(...said);
+    const unseen = (one.unseen ?? []).map((word) => element("li", { textContent: `No \u201c${word}\u201d seen here.` }));
+    byId("why-matches").replaceChildren(...said, ...unseen);
     join();
   }
 
@@ -78,7 +79,7 @@ export function createPlain() {
   /** Show an answer of POST /locate of a drawing, or without one of the photo `liked`, named `yours`; `results` are its photos. */
   return (answer, { blob, strokes, also, usual }, liked, results, yours) => {
     const seen = answer.things.map(seenThing);
-    const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? guess?.word, seen[i].colours]));
+    const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? sure(guess), seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
       letter: LETTERS[i],
       colour: TINTS[i],

@@ -89,7 +89,7 @@ def test_a_word_that_no_photo_fits_is_reported_and_the_nearest_photos_are_found(
         for word, fits in (("cat", True), ("Ärmel", False)):
             found = http_words.post("/search", content=body, params={"text": word, "k": 3}).json()
             assert (found.get("word_fits", True), len(found["results"])) == (fits, 3)
-    for word, said in (("cat", ""), ("Ärmel", "no photo looks much like 'Ärmel'; these are the closest\n")):
+    for word, said in (("cat", ""), ("Ärmel", "no photo clearly shows 'Ärmel'; these are the closest\n")):
         assert by_command(worded, word, "--k", "1") == 0
         printed = capsys.readouterr()
         assert (len(printed.out.splitlines()), printed.err) == (2, said)
@@ -310,5 +310,5 @@ def test_the_terminal_says_that_no_photo_shows_a_scene(sampled: Settings, capsys
     assert main([*searching, "Stadt"]) == 0
     assert capsys.readouterr().err.splitlines() == [
         "'Stadt' is searched for as 'city'",
-        "no photo looks much like 'Stadt'; these are the closest",
+        "no photo clearly shows 'Stadt'; these are the closest",
     ]

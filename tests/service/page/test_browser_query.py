@@ -708,7 +708,7 @@ def test_guesses_are_asked_and_not_told(desk: Browser, known: Served, monkeypatc
 
 def test_the_page_says_which_word_is_known_and_that_nothing_looks_like_it(desk: Browser, known: Served) -> None:
     desk.get(f"{known.url}/#text=tuba")
-    wait(desk).until(lambda d: text(d, "fit-remark") == "Nothing here looks much like “tuba”. These are the closest.")
+    wait(desk).until(lambda d: text(d, "fit-remark") == "Nothing here clearly shows “tuba”. These are the closest.")
     wait_for_photos(desk)
     assert names(desk)
     desk.find_element(By.ID, "word").send_keys("my dog on the sofa", Keys.ENTER)

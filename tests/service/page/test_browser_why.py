@@ -168,7 +168,7 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     assert framed[1:] == [[title for title in row if title in yours] for row in photos]
     assert framed[0] == [title for title in yours if any(title in row for row in photos)]
     assert any(framed)
-    assert "on looks alone" in text(desk, "why-nearest")
+    assert "By looks alone: rank" in text(desk, "why-nearest")
 
 
 def test_views_of_patches_need_a_comparison_of_patches(desk: Browser, gallery: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def seen(guess: str | None, fit: bool | None = None, *, word: str | None = None)
 
 
 def nothing_like(what: str, then: str = "These are the closest.") -> str:
-    return f"Nothing here looks much like {what}. {then}"
+    return f"Nothing here {'clearly shows' if '“' in what else 'looks much like'} {what}. {then}"
 
 
 APART = "Try without Things or Places."
