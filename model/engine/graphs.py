@@ -19,7 +19,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, write_files
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
-VERSION = 2
+VERSION = 3
 VIT, PHOTO_VIT, SECOND_VIT, PAIRS = "vit", "photo-vit", "second-vit", "pairs"
 _OPSET, _CONTRIB = 20, "com.microsoft"
 # The one-dimensional parameters of a block, in the order in which a forward pass meets them, and their names in timm.
@@ -263,37 +263,53 @@ def _pairs(config: TwoSidedConfig) -> bytes:
     See ``model.network.relation`` for the formulas.
 
     Inputs: ``sketch`` (1, n_s, d) and ``photos`` (p, n_p, d). Outputs: ``logits`` (p,); for explanations, the attention
-    weights ``sketch_to_photo`` (p, heads, n_s, n_p) and ``photo_to_sketch`` (p, heads, n_p, n_s), the tokens after it,
-    ``aligned_sketch`` (p, n_s, d) and ``aligned_photo`` (p, n_p, d), and how much each patch token counts,
+    weights ``sketch_to_photo`` (p, heads, n_s, n_p) and ``photo_to_sketch`` (p, heads, n_p, n_s), the patch tokens
+    after it, ``aligned_sketch`` (p, n_s - 1, d) and ``aligned_photo`` (p, n_p - 1, d), and how much each counts,
     ``sketch_worth`` (p, n_s - 1) and ``photo_worth`` (p, n_p - 1).
     """
     g = _Graph()
     width, heads = config.width, config.cross_heads
-    other = {"sketch": "photo", "photo": "sketch"}
-    inputs = {"sketch": "sketch", "photo": "photos"}
-    split = {
-        side: {
-            # The query is of the side's own branch; the other branch reads key and value (eq. 6).
-            part: g.heads(g.linear(given, f"{side if part == 'query' else other[side]}.{part}", width, width), heads)
-            for part in ("query", "key", "value")
-        }
-        for side, given in inputs.items()
-    }
-    scale = g.number((width / heads) ** -0.5)
-    weights, aligned = {}, {}
-    for side, given in inputs.items():
-        there = split[other[side]]
-        logits = g("MatMul", split[side]["query"], g("Transpose", there["key"], perm=[0, 1, 3, 2]))
-        weights[side] = g("Softmax", g("Mul", logits, scale), axis=-1)
-        mixed = g("Transpose", g("MatMul", weights[side], there["value"]), perm=[0, 2, 1, 3])
-        mixed = g("Reshape", mixed, g.number([0, 0, width]))
-        y = g("Add", given, g.linear(mixed, f"{side}.out", width, width))
+    patches_only = g.number([1]), g.number([1 << 31]), g.number([1])
+
+    def of_sketch(branch: str, part: str) -> str:
+        return g.heads(g.linear("sketch", f"{branch}.{part}", width, width), heads)
+
+    def products(name: str, drawn: str) -> str:
+        """The products of the photos' projection ``name`` and heads of the sketch: (p, n_p, heads, n_s).
+
+        Weights and sketch are multiplied first: that is less than projecting photos, as long as a sketch's tokens are
+        fewer than the numbers of a head. So are values of the sketch and the weights that read them.
+        """
+        weight = g("Reshape", g.weight(f"{name}.weight", width, width), g.number([1, width, heads, -1]))
+        to_heads = g("Mul", g("Transpose", drawn, perm=[0, 1, 3, 2]), g.number((width / heads) ** -0.5))
+        by_head = g("MatMul", g("Transpose", weight, perm=[0, 2, 1, 3]), to_heads)
+        matrix = g("Reshape", g("Transpose", by_head, perm=[0, 2, 1, 3]), g.number([width, -1]))
+        bias = g("Reshape", g.weight(f"{name}.bias", width), g.number([1, heads, 1, -1]))
+        found = g("Add", g("MatMul", "photos", matrix), g("Reshape", g("MatMul", bias, to_heads), g.number([-1])))
+        return g("Reshape", found, g.number([0, 0, heads, -1]))
+
+    def after(side: str, given: str, mixed: str) -> str:
+        """The rest of a branch, for patch tokens."""
+        bias = g.weight(f"{side}.out.bias", width)
+        y = g("Add", g("Slice", given, *patches_only), g("Add", mixed, bias))
         y = g.norm(y, f"{side}.norm1", width, _CROSS_EPS)
         z = g("Relu", g.linear(y, f"{side}.ffn.0", width, config.cross_ffn))
         z = g("Add", y, g.linear(z, f"{side}.ffn.3", config.cross_ffn, width))
-        aligned[side] = g.norm(z, f"{side}.norm2", width, _CROSS_EPS)
-    after_ret = g.number([1]), g.number([1 << 31]), g.number([1])
-    patches = {side: g("Slice", tokens, *after_ret) for side, tokens in aligned.items()}
+        return g.norm(z, f"{side}.norm2", width, _CROSS_EPS)
+
+    # Each side's query is of its own branch; the other branch reads key and value (eq. 6).
+    forth = g("Transpose", products("sketch.key", of_sketch("sketch", "query")), perm=[0, 2, 3, 1])
+    forth = g("Softmax", forth, axis=-1)
+    back = g("Softmax", products("photo.query", of_sketch("photo", "key")), axis=-1)
+    shown = g("MatMul", forth, g.heads(g.linear("photos", "sketch.value", width, width), heads))
+    shown = g("Slice", g("Reshape", g("Transpose", shown, perm=[0, 2, 1, 3]), g.number([0, 0, width])), *patches_only)
+    by_head = g("Reshape", g.weight("photo.out.weight", width, width), g.number([1, heads, -1, width]))
+    values = g("Reshape", g("MatMul", of_sketch("photo", "value"), by_head), g.number([-1, width]))
+    drawn = g("MatMul", g("Slice", g("Reshape", back, g.number([0, 0, -1])), *patches_only), values)
+    patches = {
+        "sketch": after("sketch", "sketch", g("MatMul", shown, g.weight("sketch.out.weight", width, width))),
+        "photo": after("photo", "photos", drawn),
+    }
     worth = {
         side: g("Softmax", g("Squeeze", g.linear(tokens, f"{side}_worth", width, 1), g.number([2])), axis=-1)
         for side, tokens in patches.items()
@@ -305,10 +321,10 @@ def _pairs(config: TwoSidedConfig) -> bytes:
     total = g("Mul", g("Add", *sums), g("Mul", g.weight("scale"), g.number(0.5)))
     outputs = {
         "logits": g("Add", total, g.weight("bias")),
-        "sketch_to_photo": weights["sketch"],
-        "photo_to_sketch": weights["photo"],
-        "aligned_sketch": aligned["sketch"],
-        "aligned_photo": aligned["photo"],
+        "sketch_to_photo": forth,
+        "photo_to_sketch": g("Transpose", back, perm=[0, 2, 1, 3]),
+        "aligned_sketch": patches["sketch"],
+        "aligned_photo": patches["photo"],
         "sketch_worth": worth["sketch"],
         "photo_worth": worth["photo"],
     }

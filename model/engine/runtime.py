@@ -180,7 +180,7 @@ class OnnxEngine(GraphEngine):
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo", "sketch_worth", "photo_worth")
         forth, back, of_sketch, of_photo, worth, worth_of_photo = (x[0] for x in self._run_pairs(names, sketch, photo))
         matching = Matching(float(self._pair_weights["relation.scale"]), worth, worth_of_photo)
-        return Aligned(forth, back, of_sketch[1:], of_photo[1:], photo.positions[0], matching)
+        return Aligned(forth, back, of_sketch, of_photo, photo.positions[0], matching)
 
     def _sketch(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats]:
         """Encodes one sketch: its tokens, attention (depth, heads, n), and the ViT's tokens of patches (n, width)."""

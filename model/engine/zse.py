@@ -91,13 +91,13 @@ class ZseEngine(GraphEngine):
     def align(self, sketch: Tokens, photo: Tokens) -> Aligned:
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo")
         forth, back, of_sketch, of_photo = self._run_pairs(names, sketch, photo)
-        patches, cells = (of_sketch[0, 1:], of_photo[0, 1:]), (sketch.positions[0], photo.positions[0])
+        patches, cells = (of_sketch[0], of_photo[0]), (sketch.positions[0], photo.positions[0])
         lost = lost_by_blocks(self._kernel(of_sketch, of_photo)[0], self._read, patches, cells)
         return Aligned(forth[0], back[0], *patches, cells[1], lost=lost)
 
     def _kernel(self, sketch: Floats, photo: Floats) -> Floats:
-        """Compares blocks of 2 x 2 aligned tokens, (p, 1 + n, d) each (eq. 8): cosines (p, m, m), rows sketch."""
-        one, other = (unit(self._blocks(tokens[:, 1:])) for tokens in (sketch, photo))
+        """Compares blocks of 2 x 2 aligned patch tokens, (p, n, d) each (eq. 8): cosines (p, m, m), rows sketch."""
+        one, other = (unit(self._blocks(tokens)) for tokens in (sketch, photo))
         return np.asarray(one @ other.transpose(0, 2, 1))
 
     def _blocks(self, patches: Floats) -> Floats:
