@@ -16,9 +16,8 @@ LOW = Screen("low laptop", 1366, 707)
 WIDE = Screen("wide", 1920, 1000)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_the_line_above_the_photos_is_never_cut(opened: Browser, server: Served, dark: bool) -> None:
-    with on_screen(opened, PHONE, dark=dark) as driver:
+def test_the_line_above_the_photos_is_never_cut(opened: Browser, server: Served) -> None:
+    with on_screen(opened, PHONE) as driver:
         find(driver, server, screen=PHONE)
         driver.execute_script("document.querySelector('#results .small.like').click()")
         wait(driver).until(lambda d: d.find_element(By.ID, "parts-undo").is_displayed())
@@ -26,12 +25,12 @@ def test_the_line_above_the_photos_is_never_cut(opened: Browser, server: Served,
         for text in ("20 of 23 photos, best first", "1,200 of 123,456 photos, newest first"):
             driver.execute_script("document.getElementById('status').textContent = arguments[0]", text)
             for screen in (PHONE, LAPTOP, LOW, DESKTOP, WIDE):
-                emulate(driver, screen, dark=dark)
+                emulate(driver, screen)
                 assert run(driver, "cut", "#bar > *") == [], screen.name
                 assert driver.execute_script("return document.getElementById('bar').clientHeight") < 100, screen.name
 
 
-@pytest.mark.parametrize("screen", [SMALL, PHONE, LOW, WIDE], ids=lambda screen: screen.name)
+@pytest.mark.parametrize("screen", [SMALL, LOW, WIDE], ids=lambda screen: screen.name)
 def test_the_page_fits_small_and_large_screens_in_light_and_dark(
     opened: Browser, server: Served, screen: Screen
 ) -> None:

@@ -17,7 +17,7 @@ from sketch_search.model.ranking import SAME
 from sketch_search.model.search import stages
 from sketch_search.service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.looking import (
@@ -63,11 +63,11 @@ def wait_for_groups(driver: Browser) -> list[dict[str, Any]]:
     return shown
 
 
-def find_groups(driver: Browser, server: Served, screen: Screen = DESKTOP) -> list[dict[str, Any]]:
+def find_groups(driver: Browser, server: Served) -> list[dict[str, Any]]:
     driver.get(server.url)
     wait(driver).until(lambda d: text(d, "about-open") == "23 photos")
     show(driver, "groups")
-    draw(driver, screen, strokes("star"))
+    draw(driver, DESKTOP, strokes("star"))
     return wait_for_groups(driver)
 
 
@@ -106,6 +106,7 @@ def test_each_group_is_a_stack_that_opens_in_place_and_shows_its_photos(desk: Br
     wait(desk).until(lambda d: len(groups_shown(d)[place]["more"]) == shown[place]["size"] - 1)
     assert [group["best"] for group in opened] == [group["best"] for group in shown]
     wait_for_photos(desk)
+    assert axe_complaints(desk) == []
     # It is closed by its button and by Escape.
     press_toggle(desk, place)
     assert not groups_shown(desk)[place]["open"]
@@ -184,16 +185,6 @@ def test_when_the_pen_rests_the_best_group_is_first(desk: Browser, server: Serve
     assert [group["rank"] for group in after] == list(range(1, len(after) + 1))
 
 
-def test_everybody_can_use_groups(opened: Browser, server: Served) -> None:
-    with on_screen(opened, PHONE, dark=False) as driver:
-        place = first_stack(find_groups(driver, server, PHONE))
-        assert axe_complaints(driver) == []
-        driver.find_elements(By.CSS_SELECTOR, "#results .toggle")[0].click()
-        wait(driver).until(lambda d: groups_shown(d)[place]["open"])
-        wait_for_photos(driver)
-        check_suits_everybody(driver)
-
-
 # The number of files of each picture: the same pixels in files that differ, so that each is a photo.
 FILES = [1, 4, 1, 2, 3, 1, 1, 5, 2, 1, 1, 1]
 ALL_FILES = sum(FILES)
@@ -269,6 +260,7 @@ def test_each_picture_is_shown_once_and_says_how_many_photos_it_stands_for(desk:
     assert len({first["photo"], *first["copies"]}) == count
     assert {picture(copy) for copy in first["copies"]} == {picture(first["photo"])}
     wait_for_photos(desk)
+    assert axe_complaints(desk) == []
     press_first(desk)
     assert not folded(desk)[0]["open"]
     press_first(desk)
@@ -317,16 +309,6 @@ def test_photos_and_copies_that_do_not_come_say_so(desk: Browser, doubled: Serve
             in d.execute_script("return document.querySelector('.copies:not([hidden])').textContent")
         )
     )
-
-
-def test_everybody_can_use_copies(opened: Browser, doubled: Served) -> None:
-    with on_screen(opened, PHONE, dark=True) as driver:
-        find(driver, doubled, screen=PHONE)
-        driver.execute_script("document.querySelector('#results .times:not([hidden])').scrollIntoView()")
-        driver.find_element(By.CSS_SELECTOR, "#results .times:not([hidden])").click()
-        wait_for_copies(driver)
-        wait_for_photos(driver)
-        check_suits_everybody(driver)
 
 
 SHARDS = 3

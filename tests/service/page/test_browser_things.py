@@ -410,18 +410,6 @@ def test_places_and_colours_that_do_not_count_are_shown_as_off(desk: Browser, sc
         assert not {"places", "colours"} & searches(desk)[-1].keys()
 
 
-def test_colours_are_named_and_can_be_switched_off(desk: Browser, scenes: Served) -> None:
-    desk.get(scenes.url)
-    desk.find_element(By.CSS_SELECTOR, "#inks [title=Red]").click()
-    draw_example(desk, "Car", 0, 0)
-    wait(desk).until(lambda d: text(d, "parts-things") == "red car")
-    wait_for_photos(desk)
-    assert "colours" not in searches(desk)[-1]
-    desk.find_element(By.ID, "colours-switch").click()
-    wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("colours") == ["no"])
-    wait_for_photos(desk)
-
-
 @pytest.mark.parametrize(
     "screen",
     [Screen("phone", 390, 844, ratio=2.0, phone=True), Screen("low laptop", 1366, 707), Screen("wide", 1920, 1000)],
