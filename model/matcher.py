@@ -321,18 +321,20 @@ class Matcher:
         return distances
 
     def may_be_nearest(
-        self, sketch: Tokens, photos: Tokens, count: int, priors: Floats | None, nearness: Floats | None
+        self, sketches: Tokens, photos: Tokens, count: int, priors: Floats | None, nearness: Floats | None
     ) -> Numbers:
-        """Finds the photos that may be among the ``count`` nearest by [Ret], and few others: (m,) indices, ascending.
+        """Finds the photos that may be among the ``count`` nearest to a sketch by [Ret], or by the mean of several.
 
-        priors, nearness: of the photos.
+        priors, nearness: of the photos. Returns (m,) indices, ascending, with few others.
         """
         if nearness is None or not self._ret_gain or count >= len(photos):
             return np.arange(len(photos))
-        squares, gain = self._squares(sketch, photos, priors)[0], np.float32(2 * self._ret_gain)
-        least, most = self._vocabulary().likely_agreements(sketch, photos.ret, nearness)
-        furthest = np.partition(squares - gain * least, count - 1)[count - 1]
-        return np.flatnonzero(squares - gain * most <= furthest + np.float32(1e-5))
+        squares, gain = self._squares(sketches, photos, priors), np.float32(2 * self._ret_gain)
+        bounds = self._vocabulary().likely_agreements(sketches, photos.ret, nearness)
+        furthest, nearest = (np.sqrt(np.maximum(squares + gain * (1 - agreement), 0)) for agreement in bounds)
+        furthest, nearest = (np.concatenate([ways, ways.mean(axis=0, keepdims=True)]) for ways in (furthest, nearest))
+        least = np.partition(furthest, count - 1, axis=1)[:, count - 1, None]
+        return np.flatnonzero((nearest <= least + np.float32(1e-5)).any(axis=0))
 
     @property
     def _ret_gain(self) -> float:

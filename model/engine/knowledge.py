@@ -183,14 +183,16 @@ class Vocabulary:
         near: Floats = _exponentials(NEARNESS, unit(photo_ret) @ self._placed[1].T).sum(axis=1)
         return near
 
-    def likely_agreements(self, sketch: Tokens, photo_ret: NDArray[Any], nearness: Floats) -> tuple[Floats, Floats]:
-        """Bounds the ``agreements`` of a sketch and p photos by its LIKELY likeliest things: least and most, (p,)."""
-        placed, places = self._placed
-        shares = self.guess_things(sketch)[0, placed]
-        *likely, next_one = np.argsort(-shares)[: LIKELY + 1]
-        near = _exponentials(NEARNESS, unit(photo_ret) @ places[likely].T) / nearness[:, None]
-        least = near @ shares[likely]
-        return least, least + shares[next_one] * (1 - near.sum(axis=1))
+    def likely_agreements(self, sketches: Tokens, photo_ret: NDArray[Any], nearness: Floats) -> tuple[Floats, Floats]:
+        """Bounds ``agreements`` by the LIKELY likeliest things of each sketch: least and most, (s, p) each."""
+        (placed, places), ret, bounds = self._placed, unit(photo_ret), list[tuple[Floats, Floats]]()
+        for shares in self.guess_things(sketches)[:, placed]:
+            *likely, next_one = np.argsort(-shares)[: LIKELY + 1]
+            near = _exponentials(NEARNESS, ret @ places[likely].T) / nearness[:, None]
+            least = near @ shares[likely]
+            bounds.append((least, least + shares[next_one] * (1 - near.sum(axis=1))))
+        least, most = (np.stack(part) for part in zip(*bounds, strict=True))
+        return least, most
 
     @cached_property
     def _placed(self) -> tuple[Numbers, Floats]:

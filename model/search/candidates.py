@@ -109,11 +109,6 @@ class Query:
         return some and self.method not in ("ret", "things")
 
     @property
-    def by_drawing(self) -> bool:
-        """Whether a drawing of one thing alone chooses the candidates."""
-        return self.sketch is not None and len(self.sketch) == 1 and self.word is None and self.liked is None
-
-    @property
     def parts(self) -> int:
         """Counts the parts of the query that choose clusters: each thing drawn, the word, and each liked photo."""
         words = len(self.word) if isinstance(self.word, tuple) else int(self.word is not None)

@@ -113,7 +113,7 @@ class PhotoGallery(Gallery):
         ret = Tokens.of_ret(vectors)
         if query.sketch is not None:
             priors = self._recall(self._priors, rows, ret, self._matcher.priors)
-            if query.by_drawing and query.count is not None and len(rows) > query.count:
+            if query.parts == len(query.sketch) and query.count is not None and len(rows) > query.count:
                 nearness = self._recall(self._nearness, rows, ret, self._matcher.nearness)
                 near = self._matcher.may_be_nearest(query.sketch, ret, query.count, priors, nearness)
                 rows, ids, ret, priors = rows[near], ids[near], ret[near], None if priors is None else priors[near]

@@ -180,7 +180,7 @@ class ShardedGallery(Gallery):
         shards = np.searchsorted(self._layout.cluster_ends, query.clusters, side="right")
         asked = [shard for shard in np.unique(shards).tolist() if shard in self._layout.asked]
         counts: NDArray[np.float64] | None = None
-        if query.count is not None and query.sketch is not None and query.by_drawing and len(asked) > 1:
+        if query.count is not None and query.sketch is not None and query.parts == 1 < len(asked):
             counts = expect_counts(self.clusters, query.clusters, query.sketch.ret[0], query.count)
         questions: dict[int, Query] = {}
         for shard in asked:

@@ -213,12 +213,13 @@ def test_few_photos_may_be_nearest_and_the_nearest_are_among_them(plain: Network
     known = vocabulary(range(20), **things, sketch_directions=things["places"], guess_scale=9.0, ret_gain=0.5)
     matcher = matcher_of(with_prior(plain).vocabulary_replaced(known, tuple((name,) for name in ascii_lowercase[:20])))
     sketches, gallery = (Tokens.of_ret(randn(count, width, seed=count).numpy()) for count in (5, 400))
-    for sketch, distances in zip(sketches.ret, matcher.ret_distances(sketches, gallery), strict=True):
-        may = matcher.may_be_nearest(
-            Tokens.of_ret(sketch[None]), gallery, 20, matcher.priors(gallery), matcher.nearness(gallery)
-        )
-        assert set(np.argsort(distances)[:20]) <= set(may)
-        assert len(may) < 60
+    known_of_photos = matcher.priors(gallery), matcher.nearness(gallery)
+    for some in (sketches[:1], sketches[1:2], sketches[2:]):
+        distances = matcher.ret_distances(some, gallery)
+        may = matcher.may_be_nearest(some, gallery, 20, *known_of_photos)
+        for way in (*distances, distances.mean(axis=0)):
+            assert set(np.argsort(way)[:20]) <= set(may)
+        assert len(may) < 60 * len(some)
 
 
 def test_guesses_are_made_from_summaries_and_a_photo_in_a_sketchs_place_is_guessed_to_show_nothing() -> None:
