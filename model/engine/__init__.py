@@ -31,7 +31,16 @@ from sketch_search.model.engine.files import (
     read_metadata,
     seen_classes,
 )
-from sketch_search.model.engine.knowledge import Prior, Projection, Vocabulary, below, knowledge_of, logsumexp, sigmoid
+from sketch_search.model.engine.knowledge import (
+    Prior,
+    Projection,
+    Vocabulary,
+    below,
+    expectations,
+    knowledge_of,
+    logsumexp,
+    sigmoid,
+)
 from sketch_search.model.engine.parting import Parting
 from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine.threads import set_threads, threads

@@ -28,6 +28,8 @@ NEARNESS = 30.0
 # The likeliest things of a sketch that say which photos agree most with it: by 8, 1,000 of 4,096 photos are known to
 # within ten, in a tenth of the time that all things take.
 LIKELY = 8
+# How present any thing is in a gallery at least, in units of the thing in the middle.
+LEAST_PRESENT = 0.01
 # The number of words, the likeliest for one photo, by which others are compared with it. Of 16 and of all words, the
 # precision of the first 20 photos after a liked photo is the same, to 0.01.
 SHARED_WORDS = 16
@@ -154,12 +156,21 @@ class Vocabulary:
         return unit(sketches.guessed_from) @ self.sketch_directions.T + self.sketch_biases
 
     def guess_things(self, sketches: Tokens) -> Floats:
-        """Computes how probably n sketches show each thing: (n, k) float32; zeros for a photo without summary."""
+        """Computes how probably n sketches show each thing: (n, k) float32; zeros for a photo without summary.
+
+        What a gallery makes the sketches expect moves probability between the things, and none to or from them: nobody
+        knows better what a sketch shows that shows none of them.
+        """
         if sketches.guessed_from.shape[1] != self.sketch_directions.shape[1]:
             return np.zeros((len(sketches), len(self.sketch_biases)), np.float32)
         y = self.things(sketches)
         none = np.full((len(y), 1), self.guess_none, np.float32)
-        return softmax(np.concatenate([np.float32(self.guess_scale) * y, none], axis=1))[:, :-1]
+        found = softmax(np.concatenate([np.float32(self.guess_scale) * y, none], axis=1))[:, :-1]
+        if sketches.expects is None:
+            return found
+        raised: Floats = found * sketches.expects
+        raised *= (found.sum(axis=1) / np.maximum(raised.sum(axis=1), np.finfo(np.float32).tiny))[:, None]
+        return raised
 
     def guess(self, sketches: Tokens) -> Floats:
         """Computes how probably n sketches show what each word names, (n, w) float32; the rest to 1 is for no word."""
@@ -194,10 +205,38 @@ class Vocabulary:
         least, most = (np.stack(part) for part in zip(*bounds, strict=True))
         return least, most
 
+    def presence(self, ret: NDArray[Any], regions: Floats | None = None) -> Floats:
+        """Computes how much p photos show each thing, by their [Ret] (p, d) and by their regions (p, g, r): (2, k).
+
+        The first row is the mean over photos of softmax(NEARNESS cosines of places), the second one that of the largest
+        such share in each photo's regions; 0 where the place of a thing is not known.
+        """
+        found = np.zeros((2, len(self.places)), np.float32)
+        of_both = ((unit(ret)[:, None], self.places), (regions, self.region_places))
+        for row, (vectors, places) in zip(found, of_both, strict=True):
+            placed = np.flatnonzero(places.any(axis=1))
+            if vectors is not None and len(placed):
+                near = _exponentials(NEARNESS, vectors @ places[placed].T)
+                row[placed] = (near / near.sum(axis=-1, keepdims=True)).max(axis=1).mean(axis=0)
+        return found
+
     @cached_property
     def _placed(self) -> tuple[Numbers, Floats]:
         placed = np.flatnonzero(self.places.any(axis=1))
         return placed, self.places[placed]
+
+
+def expectations(presence: Floats) -> Floats:
+    """Returns by what guesses for things of a drawing are multiplied, for a gallery with this ``presence``: (k,).
+
+    By Bayes' rule, what a gallery shows more often is more likely to be drawn: it is the root of the product of both
+    rows, each in units of its median, and a thing whose place is not known counts as the one in the middle.
+    """
+    found = np.ones(presence.shape[1], np.float32)
+    for row in presence:
+        if (known := row > 0).any():
+            found[known] *= np.sqrt(row[known] / np.median(row[known]) + np.float32(LEAST_PRESENT))
+    return found
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,7 +23,8 @@ class Tokens:
         summary of sketches, from which guesses are made: it has more than [Ret] keeps. None for photos, and for other
         encoders. regions: (b, m, r) of length 1, what the squares of 2 x 2 patches of a photo show, row by row from the
         top left (``model.engine.Projection``). None for sketches, and for networks without a projection. colours: (b,
-        m, 3), the mean colour of each region, as CIELAB. None without regions.
+        m, 3), the mean colour of each region, as CIELAB. None without regions. expects: (b, k), of sketches, by what
+        the guess of each thing is multiplied (``model.engine.expectations``); None for 1.
     """
 
     features: NDArray[Any]
@@ -31,6 +32,7 @@ class Tokens:
     summary: NDArray[Any] | None = None
     regions: NDArray[Any] | None = None
     colours: NDArray[Any] | None = None
+    expects: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 3 or self.positions.shape != (self.features.shape[0], self.features.shape[1] - 1):
@@ -63,7 +65,11 @@ class Tokens:
     @property
     def without_patches(self) -> Tokens:
         """Returns the part needed to compare by [Ret]."""
-        return Tokens(self.features[:, :1], self.positions[:, :0], self.summary)
+        return Tokens(self.features[:, :1], self.positions[:, :0], self.summary, expects=self.expects)
+
+    def expecting(self, expects: NDArray[Any] | None) -> Tokens:
+        """Returns the sketches as they are guessed for a gallery: expects (k,), or None."""
+        return replace(self, expects=None if expects is None else np.repeat(expects[None], len(self), axis=0))
 
     @staticmethod
     def of_ret(ret: NDArray[Any]) -> Tokens:

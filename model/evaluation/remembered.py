@@ -75,7 +75,8 @@ def _scene(
 ) -> tuple[dict[str, Floats], Division]:
     """Scores all photos by each way to draw a scene, and after one further action of a person."""
     papers, count = [on_paper(thing) for thing in query.things], len(task.photos)
-    apart = encode_things(matcher, Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers]))
+    encode = partial(encode_things, matcher, expects=gallery.expects)
+    apart = encode(Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers]))
     together, labels, division = divide(matcher, papers)
     search = partial(search_things, gallery, matcher, results=_PAGE)
     by_drawing = search(apart)
@@ -88,7 +89,7 @@ def _scene(
     named = query.photo % len(apart)
     word = matcher.book.of_class(query.things[named].sketch.label)
     others = [matcher.preprocessing.drawing(paper) for n, paper in enumerate(papers) if n != named]
-    drawn = encode_things(matcher, Drawing.joined(others))
+    drawn = encode(Drawing.joined(others))
     found["all but one thing"] = search(drawn)
     found["all but one thing, and its word"] = search(drawn, text=None if word is None else matcher.words[word])
     scores = {way: ranking.scores(count) for way, ranking in found.items()}

@@ -77,7 +77,8 @@ def search_matrices(matcher: Matcher, corpus: Corpus, *, words: bool = False) ->
     vocabulary lacks a class.
     """
     photos, rows = encode_pictures(matcher, corpus.photos, "photo"), dict[str, list[Floats]]()
-    search, count = partial(search_things, gallery_of(photos, matcher), matcher, results=RESULTS), len(photos)
+    gallery, count = gallery_of(photos, matcher), len(photos)
+    search = partial(search_things, gallery, matcher, results=RESULTS)
     kinds = sorted({sketch.label for sketch in corpus.sketches}) if words else []
     texts = {label: matcher.words[matcher.book.find(label)] for label in kinds}
     by_word = {label: search(things=(), text=text).scores(count) for label, text in texts.items()}
@@ -85,7 +86,7 @@ def search_matrices(matcher: Matcher, corpus: Corpus, *, words: bool = False) ->
         drawing = matcher.preprocessing.drawing(matcher.open(sketch.path, "sketch"))
         if photos.regions is not None:
             drawing = matcher.divide(drawing)
-        things = encode_things(matcher, drawing, variants=None)
+        things = encode_things(matcher, drawing, variants=None, expects=gallery.expects)
         rows.setdefault(SEARCH, []).append(search(things=things).scores(count))
         if words:
             rows.setdefault("word", []).append(by_word[sketch.label])

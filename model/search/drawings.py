@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from sketch_search.model.engine import Method, Modality, Tokens
+from sketch_search.model.engine import Floats, Method, Modality, Tokens
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search.candidates import Candidates, Query
@@ -45,13 +45,18 @@ def encode_things(
     variants: int | None = 1,
     *,
     colours: bool = True,
+    expects: Floats | None = None,
 ) -> list[Thing]:
     """Encodes each thing of a drawing, with its colours if these count.
 
     variants: of each; None for the matcher's number, but 1 of several things, each of which takes one encoding.
+    expects: of the gallery that is searched (``Gallery.expects``). It only counts for several things: a single one of a
+    kind that nobody taught would be taken for another one, and has no other things to find its photo by.
     """
     things, whole = list[Thing](), None
-    if len(drawing.things) > 1:
+    if len(drawing.things) == 1:
+        expects = None
+    else:
         variants = variants or 1
         # It is still kept from when the picture was divided.
         whole = matcher.encode(matcher.preprocessing.normalise(drawing.whole)[None], modality, 1).ret[0]
@@ -59,7 +64,7 @@ def encode_things(
         tokens = matcher.encode(matcher.preprocessing.normalise(drawn.pixels)[None], modality, variants)
         shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
         strokes = drawn.strokes, drawn.second_half
-        things.append(Thing(tokens, drawn.box, shares[:, :3], shares[:, 3], (), *strokes, whole))
+        things.append(Thing(tokens.expecting(expects), drawn.box, shares[:, :3], shares[:, 3], (), *strokes, whole))
     return things
 
 
@@ -149,7 +154,7 @@ def search_drawing(
     gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int, places: Places = "auto"
 ) -> Ranking:
     """Ranks photos for a drawing as a search does by default."""
-    things = encode_things(matcher, drawing, variants=None)
+    things = encode_things(matcher, drawing, variants=None, expects=gallery.expects)
     return search_things(gallery, matcher, things, results, places)
 
 

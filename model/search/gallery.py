@@ -108,11 +108,16 @@ class Gallery(ABC):
 
     Attributes:
         tokens_kept: of each photo, [Ret] included. regions_kept: of each photo.
+        expects: (k,) float32, by what its photos multiply the guess of each thing; None without a vocabulary.
     """
 
     clusters: Clusters
     tokens_kept: int
     regions_kept: int
+
+    @property
+    @abstractmethod
+    def expects(self) -> Floats | None: ...
 
     def find(self, query: Query, known: Candidates | None = None) -> Candidates:
         """Finds and scores photos of the opened clusters. known: of the same search, whose photos keep their scores."""

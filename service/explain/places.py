@@ -93,7 +93,7 @@ def locate_drawing(
 
 def _things_of(searcher: Searcher, drawing: Drawing, params: LocateParams, compute: Compute) -> list[Thing]:
     matcher, coloured = searcher.matcher, params.colours == "auto"
-    things = compute(lambda: encode_things(matcher, drawing, colours=coloured))
+    things = compute(lambda: encode_things(matcher, drawing, colours=coloured, expects=searcher.gallery.expects))
     return name_things(matcher, things, params.text, params.thing_text or drawing.words, coloured=coloured)[0]
 
 

@@ -254,7 +254,9 @@ class Searcher:
         if drawing is not None:
             watch.lap("prepare")
             coloured = query.colours == "auto"
-            things = encode_things(self.matcher, drawing, query.kind, plan.variants, colours=coloured)
+            things = encode_things(
+                self.matcher, drawing, query.kind, plan.variants, colours=coloured, expects=gallery.expects
+            )
             tokens = Tokens.cat([thing.tokens for thing in things])
             if query.kind == "sketch":
                 things, further = name_things(self.matcher, things, query.text, query.thing_text, coloured=coloured)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.indexer import EmbedderEntry, NetworkIdentity, PhotoUnavailable, UnknownPhoto
+from sketch_search.model.engine import Floats
 from sketch_search.model.errors import UserError
 from sketch_search.model.search import Clusters
 from sketch_search.service.gallery import LocalGallery
@@ -34,7 +35,10 @@ class State:
 
 @dataclass(frozen=True)
 class Overview:
-    """A shard's generation as a search knows it. ids: (p,) int32 ascending, as a build by Ray assigns them."""
+    """A shard's generation as a search knows it.
+
+    ids: (p,) int32 ascending, as a build by Ray assigns them. presence: as of a ``PhotoGallery``.
+    """
 
     generation_id: str
     generation: str
@@ -42,6 +46,7 @@ class Overview:
     clusters: Clusters
     identity: NetworkIdentity
     embedder: EmbedderEntry
+    presence: Floats | None
 
     @property
     def photos(self) -> int:
@@ -60,8 +65,8 @@ class Overview:
 def overview(shard: LocalGallery) -> Overview:
     index = shard.index
     ids = np.sort(index.ids).astype(np.int32)
-    manifest = index.manifest
-    return Overview(index.generation_id, index.generation, ids, shard.clusters, manifest.identity, manifest.embedder)
+    network, embedder = index.manifest.identity, index.manifest.embedder
+    return Overview(index.generation_id, index.generation, ids, shard.clusters, network, embedder, shard.presence)
 
 
 class Pending(Protocol[T_co]):

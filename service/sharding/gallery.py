@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.indexer import BadInvocation, PhotoEntry, PhotoFilter, UnknownPhoto
-from sketch_search.model.engine import Floats, Modality, Tokens
+from sketch_search.model.engine import Floats, Modality, Tokens, expectations
 from sketch_search.model.search import Clusters, Ids, Nearest, PhotoRows, Query, Scored, Scores, most_alike
 from sketch_search.model.things import Matched
 from sketch_search.service.errors import ShardsLost
@@ -46,6 +46,9 @@ class Layout:
         self.photo_count = sum(photos)
         there = [(number, one.clusters) for number, one in enumerate(overviews) if one is not None]
         sizes = [np.zeros_like(own.sizes) if number in missing else own.sizes for number, own in there]
+        shown = [None if one is None else one.presence for one in overviews]
+        known = [count * presence for count, presence in zip(photos, shown, strict=True) if presence is not None]
+        self.expects = expectations(np.sum(known, axis=0) / self.photo_count) if self.photo_count and known else None
         self.clusters = _joined([replace(own, sizes=size) for (_, own), size in zip(there, sizes, strict=True)])
 
     def homes(self, ids: Ids) -> NDArray[np.int64]:
@@ -89,6 +92,10 @@ class ShardedGallery(Gallery):
         names = ["-" if one is None else one.generation for one in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)
         self.generation_id = "+".join("-" if one is None else one.generation_id for one in layout.overviews)
+
+    @property
+    def expects(self) -> Floats | None:
+        return self._layout.expects
 
     # Asking.
 

@@ -15,7 +15,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from sketch_search import model
 from sketch_search.model.checkpoint.file import load_network, save_checkpoint
 from sketch_search.model.engine import Floats, Modality, Prior, Tokens, sketch_variants, unit
-from sketch_search.model.engine.knowledge import NEARNESS, SHARE, SHARPNESS
+from sketch_search.model.engine.knowledge import LEAST_PRESENT, NEARNESS, SHARE, SHARPNESS, expectations
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.limits import MAX_VARIANTS
@@ -228,6 +228,28 @@ def test_guesses_are_made_from_summaries_and_a_photo_in_a_sketchs_place_is_guess
     sketch = dataclasses.replace(plain, summary=np.array([[0.0, 4.0, 0.0]], np.float32))
     np.testing.assert_allclose(known.guess(sketch)[0], softmax(0.0, 5.0, 0.0)[:2], rtol=1e-5)
     assert not known.guess(plain).any()
+
+
+def test_guesses_expect_what_a_gallery_shows_and_are_together_as_probable_as_before() -> None:
+    places, regions = np.eye(4, 3), np.eye(4, 2)
+    drawn: dict[str, Any] = {"sketch_directions": np.eye(4, 3), "places": places, "region_places": regions}
+    known = vocabulary([0, 1, 2, 3], directions=np.zeros((4, 3)), **drawn)
+    photos, parts = np.array([[2.0, 0, 0], [0, 0, 1.0]]), np.array([[[0.6, 0.8], [1, 0]], [[1, 0], [1, 0]]])
+    presence = known.presence(photos, parts.astype(np.float32))
+    by_regions = np.mean([[1.0, softmax(NEARNESS * 0.6, NEARNESS * 0.8)[1]], [1.0, 0.0]], axis=0)
+    np.testing.assert_allclose(presence, [[0.5, 0, 0.5, 0], [*by_regions, 0, 0]], atol=1e-5)
+    expects = expectations(presence)
+    middle = np.median(by_regions)
+    factors = np.array([by_regions / middle, [1, 1]]).T + LEAST_PRESENT
+    photos_factors = np.array([0.5, 0, 0.5]) / 0.5 + LEAST_PRESENT
+    np.testing.assert_allclose(expects[:2], np.sqrt(factors[:, 0] * photos_factors[:2]), rtol=1e-3)
+    np.testing.assert_allclose(expects[2:], [np.sqrt(photos_factors[2]), 1], rtol=1e-3)
+
+    sketch = Tokens.of_ret(np.array([[0.0, 0.0, 1.0]], np.float32))
+    before, after = (known.guess(one)[0] for one in (sketch, sketch.expecting(expects)))
+    np.testing.assert_allclose(after / before, expects * before.sum() / (before * expects).sum(), rtol=1e-4)
+    assert after.sum() == pytest.approx(before.sum())
+    assert expectations(np.zeros((2, 4), np.float32)) == pytest.approx(1)
 
 
 def test_logits_and_cosines_are_lowered_by_the_prior_and_raised_where_guesses_agree(plain: Network) -> None:

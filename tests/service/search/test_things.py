@@ -257,6 +257,38 @@ def test_shards_answer_as_one_index(regional: Searcher, folder: Path, tmp_path: 
         assert_same(searcher_of(links, matcher).search(picture, query), regional.search(picture, query))
 
 
+def test_things_of_a_drawing_are_guessed_by_what_the_gallery_shows_in_shards_too(
+    regional: Searcher, folder: Path, tmp_path: Path
+) -> None:
+    two = drawn(regional, on_paper("star", 10), on_paper("cross", 290))
+    of_sketches = np.stack([thing.tokens.guessed_from[0] for thing in encode_things(regional.matcher, two)])
+    photo, region = regional.gallery.vectors(np.arange(1))[0], regional.index.photo_regions(np.arange(1))[0][0, 0]
+    words = vocabulary(
+        (0, 1),
+        directions=np.zeros((2, RET)),
+        sketch_directions=of_sketches,
+        places=np.stack([photo, -photo]),
+        region_places=np.stack([region, -region]),
+    )
+    knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
+    whole = Searcher(regional.index, knowing)
+    expects = whole.gallery.expects
+    assert expects is not None
+    assert expects[0] > 2 * expects[1]
+    answer = whole.find(both(), k=PHOTOS)
+    for thing, seen in zip(encode_things(knowing, two, expects=expects), answer.things, strict=True):
+        assert seen.guess is not None
+        assert seen.guess.probability == pytest.approx(knowing.guesses(thing.tokens)[0].probability, abs=1e-4)
+        assert words.guess(thing.tokens)[0, 0] > words.guess(thing.tokens.expecting(None))[0, 0]
+    # A single thing is guessed as it is.
+    (alone,) = encode_things(knowing, drawn(whole, on_paper("star", 10)), expects=expects)
+    assert alone.tokens.expects is None
+
+    links = links_to(cut(folder, knowing, tmp_path, [photo % 3 for photo in range(PHOTOS)]), knowing)
+    asked = SearchQuery.model_validate({"k": PHOTOS})
+    assert_same(searcher_of(links, knowing).search(both(), asked), whole.search(both(), asked))
+
+
 @pytest.mark.parametrize("picture", [both(), on_paper("star", 150)])
 def test_a_search_reads_the_regions_of_each_photo_once(
     regional: Searcher, monkeypatch: pytest.MonkeyPatch, picture: Image.Image
