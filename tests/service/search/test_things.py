@@ -160,6 +160,21 @@ def test_a_word_for_what_is_surely_not_drawn_names_a_further_thing(
     assert (by_method.method, by_method.placed) == ("rn", True)
 
 
+@pytest.mark.parametrize("sure", [True, False])
+def test_a_word_that_fits_no_thing_names_the_one_that_nobody_knows(regional: Searcher, sure: bool) -> None:
+    two = drawn(regional, on_paper("star", 10), on_paper("cross", 290))
+    star, cross = (unit(thing.tokens.guessed_from[0]) for thing in encode_things(regional.matcher, two))
+    # Each has a logit of 1 by its own direction, and 0 by the other one's.
+    of_star, of_cross = np.linalg.pinv(np.stack([star, cross])).T
+    of_sketches = np.stack([20 * of_star, (20 if sure else 1) * of_cross, -20 * (of_star + of_cross)])
+    words = vocabulary((0, 1, 2), directions=np.eye(3, RET), sketch_directions=of_sketches, guess_none=3.0)
+    knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",), ("ring",))), variants=1)
+    things = encode_things(knowing, two)
+    named, further = name_things(knowing, things, "ring", coloured=True)
+    assert [[knowing.words[word] for word in thing.words] for thing in named] == [[], [] if sure else ["ring"]]
+    assert len(further) == sure
+
+
 def test_regions_decide_against_likeness_of_whole_photos(regional: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     best = regional.find(both(), quality="best", k=3)
     found = regional.find(both(), k=3)
