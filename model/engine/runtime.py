@@ -3,7 +3,7 @@
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,6 @@ import onnxruntime
 
 # The most bytes of a graph, which has no weights.
 _MOST_BYTES = 16 << 20
-_MATRICES = ("qkv", "proj", "fc1", "fc2")
 _HEAD = ("ret.weight", "centre", "tokens.weight", "tokens.bias")
 _Weights: TypeAlias = Mapping[str, NDArray[Any]]
 # Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, the importance
@@ -121,7 +120,7 @@ class OnnxEngine(GraphEngine):
             self.prior, self.vocabulary, self.projection, self.parting = knowledge_of(files.config, arrays)
             self._head = {name: arrays[f"encoder.head.{name}"] for name in _HEAD}
             self._position, tuning = arrays["encoder.position"], below("encoder.tuning.", arrays)
-            self._sketch_weights = vit_weights(below("vit.", files.photo_side), tuning, int8=True)
+            self._sketch_weights = vit_weights(below("vit.", files.photo_side), tuning)
             pair_weights = _pair_weights(files.config, arrays)
             self._ret_scale, self._pair_weights = pair_weights.pop("ret_term.scale"), pair_weights
         # Of a vocabulary's arrays, those that are missing are arguments that are missing.
@@ -220,12 +219,13 @@ class OnnxEngine(GraphEngine):
     @cached_property
     def _photo_vit(self) -> Vit:
         vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("vit.", "tuning."))
-        return self._open_vit(graphs.PHOTO_VIT, lambda: vit_weights(vit, tuning, int8=True), vit["position"], 1)
+        return self._open_vit(graphs.PHOTO_VIT, lambda: vit_weights(vit, tuning), vit["position"], 1)
 
     @cached_property
     def _second_vit(self) -> Vit:
         vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("second_vit.", "second_tuning."))
-        return self._open_vit(graphs.SECOND_VIT, lambda: vit_weights(vit, tuning, int8=False), vit["position"], 1)
+        in_int8 = graphs.SECOND_IN_INT8
+        return self._open_vit(graphs.SECOND_VIT, lambda: vit_weights(vit, tuning, in_int8), vit["position"], 1)
 
 
 def _return_free_memory() -> None:
@@ -272,7 +272,7 @@ def take_arrays(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[i
 
 
 def vit_weights(
-    vit: Mapping[str, NDArray[Any]], tuning: Mapping[str, NDArray[Any]], *, int8: bool
+    vit: Mapping[str, NDArray[Any]], tuning: Mapping[str, NDArray[Any]], in_int8: Collection[str] = graphs.MATRICES
 ) -> dict[str, NDArray[Any]]:
     """Names the weights of a ViT as its graph does. The matrices become (inputs, outputs)."""
     given = {
@@ -284,11 +284,11 @@ def vit_weights(
     }
     for index in range(len(vit["qkv"])):
         name = f"blocks.{index}"
-        for matrix in _MATRICES:
+        for matrix in graphs.MATRICES:
             values, scale = vit[matrix][index], vit[matrix + SCALE][index].astype(np.float32)
             given[f"{name}.{matrix}.bias"] = tuning[f"{matrix}_bias"][index]
-            given[f"{name}.{matrix}.weight"] = values.T if int8 else (values * scale[:, None]).T
-            if int8:
+            given[f"{name}.{matrix}.weight"] = values.T if matrix in in_int8 else (values * scale[:, None]).T
+            if matrix in in_int8:
                 given[f"{name}.{matrix}.scale"] = scale
         for norm in ("norm1", "norm2"):
             given[f"{name}.{norm}.weight"] = tuning[f"{norm}_weight"][index]

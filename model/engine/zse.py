@@ -46,7 +46,7 @@ class ZseEngine(GraphEngine):
             tuning |= {f"norm_{part}": encoder[f"norm.{part}"] for part in ("weight", "bias")}
             for name, timm in graphs.BLOCK_PARAMETERS.items():
                 tuning[name] = np.stack([encoder[f"blocks.{block}.{timm}"] for block in range(config.depth)])
-            self._vit_weights = vit_weights(vit | {"class_token": encoder["ret"][0, 0]}, tuning, int8=True)
+            self._vit_weights = vit_weights(vit | {"class_token": encoder["ret"][0, 0]}, tuning)
             # The graph also weights best matches, which nobody reads here.
             shapes: dict[str, tuple[int, ...]] = {"scale": (), "bias": ()}
             for side in ("sketch", "photo"):
