@@ -19,7 +19,6 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
@@ -30,7 +29,7 @@ from sketch_search.service.http.app import create_app
 from sketch_search.service.serving import Live
 from sketch_search.service.settings import Settings, index_path
 from tests import browser
-from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, Screen, before_pages, draw, run, wait, wait_for_photos
+from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
 from tests.patience import PATIENCE, wait_for
 from tests.pictures import strokes
 from tests.requirements import needs_browser
@@ -176,33 +175,6 @@ def add_folder(driver: Browser, folder: Path) -> None:
     field.clear()
     field.send_keys(str(folder), Keys.ENTER)
     wait(driver).until(lambda d: not d.find_element(By.ID, "folders").is_displayed())
-
-
-@pytest.mark.parametrize(
-    "screen", [LAPTOP, Screen("phone", 390, 844, ratio=2.0, phone=True)], ids=lambda screen: screen.name
-)
-def test_every_control_over_a_full_page_can_be_pressed(opened: Browser, server: Served, screen: Screen) -> None:
-    with on_screen(opened, screen) as driver:
-        find(driver, server, screen=screen)
-        assert run(driver, "covered", "#desk") == []
-        for menu in ("filter", "settings"):
-            driver.find_element(By.CSS_SELECTOR, f"#{menu} > summary").click()
-            assert run(driver, "covered", f"#{menu} .panel") == []
-            driver.find_element(By.CSS_SELECTOR, f"#{menu} > summary").click()
-        if screen.phone:
-            driver.find_element(By.ID, "tools-open").click()
-            assert run(driver, "covered", "#desk") == []
-            # There is no mouse to show them by.
-            assert run(driver, "covered", "#results li:first-child .over") == []
-        for opener in ("about-open", "help-open", "why-open"):
-            driver.find_element(By.ID, opener).click()
-            dialog = opener.removesuffix("-open")
-            wait(driver).until(visibility_of_element_located((By.CSS_SELECTOR, f"#{dialog} .close")))
-            assert run(driver, "covered", f"#{dialog}") == []
-            driver.find_element(By.ID, f"{dialog}-close").click()
-        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
-        wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-        assert run(driver, "covered", "#viewer") == []
 
 
 def test_strangers_are_offered_no_folders_and_a_long_search_says_what_it_waits_for(

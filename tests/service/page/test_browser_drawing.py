@@ -158,7 +158,7 @@ def test_a_stroke_ends_where_its_release_was_lost(desk: Browser, server: Served)
     wait_for_photos(desk)
 
 
-def test_shortcuts_work_on_keyboards_of_other_scripts(desk: Browser, server: Served) -> None:
+def test_keys_choose_shapes_on_keyboards_of_all_scripts_and_can_be_turned_off(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     draw(desk, DESKTOP, strokes("cross"))
 
@@ -179,22 +179,7 @@ def test_shortcuts_work_on_keyboards_of_other_scripts(desk: Browser, server: Ser
     ):
         press(key, code)
         assert desk.find_element(By.CSS_SELECTOR, f"[name=tool][value={tool}]").is_selected()
-
-
-def test_two_fingers_zoom_and_draw_nothing(opened: Browser, server: Served) -> None:
-    with on_screen(opened, PHONE) as driver:
-        driver.get(server.url)
-        draw(driver, PHONE, strokes("cross")[:1])
-        drawn = ink(driver)
-        middle = {"x": PHONE.width // 2, "y": 200}
-        driver.execute_cdp_cmd("Input.synthesizePinchGesture", {**middle, "scaleFactor": 2})
-        wait(driver).until(lambda d: d.execute_script("return visualViewport.scale") > 1.5)
-        assert ink(driver) == drawn > 0
-        wait_for_photos(driver)
-
-
-def test_keys_choose_shapes_and_are_shown_and_can_be_turned_off(desk: Browser, server: Served) -> None:
-    desk.get(server.url)
+    ActionChains(desk).send_keys("c").perform()
     drawn = []
     for key in ("l", "o", "r"):
         ActionChains(desk).send_keys(key).perform()
@@ -209,6 +194,18 @@ def test_keys_choose_shapes_and_are_shown_and_can_be_turned_off(desk: Browser, s
     desk.find_element(By.ID, "help-close").click()
     ActionChains(desk).send_keys("r").perform()
     assert desk.find_element(By.CSS_SELECTOR, "[name=tool][value=pen]").is_selected()
+
+
+def test_two_fingers_zoom_and_draw_nothing(opened: Browser, server: Served) -> None:
+    with on_screen(opened, PHONE) as driver:
+        driver.get(server.url)
+        draw(driver, PHONE, strokes("cross")[:1])
+        drawn = ink(driver)
+        middle = {"x": PHONE.width // 2, "y": 200}
+        driver.execute_cdp_cmd("Input.synthesizePinchGesture", {**middle, "scaleFactor": 2})
+        wait(driver).until(lambda d: d.execute_script("return visualViewport.scale") > 1.5)
+        assert ink(driver) == drawn > 0
+        wait_for_photos(driver)
 
 
 def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, server: Served) -> None:

@@ -662,6 +662,8 @@ def test_what_is_added_to_the_query_and_said_of_it_moves_no_photo(
 ) -> None:
     with on_screen(opened, screen) as driver:
         find(driver, known, screen=screen)
+        wait(driver).until(guessed)
+        assert screen.phone or run(driver, "visible_share", driver.find_element(By.ID, "guesses")) == 1
         place = "return document.getElementById('results').getBoundingClientRect().top + scrollY"
         first = driver.execute_script(place)
 
@@ -682,6 +684,7 @@ def test_what_is_added_to_the_query_and_said_of_it_moves_no_photo(
             driver.find_element(By.ID, "word").send_keys(word, Keys.ENTER)
             wait(driver).until(partial(Browser.find_element, by=By.CSS_SELECTOR, value=part))
             check()
+        check_suits_everybody(driver, screen)
         driver.find_element(By.ID, "choose").click()
         check()
         driver.find_element(By.ID, "choose").click()

@@ -88,8 +88,9 @@ def first_stack(shown: list[dict[str, Any]]) -> int:
     return next(place for place, group in enumerate(shown) if group["size"] > 1)
 
 
-def test_each_group_is_a_stack_that_opens_in_place_and_shows_its_photos(desk: Browser, server: Served) -> None:
-    shown = find_groups(desk, server)
+def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: Browser, server: Served) -> None:
+    with before_pages(desk, "record_searches"):
+        shown = find_groups(desk, server)
     assert text(desk, "status").endswith(SAID["groups"])
     assert [group["rank"] for group in shown] == list(range(1, len(shown) + 1))
     assert sum(group["size"] for group in shown) == PHOTOS
@@ -131,11 +132,8 @@ def test_each_group_is_a_stack_that_opens_in_place_and_shows_its_photos(desk: Br
     assert text(desk, "viewer-paths").split("\n") == group["best"].split("\n")
     desk.find_element(By.ID, "viewer-why").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
-
-
-def test_why_numbers_photos_as_the_groups_that_are_shown(desk: Browser, server: Served) -> None:
-    with before_pages(desk, "record_searches"):
-        shown = find_groups(desk, server)
+    desk.find_element(By.ID, "why-close").click()
+    desk.find_element(By.ID, "viewer-close").click()
     # By their ranks among photos, the best photos of the groups have other numbers.
     assert desk.execute_script("return searches.at(-1).answer.groups.some(({ rank, best }) => rank !== best.rank)")
     desk.find_element(By.ID, "why-open").click()

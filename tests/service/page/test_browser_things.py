@@ -145,6 +145,7 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     desk.find_element(By.ID, "places-switch").click()
     wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("places") == ["no"])
     desk.find_element(By.ID, "colours-switch").click()
+    wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("colours") == ["no"])
     wait(desk).until(lambda d: text(d, "parts-things") in ("car, umbrella", "umbrella, 1 more thing"))
     assert desk.find_element(By.ID, "colours-switch").is_displayed()
     # They are named, joined and split as what is drawn on the page, and Back takes each of these back.

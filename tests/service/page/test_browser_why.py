@@ -5,14 +5,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.color import Color
-from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,15 +21,11 @@ from sketch_search.model.network import AnchorConfig, AnchorNetwork, VitLayout
 from sketch_search.service.http.app import create_app
 from sketch_search.service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait_for_photos
-from tests.pictures import strokes
+from tests.browser import DESKTOP, Browser, Screen, run, wait, wait_for_photos
 from tests.requirements import needs_browser
 from tests.service.looking import (
-    axe_complaints,
-    check_suits_everybody,
     expect_complaints,
     find,
-    on_screen,
     served_to,
     text,
 )
@@ -222,40 +216,3 @@ def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Bro
         run(desk, "release_decoding", number)
         assert desk.find_element(By.ID, "why-body").is_displayed()
         assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 6
-
-
-def check_views_stay_on_the_screen(driver: Browser) -> None:
-    for radio in driver.find_elements(By.NAME, "why-view"):
-        chosen = radio.find_element(By.XPATH, "..")
-        if not chosen.is_displayed():
-            continue
-        chosen.click()
-        assert radio.is_selected()
-        controls = driver.find_elements(By.CSS_SELECTOR, "#why-cross label")
-        for shown in [driver.find_element(By.ID, "why-lead"), chosen, *controls]:
-            # Not its rect, which is whole where a box around it cuts it off.
-            assert run(driver, "visible_share", shown) in (None, 1)
-
-
-@pytest.mark.parametrize(("screen", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "dark-phone"])
-def test_axe_finds_nothing_to_complain_about(opened: Browser, server: Served, screen: Screen, dark: bool) -> None:
-    with on_screen(opened, screen, dark=dark) as driver:
-        driver.get(server.url)
-        wait(driver).until(lambda d: text(d, "about-open") == "23 photos")
-        assert axe_complaints(driver) == []
-        draw(driver, screen, strokes("house"))
-        wait_for_photos(driver)
-        assert axe_complaints(driver) == []
-        if screen.phone:
-            driver.find_element(By.ID, "tools-open").click()
-            assert axe_complaints(driver) == []
-        for opener, shown in [("about-open", "about-title"), ("help-open", "help-title"), ("why-open", "why-views")]:
-            driver.find_element(By.ID, opener).click()
-            wait(driver).until(visibility_of_element_located((By.ID, shown)))
-            assert axe_complaints(driver) == []
-            if screen.phone and shown == "why-views":
-                check_views_stay_on_the_screen(driver)
-            driver.find_element(By.ID, f"{opener.split('-')[0]}-close").click()
-        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
-        wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-        check_suits_everybody(driver, screen)
