@@ -21,7 +21,7 @@ from sketch_search.model.datasets import some_of_each
 from sketch_search.model.datasets.corpus import DATA_VARIABLE
 from sketch_search.model.engine import TWO_SIDED, Calibration, Projection, TwoSidedConfig, from_json
 from sketch_search.model.errors import ModelError
-from sketch_search.model.evaluation import encode_pictures, trained_matcher
+from sketch_search.model.evaluation import encode_pictures, ret_matcher
 from sketch_search.model.matcher import load
 from sketch_search.model.network import (
     Network,
@@ -279,7 +279,7 @@ def test_a_recipe_may_keep_a_part_of_what_was_learned_and_tokens_are_centred_aga
         assert not torch.allclose(whole[f"encoder.{name}"], expected, atol=1e-2)
     pictures = training_corpora(work / "mine", read_recipe(work / "half.toml"))
     some = some_of_each(pictures.training.sketches + pictures.further.sketches, SKETCHES_PER_CLASS)
-    tokens = encode_pictures(trained_matcher(half, methods=("ret",)), some, "sketch").patches
+    tokens = encode_pictures(ret_matcher(half), some, "sketch").patches
     assert np.linalg.norm(tokens.mean(axis=(0, 1))) < 0.05 * np.linalg.norm(tokens, axis=-1).mean()
 
 
