@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,8 @@ def _settings(**given: Any) -> Settings:
 @_with_settings("ray", "shards", "replicas", "system", "host", "port")
 def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> int:
     """Index FOLDERs, if any, and serve them (the default)."""
+    # The products of a search are small. Beside other work, NumPy's threads make it take three times as long.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from sketch_search.service.commands.serve import serve
 
     return serve(settings, folders, browser=browser)

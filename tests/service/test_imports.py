@@ -53,17 +53,25 @@ def test_unneeded_modules_are_not_loaded(code: str, unneeded: set[str]) -> None:
     assert (done.stdout.splitlines()[-1], done.returncode) == ("[]", 0), done.stderr
 
 
-def test_threads_of_numpy_do_not_spin_beside_those_of_the_networks() -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("program", "variable", "value"),
+    [
+        ("import sketch_search.gallery", "OPENBLAS_THREAD_TIMEOUT", "4"),
+        (COMMANDS.format(("serve",)), "OPENBLAS_NUM_THREADS", "1"),
+    ],
+    ids=["a program", "the server"],
+)
+def test_threads_of_numpy_do_not_spin_beside_those_of_the_networks(program: str, variable: str, value: str) -> None:
+    code = f"""
 import os, sys
 class Watched:
     def find_spec(self, name, path=None, target=None):
         if name == "numpy":
-            print(os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
+            print(os.environ.get("{variable}"))
             sys.exit()
 sys.meta_path.insert(0, Watched())
-import sketch_search.gallery
+{program}
 """
-    # What these tests have imported has set it for their own process.
-    inherited = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
-    assert run_python("-c", code, environment=inherited).stdout == "4\n"
+    # What these tests have imported may have set it for their own process.
+    inherited = {name: held for name, held in os.environ.items() if name != variable}
+    assert run_python("-c", code, environment=inherited).stdout == f"{value}\n"
