@@ -143,6 +143,8 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     @QUIET
     @wraps(command)
     def called(index: Path, weights: Path | None, device: str | None, quiet: bool, **options: Any) -> int:
+        # Photos are encoded side by side, each in one thread. With NumPy's own, they take three halves of the time.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         return command(Work(index, weights, device or "auto", quiet), **options)
 
     return called

@@ -58,8 +58,9 @@ def test_unneeded_modules_are_not_loaded(code: str, unneeded: set[str]) -> None:
     [
         ("import sketch_search.gallery", "OPENBLAS_THREAD_TIMEOUT", "4"),
         (COMMANDS.format(("serve",)), "OPENBLAS_NUM_THREADS", "1"),
+        (COMMANDS.format(("index build .",)), "OPENBLAS_NUM_THREADS", "1"),
     ],
-    ids=["a program", "the server"],
+    ids=["a program", "the server", "a build"],
 )
 def test_threads_of_numpy_do_not_spin_beside_those_of_the_networks(program: str, variable: str, value: str) -> None:
     code = f"""
