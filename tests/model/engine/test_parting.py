@@ -47,9 +47,10 @@ def test_pieces_are_what_is_connected_within_a_cell_with_gaps_to_other_ink() -> 
     assert set(np.unique(gaps > 0.4)) == {False, True}
     assert set(np.unique(gaps[gaps < 0.4])) == {0}
     assert ((pieces.centres > 0) & (pieces.centres < 1)).all()
-    dot = np.zeros((SIDE, SIDE), np.uint8)
-    dot[5, 5] = 255
-    assert len(Pieces.of(dot)) == 0
+    dots = np.zeros((SIDE, SIDE), np.uint8)
+    assert len(Pieces.of(dots)) == 0
+    dots[5, [5, 6, 80]] = 255
+    assert Pieces.of(dots).pixels.tolist() == [2, 1]
 
 
 def test_a_drawing_is_divided_into_groups_of_ink_that_belong_together() -> None:
