@@ -132,7 +132,7 @@ export function createDrawn(paper, parts, word, react) {
       made.blur();
       void divide(named, id, made.value.trim());
     });
-    made.addEventListener("blur", () => made.value === known && show());
+    made.addEventListener("blur", ({ relatedTarget: pressed }) => made.value === known && !list.contains(pressed) && show());
     return made;
   }
 
