@@ -50,7 +50,7 @@ from sketch_search.model.ranking import (
     sameness,
     weigh,
 )
-from sketch_search.model.search.candidates import Candidates, Ids, Mask, Query, Scores, best_first, interleave
+from sketch_search.model.search.candidates import Candidates, Mask, Query, Scores, best_first, interleave
 from sketch_search.model.search.gallery import Gallery
 
 # Photos that the second stage scores by default: with diffusion, which estimates the others, and without. On validation
@@ -64,10 +64,6 @@ RERANK_WITHOUT_DIFFUSION = 192
 COMPARED_WITH_THINGS = 4000
 # Photos whose regions are diffused for a single thing: 300 found as many as 1,000, in 2 ms instead of 8.
 FITS_DIFFUSED = 300
-# The first page, and how many of its photos, the best by the drawing of a single thing, a like does not push off it. Of
-# 198 val sketches 0.636 instead of 0.606 find the drawn photo there after a like, and 0.025 instead of 0.066 no longer;
-# precision@20 is 0.957 instead of 0.992. For several things it changes nothing.
-PAGE, KEPT_ON_PAGE = 20, 8
 # Clusters that the method scores if a query sets the number to open, the best by vector; and how many of these it
 # scores by default: with 16, 75 sketches of validation classes find as many of the exhaustive best 20 as with 32.
 MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 16
@@ -384,29 +380,13 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         parts.append(evidence_for_diffusion(photos.scores, photos.before, plan.method))
     # If the drawing is not the only part, the scores before diffusion are no guide.
     before = None if parts else photos.before
-    by_drawing = photos.scores
     if photos.fits is not None and not several:
         # What fills the paper says little of where it was.
         weight = max(max(1 - thing.side, COLOURED if len(thing.colours) else 0) for thing in query.things)
-        by_drawing = weigh(by_drawing, evidence_of_fits(photos.fits, weight), plan.method)
-    scores = weigh(by_drawing, np.sum(parts, axis=0), plan.method) if parts else by_drawing
-    if photos.likeness is not None and drawn and not several:
-        scores = keep_on_page(photos.ids, scores, by_drawing, query.liked_ids)
-    return replace(photos, scores=scores, before=before)
-
-
-def keep_on_page(ids: Ids, scores: Scores, by_drawing: Scores, liked: Sequence[int]) -> Scores:
-    """Keeps the best photos by the drawing alone on the first page, at its end, where likes would push them off it."""
-    best, order = best_first(ids, by_drawing, KEPT_ON_PAGE), best_first(ids, scores)
-    order = order[~np.isin(ids[order], liked)][: PAGE - len(liked)]
-    for count in range(min(KEPT_ON_PAGE, len(order) - 1) + 1):
-        last = len(order) - count
-        lost = best[~np.isin(best, order[:last]) & ~np.isin(ids[best], liked)]
-        if len(lost) <= count:
-            scores = scores.copy()
-            scores[lost] = scores[order[last - 1]]
-            break
-    return scores
+        parts.append(evidence_of_fits(photos.fits, weight))
+    if not parts:
+        return photos
+    return replace(photos, scores=weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)
 
 
 def leave_out(

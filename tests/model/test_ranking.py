@@ -42,8 +42,6 @@ from sketch_search.model.ranking import (
     support_of,
     weigh,
 )
-from sketch_search.model.search.candidates import best_first
-from sketch_search.model.search.stages import KEPT_ON_PAGE, PAGE, keep_on_page
 from tests.pictures import SHAPES, encoded, photo
 from tests.searching import mean_direction
 
@@ -381,19 +379,3 @@ def test_a_promise_adds_distances_and_matches_in_their_spreads_and_is_by_distanc
     assert total == pytest.approx([1 - 1, -1 + 1, -3, -5])
     alone = promise(distances[:1], np.array([0]), np.array([7], np.float32))
     assert alone == pytest.approx([0])
-
-
-@pytest.mark.parametrize("liked", [(), (3,)])
-def test_a_like_pushes_none_of_the_best_photos_by_the_drawing_off_the_first_page(liked: tuple[int, ...]) -> None:
-    ids, by_drawing = np.arange(100) + 3, np.linspace(1, 0, 100).astype(np.float32)
-    # The like turns the order around, but for some of the best ones.
-    scores = by_drawing[::-1].copy()
-    scores[[1, 6]] = 2
-    kept = keep_on_page(ids, scores, by_drawing, liked)
-    page = ids[best_first(ids, np.where(np.isin(ids, liked), np.inf, kept))[:PAGE]].tolist()
-    assert set(page) >= set(ids[:KEPT_ON_PAGE].tolist())
-    assert page[len(liked) : len(liked) + 4] == [4, 9, 102, 101]
-    others = np.setdiff1d(np.arange(100), np.arange(KEPT_ON_PAGE))
-    assert np.array_equal(kept[others], scores[others])
-    assert np.array_equal(keep_on_page(ids, by_drawing, by_drawing, liked), by_drawing)
-    assert np.array_equal(keep_on_page(ids[:2], scores[:2], by_drawing[:2], liked), scores[:2])
