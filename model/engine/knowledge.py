@@ -158,8 +158,8 @@ class Vocabulary:
     def guess_things(self, sketches: Tokens) -> Floats:
         """Computes how probably n sketches show each thing: (n, k) float32; zeros for a photo without summary.
 
-        What a gallery makes the sketches expect moves probability between the things, and none to or from them: nobody
-        knows better what a sketch shows that shows none of them.
+        What the gallery shows (``Tokens.expects``) moves probability between things, but leaves their sum: it does not
+        say whether a sketch shows any of them.
         """
         if sketches.guessed_from.shape[1] != self.sketch_directions.shape[1]:
             return np.zeros((len(sketches), len(self.sketch_biases)), np.float32)

@@ -92,7 +92,7 @@ class PhotoGallery(Gallery):
         regions = self._photos.photo_regions(rows)[0] if self.regions_kept else None
         return vocabulary.presence(self._photos.vectors.of(rows), regions)
 
-    @property
+    @cached_property
     def expects(self) -> Floats | None:
         return None if self.presence is None else expectations(self.presence)
 
