@@ -1,7 +1,5 @@
 """Exit 0 where the service in this container answers, 1 where it does not."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import sys

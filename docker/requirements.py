@@ -1,7 +1,5 @@
 """Print what the pyproject.toml here asks for: dependencies and the named extras; with --only, the extras alone."""
 
-from __future__ import annotations
-
 import argparse
 import tomllib
 from pathlib import Path

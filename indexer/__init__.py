@@ -1,7 +1,5 @@
 """Photos in, an index on disk out. Names are imported on first use: help should not wait for NumPy and FAISS."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Sketch and photo in; tokens, scores and explanations out. ``load`` returns a ``Matcher``. Imports are late."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Draws what papers show of a network: rebuilt sketches, attention, matches, first photos, and maps of [Ret]."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bounded queues in which clients take turns, and long computations that give way to others."""
 
-from __future__ import annotations
-
 import asyncio
 import concurrent.futures
 import math

@@ -11,8 +11,6 @@ answers. Refusals are a ``UserError``, whose message contains the remedy. The na
 because NumPy and ONNX Runtime take time to load.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 from typing import TYPE_CHECKING, Any

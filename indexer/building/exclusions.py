@@ -1,7 +1,5 @@
 """The patterns by which a user excludes files and folders from a gallery, written as in .gitignore."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Declares the commands that make, convert and describe checkpoints."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Chooses memorable parts of ordinary photos: scenes of several things, and the colour of one thing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain

@@ -3,8 +3,6 @@
 Names are compared by the vocabulary of the default, with its synonyms and plurals; files by their contents.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Finds the sheet or the board in a photo of a drawing, and gives it even light; scans and files stay as they are."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np

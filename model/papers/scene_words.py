@@ -1,7 +1,5 @@
 """Fits words of scenes, such as snow, to photos with keywords: they have neither sketches nor text vectors."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Makes clusters of photos by k-means, as FAISS does it, and the tokens that represent a cluster."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

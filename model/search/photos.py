@@ -1,7 +1,5 @@
 """Searches photos whose arrays are at hand: finds those in the opened clusters by vector, and scores them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache

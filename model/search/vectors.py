@@ -1,7 +1,5 @@
 """Holds photos' vectors, one cluster after the other: an inverted file, of which a search opens some clusters."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any

@@ -1,7 +1,5 @@
 """Reads sketches from raw bodies or forms as they arrive, and counts their bytes."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncGenerator

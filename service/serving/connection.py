@@ -1,7 +1,5 @@
 """Listens on ports, and keeps clients from blocking each other, on top of uvicorn's HTTP protocol."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import socket
