@@ -1,7 +1,6 @@
 """Opens picture files safely, finds the ink of a sketch, and prepares pixels for a network."""
 
 from sketch_search.model.images.colours import average_cells, colours_of_cells, hexadecimal, lab
-from sketch_search.model.images.dates import beside, day_beside, day_in_path, names_beside
 from sketch_search.model.images.drawing import MAX_STROKES, MAX_THINGS, MOST_INK, SPECK, Drawing, DrawnThing, Stroke
 from sketch_search.model.images.files import (
     IMAGE_SUFFIXES,
@@ -15,5 +14,5 @@ from sketch_search.model.images.files import (
 )
 from sketch_search.model.images.ink import Pixels, find_ink
 from sketch_search.model.images.preprocess import Preprocessing
-from sketch_search.model.images.raw import RAW_SUFFIXES
-from sketch_search.model.images.recorded import Recorded
+from sketch_search.model.images.recorded import Recorded, beside, day_beside, day_in_path, names_beside
+from sketch_search.model.images.tiff import RAW_SUFFIXES

@@ -1,5 +1,7 @@
 """Opens picture files of every common type as upright 8-bit RGB."""
 
+import base64
+import binascii
 import io
 import math
 import os
@@ -10,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from typing import BinaryIO, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +21,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.files import MARK
-from sketch_search.model.images import damaged, paper, pdf, svg, text, tiff
-from sketch_search.model.images.dates import day_in_file, zone_in_file
+from sketch_search.model.images import damaged, paper, tiff, vector
 from sketch_search.model.images.drawing import Drawing
-from sketch_search.model.images.raw import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
-from sketch_search.model.images.recorded import Recorded, read_recorded
+from sketch_search.model.images.recorded import Recorded, day_in_file, read_recorded, zone_in_file
+from sketch_search.model.images.tiff import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
 from sketch_search.model.limits import MAX_PIXELS
 
 #: The most bytes of a file: somewhat more than a picture of MAX_PIXELS with four channels of 16 bits has.
@@ -56,7 +58,7 @@ class OpenedImage:
 
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _RAW = "image/x-dcraw"
-_NAMES = {_RAW: "RAW", svg.SVG: "SVG", pdf.PDF: "PDF"}
+_NAMES = {_RAW: "RAW", vector.SVG: "SVG", vector.PDF: "PDF"}
 _SIGNATURES = {
     _RAW: RAW_SIGNATURES,
     "image/jpeg": (b"\xff\xd8\xff",),
@@ -85,6 +87,9 @@ _FRAMES, _LOOKED_AT, _LEAST_DIFFERENCE = 1000, 256, 4
 # The side of the picture on which the ink of a transparent drawing is compared on white and black, and the least
 # difference between neighbours that is an edge.
 _COMPARED, _EDGE = 512, 20
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]{16,}=*\s*")
+_SPACES = re.compile(rb"\s+")
+_FROM_URLS = bytes.maketrans(b"-_", b"+/")
 
 
 def open_image(
@@ -115,8 +120,8 @@ def open_dated(
 ) -> OpenedImage:
     data = read_image_file(source)
     media = _media(data)
-    if media in (svg.SVG, pdf.PDF) and not sketch:
-        article = "an" if media == svg.SVG else "a"
+    if media in (vector.SVG, vector.PDF) and not sketch:
+        article = "an" if media == vector.SVG else "a"
         raise UnsupportedImage(f"{article} {_format(media)} file is a drawing, not a photo; convert it to {_READABLE}")
     try:
         return _decode(data, media, max_pixels, least_side, sketch)
@@ -252,12 +257,32 @@ def read_image_file(source: Source) -> bytes:
 
 def _unwrap(data: bytes) -> bytes:
     """Returns the file in a data URL or in base64; other bytes as they are."""
-    inner = None if _known(data) else text.decode(data)
+    inner = None if _known(data) else _from_text(data)
     return data if inner is None or not _known(inner) else inner
 
 
+def _from_text(data: bytes) -> bytes | None:
+    """Decodes the file in a data URL, or in base64, as web pages and programs send them; a beginning may do."""
+    if data[:5].lower() == b"data:":
+        head, comma, body = data.partition(b",")
+        if comma and head.lower().endswith(b";base64"):
+            return _from_base64(unquote_to_bytes(body))
+        return unquote_to_bytes(body) if comma else None
+    return _from_base64(data) if _BASE64.fullmatch(data[:64]) else None
+
+
+def _from_base64(text: bytes) -> bytes | None:
+    text = _SPACES.sub(b"", text).translate(_FROM_URLS).rstrip(b"=")
+    # One character more than whole bytes is no byte; it may be the beginning of one.
+    text = text[: len(text) - (len(text) % 4 == 1)]
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        return None
+
+
 def _known(head: bytes) -> str | None:
-    return media_type(head) or (svg.SVG if svg.is_svg(head) else pdf.PDF if pdf.is_pdf(head) else None)
+    return media_type(head) or (vector.SVG if vector.is_svg(head) else vector.PDF if vector.is_pdf(head) else None)
 
 
 def _media(head: bytes) -> str:
@@ -382,10 +407,10 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
         except ImportError as error:
             raise UnsupportedImage("JPEG XL needs an extra package: pip install 'sketch-search[jxl]'") from error
         return JXLImageFile(stream)
-    if media == svg.SVG:
-        return svg.draw(data, lambda inner: _picture_within(inner, max_pixels))
-    if media == pdf.PDF:
-        return pdf.draw(data)
+    if media == vector.SVG:
+        return vector.draw_svg(data, lambda inner: _picture_within(inner, max_pixels))
+    if media == vector.PDF:
+        return vector.draw_pdf(data)
     if media == _RAW:
         return open_preview(data, max_pixels)
     name = _format(media)
@@ -410,7 +435,7 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
 
 def _picture_within(data: bytes, max_pixels: int) -> Image.Image:
     media = _media(data)
-    if media in (svg.SVG, pdf.PDF):
+    if media in (vector.SVG, vector.PDF):
         raise UnsupportedImage(f"the SVG file contains a file of type {_format(media)}; save it as PNG")
     picture = _open(data, media, max_pixels)
     if picture.width * picture.height > max_pixels:

@@ -278,7 +278,7 @@ def test_a_clock_that_was_never_set_makes_no_day_one_to_come(monkeypatch: pytest
         def today(cls) -> Self:
             return cls(1970, 1, 1)
 
-    monkeypatch.setattr("sketch_search.model.images.dates.date", Unset)
+    monkeypatch.setattr("sketch_search.model.images.recorded.date", Unset)
     assert open_dated(dated(PHOTO, "2023:06:15 00:00:00")).taken == date(2023, 6, 15)
 
 

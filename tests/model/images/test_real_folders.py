@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageDraw
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.images import Preprocessing, open_dated
-from sketch_search.model.images.dates import day_beside, day_in_path
+from sketch_search.model.images.recorded import day_beside, day_in_path
 from tests.pictures import difference, drawing, encoded, photo
 
 CASES = Path(__file__).parents[2] / "cases"

@@ -1,4 +1,4 @@
-"""Draws an SVG sketch as pixels, of its own shapes alone: no file is read for it, no host is asked."""
+"""Draws SVG and PDF sketches as pixels, of their own shapes alone: no file is read for them, no host is asked."""
 
 import base64
 import io
@@ -13,9 +13,11 @@ from PIL import Image, ImageOps
 
 from sketch_search.model.errors import UndecodableImage, UnsupportedImage
 
-SVG = "image/svg+xml"
+SVG, PDF = "image/svg+xml", "application/pdf"
 # Pixels of the longer side of the drawing, and how many times longer it may be than the other.
 _SIDE, _MOST_LONGER = 512, 100
+# Pixels of the longer side of a page, and the most pages that are looked at for one that is not blank.
+_PAGE_SIDE, _PAGES = 768, 10
 # Elements that read something from elsewhere, or take long, and are left out; and what a person would miss of these.
 _MISSED = {"text": "text", "foreignObject": "text", "image": "pictures of other files"}
 _LEFT_OUT = {"feImage", "filter", "script", "style", *_MISSED}
@@ -54,7 +56,7 @@ def _bytes_of(text: bytes) -> bytes:
     return text.removeprefix(b"\xef\xbb\xbf")
 
 
-def draw(data: bytes, opened: Callable[[bytes], Image.Image]) -> Image.Image:
+def draw_svg(data: bytes, opened: Callable[[bytes], Image.Image]) -> Image.Image:
     """Draws an SVG on nothing, 512 pixels long; ``opened`` opens pictures that it contains. Raises ImageError."""
     try:
         import resvg_py
@@ -172,3 +174,31 @@ def _size(root: ElementTree.Element) -> tuple[float, float]:
     if max(width, height) > _MOST_LONGER * min(width, height):
         raise UndecodableImage(f"the SVG file is more than {_MOST_LONGER} times longer than wide; save it as PNG")
     return width, height
+
+
+def is_pdf(head: bytes) -> bool:
+    return head.lstrip().startswith(b"%PDF-")
+
+
+def draw_pdf(data: bytes) -> Image.Image:
+    """Draws the first page of a PDF that is not blank, or else the first, on white. Raises ImageError."""
+    try:
+        import pypdfium2
+    except ImportError as error:
+        raise UnsupportedImage("PDF needs an extra package: pip install 'sketch-search[pdf]'") from error
+    try:
+        with pypdfium2.PdfDocument(data) as document:
+            first: Image.Image | None = None
+            for number in range(min(_PAGES, len(document))):
+                page = document[number]
+                width, height = page.get_size()
+                scale = _PAGE_SIDE / max(1.0, width, height)
+                picture: Image.Image = page.render(scale=scale, may_draw_forms=False).to_pil().convert("RGB")
+                if picture.getcolors(1) is None:
+                    return picture
+                first = first or picture
+    except pypdfium2.PdfiumError as error:
+        raise UndecodableImage(f"the PDF file cannot be read ({error}); save the drawing as PNG") from error
+    if first is None:
+        raise UndecodableImage("the PDF file has no pages")
+    return first
