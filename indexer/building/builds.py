@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search.indexer.building.database import DATABASE_FILE, SCHEMA, BuildDatabase, CurrentState, Photos
-from sketch_search.indexer.building.exclusions import Exclusions
-from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
+from sketch_search.indexer.building.folder_listing import BadFile, Exclusions, FolderListing
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.building.request import BuildRequest, StartingPoint
 from sketch_search.indexer.building.staging import Stager
@@ -33,7 +32,6 @@ from sketch_search.indexer.building.writer import (
 from sketch_search.indexer.embedding import ChosenEmbedder, find_embedder
 from sketch_search.indexer.errors import BadInvocation, EmbedderUnavailable, IndexRefused
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
-from sketch_search.indexer.store.clusters import nearest
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import (
     FORMAT_VERSION,
@@ -47,7 +45,7 @@ from sketch_search.indexer.store.generation import (
 )
 from sketch_search.indexer.store.location import IndexFolder, segment_name
 from sketch_search.indexer.store.roots import FileKey, Root, locate, shown_path
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, nearest
 from sketch_search.indexer.store.shards import ShardEntry
 from sketch_search.model import Matcher
 from sketch_search.model.search.clusters import MAX_PATCHES, default_clusters

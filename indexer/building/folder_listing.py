@@ -1,4 +1,4 @@
-"""The image files below the gallery's folders, by name, size and times.
+"""The image files below the gallery's folders, by name, size and times, without those that the user excludes.
 
 Only local files whose names have no extension, or an odd one, are opened, to check whether they begin like an image.
 """
@@ -6,20 +6,76 @@ Only local files whose names have no extension, or an odd one, are opened, to ch
 import errno
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sketch_search.indexer.building.exclusions import Exclusions
+from pathspec import GitIgnoreSpec
+
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
-from sketch_search.indexer.store.files import START, text_of_name
+from sketch_search.indexer.store.files import START, is_unicode, text_of_name
 from sketch_search.indexer.store.folders import NO_MEDIA, Entry, Listing
 from sketch_search.indexer.store.location import is_index
 from sketch_search.indexer.store.roots import FileKey, Root, shown_path, with_folders
 from sketch_search.model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from sketch_search.model.terminal import resolve
+
+MAX_PATTERNS, MAX_LENGTH = 100, 200
+# Pathspec makes regular expressions of patterns, whose time grows by the power of their wildcards. The name "aaa...",
+# 255 letters long, is compared with *a*a*a*b for a second, and with *a*a*b for a fortieth of it.
+MAX_WILDCARDS, MAX_WILDCARDS_IN_ALL = 3, 4
+
+
+class Exclusions:
+    """Patterns to leave out, of which the last match decides; '!' takes back, but not from a folder left out.
+
+    Accents are equal composed or not. Raises BadInvocation for an invalid or slow pattern, and for too many.
+    """
+
+    def __init__(self, patterns: Sequence[str] = ()) -> None:
+        if len(patterns) > MAX_PATTERNS:
+            raise BadInvocation(f"{len(patterns)} patterns are too many; use at most {MAX_PATTERNS}.")
+        for pattern in patterns:
+            _check(pattern)
+        self.patterns = tuple(patterns)
+        self._spec = GitIgnoreSpec.from_lines(map(_compose, patterns), backend="simple")
+
+    def matches(self, path: str, *, is_folder: bool = False) -> bool:
+        """Returns True if a file or folder of a root is left out, provided that the folder it is in is not."""
+        return bool(self.patterns) and self._spec.match_file(_compose(path) + "/" * is_folder)
+
+    def hides(self, path: str) -> bool:
+        """Returns True if a file of a root, or a folder that it is in, is left out."""
+        folders = with_folders(path)[1:-1]
+        return any(self.matches(folder, is_folder=True) for folder in folders) or self.matches(path)
+
+
+def _compose(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _check(pattern: str) -> None:
+    shown = f"the pattern {pattern[:MAX_LENGTH]!r}"
+    if len(pattern) > MAX_LENGTH:
+        raise BadInvocation(f"{shown}... is too long; a pattern has at most {MAX_LENGTH} characters.")
+    if not is_unicode(pattern):
+        raise BadInvocation(f"{shown} is not valid UTF-8; write ? for a character that cannot be typed.")
+    wildcards = [1 if part == "**" else part.count("*") for part in pattern.split("/")]
+    if max(wildcards) > MAX_WILDCARDS or sum(wildcards) > MAX_WILDCARDS_IN_ALL:
+        raise BadInvocation(
+            f"{shown} has too many wildcards: at most {MAX_WILDCARDS} * may stand between two slashes, and "
+            f"{MAX_WILDCARDS_IN_ALL} in all."
+        )
+    try:
+        compiled = GitIgnoreSpec.from_lines([pattern], backend="simple").patterns
+    except (ValueError, re.error) as error:
+        raise BadInvocation(f"{shown} cannot be read ({error}); write it as in .gitignore.") from error
+    if all(one.include is None for one in compiled):
+        raise BadInvocation(f"{shown} matches no file; write it as in .gitignore, such as '*.png' or '/2019/raw/'.")
+
 
 # A folder that had photos at the last build.
 _EMPTY = "the folder is empty, perhaps because its disk is not mounted"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sketch_search.indexer.building.exclusions import Exclusions
+from sketch_search.indexer.building.folder_listing import Exclusions
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.folders import Address, LocalFolder
@@ -23,7 +23,7 @@ from sketch_search.indexer.store.generation import (
 )
 from sketch_search.indexer.store.location import IndexFolder, first_build_has_begun, no_index, refuse_if_unwritable
 from sketch_search.indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
-from sketch_search.indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE
+from sketch_search.indexer.store.rows import EMBEDDINGS_FILE, VECTORS_FILE
 from sketch_search.model.limits import MAX_PIXELS
 
 

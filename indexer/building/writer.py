@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from sketch_search.indexer.building.database import BuildDatabase, Photos
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
-from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids
 from sketch_search.indexer.store.files import sync_folder, write_atomically
 from sketch_search.indexer.store.generation import (
     Checked,
@@ -39,15 +38,17 @@ from sketch_search.indexer.store.location import (
 from sketch_search.indexer.store.roots import Root
 from sketch_search.indexer.store.rows import (
     BLOCK,
+    CLUSTERS_FILE,
     REGION_FILES,
     TOKEN_FILES,
+    Centroids,
     GrowingRows,
+    PhotoTable,
     SegmentReader,
     SegmentRows,
     write_array,
     write_rows,
 )
-from sketch_search.indexer.store.vectors import PhotoTable
 from sketch_search.model.engine import Floats
 from sketch_search.model.search.clusters import train_centroids, training_points
 from sketch_search.model.terminal import installed_version

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sketch_search.indexer.commands.reports import INDEX, QUIET, count, line, show, state
+from sketch_search.indexer.commands.upkeep import INDEX, QUIET, count, line, show, state
 from sketch_search.indexer.errors import BadInvocation, IndexerError
 from sketch_search.model.command_line import a_folder, a_path, inherit, option
 from sketch_search.model.terminal import printable

@@ -32,12 +32,11 @@ from sketch_search.indexer.distributed.connection import Workers, check_address,
 from sketch_search.indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
-from sketch_search.indexer.store.clusters import CLUSTERS_FILE
 from sketch_search.indexer.store.files import write_atomically
 from sketch_search.indexer.store.generation import Generation, Manifest, open_generation
 from sketch_search.indexer.store.location import make_folder, refuse_if_unwritable
 from sketch_search.indexer.store.roots import FileKey, Root
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentRows, write_array
+from sketch_search.indexer.store.rows import CLUSTERS_FILE, PhotoArrays, SegmentRows, write_array
 from sketch_search.indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
 from sketch_search.model.search.clusters import train_centroids

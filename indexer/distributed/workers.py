@@ -28,13 +28,12 @@ from sketch_search.indexer.building.writer import Clustering, GenerationDraft, G
 from sketch_search.indexer.embedding import find_embedder
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
-from sketch_search.indexer.store.clusters import nearest
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import EmbedderEntry, NetworkIdentity, keep_only, open_generation, open_rows
 from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
 from sketch_search.indexer.store.roots import Root
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, map_array
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, map_array, nearest
 from sketch_search.indexer.store.shards import ShardEntry, ShardsFolder, shard_name
 from sketch_search.model.engine import default_checkpoint, set_threads
 from sketch_search.model.errors import UserError

@@ -16,12 +16,21 @@ from pydantic_core import from_json
 
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, IndexRefused, unreadable
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
-from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids
 from sketch_search.indexer.store.files import hash_file, write_atomically
 from sketch_search.indexer.store.location import IndexFolder, generation_number, no_index
 from sketch_search.indexer.store.roots import MAX_ROOTS
-from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays, map_array, open_segment
-from sketch_search.indexer.store.vectors import EMBEDDINGS_FILE, VECTORS_FILE, PhotoTable
+from sketch_search.indexer.store.rows import (
+    CLUSTERS_FILE,
+    EMBEDDINGS_FILE,
+    VECTORS_FILE,
+    Array,
+    ArraySubset,
+    Centroids,
+    PhotoArrays,
+    PhotoTable,
+    map_array,
+    open_segment,
+)
 from sketch_search.model import Matcher
 from sketch_search.model.files import read_regular
 

@@ -37,8 +37,14 @@ from sketch_search.indexer.store.roots import (
     key_shown,
     shown_path,
 )
-from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, open_segment
-from sketch_search.indexer.store.vectors import PHOTO_TABLE_FILE
+from sketch_search.indexer.store.rows import (
+    PHOTO_TABLE_FILE,
+    REGION_FILES,
+    TOKEN_FILES,
+    SegmentReader,
+    SegmentRows,
+    open_segment,
+)
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Numbers, Tokens
 from sketch_search.model.images import media_type

@@ -1,4 +1,4 @@
-"""Reads and writes an index's rows: vectors by cluster in the generation, tokens and regions in segments.
+"""Reads and writes an index's rows: vectors by cluster in the generation, tokens and regions in segments; centroids.
 
 Segments are never written again, so that clustering again rewrites vectors alone.
 """
@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import sync_folder
-from sketch_search.model.engine.rounding import dequantize, unpack
+from sketch_search.model.engine import Floats, Numbers, Tokens
+from sketch_search.model.engine.tokens import dequantize, unpack
 from sketch_search.model.files import open_regular
+from sketch_search.model.search.clusters import assign, mean_tokens
 
 Array = npt.NDArray[Any]
 # Chooses rows, in a form by which arrays are indexed.
@@ -35,6 +37,11 @@ DTYPES = {
     "regions": np.uint8,
     "colours": np.int8,
 }
+# The centroids found by k-means, (c, e) float32.
+CLUSTERS_FILE = "clusters.npy"
+# Rows that are assigned to clusters at a time: 12 MiB of vectors of the default network.
+_ASSIGNED = 1 << 14
+PHOTO_TABLE_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
 TOKEN_FILES, REGION_FILES = ("tokens", "positions", "scales"), ("regions", "colours")
 
 
@@ -270,3 +277,112 @@ def _map_file(path: Path, count: int | None = None) -> Array:
     # without any check.
     except Exception as error:
         raise IndexDamaged(f"{path} is damaged (not a NumPy array); {REPAIR}.") from error
+
+
+def nearest(reader: SegmentReader, rows: SegmentRows, centroids: Floats) -> npt.NDArray[np.int64]:
+    """Finds the nearest centroid of each of m rows, (m,), without loading all vectors into memory."""
+    parts = (rows[start : start + _ASSIGNED] for start in range(0, len(rows), _ASSIGNED))
+    return np.concatenate([assign(reader.read_clustered(part), centroids) for part in parts])
+
+
+@dataclass(frozen=True)
+class Centroids:
+    """What represents c clusters: ret (c, d) float32, the mean of their photos' vectors.
+
+    features: (c, n, d) float16, the mean [Ret] in row 0; positions: (c, n-1) uint8; None for one global vector.
+    """
+
+    ret: Floats
+    features: npt.NDArray[np.float16] | None = None
+    positions: npt.NDArray[np.uint8] | None = None
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        arrays = {"centroid_ret": self.ret, "centroid_tokens": self.features, "centroid_positions": self.positions}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    @staticmethod
+    def of_photos(reader: SegmentReader, rows: SegmentRows) -> Centroids:
+        """Computes the centroid of one cluster from its photos, in id order."""
+        ret = reader.take(rows, ("vectors",)).vectors().mean(axis=0)[None]
+        if "tokens" not in reader.names:
+            return Centroids(ret)
+        parts = (reader.take(rows[start : start + BLOCK], TOKEN_FILES) for start in range(0, len(rows), BLOCK))
+        mean = mean_tokens(Tokens(part.features(), part.patches()) for part in parts)
+        return Centroids(ret, mean.features.astype(np.float16), mean.positions.astype(np.uint8))
+
+    @staticmethod
+    def join(parts: Sequence[Centroids]) -> Centroids:
+        return Centroids(*map(np.concatenate, zip(*(part.arrays().values() for part in parts), strict=True)))
+
+    @staticmethod
+    def open(folder: Path, count: int, width: int, tokens: int) -> Centroids:
+        """Maps the centroids of a generation into memory. Raises IndexRefused as ``map_array``."""
+        ret = map_array(folder / "centroid_ret.npy", (count, width))
+        if tokens == 1:
+            return Centroids(ret)
+        features = map_array(folder / "centroid_tokens.npy", (count, tokens, width), np.float16)
+        return Centroids(ret, features, map_array(folder / "centroid_positions.npy", (count, tokens - 1), np.uint8))
+
+    def write(self, folder: Path) -> None:
+        for name, array in self.arrays().items():
+            write_array(folder / f"{name}.npy", array)
+
+    def of_cluster(self, number: int) -> Centroids:
+        return Centroids(*(array[number : number + 1] for array in self.arrays().values()))
+
+
+@dataclass(frozen=True)
+class PhotoTable:
+    """Photo, cluster and segment row of the r rows of ``vectors.npy``: p shown by cluster and id, then the others.
+
+    ids: (r,) the lowest of a photo's files, 0 for hidden. clusters: (r,), their number for hidden.
+    segments: (r,) in the manifest's order. segment_rows: (r,) rows in these segments.
+    """
+
+    ids: Numbers
+    clusters: Numbers
+    segments: Numbers
+    segment_rows: Numbers
+
+    @staticmethod
+    def of_array(array: Numbers) -> PhotoTable:
+        return PhotoTable(*(np.ascontiguousarray(column) for column in array.T))
+
+    @staticmethod
+    def of_photos(
+        ids: Numbers, clusters: Numbers, segments: Numbers, segment_rows: Numbers, sizes: Sequence[int], count: int
+    ) -> PhotoTable:
+        """Computes the table from columns of the shown photos, (p,) each; sizes: of segments; count: of clusters."""
+        parts = [np.stack([ids, clusters, segments, segment_rows], axis=1)[np.lexsort((ids, clusters))]]
+        for number, size in enumerate(sizes):
+            hidden = np.ones(size, np.bool_)
+            hidden[segment_rows[segments == number]] = False
+            left = np.flatnonzero(hidden)
+            same = (np.full_like(left, value) for value in (0, count, number))
+            parts.append(np.stack([*same, left], axis=1))
+        return PhotoTable.of_array(np.concatenate(parts))
+
+    def array(self) -> Numbers:
+        """Returns the columns side by side, (r, 4)."""
+        return np.stack([self.ids, self.clusters, self.segments, self.segment_rows], axis=1)
+
+    def fit(self, sizes: Numbers, clusters: int, photos: int) -> bool:
+        """Returns True if each of the shown ``photos`` has a row in a segment of ``sizes``, and a cluster, in order."""
+        segments, rows, shown = self.segments[:photos], self.segment_rows[:photos], self.clusters[:photos]
+        known = len(shown) == photos and (segments >= 0).all() and (segments < len(sizes)).all() and (rows >= 0).all()
+        if not known or not (rows < sizes[segments]).all():
+            return False
+        return bool((shown >= 0).all() and (shown < clusters).all() and (np.diff(shown) >= 0).all())
+
+    def of_segment(self, number: int) -> Numbers:
+        """Returns the photo rows of the m rows of a segment, (m,) in their order."""
+        photo_rows = np.flatnonzero(self.segments == number)
+        return photo_rows[np.argsort(self.segment_rows[photo_rows], kind="stable")]
+
+    def write(self, folder: Path) -> None:
+        write_array(folder / PHOTO_TABLE_FILE, self.array())
+
+    @staticmethod
+    def open(folder: Path, rows: int) -> PhotoTable:
+        """Maps the table of a generation, of this many rows, into memory. Raises IndexRefused as ``map_array``."""
+        return PhotoTable.of_array(map_array(folder / PHOTO_TABLE_FILE, (rows, 4), np.int64))

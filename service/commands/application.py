@@ -225,7 +225,7 @@ def demo(folder: Path, photos: Path | None, system: str | None, port: int | None
 
     The gallery and its index are kept in DIR.
     """
-    from sketch_search.service.commands.demo import demo
+    from sketch_search.service.commands.serve import demo
 
     return demo(_settings(weights=weights, port=port, system=system), folder, photos)
 

@@ -1,23 +1,26 @@
-"""Builds the answer of POST /explain: why photos of an index match a sketch or a photo."""
+"""Builds the answer of POST /explain: why photos of an index match a sketch or a photo; and writes it as files."""
 
 import base64
 import io
+import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from sketch_search.indexer import PhotoEntry
 from sketch_search.model import Explanation
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
-from sketch_search.model.images import Drawing, Pixels
+from sketch_search.model.files import MARK, write_files
+from sketch_search.model.images import Drawing, Pixels, as_png
 from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import Ids, Scores, best_first
 from sketch_search.service.explain.places import check_compared, locate_drawing
@@ -37,6 +40,10 @@ from sketch_search.service.schemas.explain import (
 from sketch_search.service.schemas.search import PhotoLinks
 from sketch_search.service.search import Searcher
 
+# Matches shown in a picture, strongest first, each in its colour.
+_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
+# Pixels between the sketch and the photo.
+_GAP = 8
 _JPEG_QUALITY = 90
 
 
@@ -219,3 +226,34 @@ def _round(values: Floats, decimals: int) -> list[list[float]]:
 
 def _milliseconds(start: float, end: float) -> float:
     return round((end - start) * 1000, 3)
+
+
+def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
+    """Writes ``explanation.json``, ``1.png`` and so on; returns them. Raises UserError for other files there."""
+    out.mkdir(parents=True, exist_ok=True)
+    document = {"written_by": MARK, **answer.model_dump(mode="json")}
+    files = {out / "explanation.json": json.dumps(document, indent=1).encode() + b"\n"}
+    sketch = answer.sketch.picture()
+    for number, photo in enumerate(answer.photos, 1):
+        # If several parts of the sketch match one part of the photo, only the strongest: a frame would hide the others.
+        best: dict[int, int] = {}
+        for match in photo.matches:
+            best.setdefault(match.photo_cell, match.sketch_cell)
+        cells = ((there, here) for here, there in best.items())
+        files[out / f"{number}.png"] = as_png(side_by_side(sketch, photo.picture(), cells, answer.grid))
+    write_files(files)
+    return tuple(files)
+
+
+def side_by_side(sketch: Image.Image, photo: Image.Image, cells: Iterable[tuple[int, int]], grid: int) -> Image.Image:
+    """Draws sketch and photo side by side, with the strongest pairs of cells of a ``grid`` framed."""
+    side = sketch.width
+    sheet = Image.new("RGB", (2 * side + _GAP, max(sketch.height, photo.height)), "white")
+    sheet.paste(sketch, (0, 0))
+    sheet.paste(photo, (side + _GAP, 0))
+    draw, cell = ImageDraw.Draw(sheet), side / grid
+    for pair, colour in zip(cells, _COLOURS, strict=False):
+        for left, number in zip((0, side + _GAP), pair, strict=True):
+            x, y = left + number % grid * cell, number // grid * cell
+            draw.rectangle((x, y, x + cell - 1, y + cell - 1), outline=colour, width=2)
+    return sheet

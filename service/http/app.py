@@ -12,8 +12,8 @@ from sketch_search.model.decoding import Decoders, RunJob
 from sketch_search.model.terminal import installed_version
 from sketch_search.service.http.answers import add_error_handlers
 from sketch_search.service.http.context import EXPLANATIONS, THUMBNAILS, Context, require_key
+from sketch_search.service.http.files import page
 from sketch_search.service.http.middleware import AccessMiddleware, LimitMiddleware
-from sketch_search.service.http.page_files import page
 from sketch_search.service.http.routes import api, health, monitoring
 from sketch_search.service.http.upload import Uploads
 from sketch_search.service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Worker

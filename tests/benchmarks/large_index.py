@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from sketch_search.indexer.distributed.builds import place_clusters
 from sketch_search.indexer.store.catalog import Removals, write_catalog
-from sketch_search.indexer.store.clusters import CLUSTERS_FILE, Centroids
 from sketch_search.indexer.store.generation import (
     Counts,
     FileEntry,
@@ -31,8 +30,16 @@ from sketch_search.indexer.store.generation import (
     open_rows,
 )
 from sketch_search.indexer.store.location import IndexFolder, generation_name
-from sketch_search.indexer.store.rows import REGION_FILES, PhotoArrays, write_array, write_blocks
-from sketch_search.indexer.store.vectors import VECTORS_FILE, PhotoTable
+from sketch_search.indexer.store.rows import (
+    CLUSTERS_FILE,
+    REGION_FILES,
+    VECTORS_FILE,
+    Centroids,
+    PhotoArrays,
+    PhotoTable,
+    write_array,
+    write_blocks,
+)
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.search.clusters import assign, default_clusters, train_centroids
 

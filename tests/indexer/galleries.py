@@ -12,9 +12,8 @@ import numpy.typing as npt
 from sketch_search.indexer import BuildReport, BuildRequest, Index, Progress, build, open_index
 from sketch_search.indexer.building.writer import make_clusters
 from sketch_search.indexer.store.catalog import Catalog
-from sketch_search.indexer.store.clusters import nearest
 from sketch_search.indexer.store.location import IndexFolder
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, nearest
 from sketch_search.model import Matcher, Tokens
 from tests.pictures import SHAPES, encoded, photo
 

@@ -11,7 +11,7 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, build, open_index, read_summary, remove, verify
 from sketch_search.indexer.building.progress import Progress, ProgressState, read_progress
 from sketch_search.indexer.store.generation import Generation
-from sketch_search.indexer.store.vectors import PhotoTable
+from sketch_search.indexer.store.rows import PhotoTable
 from sketch_search.model.engine import unit
 from tests.indexer.damages import flip
 from tests.indexer.galleries import Collection, catalog, ids_of, save_photo, save_photos, tokens_of

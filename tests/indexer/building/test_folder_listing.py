@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from sketch_search.indexer import BadInvocation, BuildRequest, build
-from sketch_search.indexer.building.exclusions import MAX_LENGTH, MAX_PATTERNS, Exclusions
-from sketch_search.indexer.building.folder_listing import FolderListing
+from sketch_search.indexer.building.folder_listing import MAX_LENGTH, MAX_PATTERNS, Exclusions, FolderListing
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.roots import Root, shown_path
 from tests.indexer.galleries import Collection, catalog, save_photo

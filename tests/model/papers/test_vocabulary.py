@@ -17,9 +17,8 @@ from sketch_search.model.engine import Floats, Projection, Tokens, Vocabulary, u
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import encode_pictures
 from sketch_search.model.matcher import Matcher, load
-from sketch_search.model.papers.placed_words import PROTOTYPES, find_further_words
+from sketch_search.model.papers.placed_words import FEWEST, PROTOTYPES, find_further_words, read_keywords
 from sketch_search.model.papers.regions import with_regions
-from sketch_search.model.papers.scene_words import FEWEST, read_keywords
 from sketch_search.model.papers.two_sided import class_places
 from sketch_search.model.papers.vocabulary import (
     FURTHER_LESS,

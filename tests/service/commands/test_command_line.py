@@ -16,7 +16,7 @@ from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.model.terminal import installed_version
 from sketch_search.service.commands import application, main
-from sketch_search.service.commands.demo import RESULTS
+from sketch_search.service.commands.serve import RESULTS
 from sketch_search.service.settings import Settings
 from tests.command_lines import commands_of, parse
 from tests.pictures import encoded

@@ -28,8 +28,7 @@ from sketch_search.service.commands import main
 from sketch_search.service.commands.search import explain as explain_by_command
 from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BadInvocation, BadSearch
-from sketch_search.service.explain.files import _COLOURS, _GAP
-from sketch_search.service.explain.response import explain
+from sketch_search.service.explain.response import _COLOURS, _GAP, explain
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.serving.live import check_searches

@@ -16,8 +16,7 @@ from PIL import ExifTags, Image
 
 from sketch_search import Gallery, model
 from sketch_search.indexer import BuildRequest, Index, build
-from sketch_search.service.http import archive
-from sketch_search.service.http.archive import file_names
+from sketch_search.service.http.files import file_names
 from sketch_search.service.photos import ThumbnailCache, thumbnail
 from sketch_search.service.schemas.search import PhotoLinks
 from sketch_search.service.settings import Settings
@@ -48,7 +47,7 @@ def test_an_original_is_sent_as_it_is_and_read_in_parts(
 ) -> None:
     entry = index.photo(7)
     whole = (gallery / entry.paths[0]).read_bytes()
-    monkeypatch.setattr(archive, "PART", 1000)
+    monkeypatch.setattr("sketch_search.service.http.files.PART", 1000)
     answer = http.get("/photos/7")
     assert answer.content == whole
     assert answer.headers["content-type"] == "image/png"
@@ -70,7 +69,7 @@ def test_an_original_is_sent_as_it_is_and_read_in_parts(
 def test_a_part_of_an_original_is_sent_on_request(
     http: httpx.Client, index: Index, monkeypatch: pytest.MonkeyPatch, asked: str, part: slice
 ) -> None:
-    monkeypatch.setattr(archive, "PART", 1000)
+    monkeypatch.setattr("sketch_search.service.http.files.PART", 1000)
     whole = index.open_photo(1)
     start, stop, _ = part.indices(len(whole))
     answer = http.get("/photos/1", headers={"range": asked})
@@ -102,7 +101,7 @@ def test_an_original_that_changes_while_it_is_sent_breaks_off_and_leaves_a_line(
     def changed(self: Index, photo: int, size: int, start: int, count: int) -> bytes:
         return read(self, photo, size + (start > 0), start, count)
 
-    monkeypatch.setattr(archive, "PART", 1000)
+    monkeypatch.setattr("sketch_search.service.http.files.PART", 1000)
     monkeypatch.setattr(Index, "part_of_photo", changed)
     with pytest.raises(httpx.RemoteProtocolError):
         http.get("/photos/1")
@@ -417,7 +416,7 @@ def unzipped(answer: httpx.Response) -> dict[str, bytes]:
 def test_chosen_photos_come_as_one_file_each_as_it_is_and_once(
     http: httpx.Client, index: Index, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "PART", 1000)
+    monkeypatch.setattr("sketch_search.service.http.files.PART", 1000)
     files = [gallery / index.photo(photo).paths[0] for photo in (1, 7, 9)]
     answer = http.get("/photos.zip", params={"id": [1, 7, 9, 7]})
     assert "content-length" not in answer.headers  # it is sent while it is made
