@@ -3,20 +3,11 @@
 from collections.abc import Sequence
 
 from sketch_search.indexer import BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
-from sketch_search.model.errors import (
-    BlankSketch,
-    CostlyImage,
-    DecodingUnavailable,
-    GalleryUnusable,
-    ImageTooLarge,
-    UndecodableImage,
-    UnsupportedImage,
-    UserError,
-)
+from sketch_search.model import errors
 from sketch_search.model.words import UnknownWord
 
 
-class ServiceError(UserError):
+class ServiceError(errors.UserError):
     """Base of the errors of this package; the message is a sentence for the client."""
 
 
@@ -79,7 +70,7 @@ class BrokenOff(ServiceError):
 
 # The HTTP status of each error, and the ``code`` that programs read.
 HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
-    UndecodableImage: (400, "undecodable_image"),
+    errors.UndecodableImage: (400, "undecodable_image"),
     BrokenUpload: (400, "undecodable_upload"),
     Unauthorized: (401, "unauthorized"),
     Forbidden: (403, "forbidden"),
@@ -87,11 +78,11 @@ HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
     UnknownPhoto: (404, "not_found"),
     PhotoUnavailable: (404, "photo_unavailable"),
     BuildRefused: (409, "build_refused"),
-    ImageTooLarge: (413, "too_many_pixels"),
+    errors.ImageTooLarge: (413, "too_many_pixels"),
     UploadTooLarge: (413, "too_many_bytes"),
-    UnsupportedImage: (415, "unsupported_image"),
-    BlankSketch: (422, "blank_sketch"),
-    CostlyImage: (422, "costly_image"),
+    errors.UnsupportedImage: (415, "unsupported_image"),
+    errors.BlankSketch: (422, "blank_sketch"),
+    errors.CostlyImage: (422, "costly_image"),
     BadInvocation: (422, "bad_parameter"),
     BadSearch: (422, "bad_parameter"),
     UnknownWord: (422, "unknown_word"),
@@ -100,6 +91,6 @@ HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
     ClientGone: (499, "client_gone"),
     IndexRefused: (503, "not_ready"),
     NotReady: (503, "not_ready"),
-    GalleryUnusable: (503, "not_ready"),
-    DecodingUnavailable: (503, "not_ready"),
+    errors.GalleryUnusable: (503, "not_ready"),
+    errors.DecodingUnavailable: (503, "not_ready"),
 }

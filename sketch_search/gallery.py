@@ -17,18 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sketch_search import indexer
 from sketch_search.answers import Picture, Searches, Sketches, picture_bytes, picture_image
-from sketch_search.indexer import (
-    BadInvocation,
-    BuildRequest,
-    Folder,
-    IndexRefused,
-    Progress,
-    build,
-    default_index_path,
-    folder_of,
-    indexed_folders,
-)
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Modality, Tokens, default_checkpoint, unit
 from sketch_search.model.terminal import printable
@@ -67,22 +57,24 @@ class Gallery(Searches):
         default. device: "cpu", "cuda" or "auto". Warns of photos that stay although not found. Raises UserError.
         """
         if impossible := [given for given in folders if "\0" in os.fspath(given)]:
-            raise BadInvocation(f"no folder can be named {impossible[0]!r}; name a folder of photos.")
-        wanted = [folder_of(folder) for folder in folders]
+            raise indexer.BadInvocation(f"no folder can be named {impossible[0]!r}; name a folder of photos.")
+        wanted = [indexer.folder_of(folder) for folder in folders]
         path = Path(index).expanduser() if index is not None else _index_of(wanted)
-        request = BuildRequest(folders, allow_root_removal=False)
+        request = indexer.BuildRequest(folders, allow_root_removal=False)
         new = not (path / "CURRENT").exists()
         if wanted:
             request.check(path)
         elif new:
-            raise BadInvocation(f"there is no index at {path} yet; name your photos, as in Gallery.open('~/Pictures').")
+            raise indexer.BadInvocation(
+                f"there is no index at {path} yet; name your photos, as in Gallery.open('~/Pictures')."
+            )
         if progress and new:
             print(_first_time(wanted), file=sys.stderr, flush=True)
         settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
         if update or new:
             request = replace(request, max_pixels=settings.max_photo_pixels)
-            for sentence in build(path, request, matcher, Progress(bar=progress)).kept:
+            for sentence in indexer.build(path, request, matcher, indexer.Progress(bar=progress)).kept:
                 warnings.warn(sentence, stacklevel=2)
         return cls(settings, matcher)
 
@@ -111,7 +103,7 @@ class Gallery(Searches):
 
     def _id_at(self, path: str) -> int:
         if "\0" in path:
-            raise BadInvocation(f"the index has no photo at {path!r}; name one as results show it.")
+            raise indexer.BadInvocation(f"the index has no photo at {path!r}; name one as results show it.")
         return self.engine.gallery.photo_at(path).id
 
     def _path(self, shown: str) -> str:
@@ -191,24 +183,24 @@ def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> To
     return Tokens.cat(parts)
 
 
-def _first_time(folders: Sequence[Folder]) -> str:
+def _first_time(folders: Sequence[indexer.Folder]) -> str:
     """Returns a message that photos are being read, and whether the default index has them beside others."""
     names = ", ".join(printable(str(folder)) for folder in folders) or "the indexed folders"
     said = f"Reading the photos of {names} for the first time; a thousand take about a minute."
-    with suppress(IndexRefused):
-        if folders and set(folders) < set(indexed_folders(default_index_path())):
+    with suppress(indexer.IndexRefused):
+        if folders and set(folders) < set(indexer.indexed_folders(indexer.default_index_path())):
             said += " The default index already has them, beside others: Gallery.open() without folders searches it."
     return said
 
 
-def _index_of(folders: Sequence[Folder]) -> Path:
+def _index_of(folders: Sequence[indexer.Folder]) -> Path:
     """Returns the default index if it has exactly these folders, else a separate one."""
-    default = default_index_path()
+    default = indexer.default_index_path()
     if not folders:
         return default
     try:
-        known = set(indexed_folders(default))
-    except IndexRefused:
+        known = set(indexer.indexed_folders(default))
+    except indexer.IndexRefused:
         known = set()
     if known == set(folders):
         return default

@@ -13,21 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search.indexer.building.database import BuildDatabase, Photos
+from sketch_search.indexer.store import generation
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
 from sketch_search.indexer.store.files import sync_folder, write_atomically
-from sketch_search.indexer.store.generation import (
-    Checked,
-    Counts,
-    EmbedderEntry,
-    FileEntry,
-    Generation,
-    Manifest,
-    NetworkIdentity,
-    RootEntry,
-    SegmentEntry,
-    System,
-    generation_files,
-)
 from sketch_search.indexer.store.location import (
     IndexFolder,
     generation_name,
@@ -79,7 +67,7 @@ def make_clusters(
     return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters], asked)
 
 
-def join_clusters(photos: Photos, current: Generation, nearest: Nearest) -> Clustering:
+def join_clusters(photos: Photos, current: generation.Generation, nearest: Nearest) -> Clustering:
     """Keeps the clusters of ``current``. Each new photo joins the nearest one."""
     centroids = current.read_means()
     clusters, new = photos.clusters.copy(), photos.clusters < 0
@@ -92,8 +80,8 @@ def join_clusters(photos: Photos, current: Generation, nearest: Nearest) -> Clus
 class GenerationDraft:
     """The content of the next generation. to_write: (p,) whether a photo's tokens go into a new segment."""
 
-    identity: NetworkIdentity
-    embedder: EmbedderEntry
+    identity: generation.NetworkIdentity
+    embedder: generation.EmbedderEntry
     roots: tuple[Root, ...]
     removals: Removals
     excluded: tuple[str, ...]
@@ -102,14 +90,14 @@ class GenerationDraft:
     reader: SegmentReader
     to_write: npt.NDArray[np.bool_]
     clustering: Clustering
-    system: System = "default"
+    system: generation.System = "default"
 
 
 class GenerationWriter:
     """Writes the next generation. next_id: the lowest new id. Rows that the draft's database staged stay."""
 
     def __init__(
-        self, folder: IndexFolder, key: str, draft: GenerationDraft, current: Generation | None, next_id: int
+        self, folder: IndexFolder, key: str, draft: GenerationDraft, current: generation.Generation | None, next_id: int
     ) -> None:
         self._folder, self._building = folder, folder.building(key)
         self._draft, self._clustering = draft, draft.clustering
@@ -140,7 +128,7 @@ class GenerationWriter:
         self._ids = np.fromiter(database.ids(), np.int64, len(rows))
         self._segment_of, self._segment_rows = segments, segment_rows
 
-    def write(self, *, make_current: bool = True) -> Generation:
+    def write(self, *, make_current: bool = True) -> generation.Generation:
         """Writes the generation, and if ``make_current`` makes it the current one. Raises IndexUnwritable."""
         with refuse_if_unwritable(self._folder.path):
             make_folder(self._building, to_work_in=True)
@@ -161,28 +149,28 @@ class GenerationWriter:
             self._remember(manifest)
             if make_current:
                 self._folder.make_current(manifest.generation)
-        return Generation(manifest.generation, final, manifest)
+        return generation.Generation(manifest.generation, final, manifest)
 
-    def _remember(self, manifest: Manifest) -> None:
+    def _remember(self, manifest: generation.Manifest) -> None:
         """Records that the files just written have the hashes of the manifest, so that no build reads them."""
-        checked = Checked.read(self._folder)
-        for file, _ in generation_files(self._folder, manifest):
+        checked = generation.Checked.read(self._folder)
+        for file, _ in generation.generation_files(self._folder, manifest):
             if file.parent.name in (manifest.generation, self._new_segment):
                 checked.add(file, checked.stamp(file))
         checked.write(manifest)
 
-    def _manifest(self, working: Path) -> Manifest:
+    def _manifest(self, working: Path) -> generation.Manifest:
         draft, statuses = self._draft, self._draft.database.counts()
         photos, files = len(draft.photos), statuses.get("indexed", 0)
-        return Manifest(
+        return generation.Manifest(
             **draft.identity.model_dump(),
             generation=generation_name(self._number),
             previous=self._current.name if self._current else None,
             system=draft.system,
             embedder=draft.embedder,
-            roots=tuple(RootEntry(name=root.name, path=str(root.folder)) for root in draft.roots),
+            roots=tuple(generation.RootEntry(name=root.name, path=str(root.folder)) for root in draft.roots),
             excluded=draft.excluded,
-            counts=Counts(
+            counts=generation.Counts(
                 photos=photos,
                 files=files,
                 duplicates=files - photos,
@@ -196,10 +184,10 @@ class GenerationWriter:
             created=datetime.now(UTC).replace(microsecond=0),
             software=installed_version(),
             segments=tuple(self._segments),
-            files=tuple(FileEntry.of(path) for path in sorted(working.iterdir())),
+            files=tuple(generation.FileEntry.of(path) for path in sorted(working.iterdir())),
         )
 
-    def _write_segment(self) -> SegmentEntry:
+    def _write_segment(self) -> generation.SegmentEntry:
         folder, reader = self._folder.segment(self._new_segment), self._draft.reader
         make_folder(folder, to_work_in=True)
         files, growing = tuple[Path, ...](), GrowingRows(folder, self._building)
@@ -210,7 +198,9 @@ class GenerationWriter:
                 growing.append(block, self._staged + start, sync=False)
             files = growing.finish(names, len(self._new))
         sync_folder(self._folder.segments)
-        return SegmentEntry(id=self._new_segment, rows=len(self._new), files=tuple(map(FileEntry.of, files)))
+        return generation.SegmentEntry(
+            id=self._new_segment, rows=len(self._new), files=tuple(map(generation.FileEntry.of, files))
+        )
 
     def _write_photo_table(self, working: Path) -> None:
         clusters, sizes = self._clustering.clusters.astype(np.int64), [entry.rows for entry in self._segments]

@@ -15,15 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search import model
-from sketch_search.indexer.building.builds import (
-    BuildPlan,
-    BuildReport,
-    Written,
-    check_network,
-    check_shards,
-    choose_network,
-    run_plan,
-)
+from sketch_search.indexer.building import builds
 from sketch_search.indexer.building.database import BuildDatabase, CurrentState
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.building.request import BuildRequest
@@ -65,7 +57,7 @@ class Machines:
 
 def build_shards(
     index: Path, request: BuildRequest, machines: Machines, progress: Progress | None = None
-) -> BuildReport:
+) -> builds.BuildReport:
     """Builds or updates shards; photos and index must be at one path on all machines. Clusters are made anew.
 
     Raises BadInvocation; IndexBusy; IndexRefused for damaged shards; ModelError without the checkpoint.
@@ -80,7 +72,7 @@ def build_shards(
     with folder.writing(), connected(machines.address):
         workers = Workers(machines.device, machines.workers)
         matcher = model.load(default_checkpoint(machines.weights), "cpu")
-        check_network(matcher)
+        builds.check_network(matcher)
         current = CurrentShards.read(folder)
         if current is not None:
             folder.settle(current.manifest)
@@ -89,15 +81,15 @@ def build_shards(
             closing(RayBackend(folder, plan, current, workers, machines, progress)) as backend,
             progress.of_build(folder.progress),
         ):
-            return run_plan(plan, backend, progress)
+            return builds.run_plan(plan, backend, progress)
 
 
 def _decide(
     request: BuildRequest, folder: ShardsFolder, current: CurrentShards | None, matcher: model.Matcher
-) -> BuildPlan:
+) -> builds.BuildPlan:
     before = None if current is None else current.first
     roots, exclusions = request.roots(folder.path, before), request.exclusions(before)
-    identity, embedder = choose_network(request, before, matcher)
+    identity, embedder = builds.choose_network(request, before, matcher)
     if before is not None and not (before.identity == identity and before.embedder.same(embedder.entry)):
         raise BadInvocation(
             f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
@@ -111,7 +103,9 @@ def _decide(
         shards = request.shards or there
         rewrite = not same_clusters or shards != there
     gallery = roots, state.removals, exclusions
-    return BuildPlan(request, state, *gallery, identity, embedder, True, clusters, shards=shards, rewrite=rewrite)
+    return builds.BuildPlan(
+        request, state, *gallery, identity, embedder, True, clusters, shards=shards, rewrite=rewrite
+    )
 
 
 @dataclass(frozen=True)
@@ -152,7 +146,7 @@ class RayBackend:
     def __init__(
         self,
         folder: ShardsFolder,
-        plan: BuildPlan,
+        plan: builds.BuildPlan,
         current: CurrentShards | None,
         workers: Workers,
         machines: Machines,
@@ -231,7 +225,7 @@ class RayBackend:
                 self._progress.advance(len(nearest))
         return found
 
-    def write(self, draft: GenerationDraft | None) -> Written:
+    def write(self, draft: GenerationDraft | None) -> builds.Written:
         if draft is not None:
             self._manifest = self._write(draft)
             self._folder.commit(self._manifest)
@@ -242,7 +236,7 @@ class RayBackend:
         shards = self._manifest.shards
         generation = "+".join(sorted({shard.generation for shard in shards}))
         photos, files = sum(shard.photos for shard in shards), sum(shard.files for shard in shards)
-        return Written(generation, photos, files, self._manifest.clusters, shards)
+        return builds.Written(generation, photos, files, self._manifest.clusters, shards)
 
     def close(self) -> None:
         self.database.close()
@@ -253,7 +247,7 @@ class RayBackend:
         clusters = len(clustering.centroids)
         next_id = max(plan.current.next_id, self.database.last_id() + 1)
         check_ids(next_id)
-        check_shards(plan.shards, clusters, "clusters, which are not split among shards")
+        builds.check_shards(plan.shards, clusters, "clusters, which are not split among shards")
         path = self._slices / CLUSTERS_FILE
         with refuse_if_unwritable(path):
             write_array(path, clustering.centroids)

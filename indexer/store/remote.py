@@ -27,16 +27,7 @@ import platformdirs
 from cachetools import LRUCache
 
 from sketch_search.indexer.errors import BadInvocation
-from sketch_search.indexer.store.files import (
-    MAX_FILE_BYTES,
-    FileChanging,
-    FileContent,
-    FileStamp,
-    Misled,
-    name_of_text,
-    safe_parts,
-    text_of_name,
-)
+from sketch_search.indexer.store import files
 from sketch_search.indexer.store.folders import Entry, Folder, Listing, is_hidden, listing_of
 from sketch_search.model.files import read_regular
 
@@ -146,41 +137,44 @@ class RemoteFolder(Folder):
         # A server may list anything, even names outside this folder.
         return [entry for entry in entries if not is_hidden(entry.name) and "/" not in entry.name]
 
-    def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
-        at = self._at("/".join(safe_parts(path)))
+    def read(self, path: str, listed: files.FileStamp | None = None) -> files.FileContent:
+        at = self._at("/".join(files.safe_parts(path)))
         stamp = listed or self.stamp(path)
-        if (size := stamp.size) > MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
+        if (size := stamp.size) > files.MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {files.MAX_FILE_BYTES >> 20} MiB", path)
         # One byte more than expected; S3 refuses to send a part of an empty object.
         data = self._ask(lambda server: self._part(server, at, 0, size + 1)) if size else b""
         if len(data) != size:
-            raise FileChanging(errno.EAGAIN, "it changed while being read, or arrived only in part", path)
+            raise files.FileChanging(errno.EAGAIN, "it changed while being read, or arrived only in part", path)
         if listed is None:
             with _keeping, suppress(ValueError):
                 # A file that is larger than the whole cache is not kept.
                 _kept[self.url, path] = data
-        return FileContent(data, stamp)
+        return files.FileContent(data, stamp)
 
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
         with _keeping:
             data = _kept.get((self.url, path))
         if data is not None and size in (None, len(data)):
             return data[start : start + count]
-        at, end = self._at("/".join(safe_parts(path))), start + count if size is None else min(start + count, size)
+        at, end = (
+            self._at("/".join(files.safe_parts(path))),
+            start + count if size is None else min(start + count, size),
+        )
         part = self._ask(lambda server: self._part(server, at, start, end - start)) if end > start else b""
         if size is not None and len(part) < end - start:
-            raise FileChanging(errno.EAGAIN, "its size has changed", path)
+            raise files.FileChanging(errno.EAGAIN, "its size has changed", path)
         return part
 
-    def stamp(self, path: str) -> FileStamp:
-        at = self._at("/".join(safe_parts(path)))
+    def stamp(self, path: str) -> files.FileStamp:
+        at = self._at("/".join(files.safe_parts(path)))
         stamp = _entry(self._ask(lambda server: server.info(at, timeout=_LONGEST)), at).stamp
         if stamp is None:
             raise OSError(errno.EINVAL, "not a file", path)
         return stamp
 
     def address_of(self, path: str) -> str:
-        name = name_of_text(path)
+        name = files.name_of_text(path)
         inside = name if self._scheme == "s3" else quote(name, errors="surrogateescape")
         return f"{self.url}/{inside}" if path else self.url
 
@@ -189,7 +183,7 @@ class RemoteFolder(Folder):
         if address != self.url and not address.startswith(f"{self.url}/"):
             return None
         inside = address[len(self.url) + 1 :]
-        return text_of_name(inside if self._scheme == "s3" else unquote(inside, errors="surrogateescape"))
+        return files.text_of_name(inside if self._scheme == "s3" else unquote(inside, errors="surrogateescape"))
 
     def _at(self, inside: str) -> str:
         """Returns the library's path for a path in the folder."""
@@ -289,7 +283,7 @@ def _entry(info: Mapping[str, Any], name: str) -> Entry:
         nanoseconds = round(changed.timestamp() * 10**6) * 1000
     if tag := info.get("ETag") or info.get("etag"):
         number = int.from_bytes(hashlib.sha256(str(tag).encode()).digest()[:8], "big", signed=True)
-    return Entry(name, "file", FileStamp.make(size, nanoseconds, number))
+    return Entry(name, "file", files.FileStamp.make(size, nanoseconds, number))
 
 
 # The connections to servers, one for each, by scheme and address. All threads share them.
@@ -367,7 +361,7 @@ def _fault(error: Exception, scheme: str) -> OSError:
     """Makes an error with the meaning of a library's error and the remedy, without the library's message."""
     inner: BaseException | None = error
     while inner is not None:
-        if isinstance(inner, Misled):
+        if isinstance(inner, files.Misled):
             return inner
         inner = inner.__cause__ or inner.__context__
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
@@ -385,7 +379,7 @@ def _fault(error: Exception, scheme: str) -> OSError:
     if is_one(FileNotFoundError, NotADirectoryError, *absent) or status == 404:
         return FileNotFoundError(errno.ENOENT, "nothing is at its address")
     if status == 416:
-        return FileChanging(errno.EAGAIN, "its size has changed")
+        return files.FileChanging(errno.EAGAIN, "its size has changed")
     if getattr(error, "errno", None) == errno.EBUSY or status in (429, 503):
         return Unreachable(errno.EBUSY, "the server limits requests; try again later")
     if is_one(TimeoutError, ConnectionError, socket.gaierror, EOFError, *silent) or (status or 0) >= 500:

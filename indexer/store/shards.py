@@ -14,18 +14,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store import location
 from sketch_search.indexer.store.files import sync_folder, write_atomically
 from sketch_search.indexer.store.generation import Frozen, Number, keep_only, open_generation, read_json, validate
-from sketch_search.indexer.store.location import (
-    SHARD_MARK,
-    SHARDS_FILE,
-    SLICES,
-    IndexFolder,
-    check_ours,
-    hold_lock,
-    names_in,
-    refuse_if_unwritable,
-)
 from sketch_search.model.terminal import expand_home
 
 #: The highest id: the code that merges the results of several shards keeps an id in 31 bits.
@@ -79,15 +70,15 @@ class ShardsFolder:
         self.path = expand_home(path).absolute()
         self.progress = self.path / "progress.json"
 
-    def shard(self, number: int) -> IndexFolder:
-        return IndexFolder(self.path / shard_name(number))
+    def shard(self, number: int) -> location.IndexFolder:
+        return location.IndexFolder(self.path / shard_name(number))
 
     def slices(self, key: str) -> Path:
-        return self.path / f"{SLICES}{key}"
+        return self.path / f"{location.SLICES}{key}"
 
     def manifest(self) -> ShardsManifest | None:
         """Reads the manifest of the last committed build; None if there is none. Raises IndexRefused."""
-        path = self.path / SHARDS_FILE
+        path = self.path / location.SHARDS_FILE
         if not os.path.lexists(path):
             return None
         advice = f"it may be of another version of this program; delete {self.path}, and build it again with --ray"
@@ -96,36 +87,36 @@ class ShardsFolder:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Makes the folder and holds its lock. Raises IndexBusy; IndexUnwritable; BadInvocation for other things."""
-        with refuse_if_unwritable(self.path):
-            names = names_in(self.path)
+        with location.refuse_if_unwritable(self.path):
+            names = location.names_in(self.path)
             if names & {"CURRENT", "segments"}:
                 raise BadInvocation(
                     f"{self.path} holds an ordinary index; name another folder for the shards with --index."
                 )
-            if SHARDS_FILE not in names and not any(name.startswith(SLICES) for name in names):
-                check_ours(self.path, names - {".lock", "progress.json"})
+            if location.SHARDS_FILE not in names and not any(name.startswith(location.SLICES) for name in names):
+                location.check_ours(self.path, names - {".lock", "progress.json"})
             # In somebody else's index, a shard may be a link to another index, which would be written and cleaned.
             for path in self.path.glob("shard-*"):
                 if path.is_symlink():
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-        with hold_lock(self.path):
+        with location.hold_lock(self.path):
             yield
 
     @contextmanager
-    def writing_shard(self, number: int, wait: float) -> Iterator[IndexFolder]:
+    def writing_shard(self, number: int, wait: float) -> Iterator[location.IndexFolder]:
         """Makes the folder of one shard and holds its lock; waits so many seconds for a worker about to end."""
         folder = self.shard(number)
-        with refuse_if_unwritable(folder.path):
+        with location.refuse_if_unwritable(folder.path):
             folder.create()
-        with hold_lock(folder.path, wait):
-            with refuse_if_unwritable(folder.path):
-                write_atomically(folder.path / SHARD_MARK, f"{number}\n".encode())
+        with location.hold_lock(folder.path, wait):
+            with location.refuse_if_unwritable(folder.path):
+                write_atomically(folder.path / location.SHARD_MARK, f"{number}\n".encode())
             yield folder
 
     def commit(self, manifest: ShardsManifest) -> None:
         """Makes the shards of this build the current ones."""
-        with refuse_if_unwritable(self.path):
-            write_atomically(self.path / SHARDS_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
+        with location.refuse_if_unwritable(self.path):
+            write_atomically(self.path / location.SHARDS_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
         self.settle(manifest)
 
     def settle(self, manifest: ShardsManifest) -> None:
@@ -138,10 +129,10 @@ class ShardsFolder:
     def clean(self, manifest: ShardsManifest | None, key: str | None) -> None:
         """Deletes generations neither of ``manifest`` nor of the one before, and the slices of other keys."""
         shards = () if manifest is None else manifest.shards
-        kept = {shard.folder for shard in shards} | {f"{SLICES}{key}"}
-        with refuse_if_unwritable(self.path):
+        kept = {shard.folder for shard in shards} | {f"{location.SLICES}{key}"}
+        with location.refuse_if_unwritable(self.path):
             for entry in sorted(self.path.iterdir()):
-                ours = entry.name.startswith(SLICES) or (entry / SHARD_MARK).is_file()
+                ours = entry.name.startswith(location.SLICES) or (entry / location.SHARD_MARK).is_file()
                 if ours and entry.name not in kept and not entry.is_symlink():
                     shutil.rmtree(entry)
         for number, shard in enumerate(shards):

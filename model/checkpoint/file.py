@@ -13,18 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sketch_search.model.engine import (
-    Calibration,
-    TwoSidedConfig,
-    ZseConfig,
-    file_sha256,
-    find_photo_side,
-    from_json,
-    knowledge_of,
-    read_metadata,
-    seen_classes,
-    to_json,
-)
+from sketch_search.model import engine
 from sketch_search.model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import check_replaceable
@@ -57,8 +46,8 @@ def save_checkpoint(network: RetNetwork, path: str | Path, notes: Mapping[str, s
         **(notes or {}),
         "format": FORMAT,
         "version": str(VERSION),
-        "config": to_json(network.config),
-        "calibration": to_json(network.calibration),
+        "config": engine.to_json(network.config),
+        "calibration": engine.to_json(network.calibration),
     }
     if network.kind != ZSE:
         metadata["kind"] = network.kind
@@ -80,7 +69,11 @@ def save_checkpoint(network: RetNetwork, path: str | Path, notes: Mapping[str, s
 
 def shared_matrices(network: RetNetwork) -> set[str]:
     """Names the matrices of a network that are those of a photo side's ViT, so that its checkpoint leaves them out."""
-    if not isinstance(network, Network) or not isinstance(network.config, ZseConfig) or not network.config.photo_side:
+    if (
+        not isinstance(network, Network)
+        or not isinstance(network.config, engine.ZseConfig)
+        or not network.config.photo_side
+    ):
         return set()
     names = (name for name, value in network.encoder.named_parameters() if value.ndim > 1)
     return {f"encoder.{name}" for name in names if name == "tokenizer.patch.weight" or name.startswith("blocks.")}
@@ -112,15 +105,15 @@ def _sort_metadata(path: Path) -> None:
 def load_network(path: str | Path) -> RetNetwork:
     """Loads a checkpoint's network, float32, evaluation mode, on the CPU. Raises ModelError; MemoryError."""
     path = Path(path)
-    metadata = read_metadata(path)
+    metadata = engine.read_metadata(path)
     kind = NETWORKS.get(metadata.get("kind", ZSE))
     if kind is None:
         raise ModelError(
             f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not support; "
             "install a newer sketch-search"
         )
-    config = from_json(kind.config_kind, metadata["config"], "the checkpoint's configuration")
-    calibration = from_json(Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
+    config = engine.from_json(kind.config_kind, metadata["config"], "the checkpoint's configuration")
+    calibration = engine.from_json(engine.Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
     with torch.device("meta"):
         network = kind(config, calibration)
     try:
@@ -128,13 +121,13 @@ def load_network(path: str | Path) -> RetNetwork:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
         # These values are checked before those of the photo side are added, which its hash identifies.
         broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-        if isinstance(config, TwoSidedConfig):
-            tensors |= read_photo_side(find_photo_side(config.photo_side, path))[0]
-        elif isinstance(config, ZseConfig) and config.photo_side:
-            side = photo_side_tensors(find_photo_side(config.photo_side, path))
+        if isinstance(config, engine.TwoSidedConfig):
+            tensors |= read_photo_side(engine.find_photo_side(config.photo_side, path))[0]
+        elif isinstance(config, engine.ZseConfig) and config.photo_side:
+            side = photo_side_tensors(engine.find_photo_side(config.photo_side, path))
             tensors |= {f"encoder.{n}": value for n, value in vit_of_photo_side(side, matrices_only=True).items()}
         known = {name: tensors.pop(name).numpy() for name in list(tensors) if name.startswith(KNOWLEDGE)}
-        network.prior, network.vocabulary, network.projection, network.parting = knowledge_of(config, known)
+        network.prior, network.vocabulary, network.projection, network.parting = engine.knowledge_of(config, known)
         network.load_state_dict(tensors, strict=True, assign=True)
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         check_memory(error)
@@ -160,10 +153,10 @@ def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
             raise ModelError(f"{path} and {sources[0]} have different configurations; average networks trained alike")
     states = [network.state_dict() for network in plain]
     mean.load_state_dict({name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]})
-    if isinstance(mean.config, TwoSidedConfig):
-        keep_photo_side(find_photo_side(mean.config.photo_side, sources[0]), target)
-    notes = {"origin": "the mean of " + ", ".join(file_sha256(path)[:12] for path in sources)}
-    seen = [seen_classes(path) for path in sources]
+    if isinstance(mean.config, engine.TwoSidedConfig):
+        keep_photo_side(engine.find_photo_side(mean.config.photo_side, sources[0]), target)
+    notes = {"origin": "the mean of " + ", ".join(engine.file_sha256(path)[:12] for path in sources)}
+    seen = [engine.seen_classes(path) for path in sources]
     if None not in seen:
         notes |= reduce(or_, filter(None, seen)).note()
     save_checkpoint(mean.prior_replaced(prior).half(), target, notes)
@@ -180,13 +173,13 @@ def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapp
         else:
             stored[name] = tensor.half().contiguous()
     _write(stored, path, {PHOTO_SIDE_KIND: json.dumps(dict(notes or {}), sort_keys=True)})
-    return file_sha256(path)
+    return engine.file_sha256(path)
 
 
 def keep_photo_side(photo_side: Path, checkpoint: Path) -> None:
     """Copies a photo side beside a checkpoint unless it is found without. Raises ModelError."""
     try:
-        find_photo_side(file_sha256(photo_side), checkpoint)
+        engine.find_photo_side(engine.file_sha256(photo_side), checkpoint)
     except ModelError:
         beside = checkpoint.with_name(PHOTO_SIDE_NAME)
         if os.path.lexists(beside):

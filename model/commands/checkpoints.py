@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sketch_search.model import engine
 from sketch_search.model.command_line import a_path
 from sketch_search.model.commands import options
-from sketch_search.model.engine import (
-    DESCRIPTION,
-    CheckpointFiles,
-    ModelConfig,
-    default_checkpoint,
-    file_sha256,
-    read_files,
-    read_metadata,
-    seen_classes,
-)
 from sketch_search.model.terminal import printable
 
 if TYPE_CHECKING:
@@ -29,11 +20,11 @@ if TYPE_CHECKING:
 @click.argument("checkpoint", type=a_path, required=False, envvar="SBIR_WEIGHTS")
 def info(checkpoint: Path | None) -> None:
     """Describe a checkpoint, by default that of SBIR_WEIGHTS or the embedded one."""
-    path = default_checkpoint(checkpoint)
-    metadata = read_metadata(path)
-    read: CheckpointFiles | RetNetwork
+    path = engine.default_checkpoint(checkpoint)
+    metadata = engine.read_metadata(path)
+    read: engine.CheckpointFiles | RetNetwork
     if importlib.util.find_spec("torch") is None:
-        read = read_files(path)
+        read = engine.read_files(path)
     else:
         from sketch_search.model.checkpoint import load_network
 
@@ -41,12 +32,12 @@ def info(checkpoint: Path | None) -> None:
     config, calibration = read.config, read.calibration
     lines = {
         "file": str(path),
-        "sha256": file_sha256(path),
+        "sha256": engine.file_sha256(path),
         "network": config.name,
         "methods": f"{', '.join(calibration.methods)} (best: {calibration.best_method})",
         "tokens": f"sketch {config.token_count('sketch')}, photo {config.token_count('photo')}, of {config.width} dims",
     }
-    if not isinstance(read, CheckpointFiles):
+    if not isinstance(read, engine.CheckpointFiles):
         from sketch_search.model.network import ClipAtNetwork
 
         lines["network"] += f", {sum(tensor.numel() for tensor in read.parameters()) / 1e6:.1f} M parameters"
@@ -60,13 +51,13 @@ def info(checkpoint: Path | None) -> None:
         lines["diffusion threshold"] = f"cosine {calibration.diffusion:g}"
     if config.words:
         lines["vocabulary"] = f"{len(config.words):,} words"
-    if isinstance(config, ModelConfig) and not calibration.relation_trained:
+    if isinstance(config, engine.ModelConfig) and not calibration.relation_trained:
         lines["relation network"] = "untrained, not offered"
-    seen = seen_classes(path)
+    seen = engine.seen_classes(path)
     lines["classes seen"] = (
         f"trained on {len(seen.trained)}, chosen on {len(seen.chosen)}" if seen else "unknown, so zero-shot is unknown"
     )
-    lines |= {name: metadata[name] for name in sorted(metadata.keys() - DESCRIPTION)}
+    lines |= {name: metadata[name] for name in sorted(metadata.keys() - engine.DESCRIPTION)}
     released = [
         field.name.removeprefix("released_")
         for field in dataclasses.fields(config)
@@ -110,7 +101,7 @@ def export(source: Path, target: Path | None) -> None:
     """
     from sketch_search.model.engine.graphs import own_folder, write_graphs
 
-    folder = write_graphs(read_files(source).config, target or own_folder())
+    folder = write_graphs(engine.read_files(source).config, target or own_folder())
     print(printable(f"wrote {folder}"))
 
 

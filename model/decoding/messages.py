@@ -15,14 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from sketch_search.model.errors import (
-    BlankSketch,
-    CostlyImage,
-    ImageError,
-    ImageTooLarge,
-    UndecodableImage,
-    UnsupportedImage,
-)
+from sketch_search.model import errors
 from sketch_search.model.images import MOST_INK, Drawing, OpenedImage, Preprocessing, Recorded, open_dated
 from sketch_search.model.limits import MAX_PIXELS
 
@@ -139,11 +132,11 @@ _MAX_REPLY = 1 << 16
 #: A process writes this first, as soon as it can receive requests.
 READY = b"ready"
 _ERRORS: tuple[type[Exception], ...] = (
-    UndecodableImage,
-    UnsupportedImage,
-    ImageTooLarge,
-    CostlyImage,
-    BlankSketch,
+    errors.UndecodableImage,
+    errors.UnsupportedImage,
+    errors.ImageTooLarge,
+    errors.CostlyImage,
+    errors.BlankSketch,
     MemoryError,
     # The last type represents all other errors, which are bugs of this program.
     RuntimeError,
@@ -208,7 +201,7 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
 
 def send_error(stream: BinaryIO, error: Exception) -> None:
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
-    text = str(error) if isinstance(error, ImageError) else repr(error)
+    text = str(error) if isinstance(error, errors.ImageError) else repr(error)
     _send(stream, {"error": number, "text": text[: _MAX_REPLY // 8]})
 
 

@@ -9,17 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sketch_search.model.engine import (
-    UNCALIBRATED,
-    Calibration,
-    Modality,
-    NetworkConfig,
-    Parting,
-    Prior,
-    Projection,
-    TwoSidedConfig,
-    Vocabulary,
-)
+from sketch_search.model import engine
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network.encoder import EncoderTrace
 from sketch_search.model.network.tokens import Tokens, as_tensor
@@ -30,50 +20,50 @@ class RetNetwork(nn.Module, ABC):
     """The base of all networks. kind: the name in checkpoints. Calibration, prior and words are an engine's part."""
 
     kind: ClassVar[str]
-    config_kind: ClassVar[type[NetworkConfig]]
-    config: NetworkConfig
+    config_kind: ClassVar[type[engine.NetworkConfig]]
+    config: engine.NetworkConfig
 
-    def __init__(self, config: NetworkConfig, calibration: Calibration = UNCALIBRATED) -> None:
+    def __init__(self, config: engine.NetworkConfig, calibration: engine.Calibration = engine.UNCALIBRATED) -> None:
         super().__init__()
         self.config, self.calibration = config, calibration
-        self.prior: Prior | None = None
-        self.vocabulary: Vocabulary | None = None
-        self.projection: Projection | None = None
-        self.parting: Parting | None = None
+        self.prior: engine.Prior | None = None
+        self.vocabulary: engine.Vocabulary | None = None
+        self.projection: engine.Projection | None = None
+        self.parting: engine.Parting | None = None
 
     def encode(
-        self, images: torch.Tensor | NDArray[Any], modality: Modality, trace: EncoderTrace | None = None
+        self, images: torch.Tensor | NDArray[Any], modality: engine.Modality, trace: EncoderTrace | None = None
     ) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens, differentiable for tensors; ``trace`` records [Ret]'s attention."""
         return self._encode(as_tensor(images, next(self.parameters()).device).float(), modality, trace)
 
     @abstractmethod
-    def _encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None) -> Tokens:
+    def _encode(self, images: torch.Tensor, modality: engine.Modality, trace: EncoderTrace | None) -> Tokens:
         """Encodes float32 images on this network's device."""
 
-    def with_calibration(self, calibration: Calibration) -> Self:
+    def with_calibration(self, calibration: engine.Calibration) -> Self:
         """Returns a copy, in evaluation mode, with another calibration."""
         return self._replace(calibration=calibration)
 
-    def prior_replaced(self, prior: Prior | None) -> Self:
+    def prior_replaced(self, prior: engine.Prior | None) -> Self:
         """Returns a copy with another prior; None for no prior."""
         count = 0 if prior is None else len(prior.prototypes)
         return self._replace(prior=prior, config=replace(self.config, prototypes=count))
 
-    def vocabulary_replaced(self, vocabulary: Vocabulary | None, words: tuple[Names, ...] = ()) -> Self:
+    def vocabulary_replaced(self, vocabulary: engine.Vocabulary | None, words: tuple[Names, ...] = ()) -> Self:
         """Returns a copy with another vocabulary, whose words have these names; None for no vocabulary."""
         drawn, placed = ((), 0) if vocabulary is None else (tuple(vocabulary.drawn.tolist()), vocabulary.placed)
         config = replace(self.config, words=words, drawn=drawn, placed=placed)
         return self._replace(vocabulary=vocabulary, config=config)
 
-    def projection_replaced(self, projection: Projection | None) -> Self:
+    def projection_replaced(self, projection: engine.Projection | None) -> Self:
         """Returns a copy with another projection of regions. Raises ModelError for a network without regions."""
         width = 0 if projection is None else len(projection.axes)
-        if not isinstance(self.config, TwoSidedConfig):
+        if not isinstance(self.config, engine.TwoSidedConfig):
             raise ModelError(f"{self.config.name} has no regions; only two-sided networks have")
         return self._replace(projection=projection, config=replace(self.config, region_width=width))
 
-    def parting_replaced(self, parting: Parting | None) -> Self:
+    def parting_replaced(self, parting: engine.Parting | None) -> Self:
         """Returns a copy with another parting, which fits this sketch side alone."""
         return self._replace(parting=parting)
 

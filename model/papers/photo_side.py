@@ -14,24 +14,13 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from sketch_search.model import network
 from sketch_search.model.checkpoint import save_photo_side
 from sketch_search.model.datasets import data_folder, read_data, read_imagenet, read_split
 from sketch_search.model.engine import TWO_SIDED, TwoSidedConfig, from_json
 from sketch_search.model.engine.graphs import BLOCK_PARAMETERS
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
-from sketch_search.model.network import (
-    PhotoSide,
-    PretrainedVit,
-    VitLayout,
-    layout_of,
-    main_layout,
-    multiplies_bf16,
-    read_backbone,
-    read_clip,
-    second_layout,
-    vit_layout,
-)
 from sketch_search.model.papers.pictures import normalize, prepare_pixels
 from sketch_search.model.papers.runs import CPU
 
@@ -60,12 +49,12 @@ def make_photo_side(encoder: str, second: str | None, target: Path, device: torc
     vit = read_vit(encoder)
     fields = fields_of(vit, encoder, second is not None)
     config = from_json(TwoSidedConfig, json.dumps({**asdict(TWO_SIDED), **fields}), f"the network on {encoder}")
-    tensors = vit_tensors(vit.weights, main_layout(config), config.image_size)
+    tensors = vit_tensors(vit.weights, network.main_layout(config), config.image_size)
     classifier: tuple[torch.Tensor, torch.Tensor] | None = None
     notes = {"encoder": Path(encoder).name, "second": "none" if second is None else Path(second).name}
     if second is not None:
-        others = read_backbone(second)
-        beside = vit_tensors(others, second_layout(config), config.image_size, "second_")
+        others = network.read_backbone(second)
+        beside = vit_tensors(others, network.second_layout(config), config.image_size, "second_")
         tensors |= renormalise(beside, "second_", config.mean, config.std)
         classifier = others["head.weight"].float(), others["head.bias"].float()
     data = data_folder()
@@ -84,27 +73,27 @@ def make_photo_side(encoder: str, second: str | None, target: Path, device: torc
     print(f"wrote {target}, {sha256[:12]}...: fitted on {len(pixels):,} photos")
 
 
-def read_vit(source: str) -> PretrainedVit:
+def read_vit(source: str) -> network.PretrainedVit:
     """Reads a ViT: "timm:NAME", "clip:MODEL", or a file under timm's names, also int8. Raises ModelError."""
     kind, _, name = source.partition(":")
     if kind == "clip":
-        return read_clip(name).encoder
+        return network.read_clip(name).encoder
     base = TWO_SIDED
     mean, std = base.mean, base.std
     if kind == "timm":
         from timm.models import get_pretrained_cfg
 
-        weights = read_backbone(name)
-        layout = vit_layout(name.partition(".")[0], base.image_size)
+        weights = network.read_backbone(name)
+        layout = network.vit_layout(name.partition(".")[0], base.image_size)
         if (known := get_pretrained_cfg(name, allow_unregistered=True)) is not None:
             mean, std = (known.mean[0], known.mean[1], known.mean[2]), (known.std[0], known.std[1], known.std[2])
     else:
-        weights = read_backbone(source)
-        layout = layout_of(weights)
-    return PretrainedVit(layout, base.image_size, weights, mean, std)
+        weights = network.read_backbone(source)
+        layout = network.layout_of(weights)
+    return network.PretrainedVit(layout, base.image_size, weights, mean, std)
 
 
-def fields_of(vit: PretrainedVit, name: str, second: bool) -> dict[str, Any]:
+def fields_of(vit: network.PretrainedVit, name: str, second: bool) -> dict[str, Any]:
     """Finds the fields by which the configuration of a network on this ViT differs from TWO_SIDED."""
     base, layout = TWO_SIDED, vit.layout
     grid = base.image_size // layout.patch_size
@@ -142,9 +131,9 @@ def photo_features(
     device: torch.device = CPU,
 ) -> PhotoFeatures:
     """Runs the ViTs of a photo side, ``tensors``, over photos, (n, 3, H, W) uint8. classifier: of the second ViT."""
-    side = PhotoSide(config)
+    side = network.PhotoSide(config)
     side.load_state_dict(tensors, strict=False)
-    side.set_precision(torch.bfloat16 if device != CPU or multiplies_bf16() else torch.float32)
+    side.set_precision(torch.bfloat16 if device != CPU or network.multiplies_bf16() else torch.float32)
     side.to(device)
     kept = config.token_count("photo") - 1
     parts: list[tuple[torch.Tensor, ...]] = []
@@ -161,7 +150,7 @@ def photo_features(
 
 
 def vit_tensors(
-    weights: Mapping[str, torch.Tensor], layout: VitLayout, image_size: int, prefix: str = ""
+    weights: Mapping[str, torch.Tensor], layout: network.VitLayout, image_size: int, prefix: str = ""
 ) -> dict[str, torch.Tensor]:
     """Makes tensors of `FrozenVit` and `Tuning` from timm's names; prefix: "" or "second_". Raises ModelError."""
     from timm.layers.pos_embed import resample_abs_pos_embed

@@ -23,33 +23,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sketch_search.model import ranking
 from sketch_search.model.engine import Floats, Method, Tokens, unit
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.limits import NPROBE
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.ranking import (
-    ALIKE,
-    COLOURED,
-    EXAMPLES,
-    LOOK,
-    SAME,
-    SHORTLIST,
-    best_matches,
-    diffuse_kinship,
-    estimate,
-    evidence_for_diffusion,
-    evidence_of_dislikes,
-    evidence_of_fits,
-    evidence_of_kin,
-    evidence_of_likes,
-    evidence_of_words,
-    first_of_same,
-    likenesses,
-    pairs_to_compare,
-    promise,
-    sameness,
-    weigh,
-)
+from sketch_search.model.ranking import SHORTLIST
 from sketch_search.model.search.candidates import Candidates, Mask, Query, Scores, best_first, interleave
 from sketch_search.model.search.gallery import Gallery
 
@@ -205,10 +184,10 @@ def _examples(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, size
     """Returns the vectors of the photos that represent a word alone, the best ones by it, (e, d)."""
     order = _order_clusters(gallery, matcher, query, _compared(gallery, matcher, query), [], sizes)
     clusters = np.sort(order if plan.nprobe == "all" else order[: plan.nprobe])
-    best = gallery.find(replace(query, clusters=clusters, method="ret", count=EXAMPLES))
+    best = gallery.find(replace(query, clusters=clusters, method="ret", count=ranking.EXAMPLES))
     if best.by_word is None or not len(best):
         return np.zeros((1, best.vectors.shape[1]), np.float32)
-    return best.vectors[best_first(best.ids, best.by_word, EXAMPLES)].astype(np.float32)
+    return best.vectors[best_first(best.ids, best.by_word, ranking.EXAMPLES)].astype(np.float32)
 
 
 # Stage 1: clusters.
@@ -240,8 +219,8 @@ def choose_clusters(
         # Without a choice, or if other parts of the query also choose clusters, the order by vectors stays.
         if plan.nprobe == "all" or len(order) <= plan.nprobe or query.parts > 1:
             return order, scores, 0
-        matches = best_matches(query.sketch, clusters.tokens(first))
-        hopes = promise(scores[first], np.arange(len(first)), matches)
+        matches = ranking.best_matches(query.sketch, clusters.tokens(first))
+        hopes = ranking.promise(scores[first], np.arange(len(first)), matches)
         first = first[best_first(first, hopes, CLUSTERS_SCORED)]
     scores[first] = query.scores(matcher, clusters.tokens(first))
     order = np.concatenate([first[best_first(first, scores[first])], order[~np.isin(order, first)]])
@@ -339,7 +318,7 @@ def diffuse(matcher: Matcher, photos: Candidates, query: Query, plan: Plan) -> C
     if not photos.scored.all():
         threshold = matcher.diffusion_threshold
         expected = photos.by_vector if photos.promise is None else photos.promise
-        before = estimate(np.nan_to_num(before), photos.scored, -expected, ret, threshold, method)
+        before = ranking.estimate(np.nan_to_num(before), photos.scored, -expected, ret, threshold, method)
     return replace(photos, scores=matcher.diffuse(before[None], ret, method)[0], before=before)
 
 
@@ -364,29 +343,29 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         if plan.diffuse and drawn:
             assert query.liked is not None
             kinship = matcher.kinship(query.liked, photos.vectors, query.mean)
-            spread = diffuse_kinship(kinship, photos.vectors, matcher.diffusion_threshold)
+            spread = ranking.diffuse_kinship(kinship, photos.vectors, matcher.diffusion_threshold)
             if several:
-                parts.append(evidence_of_likes(spread, several=True))
+                parts.append(ranking.evidence_of_likes(spread, several=True))
             else:
-                parts.append(evidence_of_kin(kinship, spread, photos.scores))
+                parts.append(ranking.evidence_of_kin(kinship, spread, photos.scores))
         else:
-            parts.append(evidence_of_likes(photos.likeness, drawn=drawn, several=several))
+            parts.append(ranking.evidence_of_likes(photos.likeness, drawn=drawn, several=several))
     # Words of several things lead these to their regions instead; others, such as "beach", are of the whole photo.
     named = {thing.words for thing in query.things if thing.words}
     led = several and (named >= set(query.word) if isinstance(query.word, tuple) else bool(named))
     if photos.by_word is not None and not led:
-        parts.append(evidence_of_words(photos.by_word, drawn=drawn))
+        parts.append(ranking.evidence_of_words(photos.by_word, drawn=drawn))
     if parts and drawn and plan.diffuse and photos.before is not None and not several:
-        parts.append(evidence_for_diffusion(photos.scores, photos.before, plan.method))
+        parts.append(ranking.evidence_for_diffusion(photos.scores, photos.before, plan.method))
     # If the drawing is not the only part, the scores before diffusion are no guide.
     before = None if parts else photos.before
     if photos.fits is not None and not several:
         # What fills the paper says little of where it was.
-        weight = max(max(1 - thing.side, COLOURED if len(thing.colours) else 0) for thing in query.things)
-        parts.append(evidence_of_fits(photos.fits, weight))
+        weight = max(max(1 - thing.side, ranking.COLOURED if len(thing.colours) else 0) for thing in query.things)
+        parts.append(ranking.evidence_of_fits(photos.fits, weight))
     if not parts:
         return photos
-    return replace(photos, scores=weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)
+    return replace(photos, scores=ranking.weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)
 
 
 def leave_out(
@@ -398,17 +377,17 @@ def leave_out(
     """
     if query.unliked is None:
         return photos, ()
-    likeness = likenesses(query.unliked, photos.vectors, query.mean)
+    likeness = ranking.likenesses(query.unliked, photos.vectors, query.mean)
     own = photos.rows[:, None] == query.unliked_rows
     behind = _behind(photos, likeness, own, plan.method) & ~np.isin(photos.ids, query.liked_ids)[:, None]
     # A photo stays if it looks more like a liked one: disliking a black cat but liking a white one still means cats.
     more_liked = np.float32(-1) if photos.likeness is None else photos.likeness[:, None]
-    alike = (likeness > ALIKE) & (likeness >= more_liked) & behind
+    alike = (likeness > ranking.ALIKE) & (likeness >= more_liked) & behind
     copies = _copies(gallery, photos, query, grid) & behind
     gone = (own | copies | (alike & query.unliked_kinds)).any(axis=1)
     counts = (alike & ~gone[:, None]).sum(axis=0).tolist()
     hidden = tuple(Hidden(tuple(photos.ids[of].tolist()), n) for of, n in zip(copies.T, counts, strict=True))
-    scores = weigh(photos.scores, evidence_of_dislikes(likeness), plan.method)
+    scores = ranking.weigh(photos.scores, ranking.evidence_of_dislikes(likeness), plan.method)
     return replace(photos, scores=scores, before=None)[~gone], hidden
 
 
@@ -416,7 +395,7 @@ def _behind(photos: Candidates, likeness: Floats, own: Mask, method: Method) -> 
     """Finds the photos that rank behind each unwanted one, (m, u), whether or not the other ones are unwanted."""
     behind: Mask = np.zeros_like(own)
     for n in np.flatnonzero(own.any(axis=0)):
-        others = weigh(photos.scores, evidence_of_dislikes(np.delete(likeness, n, axis=1)), method)
+        others = ranking.weigh(photos.scores, ranking.evidence_of_dislikes(np.delete(likeness, n, axis=1)), method)
         ranks = np.stack([np.argsort(best_first(photos.ids, scores)) for scores in (photos.scores, others)])
         behind[:, n] = (ranks > ranks[:, own[:, n]]).all(axis=0)
     return behind
@@ -425,7 +404,7 @@ def _behind(photos: Candidates, likeness: Floats, own: Mask, method: Method) -> 
 def _copies(gallery: Gallery, photos: Candidates, query: Query, grid: int) -> Mask:
     """Finds the near duplicates of the unwanted photos: (m, u)."""
     assert query.unliked is not None
-    copies: Mask = unit(photos.vectors) @ unit(query.unliked).T > LOOK
+    copies: Mask = unit(photos.vectors) @ unit(query.unliked).T > ranking.LOOK
     ranked, unliked = np.nonzero(copies)
     copies[copies] = _are_same(gallery, np.stack([photos.rows[ranked], query.unliked_rows[unliked]], axis=1), grid)
     return copies
@@ -436,7 +415,7 @@ def _are_same(gallery: Gallery, rows: NDArray[np.int64], grid: int) -> Mask:
     if not len(rows):
         return np.zeros(0, np.bool_)
     needed, numbers = np.unique(rows, return_inverse=True)
-    return sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > SAME
+    return ranking.sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > ranking.SAME
 
 
 def order(photos: Candidates, query: Query) -> Candidates:
@@ -455,7 +434,7 @@ def fold(gallery: Gallery, photos: Candidates, liked: int, grid: int) -> NDArray
     """
     firsts = np.arange(len(photos))
     best = photos[firsts[:FOLDED]]
-    pairs = pairs_to_compare(best.vectors)
+    pairs = ranking.pairs_to_compare(best.vectors)
     pairs = pairs[_are_same(gallery, best.rows[pairs], grid)]
-    firsts[:FOLDED] = first_of_same(len(best), pairs.tolist(), own=liked)
+    firsts[:FOLDED] = ranking.first_of_same(len(best), pairs.tolist(), own=liked)
     return firsts

@@ -21,18 +21,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from sketch_search.indexer import (
-    Address,
-    BadInvocation,
-    BuildReport,
-    BuildRequest,
-    Progress,
-    build,
-    current_stamp,
-    folder_of,
-    indexed_folders,
-    shard_folders,
-)
+from sketch_search import indexer
 from sketch_search.indexer.distributed import check_address
 from sketch_search.model import where_it_computes
 from sketch_search.model.decoding import RunJob
@@ -61,7 +50,7 @@ SKETCHED, RESULTS = "umbrella", 5
 PATIENCE_SECONDS = 120.0
 
 
-def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> int:
+def serve(settings: Settings, folders: Sequence[indexer.Address], *, browser: bool) -> int:
     """Indexes ``folders``, if any, and serves until stopped; with ``browser`` it opens the page."""
     if settings.ray is not None or settings.shards:
         # click reads all folders after --shards but the first as folders of photos.
@@ -69,7 +58,7 @@ def serve(settings: Settings, folders: Sequence[Address], *, browser: bool) -> i
         return serve_shards(settings, browser=browser)
     if folders:
         settings = index_folders(settings, folders)
-    elif current_stamp(index_path(settings)) is None:
+    elif indexer.current_stamp(index_path(settings)) is None:
         missing = f"There is no index yet: choose a folder of photos on the page, or run `{PROGRAM} FOLDER`."
         print(missing, file=sys.stderr)
     return serve_until_stopped(settings, browser=browser)
@@ -139,19 +128,21 @@ def serve_until_stopped(
     return 0 if server.started else 1
 
 
-def index_folders(settings: Settings, folders: Sequence[Address]) -> Settings:
+def index_folders(settings: Settings, folders: Sequence[indexer.Address]) -> Settings:
     """Builds or updates the index of ``folders``, and returns its settings. Raises BadInvocation; PortTaken."""
     index = index_path(settings)
-    known = indexed_folders(index)
+    known = indexer.indexed_folders(index)
     for folder in folders:
         # An indexed folder may be on a disk that is not connected now. The build says so, and its photos stay.
-        if (found := folder_of(folder)) not in known and found.problem() is not None:
-            raise BadInvocation(f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands.")
-    request = BuildRequest(folders, allow_root_removal=False, max_pixels=settings.max_photo_pixels)
+        if (found := indexer.folder_of(folder)) not in known and found.problem() is not None:
+            raise indexer.BadInvocation(
+                f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands."
+            )
+    request = indexer.BuildRequest(folders, allow_root_removal=False, max_pixels=settings.max_photo_pixels)
     request.check(index)
     matcher = open_matcher(settings)
     check_port(settings)
-    report = build(index, request, matcher, Progress(bar=True))
+    report = indexer.build(index, request, matcher, indexer.Progress(bar=True))
     say(f"{', '.join(map(str, folders))}: {report.photos} photos", settings)
     print_build(report, settings)
     # The photos are where they were just indexed, whatever SBIR_GALLERY says.
@@ -174,7 +165,7 @@ def _listening(settings: Settings) -> socket.socket:
         raise UserError(f"{error}; this index is already served at {found.url}") from error
 
 
-def print_build(report: BuildReport, settings: Settings) -> None:
+def print_build(report: indexer.BuildReport, settings: Settings) -> None:
     """Prints the amount of work of a build, and the files that it could not index."""
     say(f"{report.encoded} of them newly encoded, in {report.seconds:.1f} s", settings)
     say(f"{report.clusters} clusters, by {report.embedder}", settings)
@@ -214,10 +205,10 @@ def _open_page(page: str) -> None:
 def serve_shards(settings: Settings, *, browser: bool) -> int:
     """Serves shards by a Ray cluster. Returns the exit code."""
     if settings.ray is None:
-        raise BadInvocation("--shards are searched by a Ray cluster; name it with --ray ADDRESS: auto, local.")
+        raise indexer.BadInvocation("--shards are searched by a Ray cluster; name it with --ray ADDRESS: auto, local.")
     if not settings.shards:
-        raise BadInvocation("--ray searches shards; name their folders with --shards DIR...")
-    folders = [shard for folder in settings.shards for shard in shard_folders(folder)]
+        raise indexer.BadInvocation("--ray searches shards; name their folders with --shards DIR...")
+    folders = [shard for folder in settings.shards for shard in indexer.shard_folders(folder)]
     check_folders(folders)
     check_address(settings.ray)
     with deployed(settings, folders, shard_names(folders), open_matcher(settings)) as (links, matcher):
@@ -265,7 +256,7 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     # One index for the samples and one for the user's photos, so that neither replaces the other.
     name = "samples-index" if photos is None else "photos-index"
     index = folder / (name if system == "default" else f"{name}-{system}")
-    report = build(index, BuildRequest([gallery], system=system), matcher, Progress(bar=True))
+    report = indexer.build(index, indexer.BuildRequest([gallery], system=system), matcher, indexer.Progress(bar=True))
     write_files({sketch: as_png(draw_sketch(SKETCHED))})
     contents = "photos" if photos is not None else "pictures, drawn by this program or from scikit-learn"
     print(printable(f"{gallery}: {report.photos} {contents}"))

@@ -15,16 +15,7 @@ from urllib.request import url2pathname
 
 import platformdirs
 
-from sketch_search.indexer import (
-    BadInvocation,
-    BuildRequest,
-    IndexBusy,
-    RemovalReport,
-    build_growing,
-    indexed_folders,
-    read_progress,
-    remove,
-)
+from sketch_search import indexer
 from sketch_search.model.engine import set_threads
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import HomeUnknown, expand_home, printable, start_child
@@ -61,17 +52,17 @@ class Builder:
         folder = None if folder is None else _meant(folder)
         if folder is not None and "://" in folder:
             # The address is not repeated, since it may contain a password.
-            raise BadInvocation(
+            raise indexer.BadInvocation(
                 "The page can only index folders of this machine; for a server, run `sketch-search index URL`."
             )
         index = index_path(self._settings)
         try:
             named = () if folder is None else (expand_home(folder),)
-            added = bool(indexed_folders(index))
+            added = bool(indexer.indexed_folders(index))
             request = replace(_request(named, added=added), excluded=excluded, included=included)
             request.check(index)
         except OSError as error:  # unknown home folder, or a name that is too long
-            raise BadInvocation(str(error)) from error
+            raise indexer.BadInvocation(str(error)) from error
         for path in named:
             _check_whole(path)
             if path.is_dir():  # and not an album, which is a ZIP file
@@ -90,7 +81,7 @@ class Builder:
                 requests.write(json.dumps(asked, default=os.fspath).encode() + b"\n")
                 requests.flush()
 
-    def remove(self, folder: str) -> RemovalReport:
+    def remove(self, folder: str) -> indexer.RemovalReport:
         """Removes a folder from the index; its files stay. Raises BuildRefused during a build, BadInvocation."""
         with self._lock:
             if self._running() or self._removing:
@@ -98,8 +89,8 @@ class Builder:
             self._removing = True
         # Without the lock, which ``info`` also takes.
         try:
-            return remove([folder], index_path(self._settings))
-        except IndexBusy as error:
+            return indexer.remove([folder], index_path(self._settings))
+        except indexer.IndexBusy as error:
             raise BuildRefused(str(error)) from error
         finally:
             self._removing = False
@@ -108,7 +99,7 @@ class Builder:
         """Describes the running or the last build; None if there was none."""
         with self._lock:
             running = self._running()
-            state = read_progress(index_path(self._settings))
+            state = indexer.read_progress(index_path(self._settings))
             if state is None and not running and self._failed is None:
                 return None
             # While a build runs, the last state may still be that of an earlier build.
@@ -132,8 +123,8 @@ class Builder:
             self._process = None
 
 
-def _request(folders: tuple[Path, ...], *, added: bool) -> BuildRequest:
-    return BuildRequest(added=folders) if added else BuildRequest(folders)
+def _request(folders: tuple[Path, ...], *, added: bool) -> indexer.BuildRequest:
+    return indexer.BuildRequest(added=folders) if added else indexer.BuildRequest(folders)
 
 
 def folders_in(folder: str | None) -> FoldersResponse:
@@ -141,7 +132,7 @@ def folders_in(folder: str | None) -> FoldersResponse:
     try:
         path = _pictures() if folder is None else expand_home(_meant(folder))
     except HomeUnknown as error:
-        raise BadInvocation(str(error)) from error
+        raise indexer.BadInvocation(str(error)) from error
     _check_whole(path)
     above = None if path.parent == path else str(path.parent)
     return FoldersResponse(path=str(path), above=above, folders=tuple(_subfolders(path)[:MAX_FOLDERS]))
@@ -158,7 +149,7 @@ def _pictures() -> Path:
 
 def _check_whole(path: Path) -> None:
     if not path.is_absolute():
-        raise BadInvocation(f"{path} is not a full path; write one such as {Path.home() / 'Pictures'}.")
+        raise indexer.BadInvocation(f"{path} is not a full path; write one such as {Path.home() / 'Pictures'}.")
 
 
 def _subfolders(path: Path) -> list[str]:
@@ -166,7 +157,9 @@ def _subfolders(path: Path) -> list[str]:
         with os.scandir(path) as found:
             names = [one.name for one in found if one.name[0] != "." and _is_folder(one)]
     except OSError as error:
-        raise BadInvocation(f"{path} cannot be read: {error.strerror}; grant permission, or choose another.") from error
+        raise indexer.BadInvocation(
+            f"{path} cannot be read: {error.strerror}; grant permission, or choose another."
+        ) from error
     # A name that is not valid text can be neither shown nor indexed.
     return sorted((name for name in names if name.encode(errors="replace").decode() == name), key=str.casefold)
 
@@ -189,7 +182,7 @@ def _meant(pasted: str) -> str:
     except ValueError:
         folder = "\0"
     if "\0" in folder:
-        raise BadInvocation("No folder can have this name; write it as the file manager shows it.")
+        raise indexer.BadInvocation("No folder can have this name; write it as the file manager shows it.")
     return folder
 
 
@@ -204,7 +197,7 @@ def main() -> None:
     try:
         request = _request(tuple(map(Path, asked["folders"])), added=asked["added"])
         request = replace(request, max_pixels=settings.max_photo_pixels, **asked["patterns"])
-        report = build_growing(index_path(settings), request, open_matcher(settings))
+        report = indexer.build_growing(index_path(settings), request, open_matcher(settings))
         if report.kept:
             raise UserError(" ".join(report.kept))
     except UserError as error:

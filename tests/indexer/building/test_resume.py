@@ -10,16 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sketch_search.indexer import (
-    BadInvocation,
-    BuildRequest,
-    IndexBusy,
-    IndexUnwritable,
-    build,
-    read_summary,
-    remove,
-    verify,
-)
+from sketch_search import indexer
 from sketch_search.indexer.store.files import FileContent, FileStamp
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.location import IndexFolder
@@ -62,20 +53,20 @@ def killed(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Path:
 def test_a_build_killed_at_any_point_ends_in_the_same_bytes(name: str, undisturbed: str, killed: Path) -> None:
     for point in range(POINTS):
         assert index_bytes(killed / f"{name}-{point}") == index_bytes(killed / undisturbed)
-        assert verify(killed / f"{name}-{point}") == []
+        assert indexer.verify(killed / f"{name}-{point}") == []
 
 
 @needs_fork
 def test_a_removal_killed_at_any_point_is_done_or_can_be_done_again(copied: Collection, tmp_path: Path) -> None:
     undisturbed, log = Path(shutil.copytree(copied.index, tmp_path / "undisturbed")), tmp_path / "writes"
-    assert in_child(partial(remove, ["in here"], undisturbed), partial(count_writes, log=log)) == 0
+    assert in_child(partial(indexer.remove, ["in here"], undisturbed), partial(count_writes, log=log)) == 0
     for point in range(0, int(log.read_text()), 3):
         killed = Path(shutil.copytree(copied.index, tmp_path / f"killed-{point}"))
-        removal = partial(remove, ["in here"], killed)
+        removal = partial(indexer.remove, ["in here"], killed)
         assert in_child(removal, partial(count_writes, point)) == signal.SIGKILL
-        assert verify(killed) == []
+        assert indexer.verify(killed) == []
         # After the last writes it is done.
-        with suppress(BadInvocation):
+        with suppress(indexer.BadInvocation):
             removal()
         shutil.rmtree(killed / ".building-removal", ignore_errors=True)
         assert index_bytes(killed) == index_bytes(undisturbed)
@@ -101,12 +92,12 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
     save_photo(first, 55)
     os.utime(first, ns=(1, 1))
     assert collection.build(batch=4).encoded == 5
-    build(tmp_path / "undisturbed", BuildRequest([collection.photos], batch=4), collection.matcher)
+    indexer.build(tmp_path / "undisturbed", indexer.BuildRequest([collection.photos], batch=4), collection.matcher)
     left, other = held(collection.index), held(tmp_path / "undisturbed")
     assert (left.files, left.photos, left.centroids) == (other.files, other.photos, other.centroids)
     # The segment has the row of what was there before, too.
-    assert read_summary(collection.index).manifest.counts.rows == 13
-    assert verify(collection.index) == []
+    assert indexer.read_summary(collection.index).manifest.counts.rows == 13
+    assert indexer.verify(collection.index) == []
 
 
 def test_a_build_stopped_within_a_batch_keeps_rows(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,10 +111,10 @@ def test_a_removal_leaves_what_a_stopped_update_has_computed(built: Collection) 
     save_photos(built.photos, 8, start=20)
     with pytest.raises(Stopped):
         built.build(batch=4, progress=StopAfter(4))
-    remove([], built.index, ids=[1])
+    indexer.remove([], built.index, ids=[1])
     report = built.build(batch=4)
     assert (report.encoded, report.photos) == (4, 19)
-    assert verify(built.index) == []
+    assert indexer.verify(built.index) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
@@ -140,7 +131,9 @@ def test_a_full_disk_is_reported_and_the_work_done_later(name: str, limit: int, 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(IndexUnwritable, match=r"cannot be written: .*; free space .* The old index stays in use"):
+        with pytest.raises(
+            indexer.IndexUnwritable, match=r"cannot be written: .*; free space .* The old index stays in use"
+        ):
             work()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -149,7 +142,7 @@ def test_a_full_disk_is_reported_and_the_work_done_later(name: str, limit: int, 
     work()
     with collection.open() as index:
         assert (index.generation, index.photo_count) == ("g000002", {"build": 72, "remove": 11, "repair": 12}[name])
-    assert verify(collection.index) == []
+    assert indexer.verify(collection.index) == []
 
 
 def writers(collection: Collection) -> dict[str, Callable[[], object]]:
@@ -157,7 +150,7 @@ def writers(collection: Collection) -> dict[str, Callable[[], object]]:
     return {
         "build": lambda: collection.build(batch=8),
         "add": lambda: collection.update(added=[collection.photos]),
-        "remove": lambda: remove([], collection.index, ids=[1]),
+        "remove": lambda: indexer.remove([], collection.index, ids=[1]),
         "repair": collection.update,
     }
 
@@ -170,10 +163,10 @@ def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(built_onc
                 assert opened.photo_count == 12
                 assert tokens_of(opened, 0).features.shape[0] == len(ids_of(opened, 0))
                 assert opened.photo(1).id == 1
-            assert verify(on_disk.index) == []
-            assert read_summary(on_disk.index).manifest.counts.photos == 12
+            assert indexer.verify(on_disk.index) == []
+            assert indexer.read_summary(on_disk.index).manifest.counts.photos == 12
             for work in writers(on_disk).values():
-                with pytest.raises(IndexUnwritable, match=r"be written: Read-only file system; .* permission"):
+                with pytest.raises(indexer.IndexUnwritable, match=r"be written: Read-only file system; .* permission"):
                     work()
         assert not on_disk.build().changed
 
@@ -197,7 +190,7 @@ def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
     monkeypatch.setattr(LocalFolder, "read", changed)
     report = collection.build(batch=2)
     assert {bad.path for bad in report.bad} <= {path.name for path in photos[-4:]}
-    assert verify(collection.index) == []
+    assert indexer.verify(collection.index) == []
     report = collection.build()
     assert [bad.path for bad in report.bad] == [photos[-3].name]
     at_rest = replace(collection, index=tmp_path / "at rest")
@@ -212,7 +205,7 @@ def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
 def test_while_one_builds_others_are_refused_and_readers_read(built_once: Collection) -> None:
     with IndexFolder(built_once.index).writing():
         for work in writers(built_once).values():
-            with pytest.raises(IndexBusy, match="another build is writing"):
+            with pytest.raises(indexer.IndexBusy, match="another build is writing"):
                 work()
         with built_once.open() as index:
             assert index.photo_count == 12

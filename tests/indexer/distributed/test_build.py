@@ -8,19 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sketch_search import model
-from sketch_search.indexer import (
-    BadInvocation,
-    BuildRequest,
-    IndexBusy,
-    IndexRefused,
-    IndexUnwritable,
-    build,
-    open_index,
-    read_progress,
-    remove,
-    verify,
-)
+from sketch_search import indexer, model
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.distributed import Machines, build_shards
 from sketch_search.indexer.distributed.builds import check_ids, place_clusters
@@ -45,8 +33,8 @@ def test_shards_hold_what_one_index_holds_and_their_build_shows_progress(shards:
     check_same(shards, plain)
     entries = read_shards(shards).shards
     assert (len(entries), sum(entry.photos for entry in entries)) == (3, 24)
-    assert all(verify(shards / entry.folder) == [] for entry in entries)
-    progress = read_progress(shards)
+    assert all(indexer.verify(shards / entry.folder) == [] for entry in entries)
+    progress = indexer.read_progress(shards)
     assert progress is not None
     assert (progress.phase, progress.done, progress.bad) == ("done", 24, 1)
 
@@ -54,11 +42,11 @@ def test_shards_hold_what_one_index_holds_and_their_build_shows_progress(shards:
 def test_an_update_of_shards_equals_an_indexs(tmp_path: Path, sharded: BuildShards, by_small: model.Matcher) -> None:
     photos = save_photos(tmp_path / "photos", 14)
     sharded(photos, tmp_path / "shards", 3)
-    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), by_small)
+    indexer.build(tmp_path / "index", indexer.BuildRequest([photos], embedder="ret"), by_small)
     change(photos)
     # Fewer shards than before, so that photos come from another.
     report = sharded(photos, tmp_path / "shards", 2)
-    build(tmp_path / "index", BuildRequest([photos], recluster=True), by_small)
+    indexer.build(tmp_path / "index", indexer.BuildRequest([photos], recluster=True), by_small)
     # The seven new ones, and one that changed. One that was renamed has another name and time only.
     assert (report.encoded, report.gone, len(report.shards)) == (9, 2, 2)
     check_same(tmp_path / "shards", tmp_path / "index")
@@ -72,7 +60,7 @@ def test_unfinished_work_is_done_by_another(tmp_path: Path, sharded: BuildShards
     report = sharded(photos, tmp_path / "shards", 2)
     assert (tmp_path / "a worker is dead").exists()
     assert (report.bad, report.photos) == ((), 10)
-    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), by_small)
+    indexer.build(tmp_path / "index", indexer.BuildRequest([photos], embedder="ret"), by_small)
     check_same(tmp_path / "shards", tmp_path / "index")
 
 
@@ -130,7 +118,7 @@ def test_workers_read_photos_by_url(
 ) -> None:
     with webdav(tmp_path / "served", home=None) as server:
         server.fill(photos)
-        build(tmp_path / "plain", BuildRequest([server.url], embedder="ret"), by_small)
+        indexer.build(tmp_path / "plain", indexer.BuildRequest([server.url], embedder="ret"), by_small)
         asked = server.requests
         report = sharded(server.url, tmp_path / "shards", 2)
         assert (report.photos, report.unlisted) == (24, ())
@@ -173,8 +161,8 @@ if TYPE_CHECKING:
 
 
 def refused(photos: Path, shards: Path, ray: str) -> str:
-    with pytest.raises(BadInvocation) as refusal:
-        build_shards(shards, BuildRequest((photos,)), Machines(ray))
+    with pytest.raises(indexer.BadInvocation) as refusal:
+        build_shards(shards, indexer.BuildRequest((photos,)), Machines(ray))
     assert not list(shards.glob("shard*"))
     return str(refusal.value)
 
@@ -196,17 +184,17 @@ def test_an_address_that_nobody_listens_at_is_named(address: str, gallery: Path,
 
 
 def test_a_cluster_with_too_little_is_refused() -> None:
-    with pytest.raises(BadInvocation, match="no machine of the Ray cluster has a CPU for a worker"):
+    with pytest.raises(indexer.BadInvocation, match="no machine of the Ray cluster has a CPU for a worker"):
         Resources.of([{"memory": 1e9}, {"CPU": 0.5}], "auto")
-    with pytest.raises(BadInvocation, match="has a free GPU and a CPU beside it"):
+    with pytest.raises(indexer.BadInvocation, match="has a free GPU and a CPU beside it"):
         Resources.of([{"CPU": 8}, {"GPU": 1}], "cuda")
-    with pytest.raises(BadInvocation, match="device 'tpu' cannot be used"):
+    with pytest.raises(indexer.BadInvocation, match="device 'tpu' cannot be used"):
         Resources.of([{"CPU": 8}], "tpu")
 
 
 def test_ids_that_do_not_fit_are_refused() -> None:
     check_ids(2**31)
-    with pytest.raises(BadInvocation, match="file ids go up to 2,147,483,648"):
+    with pytest.raises(indexer.BadInvocation, match="file ids go up to 2,147,483,648"):
         check_ids(2**31 + 1)
 
 
@@ -246,13 +234,16 @@ def test_commands_that_cannot_be_done_are_a_sentence(
 def test_commands_that_write_an_index_refuse_shards(shards: Path, photos: Path, matcher: model.Matcher) -> None:
     shard = shards / "shard-0000"
     before = read_shards(shards)
-    for work in (lambda: build(shard, BuildRequest([photos]), matcher), lambda: remove(["Ännchen 001.png"], shard)):
-        with pytest.raises(BadInvocation, match=f"{shard} is a shard, with only part of the photos"):
+    for work in (
+        lambda: indexer.build(shard, indexer.BuildRequest([photos]), matcher),
+        lambda: indexer.remove(["Ännchen 001.png"], shard),
+    ):
+        with pytest.raises(indexer.BadInvocation, match=f"{shard} is a shard, with only part of the photos"):
             work()
-    with pytest.raises(BadInvocation, match=f"{shards} holds an index in shards; update it with --ray"):
-        build(shards, BuildRequest([photos]), matcher)
-    with pytest.raises(IndexRefused, match="holds an index in shards; name one of its shards"):
-        open_index(shards, matcher)
+    with pytest.raises(indexer.BadInvocation, match=f"{shards} holds an index in shards; update it with --ray"):
+        indexer.build(shards, indexer.BuildRequest([photos]), matcher)
+    with pytest.raises(indexer.IndexRefused, match="holds an index in shards; name one of its shards"):
+        indexer.open_index(shards, matcher)
     assert read_shards(shards) == before
 
 
@@ -260,7 +251,7 @@ def test_more_shards_than_photos_or_clusters_are_refused(tmp_path: Path, sharded
     photos = save_photos(tmp_path / "photos", 2)
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     for number, clusters, most in ((4, None, "3 photos"), (3, None, "2 photos"), (2, 1, "1 clusters, which are not")):
-        with pytest.raises(BadInvocation, match=f"{number} shards are too many for {most}"):
+        with pytest.raises(indexer.BadInvocation, match=f"{number} shards are too many for {most}"):
             sharded(photos, tmp_path / "shards", number, clusters=clusters)
         assert not list((tmp_path / "shards").glob("shard*"))
 
@@ -269,8 +260,8 @@ def test_more_shards_than_photos_or_clusters_are_refused(tmp_path: Path, sharded
 def test_impossible_updates_change_no_shards(photos: Path, shards: Path, tmp_path: Path) -> None:
     weights = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
     own, others = (
-        BuildRequest((photos,)),
-        BuildRequest((save_photos(tmp_path / "photos", 3),), allow_root_removal=False),
+        indexer.BuildRequest((photos,)),
+        indexer.BuildRequest((save_photos(tmp_path / "photos", 3),), allow_root_removal=False),
     )
     before = read_shards(shards)
     for request, machines, sentence in (
@@ -278,7 +269,7 @@ def test_impossible_updates_change_no_shards(photos: Path, shards: Path, tmp_pat
         (others, Machines("auto", device="cpu"), f"has other folders: {photos}"),
         (own, Machines("auto", workers=999), r"has room for [0-9]+ workers, not for 999"),
     ):
-        with pytest.raises(BadInvocation, match=sentence):
+        with pytest.raises(indexer.BadInvocation, match=sentence):
             build_shards(shards, request, machines)
     assert read_shards(shards) == before
 
@@ -288,7 +279,9 @@ def test_workers_that_do_not_see_the_storage_are_refused(
 ) -> None:
     # For each process this is another folder: the one that it runs in.
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInvocation, match="cannot see /proc/self/cwd/shards; photos and index must be on stor"):
+    with pytest.raises(
+        indexer.BadInvocation, match="cannot see /proc/self/cwd/shards; photos and index must be on stor"
+    ):
         sharded(photos, Path("/proc/self/cwd/shards"))
     assert not list((tmp_path / "shards").glob("shard*"))
 
@@ -312,8 +305,8 @@ def test_workers_import_what_the_driver_has_imported(tmp_path: Path, ray_cluster
 
 def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
     folder = ShardsFolder(tmp_path / "shards")
-    with folder.writing(), pytest.raises(IndexBusy, match="another build is writing"):
-        build_shards(folder.path, BuildRequest((gallery,)), Machines("local"))
+    with folder.writing(), pytest.raises(indexer.IndexBusy, match="another build is writing"):
+        build_shards(folder.path, indexer.BuildRequest((gallery,)), Machines("local"))
 
 
 def test_shards_that_are_links_are_not_written_through(tmp_path: Path, built_once: Collection) -> None:
@@ -321,7 +314,7 @@ def test_shards_that_are_links_are_not_written_through(tmp_path: Path, built_onc
     with folder.writing():
         folder.slices("key").mkdir()
     (tmp_path / "shards" / "shard-0000").symlink_to(built_once.index)
-    with pytest.raises(IndexUnwritable, match=r"shard-0000 .* move the existing file away"), folder.writing():
+    with pytest.raises(indexer.IndexUnwritable, match=r"shard-0000 .* move the existing file away"), folder.writing():
         pytest.fail("the index behind the link may be written")
 
 
@@ -330,5 +323,5 @@ def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) 
     shards.mkdir()
     for text, problem in (("{", "cannot be read"), ('{"version": 2}', "is damaged")):
         (shards / "shards.json").write_text(text)
-        with pytest.raises(IndexRefused, match=problem):
-            build_shards(shards, BuildRequest((gallery,)), Machines("local"))
+        with pytest.raises(indexer.IndexRefused, match=problem):
+            build_shards(shards, indexer.BuildRequest((gallery,)), Machines("local"))

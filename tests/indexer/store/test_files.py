@@ -12,15 +12,8 @@ import pytest
 
 from sketch_search.indexer import IndexRefused
 from sketch_search.indexer.errors import IndexBusy
+from sketch_search.indexer.store import files
 from sketch_search.indexer.store.catalog import Catalog
-from sketch_search.indexer.store.files import (
-    FileChanging,
-    hash_file,
-    is_unicode,
-    name_of_text,
-    read_below,
-    text_of_name,
-)
 from sketch_search.indexer.store.generation import read_manifest
 from sketch_search.indexer.store.location import IndexFolder, hold_lock
 from sketch_search.indexer.store.rows import map_array
@@ -45,7 +38,7 @@ NO_FILES = ("inner", "inner/", "missing.png", "inner/photo.png/x", "inner\0/phot
 @pytest.mark.parametrize("path", [*OUTSIDE, *NO_FILES])
 def test_a_path_that_is_not_a_plain_file_below_the_root_is_refused(path: str, root: Path) -> None:
     with pytest.raises(OSError, match=r"\w"):
-        read_below(root, path)
+        files.read_below(root, path)
 
 
 @pytest.mark.parametrize("change", ["grows", "shrinks", "is written over"])
@@ -66,8 +59,8 @@ def test_a_file_that_changes_while_read_is_refused(change: str, root: Path, monk
         return fstat(descriptor)
 
     monkeypatch.setattr(os, "fstat", looked_at)
-    with pytest.raises(FileChanging, match="it changed while being read"):
-        read_below(root, "inner/photo.png")
+    with pytest.raises(files.FileChanging, match="it changed while being read"):
+        files.read_below(root, "inner/photo.png")
 
 
 def test_a_pipe_or_a_device_in_an_index_is_refused_at_once(tmp_path: Path) -> None:
@@ -77,7 +70,7 @@ def test_a_pipe_or_a_device_in_an_index_is_refused_at_once(tmp_path: Path) -> No
     for look in (folder.current, lambda: read_manifest(pipe), lambda: Catalog(pipe), lambda: map_array(pipe, (1, 1))):
         with pytest.raises(IndexRefused, match="not a regular file"):
             look()
-    for read in (lambda: hash_file(pipe), lambda: read_regular(Path("/dev/zero"), 10)):
+    for read in (lambda: files.hash_file(pipe), lambda: read_regular(Path("/dev/zero"), 10)):
         with pytest.raises(OSError, match="not a regular file"):
             read()
 
@@ -87,13 +80,13 @@ PARTS = ["\\", "u", "dce9", "udce9", "\udce9", "\ud800", "é"]
 
 def test_every_name_has_a_text_of_its_own_that_leads_back_to_it() -> None:
     names = ["".join(parts) for length in range(5) for parts in product(PARTS, repeat=length)]
-    texts = {name: text_of_name(name) for name in names}
+    texts = {name: files.text_of_name(name) for name in names}
     assert len(set(texts.values())) == len(set(names))
     for name, text in texts.items():
-        assert is_unicode(text)
-        assert name_of_text(text) == name
+        assert files.is_unicode(text)
+        assert files.name_of_text(text) == name
     for name in ("Ännchen 001.png", r"a\b", r"a\udb", r"udce9", r"C\\D", ""):
-        assert text_of_name(name) == name
+        assert files.text_of_name(name) == name
 
 
 CASE = Path(__file__).parents[2] / "cases" / "31_share_without_locks.c"

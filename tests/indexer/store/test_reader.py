@@ -11,20 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sketch_search import model
-from sketch_search.indexer import (
-    BuildRequest,
-    IndexDamaged,
-    IndexRefused,
-    IndexUnwritable,
-    PhotoFilter,
-    PhotoUnavailable,
-    build,
-    open_index,
-    read_summary,
-    remove,
-    verify,
-)
+from sketch_search import indexer, model
 from tests.indexer.damages import make_endless, shorten, sign
 from tests.indexer.galleries import Collection, save_photo, save_photos
 from tests.indexer.stopped_builds import StopAfter, Stopped
@@ -46,7 +33,7 @@ def stopped(collection: Collection) -> Path:
 def test_a_stopped_first_build_says_so_and_is_replaced(collection: Collection, other_matcher: model.Matcher) -> None:
     stopped(collection)
     with pytest.raises(
-        IndexRefused, match="has not finished; if it was stopped, `sketch-search index FOLDER` with the"
+        indexer.IndexRefused, match="has not finished; if it was stopped, `sketch-search index FOLDER` with the"
     ):
         collection.open()
     assert collection.build(other_matcher).encoded == 12
@@ -65,12 +52,12 @@ def test_an_index_of_another_format_is_refused_by_everything(version: int, sente
     before = {path.name for path in copied.index.iterdir()}
     for work in (
         lambda: copied.open(),
-        lambda: read_summary(copied.index),
+        lambda: indexer.read_summary(copied.index),
         lambda: copied.update(),
-        lambda: remove([], copied.index, ids=[1]),
-        lambda: verify(copied.index),
+        lambda: indexer.remove([], copied.index, ids=[1]),
+        lambda: indexer.verify(copied.index),
     ):
-        with pytest.raises(IndexRefused, match=sentence):
+        with pytest.raises(indexer.IndexRefused, match=sentence):
             work()
     assert {path.name for path in copied.index.iterdir()} == before
 
@@ -84,7 +71,7 @@ def test_an_index_of_another_format_is_refused_by_everything(version: int, sente
 )
 def test_an_index_of_other_weights_or_pixels_is_refused(field: str, sentence: str, copied: Collection) -> None:
     edit_manifest(copied.index, **{field: "0" * 64})
-    with pytest.raises(IndexRefused, match=sentence):
+    with pytest.raises(indexer.IndexRefused, match=sentence):
         copied.open()
 
 
@@ -100,9 +87,9 @@ def test_a_missing_or_short_file_is_refused(
 ) -> None:
     (path,) = copied.index.glob(name)
     damage(path)
-    with pytest.raises(IndexRefused, match=f"{path.name} .*{word}.* index build`"):
+    with pytest.raises(indexer.IndexRefused, match=f"{path.name} .*{word}.* index build`"):
         copied.open()
-    assert len(verify(copied.index)) == 1
+    assert len(indexer.verify(copied.index)) == 1
 
 
 def test_an_array_that_the_manifest_vouches_for_is_neither_unpickled_nor_believed(copied: Collection) -> None:
@@ -114,11 +101,11 @@ def test_an_array_that_the_manifest_vouches_for_is_neither_unpickled_nor_believe
         wrong[11, column] = value
         np.save(path, wrong)
         sign(copied.index)
-        with pytest.raises(IndexDamaged, match="points past the end of a segment"):
+        with pytest.raises(indexer.IndexDamaged, match="points past the end of a segment"):
             copied.open()
     np.save(path, np.array([print], dtype=object), allow_pickle=True)
     sign(copied.index)
-    with pytest.raises(IndexDamaged, match=r"places\.npy is damaged"):
+    with pytest.raises(indexer.IndexDamaged, match=r"places\.npy is damaged"):
         copied.open()
 
 
@@ -133,19 +120,21 @@ def test_an_array_that_the_manifest_vouches_for_is_neither_unpickled_nor_believe
 def test_a_damaged_current_file_or_manifest_is_refused(name: str, text: str, copied: Collection) -> None:
     (copied.index / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     # Without a manifest nothing says which folders are to be built again.
-    with pytest.raises(IndexRefused, match="index build" if name == "CURRENT" else r"delete .*/index and build again"):
+    with pytest.raises(
+        indexer.IndexRefused, match="index build" if name == "CURRENT" else r"delete .*/index and build again"
+    ):
         copied.open()
 
 
 def test_a_manifest_cannot_name_files_outside_of_its_index(copied: Collection) -> None:
     edit_manifest(copied.index, files=[{"name": "../../x", "size": 1, "sha256": ""}])
-    with pytest.raises(IndexRefused, match=r"damaged \(files\.0\.name"):
-        read_summary(copied.index)
+    with pytest.raises(indexer.IndexRefused, match=r"damaged \(files\.0\.name"):
+        indexer.read_summary(copied.index)
 
 
 def test_a_manifest_cannot_name_so_many_folders_that_a_build_compares_them_for_hours(copied: Collection) -> None:
     edit_manifest(copied.index, roots=[{"name": str(number), "path": f"/{number}"} for number in range(1001)])
-    with pytest.raises(IndexRefused, match=r"no manifest of .* can be read"):
+    with pytest.raises(indexer.IndexRefused, match=r"no manifest of .* can be read"):
         copied.update()
 
 
@@ -156,9 +145,9 @@ def test_an_unreadable_file_is_not_called_missing(name: str, copied: Collection)
     path.symlink_to(path)  # opening it fails for the administrator, too, whom no permission stops
     readers: list[Callable[[], object]] = [copied.open]
     if name != "clusters.npy":
-        readers += [lambda: read_summary(copied.index), lambda: verify(copied.index)]
+        readers += [lambda: indexer.read_summary(copied.index), lambda: indexer.verify(copied.index)]
     for read in readers:
-        with pytest.raises(IndexRefused, match="check its permissions") as told:
+        with pytest.raises(indexer.IndexRefused, match="check its permissions") as told:
             read()
         assert f"{name} cannot be read: Too many levels" in str(told.value)
         assert "missing" not in str(told.value)
@@ -169,11 +158,11 @@ def test_an_unreadable_file_is_not_called_missing(name: str, copied: Collection)
 def test_a_stray_link_in_the_folder_of_an_index_is_left_alone(name: str, copied: Collection, tmp_path: Path) -> None:
     kept = save_photos(tmp_path / "kept", 3)
     (copied.index / name).symlink_to(kept)
-    remove([copied.photos / "Ännchen 001.png"], copied.index)
+    indexer.remove([copied.photos / "Ännchen 001.png"], copied.index)
     assert copied.update().photos == 11
     assert (copied.index / name).is_symlink()
     assert len(list(kept.rglob("*.png"))) == 3
-    assert verify(copied.index) == []
+    assert indexer.verify(copied.index) == []
 
 
 @pytest.mark.parametrize("name", [".CURRENT.partial", ".progress.json.partial"])
@@ -194,7 +183,7 @@ def test_a_build_writes_through_no_link_of_a_stopped_build(collection: Collectio
     before = {file: file.read_bytes() for file in mine.iterdir()}
     assert collection.build().encoded == 12
     left.symlink_to(mine)
-    with pytest.raises(IndexUnwritable, match="move the existing file away"):
+    with pytest.raises(indexer.IndexUnwritable, match="move the existing file away"):
         collection.build(recluster=True)
     assert {file: file.read_bytes() for file in mine.iterdir()} == before
 
@@ -238,12 +227,12 @@ def test_a_database_of_no_build_is_begun_anew(change: Callable[[Path], None], co
 
 def test_segments_of_another_index_are_not_deleted_through_a_link(copied: Collection, tmp_path: Path) -> None:
     mine = Path(shutil.copytree(copied.index, tmp_path / "mine"))
-    build(mine, BuildRequest(added=[save_photos(tmp_path / "more", 2, start=50)]), copied.matcher)
+    indexer.build(mine, indexer.BuildRequest(added=[save_photos(tmp_path / "more", 2, start=50)]), copied.matcher)
     shutil.rmtree(copied.index / "segments")
     (copied.index / "segments").symlink_to(mine / "segments")
-    with pytest.raises(IndexUnwritable, match="move the existing file away"):
+    with pytest.raises(indexer.IndexUnwritable, match="move the existing file away"):
         copied.update(recluster=True)
-    assert verify(mine) == []
+    assert indexer.verify(mine) == []
 
 
 def test_roots_can_be_mapped_and_no_original_is_read_by_a_link(built_once: Collection, tmp_path: Path) -> None:
@@ -251,15 +240,15 @@ def test_roots_can_be_mapped_and_no_original_is_read_by_a_link(built_once: Colle
     for name in ("in here", "Ännchen 001.png"):
         (moved / name).rename(tmp_path / name)
         (moved / name).symlink_to(tmp_path / name)
-    with open_index(built_once.index, built_once.matcher, gallery_roots=[moved]) as index:
+    with indexer.open_index(built_once.index, built_once.matcher, gallery_roots=[moved]) as index:
         content = (moved / "Ännchen 002.png").read_bytes()
         assert index.open_photo(index.photo_at("Ännchen 002.png").id) == content
         assert Path(index.address_of("Ännchen 002.png")).read_bytes() == content
         for name in ("Ännchen 001.png", "in here/Ännchen 000.png"):
-            with pytest.raises(PhotoUnavailable, match=r"can no longer be read \("):
+            with pytest.raises(indexer.PhotoUnavailable, match=r"can no longer be read \("):
                 index.open_photo(index.photo_at(name).id)
-    with pytest.raises(IndexRefused, match="1 gallery root"):
-        open_index(built_once.index, built_once.matcher, gallery_roots=[moved, moved])
+    with pytest.raises(indexer.IndexRefused, match="1 gallery root"):
+        indexer.open_index(built_once.index, built_once.matcher, gallery_roots=[moved, moved])
 
 
 # ``instr`` compares 4 million places of a text with 2 million characters each, within one step of the query.
@@ -273,8 +262,8 @@ def test_a_catalog_whose_table_is_a_view_is_refused(copied: Collection) -> None:
         database.execute("ALTER TABLE photos RENAME TO others")
         database.execute(VIEW)
     sign(copied.index)
-    for work in (copied.open, copied.update, lambda: remove([], copied.index, ids=[1])):
-        with pytest.raises(IndexDamaged, match="it does not have the tables of a catalog"):
+    for work in (copied.open, copied.update, lambda: indexer.remove([], copied.index, ids=[1])):
+        with pytest.raises(indexer.IndexDamaged, match="it does not have the tables of a catalog"):
             work()
 
 
@@ -282,6 +271,6 @@ def test_a_query_of_a_table_without_end_is_stopped(copied: Collection) -> None:
     make_endless(copied.index / "g000001" / "photos.sqlite", "photos")
     sign(copied.index)
     with copied.open() as index:
-        for look in (lambda: read_summary(copied.index), lambda: index.passing(PhotoFilter())):
-            with pytest.raises(IndexDamaged, match=r"is damaged .interrupted"):
+        for look in (lambda: indexer.read_summary(copied.index), lambda: index.passing(indexer.PhotoFilter())):
+            with pytest.raises(indexer.IndexDamaged, match=r"is damaged .interrupted"):
                 look()

@@ -7,16 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, settings, stateful
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
 from sketch_search import model
 from sketch_search.indexer import BuildReport, BuildRequest, build, open_index, remove, verify
@@ -32,7 +24,7 @@ CONTENTS = range(5)
 EVERYTHING = ""
 
 
-class Store(RuleBasedStateMachine):
+class Store(stateful.RuleBasedStateMachine):
     """Files and commands in any order.
 
     What is expected of the index: ``files``, the contents there are by path; ``removed``, the paths and folders taken
@@ -61,28 +53,28 @@ class Store(RuleBasedStateMachine):
 
     # These rules are what a person does to files.
 
-    @initialize(content=st.sampled_from(CONTENTS))
+    @stateful.initialize(content=st.sampled_from(CONTENTS))
     def first_build(self, content: int) -> None:
         self.write("a.png", content)
         build(self.index, BuildRequest([self.photos]), self.matcher)
         self.built()
 
-    @rule(path=st.sampled_from(PATHS), content=st.sampled_from(CONTENTS))
+    @stateful.rule(path=st.sampled_from(PATHS), content=st.sampled_from(CONTENTS))
     def write(self, path: str, content: int) -> None:
         """A new file, a changed one, or one saved again."""
         save_photo(self.photos / path, content)
         self._touch(path)
         self.files[path] = content
 
-    @precondition(lambda self: len(self.files) > 1)
-    @rule(data=st.data())
+    @stateful.precondition(lambda self: len(self.files) > 1)
+    @stateful.rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(sorted(self.files)))
         (self.photos / path).unlink()
         self._leave_no_empty_folder(path)
         del self.files[path]
 
-    @rule(data=st.data(), name=st.sampled_from(PATHS))
+    @stateful.rule(data=st.data(), name=st.sampled_from(PATHS))
     def rename(self, data: st.DataObject, name: str) -> None:
         path = data.draw(st.sampled_from(sorted(self.files)))
         (self.photos / name).parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +90,7 @@ class Store(RuleBasedStateMachine):
             else:
                 return
 
-    @rule(data=st.data(), name=st.sampled_from(PATHS))
+    @stateful.rule(data=st.data(), name=st.sampled_from(PATHS))
     def duplicate(self, data: st.DataObject, name: str) -> None:
         path = data.draw(st.sampled_from(sorted(self.files)))
         if path != name:
@@ -107,7 +99,7 @@ class Store(RuleBasedStateMachine):
             self._touch(name)
             self.files[name] = self.files[path]
 
-    @rule(data=st.data())
+    @stateful.rule(data=st.data())
     def touch(self, data: st.DataObject) -> None:
         self._touch(data.draw(st.sampled_from(sorted(self.files))))
 
@@ -118,8 +110,8 @@ class Store(RuleBasedStateMachine):
 
     # These rules are the commands that are run.
 
-    @precondition(lambda self: self.expected())
-    @rule(recluster=st.booleans())
+    @stateful.precondition(lambda self: self.expected())
+    @stateful.rule(recluster=st.booleans())
     def build(self, recluster: bool) -> None:
         new = set(self.expected().values()) - self.computed
         report = build(self.index, BuildRequest([self.photos], recluster=recluster), self.matcher)
@@ -128,15 +120,15 @@ class Store(RuleBasedStateMachine):
         assert report.encoded >= len(new)
         self.built(report)
 
-    @precondition(lambda self: self.expected())
-    @rule()
+    @stateful.precondition(lambda self: self.expected())
+    @stateful.rule()
     def build_twice(self) -> None:
         build(self.index, BuildRequest([self.photos]), self.matcher)
         self.built()
         report = build(self.index, BuildRequest(), self.matcher)
         assert (report.changed, report.encoded) == (False, 0)
 
-    @rule(data=st.data())
+    @stateful.rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(sorted({*self.live, *(f for f in FOLDERS if self.below(f, self.live))})))
         if len(self.below(path, self.live)) < len(self.live):
@@ -144,7 +136,7 @@ class Store(RuleBasedStateMachine):
             self.say(path, hidden=True)
             self.live = {file: content for file, content in self.live.items() if not self.is_hidden(file)}
 
-    @rule(data=st.data())
+    @stateful.rule(data=st.data())
     def remove_by_id(self, data: st.DataObject) -> None:
         path = data.draw(st.sampled_from(sorted(self.live)))
         same = [file for file, content in self.live.items() if content == self.live[path]]
@@ -154,7 +146,7 @@ class Store(RuleBasedStateMachine):
                 self.say(file, hidden=True)
                 del self.live[file]
 
-    @rule(data=st.data())
+    @stateful.rule(data=st.data())
     def add(self, data: st.DataObject) -> None:
         there = [folder for folder in FOLDERS if (self.photos / folder).is_dir()]
         path = data.draw(st.sampled_from([EVERYTHING, *there, *sorted(self.files)]))
@@ -187,7 +179,7 @@ class Store(RuleBasedStateMachine):
         inside = [other for other in self.hidden if self.below(place, {other: 0})]
         self.hidden = {other: said for other, said in self.hidden.items() if other not in inside} | {place: hidden}
 
-    @invariant()
+    @stateful.invariant()
     def the_index_holds_what_it_should(self) -> None:
         if not self.live:
             return
@@ -216,7 +208,7 @@ def check(matcher: model.Matcher, examples: int, steps: int) -> int:
         pass
 
     Machine.matcher = matcher
-    run_state_machine_as_test(
+    stateful.run_state_machine_as_test(
         Machine,
         settings=settings(
             max_examples=examples,

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from sketch_search.model.datasets import PreparedPictures
+from sketch_search.model.datasets import PreparedPictures, tasks
 from sketch_search.model.datasets.corpus import (
     DATA_VARIABLE,
     FRESH_PHOTOS,
@@ -26,19 +26,6 @@ from sketch_search.model.datasets.corpus import (
     split_fresh,
     unpack,
     with_pairs,
-)
-from sketch_search.model.datasets.tasks import (
-    STANDARD_SPLITS,
-    TRAINED,
-    UNSEEN,
-    Task,
-    choose_classes,
-    choose_standard_split,
-    fine_grained,
-    read_task,
-    split_by_data_set,
-    standard_split,
-    write_folders,
 )
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import measure
@@ -76,12 +63,12 @@ def test_data_sets_are_crossed_without_a_photo_or_sketch_of_the_training() -> No
         ("sketchy", "sketchy000.jpg", "caltech101000.jpg"),
         ("tuberlin", "caltech101000.jpg", "sketchy000.jpg"),
     ):
-        training, test = split_by_data_set(corpus, source)
+        training, test = tasks.split_by_data_set(corpus, source)
         assert {p.source for p in training.sketches} == {source}
         assert {p.source for p in test.sketches} == set(sources) - {source}
         assert (names(training.photos), names(test.photos)) == ([own], [other])
     with pytest.raises(ModelError, match="choose one of sketchy"):
-        split_by_data_set(corpus, "caltech101")
+        tasks.split_by_data_set(corpus, "caltech101")
 
 
 def pairs() -> Corpus:
@@ -99,8 +86,8 @@ def pairs() -> Corpus:
 def test_a_sketch_is_paired_with_the_photo_it_is_named_after() -> None:
     assert find_drawn_photos(pairs()).tolist() == [0, 0, 1, -1, 3, -1, 5, -1]
     assert " ".join(names(with_pairs(pairs()).sketches)) == "n01_5-1.png n01_5-2.png n01_7-10.png n02_7-1.png 77_2.png"
-    assert names(fine_grained(pairs()).sketches) == ["n01_5-1.png", "n01_7-10.png", "n02_7-1.png", "77_2.png"]
-    assert fine_grained(pairs()).photos == pairs().photos
+    assert names(tasks.fine_grained(pairs()).sketches) == ["n01_5-1.png", "n01_7-10.png", "n02_7-1.png", "77_2.png"]
+    assert tasks.fine_grained(pairs()).photos == pairs().photos
 
 
 def test_fine_grained_figures_count_hits_among_class_and_gallery() -> None:
@@ -110,7 +97,7 @@ def test_fine_grained_figures_count_hits_among_class_and_gallery() -> None:
     )
     # Sketch i prefers the photos 0, 1, 2 ..., so its own comes i-th among its class, after the 8 of another source.
     scores = np.concatenate([np.tile(-np.arange(8.0), (8, 1)), np.full((8, 8), 1.0)], axis=1)
-    result = measure(Task(corpus, "fine-grained"), {"rn": scores})
+    result = measure(tasks.Task(corpus, "fine-grained"), {"rn": scores})
     of_class = {"acc_1": 1 / 8, "acc_5": 5 / 8, "acc_10": 1}
     of_all = {"gallery_acc_1": 0, "gallery_acc_10": 2 / 8, "gallery_acc_20": 1}
     assert result.figures["rn"]["all"] == of_class | of_all
@@ -118,7 +105,7 @@ def test_fine_grained_figures_count_hits_among_class_and_gallery() -> None:
     assert result.figures["chance"]["all"] == of_class | by_chance
     assert result.per_query["rn"]["acc_1"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
     with pytest.raises(ModelError, match="was drawn from none"):
-        measure(Task(pairs(), "fine-grained"), {"rn": np.zeros((8, 6))})
+        measure(tasks.Task(pairs(), "fine-grained"), {"rn": np.zeros((8, 6))})
 
 
 TRAINING, NEW = "airplane", "dog"
@@ -149,7 +136,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_everything_has_the_pictures_of_fresh_all_unseen_photos_and_ordinary_ones(folder: Path) -> None:
-    task = read_task("everything", "unseen", "train")
+    task = tasks.read_task("everything", "unseen", "train")
     fresh = {
         share: [f"{i:03}" for i in range(60) if is_fresh(TRAINING, f"{i:03}", share)]
         for share in (FRESH_PHOTOS, FRESH_SKETCHES)
@@ -160,8 +147,8 @@ def test_everything_has_the_pictures_of_fresh_all_unseen_photos_and_ordinary_one
     assert len(stems(task.corpus.photos, NEW)) == 40
     assert stems(task.corpus.sketches, NEW) == [f"{i:03}" for i in range(10)]
     assert sum(p.source == "voc2007" for p in task.corpus.photos) == 2
-    assert task.groups == {TRAINED: {TRAINING}, UNSEEN: {NEW}}
-    trained = read_task("fresh", trained_on="train")
+    assert task.groups == {tasks.TRAINED: {TRAINING}, tasks.UNSEEN: {NEW}}
+    trained = tasks.read_task("fresh", trained_on="train")
     assert trained.corpus == task.corpus.kept(
         lambda sketch: sketch.label == TRAINING, lambda photo: (photo.label, photo.source) == (TRAINING, "caltech101")
     )
@@ -170,7 +157,7 @@ def test_everything_has_the_pictures_of_fresh_all_unseen_photos_and_ordinary_one
 
 def test_protocols_of_unseen_classes_have_ten_sketches_of_each_and_the_photos_that_they_name(folder: Path) -> None:
     def sizes(*arguments: Any) -> tuple[int, int]:
-        corpus = read_task(*arguments).corpus
+        corpus = tasks.read_task(*arguments).corpus
         return len(corpus.sketches), len(corpus.photos)
 
     assert sizes("zero-shot", "unseen") == (10, 40)
@@ -178,13 +165,13 @@ def test_protocols_of_unseen_classes_have_ten_sketches_of_each_and_the_photos_th
     assert sizes("generalised", "unseen") == (10, 40 + 8)
     assert sizes("cross-data-set", "unseen", "sketchy") == (10, 40)
     with pytest.raises(ModelError, match="train has classes of train"):
-        read_task("generalised", "train")
+        tasks.read_task("generalised", "train")
     with pytest.raises(ModelError, match="leave out --split or --trained-on"):
-        read_task("fine-grained", "unseen", "train")
+        tasks.read_task("fine-grained", "unseen", "train")
 
 
 def test_ordinary_photos_are_right_where_a_box_that_is_not_difficult_is_in_them(folder: Path) -> None:
-    task = read_task("everyday")
+    task = tasks.read_task("everyday")
     first, second = task.corpus.photos
     assert (first.label, first.also) == (TRAINING, (NEW,))
     assert (second.label, second.also) == ("", ())
@@ -197,26 +184,26 @@ def test_ordinary_photos_are_right_where_a_box_that_is_not_difficult_is_in_them(
 
 def test_contradicting_arguments_are_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match="has no split"):
-        read_task("fresh", "val")
+        tasks.read_task("fresh", "val")
     with pytest.raises(ModelError, match="leave out --trained-on"):
-        read_task("everyday", trained_on="train")
+        tasks.read_task("everyday", trained_on="train")
     with pytest.raises(ModelError, match="has classes of"):
-        read_task("everything", "unseen", "train+unseen")
+        tasks.read_task("everything", "unseen", "train+unseen")
     (folder / "data" / "more" / "everyday.tar.gz").unlink()
     with pytest.raises(ModelError, match=r"there is no .*everyday"):
-        read_task("everyday")
+        tasks.read_task("everyday")
 
 
 def test_the_gallery_of_everything_is_written_as_class_folders(folder: Path, tmp_path: Path) -> None:
-    task = read_task("everything", "unseen", "train")
-    write_folders(task, tmp_path / "out")
+    task = tasks.read_task("everything", "unseen", "train")
+    tasks.write_folders(task, tmp_path / "out")
     written = sorted(str(path.relative_to(tmp_path / "out").parent) for path in (tmp_path / "out").rglob("*.*"))
     assert written.count(f"photo/{NEW}") == 41, "40 photos, and the ordinary one that shows a dog, too"
     assert written.count(f"photo/{TRAINING}") == sum(p.label == TRAINING for p in task.corpus.photos)
     assert written.count("photo/other") == 1
-    assert written.count(f"{UNSEEN}/sketch/{NEW}") == 10
+    assert written.count(f"{tasks.UNSEEN}/sketch/{NEW}") == 10
     with pytest.raises(ModelError, match="has files already"):
-        write_folders(task, tmp_path / "out")
+        tasks.write_folders(task, tmp_path / "out")
 
 
 def test_a_standard_split_has_the_sketches_of_its_data_set_and_says_what_is_missing() -> None:
@@ -226,29 +213,29 @@ def test_a_standard_split_has_the_sketches_of_its_data_set_and_says_what_is_miss
         + pictures("sketch", "sketchy", "tennis_racket", "1.png"),
         photos("caltech101", "swan", 2) + photos("sketchy", "cup", 1) + photos("sketchy", "tennis_racket", 1),
     )
-    found, said = choose_standard_split(corpus, "sketchy_100_25", "unseen")
+    found, said = tasks.choose_standard_split(corpus, "sketchy_100_25", "unseen")
     assert found == corpus.of(["swan"])
     assert said.startswith("1 of the 25 unseen classes of sketchy_100_25; this data lacks cup, harp, squirrel")
-    seen, _ = choose_standard_split(corpus, "sketchy_100_25", "seen")
+    seen, _ = tasks.choose_standard_split(corpus, "sketchy_100_25", "seen")
     assert seen.labels == ("tennis_racket",), "which the list calls a racket"
     with pytest.raises(ModelError, match="no sketches of quickdraw with photos of the seen classes"):
-        choose_standard_split(corpus, "quickdraw_80_30", "seen")
+        tasks.choose_standard_split(corpus, "quickdraw_80_30", "seen")
 
 
 def test_classes_are_found_in_any_spelling() -> None:
     corpus = Corpus(tuple(Picture(Path("1.png"), label, "") for label in ("ant", "hot_air_balloon", "t-shirt")), ())
-    assert choose_classes(corpus, ["Hot-air balloon", "t_shirt"]).labels == ("hot_air_balloon", "t-shirt")
-    assert choose_classes(corpus, ["ant"], exclude=True).labels == ("hot_air_balloon", "t-shirt")
+    assert tasks.choose_classes(corpus, ["Hot-air balloon", "t_shirt"]).labels == ("hot_air_balloon", "t-shirt")
+    assert tasks.choose_classes(corpus, ["ant"], exclude=True).labels == ("hot_air_balloon", "t-shirt")
     with pytest.raises(ModelError, match="none of the classes"):
-        choose_classes(corpus, ["zebra"])
+        tasks.choose_classes(corpus, ["zebra"])
     with pytest.raises(ModelError, match="choose one of sketchy_104_21"):
-        standard_split("sketchy_1_2")
+        tasks.standard_split("sketchy_1_2")
 
 
 @needs_shared_data
-@pytest.mark.parametrize("name", STANDARD_SPLITS)
+@pytest.mark.parametrize("name", tasks.STANDARD_SPLITS)
 def test_the_standard_splits_are_the_published_lists(name: str) -> None:
-    for part, classes in zip(("seen", "unseen"), standard_split(name), strict=True):
+    for part, classes in zip(("seen", "unseen"), tasks.standard_split(name), strict=True):
         published = data("").parent / "splits" / f"{name}.{part}.txt"
         assert list(classes) == published.read_text().splitlines()
 
@@ -274,7 +261,7 @@ def test_a_data_set_as_sketchy_lays_it_out_is_read_and_classes_with_one_half_are
     for label in ("cow", ".ipynb_checkpoints"):
         (tmp_path / "photo" / "tx_0" / label).mkdir()
         (tmp_path / "photo" / "tx_0" / label / "1.jpg").touch()
-    task = read_task("category", data=tmp_path)
+    task = tasks.read_task("category", data=tmp_path)
     assert (task.corpus.labels, names(task.corpus.sketches)) == (("cat", "cow"), ["1.png"])
     assert task.about == ("classes with photos alone (1): cow",)
 

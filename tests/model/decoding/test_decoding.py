@@ -11,17 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sketch_search.model import errors
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.decoding.messages import READY, Limits
-from sketch_search.model.errors import (
-    CostlyImage,
-    DecodingUnavailable,
-    EndedDecoding,
-    ImageTooLarge,
-    SlowImage,
-    UndecodableImage,
-    UnsupportedImage,
-)
 from sketch_search.model.images import Preprocessing, open_image
 from tests.patience import wait_until
 from tests.pictures import ODD_FILES, OddFile, drawing, encoded, photo
@@ -68,7 +60,7 @@ def test_pictures_are_prepared_there_as_they_are_here(decoders: Decoders, releas
         there = decoders.run(data, Job.preparing(preprocessing, modality)).image
         here = preprocessing.pixels(preprocessing.open(data, modality), modality)
         assert np.array_equal(np.asarray(there), here)
-    with pytest.raises(ImageTooLarge):
+    with pytest.raises(errors.ImageTooLarge):
         decoders.run(encoded(drawing("house")), Job.preparing(preprocessing, "sketch", max_pixels=1000))
 
 
@@ -82,7 +74,7 @@ def test_many_threads_share_a_few_processes(decoders: Decoders) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
 def test_a_picture_that_takes_too_much_cpu_time_is_a_bad_picture(slow: bytes) -> None:
     with Decoders(1, replace(AMPLE, cpu_seconds=0.05)) as decoders:
-        with pytest.raises(CostlyImage, match=r"0\.05 CPU seconds"):
+        with pytest.raises(errors.CostlyImage, match=r"0\.05 CPU seconds"):
             opened(decoders, slow)
         assert opened(decoders, encoded(drawing("star"))) == drawing("star")
 
@@ -94,7 +86,7 @@ def test_a_quick_job_gives_up_where_another_would_go_on(slow: bytes) -> None:
     with Decoders(1, replace(AMPLE, clock_seconds=0.5)) as decoders:
         picture = encoded(drawing("star"))
         assert decoders.run(picture, Job(), quick=True).image == drawing("star")
-        with pytest.raises(SlowImage, match=r"than 0\.5 sec"):
+        with pytest.raises(errors.SlowImage, match=r"than 0\.5 sec"):
             decoders.run(slow, Job(), quick=False)
 
 
@@ -104,7 +96,7 @@ def test_a_picture_that_takes_too_much_memory_is_a_bad_picture_and_the_process_s
     with Decoders(1, replace(AMPLE, memory=128 << 20)) as decoders:
         opened(decoders, encoded(drawing("star")))
         (pid,) = decoders.idle
-        with pytest.raises(CostlyImage, match="128 MiB of memory"):
+        with pytest.raises(errors.CostlyImage, match="128 MiB of memory"):
             opened(decoders, large)
         assert opened(decoders, encoded(drawing("star"))) == drawing("star")
         assert decoders.idle == (pid,)
@@ -146,8 +138,8 @@ def test_a_process_that_is_killed_while_it_decodes_is_replaced_once() -> None:
 @pytest.mark.parametrize(
     ("number", "error", "told"),
     [
-        (signal.SIGSEGV, UndecodableImage, "crashes"),
-        (signal.SIGKILL, EndedDecoding, "the system killed the decoder twice"),
+        (signal.SIGSEGV, errors.UndecodableImage, "crashes"),
+        (signal.SIGKILL, errors.EndedDecoding, "the system killed the decoder twice"),
     ],
 )
 def test_a_picture_that_ends_its_process_every_time_is_refused_by_what_ended_it(
@@ -172,7 +164,7 @@ def test_a_process_that_cannot_start_blames_no_picture(program: str, monkeypatch
     with Decoders(1) as decoders:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", program)
-            with pytest.raises(DecodingUnavailable, match="free memory, or allow more open files"):
+            with pytest.raises(errors.DecodingUnavailable, match="free memory, or allow more open files"):
                 opened(decoders, encoded(drawing("star")))
         assert opened(decoders, encoded(drawing("star"))) == drawing("star")
 
@@ -207,7 +199,7 @@ def test_a_decoding_process_does_not_see_the_service_s_key(monkeypatch: pytest.M
         assert b"secret" not in Path(f"/proc/{decoders.idle[0]}/environ").read_bytes()
 
 
-@pytest.mark.parametrize(("data", "kind"), [(b"", UndecodableImage), (b"<html>", UnsupportedImage)])
+@pytest.mark.parametrize(("data", "kind"), [(b"", errors.UndecodableImage), (b"<html>", errors.UnsupportedImage)])
 def test_a_file_that_is_no_picture_costs_no_process(data: bytes, kind: type[Exception]) -> None:
     with Decoders(1) as none:
         with pytest.raises(kind):

@@ -10,14 +10,7 @@ from sketch_search.model.datasets.corpus import Corpus
 from sketch_search.model.datasets.tasks import Task
 from sketch_search.model.engine import SelfAttention
 from sketch_search.model.errors import ModelError
-from sketch_search.model.evaluation.answers import (
-    CHANCE,
-    GuessFigures,
-    guess_table,
-    measure_guesses,
-    measure_parts,
-    order_kept,
-)
+from sketch_search.model.evaluation import answers
 from sketch_search.model.explanation import Explanation
 from sketch_search.model.terminal import BAD_INPUT
 from tests.learning import write_class_folders
@@ -40,13 +33,13 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
         return matcher_of(network)
 
     # All sketches look like the first word most, and a little like the other.
-    found = measure_guesses(matcher(1.0, 0.5), task)
+    found = answers.measure_guesses(matcher(1.0, 0.5), task)
     count = len(task.corpus.sketches)
-    assert found[FIRST] == GuessFigures(count // 2, named=1.0, first=1.0, among=1.0, shown=2.0)
-    assert found[SECOND] == GuessFigures(count // 2, named=0.0, first=0.0, among=0.0, shown=2.0)
-    assert found["all"] == GuessFigures(count, named=0.5, first=0.5, among=0.5, shown=2.0)
-    assert measure_guesses(matcher(0.5, 1.0), task)[FIRST].first == 0.0
-    lines = guess_table(found).splitlines()
+    assert found[FIRST] == answers.GuessFigures(count // 2, named=1.0, first=1.0, among=1.0, shown=2.0)
+    assert found[SECOND] == answers.GuessFigures(count // 2, named=0.0, first=0.0, among=0.0, shown=2.0)
+    assert found["all"] == answers.GuessFigures(count, named=0.5, first=0.5, among=0.5, shown=2.0)
+    assert answers.measure_guesses(matcher(0.5, 1.0), task)[FIRST].first == 0.0
+    lines = answers.guess_table(found).splitlines()
     assert lines[0].split() == ["sketches", "named", "first", "right", "one", "right", "guesses"]
     assert lines[1].split() == ["all", str(count), "0.500", "0.500", "0.500", "2.00"]
 
@@ -55,7 +48,7 @@ def test_guesses_without_a_vocabulary_or_data_are_refused(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ModelError, match="no vocabulary, and guesses nothing"):
-        measure_guesses(matcher_of(tiny_network()), task)
+        answers.measure_guesses(matcher_of(tiny_network()), task)
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors", words=((FIRST,),))
     monkeypatch.delenv("SKETCH_SEARCH_DATA", raising=False)
     assert main(["guesses", "--weights", str(weights)]) == BAD_INPUT
@@ -68,12 +61,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not(corpus: Corpus) -> None:
-    found = measure_parts(model.load(), corpus, corpus, 18)
+    found = answers.measure_parts(model.load(), corpus, corpus, 18)
     assert (found.composites, found.classes, found.pairs, found.order) == (18, 9, 0, None)
-    assert found.right.low > CHANCE
+    assert found.right.low > answers.CHANCE
     assert found.right.low <= found.right.value <= found.right.high
-    senseless = measure_parts(matcher_of(tiny_network()), corpus, corpus, 80)
-    assert senseless.right.low < CHANCE < senseless.right.high
+    senseless = answers.measure_parts(matcher_of(tiny_network()), corpus, corpus, 80)
+    assert senseless.right.low < answers.CHANCE < senseless.right.high
     assert senseless.right.value < 0.4
 
 
@@ -83,7 +76,7 @@ def test_the_order_of_parts_is_that_of_the_columns_and_rows_of_their_matches() -
         correspondence = np.zeros((len(drawn), 16), np.float32)
         correspondence[np.arange(len(drawn)), found] = 1
         cells = np.arange(16)
-        return order_kept(Explanation(4, attention, attention, np.array(drawn), cells, correspondence, 0.0))
+        return answers.order_kept(Explanation(4, attention, attention, np.array(drawn), cells, correspondence, 0.0))
 
     corners = [0, 3, 12, 15]
     assert kept(corners, [5, 6, 9, 10]) == (1, 1)

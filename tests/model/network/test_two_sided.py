@@ -8,20 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sketch_search.model import engine
 from sketch_search.model.checkpoint import load_network, read_photo_side, save_checkpoint, save_photo_side
 from sketch_search.model.commands import main
-from sketch_search.model.engine import (
-    TWO_SIDED,
-    Calibration,
-    Modality,
-    Prior,
-    SeenClasses,
-    TwoSidedConfig,
-    cells_of_patches,
-    read_files,
-    seen_classes,
-    unit,
-)
 from sketch_search.model.engine.graphs import own_folder, write_graphs
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network import Network, TorchEngine
@@ -31,7 +20,7 @@ from tests.networks import matcher_of, randn
 from tests.pictures import drawing, photo
 
 SMALL = dataclasses.replace(
-    TWO_SIDED,
+    engine.TWO_SIDED,
     width=24,
     heads=2,
     depth=2,
@@ -43,10 +32,10 @@ SMALL = dataclasses.replace(
     cross_heads=2,
     cross_ffn=16,
 )
-TRAINED = Calibration(methods=("rn", "ret", "fused"), best_method="fused", fusion=1.0, diffusion=0.3)
+TRAINED = engine.Calibration(methods=("rn", "ret", "fused"), best_method="fused", fusion=1.0, diffusion=0.3)
 
 
-def two_sided(config: TwoSidedConfig = SMALL, seed: int = 0) -> Network:
+def two_sided(config: engine.TwoSidedConfig = SMALL, seed: int = 0) -> Network:
     """A network whose numbers are all random, so that none of them can be left out without a change."""
     torch.manual_seed(seed)
     network = Network(config, TRAINED)
@@ -59,9 +48,9 @@ def written(folder: Path, network: Network, name: str = "network.safetensors") -
     start = "encoder.photo_side."
     tensors = {key.removeprefix(start): v for key, v in network.state_dict().items() if key.startswith(start)}
     sha256 = save_photo_side(tensors, folder / "photo-side.safetensors")
-    assert isinstance(network.config, TwoSidedConfig)
+    assert isinstance(network.config, engine.TwoSidedConfig)
     network.config = dataclasses.replace(network.config, photo_side=sha256)
-    save_checkpoint(network, folder / name, SeenClasses(frozenset({"egg", Path(name).stem})).note())
+    save_checkpoint(network, folder / name, engine.SeenClasses(frozenset({"egg", Path(name).stem})).note())
     return folder / name
 
 
@@ -74,14 +63,14 @@ def written_with_graphs(folder: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(folder))
         checkpoint = written(folder, two_sided())
-        write_graphs(read_files(checkpoint).config, own_folder())
+        write_graphs(engine.read_files(checkpoint).config, own_folder())
         yield checkpoint
 
 
 def test_patches_of_a_smaller_sketch_are_reported_as_the_cells_of_the_photos_grid_below_their_centres() -> None:
-    assert cells_of_patches(6, 8).reshape(6, 6)[0].tolist() == [0, 2, 3, 4, 6, 7]
-    assert cells_of_patches(6, 8).reshape(6, 6)[:, 1].tolist() == [2, 18, 26, 34, 50, 58]
-    assert cells_of_patches(8, 8).tolist() == list(range(64))
+    assert engine.cells_of_patches(6, 8).reshape(6, 6)[0].tolist() == [0, 2, 3, 4, 6, 7]
+    assert engine.cells_of_patches(6, 8).reshape(6, 6)[:, 1].tolist() == [2, 18, 26, 34, 50, 58]
+    assert engine.cells_of_patches(8, 8).tolist() == list(range(64))
     ink = torch.zeros(1, 1, 112, 112)
     ink[:, :, 84:, :28] = 1
     network, trace = two_sided(), EncoderTrace()
@@ -122,7 +111,7 @@ def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
     side = fast.encoder.photo_side
     assert side.second_vit is not None
     assert side.vit.fc1.dtype == side.second_vit.fc1.dtype == torch.bfloat16
-    modalities: tuple[Modality, ...] = ("sketch", "photo")
+    modalities: tuple[engine.Modality, ...] = ("sketch", "photo")
     for modality in modalities:
         images = torch.randn(1, 3, 112, 112)
         one, other = (network.encode(images, modality).ret for network in (exact, fast))
@@ -130,7 +119,7 @@ def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
 
 
 def test_a_pair_is_explained_by_all_patches_of_the_photo_with_the_scores_of_a_search() -> None:
-    prior = Prior(unit(randn(8, SMALL.width).numpy()), 0.1, 1.5, 8.0)
+    prior = engine.Prior(engine.unit(randn(8, SMALL.width).numpy()), 0.1, 1.5, 8.0)
     matcher = matcher_of(two_sided().prior_replaced(prior), variants=1)
     drawn, shown = drawing("circle", 200), photo("circle", 120).crop((0, 0, 120, 90))
     found = matcher.explain(drawn, shown)
@@ -152,7 +141,7 @@ def test_a_photo_has_the_same_tokens_if_the_last_block_computes_all(dtype: torch
 
 
 def test_networks_are_averaged_with_the_first_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prior = Prior(torch.rand(3, SMALL.width).half().float().numpy(), 0.5, 1.5, 8.0)
+    prior = engine.Prior(torch.rand(3, SMALL.width).half().float().numpy(), 0.5, 1.5, 8.0)
     one = two_sided().prior_replaced(prior)
     other = two_sided().with_calibration(dataclasses.replace(TRAINED, fusion=2.0))
     with torch.no_grad():
@@ -170,7 +159,7 @@ def test_networks_are_averaged_with_the_first_calibration(tmp_path: Path, capsys
     np.testing.assert_array_equal(averaged.prior.prototypes, prior.prototypes)
     assert dataclasses.replace(averaged.prior, prototypes=prior.prototypes) == prior
     assert averaged.calibration == first.calibration
-    assert seen_classes(mean) == SeenClasses(frozenset({"egg", "0", "1"}))
+    assert engine.seen_classes(mean) == engine.SeenClasses(frozenset({"egg", "0", "1"}))
     (tmp_path / "other").mkdir()
     wider = dataclasses.replace(SMALL, cross_ffn=2 * SMALL.cross_ffn)
     larger = written(tmp_path / "other", two_sided(wider), "larger.safetensors")

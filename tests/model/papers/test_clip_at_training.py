@@ -14,19 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network import PretrainedVit, VitLayout, read_clip
-from sketch_search.model.papers.clip_at import (
-    ClipAtTrainer,
-    average_divergence,
-    category_distances,
-    classification_loss,
-    draw_orders,
-    draw_others,
-    hard_triplet_loss,
-    log_densities,
-    relative_distances,
-    shuffle_patches,
-    triplet_loss,
-)
+from sketch_search.model.papers import clip_at
 from sketch_search.model.papers.pictures import TrainingSet, training_set
 from sketch_search.model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe
 from tests.indexer.clip_models import READING, saved_clip
@@ -71,7 +59,7 @@ def test_the_triplet_loss_wants_the_right_photo_nearer_by_the_margin() -> None:
     expected = sum(
         max(0.0, 0.2 + distance(s, p) - distance(s, n)) for s, p, n in zip(sketches, right, wrong, strict=True)
     )
-    assert float(triplet_loss(sketches, right, wrong, margin=0.2)) == pytest.approx(expected / 5, abs=1e-6)
+    assert float(clip_at.triplet_loss(sketches, right, wrong, margin=0.2)) == pytest.approx(expected / 5, abs=1e-6)
 
 
 def test_the_classification_is_the_log_share_of_the_right_text() -> None:
@@ -81,7 +69,7 @@ def test_the_classification_is_the_log_share_of_the_right_text() -> None:
     for vector, label in zip(vectors, labels, strict=True):
         powers = [math.exp((1 - distance(vector, text)) / 0.1) for text in texts]
         expected -= math.log(powers[label] / sum(powers)) / 3
-    found = classification_loss(vectors, torch.tensor(labels), texts, 0.1)
+    found = clip_at.classification_loss(vectors, torch.tensor(labels), texts, 0.1)
     assert float(found) == pytest.approx(expected, abs=1e-5)
 
 
@@ -91,7 +79,9 @@ def test_hard_triplets_take_the_nearest_other_photo_of_the_category() -> None:
     for c, i in itertools.product(range(2), range(3)):
         nearest = min(distance(sketches[c, i], photos[c, j]) for j in range(3) if j != i)
         expected += max(0.0, 0.2 + distance(sketches[c, i], photos[c, i]) - nearest) / 6
-    assert float(hard_triplet_loss(category_distances(sketches, photos), 0.2)) == pytest.approx(expected, abs=1e-6)
+    assert float(clip_at.hard_triplet_loss(clip_at.category_distances(sketches, photos), 0.2)) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_equation_1_is_the_mean_divergence_of_the_densities_of_relative_distances() -> None:
@@ -111,18 +101,20 @@ def test_equation_1_is_the_mean_divergence_of_the_densities_of_relative_distance
         for one, other in itertools.permutations(densities, 2)
         for a, b in zip(one, other, strict=True)
     )
-    logs = log_densities(relative_distances(category_distances(sketches, photos)), 0.2)
-    assert float(average_divergence(logs)) == pytest.approx(expected, rel=1e-4)
-    assert float(average_divergence(logs[:1].expand(3, -1))) == pytest.approx(0, abs=1e-6)
+    logs = clip_at.log_densities(clip_at.relative_distances(clip_at.category_distances(sketches, photos)), 0.2)
+    assert float(clip_at.average_divergence(logs)) == pytest.approx(expected, rel=1e-4)
+    assert float(clip_at.average_divergence(logs[:1].expand(3, -1))) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("grid", [2, 3])
 def test_a_pair_has_its_patches_in_two_different_orders_in_their_new_places(grid: int) -> None:
-    first, second = draw_orders(500, grid, torch.Generator().manual_seed(0))
+    first, second = clip_at.draw_orders(500, grid, torch.Generator().manual_seed(0))
     assert (first != second).any(dim=1).all()
     images, orders = randn(2, 3, 6 * grid, 6 * grid), torch.stack([first[0], second[0]])
     assert torch.equal(orders.sort(dim=1).values, torch.arange(grid * grid).expand(2, -1))
-    before, after = (torch.nn.functional.unfold(one, 6, stride=6) for one in (images, shuffle_patches(images, orders)))
+    before, after = (
+        torch.nn.functional.unfold(one, 6, stride=6) for one in (images, clip_at.shuffle_patches(images, orders))
+    )
     for old, new, order in zip(before, after, orders, strict=True):
         assert torch.equal(new, old[:, order])
 
@@ -130,11 +122,11 @@ def test_a_pair_has_its_patches_in_two_different_orders_in_their_new_places(grid
 def test_the_wrong_photo_is_of_another_class() -> None:
     labels = torch.tensor([0, 1, 2, 0, 1])
     for seed in range(20):
-        assert (labels[draw_others(labels, torch.Generator().manual_seed(seed))] != labels).all()
+        assert (labels[clip_at.draw_others(labels, torch.Generator().manual_seed(seed))] != labels).all()
 
 
-def trainer(data: TrainingSet, texts: torch.Tensor, folder: Path, **changes: Any) -> ClipAtTrainer:
-    return ClipAtTrainer(dataclasses.replace(RECIPE, **changes), data, texts, VIT, folder)
+def trainer(data: TrainingSet, texts: torch.Tensor, folder: Path, **changes: Any) -> clip_at.ClipAtTrainer:
+    return clip_at.ClipAtTrainer(dataclasses.replace(RECIPE, **changes), data, texts, VIT, folder)
 
 
 def test_categories_and_pairs_have_their_losses(pairs: TrainingSet, texts: torch.Tensor, tmp_path: Path) -> None:

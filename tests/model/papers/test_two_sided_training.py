@@ -33,7 +33,7 @@ from sketch_search.model.network import (
     main_layout,
     second_layout,
 )
-from sketch_search.model.papers import photo_side, read_recipe
+from sketch_search.model.papers import read_recipe
 from sketch_search.model.papers.photo_side import (
     PhotoFeatures,
     fields_of,
@@ -308,7 +308,7 @@ def test_the_default_is_one_on_its_own_vit_and_both_sides_of_any_keep_as_many_to
 def test_a_vit_is_named_by_timm_by_open_clip_or_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     state = timm.create_model("vit_tiny_patch16_224").state_dict()
-    monkeypatch.setattr(photo_side, "read_backbone", {name: state}.__getitem__)
+    monkeypatch.setattr("sketch_search.model.network.read_backbone", {name: state}.__getitem__)
     vit = read_vit(f"timm:{name}")
     assert vit.layout == VitLayout(16, 192, 12, 3, 768) == layout_of(vit.weights)
     assert vit.mean == vit.std == (0.5, 0.5, 0.5), "as its weights were trained"
@@ -321,7 +321,7 @@ def test_a_vit_is_named_by_timm_by_open_clip_or_by_a_file(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("source", ["timm:resnet18", "timm:vit_small_patch14_reg4_dinov2", "clip:nothing/here"])
 def test_a_backbone_that_is_no_plain_vit_is_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photo_side, "read_backbone", lambda _: {})
+    monkeypatch.setattr("sketch_search.model.network.read_backbone", lambda _: {})
     with pytest.raises(ModelError):
         read_vit(source)
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from sketch_search.model.search import stages
 from sketch_search.service.settings import Settings
 from tests.service.served import Served, served
 
@@ -25,5 +24,5 @@ def server(settings: Settings) -> Iterator[Served]:
 def only_copies_are_folded() -> Iterator[None]:
     """The page folds near duplicates, and to a network with random weights all pictures are much the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "SAME", 0.9999)
+        patch.setattr("sketch_search.model.ranking.SAME", 0.9999)
         yield

@@ -14,7 +14,6 @@ from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import draw_photo
 from sketch_search.model import Matcher, load
 from sketch_search.model.ranking import SAME
-from sketch_search.model.search import stages
 from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
@@ -225,7 +224,7 @@ def picture(name: str) -> str:
 def test_only_the_same_picture_again_is_stacked(
     desk: Browser, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "SAME", SAME)
+    monkeypatch.setattr("sketch_search.model.ranking.SAME", SAME)
     (tmp_path / "photos").mkdir()
     for seed in (4, 8):
         draw_photo("fish", seed).save(tmp_path / "photos" / f"fish {seed}.png")

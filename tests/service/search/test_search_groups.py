@@ -155,7 +155,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
         pytest.MonkeyPatch.context() as patch,
     ):
         # To a network with random weights, all pictures are much the same.
-        patch.setattr(stages, "SAME", 0.9999)
+        patch.setattr("sketch_search.model.ranking.SAME", 0.9999)
         yield opened
 
 
