@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sketch_search.model.checkpoint.file import save_checkpoint
+from sketch_search.model.checkpoint import save_checkpoint
 from sketch_search.model.engine import Calibration, Parting, Vocabulary, ZseConfig
 from sketch_search.model.engine.parting import HEADS, SIDE, Pieces
 from sketch_search.model.matcher import Matcher

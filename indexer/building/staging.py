@@ -24,7 +24,7 @@ from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.engine import Floats, Tokens, threads, unit
-from sketch_search.model.engine.tokens import round_tokens
+from sketch_search.model.engine.rounding import round_tokens
 from sketch_search.model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
 from sketch_search.model.images import OpenedImage, beside, day_beside, day_in_path, names_beside
 from sketch_search.model.limits import MAX_PIXELS

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.model.engine import Floats, Numbers, Tokens
-from sketch_search.model.engine.tokens import dequantize, unpack
+from sketch_search.model.engine.rounding import dequantize, unpack
 from sketch_search.model.files import open_regular
 from sketch_search.model.search.clusters import assign, mean_tokens
 

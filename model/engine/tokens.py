@@ -1,4 +1,4 @@
-"""Holds encoded pictures, as retrieval and patch tokens; averages variants of a sketch; rounds photos for an index."""
+"""Holds encoded pictures, as retrieval token and patch tokens; makes variants of a sketch, and averages their [Ret]."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from PIL import Image
 
 Floats: TypeAlias = NDArray[np.float32]
 Numbers: TypeAlias = NDArray[np.int64]
-# Tokens are kept as -127..127, so that there are as many steps below 0 as above.
-_STEPS = 127
-# Regions are kept in steps of 1 / 13, from -7 to 7. In these four bits, as many scenes are found as in full precision.
-_REGION_STEPS = 13
 
 
 @dataclass(frozen=True)
@@ -153,58 +149,3 @@ def cells_of_patches(patches: int, grid: int) -> NDArray[np.int64]:
     along = (2 * np.arange(patches) + 1) * grid // (2 * patches)
     cells: NDArray[np.int64] = (along[:, None] * grid + along).ravel()
     return cells
-
-
-def round_tokens(photos: Tokens) -> dict[str, NDArray[Any]]:
-    """Returns the arrays in which photos are kept: "tokens", "scales" and "positions"; with regions also "regions" and
-    "colours".
-    """
-    # Tokens are always rounded to float16 first, so that equal photos get equal bytes in each segment. Values that
-    # float16 cannot hold become infinite, and are reported as not finite.
-    with np.errstate(over="ignore"):
-        tokens, scales = quantize(photos.features.astype(np.float16))
-    arrays: dict[str, NDArray[Any]] = {
-        "tokens": tokens,
-        "scales": scales,
-        "positions": photos.positions.astype(np.uint8),
-    }
-    if photos.regions is not None and photos.colours is not None:
-        arrays["regions"] = pack(photos.regions)
-        arrays["colours"] = np.rint(photos.colours).clip(-128, 127).astype(np.int8)
-    return arrays
-
-
-def quantize(features: NDArray[np.floating[Any]]) -> tuple[NDArray[np.int8], Floats]:
-    """Quantizes (..., d) to int8 steps and scales (...), to half a 1/127 of a token's largest value, ties to even."""
-    features = np.asarray(features, np.float32)
-    with np.errstate(invalid="ignore"):
-        scales = np.abs(features).max(axis=-1) / np.float32(_STEPS)
-        steps = features / np.where(scales > 0, scales, 1)[..., None]
-        return np.rint(steps).clip(-_STEPS, _STEPS).astype(np.int8), scales
-
-
-def dequantize(steps: NDArray[np.int8], scales: Floats) -> Floats:
-    """Undoes ``quantize``: (..., d) float32."""
-    features = np.array(steps, np.float32)
-    features *= scales[..., None]
-    return features
-
-
-def pack(regions: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Rounds regions of length 1, (..., r), to 15 steps, two in a byte, the first half above: (..., r / 2) uint8."""
-    # For a photo without finite values, which its tokens show, any value will do.
-    with np.errstate(invalid="ignore"):
-        steps = (np.rint(regions * np.float32(_REGION_STEPS)).clip(-7, 7) + 8).astype(np.uint8)
-    half = regions.shape[-1] // 2
-    bytes_of_two: NDArray[np.uint8] = steps[..., :half] << 4 | steps[..., half:]
-    return bytes_of_two
-
-
-def unpack(regions: NDArray[np.uint8]) -> Floats:
-    """Undoes ``pack``: (..., r / 2) -> (..., r) float32."""
-    half = regions.shape[-1]
-    found = np.empty((*regions.shape[:-1], 2 * half), np.float32)
-    found[..., :half], found[..., half:] = regions >> 4, regions & 15
-    found -= np.float32(8)
-    found /= np.float32(_REGION_STEPS)
-    return found

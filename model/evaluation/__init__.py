@@ -1,10 +1,9 @@
 """Measures a checkpoint's retrieval, explanations and words; and chooses calibrations by these measurements."""
 
 from sketch_search.model.evaluation.answers import guess_table, measure_guesses, measure_parts
-from sketch_search.model.evaluation.clicks import measure_clicks
 from sketch_search.model.evaluation.costs import clip_vectors, costs_of, search_in_two_stages, speeds_of
 from sketch_search.model.evaluation.figures import ALL, HARMONIC, TITLES, Evaluation, bootstrap, measure, relevance
-from sketch_search.model.evaluation.remembered import measure_parting, measure_remembered
+from sketch_search.model.evaluation.remembered import measure_clicks, measure_parting, measure_remembered
 from sketch_search.model.evaluation.scoring import (
     calibrate,
     counts,

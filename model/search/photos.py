@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Tokens, expectations, logsumexp, unit
-from sketch_search.model.engine.tokens import dequantize, round_tokens, unpack
+from sketch_search.model.engine.rounding import dequantize, round_tokens, unpack
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.pauses import pause

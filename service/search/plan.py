@@ -11,8 +11,15 @@ from sketch_search.model.engine import Method
 from sketch_search.model.images import Drawing, Pixels
 from sketch_search.model.search import Plan, methods_of
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas.options import Subject, beyond_two_stage, problems_of, subject_of
-from sketch_search.service.schemas.query import Quality, SearchQuery, System
+from sketch_search.service.schemas.query import (
+    Quality,
+    SearchQuery,
+    Subject,
+    System,
+    beyond_two_stage,
+    problems_of,
+    subject_of,
+)
 from sketch_search.service.schemas.search import StageTimings
 from sketch_search.service.settings import Settings
 

@@ -1,6 +1,6 @@
 """Sends requests to the shards of a gallery, tracks which of them answer, and joins their answers."""
 
-from sketch_search.service.sharding.answers import (
+from sketch_search.service.sharding.gallery import (
     Overview,
     Pending,
     ShardLink,

@@ -13,15 +13,16 @@ from sketch_search.model.errors import UserError
 from sketch_search.service.errors import NotReady
 from sketch_search.service.gallery import Gallery, OpenGallery
 from sketch_search.service.schemas.info import ShardInfo
-from sketch_search.service.sharding.answers import (
+from sketch_search.service.sharding.gallery import (
+    Layout,
     Overview,
+    ShardedGallery,
     ShardLink,
     ShardRefuses,
     ShardUnavailable,
     overview,
     receive,
 )
-from sketch_search.service.sharding.gallery import Layout, ShardedGallery
 
 _TOGETHER = "build the shards together, by `sketch-search index build FOLDER --ray ADDRESS`"
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sketch_search.model.checkpoint.conversion import released_config
+from sketch_search.model.checkpoint import released_config
 from sketch_search.model.engine import Floats, Modality, NetworkConfig, Tokens
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network.relation import CrossBranch, KernelRelation

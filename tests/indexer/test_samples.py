@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from sketch_search.indexer.commands import main
-from sketch_search.indexer.samples import EACH, SCENES, SKETCHED, THINGS
-from sketch_search.indexer.samples.painting import SIZE
+from sketch_search.indexer.samples import EACH, SCENES, SIZE, SKETCHED, THINGS
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sketch_search import model
-from sketch_search.model.checkpoint.file import save_checkpoint
+from sketch_search.model.checkpoint import save_checkpoint
 from sketch_search.model.commands import main
 from sketch_search.model.engine import TWO_SIDED, Calibration, TwoSidedConfig, ZseConfig, preset, read_metadata
 from sketch_search.model.errors import ModelError, UserError

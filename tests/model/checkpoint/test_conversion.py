@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sketch_search import model
-from sketch_search.model.checkpoint.conversion import convert
+from sketch_search.model.checkpoint import convert
 from sketch_search.model.commands import main
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import ModelError

@@ -10,7 +10,7 @@ from PIL import Image
 from sketch_search import model
 from sketch_search.model.commands import main
 from sketch_search.model.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
-from sketch_search.model.datasets.remembered import Drawn, choose_remembered
+from sketch_search.model.datasets.tasks import Drawn, choose_remembered
 from sketch_search.model.engine import default_checkpoint
 from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper
 from sketch_search.model.images import Drawing, find_ink

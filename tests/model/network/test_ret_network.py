@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from sketch_search import model
-from sketch_search.model.checkpoint.file import load_network, save_checkpoint
+from sketch_search.model.checkpoint import load_network, save_checkpoint
 from sketch_search.model.engine import Floats, Modality, Prior, Tokens, sketch_variants, unit
 from sketch_search.model.engine.knowledge import LEAST_PRESENT, NEARNESS, SHARE, SHARPNESS, expectations
 from sketch_search.model.errors import ModelError

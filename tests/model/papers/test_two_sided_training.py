@@ -43,9 +43,8 @@ from sketch_search.model.papers.photo_side import (
     vit_tensors,
 )
 from sketch_search.model.papers.pictures import SIDE, Augmentation, training_corpora, training_set
-from sketch_search.model.papers.prior import SKETCHES_PER_CLASS
 from sketch_search.model.papers.recipe import TwoSidedRecipe
-from sketch_search.model.papers.two_sided import TwoSidedTrainer
+from sketch_search.model.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedTrainer
 from tests.archives import pack
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import toml, write_class_folders

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 
-from sketch_search.model.checkpoint import load_zse_network
-from sketch_search.model.checkpoint.file import load_network, save_checkpoint
+from sketch_search.model.checkpoint import load_network, load_zse_network, save_checkpoint
 from sketch_search.model.commands import main
 from sketch_search.model.engine import Floats, Projection, Tokens, Vocabulary, unit
 from sketch_search.model.errors import ModelError

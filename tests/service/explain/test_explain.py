@@ -16,7 +16,7 @@ from PIL import Image, ImageColor
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, Index, build
 from sketch_search.model import Matcher
-from sketch_search.model.checkpoint.file import save_checkpoint
+from sketch_search.model.checkpoint import save_checkpoint
 from sketch_search.model.engine import unit
 from sketch_search.model.errors import UserError
 from sketch_search.model.images import Drawing
@@ -28,7 +28,7 @@ from sketch_search.service.commands import main
 from sketch_search.service.commands.search import explain as explain_by_command
 from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BadInvocation, BadSearch
-from sketch_search.service.explain.response import _COLOURS, _GAP, explain
+from sketch_search.service.explain import _COLOURS, _GAP, explain
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.serving.live import check_searches

@@ -10,7 +10,7 @@ import pytest
 from sketch_search.indexer import BuildRequest, Index, build, open_index, remove
 from sketch_search.model import Matcher, Tokens
 from sketch_search.model.engine import Method, unit
-from sketch_search.model.engine.tokens import quantize
+from sketch_search.model.engine.rounding import quantize
 from sketch_search.model.images.files import open_image
 from sketch_search.model.ranking import SHORTLIST, best_matches, estimate, promise
 from sketch_search.model.search import Clusters, best_first, stages
