@@ -210,7 +210,8 @@ class Matcher:
 
     def _encode_variants(self, picture: Floats, count: int) -> Tokens:
         """Encodes those of the first variants of a sketch (3, H, W) whose tokens are not kept."""
-        keys = [(_digest(picture), number) for number in range(count)]
+        digest = _digest(picture)
+        keys = [(digest, number) for number in range(count)]
         with self._keeping:
             known = {key: self.kept[key][0] for key in keys if key in self.kept}
         if new := [key for key in keys if key not in known]:
@@ -329,7 +330,8 @@ class Matcher:
         """
         if nearness is None or not self._ret_gain or count >= len(photos):
             return np.arange(len(photos))
-        squares, gain = self._squares(sketches, photos, priors), np.float32(2 * self._ret_gain)
+        photos, gain = Tokens.of_ret(unit(photos.ret)), np.float32(2 * self._ret_gain)
+        squares = self._squares(sketches, photos, priors, scaled=True)
         bounds = self._vocabulary().likely_agreements(sketches, photos.ret, nearness)
         furthest, nearest = (np.sqrt(np.maximum(squares + gain * (1 - agreement), 0)) for agreement in bounds)
         furthest, nearest = (np.concatenate([ways, ways.mean(axis=0, keepdims=True)]) for ways in (furthest, nearest))
@@ -340,8 +342,9 @@ class Matcher:
     def _ret_gain(self) -> float:
         return 0.0 if self.engine.vocabulary is None else self.engine.vocabulary.ret_gain
 
-    def _squares(self, sketches: Tokens, photos: Tokens, priors: Floats | None) -> Floats:
-        squares: Floats = 2 - 2 * (unit(sketches.ret) @ unit(photos.ret).T)
+    def _squares(self, sketches: Tokens, photos: Tokens, priors: Floats | None, *, scaled: bool = False) -> Floats:
+        """Squares distances. scaled: whether the photos' [Ret] have length 1."""
+        squares: Floats = 2 - 2 * (unit(sketches.ret) @ (photos.ret if scaled else unit(photos.ret)).T)
         if (prior := self.engine.prior) is not None:
             squares += np.float32(2 * prior.ret_weight) * (prior(photos.ret) if priors is None else priors)
         return squares

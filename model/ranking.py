@@ -55,10 +55,13 @@ def best_matches(sketch: Tokens, photos: Tokens) -> Floats:
     to choose the photos to score by the network.
     """
     strokes, (count, tokens, width) = unit(sketch.patches[0]), photos.patches.shape
-    patches = np.ascontiguousarray(photos.patches, np.float32).reshape(-1, width)
+    # Token by token: NumPy finds the largest of rows faster than the largest in each.
+    patches = np.ascontiguousarray(photos.patches.swapaxes(0, 1), np.float32).reshape(-1, width)
     lengths = np.sqrt(np.einsum("pd,pd->p", patches, patches))
-    kernel = ((patches @ strokes.T) / np.maximum(lengths, _LEAST)[:, None]).reshape(count, tokens, -1)
-    found: Floats = kernel.max(axis=1).sum(axis=1) + kernel.max(axis=2).sum(axis=1)
+    kernel = np.ascontiguousarray((patches @ strokes.T).T)
+    kernel /= np.maximum(lengths, _LEAST)
+    found: Floats = kernel.max(axis=0).reshape(tokens, count).sum(axis=0)
+    found += kernel.reshape(-1, tokens, count).max(axis=1).sum(axis=0)
     return found
 
 
@@ -102,9 +105,10 @@ def diffuse(scores: Floats, ret: NDArray[np.floating], threshold: float, method:
         directions = centre(ret[first])
         weights = directions @ directions.T
         weights -= np.float32(threshold)
-        np.maximum(weights, 0, out=weights)
+        np.maximum(weights, np.float32(0), out=weights)
         np.fill_diagonal(weights, 1 - threshold)
-        sums = weights.sum(axis=1)
+        # A product takes less time than a sum.
+        sums = weights @ np.ones(len(first), np.float32)
         best = float(of_sketch[first[0]])
         support = support_of(of_sketch[first], best, method)
         for _ in range(ROUNDS):
@@ -117,9 +121,11 @@ def diffuse(scores: Floats, ret: NDArray[np.floating], threshold: float, method:
 
 def centre(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
     """Centres [Ret] (p, d): normalised, minus ``mean`` or their own, normalised again, float32; zeros at the mean."""
-    directions = unit(ret)
-    rests = directions - (directions.mean(axis=0) if mean is None else mean)
-    return unit(rests * (np.linalg.norm(rests, axis=1, keepdims=True) > _SAME))
+    rests = unit(ret)
+    rests -= rests.mean(axis=0) if mean is None else mean
+    lengths = np.sqrt(np.einsum("pd,pd->p", rests, rests))
+    rests *= np.where(lengths > _SAME, 1 / np.maximum(lengths, np.float32(_SAME)), np.float32(0))[:, None]
+    return rests
 
 
 def logits(scores: Floats) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Numbers, Tokens
+from sketch_search.model.engine.rounding import multiply_regions, unpack
 from sketch_search.model.ranking import diffuse
 
 # The weight of squared distance against a cosine: a thing drawn a quarter of the paper away from where a photo
@@ -141,7 +142,13 @@ class Matched:
 
 
 def match_things(
-    things: Sequence[Thing], directions: Floats, regions: Floats, colours: Floats, places: float, *, whole: bool = False
+    things: Sequence[Thing],
+    directions: Floats,
+    regions: NDArray[Any],
+    colours: NDArray[Any],
+    places: float,
+    *,
+    whole: bool = False,
 ) -> Matched:
     """Finds the region of each photo that matches each thing best, and scores the photo by it.
 
@@ -157,12 +164,13 @@ def match_things(
         + w (THERE mean_b r_c . t - OTHERWISE mean_o r_c . t) - ELSEWHERE max_o r_c . t.
 
     Args:
-        directions: (t, r) of length 1, of the things. regions, colours: (p, m, r) and (p, m, 3), of p photos.
+        directions: (t, r) of length 1, of the things. regions, colours: (p, m, r), or packed, and (p, m, 3), of p
+            photos.
         places: PLACES, another weight, or 0 if places do not count. whole: whether to find the extents of things.
     """
     centres = places_of_cells(regions.shape[1])
     lost = np.stack([((centres - thing.place) ** 2).sum(axis=1) for thing in things]) * np.float32(places)
-    cosines = np.moveaxis(regions @ directions.T, -1, 0)
+    cosines = np.moveaxis(multiply_regions(regions, directions), -1, 0)
     scores = cosines - lost[:, None]
     most = np.float32(OTHER_COLOUR if len(things) > 1 else np.inf)
     for of_thing, thing in zip(scores, things, strict=True):
@@ -172,13 +180,16 @@ def match_things(
     if places:
         for of_thing, thing, seen, weight in zip(best, things, cosines, _weights(things), strict=True):
             inside = thing.covers(centres)
-            others = seen if inside.all() else seen[:, ~inside]
-            of_thing += weight * np.float32(THERE) * seen[:, inside].mean(axis=1)
-            of_thing -= weight * np.float32(OTHERWISE) * others.mean(axis=1)
-            of_thing -= np.float32(ELSEWHERE) * others.max(axis=1)
+            others = np.ones_like(inside) if inside.all() else ~inside
+            # Products and sums with a mask take a quarter of the time of choosing columns.
+            means = THERE * inside / inside.sum() - OTHERWISE * others / others.sum()
+            of_thing += seen @ (weight * means.astype(np.float32))
+            of_thing -= np.float32(ELSEWHERE) * (seen + np.where(others, 0, -np.inf).astype(np.float32)).max(axis=1)
     photos = np.arange(len(regions))
     shown = extents(cosines, cells) if whole else np.zeros((*cells.shape, 0), np.bool_)
-    return Matched(best, cells, regions[photos, cells].astype(np.float16), colours[photos, cells], shown)
+    chosen, seen_colours = regions[photos, cells], colours[photos, cells].astype(np.float32)
+    chosen = (unpack(chosen) if chosen.dtype == np.uint8 else chosen).astype(np.float16)
+    return Matched(best, cells, chosen, seen_colours, shown)
 
 
 def _weights(things: Sequence[Thing]) -> Floats:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from cachetools import LRUCache
 
 from sketch_search.indexer.errors import (
@@ -46,7 +47,7 @@ from sketch_search.indexer.store.rows import (
     open_segment,
 )
 from sketch_search.model import Matcher
-from sketch_search.model.engine import Floats, Numbers, Tokens
+from sketch_search.model.engine import Numbers, Tokens
 from sketch_search.model.images import media_type
 from sketch_search.model.search.vectors import Mask, Vectors
 
@@ -127,10 +128,10 @@ class Index:
         found = self._reader.take(self._segment_rows[photo_rows], TOKEN_FILES)
         return Tokens(found.features(), found.patches())
 
-    def photo_regions(self, photo_rows: Numbers) -> tuple[Floats, Floats]:
-        """Reads regions, (m, g, r) float32, and their colours as CIELAB, (m, g, 3). The index must keep them."""
-        found = self._reader.take(self._segment_rows[photo_rows], REGION_FILES)
-        return found.regions(), np.array(found.arrays["colours"][:], np.float32)
+    def photo_regions(self, photo_rows: Numbers) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int8]]:
+        """Reads regions, (m, g, r / 2) packed, and their colours as CIELAB, (m, g, 3). The index must keep them."""
+        arrays = self._reader.take(self._segment_rows[photo_rows], REGION_FILES).arrays
+        return np.asarray(arrays["regions"]), np.asarray(arrays["colours"])
 
     def reading_order(self, photo_rows: Numbers) -> Numbers:
         """Returns the indices (m,) of these rows in the order in which their tokens lie in the files."""
@@ -142,6 +143,8 @@ class Index:
 
     def photos(self, photos: Sequence[int]) -> tuple[PhotoEntry, ...]:
         """Finds the photos that files with these ids belong to, in their order. Raises UnknownPhoto."""
+        if not len(photos):
+            return ()
         with self._lock:
             files = self._catalog.sharing(photos)
         sharing: dict[str, list[GalleryFile]] = {}

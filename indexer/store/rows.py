@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.model.engine import Floats, Numbers, Tokens
-from sketch_search.model.engine.rounding import dequantize, unpack
+from sketch_search.model.engine.rounding import dequantize
 from sketch_search.model.files import open_regular
 from sketch_search.model.search.clusters import assign, mean_tokens
 
@@ -84,10 +84,6 @@ class PhotoArrays:
     def features(self) -> npt.NDArray[np.float32]:
         """Reads the features of the photos' tokens: (m, n, d) float32."""
         return dequantize(self.arrays["tokens"][:], self.arrays["scales"][:])
-
-    def regions(self) -> npt.NDArray[np.float32]:
-        """Reads the regions of the photos: (m, g, r) float32, whose lengths are nearly 1."""
-        return unpack(self.arrays["regions"][:])
 
     def patches(self) -> npt.NDArray[np.int64]:
         """Reads the positions of the photos' tokens on the patch grid: (m, n-1) int64, numbers of patches."""

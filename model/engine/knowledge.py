@@ -4,9 +4,9 @@ regions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +33,8 @@ LEAST_PRESENT = 0.01
 # The number of words, the likeliest for one photo, by which others are compared with it. Of 16 and of all words, the
 # precision of the first 20 photos after a liked photo is the same, to 0.01.
 SHARED_WORDS = 16
+# Sketches whose guesses are kept, together and one after the other.
+_GUESSED = 16
 Arrays = Mapping[str, ArrayLike]
 Value = TypeVar("Value")
 
@@ -161,14 +163,34 @@ class Vocabulary:
         What the gallery shows (``Tokens.expects``) moves probability between things, but leaves their sum: it does not
         say whether a sketch shows any of them.
         """
-        if sketches.guessed_from.shape[1] != self.sketch_directions.shape[1]:
+        given, expects = np.asarray(sketches.guessed_from, np.float32), sketches.expects
+        if given.shape[1] != self.sketch_directions.shape[1]:
             return np.zeros((len(sketches), len(self.sketch_biases)), np.float32)
-        y = self.things(sketches)
+        if len(given) > _GUESSED:
+            return self._guess(given, expects)
+        return self._guessed(given.tobytes(), None if expects is None else expects.astype(np.float32).tobytes())
+
+    @cached_property
+    def _guessed(self) -> Callable[[bytes, bytes | None], Floats]:
+        """The guesses for the latest sketches, which each stage of a search needs."""
+
+        @lru_cache(maxsize=_GUESSED)
+        def guess(given: bytes, expects: bytes | None) -> Floats:
+            rows = np.frombuffer(given, np.float32).reshape(-1, self.sketch_directions.shape[1])
+            expected = None if expects is None else np.frombuffer(expects, np.float32).reshape(len(rows), -1)
+            found = self._guess(rows, expected)
+            found.flags.writeable = False
+            return found
+
+        return guess
+
+    def _guess(self, given: Floats, expects: Floats | None) -> Floats:
+        y = unit(given) @ self.sketch_directions.T + self.sketch_biases
         none = np.full((len(y), 1), self.guess_none, np.float32)
         found = softmax(np.concatenate([np.float32(self.guess_scale) * y, none], axis=1))[:, :-1]
-        if sketches.expects is None:
+        if expects is None:
             return found
-        raised: Floats = found * sketches.expects
+        raised: Floats = found * expects
         raised *= (found.sum(axis=1) / np.maximum(raised.sum(axis=1), np.finfo(np.float32).tiny))[:, None]
         return raised
 
@@ -194,12 +216,15 @@ class Vocabulary:
         near: Floats = _exponentials(NEARNESS, unit(photo_ret) @ self._placed[1].T).sum(axis=1)
         return near
 
-    def likely_agreements(self, sketches: Tokens, photo_ret: NDArray[Any], nearness: Floats) -> tuple[Floats, Floats]:
-        """Bounds ``agreements`` by the LIKELY likeliest things of each sketch: least and most, (s, p) each."""
-        (placed, places), ret, bounds = self._placed, unit(photo_ret), list[tuple[Floats, Floats]]()
+    def likely_agreements(self, sketches: Tokens, photos: Floats, nearness: Floats) -> tuple[Floats, Floats]:
+        """Bounds ``agreements`` by the LIKELY likeliest things of each sketch: least and most, (s, p) each.
+
+        photos: (p, d) of length 1.
+        """
+        (placed, places), bounds = self._placed, list[tuple[Floats, Floats]]()
         for shares in self.guess_things(sketches)[:, placed]:
             *likely, next_one = np.argsort(-shares)[: LIKELY + 1]
-            near = _exponentials(NEARNESS, ret @ places[likely].T) / nearness[:, None]
+            near = _exponentials(NEARNESS, photos @ places[likely].T) / nearness[:, None]
             least = near @ shares[likely]
             bounds.append((least, least + shares[next_one] * (1 - near.sum(axis=1))))
         least, most = (np.stack(part) for part in zip(*bounds, strict=True))

@@ -45,6 +45,11 @@ def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np
     return chosen[np.lexsort((ids[chosen], -scores[chosen]))][:count]
 
 
+def unite(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Returns the members of sets, ascending: of a single one, NumPy's ``unique`` takes several times as long."""
+    return np.sort(parts[0]) if len(parts) == 1 else np.unique(np.concatenate(parts))
+
+
 def most_alike(parts: Sequence[tuple[Ids, Scores]], count: int) -> tuple[Ids, Scores]:
     """Joins photos and their likenesses, and keeps the ``count`` best, best first."""
     ids, near = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -191,9 +196,10 @@ class Nearest:
         if query.count is None:
             return self
         chosen = [best_first(self.ids, column, count) for column, count in self.rankings(query)]
-        # The liked ones are the nearest to themselves, but others may be as near.
-        chosen.append(np.flatnonzero(np.isin(self.ids, query.liked_ids)))
-        return self[np.unique(np.concatenate(chosen))]
+        if query.liked_ids:
+            # The liked ones are the nearest to themselves, but others may be as near.
+            chosen.append(np.flatnonzero(np.isin(self.ids, query.liked_ids)))
+        return self[unite(chosen)]
 
     @property
     def kind(self) -> Scores | None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search.model.engine import Floats, Numbers
+from sketch_search.model.engine.tokens import widen
 
 # The number of vectors that are compared at a time: some 12 MiB of float32 with the default network.
 _BLOCK = 1 << 14
@@ -40,7 +41,7 @@ class Vectors:
 
     def of(self, rows: Numbers | None = None) -> Floats:
         """Reads the vectors of these photos, or of all photos: (m, d) float32."""
-        return (self._values[: self.count] if rows is None else self.kept(rows)).astype(np.float32)
+        return widen(self._values[: self.count] if rows is None else self.kept(rows))
 
     def kept(self, rows: Numbers) -> npt.NDArray[np.float16]:
         """Reads the vectors of these photos as they are kept, (m, d)."""

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from sketch_search.model.engine import Floats, Tokens, unit
+from sketch_search.model.engine.rounding import multiply_regions, pack, unpack
+from sketch_search.model.engine.tokens import widen
 from sketch_search.model.things import COLOURS, ELSEWHERE, OTHERWISE, THERE, Thing, match_things, places_of_cells
 
 RET = np.zeros((1, 4), np.float32)
@@ -74,3 +76,17 @@ def test_where_a_large_thing_is_counts_more_than_where_a_small_one_is() -> None:
         shown, inside = regions @ direction, one.covers(places_of_cells(64))
         placed = THERE * shown[:, inside].mean(axis=1) - OTHERWISE * shown[:, ~inside].mean(axis=1)
         np.testing.assert_allclose(both[row] - alone[row], (weight - 1) * placed, atol=2e-3)
+
+
+def test_packed_regions_are_multiplied_and_chosen_as_unpacked_ones() -> None:
+    directions, packed = unit(NUMBERS.normal(size=(2, 8))), pack(unit(NUMBERS.normal(size=(3, 16, 8))))
+    np.testing.assert_allclose(multiply_regions(packed, directions), unpack(packed) @ directions.T, atol=1e-6)
+    colours = np.zeros((3, 16, 3), np.int8)
+    of_both = (match_things([thing(0.3, 0.6)], directions[:1], some, colours, 2.0) for some in (packed, unpack(packed)))
+    for ours, theirs in zip(*(vars(matched).values() for matched in of_both), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_every_float16_is_widened_as_numpy_does() -> None:
+    for halves in (every := np.arange(1 << 16, dtype=np.uint16).view(np.float16), every[np.isfinite(every)]):
+        assert np.array_equal(widen(halves), halves.astype(np.float32), equal_nan=True)

@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from sketch_search.indexer import BuildRequest, build, open_index
-from sketch_search.model.engine import Floats, Numbers, Projection, unit
+from sketch_search.model.engine import Numbers, Projection, unit
+from sketch_search.model.engine.rounding import unpack
 from sketch_search.model.images import Drawing, Stroke, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network
@@ -277,7 +279,10 @@ def test_things_of_a_drawing_are_guessed_by_what_the_gallery_shows_in_shards_too
 ) -> None:
     two = drawn(regional, on_paper("star", 10), on_paper("cross", 290))
     of_sketches = np.stack([thing.tokens.guessed_from[0] for thing in encode_things(regional.matcher, two)])
-    photo, region = regional.gallery.vectors(np.arange(1))[0], regional.index.photo_regions(np.arange(1))[0][0, 0]
+    photo, region = (
+        regional.gallery.vectors(np.arange(1))[0],
+        unpack(regional.index.photo_regions(np.arange(1))[0])[0, 0],
+    )
     words = vocabulary(
         (0, 1),
         directions=np.zeros((2, RET)),
@@ -310,7 +315,7 @@ def test_a_search_reads_the_regions_of_each_photo_once(
 ) -> None:
     read, photo_regions = list[int](), regional.index.photo_regions
 
-    def reading(rows: Numbers) -> tuple[Floats, Floats]:
+    def reading(rows: Numbers) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         read.extend(rows.tolist())
         return photo_regions(rows)
 
@@ -325,7 +330,7 @@ def test_an_explanation_says_where_each_thing_is_how_well_it_matches_and_in_whic
     answer = explain(regional, pictures, ExplainParams(photo=[5, 12]))
     things = encode_things(regional.matcher, pictures)
     regions, colours = regional.index.photo_regions(regional.gallery.rows_of_ids([5, 12]))
-    cosines = regions @ regional.matcher.thing_directions(things).T
+    cosines = unpack(regions) @ regional.matcher.thing_directions(things).T
     assert answer.region_grid == 4
     assert [thing.colours for thing in answer.things] == [("#d02020",), ()]
     for photo, of_photo, in_photo in zip(answer.photos, cosines, colours, strict=True):
@@ -353,7 +358,7 @@ def test_what_a_photo_shows_of_one_thing_is_located_without_reading_the_photo(
         (thing,) = answer.things
         assert not thing.colours
         regions, _ = regional.index.photo_regions(regional.gallery.rows_of_ids([5, 12]))
-        for photo, of_photo in zip(answer.photos, regions, strict=True):
+        for photo, of_photo in zip(answer.photos, unpack(regions), strict=True):
             (shown,) = photo.things
             if asked == {"like": 7}:
                 assert regional.matcher.engine.projection is not None
