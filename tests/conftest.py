@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.patience import PATIENCE, SOAK_TIMEOUT
+from tests.patience import PATIENCE, SOAK_TIMEOUT, forget_syncs
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.requirements import need_browser, need_data, required
-from tests.syncs import forget_syncs
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster

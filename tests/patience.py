@@ -5,9 +5,16 @@ processor. What a test waits for comes within seconds; on a machine that is busy
 times as long. What does not come at all fails the test in words.
 """
 
+import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+import pytest
 
 #: Seconds. Below the limit of a whole test, so that the test says itself what did not come.
 PATIENCE = 240
@@ -37,3 +44,23 @@ def join(thread: threading.Thread) -> None:
     """Wait until a thread has ended. AssertionError: it was not in time."""
     thread.join(PATIENCE)
     assert not thread.is_alive(), f"the thread {thread.name} has not ended, after {PATIENCE} seconds"
+
+
+def forget_syncs(patch: pytest.MonkeyPatch) -> None:
+    """Stops this process from waiting until its writes are on the disk, which can take most of a test's time.
+
+    Tests end programs at any moment, but never the machine: what a program has written is there for all others at once,
+    synced or not.
+    """
+    connect = sqlite3.connect
+
+    @wraps(connect)
+    def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*arguments, **options)
+        # Whoever reads a damaged database meets the error.
+        with suppress(sqlite3.DatabaseError):
+            database.execute("PRAGMA synchronous = OFF")
+        return database
+
+    patch.setattr(os, "fsync", lambda file: None)
+    patch.setattr(sqlite3, "connect", connected)

@@ -4,7 +4,10 @@ SKETCH_SEARCH_DATA names a folder holding `data/`, `golden/` and `splits/`. `nee
 marks the tests that use it.
 """
 
+import io
 import os
+import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from sketch_search.model.datasets.corpus import DATA_VARIABLE, unpack
@@ -26,3 +29,12 @@ def archive(name: str) -> Path:
 
 def _root() -> Path:
     return Path(os.environ[DATA_VARIABLE])
+
+
+def pack(archive: Path, files: Mapping[str, bytes]) -> None:
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))

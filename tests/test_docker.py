@@ -21,11 +21,10 @@ import yaml  # type: ignore[import-untyped]
 from sketch_search.indexer.commands import index, main
 from sketch_search.service.serving.connection import GRACE_SECONDS
 from sketch_search.service.settings import Settings
-from tests.command_lines import parse
 from tests.indexer.galleries import save_photos
 from tests.installations import copy_of_the_project, environment_with, python
 from tests.patience import PATIENCE
-from tests.programs import run_python
+from tests.programs import parse, run_python
 from tests.service.server_process import address, running
 
 _CHECKOUT = Path(__file__).resolve().parent.parent

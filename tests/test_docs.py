@@ -15,8 +15,8 @@ from sketch_search.model.commands import model
 from sketch_search.service.commands import application
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import read_blocks
-from tests.command_lines import all_commands, commands_of, options_of, parse
 from tests.documents import CHECKOUT, PAGES, anchors, commands, links, read, shell_commands, spans
+from tests.programs import all_commands, commands_of, options_of, parse
 
 README = CHECKOUT / "README.md"
 HTTP = CHECKOUT / "docs" / "http.md"

@@ -7,16 +7,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sketch_search.model import datasets
 from sketch_search.model.checkpoint import load_zse_network
-from sketch_search.model.datasets import (
-    Picture,
-    data_folder,
-    read_data,
-    read_imagenet,
-    read_split,
-    rows_by_label,
-    some_of_each,
-)
 from sketch_search.model.engine import Floats, Projection, Vocabulary
 from sketch_search.model.errors import ModelError
 from sketch_search.model.matcher import load
@@ -48,18 +40,21 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
     if like is not None and projection is None:
         raise ModelError(f"{like} has no regions; leave --like out")
     if projection is None:
-        data = data_folder()
-        photos = (*read_data(data).of(read_split(data, "train")).photos, *read_imagenet(data).photos)[::_EVERY]
+        data = datasets.data_folder()
+        photos = (
+            *datasets.read_data(data).of(datasets.read_split(data, "train")).photos,
+            *datasets.read_imagenet(data).photos,
+        )[::_EVERY]
         found = _regions(source, photos)
         projection = Projection.fit(found.reshape(-1, found.shape[2]), WIDTH)
     network, seen = network.projection_replaced(projection), None
     if network.vocabulary is not None and len(network.vocabulary.drawn):
         pictures = training_corpora(None, read_recipe(recipe))
         book = WordBook(network.config.words)
-        some = some_of_each(pictures.training.photos, PHOTOS_PER_CLASS)
+        some = datasets.some_of_each(pictures.training.photos, PHOTOS_PER_CLASS)
         words = [word_of(photo.label, book) for photo in some]
         shown = [photo for photo, word in zip(some, words, strict=True) if word >= 0]
-        of_word = rows_by_label(word for word in words if word >= 0)
+        of_word = datasets.rows_by_label(word for word in words if word >= 0)
         learned = with_regions(network.vocabulary, projection, _regions(source, shown), of_word)
         network, seen = network.vocabulary_replaced(learned, network.config.words), pictures.seen
     save_changed(network, source, target, seen)
@@ -83,7 +78,7 @@ def with_regions(
     return replace(vocabulary, region_places=places)
 
 
-def _regions(checkpoint: Path, photos: Sequence[Picture]) -> Floats:
+def _regions(checkpoint: Path, photos: Sequence[datasets.Picture]) -> Floats:
     """Computes the local [Ret] of photos' regions, (p, m, d) of length 1."""
     matcher = load(checkpoint)
     # Regions as they are.

@@ -14,14 +14,7 @@ from torch import nn
 from sketch_search.model.datasets import STANDARD_SPLITS, Corpus, cache_folder, data_folder, read_split, standard_split
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from, read_backbone
-from sketch_search.model.papers.pictures import (
-    TrainingSet,
-    class_batch,
-    class_tokens,
-    keep_tensors,
-    normalize,
-    training_set,
-)
+from sketch_search.model.papers import pictures
 from sketch_search.model.papers.recipe import AnchorRecipe
 from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
@@ -132,9 +125,9 @@ def compute_features(
     path = cache_folder() / "features" / f"{digest(key + shape, weights)[:32]}.safetensors"
 
     def ask() -> dict[str, torch.Tensor]:
-        return {"features": F.normalize(class_tokens(config.vit, weights, pixels, config), dim=1)}
+        return {"features": F.normalize(pictures.class_tokens(config.vit, weights, pixels, config), dim=1)}
 
-    return keep_tensors(path, ask)["features"]
+    return pictures.keep_tensors(path, ask)["features"]
 
 
 def join_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
@@ -198,7 +191,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
     def __init__(
         self,
         recipe: AnchorRecipe,
-        data: TrainingSet,
+        data: pictures.TrainingSet,
         anchors: Anchors,
         backbone: dict[str, torch.Tensor],
         folder: Path,
@@ -229,9 +222,11 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         """Computes InfoNCE, and anchored losses of sketches, of photos, and of sketches with photos (section 3.5)."""
         recipe, network = self.recipe, self.network.network
         generator = self.generator()
-        labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
+        labels, sketches, photos = pictures.class_batch(self.data, recipe.batch, generator)
         with self.autocast():
-            pixels = torch.cat([normalize(sketches, network.config), normalize(photos, network.config)])
+            pixels = torch.cat(
+                [pictures.normalize(sketches, network.config), pictures.normalize(photos, network.config)]
+            )
             tokens = network.retrieval_tokens(pixels.to(self.device)).float()
         factor = recipe.optimiser.backbone_gradient
         tokens.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
@@ -262,7 +257,7 @@ def anchor_trainer(
     if start and (start.config.anchors, start.config.units) != (recipe.config.anchors, recipe.config.units):
         raise ModelError(f"{run.start} has other anchors than the recipe; name the recipe that it was trained by")
     # The visual anchors are features of the pretrained ViT, which a start has no longer.
-    backbone, data = read_backbone(run.needed_backbone), training_set(training)
+    backbone, data = read_backbone(run.needed_backbone), pictures.training_set(training)
     anchors: dict[Anchor, WordAnchors | VisualAnchors] = {}
     notes = {}
     if "word" in recipe.config.anchors:

@@ -12,15 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sketch_search.indexer import (
-    BadInvocation,
-    EmbedderEntry,
-    NetworkIdentity,
-    PhotoEntry,
-    PhotoFilter,
-    PhotoUnavailable,
-    UnknownPhoto,
-)
+from sketch_search import indexer
 from sketch_search.model.engine import Floats, Modality, Tokens, expectations
 from sketch_search.model.errors import UserError
 from sketch_search.model.search import Clusters, Ids, Nearest, PhotoRows, Query, Scored, Scores, most_alike
@@ -65,8 +57,8 @@ class Overview:
     generation: str
     ids: NDArray[np.int32]
     clusters: Clusters
-    identity: NetworkIdentity
-    embedder: EmbedderEntry
+    identity: indexer.NetworkIdentity
+    embedder: indexer.EmbedderEntry
     presence: Floats | None
 
     @property
@@ -114,7 +106,7 @@ def receive(pending: Pending[T], seconds: float) -> T:
     try:
         answer = pending.result(seconds)
     # For the client. Other errors are the shard's own.
-    except (UnknownPhoto, PhotoUnavailable, ShardUnavailable):
+    except (indexer.UnknownPhoto, indexer.PhotoUnavailable, ShardUnavailable):
         raise
     except UserError as error:
         raise ShardUnavailable(f"it failed: {error}") from error
@@ -301,14 +293,14 @@ class ShardedGallery(Gallery):
 
     # Looking up.
 
-    def passing(self, wanted: PhotoFilter) -> NDArray[np.int64]:
+    def passing(self, wanted: indexer.PhotoFilter) -> NDArray[np.int64]:
         counts = np.zeros_like(self.clusters.sizes)
         for shard, of_shard in self._ask_all(LocalGallery.passing, wanted).items():
             start = self._layout.cluster_starts[shard]
             counts[start : start + len(of_shard)] = of_shard
         return counts
 
-    def newest(self, wanted: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
+    def newest(self, wanted: indexer.PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
         answers = self._ask_all(LocalGallery.newest, wanted, count).items()
         rows = np.concatenate([rows + self._layout.row_starts[shard] for shard, (rows, _) in answers])
         days = np.concatenate([days for _, (_, days) in answers])
@@ -329,11 +321,11 @@ class ShardedGallery(Gallery):
         if (found < 0).any():
             if self.missing:
                 raise ShardsLost(self.missing)
-            raise UnknownPhoto(f"no photo has the id {ids[int(np.argmin(found))]}.")
+            raise indexer.UnknownPhoto(f"no photo has the id {ids[int(np.argmin(found))]}.")
         return found
 
-    def entries(self, rows: PhotoRows) -> tuple[PhotoEntry, ...]:
-        found: dict[int, PhotoEntry] = {}
+    def entries(self, rows: PhotoRows) -> tuple[indexer.PhotoEntry, ...]:
+        found: dict[int, indexer.PhotoEntry] = {}
         for indices, shard, entries in self._ask_homes(LocalGallery.entries, rows):
             first = int(self._layout.cluster_starts[shard])
             for index, entry in zip(indices.tolist(), entries, strict=True):
@@ -360,11 +352,11 @@ class ShardedGallery(Gallery):
         answers = self._ask_all(LocalGallery.alike, photos, count, self.clusters.mean).values()
         return [most_alike(parts, count) for parts in zip(*answers, strict=True)]
 
-    def photo_at(self, target: str) -> PhotoEntry:
-        raise BadInvocation(f"name photos of several shards by their ids, not by paths such as {target}.")
+    def photo_at(self, target: str) -> indexer.PhotoEntry:
+        raise indexer.BadInvocation(f"name photos of several shards by their ids, not by paths such as {target}.")
 
     def address_of(self, shown: str) -> str:
-        raise BadInvocation(f"name photos of several shards by their ids, not by paths such as {shown}.")
+        raise indexer.BadInvocation(f"name photos of several shards by their ids, not by paths such as {shown}.")
 
     def open_photo(self, photo: int) -> bytes:
         return self._ask_home(photo, LocalGallery.open_photo)
@@ -395,7 +387,7 @@ def rows_there(shard: LocalGallery, ids: Sequence[int]) -> PhotoRows:
     def row(photo: int) -> int:
         try:
             return int(shard.rows_of_ids([photo])[0])
-        except UnknownPhoto:
+        except indexer.UnknownPhoto:
             return -1
 
     return np.array([row(photo) for photo in ids], np.int64)

@@ -13,35 +13,6 @@ from sketch_search import model
 from sketch_search.indexer.samples import draw_photo
 from sketch_search.model import ranking
 from sketch_search.model.engine import METHODS, Floats, Method, Tokens, sigmoid, unit
-from sketch_search.model.ranking import (
-    ALIKE,
-    LOOK,
-    LOOKED_AT,
-    PRIOR_WEIGHT,
-    SAME,
-    SAME_BY_RET,
-    SAME_RET,
-    best_matches,
-    centre,
-    diffuse,
-    estimate,
-    evidence_for_diffusion,
-    evidence_of_dislikes,
-    evidence_of_fits,
-    evidence_of_kin,
-    evidence_of_likes,
-    evidence_of_words,
-    first_of_same,
-    groups_of,
-    likeness_to,
-    log_odds,
-    logits,
-    pairs_to_compare,
-    promise,
-    sameness,
-    support_of,
-    weigh,
-)
 from tests.pictures import SHAPES, encoded, photo
 from tests.searching import mean_direction
 
@@ -93,16 +64,16 @@ def written_out(scores: NDArray[np.float64], ret: Floats, method: str) -> NDArra
 def test_fused_scores_are_diffused_alike_wherever_they_lie() -> None:
     scores, ret = scored_loosely(seed=4, photos=30)
     near, far = (
-        diffuse(scores["fused"] + np.float32(shift), ret, THRESHOLD, "fused") - shift for shift in (0.0, -64.0)
+        ranking.diffuse(scores["fused"] + np.float32(shift), ret, THRESHOLD, "fused") - shift for shift in (0.0, -64.0)
     )
     np.testing.assert_allclose(near, far, atol=1e-4, rtol=1e-4)
-    assert np.isfinite(diffuse(100 * scores["fused"], ret, THRESHOLD, "fused")).all()
+    assert np.isfinite(ranking.diffuse(100 * scores["fused"], ret, THRESHOLD, "fused")).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: Method) -> None:
     scores, ret = scored_loosely(seed=1, photos=30)
-    after = diffuse(scores[method], ret, THRESHOLD, method)
+    after = ranking.diffuse(scores[method], ret, THRESHOLD, method)
     for row in range(2):
         expected = written_out(scores[method][row].astype(np.float64), ret, method)
         np.testing.assert_allclose(after[row], expected, atol=1e-5, rtol=1e-5)
@@ -111,10 +82,12 @@ def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: 
 def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranking, "SHORTLIST", 6)
     scores, ret = scored_loosely(seed=3, photos=20, sketches=1)
-    before, after = scores["rn"], diffuse(scores["rn"], ret, THRESHOLD, "rn")
+    before, after = scores["rn"], ranking.diffuse(scores["rn"], ret, THRESHOLD, "rn")
     order = np.argsort(-before[0])
     first, rest = order[:6], order[6:]
-    np.testing.assert_allclose(after[0, first], diffuse(before[:, first], ret[first], THRESHOLD, "rn")[0], atol=1e-6)
+    np.testing.assert_allclose(
+        after[0, first], ranking.diffuse(before[:, first], ret[first], THRESHOLD, "rn")[0], atol=1e-6
+    )
     assert (after[0, rest] <= after[0, first].min()).all()
     assert (np.diff(after[0, rest]) <= 0).all()
 
@@ -123,8 +96,8 @@ def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monke
 def test_evidence_adds_to_the_log_odds_of_scores_and_none_changes_nothing(method: Method) -> None:
     scores, evidence = scored_loosely(seed=4, photos=9, sketches=1)[0][method][0], -np.arange(9, dtype=np.float32)
     best = float(scores.max())
-    np.testing.assert_allclose(weigh(scores, 0 * evidence, method), scores, rtol=1e-5, atol=1e-6)
-    before, after = (support_of(row, best, method) for row in (scores, weigh(scores, evidence, method)))
+    np.testing.assert_allclose(ranking.weigh(scores, 0 * evidence, method), scores, rtol=1e-5, atol=1e-6)
+    before, after = (ranking.support_of(row, best, method) for row in (scores, ranking.weigh(scores, evidence, method)))
     if method == "rn":
         before, after = (row / (1 - row) for row in (before, after))
     np.testing.assert_allclose(np.log(after), np.log(before) + evidence, rtol=1e-3, atol=1e-3)
@@ -132,49 +105,49 @@ def test_evidence_adds_to_the_log_odds_of_scores_and_none_changes_nothing(method
 
 def test_likes_and_words_say_the_kind_and_leave_its_order_to_the_drawing() -> None:
     likeness = np.array([1, 0.9, ranking.KIND, 0.1, -1], np.float32)
-    assert (evidence_of_likes(likeness)[:3] == 0).all()
-    assert (np.diff(evidence_of_likes(likeness)[2:]) < 0).all()
-    assert (np.diff(evidence_of_likes(likeness, drawn=False)) < 0).all()
+    assert (ranking.evidence_of_likes(likeness)[:3] == 0).all()
+    assert (np.diff(ranking.evidence_of_likes(likeness)[2:]) < 0).all()
+    assert (np.diff(ranking.evidence_of_likes(likeness, drawn=False)) < 0).all()
     words = np.array([7, 6, 7 - ranking.SPREAD, -3], np.float32)
-    assert evidence_of_words(words)[:3].tolist() == [0, 0, 0]
-    assert evidence_of_words(words)[3] < 0
-    assert (np.diff(evidence_of_words(words, drawn=False)) < 0).all()
-    assert evidence_of_fits(likeness, 1.0)[0] == 0
-    assert (np.diff(evidence_of_fits(likeness, 1.0)) < 0).all()
-    assert (evidence_of_fits(likeness, 0.0) == 0).all()
+    assert ranking.evidence_of_words(words)[:3].tolist() == [0, 0, 0]
+    assert ranking.evidence_of_words(words)[3] < 0
+    assert (np.diff(ranking.evidence_of_words(words, drawn=False)) < 0).all()
+    assert ranking.evidence_of_fits(likeness, 1.0)[0] == 0
+    assert (np.diff(ranking.evidence_of_fits(likeness, 1.0)) < 0).all()
+    assert (ranking.evidence_of_fits(likeness, 0.0) == 0).all()
 
 
 def test_a_liked_photos_kind_has_a_page_of_photos_at_least_and_orders_them_if_the_drawing_shows_others() -> None:
     spread, by_drawing = np.linspace(1, 0.2, 50, dtype=np.float32), np.arange(50, dtype=np.float32)
     kin, others = (np.full(50, value, np.float32) for value in (ranking.KINDRED, 0.1))
-    agreed = evidence_of_kin(kin, spread, by_drawing)
+    agreed = ranking.evidence_of_kin(kin, spread, by_drawing)
     assert spread[ranking.KIN - 1] < ranking.KIND
     assert (agreed[: ranking.KIN] == 0).all()
     assert (np.diff(agreed[ranking.KIN - 1 :]) < 0).all()
     # By the drawing, half of the first photos are of another kind.
     kinship = np.where(np.arange(50) % 2, kin, others)
-    assert evidence_of_kin(kinship, np.ones(50, np.float32), by_drawing)[:2].tolist() == pytest.approx(
+    assert ranking.evidence_of_kin(kinship, np.ones(50, np.float32), by_drawing)[:2].tolist() == pytest.approx(
         [0.5 * ranking.OWN * (0.1 - ranking.KINDRED), 0], abs=1e-5
     )
     # Of few photos, those of less kinship than KIND may all be of the kind.
-    assert evidence_of_kin(kin[:3], spread[-3:], by_drawing[:3]).tolist() == [0, 0, 0]
-    assert evidence_of_kin(kin[:0], spread[:0], by_drawing[:0]).tolist() == []
+    assert ranking.evidence_of_kin(kin[:3], spread[-3:], by_drawing[:3]).tolist() == [0, 0, 0]
+    assert ranking.evidence_of_kin(kin[:0], spread[:0], by_drawing[:0]).tolist() == []
 
 
 @pytest.mark.parametrize("method", ["rn", "ret"])
 def test_the_diffused_scores_of_a_drawing_count_half_beside_what_says_the_kind(method: Method) -> None:
     (before,), (shared,) = (scored_loosely(seed, photos=9, sketches=1)[0][method] for seed in (5, 6))
-    kept = ranking.WITHIN * logits(before) if method == "rn" else np.zeros(9)
-    after = weigh(shared, kept, method)
-    halved = weigh(after, evidence_for_diffusion(after, before, method), method)
-    expected = ranking.SHARED * log_odds(shared, method) + kept
-    np.testing.assert_allclose(log_odds(halved, method), expected, rtol=1e-3, atol=1e-3)
+    kept = ranking.WITHIN * ranking.logits(before) if method == "rn" else np.zeros(9)
+    after = ranking.weigh(shared, kept, method)
+    halved = ranking.weigh(after, ranking.evidence_for_diffusion(after, before, method), method)
+    expected = ranking.SHARED * ranking.log_odds(shared, method) + kept
+    np.testing.assert_allclose(ranking.log_odds(halved, method), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_what_several_unwanted_photos_share_sinks_more_than_what_one_shows() -> None:
     one, three = (
-        evidence_of_dislikes(np.array([[0.8], [0.0]])),
-        evidence_of_dislikes(np.array([[0.8] * 3, [0.8, 0, 0]])),
+        ranking.evidence_of_dislikes(np.array([[0.8], [0.0]])),
+        ranking.evidence_of_dislikes(np.array([[0.8] * 3, [0.8, 0, 0]])),
     )
     assert one[1] == 0
     assert three[0] == pytest.approx(9 * one[0])
@@ -209,28 +182,28 @@ def test_a_score_is_the_line_by_distance_and_what_photos_like_it_lie_off_it(meth
         values = {i: math.log(value / (1 - value)) for i, value in values.items()}
     slope, start = np.polyfit([float(distances[i]) for i in values], list(values.values()), 1)
     assert slope < 0
-    after = estimate(scores, known, distances, ret, LIKE, method)
+    after = ranking.estimate(scores, known, distances, ret, LIKE, method)
     for i in range(PHOTOS):
         if known[i]:
             assert after[i] == scores[i]
             continue
         alike = {j: max(0.0, float(unit[i] @ unit[j]) - LIKE) for j in values}
         off = sum(weight * (values[j] - start - slope * float(distances[j])) for j, weight in alike.items())
-        likely = start + slope * float(distances[i]) + off / (PRIOR_WEIGHT + sum(alike.values()))
+        likely = start + slope * float(distances[i]) + off / (ranking.PRIOR_WEIGHT + sum(alike.values()))
         assert float(after[i]) == pytest.approx(1 / (1 + math.exp(-likely)) if method == "rn" else likely, abs=1e-5)
 
 
 def test_estimates_fall_with_the_distance_or_are_level_and_lie_between_0_and_1() -> None:
     scores, distances, ret = scored_gallery(seed=2)
     known, apart = some(6), np.eye(PHOTOS, dtype=np.float32)  # no two photos are alike
-    rising = estimate(distances / np.float32(2), known, distances, apart, LIKE, "fused")[~known]
+    rising = ranking.estimate(distances / np.float32(2), known, distances, apart, LIKE, "fused")[~known]
     np.testing.assert_allclose(rising, distances[known].mean() / 2, rtol=1e-5)
-    by_distance_alone = estimate(scores, np.zeros(PHOTOS, np.bool_), distances, ret, LIKE, "rn")
+    by_distance_alone = ranking.estimate(scores, np.zeros(PHOTOS, np.bool_), distances, ret, LIKE, "rn")
     assert np.argsort(-by_distance_alone).tolist() == distances.argsort().tolist()
     # Some scores were rounded to 0 or 1, or all photos lie as far.
     for after in (
-        estimate(scores.round(), known, distances, ret, LIKE, "rn"),
-        estimate(scores, known, np.ones(PHOTOS, np.float32), apart, LIKE, "rn"),
+        ranking.estimate(scores.round(), known, distances, ret, LIKE, "rn"),
+        ranking.estimate(scores, known, np.ones(PHOTOS, np.float32), apart, LIKE, "rn"),
     ):
         assert ((after[~known] > 0) & (after[~known] < 1)).all()
 
@@ -240,8 +213,8 @@ def test_estimates_fall_with_the_distance_or_are_level_and_lie_between_0_and_1()
 def test_it_is_the_highest_cosine_of_what_is_left_without_the_mean(seed: int, photos: int, examples: int) -> None:
     ret, others = grouped(seed, photos), grouped(seed + 1, examples)
     mean = mean_direction(grouped(seed + 2, 50))
-    expected = (centre(ret, mean) @ centre(others, mean).T).max(axis=1)
-    assert likeness_to(others, ret, mean) == pytest.approx(expected, abs=1e-4)
+    expected = (ranking.centre(ret, mean) @ ranking.centre(others, mean).T).max(axis=1)
+    assert ranking.likeness_to(others, ret, mean) == pytest.approx(expected, abs=1e-4)
 
 
 def walked(ret: Floats, mean: Floats, threshold: float) -> list[int]:
@@ -258,10 +231,14 @@ def walked(ret: Floats, mean: Floats, threshold: float) -> list[int]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 1000), photos=st.integers(0, 40), threshold=st.sampled_from([-0.5, 0.0, ALIKE, 0.8, 0.99]))
+@given(
+    seed=st.integers(0, 1000),
+    photos=st.integers(0, 40),
+    threshold=st.sampled_from([-0.5, 0.0, ranking.ALIKE, 0.8, 0.99]),
+)
 def test_a_photo_joins_the_first_kind_whose_first_photo_it_looks_like(seed: int, photos: int, threshold: float) -> None:
     ret, mean = grouped(seed, photos), mean_direction(grouped(seed + 1, 50))
-    found = groups_of(ret, mean, threshold)
+    found = ranking.groups_of(ret, mean, threshold)
     assert found.dtype == np.int64
     assert found.tolist() == walked(ret, mean, threshold)
 
@@ -294,7 +271,7 @@ def plain_sameness(tokens: Tokens, one: int, other: int) -> float:
         return total / len(tokens.positions[here])
 
     near = max(0, cosine(tokens.ret[one], tokens.ret[other]))
-    return SAME_RET * near + (1 - SAME_RET) * (best(one, other) + best(other, one)) / 2
+    return ranking.SAME_RET * near + (1 - ranking.SAME_RET) * (best(one, other) + best(other, one)) / 2
 
 
 @settings(max_examples=30, deadline=None)
@@ -304,9 +281,9 @@ def test_each_photo_is_compared_with_the_most_similar_ones_before_it(seed: int, 
     expected = []
     for later in range(count):
         cosines = [(cosine(ret[later], ret[place]), place) for place in range(later)]
-        nearest = sorted(cosines, reverse=True)[:LOOKED_AT]
-        expected += [(later, place) for cosine, place in nearest if cosine > LOOK]
-    assert [tuple(pair) for pair in pairs_to_compare(ret).tolist()] == expected
+        nearest = sorted(cosines, reverse=True)[: ranking.LOOKED_AT]
+        expected += [(later, place) for cosine, place in nearest if cosine > ranking.LOOK]
+    assert [tuple(pair) for pair in ranking.pairs_to_compare(ret).tolist()] == expected
 
 
 @settings(max_examples=30, deadline=None)
@@ -316,25 +293,25 @@ def test_sameness_is_what_the_best_matches_nearby_say(seed: int, count: int, bat
     pairs = np.array([(one, other) for one in range(count) for other in range(count)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "_PAIRS", batch)
-        found = sameness(tokens, pairs, GRID)
+        found = ranking.sameness(tokens, pairs, GRID)
     expected = [plain_sameness(tokens, one, other) for one, other in pairs.tolist()]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found[pairs[:, 0] == pairs[:, 1]], 1, atol=1e-5)
 
 
 def test_without_patch_tokens_only_ret_decides() -> None:
-    angles = np.array([0.0, 0.5 * (1 - SAME_BY_RET), 1.0], np.float32)
+    angles = np.array([0.0, 0.5 * (1 - ranking.SAME_BY_RET), 1.0], np.float32)
     ret = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     pairs = np.array([(1, 0), (2, 0), (2, 1)])
-    assert sameness(Tokens.of_ret(ret), pairs, GRID).tolist() == [1.0, 0.0, 0.0]
-    assert sameness(Tokens.of_ret(ret), pairs[:0], GRID).tolist() == []
+    assert ranking.sameness(Tokens.of_ret(ret), pairs, GRID).tolist() == [1.0, 0.0, 0.0]
+    assert ranking.sameness(Tokens.of_ret(ret), pairs[:0], GRID).tolist() == []
 
 
 def test_a_burst_is_one_and_photos_that_somebody_named_stand_for_themselves() -> None:
     burst = [(1, 0), (3, 1), (4, 3), (4, 2), (5, 2)]
-    assert first_of_same(7, burst).tolist() == [0, 0, 2, 0, 0, 2, 6]
-    assert first_of_same(7, burst, own=4).tolist() == [0, 1, 2, 3, 3, 2, 6]
-    assert first_of_same(0, []).tolist() == []
+    assert ranking.first_of_same(7, burst).tolist() == [0, 0, 2, 0, 0, 2, 6]
+    assert ranking.first_of_same(7, burst, own=4).tolist() == [0, 1, 2, 3, 3, 2, 6]
+    assert ranking.first_of_same(0, []).tolist() == []
 
 
 def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart() -> None:
@@ -356,9 +333,9 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     opened = [*originals, *(matcher.open(data, "photo") for data in copies), *others]
     tokens = matcher.encode(np.stack([matcher.prepare(picture, "photo") for picture in opened]), "photo")
     grid = matcher.config.grid
-    pairs = pairs_to_compare(tokens.ret)
-    same = [(photo, earlier) for photo, earlier in pairs[sameness(tokens, pairs, grid) > SAME].tolist()]
-    assert first_of_same(len(opened), same).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]
+    pairs = ranking.pairs_to_compare(tokens.ret)
+    same = [(photo, earlier) for photo, earlier in pairs[ranking.sameness(tokens, pairs, grid) > ranking.SAME].tolist()]
+    assert ranking.first_of_same(len(opened), same).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]
 
 
 def test_best_matches_are_the_sums_of_the_highest_cosines_of_rows_and_columns_whatever_is_beside() -> None:
@@ -366,16 +343,16 @@ def test_best_matches_are_the_sums_of_the_highest_cosines_of_rows_and_columns_wh
     sketch = Tokens(generator.normal(size=(1, 4, 8)), np.arange(3)[None])
     photos = Tokens(generator.normal(size=(6, 5, 8)).astype(np.float32), np.tile(np.arange(4), (6, 1)))
     photos.features[2, 3] = 0
-    found = best_matches(sketch, photos)
+    found = ranking.best_matches(sketch, photos)
     for row in range(6):
         kernel = unit(photos.patches[row]) @ unit(sketch.patches[0]).T
         assert found[row] == pytest.approx(kernel.max(axis=0).sum() + kernel.max(axis=1).sum(), abs=1e-5)
-        assert best_matches(sketch, photos[[row]]) == pytest.approx(found[row], abs=1e-5)
+        assert ranking.best_matches(sketch, photos[[row]]) == pytest.approx(found[row], abs=1e-5)
 
 
 def test_a_promise_adds_distances_and_matches_in_their_spreads_and_is_by_distance_for_photos_without_matches() -> None:
     distances = np.array([-1, -2, -3, -4], np.float32)
-    total = promise(distances, np.array([0, 1]), np.array([10, 30], np.float32))
+    total = ranking.promise(distances, np.array([0, 1]), np.array([10, 30], np.float32))
     assert total == pytest.approx([1 - 1, -1 + 1, -3, -5])
-    alone = promise(distances[:1], np.array([0]), np.array([7], np.float32))
+    alone = ranking.promise(distances[:1], np.array([0]), np.array([7], np.float32))
     assert alone == pytest.approx([0])

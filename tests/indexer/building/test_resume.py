@@ -19,8 +19,7 @@ from tests.indexer.damages import flip
 from tests.indexer.disks import read_only, small_disk
 from tests.indexer.distributed.same import held
 from tests.indexer.galleries import Collection, ids_of, index_bytes, save_photo, save_photos, tokens_of
-from tests.indexer.killed_builds import count_writes, in_child
-from tests.indexer.stopped_builds import StopAfter, Stopped
+from tests.indexer.killed_builds import StopAfter, Stopped, count_writes, in_child
 from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python
 

@@ -18,9 +18,8 @@ from sketch_search.service.commands import main as serve
 from tests.indexer.distributed.same import check_same, read_shards
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
 from tests.indexer.galleries import Collection, index_bytes, save_photo, save_photos
-from tests.indexer.killed_builds import change
+from tests.indexer.killed_builds import StopAfter, Stopped, change
 from tests.indexer.remote.servers import webdav
-from tests.indexer.stopped_builds import StopAfter, Stopped
 from tests.networks import tiny_checkpoint
 from tests.programs import run_python
 from tests.requirements import need_ray

@@ -15,8 +15,8 @@ from sketch_search.indexer import BuildReport
 from sketch_search.indexer.building import staging
 from sketch_search.indexer.store.files import FileContent, FileStamp, read_below
 from sketch_search.indexer.store.folders import LocalFolder
-from tests.indexer.stopped_builds import InThisProcess
-from tests.syncs import forget_syncs
+from tests.indexer.killed_builds import InThisProcess
+from tests.patience import forget_syncs
 
 KILLS = "kills its worker"
 # Files of a slice.

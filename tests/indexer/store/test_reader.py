@@ -14,7 +14,7 @@ import pytest
 from sketch_search import indexer, model
 from tests.indexer.damages import make_endless, shorten, sign
 from tests.indexer.galleries import Collection, save_photo, save_photos
-from tests.indexer.stopped_builds import StopAfter, Stopped
+from tests.indexer.killed_builds import StopAfter, Stopped
 
 
 def edit_manifest(index: Path, **changes: object) -> None:

@@ -30,11 +30,10 @@ from sketch_search.model.datasets.corpus import (
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import measure
 from sketch_search.model.images import Preprocessing
-from tests.archives import pack
 from tests.learning import write_class_folders
 from tests.pictures import drawing, encoded, photo
 from tests.requirements import needs_shared_data
-from tests.shared_data import data
+from tests.shared_data import data, pack
 
 
 def pictures(half: str, source: str, label: str, *names: str) -> tuple[Picture, ...]:

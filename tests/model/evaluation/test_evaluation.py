@@ -20,12 +20,12 @@ from sketch_search.model.datasets.tasks import Task, read_task
 from sketch_search.model.engine import Modality, SeenClasses
 from sketch_search.model.evaluation import measure
 from sketch_search.model.terminal import BAD_INPUT
-from tests.archives import pack
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint, tiny_network
 from tests.pictures import SHAPES, drawing, encoded, photo
 from tests.requirements import needs_shared_data
+from tests.shared_data import pack
 
 FOUR = SHAPES[:4]
 

@@ -16,9 +16,9 @@ from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper
 from sketch_search.model.images import Drawing, find_ink
 from sketch_search.model.search import encode_things, gallery_of, search_things
 from sketch_search.model.terminal import BAD_INPUT
-from tests.archives import pack
 from tests.networks import tiny_checkpoint
 from tests.pictures import drawing, encoded, photo
+from tests.shared_data import pack
 
 LEFT, RIGHT, SMALL = (0.0, 0.25, 0.4, 0.75), (0.6, 0.25, 1.0, 0.75), (0.0, 0.0, 0.1, 0.3)
 

@@ -22,10 +22,10 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.papers.pictures import training_corpora, training_set
 from sketch_search.model.papers.recipe import Samples, TwoSidedRecipe
 from sketch_search.model.papers.two_sided import best_weight, with_prior
-from tests.archives import pack
 from tests.learning import small_recipe, write_class_folders
 from tests.networks import tiny_network
 from tests.pictures import SHAPES, drawing, encoded, photo
+from tests.shared_data import pack
 
 BOTH, OTHER, HELD, UNSEEN = SHAPES[:4]
 SKETCHED, SHOWN, NEAR, ZIGZAG = "anvil", "dolphin", "leaf", "zigzag"

@@ -45,11 +45,11 @@ from sketch_search.model.papers.photo_side import (
 from sketch_search.model.papers.pictures import SIDE, Augmentation, training_corpora, training_set
 from sketch_search.model.papers.recipe import TwoSidedRecipe
 from sketch_search.model.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedTrainer
-from tests.archives import pack
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import toml, write_class_folders
 from tests.model.network.test_two_sided import two_sided, written
 from tests.pictures import SHAPES, encoded, photo
+from tests.shared_data import pack
 
 NETWORK = {
     "width": 24,

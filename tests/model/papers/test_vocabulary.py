@@ -35,11 +35,11 @@ from sketch_search.model.papers.vocabulary import (
 from sketch_search.model.papers.word_vectors import WordVectors
 from sketch_search.model.things import Thing
 from sketch_search.model.words import WordBook
-from tests.archives import pack
 from tests.learning import small_backbone, write_class_folders
 from tests.model.network.test_two_sided import two_sided
 from tests.networks import matcher_of, randn, tiny_checkpoint, tiny_network, vocabulary, with_words
 from tests.pictures import SHAPES
+from tests.shared_data import pack
 
 
 def test_classes_and_imagenets_names_that_mean_the_same_are_one_word_and_what_is_no_word_is_left_out() -> None:

@@ -18,9 +18,8 @@ from sketch_search.model.terminal import installed_version
 from sketch_search.service.commands import application, main
 from sketch_search.service.commands.serve import RESULTS
 from sketch_search.service.settings import Settings
-from tests.command_lines import commands_of, parse
 from tests.pictures import encoded
-from tests.programs import run_python, run_until
+from tests.programs import commands_of, parse, run_python, run_until
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch, save_copy
 
 SCREEN_LINES = 40
