@@ -1,7 +1,5 @@
 """Embedders, which compute the vectors that photos are clustered by: [Ret] or CLIP."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +22,7 @@ class ChosenEmbedder:
     """An embedder. ``load``, called for new photos only, gives None for [Ret], and raises EmbedderUnavailable."""
 
     entry: EmbedderEntry
-    load: Callable[[], ClipEmbedder | None]
+    load: "Callable[[], ClipEmbedder | None]"
 
 
 # Where the weights of ``model.network.DEFAULT_CLIP`` are published; a test compares them.
@@ -55,7 +53,7 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
         sha256=hashlib.sha256("".join(map(hash_file, found.files)).encode()).hexdigest(),
     )
 
-    def load() -> ClipEmbedder:
+    def load() -> "ClipEmbedder":
         from sketch_search.model.network import ClipEmbedder
 
         with _refuse_if_unavailable():
@@ -86,7 +84,7 @@ def _refuse_if_unavailable() -> Iterator[None]:
         raise EmbedderUnavailable(f"{error}, or use --embedder ret.") from error
 
 
-def open_text_tower(entry: EmbedderEntry, device: str) -> TextTower:
+def open_text_tower(entry: EmbedderEntry, device: str) -> "TextTower":
     """Loads the model that an index was clustered by, from this disk. Raises EmbedderUnavailable."""
     chosen = find_embedder(entry.spec, device)
     if not chosen.entry.same(entry):

@@ -1,7 +1,5 @@
 """Explains why a photo matches a sketch or another photo: attention, correspondences, influential pairs."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -46,7 +44,7 @@ class Explanation:
     correspondence: Floats
     ret_distance: float
     preference: Floats | None = None
-    influence: tuple[PairInfluence, ...] = ()
+    influence: "tuple[PairInfluence, ...]" = ()
     relation_score: float | None = None
     aligned: Aligned | None = None
 

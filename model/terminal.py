@@ -1,7 +1,5 @@
 """Handles the terminal for all programs: escapes unsafe names, prints errors as sentences, and returns exit codes."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -61,7 +59,7 @@ def installed_version() -> str:
         return "not installed"
 
 
-def start_child(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+def start_child(*arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
     """Starts Python with these packages importable, without the service's settings and key, and with pipes."""
     import subprocess
 

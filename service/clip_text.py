@@ -1,7 +1,5 @@
 """Loads CLIP's text tower, to search by any text, once and when first needed: it takes seconds and memory."""
 
-from __future__ import annotations
-
 import threading
 import time
 from dataclasses import dataclass
@@ -37,7 +35,7 @@ class _Attempt:
 
     entry: EmbedderEntry
     ended: float
-    tower: TextTower | None
+    tower: "TextTower | None"
     refusal: str | None
 
 

@@ -1,7 +1,5 @@
 """Defines the answers of a search, and the methods that ``Gallery`` and ``Remote`` share."""
 
-from __future__ import annotations
-
 import base64
 import errno
 import html
@@ -57,13 +55,13 @@ class Photo:
     score: float
     rank: int
     copies: tuple[int, ...]
-    _source: Searches | None = field(repr=False, compare=False)
+    _source: "Searches | None" = field(repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_source": None}
 
     @property
-    def _gallery(self) -> Searches:
+    def _gallery(self) -> "Searches":
         if self._source is None:
             raise UserError("a photo that was pickled has lost its gallery; search again.")
         return self._source
@@ -229,7 +227,7 @@ class Searches(ABC):
     def close(self) -> None:
         """Closes files or connections."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_: object) -> None:

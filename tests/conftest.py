@@ -1,7 +1,5 @@
 """Sets rules for every test: how long it may take, what it may need of the machine, and that it waits for no disk."""
 
-from __future__ import annotations
-
 import faulthandler
 import gc
 import os
@@ -76,7 +74,7 @@ def shared_data() -> None:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[Cluster]:
+def ray_cluster() -> "Iterator[Cluster]":
     """A Ray cluster on this machine, for all tests that need one. Skips them if Ray is not installed.
 
     Nobody is connected to it, and a test that connects disconnects again. It has room for two copies of each of two

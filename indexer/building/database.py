@@ -4,8 +4,6 @@ It holds the files of the index, of a listing and those read; then those of the 
 numbers of their rows, stay in it when a build is stopped.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 import threading
@@ -134,7 +132,7 @@ class CurrentState:
     next_id: int = 1
 
     @staticmethod
-    def read(generation: Generation, roots: Sequence[Root]) -> CurrentState:
+    def read(generation: Generation, roots: Sequence[Root]) -> "CurrentState":
         """Reads the state of a sound generation, without its files. roots: those of the next generation."""
         before = current_roots(generation.manifest)
         new_numbers = {str(root.folder): number for number, root in enumerate(roots)}

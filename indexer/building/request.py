@@ -1,7 +1,5 @@
 """The request of a build, the generation that it continues, and the folders that it would drop from the index."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -124,7 +122,7 @@ class StartingPoint:
     next_id: int = 1
 
     @staticmethod
-    def find(folder: IndexFolder) -> StartingPoint:
+    def find(folder: IndexFolder) -> "StartingPoint":
         """Checks the current generation, or if its catalog is damaged, those before it. Raises IndexRefused."""
         problems: list[str] = []
         newest: Manifest | None = None

@@ -1,7 +1,5 @@
 """Reads and decodes new photos ahead, encodes them in batches, and commits them to the database of the build."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,7 +68,7 @@ class Stager:
         self,
         roots: Sequence[Folder],
         matcher: Matcher,
-        embedder: ClipEmbedder | None,
+        embedder: "ClipEmbedder | None",
         database: BuildDatabase,
         keeps_tokens: bool = True,
         max_pixels: int = MAX_PIXELS,

@@ -1,7 +1,5 @@
 """The commands that inspect an index, and remove photos from it; and what all commands share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +31,7 @@ def show(lines: Sequence[str], quiet: bool = False) -> None:
         print(*map(printable, lines), sep="\n", flush=True)
 
 
-def state(report: BuildReport | RemovalReport, index: str = "") -> str:
+def state(report: "BuildReport | RemovalReport", index: str = "") -> str:
     """Names the generation that is current after a build or a removal."""
     now = "now current" if report.changed else "unchanged"
     return line("index", f"{index}generation {report.generation}, {now}")

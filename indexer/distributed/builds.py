@@ -1,7 +1,5 @@
 """Builds shards of whole, neighbouring clusters by workers of a Ray cluster, so that a search asks few shards."""
 
-from __future__ import annotations
-
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +83,7 @@ def build_shards(
 
 
 def _decide(
-    request: BuildRequest, folder: ShardsFolder, current: CurrentShards | None, matcher: model.Matcher
+    request: BuildRequest, folder: ShardsFolder, current: "CurrentShards | None", matcher: model.Matcher
 ) -> builds.BuildPlan:
     before = None if current is None else current.first
     roots, exclusions = request.roots(folder.path, before), request.exclusions(before)
@@ -116,7 +114,7 @@ class CurrentShards:
     generations: tuple[Generation, ...]
 
     @staticmethod
-    def read(folder: ShardsFolder) -> CurrentShards | None:
+    def read(folder: ShardsFolder) -> "CurrentShards | None":
         """Reads the shards in a folder; None if there are none. Raises IndexRefused if they are damaged."""
         if (manifest := folder.manifest()) is None:
             return None

@@ -1,7 +1,5 @@
 """Connects to a Ray cluster, and sends tasks to its workers, which Ray starts, assigns and repeats."""
 
-from __future__ import annotations
-
 import logging
 import os
 import secrets
@@ -41,7 +39,7 @@ class Resources:
     workers: int
 
     @staticmethod
-    def of(nodes: Sequence[Mapping[str, float]], device: str) -> Resources:
+    def of(nodes: Sequence[Mapping[str, float]], device: str) -> "Resources":
         """Divides the resources of each machine. Raises BadInvocation: no machine has enough for a worker."""
         cpus = [int(node.get("CPU", 0)) for node in nodes]
         with_gpu = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]

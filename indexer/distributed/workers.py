@@ -4,8 +4,6 @@ A worker checks that it reaches the shared storage and has the same networks. A 
 together, gets its name when it is complete, so all slices are, even of killed workers; its name has the build's run.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket
@@ -112,7 +110,7 @@ class Setup:
 
 
 @lru_cache(maxsize=1)
-def open_networks(setup: Setup) -> tuple[model.Matcher, ClipEmbedder | None]:
+def open_networks(setup: Setup) -> "tuple[model.Matcher, ClipEmbedder | None]":
     """Loads the networks, once in a build. Raises BadInvocation if storage, checkpoint or version differ."""
     _check_storage(setup)
     here = _here()

@@ -1,7 +1,5 @@
 """The catalog: one SQLite file in each generation, with every file that ever had an id, removals, and filters."""
 
-from __future__ import annotations
-
 import json
 import os
 import sqlite3
@@ -68,13 +66,13 @@ class Removals:
         around = ((root, folder) for folder in reversed(with_folders(path)))
         return next((self.rules[key] for key in around if key in self.rules), False)
 
-    def with_change(self, root: int, path: str, *, removed: bool) -> Removals:
+    def with_change(self, root: int, path: str, *, removed: bool) -> "Removals":
         """Returns these rules, changed so that ``path`` and all below it are removed, or shown."""
         kept = {key: rule for key, rule in self.rules.items() if key[0] != root or path not in with_folders(key[1])}
         others = Removals(kept)
         return others if others.hides(root, path) == removed else Removals({**kept, (root, path): removed})
 
-    def renumber(self, numbers: Sequence[int | None]) -> Removals:
+    def renumber(self, numbers: Sequence[int | None]) -> "Removals":
         """Returns the rules with new root numbers: ``numbers[old]`` is the new number, None for a dropped root."""
         moved = [(numbers[root], path, removed) for (root, path), removed in self.rules.items()]
         return Removals({(number, path): removed for number, path, removed in moved if number is not None})
@@ -220,7 +218,7 @@ class Catalog:
     def close(self) -> None:
         self._database.close()
 
-    def __enter__(self) -> Catalog:
+    def __enter__(self) -> "Catalog":
         return self
 
     def __exit__(self, *_: object) -> None:

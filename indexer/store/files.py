@@ -1,7 +1,5 @@
 """Writes files as a whole, reads them below a root without links or '..', and turns their names into text."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os
@@ -86,12 +84,12 @@ class FileStamp:
     ctime: int | None
 
     @staticmethod
-    def make(size: int, mtime: int | None, ctime: int | None) -> FileStamp:
+    def make(size: int, mtime: int | None, ctime: int | None) -> "FileStamp":
         """Makes a stamp, dropping impossible times."""
         return FileStamp(size, *(None if ns is None or not MIN_TIME <= ns <= MAX_TIME else ns for ns in (mtime, ctime)))
 
     @staticmethod
-    def of(status: os.stat_result) -> FileStamp:
+    def of(status: os.stat_result) -> "FileStamp":
         return FileStamp.make(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -114,7 +112,7 @@ class FileDigest:
     start: bytes
 
     @staticmethod
-    def of(parts: Iterable[bytes], stamp: FileStamp) -> FileDigest:
+    def of(parts: Iterable[bytes], stamp: FileStamp) -> "FileDigest":
         """Makes the digest of a file from its parts. Raises FileChanging if they are not as long as its stamp says."""
         digest, start, size = hashlib.sha256(), b"", 0
         for part in parts:

@@ -1,7 +1,5 @@
 """Folders of photos: on this machine, in albums of one file, and on servers. All are read in the same way."""
 
-from __future__ import annotations
-
 import errno
 import os
 import threading
@@ -90,7 +88,7 @@ class Folder(ABC):
         """Returns True if the folder can be listed now."""
 
     @abstractmethod
-    def holds(self, other: Folder) -> bool:
+    def holds(self, other: "Folder") -> bool:
         """Returns True if the other folder is this one or lies in it."""
 
     @abstractmethod
@@ -262,7 +260,7 @@ class Album(LocalFolder):
                 _streams[info, start + len(data)] = album, file
         return data
 
-    def _opened(self) -> _OpenedAlbum:
+    def _opened(self) -> "_OpenedAlbum":
         status = self.path.stat()
         try:
             return _opened(self.path, status.st_size, status.st_mtime_ns)

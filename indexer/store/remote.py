@@ -3,8 +3,6 @@
 Credentials are never in a URL, and errors of libraries are not passed on, because they may repeat them.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import importlib
@@ -68,7 +66,7 @@ class RemoteFolder(Folder):
     remote: ClassVar[bool] = True
 
     @staticmethod
-    def at(address: str) -> RemoteFolder:
+    def at(address: str) -> "RemoteFolder":
         """Makes the folder at a URL. Raises BadInvocation, which repeats no part that may be a password."""
         scheme, _, rest = address.partition("://")
         scheme, (netloc, _, path) = scheme.lower(), rest.partition("/")

@@ -1,7 +1,5 @@
 """An index in shards, indexes of whole clusters, joined by ``shards.json``, which is replaced after all."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil
@@ -51,7 +49,7 @@ class ShardsManifest(Frozen):
     shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MAX_SHARDS)]
 
     @model_validator(mode="after")
-    def _check_shards(self) -> ShardsManifest:
+    def _check_shards(self) -> "ShardsManifest":
         if any(shard.folder != shard_name(number) for number, shard in enumerate(self.shards)):
             raise ValueError("the shards are not numbered from 0")
         if sum(shard.clusters for shard in self.shards) != self.clusters:

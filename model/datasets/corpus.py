@@ -1,7 +1,5 @@
 """Reads labelled sketches and photos, with fresh ones and pairs of a sketch and its photo, and ordinary photos."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import hashlib
@@ -63,20 +61,20 @@ class Corpus:
         """The classes that have both sketches and photos."""
         return {sketch.label for sketch in self.sketches} & {photo.label for photo in self.photos}
 
-    def of(self, labels: Collection[str]) -> Corpus:
+    def of(self, labels: Collection[str]) -> "Corpus":
         """Returns only the pictures of these classes."""
         wanted = frozenset(labels)
         return self.kept(lambda picture: picture.label in wanted)
 
-    def kept(self, sketch: Callable[[Picture], bool], photo: Callable[[Picture], bool] | None = None) -> Corpus:
+    def kept(self, sketch: Callable[[Picture], bool], photo: Callable[[Picture], bool] | None = None) -> "Corpus":
         """Keeps only the sketches and the photos of which this is true. photo: None for the same as of sketches."""
         return Corpus(tuple(filter(sketch, self.sketches)), tuple(filter(photo or sketch, self.photos)))
 
-    def subsample(self, sketches: int, photos: int) -> Corpus:
+    def subsample(self, sketches: int, photos: int) -> "Corpus":
         """Takes every ``sketches``-th sketch and every ``photos``-th photo, for quick forms of the protocols."""
         return Corpus(self.sketches[::sketches], self.photos[::photos])
 
-    def protocol(self) -> Corpus:
+    def protocol(self) -> "Corpus":
         """Chooses the first ten sketches by file name of each class and source, and all photos."""
         rows = rows_by_label((picture.source, picture.label) for picture in self.sketches).values()
         chosen = sorted(row for of_class in rows for row in of_class[:QUERIES_PER_CLASS])

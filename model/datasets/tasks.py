@@ -3,8 +3,6 @@
 Of ordinary photos it chooses memorable parts: scenes of several things, and the colour of one thing.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil
@@ -73,12 +71,12 @@ class Task:
     plain: bool = False
     about: tuple[str, ...] = ()
 
-    def subsample(self, sketches: int, photos: int) -> Task:
+    def subsample(self, sketches: int, photos: int) -> "Task":
         """Takes every ``sketches``-th sketch and every ``photos``-th photo only."""
         sizes = {name: right[::sketches, ::photos] for name, right in self.sizes.items()}
         return replace(self, corpus=self.corpus.subsample(sketches, photos), sizes=sizes)
 
-    def by_class(self) -> Task:
+    def by_class(self) -> "Task":
         """Makes each class a group of its own."""
         corpus = answerable(self.corpus)
         groups = {label: frozenset({label}) for label in sorted({sketch.label for sketch in corpus.sketches})}

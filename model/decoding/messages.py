@@ -1,7 +1,5 @@
 """Defines the jobs of a decoding process, their limits, and the messages in both directions."""
 
-from __future__ import annotations
-
 import json
 import signal
 import struct
@@ -37,7 +35,7 @@ class Job:
     drawing: bool = False
 
     @classmethod
-    def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> Job:
+    def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> "Job":
         """Makes the job that prepares a picture for the network: (H, W, 3)."""
         least_side, sketch = preprocessing.least_side(modality), modality == "sketch"
         return cls(max_pixels, least_side, sketch, preprocessing=preprocessing)
@@ -83,12 +81,12 @@ class Limits:
     memory: int
 
     @classmethod
-    def of(cls, size: int, pixels: int) -> Limits:
+    def of(cls, size: int, pixels: int) -> "Limits":
         """Makes limits for a file's size and pixels: several times the needs of ordinary pictures."""
         cpu_seconds = _OWN_SECONDS + pixels // _PIXELS_A_SECOND
         return cls(cpu_seconds, _CLOCK_PER_CPU * cpu_seconds, _OWN_BYTES + 2 * size + _BYTES_A_PIXEL * pixels)
 
-    def quick(self) -> Limits:
+    def quick(self) -> "Limits":
         """Returns limits with the same memory, and the time of ordinary pictures."""
         return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=_CLOCK_PER_CPU * _QUICK_SECONDS)
 

@@ -1,7 +1,5 @@
 """Runs decoding processes, each of which decodes one picture at a time, for several threads."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time
@@ -129,7 +127,7 @@ class Decoders:
         self._idle: list[DecodingProcess] = []
         self._closed = False
 
-    def __enter__(self) -> Decoders:
+    def __enter__(self) -> "Decoders":
         return self
 
     def __exit__(self, *_: object) -> None:

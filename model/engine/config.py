@@ -1,7 +1,5 @@
 """Defines the configuration and the calibration of a network, stored as JSON in the checkpoint's metadata."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -51,7 +49,7 @@ Record = TypeVar("Record", bound="DataclassInstance")
 _adapter = cache(TypeAdapter)
 
 
-def to_json(record: DataclassInstance) -> str:
+def to_json(record: "DataclassInstance") -> str:
     """Writes the text that a checkpoint stores: a JSON object with a key for each field, sorted by name."""
     return json.dumps(dataclasses.asdict(record), sort_keys=True)
 

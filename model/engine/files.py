@@ -1,7 +1,5 @@
 """Finds checkpoints and reads them as numpy arrays, with the photo side of two-sided networks."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -118,7 +116,7 @@ class SeenClasses:
     trained: frozenset[str]
     chosen: frozenset[str] = frozenset()
 
-    def __or__(self, other: SeenClasses | None) -> SeenClasses:
+    def __or__(self, other: "SeenClasses | None") -> "SeenClasses":
         if other is None:
             return self
         return SeenClasses(self.trained | other.trained, self.chosen | other.chosen)

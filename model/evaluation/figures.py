@@ -1,7 +1,5 @@
 """Computes figures from scores: by category, by the photo that a sketch was drawn from, and by groups of queries."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -85,7 +83,7 @@ class Evaluation:
     @staticmethod
     def of(
         corpus: Corpus, queries: tuple[Picture, ...], per_query: PerQuery, groups: Mapping[str, NDArray[np.bool_]]
-    ) -> Evaluation:
+    ) -> "Evaluation":
         """Averages the figures of all queries, and of groups, (q,) bool each."""
         rows = {ALL: np.ones(len(queries), np.bool_), **groups}
         figures = {
@@ -99,7 +97,7 @@ class Evaluation:
         return Evaluation(corpus, queries, per_query, counts, figures)
 
     @staticmethod
-    def side_by_side(found: Mapping[str, Evaluation]) -> Evaluation:
+    def side_by_side(found: "Mapping[str, Evaluation]") -> "Evaluation":
         """Joins evaluations of one task, with methods named "NAME: METHOD"."""
         first = next(iter(found.values()))
         per_query = {f"{name}: {m}": figures for name, one in found.items() for m, figures in one.per_query.items()}
@@ -140,7 +138,7 @@ class Evaluation:
             lines.append(f"{method:<{width}}" + "".join(f"{cell:>28}" for cell in cells))
         return "\n".join(lines)
 
-    def differences(self, base: str) -> Evaluation | None:
+    def differences(self, base: str) -> "Evaluation | None":
         """Subtracts the figures of the network ``base`` by the same method, query by query; None if there are none."""
         per_query: PerQuery = {}
         mark = f"{base}: "

@@ -1,7 +1,5 @@
 """Measures searches for a remembered photo, by a drawing of its scene or in its colours, and by the next click."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -75,7 +73,7 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
 
 def _scene(
     gallery: Gallery, matcher: Matcher, task: RememberedTask, query: Remembered
-) -> tuple[dict[str, Floats], Division]:
+) -> "tuple[dict[str, Floats], Division]":
     """Scores all photos by each way to draw a scene, and after one further action of a person."""
     papers, count = [on_paper(thing) for thing in query.things], len(task.photos)
     encode = partial(encode_things, matcher, expects=gallery.expects)
@@ -137,7 +135,7 @@ def divide(matcher: Matcher, papers: Sequence[Image.Image]) -> tuple[Drawing, Nu
     return drawing, labels, Division(rand, things == len(papers))
 
 
-def measure_parting(matcher: Matcher, task: RememberedTask) -> PartingReport:
+def measure_parting(matcher: Matcher, task: RememberedTask) -> "PartingReport":
     """Divides the drawings of remembered scenes, and the sketches of their things alone, each once."""
     scenes = [
         divide(matcher, [on_paper(thing) for thing in query.things])[2]

@@ -22,8 +22,6 @@ steps once for each pair::
       sketch tokens that know the photo               photo tokens that know the sketch
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +50,7 @@ class Side:
     def __len__(self) -> int:
         return self.features.shape[0]
 
-    def rows(self, index: slice | torch.Tensor) -> Side:
+    def rows(self, index: slice | torch.Tensor) -> "Side":
         """Takes the images at ``index``."""
         return Side(*(part[index] for part in vars(self).values()))
 

@@ -1,7 +1,5 @@
 """Holds encoded images as tensors; see ``model.engine.Tokens``, which holds them as arrays."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +23,7 @@ class Tokens:
     def __len__(self) -> int:
         return self.features.shape[0]
 
-    def __getitem__(self, rows: slice | torch.Tensor | Sequence[int]) -> Tokens:
+    def __getitem__(self, rows: slice | torch.Tensor | Sequence[int]) -> "Tokens":
         parts: dict[str, Any] = {name: None if part is None else part[rows] for name, part in vars(self).items()}
         return Tokens(**parts)
 
@@ -39,7 +37,7 @@ class Tokens:
         return self.features[:, 1:]
 
     @staticmethod
-    def of_ret(ret: torch.Tensor) -> Tokens:
+    def of_ret(ret: torch.Tensor) -> "Tokens":
         """Makes tokens from retrieval tokens (b, d) alone."""
         return Tokens(ret.unsqueeze(1), torch.empty(len(ret), 0, dtype=torch.int64, device=ret.device))
 

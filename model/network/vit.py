@@ -1,7 +1,5 @@
 """Describes plain ViTs, of timm and of CLIP, and configures networks with one vector for each picture."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
@@ -50,7 +48,7 @@ class VitLayout:
         if self.width % self.heads:
             raise ModelError(f"unusable layout of a ViT: width {self.width} is not a multiple of heads {self.heads}")
 
-    def build(self, image_size: int) -> VisionTransformer:
+    def build(self, image_size: int) -> "VisionTransformer":
         """Makes timm's ViT of this layout, with random weights and no projection."""
         from timm.layers.activations import QuickGELU
         from timm.models.vision_transformer import VisionTransformer
@@ -160,7 +158,7 @@ def layout_of(weights: Mapping[str, torch.Tensor]) -> VitLayout:
     return VitLayout(patch, width, depth, max(1, width // _HEAD), hidden)
 
 
-def load_vit(vit: VisionTransformer, weights: dict[str, torch.Tensor]) -> None:
+def load_vit(vit: "VisionTransformer", weights: dict[str, torch.Tensor]) -> None:
     """Loads weights under timm's names, with positions resampled to the grid. Raises ModelError."""
     from timm.layers.pos_embed import resample_abs_pos_embed
 

@@ -1,7 +1,5 @@
 """Makes the photo side of two-sided networks, once for all: pretrained ViTs and a fitted projection of photos."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -129,7 +127,7 @@ def photo_features(
     pixels: torch.Tensor,
     classifier: tuple[torch.Tensor, torch.Tensor] | None,
     device: torch.device = CPU,
-) -> PhotoFeatures:
+) -> "PhotoFeatures":
     """Runs the ViTs of a photo side, ``tensors``, over photos, (n, 3, H, W) uint8. classifier: of the second ViT."""
     side = network.PhotoSide(config)
     side.load_state_dict(tensors, strict=False)

@@ -1,7 +1,5 @@
 """Gives a vocabulary further words: those that no photo shows by text vectors, those of scenes by photos' keywords."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -63,7 +61,7 @@ class Known:
     texts: torch.Tensor
     targets: torch.Tensor
 
-    def without(self, words: torch.Tensor) -> Known:
+    def without(self, words: torch.Tensor) -> "Known":
         kept = ~torch.isin(self.words, words)
         return Known(self.vectors[kept], self.words[kept], self.texts[kept], self.targets)
 

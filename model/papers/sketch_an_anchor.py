@@ -1,7 +1,5 @@
 """Trains Sketch-an-Anchor (Ribeiro and Ponti, 2023), with its anchors and losses. Numbers are those of the paper."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +46,7 @@ class VisualAnchors:
     deviations: torch.Tensor
 
     @staticmethod
-    def of_features(features: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> VisualAnchors:
+    def of_features(features: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> "VisualAnchors":
         """Computes the anchors of classes with these rows from the features (n, d) of all photos."""
         of_class = [features[found] for found in rows]
         return VisualAnchors(

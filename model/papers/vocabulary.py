@@ -1,7 +1,5 @@
 """Makes a trained network's vocabulary (``model.engine.Vocabulary``): words, and their directions among photos."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -217,7 +215,7 @@ def with_further_things(network: Network, sketches: Sequence[Picture]) -> Networ
 
 
 def fit_words(
-    ret: torch.Tensor, classes: Sequence[str | None], beliefs: torch.Tensor, entries: Sequence[Entry]
+    ret: torch.Tensor, classes: Sequence[str | None], beliefs: torch.Tensor, entries: "Sequence[Entry]"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fits words' directions (w, d) and biases (w,) to photos: to their class by LABEL_SHARE, and to beliefs (n, k).
 

@@ -1,7 +1,5 @@
 """`sketch-search search` and `explain`: POST /search and /explain, run in this process."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -133,7 +131,7 @@ def explain(
 @contextmanager
 def _opened(
     settings: Settings, pictures: Sequence[str | Path], kind: PictureKind
-) -> Iterator[tuple[Engine, PreparedSketch | None]]:
+) -> "Iterator[tuple[Engine, PreparedSketch | None]]":
     """Opens the index, and prepares image files, or standard input where one is "-"."""
     sources = [None if picture == "-" else Path(picture) for picture in pictures]
     for source in sources:
@@ -167,7 +165,7 @@ def _naming(picture: Path | None) -> Iterator[None]:
         raise type(error)(f"{picture}: {error}") from error
 
 
-def _photo_id(engine: Engine, photo: str) -> str:
+def _photo_id(engine: "Engine", photo: str) -> str:
     """Returns the id of a photo given by id or path. Raises BadInvocation."""
     return photo if _ID.fullmatch(photo) else str(engine.gallery.photo_at(photo).id)
 

@@ -1,7 +1,5 @@
 """Defines the parameters and the answer of /explain. A cell is row * grid + column, from the top left."""
 
-from __future__ import annotations
-
 import base64
 import io
 from typing import TYPE_CHECKING
@@ -69,7 +67,7 @@ class ExplainedImage(BaseModel):
     attention_layers: list[list[float]] = Field(description="By block: the same, averaged over the heads.")
     kept: list[list[int]] = Field(description="The cells left after each token selection, in order.")
 
-    def picture(self) -> Image.Image:
+    def picture(self) -> "Image.Image":
         """Opens the square as RGB."""
         from PIL import Image
 

@@ -1,7 +1,5 @@
 """Defines the answer to a search, and how answers describe photos and clusters."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -55,7 +53,7 @@ class Photo(BaseModel):
     files: tuple[str, ...] = optional("From GET /photos with the token: the files on the server's machine.", ())
 
     @classmethod
-    def of(cls, entry: PhotoEntry, links: PhotoLinks, **further: Any) -> Self:
+    def of(cls, entry: "PhotoEntry", links: PhotoLinks, **further: Any) -> Self:
         """Describes a photo. further: the other fields."""
         # With the content's hash, so that browsers can keep it: another index may give the id to another photo.
         small = f"/thumbnails/{entry.id}/{entry.content_hash[:HASH_SHOWN]}"

@@ -1,7 +1,5 @@
 """Answers queries: plans and encodes them, ranks photos by ``model.search``, and describes what was found."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -227,7 +225,7 @@ class Searcher:
             sketch = preprocessing.pixels(sketch, query.kind)
         return Drawing.of(sketch)
 
-    def divide(self, drawing: Drawing, query: SearchQuery | LocateParams) -> Drawing:
+    def divide(self, drawing: Drawing, query: "SearchQuery | LocateParams") -> Drawing:
         """Divides a drawing into its things, as ``Matcher.divide``, if the query and the gallery allow several."""
         return self.matcher.divide(drawing) if query.splits and self.gallery.regions_kept else drawing
 
