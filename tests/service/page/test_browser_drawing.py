@@ -23,18 +23,7 @@ from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, stroke, w
 from tests.patience import PATIENCE, wait_until
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
-from tests.service.looking import (
-    axe_complaints,
-    expect_complaints,
-    find,
-    ink,
-    last_search,
-    on_screen,
-    paper,
-    served_to,
-    text,
-    wait_for_notice,
-)
+from tests.service import looking
 from tests.service.served import Served
 from tests.service.small_gallery import draw_sketch, save_copy
 
@@ -48,26 +37,26 @@ def test_strokes_are_saved_undone_and_redone_and_clearing_is_undone(
     desk: Browser, server: Served, tmp_path: Path
 ) -> None:
     browser.download_to(desk, tmp_path)
-    find(desk, server, "cross")
+    looking.find(desk, server, "cross")
     desk.find_element(By.ID, "save").click()
     wait(desk).until(lambda _: (tmp_path / "sketch.png").exists())
     with Image.open(tmp_path / "sketch.png") as image:
         assert image.size == (1024, 768)
         assert (np.asarray(image.convert("L")) < 128).any()
-    drawn = ink(desk)
+    drawn = looking.ink(desk)
     for _ in strokes("cross"):
         ActionChains(desk).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
-    wait_for_notice(desk, "What are you looking for?")
-    assert ink(desk) == 0
+    looking.wait_for_notice(desk, "What are you looking for?")
+    assert looking.ink(desk) == 0
     assert not desk.find_elements(By.CSS_SELECTOR, "#results li")
     for _ in strokes("cross"):
         ActionChains(desk).key_down(Keys.CONTROL).key_down(Keys.SHIFT).send_keys("z").perform()
         ActionChains(desk).key_up(Keys.SHIFT).key_up(Keys.CONTROL).perform()
     wait_for_photos(desk)
     desk.find_element(By.ID, "clear").click()
-    assert ink(desk) == 0
+    assert looking.ink(desk) == 0
     desk.find_element(By.ID, "undo").click()
-    assert ink(desk) == drawn > 0
+    assert looking.ink(desk) == drawn > 0
 
 
 def test_a_pen_pressed_harder_draws_a_broader_line_and_an_eraser_takes_it_away(desk: Browser, server: Served) -> None:
@@ -75,12 +64,12 @@ def test_a_pen_pressed_harder_draws_a_broader_line_and_an_eraser_takes_it_away(d
     for pressure in (0.1, 0.5, 1.0):
         desk.get(server.url)
         stroke(desk, POINTER_PEN, [(0, -0.7), (0, 0.7)], pressure)
-        drawn.append(ink(desk))
+        drawn.append(looking.ink(desk))
     assert 0 < drawn[0] < drawn[1] < drawn[2]
     # The eraser takes half of it away.
     desk.find_element(By.CSS_SELECTOR, "[value=eraser]").send_keys(Keys.SPACE)
     draw(desk, DESKTOP, [[(0, 0), (0, 0.9)]])
-    assert 0.3 * drawn[2] < ink(desk) < 0.7 * drawn[2]
+    assert 0.3 * drawn[2] < looking.ink(desk) < 0.7 * drawn[2]
 
 
 def touch(driver: Browser, kind: str, *place: float) -> None:
@@ -117,13 +106,13 @@ def marks(driver: Browser) -> list[int]:
 
 
 def test_the_pen_wins_against_the_palm_and_then_fingers_scroll(opened: Browser, server: Served) -> None:
-    with on_screen(opened, TABLET) as driver:
+    with looking.on_screen(opened, TABLET) as driver:
         driver.get(server.url)
         # A palm that the system cancels leaves nothing.
         touch(driver, "touchStart", 0.8, 0.8)
         touch(driver, "touchMove", 0.7, 0.75)
         touch(driver, "touchCancel")
-        assert (marks(driver), ink(driver)) == ([], 0)
+        assert (marks(driver), looking.ink(driver)) == ([], 0)
         # One that comes before the pen, and stays.
         touch(driver, "touchStart", 0.8, 0.85)
         touch(driver, "touchMove", 0.78, 0.83)
@@ -154,7 +143,7 @@ def test_a_stroke_ends_where_its_release_was_lost(desk: Browser, server: Served)
     for x in (0.9, 0.6, 0.3):
         point(desk, "mouseMoved", x, 0.8, buttons=0, pointer="mouse")
     assert marks(desk) == [2]
-    assert (paper(desk)[-paper(desk).shape[0] // 3 :] == WHITE).all()
+    assert (looking.paper(desk)[-looking.paper(desk).shape[0] // 3 :] == WHITE).all()
     wait_for_photos(desk)
 
 
@@ -184,12 +173,12 @@ def test_keys_choose_shapes_on_keyboards_of_all_scripts_and_can_be_turned_off(de
     for key in ("l", "o", "r"):
         ActionChains(desk).send_keys(key).perform()
         draw(desk, DESKTOP, [[(-0.7, -0.7), (0.7, 0.7)]])
-        drawn.append(ink(desk))
+        drawn.append(looking.ink(desk))
         ActionChains(desk).send_keys("c").perform()
     # The diagonal, the ellipse around the middle, and the rectangle around both.
     assert 0 < 1.2 * drawn[0] < drawn[1] < drawn[2]
     ActionChains(desk).send_keys("p?").perform()
-    assert "rectangle" in text(desk, "help-list").lower()
+    assert "rectangle" in looking.text(desk, "help-list").lower()
     desk.find_element(By.CSS_SELECTOR, "#help .switch").click()
     desk.find_element(By.ID, "help-close").click()
     ActionChains(desk).send_keys("r").perform()
@@ -197,14 +186,14 @@ def test_keys_choose_shapes_on_keyboards_of_all_scripts_and_can_be_turned_off(de
 
 
 def test_two_fingers_zoom_and_draw_nothing(opened: Browser, server: Served) -> None:
-    with on_screen(opened, PHONE) as driver:
+    with looking.on_screen(opened, PHONE) as driver:
         driver.get(server.url)
         draw(driver, PHONE, strokes("cross")[:1])
-        drawn = ink(driver)
+        drawn = looking.ink(driver)
         middle = {"x": PHONE.width // 2, "y": 200}
         driver.execute_cdp_cmd("Input.synthesizePinchGesture", {**middle, "scaleFactor": 2})
         wait(driver).until(lambda d: d.execute_script("return visualViewport.scale") > 1.5)
-        assert ink(driver) == drawn > 0
+        assert looking.ink(driver) == drawn > 0
         wait_for_photos(driver)
 
 
@@ -212,7 +201,7 @@ def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, s
     desk.get(server.url)
 
     def middle() -> list[int]:
-        pixels = paper(desk)
+        pixels = looking.paper(desk)
         return [int(value) for value in pixels[pixels.shape[0] // 2, pixels.shape[1] // 2]]
 
     # An outline with a gap as wide as a hand leaves it, and lines within it.
@@ -222,13 +211,13 @@ def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, s
     desk.find_element(By.CSS_SELECTOR, "[value=fill]").send_keys(Keys.SPACE)
     draw(desk, DESKTOP, [[(0, 0)]])
     assert middle() == RED
-    filled = (paper(desk) == RED).all(axis=2).mean()
+    filled = (looking.paper(desk) == RED).all(axis=2).mean()
     # A square of half the sheet's height, at 0.42 heights to each side of the middle.
     assert 0.87 * 0.42**2 < filled * 4 / 3 < 0.42**2
     # Outside of it nothing closes anything in.
     draw(desk, DESKTOP, [[(0.9, 0.9)]])
-    assert "closed outline" in text(desk, "hint")
-    assert (paper(desk) == RED).all(axis=2).mean() == filled
+    assert "closed outline" in looking.text(desk, "hint")
+    assert (looking.paper(desk) == RED).all(axis=2).mean() == filled
     desk.find_element(By.ID, "undo").click()
     assert middle() == WHITE
     desk.find_element(By.ID, "redo").click()
@@ -254,11 +243,11 @@ def check_sent(driver: Browser, size: tuple[int, int]) -> None:
     """Wait for a search with a picture of this size, and check that picture and strokes are what is seen."""
 
     def picture() -> Image.Image:
-        return Image.open(io.BytesIO(last_search(driver))).convert("RGB")
+        return Image.open(io.BytesIO(looking.last_search(driver))).convert("RGB")
 
     wait(driver).until(lambda _: picture().size == size)
     sent = drawn_box(np.asarray(picture()))
-    assert sent == pytest.approx(drawn_box(paper(driver)), abs=0.02)
+    assert sent == pytest.approx(drawn_box(looking.paper(driver)), abs=0.02)
     strokes = driver.execute_script("return JSON.parse(searches.at(-1).body.get('strokes'))")
     x, y = np.array([point for stroke in strokes for point in stroke["points"]]).T
     assert (x.min(), y.min(), x.max(), y.max()) == pytest.approx(sent, abs=0.03)
@@ -268,13 +257,15 @@ def check_sent(driver: Browser, size: tuple[int, int]) -> None:
 def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, server: Served) -> None:
     def form() -> tuple[float, float]:
         """Returns the width of the paper and that of what is drawn, both by their heights."""
-        pixels = paper(desk)
+        pixels = looking.paper(desk)
         left, top, right, bottom = drawn_box(pixels)
         shape = pixels.shape[1] / pixels.shape[0]
         return shape, shape * (right - left) / (bottom - top)
 
     def wait_for_shape(shape: float) -> None:
-        wait(desk).until(lambda _: paper(desk).shape[1] / paper(desk).shape[0] == pytest.approx(shape, abs=0.01))
+        wait(desk).until(
+            lambda _: looking.paper(desk).shape[1] / looking.paper(desk).shape[0] == pytest.approx(shape, abs=0.01)
+        )
 
     def press(key: str, shape: float) -> None:
         ActionChains(desk).send_keys(key).perform()
@@ -292,11 +283,11 @@ def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, ser
             assert form() == pytest.approx((shape, 3.5), rel=0.05)
             check_sent(desk, size)
         # It is as large as it was, and so it is after Undo and Redo.
-        wide = drawn_box(paper(desk))
+        wide = drawn_box(looking.paper(desk))
         assert wide[2] - wide[0] > 0.8
         press("t", 3 / 4)
         desk.find_element(By.ID, "undo").click()
-        wait(desk).until(lambda d: drawn_box(paper(d)) == wide)
+        wait(desk).until(lambda d: drawn_box(looking.paper(d)) == wide)
         desk.find_element(By.ID, "redo").click()
         wait_for_photos(desk)
         desk.refresh()
@@ -333,16 +324,16 @@ DAMAGED = (
 
 def test_a_damaged_drawing_in_the_storage_is_ignored(desk: Browser, server: Served) -> None:
     desk.get(server.url)
-    wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+    wait(desk).until(lambda d: looking.text(d, "about-open") == "23 photos")
     for kept in DAMAGED:
         desk.execute_script("sessionStorage.setItem('sketch-search-drawing', arguments[0])", kept)
         desk.refresh()
-        wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
-        assert text(desk, "notice-title") == "What are you looking for?", kept
+        wait(desk).until(lambda d: looking.text(d, "about-open") == "23 photos")
+        assert looking.text(desk, "notice-title") == "What are you looking for?", kept
     # A tap is a dot.
     draw(desk, DESKTOP, [[(0, 0)]])
     wait_for_photos(desk)
-    assert ink(desk) > 0
+    assert looking.ink(desk) > 0
 
 
 def test_a_thing_or_a_stroke_of_it_is_moved_and_deleted_by_hand(desk: Browser, server: Served) -> None:
@@ -352,7 +343,7 @@ def test_a_thing_or_a_stroke_of_it_is_moved_and_deleted_by_hand(desk: Browser, s
 
     def rows() -> list[bool]:
         """Whether there is ink above, in the middle and below, on a line down the sheet."""
-        dark = (paper(desk).mean(axis=2) < 128)[:, 3 * paper(desk).shape[1] // 5]
+        dark = (looking.paper(desk).mean(axis=2) < 128)[:, 3 * looking.paper(desk).shape[1] // 5]
         return [bool(part.any()) for part in np.array_split(dark, 3)]
 
     assert rows() == [True, False, True]
@@ -390,15 +381,15 @@ def test_a_stroke_is_drawn_and_moved_by_the_keyboard_alone(desk: Browser, server
     assert desk.find_element(By.ID, "heard").get_property("textContent") == "Pen down, 50 across, 50 down."
     canvas.send_keys(Keys.SPACE, *[Keys.ARROW_LEFT] * 8)
     wait_for_photos(desk)
-    assert ink(desk) > 0
+    assert looking.ink(desk) > 0
     canvas.send_keys("m")
-    drawn = paper(desk)
+    drawn = looking.paper(desk)
     canvas.send_keys(Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.SPACE)
     assert desk.find_element(By.ID, "heard").get_property("textContent") == "Nothing there, 50 across, 40 down."
     canvas.send_keys(*[Keys.ARROW_DOWN] * 3, Keys.SPACE, Keys.ARROW_DOWN, Keys.SPACE)
     assert desk.find_element(By.ID, "heard").get_property("textContent") == "Put down."
     canvas.send_keys("p")
-    moved = paper(desk)
+    moved = looking.paper(desk)
     step = round(0.025 * drawn.shape[1])
     assert np.abs(moved[step:].astype(float) - drawn[:-step]).mean() < 1
     assert (moved != drawn).any()
@@ -423,16 +414,16 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
     def examples_searched() -> int:
         return sum("quality=fast" in url for url in browser.requested(desk))
 
-    with served_to(desk, settings, index=index) as server:
+    with looking.served_to(desk, settings, index=index) as server:
         desk.get(server.url)
         assert faces() == []
-        assert text(desk, "ghosts") == "Photos that match appear here."
+        assert looking.text(desk, "ghosts") == "Photos that match appear here."
         place = desk.find_element(By.ID, "ghosts").location
         wait(desk).until(lambda _: faces() == [3] * 3)
         assert desk.find_element(By.ID, "start").location == place
         assert not desk.find_element(By.ID, "ghosts").is_displayed()
         assert examples_searched() == 12
-        assert axe_complaints(desk) == []
+        assert looking.axe_complaints(desk) == []
         # They are remembered.
         desk.refresh()
         wait(desk).until(lambda _: faces() == [3] * 3)
@@ -450,9 +441,9 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
         # An example is a drawing to go on with.
         desk.find_element(By.CSS_SELECTOR, "#examples button").click()
         wait_for_photos(desk)
-        drawn = ink(desk)
+        drawn = looking.ink(desk)
         desk.find_element(By.ID, "undo").click()
-        assert 0 < ink(desk) < drawn
+        assert 0 < looking.ink(desk) < drawn
 
 
 def test_a_file_that_is_no_image_is_reported_in_words(desk: Browser, server: Served, tmp_path: Path) -> None:
@@ -460,20 +451,20 @@ def test_a_file_that_is_no_image_is_reported_in_words(desk: Browser, server: Ser
     file.write_text("Dear all,")
     desk.get(server.url)
     desk.find_element(By.ID, "file").send_keys(str(file))
-    wait_for_notice(desk, "That did not work")
-    expect_complaints(desk, "415")
-    assert text(desk, "notice-text")
-    assert text(desk, "picture-name") == "letter.txt"
+    looking.wait_for_notice(desk, "That did not work")
+    looking.expect_complaints(desk, "415")
+    assert looking.text(desk, "notice-text")
+    assert looking.text(desk, "picture-name") == "letter.txt"
     desk.find_element(By.ID, "picture-remove").click()
-    wait_for_notice(desk, "What are you looking for?")
+    looking.wait_for_notice(desk, "What are you looking for?")
 
 
 def test_a_browser_that_hides_what_is_drawn_is_named(desk: Browser, server: Served) -> None:
     with before_pages(desk, "disturb_canvas"):
         desk.get(server.url)
         draw(desk, DESKTOP, strokes("cross"))
-        wait_for_notice(desk, "That did not work")
-        assert "fingerprinting" in text(desk, "notice-text")
+        looking.wait_for_notice(desk, "That did not work")
+        assert "fingerprinting" in looking.text(desk, "notice-text")
 
 
 @pytest.mark.parametrize(("size", "as_it_is"), [((300, 300), True), ((1200, 900), False)])
@@ -486,9 +477,9 @@ def test_a_small_image_with_nothing_drawn_on_it_is_sent_as_it_is(
         desk.get(server.url)
         desk.find_element(By.ID, "file").send_keys(str(file))
         wait_for_photos(desk)
-        assert (last_search(desk) == file.read_bytes()) == as_it_is
+        assert (looking.last_search(desk) == file.read_bytes()) == as_it_is
         # Drawn on, it is another picture.
         draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
         wait(desk).until(lambda d: d.execute_script("return searches.length") == 2)
-        with Image.open(io.BytesIO(last_search(desk))) as image:
+        with Image.open(io.BytesIO(looking.last_search(desk))) as image:
             assert image.size == (512, round(512 * size[1] / size[0]))

@@ -19,19 +19,7 @@ from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.requirements import needs_browser
-from tests.service.looking import (
-    axe_complaints,
-    check_suits_everybody,
-    choose,
-    ends_with,
-    expect_complaints,
-    find,
-    names,
-    on_screen,
-    searches,
-    served_to,
-    text,
-)
+from tests.service import looking
 from tests.service.served import Served, served
 from tests.service.sharding.shards_here import Sharded, cut, links_to, sharded
 from tests.service.small_gallery import CLUSTERS, PHOTOS, save_copy
@@ -45,7 +33,7 @@ SAID = {"groups": " groups, best first", "photos": " photos, best first"}
 
 def show(driver: Browser, view: str) -> None:
     """Choose what is shown, "groups" or "photos", as a click does."""
-    choose(driver, f"label:has([value='{view}'])")
+    looking.choose(driver, f"label:has([value='{view}'])")
 
 
 def groups_shown(driver: Browser) -> list[dict[str, Any]]:
@@ -55,7 +43,7 @@ def groups_shown(driver: Browser) -> list[dict[str, Any]]:
 
 def wait_for_groups(driver: Browser) -> list[dict[str, Any]]:
     """Wait until groups are shown, at least one of them with several photos; what is shown then."""
-    wait(driver).until(lambda d: "group" in text(d, "status"))
+    wait(driver).until(lambda d: "group" in looking.text(d, "status"))
     wait_for_photos(driver)
     shown = groups_shown(driver)
     assert any(group["size"] > 1 for group in shown)
@@ -64,7 +52,7 @@ def wait_for_groups(driver: Browser) -> list[dict[str, Any]]:
 
 def find_groups(driver: Browser, server: Served) -> list[dict[str, Any]]:
     driver.get(server.url)
-    wait(driver).until(lambda d: text(d, "about-open") == "23 photos")
+    wait(driver).until(lambda d: looking.text(d, "about-open") == "23 photos")
     show(driver, "groups")
     draw(driver, DESKTOP, strokes("star"))
     return wait_for_groups(driver)
@@ -90,7 +78,7 @@ def first_stack(shown: list[dict[str, Any]]) -> int:
 def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: Browser, server: Served) -> None:
     with before_pages(desk, "record_searches"):
         shown = find_groups(desk, server)
-    assert text(desk, "status").endswith(SAID["groups"])
+    assert looking.text(desk, "status").endswith(SAID["groups"])
     assert [group["rank"] for group in shown] == list(range(1, len(shown) + 1))
     assert sum(group["size"] for group in shown) == PHOTOS
     assert not any(group["open"] or group["more"] for group in shown)
@@ -106,7 +94,7 @@ def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: 
     wait(desk).until(lambda d: len(groups_shown(d)[place]["more"]) == shown[place]["size"] - 1)
     assert [group["best"] for group in opened] == [group["best"] for group in shown]
     wait_for_photos(desk)
-    assert axe_complaints(desk) == []
+    assert looking.axe_complaints(desk) == []
     # It is closed by its button and by Escape.
     press_toggle(desk, place)
     assert not groups_shown(desk)[place]["open"]
@@ -125,10 +113,10 @@ def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: 
     # Its photos open the viewer and can be explained.
     desk.find_element(By.CSS_SELECTOR, ".further .photo").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "viewer-why").is_displayed())
-    assert text(desk, "viewer-paths").split("\n") == group["more"][0].split("\n")
-    assert (text(desk, "viewer-rank-label"), text(desk, "viewer-rank")) == ("Group", str(group["rank"]))
+    assert looking.text(desk, "viewer-paths").split("\n") == group["more"][0].split("\n")
+    assert (looking.text(desk, "viewer-rank-label"), looking.text(desk, "viewer-rank")) == ("Group", str(group["rank"]))
     desk.find_element(By.ID, "viewer").send_keys(Keys.ARROW_LEFT)
-    assert text(desk, "viewer-paths").split("\n") == group["best"].split("\n")
+    assert looking.text(desk, "viewer-paths").split("\n") == group["best"].split("\n")
     desk.find_element(By.ID, "viewer-why").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "why-body").is_displayed())
     desk.find_element(By.ID, "why-close").click()
@@ -148,7 +136,7 @@ def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: 
 
 def test_scrolling_brings_every_group_once_and_view_and_number_are_remembered(desk: Browser, server: Served) -> None:
     shown = find_groups(desk, server)
-    choose(desk, "option[value='10']")
+    looking.choose(desk, "option[value='10']")
     wait(desk).until(lambda d: len(groups_shown(d)) == 10)
     wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "No more groups.")
     assert groups_shown(desk) == shown
@@ -156,20 +144,20 @@ def test_scrolling_brings_every_group_once_and_view_and_number_are_remembered(de
     desk.get(server.url)
     wait_for_groups(desk)
     show(desk, "photos")
-    wait(desk).until(lambda d: text(d, "status") == "10 of 23 photos, best first")
+    wait(desk).until(lambda d: looking.text(d, "status") == "10 of 23 photos, best first")
     assert all(group["size"] == 1 for group in groups_shown(desk))
 
 
 def test_a_stroke_is_answered_by_one_variant_and_the_resting_pen_by_all(desk: Browser, settings: Settings) -> None:
-    with served_to(desk, settings, variants=3) as server:
+    with looking.served_to(desk, settings, variants=3) as server:
         desk.get(server.url)
-        wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
+        wait(desk).until(lambda d: looking.text(d, "about-open") == "23 photos")
         draw(desk, DESKTOP, strokes("star")[:1])
         # What is shown is called busy until then.
         wait_for_photos(desk)
-        asked = [query.get("variants") for query in searches(desk)]
+        asked = [query.get("variants") for query in looking.searches(desk)]
         assert (asked[0], asked[-1]) == (["1"], None)
-        assert text(desk, "status") == "20 of 23 photos, best first"
+        assert looking.text(desk, "status") == "20 of 23 photos, best first"
 
 
 def test_when_the_pen_rests_the_best_group_is_first(desk: Browser, server: Served) -> None:
@@ -177,7 +165,7 @@ def test_when_the_pen_rests_the_best_group_is_first(desk: Browser, server: Serve
     # One stroke, so that one answer follows.
     draw(desk, DESKTOP, strokes("cross")[:1])
     wait(desk).until(lambda d: groups_shown(d) != before)
-    wait(desk).until(partial(ends_with, name="status", end=SAID["groups"]))
+    wait(desk).until(partial(looking.ends_with, name="status", end=SAID["groups"]))
     after = groups_shown(desk)
     assert [group["rank"] for group in after] == list(range(1, len(after) + 1))
 
@@ -230,20 +218,20 @@ def test_only_the_same_picture_again_is_stacked(
         draw_photo("fish", seed).save(tmp_path / "photos" / f"fish {seed}.png")
     draw_photo("fish", 4).resize((240, 240)).save(tmp_path / "photos" / "small.png")
     build(tmp_path / "index", BuildRequest([tmp_path / "photos"], clusters=1), load())
-    with served_to(desk, settings, index=tmp_path / "index", weights=None) as server:
-        find(desk, server, "circle")
+    with looking.served_to(desk, settings, index=tmp_path / "index", weights=None) as server:
+        looking.find(desk, server, "circle")
         # The other fish has the same outline in the same place.
-        assert len(names(desk)) == 2
-        assert "fish 8.png" in names(desk)
+        assert len(looking.names(desk)) == 2
+        assert "fish 8.png" in looking.names(desk)
         (times,) = desk.find_elements(By.CSS_SELECTOR, "#results .times:not([hidden])")
         assert times.text == "\u00d72"
         assert str(times.get_attribute("title")).endswith(": the same picture, resized, cropped or taken in a burst")
 
 
 def test_each_picture_is_shown_once_and_says_how_many_photos_it_stands_for(desk: Browser, doubled: Served) -> None:
-    find(desk, doubled)
-    shown = names(desk)
-    assert text(desk, "status") == f"{len(FILES)} photos, best first"
+    looking.find(desk, doubled)
+    shown = looking.names(desk)
+    assert looking.text(desk, "status") == f"{len(FILES)} photos, best first"
     assert sorted(int(picture(name)) for name in shown) == list(range(len(FILES)))
     several = [f"\u00d7{FILES[int(picture(name))]}" for name in shown if FILES[int(picture(name))] > 1]
     assert [one["stands"] for one in folded(desk)] == several
@@ -257,7 +245,7 @@ def test_each_picture_is_shown_once_and_says_how_many_photos_it_stands_for(desk:
     assert len({first["photo"], *first["copies"]}) == count
     assert {picture(copy) for copy in first["copies"]} == {picture(first["photo"])}
     wait_for_photos(desk)
-    assert axe_complaints(desk) == []
+    assert looking.axe_complaints(desk) == []
     press_first(desk)
     assert not folded(desk)[0]["open"]
     press_first(desk)
@@ -268,36 +256,36 @@ def test_each_picture_is_shown_once_and_says_how_many_photos_it_stands_for(desk:
 
 
 def test_a_copy_can_be_looked_at_and_liked_and_folding_turned_off(desk: Browser, doubled: Served) -> None:
-    find(desk, doubled)
+    looking.find(desk, doubled)
     press_first(desk)
     first = wait_for_copies(desk)
     desk.execute_script("document.querySelector('.copies .photo').click()")
-    wait(desk).until(lambda d: text(d, "viewer-paths") == first["copies"][0])
+    wait(desk).until(lambda d: looking.text(d, "viewer-paths") == first["copies"][0])
     assert not desk.find_element(By.ID, "viewer-rank").is_displayed()
     desk.find_element(By.ID, "viewer").send_keys(Keys.ARROW_LEFT)
-    assert text(desk, "viewer-paths") == first["photo"]
+    assert looking.text(desk, "viewer-paths") == first["photo"]
     desk.find_element(By.ID, "viewer").send_keys(Keys.ARROW_RIGHT)
     desk.find_element(By.ID, "viewer-like").click()
-    wait(desk).until(lambda d: names(d)[0] == first["copies"][0])
+    wait(desk).until(lambda d: looking.names(d)[0] == first["copies"][0])
     # The others fold into the one that was named.
-    assert first["photo"] not in names(desk)
+    assert first["photo"] not in looking.names(desk)
     wait_for_photos(desk)
-    choose(desk, "option[value='50']")
-    choose(desk, "#fold")
-    wait(desk).until(lambda d: text(d, "status") == f"{ALL_FILES} photos, best first")
+    looking.choose(desk, "option[value='50']")
+    looking.choose(desk, "#fold")
+    wait(desk).until(lambda d: looking.text(d, "status") == f"{ALL_FILES} photos, best first")
     assert folded(desk) == []
     desk.refresh()
-    wait(desk).until(lambda d: text(d, "status") == f"{ALL_FILES} photos, best first")
+    wait(desk).until(lambda d: looking.text(d, "status") == f"{ALL_FILES} photos, best first")
     assert folded(desk) == []
 
 
 def test_photos_and_copies_that_do_not_come_say_so(desk: Browser, doubled: Served) -> None:
-    find(desk, doubled)
+    looking.find(desk, doubled)
     desk.execute_script("document.querySelector('#results img').src = 'nowhere'")
     wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#results .gone"))
     shown = "return getComputedStyle(document.querySelector('#results .gone'), '::after').content"
     assert desk.execute_script(shown) == '"not available"'
-    expect_complaints(desk, "404")
+    looking.expect_complaints(desk, "404")
     desk.execute_script("window.fetch = async () => { throw new TypeError('away'); }")
     press_first(desk)
     wait(desk).until(
@@ -330,7 +318,7 @@ def break_one(many: Sharded, number: int) -> None:
 def search_again(driver: Browser, told: str) -> None:
     """Search once more, and wait until this is told of the answer; the photos of the one before stay until then."""
     driver.find_element(By.ID, "search").click()
-    wait(driver).until(lambda d: text(d, "missing") == told)
+    wait(driver).until(lambda d: looking.text(d, "missing") == told)
     wait_for_photos(driver)
     # The complaint is about a picture that a broken part has not sent.
     browser.complaints(driver)
@@ -338,16 +326,16 @@ def search_again(driver: Browser, told: str) -> None:
 
 def test_the_page_says_how_many_parts_did_not_answer_until_all_do_again(opened: Browser, many: Sharded) -> None:
     many.answers(SHARDS)
-    with on_screen(opened, PHONE, dark=True) as driver:
-        find(driver, many.served, screen=PHONE)
-        assert text(driver, "missing") == ""
+    with looking.on_screen(opened, PHONE, dark=True) as driver:
+        looking.find(driver, many.served, screen=PHONE)
+        assert looking.text(driver, "missing") == ""
         break_one(many, 1)
         search_again(driver, "1 of 3 parts of this collection did not answer; photos there are missing.")
-        assert names(driver)
+        assert looking.names(driver)
         line = driver.find_element(By.ID, "missing")
         assert line.is_displayed()
         assert line.rect["y"] < driver.find_element(By.ID, "results").rect["y"]
-        check_suits_everybody(driver)
+        looking.check_suits_everybody(driver)
         break_one(many, 2)
         search_again(driver, "2 of 3 parts of this collection did not answer; photos there are missing.")
         for link in many.links:

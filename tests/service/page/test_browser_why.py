@@ -23,19 +23,14 @@ from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, Browser, Screen, run, wait, wait_for_photos
 from tests.requirements import needs_browser
-from tests.service.looking import (
-    expect_complaints,
-    find,
-    served_to,
-    text,
-)
+from tests.service import looking
 from tests.service.served import Served
 
 pytestmark = needs_browser
 
 
 def open_why(driver: Browser, server: Served, screen: Screen = DESKTOP) -> None:
-    find(driver, server, "house", screen=screen)
+    looking.find(driver, server, "house", screen=screen)
     ask_why(driver)
 
 
@@ -84,14 +79,14 @@ def test_pointing_at_a_part_lights_it_up_in_the_photos(desk: Browser, server: Se
     hovered = overlays(desk)
     assert hovered[0] != bare[0]
     ActionChains(desk).click().perform()
-    assert text(desk, "why-said").endswith("is pinned as A.")
+    assert looking.text(desk, "why-said").endswith("is pinned as A.")
     assert [chip.get_attribute("data-letter") for chip in chips].count("A") == 1
     desk.find_element(By.ID, "why-close").click()
     # One photo is explained from its own dialog.
     desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
-    name = text(desk, "viewer-title")
+    name = looking.text(desk, "viewer-title")
     desk.find_element(By.ID, "viewer-why").click()
-    wait(desk).until(lambda d: text(d, "why-title") == f"Why {name}?")
+    wait(desk).until(lambda d: looking.text(d, "why-title") == f"Why {name}?")
     wait(desk).until(lambda d: len(d.find_elements(By.CSS_SELECTOR, "#why-photos li")) == 1)
     desk.find_element(By.ID, "why-close").click()
     assert desk.find_element(By.ID, "viewer").is_displayed()
@@ -101,7 +96,7 @@ def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, 
     desk.get(f"{server.url}/#like=4,9")
     wait_for_photos(desk)
     ask_why(desk)
-    assert "the photo you like" in text(desk, "why-lead")
+    assert "the photo you like" in looking.text(desk, "why-lead")
     # Pairs that the relation score rests on are of a sketch and a photo.
     assert not desk.find_element(By.ID, "why-pairs").is_displayed()
     first = desk.find_element(By.ID, "why-sketch-image").get_attribute("src")
@@ -142,7 +137,7 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     desk.find_element(By.XPATH, "//input[@name='why-view'][@value='look']/..").click()
     before = overlays(desk)
     desk.find_element(By.ID, "why-share").send_keys(Keys.END)
-    assert text(desk, "why-share-value") == "95 %"
+    assert looking.text(desk, "why-share-value") == "95 %"
     assert overlays(desk) != before
     # Look-alikes that the drawing and a photo share are framed.
     desk.find_element(By.XPATH, "//input[@name='why-view'][@value='nearest']/..").click()
@@ -162,7 +157,7 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     assert framed[1:] == [[title for title in row if title in yours] for row in photos]
     assert framed[0] == [title for title in yours if any(title in row for row in photos)]
     assert any(framed)
-    assert "By looks alone: rank" in text(desk, "why-nearest")
+    assert "By looks alone: rank" in looking.text(desk, "why-nearest")
 
 
 def test_views_of_patches_need_a_comparison_of_patches(desk: Browser, gallery: Path, tmp_path: Path) -> None:
@@ -173,7 +168,7 @@ def test_views_of_patches_need_a_comparison_of_patches(desk: Browser, gallery: P
         indexer.BuildRequest([gallery], clusters=2, embedder="ret"),
         model.load(tmp_path / "one.safetensors"),
     )
-    with served_to(desk, Settings(index=tmp_path / "index", weights=tmp_path / "one.safetensors")) as server:
+    with looking.served_to(desk, Settings(index=tmp_path / "index", weights=tmp_path / "one.safetensors")) as server:
         open_why(desk, server)
         views = desk.find_elements(By.CSS_SELECTOR, "#why-views label")
         assert [view.text for view in views if view.is_displayed()] == ["Look-alikes", "Where it looks"]
@@ -190,20 +185,20 @@ def test_without_explanations_the_page_stops_offering_them(desk: Browser, settin
     async def without(request: Request, ask: RequestResponseEndpoint) -> Response:
         return Response(status_code=405) if request.url.path == "/explain" else await ask(request)
 
-    with served_to(desk, settings, app) as server:
-        find(desk, server, "house")
+    with looking.served_to(desk, settings, app) as server:
+        looking.find(desk, server, "house")
         desk.find_element(By.ID, "why-open").click()
         wait(desk).until(lambda d: d.find_element(By.ID, "why-again").is_displayed())
         desk.find_element(By.ID, "why-close").click()
         assert not desk.find_element(By.ID, "why-open").is_displayed()
         desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
         assert not desk.find_element(By.ID, "viewer-why").is_displayed()
-        expect_complaints(desk, "405")
+        looking.expect_complaints(desk, "405")
 
 
 def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Browser, server: Served) -> None:
     """Asks why one photo was found, then why all were. The pictures of both answers are decoded late."""
-    find(desk, server)
+    looking.find(desk, server)
     run(desk, "hold_decoding", "why-sketch-image")
     desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
     desk.find_element(By.ID, "viewer-why").click()
