@@ -32,6 +32,7 @@ from sketch_search.model.engine import (
     as_floats,
     average_variants,
     check_modality,
+    cosines,
     default_checkpoint,
     file_sha256,
     sigmoid,
@@ -289,17 +290,23 @@ class Matcher:
         return {method: ways[method]() for method in methods}
 
     def diffuse(
-        self, scores: Floats, ret: NDArray[np.floating], method: Method, threshold: float | None = None
+        self,
+        scores: Floats,
+        ret: NDArray[np.floating],
+        method: Method,
+        threshold: float | None = None,
+        weights: Floats | None = None,
     ) -> Floats:
         """Shares scores (s, p) among photos that look alike, by ``model.ranking.diffuse``. Raises ModelError.
 
         Diffusion makes photos that look alike equal, so by "rn" WITHIN times the logit of the score before says which
         of them was drawn.
 
-        threshold: the cosine from which two photos share their scores; None for ``diffusion_threshold``.
+        threshold: the cosine from which two photos share their scores; None for ``diffusion_threshold``. weights: as
+        there.
         """
         threshold = self.diffusion_threshold if threshold is None else threshold
-        after = diffuse(scores, ret, threshold, method)
+        after = diffuse(scores, ret, threshold, method, weights)
         return weigh(after, np.float32(WITHIN) * logits(scores), method) if method == "rn" else after
 
     @property
@@ -330,8 +337,7 @@ class Matcher:
         """
         if nearness is None or not self._ret_gain or count >= len(photos):
             return np.arange(len(photos))
-        photos, gain = Tokens.of_ret(unit(photos.ret)), np.float32(2 * self._ret_gain)
-        squares = self._squares(sketches, photos, priors, scaled=True)
+        squares, gain = self._squares(sketches, photos, priors), np.float32(2 * self._ret_gain)
         bounds = self._vocabulary().likely_agreements(sketches, photos.ret, nearness)
         furthest, nearest = (np.sqrt(np.maximum(squares + gain * (1 - agreement), 0)) for agreement in bounds)
         furthest, nearest = (np.concatenate([ways, ways.mean(axis=0, keepdims=True)]) for ways in (furthest, nearest))
@@ -342,9 +348,8 @@ class Matcher:
     def _ret_gain(self) -> float:
         return 0.0 if self.engine.vocabulary is None else self.engine.vocabulary.ret_gain
 
-    def _squares(self, sketches: Tokens, photos: Tokens, priors: Floats | None, *, scaled: bool = False) -> Floats:
-        """Squares distances. scaled: whether the photos' [Ret] have length 1."""
-        squares: Floats = 2 - 2 * (unit(sketches.ret) @ (photos.ret if scaled else unit(photos.ret)).T)
+    def _squares(self, sketches: Tokens, photos: Tokens, priors: Floats | None) -> Floats:
+        squares: Floats = 2 - 2 * cosines(unit(sketches.ret), photos.ret)
         if (prior := self.engine.prior) is not None:
             squares += np.float32(2 * prior.ret_weight) * (prior(photos.ret) if priors is None else priors)
         return squares

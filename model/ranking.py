@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sketch_search.model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit
+from sketch_search.model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit, widen
 
 # The score of a pair judges one photo alone, by a few strokes. Diffusion on the affinity graph of the gallery (Donoser
 # and Bischof, CVPR 2013) lets photos that look alike correct each other's scores. These are averaged as *support*,
@@ -56,7 +56,7 @@ def best_matches(sketch: Tokens, photos: Tokens) -> Floats:
     """
     strokes, (count, tokens, width) = unit(sketch.patches[0]), photos.patches.shape
     # Token by token: NumPy finds the largest of rows faster than the largest in each.
-    patches = np.ascontiguousarray(photos.patches.swapaxes(0, 1), np.float32).reshape(-1, width)
+    patches = widen(np.ascontiguousarray(photos.patches.swapaxes(0, 1))).reshape(-1, width)
     lengths = np.sqrt(np.einsum("pd,pd->p", patches, patches))
     kernel = np.ascontiguousarray((patches @ strokes.T).T)
     kernel /= np.maximum(lengths, _LEAST)
@@ -85,7 +85,19 @@ ROUNDS = 3
 SHORTLIST = 1000
 
 
-def diffuse(scores: Floats, ret: NDArray[np.floating], threshold: float, method: Method) -> Floats:
+def affinities(ret: NDArray[np.floating], threshold: float) -> Floats:
+    """Computes max(0, r_i . r_j - threshold) for all pairs of photos (p, d), (p, p): see ``diffuse``."""
+    directions = centre(ret)
+    found: Floats = directions @ directions.T
+    found -= np.float32(threshold)
+    np.maximum(found, np.float32(0), out=found)
+    np.fill_diagonal(found, 1 - threshold)
+    return found
+
+
+def diffuse(
+    scores: Floats, ret: NDArray[np.floating], threshold: float, method: Method, weights: Floats | None = None
+) -> Floats:
     """Diffuses scores over the photos, for each sketch separately.
 
     Let r_i be the normalised [Ret] of photo i minus the mean of all, normalised again, and
@@ -96,20 +108,20 @@ def diffuse(scores: Floats, ret: NDArray[np.floating], threshold: float, method:
     Only the SHORTLIST best photos of a sketch are diffused. The others follow in their previous order, their scores
     capped at the lowest of the shortlist.
 
-    scores: (s, p) by ``method``. ret: (p, d). Returns (s, p) float32, in the range of ``method``.
+    scores: (s, p) by ``method``. ret: (p, d). weights: (p, p), the ``affinities`` of at most SHORTLIST photos, if they
+    are known. Returns (s, p) float32, in the range of ``method``.
     """
-    after = np.empty(scores.shape, np.float32)
+    after, few = np.empty(scores.shape, np.float32), scores.shape[1] <= SHORTLIST
+    if few and weights is None:
+        weights = affinities(ret, threshold)
     for row, of_sketch in enumerate(scores):
-        order = np.argsort(-of_sketch, kind="stable")
+        order = np.arange(len(of_sketch)) if few else np.argsort(-of_sketch, kind="stable")
         first, rest = order[:SHORTLIST], order[SHORTLIST:]
-        directions = centre(ret[first])
-        weights = directions @ directions.T
-        weights -= np.float32(threshold)
-        np.maximum(weights, np.float32(0), out=weights)
-        np.fill_diagonal(weights, 1 - threshold)
+        if weights is None or not few:
+            weights = affinities(ret[first], threshold)
         # A product takes less time than a sum.
         sums = weights @ np.ones(len(first), np.float32)
-        best = float(of_sketch[first[0]])
+        best = float(of_sketch[first].max(initial=-np.inf))
         support = support_of(of_sketch[first], best, method)
         for _ in range(ROUNDS):
             support = (weights @ support) / sums
@@ -148,6 +160,7 @@ def estimate(
     ret: NDArray[np.floating],
     threshold: float,
     method: Method,
+    weights: Floats | None = None,
 ) -> Floats:
     """Estimates the unknown scores, and returns them with the unchanged known scores.
 
@@ -161,15 +174,19 @@ def estimate(
         scores: (p,) float32 by ``method``, "rn" or "fused"; only those of known photos are read.
         known: (p,) bool, the scored photos.
         distances: (p,) distances of the photos' [Ret] to the sketch's, or the negative of their ``promise``.
-        ret, threshold: as in the diffusion.
+        ret, threshold, weights: as in the diffusion.
 
     Returns (p,) float32. If no photo is known, the estimates rank the photos by distance.
     """
     d = distances.astype(np.float64)
     x = logits(scores[known]) if method == "rn" else scores[known].astype(np.float64)
     line = _line(d[known], x, d)
-    directions, deviations = centre(ret), (x - line[known]).astype(np.float32)
-    affinity = np.maximum(directions[~known] @ directions[known].T - np.float32(threshold), 0)
+    deviations = (x - line[known]).astype(np.float32)
+    if weights is None:
+        directions = centre(ret)
+        affinity = np.maximum(directions[~known] @ directions[known].T - np.float32(threshold), 0)
+    else:
+        affinity = weights[np.ix_(~known, known)]
     # For so few columns, the product of matrix and vector on some processors warns of invalid numbers without reason.
     estimates = line[~known] + (affinity * deviations).sum(axis=1) / (PRIOR_WEIGHT + affinity.sum(axis=1))
     every = scores.astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,7 @@ def extents(cosines: Floats, cells: Numbers) -> NDArray[np.bool_]:
     return found
 
 
+@cache
 def places_of_cells(count: int) -> Floats:
     """Returns the centres of a square grid of ``count`` cells, (count, 2) x and y in 0..1, row by row."""
     side = math.isqrt(count)

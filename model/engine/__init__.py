@@ -51,6 +51,8 @@ from sketch_search.model.engine.tokens import (
     as_floats,
     average_variants,
     cells_of_patches,
+    cosines,
     sketch_variants,
     unit,
+    widen,
 )

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sketch_search.model.engine.config import NetworkConfig
 from sketch_search.model.engine.parting import Parting
-from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, unit
+from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, cosines, unit
 
 # The sharpness of a log-mean-exp, between the mean over the prototypes and the maximum. It was chosen on validation
 # classes, among values from 7 to 45.
@@ -199,10 +199,9 @@ class Vocabulary:
         found = self.guess_things(sketches)
         if not len(self.drawn):
             return found
-        words = np.zeros((len(found), len(self.biases)), np.float32)
-        named = self.drawn >= 0
-        np.add.at(words.T, self.drawn[named], found[:, named].T)
-        return words
+        named, count = self.drawn >= 0, len(self.biases)
+        rows = [np.bincount(self.drawn[named], of_things[named], count) for of_things in found]
+        return np.array(rows, np.float32).reshape(-1, count)
 
     def agreements(self, sketches: Tokens, photo_ret: NDArray[Any]) -> Floats:
         """Compares guesses for s sketches with p photos: P Q', (s, p) in [0, 1]; Q is softmax(NEARNESS cosines)."""
@@ -216,17 +215,14 @@ class Vocabulary:
         near: Floats = _exponentials(NEARNESS, unit(photo_ret) @ self._placed[1].T).sum(axis=1)
         return near
 
-    def likely_agreements(self, sketches: Tokens, photos: Floats, nearness: Floats) -> tuple[Floats, Floats]:
-        """Bounds ``agreements`` by the LIKELY likeliest things of each sketch: least and most, (s, p) each.
-
-        photos: (p, d) of length 1.
-        """
+    def likely_agreements(self, sketches: Tokens, photo_ret: NDArray[Any], nearness: Floats) -> tuple[Floats, Floats]:
+        """Bounds ``agreements`` by the LIKELY likeliest things of each sketch: least and most, (s, p) each."""
         (placed, places), bounds = self._placed, list[tuple[Floats, Floats]]()
         for shares in self.guess_things(sketches)[:, placed]:
             *likely, next_one = np.argsort(-shares)[: LIKELY + 1]
-            near = _exponentials(NEARNESS, photos @ places[likely].T) / nearness[:, None]
-            least = near @ shares[likely]
-            bounds.append((least, least + shares[next_one] * (1 - near.sum(axis=1))))
+            near = _exponentials(NEARNESS, cosines(places[likely], photo_ret)) / nearness
+            least = shares[likely] @ near
+            bounds.append((least, least + shares[next_one] * (1 - near.sum(axis=0))))
         least, most = (np.stack(part) for part in zip(*bounds, strict=True))
         return least, most
 

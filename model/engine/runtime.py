@@ -19,7 +19,15 @@ from sketch_search.model.engine.files import SCALE, ZSE, CheckpointFiles, check_
 from sketch_search.model.engine.knowledge import below, knowledge_of
 from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine.threads import threads
-from sketch_search.model.engine.tokens import Floats, Tokens, average_variants, cells_of_patches, change_planes, unit
+from sketch_search.model.engine.tokens import (
+    Floats,
+    Tokens,
+    average_variants,
+    cells_of_patches,
+    change_planes,
+    unit,
+    widen,
+)
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import read_regular
 
@@ -47,7 +55,7 @@ class GraphEngine(Engine):
         self._pair_weights: _Weights = {}
 
     def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
-        given = {"sketch": sketch.features.astype(np.float32), "photos": photos.features.astype(np.float32)}
+        given = {"sketch": widen(sketch.features), "photos": np.ascontiguousarray(widen(photos.features))}
         found: list[Floats] = self._pairs.run(names, given, _ONLY_WHAT_IS_ASKED)
         return found
 

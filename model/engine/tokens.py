@@ -95,11 +95,13 @@ def as_floats(values: Any) -> Floats:
 _HALF, _REBIAS, _NOT_FINITE = np.uint32(0x8FFFE000).astype(np.int32), np.float32(2.0**112), (0xFC00, 0x7C00)
 
 
-def widen(halves: NDArray[np.float16]) -> Floats:
-    """Converts to float32, as ``astype`` does, in a sixth of its time."""
-    bits = halves.view(np.int16)
+def widen(values: NDArray[Any]) -> Floats:
+    """Converts numbers to float32, as ``asarray`` does: float16 in a sixth of its time."""
+    if values.dtype != np.float16:
+        return np.asarray(values, np.float32)
+    bits = values.view(np.int16)
     if bits.view(np.uint16).max(initial=0) >= _NOT_FINITE[0] or bits.max(initial=0) >= _NOT_FINITE[1]:
-        return halves.astype(np.float32)
+        return values.astype(np.float32)
     wide = bits.astype(np.int32)
     wide <<= 13
     wide &= _HALF
@@ -110,11 +112,22 @@ def widen(halves: NDArray[np.float16]) -> Floats:
 
 def unit(vectors: NDArray[Any]) -> Floats:
     """Scales vectors along the last dimension to length 1, in float32; those shorter than 1e-12 stay near zero."""
-    given = np.asarray(vectors)
-    values = widen(given) if given.dtype == np.float16 else np.asarray(given, np.float32)
+    values = widen(np.asarray(vectors))
     lengths = np.sqrt(np.einsum("...d,...d->...", values, values))[..., None]
     scaled: Floats = values / np.maximum(lengths, np.float32(1e-12))
     return scaled
+
+
+def cosines(directions: Floats, vectors: NDArray[Any]) -> Floats:
+    """Returns the cosines of directions (s, d) of length 1 and a few vectors or many, (p, d): (s, p) float32.
+
+    Products are scaled, since they are fewer numbers than the vectors.
+    """
+    values = widen(np.asarray(vectors))
+    # The other way round, the product takes half as long again.
+    found: Floats = np.ascontiguousarray((values @ directions.T).T)
+    found /= np.maximum(np.sqrt(np.einsum("pd,pd->p", values, values)), np.float32(1e-12))
+    return found
 
 
 _LARGER = 1.15

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sketch_search.model.engine import Floats, Method, Tokens
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_likes, evidence_of_words
+from sketch_search.model.search.vectors import unite
 from sketch_search.model.things import Matched, Thing
 
 Ids: TypeAlias = NDArray[np.int64]
@@ -43,11 +44,6 @@ def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np
     least = np.partition(scores, -count)[-count] if count else np.inf
     chosen = np.flatnonzero(scores >= least)
     return chosen[np.lexsort((ids[chosen], -scores[chosen]))][:count]
-
-
-def unite(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Returns the members of sets, ascending: of a single one, NumPy's ``unique`` takes several times as long."""
-    return np.sort(parts[0]) if len(parts) == 1 else np.unique(np.concatenate(parts))
 
 
 def most_alike(parts: Sequence[tuple[Ids, Scores]], count: int) -> tuple[Ids, Scores]:

@@ -14,10 +14,10 @@ from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.pauses import pause
 from sketch_search.model.ranking import best_matches, likeness_to
-from sketch_search.model.search.candidates import Nearest, PhotoRows, Query, Scores, unite
+from sketch_search.model.search.candidates import Nearest, PhotoRows, Query, Scores
 from sketch_search.model.search.clusters import cluster, default_clusters, mean_tokens
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored
-from sketch_search.model.search.vectors import Mask, Vectors
+from sketch_search.model.search.vectors import Mask, Vectors, unite
 from sketch_search.model.things import Matched, match_things
 
 # Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this
@@ -29,8 +29,8 @@ BLOCK = 1 << 14
 # Chunks of the matcher whose tokens are copied into memory at a time: 64 photos of the largest network take some 40
 # MiB. More of the default network would not stay in the CPU's cache until they are scored.
 BATCHED = 2
-# Photos whose tokens are matched at a time: 0.8 MiB of the default network in float32, which fit in a core's cache.
-MATCHED_AT_ONCE = 64
+# Photos whose tokens are matched at a time: 1.6 MiB of the default network in float32. More would leave a core's cache.
+MATCHED_AT_ONCE = 128
 # Photos whose regions are multiplied at a time: more would not fit in the CPU's cache.
 REGIONS_AT_ONCE = 256
 # Photos, in even distances, by which a gallery tells what it shows, in 30 ms when it is first searched: of scenes, 128

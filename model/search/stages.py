@@ -314,12 +314,12 @@ def diffuse(matcher: Matcher, photos: Candidates, query: Query, plan: Plan) -> C
         return replace(photos, scores=scores, before=photos.scores)
     if photos.fits is not None:
         photos = replace(photos, fits=_diffuse_regions(matcher, photos, query, photos.fits, FITS_DIFFUSED))
-    method, ret, before = plan.method, photos.vectors, photos.scores
+    method, ret, before, threshold = plan.method, photos.vectors, photos.scores, matcher.diffusion_threshold
+    weights = ranking.affinities(ret, threshold) if len(photos) <= SHORTLIST else None
     if not photos.scored.all():
-        threshold = matcher.diffusion_threshold
         expected = photos.by_vector if photos.promise is None else photos.promise
-        before = ranking.estimate(np.nan_to_num(before), photos.scored, -expected, ret, threshold, method)
-    return replace(photos, scores=matcher.diffuse(before[None], ret, method)[0], before=before)
+        before = ranking.estimate(np.nan_to_num(before), photos.scored, -expected, ret, threshold, method, weights)
+    return replace(photos, scores=matcher.diffuse(before[None], ret, method, weights=weights)[0], before=before)
 
 
 def _diffuse_regions(matcher: Matcher, photos: Candidates, query: Query, scores: Scores, count: int) -> Scores:

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from sketch_search.model.engine import Floats, Tokens, unit
+from sketch_search.model.engine import Floats, Tokens, unit, widen
 from sketch_search.model.engine.rounding import multiply_regions, pack, unpack
-from sketch_search.model.engine.tokens import widen
 from sketch_search.model.things import COLOURS, ELSEWHERE, OTHERWISE, THERE, Thing, match_things, places_of_cells
 
 RET = np.zeros((1, 4), np.float32)
