@@ -141,7 +141,6 @@ class RemovalReport:
     """The outcome of a removal: how many ``photos`` are shown now, and how many ``files`` left, bad ones with them."""
 
     generation: str
-    changed: bool
     photos: int
     files: int
 
@@ -200,13 +199,11 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
         # Servers make those of other photos again.
         if is_folder(folder.path / THUMBNAILS):
             shutil.rmtree(folder.path / THUMBNAILS, ignore_errors=True)
-        return RemovalReport(after.name, after.name != before.name, after.manifest.counts.photos, plan.files)
+        return RemovalReport(after.name, after.manifest.counts.photos, plan.files)
 
 
 def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
-    """Writes a generation with rows and clusters of ``before`` without what the plan removes; or returns ``before``."""
-    if not plan.files and len(plan.roots) == len(before.manifest.roots):
-        return before
+    """Writes a generation with the rows and clusters of ``before``, without what the plan removes."""
     current = CurrentState.read(before, plan.roots)
     manifest, working = before.manifest, folder.building(_KEY)
     with closing(BuildDatabase(working / DATABASE_FILE)) as database:

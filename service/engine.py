@@ -16,7 +16,7 @@ from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, PhotoUnav
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
-from sketch_search.model.images import MAX_THINGS, Drawing, Pixels, Stroke
+from sketch_search.model.images import MAX_THINGS, Drawing, Stroke
 from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.clip_text import ReadText, TextTowers
@@ -50,11 +50,6 @@ class PreparedSketch:
 
     drawing: Drawing
     milliseconds: float
-
-    @property
-    def pixels(self) -> Pixels:
-        """(H, W, 3) uint8: all of it."""
-        return self.drawing.whole
 
 
 class Engine:

@@ -113,10 +113,6 @@ def locate_drawing(
     if sketch is None or not searcher.gallery.regions_kept:
         return nowhere
     drawing = compute(lambda: searcher.divide(sketch, params))
-    first, *others = drawing.things
-    named = params.text is not None or params.thing_text or any(drawing.words)
-    if not others and not named and params.places == "no" and not (params.colours == "auto" and first.colours):
-        return nowhere
     things = _things_of(searcher, drawing, params, compute)
     placed, places = place_things(things, searcher.gallery.regions_kept, params.places, several=len(things) > 1)
     if not placed:

@@ -298,10 +298,9 @@ class LocalBackend:
         if draft is not None:
             self._progress.start("writing")
             written = GenerationWriter(self._folder, self._plan.key, draft, current.generation, current.next_id).write()
-        elif current.generation is not None:
-            written = current.generation
         else:
-            raise ValueError("the first build has a draft")
+            assert current.generation is not None  # the first build has a draft
+            written = current.generation
         self.close()
         keep_only(self._folder, written, building=set())
         counts = written.manifest.counts

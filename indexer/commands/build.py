@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from sketch_search.indexer.commands.upkeep import INDEX, QUIET, count, line, show, state
+from sketch_search.indexer.commands.upkeep import INDEX, QUIET, count, line, show
 from sketch_search.indexer.errors import BadInvocation, IndexerError
 from sketch_search.model.command_line import a_folder, a_path, inherit, option
 from sketch_search.model.terminal import printable
@@ -119,11 +119,12 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
     for shard in report.shards:
         counts = f"{count(shard.photos, 'photo')}, {count(shard.clusters, 'cluster')}"
         lines.append(line(shard.folder, f"{counts}, {shard.generation}"))
+    now = "now current" if report.changed else "unchanged"
     if report.shards:
-        now = "now current" if report.changed else "unchanged"
         lines.append(line("time", f"{report.seconds:.1f} s, {count(report.workers, 'worker')}"))
         return [*lines, line("shards", f"{len(report.shards)} in {report.index}, {now}")]
-    return [*lines, line("time", f"{report.seconds:.1f} s"), state(report, f"{report.index}, ")]
+    written = line("index", f"{report.index}, generation {report.generation}, {now}")
+    return [*lines, line("time", f"{report.seconds:.1f} s"), written]
 
 
 def _computing(command: Callable[..., int]) -> Callable[..., int]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -10,11 +9,6 @@ from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.location import default_index_path
 from sketch_search.model.command_line import a_path, inherit, option
 from sketch_search.model.terminal import printable, printable_json
-
-if TYPE_CHECKING:
-    from sketch_search.indexer.building.builds import BuildReport
-    from sketch_search.indexer.upkeep import RemovalReport
-
 
 INDEX = option(
     "--index DIR",
@@ -29,12 +23,6 @@ QUIET = option("--quiet", "Print errors only: no progress bar and no report.")
 def show(lines: Sequence[str], quiet: bool = False) -> None:
     if lines and not quiet:
         print(*map(printable, lines), sep="\n", flush=True)
-
-
-def state(report: "BuildReport | RemovalReport", index: str = "") -> str:
-    """Names the generation that is current after a build or a removal."""
-    now = "now current" if report.changed else "unchanged"
-    return line("index", f"{index}generation {report.generation}, {now}")
 
 
 def count(number: int, thing: str) -> str:
@@ -93,7 +81,8 @@ def remove(
         )
     report = remove(targets, index, ids=ids)
     removed = f"{count(report.files, 'file')}; unchanged on disk, out of the index until added again"
-    show([*lines, line("removed", removed), line("photos", f"{report.photos}"), state(report)], quiet)
+    current = line("index", f"generation {report.generation}, now current")
+    show([*lines, line("removed", removed), line("photos", f"{report.photos}"), current], quiet)
 
 
 @click.command()

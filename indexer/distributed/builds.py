@@ -227,8 +227,7 @@ class RayBackend:
         if draft is not None:
             self._manifest = self._write(draft)
             self._folder.commit(self._manifest)
-        if self._manifest is None:
-            raise ValueError("the first build has a draft")
+        assert self._manifest is not None  # the first build has a draft
         self.close()
         self._folder.clean(self._manifest, None)
         shards = self._manifest.shards

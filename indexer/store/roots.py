@@ -48,10 +48,8 @@ def folder_at(address: str) -> Folder:
 def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Sequence[Root] = ()) -> tuple[Root, ...]:
     """Checks the folders and names each; those of the index keep name and order, for readers elsewhere.
 
-    Raises BadInvocation: none is given, one is missing, not a folder, not UTF-8, or lies in another or in the index.
+    Raises BadInvocation: one is missing, not a folder, not UTF-8, or lies in another or in the index.
     """
-    if not folders:
-        raise BadInvocation("name at least one folder of photos.")
     if len(folders) > MAX_ROOTS:
         raise BadInvocation(f"an index has at most {MAX_ROOTS} folders; name a folder that holds several of them.")
     inside = LocalFolder(resolve(index))

@@ -119,11 +119,10 @@ class OnnxEngine(GraphEngine):
     config: TwoSidedConfig
 
     def __init__(self, files: CheckpointFiles, folder: Path) -> None:
-        """Raises ModelError if the checkpoint is not two-sided, lacks arrays, or they have other shapes."""
+        """Raises ModelError if the checkpoint lacks arrays, or they have other shapes."""
         super().__init__(files, folder)
         arrays = files.arrays
-        if not isinstance(files.config, TwoSidedConfig):
-            raise ModelError(f"{files.path} is not two-sided")
+        assert isinstance(files.config, TwoSidedConfig)
         try:
             self.prior, self.vocabulary, self.projection, self.parting = knowledge_of(files.config, arrays)
             self._head = {name: arrays[f"encoder.head.{name}"] for name in _HEAD}
@@ -157,8 +156,6 @@ class OnnxEngine(GraphEngine):
         return Tokens.cat([tokens for tokens, *_ in found]), found[0][2]
 
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
-        if not len(photos):
-            return np.empty(0, np.float32)
         logits = self._run_pairs(("logits",), sketch, photos)[0]
         found: Floats = logits + self._ret_scale * (unit(photos.ret) @ unit(sketch.ret)[0])
         return found

@@ -33,8 +33,7 @@ class ZseEngine(GraphEngine):
         """Raises ModelError if the checkpoint lacks arrays, or they have other shapes."""
         super().__init__(files, folder)
         config, arrays = files.config, files.arrays
-        if not isinstance(config, ZseConfig):
-            raise ModelError(f"{files.path} holds no network of ZSE-SBIR")
+        assert isinstance(config, ZseConfig)
         width, inner, (first, second) = config.width, config.kernel_width, config.relation_hidden
         blocks = (config.grid // 2) ** 2
         try:
@@ -76,8 +75,6 @@ class ZseEngine(GraphEngine):
         return Tokens(x @ weight + bias, np.arange(count)[None]), attention
 
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
-        if not len(photos):
-            return np.empty(0, np.float32)
         return self._read(self._kernel(*self._run_pairs(("aligned_sketch", "aligned_photo"), sketch, photos)))
 
     def observe(self, pictures: Floats, modality: Modality) -> Observed:

@@ -301,8 +301,6 @@ def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sk
         data = tiff.with_picture_first(data)
     with _open(data, media, max_pixels) as picture:
         width, height = picture.size
-        if width < 1 or height < 1:
-            raise UndecodableImage(f"the {_format(media)} file has no pixels")
         wanted = None if least_side is None else (least_side, least_side)
         if wanted is None and width * height > max_pixels:
             # A JPEG that is too large is decoded at half of its size, or less.
@@ -474,8 +472,6 @@ def _from_numbers(image: Image.Image, paper: int) -> Image.Image:
 
 def _range(values: NDArray[np.generic]) -> tuple[float, float]:
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    if not finite.size:
-        return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
     if low >= 0.0:
         # A usual range counts only if the values fill it: 12-bit values in 16-bit words, or ten labels, would be black.

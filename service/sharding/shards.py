@@ -175,9 +175,7 @@ def _info(name: str, known: _Known) -> ShardInfo:
 
 
 def check_folders(folders: Sequence[Path]) -> None:
-    """Raises ShardsRefused if there is none, or a folder is listed twice."""
-    if not folders:
-        raise ShardsRefused("no shards are given; name their folders with --shards DIR...")
+    """Raises ShardsRefused if a folder is listed twice."""
     seen: dict[Path, Path] = {}
     for folder in folders:
         if (first := seen.setdefault(folder.resolve(), folder)) is not folder:

@@ -61,8 +61,8 @@ def slow_disk(settings: Settings, slow: Slow, monkeypatch: pytest.MonkeyPatch) -
             monkeypatch.setattr(LocalFolder, name, slow.before(getattr(LocalFolder, name)))
         for name in ("read_summary", "folders_in", "count_files"):
             monkeypatch.setattr(routes, name, slow.before(getattr(routes, name)))
-        report = RemovalReport("g000001", changed=True, photos=PHOTOS, files=1)
-        monkeypatch.setattr(builder, "remove", slow.before(lambda *given: report))
+        report = RemovalReport("g000001", photos=PHOTOS, files=1)
+        monkeypatch.setattr("sketch_search.indexer.remove", slow.before(lambda *given: report))
         monkeypatch.setattr(BuildRequest, "check", slow.before(lambda *given: None))
         monkeypatch.setattr(builder, "start_child", slow.before(builder.start_child))
         yield server
