@@ -90,8 +90,7 @@ def _preference(sketch: Tokens, local: Floats) -> Floats:
     here = _spread_out(drawn, np.ones(len(drawn)))
     there = _spread_out(shown, np.maximum(relevance - least, 0) + np.float64(1e-9))
     apart = ((here[:, None] - there) ** 2).sum(axis=2)
-    preference: Floats = np.asarray(_RELEVANCE * relevance - _PLACE * apart, np.float32)
-    return preference
+    return np.asarray(_RELEVANCE * relevance - _PLACE * apart, np.float32)
 
 
 def _places(cells: Numbers, side: int) -> NDArray[np.float64]:
@@ -114,8 +113,7 @@ def _relevance(sketch: Floats, local: Floats) -> Floats:
     maps = np.stack([cosines.reshape(side, side), np.ones((side, side), np.float32)])
     padded = np.pad(maps, ((0, 0), (border, border), (border, border)))
     sums = np.lib.stride_tricks.sliding_window_view(padded, (_AROUND, _AROUND), axis=(1, 2)).sum(axis=(3, 4))
-    around: Floats = (sums[0] / sums[1]).ravel()
-    return around
+    return np.asarray((sums[0] / sums[1]).ravel())
 
 
 def compare_photos(liked: Observed, photo: Observed) -> Explanation:

@@ -61,8 +61,7 @@ def target_ranks(
         if len(missing := np.flatnonzero(~among[rows, targets])):
             raise ValueError(f"the photo that query {missing[0]} looks for is not ranked")
         before &= among
-    ranks: NDArray[np.int64] = before.sum(axis=1)
-    return ranks
+    return np.asarray(before.sum(axis=1))
 
 
 def _rank_hits(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bool_]]:

@@ -157,8 +157,7 @@ class OnnxEngine(GraphEngine):
 
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
         logits = self._run_pairs(("logits",), sketch, photos)[0]
-        found: Floats = logits + self._ret_scale * (unit(photos.ret) @ unit(sketch.ret)[0])
-        return found
+        return np.asarray(logits + self._ret_scale * (unit(photos.ret) @ unit(sketch.ret)[0]))
 
     def observe(self, pictures: Floats, modality: Modality) -> Observed:
         config, patches = self.config, self.config.patches(modality)

@@ -26,14 +26,12 @@ class SelfAttention:
     @property
     def heads(self) -> Floats:
         """(heads, grid, grid): the last block, by head (Fig. 5)."""
-        last: Floats = self.blocks[-1]
-        return last
+        return np.asarray(self.blocks[-1])
 
     @property
     def layers(self) -> Floats:
         """(depth, grid, grid): each block, averaged over its heads; selection keeps the highest (eq. 7)."""
-        mean: Floats = self.blocks.mean(axis=1)
-        return mean
+        return np.asarray(self.blocks.mean(axis=1))
 
 
 @dataclass(frozen=True)

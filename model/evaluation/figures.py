@@ -267,8 +267,7 @@ def relevance(corpus: Corpus) -> NDArray[np.bool_]:
         for label in (picture.label, *picture.also):
             if label in numbers:
                 shown[numbers[label], column] = True
-    matches: NDArray[np.bool_] = shown[[numbers[picture.label] for picture in corpus.sketches]]
-    return matches
+    return np.asarray(shown[[numbers[picture.label] for picture in corpus.sketches]])
 
 
 def bootstrap(values: NDArray[np.float64], groups: Sequence[str] | None = None) -> tuple[Interval, ...]:

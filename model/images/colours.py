@@ -21,8 +21,7 @@ def lab(colours: NDArray[Any]) -> NDArray[np.float32]:
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     xyz = linear @ _TO_XYZ.T
     x, y, z = np.moveaxis(np.where(xyz > _CUBED**3, np.cbrt(xyz), xyz / (3 * _CUBED**2) + 4 / 29), -1, 0)
-    found: NDArray[np.float32] = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1).astype(np.float32)
-    return found
+    return np.asarray(np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1), np.float32)
 
 
 def hexadecimal(colour: NDArray[Any]) -> str:
@@ -48,5 +47,4 @@ def colours_of_cells(pictures: NDArray[np.float32], side: int) -> NDArray[np.flo
     """Computes the mean colour of ``side`` cells in a row of (b, 3, H, H) in 0..1: (b, side**2, 3), by rows."""
     batch, cell = len(pictures), pictures.shape[2] // side
     colours = lab(pictures.transpose(0, 2, 3, 1)).reshape(batch, side, cell, side, cell, 3)
-    means: NDArray[np.float32] = colours.mean(axis=(2, 4)).reshape(batch, side * side, 3)
-    return means
+    return np.asarray(colours.mean(axis=(2, 4)).reshape(batch, side * side, 3))

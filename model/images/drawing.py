@@ -358,8 +358,7 @@ def _find_coloured(seen: Pixels, strong: Mask, paper: tuple[int, int, int]) -> t
 
 
 def _chroma(colours: Pixels) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = np.linalg.norm(lab(colours / np.float32(255))[..., 1:], axis=-1)
-    return found
+    return np.asarray(np.linalg.norm(lab(colours / np.float32(255))[..., 1:], axis=-1))
 
 
 def _outline(darkness: Pixels, filled: Mask) -> Pixels:

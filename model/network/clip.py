@@ -254,8 +254,7 @@ class ClipEmbedder:
 
     def prepare(self, image: Image.Image) -> Floats:
         """Prepares an RGB picture as this model was trained: (3, H, W). Several threads may call it."""
-        pixels: Floats = self.transform(image).numpy()
-        return pixels
+        return np.asarray(self.transform(image).numpy())
 
     @torch.inference_mode()
     def embed(self, inputs: Sequence[Floats]) -> Floats:
@@ -276,8 +275,7 @@ class TextTower:
     def text(self, text: str) -> Floats:
         """Encodes a text, cut off after the model's context: (e,) float32, of length 1 times the logit scale."""
         vector = self._embedder.model.encode_text(self._tokenizer([text]).to(self._embedder.device))
-        scaled: Floats = unit(vector.float().cpu().numpy())[0] * np.float32(self._scale)
-        return scaled
+        return np.asarray(unit(vector.float().cpu().numpy())[0] * np.float32(self._scale))
 
 
 def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torch.Tensor]:

@@ -71,8 +71,7 @@ class Overview:
             return np.zeros(len(ids), np.bool_)
         # Numbers of another type would cause all ids to be copied.
         wanted = np.clip(ids, 0, np.iinfo(np.int32).max).astype(np.int32)
-        found: NDArray[np.bool_] = self.ids[np.searchsorted(self.ids, wanted).clip(max=self.photos - 1)] == ids
-        return found
+        return np.asarray(self.ids[np.searchsorted(self.ids, wanted).clip(max=self.photos - 1)] == ids)
 
 
 def overview(shard: LocalGallery) -> Overview:
