@@ -1,21 +1,27 @@
-"""Builds the application, and starts and stops its parts."""
+"""Builds the application, starts and stops its parts, and answers errors, all in one shape, each with its status."""
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
+from sketch_search.indexer import BadInvocation
 from sketch_search.model.decoding import Decoders, RunJob
 from sketch_search.model.terminal import installed_version
-from sketch_search.service.http.answers import add_error_handlers
+from sketch_search.model.words import UnknownWord
+from sketch_search.service.errors import HTTP_ERRORS, QueueFull, ServiceError, Unauthorized
 from sketch_search.service.http.context import EXPLANATIONS, THUMBNAILS, Context, require_key
 from sketch_search.service.http.files import page
-from sketch_search.service.http.middleware import AccessMiddleware, LimitMiddleware
+from sketch_search.service.http.middleware import AccessMiddleware, LimitMiddleware, error_answer
 from sketch_search.service.http.routes import api, health, monitoring
 from sketch_search.service.http.upload import Uploads
+from sketch_search.service.schemas.errors import describe_problems
 from sketch_search.service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Worker
 from sketch_search.service.settings import Settings
 
@@ -81,7 +87,7 @@ def create_app(
     apart = chosen.metrics_port is not None
     app.include_router(monitoring, dependencies=[] if apart else [Depends(require_key)], include_in_schema=not apart)
     app.include_router(page)
-    add_error_handlers(app)
+    _add_error_handlers(app)
     # The one added last is the outermost.
     app.add_middleware(LimitMiddleware, per_minute=chosen.rate_limit, metrics_apart=apart)
     if chosen.cors_origins:
@@ -100,3 +106,48 @@ def create_app(
         framed=bool(chosen.frame_ancestors),
     )
     return app
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Makes the application answer every typed error, and those of the framework, as ``HTTP_ERRORS`` says."""
+    for error in HTTP_ERRORS:
+        app.exception_handler(error)(_answer_typed)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
+    app.exception_handler(HTTPException)(_answer_http)
+
+
+async def _answer_typed(request: Request, error: Exception) -> Response:
+    status, code = next(HTTP_ERRORS[one] for one in type(error).__mro__ if one in HTTP_ERRORS)
+    headers = {}
+    if isinstance(error, QueueFull):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    nearest = error.nearest if isinstance(error, UnknownWord) else ()
+    text = str(error)
+    # The others may begin with the name of a parameter or a path, which stays lower case.
+    if not isinstance(error, ServiceError | BadInvocation):
+        text = text[:1].upper() + text[1:]
+    return error_answer(status, code, text, request.state.request_id, headers, nearest)
+
+
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
+    problems = error.errors()
+    if any(problem["loc"][0] == "path" for problem in problems):
+        return error_answer(404, "not_found", "There is nothing here.", request.state.request_id)
+    # A problem's location is ("query", "nprobe", "constrained-int"); the parameter is nprobe.
+    named = [{**problem, "loc": problem["loc"][1:] or problem["loc"]} for problem in problems]
+    return error_answer(422, "bad_parameter", f"{describe_problems(named)}.", request.state.request_id)
+
+
+async def _answer_http(request: Request, error: HTTPException) -> Response:
+    known = {
+        404: ("not_found", "There is nothing here."),
+        405: ("method_not_allowed", f"This path does not support {request.method}."),
+    }
+    code, message = known.get(error.status_code, ("bad_request", str(error.detail)))
+    headers = dict(error.headers or {})
+    # A path that answers GET answers HEAD, too (see ``service.http.middleware.LimitMiddleware``).
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    return error_answer(error.status_code, code, message, request.state.request_id, headers)

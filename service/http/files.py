@@ -18,7 +18,6 @@ from sketch_search import service
 from sketch_search.indexer import PhotoEntry, PhotoUnavailable
 from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BrokenOff, NotFound
-from sketch_search.service.http.answers import is_known
 from sketch_search.service.http.context import Ctx
 from sketch_search.service.http.middleware import cookie_name
 
@@ -159,6 +158,13 @@ async def part(request: Request, path: str) -> Response:
     if path not in _FILES or path == _INDEX:
         raise NotFound("The page has no file of this name.")
     return _file(path, request)
+
+
+def is_known(etag: str, known: str | None) -> bool:
+    """Returns True if the If-None-Match header ``known`` names ``etag``, even if a proxy has made it weak."""
+    return known is not None and (
+        known.strip() == "*" or etag in {part.strip().removeprefix("W/") for part in known.split(",")}
+    )
 
 
 def _file(path: str, request: Request, frames: Sequence[str] = ()) -> Response:

@@ -12,11 +12,12 @@ from typing import Any
 
 from cachetools import LRUCache
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sketch_search.model.terminal import printable
 from sketch_search.service.errors import BrokenOff
-from sketch_search.service.http.answers import error_answer
+from sketch_search.service.schemas.errors import ErrorDetail, ErrorResponse
 from sketch_search.service.serving import Metrics
 from sketch_search.service.settings import is_loopback
 
@@ -79,6 +80,20 @@ class Access:
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.fields().items())
+
+
+def error_answer(
+    status: int,
+    code: str,
+    message: str,
+    request_id: str,
+    headers: dict[str, str] | None = None,
+    nearest: tuple[str, ...] = (),
+) -> JSONResponse:
+    """Returns an error in the shape that all have. Its paths may be invalid Unicode, which JSON cannot hold."""
+    detail = ErrorDetail(code=code, message=printable(message), request_id=request_id, nearest=nearest)
+    body = ErrorResponse(error=detail)
+    return JSONResponse(body.model_dump(), status, headers)
 
 
 class AccessMiddleware:

@@ -15,7 +15,6 @@ from sketch_search.indexer import PhotoEntry, PhotoFilter, count_files, read_sum
 from sketch_search.model.images import MAX_STROKES, MAX_THINGS
 from sketch_search.service.engine import Engine, PreparedSketch
 from sketch_search.service.errors import Forbidden, NotFound, NotReady
-from sketch_search.service.http.answers import is_known
 from sketch_search.service.http.context import (
     WITHOUT_TOKEN,
     Context,
@@ -31,7 +30,7 @@ from sketch_search.service.http.context import (
     refuse_doubles,
     require_key,
 )
-from sketch_search.service.http.files import parts, zip_photos
+from sketch_search.service.http.files import is_known, parts, zip_photos
 from sketch_search.service.http.middleware import SearchNote
 from sketch_search.service.http.upload import Sent
 from sketch_search.service.photos import file_manager
