@@ -24,6 +24,7 @@ const ELLIPSE_CORNERS = 128;
 const PROBE = "#808080";
 const PROBE_SIDE = 8;
 const HARMLESS = 32;
+const INK_CONTRAST = 55;
 
 /** Whether a tool draws a shape between two points. The others draw free strokes. */
 export const isShape = (kind) => SHAPES.includes(kind);
@@ -188,6 +189,14 @@ export function sheet(actions, side, shape = 1) {
   const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
   paint(context, side, actions, shape);
   return context;
+}
+
+/** The pixels of a canvas that are at least so much darker than white in a channel, as [x, y]. */
+export function inked(context, contrast = INK_CONTRAST) {
+  const { width, height } = context.canvas;
+  const { data } = context.getImageData(0, 0, width, height);
+  const dark = (i) => Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < 255 - contrast;
+  return [...Array(width * height).keys()].filter(dark).map((i) => [i % width, Math.floor(i / width)]);
 }
 
 /** The drawing as a PNG file, see `paint`. Fails where the browser hides from pages what they have painted. */

@@ -34,9 +34,8 @@ export async function restore() {
   return { format: "landscape", marks: [] };
 }
 
-async function readMark({ points, ...mark }) {
-  return mark.kind === "image" ? { ...mark, image: await open(mark.source) } : { ...mark, points: unflat(points) };
-}
+const readMark = async ({ points, ...mark }) =>
+  mark.kind === "image" ? { ...mark, image: await open(mark.source) } : { ...mark, points: unflat(points) };
 
 const flat = (points) => points.flatMap(({ x, y, weight }) => [x, y, weight ?? 1]);
 

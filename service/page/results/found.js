@@ -90,7 +90,6 @@ export function createFound(react, notice, parts, viewer) {
     order = dated ? "newest first" : answer.sketch_fits === false ? "" : "best first";
     chosen.offer(true);
     count(answer);
-    byId("took").hidden = false;
     byId("timings").textContent = took(answer);
     react.changed();
   }
@@ -126,7 +125,7 @@ export function createFound(react, notice, parts, viewer) {
     shown = false;
     chosen.offer(false);
     byId("status").textContent = "";
-    byId("took").hidden = true;
+    byId("timings").textContent = "";
     missing.clear();
     miss({});
     byId("fit-remark").textContent = "";

@@ -109,9 +109,7 @@ export class Stack extends Fold {
   get contents() { return { photos: this.group.more, others: this.group.others ?? [] }; }
 
   /** What Escape can close, the outer before the inner: the group, and the copies of its photos. */
-  get opened() {
-    return [this, this.#best.copies, ...this.tiles.map(({ copies }) => copies)].filter(({ open }) => open);
-  }
+  get opened() { return [this, this.#best.copies, ...this.tiles.map(({ copies }) => copies)].filter(({ open }) => open); }
 
   contains(other) { return this.element.contains(other); }
 

@@ -5,13 +5,6 @@ const KINDS = { "sketch-an-anchor": "Sketch-an-Anchor, one vector for each pictu
 const RET = "one vector for each whole picture, [Ret]";
 const RELATION = "the relation network, which compares pictures square by square";
 const METHODS = { rn: RELATION, ret: RET, fused: `${RELATION}, and ${RET}`, clip: "CLIP's vectors" };
-const STAGES = {
-  prepare: "to prepare the drawing",
-  encode: "for the network to look at it",
-  clusters: "to choose photos",
-  photos: "to compare them",
-  diffusion: "for photos that look alike to share their scores",
-};
 // A build reports its progress about every second. One that has been silent for so long was killed.
 const SILENCE_SECONDS = 180;
 const PHASES = { reading: "reading the photos", encoding: "analysing the photos", clustering: "grouping them", writing: "writing the index" };
@@ -206,16 +199,8 @@ export const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
 
 export const sentence = (reason) => reason.charAt(0).toUpperCase() + reason.slice(1);
 
-export function took(answer) {
-  const { total, ...stages } = answer.timings_ms;
-  const parts = Object.entries(stages).filter(([name]) => name !== "diffusion" || answer.diffused);
-  return [
-    `Found in ${whole(total)} ms.`,
-    `Milliseconds: ${parts.map(([name, ms]) => `${whole(ms)} ${STAGES[name]}`).join(", ")}.`,
-    `${count(answer.pairs_scored, "pair")} compared, ${count(answer.candidates, "photo")} ranked.`,
-    `Ranked by ${methodName(answer.method, answer.diffused)}.`,
-  ].join(" ");
-}
+export const took = ({ timings_ms: { total }, candidates, method, diffused }) =>
+  `Found in ${Math.ceil(total)} ms. ${count(candidates, "photo")} ranked by ${methodName(method, diffused)}.`;
 
 export function waitingFor({ searches, build }) {
   const others = searches - 1;
@@ -234,13 +219,10 @@ export function facts({ model, index, version, refused }) {
   if (!model || !index) {
     return programme;
   }
-  const standIn = index.embedder === "[Ret]";
+  const ownVectors = "the network's own vectors of whole pictures, [Ret]: a stand-in, not CLIP";
   return [
     ["Clusters", `${index.clusters.toLocaleString("en")}, of photos that look alike`],
-    [
-      "Clusters made by",
-      standIn ? "the network's own vectors of whole pictures, [Ret]: a stand-in, not CLIP" : `${index.embedder}: ${index.embedder_description}`,
-    ],
+    ["Clusters made by", index.embedder === "[Ret]" ? ownVectors : `${index.embedder}: ${index.embedder_description}`],
     ["Network", [model.name, KINDS[model.kind], `on ${model.device}`, `in ${model.dtype}`].filter(Boolean).join(", ")],
     ["Careful search", methodName(model.best_method, model.diffuses)],
     ["Index", `generation ${index.generation}, ${count(index.tokens, "token")} a photo`],
@@ -308,5 +290,3 @@ export function trouble(error) {
 
 const duration = (seconds) =>
   seconds < 90 ? `about ${count(Math.max(1, Math.round(seconds)), "second")}` : `about ${count(Math.round(seconds / 60), "minute")}`;
-
-const whole = (milliseconds) => milliseconds < 1 ? "<1" : Math.round(milliseconds).toString();

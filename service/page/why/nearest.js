@@ -16,9 +16,7 @@ export function showNearest({ nearest, photos }, results, yours) {
     ...photos.map((photo, place) => {
       const name = fileName(results[place].paths[0]);
       const row = photo.nearest.map((one) => small(one, near.has(one.id) ? `also looks like ${yours}` : ""));
-      return element(
-        "li",
-        {},
+      return element("li", {},
         element("img", { className: "face", src: photo.image, alt: "" }),
         element("p", { className: "name", textContent: `${numberOf(results[place])}: ${name}` }),
         element("p", { className: "says row", textContent: rankOf(photo) }),
@@ -31,11 +29,8 @@ export function showNearest({ nearest, photos }, results, yours) {
 /** A small picture with how alike it is. @param {string} both what else is said of it; it gets a frame then */
 function small({ paths, cosine, thumbnail_url }, both) {
   const image = api.picture(thumbnail_url, { alt: fileName(paths[0]), title: paths[0] });
-  const said = element("p", { textContent: percent(cosine) });
-  if (both) {
-    said.append(element("span", { className: "unseen", textContent: `. ${sentence(both)}` }));
-  }
-  return element("li", { className: both ? "both" : "" }, image, said);
+  const said = both && element("span", { className: "unseen", textContent: `. ${sentence(both)}` });
+  return element("li", { className: both ? "both" : "" }, image, element("p", {}, percent(cosine), said));
 }
 
 const rankOf = ({ ret_rank: rank }) => (rank === null ? "Not in the index" : `By looks alone: rank ${rank.toLocaleString("en")}`);

@@ -1,7 +1,7 @@
 /** The parts of a sketch that can be pointed at: its strokes, and which cells of the patch grid they cross. */
 
 import { element } from "../shared/dom.js";
-import { outline, placeOf, sharesOf, sheet } from "../drawing/ink.js";
+import { inked, outline, placeOf, sharesOf, sheet } from "../drawing/ink.js";
 import { lengthOf } from "../drawing/things.js";
 
 const MOST_PARTS = 12;
@@ -25,7 +25,7 @@ const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bott
  */
 export function partsOf({ marks, shape = 1 }, prepared, grid) {
   // The server crops an image to its ink, which is not known here.
-  const moved = marks.length && marks.every(({ kind }) => kind !== "image") ? mapping(boxOf(marks, shape), prepared) : null;
+  const moved = marks.length && marks.every(({ kind }) => kind !== "image") ? mapping(box(sheet(marks, SHEET_SIDE, shape), SHEET_CONTRAST), prepared) : null;
   if (!moved) {
     return placesOf(prepared, grid);
   }
@@ -40,7 +40,7 @@ export function partsOf({ marks, shape = 1 }, prepared, grid) {
 
 /** From shares of the paper's sides, where all ink is in the box `from`, to places in the prepared picture. */
 function mapping(from, prepared) {
-  const to = box(pixels(prepared), PREPARED_CONTRAST);
+  const to = box(painted(prepared), PREPARED_CONTRAST);
   return from && to && (({ x, y }) => ({
     x: to.left + ((x - from.left) / (from.right - from.left)) * (to.right - to.left),
     y: to.top + ((y - from.top) / (from.bottom - from.top)) * (to.bottom - to.top),
@@ -91,7 +91,7 @@ function cellAt({ x, y }, grid) {
 
 /** Ninths of the picture, without bare paper. Tokens of bare paper match each other well, which means nothing. */
 function placesOf(prepared, grid) {
-  const all = inkedCells(pixels(prepared), grid);
+  const all = inkedCells(painted(prepared), grid);
   const middle = (cell) => ({ x: ((cell % grid) + 0.5) / grid, y: (Math.floor(cell / grid) + 0.5) / grid });
   return PLACES.map((name, i) => {
     const cells = all.filter((cell) => {
@@ -104,8 +104,8 @@ function placesOf(prepared, grid) {
 
 /** The cells of a prepared picture in which something is drawn, ascending. */
 function inkedCells(picture, grid) {
-  const places = inked(picture, PREPARED_CONTRAST);
-  const cells = new Set(places.map(([x, y]) => cellAt({ x: x / picture.width, y: y / picture.height }, grid)));
+  const { width, height } = picture.canvas;
+  const cells = new Set(inked(picture, PREPARED_CONTRAST).map(([x, y]) => cellAt({ x: x / width, y: y / height }, grid)));
   return [...cells].sort((a, b) => a - b);
 }
 
@@ -145,22 +145,11 @@ function longest(lines) {
   return lines.filter((line) => kept.has(line));
 }
 
-function boxOf(marks, shape) {
-  const context = sheet(marks, SHEET_SIDE, shape);
-  return box(context.getImageData(0, 0, context.canvas.width, context.canvas.height), SHEET_CONTRAST);
-}
-
-function pixels(image) {
+function painted(image) {
   const canvas = element("canvas", { width: image.naturalWidth, height: image.naturalHeight });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, canvas.width, canvas.height);
-}
-
-/** The pixels that differ from white paper, as [x, y]. */
-function inked({ data, width, height }, contrast) {
-  const places = Array.from({ length: width * height }, (_, i) => [i % width, Math.floor(i / width)]);
-  return places.filter((_, i) => Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < 255 - contrast);
+  return context;
 }
 
 /** Where these pixels are, within 0..1; null where none are. */
@@ -173,6 +162,6 @@ function box(picture, contrast) {
     const [least, most] = places.reduce(([a, b], place) => [Math.min(a, place[axis]), Math.max(b, place[axis])], [side, 0]);
     return [least / side, (most + 1) / side];
   };
-  const [[left, right], [top, bottom]] = [ends(0, picture.width), ends(1, picture.height)];
+  const [[left, right], [top, bottom]] = [ends(0, picture.canvas.width), ends(1, picture.canvas.height)];
   return { left, right, top, bottom };
 }

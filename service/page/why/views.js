@@ -15,9 +15,9 @@ const DAZZLING = 8;
  *   lead(yours), network   what can be seen, in everyday words and in technical terms; yours: what the photos are
  *     compared with, such as "your drawing"
  *   alike   the technical terms where photos are compared with a photo, if they are others
- *   fits(answer)   whether there is something to see: some networks match no patches, or put none aside
- *   sketch(overlay, state), photo(overlay, state, photo)   draw
- *   says(state, photo)   a line under a photo: [{text, colour?}, ...]
+ *   fits(answer)   whether there is something to see, if it depends: some networks match no patches, or put none aside
+ *   sketch(overlay, state), photo(overlay, state, photo)   draw, if anything
+ *   says(state, photo)   a line under a photo, if any: [{text, colour?}, ...]
  * The state has the `answer` of POST /explain, the `chosen` photo, `pins` and the `hovered` part, and the controls'
  * values.
  */
@@ -64,18 +64,12 @@ export const VIEWS = {
     lead: (yours) => `Below ${yours} are the photos that look most like it to the computer; beside each photo found are those that look most like that photo. A blue frame marks photos in both rows. Photos that look alike share their scores, so the best match need not be the most similar one.`,
     network: "By [Ret] alone, before diffusion: the cosines of the sketch and the photos, lowered by their prior if the network has one; and those of photos with each other, without the mean of all photos, as diffusion compares them.",
     alike: "By [Ret] alone, before diffusion: cosines of photos with each other, without the mean of all photos.",
-    fits: () => true,
-    sketch: () => undefined,
-    photo: () => undefined,
-    says: () => [],
   },
   look: {
-    fits: () => true,
     lead: () => "The computer looks most at the areas in colour to recognise what a picture shows; the rest is grey. The yellow line surrounds the spots it looks at most.",
     network: "Attention of [Ret] over the patch tokens: by head in the last block, or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
     sketch: (overlay, state) => shine(overlay, state, state.answer.sketch, "photo_to_sketch", "sketch_cells", state.chosen),
     photo: (overlay, state, photo) => shine(overlay, state, photo, "sketch_to_photo", "photo_cells", photo),
-    says: () => [],
   },
   kept: {
     lead: () => "The computer cuts every picture into small squares and, to be quick, drops those with little information. They are grey here; those within the white line were kept.",
@@ -93,9 +87,7 @@ export const VIEWS = {
     network: "Token pairs whose removal from the kernel matrix lowers the relation score most: score before minus after, as a share of the score.",
     // Only a relation network has a score that rests on pairs, and only for a drawing.
     fits: ({ photos }) => photos.some((photo) => photo.relation_score !== null),
-    sketch(overlay, { chosen }) {
-      number(overlay, chosen.influence, "sketch_cell");
-    },
+    sketch: (overlay, { chosen }) => number(overlay, chosen.influence, "sketch_cell"),
     photo(overlay, _, photo) {
       const cells = new Set(photo.influence.slice(0, MOST_PAIRS).map(({ photo_cell }) => photo_cell));
       overlay.veil((cell) => Number(cells.has(cell)), SHADE);
@@ -114,7 +106,7 @@ export const VIEWS = {
 export function offer(answer) {
   const radios = [...document.getElementsByName("why-view")];
   for (const radio of radios) {
-    radio.parentElement.hidden = !VIEWS[radio.value].fits(answer);
+    radio.parentElement.hidden = VIEWS[radio.value].fits?.(answer) === false;
   }
   if (radios.find(({ checked }) => checked).parentElement.hidden) {
     choose("why-view", radios.find((radio) => !radio.parentElement.hidden).value);

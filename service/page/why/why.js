@@ -223,12 +223,12 @@ export function createWhy(gone) {
     for (const { overlay, photo, button, says } of pictures) {
       overlay.clear();
       if (!photo) {
-        view.sketch(overlay, drawn);
+        view.sketch?.(overlay, drawn);
         continue;
       }
-      view.photo(overlay, drawn, photo);
+      view.photo?.(overlay, drawn, photo);
       button.ariaPressed = String(photo === chosen);
-      says.replaceChildren(...view.says(drawn, photo).map(remark));
+      says.replaceChildren(...(view.says?.(drawn, photo) ?? []).map(remark));
     }
     parts.forEach((one, i) => {
       const face = byId("why-parts").children[i].firstElementChild;

@@ -53,12 +53,6 @@ from tests.service.small_gallery import PHOTOS, draw_photo, save_copy
 pytestmark = needs_browser
 
 
-def open_details(driver: Browser) -> None:
-    """Open the details of the search, in the menu of what to show."""
-    driver.find_element(By.CSS_SELECTOR, "#settings > summary").click()
-    driver.find_element(By.CSS_SELECTOR, "#took > summary").click()
-
-
 def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: Served) -> None:
     with on_screen(opened, PHONE) as driver, before_pages(driver, "show_photos"):
         driver.get(server.url)
@@ -66,7 +60,7 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         draw(driver, PHONE, strokes("star"))
         wait_for_photos(driver)
         assert text(driver, "status") == f"20 of {PHOTOS} photos, best first"
-        open_details(driver)
+        driver.find_element(By.CSS_SELECTOR, "#settings > summary").click()
         assert text(driver, "timings").startswith("Found in ")
         driver.find_element(By.CSS_SELECTOR, "#settings > summary").click()
         first, second, *_ = driver.find_elements(By.CSS_SELECTOR, "#results .photo")
