@@ -1,19 +1,18 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { sheet as sheetOf } from "../drawing/ink.js";
-import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenThing, settled, strokesOf, thingsOf, TINTS, withPieces } from "../drawing/things.js";
+import { inked, sheet as sheetOf } from "../drawing/ink.js";
+import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenDot, seenThing, settled, strokesOf, thingAt, thingsOf, TINTS, withPieces } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
 import { count, sure, thingNames } from "../shared/words.js";
 
-// Labels are put beside things so far away, and elsewhere at places so far apart, in pixels.
-const GAP = 2;
-const APART = 6;
-// A label farther away than this, in pixels, might as well lie over the box of a thing; and ink, looked for on a sheet of so many
-// pixels a side, costs so many times its area.
-const NEAR = 150;
-const INK = 16;
+// Labels are put at places so far apart, in pixels.
+const APART = 4;
+// A label might as well lie over the box of a thing as so many pixels away from the ink of its own, or as near as so many pixels
+// allow to that of another; and ink, looked for on a sheet of so many pixels a side, costs so many times its area.
+const NEAR = 40;
+const WRONG = 8;
+const INK = 50;
 const SEEN = 128;
-const DARK = 200;
 const SWITCHES = {
   apart: "Search for each thing on its own, not for the drawing as one",
   places: "Match where each thing stands",
@@ -35,6 +34,9 @@ export function createDrawn(paper, parts, word, react) {
   let wanted = ALL;
   let counts = ALL;
   let counted = false;
+  // The things with a label; and a mark of the one that is to be joined with the next one that is pressed.
+  let shown = [];
+  let joining = null;
 
   for (const name of Object.keys(ALL)) {
     byId(name).addEventListener("change", ({ target }) => {
@@ -44,6 +46,8 @@ export function createDrawn(paper, parts, word, react) {
   }
   new ResizeObserver(place).observe(list.parentElement);
   paper.lieUnder(list);
+  list.addEventListener("click", joinPressed, true);
+  list.addEventListener("keydown", ({ key }) => key === "Escape" && joinFrom(null));
   byId("parts-apart").addEventListener("click", () => divide(halved, things()[0].id));
 
   const pieces = () => piecesOf(paper.marks);
@@ -99,19 +103,47 @@ export function createDrawn(paper, parts, word, react) {
   function outline(all) {
     // A word that is being typed stays.
     if (!document.activeElement.matches("#things input")) {
+      shown = all;
       refill(list, ...all.map(item));
       place();
     }
   }
 
-  /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with the nearest. */
+  /** Join a thing with the other one; of several, with the one that is pressed next. */
+  function join({ id, marks }) {
+    const others = shown.filter((one) => one.id !== id);
+    void (others.length > 1 ? joinFrom(marks[0]) : divide(joined, id, others[0].id));
+  }
+
+  function joinFrom(mark) {
+    joining = mark;
+    list.classList.toggle("joining", mark !== null);
+    byId("hint").textContent = mark && "Press what belongs to it.";
+  }
+
+  function joinPressed(event) {
+    if (joining === null) {
+      return;
+    }
+    const place = [...list.children].findIndex((one) => one.contains(event.target));
+    const [from, other] = [shown.find(({ marks }) => marks.includes(joining)), shown[place] ?? thingAt(shown, paper.pointOf(event))];
+    event.stopPropagation();
+    // A word that is being typed would stay.
+    event.target.matches("input") && event.target.blur();
+    joinFrom(null);
+    if (from && other && other !== from) {
+      void divide(joined, from.id, other.id);
+    }
+  }
+
+  /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with another. */
   function item(thing) {
     const { id, box } = thing;
     const known = said(thing) ?? "";
     const about = known || "thing";
     const splits = halved(pieces(), id) ? [button(id, "Split", `Split the ${about} into two things`, () => divide(halved, id))] : [];
-    const join = button(id, "Join", `Join the ${about} with the nearest thing`, () => divide(joined, id));
-    const made = element("li", {}, element("p", {}, field(id, known, guesses.get(id)), ...splits, join));
+    const joins = button(id, "Join", `Join the ${about} with another thing`, () => join(thing));
+    const made = element("li", {}, element("p", {}, field(id, known, guesses.get(id)), ...splits, joins));
     const corners = [paper.shares({ x: box.left, y: box.top }), paper.shares({ x: box.right, y: box.bottom })];
     const [left, top, right, bottom] = corners.flatMap(({ x, y }) => [x, y]).map((share) => 100 * Math.min(1, Math.max(0, share)));
     made.style.setProperty("--tint", TINTS[id % TINTS.length]);
@@ -142,18 +174,22 @@ export function createDrawn(paper, parts, word, react) {
     const items = [...list.children];
     const boxes = items.map((one) => one.getBoundingClientRect());
     const labels = [];
-    const ink = items.length ? inkOf(sheet) : [];
+    const ink = items.length ? inkOf(sheet, paper.marks) : [];
+    const inks = shown.map(({ marks }) => inkOf(sheet, marks[0].at ? marks.map(seenDot) : paper.marks.filter((mark) => mark.kind === "eraser" || marks.includes(mark))));
     items.forEach(({ firstElementChild: label, clientLeft, clientTop }, i) => {
       const [own, { offsetWidth: width, offsetHeight: height }] = [boxes[i], label];
-      const cost = (box) =>
-        1000 * covered(box, labels) + covered(box, boxes) + (width * height * Math.max(0, gapOf(box, own) - GAP)) / NEAR + Math.abs(box.left - own.left);
-      const lefts = places(sheet.left, sheet.right - width, [own.left, own.right - width, own.left - width - GAP, own.right + GAP]);
-      const tops = places(sheet.top, sheet.bottom - height, [own.top - height - GAP, own.bottom + GAP, own.top]);
+      const [area, others] = [width * height, inks.filter((_, j) => j !== i).flat()];
+      const cost = (box) => 1000 * covered(box, labels) + covered(box, boxes) + (area * gapOf(box, own)) / NEAR + Math.abs(box.left - own.left);
+      const astray = (box) => {
+        const away = gapTo(box, inks[i]);
+        return INK * covered(box, ink) + area * ((away - gapOf(box, own)) / NEAR + Math.max(0, 2 * away - gapTo(box, others)) / WRONG);
+      };
+      const [lefts, tops] = [places(sheet.left, sheet.right - width), places(sheet.top, sheet.bottom - height)];
       let [least, best] = [Infinity, own];
       for (const box of tops.flatMap((top) => lefts.map((left) => ({ left, top, right: left + width, bottom: top + height })))) {
         const rough = cost(box);
         // Most places are too far away to look at their ink.
-        const exact = rough < least ? rough + INK * covered(box, ink) : Infinity;
+        const exact = rough < least ? rough + astray(box) : Infinity;
         [least, best] = exact < least ? [exact, box] : [least, best];
       }
       labels.push(best);
@@ -164,15 +200,11 @@ export function createDrawn(paper, parts, word, react) {
     });
   }
 
-  /** The boxes of what is drawn where the sheet lies, each a few pixels large. */
-  function inkOf({ left, top, width, height }) {
-    const context = sheetOf(paper.marks, SEEN, paper.shape);
-    const { data, width: across, height: down } = context.getImageData(0, 0, context.canvas.width, context.canvas.height);
-    const [wide, high] = [width / across, height / down];
-    return [...Array(across * down).keys()].filter((i) => Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < DARK).map((i) => {
-      const [x, y] = [left + (i % across) * wide, top + Math.floor(i / across) * high];
-      return { left: x, top: y, right: x + wide, bottom: y + high };
-    });
+  /** The boxes of the ink of these marks where the sheet lies, each a few pixels large. */
+  function inkOf({ left, top, width, height }, marks) {
+    const context = sheetOf(marks, SEEN, paper.shape);
+    const [wide, high] = [width / context.canvas.width, height / context.canvas.height];
+    return inked(context).map(([x, y]) => ({ left: left + x * wide, top: top + y * high, right: left + (x + 1) * wide, bottom: top + (y + 1) * high }));
   }
 
   return {
@@ -227,6 +259,7 @@ export function createDrawn(paper, parts, word, react) {
     /** The drawing is another one. */
     forget() {
       seen = [];
+      joinFrom(null);
       show();
     },
   };
@@ -243,13 +276,12 @@ const keyOf = ([{ told }, ...others]) => (told === undefined ? {} : `${told} ${o
 
 const namesOf = (thing) => thing.colours ?? coloursOf(thing);
 
-/** These places, as far as they are between two, and those that are `APART`. */
-function places(first, last, preferred) {
-  const all = Array.from({ length: Math.max(1, Math.floor((last - first) / APART)) }, (_, i) => first + i * APART);
-  return [...preferred.filter((place) => place >= first && place <= last), ...all];
-}
+/** Places between two that are `APART`. */
+const places = (first, last) => Array.from({ length: Math.max(1, Math.ceil((last - first) / APART)) }, (_, i) => first + i * APART);
 
 /** How much of a box others cover, in pixels. */
 const covered = (box, others) => others.reduce((sum, other) => sum + shared(box, other, "left", "right") * shared(box, other, "top", "bottom"), 0);
+
+const gapTo = (box, others) => others.reduce((least, other) => Math.min(least, gapOf(box, other)), Infinity);
 
 const shared = (box, other, from, to) => Math.max(0, Math.min(box[to], other[to]) - Math.max(box[from], other[from]));

@@ -306,11 +306,16 @@ export class Paper extends EventTarget {
     }
   }
 
-  #point(event) {
+  /** Where an event was. */
+  pointOf({ clientX, clientY }) {
     const box = this.#canvas.getBoundingClientRect();
+    return pointAt(this.place, { x: (clientX - box.left) / box.width, y: (clientY - box.top) / box.height });
+  }
+
+  #point(event) {
     // Only a pen's pressure is measured: a mouse reports 0.5, and for a finger it depends on the device.
     const pressed = event.pointerType === "pen" && event.pressure > 0;
-    const { x, y } = pointAt(this.place, { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height });
+    const { x, y } = this.pointOf(event);
     return { x: short(x), y: short(y), weight: pressed ? short(LIGHTEST + (STRONGEST - LIGHTEST) * event.pressure) : 1 };
   }
 

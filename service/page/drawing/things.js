@@ -1,6 +1,6 @@
 /** The things of a drawing: which marks belong together, as the server or a person said; and the areas that a bucket fills. */
 
-import { outline, placeOf, pointAt, shapeOf, sharesOf, sheet, WHITE } from "./ink.js";
+import { inked, outline, placeOf, pointAt, shapeOf, sharesOf, sheet, WHITE } from "./ink.js";
 
 export const PENS = {
   Black: "#000000",
@@ -50,6 +50,9 @@ export const withPieces = (marks, pieces) => (dotted(marks) ? [{ ...marks[0], do
 
 const dotted = ([mark, ...others]) => (mark?.as === "sketch" && !others.length ? mark.dots : undefined);
 
+/** A dot as a mark that is seen. */
+export const seenDot = ({ at }) => ({ kind: "pen", colour: "#000000", width: 2 * DOT, points: [{ ...at, weight: 1 }] });
+
 /** Put dots on the ink of an image, the only mark, at these points of it, as shares of its sides; `at` is where they lie. */
 export function dot([mark, ...others], points) {
   if (mark?.image && !others.length) {
@@ -86,7 +89,7 @@ export function assign(strokes, things) {
   });
 }
 
-const isSeen = (marks) => sheet(marks, SEEN).getImageData(0, 0, SEEN, SEEN).data.some((value) => value < DARK);
+const isSeen = (marks) => inked(sheet(marks, SEEN)).length > 0;
 
 /** These marks, each of which stays in the thing that it is in. */
 export function settled(marks) {
@@ -98,14 +101,11 @@ export function settled(marks) {
   return marks.map((mark) => ({ ...mark, told: mark.told ?? told.get(mark) }));
 }
 
-/** These marks with the thing `id` and the one nearest to it as one, because a person says so. */
-export function joined(marks, id) {
-  const things = thingsOf(marks);
-  const own = things.find((thing) => thing.id === id);
-  const [nearest] = things.filter((thing) => thing !== own).sort((a, b) => gapOf(own.box, a.box) - gapOf(own.box, b.box));
-  const both = [...own.marks, ...nearest.marks];
+/** These marks with these two things as one, because a person says so. It has the word of one of them. */
+export function joined(marks, id, other) {
+  const both = thingsOf(marks).filter((thing) => [id, other].includes(thing.id)).flatMap((thing) => thing.marks);
   const told = unused(marks);
-  const [{ word }] = own.marks;
+  const word = both.map((mark) => mark.word).find(Boolean);
   return marks.map((mark) => (both.includes(mark) ? { ...mark, thing: id, told, second: false, word } : mark));
 }
 

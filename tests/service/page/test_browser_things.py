@@ -1,5 +1,6 @@
 """The page in a real browser: drawing several things, where they stood and in their colours."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -63,6 +64,32 @@ def draw_car_and_umbrella(driver: Browser, server: Served) -> None:
     draw_example(driver, "Car", -0.55, 0.3)
     draw_example(driver, "Umbrella", 0.55, 0.1)
     wait(driver).until(lambda d: text(d, "parts-things") == "car, umbrella")
+    wait_for_photos(driver)
+
+
+def draw_overlapping(driver: Browser, server: Served) -> None:
+    """Put a red line across the paper, and in its corners a blue and a green thing, each of which is said to be one."""
+    lines = {
+        "#c8322b": [(0.08, 0.82), (0.36, 0.6), (0.64, 0.38), (0.92, 0.16)],
+        "#2666b8": [(0.15, 0.22), (0.3, 0.22), (0.3, 0.34), (0.15, 0.34), (0.15, 0.22)],
+        "#2e8b57": [(0.66, 0.66), (0.8, 0.66), (0.8, 0.78), (0.66, 0.78), (0.66, 0.66)],
+    }
+    marks = [
+        {
+            "kind": "pen",
+            "colour": colour,
+            "width": 0.012,
+            "told": i,
+            "thing": i,
+            "points": [x for at in points for x in (*at, 1)],
+        }
+        for i, (colour, points) in enumerate(lines.items())
+    ]
+    driver.get(server.url)
+    saved = json.dumps({"version": 2, "format": "landscape", "marks": marks})
+    driver.execute_script("sessionStorage['sketch-search-drawing'] = arguments[0]", saved)
+    driver.refresh()
+    wait(driver).until(lambda d: len(labels(d)) == 3)
     wait_for_photos(driver)
 
 
@@ -299,6 +326,45 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
     desk.find_element(By.ID, "undo").click()
     wait(desk).until(lambda d: d.execute_script(marks) == drawn - 1)
+    wait_for_photos(desk)
+
+
+@pytest.mark.parametrize("screen", [Screen("phone", 390, 844, ratio=2.0, phone=True), Screen("low laptop", 1366, 707)])
+def test_where_things_overlap_each_label_lies_at_the_ink_of_its_own(
+    opened: Browser, scenes: Served, screen: Screen
+) -> None:
+    with on_screen(opened, screen) as driver:
+        draw_overlapping(driver, scenes)
+        found = run(driver, "ink_at_labels")
+        assert [one["nearest"] for one in found] == ["red", "blue", "green"]
+        assert max(one["away"] for one in found) < 20
+
+
+def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: Browser, scenes: Served) -> None:
+    draw_overlapping(desk, scenes)
+    # The line is the nearest to both others.
+    press(desk, 1, "Join")
+    assert text(desk, "hint") == "Press what belongs to it."
+    box = desk.find_elements(By.CSS_SELECTOR, "#things li")[2]
+    ActionChains(desk).move_to_element(box).click().perform()
+    wait(desk).until(lambda d: len(labels(d)) == 2)
+    wait_for_photos(desk)
+    colours = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ thing }) => thing)"
+    line, *others = desk.execute_script(colours)
+    assert len({*others}) == 1
+    assert line not in others
+    # By keys, and not if it is pressed again or Escape.
+    desk.find_element(By.ID, "undo").click()
+    wait(desk).until(lambda d: len(labels(d)) == 3)
+    wait_for_photos(desk)
+    for key, place in ((Keys.ESCAPE, 1), (Keys.ENTER, 1), (Keys.ENTER, 2)):
+        press(desk, 1, "Join")
+        button = desk.find_elements(By.CSS_SELECTOR, "#things li")[place].find_elements(By.TAG_NAME, "button")[-1]
+        desk.execute_script("arguments[0].parentElement.firstElementChild.focus(); arguments[0].focus()", button)
+        ActionChains(desk).send_keys(key).perform()
+        wait(desk).until(lambda d: text(d, "hint") == "")
+        assert len(labels(desk)) == 3 or place == 2
+    wait(desk).until(lambda d: len(labels(d)) == 2)
     wait_for_photos(desk)
 
 

@@ -53,12 +53,12 @@ THINGS: list[tuple[int, list[tuple[list[int], list[int]]], list[list[Any]], list
     # What was drawn since the answer belongs to the line before it.
     (4, [([0], []), ([1, 2], [])], [], [[0, None], [1, None], [1, None], [1, None]]),
     # What a person says is told to the server; the rest stays as the network has it.
-    (3, [([0], []), ([1], []), ([2], [])], [["join", 0]], [[0, 0], [0, 0], [1, None]]),
+    (3, [([0], []), ([1], []), ([2], [])], [["join", 0, 1]], [[0, 0], [0, 0], [1, None]]),
     (3, [([0, 1], [1]), ([2], [])], [["split", 0]], [[0, 0], [1, 1], [2, None]]),
-    (3, [([0], []), ([1], []), ([2], [])], [["join", 0], ["join", 0]], [[0, 1]] * 3),
+    (3, [([0], []), ([1], []), ([2], [])], [["join", 0, 1], ["join", 0, 2]], [[0, 1]] * 3),
     # What stays as it is is told, too: so the network does not divide it anew.
     (3, [([0, 1], [1]), ([2], [])], [["settle", 0], ["split", 0]], [[0, 2], [1, 3], [2, 1]]),
-    (3, [([0], []), ([1], []), ([2], [])], [["settle", 0], ["join", 0], ["settle", 0]], [[0, 3], [0, 3], [1, 2]]),
+    (3, [([0], []), ([1], []), ([2], [])], [["settle", 0], ["join", 0, 1], ["settle", 0]], [[0, 3], [0, 3], [1, 2]]),
     # A thing that the network has no halves of stays as it is.
     (2, [([0, 1], [])], [["split", 0]], [[0, None], [0, None]]),
 ]
