@@ -27,7 +27,8 @@ _PATIENCE, _MAX_NAME = 5, 1024
 # Photos that are explained by default.
 EXPLAINED = 3
 _ID = re.compile("[0-9]+")
-_HEADING = f"{'rank':>4}  {'score':>8}  path"
+# Scores are shares of the best photo's: that of the first always is 100%.
+_HEADING = f"{'rank':>4}  {'of best':>7}  path"
 # Printed if a search finds no photo.
 _NOTHING = "no photos: none passes the filters, or --offset is beyond the last"
 
@@ -187,5 +188,5 @@ def groups_table(groups: Iterable[Group]) -> str:
 
 def _result_lines(result: SearchResult) -> list[str]:
     folded = f"  (+{len(result.copies)} like it)" if result.copies else ""
-    first = f"{result.rank:>4}  {result.score:>8.4f}  {printable(result.paths[0])}{folded}"
-    return [first, *(f"{'':>14}  {printable(path)}" for path in result.paths[1:])]
+    first = f"{result.rank:>4}  {result.score:>7.0%}  {printable(result.paths[0])}{folded}"
+    return [first, *(f"{'':>13}  {printable(path)}" for path in result.paths[1:])]

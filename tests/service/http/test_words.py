@@ -92,7 +92,8 @@ def test_a_word_that_no_photo_fits_is_reported_and_the_nearest_photos_are_found(
     for word, said in (("cat", ""), ("Ärmel", "no photo clearly shows 'Ärmel'; these are the closest\n")):
         assert by_command(worded, word, "--k", "1") == 0
         printed = capsys.readouterr()
-        assert (len(printed.out.splitlines()), printed.err) == (2, said)
+        heading, first = printed.out.splitlines()
+        assert (heading.split()[:3], first.split()[:2], printed.err) == (["rank", "of", "best"], ["1", "100%"], said)
 
 
 @pytest.mark.parametrize(

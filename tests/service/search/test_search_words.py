@@ -209,7 +209,7 @@ def test_guesses_fit_or_do_not_fit_the_gallery(searcher: Searcher, monkeypatch: 
 
 def test_more_photos_must_fit_a_word_better_and_what_is_uncertain_is_not_said() -> None:
     assert [fits(0.0, photos) for photos in (0, 1, 50, 10_000)] == [False, True, None, False]
-    assert [fits(best, 1000) for best in (-math.inf, 0.4, 0.6, 3.9, 4.1)] == [False, False, None, None, True]
+    assert [fits(best, 1000) for best in (-math.inf, 1.9, 2.1, 3.9, 4.1)] == [False, False, None, None, True]
 
 
 @pytest.mark.parametrize("picture", ["sketch", "photo"])
