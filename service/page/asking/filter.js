@@ -40,7 +40,16 @@ export function offerFilter(parts) {
   parts.onChange(() => (box.open && counted !== `${parts.params().folder}` ? recount() : show()));
   field.addEventListener("input", show);
   for (const name of ["after", "before"]) {
-    byId(`filter-${name}`).addEventListener("change", ({ target }) => target.validity.valid && parts.set({ [name]: [target.value].filter(Boolean) }));
+    const day = byId(`filter-${name}`);
+    // Each digit changes a day that is typed, which counts once Enter is pressed or the field is left.
+    let typing = false;
+    const end = () => {
+      typing = false;
+      day.validity.valid && parts.set({ [name]: [day.value].filter(Boolean) });
+    };
+    day.addEventListener("keydown", ({ key }) => (key === "Enter" ? end() : (typing = true)));
+    day.addEventListener("change", () => typing || end());
+    day.addEventListener("blur", end);
   }
   byId("filter-none").addEventListener("click", () => parts.set({ folder: [], after: [], before: [] }));
   byId("filter-form").addEventListener("submit", (event) => {

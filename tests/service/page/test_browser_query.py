@@ -388,6 +388,14 @@ def test_photos_are_filtered_by_days_and_liked_ones_lead(desk: Browser, server: 
     wait_for_search(desk, "#like=4&after=2001-02-03")
     assert parts(desk)["parts"][:-1] == ["Remove: From 3 February 2001"]
     assert names(desk) == found
+    # What is typed, month and day, counts once it is complete.
+    day = desk.find_element(By.ID, "filter-after")
+    day.send_keys("1215")
+    assert parts(desk)["hash"] == "#like=4&after=2001-02-03"
+    day.send_keys(Keys.ENTER)
+    wait_for_search(desk, "#like=4&after=2001-12-15")
+    desk.back()
+    wait_for_search(desk, "#like=4&after=2001-02-03")
     filter_by(desk, before="2001-02-04")
     wait_for_notice(desk, "No photos match this filter")
     assert names(desk) == []
