@@ -6,7 +6,6 @@ import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
 import { restore, save } from "./saved.js";
 import { piecesOf, strokesOf, thingsOf } from "./things.js";
 
-const SAVED_SIDE = 1024;
 const ADDRESS = /^https?:\S+$/i;
 
 /**
@@ -159,7 +158,7 @@ export function createQuery(paper, react) {
         paper.past = { first: kept.format, done: kept.marks, undone: [] };
       }
     },
-    save: async () => download(await paper.png(SAVED_SIDE), "sketch.png"),
+    save: async () => download(await paper.png(), "sketch.png"),
   };
 }
 

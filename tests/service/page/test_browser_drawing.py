@@ -41,7 +41,7 @@ def test_strokes_are_saved_undone_and_redone_and_clearing_is_undone(
     desk.find_element(By.ID, "save").click()
     wait(desk).until(lambda _: (tmp_path / "sketch.png").exists())
     with Image.open(tmp_path / "sketch.png") as image:
-        assert image.size == (1024, 768)
+        assert image.size == (512, 384)
         assert (np.asarray(image.convert("L")) < 128).any()
     drawn = looking.ink(desk)
     for _ in strokes("cross"):
