@@ -248,9 +248,7 @@ function subject() {
   const { snapshot, params } = found.asked();
   const asked = Object.fromEntries(["things", "places", "colours", "text"].flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
   const also = alsoCounts(params, Boolean(snapshot.blob));
-  const scores = found.best().map(({ score }) => score).sort((a, b) => a - b);
-  const usual = scores[scores.length >> 1];
-  return { ...snapshot, asked, also, usual, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.nameOf(id) })) };
+  return { ...snapshot, asked, also, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.nameOf(id) })) };
 }
 
 /** The photos to explain: the best ones, without the liked photos that they would be compared with. */

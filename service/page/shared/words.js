@@ -168,18 +168,18 @@ export function alsoCounts({ text, like, unlike, unlike_kind: kinds }, drawn) {
   return all.length ? ` The order also depends on ${new Intl.ListFormat("en-GB").format(all)}.` : "";
 }
 
-/** Whether a photo hardly shows a thing. Of one that `leads` the others, that word says how it shows the thing instead. */
-export const hardly = ({ cosine, leads }) => cosine < 0.5 && !leads;
+/** Whether a match tells little: a photo may show the thing all the same, as it mostly does if this was drawn in a hurry. */
+export const unclear = ({ cosine }) => cosine < 0.5;
 
 /**
- * How well a photo shows a thing, as it was drawn. In the first photos for scenes, 0.84 of the regions that match well, 0.43
- * of those that do partly and 0.13 of the others were on such a thing; of people, who look less alike, even most of the last. By the nearest
- * pen, 2 % of the photos that were remembered were said to have another colour, and a quarter of the others of the kind.
+ * How well a photo shows a thing, as it was drawn. In the first six photos for 188 drawings of one to three things, 0.95 of the
+ * regions that match well (0.74 for several things) were on such a thing, 0.81 (0.47) of those that do partly, and 0.17 (0.15) of
+ * the others; for 240 quick drawings, 0.88 (0.70), 0.72 (0.51) and 0.68 (0.50). By the nearest pen, 2 % of the photos that were
+ * remembered were said to have another colour, and a quarter of the others of the kind.
  */
 export function foundThing(thing) {
-  const { cosine, colour_distance: away } = thing;
-  const how = cosine >= 0.75 ? "well" : cosine >= 0.5 ? "partly" : thing.leads || "hardly";
-  return `matches ${how}${away > 30 ? ", another colour" : ""}`;
+  const how = unclear(thing) ? "perhaps here" : `matches ${thing.cosine >= 0.75 ? "well" : "partly"}`;
+  return `${how}${thing.colour_distance > 30 ? ", another colour" : ""}`;
 }
 
 /** What is known of a photo, as pairs of a name and a text. @param facts the answer of GET /photos/{photo_id}/facts */

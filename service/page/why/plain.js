@@ -3,13 +3,10 @@
 import * as api from "../shared/api.js";
 import { asNamed, borders, seenThing, TINTS } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
-import { fileName, foundThing, hardly, numberOf, sure, thingNames } from "../shared/words.js";
+import { fileName, foundThing, numberOf, sure, thingNames, unclear } from "../shared/words.js";
 
 const LETTERS = "ABCDEFGH";
 const SIZE = 512;
-// A photo leads with at least so many times the usual score, or for several things as one of so many first ones.
-const LEAD = 2;
-const FIRST = 2;
 // How far a frame is from the ink, as a share of the paper: its light rim would hide it.
 const AWAY = 0.012;
 
@@ -24,7 +21,7 @@ export function createPlain() {
   // A browser cannot show every file that the server reads.
   drawing.addEventListener("error", () => (drawing.parentElement.hidden = true));
 
-  const outlined = (one) => lines(things, one.things.map(({ cells }) => outline(cells, one.grid)), one.things.map(hardly));
+  const outlined = (one) => lines(things, one.things.map(({ cells }) => outline(cells, one.grid)), one.things.map(unclear));
 
   const saysOf = (one) =>
     things.map(({ name, letter, colour }, i) => ({ letter, colour, text: `${name}: ${foundThing(one.things[i])}` }));
@@ -72,12 +69,12 @@ export function createPlain() {
         ? [x(a) + a.width, y(a) + a.height / 2, x(b), y(b) + b.height / 2]
         : [x(a) + a.width / 2, y(a) + a.height, x(b) + b.width / 2, y(b)];
       const bend = across ? `C${(x0 + x1) / 2} ${y0} ${(x0 + x1) / 2} ${y1}` : `C${x0} ${(y0 + y1) / 2} ${x1} ${(y0 + y1) / 2}`;
-      joins.append(...stroked(`M${x0} ${y0}${bend} ${x1} ${y1}`, things[i].colour, to[i].classList.contains("hardly")));
+      joins.append(...stroked(`M${x0} ${y0}${bend} ${x1} ${y1}`, things[i].colour, to[i].classList.contains("unclear")));
     });
   }
 
   /** Show an answer of POST /locate of a drawing, or without one of the photo `liked`, named `yours`; `results` are its photos. */
-  return (answer, { blob, strokes, also, usual }, liked, results, yours) => {
+  return (answer, { blob, strokes, also }, liked, results, yours) => {
     const seen = answer.things.map(seenThing);
     const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? sure(guess), seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
@@ -86,12 +83,7 @@ export function createPlain() {
       name: names[i] || (seen.length > 1 ? "thing" : yours),
       path: `M${left - AWAY} ${top - AWAY}H${right + AWAY}V${bottom + AWAY}H${left - AWAY}Z`,
     }));
-    photos = answer.photos.map((one, i) => {
-      const number = numberOf(results[i]);
-      const leads = seen.length > 1 ? number <= FIRST && "less clearly" : results[i].score >= LEAD * usual && "better than most";
-      const own = one.things.map((thing) => ({ ...thing, leads }));
-      return { ...one, things: own, name: fileName(one.paths[0]), number, grid: answer.region_grid };
-    });
+    photos = answer.photos.map((one, i) => ({ ...one, name: fileName(one.paths[0]), number: numberOf(results[i]), grid: answer.region_grid }));
     drawing.parentElement.hidden = false;
     drawing.alt = yours;
     drawing.nextElementSibling.replaceWith(lines(things, things.map(({ path }) => path)));
@@ -103,7 +95,7 @@ export function createPlain() {
       void api.show(drawing, `thumbnails/${liked}?size=${SIZE}`);
     }
     const what = seen.length > 1 ? `the thing of its colour in ${yours}` : yours;
-    const dashed = photos.some((one) => one.things.some(hardly)) ? "; a dashed one hardly matches" : "";
+    const dashed = photos.some((one) => one.things.some(unclear)) ? "; a dashed one is a guess" : "";
     byId("why-lead-plain").textContent = `Each outline is the part of the photo that is most like ${what}${dashed}.${also}`;
     byId("why-all").replaceChildren(...photos.map(card));
     byId("why-all").hidden = photos.length < 2;
@@ -119,7 +111,7 @@ function lines(things, paths, faint = []) {
 }
 
 /** A line with a light rim, so that it is seen on any picture. */
-const stroked = (d, stroke, faint) => [shape("path", { d, class: "rim" }), shape("path", { d, class: faint ? "line hardly" : "line", stroke })];
+const stroked = (d, stroke, faint) => [shape("path", { d, class: "rim" }), shape("path", { d, class: faint ? "line unclear" : "line", stroke })];
 
 function shape(kind, attributes) {
   const made = document.createElementNS(byId("why-joins").namespaceURI, kind);

@@ -263,8 +263,8 @@ export function createWhy(gone) {
   return {
     /**
      * Say why these photos were found. They are compared with what was searched with, `of`, see Query.snapshot, and where its
-     * blob is null with one of the photos `of.liked`, [{id, name}, ...]; `of.asked` has how its things were searched for,
-     * `of.usual` the middle score of the photos found, and `of.also` says what else counts.
+     * blob is null with one of the photos `of.liked`, [{id, name}, ...]; `of.asked` has how its things were searched for, and
+     * `of.also` says what else counts.
      */
     open(of, photos) {
       subject = of;

@@ -165,8 +165,8 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     open_why(desk)
     assert text(desk, "why-lead-plain").endswith("The order also depends on 1 unwanted photo.")
     first, second = matches(desk)
-    assert re.fullmatch(r"A ?\w+: matches (well|partly|hardly)", first)
-    assert re.fullmatch(r"B ?blue \w+: matches (well|partly|hardly), another colour", second)
+    assert re.fullmatch(r"A ?\w+: (matches well|matches partly|perhaps here)", first)
+    assert re.fullmatch(r"B ?blue \w+: (matches well|matches partly|perhaps here), another colour", second)
     check_joined(desk, 2)
     desk.find_element(By.ID, "why-close").click()
     desk.find_element(By.ID, "places-switch").click()
@@ -232,12 +232,10 @@ def test_two_things_are_searched_for_where_they_stand(
         said[name] = str(card.get_attribute("aria-label")).partition(". ")[2]
         check_joined(desk, 2)
     assert said["car umbrella.png"].endswith("car: matches partly; umbrella: matches partly")
-    # Of the first two, it is not said that they hardly show a thing.
-    second = list(said.values())[1]
-    assert "less clearly" in second
-    assert "hardly" not in second
-    assert said["cat house.png"].endswith("car: matches hardly; umbrella: matches hardly")
-    assert text(desk, "why-lead-plain").endswith("in your drawing; a dashed one hardly matches.")
+    # What a photo lacks cannot be told from a thing that was drawn otherwise.
+    assert said["cat house.png"].endswith("car: perhaps here; umbrella: perhaps here")
+    assert len(desk.find_elements(By.CSS_SELECTOR, "#why-all button:last-child .unclear")) >= 2
+    assert text(desk, "why-lead-plain").endswith("in your drawing; a dashed one is a guess.")
     assert not any("/explain" in url for url in requested(desk))
     assert axe_complaints(desk) == []
     # The technical details come when they are asked for, and begin anew with the next drawing.
@@ -280,18 +278,6 @@ def test_two_things_are_searched_for_where_they_stand(
     wait_for_photos(desk)
     assert text(desk, "guesses") == ""
     assert labels(desk) == ["car", "umbrella"]
-
-
-def test_of_the_first_photo_far_before_the_rest_it_is_not_said_that_it_hardly_matches(
-    desk: Browser, scenes: Served
-) -> None:
-    desk.get(scenes.url)
-    draw_example(desk, "Fish", 0.2, 0.1)
-    wait_for_photos(desk)
-    open_why(desk)
-    said = [str(card.get_attribute("aria-label")) for card in desk.find_elements(By.CSS_SELECTOR, "#why-all button")]
-    assert [one.rpartition("matches ")[2] for one in said] == ["better than most", *["hardly"] * 3]
-    assert len(desk.find_elements(By.CSS_SELECTOR, "#why-all .hardly")) == 3
 
 
 def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) -> None:
@@ -354,7 +340,9 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
     assert len({*others}) == 1
     assert line not in others
     # By keys, and not if it is pressed again or Escape.
+    searches(desk)
     desk.find_element(By.ID, "undo").click()
+    wait(desk).until(searches)
     wait(desk).until(lambda d: len(labels(d)) == 3)
     wait_for_photos(desk)
     for key, place in ((Keys.ESCAPE, 1), (Keys.ENTER, 1), (Keys.ENTER, 2)):
