@@ -1,7 +1,6 @@
 """Everything that a person who searches does, in a Python that has no PyTorch."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -29,10 +28,15 @@ class Without(PathFinder):
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Without
 """
-LIBRARY = """
+# In one process, which imports what it needs once.
+EVERYTHING = """
 import sys
 from sketch_search import Gallery, encode, rank
-folder, sketch = sys.argv[1:]
+from sketch_search.service.commands import main
+folder, sketch, why = sys.argv[1:]
+assert main(["index", "build", folder]) == 0
+assert main(["explain", sketch, "-o", why]) == 0
+assert main(["model", "info"]) == 0
 with Gallery.open(folder, progress=False) as gallery:
     found = gallery.search(sketch, k=1)
     assert len(gallery.explain(sketch, found[0]).cosines)
@@ -61,12 +65,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> drawn.Samples:
         return drawn.write_samples(tmp_path_factory.mktemp("samples"))
 
 
-def said(environment: Mapping[str, str], *arguments: str) -> str:
-    done = run_python(*arguments, environment=environment, seconds=5 * PATIENCE)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def check_the_best_photos(samples: drawn.Samples, index_path: Path) -> None:
     """Seven of eight sketches find their thing first."""
     best, matcher = dict[str, str](), model.load()
@@ -78,13 +76,13 @@ def check_the_best_photos(samples: drawn.Samples, index_path: Path) -> None:
 
 
 def test_photos_are_indexed_searched_and_explained_without_pytorch(samples: drawn.Samples, tmp_path: Path) -> None:
-    environment, program, sketch = without(tmp_path), ("-m", "sketch_search"), str(samples.sketches / "umbrella.png")
-    said(environment, *program, "index", "build", str(samples.photos))
-    check_the_best_photos(samples, tmp_path / "index")
-    said(environment, *program, "explain", sketch, "-o", str(tmp_path / "why"))
+    given = str(samples.photos), str(samples.sketches / "umbrella.png"), str(tmp_path / "why")
+    done = run_python("-c", EVERYTHING, *given, environment=without(tmp_path), seconds=5 * PATIENCE)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "why" / "explanation.json").is_file()
-    assert "vocabulary:          1,773 words\n" in said(environment, *program, "model", "info")
-    assert said(environment, "-c", LIBRARY, str(samples.photos), sketch) == "['umbrella']\n"
+    assert "vocabulary:          1,773 words\n" in done.stdout
+    assert done.stdout.endswith("['umbrella']\n")
+    check_the_best_photos(samples, tmp_path / "index")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "train zse/tiny --backbone x"])

@@ -26,7 +26,7 @@ from tests.programs import LONG, run_python
 # The sentence that the soak writes down.
 SOAKED = "Builds and updates killed at 200 moments. Run again, each ends with the index that an undisturbed run makes"
 
-POINTS = 3
+POINTS = 2
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
 
 

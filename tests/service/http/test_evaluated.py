@@ -24,27 +24,33 @@ _SKETCHES = [
 _WORDS = ("cup", "house")
 
 
-@pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Picture, ...]:
-    # Fewer photos are scored than there are, so that the others are estimated.
-    monkeypatch.setattr(stages, "RERANK", 4)
-    folder = tmp_path / "photos"
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Picture, ...]:
+    """Ten photos, with their index beside them."""
+    folder = tmp_path_factory.mktemp("gallery") / "photos"
     folder.mkdir()
     found = tuple(Picture(folder / f"{seed}.png", "", "") for seed in range(10))
     for seed, picture in enumerate(found):
         picture.path.write_bytes(encoded(draw_photo(seed)))
-    build(tmp_path / "index", BuildRequest([folder], embedder="ret"), model.load())
+    build(folder.with_name("index"), BuildRequest([folder], embedder="ret"), model.load())
     return found
 
 
+@pytest.fixture
+def settings(photos: tuple[Picture, ...], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    # Fewer photos are scored than there are, so that the others are estimated.
+    monkeypatch.setattr(stages, "RERANK", 4)
+    return Settings.model_validate({"index": photos[0].path.parents[1] / "index"})
+
+
 def test_sketches_and_words_rank_over_http_as_the_evaluation_ranks_them(
-    tmp_path: Path, photos: tuple[Picture, ...]
+    tmp_path: Path, photos: tuple[Picture, ...], settings: Settings
 ) -> None:
     sketches = tuple(Picture(tmp_path / f"{number}.png", _WORDS[number % 2], "") for number in range(len(_SKETCHES)))
     for sketch, data in zip(sketches, _SKETCHES, strict=True):
         sketch.path.write_bytes(data)
     evaluated = search_matrices(model.load(), Corpus(sketches, photos), words=True)
-    with served(Settings.model_validate({"index": tmp_path / "index"})) as server:
+    with served(settings) as server:
         for number, (sketch, data) in enumerate(zip(sketches, _SKETCHES, strict=True)):
             word = {"text": sketch.label}
             for way, content, params in (("search", data, {}), ("word", None, word), ("search+word", data, word)):
@@ -54,13 +60,13 @@ def test_sketches_and_words_rank_over_http_as_the_evaluation_ranks_them(
                 assert _ranked(answer) == pytest.approx(expected, abs=1e-3)
 
 
-def test_clicks_rank_over_http_as_the_evaluation_ranks_them(tmp_path: Path, photos: tuple[Picture, ...]) -> None:
+def test_clicks_rank_over_http_as_the_evaluation_ranks_them(photos: tuple[Picture, ...], settings: Settings) -> None:
     matcher, (star, *_) = model.load(), _SKETCHES
     gallery = gallery_of(encode_pictures(matcher, photos, "photo"), matcher)
     things = encode_things(matcher, matcher.preprocessing.drawing(drawing("star", 128, 0)), variants=None)
     search = partial(search_things, gallery, matcher, things, 20)
     second = search().photos[1:2]
-    with served(Settings.model_validate({"index": tmp_path / "index"})) as server:
+    with served(settings) as server:
         results = server.http.post("/search", content=star).json()["results"]
         (photo,) = (one["id"] for one in results if one["paths"] == [photos[second.ids[0]].path.name])
         for click, ranking in (("like", search(liked=second)), ("unlike", search(unliked=second))):
