@@ -215,8 +215,7 @@ def _source(script: str) -> str:
 
 
 def _log(driver: Browser, kind: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = driver.get_log(kind)  # type: ignore[no-untyped-call]
-    return entries
+    return driver.get_log(kind)  # type: ignore[no-untyped-call]
 
 
 def _dense(line: Line, least: float = 0.04, most: float = 0.6) -> Iterator[tuple[float, float]]:

@@ -63,8 +63,7 @@ def small_vit() -> timm.models.VisionTransformer:
 
 def small_backbone() -> dict[str, torch.Tensor]:
     """The weights of ``small_vit``."""
-    state: dict[str, torch.Tensor] = small_vit().state_dict()
-    return state
+    return small_vit().state_dict()
 
 
 def small_recipe(steps: int, **network: object) -> ZseRecipe:

@@ -24,8 +24,7 @@ from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_sketch
 
 def mean_direction(vectors: Floats) -> Floats:
     """Returns the mean (d,) of vectors (p, d) at unit length: what the photos of a gallery share."""
-    mean: Floats = unit(vectors).mean(axis=0)
-    return mean
+    return unit(vectors).mean(axis=0)
 
 
 class Searcher(search.Searcher):

@@ -71,8 +71,7 @@ def _composed(name: str) -> dict[str, Any]:
     """A compose file, with every variable at its default."""
     text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", (_CHECKOUT / name).read_text())
     assert "$" not in text
-    content: dict[str, Any] = yaml.safe_load(text)
-    return content
+    return yaml.safe_load(text)
 
 
 def _unit(name: str) -> dict[str, list[str]]:

@@ -111,8 +111,7 @@ def faiss_ivf(photos: Photos, folder: Path) -> Find:
         near = near[near >= 0]
         # The sum of the best match of each token of the sketch, as ColBERT and PLAID have it.
         kernel = patches[near].astype(np.float32) @ drawn.patches.T
-        best: list[int] = near[np.argsort(-kernel.max(axis=1).sum(axis=1))][:count].tolist()
-        return best
+        return near[np.argsort(-kernel.max(axis=1).sum(axis=1))][:count].tolist()
 
     return find
 
@@ -125,8 +124,7 @@ def usearch(photos: Photos, folder: Path) -> Find:
     index.save(str(folder / "ret.usearch"))
 
     def find(drawn: Drawn, count: int) -> Sequence[int]:
-        rows: list[int] = index.search(drawn.ret, count).keys.tolist()
-        return rows
+        return index.search(drawn.ret, count).keys.tolist()
 
     return find
 

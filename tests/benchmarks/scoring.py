@@ -148,8 +148,7 @@ def released_tokens(network: Network, images: torch.Tensor) -> torch.Tensor:
         q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)
         x = x + block.attn.proj(attention(q, k, v, block.attn.num_heads))
         x = x + block.mlp(block.norm2(x))
-    tokens: torch.Tensor = encoder.norm(x)
-    return tokens
+    return encoder.norm(x)
 
 
 def released_logits(network: Network, sketch: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
@@ -185,8 +184,7 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> 
 def normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
     """a * (x - mean) / (std + eps) + b."""
     mean, std = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)
-    out: torch.Tensor = norm.weight * (x - mean) / (std + EPS) + norm.bias
-    return out
+    return norm.weight * (x - mean) / (std + EPS) + norm.bias
 
 
 def downsampled(relation: KernelRelation, patches: torch.Tensor) -> torch.Tensor:

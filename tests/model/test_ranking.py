@@ -37,8 +37,7 @@ def scored_loosely(seed: int, photos: int, sketches: int = 2) -> tuple[dict[str,
 def centred_slowly(ret: NDArray[np.floating]) -> NDArray[np.float64]:
     unit = ret.astype(np.float64) / np.linalg.norm(ret, axis=1, keepdims=True)
     unit = unit - unit.mean(axis=0)
-    centred: NDArray[np.float64] = unit / np.linalg.norm(unit, axis=1, keepdims=True)
-    return centred
+    return unit / np.linalg.norm(unit, axis=1, keepdims=True)
 
 
 def written_out(scores: NDArray[np.float64], ret: Floats, method: str) -> NDArray[np.float64]:
@@ -167,8 +166,7 @@ def scored_gallery(seed: int) -> tuple[Floats, Floats, Floats]:
 
 
 def some(count: int) -> NDArray[np.bool_]:
-    chosen: NDArray[np.bool_] = np.arange(PHOTOS) % (PHOTOS // count) == 0
-    return chosen
+    return np.arange(PHOTOS) % (PHOTOS // count) == 0
 
 
 @pytest.mark.parametrize("method", ["rn", "fused"])

@@ -105,8 +105,7 @@ def axe_complaints(driver: Browser) -> list[str]:
     browser.settle(driver)
     if not driver.execute_script("return 'axe' in window"):
         driver.execute_script(resources.files(axe).joinpath("axe.min.js").read_text(encoding="utf-8"))
-    found: list[str] = run(driver, "axe_complaints")
-    return found
+    return run(driver, "axe_complaints")
 
 
 def check_suits_everybody(driver: Browser, screen: Screen = PHONE) -> None:
@@ -125,15 +124,13 @@ def choose(driver: Browser, selector: str) -> None:
 
 def parts(driver: Browser) -> dict[str, Any]:
     """Returns the query as the page shows it; see ``scripts/parts_shown.js``."""
-    shown: dict[str, Any] = run(driver, "parts_shown")
-    return shown
+    return run(driver, "parts_shown")
 
 
 def names(driver: Browser) -> list[str]:
-    shown: list[str] = driver.execute_script(
+    return driver.execute_script(
         "return [...document.querySelectorAll('#results .name')].map((name) => name.textContent)"
     )
-    return shown
 
 
 def searches(driver: Browser) -> list[dict[str, list[str]]]:

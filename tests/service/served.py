@@ -33,8 +33,7 @@ class Served:
 
     @property
     def context(self) -> Context:
-        context: Context = self.app.state.context
-        return context
+        return self.app.state.context
 
     @property
     def page(self) -> str:

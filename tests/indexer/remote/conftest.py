@@ -55,5 +55,4 @@ def nas(home: Path, tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture(params=["bucket", "nas", "davs"])
 def server(request: pytest.FixtureRequest) -> Server:
-    found: Server = request.getfixturevalue(request.param)
-    return found
+    return request.getfixturevalue(request.param)

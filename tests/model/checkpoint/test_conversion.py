@@ -36,8 +36,7 @@ def reference() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(golden("zse_reference.json").read_text())
-    return content
+    return json.loads(golden("zse_reference.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +191,7 @@ def ret_of_clip(visual: Any, images: torch.Tensor, prompts: torch.Tensor) -> tor
     patches = visual.conv1(images).flatten(2).transpose(1, 2)
     tokens = torch.cat([visual.class_embedding.expand(len(images), 1, -1), patches], dim=1)
     tokens = torch.cat([tokens + visual.positional_embedding, prompts.expand(len(images), -1, -1)], dim=1)
-    ret: torch.Tensor = visual.ln_post(visual.transformer(visual.ln_pre(tokens))[:, 0]) @ visual.proj
-    return ret
+    return visual.ln_post(visual.transformer(visual.ln_pre(tokens))[:, 0]) @ visual.proj
 
 
 def test_a_released_file_prepares_and_encodes_pictures_as_the_public_code_does(

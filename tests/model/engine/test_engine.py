@@ -81,8 +81,7 @@ def prepared(engine: OnnxEngine, picture: Image.Image, modality: str) -> Floats:
 
 
 def cosines(ours: Floats, theirs: Floats) -> Floats:
-    found: Floats = (unit(ours) * unit(theirs)).sum(axis=-1)
-    return found
+    return (unit(ours) * unit(theirs)).sum(axis=-1)
 
 
 def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(

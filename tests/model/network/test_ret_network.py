@@ -105,8 +105,7 @@ def test_the_latest_sketches_are_encoded_once_and_later_variants_alone(
 
 def softmax(*logits: float) -> Floats:
     weights = np.exp(np.array(logits))
-    shares: Floats = (weights / weights.sum()).astype(np.float32)
-    return shares
+    return (weights / weights.sum()).astype(np.float32)
 
 
 def with_prior(network: Network) -> Network:

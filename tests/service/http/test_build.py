@@ -46,8 +46,7 @@ def empty(settings: Settings, index: Path, **changes: Any) -> Iterator[httpx.Cli
 
 def over(http: httpx.Client) -> dict[str, Any]:
     wait_until(lambda: not http.get("/info").json()["build"]["running"], "the build has not ended")
-    build: dict[str, Any] = http.get("/info").json()["build"]
-    return build
+    return http.get("/info").json()["build"]
 
 
 def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tmp_path: Path, sketch: bytes) -> None:

@@ -273,8 +273,7 @@ def test_an_open_photo_says_when_and_how_it_was_taken_and_is_zoomed(
         image = desk.find_element(By.ID, "viewer-image")
 
         def shown() -> dict[str, float]:
-            box: dict[str, float] = desk.execute_script("return arguments[0].getBoundingClientRect().toJSON()", image)
-            return box
+            return desk.execute_script("return arguments[0].getBoundingClientRect().toJSON()", image)
 
         whole = shown()
         ActionChains(desk).send_keys("+").perform()

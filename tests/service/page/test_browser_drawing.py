@@ -101,8 +101,7 @@ def pen_line(driver: Browser, *places: tuple[float, float], pointer: str = "pen"
 def marks(driver: Browser) -> list[int]:
     """Returns the number of points of each mark that the page has saved."""
     script = "return (JSON.parse(sessionStorage.getItem('sketch-search-drawing'))?.marks ?? [])"
-    counts: list[int] = driver.execute_script(f"{script}.map(({{ points }}) => points.length / 3)")
-    return counts
+    return driver.execute_script(f"{script}.map(({{ points }}) => points.length / 3)")
 
 
 def test_the_pen_wins_against_the_palm_and_then_fingers_scroll(opened: Browser, server: Served) -> None:
@@ -406,10 +405,9 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
     build(index, BuildRequest([photos]), matcher)
 
     def faces() -> list[int]:
-        counts: list[int] = desk.execute_script(
+        return desk.execute_script(
             "return [...document.querySelectorAll('#examples li')].map((item) => item.querySelectorAll('img').length)"
         )
-        return counts
 
     def examples_searched() -> int:
         return sum("quality=fast" in url for url in browser.requested(desk))

@@ -234,11 +234,10 @@ def choose_file(driver: Browser, file: Path) -> None:
 
 def kind(driver: Browser) -> str | None:
     """Returns the kind as which the image is searched with; None if nobody is asked."""
-    chosen: str | None = driver.execute_script(
+    return driver.execute_script(
         "const asked = document.getElementById('as');"
         "return asked.checkVisibility() ? asked.querySelector(':checked').value : null;"
     )
-    return chosen
 
 
 def open_filter(driver: Browser) -> None:
@@ -326,8 +325,7 @@ def counts_as(driver: Browser, expected: str) -> bool:
 
 
 def has_held(driver: Browser, count: int) -> bool:
-    found: bool = driver.execute_script("return held.length === arguments[0]", count)
-    return found
+    return driver.execute_script("return held.length === arguments[0]", count)
 
 
 def test_an_image_of_a_drawing_is_opened_searched_and_drawn_over(desk: Browser, server: Served, drawn: Path) -> None:
@@ -538,17 +536,13 @@ def known(tmp_path_factory: pytest.TempPathFactory, gallery: Path, settings: Set
 
 def guessed(driver: Browser) -> list[str]:
     """Returns the words that the page offers for the drawing."""
-    shown: list[str] = driver.execute_script(
+    return driver.execute_script(
         "return [...document.querySelectorAll('#guesses button')].map((button) => button.firstChild.textContent)"
     )
-    return shown
 
 
 def completions(driver: Browser) -> list[str]:
-    found: list[str] = driver.execute_script(
-        "return [...document.querySelectorAll('#words option')].map((option) => option.value)"
-    )
-    return found
+    return driver.execute_script("return [...document.querySelectorAll('#words option')].map((option) => option.value)")
 
 
 def test_a_word_is_completed_and_enough_to_search_with(desk: Browser, known: Served) -> None:

@@ -37,8 +37,7 @@ def show(driver: Browser, view: str) -> None:
 
 
 def groups_shown(driver: Browser) -> list[dict[str, Any]]:
-    shown: list[dict[str, Any]] = run(driver, "groups_shown")
-    return shown
+    return run(driver, "groups_shown")
 
 
 def wait_for_groups(driver: Browser) -> list[dict[str, Any]]:
@@ -67,8 +66,7 @@ def press_toggle(driver: Browser, place: int) -> None:
 
 
 def has_focus(driver: Browser, selector: str) -> bool:
-    found: bool = driver.execute_script("return document.activeElement.matches(arguments[0])", selector)
-    return found
+    return driver.execute_script("return document.activeElement.matches(arguments[0])", selector)
 
 
 def first_stack(shown: list[dict[str, Any]]) -> int:
@@ -189,8 +187,7 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, settings: Settings, matche
 
 def folded(driver: Browser) -> list[dict[str, Any]]:
     """Returns the photos that stand for several; see ``scripts/copies_shown.js``."""
-    shown: list[dict[str, Any]] = run(driver, "copies_shown")
-    return shown
+    return run(driver, "copies_shown")
 
 
 def press_first(driver: Browser) -> None:

@@ -25,8 +25,7 @@ def find_and_open(driver: Browser, server: Served) -> None:
 
 
 def is_open(driver: Browser, dialog: str) -> bool:
-    shown: bool = driver.execute_script("return document.getElementById(arguments[0]).open", dialog)
-    return shown
+    return driver.execute_script("return document.getElementById(arguments[0]).open", dialog)
 
 
 def wait_until_open(driver: Browser, dialog: str) -> None:
@@ -38,8 +37,7 @@ def wait_until_closed(driver: Browser, dialog: str) -> None:
 
 
 def dialogs_in_history(driver: Browser) -> int:
-    count: int = driver.execute_script("return history.state?.dialogs ?? 0")
-    return count
+    return driver.execute_script("return history.state?.dialogs ?? 0")
 
 
 def wait_for_the_page_s_own_entry(driver: Browser) -> None:

@@ -94,10 +94,7 @@ def draw_overlapping(driver: Browser, server: Served) -> None:
 
 
 def labels(driver: Browser) -> list[str]:
-    shown: list[str] = driver.execute_script(
-        "return [...document.querySelectorAll('#things input')].map(({ value }) => value)"
-    )
-    return shown
+    return driver.execute_script("return [...document.querySelectorAll('#things input')].map(({ value }) => value)")
 
 
 def press(driver: Browser, place: int, text: str) -> None:

@@ -47,10 +47,9 @@ def ask_why(driver: Browser) -> None:
 
 def overlays(driver: Browser) -> list[str]:
     """Returns the overlays of the sketch and of each photo."""
-    found: list[str] = driver.execute_script(
+    return driver.execute_script(
         "return [...document.querySelectorAll('#why .layers canvas')].map((canvas) => canvas.toDataURL())"
     )
-    return found
 
 
 def pixels(url: str) -> NDArray[np.uint8]:

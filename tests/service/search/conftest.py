@@ -24,5 +24,4 @@ def plain(tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Iterator[S
 
 @pytest.fixture(scope="package", params=["diffusing", "plain"])
 def either(request: pytest.FixtureRequest) -> Searcher:
-    found: Searcher = request.getfixturevalue(request.param)
-    return found
+    return request.getfixturevalue(request.param)

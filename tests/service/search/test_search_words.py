@@ -56,8 +56,7 @@ def best_by(searcher: Searcher, word: str) -> list[int]:
     """Returns all photos, those that show most of a word first."""
     matcher, index = searcher.matcher, searcher.index
     scores = matcher.word_scores(Tokens.of_ret(index.vectors.of()), [matcher.book.find(word)])[0]
-    order: list[int] = index.ids[np.lexsort((index.ids, -scores))].tolist()
-    return order
+    return index.ids[np.lexsort((index.ids, -scores))].tolist()
 
 
 def below(searcher: Searcher, folder: str) -> set[int]:

@@ -37,8 +37,7 @@ class OnRay:
     def search(self, sketch: bytes, **asked: Any) -> dict[str, Any]:
         answer = self.http.post("/search", content=sketch, params={"k": PHOTOS, **asked})
         assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        return answer.json()
 
     def answering(self) -> int:
         return sum(shard["answers"] for shard in self.http.get("/info").json()["shards"])

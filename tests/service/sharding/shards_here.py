@@ -84,8 +84,7 @@ class LocalLink:
         def told() -> T:
             if self.broken:
                 raise ShardUnavailable("it is broken")
-            found: T = self.lies.get(question, lambda truth: truth)(answer())
-            return found
+            return self.lies.get(question, lambda truth: truth)(answer())
 
         return Computed(told)
 
@@ -142,8 +141,7 @@ class Sharded:
         wait_until(lambda: sum(shard["answers"] for shard in self.info()["shards"]) == count, "shards are not as asked")
 
     def info(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.http.get("/info").json()
-        return found
+        return self.http.get("/info").json()
 
 
 @contextmanager
