@@ -49,7 +49,7 @@ from sketch_search.indexer.store.rows import (
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Numbers, Tokens
 from sketch_search.model.images import media_type
-from sketch_search.model.search.vectors import Mask, Vectors
+from sketch_search.model.search.clusters import Mask, Vectors
 
 T = TypeVar("T")
 # Files whose digests are kept, some hundred bytes each.

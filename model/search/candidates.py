@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sketch_search.model.engine import Floats, Method, Tokens
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_likes, evidence_of_words
-from sketch_search.model.search.vectors import unite
+from sketch_search.model.search.clusters import unite
 from sketch_search.model.things import Matched, Thing
 
 Ids: TypeAlias = NDArray[np.int64]

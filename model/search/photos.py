@@ -15,9 +15,8 @@ from sketch_search.model.matcher import Matcher
 from sketch_search.model.pauses import pause
 from sketch_search.model.ranking import best_matches, likeness_to
 from sketch_search.model.search.candidates import Nearest, PhotoRows, Query, Scores
-from sketch_search.model.search.clusters import cluster, default_clusters, mean_tokens
+from sketch_search.model.search.clusters import Mask, Vectors, cluster, default_clusters, mean_tokens, unite
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored
-from sketch_search.model.search.vectors import Mask, Vectors, unite
 from sketch_search.model.things import Matched, match_things
 
 # Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this

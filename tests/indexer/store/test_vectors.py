@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from sketch_search.indexer.store.generation import current_generation
 from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.model.engine import unit
-from sketch_search.model.search.clusters import assign, default_clusters
-from sketch_search.model.search.vectors import Vectors
+from sketch_search.model.search.clusters import Vectors, assign, default_clusters
 from tests.indexer.galleries import Collection, clustered, save_photos
 
 WIDTH = 8
