@@ -222,18 +222,18 @@ class Matcher:
                 self.kept.update({key: (known[key], None) for key in new})
         return Tokens.cat([known[key] for key in keys])
 
-    def _encode_whole(self, picture: Floats) -> Floats:
-        """Encodes a sketch (3, H, W) unless it is kept: the encoder's tokens of all patches, (n, e)."""
+    def _encode_whole(self, picture: Floats) -> tuple[Tokens, Floats]:
+        """Encodes a sketch (3, H, W) unless it is kept: tokens, and the encoder's of all patches, (2, n, e)."""
         with self._keeping:
-            _, patches = self.kept.get(key := (_digest(picture), 0), (None, None))
-        if patches is None:
+            tokens, patches = self.kept.get(key := (_digest(picture), 0), (None, None))
+        if tokens is None or patches is None:
             # A GPU encodes all variants, which the finished drawing needs next, in the time of one.
             variants = sketch_variants(picture, self.variants if self.device == "cuda" else 1)
             tokens, patches = self.engine.encode_whole(variants)
             with self._keeping:
                 self.kept.update({(key[0], row): (tokens[row : row + 1], None) for row in range(len(tokens))})
                 self.kept[key] = tokens[:1], patches
-        return patches
+        return tokens[:1], patches
 
     def divide(self, drawing: Drawing) -> Drawing:
         """Divides a drawing into things by ``Parting``, unless it has several already, or the checkpoint has none."""
@@ -247,9 +247,10 @@ class Matcher:
             raise ModelError(
                 f"this checkpoint ({self.config.name}) cannot divide drawings; teach it by sketch-search model parting"
             )
-        patches = self._encode_whole(self.preprocessing.normalise(drawing.whole))
+        tokens, patches = self._encode_whole(self.preprocessing.normalise(drawing.whole))
+        (sure, *_) = [guess.probability for guess in self.guesses(tokens)] or [0.0]
         told = np.array([-1 if stroke.thing is None else stroke.thing for stroke in drawing.strokes], np.int64)
-        return self.engine.parting.divide(patches, drawing.darkness(SIDE), drawing.stroke_map(SIDE), told)
+        return self.engine.parting.divide(patches, drawing.darkness(SIDE), drawing.stroke_map(SIDE), told, sure)
 
     def _colours(self, photos: Floats, side: int) -> Floats:
         return colours_of_cells(self.preprocessing.shares(average_cells(photos, side)), side)

@@ -10,7 +10,7 @@ import torch
 
 from sketch_search.model.checkpoint import save_checkpoint
 from sketch_search.model.engine import Calibration, Parting, Vocabulary, ZseConfig
-from sketch_search.model.engine.parting import HEADS, SIDE, Pieces
+from sketch_search.model.engine.parting import HEADS, count_features
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network, RetNetwork, TorchEngine
 
@@ -87,11 +87,10 @@ def tiny_checkpoint(path: Path, *, seed: int = 0, words: tuple[tuple[str, ...], 
 
 def parting_by_distance(encoder_width: int) -> Parting:
     """A parting for which ink belongs together if it is nearer than 0.64 of the square's side, on average."""
-    features = Pieces.of(np.full((SIDE, SIDE), 255, np.uint8)).features(np.zeros((4, encoder_width), np.float32))
     width, zero = HEADS, np.zeros
     return Parting.of(
         {
-            "first.weight": zero((width, features.shape[1])),
+            "first.weight": zero((width, count_features(encoder_width))),
             "first.bias": zero(width),
             "last.weight": zero(width),
             "last.bias": zero(width),

@@ -142,7 +142,7 @@ def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None
 @click.command()
 @options.source
 @options.target
-@option("--drawings N", "How many drawings to learn from (12000).", click.IntRange(1), default=12_000)
+@option("--drawings N", "How many drawings to learn from (22000).", click.IntRange(1), default=22_000)
 def parting(source: Path, target: Path, drawings: int) -> None:
     """Teach a checkpoint to divide drawings into their things, on sketches drawn together at random."""
     from sketch_search.model.papers import give_parting

@@ -19,7 +19,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, write_files
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
-VERSION = 4
+VERSION = 5
 VIT, PHOTO_VIT, SECOND_VIT, PAIRS = "vit", "photo-vit", "second-vit", "pairs"
 _OPSET, _CONTRIB = 20, "com.microsoft"
 #: The matrices of a block, and those that the second ViT multiplies in int8: its fc2 reads outliers, beside which all
@@ -201,7 +201,8 @@ def _vit(
     Outputs: ``tokens`` (1, 1 + kept, width), the class token first; ``chosen`` (kept,), which patches these are,
     ascending: those with the largest ``importance`` (1, n), the attention of the class token in the last block, the
     mean over heads; ``attention`` (depth, heads, n), that of each block; with ``regions`` the tokens of squares of
-    2 x 2 patches, ``regions`` (1, n / 4, width), which go through the last block as the mean of their patches.
+    2 x 2 patches, ``regions`` (1, n / 4, width), which go through the last block as the mean of their patches, and
+    otherwise the patches' before the middle block, ``middle`` (1, n, width).
     """
     g = _Graph()
     eps, hidden = config.norm_eps, int(width * config.mlp_ratio)
@@ -210,12 +211,14 @@ def _vit(
     patches = g("Transpose", g("Reshape", maps, g.number([0, 0, -1])), perm=[0, 2, 1])
     x = g("Concat", g.weight("class_token", 1, 1, width), patches, axis=1)
     x = g("Add", x, "position")
-    attention, importance, chosen, of_regions = [], "", "", ""
+    attention, importance, chosen, of_regions, middle = [], "", "", "", ""
+
+    def of_patches(tokens: str) -> str:
+        return g("Slice", tokens, g.number([1]), g.number([1 << 31]), g.number([1]))
 
     def of_squares(tokens: str) -> str:
         """The means of 2 x 2 patches."""
-        left = g("Slice", tokens, g.number([1]), g.number([1 << 31]), g.number([1]))
-        there = g("Reshape", g("Transpose", left, perm=[0, 2, 1]), g("Shape", maps))
+        there = g("Reshape", g("Transpose", of_patches(tokens), perm=[0, 2, 1]), g("Shape", maps))
         means = g("AveragePool", there, kernel_shape=[2, 2], strides=[2, 2])
         return g("Transpose", g("Reshape", means, g.number([0, 0, -1])), perm=[0, 2, 1])
 
@@ -230,6 +233,8 @@ def _vit(
 
     for index in range(config.depth):
         name, last = f"blocks.{index}", index == config.depth - 1
+        if index == config.depth // 2:
+            middle = of_patches(x)
         y = g.norm(x, f"{name}.norm1", width, eps)
         qkv = g.linear(y, f"{name}.qkv", width, 3 * width, int8="qkv" in in_int8)
         q, k, v = g.several("Split", 3, qkv, axis=2, num_outputs=3)
@@ -250,8 +255,7 @@ def _vit(
         "importance": importance,
         "attention": g("Concat", *attention, axis=0),
     }
-    if regions:
-        outputs["regions"] = g.norm(of_regions, "norm", width, eps)
+    outputs |= {"regions": g.norm(of_regions, "norm", width, eps)} if regions else {"middle": middle}
     return g.bytes("vit", {"pixels": [1, 3, "height", "width"], "position": ["tokens", width], "kept": [1]}, outputs)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sketch_search.model.engine.config import NetworkConfig
-from sketch_search.model.engine.parting import Parting
+from sketch_search.model.engine.parting import Parting, count_features
 from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, cosines, unit
 
 # The sharpness of a log-mean-exp, between the mean over the prototypes and the maximum. It was chosen on validation
@@ -292,8 +292,11 @@ def knowledge_of(
     prior = Prior.of(below("prior.", arrays)) if config.prototypes else None
     vocabulary = Vocabulary.of(below("vocabulary.", arrays), config.drawn, config.placed) if config.words else None
     projection = Projection.of(below("projection.", arrays)) if config.region_width else None
-    parting = below("parting.", arrays)
-    return prior, vocabulary, projection, Parting.of(parting) if parting else None
+    parting = Parting.of(below("parting.", arrays))
+    # One that was trained on other features than today's divides nothing, as long as it is not trained anew.
+    features = count_features(getattr(config, "encoder_width", 0))
+    fits = parting.weights and parting.weights["first.weight"].shape[1] == features
+    return prior, vocabulary, projection, parting if fits else None
 
 
 def below(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:

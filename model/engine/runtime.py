@@ -71,13 +71,13 @@ class GraphEngine(Engine):
 
     def _open_vit(self, graph: str, weights: Callable[[], _Weights], position: NDArray[Any], threads: int) -> Vit:
         session = self._open(graph, weights, threads)
-        names = ("tokens", "chosen", "importance", "attention", *(("regions",) if graph == graphs.PHOTO_VIT else ()))
+        names = ("tokens", "chosen", "importance", "attention", "regions" if graph == graphs.PHOTO_VIT else "middle")
         where = position.astype(np.float32)
 
         def run(picture: Floats, kept: int) -> Sequence[Any]:
             given = {"pixels": picture[None], "position": where, "kept": np.array([kept], np.int64)}
-            tokens, chosen, importance, attention, *regions = session.run(names, given)
-            return tokens, chosen, importance[0], attention, *regions
+            tokens, chosen, importance, attention, others = session.run(names, given)
+            return tokens, chosen, importance[0], attention, others
 
         return run
 
@@ -186,28 +186,29 @@ class OnnxEngine(GraphEngine):
         return Aligned(forth, back, of_sketch, of_photo, photo.positions[0], matching)
 
     def _sketch(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats]:
-        """Encodes one sketch: its tokens, attention (depth, heads, n), and the ViT's tokens of patches (n, width)."""
+        """Encodes one sketch: its tokens, attention (depth, heads, n), and patches (2, n, e) for ``encode_whole``."""
         config, head = self.config, self._head
         size = (config.sketch_size, config.sketch_size)
         pixels = change_planes(picture, lambda plane: plane.resize(size, Image.Resampling.BILINEAR))
-        x, _, importance, attention = self._sketch_vit(pixels, config.patches("sketch") ** 2)
+        x, _, importance, attention, middle = self._sketch_vit(pixels, config.patches("sketch") ** 2)
         summary = np.concatenate([unit(x[:, 0]), unit(x[:, 1:].mean(axis=1))], axis=-1)
         ret = unit(unit(summary @ head["ret.weight"].T) - head["centre"])
         chosen = _most_important(importance, count)
         patches = x[:, 1 + chosen] @ head["tokens.weight"].T + head["tokens.bias"]
         cells = cells_of_patches(config.patches("sketch"), config.grid)[chosen]
-        return Tokens(np.concatenate([ret[:, None], patches], axis=1), cells[None], summary), attention, x[0, 1:]
+        tokens = Tokens(np.concatenate([ret[:, None], patches], axis=1), cells[None], summary)
+        return tokens, attention, np.concatenate([middle, x[:, 1:]])
 
     def _photo(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats, Floats]:
         """Encodes one photo: its tokens, attention and importance of patches (n,), and the ViT's tokens of patches."""
         head = self._photo_head
-        x, chosen, importance, attention, *squares = self._photo_vit(picture, count)
+        x, chosen, importance, attention, squares = self._photo_vit(picture, count)
         second, *_ = self._second_vit(picture, 0)
         a, b = unit(unit(x[:, 0]) - head["mean"]), unit(unit(second[:, 0]) - head["second_mean"])
         ret = unit(unit(np.concatenate([a, b], axis=-1) @ head["ret.weight"].T) - head["centre"])
         patches = x[:, 1:] @ head["tokens.weight"].T + head["tokens.bias"]
         features = np.concatenate([ret[:, None], patches], axis=1)
-        tokens = Tokens(features, chosen[None], regions=self._local(squares[0]))
+        tokens = Tokens(features, chosen[None], regions=self._local(squares))
         return self.reduce_regions(tokens), attention, importance, x[0, 1:]
 
     def _local(self, patches: Floats) -> Floats:

@@ -113,9 +113,9 @@ class Engine(ABC):
         """Encodes prepared pictures (b, 3, H, W): float32 tokens. A picture's tokens depend on it alone, to 1e-4."""
 
     def encode_whole(self, variants: Floats) -> tuple[Tokens, Floats]:
-        """Encodes variants of a sketch, (v, 3, H, W): tokens; the encoder's of all patches of the first, (n, e).
+        """Encodes variants of a sketch, (v, 3, H, W): tokens; the encoder's of all patches of the first, (2, n, e).
 
-        Raises ModelError.
+        The latter come from before the middle block, and from the end. Raises ModelError.
         """
         raise ModelError(f"{self.config.name} has no tokens of all patches; only two-sided networks have")
 

@@ -70,7 +70,7 @@ class ZseEngine(GraphEngine):
     def _encode_one(self, picture: Floats) -> tuple[Tokens, Floats]:
         """Encodes one picture: its tokens, a batch of one, and its attention (depth, heads, n)."""
         count = self.config.grid**2
-        x, _, _, attention = self._vit(picture, count)
+        x, _, _, attention, _ = self._vit(picture, count)
         weight, bias = self._project
         return Tokens(x @ weight + bias, np.arange(count)[None]), attention
 

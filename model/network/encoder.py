@@ -62,7 +62,7 @@ class EncoderTrace:
     """A record of one forward pass, which ``Encoder`` fills.
 
     attention, positions: of each block (b, heads, n), [Ret]'s to patches, and (b, n), their cells. kept: (b, n) of
-    each selection. patches: two-sided encoders' own tokens of a sketch's patches, (b, n, e). everything, local: tokens
+    each selection. patches: two-sided encoders' tokens of a sketch's patches, (2, b, n, e). everything, local: tokens
     of all patches of their photos, and (b, n, d), their local [Ret]. attends: whether two-sided encoders fill the rest.
     """
 

@@ -100,7 +100,7 @@ class TorchEngine(Engine):
         def run(pixels: torch.Tensor) -> Encoded:
             trace = EncoderTrace(attends=False) if whole else None
             tokens = self.network.encode(pixels, "sketch", trace)
-            return tokens, None if trace is None or trace.patches is None else trace.patches[0].float()
+            return tokens, None if trace is None or trace.patches is None else trace.patches[:, 0].float()
 
         pixels, key = self._tensor(pictures).float(), (len(pictures), whole)
         # What a graph finds lies where its next replay writes.

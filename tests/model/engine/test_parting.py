@@ -14,7 +14,7 @@ from sketch_search.model.papers.parting import PartingNetwork
 from tests.networks import parting_by_distance
 
 WIDTH = 8
-PATCHES = np.random.default_rng(0).normal(size=(144, WIDTH)).astype(np.float32)
+PATCHES = np.random.default_rng(0).normal(size=(2, 144, WIDTH)).astype(np.float32)
 
 
 def ink(*boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -61,6 +61,11 @@ def test_a_drawing_is_divided_into_groups_of_ink_that_belong_together() -> None:
     assert at(divide(PATCHES, ink(LEFT)), LEFT) == {0}
 
 
+def test_a_drawing_that_is_surely_of_something_is_more_rarely_divided() -> None:
+    near = ink(LEFT, (121, 60, 161, 110))
+    assert [divide(PATCHES, near, None, None, sure).max() for sure in (0, 0.5, 1)] == [1, 1, 0]
+
+
 def test_a_stroke_is_of_one_thing_and_what_a_person_said_is_law() -> None:
     both = ink(LEFT, RIGHT)
     strokes = np.full((SIDE, SIDE), -1)
@@ -89,7 +94,7 @@ def test_there_are_never_more_things_than_a_drawing_may_have() -> None:
     pieces = Pieces.of(
         ink(*[(5 + 40 * (n % 4), 5 + 40 * (n // 4), 35 + 40 * (n % 4), 35 + 40 * (n // 4)) for n in range(12)])
     )
-    things, _ = join_pieces(np.eye(len(pieces), dtype=np.float32), pieces, cut=0.5, least=0.0)
+    things, _ = join_pieces(np.eye(len(pieces), dtype=np.float32), pieces, least=0.0)
     assert things.max() == MAX_THINGS - 1
 
 
