@@ -232,7 +232,9 @@ def join_pieces(
         sizes[other] = left[other] = sizes[other] + sizes[one]
         left[one] = np.inf
         said[other] = max(said[one], said[other])
-        row = _as_said(sums[other] / (sizes[other] * sizes), said[other], said)
+        row = sums[other] / (sizes[other] * sizes)
+        if said[other] >= 0:
+            row = _as_said(row, said[other], said)
         row[other] = -np.inf
         mean[other] = mean[:, other] = row
     kept, things = np.unique(groups, return_inverse=True)
@@ -271,7 +273,8 @@ def _as_said(mean: NDArray[np.float64], one: Labels, other: Labels) -> NDArray[n
 
 
 def _distances(centres: Floats) -> Floats:
-    found: Floats = np.linalg.norm(centres[:, None] - centres, axis=-1)
+    down, across = (at[:, None] - at for at in centres.T)
+    found: Floats = np.sqrt(down * down + across * across)
     return found
 
 

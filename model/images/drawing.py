@@ -200,12 +200,15 @@ class Drawing:
     def _dots(self, labels: Labels, halves: Labels) -> tuple[tuple[Stroke, ...], Labels, Labels]:
         """Puts a dot on the ink of each half of a thing in each small cell; returns their numbers and halves, too."""
         y, x = np.nonzero(labels >= 0)
-        keys = np.stack([labels[y, x], halves[y, x], y // _DOTTED, x // _DOTTED])
-        unique, own, counts = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
+        keys = labels[y, x], halves[y, x], y // _DOTTED, x // _DOTTED
+        # As one number each, they are sorted in a tenth of the time.
+        sizes = [int(key.max(initial=0)) + 1 for key in keys]
+        found, own, counts = np.unique(np.ravel_multi_index(keys, sizes), return_inverse=True, return_counts=True)
         (left, top), scale = self._on_square(len(labels))
         across, down = (np.bincount(own.ravel(), at + 0.5, len(counts)) / counts for at in (x, y))
         places = np.stack([left + across / scale[0], top + down / scale[1]], axis=1).round(4).tolist()
-        return tuple(Stroke(((px, py),), width=0.0) for px, py in places), unique[0], unique[1]
+        thing, half, *_ = np.unravel_index(found, sizes)
+        return tuple(Stroke(((px, py),), width=0.0) for px, py in places), thing, half
 
     def _on_square(self, side: int) -> tuple[tuple[float, float], tuple[float, float]]:
         """Returns where on the paper a prepared square begins, and its pixels for each side of the paper."""

@@ -37,9 +37,11 @@ class PhotoLinks:
 
     def elsewhere(self, path: str) -> str | None:
         """Returns the address of the photo with this path in the other program."""
+        if not self.pattern:
+            return None
         name = path.rpartition("/")[2]
         values = {"path": quote(path), "name": quote(name, safe=""), "stem": quote(PurePosixPath(name).stem, safe="")}
-        return PLACES.sub(lambda place: values[place[1]], self.pattern) or None
+        return PLACES.sub(lambda place: values[place[1]], self.pattern)
 
 
 class Photo(BaseModel):
