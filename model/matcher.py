@@ -326,8 +326,7 @@ class Matcher:
         squares, vocabulary, gain = self._squares(sketches, photos, priors), self.engine.vocabulary, self._ret_gain
         if vocabulary is not None and gain:
             squares += np.float32(2 * gain) * (1 - vocabulary.agreements(sketches, photos.ret))
-        distances: Floats = np.sqrt(np.clip(squares, 0, np.float32(4 + 2 * gain)))
-        return distances
+        return np.asarray(np.sqrt(np.clip(squares, 0, np.float32(4 + 2 * gain))))
 
     def may_be_nearest(
         self, sketches: Tokens, photos: Tokens, count: int, priors: Floats | None, nearness: Floats | None
@@ -375,8 +374,7 @@ class Matcher:
 
     def word_direction(self, words: Sequence[int]) -> Floats:
         """Returns the mean direction (d,) float32 of words among [Ret]. Raises ModelError without a vocabulary."""
-        direction: Floats = self._vocabulary().directions[list(words)].mean(axis=0)
-        return direction
+        return np.asarray(self._vocabulary().directions[list(words)].mean(axis=0))
 
     def word_levels(self, photos: Tokens) -> Floats | None:
         """Computes the levels subtracted from scores by a word, (p,) float32, to keep; None without a vocabulary."""

@@ -201,8 +201,7 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
     dx, dy = distances - distances.mean(), values - values.mean()
     variation = (dx**2).sum()
     slope = min(0.0, (dx * dy).sum() / variation) if variation > 0 else 0.0
-    line: NDArray[np.float64] = values.mean() + slope * (at - distances.mean())
-    return line
+    return np.asarray(values.mean() + slope * (at - distances.mean()))
 
 
 # The parts of a query are evidence, and their log-odds add up. The drawing says which photo. Likes, words and dislikes
@@ -321,15 +320,13 @@ def evidence_of_dislikes(likeness: Floats) -> Floats:
 
 def evidence_of_fits(fits: Floats, weight: float) -> Floats:
     """Returns the evidence, (p,), of the regions that fit a thing's place and colours best, with these scores."""
-    evidence: Floats = np.float32(weight * FITTING) * (fits - fits.max(initial=-np.inf))
-    return evidence
+    return np.asarray(np.float32(weight * FITTING) * (fits - fits.max(initial=-np.inf)))
 
 
 def shares_of(scores: Floats, method: Method) -> Floats:
     """Computes the support of each score as a share of the highest support, (m,) in 0..1. m is at least 1."""
     support = support_of(scores, float(scores.max()), method)
-    shares: Floats = support / np.maximum(support.max(), _LEAST)
-    return shares
+    return np.asarray(support / np.maximum(support.max(), _LEAST))
 
 
 def fits(best: float, chances: int) -> bool | None:
@@ -374,14 +371,12 @@ def groups_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE)
 
 def likeness_to(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
     """Computes the similarity of photos to the most similar of some examples: (p,) float32, -1 to 1."""
-    likeness: Floats = likenesses(examples, ret, mean).max(axis=1)
-    return likeness
+    return np.asarray(likenesses(examples, ret, mean).max(axis=1))
 
 
 def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Floats:
     """Computes the similarity of photos (p, d) to examples (e, d), by the cosines of centred [Ret]: (p, e), -1 to 1."""
-    likeness: Floats = np.clip(centre(ret, mean) @ centre(examples, mean).T, -1, 1)
-    return likeness
+    return np.asarray(np.clip(centre(ret, mean) @ centre(examples, mean).T, -1, 1))
 
 
 # [Ret] represents the content of a picture: two photos of one thing may be nearer than a photo and its reduced copy. So
@@ -445,8 +440,7 @@ def _matching(first: Tokens, second: Tokens, grid: int) -> Floats:
     here, there = first.positions[:, :, None].astype(np.int64), second.positions[:, None].astype(np.int64)
     near = (abs(here // grid - there // grid) <= _MOVED) & (abs(here % grid - there % grid) <= _MOVED)
     cosines *= near
-    mean: Floats = (cosines.max(axis=2).mean(axis=1) + cosines.max(axis=1).mean(axis=1)) / 2
-    return mean
+    return np.asarray((cosines.max(axis=2).mean(axis=1) + cosines.max(axis=1).mean(axis=1)) / 2)
 
 
 def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], own: int = 0) -> Numbers:

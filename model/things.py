@@ -126,8 +126,7 @@ class Matched:
 
     def cosines(self, directions: Floats) -> Floats:
         """Compares the regions with the directions (t, r) of the things, (t, p) float32."""
-        found: Floats = np.einsum("tpr,tr->tp", self.regions.astype(np.float32), directions)
-        return found
+        return np.asarray(np.einsum("tpr,tr->tp", self.regions.astype(np.float32), directions))
 
     def diffused(self, directions: Floats) -> Floats:
         """Lets the regions that match a thing share their cosines if they look alike: scores as before, (t, p) float32.
@@ -196,8 +195,7 @@ def match_things(
 def _weights(things: Sequence[Thing]) -> Floats:
     """Where a large thing is says more than where a small one is: (t,), of mean 1."""
     sides = np.array([thing.side for thing in things], np.float32) + np.float32(1e-3)
-    weights: Floats = sides / sides.mean()
-    return weights
+    return np.asarray(sides / sides.mean())
 
 
 def extents(cosines: Floats, cells: Numbers) -> NDArray[np.bool_]:
@@ -216,8 +214,7 @@ def extents(cosines: Floats, cells: Numbers) -> NDArray[np.bool_]:
         if (further == reached).all():
             break
         reached = further
-    found: NDArray[np.bool_] = reached.reshape(cosines.shape)
-    return found
+    return np.asarray(reached.reshape(cosines.shape))
 
 
 @cache

@@ -72,8 +72,7 @@ class Prior:
     def __call__(self, ret: NDArray[Any]) -> Floats:
         """[Ret] of photos (n, d), any scale -> (n,) float32 priors."""
         near = _exponentials(SHARPNESS, unit(ret) @ self.prototypes.T)
-        lowered: Floats = np.log(near.mean(axis=1)) / np.float32(SHARPNESS) - np.float32(self.level)
-        return lowered
+        return np.asarray(np.log(near.mean(axis=1)) / np.float32(SHARPNESS) - np.float32(self.level))
 
 
 @dataclass(frozen=True)
@@ -207,13 +206,11 @@ class Vocabulary:
         """Compares guesses for s sketches with p photos: P Q', (s, p) in [0, 1]; Q is softmax(NEARNESS cosines)."""
         placed, places = self._placed
         near = _exponentials(NEARNESS, unit(photo_ret) @ places.T)
-        shares: Floats = self.guess_things(sketches)[:, placed] @ near.T / near.sum(axis=1)
-        return shares
+        return np.asarray(self.guess_things(sketches)[:, placed] @ near.T / near.sum(axis=1))
 
     def nearness(self, photo_ret: NDArray[Any]) -> Floats:
         """Sums how near p photos are to the things, (p,): what ``agreements`` divide by."""
-        near: Floats = _exponentials(NEARNESS, unit(photo_ret) @ self._placed[1].T).sum(axis=1)
-        return near
+        return np.asarray(_exponentials(NEARNESS, unit(photo_ret) @ self._placed[1].T).sum(axis=1))
 
     def likely_agreements(self, sketches: Tokens, photo_ret: NDArray[Any], nearness: Floats) -> tuple[Floats, Floats]:
         """Bounds ``agreements`` by the LIKELY likeliest things of each sketch: least and most, (s, p) each."""
@@ -313,15 +310,13 @@ def _exponentials(sharpness: float, cosines: Floats) -> Floats:
 def logsumexp(logits: Floats) -> Floats:
     """log(sum(exp(logits))) along the last dimension, (..., n) -> (...)."""
     most = logits.max(axis=-1)
-    total: Floats = most + np.log(np.exp(logits - most[..., None]).sum(axis=-1))
-    return total
+    return np.asarray(most + np.log(np.exp(logits - most[..., None]).sum(axis=-1)))
 
 
 def softmax(logits: Floats) -> Floats:
     """Softmax along the last dimension."""
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: Floats = weights / weights.sum(axis=-1, keepdims=True)
-    return shares
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
 def sigmoid(logits: ArrayLike) -> NDArray[Any]:

@@ -54,8 +54,7 @@ def pack(regions: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     with np.errstate(invalid="ignore"):
         steps = (np.rint(regions * np.float32(_REGION_STEPS)).clip(-7, 7) + 8).astype(np.uint8)
     half = regions.shape[-1] // 2
-    bytes_of_two: NDArray[np.uint8] = steps[..., :half] << 4 | steps[..., half:]
-    return bytes_of_two
+    return np.asarray(steps[..., :half] << 4 | steps[..., half:])
 
 
 def multiply_regions(regions: NDArray[Any], directions: Floats) -> Floats:

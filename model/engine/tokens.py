@@ -114,8 +114,7 @@ def unit(vectors: NDArray[Any]) -> Floats:
     """Scales vectors along the last dimension to length 1, in float32; those shorter than 1e-12 stay near zero."""
     values = widen(np.asarray(vectors))
     lengths = np.sqrt(np.einsum("...d,...d->...", values, values))[..., None]
-    scaled: Floats = values / np.maximum(lengths, np.float32(1e-12))
-    return scaled
+    return np.asarray(values / np.maximum(lengths, np.float32(1e-12)))
 
 
 def cosines(directions: Floats, vectors: NDArray[Any]) -> Floats:
@@ -172,12 +171,10 @@ def average_variants(variants: Tokens) -> Tokens:
 
 def _mean_direction(vectors: Floats) -> Floats:
     """(v, d) -> (1, d), the mean of the directions, as long as the first vector."""
-    mean: Floats = unit(unit(vectors).mean(axis=0, keepdims=True)) * np.linalg.norm(vectors[0])
-    return mean
+    return np.asarray(unit(unit(vectors).mean(axis=0, keepdims=True)) * np.linalg.norm(vectors[0]))
 
 
 def cells_of_patches(patches: int, grid: int) -> NDArray[np.int64]:
     """Finds the cell of a grid in which the centre of each patch lies, (patches**2,); both divide one square."""
     along = (2 * np.arange(patches) + 1) * grid // (2 * patches)
-    cells: NDArray[np.int64] = (along[:, None] * grid + along).ravel()
-    return cells
+    return np.asarray((along[:, None] * grid + along).ravel())

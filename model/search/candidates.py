@@ -122,8 +122,7 @@ class Query:
         scores = (
             matcher.plain_scores(self.sketch, given) if self.plain else matcher.scores(self.sketch, given, self.method)
         )
-        first: Scores = scores[0]
-        return first
+        return np.asarray(scores[0])
 
 
 @dataclass(frozen=True)
@@ -264,8 +263,7 @@ class Candidates(Nearest):
     @property
     def scored(self) -> Mask:
         """(m,): whether a photo has a score."""
-        scored: Mask = np.isfinite(self.scores)
-        return scored
+        return np.asarray(np.isfinite(self.scores))
 
     @property
     def results(self) -> NDArray[np.int64]:

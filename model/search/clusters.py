@@ -142,8 +142,7 @@ class Vectors:
     def passing(self, mask: Mask) -> Numbers:
         """Counts the photos of each cluster that pass, (c,). mask: (p,) whether a photo passes."""
         before = np.concatenate([[0], np.cumsum(mask)])
-        found: Numbers = before[self._ends] - before[self._ends - self.sizes]
-        return found
+        return np.asarray(before[self._ends] - before[self._ends - self.sizes])
 
     def near(self, directions: Floats, count: int, mask: Mask | None, clusters: Numbers) -> Numbers:
         """Finds ``count`` photos with the highest products for each of directions (q, d): (m,) ascending.

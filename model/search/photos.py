@@ -154,8 +154,7 @@ class PhotoGallery(Gallery):
             if computed is None:
                 return None
             known[rows[missing]] = computed
-        values: Floats = known[rows]
-        return values
+        return np.asarray(known[rows])
 
     def matches(self, query: Query, rows: PhotoRows) -> Scores:
         scores, order = np.empty(len(rows), np.float32), self._photos.reading_order(rows)
