@@ -118,6 +118,7 @@ export function createDrawn(paper, parts, word, react) {
   function joinFrom(mark) {
     joining = mark;
     list.classList.toggle("joining", mark !== null);
+    [...list.children].forEach((one, i) => one.classList.toggle("from", shown[i].marks.includes(mark)));
     byId("hint").textContent = mark && "Press what belongs to it.";
   }
 

@@ -328,6 +328,7 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
     # The line is the nearest to both others.
     press(desk, 1, "Join")
     assert text(desk, "hint") == "Press what belongs to it."
+    assert len(desk.find_elements(By.CSS_SELECTOR, "#things .joining, #things .from")) == 1
     box = desk.find_elements(By.CSS_SELECTOR, "#things li")[2]
     ActionChains(desk).move_to_element(box).click().perform()
     wait(desk).until(lambda d: len(labels(d)) == 2)
