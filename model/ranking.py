@@ -405,13 +405,13 @@ def pairs_to_compare(ret: NDArray[np.floating]) -> Numbers:
     LOOK: by the first, then by falling cosine.
     """
     directions = unit(ret)
-    cosines = np.tril(directions @ directions.T, k=-1)
-    count = min(LOOKED_AT, len(cosines))
-    earlier = np.argpartition(-cosines, count - 1, axis=1)[:, :count] if count else np.empty((0, 0), np.int64)
-    falling = np.argsort(-np.take_along_axis(cosines, earlier, axis=1), axis=1, kind="stable")
-    earlier = np.take_along_axis(earlier, falling, axis=1)
-    later, column = np.nonzero(np.take_along_axis(cosines, earlier, axis=1) > LOOK)
-    return np.stack([later, earlier[later, column]], axis=1)
+    cosines = directions @ directions.T
+    later, earlier = np.nonzero(cosines > LOOK)
+    later, earlier = later[earlier < later], earlier[earlier < later]
+    order = np.lexsort((earlier, -cosines[later, earlier], later))
+    later, earlier = later[order], earlier[order]
+    nearest = np.arange(len(later)) - np.searchsorted(later, later) < LOOKED_AT
+    return np.stack([later, earlier], axis=1)[nearest]
 
 
 def sameness(tokens: Tokens, pairs: Numbers, grid: int) -> Floats:
