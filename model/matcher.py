@@ -47,7 +47,7 @@ from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import WITHIN, diffuse, likenesses, logits, weigh
-from sketch_search.model.things import GUESSED, WHOLE, Thing
+from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
 from sketch_search.model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
@@ -439,6 +439,18 @@ class Matcher:
                     towards[row] = unit(unit(shown).mean(axis=0))
             directions += np.float32(GUESSED) * towards
         return unit(directions)
+
+    def shown_things(self, things: Sequence[Thing], photo_ret: NDArray[np.floating]) -> Floats:
+        """Returns how much p photos, [Ret] (p, d), show t things as a whole: (p,), to add to scores of things.
+
+        It is AGREEING mean_t log(a + LEAST_AGREEING), with a the agreement of a thing's guesses, or its words.
+        """
+        if self.engine.vocabulary is None:
+            return np.zeros(len(photo_ret), np.float32)
+        tokens, named = Tokens.cat([thing.tokens for thing in things]), [thing.words for thing in things]
+        agreements = self.engine.vocabulary.agreements(tokens, photo_ret, named)
+        shown: Floats = np.float32(AGREEING) * np.log(agreements + np.float32(LEAST_AGREEING)).mean(axis=0)
+        return shown
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
         """Computes relation scores before the sigmoid, (s, p) float32. Raises ModelError for one vector a picture."""

@@ -4,7 +4,7 @@ regions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
@@ -202,11 +202,18 @@ class Vocabulary:
         rows = [np.bincount(self.drawn[named], of_things[named], count) for of_things in found]
         return np.array(rows, np.float32).reshape(-1, count)
 
-    def agreements(self, sketches: Tokens, photo_ret: NDArray[Any]) -> Floats:
-        """Compares guesses for s sketches with p photos: P Q', (s, p) in [0, 1]; Q is softmax(NEARNESS cosines)."""
+    def agreements(self, sketches: Tokens, photo_ret: NDArray[Any], named: Sequence[Collection[int]] = ()) -> Floats:
+        """Compares guesses for s sketches with p photos: P Q', (s, p) in [0, 1]; Q is softmax(NEARNESS cosines).
+
+        named: the words of each sketch that somebody named, which then stand for its guesses.
+        """
         placed, places = self._placed
+        shares = self.guess_things(sketches)[:, placed]
+        for row, words in enumerate(named):
+            if words:
+                shares[row] = np.isin(self.drawn[placed] if len(self.drawn) else placed, [*words])
         near = _exponentials(NEARNESS, unit(photo_ret) @ places.T)
-        return np.asarray(self.guess_things(sketches)[:, placed] @ near.T / near.sum(axis=1))
+        return np.asarray(shares @ near.T / np.maximum(near.sum(axis=1), np.finfo(np.float32).tiny))
 
     def nearness(self, photo_ret: NDArray[Any]) -> Floats:
         """Sums how near p photos are to the things, (p,): what ``agreements`` divide by."""

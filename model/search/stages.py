@@ -310,6 +310,8 @@ def diffuse(matcher: Matcher, photos: Candidates, query: Query, plan: Plan) -> C
     if not len(photos):
         return photos
     if plan.method == "things":
+        shown = matcher.shown_things(query.things, photos.vectors)
+        photos = replace(photos, scores=photos.scores + shown)
         scores = _diffuse_regions(matcher, photos, query, photos.scores, SHORTLIST)
         return replace(photos, scores=scores, before=photos.scores)
     if photos.fits is not None:

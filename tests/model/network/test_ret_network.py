@@ -202,6 +202,8 @@ def test_a_sketch_and_a_photo_agree_as_far_as_they_probably_show_the_same_thing(
     shown = np.stack([softmax(*(NEARNESS * np.array(cosines))) for cosines in ([0.0, 0.8], [1.0, 0.6])])
     agreements = known.agreements(Tokens.of_ret(sketch), photo)
     np.testing.assert_allclose(agreements, (shown @ guessed)[None], rtol=1e-4)
+    named = known.agreements(Tokens.of_ret(np.repeat(sketch, 2, axis=0)), photo, [(1,), ()])
+    np.testing.assert_allclose(named, [shown[:, 1], agreements[0]], rtol=1e-4)
 
 
 def test_few_photos_may_be_nearest_and_the_nearest_are_among_them(plain: Network) -> None:
