@@ -248,7 +248,8 @@ class Matcher:
                 f"this checkpoint ({self.config.name}) cannot divide drawings; teach it by sketch-search model parting"
             )
         tokens, patches = self._encode_whole(self.preprocessing.normalise(drawing.whole))
-        (sure, *_) = [guess.probability for guess in self.guesses(tokens)] or [0.0]
+        guesses = self.guesses(tokens)
+        sure = guesses[0].probability if guesses else 0.0
         told = np.array([-1 if stroke.thing is None else stroke.thing for stroke in drawing.strokes], np.int64)
         return self.engine.parting.divide(patches, drawing.darkness(SIDE), drawing.stroke_map(SIDE), told, sure)
 

@@ -40,8 +40,8 @@ OTHER_COLOUR = 40.0
 # what the gallery shows, 400 drawings as one picture bring 0.62 there with 1.5, 0.63 with 2.0, and 0.62 with 2.5.
 GUESSED = 2.0
 ALIKE = 0.4
-# How much it counts that a photo as a whole shows what the things are guessed to be, as the logarithm of the agreement,
-# and what is added to that. Of 400 scenes drawn apart, 0.405 of the photos come first and 0.778 into the first 20, and
+# The weight of the logarithm of how well a whole photo agrees with the guesses for the things, and what is added to the
+# agreement before. Of 400 scenes drawn apart, 0.405 of the photos come first and 0.778 into the first 20, and
 # without it 0.393 and 0.775; after a word 0.865 and 0.838 into the first 20; as one picture 0.270 and 0.293 come first.
 AGREEING, LEAST_AGREEING = 0.07, 0.06
 # How much the whole drawing counts, as a cosine, where nobody knows what its things are. Of 160 scenes drawn apart,

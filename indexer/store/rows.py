@@ -284,7 +284,7 @@ def nearest(reader: SegmentReader, rows: SegmentRows, centroids: Floats) -> npt.
 
 @dataclass(frozen=True)
 class Centroids:
-    """What represents c clusters: ret (c, d) float32, the mean of their photos' vectors.
+    """Represents c clusters: ret (c, d) float32, the mean of their photos' vectors.
 
     features: (c, n, d) float16, the mean [Ret] in row 0; positions: (c, n-1) uint8; None for one global vector.
     """

@@ -154,7 +154,10 @@ class Vocabulary:
 
     def things(self, sketches: Tokens) -> Floats:
         """Computes the logits y of the things that n sketches may show, (n, k) float32."""
-        return unit(sketches.guessed_from) @ self.sketch_directions.T + self.sketch_biases
+        return self._logits(sketches.guessed_from)
+
+    def _logits(self, given: NDArray[Any]) -> Floats:
+        return unit(given) @ self.sketch_directions.T + self.sketch_biases
 
     def guess_things(self, sketches: Tokens) -> Floats:
         """Computes how probably n sketches show each thing: (n, k) float32; zeros for a photo without summary.
@@ -184,7 +187,7 @@ class Vocabulary:
         return guess
 
     def _guess(self, given: Floats, expects: Floats | None) -> Floats:
-        y = unit(given) @ self.sketch_directions.T + self.sketch_biases
+        y = self._logits(given)
         none = np.full((len(y), 1), self.guess_none, np.float32)
         found = softmax(np.concatenate([np.float32(self.guess_scale) * y, none], axis=1))[:, :-1]
         if expects is None:
@@ -297,7 +300,7 @@ def knowledge_of(
     vocabulary = Vocabulary.of(below("vocabulary.", arrays), config.drawn, config.placed) if config.words else None
     projection = Projection.of(below("projection.", arrays)) if config.region_width else None
     parting = Parting.of(below("parting.", arrays))
-    # One that was trained on other features than today's divides nothing, as long as it is not trained anew.
+    # A parting that was trained on other features cannot divide drawings: they stay whole until it is trained again.
     features = count_features(getattr(config, "encoder_width", 0))
     fits = parting.weights and parting.weights["first.weight"].shape[1] == features
     return prior, vocabulary, projection, parting if fits else None

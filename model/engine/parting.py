@@ -7,8 +7,8 @@ Two transformer layers see all pieces, and give each a direction; two pieces bel
 
 where the gap is that between the connected ink of the two, 0 if it is the same.
 
-Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT. The last two
-groups are joined also if it is somewhat less.
+Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT. The
+last two groups are joined even if it is a little less.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class Parting:
             strokes: (SIDE, SIDE), the number of the stroke of each pixel, or -1; a stroke belongs to one thing.
             told: which thing each stroke belongs to as a person said, or -1. Strokes of the same number are one thing,
                 and those of different ones never are.
-            sure: the probability of the best guess for the whole drawing, which is more rarely several things then.
+            sure: the probability of the best guess for the whole drawing. The higher it is, the more readily the last
+                two groups are joined.
         """
         pieces = Pieces.of(darkness, strokes)
         if not len(pieces):

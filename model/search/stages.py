@@ -304,7 +304,10 @@ def find_photos(
 
 
 def diffuse(matcher: Matcher, photos: Candidates, query: Query, plan: Plan) -> Candidates:
-    """Estimates the missing scores, and diffuses all. Without diffusion, drops the unscored photos."""
+    """Estimates the missing scores, and diffuses all. Without diffusion, drops the unscored photos.
+
+    Scores by several things also get what whole photos show of them (``Matcher.shown_things``).
+    """
     if not plan.diffuse:
         return photos[photos.scored]
     if not len(photos):

@@ -28,7 +28,7 @@ _RANKED: Final = frozenset[Subject]({"drawing", "things", "photo", "words"})
 
 @dataclass(frozen=True)
 class Rule:
-    """What an option goes with, if its value is none of ``free``, the values that change nothing.
+    """Says what an option goes with, unless its value is one of ``free``, which change nothing.
 
     without: options that it excludes, with their values that it allows. because: what it does, after its name.
     """

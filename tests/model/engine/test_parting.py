@@ -8,6 +8,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from sketch_search.model.engine import Parting
+from sketch_search.model.engine.config import TWO_SIDED
+from sketch_search.model.engine.knowledge import knowledge_of
 from sketch_search.model.engine.parting import SIDE, Pieces, join_pieces
 from sketch_search.model.images import MAX_THINGS, SPECK
 from sketch_search.model.papers.parting import PartingNetwork
@@ -81,6 +83,12 @@ def test_a_stroke_is_of_one_thing_and_what_a_person_said_is_law() -> None:
     assert set(np.unique(divide(PATCHES, near, strokes))) == {-1, 0}
     told = divide(PATCHES, near, strokes, np.array([2, 7]))
     assert at(told, LEFT) != at(told, (60, 60, 80, 110))
+
+
+def test_a_parting_that_was_trained_on_other_features_is_left_out() -> None:
+    for width, fits in ((TWO_SIDED.encoder_width, True), (TWO_SIDED.encoder_width + 1, False)):
+        arrays = {f"parting.{name}": array for name, array in parting_by_distance(width).arrays().items()}
+        assert (knowledge_of(TWO_SIDED, arrays)[3] is not None) == fits
 
 
 def test_a_speck_far_from_all_else_is_of_no_thing() -> None:
