@@ -182,11 +182,7 @@ def count_features(encoder_width: int) -> int:
 
 
 def join_pieces(
-    probabilities: Floats,
-    pieces: Pieces,
-    told: Labels | None = None,
-    least: float = LEAST,
-    whole: float = WHOLE,
+    probabilities: Floats, pieces: Pieces, told: Labels | None = None, least: float = LEAST, whole: float = WHOLE
 ) -> tuple[Labels, Labels]:
     """Joins pieces by average linkage, weighted by their pixels: the number of the thing of each, (k,), from 0.
 

@@ -89,7 +89,8 @@ PICTURE_BODY = {
         "description": "The sketch: JPEG, PNG, SVG, WebP, GIF, BMP, TIFF, AVIF or HEIC, recognised by its bytes and "
         "not by its content type; as the raw body, or as the field `file` of a form. Several fields `file`, "
         "pictures of one size, are the things of one drawing, each where it stands. The field `strokes`, JSON, has "
-        "the strokes of one picture: each belongs to one thing, and answers name the strokes of each thing. With "
+        "the strokes of one picture: each belongs to one thing, and answers name the strokes of each thing; a PNG that "
+        "the page saved has them itself. With "
         "`kind=photo` the body is a photo instead. With `like`, or with `text` in a search, it may be left out.",
         "content": {
             "*/*": {"schema": _BINARY},

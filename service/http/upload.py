@@ -4,18 +4,16 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Annotated
 
 from fastapi import Request
-from pydantic import Field, TypeAdapter, ValidationError
 from python_multipart.multipart import MAX_BOUNDARY_LENGTH, parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from sketch_search.model.images import MAX_STROKES, MAX_THINGS, Stroke
+from sketch_search.model.images import MAX_THINGS, Stroke
 from sketch_search.service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
-from sketch_search.service.schemas.query import StrokeBody
+from sketch_search.service.strokes import read_strokes
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
@@ -187,21 +185,3 @@ async def _read_form(
     if not images:
         raise BadSearch(f"The form is empty; {_ADVICE}")
     return images, b"".join(data for name, data in parts if name == "strokes")
-
-
-_STROKES = TypeAdapter(Annotated[tuple[StrokeBody, ...], Field(max_length=MAX_STROKES)])
-_MOST_POINTS = 100_000
-
-
-def read_strokes(data: bytes) -> tuple[Stroke, ...]:
-    """Reads the field ``strokes`` of a form, JSON. Raises BadSearch."""
-    try:
-        # A point takes several bytes, so that few of them can be too many.
-        strokes = _STROKES.validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = "".join(f"[{part!r}]" for part in first["loc"])
-        raise BadSearch(f"The form's strokes{place} cannot be read: {first['msg']}.") from error
-    if sum(len(stroke.points) for stroke in strokes) > _MOST_POINTS:
-        raise BadSearch(f"The strokes have more than {_MOST_POINTS:,} points; leave some out.")
-    return tuple(Stroke(**dict(stroke)) for stroke in strokes)

@@ -127,9 +127,7 @@ export function offerFolders(build) {
     byId(opener).addEventListener("click", () => {
       show(dialog);
       within = { answer: NO_FOLDERS };
-      if (!field.value) {
-        read("");
-      }
+      !field.value && read("");
     });
   }
   field.addEventListener("input", complete);
@@ -137,9 +135,7 @@ export function offerFolders(build) {
     event.preventDefault();
     // A list that comes later would take the place of what is said now.
     question.stop();
-    if (await build(field.value.trim(), note)) {
-      dialog.close();
-    }
+    await build(field.value.trim(), note) && dialog.close();
   });
 
   /** List the folders in this one, or by default in the pictures folder of the server's user. */

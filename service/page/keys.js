@@ -76,9 +76,7 @@ export function drawByKeys(paper) {
     }
     event.preventDefault();
     move(way ?? [0, 0], event.shiftKey ? SMALL_STEP : STEP);
-    if (presses) {
-      press();
-    }
+    presses && press();
     const { x, y } = paper.shares(place);
     mark.hidden = false;
     mark.classList.toggle("down", down);
@@ -86,9 +84,7 @@ export function drawByKeys(paper) {
   });
   for (const leaving of ["blur", "pointerdown"]) {
     canvas.addEventListener(leaving, () => {
-      if (down) {
-        press();
-      }
+      down && press();
       mark.hidden = true;
     });
   }
@@ -97,9 +93,7 @@ export function drawByKeys(paper) {
     const [left, top, width, height] = paper.place;
     const within = (value, first, size) => Math.min(first + size, Math.max(first, value));
     place = { x: within(place.x + x * step, left, width), y: within(place.y + y * step, top, height), weight: 1 };
-    if (down) {
-      paper.extend(place);
-    }
+    down && paper.extend(place);
   }
 
   function press() {

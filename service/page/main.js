@@ -143,11 +143,7 @@ function searchFailed(error) {
 
 /** The pen rests: the best first, by all variants of the drawing. */
 function penRests() {
-  if (found.asked()?.params.variants) {
-    searchNow();
-  } else {
-    found.order();
-  }
+  (found.asked()?.params.variants ? searchNow : found.order)();
 }
 
 /** The body for a snapshot of the query: one picture, with its strokes if it was drawn here. */
@@ -217,11 +213,7 @@ function searchIfReady(anew = false) {
 }
 
 function searchAgain() {
-  if (nothing()) {
-    showInvitation();
-  } else {
-    searchNow();
-  }
+  (nothing() ? showInvitation : searchNow)();
 }
 
 /** Search at once, and show the best first; while the server cannot answer, as soon as it can. */
@@ -297,9 +289,7 @@ parts.onChange(() => {
   refresh();
   found.age();
   // Other photos are shown from the first one on.
-  if (byId("found").getBoundingClientRect().top < 0) {
-    byId("found").scrollIntoView();
-  }
+  byId("found").getBoundingClientRect().top < 0 && byId("found").scrollIntoView();
   searchAgain();
 });
 byId("search").addEventListener("click", searchNow);

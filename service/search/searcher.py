@@ -174,26 +174,19 @@ class Searcher:
     def _newest(self, query: SearchQuery) -> SearchResponse:
         """Returns the photos that pass the filters of a query without other parts, newest first."""
         check_options(query, 0)
-        watch, gallery, settings = Stopwatch(), self.gallery, self.settings
+        watch, gallery, settings, links = Stopwatch(), self.gallery, self.settings, self.settings.photo_links
         k = settings.default_k if query.k is None else query.k
         rows, _ = gallery.newest(_filter_of(query), query.offset + k)
         photos = gallery.entries(rows[query.offset :])
         candidates = int(gallery.passing(_filter_of(query)).sum())
         watch.lap("photos")
         copies: tuple[int, ...] | None = () if query.fold else None
+        results = tuple(
+            SearchResult.of(photo, links, rank=rank, score=1.0, raw_score=0.0, cluster=photo.cluster, copies=copies)
+            for rank, photo in enumerate(photos, query.offset + 1)
+        )
         return SearchResponse(
-            results=tuple(
-                SearchResult.of(
-                    photo,
-                    settings.photo_links,
-                    rank=rank,
-                    score=1.0,
-                    raw_score=0.0,
-                    cluster=photo.cluster,
-                    copies=copies,
-                )
-                for rank, photo in enumerate(photos, query.offset + 1)
-            ),
+            results=results,
             view="photos" if query.view == "auto" else None,
             clusters=(),
             candidates=candidates,
@@ -230,12 +223,7 @@ class Searcher:
         return self.matcher.divide(drawing) if query.splits and self.gallery.regions_kept else drawing
 
     def _encode(
-        self,
-        drawing: Drawing | None,
-        query: SearchQuery,
-        text: ReadText,
-        plan: SearchPlan,
-        watch: Stopwatch,
+        self, drawing: Drawing | None, query: SearchQuery, text: ReadText, plan: SearchPlan, watch: Stopwatch
     ) -> _Encoded:
         gallery, word = self.gallery, self._word(query, text)
         liked, alone, kinds = (

@@ -224,9 +224,7 @@ export function createDrawn(paper, parts, word, react) {
       if (latest) {
         typed = null;
       }
-      if (answer.ink) {
-        dot(marks, answer.ink);
-      }
+      answer.ink && dot(marks, answer.ink);
       // Elsewhere on the paper, the same strokes may look less like it.
       const before = new Map(things().map(({ id, marks: own }) => [keyOf(own), guesses.get(id)]));
       // As one thing, what is drawn stays divided for later.
@@ -247,9 +245,7 @@ export function createDrawn(paper, parts, word, react) {
     dropWord() {
       const dropped = typed;
       typed = null;
-      if (dropped !== null) {
-        history.back();
-      }
+      dropped !== null && history.back();
       return dropped;
     },
     /** Let things, places and colours count again. */

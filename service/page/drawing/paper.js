@@ -126,9 +126,7 @@ export class Paper extends EventTarget {
   redo() { this.#move("undone", "done"); }
 
   clear() {
-    if (this.marks.length) {
-      this.replace([]);
-    }
+    this.marks.length && this.replace([]);
   }
 
   remove() {
@@ -205,9 +203,7 @@ export class Paper extends EventTarget {
   }
 
   finish() {
-    if (this.#held) {
-      this.#drop();
-    }
+    this.#held && this.#drop();
     if (!this.#mark) {
       return;
     }

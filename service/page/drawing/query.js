@@ -3,7 +3,7 @@
 import { check, choice, download, byId } from "../shared/dom.js";
 import { stepKey } from "../shared/history.js";
 import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
-import { restore, save } from "./saved.js";
+import { drawingOf, restore, save, withDrawing } from "./saved.js";
 import { piecesOf, strokesOf, thingsOf } from "./things.js";
 
 const ADDRESS = /^https?:\S+$/i;
@@ -88,6 +88,12 @@ export function createQuery(paper, react) {
     const said = byId("opening");
     said.textContent = "Opening the image\u2026";
     try {
+      const drawn = as ? null : await drawingOf(given);
+      if (drawn) {
+        await turn();
+        paper.do({ kind: "marks", ...drawn });
+        return;
+      }
       const shown = await open(url);
       const source = await toDataUrl(given, shown);
       const mark = { kind: "image", source, image: await open(source), as: as ?? kindOf(shown, given.type) };
@@ -158,7 +164,7 @@ export function createQuery(paper, react) {
         paper.past = { first: kept.format, done: kept.marks, undone: [] };
       }
     },
-    save: async () => download(await paper.png(), "sketch.png"),
+    save: async () => download(await withDrawing(await paper.png(), paper), "sketch.png"),
   };
 }
 

@@ -1,37 +1,63 @@
-/** The drawing in the browser's storage: it is still there when the page is loaded again. Each tab has one of its own. */
+/** The drawing in the browser's storage, for when the page is loaded again, each tab with its own; and in the PNG files that it saves. */
 
 import { forTab } from "../shared/storage.js";
 import { FORMATS } from "./ink.js";
 import { open } from "./picture.js";
+import { strokesOf } from "./things.js";
 
 const KEY = "sketch-search-drawing";
 const VERSION = 2;
 // Browsers give a site about five million characters; a drawing takes at most two fifths of them.
 const MOST_CHARACTERS = 2_000_000;
+// How the text begins that is added to a PNG, before its last chunk, of so many bytes. See service/strokes.py.
+const TEXT = "iTXtsketch-search\0\0\0\0\0";
+const LAST = 12;
+const BITS = [1, 2, 3, 4, 5, 6, 7, 8];
 
 /** Save marks, and the format of its sheet. A drawing that is too large is not saved. */
-export function save({ marks, format }) {
-  const flatly = marks.map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
-  const text = JSON.stringify({ version: VERSION, format, marks: flatly });
-  if (text.length > MOST_CHARACTERS) {
-    forTab.remove(KEY);
-  } else {
-    forTab.set(KEY, text);
-  }
+export function save(drawing) {
+  const text = JSON.stringify(kept(drawing));
+  text.length > MOST_CHARACTERS ? forTab.remove(KEY) : forTab.set(KEY, text);
 }
 
 /** The saved drawing, as marks and the format of its sheet; an empty sheet where nothing was saved or where it cannot be read. */
-export async function restore() {
+export const restore = async () => (await read(() => JSON.parse(forTab.get(KEY)))) ?? { format: "landscape", marks: [] };
+
+/** The PNG of a drawing with its strokes as the server reads them, and all that `drawingOf` needs. */
+export async function withDrawing(blob, { marks, place, format }) {
+  const strokes = strokesOf(marks, place).map(({ sent }) => sent);
+  if (!strokes.length) {
+    return blob;
+  }
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  const picture = bytes.subarray(0, -LAST);
+  const lines = [checksum(picture), JSON.stringify(strokes), JSON.stringify(kept({ marks, format })), ""];
+  const chunk = new TextEncoder().encode(TEXT + lines.join("\n"));
+  return new Blob([picture, number(chunk.length - 4), chunk, number(checksum(chunk)), bytes.subarray(-LAST)], { type: blob.type });
+}
+
+/** The drawing in a PNG that the page saved and nothing changed since, as `restore` returns it; null of other files. */
+export const drawingOf = (file) => read(async () => {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const start = new TextDecoder("latin1").decode(bytes).lastIndexOf(TEXT);
+  const [check, , drawing] = new TextDecoder().decode(bytes.subarray(start + TEXT.length)).split("\n");
+  return start >= 0 && check === String(checksum(bytes.subarray(0, start - 4))) ? JSON.parse(drawing) : null;
+});
+
+const kept = ({ marks, format }) =>
+  ({ version: VERSION, format, marks: marks.map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark)) });
+
+async function read(given) {
   try {
     // Once, all sheets were square.
-    const { version, format = "square", marks } = JSON.parse(forTab.get(KEY));
+    const { version, format = "square", marks } = await given();
     if (version === VERSION && format in FORMATS) {
       return { format, marks: await Promise.all(marks.map(readMark)) };
     }
   } catch {
     // Nothing, or damaged.
   }
-  return { format: "landscape", marks: [] };
+  return null;
 }
 
 const readMark = async ({ points, ...mark }) =>
@@ -41,3 +67,9 @@ const flat = (points) => points.flatMap(({ x, y, weight }) => [x, y, weight ?? 1
 
 const unflat = (values) =>
   Array.from({ length: values.length / 3 }, (_, i) => ({ x: values[3 * i], y: values[3 * i + 1], weight: values[3 * i + 2] }));
+
+/** A number as PNG has it. */
+const number = (value) => Uint8Array.from([24, 16, 8, 0], (bits) => value >>> bits);
+
+/** CRC-32. */
+const checksum = (bytes) => ~bytes.reduce((sum, byte) => BITS.reduce((rest) => (rest >>> 1) ^ (rest & 1 && 0xedb88320), sum ^ byte), -1) >>> 0;

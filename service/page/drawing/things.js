@@ -82,7 +82,7 @@ export function assign(strokes, things) {
   strokes.forEach(({ mark }) => mark.at && things.length && (mark.thing = undefined));
   things.forEach((one, thing) => {
     const { strokes: own = [], second_half: second = [] } = one;
-    own.forEach((i) => {
+    own.filter((i) => strokes[i]).forEach((i) => {
       const { mark } = strokes[i];
       Object.assign(mark, { thing, second: second.includes(i) }, mark.at && { colours: seenThing(one).colours });
     });
@@ -203,14 +203,11 @@ function inkOf(marks) {
 }
 
 function grown(cells, by) {
-  let now = cells;
-  for (let round = 0; round < by; round++) {
-    now = now.map((on, cell, before) => {
-      const x = cell % GRID;
-      return Number(on || (x && before[cell - 1]) || (x < GRID - 1 && before[cell + 1]) || before[cell - GRID] || before[cell + GRID] || 0);
-    });
-  }
-  return now;
+  const near = (on, cell, before) => {
+    const x = cell % GRID;
+    return Number(on || (x && before[cell - 1]) || (x < GRID - 1 && before[cell + 1]) || before[cell - GRID] || before[cell + GRID] || 0);
+  };
+  return by ? grown(cells.map(near), by - 1) : cells;
 }
 
 /** The cells that are connected with one, without crossing `walls`; none where they reach the edge of the paper. */
@@ -260,9 +257,7 @@ export function borders(cells, grid) {
     for (let at = start; edges.get(at)?.length; at = ring.at(-1)) {
       ring.push(edges.get(at).pop());
     }
-    if (ring.length) {
-      found.push(ring);
-    }
+    ring.length && found.push(ring);
   }
   return found;
 }

@@ -42,18 +42,14 @@ export function choice(name, set) {
   for (const radio of document.getElementsByName(name)) {
     radio.addEventListener("change", () => set(radio.value));
     // Browsers restore a choice when a page is loaded again.
-    if (radio.checked) {
-      set(radio.value);
-    }
+    radio.checked && set(radio.value);
   }
 }
 
 /** Choose one of the radio buttons of this name, as a click does. */
 export function choose(name, value) {
   for (const radio of document.getElementsByName(name)) {
-    if (radio.value === value && !radio.checked) {
-      radio.click();
-    }
+    radio.value === value && !radio.checked && radio.click();
   }
 }
 

@@ -247,16 +247,12 @@ export function createWhy(gone) {
     };
     figure.addEventListener("pointermove", (event) => {
       const hovered = event.pointerType === "touch" ? null : at(event);
-      if (hovered !== state?.hovered) {
-        set({ hovered });
-      }
+      hovered !== state?.hovered && set({ hovered });
     });
     figure.addEventListener("pointerleave", () => set({ hovered: null }));
     figure.addEventListener("click", (event) => {
       const one = at(event);
-      if (one) {
-        turn(one);
-      }
+      one && turn(one);
     });
   }
 

@@ -13,8 +13,8 @@ from sketch_search.indexer import Index
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.http.middleware import MAX_BYTES, MAX_PARAMETERS
-from sketch_search.service.http.upload import read_strokes
 from sketch_search.service.settings import Settings
+from sketch_search.service.strokes import read_strokes
 from tests.pictures import ODD_FILES, OddFile, encoded
 from tests.service.served import Served, asked
 from tests.service.small_gallery import MAX_UPLOAD, PHOTOS, draw_sketch

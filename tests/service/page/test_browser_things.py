@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,11 +18,16 @@ from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from sketch_search import Gallery
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import draw_photo, draw_sketch
 from sketch_search.model import load
+from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
+from tests import browser
 from tests.browser import DESKTOP, Browser, Screen, before_pages, draw, requested, run, wait, wait_for_photos
+from tests.pictures import encoded
+from tests.programs import run_python
 from tests.requirements import needs_browser
 from tests.screenshots import drawing, placed
 from tests.service.busy_server import occupied
@@ -31,6 +37,7 @@ from tests.service.looking import (
     expect_complaints,
     names,
     on_screen,
+    paper,
     searches,
     served_to,
     text,
@@ -321,6 +328,46 @@ def test_where_things_overlap_each_label_lies_at_the_ink_of_its_own(
         found = run(driver, "ink_at_labels")
         assert [one["nearest"] for one in found] == ["red", "blue", "green"]
         assert max(one["away"] for one in found) < 20
+
+
+def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
+    desk: Browser, scenes: Served, tmp_path: Path
+) -> None:
+    file, turned, index = tmp_path / "sketch.png", tmp_path / "turned.png", scenes.context.settings.index
+    browser.download_to(desk, tmp_path)
+    with before_pages(desk, "record_searches"):
+        draw_overlapping(desk, scenes)
+        here = SearchResponse.model_validate(desk.execute_script("return searches.at(-1).answer"))
+    desk.find_element(By.ID, "save").click()
+    wait(desk).until(lambda _: file.exists())
+    # Of another picture, or damaged, they do not count.
+    with Image.open(file) as image:
+        others = encoded(image.rotate(180))
+    data = file.read_bytes()
+    turned.write_bytes(others[:-12] + data[data.rindex(b"iTXt") - 4 :])
+    damaged = data.replace(b'"points"', b'"pionts"')
+    # As curl --data-binary sends it, and a program that has it as base64; by the library; and in the terminal.
+    found = [scenes.http.post("/search", content=sent).text for sent in (data, b64encode(data), damaged)]
+    with Gallery.open(index=index, update=False, progress=False) as gallery:
+        found += [gallery.search(picture).answer.model_dump_json() for picture in (file, turned)]
+    found.append(run_python("-m", "sketch_search", "search", str(file), "--index", str(index), "--json").stdout)
+    *same, of_damaged, by_library, of_turned, by_terminal = map(SearchResponse.model_validate_json, found)
+    for one in (*same, by_library, by_terminal):
+        assert one.things == here.things
+        assert [(photo.id, photo.score) for photo in one.results] == [(photo.id, photo.score) for photo in here.results]
+    assert of_damaged.ink
+    assert of_turned.ink
+    assert not here.ink
+    # Opened, it is drawn again.
+    drawn = paper(desk)
+    desk.find_element(By.ID, "clear").click()
+    wait(desk).until(lambda d: labels(d) == [])
+    desk.find_element(By.ID, "file").send_keys(str(file))
+    wait(desk).until(lambda d: len(labels(d)) == 3)
+    assert (paper(desk) == drawn).all()
+    desk.find_element(By.ID, "file").send_keys(str(turned))
+    wait(desk).until(lambda d: d.find_element(By.ID, "as").is_displayed())
+    wait_for_photos(desk)
 
 
 def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: Browser, scenes: Served) -> None:
