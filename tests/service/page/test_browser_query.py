@@ -416,14 +416,14 @@ def test_folders_and_times_replace_or_add_as_they_are_pressed(
     build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), matcher)
 
     def press(label: str, hash_: str) -> None:
-        desk.find_element(By.CSS_SELECTOR, f"#filter [aria-label='{label}'], #filter [title='{label}']").click()
+        # In one step: they are drawn anew meanwhile.
+        script = "const one = document.querySelector(arguments[0]); one?.click(); return one !== null"
+        wait(desk).until(lambda d: d.execute_script(script, f"#filter :is([aria-label='{label}'], [title='{label}'])"))
         wait_for_search(desk, hash_)
 
     def bars() -> list[str]:
-        # In one step: they are drawn anew meanwhile.
-        return list(
-            desk.execute_script("return [...document.querySelectorAll('.bars button')].map((b) => b.innerText)")
-        )
+        script = "return [...document.querySelectorAll('.bars button')].map((b) => b.innerText)"
+        return list(desk.execute_script(script))
 
     with served_to(desk, settings, index=tmp_path / "index") as server:
         desk.get(server.url)
