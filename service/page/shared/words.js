@@ -79,7 +79,8 @@ export function fitRemark({ word_means: means = "", word_read: read, word_fits: 
   const missing = wordFits === false ? [typed] : things.filter(({ fits, word }) => fits === false && word).map(({ word }) => word);
   const named = [...new Set(missing)].map((word) => `\u201c${word}\u201d`).join(" or ");
   const unfit = named ? `clearly shows ${named}` : sketchFits === false ? "looks much like your drawing" : "";
-  const then = things.length > 1 ? "Try without Things or Places." : "These are the closest.";
+  // However it is searched for, no photo shows what is not there.
+  const then = things.length > 1 && !named ? "Try without Things or Places." : "These are the closest.";
   // Several things have words of their own; of many meanings the answer names only some.
   const comparable = text && sure(guesses[0]) && things.length < 2 && !means.endsWith(" more");
   const said = plain(read ?? typed ?? "");

@@ -42,9 +42,6 @@ def nothing_like(what: str, then: str = "These are the closest.") -> str:
     return f"Nothing here {'clearly shows' if '“' in what else 'looks much like'} {what}. {then}"
 
 
-APART = "Try without Things or Places."
-
-
 # How many lines are drawn, the things of the answer, as (strokes, the second half of them); what is done then; and what
 # the next search says of each line: the thing that it is in, and the number it was told.
 THINGS: list[tuple[int, list[tuple[list[int], list[int]]], list[list[Any]], list[list[int | None]]]] = [
@@ -118,12 +115,11 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             ([{"things": [seen("armor", False), seen("bus", True), seen(None)]}, None], ""),
             (
                 [{"sketch_fits": False, "things": [seen("cow", False), seen("bus", False)]}, None],
-                nothing_like("your drawing", APART),
+                nothing_like("your drawing", "Try without Things or Places."),
             ),
-            (
-                [{"things": [seen("armor", False, word="cow"), seen("bus", False)]}, None],
-                nothing_like("“cow”", APART),
-            ),
+            # That would not help.
+            ([{"things": [seen("armor", False, word="cow"), seen("bus", False)]}, None], nothing_like("“cow”")),
+            ([{"things": [seen(None), seen("bus")], "word_fits": False}, "giraffe"], nothing_like("“giraffe”")),
         ],
     ),
     "what else counts is named": (
