@@ -83,7 +83,9 @@ export function createDrawn(paper, parts, word, react) {
     offer("places", placed);
     offer("colours", coloured);
     byId("parts-apart").hidden = !apart;
-    parts.describe(placed || coloured || apart || !wanted.apart ? (wanted.apart && names(all).join(", ")) || "Drawing" : "");
+    // Where there is no room, it ends between two things.
+    const described = wanted.apart && names(all).map((name) => name.replaceAll(" ", "\u00a0")).join(", ");
+    parts.describe(placed || coloured || apart || !wanted.apart ? described || "Drawing" : "");
   }
 
   /** Show a switch, off if what it is for does not count. */

@@ -3,7 +3,7 @@
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -74,7 +74,7 @@ def draw_car_and_umbrella(driver: Browser, server: Served) -> None:
     wait_for_photos(driver)
 
 
-def draw_overlapping(driver: Browser, server: Served) -> None:
+def draw_overlapping(driver: Browser, server: Served, words: Sequence[str] = ("", "", "")) -> None:
     """Put a red line across the paper, and in its corners a blue and a green thing, each of which is said to be one."""
     lines = {
         "#c8322b": [(0.08, 0.82), (0.36, 0.6), (0.64, 0.38), (0.92, 0.16)],
@@ -88,6 +88,7 @@ def draw_overlapping(driver: Browser, server: Served) -> None:
             "width": 0.012,
             "told": i,
             "thing": i,
+            "word": words[i],
             "points": [x for at in points for x in (*at, 1)],
         }
         for i, (colour, points) in enumerate(lines.items())
@@ -328,16 +329,22 @@ def test_where_things_overlap_each_label_lies_at_the_ink_of_its_own(
         found = run(driver, "ink_at_labels")
         assert [one["nearest"] for one in found] == ["red", "blue", "green"]
         assert max(one["away"] for one in found) < 20
+        if screen.phone:
+            assert min(run(driver, "pressed_heights")) >= 40
 
 
 def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
     desk: Browser, scenes: Served, tmp_path: Path
 ) -> None:
+    words = ["umbrella", "bicycle", "house"]
     file, turned, index = tmp_path / "sketch.png", tmp_path / "turned.png", scenes.context.settings.index
     browser.download_to(desk, tmp_path)
     with before_pages(desk, "record_searches"):
-        draw_overlapping(desk, scenes)
+        draw_overlapping(desk, scenes, words)
         here = SearchResponse.model_validate(desk.execute_script("return searches.at(-1).answer"))
+    # The line of the query has no room for all three.
+    assert text(desk, "parts-things") == "red umbrella, blue bicycle, green house"
+    assert run(desk, "names_cut") == []
     desk.find_element(By.ID, "save").click()
     wait(desk).until(lambda _: file.exists())
     # Of another picture, or damaged, they do not count.
@@ -363,7 +370,7 @@ def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: labels(d) == [])
     desk.find_element(By.ID, "file").send_keys(str(file))
-    wait(desk).until(lambda d: len(labels(d)) == 3)
+    wait(desk).until(lambda d: labels(d) == words)
     assert (paper(desk) == drawn).all()
     desk.find_element(By.ID, "file").send_keys(str(turned))
     wait(desk).until(lambda d: d.find_element(By.ID, "as").is_displayed())
