@@ -19,7 +19,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, write_files
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
-VERSION = 5
+VERSION = 6
 VIT, PHOTO_VIT, SECOND_VIT, PAIRS = "vit", "photo-vit", "second-vit", "pairs"
 _OPSET, _CONTRIB = 20, "com.microsoft"
 #: The matrices of a block, and those that the second ViT multiplies in int8: its fc2 reads outliers, beside which all
@@ -143,10 +143,10 @@ class _Graph:
         self._stored.append(tensor)
         return name
 
-    def number(self, value: int | float | Sequence[int]) -> str:
-        """Adds a constant, int64 or float32."""
+    def number(self, value: int | float | Sequence[int] | np.uint8) -> str:
+        """Adds a constant: int64, float32, or uint8 as it is."""
         name = f"n{len(self._stored)}"
-        kind = np.float32 if isinstance(value, float) else np.int64
+        kind = getattr(value, "dtype", np.float32 if isinstance(value, float) else np.int64)
         self._stored.append(self._onnx.numpy_helper.from_array(np.array(value, kind), name))
         return name
 
@@ -159,6 +159,14 @@ class _Graph:
             return self("DynamicQuantizeMatMul", x, w, scales, "", b, contrib=True)
         product = self("MatMul", x, w)
         return self("Add", product, b) if b else product
+
+    def rounded(self, x: str, name: str, inputs: int, outputs: int, *, zero: int) -> str:
+        """x @ W + b in int8, of x in given steps, so that no row depends on others; 0 is the step ``zero``, of 256."""
+        step, none = self.weight(f"{name}.step"), self.number(np.uint8(zero))
+        steps = self("QuantizeLinear", x, step, none)
+        w = self.weight(f"{name}.weight", inputs, outputs, int8=True)
+        scale, b = self.weight(f"{name}.scale", outputs), self.weight(f"{name}.bias", outputs)
+        return self("MatMulIntegerToFloat", steps, w, step, scale, none, "", b, contrib=True)
 
     def norm(self, x: str, name: str, width: int, eps: float) -> str:
         """LayerNorm over the last dimension."""
@@ -182,8 +190,9 @@ class _Graph:
                 shown, kinds.INT64 if shown in {"kept", "chosen"} else kinds.FLOAT, sizes
             )
 
-        for shown, value in outputs.items():
-            self._nodes.append(helper.make_node("Identity", [value], [shown]))
+        names = {value: shown for shown, value in outputs.items()}
+        for values in (values for node in self._nodes for values in (node.input, node.output)):
+            values[:] = [names.get(value, value) for value in values]
         ends = [described(*one) for one in inputs.items()], [described(shown, None) for shown in outputs]
         graph = helper.make_graph(self._nodes, name, *ends, self._stored)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
@@ -285,7 +294,7 @@ def _pairs(config: TwoSidedConfig) -> bytes:
     def of_sketch(branch: str, part: str) -> str:
         return g.heads(g.linear("sketch", f"{branch}.{part}", width, width), heads)
 
-    def products(name: str, drawn: str) -> str:
+    def products(name: str, drawn: str, *, biased: bool) -> str:
         """The products of the photos' projection ``name`` and heads of the sketch: (p, n_p, heads, n_s).
 
         Weights and sketch are multiplied first: that is less than projecting photos, as long as a sketch's tokens are
@@ -295,31 +304,37 @@ def _pairs(config: TwoSidedConfig) -> bytes:
         to_heads = g("Mul", g("Transpose", drawn, perm=[0, 1, 3, 2]), g.number((width / heads) ** -0.5))
         by_head = g("MatMul", g("Transpose", weight, perm=[0, 2, 1, 3]), to_heads)
         matrix = g("Reshape", g("Transpose", by_head, perm=[0, 2, 1, 3]), g.number([width, -1]))
-        bias = g("Reshape", g.weight(f"{name}.bias", width), g.number([1, heads, 1, -1]))
-        found = g("Add", g("MatMul", "photos", matrix), g("Reshape", g("MatMul", bias, to_heads), g.number([-1])))
+        found = g("MatMul", "photos", matrix)
+        if biased:
+            bias = g("Reshape", g.weight(f"{name}.bias", width), g.number([1, heads, 1, -1]))
+            found = g("Add", found, g("Reshape", g("MatMul", bias, to_heads), g.number([-1])))
         return g("Reshape", found, g.number([0, 0, heads, -1]))
 
-    def after(side: str, given: str, mixed: str) -> str:
+    def after(side: str, mixed: str) -> str:
         """The rest of a branch, for patch tokens."""
-        bias = g.weight(f"{side}.out.bias", width)
-        y = g("Add", g("Slice", given, *patches_only), g("Add", mixed, bias))
-        y = g.norm(y, f"{side}.norm1", width, _CROSS_EPS)
-        z = g("Relu", g.linear(y, f"{side}.ffn.0", width, config.cross_ffn))
-        z = g("Add", y, g.linear(z, f"{side}.ffn.3", config.cross_ffn, width))
-        return g.norm(z, f"{side}.norm2", width, _CROSS_EPS)
+        y = g.norm(mixed, f"{side}.norm1", width, _CROSS_EPS)
+        z = g.rounded(y, f"{side}.ffn.0", width, config.cross_ffn, zero=64)
+        # Nothing is below step 0, as after ReLU.
+        z = g.rounded(z, f"{side}.ffn.3", config.cross_ffn, width, zero=0)
+        return g.norm(g("Add", y, z), f"{side}.norm2", width, _CROSS_EPS)
 
-    # Each side's query is of its own branch; the other branch reads key and value (eq. 6).
-    forth = g("Transpose", products("sketch.key", of_sketch("sketch", "query")), perm=[0, 2, 3, 1])
+    # Each side's query is of its own branch; the other branch reads key and value (eq. 6). Weights of attention sum to
+    # 1, so that biases are added to the sketch, which is one, and not to the photos: that of the keys changes nothing.
+    forth = g("Transpose", products("sketch.key", of_sketch("sketch", "query"), biased=False), perm=[0, 2, 3, 1])
     forth = g("Softmax", forth, axis=-1)
-    back = g("Softmax", products("photo.query", of_sketch("photo", "key")), axis=-1)
-    shown = g("MatMul", forth, g.heads(g.linear("photos", "sketch.value", width, width), heads))
+    back = g("Softmax", products("photo.query", of_sketch("photo", "key"), biased=True), axis=-1)
+    shown = g("MatMul", forth, g.heads(g("MatMul", "photos", g.weight("sketch.value.weight", width, width)), heads))
     shown = g("Slice", g("Reshape", g("Transpose", shown, perm=[0, 2, 1, 3]), g.number([0, 0, width])), *patches_only)
+    bias = g("Reshape", g.weight("sketch.value.bias", width), g.number([1, -1]))
+    bias = g.linear(bias, "sketch.out", width, width)
+    out = g("MatMul", shown, g.weight("sketch.out.weight", width, width))
     by_head = g("Reshape", g.weight("photo.out.weight", width, width), g.number([1, heads, -1, width]))
     values = g("Reshape", g("MatMul", of_sketch("photo", "value"), by_head), g.number([-1, width]))
+    values = g("Add", values, g("Mul", g.weight("photo.out.bias", width), g.number(1 / heads)))
     drawn = g("MatMul", g("Slice", g("Reshape", back, g.number([0, 0, -1])), *patches_only), values)
     patches = {
-        "sketch": after("sketch", "sketch", g("MatMul", shown, g.weight("sketch.out.weight", width, width))),
-        "photo": after("photo", "photos", drawn),
+        "sketch": after("sketch", g("Add", out, g("Add", g("Slice", "sketch", *patches_only), bias))),
+        "photo": after("photo", g("Add", g("Slice", "photos", *patches_only), drawn)),
     }
     worth = {
         side: g("Softmax", g("Squeeze", g.linear(tokens, f"{side}_worth", width, 1), g.number([2])), axis=-1)

@@ -17,6 +17,7 @@ from sketch_search.model.engine import graphs
 from sketch_search.model.engine.config import Modality, ModelConfig, TwoSidedConfig
 from sketch_search.model.engine.files import SCALE, ZSE, CheckpointFiles, check_memory
 from sketch_search.model.engine.knowledge import below, knowledge_of
+from sketch_search.model.engine.rounding import quantize
 from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
 from sketch_search.model.engine.threads import threads
 from sketch_search.model.engine.tokens import (
@@ -37,6 +38,11 @@ import onnxruntime
 
 # The most bytes of a graph, which has no weights.
 _MOST_BYTES = 16 << 20
+# What the networks of cross-attention multiply is rounded by steps of its range: this many deviations from the mean,
+# which LayerNorm sets. On 6,000 pairs, relation scores differ from those in float32 by 0.0004 at most.
+_FAR = 5
+# Steps above 0. Two products of 127 steps and a weight fit in the 16 bits in which processors with AVX2 alone add them.
+_STEPS_OF_SIGNED, _STEPS_OF_POSITIVE = 63, 127
 _HEAD = ("ret.weight", "centre", "tokens.weight", "tokens.bias")
 _Weights: TypeAlias = Mapping[str, NDArray[Any]]
 # Runs a ViT on a picture (3, H, W): its tokens (1, 1 + kept, width), which patches these are, ascending, the importance
@@ -61,13 +67,7 @@ class GraphEngine(Engine):
 
     @cached_property
     def _pairs(self) -> onnxruntime.InferenceSession:
-        def given() -> _Weights:
-            return {
-                name.removeprefix("cross.").removeprefix("relation."): array.T if array.ndim == 2 else array
-                for name, array in self._pair_weights.items()
-            }
-
-        return self._open(graphs.PAIRS, given, self._threads)
+        return self._open(graphs.PAIRS, lambda: _pairs_in_int8(self._pair_weights), self._threads)
 
     def _open_vit(self, graph: str, weights: Callable[[], _Weights], position: NDArray[Any], threads: int) -> Vit:
         session = self._open(graph, weights, threads)
@@ -250,6 +250,25 @@ def _pair_weights(config: TwoSidedConfig, arrays: Mapping[str, NDArray[Any]]) ->
     for side in ("sketch", "photo"):
         shapes |= {f"relation.{side}_worth.weight": (1, config.width), f"relation.{side}_worth.bias": (1,)}
     return take_arrays(arrays, shapes | cross_shapes(config))
+
+
+def _pairs_in_int8(weights: _Weights) -> _Weights:
+    """Names the weights that compare pairs as their graph does, matrices (inputs, outputs), and rounds some to int8."""
+    given: dict[str, NDArray[Any]] = {
+        name.removeprefix("cross.").removeprefix("relation."): np.asarray(array.T, np.float32)
+        for name, array in weights.items()
+        if name != "cross.sketch.key.bias"
+    }
+    for side in ("sketch", "photo"):
+        mean, spread, matrix, bias = (
+            given[f"{side}.{name}"] for name in ("norm1.bias", "norm1.weight", "ffn.0.weight", "ffn.0.bias")
+        )
+        read = (abs(mean) + _FAR * abs(spread)).max() / _STEPS_OF_SIGNED
+        hidden = (mean @ matrix + bias + _FAR * np.sqrt(spread**2 @ matrix**2)).max() / _STEPS_OF_POSITIVE
+        for name, step in ((f"{side}.ffn.0", read), (f"{side}.ffn.3", hidden)):
+            rounded, scale = quantize(given[f"{name}.weight"].T)
+            given |= {f"{name}.weight": rounded.T, f"{name}.scale": scale, f"{name}.step": np.array(step, np.float32)}
+    return given
 
 
 def cross_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

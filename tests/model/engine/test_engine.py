@@ -53,6 +53,9 @@ from tests.pictures import SHAPES, drawing, photo
 from tests.programs import run_python
 from tests.requirements import needs_shared_data
 
+# How far aligned tokens may lie from those in float32.
+ROUNDED = 0.05
+
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> OnnxEngine:
@@ -142,13 +145,15 @@ def test_regions_are_those_of_pytorch_and_the_twin(engine: OnnxEngine, by_torch:
 
 def test_pairs_get_pytorchs_logits(engine: OnnxEngine, by_torch: TorchEngine, photos: Floats, sketch: Floats) -> None:
     drawn, shown = engine.encode(sketch[None], "sketch"), engine.encode(photos, "photo")
-    np.testing.assert_allclose(engine.relate(drawn, shown), by_torch.relate(drawn, shown), atol=1e-4)
+    np.testing.assert_allclose(engine.relate(drawn, shown), by_torch.relate(drawn, shown), atol=0.005)
     ours, theirs = engine.align(drawn, shown[:1]), by_torch.align(drawn, shown[:1])
     assert theirs is not None
-    for name in ("sketch_to_photo", "photo_to_sketch", "sketch", "photo"):
+    for name in ("sketch_to_photo", "photo_to_sketch"):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), atol=1e-4)
+    for name in ("sketch", "photo"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), atol=ROUNDED)
     for name in ("scale", "sketch_worth", "photo_worth"):
-        np.testing.assert_allclose(getattr(ours.matching, name), getattr(theirs.matching, name), atol=1e-4)
+        np.testing.assert_allclose(getattr(ours.matching, name), getattr(theirs.matching, name), atol=0.002)
 
 
 def test_observing_a_photo_gives_the_tokens_of_a_search_and_all_patches(engine: OnnxEngine, photos: Floats) -> None:
@@ -377,12 +382,14 @@ def test_zse_sbir_on_a_photo_side_runs_without_pytorch_as_with_it(tmp_path: Path
         assert near[:, 0].min() > 0.97
         assert near.mean() > 0.96
         assert (one.positions == other.positions).all()
-    # From the same tokens, both compute the same.
+    # From the same tokens, both compute the same, but for rounding.
     drawn, shown = theirs.encode(sketch, "sketch", 1), theirs.encode(pictures, "photo")
-    np.testing.assert_allclose(ours.engine.relate(drawn, shown), theirs.engine.relate(drawn, shown), atol=1e-4)
+    np.testing.assert_allclose(ours.engine.relate(drawn, shown), theirs.engine.relate(drawn, shown), atol=0.005)
     aligned = [matcher.engine.align(drawn, shown[:1]) for matcher in (ours, theirs)]
-    for name in ("sketch_to_photo", "photo_to_sketch", "sketch", "photo", "lost"):
+    for name in ("sketch_to_photo", "photo_to_sketch"):
         np.testing.assert_allclose(getattr(aligned[0], name), getattr(aligned[1], name), atol=1e-4)
+    for name in ("sketch", "photo", "lost"):
+        np.testing.assert_allclose(getattr(aligned[0], name), getattr(aligned[1], name), atol=ROUNDED)
     seen, looked = (matcher.engine.observe(sketch, "sketch").attention for matcher in (ours, theirs))
     np.testing.assert_allclose(seen.layers, looked.layers, atol=0.02)
     assert [kept.tolist() for kept in seen.kept] == [kept.tolist() for kept in looked.kept]
