@@ -52,7 +52,7 @@ def best_matches(sketch: Tokens, photos: Tokens) -> Floats:
     """Sums the cosines of each patch token's best match on the other side, for one sketch and p photos: (p,) float32.
 
     It is the relation network's sum with equal weights and without cross-attention, at a fraction of its cost: enough
-    to choose the photos to score by the network.
+    to choose the photos to score by the network. Tokens may have any scale and be whole numbers.
     """
     strokes, (count, tokens, width) = unit(sketch.patches[0]), photos.patches.shape
     # Token by token: NumPy finds the largest of rows faster than the largest in each.
@@ -394,6 +394,8 @@ SAME, SAME_RET = 0.93, 0.8
 SAME_BY_RET = 0.97
 # The number of cells of the patch grid that a detail may have moved.
 _MOVED = 1
+# Photos that are compared with those before them at a time: a megabyte of cosines.
+_ROWS = 256
 # Pairs whose tokens are compared at a time: some 30 MiB with the default network.
 _PAIRS = 128
 
@@ -404,14 +406,19 @@ def pairs_to_compare(ret: NDArray[np.floating]) -> Numbers:
     ret: (p, d), best first. Returns (m, 2) int64: ranks, from 0, of a photo and of an earlier one, with cosines above
     LOOK: by the first, then by falling cosine.
     """
-    directions = unit(ret)
-    cosines = directions @ directions.T
-    later, earlier = np.nonzero(cosines > LOOK)
-    later, earlier = later[earlier < later], earlier[earlier < later]
-    order = np.lexsort((earlier, -cosines[later, earlier], later))
+    directions, parts = unit(ret), [(np.empty((2, 0), np.int64), np.empty(0, np.float32))]
+    # Half of all pairs is enough, and rows whose cosines stay in the cache.
+    for start in range(0, len(directions), _ROWS):
+        cosines = directions[start : start + _ROWS] @ directions[: start + _ROWS].T
+        above = np.flatnonzero(cosines > LOOK)
+        rows, columns = np.divmod(above, cosines.shape[1])
+        parts.append((np.stack([rows + start, columns]), cosines.ravel()[above]))
+    (later, earlier), near = (np.concatenate(column, axis=-1) for column in zip(*parts, strict=True))
+    later, earlier, near = (column[earlier < later] for column in (later, earlier, near))
+    order = np.lexsort((earlier, -near, later))
     later, earlier = later[order], earlier[order]
     nearest = np.arange(len(later)) - np.searchsorted(later, later) < LOOKED_AT
-    return np.stack([later, earlier], axis=1)[nearest]
+    return np.asarray(np.stack([later, earlier], axis=1)[nearest])
 
 
 def sameness(tokens: Tokens, pairs: Numbers, grid: int) -> Floats:
