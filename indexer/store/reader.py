@@ -121,12 +121,12 @@ class Index:
         """How many regions of each photo the index keeps."""
         return self.manifest.regions if self.manifest.tokens > 1 else 0
 
-    def photo_tokens(self, photo_rows: Numbers) -> Tokens:
-        """Reads only the tokens of the photos in these rows: features (m, n, d) float32."""
+    def photo_tokens(self, photo_rows: Numbers, *, scaled: bool = True) -> Tokens:
+        """Reads only the tokens of the photos in these rows: features (m, n, d) float32; int8 if not ``scaled``."""
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(photo_rows))
         found = self._reader.take(self._segment_rows[photo_rows], TOKEN_FILES)
-        return Tokens(found.features(), found.patches())
+        return Tokens(found.features() if scaled else np.asarray(found.arrays["tokens"]), found.patches())
 
     def photo_regions(self, photo_rows: Numbers) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int8]]:
         """Reads regions, (m, g, r / 2) packed, and their colours as CIELAB, (m, g, 3). The index must keep them."""

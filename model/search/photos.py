@@ -61,8 +61,8 @@ class Photos(Protocol):
     def reading_order(self, photo_rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the indices (m,) of these rows in the order in which reading them is fastest."""
 
-    def photo_tokens(self, photo_rows: NDArray[np.int64]) -> Tokens:
-        """Reads the tokens of these photos, features (m, n, d) float32."""
+    def photo_tokens(self, photo_rows: NDArray[np.int64], *, scaled: bool = True) -> Tokens:
+        """Reads the tokens of these photos, features (m, n, d) float32; as kept in int8 if they need not be scaled."""
 
     def photo_regions(self, photo_rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         """Reads the regions of these photos, (m, g, r / 2) packed, and their colours, (m, g, 3), as CIELAB."""
@@ -163,7 +163,8 @@ class PhotoGallery(Gallery):
             # Only queries by vectors alone may have no tokens.
             assert query.sketch is not None
             some = order[start : start + MATCHED_AT_ONCE]
-            scores[some] = best_matches(query.sketch, self.tokens(rows[some]))
+            # Cosines do not depend on scales.
+            scores[some] = best_matches(query.sketch, self._photos.photo_tokens(rows[some], scaled=False))
         return scores
 
     def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
@@ -227,11 +228,11 @@ class _InMemory:
     def reading_order(self, photo_rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.arange(len(photo_rows))
 
-    def photo_tokens(self, photo_rows: NDArray[np.int64]) -> Tokens:
+    def photo_tokens(self, photo_rows: NDArray[np.int64], *, scaled: bool = True) -> Tokens:
         if self.arrays["tokens"].shape[1] == 1:
             return Tokens.of_ret(self.vectors.of(photo_rows))
         tokens, scales, positions = (self._take(photo_rows, name) for name in ("tokens", "scales", "positions"))
-        return Tokens(dequantize(tokens, scales), positions.astype(np.int64))
+        return Tokens(dequantize(tokens, scales) if scaled else tokens, positions.astype(np.int64))
 
     def photo_regions(self, photo_rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         return self._take(photo_rows, "regions"), self._take(photo_rows, "colours")
