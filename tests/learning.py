@@ -28,13 +28,7 @@ def toml(values: Mapping[str, object]) -> str:
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
 
 
-def write_class_folders(
-    folder: Path,
-    *,
-    seeds: range,
-    shapes: Sequence[str] = SHAPES,
-    drawn: int = 0,
-) -> Corpus:
+def write_class_folders(folder: Path, *, seeds: range, shapes: Sequence[str] = SHAPES, drawn: int = 0) -> Corpus:
     """Write ``folder``/sketch/<shape>/* and ``folder``/photo/<shape>/*, one picture of each for every seed.
 
     drawn: that many sketches of each photo instead, which are named after it.

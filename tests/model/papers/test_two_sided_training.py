@@ -34,14 +34,7 @@ from sketch_search.model.network import (
     second_layout,
 )
 from sketch_search.model.papers import read_recipe
-from sketch_search.model.papers.photo_side import (
-    PhotoFeatures,
-    fields_of,
-    fit_head,
-    read_vit,
-    renormalise,
-    vit_tensors,
-)
+from sketch_search.model.papers.photo_side import PhotoFeatures, fields_of, fit_head, read_vit, renormalise, vit_tensors
 from sketch_search.model.papers.pictures import SIDE, Augmentation, training_corpora, training_set
 from sketch_search.model.papers.recipe import TwoSidedRecipe
 from sketch_search.model.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedTrainer

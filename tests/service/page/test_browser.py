@@ -111,11 +111,7 @@ def test_long_names_break_between_words_and_lead_to_another_program(
 
 
 def test_the_query_is_shown_in_words_and_grows_from_the_page(
-    desk: Browser,
-    default_settings: Settings,
-    gallery: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    desk: Browser, default_settings: Settings, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copytree(index_path(default_settings), tmp_path / "index")
@@ -484,15 +480,7 @@ def progress(phase: Phase, done: int) -> str:
     """Returns the file that a build writes after so many of 40 photos."""
     now = time.time()
     return ProgressState(
-        phase=phase,
-        done=done,
-        total=40,
-        bad=0,
-        photos_per_second=1,
-        seconds_left=30,
-        started=now,
-        updated=now,
-        pid=1,
+        phase=phase, done=done, total=40, bad=0, photos_per_second=1, seconds_left=30, started=now, updated=now, pid=1
     ).model_dump_json()
 
 
