@@ -3,7 +3,16 @@ import pytest
 
 from sketch_search.model.engine import Floats, Tokens, unit, widen
 from sketch_search.model.engine.rounding import multiply_regions, pack, unpack
-from sketch_search.model.things import COLOURS, ELSEWHERE, OTHERWISE, THERE, Thing, match_things, places_of_cells
+from sketch_search.model.things import (
+    COLOURS,
+    ELSEWHERE,
+    OTHERWISE,
+    THERE,
+    Thing,
+    match_things,
+    places_of_cells,
+    window,
+)
 
 RET = np.zeros((1, 4), np.float32)
 NUMBERS = np.random.default_rng(0)
@@ -52,14 +61,26 @@ def test_a_thing_covers_the_cells_of_its_box_or_the_nearest_one() -> None:
 
 def test_a_photo_that_shows_a_thing_all_over_its_box_comes_first_and_one_that_shows_it_elsewhere_too_last() -> None:
     direction = unit(NUMBERS.normal(size=(1, 8)))
-    regions = np.zeros((3, 16, 8), np.float32)
-    regions[:, 5] = direction
-    regions[1, [6, 9, 10]] = regions[2, 12] = direction
-    colours, drawn = np.zeros((3, 16, 3), np.float32), Thing(Tokens.of_ret(RET), (0.25, 0.25, 0.75, 0.75))
+    regions = np.zeros((3, 64, 8), np.float32)
+    regions[:, 18] = direction
+    regions[1, [19, 26, 27]] = regions[2, 60] = direction
+    colours, drawn = np.zeros((3, 64, 3), np.float32), Thing(Tokens.of_ret(RET), (0.3, 0.3, 0.45, 0.45))
     placed, anywhere = (match_things([drawn], direction, regions, colours, places).scores[0] for places in (2.0, 0.0))
     assert placed[1] == pytest.approx(placed[0] + THERE * 0.75)
-    assert placed[2] == pytest.approx(placed[0] - OTHERWISE / 12 - ELSEWHERE)
+    assert placed[2] == pytest.approx(placed[0] - OTHERWISE / 60 - ELSEWHERE)
     assert anywhere.tolist() == pytest.approx([anywhere[0]] * 3)
+
+
+def test_half_of_what_a_large_thing_needs_of_a_cell_is_the_mean_of_a_window_around_it() -> None:
+    shown = np.zeros(64, np.float32)
+    shown[[27, 28]] = 1
+    # In cells, the window reaches 0, a half, 1 and 1.5 beyond the middle one.
+    for side, half in ((0.2, 1), (0.325, 1.5 / 4), (0.45, 2 / 9), (0.575, 2 / 16)):
+        assert (shown @ window(side, 64))[27] == pytest.approx(0.5 + 0.5 * half)
+    for box, side in (((0.1, 0.1, 0.55, 0.55), 0.45), ((0.0, 0.0, 1.0, 1.0), 0.2)):
+        drawn = Thing(Tokens.of_ret(RET), box)
+        matched = match_things([drawn], np.ones((1, 1), np.float32), shown[None, :, None], np.zeros((1, 64, 3)), 0.0)
+        assert matched.scores[0, 0] == pytest.approx((shown @ window(side, 64)).max())
 
 
 def test_where_a_large_thing_is_counts_more_than_where_a_small_one_is() -> None:
@@ -71,8 +92,11 @@ def test_where_a_large_thing_is_counts_more_than_where_a_small_one_is() -> None:
         match_things([one], direction[None], regions, colours, 2.0).scores[0]
         for one, direction in zip((large, small), directions, strict=True)
     ]
-    for row, (one, direction, weight) in enumerate(zip((large, small), directions, (1.5, 0.5), strict=True)):
+    for row, (one, direction, weight, side) in enumerate(
+        zip((large, small), directions, (1.5, 0.5), (0.75, 0.25), strict=True)
+    ):
         shown, inside = regions @ direction, one.covers(places_of_cells(64))
+        shown = shown @ window(side, 64)
         placed = THERE * shown[:, inside].mean(axis=1) - OTHERWISE * shown[:, ~inside].mean(axis=1)
         np.testing.assert_allclose(both[row] - alone[row], (weight - 1) * placed, atol=2e-3)
 
