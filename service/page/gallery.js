@@ -127,7 +127,7 @@ export function offerFolders(build) {
     byId(opener).addEventListener("click", () => {
       show(dialog);
       within = { answer: NO_FOLDERS };
-      !field.value && read("");
+      if (!field.value) { read(""); }
     });
   }
   field.addEventListener("input", complete);
@@ -135,7 +135,7 @@ export function offerFolders(build) {
     event.preventDefault();
     // A list that comes later would take the place of what is said now.
     question.stop();
-    await build(field.value.trim(), note) && dialog.close();
+    if (await build(field.value.trim(), note)) { dialog.close(); }
   });
 
   /** List the folders in this one, or by default in the pictures folder of the server's user. */

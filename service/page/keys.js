@@ -76,7 +76,7 @@ export function drawByKeys(paper) {
     }
     event.preventDefault();
     move(way ?? [0, 0], event.shiftKey ? SMALL_STEP : STEP);
-    presses && press();
+    if (presses) { press(); }
     const { x, y } = paper.shares(place);
     mark.hidden = false;
     mark.classList.toggle("down", down);
@@ -84,7 +84,7 @@ export function drawByKeys(paper) {
   });
   for (const leaving of ["blur", "pointerdown"]) {
     canvas.addEventListener(leaving, () => {
-      down && press();
+      if (down) { press(); }
       mark.hidden = true;
     });
   }
@@ -93,7 +93,7 @@ export function drawByKeys(paper) {
     const [left, top, width, height] = paper.place;
     const within = (value, first, size) => Math.min(first + size, Math.max(first, value));
     place = { x: within(place.x + x * step, left, width), y: within(place.y + y * step, top, height), weight: 1 };
-    down && paper.extend(place);
+    if (down) { paper.extend(place); }
   }
 
   function press() {

@@ -143,7 +143,7 @@ function searchFailed(error) {
 
 /** The pen rests: the best first, by all variants of the drawing. */
 function penRests() {
-  (found.asked()?.params.variants ? searchNow : found.order)();
+  found.asked()?.params.variants ? searchNow() : found.order();
 }
 
 /** The body for a snapshot of the query: one picture, with its strokes if it was drawn here. */
@@ -213,7 +213,7 @@ function searchIfReady(anew = false) {
 }
 
 function searchAgain() {
-  (nothing() ? showInvitation : searchNow)();
+  nothing() ? showInvitation() : searchNow();
 }
 
 /** Search at once, and show the best first; while the server cannot answer, as soon as it can. */
@@ -289,7 +289,7 @@ parts.onChange(() => {
   refresh();
   found.age();
   // Other photos are shown from the first one on.
-  byId("found").getBoundingClientRect().top < 0 && byId("found").scrollIntoView();
+  if (byId("found").getBoundingClientRect().top < 0) { byId("found").scrollIntoView(); }
   searchAgain();
 });
 byId("search").addEventListener("click", searchNow);

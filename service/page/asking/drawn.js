@@ -226,7 +226,7 @@ export function createDrawn(paper, parts, word, react) {
       if (latest) {
         typed = null;
       }
-      answer.ink && dot(marks, answer.ink);
+      if (answer.ink) { dot(marks, answer.ink); }
       // Elsewhere on the paper, the same strokes may look less like it.
       const before = new Map(things().map(({ id, marks: own }) => [keyOf(own), guesses.get(id)]));
       // As one thing, what is drawn stays divided for later.
@@ -247,7 +247,7 @@ export function createDrawn(paper, parts, word, react) {
     dropWord() {
       const dropped = typed;
       typed = null;
-      dropped !== null && history.back();
+      if (dropped !== null) { history.back(); }
       return dropped;
     },
     /** Let things, places and colours count again. */

@@ -29,9 +29,9 @@ export function createLiveSearch(ask, show) {
     show.busy(true);
     await question.ask(ask, show.found, (error) => {
       show.trouble(error);
-      error.retryAfter > 0 && waitFor(error.retryAfter * 1000);
+      if (error.retryAfter > 0) { waitFor(error.retryAfter * 1000); }
     });
-    !question.busy && show.busy(false);
+    if (!question.busy) { show.busy(false); }
   }
 
   return { hold, stop, now, soon: () => waitFor(PAUSE_MS) };

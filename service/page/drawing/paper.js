@@ -126,7 +126,7 @@ export class Paper extends EventTarget {
   redo() { this.#move("undone", "done"); }
 
   clear() {
-    this.marks.length && this.replace([]);
+    if (this.marks.length) { this.replace([]); }
   }
 
   remove() {
@@ -203,7 +203,7 @@ export class Paper extends EventTarget {
   }
 
   finish() {
-    this.#held && this.#drop();
+    if (this.#held) { this.#drop(); }
     if (!this.#mark) {
       return;
     }

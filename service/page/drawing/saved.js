@@ -17,7 +17,7 @@ const BITS = [1, 2, 3, 4, 5, 6, 7, 8];
 /** Save marks, and the format of its sheet. A drawing that is too large is not saved. */
 export function save(drawing) {
   const text = JSON.stringify(kept(drawing));
-  text.length > MOST_CHARACTERS ? forTab.remove(KEY) : forTab.set(KEY, text);
+  if (text.length > MOST_CHARACTERS) { forTab.remove(KEY); } else { forTab.set(KEY, text); }
 }
 
 /** The saved drawing, as marks and the format of its sheet; an empty sheet where nothing was saved or where it cannot be read. */

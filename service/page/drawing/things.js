@@ -257,7 +257,7 @@ export function borders(cells, grid) {
     for (let at = start; edges.get(at)?.length; at = ring.at(-1)) {
       ring.push(edges.get(at).pop());
     }
-    ring.length && found.push(ring);
+    if (ring.length) { found.push(ring); }
   }
   return found;
 }

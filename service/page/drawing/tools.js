@@ -13,7 +13,7 @@ export function connectTools(paper, query) {
     paper.colour = colour;
     check("ink", colour);
     // A colour is chosen to draw with it.
-    ["eraser", "move"].includes(paper.tool) && choose("tool", "pen");
+    if (["eraser", "move"].includes(paper.tool)) { choose("tool", "pen"); }
   });
   for (const name of ["undo", "redo", "remove"]) {
     byId(name).addEventListener("click", () => paper[name]());

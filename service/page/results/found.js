@@ -34,7 +34,7 @@ export function createFound(react, notice, parts, viewer) {
   }, parts);
   const pages = createPages(async (page, signal) => {
     const answer = await api.search(asked.snapshot.body, { ...asked.params, ...page }, signal);
-    !signal.aborted && miss(answer);
+    if (!signal.aborted) { miss(answer); }
     return answer;
   }, add);
 
@@ -45,7 +45,7 @@ export function createFound(react, notice, parts, viewer) {
     box.classList.toggle("busy", yes);
     // The answer to a stroke is followed by a better one when the pen rests.
     byId("results").setAttribute("aria-busy", String(yes || Boolean(shown && asked.params.variants)));
-    yes && pages.stop();
+    if (yes) { pages.stop(); }
   }
 
   async function explainWait() {

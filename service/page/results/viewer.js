@@ -161,7 +161,7 @@ export function createViewer(react, parts) {
     open(found, at, of) {
       [photos, place, total] = [found, at, of];
       fill();
-      !dialog.open && show(dialog, () => photos.length > 0);
+      if (!dialog.open) { show(dialog, () => photos.length > 0); }
     },
     /** Other photos were found. The browser's Forward cannot open the earlier ones again. */
     forget() {

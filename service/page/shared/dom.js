@@ -42,14 +42,14 @@ export function choice(name, set) {
   for (const radio of document.getElementsByName(name)) {
     radio.addEventListener("change", () => set(radio.value));
     // Browsers restore a choice when a page is loaded again.
-    radio.checked && set(radio.value);
+    if (radio.checked) { set(radio.value); }
   }
 }
 
 /** Choose one of the radio buttons of this name, as a click does. */
 export function choose(name, value) {
   for (const radio of document.getElementsByName(name)) {
-    radio.value === value && !radio.checked && radio.click();
+    if (radio.value === value && !radio.checked) { radio.click(); }
   }
 }
 

@@ -247,12 +247,12 @@ export function createWhy(gone) {
     };
     figure.addEventListener("pointermove", (event) => {
       const hovered = event.pointerType === "touch" ? null : at(event);
-      hovered !== state?.hovered && set({ hovered });
+      if (hovered !== state?.hovered) { set({ hovered }); }
     });
     figure.addEventListener("pointerleave", () => set({ hovered: null }));
     figure.addEventListener("click", (event) => {
       const one = at(event);
-      one && turn(one);
+      if (one) { turn(one); }
     });
   }
 
