@@ -132,11 +132,12 @@ class Settings(BaseModel):
     def _check_host(cls, value: str) -> str:
         """Refuses an empty host, which would mean every address, and hosts that break the socket library."""
         try:
-            ipaddress.ip_address(value)
+            # Encoding raises UnicodeError, a ValueError, if a part of a name is empty or too long.
+            if not (re.fullmatch(r"\w[\w.-]*", value) and value.encode("idna")):
+                ipaddress.ip_address(value)
         except ValueError:
-            if not _is_host_name(value):
-                hint = "write a name or an address without a port, such as 127.0.0.1, ::1, or 0.0.0.0 for all"
-                raise ValueError(f"{value[:64]!r} is not a host; {hint}") from None
+            hint = "write a name or an address without a port, such as 127.0.0.1, ::1, or 0.0.0.0 for all"
+            raise ValueError(f"{value[:64]!r} is not a host; {hint}") from None
         return value
 
     @field_validator("zip_encoding")
@@ -184,13 +185,6 @@ class Settings(BaseModel):
 
 def index_path(settings: Settings) -> Path:
     return settings.index if settings.index is not None else default_index_path()
-
-
-def _is_host_name(text: str) -> bool:
-    try:
-        return bool(re.fullmatch(r"\w[\w.-]*", text) and text.encode("idna"))
-    except UnicodeError:  # a part is empty or too long
-        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -126,7 +126,9 @@ def plan_build(
 ) -> BuildPlan:
     """Plans a build, under the index's lock. Raises BadInvocation; IndexRefused if damaged or of another network."""
     roots, exclusions = request.roots(index, start.manifest), request.exclusions(start.manifest)
-    system = system_of_build(request, start.manifest)
+    system: System = "default" if start.manifest is None else start.manifest.system
+    if request.system != "auto":
+        system = request.system
     if request.added and start.manifest is not None:
         start.manifest.check_identity(index, identity)
     if start.generation is None:
@@ -148,12 +150,6 @@ def plan_build(
             removals = removals.with_change(*location, removed=False)
     decided = request, current, roots, removals, exclusions, identity, embedder, recluster, clusters, start.problems
     return BuildPlan(*decided, rewrite=recluster, system=system)
-
-
-def system_of_build(request: BuildRequest, manifest: Manifest | None) -> System:
-    if request.system != "auto":
-        return request.system
-    return "default" if manifest is None else manifest.system
 
 
 @dataclass(frozen=True)

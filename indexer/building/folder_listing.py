@@ -6,11 +6,11 @@ Only local files whose names have no extension, or an odd one, are opened, to ch
 import errno
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from pathspec import GitIgnoreSpec
 
@@ -41,20 +41,16 @@ class Exclusions:
         for pattern in patterns:
             _check(pattern)
         self.patterns = tuple(patterns)
-        self._spec = GitIgnoreSpec.from_lines(map(_compose, patterns), backend="simple")
+        self._spec = GitIgnoreSpec.from_lines((normalize("NFC", one) for one in patterns), backend="simple")
 
     def matches(self, path: str, *, is_folder: bool = False) -> bool:
         """Returns True if a file or folder of a root is left out, provided that the folder it is in is not."""
-        return bool(self.patterns) and self._spec.match_file(_compose(path) + "/" * is_folder)
+        return bool(self.patterns) and self._spec.match_file(normalize("NFC", path) + "/" * is_folder)
 
     def hides(self, path: str) -> bool:
         """Returns True if a file of a root, or a folder that it is in, is left out."""
         folders = with_folders(path)[1:-1]
         return any(self.matches(folder, is_folder=True) for folder in folders) or self.matches(path)
-
-
-def _compose(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _check(pattern: str) -> None:

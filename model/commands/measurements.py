@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ def evaluate(
     )
 
     if protocol in ("parts", "parting"):
-        report_on = _parts(split, data) if protocol == "parts" else _parting(split)
+        report_on = _parts_report(protocol, split, data)
         for name, matcher in _load_networks(validated=False, **networks):
             report = report_on(matcher)
             described = {"checkpoint": name, **dataclasses.asdict(report)}
@@ -121,7 +121,12 @@ def evaluate(
         task = dataclasses.replace(task.subsample(*every) if every else task, plain=plain_metrics)
         seen = _contaminations(task, networks["weights"], networks["networks"], data)
         if protocol in ZERO_SHOT_PROTOCOLS and not allow_seen:
-            _check_new(protocol, seen)
+            for name, classes in seen.items():
+                if classes.seen:
+                    raise ModelError(
+                        f"{classes.sentence(name)}. --protocol {protocol} is for classes that a network has not seen: "
+                        "name another --split or network, or --protocol category; --allow-seen measures anyway"
+                    )
         task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
     found: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
@@ -156,23 +161,17 @@ def evaluate(
         print("\n" + less.interval_table(resampled, base))
 
 
-def _parts(split: str | None, data: Path | None) -> Callable[[Matcher], Any]:
-    """Makes what measures whether matching patches lie on the thing drawn, and in the order of its parts."""
-    from sketch_search.model.datasets import read_task
-    from sketch_search.model.evaluation import measure_parts
+def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callable[[Matcher], Any]:
+    """Makes what measures if matching patches lie on the thing drawn, in order, or how well drawings are divided."""
+    from sketch_search.model.datasets import read_remembered, read_task
+    from sketch_search.model.evaluation import measure_parting, measure_parts
 
+    if protocol == "parting":
+        task = read_remembered("scenes", split or PARTS[0])
+        return lambda matcher: measure_parting(matcher, task)
     corpus = read_task("zero-shot", split, None, data).corpus
     drawn = corpus if data is not None else read_task("fine-grained", split).corpus
     return lambda matcher: measure_parts(matcher, corpus, drawn)
-
-
-def _parting(split: str | None) -> Callable[[Matcher], Any]:
-    """Makes what measures how well drawings are divided into their things."""
-    from sketch_search.model.datasets import read_remembered
-    from sketch_search.model.evaluation import measure_parting
-
-    task = read_remembered("scenes", split or PARTS[0])
-    return lambda matcher: measure_parting(matcher, task)
 
 
 def _load_networks(
@@ -212,15 +211,6 @@ def _contaminations(
         corpora = read_data(data_folder()), read_more(data_folder())
         training = tuple(picture for c in corpora for picture in (*c.sketches, *c.photos))
     return {name: contamination(task, classes, training) for name, classes in seen.items()}
-
-
-def _check_new(protocol: str, found: Mapping[str, Contamination]) -> None:
-    for name, classes in found.items():
-        if classes.seen:
-            raise ModelError(
-                f"{classes.sentence(name)}. --protocol {protocol} is for classes that a network has not seen: name "
-                "another --split or network, or --protocol category; --allow-seen measures anyway"
-            )
 
 
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:

@@ -150,15 +150,14 @@ class _Graph:
         self._stored.append(self._onnx.numpy_helper.from_array(np.array(value, kind), name))
         return name
 
-    def linear(self, x: str, name: str, inputs: int, outputs: int, *, int8: bool = False, bias: bool = True) -> str:
+    def linear(self, x: str, name: str, inputs: int, outputs: int, *, int8: bool = False) -> str:
         """x @ W + b. With int8, x is rounded to 256 levels between its extremes as it comes."""
         w = self.weight(f"{name}.weight", inputs, outputs, int8=int8)
-        b = self.weight(f"{name}.bias", outputs) if bias else ""
+        b = self.weight(f"{name}.bias", outputs)
         if int8:
             scales = self.weight(f"{name}.scale", outputs)
             return self("DynamicQuantizeMatMul", x, w, scales, "", b, contrib=True)
-        product = self("MatMul", x, w)
-        return self("Add", product, b) if b else product
+        return self("Add", self("MatMul", x, w), b)
 
     def rounded(self, x: str, name: str, inputs: int, outputs: int, *, zero: int) -> str:
         """x @ W + b in int8, of x in given steps, so that no row depends on others; 0 is the step ``zero``, of 256."""

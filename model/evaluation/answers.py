@@ -137,12 +137,6 @@ def quarters_of(cells: Numbers, grid: int) -> Numbers:
     return np.int64(2) * (2 * down + 1 > grid) + (2 * across + 1 > grid)
 
 
-def count_by_quarter(explanation: Explanation) -> Numbers:
-    """Counts the sketch tokens that have their best match in each quarter of the photo: (4,) int64."""
-    best = np.array([photo for _, photo, _ in explanation.matches()], np.int64)
-    return np.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
-
-
 def measure_parts(matcher: Matcher, corpus: Corpus, drawn: Corpus, canvases: int = COMPOSITES) -> PartsReport:
     """Measures whether matches lie on the thing of ``corpus``, and in its order of ``drawn``. Raises ModelError."""
     composites = choose_composites(corpus, canvases)
@@ -150,7 +144,9 @@ def measure_parts(matcher: Matcher, corpus: Corpus, drawn: Corpus, canvases: int
     for composite in tqdm(composites, desc="explaining", unit="canvas", disable=None):
         canvas = compose([open_image(photo.path) for photo in composite.photos], matcher.config.image_size)
         explanation = matcher.explain(open_image(composite.sketch.path, sketch=True), canvas)
-        pointed = count_by_quarter(explanation)
+        # The sketch tokens that have their best match in each quarter.
+        best = np.array([photo for _, photo, _ in explanation.matches()], np.int64)
+        pointed = np.bincount(quarters_of(best, explanation.grid), minlength=QUARTERS)
         there = quarters_of(explanation.photo_cells, explanation.grid) == composite.quarter
         right, others = pointed[composite.quarter], pointed[np.arange(QUARTERS) != composite.quarter]
         rows.append((float(right / pointed.sum()), float(there.mean()), float(right > others.max())))

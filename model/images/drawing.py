@@ -292,7 +292,9 @@ def read_drawing(image: Image.Image, side: int) -> Drawing:
     strong = darkness[::step, ::step] >= 128
     coloured, filled = _find_coloured(seen, strong, ink.paper_colour(image))
     if filled.any():
-        darkness = _outline(darkness, filled)
+        # The network knows line drawings: of filled areas, only the outlines stay.
+        inner = Image.fromarray(_erode(filled, 1)).resize(darkness.shape[::-1], Image.Resampling.NEAREST)
+        darkness = np.where(np.asarray(inner), np.uint8(0), darkness)
     colours = lab(seen[coloured] / np.float32(255))
     palette = _palette(colours)
     # Not the soft edges of coloured strokes.
@@ -362,13 +364,6 @@ def _find_coloured(seen: Pixels, strong: Mask, paper: tuple[int, int, int]) -> t
 
 def _chroma(colours: Pixels) -> NDArray[np.float32]:
     return np.asarray(np.linalg.norm(lab(colours / np.float32(255))[..., 1:], axis=-1))
-
-
-def _outline(darkness: Pixels, filled: Mask) -> Pixels:
-    """Leaves the outlines of filled areas: the network knows line drawings."""
-    inner = Image.fromarray(_erode(filled, 1)).resize(darkness.shape[::-1], Image.Resampling.NEAREST)
-    inside = np.asarray(inner)
-    return np.where(inside, np.uint8(0), darkness)
 
 
 def _palette(colours: NDArray[np.float32]) -> tuple[tuple[float, float, float], ...]:

@@ -119,7 +119,7 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
         box = ink.box_of(pixels.sum(axis=2, dtype=np.uint16) <= _RELEASED_INK)
     if box is None:
         darkness, box = ink.find_ink(rgb)
-        pixels = _three_channels(255 - darkness)
+        pixels = np.repeat(255 - darkness[:, :, None], 3, axis=2)
     top, bottom, left, right = box
     crop = pixels[
         max(0, top - _RELEASED_MARGIN) : bottom - 1 + _RELEASED_MARGIN,
@@ -154,10 +154,6 @@ def prepare_padded(image: Image.Image, size: int, *, sketch: bool) -> Pixels:
 
 def _rgb(image: Image.Image, *, sketch: bool) -> Image.Image:
     return image if image.mode == "RGB" else to_rgb(image, sketch=sketch)
-
-
-def _three_channels(grey: Pixels) -> Pixels:
-    return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def _bilinear(pixels: Pixels, height: int, width: int) -> Pixels:

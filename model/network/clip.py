@@ -67,7 +67,11 @@ class FoundClip:
         pretrained = None if self.model.startswith("local-dir:") else str(weights)
         try:
             if pretrained is None:
-                _refuse_downloads(self.files[1])
+                named = json.loads(self.files[1].read_bytes())["model_cfg"]
+                if ":" in str(named["vision_cfg"].get("timm_model_name")) or "hf_model_name" in named.get(
+                    "text_cfg", {}
+                ):
+                    raise ValueError("its configuration names an encoder that would be downloaded")
             network, transform = open_clip.create_model_from_pretrained(
                 self.model, pretrained, device=device, weights_only=True, **self.options
             )
@@ -76,13 +80,6 @@ class FoundClip:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ModelError(f"{weights} cannot be loaded as CLIP ({reason}); name other weights") from error
         return network.eval(), transform
-
-
-def _refuse_downloads(config: Path) -> None:
-    """Raises ValueError if the configuration of a saved CLIP names an encoder that would be looked for elsewhere."""
-    model = json.loads(config.read_bytes())["model_cfg"]
-    if ":" in str(model["vision_cfg"].get("timm_model_name")) or "hf_model_name" in model.get("text_cfg", {}):
-        raise ValueError("its configuration names an encoder that would be downloaded")
 
 
 def find_clip(source: str, *, download: bool = True) -> FoundClip:

@@ -233,7 +233,12 @@ def give_scenes(
         scores = load(target).word_scores(
             Tokens.of_ret(encode_pictures(matcher, held, "photo").ret), range(len(before.biases), len(after.biases))
         )
-        _print_figures(words, scores, _shown(held, words))
+        print("| word | photos | precision@10 | average precision |\n|---|---|---|---|")
+        for word, row, right in zip(words, scores, _shown(held, words), strict=True):
+            if right.any():
+                first = first_page(row[None], right[None], plain=True)["plain_precision_10"].item()
+                mean = query_metrics(row[None], right[None], plain=True)["plain_map_all"].item()
+                print(f"| {word} | {right.sum()} | {first:.1f} | {mean:.2f} |")
 
 
 def fit_scenes(ret: NDArray[np.floating], shown: NDArray[np.bool_], levels: Floats) -> tuple[Floats, Floats]:
@@ -283,12 +288,3 @@ def _shown(pictures: Sequence[Picture], words: Sequence[str]) -> NDArray[np.bool
     """Returns which pictures have each word as a keyword, in singular or plural, (w, n)."""
     keys = [{stem(spelling(keyword)) for keyword in picture.also} for picture in pictures]
     return np.array([[stem(spelling(word)) in own for own in keys] for word in words])
-
-
-def _print_figures(words: Sequence[str], scores: Floats, shown: NDArray[np.bool_]) -> None:
-    print("| word | photos | precision@10 | average precision |\n|---|---|---|---|")
-    for word, row, right in zip(words, scores, shown, strict=True):
-        if right.any():
-            first = first_page(row[None], right[None], plain=True)["plain_precision_10"].item()
-            mean = query_metrics(row[None], right[None], plain=True)["plain_map_all"].item()
-            print(f"| {word} | {right.sum()} | {first:.1f} | {mean:.2f} |")

@@ -52,7 +52,9 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     # are there, all calibrate them, and none teaches them. ``give_things`` adds what has line drawings alone.
     every = pictures.training.sketches + pictures.further.sketches
     sketches = tuple(sketch for sketch in every if sketch.source != DRAWINGS_PART)
-    held = every_tenth(sketches) if data is None else ()
+    # Every tenth sketch of each class; none of a class of ten or fewer.
+    rows_of = rows_by_label(sketch.label for sketch in sketches).values() if data is None else ()
+    held = tuple(sketches[row] for rows in rows_of for row in rows[10::10])
     others = set(held)
     left = held + (pictures.validation.sketches if pictures.validation else ())
     calibrating = some_of_each(left or sketches, SKETCHES_PER_CLASS)
@@ -80,12 +82,6 @@ def save_changed(network: Network, source: Path, target: Path, seen: SeenClasses
     if before := seen_classes(source):
         notes |= (before | seen).note()
     save_checkpoint(network.half(), target, notes)
-
-
-def every_tenth(sketches: Sequence[Picture]) -> tuple[Picture, ...]:
-    """Chooses every tenth sketch of each class; none of a class of ten or fewer."""
-    classes = rows_by_label(sketch.label for sketch in sketches).values()
-    return tuple(sketches[row] for rows in classes for row in rows[10::10])
 
 
 def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:

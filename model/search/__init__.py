@@ -14,7 +14,6 @@ from sketch_search.model.search.candidates import (
 )
 from sketch_search.model.search.drawings import (
     Places,
-    default_plan,
     encode_things,
     methods_of,
     name_things,

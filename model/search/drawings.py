@@ -34,15 +34,6 @@ def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
     return matcher.methods if tokens_kept > 1 else tuple(one for one in matcher.methods if one == "ret")
 
 
-def default_plan(matcher: Matcher, results: int, *, tokens_kept: int, regions: int, things: int = 1) -> Plan:
-    """Plans a search by a drawing. things: how many it has, 0 without one. tokens_kept, regions: of each photo."""
-    method: Method = "ret" if tokens_kept == 1 or not things else matcher.best_method
-    if things > 1 and regions:
-        method = "things"
-    whole = things > 1 and method != "things"
-    return Plan(method, results, diffuse=matcher.calibration.diffusion is not None and not whole)
-
-
 def encode_things(
     matcher: Matcher,
     drawing: Drawing,
@@ -165,12 +156,10 @@ def place_things(
     return tuple(replace(one, tokens=one.tokens.without_patches) for one in things), 0.0 if places == "no" else PLACES
 
 
-def search_drawing(
-    gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int, places: Places = "auto"
-) -> Ranking:
+def search_drawing(gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int) -> Ranking:
     """Ranks photos for a drawing as a search does by default."""
     things = encode_things(matcher, drawing, variants=None, expects=gallery.expects)
-    return search_things(gallery, matcher, things, results, places)
+    return search_things(gallery, matcher, things, results)
 
 
 def search_things(
@@ -188,8 +177,12 @@ def search_things(
 
     text: words of the vocabulary. liked, unliked: photos of the gallery. Raises UnknownWord.
     """
-    count, regions, word, further = len(things), gallery.regions_kept, None, list[Thing]()
-    plan = default_plan(matcher, results, tokens_kept=gallery.tokens_kept, regions=regions, things=count)
+    regions, word, further = gallery.regions_kept, None, list[Thing]()
+    method: Method = "ret" if gallery.tokens_kept == 1 or not things else matcher.best_method
+    if len(things) > 1 and regions:
+        method = "things"
+    whole = len(things) > 1 and method != "things"
+    plan = Plan(method, results, diffuse=matcher.calibration.diffusion is not None and not whole)
     if text is not None:
         word = matcher.book.read(text).things
         things, further = name_things(matcher, things, text, coloured=True)

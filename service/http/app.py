@@ -87,7 +87,10 @@ def create_app(
     apart = chosen.metrics_port is not None
     app.include_router(monitoring, dependencies=[] if apart else [Depends(require_key)], include_in_schema=not apart)
     app.include_router(page)
-    _add_error_handlers(app)
+    for error in HTTP_ERRORS:
+        app.exception_handler(error)(_answer_typed)
+    app.exception_handler(RequestValidationError)(_answer_invalid)
+    app.exception_handler(HTTPException)(_answer_http)
     # The one added last is the outermost.
     app.add_middleware(LimitMiddleware, per_minute=chosen.rate_limit, metrics_apart=apart)
     if chosen.cors_origins:
@@ -106,14 +109,6 @@ def create_app(
         framed=bool(chosen.frame_ancestors),
     )
     return app
-
-
-def _add_error_handlers(app: FastAPI) -> None:
-    """Makes the application answer every typed error, and those of the framework, as ``HTTP_ERRORS`` says."""
-    for error in HTTP_ERRORS:
-        app.exception_handler(error)(_answer_typed)
-    app.exception_handler(RequestValidationError)(_answer_invalid)
-    app.exception_handler(HTTPException)(_answer_http)
 
 
 async def _answer_typed(request: Request, error: Exception) -> Response:

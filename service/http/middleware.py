@@ -215,8 +215,9 @@ class AccessMiddleware:
         machine.
         """
         named, own = origin.partition("://")[2].lower(), host.lower()
-        by_proxy = "*" not in self._hosts and self._is_listed(_PORT.sub("", named)) and not _is_here(named)
-        return named != own and (_PORT.sub("", named) == _PORT.sub("", own) or not by_proxy)
+        name = _PORT.sub("", named)
+        by_proxy = "*" not in self._hosts and self._is_listed(name) and not is_loopback(name.strip("[]"))
+        return named != own and (name == _PORT.sub("", own) or not by_proxy)
 
     def _has_known_host(self, scope: Scope) -> bool:
         named = Headers(scope=scope).getlist("host")
@@ -250,11 +251,6 @@ class AccessMiddleware:
         )
         level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
         access_log.log(level, "%s", access, extra={"access": access})
-
-
-def _is_here(host: str) -> bool:
-    """Returns True if a host with or without a port is this machine."""
-    return is_loopback(_PORT.sub("", host).strip("[]"))
 
 
 class LimitMiddleware:
