@@ -5,7 +5,6 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sketch_search.model.engine.parting import SIDE
-from sketch_search.model.errors import BlankSketch
 from sketch_search.model.images import SPECK, Drawing, Preprocessing, Stroke, average_cells, colours_of_cells, lab
 from tests.pictures import drawing
 
@@ -107,11 +106,12 @@ def test_a_colour_counts_by_its_share_of_all_ink() -> None:
 
 
 def test_a_filled_area_says_its_colour_and_leaves_its_outline_to_the_network() -> None:
-    (filled,) = OURS.drawing(with_squares(20, fill=GREEN)).things
+    (filled,) = OURS.drawing(picture := with_squares(20, fill=GREEN)).things
     ((*colour, _),) = filled.colours
     assert colour == pytest.approx(lab(np.array(GREEN) / 255), abs=2)
     assert filled.pixels[56, 56].tolist() == [255, 255, 255]
     assert (filled.pixels[:, 56] < 128).any()
+    assert np.array_equal(filled.pixels, OURS.pixels(picture, "sketch")), "for training, too"
 
 
 def test_a_drawing_survives_the_way_from_the_process_that_decodes() -> None:
@@ -133,12 +133,6 @@ def test_pictures_of_things_become_one_drawing_that_looks_like_all_of_them() -> 
     other = OURS.drawing(with_squares(20).resize((100, 50)))
     with pytest.raises(ValueError, match="the same size"):
         Drawing.joined([*parts, other])
-
-
-def test_a_paper_without_ink_is_blank_whatever_its_colour() -> None:
-    for colour in ("white", "red"):
-        with pytest.raises(BlankSketch):
-            OURS.drawing(paper(colour))
 
 
 def test_colours_are_converted_to_cielab() -> None:

@@ -247,12 +247,9 @@ def part(disposition: str, content: str) -> bytes:
         (BOUNDARY, b"--b\r\nno end", UNDECODABLE),
         (BOUNDARY, part('name="file"; filename="a.png"', "x")[:-9], UNDECODABLE),
         (BOUNDARY, b"--b--\r\n", (422, "bad_parameter")),
-        (BOUNDARY, part('name="a"', "x"), (422, "bad_parameter")),
-        (BOUNDARY, part('name="file"', "text"), (422, "bad_parameter")),
-        (BOUNDARY, part('name="photo"; filename="a.png"', "x"), (422, "bad_parameter")),
         (BOUNDARY, part('name="file"; filename="a.png"', ""), (422, "bad_parameter")),
     ],
-    ids=range(13),
+    ids=range(10),
 )
 def test_a_broken_form_is_refused(http: httpx.Client, parameters: str, body: bytes, expected: tuple[int, str]) -> None:
     answer = http.post("/search", content=body, headers={"content-type": f"multipart/form-data{parameters}"})
