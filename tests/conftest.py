@@ -18,7 +18,11 @@ from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.requirements import need_browser, need_data, required
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ray.cluster_utils import Cluster
+
+    from sketch_search.model.decoding import Decoders
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,6 +75,23 @@ def chromium() -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> None:
     need_data()
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> "Path":
+    """A small checkpoint with random weights."""
+    from tests.networks import tiny_checkpoint
+
+    return tiny_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def decoders() -> "Iterator[Decoders]":
+    """Decoding processes, for all tests that need none of their own."""
+    from sketch_search.model.decoding import Decoders
+
+    with Decoders(4) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -25,12 +25,11 @@ _FIRST_MOMENT, _MOMENT = 0.002, 0.05
 SOAK_TIMEOUT = 2 * 60 * 60
 
 
-def wait_until(holds: Callable[[], object], otherwise: str, patience: float | None = None) -> None:
+def wait_until(holds: Callable[[], object], otherwise: str) -> None:
     """Ask again and again until the answer is true. AssertionError, with ``otherwise``: it was not in time."""
-    seconds = PATIENCE if patience is None else patience
-    end, moment = time.monotonic() + seconds, _FIRST_MOMENT
+    end, moment = time.monotonic() + PATIENCE, _FIRST_MOMENT
     while not holds():
-        assert time.monotonic() < end, f"{otherwise}, after {seconds} seconds"
+        assert time.monotonic() < end, f"{otherwise}, after {PATIENCE} seconds"
         time.sleep(moment)
         moment = min(2 * moment, _MOMENT)
 

@@ -232,10 +232,6 @@ def _lab() -> Image.Image:
     return lab
 
 
-def _pdf() -> bytes:
-    return encoded(drawing("star"), "PDF")
-
-
 def _heic() -> bytes:
     import pillow_heif
 
@@ -292,6 +288,7 @@ _RAW_FILES = (
     OddFile("raw without preview.dng", lambda: dng(b""), as_sketch=422),
     _damaged("raw cut short.dng", lambda: _raw()[:1000]),
 )
+_PDF_FILES = (OddFile("page.pdf", lambda: encoded(drawing("star"), "PDF"), error=UnsupportedImage),)
 ODD_FILES: tuple[OddFile, ...] = (
     # A search for nothing.
     OddFile("empty.jpg", lambda: b"", error=UndecodableImage, as_sketch=422),
@@ -355,7 +352,7 @@ ODD_FILES: tuple[OddFile, ...] = (
     OddFile("pages.tiff", lambda: _tiff(drawing("circle"), save_all=True, append_images=[drawing("house")])),
     *((OddFile("plain.avif", lambda: encoded(drawing("star"), "AVIF")),) if features.check("avif") else ()),
     *((OddFile("plain.heic", _heic),) if importlib.util.find_spec("pillow_heif") else ()),
-    *((OddFile("page.pdf", _pdf, error=UnsupportedImage),) if importlib.util.find_spec("pypdfium2") else ()),
+    *(_PDF_FILES if importlib.util.find_spec("pypdfium2") else ()),
     *(_RAW_FILES if importlib.util.find_spec("rawpy") else ()),
 )
 

@@ -30,7 +30,6 @@ def run_python(
 @contextmanager
 def started_python(
     *arguments: str,
-    folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     errors: IO[str] | int | None = None,
     output: IO[bytes] | None = None,
@@ -39,7 +38,6 @@ def started_python(
     command = [sys.executable, *arguments]
     process = subprocess.Popen(
         command,
-        cwd=folder,
         env=os.environ if environment is None else environment,
         stdin=subprocess.PIPE,
         stdout=output or subprocess.PIPE,

@@ -33,7 +33,6 @@ from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.indexer.damages import sign
 from tests.indexer.galleries import Collection, photo_file, save_photo, save_photos
-from tests.networks import tiny_checkpoint
 from tests.pictures import ODD_FILES, SHAPES, drawing, encoded, oriented, photo
 
 T = TypeVar("T")
@@ -93,11 +92,6 @@ def _places(document: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Collection:
     """Small pictures, one of which is there twice and one damaged, and their index."""
     folder = tmp_path_factory.mktemp("samples")
@@ -106,13 +100,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Collecti
     (made.photos / "damaged.png").write_bytes(photo_file(2)[:900])
     made.build(clusters=3, embedder="ret")
     return made
-
-
-@pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
-    """The process, with limits, in which users' pictures are decoded."""
-    with Decoders(1) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

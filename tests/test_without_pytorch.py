@@ -65,16 +65,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> drawn.Samples:
         return drawn.write_samples(tmp_path_factory.mktemp("samples"))
 
 
-def check_the_best_photos(samples: drawn.Samples, index_path: Path) -> None:
-    """Seven of eight sketches find their thing first."""
-    best, matcher = dict[str, str](), model.load()
-    with open_index(index_path, matcher) as index:
-        for name in SKETCHED:
-            with Image.open(samples.sketches / f"{name}.png") as sketch:
-                best[name] = Searcher(index, matcher).find(sketch.convert("RGB"), k=1).results[0].paths[0]
-    assert sum(name in Path(path).stem.split() for name, path in best.items()) >= 7, best
-
-
 def test_photos_are_indexed_searched_and_explained_without_pytorch(samples: drawn.Samples, tmp_path: Path) -> None:
     given = str(samples.photos), str(samples.sketches / "umbrella.png"), str(tmp_path / "why")
     done = run_python("-c", EVERYTHING, *given, environment=without(tmp_path), seconds=5 * PATIENCE)
@@ -82,7 +72,13 @@ def test_photos_are_indexed_searched_and_explained_without_pytorch(samples: draw
     assert (tmp_path / "why" / "explanation.json").is_file()
     assert "vocabulary:          1,773 words\n" in done.stdout
     assert done.stdout.endswith("['umbrella']\n")
-    check_the_best_photos(samples, tmp_path / "index")
+    # Seven of eight sketches find their thing first.
+    best, matcher = dict[str, str](), model.load()
+    with open_index(tmp_path / "index", matcher) as index:
+        for name in SKETCHED:
+            with Image.open(samples.sketches / f"{name}.png") as sketch:
+                best[name] = Searcher(index, matcher).find(sketch.convert("RGB"), k=1).results[0].paths[0]
+    assert sum(name in Path(path).stem.split() for name, path in best.items()) >= 7, best
 
 
 @pytest.mark.parametrize("command", ["evaluate", "train zse/tiny --backbone x"])

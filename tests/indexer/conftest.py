@@ -1,6 +1,5 @@
 """A small network and a small gallery for every test of the indexer."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,11 +13,6 @@ from tests.networks import tiny_checkpoint
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="session")
 def matcher(weights: Path) -> model.Matcher:
     return model.load(weights, dtype="float32")
 
@@ -27,12 +21,6 @@ def matcher(weights: Path) -> model.Matcher:
 def other_matcher(tmp_path_factory: pytest.TempPathFactory) -> model.Matcher:
     """A second checkpoint, to be refused where the first is expected."""
     return model.load(tiny_checkpoint(tmp_path_factory.mktemp("weights") / "other.safetensors", seed=1))
-
-
-@pytest.fixture(scope="session")
-def decoders() -> Iterator[Decoders]:
-    with Decoders(4) as running:
-        yield running
 
 
 @pytest.fixture

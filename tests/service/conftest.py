@@ -15,7 +15,6 @@ from sketch_search.model.decoding import Decoders
 from sketch_search.service.http import app
 from sketch_search.service.serving import live
 from sketch_search.service.settings import Settings
-from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
 from tests.pictures import encoded
 from tests.searching import Searcher
@@ -82,11 +81,6 @@ def desk(opened: "Browser") -> Iterator["Browser"]:
     with before_pages(opened, "show_photos"):
         yield forgetful(opened)
         check_quiet(opened)
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="session")

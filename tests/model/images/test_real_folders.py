@@ -5,7 +5,7 @@ import struct
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,6 @@ def _wrong_sum() -> bytes:
         chunks += [] if name == b"IDAT" else [_chunk(name, body)]
         at += 12 + length
     return data[:8] + b"".join([*chunks[:-1], _chunk(b"IDAT", packed[:-4] + b"\0\0\0\0"), chunks[-1]])
-
-
-@pytest.fixture(scope="module")
-def decoders() -> Iterator[Decoders]:
-    with Decoders(1) as running:
-        yield running
 
 
 @pytest.mark.parametrize("name", DAMAGED)

@@ -199,17 +199,13 @@ def test_a_damaged_generation_is_refused_and_the_old_one_stays(
     assert before in refusals[0].getMessage()
 
     shutil.rmtree(growing.index)
-    wait_for_refusal(http, "there is no index")
+    wait_until(lambda: "there is no index" in (http.get("/info").json()["refused"] or ""), "it is not refused")
     assert http.post("/search", content=sketch).json()["results"] == results
     # The name of the new generation is that of the old one, because the index began anew.
     growing.build()
     wait_until(lambda: http.get("/info").json()["index"]["photos"] == growing.photos, "the new index is not live")
     wait_until(lambda: http.get("/info").json()["refused"] is None, "it is still refused")
     assert len(http.post("/search", content=sketch).json()["results"]) == growing.photos
-
-
-def wait_for_refusal(http: httpx.Client, reason: str) -> None:
-    wait_until(lambda: reason in (http.get("/info").json()["refused"] or ""), f"not refused for {reason}")
 
 
 def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
