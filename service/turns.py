@@ -29,7 +29,7 @@ class Turns:
     Clients take turns, however many jobs each of them has. ``waiting`` counts those that wait, for any thread to read.
     """
 
-    def __init__(self, at_once: int, *, each: int | None = None, waiting: float = math.inf) -> None:
+    def __init__(self, at_once: int, each: int | None = None, waiting: float = math.inf) -> None:
         """each: how many jobs of one client may run; None for all. waiting: how many may wait, half of them of one."""
         self._at_once, self._each, self._most = at_once, each or at_once, waiting
         self.waiting = 0

@@ -315,13 +315,12 @@ def _connect(scheme: str, netloc: str) -> Any:
         )
     from sketch_search.indexer.store.webdav import WebDavServer
 
-    return WebDavServer(
-        f"{'https' if scheme == 'webdavs' else 'http'}://{netloc}",
-        Path(os.environ.get("NETRC") or Path.home() / ".netrc"),
-        connect_seconds=_CONNECT,
-        answer_seconds=_ANSWER,
-        at_once=_AT_ONCE,
+    http = library.Client(
+        base_url=f"{'https' if scheme == 'webdavs' else 'http'}://{netloc}",
+        timeout=library.Timeout(_ANSWER, connect=_CONNECT),
+        limits=library.Limits(max_connections=_AT_ONCE),
     )
+    return WebDavServer(http, Path(os.environ.get("NETRC") or Path.home() / ".netrc"))
 
 
 async def _part_of_file(server: Any, at: str, start: int, count: int) -> bytes:

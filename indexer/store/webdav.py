@@ -24,16 +24,9 @@ _SIZE = re.compile(r"[0-9]{1,15}")
 class WebDavServer:
     """A server at ``http://HOST:PORT``; paths begin without a slash, unquoted. Timeouts are in seconds."""
 
-    def __init__(
-        self, address: str, passwords: Path, *, connect_seconds: float, answer_seconds: float, at_once: int
-    ) -> None:
-        """passwords: a .netrc file, which need not exist. at_once: the most requests that are under way."""
-        self._passwords = passwords
-        self.http = httpx.Client(
-            base_url=address,
-            timeout=httpx.Timeout(answer_seconds, connect=connect_seconds),
-            limits=httpx.Limits(max_connections=at_once),
-        )
+    def __init__(self, http: httpx.Client, passwords: Path) -> None:
+        """http: with the server's address. passwords: a .netrc file, which need not exist."""
+        self.http, self._passwords = http, passwords
 
     def info(self, path: str, timeout: float) -> dict[str, Any]:
         """Describes a file or folder as fsspec does: its name, type, size, etag, and when it was modified."""

@@ -79,7 +79,10 @@ def place_words(source: Path, target: Path) -> None:
     fitted = len(network.config.words) - network.config.placed
     names, before = network.config.words[:fitted], network.vocabulary
     things, texts = _things()
-    known = find_known_words(names, before, things, texts, _prototypes(folder / "data" / "more3" / PROTOTYPES))
+    if not (path := folder / "data" / "more3" / PROTOTYPES).is_file():
+        raise ModelError(f"there is no {path}; the optional data has it, and this needs it")
+    (prototypes,) = load_file(path).values()
+    known = find_known_words(names, before, things, texts, _centre(prototypes.float()))
     book = WordBook(names)
     labels = {photo.label for photo in read_data(folder).photos + read_more(folder).photos}
     shown = sorted({word_of(label, book) for label in labels} - {-1})
@@ -184,13 +187,6 @@ def _things() -> tuple[list[Names], torch.Tensor]:
     # "Human hand" is what a person calls a hand.
     plain = [word.replace("_", " ").removeprefix("human ") for word in read.words]
     return [tuple(plain[row] for row in rows) for rows in things], _centre(read.vectors[[rows[0] for rows in things]])
-
-
-def _prototypes(path: Path) -> torch.Tensor:
-    if not path.is_file():
-        raise ModelError(f"there is no {path}; the optional data has it, and this needs it")
-    (vectors,) = load_file(path).values()
-    return _centre(vectors.float())
 
 
 def _centre(vectors: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + THUMBNAILS[1] + EXPLANATIONS[1])
+        decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + THUMBNAILS[0] + EXPLANATIONS[0])
         decoders.start()
         live = Live(chosen, decoders.run) if open_current is None else open_current(decoders.run)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)

@@ -29,15 +29,10 @@ WITHOUT_TOKEN = (
     "you need the server's token: open the address that the server printed when it started, which includes it, or send "
     f"it as the header {TOKEN_HEADER}. It is also in server.json, in the folder of the index."
 )
-# How many of these jobs of one client may run beside searches, how many of all clients, and how many may wait, half of
-# them of one client: a page asks for dozens of thumbnails, and others need connections. Decoding a large photo takes a
-# few hundred MiB.
-LOOKUPS, THUMBNAILS, ORIGINALS, EXPLANATIONS, UPKEEP = (3, 4, 512), (2, 3, 256), (1, 2, 64), (1, 2, 8), (1, 2, 8)
-
-
-def _turns(limits: tuple[int, int, int]) -> Turns:
-    each, at_once, waiting = limits
-    return Turns(at_once, each=each, waiting=waiting)
+# How many of these jobs may run beside searches, how many of one client, and how many may wait, half of them of one
+# client: a page asks for dozens of thumbnails, and others need connections. Decoding a large photo takes a few hundred
+# MiB.
+LOOKUPS, THUMBNAILS, ORIGINALS, EXPLANATIONS, UPKEEP = (4, 3, 512), (3, 2, 256), (2, 1, 64), (2, 1, 8), (2, 1, 8)
 
 
 @dataclass(frozen=True)
@@ -56,11 +51,11 @@ class Context:
     metrics: Metrics
     builder: Builder
     token: str
-    lookups: Turns = field(default_factory=partial(_turns, LOOKUPS))
-    thumbnails: Turns = field(default_factory=partial(_turns, THUMBNAILS))
-    originals: Turns = field(default_factory=partial(_turns, ORIGINALS))
-    explanations: Turns = field(default_factory=partial(_turns, EXPLANATIONS))
-    upkeep: Turns = field(default_factory=partial(_turns, UPKEEP))
+    lookups: Turns = field(default_factory=partial(Turns, *LOOKUPS))
+    thumbnails: Turns = field(default_factory=partial(Turns, *THUMBNAILS))
+    originals: Turns = field(default_factory=partial(Turns, *ORIGINALS))
+    explanations: Turns = field(default_factory=partial(Turns, *EXPLANATIONS))
+    upkeep: Turns = field(default_factory=partial(Turns, *UPKEEP))
     looks: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 1))
 
 

@@ -167,7 +167,7 @@ def test_an_explanation_ends_when_its_client_is_gone_and_its_photos_are_decoded_
 def test_no_more_explanations_wait_than_there_is_room_for_and_other_clients_have_theirs(
     slow_disk: Served, slow: Slow, sketch: bytes
 ) -> None:
-    running, _, waiting = context.EXPLANATIONS
+    _, running, waiting = context.EXPLANATIONS
     with ThreadPoolExecutor(waiting) as pool:
         ask = partial(slow_disk.http.post, "/explain?photo=1", content=sketch)
         asked = [pool.submit(ask) for _ in range(running + waiting // 2)]
@@ -180,7 +180,7 @@ def test_no_more_explanations_wait_than_there_is_room_for_and_other_clients_have
 
 def test_requests_that_wait_for_thumbnails_leave_room_for_others(slow_disk: Served, slow: Slow, sketch: bytes) -> None:
     thumbnails = slow_disk.context.thumbnails
-    running, _, waiting = context.THUMBNAILS
+    _, running, waiting = context.THUMBNAILS
     with ExitStack() as crowd:
         for number in range(running + waiting // 2):
             connection = crowd.enter_context(connect(slow_disk))
