@@ -20,6 +20,7 @@ from sketch_search.model.search.drawings import (
     place_things,
     search_drawing,
     search_things,
+    sketch_of,
     things_of_text,
 )
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored

