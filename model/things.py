@@ -24,11 +24,11 @@ PLACES = 2.0
 # others, at THERE = 0.6, 0.26 and 0.64; if things are drawn a tenth of the paper away and a quarter larger or smaller,
 # 0.21 and 0.64, without 0.16 and 0.53; of 124 with a thing left out, 0.44 and 0.85, without 0.40 and 0.86. With the
 # window below, ELSEWHERE brings 0.45 and 0.81 of 400 scenes there, 0.3 in its place 0.41 and 0.79, and 0.8 less again.
-# Of a single thing, 0.6 in the place of ELSEWHERE_ALONE brings 0.365 instead of 0.351 of 280 photos into the first 20,
-# but with a word 0.934 instead of 0.946 of the first ten photos show it: photos of several of a kind fall.
+# Of 280 single things, 0.365 and with their word 0.440 of the photos are there, 0.351 and 0.424 with 0.3 in its place;
+# with a word 0.963 of the first ten photos show the thing, and 0.969 with 0.3: photos of several of a kind fall.
 THERE = 1.0
 OTHERWISE = 0.6
-ELSEWHERE, ELSEWHERE_ALONE = 0.6, 0.3
+ELSEWHERE = 0.6
 # The loss of cosine for each unit of the distance of two colours (CIE76). Of 120 scenes with coloured things, drawn by
 # the nearest of the page's pens, 0.0075, 0.01 and 0.02 brought 0.83, 0.78 and 0.66 of the photos into the first 20, and
 # without colours 0.68 were there.
@@ -172,7 +172,7 @@ def match_things(
     A photo's score is that of its best cell, and, if places count, with b the cells that the thing's box covers, o the
     others, and w the root of the box's area in units of its mean over the things,
 
-        + w (THERE mean_b s_c - OTHERWISE mean_o s_c) - ELSEWHERE max_o s_c (of a single thing ELSEWHERE_ALONE).
+        + w (THERE mean_b s_c - OTHERWISE mean_o s_c) - ELSEWHERE max_o s_c.
 
     Args:
         directions: (t, r) of length 1, of the things. regions, colours: (p, m, r), or packed, and (p, m, 3), of p
@@ -193,13 +193,12 @@ def match_things(
             of_thing -= np.float32(COLOURS) * np.minimum(thing.colour_distance(colours), most)
     cells, best = scores.argmax(axis=-1), scores.max(axis=-1)
     if places:
-        elsewhere = np.float32(ELSEWHERE if len(things) > 1 else ELSEWHERE_ALONE)
         for of_thing, there, seen, weight in zip(best, inside, cosines, _weights(things), strict=True):
             others = np.ones_like(there) if there.all() else ~there
             # Products and sums with a mask take a quarter of the time of choosing columns.
             means = THERE * there / there.sum() - OTHERWISE * others / others.sum()
             of_thing += seen @ (weight * means.astype(np.float32))
-            of_thing -= elsewhere * (seen + np.where(others, 0, -np.inf).astype(np.float32)).max(axis=1)
+            of_thing -= np.float32(ELSEWHERE) * (seen + np.where(others, 0, -np.inf).astype(np.float32)).max(axis=1)
     photos = np.arange(len(regions))
     shown = extents(cosines, cells) if whole else np.zeros((*cells.shape, 0), np.bool_)
     chosen, seen_colours = regions[photos, cells], colours[photos, cells].astype(np.float32)

@@ -130,7 +130,7 @@ def sketch_of(matcher: Matcher, things: Sequence[Thing]) -> Tokens:
     """Joins the tokens of a drawing's things. What the words of a single one name is no longer guessed, but known."""
     tokens, vocabulary = Tokens.cat([thing.tokens for thing in things]), matcher.engine.vocabulary
     if len(things) == 1 and things[0].words and vocabulary is not None and len(vocabulary.drawn):
-        # Of 280 things in photos with a word, 0.969 instead of 0.946 of the first ten photos show it.
+        # Of 280 things in photos with a word, 0.963 instead of 0.934 of the first ten photos show it.
         return tokens.expecting(np.isin(vocabulary.drawn, things[0].words))
     return tokens
 

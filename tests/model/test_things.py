@@ -6,7 +6,6 @@ from sketch_search.model.engine.rounding import multiply_regions, pack, unpack
 from sketch_search.model.things import (
     COLOURS,
     ELSEWHERE,
-    ELSEWHERE_ALONE,
     OTHERWISE,
     THERE,
     Thing,
@@ -43,7 +42,7 @@ def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_col
                 scores.append(score)
             shown = regions[photo] @ direction
             others = np.delete(shown, there)
-            placed = THERE * shown[there] - OTHERWISE * others.mean() - ELSEWHERE_ALONE * others.max()
+            placed = THERE * shown[there] - OTHERWISE * others.mean() - ELSEWHERE * others.max()
             assert matched.scores[0, photo] == pytest.approx(max(scores) + placed, abs=1e-5)
             assert matched.cells[0, photo] == int(np.argmax(scores))
             np.testing.assert_allclose(matched.regions[0, photo], regions[photo, np.argmax(scores)], atol=1e-3)
@@ -68,7 +67,7 @@ def test_a_photo_that_shows_a_thing_all_over_its_box_comes_first_and_one_that_sh
     colours, drawn = np.zeros((3, 64, 3), np.float32), Thing(Tokens.of_ret(RET), (0.3, 0.3, 0.45, 0.45))
     placed, anywhere = (match_things([drawn], direction, regions, colours, places).scores[0] for places in (2.0, 0.0))
     assert placed[1] == pytest.approx(placed[0] + THERE * 0.75)
-    assert placed[2] == pytest.approx(placed[0] - OTHERWISE / 60 - ELSEWHERE_ALONE)
+    assert placed[2] == pytest.approx(placed[0] - OTHERWISE / 60 - ELSEWHERE)
     assert anywhere.tolist() == pytest.approx([anywhere[0]] * 3)
 
 
@@ -99,8 +98,7 @@ def test_where_a_large_thing_is_counts_more_than_where_a_small_one_is() -> None:
         shown, inside = regions @ direction, one.covers(places_of_cells(64))
         shown = shown @ window(side, 64)
         placed = THERE * shown[:, inside].mean(axis=1) - OTHERWISE * shown[:, ~inside].mean(axis=1)
-        away = (ELSEWHERE - ELSEWHERE_ALONE) * shown[:, ~inside].max(axis=1)
-        np.testing.assert_allclose(both[row] - alone[row], (weight - 1) * placed - away, atol=2e-3)
+        np.testing.assert_allclose(both[row] - alone[row], (weight - 1) * placed, atol=2e-3)
 
 
 def test_packed_regions_are_multiplied_and_chosen_as_unpacked_ones() -> None:
