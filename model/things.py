@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -231,6 +231,7 @@ def extents(cosines: Floats, cells: Numbers) -> NDArray[np.bool_]:
     return np.asarray(reached.reshape(cosines.shape))
 
 
+@lru_cache(maxsize=16)
 def window(side: float, count: int) -> Floats:
     """Returns what averages each of ``count`` cells with a window nearly as large as a thing, (count, count)."""
     cells = np.arange(math.isqrt(count))

@@ -18,7 +18,9 @@ _TEXT = b"iTXtsketch-search\0\0\0\0\0"
 
 def saved_strokes(png: bytes) -> tuple[Stroke, ...]:
     """Reads the strokes that the page saved with a drawing; none of other files, or if a program changed it since."""
-    picture, _, text = png.rpartition(_TEXT)
+    picture, found, text = png.rpartition(_TEXT)
+    if not found:
+        return ()
     check, strokes, *_ = (*text.split(b"\n", 2), b"")
     with suppress(BadSearch):
         # The chunk begins with four bytes of its length.

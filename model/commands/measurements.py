@@ -162,7 +162,7 @@ def evaluate(
 
 
 def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callable[[Matcher], Any]:
-    """Makes what measures if matching patches lie on the thing drawn, in order, or how well drawings are divided."""
+    """Returns what measures a matcher by the protocol "parts" or "parting"."""
     from sketch_search.model.datasets import read_remembered, read_task
     from sketch_search.model.evaluation import measure_parting, measure_parts
 

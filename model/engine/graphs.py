@@ -160,7 +160,7 @@ class _Graph:
         return self("Add", self("MatMul", x, w), b)
 
     def rounded(self, x: str, name: str, inputs: int, outputs: int, *, zero: int) -> str:
-        """x @ W + b in int8, of x in given steps, so that no row depends on others; 0 is the step ``zero``, of 256."""
+        """x @ W + b in int8. x is rounded by fixed steps, so that no row depends on others; 0 is the step ``zero``."""
         step, none = self.weight(f"{name}.step"), self.number(np.uint8(zero))
         steps = self("QuantizeLinear", x, step, none)
         w = self.weight(f"{name}.weight", inputs, outputs, int8=True)
@@ -317,8 +317,8 @@ def _pairs(config: TwoSidedConfig) -> bytes:
         z = g.rounded(z, f"{side}.ffn.3", config.cross_ffn, width, zero=0)
         return g.norm(g("Add", y, z), f"{side}.norm2", width, _CROSS_EPS)
 
-    # Each side's query is of its own branch; the other branch reads key and value (eq. 6). Weights of attention sum to
-    # 1, so that biases are added to the sketch, which is one, and not to the photos: that of the keys changes nothing.
+    # Each side's query is of its own branch; the other branch reads key and value (eq. 6). Attention weights sum
+    # to 1, so that biases are added to the one sketch in the place of all photos; that of the keys changes nothing.
     forth = g("Transpose", products("sketch.key", of_sketch("sketch", "query"), biased=False), perm=[0, 2, 3, 1])
     forth = g("Softmax", forth, axis=-1)
     back = g("Softmax", products("photo.query", of_sketch("photo", "key"), biased=True), axis=-1)

@@ -78,7 +78,7 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> l
         sketch, relevant = query.image(), min(K, max(1, int((labels == query.label).sum())))
         searcher.search(sketch, SearchQuery(k=K, things="one"))  # to warm up
         for way, asked in WAYS.items():
-            # As several things, photos are compared by regions, and no ways differ.
+            # A search for several things compares the regions of all candidates, whatever the way.
             outcome = searchers.get(way, searcher).search(sketch, SearchQuery(k=K, things="one", **asked))
             ids, timings = [hit.id for hit in outcome.results], outcome.timings_ms
             hits = [label_of[photo] == query.label for photo in ids]

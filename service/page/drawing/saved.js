@@ -40,8 +40,11 @@ export async function withDrawing(blob, { marks, place, format }) {
 export const drawingOf = (file) => read(async () => {
   const bytes = new Uint8Array(await file.arrayBuffer());
   const start = new TextDecoder("latin1").decode(bytes).lastIndexOf(TEXT);
+  if (start < 0) {
+    return null;
+  }
   const [check, , drawing] = new TextDecoder().decode(bytes.subarray(start + TEXT.length)).split("\n");
-  return start >= 0 && check === String(checksum(bytes.subarray(0, start - 4))) ? JSON.parse(drawing) : null;
+  return check === String(checksum(bytes.subarray(0, start - 4))) ? JSON.parse(drawing) : null;
 });
 
 const kept = ({ marks, format }) =>
