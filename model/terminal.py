@@ -85,7 +85,6 @@ _NO_MEMORY = "error: not enough memory; end other programs, or process less at o
 #: Optional libraries, and the extra that installs each.
 EXTRAS = {
     **dict.fromkeys(("fastapi", "h11", "prometheus_client", "resvg_py", "starlette", "uvicorn"), "server"),
-    **dict.fromkeys(("cssselect2", "tinycss2"), "server"),
     **dict.fromkeys(("huggingface_hub", "open_clip", "timm"), "clip"),
     **dict.fromkeys(("s3fs", "sshfs"), "remote"),
     "gensim": "words",

@@ -20,11 +20,24 @@ _SIDE, _MOST_LONGER = 512, 100
 _PAGE_SIDE, _PAGES = 768, 10
 # Elements that read something from elsewhere, or take long, and are left out; and what a person would miss of these.
 _MISSED = {"text": "text", "foreignObject": "text", "image": "pictures of other files"}
-_LEFT_OUT = {"feImage", "filter", "script", "style", *_MISSED}
+_LEFT_OUT = {"feImage", "filter", "script", *_MISSED}
 # The most elements that are drawn, with those that others stand for: a few that use each other may be any number.
 _MAX_ELEMENTS = 100_000
 # The most bytes that a compressed file is unpacked to.
 _MAX_BYTES = 1 << 26
+# resvg draws nothing where it does not know a colour, so some of CSS is written as it reads it, and others are refused.
+_COLOURS = ("fill", "stroke", "color", "stop-color", "style")
+_VALUE = r"[^(),;{}]*(?:\([^()]*\)[^(),;{}]*)*"
+_PLAIN = (
+    (re.compile(rf"\bvar\(\s*--[^(),;{{}}]*,({_VALUE})\)"), r"\1"),
+    (re.compile(r"\bvar\([^()]*\)"), "black"),
+    (re.compile(rf"\blight-dark\(({_VALUE}),{_VALUE}\)"), r"\1"),
+    (re.compile(r"\b(?:rgb|hsl)a?\([^()/]*/\s*[0.]+%?\s*\)"), "none"),
+    (re.compile(r"\b(rgb|hsl)a?\(([^()/]*)/[^()]*\)"), r"\1(\2)"),
+    # Without its filter, an element would not be drawn.
+    (re.compile(r"\bfilter\s*:"), "left-out:"),
+)
+_UNKNOWN = re.compile(r"\b(color|color-mix|hwb|lab|lch|oklab|oklch)\(")
 _SPACE = "{http://www.w3.org/2000/svg}"
 _HREFS = ("href", "{http://www.w3.org/1999/xlink}href")
 _SIZE = re.compile(r"\s*\+?(\d*\.?\d+(?:[eE]\+?\d+)?)\s*([a-zA-Z]*)\s*$")
@@ -60,8 +73,6 @@ def draw_svg(data: bytes, opened: Callable[[bytes], Image.Image]) -> Image.Image
     """Draws an SVG on nothing, 512 pixels long; ``opened`` opens pictures that it contains. Raises ImageError."""
     try:
         import resvg_py
-
-        from sketch_search.model.images import css
     except ImportError as error:
         raise UnsupportedImage("SVG needs an extra package: pip install 'sketch-search[server]'") from error
     if data.startswith(b"\x1f\x8b"):
@@ -78,7 +89,6 @@ def draw_svg(data: bytes, opened: Callable[[bytes], Image.Image]) -> Image.Image
         root.set("xmlns", _SPACE[1:-1])
     if _weight(root) > _MAX_ELEMENTS:
         raise UndecodableImage(f"the SVG file draws more than {_MAX_ELEMENTS:,} elements; save it as PNG")
-    css.inline(root)
     missing = _strip(root, opened)
     width, height = _size(root)
     scale = _SIDE / max(width, height)
@@ -99,13 +109,25 @@ def _name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
+def _plain(text: str) -> str:
+    """Writes colours of CSS as resvg reads them: variables as what stands in for them, else black."""
+    for pattern, plain in _PLAIN:
+        text = pattern.sub(plain, text)
+    if unknown := _UNKNOWN.search(text):
+        raise UnsupportedImage(f"the SVG file has colours by {unknown[1]}(), which are not supported; save it as PNG")
+    return text
+
+
 def _strip(root: ElementTree.Element, opened: Callable[[bytes], Image.Image]) -> str:
     """Removes what the file does not draw itself, and names what a person would miss."""
     waiting, missing = [root], ""
     while waiting:
         element = waiting.pop()
-        # Without its filter, an element would not be drawn.
         element.attrib.pop("filter", None)
+        for name in element.attrib.keys() & _COLOURS:
+            element.set(name, _plain(element.attrib[name]))
+        if _name(element) == "style":
+            element.text = _plain("".join(element.itertext()))
         for child in [*element]:
             name = _name(child)
             source = next((child.attrib[href] for href in _HREFS if href in child.attrib), "#")
