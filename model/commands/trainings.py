@@ -189,8 +189,9 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
     """
     from sketch_search.model.papers import TableRun, write_block
 
-    budgeted = f" --budget {budget}" if budget else ""
-    shown = TableRun(budget=budget, **further).run(name, f"python -m model table {name}{budgeted}")
+    told = {"budget": budget} | {option: further[option] for option in ("data", "backbone", "words")}
+    given = "".join(f" --{option} {value}" for option, value in told.items() if value)
+    shown = TableRun(budget=budget, **further).run(name, f"python -m model table {name}{given}")
     found = {"table": shown.table.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
     print(json.dumps(found) if as_json else shown.markdown())
     if page:

@@ -10,7 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,9 +45,9 @@ from sketch_search.model.papers.trainings import TRAININGS
 
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
-_OVER_FOUND = (
-    "average precision is over all relevant photos; the report's public code divides by those that were found, which "
-    "hides lost ones"
+_FORMULAS = (
+    "mAP@100 is interpolated, over min(100, relevant); by the report's code, plain precision over the relevant photos "
+    "that were found, which hides lost ones"
 )
 
 
@@ -168,17 +168,16 @@ class Shown:
             bends = {row["costs"]["clusters"]: row["costs"]["distance from centroids"] for row in self.rows}
             axes.plot(*zip(*sorted(bends.items()), strict=True), marker=".")
             axes.set(xlabel="clusters", ylabel="mean square distance from centroids")
-            figure.savefig(target)
-            return
-        for place, row in enumerate(self.rows):
-            if curve:
-                axes.plot(*zip(*row["curve"], strict=True), marker=".", label=row["network"])
-            else:
-                value, low, high = row["figures"][title].values()
-                axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", label=row["network"])
-        axes.set(xlabel="pictures seen" if curve else TITLES[title])
-        axes.set(ylabel="mAP@all on validation classes" if curve else "rows, the last on top")
-        figure.legend(loc="outside right upper", frameon=False)
+        else:
+            for place, row in enumerate(self.rows):
+                if curve:
+                    axes.plot(*zip(*row["curve"], strict=True), marker=".", label=row["network"])
+                else:
+                    value, low, high = row["figures"][title].values()
+                    axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", label=row["network"])
+            axes.set(xlabel="pictures seen" if curve else TITLES[title])
+            axes.set(ylabel="mAP@all on validation classes" if curve else "rows, the last on top")
+            figure.legend(loc="outside right upper", frameon=False)
         check_replaceable(target)
         figure.savefig(target, metadata={"Creator": MARK})
 
@@ -217,7 +216,8 @@ class TableRun:
                 except ModelError as error:
                     missing[row.name] = str(error)
         if not rows:
-            raise ModelError(next(filter(None, missing.values()), f"{name} has no row to draw"))
+            none = f"{self.sheets} has no sheet of {name}; leave out --kept to run its rows"
+            raise ModelError(next(filter(None, missing.values()), none))
         seeds = ", ".join(str(seed) for seed in sorted({seed for row in table.row for seed in row.seeds}))
         trained = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; "
         about = trained if any(row.recipe for row in table.row) else ""
@@ -226,25 +226,48 @@ class TableRun:
         return Shown(table, rows, missing, about)
 
     def _kept(self, name: str, table: PaperTable, row: Row) -> dict[str, Any]:
-        """Reads a row from its sheet, or runs it and leaves one. Raises ModelError for another's sheet."""
+        """Reads a row from its sheet, or runs it and leaves one. Raises ModelError for another's sheet.
+
+        A sheet holds hashes of the weights that the row measured or started from, and of the split.
+        """
         determining: dict[str, Any] = {"backbone": row.backbone, "rates": row.rates, "method": row.method}
         determining |= {"measure": merge(table.measure, row.measure)}
         if row.recipe:
             determining |= asdict(self._recipe(table, row)(1.0, row.seeds[0]))
         determining = json.loads(json.dumps(determining))
-        sheet = self.sheets and self._sheet(name, table, row)
+        sheet, hashes = self.sheets and self._sheet(name, table, row), self._hashes(row)
         if sheet and sheet.exists():
             kept: dict[str, dict[str, Any]] = json.loads(sheet.read_text())
             # A sheet may lack keys that recipes have had since.
             if merge(determining, kept["determining"]) != determining:
                 raise ModelError(f"{sheet} is of another recipe or measure; remove it to run the row again")
+            # What is not on this disk, such as the data, cannot have changed here.
+            changed = [what for what, digest in hashes.items() if kept.get("hashes", {}).get(what) != digest]
+            if changed:
+                raise ModelError(f"{sheet} is of other {' and '.join(changed)}; remove it to run the row again")
             return kept["found"]
         found = self._row(table, row) | {"made": _describe_run(self.device)}
         if sheet:
             sheet.parent.mkdir(parents=True, exist_ok=True)
             with replacing(sheet) as partial:
-                partial.write_text(json.dumps({"determining": determining, "found": found}) + "\n")
+                partial.write_text(json.dumps({"determining": determining, "hashes": hashes, "found": found}) + "\n")
         return found
+
+    def _hashes(self, row: Row) -> dict[str, str]:
+        """Returns the SHA-256 of the weights of a row and of the split, of those that are on this disk."""
+        files = dict[str, Path]()
+        with suppress(ModelError):
+            files["weights"] = Path(self._weights(row))
+            if not self.data:
+                files["split"] = data_folder() / "data" / "split.json"
+        return {name: file_sha256(path) for name, path in files.items() if path.is_file()}
+
+    def _weights(self, row: Row) -> str:
+        """Names the weights that a row measures or starts from, a file or a timm tag. Raises ModelError."""
+        shipped = PHOTO_SIDE.with_name(f"{row.checkpoint or row.backbone}.safetensors")
+        if self.backbone and not row.checkpoint:
+            return self.backbone
+        return str(shipped if row.checkpoint or shipped.is_file() else data_folder() / "data" / row.backbone)
 
     def _sheet(self, name: str, table: PaperTable, row: Row) -> Path:
         slug = re.sub(r"\W+", "-", row.name.lower()).strip("-")
@@ -259,7 +282,7 @@ class TableRun:
     def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
         if row.checkpoint:
-            checkpoint = PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors")
+            checkpoint = Path(self._weights(row))
             folder = self.folder / _key(file_sha256(checkpoint), self._files())
             measured = self._measure(table, row, checkpoint, folder)
             return measured | {"network": row.name, "validation": {}, "curve": []}
@@ -292,8 +315,7 @@ class TableRun:
 
     def _train(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float | None]:
         """Trains, unless it was trained before; returns the folder, and the mAP@all on validation, None if diverged."""
-        shipped = PHOTO_SIDE.with_name(f"{row.backbone}.safetensors")
-        backbone = self.backbone or str(shipped if shipped.is_file() else data_folder() / "data" / row.backbone)
+        backbone = self._weights(row)
         start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
         device = find_device(self.device)
         elsewhere = () if device.type == "cpu" else (device.type,)
@@ -347,7 +369,7 @@ class TableRun:
                 if key not in self.tokens:
                     self.tokens[key] = encode_both(matcher, task.corpus), clip_vectors(task.corpus.photos, where.clip)
                 tokens, (vectors, why) = self.tokens[key]
-                about = [f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}", _OVER_FOUND]
+                about = [f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}", _FORMULAS]
                 vectors = tokens[1].ret if vectors is None else vectors
                 clusters = where.clusters, where.nprobe
                 figures, more = search_in_two_stages(matcher, task.corpus, tokens, vectors, *clusters)

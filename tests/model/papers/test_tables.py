@@ -7,10 +7,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import save_file
 
 from sketch_search.model.commands import main
+from sketch_search.model.datasets import read_class_folders, read_task
+from sketch_search.model.evaluation import relevance, score_matrices
+from sketch_search.model.matcher import load
 from sketch_search.model.papers import tables
 from sketch_search.model.papers.recipe import ZseRecipe, merge, read_within_budget
 from sketch_search.model.papers.runs import Run
@@ -117,7 +121,7 @@ def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
     write_table(folder, table)
     sheets = ("--sheets", folder / "sheets", "--kept")
     assert run(folder, *sheets) == 2
-    assert "two has no row to draw" in capsys.readouterr().err
+    assert "sheets has no sheet of two; leave out --kept to run its rows" in capsys.readouterr().err
     assert run(folder, "--sheets", folder / "sheets") == 0
     first = capsys.readouterr().out
     assert "less the first row" in first
@@ -136,6 +140,33 @@ def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
     write_table(folder, table, rate=0.5)
     assert run(folder, "--sheets", folder / "sheets") == 2
     assert "two-24-trained.json is of another recipe or measure" in capsys.readouterr().err
+
+
+def test_a_sheet_of_other_weights_or_of_another_split_is_not_printed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_checkpoint(folder / "zse.safetensors")
+    (folder / "optional" / "data").mkdir(parents=True)
+    (folder / "optional" / "data" / "split.json").write_text("{}")
+    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(folder / "optional"))
+    monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
+    task = read_task(data=folder / "data")
+    monkeypatch.setattr(tables, "read_task", lambda *_, **__: task)
+    write_table(folder, 'title = "One"\n[[row]]\nname = "it"\ncheckpoint = "zse"\nmethod = "ret"\n')
+
+    def printed() -> int:
+        return main(["table", "two", "--runs", str(folder / "runs"), "--sheets", str(folder / "sheets")])
+
+    assert printed() == 0
+    first = capsys.readouterr().out
+    assert printed() == 0
+    assert capsys.readouterr().out == first
+    tiny_checkpoint(folder / "zse.safetensors", seed=1)
+    assert printed() == 2
+    assert "two-16000-it.json is of other weights; remove it to run the row again" in capsys.readouterr().err
+    (folder / "optional" / "data" / "split.json").write_text('{"train": []}')
+    assert printed() == 2
+    assert "is of other weights and split; remove it" in capsys.readouterr().err
 
 
 def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhaustive_one_does(
@@ -157,8 +188,23 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     assert one["costs"]["pairs"] < exhaustive["photos"]
     assert one["figures"]["precision_100"]["value"] <= exhaustive["figures"]["precision_100"]["value"]
     assert opened["costs"]["distance from centroids"] < exhaustive["costs"]["distance from centroids"]
-    over_found = "mAP@2 over those found"
-    assert all(row["costs"][over_found] >= row["figures"]["map_100"]["value"] for row in (exhaustive, opened, one))
+    # The figure of each formula, of rankings that are written out: every photo by its score.
+    matcher = load(next((folder / "runs").rglob("final.safetensors")), variants=1)
+    corpus = read_class_folders(folder / "data")
+    ranked = np.argsort(-score_matrices(matcher, corpus, ["rn"])["rn"], axis=1, kind="stable")
+    hits = np.take_along_axis(relevance(corpus), ranked, axis=1)[:, :2]
+    first, second = hits.T
+    assert exhaustive["figures"]["map_100"]["value"] == pytest.approx((first + second * (1 + first) / 2).mean() / 2)
+    by_report = np.where(first & second, 1, np.where(first, 1, second / 2)).mean()
+    assert exhaustive["costs"]["mAP@2 by the report's code"] == pytest.approx(by_report)
+    write_table(folder, f'title = "Two stages"\ncolumns = ["map_100"]\nplot = "elbow"\n{rows.replace("= 4,", "= 99,")}')
+    (folder / "figure.svg").write_text("not ours")
+    assert run(folder, "--plot", folder / "figure.svg") == 2
+    found = capsys.readouterr()
+    assert "figure.svg was not written by this program" in found.err
+    assert (folder / "figure.svg").read_text() == "not ours"
+    assert "photos cannot make 99 clusters; name a folder of more photos)" in found.out
+    assert f"`python -m model table two --data {folder / 'data'} --backbone {folder / 'vit.safetensors'}`" in found.out
 
 
 def test_a_shipped_checkpoint_is_measured_with_clusters_by_clip_if_there_is_one(
@@ -177,7 +223,7 @@ def test_a_shipped_checkpoint_is_measured_with_clusters_by_clip_if_there_is_one(
     assert "- Clusters are by CLIP from clip." in told
     assert "- Clusters are by [Ret]: there are no CLIP weights at nowhere" in told
     assert f"In all rows: ranks by rn, queries {2 * len(SHAPES)}, " in told
-    assert "the report's public code divides by those that were found" in told
+    assert "by the report's code, plain precision over the relevant photos that were found" in told
     assert "Budget" not in told
     assert "pictures" not in told
 
