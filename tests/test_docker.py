@@ -101,7 +101,7 @@ def test_copied_files_exist_and_reach_the_builder(stages: dict[str, Stage]) -> N
     assert {pattern.removesuffix("*") for pattern in packages["include"]} <= copied
 
 
-@pytest.mark.parametrize("target", ["cpu", "gpu", "ray"])
+@pytest.mark.parametrize("target", ["cpu", "clip", "gpu", "ray"])
 def test_an_image_runs_as_nobody_listens_and_gets_signals(stages: dict[str, Stage], target: str) -> None:
     stage = stages[target]
     uid, gid = stage.all("USER")[-1].split(":")
@@ -133,8 +133,9 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
     assert "torch" not in image
     assert needed("--only", "ray") == {"ray[default]"}
     assert "ray" in locked
-    (adding,) = (step for step in stages["venv-ray"].all("RUN") if "--only" in step)
-    assert "--only ray" in adding
+    for extra in ("ray", "clip"):
+        (adding,) = (step for step in stages[f"venv-{extra}"].all("RUN") if "--only" in step)
+        assert f"--only {extra}" in adding
     assert {"torch", "faiss-gpu"} <= needed("--only", "gpu", "clip", "faiss-gpu")
     (replacing,) = (step for step in stages["venv-gpu"].all("RUN") if "faiss" in step)
     assert "uninstall --yes faiss-cpu" in replacing
@@ -178,7 +179,7 @@ def test_compose_starts_services_for_cpus_else_by_name(compose: dict[str, Any], 
         # A service without a profile starts unless others are named.
         (profile,) = service.get("profiles", ["cpu"])
         services.setdefault(profile, set()).add(name)
-        assert target == ("cpu" if profile in {"watch", "two-stage"} else profile)
+        assert target == {"watch": "cpu", "two-stage": "clip"}.get(profile, profile)
         assert target in stages
         assert (_CHECKOUT / service["build"]["dockerfile"]).is_file()
         assert bool(service["deploy"]["resources"].get("reservations")) == (target == "gpu")
@@ -189,6 +190,16 @@ def test_compose_starts_services_for_cpus_else_by_name(compose: dict[str, Any], 
         "gpu": {"index-gpu", "service-gpu"},
         "ray": {"ray-head", "ray-worker", "ray-index", "ray-service"},
     }
+
+
+@pytest.mark.parametrize("further", [(), ("docker/cpus.yml",), ("docker/selinux.yml",)])
+def test_compose_accepts_every_profile(compose: dict[str, Any], further: tuple[str, ...]) -> None:
+    command = ["docker", "compose", *(f"--file={name}" for name in ("docker-compose.yml", *further)), "--profile=*"]
+    if shutil.which("docker") is None or subprocess.run([*command[:2], "version"], capture_output=True).returncode:
+        pytest.skip("needs docker compose")
+    done = subprocess.run([*command, "config", "--format=json"], cwd=_CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["services"].keys() == compose["services"].keys()
 
 
 def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
@@ -232,13 +243,15 @@ def test_the_index_job_ends_and_the_service_stays(compose: dict[str, Any]) -> No
             asked = parse(index, service["command"][3:]).params
             assert asked["folders"] == (Path(service["volumes"][0]["target"]),)
             assert asked["watch"] == (not once)
+            assert asked["system"] == ("two-stage" if name == "two-stage-index" else "auto")
+            assert asked["embedder"] == ("clip" if name in {"two-stage-index", "index-gpu"} else "auto")
         if not name.endswith(("service", "service-gpu", "two-stage")):
             assert "ports" not in service
         else:
             assert service["environment"].keys() >= {f"SBIR_{name}" for name in _OPERATORS_SETTINGS}
             assert "FORWARDED_ALLOW_IPS" in service["environment"]
-            # Nobody but this machine, and under no other name, until the user says so.
-            assert service["ports"] == ["127.0.0.1:8000:8000"]
+            # Nobody but this machine, and under no other name, until the user says so. Both systems can run at once.
+            assert service["ports"] == [f"127.0.0.1:{8000 + (name == 'two-stage')}:8000"]
             given = {key.removeprefix("SBIR_").lower(): text for key, text in service["environment"].items() if text}
             settings = Settings(**given)
             assert settings.rate_limit is None
