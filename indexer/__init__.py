@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from sketch_search.indexer.store.catalog import PhotoFilter
     from sketch_search.indexer.store.folders import Address, Folder
-    from sketch_search.indexer.store.generation import NETWORK_OF, EmbedderEntry, NetworkIdentity, System, system_of
+    from sketch_search.indexer.store.generation import NETWORK_OF, EmbedderEntry, NetworkIdentity, System, network_of
     from sketch_search.indexer.store.location import current_stamp, default_index_path
     from sketch_search.indexer.store.reader import Index, PhotoEntry, open_index
     from sketch_search.indexer.store.roots import folder_at, folder_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, PhotoUnavailable, System, open_index, system_of
+from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, PhotoUnavailable, System, network_of, open_index
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
@@ -35,12 +35,12 @@ if TYPE_CHECKING:  # A search does without: the methods that need them import th
 
 
 def name_network(settings: Settings, system: System | None = None) -> str | Path:
-    """Names the checkpoint of the settings, else that of the system, or of the index's."""
-    return settings.weights or NETWORK_OF[system or system_of(index_path(settings))]
+    """Names the checkpoint of the settings, else that of the system, or of the index."""
+    return settings.weights or (network_of(index_path(settings)) if system is None else NETWORK_OF[system])
 
 
 def open_matcher(settings: Settings, system: System | None = None) -> Matcher:
-    """Opens the checkpoint of the settings, else that of the system, or of the index's. Raises ModelError."""
+    """Opens the checkpoint of the settings, else that of the system, or of the index. Raises ModelError."""
     name = name_network(settings, system)
     return load(name, device=settings.device, dtype=settings.dtype, variants=settings.variants)
 
@@ -87,6 +87,11 @@ class Engine:
     def gallery(self) -> Gallery:
         """The photos that can be searched now."""
         return self._open(())
+
+    @property
+    def system(self) -> System:
+        """The system that searches by a sketch alone."""
+        return self._settings.system or self.gallery.system
 
     def searcher(self, gallery: Gallery) -> Searcher:
         return Searcher(gallery, self._matcher, self._settings)

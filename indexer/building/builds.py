@@ -30,7 +30,7 @@ from sketch_search.indexer.building.writer import (
     make_clusters,
 )
 from sketch_search.indexer.embedding import ChosenEmbedder, find_embedder
-from sketch_search.indexer.errors import BadInvocation, EmbedderUnavailable, IndexRefused
+from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import (
@@ -57,8 +57,9 @@ FIRST_GENERATION = 64
 # A build merges all segments into one if more than this share of their rows is not shown, and small ones if there would
 # be more than this: a server keeps five files of each open, in two generations for a while, and macOS allows it 256.
 DEAD_SHARE, MAX_SEGMENTS = 0.1, 10
-# The clusters of the two-stage report.
-TWO_STAGE_CLUSTERS = 125
+# The clusters of the two-stage report, and how many photos they have on average at least: of clusters of one, the first
+# stage alone would score every photo.
+TWO_STAGE_CLUSTERS, LEAST_PHOTOS = 125, 4
 # If the user set no number of clusters, a build makes them anew once there are this many times as many photos as they
 # were made for. In 1,429 photos, of which half were clustered, a tenth of all held 0.78 of the best 20 of a sketch;
 # 0.90 anew.
@@ -112,11 +113,6 @@ def choose_network(
         identity = alone
     if request.embedder != "auto":
         return identity, find_embedder(request.embedder, matcher.device, download=True)
-    if request.system == "two-stage" and (manifest is None or manifest.system != "two-stage"):
-        # The report clusters by CLIP, for which [Ret] stands in where it cannot be had.
-        with suppress(EmbedderUnavailable):
-            return identity, find_embedder("clip", matcher.device, download=True)
-        return identity, find_embedder("ret", matcher.device)
     same = manifest is not None and manifest.identity.with_tokens(identity.tokens) == identity
     return identity, find_embedder(manifest.embedder.spec if manifest is not None and same else "auto", matcher.device)
 
@@ -129,6 +125,8 @@ def plan_build(
     system: System = "default" if start.manifest is None else start.manifest.system
     if request.system != "auto":
         system = request.system
+    if system == "two-stage" and identity.tokens == 1:
+        raise BadInvocation("--system two-stage compares tokens; add --tokens all, or --system default.")
     if request.added and start.manifest is not None:
         start.manifest.check_identity(index, identity)
     if start.generation is None:
@@ -203,10 +201,9 @@ class BuildReport(Written):
         """Says what differs from the two-stage report's system; None for the default one."""
         if self.system == "default":
             return None
-        stand_in = "" if "open_clip" in self.embedder else "; [Ret] stands in for CLIP, which cannot be had here"
-        fewer = (
-            "" if self.clusters >= TWO_STAGE_CLUSTERS else f"; fewer clusters than the report's {TWO_STAGE_CLUSTERS}"
-        )
+        stand_in = "" if "open_clip" in self.embedder else "; [Ret] stands in for CLIP (--embedder clip downloads it)"
+        few = self.clusters < TWO_STAGE_CLUSTERS
+        fewer = f"; fewer clusters than the report's {TWO_STAGE_CLUSTERS}" if few else ""
         return f"two-stage{stand_in}{fewer}"
 
     @property
@@ -409,7 +406,8 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
     check_counts(plan, count)
     reader, to_write = SegmentReader(backend.sources(photos.rows)), photos.clusters < 0
     if plan.recluster or current.generation is None or _are_stale(plan, current.generation.manifest, photos):
-        usual = min(TWO_STAGE_CLUSTERS, count) if plan.system == "two-stage" else default_clusters(count)
+        two_stage = min(TWO_STAGE_CLUSTERS, -(-count // LEAST_PHOTOS))
+        usual = two_stage if plan.system == "two-stage" else default_clusters(count)
         # A shard holds whole clusters, at least one.
         wanted = max(usual, plan.shards) if plan.clusters is None else plan.clusters
         clustering = make_clusters(photos.rows, reader, wanted, plan.clusters, backend.nearest)

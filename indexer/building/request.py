@@ -34,8 +34,8 @@ class BuildRequest:
     clusters: None for those of the index, or about sqrt(photos); another number makes them anew, as recluster does.
     embedder: "ret", "clip", "clip:...", or "auto": as the index, else CLIP if its weights are on this disk.
     tokens: "all", "none" for a small index of vectors alone, or "auto": as the index, else "all".
-    system: of plain searches. "two-stage", the report's: 125 clusters, by CLIP if it can be had, features of each
-    together. "auto": as the index, else "default".
+    system: of plain searches. "two-stage", the report's: 125 clusters, the features of each together. "auto": as the
+    index, else "default".
     checksum: whether files of unchanged size and times are read. batch: files between commits, lost by a kill.
     shards: of a build on many machines; None for as many as there are, or one.
     allow_root_removal, allow_loss: whether folders that are not listed, or a tenth of the photos, may be dropped.

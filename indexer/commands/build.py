@@ -52,15 +52,13 @@ class Work:
         return Progress(bar=not self.quiet)
 
     def matcher(self, system: System | Literal["auto"] = "auto") -> Matcher:
-        """Loads the network, by default that of the system. Raises ModelError, or BadInvocation for invalid threads."""
+        """Loads the network: that of a named system, or else the index's. Raises ModelError, BadInvocation."""
         import faiss
 
         from sketch_search import model
-        from sketch_search.indexer.store.generation import NETWORK_OF, system_of
+        from sketch_search.indexer.store.generation import NETWORK_OF, network_of
         from sketch_search.model.engine import set_threads
 
-        if system == "auto":
-            system = system_of(self.index)
         # Pillow's warnings about a picture are not printed: the report describes its problem.
         warnings.filterwarnings("ignore", module=r"PIL\b")
         threads = os.environ.get("SBIR_THREADS") or "auto"
@@ -72,7 +70,8 @@ class Work:
                 )
             set_threads(int(threads))
             faiss.omp_set_num_threads(int(threads))
-        return model.load(self.weights or NETWORK_OF[system], self.device)
+        network = network_of(self.index) if system == "auto" else NETWORK_OF[system]
+        return model.load(self.weights or network, self.device)
 
     def build(self, request: BuildRequest, matcher: Matcher | None = None) -> int:
         from sketch_search.indexer.building.builds import build
@@ -174,7 +173,7 @@ _INCLUDE = option("--include PATTERN", "Drop a pattern of --exclude; repeatable.
 )
 @option(
     "--system auto|default|two-stage",
-    "two-stage: the two-stage report's, with ZSE-SBIR's network and 125 clusters by CLIP; plain searches then use it "
+    "two-stage: the two-stage report's, with ZSE-SBIR's network and 125 clusters; plain searches then use it "
     "(auto: as in the existing index, else default).",
     click.Choice(("auto", "default", "two-stage")),
     default="auto",

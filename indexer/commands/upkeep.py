@@ -105,6 +105,7 @@ def info(index: Path, as_json: bool) -> None:
         line("photos", f"{counts.photos} ({counts.files} files, {counts.duplicates} of them duplicates)"),
         line("bad files", f"{counts.bad}"),
         line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
+        line("system", manifest.system),
         line("network", f"{manifest.network}, {kept} of {manifest.width} numbers"),
         line("photo side", manifest.photo_sha256),
         line("on disk", f"{size / 2**20:.1f} MiB in {segments}, {size / 2**10 / counts.photos:.1f} KiB a photo"),

@@ -213,11 +213,11 @@ class Manifest(NetworkIdentity):
             )
 
 
-def system_of(index: Path) -> System:
-    """Returns the system of an index, as a plain search uses it; "default" if there is none that can be read."""
+def network_of(index: Path) -> str:
+    """Names the embedded network that made an index; "default" if none of them did, or no index can be read."""
     with suppress(IndexRefused):
         for newest in readable_generations(IndexFolder(index), []):
-            return newest.manifest.system
+            return newest.manifest.network if newest.manifest.network in NETWORK_OF.values() else "default"
     return "default"
 
 

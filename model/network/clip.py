@@ -123,7 +123,7 @@ def _of_hub(source: str, download: bool) -> Path:
     repository = source.removeprefix(HUB)
     if find_cached(repository, [CONFIG_FILE]) is None or find_cached(repository, WEIGHT_FILES) is None:
         if not download:
-            raise ModelError(f"{source} is no longer on this disk; name it again to download it")
+            raise ModelError(f"{source} is not on this disk; name it with --embedder to download it")
         config = fetch(repository, CONFIG_FILE)
         for name in WEIGHT_FILES:
             with suppress(ModelError):
@@ -140,7 +140,7 @@ def _find_published(source: str, known: Mapping[str, Any], download: bool) -> Pa
     if repository and (path := find_cached(repository, (name,) if name else WEIGHT_FILES)) is not None:
         return path
     if not download:
-        raise ModelError(f"the weights of {source} are no longer on this disk; name that model again to download them")
+        raise ModelError(f"the weights of {source} are not on this disk; name them with --embedder to download them")
     if repository:
         check_reachable(repository)
     try:

@@ -418,6 +418,7 @@ async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
         model, index = ctx.live.engine().info()
     except NotReady as why:
         reason = str(why)
+    system = settings.system or (index.system if index else "default")
     # Building over an index, or without what the checkpoint needs, would be no help.
     empty = reason is not None and ctx.live.lacks_index
     return InfoResponse(
@@ -439,9 +440,9 @@ async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
         limits=Limits(**settings.model_dump(include=set(Limits.model_fields))),
         defaults=SearchDefaults(
             k=settings.default_k,
-            system=settings.system or (index.system if index else "default"),
-            quality=settings.quality,
-            nprobe=settings.nprobe,
+            system=system,
+            quality=settings.quality if system == "default" else "best",
+            nprobe=settings.nprobe if system == "default" else 1,
         ),
     )
 

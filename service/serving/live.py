@@ -267,7 +267,8 @@ class Live:
                     self._seen = found.generation_id
                     said = "generation %s is live, %d photos, searched with %s by %s"
                     model, _ = engine.info()
-                    log.info(said, found.generation, found.photo_count, model.name, model.best_method)
+                    how = model.best_method if engine.system == "default" else f"the {engine.system} system"
+                    log.info(said, found.generation, found.photo_count, model.name, how)
             for shard in self.shards:
                 if shard.answers != (shard.name in before):
                     state = "answers" if shard.answers else f"is missing: {shard.reason}"

@@ -152,7 +152,7 @@ def test_a_changed_or_missing_model_is_refused(reading: Path, tmp_path: Path, mo
     shutil.copytree(reading, tmp_path / "clip")
     entry = find_embedder(f"clip:{tmp_path / 'clip'}", CPU).entry
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(EmbedderUnavailable, match="are no longer on this disk"):
+    with pytest.raises(EmbedderUnavailable, match="are not on this disk; name them with --embedder"):
         open_text_tower(entry.model_copy(update={"spec": "clip:ViT-B-32/datacomp_s_s13m_b4k"}), CPU)
     shutil.rmtree(tmp_path / "clip")
     with pytest.raises(EmbedderUnavailable, match="is neither a file nor an open_clip model with weights"):

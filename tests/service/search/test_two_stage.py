@@ -11,6 +11,7 @@ import pytest
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model import Matcher
+from sketch_search.service.commands import main
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.search.plan import plan_search
@@ -113,11 +114,17 @@ def test_zse_sbirs_own_networks_and_released_ones_search_by_it(gallery: Path, tm
         assert found.pairs_scored == CLUSTERS + found.candidates
 
 
-def test_an_index_remembers_the_system_that_it_was_built_for(gallery: Path, settings: Settings, tmp_path: Path) -> None:
+def test_an_index_remembers_the_system_that_it_was_built_for(
+    gallery: Path,
+    settings: Settings,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     index, zse = tmp_path / "index", model.load("zse")
     first = build(index, BuildRequest([gallery], system="two-stage"), zse)
     assert first.system == "two-stage"
-    assert CLUSTERS < first.clusters <= PHOTOS, "125, but no more than photos"
+    assert first.clusters == -(-PHOTOS // 4), "125, or four photos each"
     build(index, BuildRequest([gallery], clusters=CLUSTERS), zse)
     drawn = encoded(draw_sketch())
     sketch = zse.encode(zse.prepare(zse.open(drawn, "sketch"), "sketch")[None], "sketch", variants=1)
@@ -127,14 +134,32 @@ def test_an_index_remembers_the_system_that_it_was_built_for(gallery: Path, sett
         rows = np.arange(PHOTOS)
         assert (opened.reading_order(rows) == rows).all()
         related = zse.engine.relate(sketch, opened.centroids)
+    caplog.set_level("INFO", "sketch_search")
     with asked(settings, index=index, weights=None) as http:
         answer = http.post("/search", content=drawn, params={"k": 3}).json()
         about = http.get("/info").json()
+    assert "searched with zse by the two-stage system" in caplog.text
+    assert (about["defaults"]["quality"], about["defaults"]["nprobe"]) == ("best", 1)
+    main(["index", "info", "--index", str(index)])
+    assert "\nsystem:      two-stage\n" in capsys.readouterr().out
     assert (about["index"]["system"], about["defaults"]["system"], answer["system"]) == ("two-stage",) * 3
     assert answer["model"] == about["model"]["name"] == "zse"
     assert answer["clusters"][0]["id"] == int(related.argmax())
     assert answer["pairs_scored"] == CLUSTERS + answer["candidates"]
     assert answer["candidates"] == sum(cluster["size"] for cluster in answer["clusters"])
+
+
+def test_a_build_goes_on_with_the_network_and_the_system_of_the_index(
+    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = ("--index", str(tmp_path / "index"))
+    assert main(["index", "build", str(gallery), "--system", "two-stage", "--weights", "default", *index]) == 0
+    assert main(["index", "build", *index]) == 0
+    assert "encoded now: 0\n" in capsys.readouterr().out
+    with open_index(tmp_path / "index", model.load()) as opened:
+        assert opened.manifest.system == "two-stage"
+    assert main(["index", "build", "--tokens", "none", *index]) == 2
+    assert "compares tokens; add --tokens all, or --system default" in capsys.readouterr().err
 
 
 def test_all_centroids_are_scored_however_many_there_are(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
