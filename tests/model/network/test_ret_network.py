@@ -347,5 +347,5 @@ def test_a_backbone_of_a_hub_that_cannot_be_reached_is_said_at_the_first_try(tag
 def test_a_clip_that_cannot_be_had_is_named_with_the_reason(source: str, reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
         read_clip(source)
-    with pytest.raises(ModelError, match="not on this disk; name (it|them) with --embedder to download"):
+    with pytest.raises(ModelError, match=r"not on this disk; name (it|them) with --embedder to download"):
         find_clip(source, download=False)
