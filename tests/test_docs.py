@@ -12,6 +12,7 @@ import pytest
 from sketch_search.indexer.commands import index
 from sketch_search.model.command_line import CommandGroup
 from sketch_search.model.commands import model
+from sketch_search.model.engine import file_sha256
 from sketch_search.service.commands import application
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import read_blocks
@@ -20,7 +21,7 @@ from tests.programs import all_commands, commands_of, options_of, parse
 
 README = CHECKOUT / "README.md"
 HTTP = CHECKOUT / "docs" / "http.md"
-QUALITY, SPEED = (CHECKOUT / "docs" / name for name in ("quality.md", "speed.md"))
+NETWORKS, QUALITY, SPEED = (CHECKOUT / "docs" / f"{name}.md" for name in ("networks", "quality", "speed"))
 MAKEFILE = read(CHECKOUT / "Makefile")
 COMPOSE = read(CHECKOUT / "docker-compose.yml")
 
@@ -104,6 +105,13 @@ def test_the_readmes_figures_are_those_of_the_page_of_quality() -> None:
     assert len(figures) >= 5
     for figure in figures:
         assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", read(QUALITY)), figure
+
+
+def test_the_figures_are_of_the_weights_that_are_here() -> None:
+    digests = {path.stem: file_sha256(path)[:8] for path in (CHECKOUT / "weights").glob("*.safetensors")}
+    named = re.findall(r"weights/([\w-]+)\.safetensors` \(`(\w+)`", read(QUALITY) + read(NETWORKS))
+    assert dict(named) == {name: digests[name] for name in ("default", "zero-shot", "zse")}
+    assert set(re.findall(r", weights (\w{8})", read(SPEED))) <= set(digests.values())
 
 
 # By the name that ``_program`` gives.

@@ -74,17 +74,17 @@ def memory(process: int | str = "self") -> dict[str, float]:
 
 def by_matcher(matcher: model.Matcher) -> str:
     """Returns the device, threads and precision of a measurement that this process makes with ``matcher``."""
-    return _by(matcher.device, threads(), matcher.dtype)
+    return _by(matcher.device, threads(), matcher.dtype, matcher.checkpoint_sha256)
 
 
 def by_server(url: str) -> str:
     """The device, threads and precision of the server at ``url``, which runs here with this process's environment."""
     told = httpx.get(f"{url}/info", timeout=60).json()["model"]
-    return _by(told["device"], Settings().threads or threads(), told["dtype"])
+    return _by(told["device"], Settings().threads or threads(), told["dtype"], told["checkpoint_sha256"])
 
 
-def _by(device: str, count: int, dtype: str) -> str:
-    return f"{device}, {count} thread{'s' if count > 1 else ''}, {dtype}"
+def _by(device: str, count: int, dtype: str, sha256: str) -> str:
+    return f"{device}, {count} thread{'s' if count > 1 else ''}, {dtype}, weights {sha256[:8]}"
 
 
 def turned(sketches: Sequence[bytes], count: int) -> tuple[bytes, ...]:
