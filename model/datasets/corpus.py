@@ -19,6 +19,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from safetensors.numpy import load_file
 
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import IMAGE_SUFFIXES
@@ -124,6 +125,18 @@ def read_more(folder: Path) -> Corpus:
     """Reads the labelled pictures of FURTHER_ARCHIVES in ``folder``/data/more. Empty without archives."""
     archives = [folder / "data" / "more" / f"{name}.tar.gz" for name in FURTHER_ARCHIVES]
     return _corpus(archive for archive in archives if archive.is_file())
+
+
+def read_clip_vectors(folder: Path, photos: Sequence[Picture]) -> dict[Picture, NDArray[np.float32]]:
+    """Reads CLIP's vectors, (512,), of those of ``photos`` that ``folder``/data/more3 has: some of Caltech-101."""
+    file = folder / "data" / "more3" / "clip_caltech101.safetensors"
+    if not file.is_file():
+        raise ModelError(f"there is no {file}; the optional data has it, and this needs it")
+    names = gzip.decompress(file.with_suffix(".txt.gz").read_bytes()).decode().splitlines()
+    rows = {line.partition("\t")[0].replace("/", "_"): row for row, line in enumerate(names)}
+    vectors = load_file(file)["clip_vitb32_image"].astype(np.float32)
+    known = (photo for photo in photos if photo.source == "caltech101" and photo.path.name in rows)
+    return {photo: vectors[rows[photo.path.name]] for photo in known}
 
 
 def read_split(folder: Path, name: str) -> tuple[str, ...]:

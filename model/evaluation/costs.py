@@ -81,7 +81,8 @@ def search_in_two_stages(
 
     Figures are over min(TOP, relevant), with photos of other than the ``nprobe`` best clusters, or so many that they
     hold TOP, as lost. tokens: of ``encode_both``. vectors: (p, e), for k-means. Returns "map_100" and "precision_100",
-    (q,), and means: average precision by the report's code, pairs, seconds, and square distance from centroids.
+    (q,), and means: average precision by the report's code, pairs, seconds, square distance from centroids, and the
+    share of photos that are of the most frequent class of their cluster.
     Raises ModelError for fewer photos than clusters.
     """
     queries, photos = tokens
@@ -106,9 +107,10 @@ def search_in_two_stages(
     names = (f"mAP@{TOP} by the report's code", "pairs", "seconds a query")
     costs = dict(zip(names, values[:, 2:].mean(axis=0).tolist(), strict=True))
     members = np.split(points[gallery.ids], gallery.clusters.ends[:-1])
-    costs["distance from centroids"] = sum(float(((own - own.mean(axis=0)) ** 2).sum()) for own in members) / len(
-        photos
-    )
+    spread = sum(float(((own - own.mean(axis=0)) ** 2).sum()) for own in members)
+    kinds = np.split(np.array([photo.label for photo in corpus.photos])[gallery.ids], gallery.clusters.ends[:-1])
+    most = sum(int(np.unique(own, return_counts=True)[1].max()) for own in kinds)
+    costs |= {"distance from centroids": spread / len(photos), "purity": most / len(photos)}
     return {"map_100": values[:, 0], "precision_100": values[:, 1]}, costs
 
 

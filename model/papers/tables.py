@@ -22,7 +22,17 @@ from pydantic import TypeAdapter
 
 from sketch_search import weights
 from sketch_search.model.checkpoint import load_network, replacing
-from sketch_search.model.datasets import Protocol, Task, data_folder, read_task, some_of_each
+from sketch_search.model.datasets import (
+    Corpus,
+    Picture,
+    Protocol,
+    Task,
+    answerable,
+    data_folder,
+    read_clip_vectors,
+    read_task,
+    some_of_each,
+)
 from sketch_search.model.engine import Floats, Tokens, file_sha256, read_metadata
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import (
@@ -53,7 +63,11 @@ _FORMULAS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(Table):
-    """The measurement of a row; see ``read_task``, and ``search_in_two_stages`` for ``clusters`` and ``nprobe``."""
+    """The measurement of a row; see ``read_task``, and ``search_in_two_stages`` for ``clusters`` and ``nprobe``.
+
+    vectors: whether only photos are searched of which the data has CLIP's vectors. by: what makes the clusters: those,
+    or ``clip`` if it is on this disk, else [Ret]; or [Ret] in any case.
+    """
 
     protocol: Protocol = "zero-shot"
     split: str | None = None
@@ -61,7 +75,9 @@ class Measure(Table):
     each: int = 0  # the most sketches of each class; 0 for all
     clusters: int = 0
     nprobe: int = 1
-    clip: str = DEFAULT_CLIP  # makes the clusters if it is on this disk; else [Ret] does
+    clip: str = DEFAULT_CLIP
+    vectors: bool = False
+    by: Literal["clip", "ret"] = "clip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +99,8 @@ class Row(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable(Table):
-    """A table of a paper. Each row is compared with the first one that has the same queries and photos, by the row's
-    method of scoring in both.
+    """A table of a paper. Each row is compared with the first one that has the same start, queries and photos, by the
+    row's method of scoring in both.
     """
 
     title: str
@@ -165,7 +181,8 @@ class Shown:
         figure, title, curve = Figure((8, 4), layout="constrained"), self.table.columns[0], self.table.plot == "curve"
         axes = figure.subplots()
         if self.table.plot == "elbow":
-            bends = {row["costs"]["clusters"]: row["costs"]["distance from centroids"] for row in self.rows}
+            first = [row["costs"] for row in self.rows if row["task"] == self.rows[0]["task"]]
+            bends = {costs["clusters"]: costs["distance from centroids"] for costs in first}
             axes.plot(*zip(*sorted(bends.items()), strict=True), marker=".")
             axes.set(xlabel="clusters", ylabel="mean square distance from centroids")
         else:
@@ -184,7 +201,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class TableRun:
-    """The options of ``python -m model table``, and the tokens that its rows share."""
+    """The options of ``python -m model table``, and the tokens and vectors that its rows share."""
 
     data: Path | None = None  # class folders; None for the data that SKETCH_SEARCH_DATA names
     words: Path | None = None  # a file of word vectors
@@ -196,8 +213,9 @@ class TableRun:
     resume: bool = False  # whether trainings that were stopped go on
     sheets: Path | None = None  # a folder of sheets: rows that have one are read, and others leave one
     kept: bool = False  # whether rows without a sheet are left out
-    # With the vectors of photos by CLIP, and its name; or why there are none.
-    tokens: dict[str, tuple[tuple[Tokens, Tokens], tuple[Floats | None, str]]] = field(default_factory=dict)
+    tokens: dict[str, tuple[Tokens, Tokens]] = field(default_factory=dict)
+    # By CLIP, and its name; or why there are none.
+    vectors: dict[str, tuple[Floats | None, str]] = field(default_factory=dict)
 
     def run(self, name: str, command: str) -> Shown:
         """Trains and measures the rows; ``command`` is written below the table. Raises ModelError."""
@@ -212,7 +230,7 @@ class TableRun:
         for row in table.row:
             if row.name not in missing:
                 try:
-                    rows.append(self._kept(name, table, row))
+                    rows.append(self._kept(name, table, row) | {"task": _task(table, row)})
                 except ModelError as error:
                     missing[row.name] = str(error)
         if not rows:
@@ -347,15 +365,25 @@ class TableRun:
         """Reads the task of a row."""
         task = read_task(where.protocol, None if self.data else where.split, data=self.data)
         task = task.subsample(*where.every)
-        sketches = task.corpus.sketches
+        corpus = task.corpus
+        if where.vectors:
+            corpus = answerable(Corpus(corpus.sketches, tuple(read_clip_vectors(data_folder(), corpus.photos))))
         if where.each:
-            sketches = some_of_each(sketches, where.each)
-        return replace(task, corpus=replace(task.corpus, sketches=sketches))
+            corpus = Corpus(some_of_each(corpus.sketches, where.each), corpus.photos)
+        return replace(task, corpus=corpus)
+
+    def _vectors(self, where: Measure, photos: Sequence[Picture]) -> tuple[Floats | None, str]:
+        """Returns CLIP's vectors of photos, and its name; or None, and why there are none."""
+        if where.by == "ret":
+            return None, "as the row says"
+        if where.vectors:
+            known = read_clip_vectors(data_folder(), photos)
+            return np.stack([known[photo] for photo in photos]), "CLIP ViT-B/32, from a file of its vectors"
+        return clip_vectors(photos, where.clip)
 
     def _measure(self, table: PaperTable, row: Row, checkpoint: Path, folder: Path) -> dict[str, Any]:
         """Measures a network once, and keeps what was found in a folder."""
         where = TypeAdapter(Measure).validate_python(merge(table.measure, row.measure))
-        named = repr(replace(where, clusters=0, nprobe=1))
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / f"figures-{_key(where, row.method, table.columns, table.costs)}.json"
         if not kept.exists():
@@ -365,10 +393,12 @@ class TableRun:
             costs = costs_of(load_network(checkpoint)) if table.costs else {}
             if where.clusters:
                 # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
-                key = f"{folder} {named}"
+                key = f"{folder} {_task(table, row)}"
                 if key not in self.tokens:
-                    self.tokens[key] = encode_both(matcher, task.corpus), clip_vectors(task.corpus.photos, where.clip)
-                tokens, (vectors, why) = self.tokens[key]
+                    self.tokens[key] = encode_both(matcher, task.corpus)
+                if (by := f"{key} {where.by}") not in self.vectors:
+                    self.vectors[by] = self._vectors(where, task.corpus.photos)
+                tokens, (vectors, why) = self.tokens[key], self.vectors[by]
                 about = [f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}", _FORMULAS]
                 vectors = tokens[1].ret if vectors is None else vectors
                 clusters = where.clusters, where.nprobe
@@ -390,7 +420,6 @@ class TableRun:
             found = {
                 "ranks by": method,
                 **counts,
-                "task": named,
                 "per_query": per_query,
                 "by_method": {way: np.round(ways[way][table.columns[0]], 6).tolist() for way in ways},
                 "costs": costs,
@@ -400,6 +429,13 @@ class TableRun:
                 partial.write_text(json.dumps(found))
         read: dict[str, Any] = json.loads(kept.read_text())
         return read
+
+
+def _task(table: PaperTable, row: Row) -> str:
+    """Names what a row measures: rows of the same start that differ in clusters alone have the same."""
+    free = ("clusters", "nprobe", "by")
+    measured = {key: value for key, value in merge(table.measure, row.measure).items() if key not in free}
+    return repr([row.checkpoint or row.backbone, sorted(measured.items())])
 
 
 def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

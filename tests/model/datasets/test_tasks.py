@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import save_file
 from torch.utils.data import DataLoader
 
 from sketch_search.model.datasets import PreparedPictures, tasks
@@ -20,6 +21,7 @@ from sketch_search.model.datasets.corpus import (
     find_drawn_photos,
     is_fresh,
     read_class_folders,
+    read_clip_vectors,
     read_data,
     read_drawings,
     read_split,
@@ -337,3 +339,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     photos = PreparedPictures(read_class_folders(tmp_path).photos, "photo", LOOK)
     with pytest.raises(ModelError, match=rf"{broken}: .*; remove it or repair it"):
         photos[0]
+
+
+def test_photos_have_the_vectors_that_the_lines_of_the_list_name(tmp_path: Path) -> None:
+    found = pictures("photo", "caltech101", "face", "Faces_image_0002.jpg", "Faces_image_0009.jpg")
+    others = pictures("photo", "sketchy", "face", "Faces_image_0001.jpg")
+    with pytest.raises(ModelError, match=r"there is no .*clip_caltech101\.safetensors; the optional data has it"):
+        read_clip_vectors(tmp_path, found)
+    folder = tmp_path / "data" / "more3"
+    folder.mkdir(parents=True)
+    vectors = np.eye(2, 512, dtype=np.float16)
+    save_file({"clip_vitb32_image": vectors}, folder / "clip_caltech101.safetensors")
+    lines = b"Faces/image_0001.jpg\tface\nFaces/image_0002.jpg\tface\n"
+    (folder / "clip_caltech101.txt.gz").write_bytes(gzip.compress(lines))
+    read = read_clip_vectors(tmp_path, found + others)
+    assert list(read) == [found[0]]
+    assert (read[found[0]] == vectors[1]).all()

@@ -188,6 +188,8 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     assert one["costs"]["pairs"] < exhaustive["photos"]
     assert one["figures"]["precision_100"]["value"] <= exhaustive["figures"]["precision_100"]["value"]
     assert opened["costs"]["distance from centroids"] < exhaustive["costs"]["distance from centroids"]
+    assert exhaustive["costs"]["purity"] == pytest.approx(1 / len(SHAPES)), "each shape has as many photos"
+    assert exhaustive["costs"]["purity"] < opened["costs"]["purity"] <= 1
     # The figure of each formula, of rankings that are written out: every photo by its score.
     matcher = load(next((folder / "runs").rglob("final.safetensors")), variants=1)
     corpus = read_class_folders(folder / "data")
