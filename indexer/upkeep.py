@@ -16,7 +16,7 @@ from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
 from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
 from sketch_search.indexer.building.request import BuildRequest, current_roots
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
-from sketch_search.indexer.errors import REPAIR, BadInvocation, IndexRefused
+from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import Catalog, PhotoFilter, Removals
 from sketch_search.indexer.store.folders import Address, Folder
 from sketch_search.indexer.store.generation import (
@@ -24,11 +24,12 @@ from sketch_search.indexer.store.generation import (
     Manifest,
     current_generation,
     current_generation_if_any,
+    current_manifest,
     damaged_files,
     generation_files,
     keep_only,
     open_rows,
-    readable_generations,
+    write_damaged,
 )
 from sketch_search.indexer.store.location import THUMBNAILS, IndexFolder, is_folder, no_index
 from sketch_search.indexer.store.roots import FileKey, Root, address_at, key_meant, key_shown, shown_path, with_folders
@@ -119,21 +120,18 @@ def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
 def verify(path: Path) -> list[str]:
     """Reads every file of the current generation, and compares it with its recorded hash.
 
-    Returns the damage, one sentence each, which the next build repairs. Raises IndexRefused if nothing of it can be
-    used.
+    Returns the damage, one sentence each, which the next build computes again. Raises IndexRefused if there is no
+    index, or its manifest cannot be read.
     """
     folder = IndexFolder(path)
-    problems: list[str] = []
-    for generation in readable_generations(folder, problems):
-        problems = problems or [
-            f"{sentence[:-1]}; {REPAIR}." for sentence in damaged_files(folder, generation.manifest).values()
-        ]
-        if problems:
-            # The next build reads every file, also those that look as they did. An index may lie on a read-only disk.
-            with suppress(OSError):
-                folder.checked.unlink()
-        return problems
-    raise no_index(folder.path)
+    if (manifest := current_manifest(folder)) is None:
+        raise no_index(folder.path)
+    damaged = damaged_files(folder, manifest, read=True)
+    if damaged or folder.damaged.exists():
+        # An index may lie on a read-only disk.
+        with suppress(OSError):
+            write_damaged(folder, damaged)
+    return [*damaged.values()]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import contextlib
 import copy
 import json
 import shutil
-import sqlite3
 import struct
 import tempfile
 import zlib
@@ -31,7 +30,6 @@ from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.serving.live import check_searches
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
-from tests.indexer.damages import sign
 from tests.indexer.galleries import Collection, photo_file, save_photo, save_photos
 from tests.pictures import ODD_FILES, SHAPES, drawing, encoded, oriented, photo
 
@@ -220,50 +218,23 @@ def tried(work: Callable[[], T]) -> T | None:
 
 @counted("Indexes with random edits. Each is refused in a sentence, or answers as before, or `verify` finds the damage")
 @slow
-@given(st.data(), st.sampled_from(("manifest", "catalog", "bytes")), st.booleans())
+@given(st.data())
 def test_a_damaged_index_is_refused_or_answers_as_before_or_is_reported_by_verify(
-    run: Soak, samples: Collection, answered: list[Any], data: st.DataObject, kind: str, forged: bool
+    run: Soak, samples: Collection, answered: list[Any], data: st.DataObject
 ) -> None:
     run.times += 1
     files = sorted(file.relative_to(samples.index) for file in samples.index.rglob("*") if file.is_file())
     with tempfile.TemporaryDirectory() as name:
         index = Path(name, "index")
         shutil.copytree(samples.index, index)
-        (manifest,) = index.glob("*/manifest.json")
-        file = {"manifest": manifest, "catalog": manifest.with_name("photos.sqlite")}.get(kind)
-        file = file or index / data.draw(st.sampled_from(files))
-        if kind == "manifest":
-            file.write_text(json.dumps(data.draw(edited(json.loads(file.read_bytes())))))
-        elif kind == "catalog":
-            edit_catalog(file, data)
-        else:
-            size = file.stat().st_size
-            changed = data.draw(damaged(file.read_bytes()))
-            # A file of another size is refused at once, so most keep theirs.
-            file.write_bytes(changed if data.draw(st.integers(0, 4)) == 0 else changed[:size].ljust(size, b"\0"))
-        if forged := forged and file != manifest:
-            # The manifest then has the sizes and hashes of the files as they are now, so `verify` may find nothing.
-            sign(index)
-        told = tried(lambda: read_summary(index))
+        file = index / data.draw(st.sampled_from(files))
+        size = file.stat().st_size
+        changed = data.draw(damaged(file.read_bytes()))
+        # A file of another size is refused at once, so most keep theirs.
+        file.write_bytes(changed if data.draw(st.integers(0, 4)) == 0 else changed[:size].ljust(size, b"\0"))
+        reported = tried(lambda: read_summary(index))
         problems = tried(lambda: verify(index))
         found = tried(lambda: answers(index, samples.matcher))
         if found is not None and found != answered:
-            assert problems or forged or told is None, f"other answers, and verify says nothing: {found}"
+            assert problems or reported is None, f"other answers, and verify says nothing: {found}"
         tried(lambda: build(index, BuildRequest([samples.photos], embedder="ret"), samples.matcher))
-
-
-def edit_catalog(catalog: Path, data: st.DataObject) -> None:
-    """Put a hostile value into one column of one row of the catalog, or of all."""
-    with contextlib.closing(sqlite3.connect(catalog)) as database, database:
-        columns = [row[1] for row in database.execute("PRAGMA table_info(photos)")]
-        value = data.draw(st.sampled_from([value for value in HOSTILE_VALUES if not isinstance(value, list | dict)]))
-        if isinstance(value, str):
-            value = value.encode("utf-8", "surrogatepass") if "\ud800" in value else value
-        elif isinstance(value, int) and abs(value) >= 2**63:
-            value = float(value)
-        row = data.draw(st.integers(0, 9))
-        database.execute("PRAGMA ignore_check_constraints = ON")
-        # A value that another rule of the table refuses stays as it is.
-        with contextlib.suppress(sqlite3.Error):
-            column = data.draw(st.sampled_from(columns))
-            database.execute(f"UPDATE photos SET {column} = ?" + (f" WHERE rowid = {row}" if row else ""), (value,))

@@ -130,12 +130,13 @@ def plan_build(
     if request.added and start.manifest is not None:
         start.manifest.check_identity(index, identity)
     if start.generation is None:
-        current, recluster, clusters = CurrentState(next_id=start.next_id), True, request.clusters
+        next_id = 1 if start.manifest is None else start.manifest.next_id
+        current, recluster, clusters = CurrentState(next_id=next_id), True, request.clusters
     else:
         manifest = start.generation.manifest
         reusable = manifest.identity == identity and manifest.embedder.same(embedder.entry)
         current = CurrentState.read(start.generation, roots)
-        current = replace(current, reusable=reusable, damaged=start.damaged, next_id=start.next_id)
+        current = replace(current, reusable=reusable, damaged=start.damaged)
         # The number that the clusters were asked for with, or that k-means made of it.
         same_number = request.clusters in (None, manifest.clusters_asked, manifest.counts.clusters)
         # Damaged parts of the clusters are computed again with them.
@@ -276,9 +277,7 @@ class LocalBackend:
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
         current, found = self._plan.current, dict[str, PhotoArrays]()
         if current.reusable and current.generation is not None:
-            # The table of photos may be damaged.
-            table = current.generation.photo_table_by_catalog() if self._plan.problems else None
-            found |= open_rows(self._folder, current.generation, table, current.damaged)
+            found |= open_rows(self._folder, current.generation, current.damaged)
         if self.database.staged:
             found[self.database.segment.name] = self.database.staged_rows()
         return found

@@ -21,10 +21,10 @@ import numpy.typing as npt
 from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
 from sketch_search.indexer.building.request import current_roots
 from sketch_search.indexer.errors import REPAIR, IndexDamaged
-from sketch_search.indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns, has_schema
+from sketch_search.indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns
 from sketch_search.indexer.store.files import FileStamp
 from sketch_search.indexer.store.generation import Generation
-from sketch_search.indexer.store.location import is_segment, make_folder, refuse_if_unwritable
+from sketch_search.indexer.store.location import is_segment, refuse_if_unwritable
 from sketch_search.indexer.store.roots import FileKey, Root, shown_path
 from sketch_search.indexer.store.rows import GrowingRows, PhotoArrays, SegmentRows
 from sketch_search.model.engine import Numbers
@@ -203,7 +203,7 @@ class BuildDatabase:
             if shard is not None:
                 self._database = _connect(f"{path.as_uri()}?mode=ro&immutable=1")
             else:
-                make_folder(path.parent, to_work_in=True)
+                path.parent.mkdir(exist_ok=True)
                 self._database = _connect(f"{path.as_uri()}{_UNLOCKED}")
                 try:
                     self._go_on(used)
@@ -229,20 +229,18 @@ class BuildDatabase:
             self._path.unlink(missing_ok=True)
             self._database = _connect(f"{self._path.as_uri()}{_UNLOCKED}")
             self._database.executescript(SCHEMA)
-            make_folder(self.segment, to_work_in=True)
+            self.segment.mkdir(exist_ok=True)
             self._source(self.segment.name)
         self._database.executescript(f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -{_CACHE};")
 
     def _segment_left(self) -> Path | None:
         """Returns the segment of a stopped build; None if there is none, or if the database or the rows are damaged."""
         try:
-            # A table of an untrusted database may be endless.
-            if not has_schema(self._database, SCHEMA) or self._all("PRAGMA quick_check(1)") != [("ok",)]:
+            if self._all("PRAGMA quick_check(1)") != [("ok",)]:
                 return None
             for (name,) in self._all("SELECT name FROM sources WHERE number = ?", _OWN):
                 if is_segment(str(name)):
                     segment = self.segment.with_name(name)
-                    make_folder(segment, to_work_in=True)
                     GrowingRows(segment, self._path.parent).open(self._count_staged())
                     return segment
         except (sqlite3.DatabaseError, IndexDamaged):

@@ -1,27 +1,24 @@
 """The request of a build, the generation that it continues, and the folders that it would drop from the index."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sketch_search.indexer.building.folder_listing import Exclusions
-from sketch_search.indexer.errors import BadInvocation, IndexRefused
-from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.catalog import CATALOG_FILE
 from sketch_search.indexer.store.folders import Address, LocalFolder
 from sketch_search.indexer.store.generation import (
-    Checked,
     Generation,
     Manifest,
     System,
+    current_manifest,
     damaged_files,
-    read_manifest,
-    readable_generations,
+    read_damaged,
 )
-from sketch_search.indexer.store.location import IndexFolder, first_build_has_begun, no_index, refuse_if_unwritable
+from sketch_search.indexer.store.location import IndexFolder, first_build_has_begun, no_index
 from sketch_search.indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
-from sketch_search.indexer.store.rows import EMBEDDINGS_FILE, VECTORS_FILE
 from sketch_search.model.limits import MAX_PIXELS
 
 
@@ -101,8 +98,7 @@ class BuildRequest:
     def check(self, index: Path) -> None:
         """Detects mistakes before a network is loaded. Raises BadInvocation; IndexRefused for an unusable index."""
         folder = IndexFolder(index)
-        newest = next(readable_generations(folder, []), None)
-        manifest = None if newest is None else newest.manifest
+        manifest = current_manifest(folder)
         self.roots(folder.path, manifest)
         self.exclusions(manifest)
 
@@ -111,52 +107,31 @@ class BuildRequest:
 class StartingPoint:
     """The state that a build continues.
 
-    generation: the newest with a sound catalog. manifest: the newest readable one, None before a build. problems: a
-    sentence for each damage. damaged: segments to compute again. next_id: the lowest new id.
+    generation: the current one; None if its catalog is damaged. manifest: None before a build. problems: a sentence
+    for each damage. damaged: segments to compute again.
     """
 
     generation: Generation | None = None
     manifest: Manifest | None = None
     problems: tuple[str, ...] = ()
     damaged: frozenset[str] = frozenset()
-    next_id: int = 1
 
     @staticmethod
     def find(folder: IndexFolder) -> "StartingPoint":
-        """Checks the current generation, or if its catalog is damaged, those before it. Raises IndexRefused."""
-        problems: list[str] = []
-        newest: Manifest | None = None
-        for generation in readable_generations(folder, problems):
-            manifest = generation.manifest
-            newest = newest or manifest
-            checked = Checked.read(folder)
-            damaged = damaged_files(folder, manifest, checked)
-            problems += damaged.values()
-            with refuse_if_unwritable(folder.path):
-                checked.write(manifest)
-            if generation.path / CATALOG_FILE in damaged:
-                continue
-            segments = {file.parent.name for file in damaged if file.parent != generation.path}
-            if damaged.keys() & {generation.path / VECTORS_FILE, generation.path / EMBEDDINGS_FILE}:
-                # The vectors belong to the photos of all segments.
-                segments = {segment.id for segment in manifest.segments}
-            next_id = _next_id(folder) if problems else manifest.next_id
-            return StartingPoint(generation, newest, tuple(problems), frozenset(segments), next_id)
-        if newest is None:
+        """Looks at the current generation, and at what a verification found. Raises IndexRefused."""
+        name, manifest = folder.current(), current_manifest(folder)
+        if name is None or manifest is None:
             return StartingPoint()
-        problems.append("no catalog is left: photos get new ids, and removed ones come back.")
-        return StartingPoint(None, newest, tuple(problems), next_id=_next_id(folder))
-
-
-def _next_id(folder: IndexFolder) -> int:
-    """Returns an id above all in the manifests and catalogs that can be read."""
-    found = [1]
-    for name in folder.generations():
-        with suppress(IndexRefused):
-            found.append(read_manifest(folder.generation(name) / "manifest.json").next_id)
-        with suppress(IndexRefused), Catalog(folder.generation(name) / CATALOG_FILE) as catalog:
-            found.append(catalog.last_id() + 1)
-    return max(found)
+        damaged = read_damaged(folder, manifest) | damaged_files(folder, manifest)
+        path, problems = folder.generation(name), tuple(damaged.values())
+        if path / CATALOG_FILE in damaged:
+            problems += ("without a catalog, photos get new ids, and removed ones come back.",)
+            return StartingPoint(None, manifest, problems)
+        segments = {file.parent.name for file in damaged}
+        if path.name in segments:
+            # Vectors, clusters and the table of photos belong to the photos of all segments.
+            segments = {segment.id for segment in manifest.segments}
+        return StartingPoint(Generation(name, path, manifest), manifest, problems, frozenset(segments))
 
 
 def current_roots(manifest: Manifest | None) -> tuple[Root, ...]:

@@ -16,13 +16,7 @@ from sketch_search.indexer.building.database import BuildDatabase, Photos
 from sketch_search.indexer.store import generation
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
 from sketch_search.indexer.store.files import sync_folder, write_atomically
-from sketch_search.indexer.store.location import (
-    IndexFolder,
-    generation_name,
-    make_folder,
-    refuse_if_unwritable,
-    segment_name,
-)
+from sketch_search.indexer.store.location import IndexFolder, generation_name, refuse_if_unwritable, segment_name
 from sketch_search.indexer.store.roots import Root
 from sketch_search.indexer.store.rows import (
     BLOCK,
@@ -131,7 +125,7 @@ class GenerationWriter:
     def write(self, *, make_current: bool = True) -> generation.Generation:
         """Writes the generation, and if ``make_current`` makes it the current one. Raises IndexUnwritable."""
         with refuse_if_unwritable(self._folder.path):
-            make_folder(self._building, to_work_in=True)
+            self._building.mkdir(exist_ok=True)
             if self._draft.to_write.any():
                 self._segments.append(self._write_segment())
             working = self._building / "generation"
@@ -146,18 +140,9 @@ class GenerationWriter:
             final = self._folder.generation(manifest.generation)
             os.replace(working, final)
             sync_folder(self._folder.path)
-            self._remember(manifest)
             if make_current:
                 self._folder.make_current(manifest.generation)
         return generation.Generation(manifest.generation, final, manifest)
-
-    def _remember(self, manifest: generation.Manifest) -> None:
-        """Records that the files just written have the hashes of the manifest, so that no build reads them."""
-        checked = generation.Checked.read(self._folder)
-        for file, _ in generation.generation_files(self._folder, manifest):
-            if file.parent.name in (manifest.generation, self._new_segment):
-                checked.add(file, checked.stamp(file))
-        checked.write(manifest)
 
     def _manifest(self, working: Path) -> generation.Manifest:
         draft, statuses = self._draft, self._draft.database.counts()
@@ -189,7 +174,7 @@ class GenerationWriter:
 
     def _write_segment(self) -> generation.SegmentEntry:
         folder, reader = self._folder.segment(self._new_segment), self._draft.reader
-        make_folder(folder, to_work_in=True)
+        folder.mkdir(exist_ok=True)
         files, growing = tuple[Path, ...](), GrowingRows(folder, self._building)
         # If only vectors are kept, a segment has no files.
         if names := [name for name in TOKEN_FILES + REGION_FILES if name in reader.names]:

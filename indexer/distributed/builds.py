@@ -24,7 +24,7 @@ from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import write_atomically
 from sketch_search.indexer.store.generation import Generation, Manifest, open_generation
-from sketch_search.indexer.store.location import make_folder, refuse_if_unwritable
+from sketch_search.indexer.store.location import refuse_if_unwritable
 from sketch_search.indexer.store.roots import FileKey, Root
 from sketch_search.indexer.store.rows import CLUSTERS_FILE, PhotoArrays, SegmentRows, write_array
 from sketch_search.indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
@@ -173,7 +173,7 @@ class RayBackend:
         )
         self._slices = self._setup.folder
         with refuse_if_unwritable(self.path):
-            make_folder(self._slices)
+            self._slices.mkdir(exist_ok=True)
             for left in self._slices.glob("database-*"):
                 left.unlink()
             write_atomically(self._slices / TOKEN, self._setup.token.encode())

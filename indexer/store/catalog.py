@@ -113,8 +113,8 @@ def _begin(day: date) -> int:
     return int(datetime.combine(day, time.min).timestamp()) * _NS
 
 
-# Searches filter by day and by folder, and look up the files of photos; builds compare paths with a listing. A catalog
-# whose statements differ in a single character is refused, so every change raises FORMAT_VERSION.
+# Searches filter by day and by folder, and look up the files of photos; builds compare paths with a listing. Every
+# change raises FORMAT_VERSION.
 _SCHEMA = """
 CREATE TABLE photos (
     id INTEGER PRIMARY KEY,
@@ -138,10 +138,6 @@ CREATE UNIQUE INDEX photos_by_path ON photos (root, path);
 CREATE INDEX photos_by_row ON photos (segment, row);
 CREATE INDEX photos_by_day ON photos (taken, mtime);
 """
-# After this many steps of a query, SQLite checks whether to continue. A query may take ten steps for each byte of the
-# file, and more of a small one: in an index that somebody made to do harm, a table may have no end.
-_STEPS = 100_000
-_STEPS_A_BYTE, _FREE_STEPS = 10, 2_000_000
 
 
 def write_catalog(path: Path, entries: Iterable[tuple[Any, ...]], removals: Removals) -> None:
@@ -195,25 +191,11 @@ class Catalog:
         self._path = path
         try:
             # This refuses a pipe, for which SQLite would wait forever.
-            with open_regular(path) as file:
-                size = os.fstat(file.fileno()).st_size
+            open_regular(path).close()
         except OSError as error:
             raise unreadable(path, error) from error
-        self._allowed = (_FREE_STEPS + _STEPS_A_BYTE * size) // _STEPS
-        self._left = self._allowed
         # A server's threads share the connection; the reader protects every call with a lock.
         self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-        self._database.set_progress_handler(self._spend, _STEPS)
-        try:
-            if not has_schema(self._database, _SCHEMA + _INDEXES):
-                raise IndexDamaged(f"{path} is damaged (it does not have the tables of a catalog); {REPAIR}.")
-        except BaseException:
-            self._database.close()
-            raise
-
-    def _spend(self) -> bool:
-        self._left -= 1
-        return self._left < 0
 
     def close(self) -> None:
         self._database.close()
@@ -318,21 +300,9 @@ class Catalog:
         return [*self._rows(query, *values)]
 
     def _rows(self, query: str, *values: int | str) -> Iterator[tuple[Any, ...]]:
-        self._left = self._allowed
         try:
             yield from self._database.execute(query, values)
         except sqlite3.ProgrammingError:  # an error of the caller, such as reading after close
             raise
         except sqlite3.Error as error:
             raise IndexDamaged(f"{self._path} is damaged ({error}); {REPAIR}.") from error
-
-
-def has_schema(database: sqlite3.Connection, schema: str) -> bool:
-    """Returns True for exactly these tables and indexes: another view or trigger may run forever in one step."""
-    query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
-    with closing(sqlite3.connect(":memory:")) as like:
-        like.executescript(schema)
-        try:
-            return {*database.execute(query)} == {*like.execute(query)}
-        except sqlite3.Error:
-            return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, IndexRefused, unreadable
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.files import hash_file, write_atomically
-from sketch_search.indexer.store.location import IndexFolder, generation_number, no_index
+from sketch_search.indexer.store.location import IndexFolder, no_index
 from sketch_search.indexer.store.roots import MAX_ROOTS
 from sketch_search.indexer.store.rows import (
     CLUSTERS_FILE,
@@ -38,7 +38,6 @@ from sketch_search.model.files import read_regular
 FORMAT_VERSION: Final = 13
 # The oldest supported version: it has no regions. Version 11 has no patterns.
 _OLDEST_VERSION: Final = 10
-# An index may come from anywhere: names cannot lead out of its folder.
 Number = Annotated[int, Field(ge=0, le=2**40)]
 # The system of an index: this project's own, or the two-stage report's, which stores cluster after cluster.
 System: TypeAlias = Literal["default", "two-stage"]
@@ -47,7 +46,7 @@ NETWORK_OF: Mapping[System, str] = {"default": "default", "two-stage": "zse"}
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MAX_BYTES = 1 << 28
-_STAMPS = TypeAdapter(dict[str, list[int]])
+_NAMES = TypeAdapter(list[str])
 Document = TypeVar("Document", bound=BaseModel)
 
 
@@ -216,17 +215,15 @@ class Manifest(NetworkIdentity):
 def network_of(index: Path) -> str:
     """Names the embedded network that made an index; "default" if none of them did, or no index can be read."""
     with suppress(IndexRefused):
-        for newest in readable_generations(IndexFolder(index), []):
-            return newest.manifest.network if newest.manifest.network in NETWORK_OF.values() else "default"
+        manifest = current_manifest(IndexFolder(index))
+        if manifest is not None and manifest.network in NETWORK_OF.values():
+            return manifest.network
     return "default"
 
 
 def read_manifest(path: Path) -> Manifest:
     """Reads and checks a manifest. Raises IndexRefused, for damage IndexDamaged."""
-    index = path.parent.parent
-    # An earlier generation lists the folders to build again.
-    others = any(manifest != path for manifest in index.glob("g*/manifest.json"))
-    advice = REPAIR if others else f"delete {index} and build again"
+    advice = f"delete {path.parent.parent} and build again"
     document = read_json(path, _MAX_BYTES, advice)
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, int) and 0 < version < _OLDEST_VERSION:
@@ -279,20 +276,6 @@ class Generation:
     def open_photo_table(self) -> PhotoTable:
         return PhotoTable.open(self.path, self.manifest.counts.rows)
 
-    def photo_table_by_catalog(self) -> PhotoTable:
-        """Computes the table of photos from the catalog, without rows that are not in the manifest."""
-        sizes = self.manifest.segment_sizes
-        numbers = {name: number for number, name in enumerate(sizes)}
-        with self.open_catalog() as catalog:
-            rows = (
-                (photo, cluster, numbers[segment], row)
-                for photo, cluster, segment, row in catalog.list_shown()
-                if row < sizes.get(segment, 0)
-            )
-            ids, clusters, segments, segment_rows = np.fromiter(rows, np.dtype((np.int64, 4))).T
-        count = self.manifest.counts.clusters
-        return PhotoTable.of_photos(ids, clusters, segments, segment_rows, [*sizes.values()], count)
-
     def open_vectors(self) -> dict[str, Array]:
         """Maps "vectors", and "embeddings" by CLIP if any, in the order of the table: (r, ...) float16."""
         manifest, rows = self.manifest, self.manifest.counts.rows
@@ -309,44 +292,6 @@ class Generation:
         """Reads the k-means centroids of the embeddings, else of the vectors, (c, e) float32."""
         *_, clustered_by = self.open_vectors().values()
         return map_array(self.path / CLUSTERS_FILE, (self.manifest.counts.clusters, clustered_by.shape[1]))
-
-
-class Checked:
-    """Stamps of files whose hash was correct, so that a build reads only changed files, and ``verify`` all."""
-
-    def __init__(self, folder: IndexFolder, stamps: dict[str, list[int]]) -> None:
-        self._folder, self._stamps, self._changed = folder, stamps, False
-
-    @staticmethod
-    def read(folder: IndexFolder) -> Checked:
-        """Reads the results of earlier checks; none if they cannot be read."""
-        try:
-            return Checked(folder, _STAMPS.validate_json(read_regular(folder.checked, _MAX_BYTES)))
-        except (OSError, ValidationError):
-            return Checked(folder, {})
-
-    @staticmethod
-    def stamp(file: Path) -> list[int]:
-        """Returns size, times in ns, and inode of a file."""
-        status = file.stat()
-        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-
-    def __contains__(self, file: Path) -> bool:
-        return self._stamps.get(self._name(file)) == self.stamp(file)
-
-    def add(self, file: Path, stamp: list[int]) -> None:
-        self._stamps[self._name(file)], self._changed = stamp, True
-
-    def write(self, manifest: Manifest) -> None:
-        """Writes the stamps of the files that a generation needs, if any is new. Raises OSError."""
-        if not self._changed:
-            return
-        names = {self._name(file) for file, _ in generation_files(self._folder, manifest)}
-        kept = {name: stamp for name, stamp in self._stamps.items() if name in names}
-        write_atomically(self._folder.checked, _STAMPS.dump_json(kept))
-
-    def _name(self, file: Path) -> str:
-        return file.relative_to(self._folder.path).as_posix()
 
 
 def current_generation(folder: IndexFolder) -> Generation:
@@ -372,68 +317,54 @@ def current_generation_if_any(folder: IndexFolder) -> Generation | None:
     return None
 
 
-def readable_generations(folder: IndexFolder, problems: list[str]) -> Iterator[Generation]:
-    """Yields the current generation and those before it, and adds sentences on unreadable ones to ``problems``.
+def current_manifest(folder: IndexFolder) -> Manifest | None:
+    """Reads the manifest of the current generation, whose files may be missing; None before a build."""
+    name = folder.current()
+    return None if name is None else read_manifest(folder.generation(name) / "manifest.json")
 
-    Raises IndexRefused: no manifest can be read, or one is of another version, which is never overwritten.
+
+def damaged_files(folder: IndexFolder, manifest: Manifest, *, read: bool = False) -> dict[Path, str]:
+    """Finds files of a generation that are missing or of another size, or if ``read`` of another hash.
+
+    Returns a sentence for each. Raises IndexRefused if a file cannot be read.
     """
-    readable = False
-    try:
-        current = folder.current()
-        if current is None:
-            return
-    except IndexDamaged as error:
-        problems.append(str(error))
-        current = None
-    names = folder.generations()
-    if current is not None:
-        # A killed build may have left a generation above the current one. It was never current.
-        names = [name for name in names if generation_number(name) <= generation_number(current)]
-        if current not in names:
-            problems.append(f"{folder.generation(current)} is missing.")
-    for name in names:
-        try:
-            manifest = read_manifest(folder.generation(name) / "manifest.json")
-        except IndexDamaged as error:
-            problems.append(str(error))
-        else:
-            readable = True
-            yield Generation(name, folder.generation(name), manifest)
-    if not readable:
-        raise IndexRefused(f"no manifest of {folder.path} can be read; delete the folder and build again.")
-
-
-def damaged_files(folder: IndexFolder, manifest: Manifest, checked: Checked | None = None) -> dict[Path, str]:
-    """Finds damaged files of a generation, each with a sentence, but none that is ``checked``. Raises IndexRefused."""
-    found: dict[Path, str] = {}
-    checked = Checked(folder, {}) if checked is None else checked
+    damaged: dict[Path, str] = {}
     for file, entry in generation_files(folder, manifest):
         try:
-            if file in checked:
-                continue
-            stamp = checked.stamp(file)
-            if hash_file(file) == entry.sha256:
-                checked.add(file, stamp)
-            else:
-                found[file] = f"{file} has changed since it was written."
+            size = file.stat().st_size
+            if size != entry.size:
+                damaged[file] = f"{file} has {size} bytes instead of {entry.size}; {REPAIR}."
+            elif read and hash_file(file) != entry.sha256:
+                damaged[file] = f"{file} has changed since it was written; {REPAIR}."
         except FileNotFoundError:
-            found[file] = f"{file} is missing."
+            damaged[file] = f"{file} is missing; {REPAIR}."
         except OSError as error:
             raise unreadable(file, error) from error
-    return found
+    return damaged
+
+
+def read_damaged(folder: IndexFolder, manifest: Manifest) -> dict[Path, str]:
+    """Returns a sentence for each file of a generation that a verification found damaged."""
+    try:
+        names = set(_NAMES.validate_json(read_regular(folder.damaged, _MAX_BYTES)))
+    except (OSError, ValidationError):
+        return {}
+    files = (file for file, _ in generation_files(folder, manifest))
+    return {file: f"{file} was damaged." for file in files if file.relative_to(folder.path).as_posix() in names}
+
+
+def write_damaged(folder: IndexFolder, damaged: Iterable[Path]) -> None:
+    """Records the files that a verification found damaged, for the next build. Raises OSError."""
+    names = [file.relative_to(folder.path).as_posix() for file in damaged]
+    write_atomically(folder.damaged, _NAMES.dump_json(names))
 
 
 def open_generation(folder: IndexFolder, name: str) -> Generation:
     """Opens a generation, and checks the sizes of its files. Raises IndexRefused."""
     path = folder.generation(name)
     manifest = read_manifest(path / "manifest.json")
-    for file, entry in generation_files(folder, manifest):
-        try:
-            size = file.stat().st_size
-        except OSError as error:
-            raise unreadable(file, error) from error
-        if size != entry.size:
-            raise IndexDamaged(f"{file} has {size} bytes instead of {entry.size}; {REPAIR}.")
+    for problem in damaged_files(folder, manifest).values():
+        raise IndexDamaged(problem)
     return Generation(name, path, manifest)
 
 
@@ -466,16 +397,14 @@ def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[
             yield folder.segment(segment.id) / entry.name, entry
 
 
-def open_rows(
-    folder: IndexFolder, generation: Generation, table: PhotoTable | None = None, skipped: Collection[str] = ()
-) -> dict[str, PhotoArrays]:
+def open_rows(folder: IndexFolder, generation: Generation, skipped: Collection[str] = ()) -> dict[str, PhotoArrays]:
     """Maps the rows of a generation into memory, by segment, without the ``skipped`` ones. Raises IndexRefused."""
     manifest = generation.manifest
     kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in skipped]
     if not kept:
         return {}
     arrays = generation.open_vectors()
-    table = generation.open_photo_table() if table is None else table
+    table = generation.open_photo_table()
     found: dict[str, PhotoArrays] = {}
     for number, segment in kept:
         numbers = table.of_segment(number)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import platformdirs
 
-from sketch_search.indexer.errors import REPAIR, BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
+from sketch_search.indexer.errors import BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
 from sketch_search.indexer.store.files import sync_folder, write_atomically
 from sketch_search.model.files import read_regular
 from sketch_search.model.terminal import expand_home
@@ -31,8 +31,6 @@ THUMBNAILS = "thumbnails"
 SHARD_MARK = "SHARD"
 # The most bytes of CURRENT, which holds the name of a generation.
 _MAX_NAME = 1024
-# The last bytes of a SQLite rollback journal that names another file, which SQLite deletes. No build writes these.
-_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
 # The codes of errors if something else is in the place of a file or folder of the index, such as a link.
 _STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
 
@@ -83,7 +81,7 @@ class IndexFolder:
         self.path = expand_home(path).absolute()
         self.segments = self.path / "segments"
         self.progress = self.path / "progress.json"
-        self.checked = self.path / "checked.json"
+        self.damaged = self.path / "damaged.json"
 
     def current(self) -> str | None:
         """Reads the current generation's name; None before a build. Raises IndexRefused if it is damaged."""
@@ -94,7 +92,9 @@ class IndexFolder:
         except OSError as error:
             raise IndexRefused(f"{self.path} cannot be read: {error.strerror}; check its permissions.") from error
         if not _GENERATION.fullmatch(name):
-            raise IndexDamaged(f"{self.path / 'CURRENT'} does not name a generation; {REPAIR}.")
+            raise IndexDamaged(
+                f"{self.path / 'CURRENT'} does not name a generation; delete {self.path} and build again."
+            )
         return name
 
     def generation(self, name: str) -> Path:
@@ -115,7 +115,7 @@ class IndexFolder:
             )
         if not names & {"CURRENT", "segments", ".lock", "progress.json"}:
             check_ours(self.path, {name for name in names if not name.startswith(_BUILDING)})
-        make_folder(self.segments)
+        self.segments.mkdir(exist_ok=True)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -186,29 +186,6 @@ def check_ours(folder: Path, others: set[str]) -> None:
     """Raises BadInvocation if a folder contains other things than an index, so that a build would mix files."""
     if others:
         raise BadInvocation(f"{folder} holds files that are not an index; name another folder with --index.")
-
-
-def make_folder(folder: Path, *, to_work_in: bool = False) -> None:
-    """Makes a folder of an index. Raises OSError for a link, which somebody else's index may have.
-
-    With ``to_work_in`` it is emptied if anything in it leads elsewhere, and its results are computed again.
-    """
-    folder.mkdir(exist_ok=True)
-    if folder.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
-    if to_work_in and any(map(_leads_elsewhere, folder.iterdir())):
-        shutil.rmtree(folder)
-        folder.mkdir()
-
-
-def _leads_elsewhere(entry: Path) -> bool:
-    if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
-        return True
-    if not entry.name.endswith("-journal") or entry.stat().st_size < len(_NAMES_ANOTHER):
-        return False
-    with entry.open("rb") as file:
-        file.seek(-len(_NAMES_ANOTHER), os.SEEK_END)
-        return file.read() == _NAMES_ANOTHER
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def index_bytes(index: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(index.rglob("*")):
         name = path.relative_to(index).as_posix()
-        if path.is_dir() or name in (".lock", "progress.json", "checked.json"):
+        if path.is_dir() or name in (".lock", "progress.json", "damaged.json"):
             continue
         data = path.read_bytes()
         if path.name == "manifest.json":

@@ -87,6 +87,7 @@ def test_it_stays_without_tokens_until_it_is_told_otherwise(collection: Collecti
     assert not collection.update().changed
     assert verify(collection.index) == []
     flip(collection.index / "g000003" / "vectors.npy")
+    assert len(verify(collection.index)) == 1
     assert (collection.update().encoded, read_summary(collection.index).manifest.tokens) == (13, 1)
     assert collection.update(tokens="all").encoded == 13
     assert read_summary(collection.index).manifest.tokens == collection.matcher.config.token_count("photo")
@@ -98,8 +99,11 @@ def check(built: Collection, photos: int) -> None:
     with built.open() as opened:
         manifest, folder = opened.manifest, built.index / opened.generation
         table = PhotoTable.open(folder, manifest.counts.rows)
-        known = Generation(opened.generation, folder, manifest).photo_table_by_catalog()
-        assert np.array_equal(table.array(), known.array())
+        names = [segment.id for segment in manifest.segments]
+        with Generation(opened.generation, folder, manifest).open_catalog() as catalog:
+            known = [(cluster, photo, names.index(name), row) for photo, cluster, name, row in catalog.list_shown()]
+        rows = np.stack([table.clusters, table.ids, table.segments, table.segment_rows], axis=1)
+        assert [*map(tuple, rows[:photos].tolist())] == sorted(known)
         assert (opened.photo_count, len(opened.ids)) == (photos, photos)
         rows = np.arange(photos)
         vectors = opened.vectors.of(rows)

@@ -126,6 +126,7 @@ def test_a_full_disk_is_reported_and_the_work_done_later(name: str, limit: int, 
         save_photos(collection.photos, 60, start=20)
     if name == "repair":
         flip(collection.index / "g000001" / "centroid_ret.npy")
+        assert len(indexer.verify(collection.index)) == 1
     work = writers(collection)[name]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
