@@ -48,7 +48,7 @@ class SlowImage(CostlyImage):
 
 
 class EndedDecoding(CostlyImage):
-    """The system killed the decoder twice, probably out of memory. At another time it may succeed."""
+    """The system stopped the decoder twice, for reasons beyond the picture. At another time it may succeed."""
 
 
 class DecodingUnavailable(ModelError):
@@ -57,3 +57,7 @@ class DecodingUnavailable(ModelError):
 
 class BlankSketch(ImageError):
     """The sketch has no ink."""
+
+
+class MalformedSketch(ImageError):
+    """JSON, around a sketch or of its strokes, that is not as documented."""

@@ -1,4 +1,9 @@
-"""Numbers that limit searches, apart from all else: settings and schemas read them without loading a network."""
+"""Limits of searches and pictures, apart from all else: settings and schemas read them without loading a network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sketch_search.model.errors import ImageTooLarge
 
 #: The most variants of a sketch: one of each kind.
 MAX_VARIANTS = 3
@@ -8,3 +13,17 @@ MAX_VARIANTS = 3
 NPROBE = 64
 #: The most pixels that are decoded of one picture: 384 MiB of RGB.
 MAX_PIXELS = 1 << 27
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """The most pixels that are decoded of a picture. ``declare`` is told before how many its file declares."""
+
+    pixels: int = MAX_PIXELS
+    declare: Callable[[int], None] = lambda pixels: None
+
+    def admit(self, width: int, height: int) -> None:
+        """Raises ImageTooLarge."""
+        if width * height > self.pixels:
+            raise ImageTooLarge.of(width, height, self.pixels)
+        self.declare(width * height)

@@ -16,7 +16,7 @@ from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, PhotoUnav
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
-from sketch_search.model.images import MAX_THINGS, Drawing, Stroke, read_image_file
+from sketch_search.model.images import MAX_THINGS, Drawing
 from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.clip_text import ReadText, TextTowers
@@ -27,7 +27,6 @@ from sketch_search.service.schemas.query import PageParams, PhotosParams, Pictur
 from sketch_search.service.schemas.search import ClusterResponse, Photo, PhotoFacts, PhotosResponse, SearchResponse
 from sketch_search.service.search import Searcher, continue_page, next_place
 from sketch_search.service.settings import Settings, index_path
-from sketch_search.service.strokes import saved_strokes
 
 if TYPE_CHECKING:  # A search does without: the methods that need them import them.
     from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, LocateParams, LocateResponse
@@ -105,13 +104,13 @@ class Engine:
         sketch: bytes | Sequence[bytes],
         *,
         kind: PictureKind = "sketch",
-        strokes: Sequence[Stroke] = (),
+        strokes: bytes = b"",
         quick: bool = False,
     ) -> PreparedSketch:
         """Decodes and prepares image files: a separate step, since it may take seconds and needs no network.
 
-        sketch: one picture, or one for each thing of a drawing. strokes: those of a single picture, if they are known;
-        else those that the page saved in it count.
+        sketch: one picture, or one for each thing of a drawing. strokes: those of a single picture as JSON, if they are
+        known; else those that the page saved in it count.
 
         Raises ImageError, BadSearch; with ``quick``, SlowImage if it takes longer than ordinary pictures.
         """
@@ -123,14 +122,12 @@ class Engine:
             raise BadSearch("Several pictures are the things of a drawing; with kind=photo, send one.")
         if strokes and (len(files) > 1 or kind == "photo"):
             raise BadSearch("Strokes are those of one drawing: send one picture with them, without kind=photo.")
-        if not strokes and len(files) == 1 and kind == "sketch":
-            strokes = saved_strokes(read_image_file(files[0]))
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
-        job = replace(job, drawing=kind == "sketch")
+        job = replace(job, drawing=kind == "sketch", sent=True, strokes=len(strokes))
         parts = []
         for number, file in enumerate(files, 1):
             try:
-                opened = self._run(file, job, quick=quick)
+                opened = self._run(file + strokes, job, quick=quick)
             except BlankSketch as error:
                 if len(files) == 1:
                     raise
@@ -139,7 +136,7 @@ class Engine:
         if len(sizes := {part.size for part in parts}) > 1:
             shown = " and ".join(f"{width} x {height}" for width, height in sorted(sizes))
             raise BadSearch(f"The pictures of one drawing must have the same size; these have {shown} pixels.")
-        drawing = replace(parts[0], strokes=tuple(strokes)) if len(parts) == 1 else Drawing.joined(parts)
+        drawing = parts[0] if len(parts) == 1 else Drawing.joined(parts)
         return PreparedSketch(drawing, (time.perf_counter() - start) * 1000)
 
     def read_text(self, query: SearchQuery) -> ReadText:

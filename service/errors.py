@@ -82,6 +82,7 @@ HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
     UploadTooLarge: (413, "too_many_bytes"),
     errors.UnsupportedImage: (415, "unsupported_image"),
     errors.BlankSketch: (422, "blank_sketch"),
+    errors.MalformedSketch: (422, "bad_parameter"),
     errors.CostlyImage: (422, "costly_image"),
     BadInvocation: (422, "bad_parameter"),
     BadSearch: (422, "bad_parameter"),

@@ -4,7 +4,7 @@ import json
 import signal
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -14,7 +14,18 @@ import numpy as np
 from PIL import Image
 
 from sketch_search.model import errors
-from sketch_search.model.images import MOST_INK, Drawing, OpenedImage, Preprocessing, Recorded, open_dated
+from sketch_search.model.images import (
+    MOST_INK,
+    Drawing,
+    OpenedImage,
+    Preprocessing,
+    Recorded,
+    open_dated,
+    picture_of_body,
+    read_image_file,
+    read_strokes,
+    saved_strokes,
+)
 from sketch_search.model.limits import MAX_PIXELS
 
 
@@ -24,7 +35,8 @@ class Job:
 
     max_pixels, least_side, sketch: as for ``model.images.open_image``. longest_side: in pixels, to which the picture is
     reduced. preprocessing: prepares it by ``Preprocessing.pixels``, or with ``drawing`` by ``Preprocessing.drawing``,
-    with its ink. None leaves it as it is.
+    with its ink and strokes. None leaves it as it is. sent: whether the picture was sent, perhaps in JSON. strokes: how
+    many bytes behind the picture are its strokes as JSON.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -33,6 +45,8 @@ class Job:
     longest_side: int | None = None
     preprocessing: Preprocessing | None = None
     drawing: bool = False
+    sent: bool = False
+    strokes: int = 0
 
     @classmethod
     def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> "Job":
@@ -40,14 +54,19 @@ class Job:
         least_side, sketch = preprocessing.least_side(modality), modality == "sketch"
         return cls(max_pixels, least_side, sketch, preprocessing=preprocessing)
 
-    def run(self, data: bytes) -> OpenedImage:
-        """Makes the 8-bit RGB picture. Raises ImageError."""
-        opened = open_dated(data, max_pixels=self.max_pixels, least_side=self.least_side, sketch=self.sketch)
+    def run(self, data: bytes, declare: Callable[[int], None] = lambda pixels: None) -> OpenedImage:
+        """Makes the 8-bit RGB picture. declare: as for ``open_dated``. Raises ImageError."""
+        data, given = (data[: -self.strokes], data[-self.strokes :]) if self.strokes else (data, b"")
+        data = read_image_file(picture_of_body(data) if self.sent else data)
+        strokes = () if not self.drawing else read_strokes(given) if given else saved_strokes(data)
+        opened = open_dated(
+            data, max_pixels=self.max_pixels, least_side=self.least_side, sketch=self.sketch, declare=declare
+        )
         image = opened.image
         if self.longest_side is not None:
             image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
         if self.preprocessing is not None and self.drawing:
-            drawing = self.preprocessing.drawing(image)
+            drawing = replace(self.preprocessing.drawing(image), strokes=strokes)
             return replace(opened, image=Image.fromarray(drawing.whole), drawing=drawing)
         if self.preprocessing is not None:
             image = Image.fromarray(self.preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
@@ -55,8 +74,10 @@ class Job:
 
     @property
     def most_pixels(self) -> int:
-        prepared = 0 if self.preprocessing is None else self.preprocessing.image_size**2
-        return max(self.max_pixels, prepared + (MOST_INK if self.drawing else 0))
+        """The most pixels of its result."""
+        if self.preprocessing is not None:
+            return self.preprocessing.image_size**2 + (MOST_INK if self.drawing else 0)
+        return self.max_pixels if self.longest_side is None else min(self.max_pixels, self.longest_side**2)
 
 
 # Measured for 36 megapixels: 18 bytes for each pixel of a lossless WebP, its file included, and 2.5 s for a PNG with 16
@@ -64,7 +85,7 @@ class Job:
 _BYTES_A_PIXEL = 20
 _OWN_BYTES = 256 << 20
 # This allows for machines that are several times slower than the one of the measurement.
-_PIXELS_A_SECOND = 8_000_000
+PIXELS_A_SECOND = 8_000_000
 _OWN_SECONDS = 4
 # Enough seconds for 8 megapixels.
 _QUICK_SECONDS = 1
@@ -74,40 +95,63 @@ _CLOCK_PER_CPU = 5
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of decoding one picture: seconds of CPU and of the clock, and bytes of memory of the process."""
+    """The limits of decoding one picture: seconds of CPU and of the clock, and bytes of memory of the process.
+
+    a_pixel: the CPU seconds and bytes that are added for each pixel that its file declares.
+    """
 
     cpu_seconds: float
     clock_seconds: float
     memory: int
+    a_pixel: tuple[float, int] = (0.0, 0)
 
     @classmethod
-    def of(cls, size: int, pixels: int) -> "Limits":
-        """Makes limits for a file's size and pixels: several times the needs of ordinary pictures."""
-        cpu_seconds = _OWN_SECONDS + pixels // _PIXELS_A_SECOND
-        return cls(cpu_seconds, _CLOCK_PER_CPU * cpu_seconds, _OWN_BYTES + 2 * size + _BYTES_A_PIXEL * pixels)
+    def of(cls, size: int, most_pixels: int) -> "Limits":
+        """Makes limits for a file's size and at most so many pixels: several times the needs of ordinary pictures."""
+        clock = _CLOCK_PER_CPU * (_OWN_SECONDS + most_pixels / PIXELS_A_SECOND)
+        return cls(_OWN_SECONDS, clock, _OWN_BYTES + 2 * size, (1 / PIXELS_A_SECOND, _BYTES_A_PIXEL))
 
     def quick(self) -> "Limits":
         """Returns limits with the same memory, and the time of ordinary pictures."""
-        return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=_CLOCK_PER_CPU * _QUICK_SECONDS)
+        clock, a_pixel = _CLOCK_PER_CPU * _QUICK_SECONDS, (0.0, self.a_pixel[1])
+        return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=clock, a_pixel=a_pixel)
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Iterator[Callable[[int], None]]:
         """Applies the limits to this process while the block runs, if the system can. Its parent limits the time.
 
-        Beyond the CPU time the system ends the process (SIGPROF); beyond the memory, allocating raises MemoryError.
-        Linux has both limits, macOS that of CPU time, Windows neither.
+        Yields what raises them by the pixels that a file declares. Beyond the CPU time the system ends the process
+        (SIGPROF); beyond the memory, allocating raises CostlyImage. Linux has both limits, macOS that of CPU time,
+        Windows neither.
         """
-        if hasattr(signal, "setitimer"):
-            # RLIMIT_CPU would count whole seconds, and from the start of the process.
-            signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds)
-        if sys.platform == "linux":
-            # The address space is not limited: loaded libraries and merely reserved memory would count.
-            lower_limit("RLIMIT_DATA", self.memory)
+        declared, memory = 0, self.memory
+
+        def declare(pixels: int) -> None:
+            nonlocal declared, memory
+            if pixels > declared:
+                memory = self.memory + pixels * self.a_pixel[1]
+                _limit((pixels - declared) * self.a_pixel[0], memory)
+                declared = pixels
+
+        _limit(self.cpu_seconds, memory)
         try:
-            yield
+            yield declare
+        except MemoryError as error:
+            raise errors.CostlyImage(
+                f"decoding it takes more than {memory >> 20:,} MiB of memory; make it smaller"
+            ) from error
         finally:
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _limit(more_seconds: float, memory: int) -> None:
+    if hasattr(signal, "setitimer"):
+        # RLIMIT_CPU would count whole seconds, and from the start of the process.
+        signal.setitimer(signal.ITIMER_PROF, signal.getitimer(signal.ITIMER_PROF)[0] + more_seconds)
+    if sys.platform == "linux":
+        # The address space is not limited: loaded libraries and merely reserved memory would count.
+        lower_limit("RLIMIT_DATA", memory)
 
 
 def lower_limit(name: str, soft: int) -> None:
@@ -125,8 +169,8 @@ def lower_limit(name: str, soft: int) -> None:
 
 # The header of every message: the bytes of its JSON, and of the file or pixels that follow.
 _HEADER = struct.Struct("<IQ")
-# The most bytes of a reply's JSON, which describes the picture or an error.
-_MAX_REPLY = 1 << 16
+# The most bytes of a reply's JSON, which describes the picture or an error, and of a drawing's, which has its strokes.
+_MAX_REPLY, _MAX_STROKES = 1 << 16, 1 << 24
 #: A process writes this first, as soon as it can receive requests.
 READY = b"ready"
 _ERRORS: tuple[type[Exception], ...] = (
@@ -135,7 +179,7 @@ _ERRORS: tuple[type[Exception], ...] = (
     errors.ImageTooLarge,
     errors.CostlyImage,
     errors.BlankSketch,
-    MemoryError,
+    errors.MalformedSketch,
     # The last type represents all other errors, which are bugs of this program.
     RuntimeError,
 )
@@ -203,9 +247,9 @@ def send_error(stream: BinaryIO, error: Exception) -> None:
     _send(stream, {"error": number, "text": text[: _MAX_REPLY // 8]})
 
 
-def receive_picture(stream: BinaryIO, most_pixels: int) -> OpenedImage:
-    """Returns the picture of the reply, or raises its error; EOFError for none, or more than ``most_pixels``."""
-    said, data = _receive(stream, (_MAX_REPLY, 3 * most_pixels))
+def receive_picture(stream: BinaryIO, job: Job) -> OpenedImage:
+    """Returns the picture of the reply, or raises its error; EOFError for none, or one larger than the job makes."""
+    said, data = _receive(stream, (_MAX_STROKES if job.drawing else _MAX_REPLY, 3 * job.most_pixels))
     try:
         if "error" in said:
             raise _ERRORS[said["error"]](said["text"])

@@ -7,11 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Protocol, cast
 
-from sketch_search.model.decoding.messages import READY, Job, Limits, Request, receive_picture, send_request
-from sketch_search.model.errors import CostlyImage, DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
+from sketch_search.model.decoding.messages import (
+    PIXELS_A_SECOND,
+    READY,
+    Job,
+    Limits,
+    Request,
+    receive_picture,
+    send_request,
+)
+from sketch_search.model.errors import DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
 from sketch_search.model.images import OpenedImage, read_image_file
 from sketch_search.model.terminal import start_child
 
+# The most bytes of a file that are looked at outside of such a process.
+_SMALL = 1024
 # Seconds to wait for a process to start. Even a busy machine starts one in a tenth of this.
 _START_SECONDS = 60
 _TUNING = {
@@ -58,17 +68,17 @@ class DecodingProcess:
         try:
             with self._killed_after(limits.clock_seconds):
                 send_request(self._requests, request)
-                return receive_picture(self._replies, request.job.most_pixels)
-        except MemoryError as error:
-            most = f"{limits.memory >> 20:,} MiB of memory"
-            raise CostlyImage(f"decoding it takes more than {most}; make it smaller") from error
+                return receive_picture(self._replies, request.job)
         except (EOFError, OSError) as error:
             late = time.monotonic() - start >= limits.clock_seconds
             self.close()
             code = self._process.returncode
             if late or -code == getattr(signal, "SIGPROF", None):
                 spent = f"{limits.clock_seconds:g}" if late else f"{limits.cpu_seconds:g} CPU"
-                raise SlowImage(f"decoding it takes more than {spent} seconds; save it again, or smaller") from error
+                beside = f", and one for each {PIXELS_A_SECOND / 1e6:g} million pixels" if limits.a_pixel[0] else ""
+                raise SlowImage(
+                    f"decoding it takes more than {spent} seconds{beside}; save it again, or smaller"
+                ) from error
             if -code == getattr(signal, "SIGKILL", None):
                 raise EndedDecoding(
                     "the system killed the decoder twice, probably out of memory; make it smaller"
@@ -149,8 +159,9 @@ class Decoders:
         Raises ImageError as the job does, CostlyImage or SlowImage beyond a limit, UndecodableImage if the process
         crashes, EndedDecoding if the system ends it, DecodingUnavailable if none can be started.
         """
-        # A file that is empty or not a picture needs no process.
-        read_image_file(data)
+        if not data or (len(data) <= _SMALL and not job.sent):
+            # A small file that is empty or not a picture needs no process; of others nothing is read here.
+            read_image_file(data)
         limits = self._limits or Limits.of(len(data), job.max_pixels)
         request = Request(job, limits.quick() if quick else limits, data)
         with self._room:

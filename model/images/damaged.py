@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 _SEGMENTS = {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 _RESTARTS = range(0xD0, 0xD8)
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
-_MARKER = re.compile(rb"\xff+[\x01-\xfe]")
+_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # The most bytes of a pixel of a PNG: four channels of 16 bits, and what begins each row.
 _PIXEL_BYTES = 9
 _tolerating = threading.Lock()
@@ -41,12 +41,12 @@ def tolerance() -> Iterator[None]:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def repair(data: bytes, media: str, max_pixels: int) -> bytes | None:
+def repair(data: bytes, media: str) -> bytes | None:
     """Returns a damaged file as decoders accept it; None for a type that cannot be decoded in part."""
     if media == "image/jpeg":
         return _jpeg(data)
     if media == "image/png":
-        return _png(data, _PIXEL_BYTES * max_pixels)
+        return _png(data)
     if media == "image/gif":
         return data
     size = 8 + int.from_bytes(data[4:8], "little")
@@ -112,9 +112,10 @@ def _is_segment(data: bytes, at: int) -> bool:
     return len(data) > following + 1 and data[following] == 0xFF and data[following + 1] in _SEGMENTS
 
 
-def _png(data: bytes, most: int) -> bytes:
-    """Corrects the checksum of complete pixels, of ``most`` bytes, without which Pillow drops the last rows."""
-    at, packed, rest = 8, b"", [data[:8]]
+def _png(data: bytes) -> bytes:
+    """Corrects the checksum of complete pixels, without which Pillow drops the last rows."""
+    at, packed, rest = 8, bytearray(), [data[:8]]
+    width, height = struct.unpack_from(">II", data, 16)
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
@@ -125,7 +126,7 @@ def _png(data: bytes, most: int) -> bytes:
         at = end
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     with suppress(zlib.error):
-        raw = inflater.decompress(packed[2:], most)
+        raw = inflater.decompress(packed[2:], _PIXEL_BYTES * (width + 1) * height)
         if inflater.eof:
             body = b"IDAT" + packed[: len(packed) - len(inflater.unused_data)] + struct.pack(">I", zlib.adler32(raw))
             pixels = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))

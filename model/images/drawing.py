@@ -255,6 +255,7 @@ class Drawing:
         """Returns all pixels, (n, W, 3), and what ``unpack`` needs beside them, as JSON can hold it."""
         (thing,) = self.things
         notes: dict[str, Any] = {"size": self.size, "box": thing.box, "colours": thing.colours}
+        notes["strokes"] = [vars(stroke) for stroke in self.strokes]
         if self.sheet is None:
             return self.whole, notes
         row = self.whole.shape[1] * 3
@@ -271,12 +272,17 @@ class Drawing:
         left, top, right, bottom = map(float, notes["box"])
         colours = tuple((float(one), float(a), float(b), float(share)) for one, a, b, share in notes["colours"])
         thing = DrawnThing(whole, (left, top, right, bottom), colours)
+        strokes = tuple(
+            Stroke(**{**stroke, "points": tuple((float(x), float(y)) for x, y in stroke["points"])})
+            for stroke in notes["strokes"]
+        )
         if "ink" not in notes:
-            return Drawing(size, whole, (thing,))
+            return Drawing(size, whole, (thing,), strokes=strokes)
         rows, columns = _pair(notes["ink"])
         own = pixels[len(whole) :].ravel()[: rows * columns * 2].reshape(rows, columns, 2)
         palette = tuple((float(one), float(a), float(b)) for one, a, b in notes["palette"])
-        return Drawing(size, whole, (thing,), Sheet(own, _pair(notes["corner"]), int(notes["step"]), size, palette))
+        sheet = Sheet(own, _pair(notes["corner"]), int(notes["step"]), size, palette)
+        return Drawing(size, whole, (thing,), sheet, strokes)
 
 
 def _pair(numbers: Sequence[Any]) -> tuple[int, int]:

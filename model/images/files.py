@@ -25,7 +25,7 @@ from sketch_search.model.images import damaged, paper, tiff, vector
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.recorded import Recorded, day_in_file, read_recorded, zone_in_file
 from sketch_search.model.images.tiff import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
-from sketch_search.model.limits import MAX_PIXELS
+from sketch_search.model.limits import MAX_PIXELS, Allowance
 
 #: The most bytes of a file: somewhat more than a picture of MAX_PIXELS with four channels of 16 bits has.
 MAX_BYTES = 1 << 30
@@ -56,6 +56,8 @@ class OpenedImage:
     recorded: Recorded | None = None
 
 
+# Pages may contain pictures of any size. So many pixels are more than a scanned page has.
+_PDF_PIXELS = 1 << 25
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _RAW = "image/x-dcraw"
 _NAMES = {_RAW: "RAW", vector.SVG: "SVG", vector.PDF: "PDF"}
@@ -88,7 +90,9 @@ _FRAMES, _LOOKED_AT, _LEAST_DIFFERENCE = 1000, 256, 4
 # difference between neighbours that is an edge.
 _COMPARED, _EDGE = 512, 20
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]{16,}=*\s*")
-_SPACES = re.compile(rb"\s+")
+_SPACES = b" \t\n\r\v\f"
+# The most bytes of a data URL before its data.
+_LONGEST_HEAD = 1024
 _FROM_URLS = bytes.maketrans(b"-_", b"+/")
 
 
@@ -116,15 +120,22 @@ def open_image(
 
 
 def open_dated(
-    source: Source, *, max_pixels: int = MAX_PIXELS, least_side: int | None = None, sketch: bool = False
+    source: Source,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    least_side: int | None = None,
+    sketch: bool = False,
+    declare: Callable[[int], None] = lambda pixels: None,
 ) -> OpenedImage:
-    data = read_image_file(source)
+    """Opens a picture as ``open_image`` does; ``declare`` is told how many pixels its file declares, before they are
+    decoded."""
+    data, allowed = read_image_file(source), Allowance(max_pixels, declare)
     media = _media(data)
     if media in (vector.SVG, vector.PDF) and not sketch:
         article = "an" if media == vector.SVG else "a"
         raise UnsupportedImage(f"{article} {_format(media)} file is a drawing, not a photo; convert it to {_READABLE}")
     try:
-        return _decode(data, media, max_pixels, least_side, sketch)
+        return _decode(data, media, allowed, least_side, sketch)
     except (ImageTooLarge, UnsupportedImage, MemoryError):
         raise  # not the file's fault
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -139,21 +150,21 @@ def open_dated(
         refused = UndecodableImage(f"the {_format(media)} file is damaged: {reason}")
         refused.__cause__ = error
     try:
-        return _decode_damaged(data, media, max_pixels, least_side, sketch)
+        return _decode_damaged(data, media, allowed, least_side, sketch)
     except (ImageTooLarge, MemoryError):
         raise
     except Exception:  # the first reason is reported, whatever else is wrong
         raise refused from refused.__cause__
 
 
-def _decode_damaged(data: bytes, media: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
+def _decode_damaged(data: bytes, media: str, allowed: Allowance, least_side: int | None, sketch: bool) -> OpenedImage:
     """Decodes a file that viewers would show although it is damaged. Raises any error."""
-    repaired = damaged.repair(data, media, max_pixels)
+    repaired = damaged.repair(data, media)
     if repaired is None:
         raise ValueError
     with damaged.tolerance():
-        opened = _decode(repaired, media, max_pixels, least_side, sketch)
-        share = damaged.decoded_share(data, media, lambda: _open(repaired, media, max_pixels))
+        opened = _decode(repaired, media, allowed, least_side, sketch)
+        share = damaged.decoded_share(data, media, lambda: _open(repaired, media, allowed))
     if share < _LEAST_DECODED:
         raise ValueError
     return replace(opened, incomplete=share < 1.0 or media != "image/png")
@@ -264,15 +275,26 @@ def _unwrap(data: bytes) -> bytes:
 def _from_text(data: bytes) -> bytes | None:
     """Decodes the file in a data URL, or in base64, as web pages and programs send them; a beginning may do."""
     if data[:5].lower() == b"data:":
-        head, comma, body = data.partition(b",")
-        if comma and head.lower().endswith(b";base64"):
-            return _from_base64(unquote_to_bytes(body))
-        return unquote_to_bytes(body) if comma else None
+        comma = data.find(b",", 0, _LONGEST_HEAD)
+        body = _unquote(data, comma + 1) if comma >= 0 else None
+        return _from_base64(body) if body and data[:comma].lower().endswith(b";base64") else body
     return _from_base64(data) if _BASE64.fullmatch(data[:64]) else None
 
 
+def _unquote(text: bytes, at: int) -> bytes:
+    """Decodes %20 and the like from here on, piece by piece: the library takes memory for each percent sign."""
+    pieces = list[bytes]()
+    while at < len(text):
+        # No piece ends within a sign.
+        end = at + _PIECE
+        end = max(end, text.rfind(b"%", end - 2, end) + 3)
+        pieces.append(unquote_to_bytes(text[at:end]))
+        at = end
+    return b"".join(pieces)
+
+
 def _from_base64(text: bytes) -> bytes | None:
-    text = _SPACES.sub(b"", text).translate(_FROM_URLS).rstrip(b"=")
+    text = text.translate(_FROM_URLS, _SPACES).rstrip(b"=")
     # One character more than whole bytes is no byte; it may be the beginning of one.
     text = text[: len(text) - (len(text) % 4 == 1)]
     try:
@@ -296,20 +318,22 @@ def _media(head: bytes) -> str:
     return media
 
 
-def _decode(data: bytes, media: str, max_pixels: int, least_side: int | None, sketch: bool) -> OpenedImage:
+def _decode(data: bytes, media: str, allowed: Allowance, least_side: int | None, sketch: bool) -> OpenedImage:
     if media == "image/tiff":
         data = tiff.with_picture_first(data)
-    with _open(data, media, max_pixels) as picture:
+    with _open(data, media, allowed) as picture:
         width, height = picture.size
         wanted = None if least_side is None else (least_side, least_side)
-        if wanted is None and width * height > max_pixels:
+        if wanted is None and width * height > allowed.pixels:
             # A JPEG that is too large is decoded at half of its size, or less.
-            shrink = math.ceil(math.sqrt(width * height / max_pixels))
+            shrink = math.ceil(math.sqrt(width * height / allowed.pixels))
             wanted = (max(1, width // shrink), max(1, height // shrink))
         reduced = None if wanted is None else picture.draft(None, wanted)
-        if picture.width * picture.height > max_pixels:
-            raise ImageTooLarge.of(width, height, max_pixels)
-        frame = shown = _frame(picture, sketch, max_pixels)
+        if picture.width * picture.height > allowed.pixels:
+            raise ImageTooLarge.of(width, height, allowed.pixels)
+        # Progressive files are decoded whole, however few of their pixels are wanted.
+        allowed.declare(min(width * height, allowed.pixels))
+        frame = shown = _frame(picture, sketch, allowed.pixels)
         profile = picture.info.get("icc_profile")
         if least_side and width * height > _LARGE and picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
             shown = frame.reduce(max(1, min(picture.size) // least_side))
@@ -389,8 +413,10 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, target)
 
 
-def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
+def _open(data: bytes, media: str, allowed: Allowance) -> Image.Image:
     stream = io.BytesIO(data)
+    if media in _SIZES and (size := _SIZES[media](data)):
+        allowed.admit(*size)
     if media == "image/heic":
         try:
             from pillow_heif import HeifImageFile
@@ -406,11 +432,12 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
             raise UnsupportedImage("JPEG XL needs an extra package: pip install 'sketch-search[jxl]'") from error
         return JXLImageFile(stream)
     if media == vector.SVG:
-        return vector.draw_svg(data, lambda inner: _picture_within(inner, max_pixels))
+        return vector.draw_svg(data, lambda inner: _picture_within(inner, allowed), allowed.declare)
     if media == vector.PDF:
+        allowed.declare(_PDF_PIXELS)
         return vector.draw_pdf(data)
     if media == _RAW:
-        return open_preview(data, max_pixels)
+        return open_preview(data, allowed)
     name = _format(media)
     Image.preinit()
     if name not in Image.OPEN:
@@ -426,20 +453,55 @@ def _open(data: bytes, media: str, max_pixels: int) -> Image.Image:
         if name == "JPEG":
             return opener(io.BytesIO(_drop_exif(data)), "")
         if name == "TIFF":
-            return tiff.read_pixels(data, max_pixels)
+            return tiff.read_pixels(data, allowed)
         raise
-    return tiff.read_pixels(data, max_pixels) if name == "TIFF" and tiff.needs_own_reader(picture) else picture
+    return tiff.read_pixels(data, allowed) if name == "TIFF" and tiff.needs_own_reader(picture) else picture
 
 
-def _picture_within(data: bytes, max_pixels: int) -> Image.Image:
+def _picture_within(data: bytes, allowed: Allowance) -> Image.Image:
     media = _media(data)
     if media in (vector.SVG, vector.PDF):
         raise UnsupportedImage(f"the SVG file contains a file of type {_format(media)}; save it as PNG")
-    picture = _open(data, media, max_pixels)
-    if picture.width * picture.height > max_pixels:
-        raise ImageTooLarge.of(picture.width, picture.height, max_pixels)
+    picture = _open(data, media, allowed)
+    allowed.admit(picture.width, picture.height)
     picture.load()
     return picture
+
+
+def _size_of_webp(data: bytes) -> tuple[int, int] | None:
+    """Reads width and height of a WebP, for which Pillow takes memory as soon as it opens it."""
+    kind, bits = data[12:16], int.from_bytes(data[24:30], "little")
+    if kind == b"VP8X":
+        return (bits & 0xFFFFFF) + 1, (bits >> 24) + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return (bits >> 16 & 0x3FFF, bits >> 32 & 0x3FFF) if kind == b"VP8 " else None
+
+
+def _size_of_jxl(data: bytes) -> tuple[int, int]:
+    """Reads width and height of a JPEG XL (ISO/IEC 18181-1, SizeHeader), which its library decodes to open it."""
+    at = data.find(b"\xff\x0a", 0 if data[:1] == b"\xff" else 12, 1 << 16)
+    bits = int.from_bytes(data[at + 2 : at + 14], "little")
+
+    def read(count: int) -> int:
+        nonlocal bits
+        bits, value = bits >> count, bits & (1 << count) - 1
+        return value
+
+    def side() -> int:
+        return 8 * (read(5) + 1) if small else 1 + read((9, 13, 18, 30)[read(2)])
+
+    small = read(1)
+    height, ratio = side(), read(3)
+    across, down = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+    return (height * across // down if ratio else side()), height
+
+
+_SIZES: dict[str, Callable[[bytes], tuple[int, int] | None]] = {
+    "image/webp": _size_of_webp,
+    "image/jxl": _size_of_jxl,
+}
 
 
 def _drop_exif(jpeg: bytes) -> bytes:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
+from sketch_search.model.limits import Allowance
 
 #: Endings of the names of RAW files, in lower case.
 RAW_SUFFIXES = frozenset({".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"})
@@ -128,7 +129,7 @@ def _directory(data: bytes, at: int) -> tuple[_Directory, int]:
         tag, kind, number, field = struct.unpack_from(entry, data, place)
         size = _SIZES.get(kind, len(field))
         tags[tag] = int.from_bytes(field[:size], order)
-        if tag in _PLACES:
+        if tag in _PLACES and tag not in places:
             far = int.from_bytes(field, order)
             held = field if number * size <= len(field) else data[far : far + min(number, _MAX_PLACES) * size]
             ends = range(size, min(number * size, len(held)) + 1, size)
@@ -158,7 +159,7 @@ def is_white_zero(picture: Image.Image) -> bool:
     return bool(getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
 
 
-def read_pixels(data: bytes, max_pixels: int) -> Image.Image:
+def read_pixels(data: bytes, allowed: Allowance) -> Image.Image:
     """Reads a TIFF's first picture as grey, RGB, RGBA or CMYK of 8 bits. Raises UnsupportedImage; ImageTooLarge."""
     import tifffile
 
@@ -168,8 +169,10 @@ def read_pixels(data: bytes, max_pixels: int) -> Image.Image:
         page: Any = file.pages[0]
         photometric, extra = int(page.photometric), tuple(map(int, page.extrasamples))
         # A header may also promise a depth, and any number of channels.
-        if page.imagewidth * page.imagelength > max_pixels or page.size > _MAX_CHANNELS * max_pixels:
-            raise ImageTooLarge.of(page.imagewidth, page.imagelength, max_pixels)
+        allowed.admit(page.imagewidth, page.imagelength)
+        if page.size > _MAX_CHANNELS * allowed.pixels:
+            raise ImageTooLarge.of(page.imagewidth, page.imagelength, allowed.pixels)
+        allowed.declare(page.size)
         try:
             pixels = np.asarray(page.asarray(maxworkers=1))
         except (ValueError, NotImplementedError, KeyError) as error:
@@ -205,7 +208,7 @@ def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
     return ((finite - low) * (255.0 / (high - low)) + 0.5).clip(0, 255).astype(np.uint8)
 
 
-def open_preview(data: bytes, max_pixels: int) -> Image.Image:
+def open_preview(data: bytes, allowed: Allowance) -> Image.Image:
     """Opens a RAW file's largest preview, or develops it. Raises ImageError; ImageTooLarge."""
     try:
         import rawpy
@@ -221,8 +224,7 @@ def open_preview(data: bytes, max_pixels: int) -> Image.Image:
                 # LibRaw reads past the end of a file that is cut short, where memory may hold a part of another photo.
                 if not (data[:2] in (b"II", b"MM") and is_whole(data)):
                     raise
-                if sizes.raw_width * sizes.raw_height > max_pixels:
-                    raise ImageTooLarge.of(sizes.raw_width, sizes.raw_height, max_pixels) from None
+                allowed.admit(sizes.raw_width, sizes.raw_height)
                 # Half of the size takes a fraction of the time, and turning is done by EXIF's orientation below.
                 preview = raw.postprocess(half_size=True, use_camera_wb=True, user_flip=0)
     except rawpy.LibRawUnsufficientMemoryError as error:

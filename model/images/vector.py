@@ -23,8 +23,8 @@ _MISSED = {"text": "text", "foreignObject": "text", "image": "pictures of other 
 _LEFT_OUT = {"feImage", "filter", "script", *_MISSED}
 # The most elements that are drawn, with those that others stand for: a few that use each other may be any number.
 _MAX_ELEMENTS = 100_000
-# The most bytes that a compressed file is unpacked to.
-_MAX_BYTES = 1 << 26
+# The most bytes that a compressed file is unpacked to: so many, and so many for each of its own.
+_UNPACKED, _UNPACKED_A_BYTE = 1 << 20, 32
 # resvg draws nothing where it does not know a colour, so some of CSS is written as it reads it, and others are refused.
 _COLOURS = ("fill", "stroke", "color", "stop-color", "style")
 _VALUE = r"[^(),;{}]*(?:\([^()]*\)[^(),;{}]*)*"
@@ -41,14 +41,14 @@ _UNKNOWN = re.compile(r"\b(color|color-mix|hwb|lab|lch|oklab|oklch)\(")
 _SPACE = "{http://www.w3.org/2000/svg}"
 _HREFS = ("href", "{http://www.w3.org/1999/xlink}href")
 _SIZE = re.compile(r"\s*\+?(\d*\.?\d+(?:[eE]\+?\d+)?)\s*([a-zA-Z]*)\s*$")
+_LONGEST_SIZE = 64
 # CSS pixels of each unit.
 _UNITS = {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96}
 _UNITS |= {"em": 16, "rem": 16, "ex": 8}
-# What may be before the first element: the declaration, comments, and a document type with its entities.
-_BEGINS = re.compile(
-    rb"(?>\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE(?>[^\[<>]+|\[(?>[^\]<]+|<!--.*?-->|<[^>]*>)*\])*>)*+<(?:[\w.-]+:)?svg[\s/>]",
-    re.DOTALL,
-)
+_ROOT = re.compile(rb"<(?:[\w.-]{1,64}:)?svg[\s/>]")
+# What may be before the first element, with its end: comments, the declaration, and the parts of a document type.
+_BEFORE = ((b"<!--", b"-->"), (b"<?", b"?>"), (b"<!", b">"))
+_SPACES = b" \t\r\n"
 
 
 def is_svg(head: bytes) -> bool:
@@ -58,7 +58,27 @@ def is_svg(head: bytes) -> bool:
             head = zlib.decompressobj(31).decompress(head, 1 << 16)
         except zlib.error:
             return False
-    return _BEGINS.match(_bytes_of(head[: 1 << 16])) is not None
+    return _ROOT.match(*_first_element(_bytes_of(head[: 1 << 16]))) is not None
+
+
+def _first_element(text: bytes) -> tuple[bytes, int]:
+    """Returns XML and where its first element begins, or its end: each byte is looked at once."""
+    at, in_type = 0, False
+    while at < len(text):
+        if in_type and text[at] == ord("]"):
+            # A document type may declare entities in brackets.
+            at, in_type = text.find(b">", at) + 1 or len(text), False
+        elif text[at] in _SPACES or (in_type and text[at] != ord("<")):
+            at += 1
+        elif found := next((end for begin, end in _BEFORE if text.startswith(begin, at)), None):
+            end = text.find(found, at)
+            bracket = text.find(b"[", at, max(end, 0)) if not in_type and text.startswith(b"<!DOCTYPE", at) else -1
+            at, in_type = (bracket + 1, True) if bracket >= 0 else (end + len(found), in_type)
+            if end < 0:
+                return text, len(text)
+        else:
+            break
+    return text, at
 
 
 def _bytes_of(text: bytes) -> bytes:
@@ -69,17 +89,23 @@ def _bytes_of(text: bytes) -> bytes:
     return text.removeprefix(b"\xef\xbb\xbf")
 
 
-def draw_svg(data: bytes, opened: Callable[[bytes], Image.Image]) -> Image.Image:
-    """Draws an SVG on nothing, 512 pixels long; ``opened`` opens pictures that it contains. Raises ImageError."""
+def draw_svg(
+    data: bytes, opened: Callable[[bytes], Image.Image], declare: Callable[[int], None] = lambda pixels: None
+) -> Image.Image:
+    """Draws an SVG on nothing, 512 pixels long; ``opened`` opens pictures that it contains. Raises ImageError.
+
+    declare: is told how much work it is, by the pixels of a photo: one for each byte.
+    """
     try:
         import resvg_py
     except ImportError as error:
         raise UnsupportedImage("SVG needs an extra package: pip install 'sketch-search[server]'") from error
     if data.startswith(b"\x1f\x8b"):
         unpacker = zlib.decompressobj(31)
-        data = unpacker.decompress(data, _MAX_BYTES)
+        data = unpacker.decompress(data, _UNPACKED + _UNPACKED_A_BYTE * len(data))
         if not unpacker.eof:
             raise UndecodableImage("the SVG file is cut short, or very large; save it as PNG")
+    declare(max(_SIDE**2, len(data)))
     try:
         root = ElementTree.fromstring(_bytes_of(data))
     except ElementTree.ParseError as error:
@@ -183,7 +209,7 @@ def _drawn_for(
 
 def _size(root: ElementTree.Element) -> tuple[float, float]:
     if "viewBox" not in root.attrib:
-        sizes = [_SIZE.match(root.get(name, "")) for name in ("width", "height")]
+        sizes = [_SIZE.match(root.get(name, "")[:_LONGEST_SIZE]) for name in ("width", "height")]
         pixels = [float(size[1]) * _UNITS[size[2].lower()] for size in sizes if size and size[2].lower() in _UNITS]
         if len(pixels) == 2:
             root.set("viewBox", f"0 0 {pixels[0]:.9g} {pixels[1]:.9g}")
@@ -199,7 +225,7 @@ def _size(root: ElementTree.Element) -> tuple[float, float]:
 
 
 def is_pdf(head: bytes) -> bool:
-    return head.lstrip().startswith(b"%PDF-")
+    return head[:1024].lstrip().startswith(b"%PDF-")
 
 
 def draw_pdf(data: bytes) -> Image.Image:

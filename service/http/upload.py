@@ -1,7 +1,6 @@
 """Reads sketches from raw bodies or forms as they arrive, and counts their bytes."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -11,9 +10,8 @@ from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from sketch_search.model.images import MAX_THINGS, Stroke
+from sketch_search.model.images import MAX_THINGS
 from sketch_search.service.errors import BadSearch, BrokenUpload, ClientGone, QueueFull, UploadTooLarge
-from sketch_search.service.strokes import read_strokes
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
@@ -23,18 +21,16 @@ _ADVICE = (
     "send a sketch as the raw request body or as the file field 'file', or the things of one drawing as several fields "
     "'file'; its strokes as the field 'strokes'; put parameters into the query."
 )
-# The first bytes of JSON, which no picture begins with.
-_JSON = (b"{", b'"', b"[")
 # Seconds after which a client whose sketch was dropped may try again.
 RETRY_SECONDS = 1
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What a request sent: image files, and the strokes of a drawing."""
+    """What a request sent: image files, and the strokes of a drawing as JSON."""
 
     pictures: tuple[bytes, ...]
-    strokes: tuple[Stroke, ...] = ()
+    strokes: bytes = b""
 
 
 @dataclass(eq=False)
@@ -77,13 +73,13 @@ class Uploads:
             async with upload.timeout:
                 if not is_form:
                     image = b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
-                    return Sent((_of_json(image) if image[:1] in _JSON else image,) if image else ())
+                    return Sent((image,) if image else ())
                 most = self._limit + MULTIPART_OVERHEAD
                 images, strokes = await _read_form(content_type, self._chunks(request, upload, most), most)
                 if sum(map(len, [*images, strokes])) > self._limit:
                     raise self._too_large()
                 # A form with one empty file sends nothing, as an empty body does.
-                return Sent(() if images == (b"",) else images, read_strokes(strokes) if strokes else ())
+                return Sent(() if images == (b"",) else images, strokes)
         except ClientDisconnect:
             raise ClientGone("The upload was interrupted.") from None
         except TimeoutError:
@@ -140,18 +136,6 @@ class _Form(MultiPartParser):
 
     def on_end(self) -> None:
         self.has_ended = True
-
-
-def _of_json(body: bytes) -> bytes:
-    """Returns the picture in JSON, as base64 or as a data URL; other bodies as they are. Raises BadSearch."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return body
-    values = [*value.values()] if isinstance(value, dict) else [value]
-    if len(values) != 1 or not isinstance(values[0], str):
-        raise BadSearch(f'JSON must be {{"image": "the picture as base64"}} and nothing else; {_ADVICE}')
-    return values[0].encode("utf-8", "replace")
 
 
 async def _read_form(

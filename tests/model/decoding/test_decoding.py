@@ -20,6 +20,7 @@ from tests.pictures import ODD_FILES, OddFile, drawing, encoded, photo
 from tests.programs import started_python
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+LOSSLESS = ("WEBP", {"lossless": True})
 AMPLE = Limits(cpu_seconds=60, clock_seconds=240, memory=2 << 30)
 
 
@@ -88,6 +89,28 @@ def test_a_quick_job_gives_up_where_another_would_go_on(slow: bytes) -> None:
         assert decoders.run(picture, Job(), quick=True).image == drawing("star")
         with pytest.raises(errors.SlowImage, match=r"than 0\.5 sec"):
             decoders.run(slow, Job(), quick=False)
+
+
+def test_limits_follow_the_pixels_that_a_file_declares_and_not_those_that_are_allowed() -> None:
+    limits = Limits.of(100, 1 << 27)
+    assert (limits.cpu_seconds, limits.memory >> 20) == (4, 256)
+    small, large = encoded(drawing("star", 64)), Image.new("RGB", (640, 480))
+    declared = list[int]()
+    files = [
+        small,
+        *(encoded(large, kind, **more) for kind, more in (("JPEG", {}), ("TIFF", {}), ("GIF", {}), LOSSLESS)),
+    ]
+    files += [encoded(large, "WEBP"), encoded(large.convert("RGBA"), "WEBP", exif=b"Exif\0\0"), encoded(large, "AVIF")]
+    for data in files:
+        Job().run(data, declared.append)
+    assert {*declared} == {64 * 64, 640 * 480}
+    pytest.importorskip("pillow_jxl")
+    for size in ((640, 480), (8, 8), (64, 64), (1000, 999), (3, 700), (4096, 2304)):
+        declared.clear()
+        Job().run(encoded(Image.new("RGB", size), "JXL"), declared.append)
+        assert {*declared} == {size[0] * size[1]}
+    with pytest.raises(errors.ImageTooLarge):
+        Job(max_pixels=99).run(encoded(Image.new("RGB", (10, 10)), "JXL"))
 
 
 @LINUX

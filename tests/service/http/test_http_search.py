@@ -10,11 +10,11 @@ from PIL import Image
 
 from sketch_search import model
 from sketch_search.indexer import Index
+from sketch_search.model.errors import MalformedSketch
+from sketch_search.model.images import read_strokes
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.service.errors import BadSearch
 from sketch_search.service.http.middleware import MAX_BYTES, MAX_PARAMETERS
 from sketch_search.service.settings import Settings
-from sketch_search.service.strokes import read_strokes
 from tests.pictures import ODD_FILES, OddFile, encoded
 from tests.service.served import Served, asked
 from tests.service.small_gallery import MAX_UPLOAD, PHOTOS, draw_sketch
@@ -291,7 +291,7 @@ def test_strokes_of_a_form_must_fit_one_drawing_and_be_as_documented(http: httpx
         ('[{"points": [[9, 9]]}]', "strokes[0]['points'][0][0] cannot be read"),
     ):
         assert error(asked(damaged), said) == (422, "bad_parameter")
-    with pytest.raises(BadSearch, match="more than 100,000 points"):
+    with pytest.raises(MalformedSketch, match="more than 100,000 points"):
         read_strokes(json.dumps([{"points": [[0, 0]] * 60_000}] * 2).encode())
 
 
