@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_orig
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from sketch_search.model.images import MAX_NUMBERS, MAX_POINTS
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.words import LONGEST, why_no_name
 
@@ -273,14 +274,16 @@ class StrokeBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     points: tuple[tuple[_Share, _Share], ...] = Field(
-        min_length=1, description="x and y of each point, as shares of the paper's width and height."
+        min_length=1,
+        max_length=MAX_POINTS,
+        description="x and y of each point, as shares of the paper's width and height.",
     )
     width: float = Field(default=0.01, ge=0, le=1, description="As a share of the paper's width.")
     filled: bool = Field(default=False, description="Whether it is an area that the points go round.")
     thing: int | None = Field(
         default=None,
         ge=0,
-        lt=1000,
+        lt=MAX_NUMBERS,
         description="Strokes with the same number are one thing, and those with different ones several. Without a "
         "number, the network decides.",
     )
@@ -376,18 +379,21 @@ class SearchQuery(Params):
     )
     like: tuple[Id, ...] = Field(
         default=(),
+        max_length=MAX_NAMED,
         description="The id of a photo to find more like; may be repeated. Photos that look like it rank higher, and "
         "it comes first itself. Without a sketch, at least one is required, or text.",
         examples=[[17]],
     )
     unlike: tuple[Id, ...] = Field(
         default=(),
+        max_length=MAX_NAMED,
         description="The id of an unwanted photo; may be repeated. It is hidden, with its near duplicates behind it, "
         "and photos that look like it move back: a little for one, more for each further one that looks alike.",
         examples=[[23]],
     )
     unlike_kind: tuple[Id, ...] = Field(
         default=(),
+        max_length=MAX_NAMED,
         description="The same, but also hides all photos behind it that look more like it than like a liked one. At "
         "most 32 ids in like, unlike and unlike_kind together.",
         examples=[[24]],
@@ -427,6 +433,7 @@ class SearchQuery(Params):
     )
     folder: tuple[Folder, ...] = Field(
         default=(),
+        max_length=MAX_NAMED,
         description="Find only photos below this folder, a path as results show it, or with /. at its end only those "
         "in no subfolder of it; . alone: in no folder. May be repeated, to search below any of them. A photo with "
         "several files is found if one of them passes all filters.",

@@ -49,6 +49,21 @@ def test_the_numbers_that_describe_groups_are_those_of_the_search(http: httpx.Cl
     assert f"the {GROUPED} best" in view["description"]
 
 
+def test_every_list_that_a_client_may_send_has_a_bound() -> None:
+    def lists(part: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(part, dict):
+            if part.get("type") == "array":
+                yield part
+            part = [*part.values()]
+        for inner in part if isinstance(part, list) else ():
+            yield from lists(inner)
+
+    routes = [route for path in json.loads(OPENAPI.read_text())["paths"].values() for route in path.values()]
+    sent = [found for route in routes for found in lists([route.get("parameters"), route.get("requestBody")])]
+    assert len(sent) > 20
+    assert all("maxItems" in one for one in sent)
+
+
 schema = schemathesis.openapi.from_path(OPENAPI)
 # Seconds for an answer, on a machine that has other things to do.
 PATIENCE = 60
