@@ -141,6 +141,8 @@ class Explanation:
 class Searches(ABC):
     """A collection of photos that can be searched."""
 
+    _query: type[SearchQuery] = SearchQuery
+
     def search(
         self,
         sketch: Drawn | None = None,
@@ -198,7 +200,7 @@ class Searches(ABC):
         given |= {name: self._ids(given[name]) for name in ("like", "unlike", "unlike_kind") if name in given}
         if isinstance(given.get("folder"), str):
             given["folder"] = (given["folder"],)
-        query = _check(SearchQuery, **given)
+        query = _check(self._query, **given)
         return self._search(_drawn_bytes(sketch), query)
 
     def _ids(self, photos: Liked) -> list[int]:

@@ -24,7 +24,7 @@ from sketch_search.model.engine import Floats, Modality, Tokens, default_checkpo
 from sketch_search.model.terminal import printable
 from sketch_search.service.engine import Engine, name_network, open_matcher
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import SearchQuery, TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 
@@ -34,6 +34,8 @@ _BATCH = 64
 
 class Gallery(Searches):
     """The photos of an index on this machine, searched in this process. Refusals are a ``UserError``."""
+
+    _query = TunedQuery
 
     def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
         """Opens the index of the settings."""

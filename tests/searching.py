@@ -15,7 +15,7 @@ from sketch_search.model.engine import Floats, unit
 from sketch_search.model.ranking import ALIKE, LOOK, SAME, likeness_to, sameness
 from sketch_search.service import search
 from sketch_search.service.gallery import LocalGallery
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
@@ -33,7 +33,7 @@ class Searcher(search.Searcher):
         super().__init__(LocalGallery(index, matcher), matcher, settings)
 
     def find(self, picture: Image.Image | None, **asked: Any) -> SearchResponse:
-        return self.search(picture, SearchQuery(**{"k": PHOTOS, **asked}))
+        return self.search(picture, TunedQuery(**{"k": PHOTOS, **asked}))
 
     def find_sketch(self, drawn: bool = True, **asked: Any) -> SearchResponse:
         return self.find(draw_sketch() if drawn else None, **asked)

@@ -27,7 +27,15 @@ _INDEX = functools.partial(option, "--index DIR", "Folder of the index (in the p
 _WEIGHTS = functools.partial(option, "--weights FILE", "Checkpoint, a safetensors file (the embedded one).", a_path)
 _DEVICE = functools.partial(option, "--device NAME", "auto, cpu or cuda (auto).", click.Choice(("auto", "cpu", "cuda")))
 _PORT = option("--port N", "Port to listen on (8000); 0 takes any free one.", int)
-_YES_NO = click.Choice(("yes", "no"))
+# The options that name photos, by path or id; and what values are called that do not have the name of the option.
+_PHOTOS = ("like", "unlike", "unlike_kind")
+_VALUES = {
+    **dict.fromkeys(_PHOTOS, "PHOTO"),
+    **dict.fromkeys(("k", "offset", "nprobe"), "N"),
+    **dict.fromkeys(("text", "thing_text"), "WORD"),
+    **dict.fromkeys(("after", "before"), "DAY"),
+    "fold": "yes|no",
+}
 _EPILOG = f"""{
     examples(
         "sketch-search ~/Pictures --open      index it, serve it, open the page",
@@ -127,37 +135,47 @@ def serve(settings: Settings, folders: Sequence[Path | str], browser: bool) -> i
     return serve(settings, folders, browser=browser)
 
 
+class _Search(click.Command):
+    """Has an option for each field of a query, whose module is imported only if this command runs."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        first, *others = super().get_params(ctx)
+        return [first, *_query_options(), *others]
+
+
+@functools.cache
+def _query_options() -> list[click.Option]:
+    """Makes the options of a query. All values are strings: they are checked as in an HTTP request."""
+    from sketch_search.service.schemas.query import SearchQuery
+
+    options = []
+    for name, field in SearchQuery.model_fields.items():
+        # A flag says that the picture is a photo.
+        if name == "kind":
+            continue
+        several = name in SearchQuery.repeatable()
+        help = (field.description or "").partition(". ")[0].removesuffix("; may be repeated").rstrip(".")
+        options.append(
+            click.Option(
+                [f"--{name.replace('_', '-')}"],
+                help=f"{help}; repeatable." if several else f"{help}.",
+                metavar=_VALUES.get(name, name.upper()),
+                multiple=several,
+            )
+        )
+    return options
+
+
 @click.command(
+    cls=_Search,
     epilog=examples(
         "sketch-search search cat.png --k 10",
         "sketch-search search house.png tree.png",
         "sketch-search search - --json < cat.png",
-    )
+    ),
 )
 @click.argument("sketches", nargs=-1, metavar="[SKETCH]...")
-# All values are strings: they are checked like the query of an HTTP request, with the same errors.
-@option("--k N", "Number of photos, or of groups (20).")
-@option("--offset N", "Results to skip (0).")
-@option("--system NAME", "default, or two-stage: by pairs of tokens alone.")
-@option("--quality NAME", "fast, good, or best: scores all photos (good).")
-@option("--nprobe N", "Open at least N clusters, or all: exhaustive.")
-@option("--method NAME", "rn, ret, fused or auto (auto).")
-@option("--rerank N", "Photos that the relation network scores (64 or 192).")
-@option("--variants N", "Variants of the sketch to encode, 1 to 3 (3).")
-@option("--diffuse yes|no", "Whether photos that look alike share their scores.", _YES_NO)
-@option("--view NAME", "photos, groups (look-alikes together) or auto (photos).")
-@option("--fold yes|no", "Show near duplicates as one result (no).", _YES_NO)
-@option("--like PHOTO", "Find photos like this one: path or id; repeatable.", multiple=True)
-@option("--unlike PHOTO", "Hide this photo; repeatable.", multiple=True)
-@option("--unlike-kind PHOTO", "Hide this photo and others like it; repeatable.", multiple=True)
-@option("--text WORD", "Find things of this name; by CLIP, any text.")
 @option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
-@option("--things NAME", "one; auto: separate parts are separate things (auto).")
-@option("--places NAME", "Match places: yes, no; auto: of several things (auto).")
-@option("--colours NAME", "Match the drawing's colours: no, auto (auto).")
-@option("--folder PATH", "Only photos below it, as results show it; repeatable.", multiple=True)
-@option("--after DAY", "Only photos taken on 2023-01-31 or later.")
-@option("--before DAY", "Only photos taken on this day or earlier.")
 @option("--json", "Print the JSON answer of POST /search.", name="as_json")
 @_with_settings()
 def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: Any) -> int:
@@ -169,7 +187,7 @@ def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: 
     from sketch_search.service.commands.search import search
     from sketch_search.service.schemas.query import SearchQuery
 
-    photos = {name: asked.pop(name) for name in ("like", "unlike", "unlike_kind")}
+    photos = {name: asked.pop(name) for name in _PHOTOS}
     if not sketches and not photos["like"] and not any(asked[name] for name in ("text", "folder", "after", "before")):
         raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO, or --text WORD, or a filter.")
     query = SearchQuery.model_validate({name: value for name, value in asked.items() if value not in (None, ())})

@@ -26,7 +26,7 @@ from sketch_search.service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builde
 from sketch_search.service.settings import Settings
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
-API_VERSION = "1.11.2"
+API_VERSION = "2.0.0"
 
 
 def create_app(

@@ -108,7 +108,7 @@ async function runSearch(signal) {
 /** The view that the server chose for this drawing, which nothing beside the drawing changes; undefined if it is to choose. */
 function settledView() {
   const asked = found.asked();
-  return asked && state.shownAfter === state.changes && !asked.params.variants ? asked.params.view : undefined;
+  return asked && state.shownAfter === state.changes && !asked.params.quality ? asked.params.view : undefined;
 }
 
 function showFound({ answer, asked, stay, after }) {
@@ -143,7 +143,7 @@ function searchFailed(error) {
 
 /** The pen rests: the best first, by all variants of the drawing. */
 function penRests() {
-  found.asked()?.params.variants ? searchNow() : found.order();
+  found.asked()?.params.quality ? searchNow() : found.order();
 }
 
 /** The body for a snapshot of the query: one picture, with its strokes if it was drawn here. */

@@ -1,12 +1,13 @@
-"""Defines the parameters of requests: the query of a search, from HTTP, command line and client, and all others."""
+"""Defines the parameters of requests: the query of a search, from HTTP, command line and client, and all others.
+
+The first sentence of a description is the help of the command line's option.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,123 +18,6 @@ from sketch_search.model.words import LONGEST, why_no_name
 
 #: What a query mainly is: one drawn thing, several, a photo in the body, liked photos or a word alone, filters alone.
 Subject: TypeAlias = Literal["drawing", "things", "photo", "words", "filters"]
-_SUBJECTS: Final[Mapping[Subject, str]] = {
-    "drawing": "one picture of a drawing",
-    "things": "several things",
-    "photo": "a photo",
-    "words": "liked photos or a word alone",
-    "filters": "filters alone",
-}
-_RANKED: Final = frozenset[Subject]({"drawing", "things", "photo", "words"})
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Says what an option goes with, unless its value is one of ``free``, which change nothing.
-
-    without: options that it excludes, with their values that it allows. because: what it does, after its name.
-    """
-
-    option: str
-    because: str
-    subjects: frozenset[Subject] = _RANKED
-    free: tuple[object, ...] = (None,)
-    without: Mapping[str, tuple[object, ...]] | None = None
-
-    def applies(self, query: SearchQuery) -> bool:
-        return getattr(query, self.option) not in self.free
-
-    def beyond(self, query: SearchQuery) -> list[str]:
-        """Returns the names of the given options that it excludes."""
-        return [name for name, fine in (self.without or {}).items() if getattr(query, name) not in (None, (), *fine)]
-
-    @property
-    def goes(self) -> str:
-        """Describes with what it goes; nothing if that is all that is ranked."""
-        which = [words for subject, words in _SUBJECTS.items() if subject in self.subjects]
-        parts = [f"only with {' or '.join(which)}"] if "filters" not in self.subjects else []
-        parts += [f"not with {', '.join(self.without)}"] if self.without else []
-        unless = " or ".join(str(value) for value in self.free if value is not None)
-        said = f"{'Unless ' * bool(unless)}{unless}{': ' * bool(unless)}{'; '.join(parts)}."
-        return "" if self.subjects == _RANKED and not self.without else said[0].upper() + said[1:]
-
-
-_TWO_STAGE = Rule(
-    "system",
-    "searches by a single picture",
-    frozenset({"drawing"}),
-    (None, "default"),
-    {
-        "quality": (),
-        "method": ("auto", "rn"),
-        "rerank": (),
-        "diffuse": (False,),
-        "like": (),
-        "unlike": (),
-        "unlike_kind": (),
-        "text": (),
-        "thing_text": (),
-        "kind": ("sketch",),
-        "things": ("auto", "one"),
-        "places": ("auto", "no"),
-        "colours": ("auto", "no"),
-    },
-)
-RULES: Final = (
-    _TWO_STAGE,
-    Rule("next", "goes on where an answer ended", frozenset(get_args(Subject)), without={"offset": (0,)}),
-    Rule("quality", "says which photos are scored"),
-    Rule("nprobe", "opens clusters of photos that are ranked"),
-    Rule("method", "scores photos", free=("auto",)),
-    Rule("method", "compares tokens of a single drawing", frozenset({"drawing"}), ("auto", "ret")),
-    Rule("rerank", "limits the relation network, which compares a single drawing", frozenset({"drawing"})),
-    Rule("relate_clusters", "compares tokens of a single drawing", frozenset({"drawing"}), (False,)),
-    Rule("diffuse", "shares scores among photos that look alike", free=(None, False)),
-    Rule("view", "groups photos that are ranked", free=("photos", "auto")),
-    Rule("things", "leaves a single picture whole", _RANKED - {"things"}, ("auto",)),
-    Rule("thing_text", "names drawn things", frozenset({"drawing", "things"}), ((),)),
-    Rule("kind", "describes a picture", free=("sketch",)),
-    Rule("places", "compares the places of drawn things", frozenset({"drawing", "things"}), ("auto", "no")),
-)
-
-
-def subject_of(query: SearchQuery, pictures: int) -> Subject | None:
-    """Returns what a query is with so many pictures or things; None if it asks for nothing."""
-    if pictures:
-        return "things" if pictures > 1 else "photo" if query.kind == "photo" else "drawing"
-    if query.like or query.text is not None:
-        return "words"
-    return "filters" if query.filters_alone else None
-
-
-def problems_of(query: SearchQuery, subject: Subject | None = None) -> Iterator[str]:
-    """Yields a sentence for each option that does not go with the others, or with the subject of the query if known."""
-    for rule in (rule for rule in RULES if rule.applies(query)):
-        value = getattr(query, rule.option)
-        shown = f"{rule.option}={value}" if isinstance(value, str) and rule.option != "next" else rule.option
-        if beyond := rule.beyond(query):
-            because = "scores photos by the sketch alone" if rule is _TWO_STAGE else rule.because
-            yield f"{shown} {because}: leave out {', '.join(beyond)}"
-        elif subject is not None and subject not in rule.subjects:
-            yield f"{shown} {rule.because}, not {_SUBJECTS[subject]}: leave {rule.option} out"
-
-
-def beyond_two_stage(query: SearchQuery) -> list[str]:
-    """Returns the names of the given options that the two-stage report's system does not have."""
-    return _TWO_STAGE.beyond(query)
-
-
-def describe(option: str, text: str) -> str:
-    """Adds to an option's description what it goes with."""
-    return " ".join([text, *(rule.goes for rule in RULES if rule.option == option and rule.goes)])
-
-
-def splits(query: Any) -> bool:
-    """Returns whether one picture may be split into things: if the other options go with several."""
-    whole = query.things == "one" or query.method != "auto" or bool(query.diffuse)
-    return not whole and next(problems_of(query, "things"), None) is None
-
-
 # Which photos are scored by more than vectors: none, the best by vector, or every photo.
 Quality = Literal["fast", "good", "best"]
 # The system that searches: this project's own, or the two-stage report's and nothing else.
@@ -181,8 +65,8 @@ ThingText = Annotated[str, Field(max_length=LONGEST)]
 THING_TEXT: Any = Field(
     default=(),
     max_length=8,
-    description="A word of the vocabulary for each thing, in the order of the pictures or of `things`; empty for a "
-    "thing without one. It counts instead of the guess, and may say the thing's colour, as in red car.",
+    description="A word for each thing, empty for none; may be repeated. A word of the vocabulary, in the order of the "
+    "pictures or of `things`. It counts instead of the guess, and may say the thing's colour, as in red car.",
     examples=[["red car", ""]],
 )
 AtLeast0 = Annotated[int, Field(ge=0, le=2**31)]
@@ -291,118 +175,87 @@ class StrokeBody(BaseModel):
 
 
 class SearchQuery(Params):
-    """All options of a search, of which HTTP, command line and client derive theirs."""
+    """All options of a search, of which HTTP, command line and client make theirs."""
 
     k: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Number of results, or of groups with view=groups; default: the server's, 20."
+        default=None, description="Number of results, or of groups (20). Default: the server's, 20."
     )
     offset: AtLeast0 = Field(
         default=0,
-        description="Results to skip, or groups with view=groups. Beyond the candidates, more photos are scored, which "
-        "may reorder earlier pages, except with nprobe=all or view=groups.",
+        description="Results to skip, or groups. Beyond the candidates, more photos are scored, which may reorder "
+        "earlier pages, except with nprobe=all or view=groups.",
     )
     next: Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,9}){3}$")] | None = Field(
         default=None,
-        description=describe(
-            "next",
-            "The `next` of an answer to the same query, for the results after those. A result that an earlier page "
-            "had, or had as one of its `copies`, may come again: leave it out.",
-        ),
+        description="The `next` of an answer, for the results after its own. The query is the same. A result that an "
+        "earlier page had, or had as one of its `copies`, may come again: leave it out. Not with offset.",
     )
     system: System | None = Field(
         default=None,
-        description=describe(
-            "system",
-            "two-stage: cross-attention and relation network score the centroids of all clusters, then all "
-            "photos of the best nprobe clusters (1), and of more until they hold the results; without diffusion, prior "
-            "and guesses. Default: the server's setting, default.",
-        ),
+        description="default, or two-stage: by pairs of tokens alone. There cross-attention and relation network score "
+        "the centroids of all clusters, then all photos of the best nprobe clusters (1), and of more until they hold "
+        "the results; without diffusion, prior and guesses. It takes one drawing and no other parts of a query. "
+        "Default: the server's setting, default.",
         examples=["two-stage"],
     )
-    quality: Quality | None = Field(
+    quality: Quality | Literal["draft"] | None = Field(
         default=None,
-        description="How much is scored. fast: photos are compared by their vectors alone. good: the relation network "
-        "scores the best of them. best: it scores every photo. Default: the server's, good. The options below "
-        "override it.",
+        description="fast, good, or best: how much is scored (good). fast: photos are compared by their vectors alone. "
+        "good: the relation network scores the best of them. best: it scores every photo. draft: the default, with "
+        "only one variant of the sketch, for a quick first answer during drawing. Default: the server's, good. "
+        "nprobe and method override it.",
         examples=["fast"],
     )
     nprobe: AtLeast1 | Literal["all"] | None = Field(
         default=None,
-        description='The least number of clusters to open; "all" is the exhaustive search. If given, the clusters are '
-        "chosen by the method, and all of their photos are scored unless rerank limits them. Default: the server's, "
-        "64, of which the method chooses some if there are more.",
+        description="The least number of clusters to open, or all. all is the exhaustive search. If given, the "
+        "clusters are chosen by the method, and all of their photos are scored. Default: the server's, 64, of which "
+        "the method chooses some if there are more.",
     )
     method: str = Field(
         default="auto",
         max_length=32,
-        description=describe("method", "rn, ret or fused, if the checkpoint has it; auto: its best."),
-    )
-    rerank: AtLeast1 | None = Field(
-        default=None,
-        description=describe(
-            "rerank",
-            "How many photos of the opened clusters the relation network scores: of the best 400 by [Ret], "
-            "those whose tokens also match best, or the best by [Ret] if no others are ranked. Default: 64 if scores "
-            "are diffused, else 192, or as many as a long page needs; all with nprobe.",
-        ),
-    )
-    diffuse: bool | None = Field(
-        default=None,
-        description="Whether photos that look alike share their scores; default: yes with method auto, if the "
-        "checkpoint supports it.",
-    )
-    variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] | None = Field(
-        default=None,
-        description="How many variants of the sketch to encode; each takes the time of one encoding. 1 gives a quick "
-        "first answer during drawing. Default: the server's.",
-        examples=[1],
+        description="rn, ret, fused or auto (auto). fused is not in every checkpoint, and auto is its best. rn and "
+        "fused take one drawing of one thing.",
     )
     view: Literal["photos", "groups", "auto"] = Field(
         default="photos",
-        description="photos: `results` lists the photos. groups: the 200 best photos are grouped by look, and "
-        "`groups` lists the groups of look-alikes. auto: photos if one group is far ahead or several things are "
-        "drawn, else groups; the answer's `view` says which.",
+        description="photos, groups of look-alikes, or auto (photos). photos: `results` lists the photos. groups: the "
+        "200 best photos are grouped by look, and `groups` lists the groups. auto: photos if one group is far ahead or "
+        "several things are drawn, else groups; the answer's `view` says which.",
         examples=["groups"],
-    )
-    relate_clusters: bool = Field(
-        default=False,
-        description=describe(
-            "relate_clusters",
-            "Also score the centroids of the answer's `clusters` by cross-attention and the relation network. It "
-            "changes no result.",
-        ),
     )
     fold: bool = Field(
         default=False,
-        description="Show near duplicates, such as other sizes of one picture or bursts, as one result, the best of "
-        "them; its `copies` are the others. Applies to the top 1,000.",
+        description="Show near duplicates as one result. It is the best of such as other sizes of one picture or "
+        "bursts; its `copies` are the others. Applies to the top 1,000.",
     )
     like: tuple[Id, ...] = Field(
         default=(),
         max_length=MAX_NAMED,
-        description="The id of a photo to find more like; may be repeated. Photos that look like it rank higher, and "
+        description="A photo to find more like; may be repeated. Its id. Photos that look like it rank higher, and "
         "it comes first itself. Without a sketch, at least one is required, or text.",
         examples=[[17]],
     )
     unlike: tuple[Id, ...] = Field(
         default=(),
         max_length=MAX_NAMED,
-        description="The id of an unwanted photo; may be repeated. It is hidden, with its near duplicates behind it, "
+        description="An unwanted photo; may be repeated. Its id. It is hidden, with its near duplicates behind it, "
         "and photos that look like it move back: a little for one, more for each further one that looks alike.",
         examples=[[23]],
     )
     unlike_kind: tuple[Id, ...] = Field(
         default=(),
         max_length=MAX_NAMED,
-        description="The same, but also hides all photos behind it that look more like it than like a liked one. At "
-        "most 32 ids in like, unlike and unlike_kind together.",
+        description="An unwanted photo of an unwanted kind; may be repeated. It also hides all photos behind it that "
+        "look more like it than like a liked one. At most 32 ids in like, unlike and unlike_kind together.",
         examples=[[24]],
     )
     text: str | None = Field(
         default=None,
-        description="A word for what photos show, to rank them higher; with other parts of the query or alone. Any "
-        "text if the index was clustered by CLIP, else a word of the checkpoint's vocabulary, in singular or plural: "
-        "/words lists them, and the error for an unknown word names the nearest.",
+        description="A word for what photos show, to rank them higher. It goes with other parts of the query or "
+        "alone. Any text if the index was clustered by CLIP, else a word of the checkpoint's vocabulary, in singular "
+        "or plural: /words lists them, and the error for an unknown word names the nearest.",
         examples=["sofa"],
     )
     thing_text: tuple[ThingText, ...] = THING_TEXT
@@ -413,44 +266,64 @@ class SearchQuery(Params):
     )
     things: Things = Field(
         default="auto",
-        description="auto: a drawing is divided into its things, and each is searched for separately. "
-        "one: it is one thing. Several pictures are always several things.",
+        description="one, or auto: separate parts are separate things (auto). A drawing is divided into its "
+        "things, and each is searched for separately. one: it is one thing; several pictures always are several.",
         examples=["one"],
     )
     places: Places = Field(
         default="auto",
-        description=describe(
-            "places",
-            "Whether photos must show things where they were drawn. auto: unless a method is named for a single one.",
-        ),
+        description="Match places: yes, no or auto (auto). yes: photos must show things where they were drawn. auto: "
+        "the same, unless a method is named for a single one.",
         examples=["yes"],
     )
     colours: Colours = Field(
         default="auto",
-        description="auto: photos must show things in the colours they were drawn in, except for black and grey "
-        "strokes. no: colours do not count.",
+        description="Match the drawing's colours: no or auto (auto). Black and grey strokes have none.",
         examples=["no"],
     )
     folder: tuple[Folder, ...] = Field(
         default=(),
         max_length=MAX_NAMED,
-        description="Find only photos below this folder, a path as results show it, or with /. at its end only those "
-        "in no subfolder of it; . alone: in no folder. May be repeated, to search below any of them. A photo with "
-        "several files is found if one of them passes all filters.",
+        description="Only photos below this folder; may be repeated. Its path, as results show it; with /. at its end "
+        "only those in no subfolder of it; . alone: in no folder. A photo with several files is found if one of them "
+        "passes all filters.",
         examples=[["2023/summer"]],
     )
     after: Day | None = Field(
         default=None,
-        description="Find only photos taken on this day or later, YYYY-MM-DD: by EXIF, or without a date in the "
-        "file, by its last change and the server's clock.",
+        description="Only photos taken on 2023-01-31 or later. By EXIF, or without a date in "
+        "the file, by its last change and the server's clock.",
         examples=["2023-01-01"],
     )
-    before: Day | None = Field(default=None, description="The same for this day or earlier.", examples=["2023-12-31"])
+    before: Day | None = Field(
+        default=None, description="Only photos taken on this day or earlier.", examples=["2023-12-31"]
+    )
 
     @property
     def splits(self) -> bool:
-        """Whether one picture may be divided into things."""
-        return splits(self)
+        """Whether one picture may be divided into things: if the other options go with several."""
+        return self.things == "auto" and self.method == "auto" and self.system != "two-stage"
+
+    @property
+    def beyond_two_stage(self) -> list[str]:
+        """The names of the given options that the two-stage report's system does not have."""
+        given = {
+            "quality": self.quality not in (None, "draft"),
+            "method": self.method not in ("auto", "rn"),
+            "like": self.like,
+            "unlike": self.unlike,
+            "unlike_kind": self.unlike_kind,
+            "text": self.text is not None,
+            "thing_text": self.thing_text,
+            "kind": self.kind == "photo",
+            "places": self.places == "yes",
+        }
+        return [name for name, value in given.items() if value]
+
+    @property
+    def tuned(self) -> TunedQuery:
+        """The same query with all options of a search in this process."""
+        return self if isinstance(self, TunedQuery) else TunedQuery.model_construct(self.model_fields_set, **vars(self))
 
     @property
     def filters_alone(self) -> bool:
@@ -460,8 +333,11 @@ class SearchQuery(Params):
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchQuery:
-        if problem := next(problems_of(self), None):
-            raise PydanticCustomError(SENTENCE, "{problem}", {"problem": problem})
+        if self.system == "two-stage" and (beyond := self.beyond_two_stage):
+            problem = "system=two-stage scores photos by the sketch alone: leave out {beyond}"
+            raise PydanticCustomError(SENTENCE, problem, {"beyond": ", ".join(beyond)})
+        if self.next is not None and self.offset:
+            raise PydanticCustomError(SENTENCE, "next goes on where an answer ended: leave out offset")
         if self.after is not None and self.before is not None and self.after > self.before:
             said = {"after": str(self.after), "before": str(self.before)}
             problem = "after, {after}, must not be later than before, {before}"
@@ -477,6 +353,29 @@ class SearchQuery(Params):
             problem = "like and unlike name the same photo, {photo}: leave one of them out"
             raise PydanticCustomError(SENTENCE, problem, {"photo": both[0]})
         return self
+
+
+class TunedQuery(SearchQuery):
+    """A search in this process, with what tables compare: HTTP, command line and client do not have these options.
+
+    rerank: how many photos of the opened clusters the relation network scores; None for 64 if scores are diffused, else
+    192, or as many as a long page needs; all with nprobe. diffuse: whether photos that look alike share their scores;
+    None for yes with method auto, if the checkpoint supports it. variants: of the sketch to encode; None for the
+    matcher's.
+    """
+
+    rerank: AtLeast1 | None = None
+    diffuse: bool | None = None
+    variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] | None = None
+
+    @property
+    def splits(self) -> bool:
+        return super().splits and not self.diffuse and self.rerank is None
+
+    @property
+    def beyond_two_stage(self) -> list[str]:
+        given = {"rerank": self.rerank is not None, "diffuse": self.diffuse}
+        return super().beyond_two_stage + [name for name, value in given.items() if value]
 
 
 class PageParams(Params):

@@ -166,7 +166,6 @@ class Cluster(BaseModel):
     id: int
     score: float = Field(description="Of the sketch and the centroid: by [Ret], or with nprobe by the method.")
     size: int = Field(description="Photos in it.")
-    relation: float | None = optional("Only with relate_clusters=true: the relation score with the centroid.")
 
 
 class StageTimings(BaseModel):

@@ -11,15 +11,7 @@ from sketch_search.model.engine import Method
 from sketch_search.model.images import Drawing, Pixels
 from sketch_search.model.search import Plan, methods_of
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas.query import (
-    Quality,
-    SearchQuery,
-    Subject,
-    System,
-    beyond_two_stage,
-    problems_of,
-    subject_of,
-)
+from sketch_search.service.schemas.query import Quality, SearchQuery, Subject, System, TunedQuery
 from sketch_search.service.schemas.search import StageTimings
 from sketch_search.service.settings import Settings
 
@@ -36,7 +28,7 @@ class SearchPlan:
     encode; None as for ``encode_things``.
     """
 
-    query: SearchQuery
+    query: TunedQuery
     system: System
     quality: Quality
     ranking: Plan
@@ -50,7 +42,7 @@ class SearchPlan:
 
 
 def plan_search(
-    query: SearchQuery,
+    query: TunedQuery,
     matcher: Matcher,
     settings: Settings,
     *,
@@ -69,9 +61,9 @@ def plan_search(
         raise BadSearch(f"thing_text names {len(query.thing_text)} things, but {things} are drawn: name fewer.")
     if query.places == "yes" and not regions:
         raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
-    quality = query.quality or settings.quality
+    quality = quality_of(query, settings)
     usual = settings.system or of_index
-    system = query.system or ("default" if beyond_two_stage(query) or subject != "drawing" else usual)
+    system = query.system or ("default" if query.beyond_two_stage or subject != "drawing" else usual)
     k = settings.default_k if query.k is None else query.k
     # Groups are made of the GROUPED best photos.
     page = 0 if query.view == "groups" else query.offset + k
@@ -86,9 +78,6 @@ def plan_search(
     if things > 1 and regions and query.method == "auto" and quality != "fast":
         method = "things"
     able = matcher.calibration.diffusion is not None
-    if query.relate_clusters:
-        # Raises BadSearch if there is no relation network.
-        _method(query.model_copy(update={"method": "rn"}), matcher, "best", tokens_kept, subject)
     if query.diffuse and not able:
         raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
     by_whole = things > 1 and method != "things"
@@ -105,20 +94,60 @@ def plan_search(
         diffuse=able and query.method == "auto" and not by_whole if query.diffuse is None else query.diffuse,
         fold=query.fold,
     )
-    return SearchPlan(query, "default", quality, ranking, k, query.variants)
+    variants = 1 if query.quality == "draft" else query.variants
+    return SearchPlan(query, "default", quality, ranking, k, variants)
 
 
-def check_options(query: SearchQuery, pictures: int) -> Subject:
-    """Returns the subject of a query. Raises BadSearch if it asks for nothing, or an option does not go with it."""
-    subject = subject_of(query, pictures)
-    if subject is None:
+def quality_of(query: SearchQuery, settings: Settings) -> Quality:
+    return settings.quality if query.quality is None or query.quality == "draft" else query.quality
+
+
+def check_options(query: TunedQuery, pictures: int) -> Subject:
+    """Returns what a query mainly is with so many pictures or things.
+
+    Raises BadSearch if it asks for nothing, or an option does not go with it.
+    """
+    if pictures:
+        subject: Subject = "things" if pictures > 1 else "photo" if query.kind == "photo" else "drawing"
+    elif query.like or query.text is not None:
+        subject = "words"
+    elif query.filters_alone:
+        subject = "filters"
+    else:
         raise BadSearch("The query is empty: send a sketch, or set like, text or a filter.")
-    if problem := next(problems_of(query, subject), None):
-        raise BadSearch(f"{problem}.")
+    of_ranking = {
+        "system": query.system == "two-stage",
+        "quality": query.quality not in (None, "draft"),
+        "nprobe": query.nprobe is not None,
+        "method": query.method != "auto",
+        "view": query.view == "groups",
+        "kind": query.kind == "photo",
+        "diffuse": query.diffuse,
+    }
+    if subject == "filters" and (given := [name for name, value in of_ranking.items() if value]):
+        raise BadSearch(f"Options of a ranking do not go with filters alone: leave {', '.join(given)} out.")
+    others = {"things": "several things", "photo": "a photo", "words": "liked photos or a word", "filters": "filters"}
+    if subject != "drawing":
+        if query.system == "two-stage":
+            raise BadSearch(f"system=two-stage searches by a single picture, not {others[subject]}: leave system out.")
+        if query.method not in ("auto", "ret"):
+            named = f"method={query.method}"
+            raise BadSearch(f"{named} compares tokens of a single drawing, not {others[subject]}: leave method out.")
+        if query.rerank is not None:
+            raise BadSearch(
+                f"rerank limits the relation network, which does not score {others[subject]}: leave it out."
+            )
+    if subject == "things" and query.things == "one":
+        raise BadSearch("things=one leaves a single picture whole, not several things: leave things out.")
+    if subject not in ("drawing", "things"):
+        if query.thing_text:
+            raise BadSearch(f"thing_text names drawn things, not {others[subject]}: leave thing_text out.")
+        if query.places == "yes":
+            raise BadSearch(f"places=yes compares the places of drawn things, not {others[subject]}: leave places out.")
     return subject
 
 
-def _method(query: SearchQuery, matcher: Matcher, quality: Quality, tokens_kept: int, subject: Subject) -> Method:
+def _method(query: TunedQuery, matcher: Matcher, quality: Quality, tokens_kept: int, subject: Subject) -> Method:
     by_ret = subject in ("photo", "words")
     wanted = query.method
     if wanted == "auto":

@@ -33,7 +33,7 @@ from sketch_search.model.words import UnknownWord
 from sketch_search.service.clip_text import ReadText
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery
-from sketch_search.service.schemas.query import SearchQuery, View
+from sketch_search.service.schemas.query import SearchQuery, TunedQuery, View
 from sketch_search.service.schemas.search import (
     Cluster,
     Group,
@@ -43,7 +43,15 @@ from sketch_search.service.schemas.search import (
     SeenThing,
     Unliked,
 )
-from sketch_search.service.search.plan import GROUPED, SearchPlan, Sketch, Stopwatch, check_options, plan_search
+from sketch_search.service.search.plan import (
+    GROUPED,
+    SearchPlan,
+    Sketch,
+    Stopwatch,
+    check_options,
+    plan_search,
+    quality_of,
+)
 from sketch_search.service.search.shown import group_alike, grouped_ranks, is_far_ahead
 from sketch_search.service.settings import Settings
 
@@ -94,6 +102,7 @@ class Searcher:
 
         Raises BadSearch, UnknownWord, UnknownPhoto, BlankSketch; NotReady if a score is not a number.
         """
+        query = query.tuned
         if sketch is None and query.filters_alone:
             return self._newest(query)
         watch = Stopwatch(prepare_ms, text.milliseconds)
@@ -148,7 +157,7 @@ class Searcher:
             ink=tuple(dot.points[0] for dot in ink),
             placed=encoded.query.places > 0,
             region_grid=math.isqrt(gallery.regions_kept) if encoded.query.things else None,
-            clusters=self._opened(ranking, encoded.query if query.relate_clusters else None),
+            clusters=self._opened(ranking),
             candidates=len(shown),
             photos=photos,
             unliked=tuple(Unliked(id=photo, **asdict(of)) for photo, of in unliked),
@@ -172,7 +181,7 @@ class Searcher:
             embedder=self.gallery.embedder.name,
         )
 
-    def _newest(self, query: SearchQuery) -> SearchResponse:
+    def _newest(self, query: TunedQuery) -> SearchResponse:
         """Returns the photos that pass the filters of a query without other parts, newest first."""
         check_options(query, 0)
         watch, gallery, settings, links = Stopwatch(), self.gallery, self.settings, self.settings.photo_links
@@ -193,7 +202,7 @@ class Searcher:
             candidates=candidates,
             photos=candidates,
             pairs_scored=0,
-            quality=query.quality or settings.quality,
+            quality=quality_of(query, settings),
             rerank=None,
             diffused=False,
             timings_ms=watch.timings(),
@@ -321,18 +330,12 @@ class Searcher:
             reason = f"CLIP cannot read other words: {text.refusal}"
             raise UnknownWord(query.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
 
-    def _opened(self, ranking: Ranking, related: Query | None) -> tuple[Cluster, ...]:
-        """Describes the clusters of the scored photos, best first. related: a query to compare with their centroids."""
+    def _opened(self, ranking: Ranking) -> tuple[Cluster, ...]:
+        """Describes the clusters of the scored photos, best first."""
         found, sizes, scores = ranking.found, ranking.sizes, ranking.clusters
         opened = np.unique(self.gallery.clusters.of(found.rows[found.scored]))
-        order = opened[best_first(opened, scores[opened])]
-        relations = list[float | None]([None] * len(order))
-        if related is not None:
-            relations = replace(related, method="rn").scores(self.matcher, self.gallery.clusters.tokens(order)).tolist()
-        return tuple(
-            Cluster(id=number, score=float(scores[number]), size=int(sizes[number]), relation=relation)
-            for number, relation in zip(order.tolist(), relations, strict=True)
-        )
+        numbers = opened[best_first(opened, scores[opened])].tolist()
+        return tuple(Cluster(id=number, score=float(scores[number]), size=int(sizes[number])) for number in numbers)
 
     def _seen_in(
         self, ranking: Candidates, things: Sequence[SeenThing], photos: int, query: Query

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sketch_search.model.engine import Floats, Method
 from sketch_search.model.ranking import groups_of, support_of
 from sketch_search.model.search import Ids, Scores, best_first, interleave
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import SearchQuery, TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 
@@ -71,14 +71,15 @@ class Place(NamedTuple):
     shown: int = 0
 
 
-def continue_page(query: SearchQuery, settings: Settings) -> tuple[SearchQuery, Place]:
+def continue_page(query: SearchQuery, settings: Settings) -> tuple[TunedQuery, Place]:
     """Returns the query for the page that ``query.next`` names, or else for its own, and the place of that page."""
-    place = Place(query.rerank or 0, query.offset)
+    tuned = query.tuned
+    place = Place(tuned.rerank or 0, query.offset)
     if query.next is not None:
         place = Place(*map(int, query.next.split(".")))
     k = settings.max_k if place.offset < place.shown else query.k or settings.default_k
     page = {"k": min(k, place.left or k), "offset": place.offset, "rerank": place.rerank or None, "next": None}
-    return query.model_copy(update=page), place
+    return tuned.model_copy(update=page), place
 
 
 def next_place(query: SearchQuery, place: Place, answer: SearchResponse) -> str | None:

@@ -133,16 +133,16 @@ def served(program: Sequence[str], file: Path, variables: Mapping[str, str], sea
                     time.sleep(0.01)
                 ready = time.perf_counter() - begun
                 answers = {
-                    variants: [
-                        client.post("/search", content=one, params={"variants": variants}).raise_for_status()
+                    quality: [
+                        client.post("/search", content=one, params={"quality": quality}).raise_for_status()
                         for one in some
                     ]
-                    for variants, some in ((3, drawn[: searches + 1]), (1, drawn[searches + 1 :]))
+                    for quality, some in (("good", drawn[: searches + 1]), ("draft", drawn[searches + 1 :]))
                 }
                 own = memory(process.pid)["RssAnon"]
                 by_it = "`sketch-search search`, answered by that server"
                 asked = [run(by_it, [*program, "search", str(file)], variables) for _ in range(ROUNDS)]
-                best = [result["id"] for result in answers[1][0].json()["results"][:EXPLAINED]]
+                best = [result["id"] for result in answers["draft"][0].json()["results"][:EXPLAINED]]
                 located = [
                     client.post("/locate", content=sketch, params={"photo": best}).raise_for_status()
                     for _ in range(searches + 1)
@@ -161,9 +161,9 @@ def served(program: Sequence[str], file: Path, variables: Mapping[str, str], sea
         },
         least(asked),
     ]
-    for variants, name in ((3, "three variants"), (1, "one variant")):
+    for quality, name in (("good", "three variants"), ("draft", "one variant")):
         encode, total = (
-            float(np.median([answer.json()["timings_ms"][part] for answer in answers[variants][1:]])) / 1000
+            float(np.median([answer.json()["timings_ms"][part] for answer in answers[quality][1:]])) / 1000
             for part in ("encode", "total")
         )
         rows.append({"what": f"a sketch in {name}, encoded by that server", "seconds": encode})

@@ -31,7 +31,7 @@ from sketch_search.model.datasets.corpus import DATA_VARIABLE
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.search.clusters import default_clusters
 from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import TunedQuery
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.costs import size
 from tests.benchmarks.galleries import Query, draw_gallery
@@ -173,7 +173,7 @@ def own_search(searcher: Searcher, asked: dict[str, Any]) -> Search:
     row_of = {photo: row for row, photo in enumerate(searcher.index.ids.tolist())}
 
     def search(drawn: Drawn, count: int) -> tuple[Sequence[int], float]:
-        outcome = searcher.search(drawn.query.image(), SearchQuery(k=count, **asked))
+        outcome = searcher.search(drawn.query.image(), TunedQuery(k=count, **asked))
         timings = outcome.timings_ms
         return [row_of[hit.id] for hit in outcome.results], timings.clusters + timings.photos + timings.diffusion
 

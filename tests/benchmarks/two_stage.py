@@ -21,7 +21,7 @@ from sketch_search import model
 from sketch_search.indexer import Index, open_index
 from sketch_search.model.evaluation import bootstrap
 from sketch_search.model.search.stages import RERANK
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.settings import Settings
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import PER_CLASS, Query, prepare
@@ -76,10 +76,10 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> l
     found = []
     for query in tqdm(queries, desc="searching", unit="query", disable=not sys.stderr.isatty()):
         sketch, relevant = query.image(), min(K, max(1, int((labels == query.label).sum())))
-        searcher.search(sketch, SearchQuery(k=K, things="one"))  # to warm up
+        searcher.search(sketch, TunedQuery(k=K, things="one"))  # to warm up
         for way, asked in WAYS.items():
             # A search for several things compares the regions of all candidates, whatever the way.
-            outcome = searchers.get(way, searcher).search(sketch, SearchQuery(k=K, things="one", **asked))
+            outcome = searchers.get(way, searcher).search(sketch, TunedQuery(k=K, things="one", **asked))
             ids, timings = [hit.id for hit in outcome.results], outcome.timings_ms
             hits = [label_of[photo] == query.label for photo in ids]
             found.append(

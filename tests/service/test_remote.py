@@ -52,7 +52,7 @@ def test_server_library_and_command_line_agree(
         {},
         {"k": 3, "offset": 2, "nprobe": 1},
         {"nprobe": "all", "method": "ret"},
-        {"method": "rn", "rerank": 4},
+        {"method": "rn"},
         {"quality": "fast", "k": 3},
         {"view": "groups", "k": 3, "offset": 1},
         {"view": "auto", "k": 3},
@@ -142,7 +142,7 @@ def test_the_terminal_asks_the_server_of_the_index_and_prints_what_a_search_here
         assert done.returncode == 0, done.stderr
         return done.stderr.strip(), without_timings(json.loads(done.stdout))
 
-    groups = ("--k", "2", "--like", "1", "--view", "groups", "--folder", "größe", "--diffuse", "no")
+    groups = ("--k", "2", "--like", "1", "--view", "groups", "--folder", "größe")
     place, here = search(*groups)
     assert place == "here"
     with running(default_settings, tmp_path / "log") as server:

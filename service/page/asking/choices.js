@@ -42,7 +42,7 @@ export function createOptions(changed) {
     /** As parameters of a search; `auto` is a view in the place of the server's choice. */
     params: (auto = "auto") => ({ k: count.value || "20", view: view === "auto" ? auto : view, fold: String(fold.checked) }),
     /** During drawing, one variant of the drawing makes searches quicker. */
-    quick: () => (variants > 1 ? { variants: 1 } : {}),
+    quick: () => (variants > 1 ? { quality: "draft" } : {}),
     /** Offer what this server can do. @param model and limits as /info tells them */
     offer(model, limits) {
       variants = model.variants;

@@ -44,7 +44,7 @@ export function createFound(react, notice, parts, viewer) {
     waiting = yes ? setTimeout(() => void explainWait(), WAIT_MS) : 0;
     box.classList.toggle("busy", yes);
     // The answer to a stroke is followed by a better one when the pen rests.
-    byId("results").setAttribute("aria-busy", String(yes || Boolean(shown && asked.params.variants)));
+    byId("results").setAttribute("aria-busy", String(yes || Boolean(shown && asked.params.quality)));
     if (yes) { pages.stop(); }
   }
 

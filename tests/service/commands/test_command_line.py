@@ -17,6 +17,7 @@ from sketch_search.model import Matcher
 from sketch_search.model.terminal import installed_version
 from sketch_search.service.commands import application, main
 from sketch_search.service.commands.serve import RESULTS
+from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import Settings
 from tests.pictures import encoded
 from tests.programs import commands_of, parse, run_python, run_until
@@ -64,6 +65,11 @@ def test_help_fits_a_screen(command: str, monkeypatch: pytest.MonkeyPatch, capsy
     assert len(printed) <= SCREEN_LINES
     assert max(map(len, printed)) <= 80
     assert "  examples:" in printed or command in ("index add", "index remove")
+
+
+def test_every_part_of_a_query_is_an_option() -> None:
+    context = parse(application, ["search", "cat.png"])
+    assert context.params.keys() == {*SearchQuery.model_fields, "sketches", "as_json", "index", "weights", "device"}
 
 
 @pytest.mark.parametrize("program", ["", "index", "model"])

@@ -153,8 +153,8 @@ def test_a_stroke_is_answered_by_one_variant_and_the_resting_pen_by_all(desk: Br
         draw(desk, DESKTOP, strokes("star")[:1])
         # What is shown is called busy until then.
         wait_for_photos(desk)
-        asked = [query.get("variants") for query in looking.searches(desk)]
-        assert (asked[0], asked[-1]) == (["1"], None)
+        asked = [query.get("quality") for query in looking.searches(desk)]
+        assert (asked[0], asked[-1]) == (["draft"], None)
         assert looking.text(desk, "status") == "20 of 23 photos, best first"
 
 

@@ -18,7 +18,7 @@ from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
 from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.explain import ExplainParams
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.search.plan import plan_search
 from sketch_search.service.serving.live import check_searches
 from sketch_search.service.settings import NPROBE, Settings
@@ -112,14 +112,6 @@ def test_only_the_best_by_ret_reach_the_relation_network_and_need_no_centroid(se
     assert by_ret.results == thinned.results
     assert (by_ret.candidates, by_ret.pairs_scored) == (6, 6)
     assert {hit.cluster for hit in by_ret.results} == {cluster.id for cluster in by_ret.clusters}
-    assert all(cluster.relation is None for cluster in by_ret.clusters)
-    related = searcher.find_sketch(method="rn", rerank=6, relate_clusters=True)
-    assert related.results == by_ret.results
-    asked = searcher.find_sketch(method="rn", rerank=6, nprobe="all").clusters
-    by_pairs = {cluster.id: cluster.score for cluster in asked}
-    assert len(related.clusters) > 1
-    for cluster in related.clusters:
-        assert cluster.relation == pytest.approx(by_pairs[cluster.id], abs=1e-4)
     ret = searcher.find_sketch(method="ret")
     assert ret.results == searcher.find_sketch(nprobe="all", method="ret").results
     assert (ret.rerank, ret.candidates) == (None, PHOTOS)
@@ -177,7 +169,7 @@ def test_a_search_by_a_second_level_of_clusters_answers_as_one_without(
 
 def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(matcher: Matcher) -> None:
     def planned(**asked: object) -> tuple[object, ...]:
-        query = SearchQuery.model_validate(asked)
+        query = TunedQuery.model_validate(asked)
         plan = plan_search(query, matcher, Settings.model_construct(), tokens_kept=5).ranking
         return plan.method, plan.rerank, plan.nprobe, plan.count
 
@@ -209,7 +201,7 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(di
     assert asked.results == auto.results
     refused = searcher.find_sketch(nprobe="all", diffuse=False)
     assert refused.results == plain.results
-    assert searcher.search(draw_sketch(), SearchQuery(method="ret", diffuse=True)).diffused
+    assert searcher.search(draw_sketch(), TunedQuery(method="ret", diffuse=True)).diffused
 
 
 @pytest.mark.parametrize("how", [{"quality": "good"}, {"nprobe": "all"}])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sketch_search.model.ranking import groups_of
 from sketch_search.model.search import stages
-from sketch_search.service.schemas.query import SearchQuery, View
+from sketch_search.service.schemas.query import TunedQuery, View
 from sketch_search.service.schemas.search import Group, SearchResult
 from sketch_search.service.search import searcher as searcher_module
 from sketch_search.service.search.plan import GROUPED
@@ -23,7 +23,7 @@ def searcher(diffusing: Searcher) -> Searcher:
 
 
 def kinds(searcher: Searcher, **asked: Any) -> tuple[Group, ...]:
-    outcome = searcher.search(draw_sketch(), SearchQuery(view="groups", **asked))
+    outcome = searcher.search(draw_sketch(), TunedQuery(view="groups", **asked))
     assert outcome.results == ()
     assert outcome.groups is not None
     return outcome.groups
@@ -110,7 +110,7 @@ def test_only_the_best_ranked_photos_are_grouped(searcher: Searcher, monkeypatch
         assert len(grouped) == 6
     assert sorted(hit.rank for hit in grouped) == [1, 2, 3, 4, 5, 6], "as no diffusion changed the ranking"
     # Whatever page is asked for, no further photos are scored.
-    asked = SearchQuery(view="groups", method="rn", nprobe=1, diffuse=False, k=1)
+    asked = TunedQuery(view="groups", method="rn", nprobe=1, diffuse=False, k=1)
     first = searcher.search(draw_sketch(), asked)
     later = searcher.search(draw_sketch(), asked.model_copy(update={"offset": 1000}))
     assert (later.groups, later.candidates) == ((), first.candidates)

@@ -199,7 +199,7 @@ def test_filters_alone_find_newest_first(filtered: Searcher, asked: dict[str, An
     ids=lambda asked: next(iter(asked)),
 )
 def test_options_of_a_ranking_are_refused_with_filters_alone(filtered: Searcher, asked: dict[str, Any]) -> None:
-    with pytest.raises(BadSearch, match="not filters alone: leave"):
+    with pytest.raises(BadSearch, match="filters alone: leave"):
         filtered.find(None, after=FIRST, **asked)
 
 

@@ -21,7 +21,7 @@ from sketch_search.model.ranking import EXAMPLES, fits
 from sketch_search.model.search import Nearest, Query
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guessed, SearchResponse
 from tests.indexer.clip_models import READING, saved_clip
 from tests.searching import Searcher, searching
@@ -258,7 +258,7 @@ class ByClip(Searcher):
         self.entry, self.towers = self.index.manifest.embedder, TextTowers(CPU)
 
     def find(self, picture: Image.Image | None, **asked: Any) -> SearchResponse:
-        query = SearchQuery(**{"k": PHOTOS, **asked})
+        query = TunedQuery(**{"k": PHOTOS, **asked})
         return self.search(picture, query, self.towers.read(self.entry, query.text) if query.text else ReadText())
 
 
@@ -304,7 +304,7 @@ def test_shards_answer_as_one_index_does(by_clip: ByClip, folder: Path, tmp_path
     matcher = by_clip.matcher
     links = links_to(cut(folder / "index", matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
     asked: dict[str, Any] = {"method": "rn", "text": TEXT, "rerank": 4}
-    query = SearchQuery.model_validate({"k": PHOTOS, **asked})
+    query = TunedQuery.model_validate({"k": PHOTOS, **asked})
     found = searcher_of(links, matcher).search(draw_sketch(), query, by_clip.towers.read(by_clip.entry, TEXT))
     assert_same(found, by_clip.find_sketch(**asked))
 
@@ -332,4 +332,4 @@ def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip, monkeypatch:
 )
 def test_a_text_whose_vector_cannot_be_is_refused(by_clip: ByClip, values: Floats, sentence: str) -> None:
     with pytest.raises(GalleryUnusable, match=sentence):
-        by_clip.search(draw_sketch(), SearchQuery(text=TEXT), ReadText(values))
+        by_clip.search(draw_sketch(), TunedQuery(text=TEXT), ReadText(values))

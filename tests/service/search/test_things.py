@@ -25,7 +25,7 @@ from sketch_search.model.things import PLACES, WHOLE, match_things
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guessed
 from sketch_search.service.search import searcher as searching
 from tests.model.network.test_two_sided import SMALL, two_sided
@@ -203,7 +203,7 @@ def test_regions_decide_against_likeness_of_whole_photos(regional: Searcher, mon
 
 
 def test_one_picture_and_the_pictures_of_its_things_find_the_same(regional: Searcher) -> None:
-    apart = regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), SearchQuery(k=PHOTOS))
+    apart = regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), TunedQuery(k=PHOTOS))
     together = regional.find(both())
     assert [result.id for result in apart.results] == [result.id for result in together.results]
     known = {"strokes": (), "second_half": ()}
@@ -217,7 +217,7 @@ def test_strokes_are_told_of_each_thing_and_what_a_person_joined_stays_joined(re
             Stroke(((x, 0.25), (x + 0.25, 0.75)), 0.3, thing=one) for x, one in zip((0.025, 0.725), told, strict=True)
         ]
         drawing = replace(regional.matcher.preprocessing.drawing(both()), strokes=tuple(strokes))
-        answer = regional.search(drawing, SearchQuery())
+        answer = regional.search(drawing, TunedQuery())
         assert answer.ink == ()
         return [thing.strokes for thing in answer.things]
 
@@ -286,7 +286,7 @@ def test_shards_answer_as_one_index(regional: Searcher, folder: Path, tmp_path: 
         (star, {}),
     ]
     for picture, asked in asks:
-        query = SearchQuery.model_validate({"k": PHOTOS, **asked})
+        query = TunedQuery.model_validate({"k": PHOTOS, **asked})
         assert_same(searcher_of(links, matcher).search(picture, query), regional.search(picture, query))
 
 
@@ -321,7 +321,7 @@ def test_things_of_a_drawing_are_guessed_by_what_the_gallery_shows_in_shards_too
     assert alone.tokens.expects is None
 
     links = links_to(cut(folder, knowing, tmp_path, [photo % 3 for photo in range(PHOTOS)]), knowing)
-    asked = SearchQuery.model_validate({"k": PHOTOS})
+    asked = TunedQuery.model_validate({"k": PHOTOS})
     assert_same(searcher_of(links, knowing).search(both(), asked), whole.search(both(), asked))
 
 
@@ -342,7 +342,7 @@ def test_a_search_reads_the_regions_of_each_photo_once(
 
 def test_an_explanation_says_where_each_thing_is_how_well_it_matches_and_in_which_colour(regional: Searcher) -> None:
     pictures = drawn(regional, on_paper("star", 10, RED), on_paper("cross", 290))
-    found = {result.id: result for result in regional.search(pictures, SearchQuery(k=PHOTOS)).results}
+    found = {result.id: result for result in regional.search(pictures, TunedQuery(k=PHOTOS)).results}
     answer = explain(regional, pictures, ExplainParams(photo=[5, 12]))
     things = encode_things(regional.matcher, pictures)
     regions, colours = regional.index.photo_regions(regional.gallery.rows_of_ids([5, 12]))
@@ -425,11 +425,11 @@ def test_an_index_without_tokens_compares_things_by_vectors(network: Matcher, ga
     with open_index(tmp_path / "index", network) as index:
         searcher = Searcher(index, network)
         pictures = drawn(searcher, on_paper("star", 10), on_paper("cross", 290))
-        answer = searcher.search(pictures, SearchQuery(k=PHOTOS))
+        answer = searcher.search(pictures, TunedQuery(k=PHOTOS))
         assert answer.method == "ret"
         assert (len(answer.results), len(answer.things), answer.placed) == (PHOTOS, 2, False)
         with pytest.raises(BadSearch, match="which this index does not keep"):
-            searcher.search(pictures, SearchQuery(places="yes"))
+            searcher.search(pictures, TunedQuery(places="yes"))
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_an_index_without_tokens_compares_things_by_vectors(network: Matcher, ga
 )
 def test_options_that_contradict_things_are_refused(regional: Searcher, asked: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadSearch, match=sentence):
-        regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), SearchQuery(**asked))
+        regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), TunedQuery(**asked))
 
 
 def test_pictures_that_are_no_drawing_are_refused_with_a_sentence(http: httpx.Client) -> None:

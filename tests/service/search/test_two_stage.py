@@ -13,7 +13,7 @@ from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model import Matcher
 from sketch_search.service.commands import main
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.search.plan import plan_search
 from sketch_search.service.settings import Settings
 from tests.indexer.clip_models import saved_clip
@@ -97,7 +97,7 @@ def test_options_that_the_two_stage_system_lacks_are_refused_with_it(http: httpx
     assert refused.status_code == 422
     sentence = "system=two-stage scores photos by the sketch alone: leave out quality, like."
     assert refused.json()["error"]["message"] == sentence
-    for own in ({"like": 3}, {"quality": "fast"}, {"text": "cat"}, {"diffuse": True}, {"system": "default"}):
+    for own in ({"like": 3}, {"quality": "fast"}, {"text": "cat"}, {"system": "default"}):
         assert http.post("/search", content=drawn, params=own).json()["system"] == "default"
     assert http.post("/search", content=drawn, params={"method": "rn", "fold": True}).json()["system"] == "two-stage"
 
@@ -173,4 +173,4 @@ def test_all_centroids_are_scored_however_many_there_are(searcher: Searcher, mon
 def test_a_checkpoint_without_a_relation_network_does_not_have_this_system(tmp_path: Path) -> None:
     alone = model.load(tiny_checkpoint(tmp_path / "ret.safetensors", methods=("ret",), best_method="ret"))
     with pytest.raises(BadSearch, match="This checkpoint has no method 'rn'"):
-        plan_search(SearchQuery(system="two-stage"), alone, Settings.model_construct(), tokens_kept=5)
+        plan_search(TunedQuery(system="two-stage"), alone, Settings.model_construct(), tokens_kept=5)

@@ -17,7 +17,7 @@ from sketch_search.model.engine import Floats
 from sketch_search.model.search import Nearest, Query
 from sketch_search.service import search
 from sketch_search.service.gallery import Gallery
-from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import NEARLY, LocalLink, assert_same, cut, gallery_of, links_to, searcher_of
@@ -109,7 +109,7 @@ def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
 def answers_of(searcher: search.Searcher) -> dict[str, SearchResponse]:
     """Returns the answers to all queries: by a sketch, by a photo, and by neither."""
     return {
-        name: searcher.search(picture, SearchQuery(**{"k": PHOTOS, **asked}))
+        name: searcher.search(picture, TunedQuery(**{"k": PHOTOS, **asked}))
         for picture, queries in ((draw_sketch(), QUERIES), (draw_photo(3), BY_PHOTO), (None, WITHOUT_SKETCH))
         for name, asked in queries.items()
     }
@@ -134,7 +134,7 @@ def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are
 def test_clusters_choose_the_same_photos_in_shards(divide: Divide, whole: Searcher, shards: list[int]) -> None:
     links = divide(np.array(shards)[clusters_of(whole.index)].tolist())
     for asked in BY_CLUSTERS:
-        query = SearchQuery.model_validate({"k": 4, **asked})
+        query = TunedQuery.model_validate({"k": 4, **asked})
         found, expected = (one.search(draw_sketch(), query) for one in (searcher_of(links, whole.matcher), whole))
         assert_same(found, expected)
         assert [cluster.score for cluster in found.clusters] == pytest.approx(
