@@ -19,7 +19,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, write_files
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
-VERSION = 6
+VERSION = 7
 VIT, PHOTO_VIT, SECOND_VIT, PAIRS = "vit", "photo-vit", "second-vit", "pairs"
 _OPSET, _CONTRIB = 20, "com.microsoft"
 #: The matrices of a block, and those that the second ViT multiplies in int8: its fc2 reads outliers, beside which all
@@ -216,23 +216,27 @@ def _vit(
     eps, hidden = config.norm_eps, int(width * config.mlp_ratio)
     kernel, bias = g.weight("patch_kernel", width, 3, patch, patch), g.weight("patch_bias", width)
     maps = g("Conv", "pixels", kernel, bias, strides=[patch, patch], kernel_shape=[patch, patch])
-    patches = g("Transpose", g("Reshape", maps, g.number([0, 0, -1])), perm=[0, 2, 1])
-    x = g("Concat", g.weight("class_token", 1, 1, width), patches, axis=1)
-    x = g("Add", x, "position")
+    x = g("Transpose", g("Reshape", maps, g.number([0, 0, -1])), perm=[0, 2, 1])
+    places = g("Slice", "position", g.number([1]), g.number([1 << 31]), g.number([0]))
+    first = g("Slice", "position", g.number([0]), g.number([1]), g.number([0]))
+    # The class token has outliers of its own. Rounded apart, it leaves the patches finer steps, and has finer ones.
+    x, first = g("Add", x, places), g("Add", g.weight("class_token", 1, 1, width), first)
     attention, importance, chosen, of_regions, middle = [], "", "", "", ""
-
-    def of_patches(tokens: str) -> str:
-        return g("Slice", tokens, g.number([1]), g.number([1 << 31]), g.number([1]))
 
     def of_squares(tokens: str) -> str:
         """The means of 2 x 2 patches."""
-        there = g("Reshape", g("Transpose", of_patches(tokens), perm=[0, 2, 1]), g("Shape", maps))
+        there = g("Reshape", g("Transpose", tokens, perm=[0, 2, 1]), g("Shape", maps))
         means = g("AveragePool", there, kernel_shape=[2, 2], strides=[2, 2])
         return g("Transpose", g("Reshape", means, g.number([0, 0, -1])), perm=[0, 2, 1])
 
-    def after(x: str, q: str, k: str, v: str, name: str) -> str:
-        """The rest of a block, for the tokens of the query."""
-        mixed = g("MultiHeadAttention", q, k, v, contrib=True, num_heads=heads)
+    def read(x: str, name: str) -> list[str]:
+        """Queries, keys and values of some tokens."""
+        y = g.norm(x, f"{name}.norm1", width, eps)
+        qkv = g.linear(y, f"{name}.qkv", width, 3 * width, int8="qkv" in in_int8)
+        return g.several("Split", 3, qkv, axis=2, num_outputs=3)
+
+    def after(x: str, mixed: str, name: str) -> str:
+        """The rest of a block, for tokens and what they take from all."""
         y = g.linear(mixed, f"{name}.proj", width, width, int8="proj" in in_int8)
         x = g("Add", x, g("Mul", y, g.weight(f"{name}.scale1", width)))
         y = g.linear(g.norm(x, f"{name}.norm2", width, eps), f"{name}.fc1", width, hidden, int8="fc1" in in_int8)
@@ -242,23 +246,25 @@ def _vit(
     for index in range(config.depth):
         name, last = f"blocks.{index}", index == config.depth - 1
         if index == config.depth // 2:
-            middle = of_patches(x)
-        y = g.norm(x, f"{name}.norm1", width, eps)
-        qkv = g.linear(y, f"{name}.qkv", width, 3 * width, int8="qkv" in in_int8)
-        q, k, v = g.several("Split", 3, qkv, axis=2, num_outputs=3)
-        of_class = _class_attention(g, q, k, heads, width)
+            middle = x
+        (of_first, *others), (q, *rest) = read(first, name), read(x, name)
+        k, v = (g("Concat", *both, axis=1) for both in zip(others, rest, strict=True))
+        of_class, taken = _class_attention(g, of_first, k, v, heads, width)
         attention.append(of_class)
+
+        def mix(q: str, k: str = k, v: str = v) -> str:
+            return g("MultiHeadAttention", q, k, v, contrib=True, num_heads=heads)
+
         if last:
             if regions:
-                of_regions = after(of_squares(x), of_squares(q), k, v, name)
+                of_regions = after(of_squares(x), mix(of_squares(q)), name)
             importance = g("ReduceMean", of_class, g.number([1]), keepdims=0)
             _, best = g.several("TopK", 2, importance, "kept", axis=1)
             chosen = g("Reshape", g.several("TopK", 2, best, "kept", axis=1, largest=0)[0], g.number([-1]))
-            rows = g("Concat", g.number([0]), g("Add", chosen, g.number([1])), axis=0)
-            q, x = g("Gather", q, rows, axis=1), g("Gather", x, rows, axis=1)
-        x = after(x, q, k, v, name)
+            q, x = g("Gather", q, chosen, axis=1), g("Gather", x, chosen, axis=1)
+        x, first = after(x, mix(q), name), after(first, taken, name)
     outputs = {
-        "tokens": g.norm(x, "norm", width, eps),
+        "tokens": g.norm(g("Concat", first, x, axis=1), "norm", width, eps),
         "chosen": chosen,
         "importance": importance,
         "attention": g("Concat", *attention, axis=0),
@@ -267,13 +273,13 @@ def _vit(
     return g.bytes("vit", {"pixels": [1, 3, "height", "width"], "position": ["tokens", width], "kept": [1]}, outputs)
 
 
-def _class_attention(g: _Graph, query: str, key: str, heads: int, width: int) -> str:
-    """The attention weights of the class token to each patch token, (1, heads, n)."""
-    first = g("Slice", query, g.number([0]), g.number([1]), g.number([1]))
-    logits = g("MatMul", g.heads(first, heads), g("Transpose", g.heads(key, heads), perm=[0, 1, 3, 2]))
+def _class_attention(g: _Graph, query: str, key: str, value: str, heads: int, width: int) -> tuple[str, str]:
+    """The class token's attention to each patch, (1, heads, n), and what it takes from all tokens, (1, 1, width)."""
+    logits = g("MatMul", g.heads(query, heads), g("Transpose", g.heads(key, heads), perm=[0, 1, 3, 2]))
     weights = g("Softmax", g("Mul", logits, g.number((width / heads) ** -0.5)), axis=-1)
     of_patches = g("Slice", weights, g.number([1]), g.number([1 << 31]), g.number([3]))
-    return g("Squeeze", of_patches, g.number([2]))
+    taken = g("Reshape", g("MatMul", weights, g.heads(value, heads)), g.number([0, 1, -1]))
+    return g("Squeeze", of_patches, g.number([2])), taken
 
 
 def _pairs(config: TwoSidedConfig) -> bytes:
@@ -312,7 +318,7 @@ def _pairs(config: TwoSidedConfig) -> bytes:
     def after(side: str, mixed: str) -> str:
         """The rest of a branch, for patch tokens."""
         y = g.norm(mixed, f"{side}.norm1", width, _CROSS_EPS)
-        z = g.rounded(y, f"{side}.ffn.0", width, config.cross_ffn, zero=64)
+        z = g.rounded(y, f"{side}.ffn.0", width, config.cross_ffn, zero=128)
         # Nothing is below step 0, as after ReLU.
         z = g.rounded(z, f"{side}.ffn.3", config.cross_ffn, width, zero=0)
         return g.norm(g("Add", y, z), f"{side}.norm2", width, _CROSS_EPS)

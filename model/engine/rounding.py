@@ -9,6 +9,8 @@ from sketch_search.model.engine.tokens import Floats, Tokens
 
 # Tokens are kept as -127..127, so that there are as many steps below 0 as above.
 _STEPS = 127
+#: The most steps of two neighbouring weights of one sign: 255 times as much fits in 16 bits with their sign.
+PAIR = 128
 # Regions are kept in steps of 1 / 13, from -7 to 7. In these four bits, as many scenes are found as in full precision.
 _REGION_STEPS = 13
 
@@ -39,6 +41,20 @@ def quantize(features: NDArray[np.floating[Any]]) -> tuple[NDArray[np.int8], Flo
         scales = np.abs(features).max(axis=-1) / np.float32(_STEPS)
         steps = features / np.where(scales > 0, scales, 1)[..., None]
         return np.rint(steps).clip(-_STEPS, _STEPS).astype(np.int8), scales
+
+
+def round_matrix(matrix: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Rounds a matrix (outputs, inputs) to int8 steps and scales (outputs,) that no processor adds up wrongly.
+
+    Those without VNNI add two products, of steps 0..255 and of two neighbours in a row, in 16 bits that saturate. So
+    neighbours of one sign are at most PAIR steps together.
+    """
+    odd = np.zeros((len(matrix), matrix.shape[1] % 2), np.float32)
+    pairs = np.concatenate([np.asarray(matrix, np.float32), odd], axis=1).reshape(len(matrix), -1, 2)
+    both = np.maximum(np.maximum(pairs, 0).sum(axis=2).max(axis=1), np.maximum(-pairs, 0).sum(axis=2).max(axis=1))
+    # Each of the two may be rounded up by half a step.
+    scales = np.maximum(np.abs(matrix).max(axis=1) / _STEPS, both / (PAIR - 1)).astype(np.float32)
+    return np.rint(matrix / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8), scales
 
 
 def dequantize(steps: NDArray[np.int8], scales: Floats) -> Floats:
