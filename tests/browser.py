@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+import websocket
 from selenium import webdriver
 from selenium.common.exceptions import JavascriptException, TimeoutException
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
@@ -196,6 +198,32 @@ def requested(driver: Browser) -> list[str]:
     messages = [entry["message"] for entry in entries if entry["webview"] == driver.current_window_handle]
     sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     return [url for url in sent if urlsplit(url).scheme in NETWORK_SCHEMES]
+
+
+@contextmanager
+def task_lengths(driver: Browser) -> Iterator[list[float]]:
+    """Gives a list that has, after the block, the milliseconds of processor time of each task of pages within it.
+
+    Unlike the time that passes, they do not depend on what else the machine does.
+    """
+    address = driver.capabilities["goog:chromeOptions"]["debuggerAddress"]
+    about = httpx.get(f"http://{address}/json/version").json()
+    connection = websocket.create_connection(about["webSocketDebuggerUrl"], suppress_origin=True, timeout=PATIENCE)
+    categories = {"includedCategories": ["devtools.timeline", "disabled-by-default-devtools.timeline"]}
+    lengths, events = list[float](), list[dict[str, Any]]()
+    try:
+        connection.send(json.dumps({"id": 1, "method": "Tracing.start", "params": {"traceConfig": categories}}))
+        while json.loads(connection.recv()).get("id") != 1:
+            pass
+        yield lengths
+        connection.send(json.dumps({"id": 2, "method": "Tracing.end"}))
+        while (message := json.loads(connection.recv())).get("method") != "Tracing.tracingComplete":
+            events += message.get("params", {}).get("value", [])
+    finally:
+        connection.close()
+    pages = {(event["pid"], event["tid"]) for event in events if event["name"] == "FunctionCall"}
+    tasks = [event for event in events if event["name"] == "RunTask" and (event["pid"], event["tid"]) in pages]
+    lengths += [event.get("tdur", 0) / 1000 for event in tasks]
 
 
 def settle(driver: Browser) -> None:

@@ -1,18 +1,10 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { inked, sheet as sheetOf } from "../drawing/ink.js";
-import { assign, coloursOf, dot, gapOf, halved, joined, named, piecesOf, seenDot, seenThing, settled, strokesOf, thingAt, thingsOf, TINTS, withPieces } from "../drawing/things.js";
+import { assign, coloursOf, divided, dot, halved, joined, named, piecesOf, seenThing, settled, strokesOf, thingAt, thingsOf, TINTS, withPieces } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
 import { count, sure, thingNames } from "../shared/words.js";
+import { placeLabels } from "./labels.js";
 
-// Labels are put at places so far apart, in pixels.
-const APART = 4;
-// A label might as well lie over the box of a thing as so many pixels away from the ink of its own, or as near as so many pixels
-// allow to that of another; and ink, looked for on a sheet of so many pixels a side, costs so many times its area.
-const NEAR = 40;
-const WRONG = 8;
-const INK = 50;
-const SEEN = 128;
 const SWITCHES = {
   apart: "Search for each thing on its own, not for the drawing as one",
   places: "Match where each thing stands",
@@ -37,6 +29,7 @@ export function createDrawn(paper, parts, word, react) {
   // The things with a label; and a mark of the one that is to be joined with the next one that is pressed.
   let shown = [];
   let joining = null;
+  let [showing, placing] = [0, 0];
 
   for (const name of Object.keys(ALL)) {
     byId(name).addEventListener("change", ({ target }) => {
@@ -44,7 +37,7 @@ export function createDrawn(paper, parts, word, react) {
       react.changed();
     });
   }
-  new ResizeObserver(place).observe(list.parentElement);
+  new ResizeObserver(placeSoon).observe(list.parentElement);
   paper.lieUnder(list);
   list.addEventListener("click", joinPressed, true);
   list.addEventListener("keydown", ({ key }) => key === "Escape" && joinFrom(null));
@@ -76,7 +69,7 @@ export function createDrawn(paper, parts, word, react) {
     const several = all.length > 1;
     outline(drawn.length > 1 && wanted.apart ? drawn : []);
     const coloured = inColour(all);
-    const apart = !several && drawn.length > 0 && halved(pieces(), drawn[0].id) !== null;
+    const apart = !several && drawn.length > 0 && divided(drawn[0]);
     offer("apart", several || !wanted.apart);
     // The place of a single thing is worth a line only if an answer says that it counts, or somebody that it does not.
     const placed = several || (all.length === 1 && (counted || !wanted.places));
@@ -104,10 +97,11 @@ export function createDrawn(paper, parts, word, react) {
 
   function outline(all) {
     // A word that is being typed stays.
-    if (!document.activeElement.matches("#things input")) {
+    if (!typing()) {
+      const before = new Map(shown.map(({ id }, i) => [id, list.children[i].firstElementChild]));
       shown = all;
-      refill(list, ...all.map(item));
-      place();
+      refill(list, ...all.map((thing) => item(thing, before.get(thing.id))));
+      placeSoon();
     }
   }
 
@@ -140,13 +134,14 @@ export function createDrawn(paper, parts, word, react) {
   }
 
   /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with another. */
-  function item(thing) {
+  function item(thing, { className, style } = element("p")) {
     const { id, box } = thing;
     const known = said(thing) ?? "";
     const about = known || "thing";
-    const splits = halved(pieces(), id) ? [button(id, "Split", `Split the ${about} into two things`, () => divide(halved, id))] : [];
+    const splits = divided(thing) ? [button(id, "Split", `Split the ${about} into two things`, () => divide(halved, id))] : [];
     const joins = button(id, "Join", `Join the ${about} with another thing`, () => join(thing));
-    const made = element("li", {}, element("p", {}, field(id, known, guesses.get(id)), ...splits, joins));
+    const label = element("p", { className, style: style.cssText }, field(id, known, guesses.get(id)), ...splits, joins);
+    const made = element("li", {}, label);
     const corners = [paper.shares({ x: box.left, y: box.top }), paper.shares({ x: box.right, y: box.bottom })];
     const [left, top, right, bottom] = corners.flatMap(({ x, y }) => [x, y]).map((share) => 100 * Math.min(1, Math.max(0, share)));
     made.style.setProperty("--tint", TINTS[id % TINTS.length]);
@@ -159,10 +154,7 @@ export function createDrawn(paper, parts, word, react) {
     const size = (known || placeholder).length;
     const made = element("input", { type: "text", value: known, placeholder, size, maxLength: 100, ariaLabel: "What this thing is", autocomplete: "off" });
     made.setAttribute("list", "words");
-    made.addEventListener("input", () => {
-      word.complete(made.value.trim());
-      place();
-    });
+    made.addEventListener("input", () => word.complete(made.value.trim()));
     made.addEventListener("change", () => {
       made.blur();
       void divide(named, id, made.value.trim());
@@ -171,43 +163,29 @@ export function createDrawn(paper, parts, word, react) {
     return made;
   }
 
-  /** Put each label within the paper, where it covers no other, no ink and as little as can be of the boxes, near its own. */
+  /** Place the labels once the browser has shown the page, so that it need not lay it out for that. */
+  function placeSoon() {
+    cancelAnimationFrame(placing);
+    placing = requestAnimationFrame(() => setTimeout(place));
+  }
+
+  /** Put each label where it hides least; none while one is typed in, or something drawn. */
   function place() {
     const sheet = list.parentElement.getBoundingClientRect();
     const items = [...list.children];
-    const boxes = items.map((one) => one.getBoundingClientRect());
-    const labels = [];
-    const ink = items.length ? inkOf(sheet, paper.marks) : [];
-    const inks = shown.map(({ marks }) => inkOf(sheet, marks[0].at ? marks.map(seenDot) : paper.marks.filter((mark) => mark.kind === "eraser" || marks.includes(mark))));
-    items.forEach(({ firstElementChild: label, clientLeft, clientTop }, i) => {
-      const [own, { offsetWidth: width, offsetHeight: height }] = [boxes[i], label];
-      const [area, others] = [width * height, inks.filter((_, j) => j !== i).flat()];
-      const cost = (box) => 1000 * covered(box, labels) + covered(box, boxes) + (area * gapOf(box, own)) / NEAR + Math.abs(box.left - own.left);
-      const astray = (box) => {
-        const away = gapTo(box, inks[i]);
-        return INK * covered(box, ink) + area * ((away - gapOf(box, own)) / NEAR + Math.max(0, 2 * away - gapTo(box, others)) / WRONG);
-      };
-      const [lefts, tops] = [places(sheet.left, sheet.right - width), places(sheet.top, sheet.bottom - height)];
-      let [least, best] = [Infinity, own];
-      for (const box of tops.flatMap((top) => lefts.map((left) => ({ left, top, right: left + width, bottom: top + height })))) {
-        const rough = cost(box);
-        // Most places are too far away to look at their ink.
-        const exact = rough < least ? rough + astray(box) : Infinity;
-        [least, best] = exact < least ? [exact, box] : [least, best];
-      }
-      labels.push(best);
+    if (!items.length || typing() || paper.drawing) {
+      return;
+    }
+    const boxes = items.map((one) => one.getBoundingClientRect()).map(({ left, top, right, bottom }) =>
+      ({ left: left - sheet.left, top: top - sheet.top, right: right - sheet.left, bottom: bottom - sheet.top }));
+    const labels = items.map(({ firstElementChild: { offsetWidth: width, offsetHeight: height } }, i) => ({ ...shown[i], box: boxes[i], width, height }));
+    placeLabels(pieces(), paper.place, sheet.width, labels).forEach(({ left, top }, i) => {
+      const [{ firstElementChild: label, clientLeft, clientTop }, own, { width }] = [items[i], boxes[i], labels[i]];
       // The buttons that a mouse brings out of it come out towards the middle.
-      const flip = label.classList.toggle("flip", best.left + best.right > sheet.left + sheet.right);
-      const side = flip ? own.right - best.right : best.left - own.left;
-      Object.assign(label.style, { [flip ? "right" : "left"]: `${side - clientLeft}px`, [flip ? "left" : "right"]: "auto", top: `${best.top - own.top - clientTop}px` });
+      const flip = label.classList.toggle("flip", 2 * left + width > sheet.width);
+      const side = flip ? own.right - left - width : left - own.left;
+      Object.assign(label.style, { [flip ? "right" : "left"]: `${side - clientLeft}px`, [flip ? "left" : "right"]: "auto", top: `${top - own.top - clientTop}px` });
     });
-  }
-
-  /** The boxes of the ink of these marks where the sheet lies, each a few pixels large. */
-  function inkOf({ left, top, width, height }, marks) {
-    const context = sheetOf(marks, SEEN, paper.shape);
-    const [wide, high] = [width / context.canvas.width, height / context.canvas.height];
-    return inked(context).map(([x, y]) => ({ left: left + x * wide, top: top + y * high, right: left + (x + 1) * wide, bottom: top + (y + 1) * high }));
   }
 
   return {
@@ -259,7 +237,9 @@ export function createDrawn(paper, parts, word, react) {
     forget() {
       seen = [];
       joinFrom(null);
-      show();
+      clearTimeout(showing);
+      // A task of its own, so that the page is not busy for long.
+      showing = setTimeout(show);
     },
   };
 }
@@ -273,14 +253,6 @@ function button(id, textContent, title, onclick) {
 /** What a person said to be one thing, by its number and how much it is; a new object of what nobody did. */
 const keyOf = ([{ told }, ...others]) => (told === undefined ? {} : `${told} ${others.length}`);
 
+const typing = () => document.activeElement.matches("#things input");
+
 const namesOf = (thing) => thing.colours ?? coloursOf(thing);
-
-/** Places between two that are `APART`. */
-const places = (first, last) => Array.from({ length: Math.max(1, Math.ceil((last - first) / APART)) }, (_, i) => first + i * APART);
-
-/** How much of a box others cover, in pixels. */
-const covered = (box, others) => others.reduce((sum, other) => sum + shared(box, other, "left", "right") * shared(box, other, "top", "bottom"), 0);
-
-const gapTo = (box, others) => others.reduce((least, other) => Math.min(least, gapOf(box, other)), Infinity);
-
-const shared = (box, other, from, to) => Math.max(0, Math.min(box[to], other[to]) - Math.max(box[from], other[from]));

@@ -195,8 +195,11 @@ export function sheet(actions, side, shape = 1) {
 export function inked(context, contrast = INK_CONTRAST) {
   const { width, height } = context.canvas;
   const { data } = context.getImageData(0, 0, width, height);
-  const dark = (i) => Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < 255 - contrast;
-  return [...Array(width * height).keys()].filter(dark).map((i) => [i % width, Math.floor(i / width)]);
+  const dark = [];
+  for (let i = 0; i < width * height; i++) {
+    if (Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < 255 - contrast) { dark.push([i % width, Math.floor(i / width)]); }
+  }
+  return dark;
 }
 
 /** The drawing as a PNG file, see `paint`. Fails where the browser hides from pages what they have painted. */

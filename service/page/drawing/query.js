@@ -116,7 +116,7 @@ export function createQuery(paper, react) {
   async function turn(anew = false, counts = false) {
     if (!empty() || anew) {
       await new Promise((taken) => {
-        window.addEventListener("step", taken, { once: true });
+        window.addEventListener("step", () => setTimeout(taken), { once: true });
         react.turn(anew, counts);
       });
     }

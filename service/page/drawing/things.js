@@ -37,9 +37,11 @@ export function thingsOf(marks) {
   const whole = drawn.some(({ kind }) => kind === "image");
   let last = 0;
   const found = Map.groupBy(drawn, ({ thing }) => (whole ? 0 : (last = thing ?? last)));
-  const erased = marks.length > drawn.length;
-  const left = [...found].filter(([, own]) => !erased || isSeen(marks.filter((mark) => mark.kind === "eraser" || own.includes(mark))));
-  return left.map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
+  const erasers = marks.filter(({ kind }) => kind === "eraser").map((mark) => boxOf([mark]));
+  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const things = [...found].map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
+  const touched = ({ box }) => erasers.some((one) => meet(one, box));
+  return things.filter((one) => !touched(one) || isSeen(marks.filter((mark) => mark.kind === "eraser" || one.marks.includes(mark))));
 }
 
 /** What things are made of: marks; or dots on the ink of a drawn image alone, once the server has put them there. */
@@ -49,9 +51,6 @@ export const piecesOf = (marks) => dotted(marks) ?? marks;
 export const withPieces = (marks, pieces) => (dotted(marks) ? [{ ...marks[0], dots: pieces }] : pieces);
 
 const dotted = ([mark, ...others]) => (mark?.as === "sketch" && !others.length ? mark.dots : undefined);
-
-/** A dot as a mark that is seen. */
-export const seenDot = ({ at }) => ({ kind: "pen", colour: "#000000", width: 2 * DOT, points: [{ ...at, weight: 1 }] });
 
 /** Put dots on the ink of an image, the only mark, at these points of it, as shares of its sides; `at` is where they lie. */
 export function dot([mark, ...others], points) {
@@ -116,10 +115,13 @@ export function named(marks, id, word) {
   return marks.map((mark) => (own.includes(mark) ? { ...mark, told, word } : mark));
 }
 
+/** Whether the last answer has halves of this thing. */
+export const divided = ({ marks }) => new Set(marks.map(({ second = false }) => second)).size > 1;
+
 /** These marks with the thing `id` as two, because a person says so; null if the last answer has no halves of it. */
 export function halved(marks, id) {
   const own = thingsOf(marks).find((thing) => thing.id === id)?.marks ?? [];
-  if (!own.some(({ second }) => second) || own.every(({ second }) => second)) {
+  if (!divided({ marks: own })) {
     return null;
   }
   const told = unused(marks);
@@ -173,9 +175,6 @@ export function boxOf(marks) {
   }
   return box;
 }
-
-/** How far a box is from another. */
-export const gapOf = (a, b) => Math.hypot(Math.max(0, a.left - b.right, b.left - a.right), Math.max(0, a.top - b.bottom, b.top - a.bottom));
 
 /** The smallest thing whose box a point lies in. */
 export function thingAt(things, { x, y }) {

@@ -1,6 +1,8 @@
 """The page in a real browser: drawing several things, where they stood and in their colours."""
 
+import itertools
 import json
+import math
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -25,7 +27,18 @@ from sketch_search.model import load
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, Browser, Screen, before_pages, draw, requested, run, wait, wait_for_photos
+from tests.browser import (
+    DESKTOP,
+    Browser,
+    Screen,
+    before_pages,
+    draw,
+    requested,
+    run,
+    task_lengths,
+    wait,
+    wait_for_photos,
+)
 from tests.pictures import encoded
 from tests.programs import run_python
 from tests.requirements import needs_browser
@@ -93,12 +106,37 @@ def draw_overlapping(driver: Browser, server: Served, words: Sequence[str] = (""
         }
         for i, (colour, points) in enumerate(lines.items())
     ]
+    keep(driver, server, marks)
+    wait(driver).until(lambda d: len(labels(d)) == 3)
+    wait_for_photos(driver)
+
+
+def draw_rings(driver: Browser, server: Served, things: int, rings: int) -> None:
+    """Put so many things beside and below each other, each of rings within each other, and wait for their photos."""
+    side = math.ceil(math.sqrt(things))
+    turns = [2 * math.pi * k / 30 for k in range(31)]
+    marks = []
+    for thing, ring in itertools.product(range(things), range(rings)):
+        x, y, size = (
+            (thing % side + 0.5) / side,
+            0.14 + 0.72 * (thing // side + 0.5) / side,
+            0.4 * (ring + 1) / rings / side,
+        )
+        points = [value for a in turns for value in (x + size * math.cos(a), y + 0.7 * size * math.sin(a), 1)]
+        marks.append(
+            {"kind": "pen", "colour": "#000000", "width": 0.007, "told": thing, "thing": thing, "points": points}
+        )
+    keep(driver, server, marks)
+    wait(driver).until(lambda d: len(labels(d)) == things)
+    wait_for_photos(driver)
+
+
+def keep(driver: Browser, server: Served, marks: list[dict[str, Any]]) -> None:
+    """Let the page find these marks as those of before it was loaded."""
     driver.get(server.url)
     saved = json.dumps({"version": 2, "format": "landscape", "marks": marks})
     driver.execute_script("sessionStorage['sketch-search-drawing'] = arguments[0]", saved)
     driver.refresh()
-    wait(driver).until(lambda d: len(labels(d)) == 3)
-    wait_for_photos(driver)
 
 
 def labels(driver: Browser) -> list[str]:
@@ -331,6 +369,56 @@ def test_where_things_overlap_each_label_lies_at_the_ink_of_its_own(
         assert max(one["away"] for one in found) < 20
         if screen.phone:
             assert min(run(driver, "pressed_heights")) >= 40
+
+
+def test_no_task_is_long_while_somebody_draws_types_and_gets_answers(desk: Browser, scenes: Served) -> None:
+    def longest(place: int, name: str, word: str, y: float) -> float:
+        with task_lengths(desk) as lengths:
+            draw(desk, DESKTOP, [[(-0.9, y), (-0.5, y), (-0.5, y + 0.05)]])
+            wait_for_photos(desk)
+            field = desk.find_elements(By.CSS_SELECTOR, "#things input")[place]
+            # All that is typed at once would be one task.
+            for key in (*name, Keys.ENTER):
+                field.send_keys(key)
+            wait(desk).until(lambda d: name in labels(d))
+            wait_for_photos(desk)
+            for key in (*word, Keys.ENTER):
+                desk.find_element(By.ID, "word").send_keys(key)
+            wait(desk).until(lambda d: word in text(d, "parts-first"))
+            wait_for_photos(desk)
+        return max(lengths)
+
+    draw_rings(desk, scenes, 6, 15)
+    desk.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 4})
+    try:
+        # The first time, the browser still compiles the page.
+        assert 1 < min(longest(0, "cat", "tree", -0.95), longest(1, "car", "house", -0.85)) < 100
+    finally:
+        desk.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 1})
+
+
+def test_labels_are_placed_in_few_steps_and_not_while_somebody_types(desk: Browser, scenes: Served) -> None:
+    def placed() -> list[int]:
+        """Returns how often each part of the code that places labels has run since the last call, all of it first."""
+        scripts = desk.execute_cdp_cmd("Profiler.takePreciseCoverage", {})["result"]
+        functions = [one for script in scripts if script["url"].endswith("/labels.js") for one in script["functions"]]
+        functions.sort(key=lambda function: function["functionName"] != "placeLabels")
+        return [part["count"] for function in functions for part in function["ranges"]]
+
+    desk.execute_cdp_cmd("Profiler.enable", {})
+    desk.execute_cdp_cmd("Profiler.startPreciseCoverage", {"callCount": True, "detailed": True})
+    try:
+        draw_rings(desk, scenes, 20, 15)
+        wait(desk).until(lambda _: placed())
+        field = desk.find_element(By.CSS_SELECTOR, "#things input")
+        field.send_keys("umbrel")
+        wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#words option"))
+        assert placed() == []
+        field.send_keys("la", Keys.ENTER)
+        times, *steps = wait(desk).until(lambda _: placed())
+        assert sum(steps) / times < 2e6
+    finally:
+        desk.execute_cdp_cmd("Profiler.disable", {})
 
 
 def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
