@@ -48,12 +48,22 @@ class Explanation:
     relation_score: float | None = None
     aligned: Aligned | None = None
 
+    @property
+    def _preferred(self) -> Floats:
+        """What the best photo patches are chosen by, (n_s, n_p)."""
+        return self.correspondence if self.preference is None else self.correspondence + self.preference
+
+    def best_of(self, cell: int, count: int) -> list[int]:
+        """Lists the photo cells that match a cell of the sketch best; none for a cell that is not compared."""
+        rows = np.flatnonzero(self.sketch_cells == cell)
+        best = np.argsort(-self._preferred[rows], axis=1, kind="stable")[:, :count]
+        return [int(self.photo_cells[column]) for column in best.ravel().tolist()]
+
     def matches(self) -> list[tuple[int, int, float]]:
         """Lists each sketch patch's best photo patch: (sketch cell, photo cell, cosine), strongest first."""
         if not self.correspondence.size:
             return []
-        of_photo = self.correspondence if self.preference is None else self.correspondence + self.preference
-        best = of_photo.argmax(axis=1)
+        best = self._preferred.argmax(axis=1)
         cosines = self.correspondence[np.arange(len(best)), best]
         order = np.argsort(-cosines, kind="stable").tolist()
         return [(int(self.sketch_cells[i]), int(self.photo_cells[best[i]]), float(cosines[i])) for i in order]

@@ -125,14 +125,23 @@ def strongest_regions(explanation: Explanation, count: int = 2) -> list[int]:
     return chosen
 
 
+def region_at(explanation: Explanation, place: tuple[float, float]) -> int:
+    """Finds the compared cell of a sketch that is nearest to a place, (x, y) in 0..1."""
+    cells = explanation.sketch_cells
+    centres = (np.stack([cells % explanation.grid, cells // explanation.grid], axis=1) + 0.5) / explanation.grid
+    return int(cells[((centres - place) ** 2).sum(axis=1).argmin()])
+
+
 def draw_matches(
-    sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation], regions: Sequence[int]
+    sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation], regions: Sequence[int], count: int = 1
 ) -> Image.Image:
-    """Draws regions of a sketch, and in their colours those of each photo that match them, as in Figs. 6 and 8 (a)."""
+    """Draws regions of a sketch, and in their colours the ``count`` of each photo that match them best, as in Figs. 6
+    and 8 (a).
+    """
     grid, colours = explanations[0].grid, dict(zip(regions, COLOURS, strict=False))
     marked = [_frame(sketch.image, colours.items(), grid)]
     for photo, explanation in zip(photos, explanations, strict=True):
-        places = [(there, colours[here]) for here, there, _ in explanation.matches() if here in colours]
+        places = [(there, colour) for here, colour in colours.items() for there in explanation.best_of(here, count)]
         marked.append(_frame(photo.image, places, grid))
     return tile(marked)
 
@@ -160,7 +169,7 @@ def first_photos(
         row = [ImageOps.pad(query, (_SMALL, _SMALL), color="white"), _text(str(rank), _SMALL // 2, _SMALL)]
         for photo, hit in zip(found, hits, strict=True):
             shown = ImageOps.pad(photo, (_SMALL - 2 * _FRAME,) * 2, color="white")
-            row.append(ImageOps.expand(shown, _FRAME, RIGHT if hit else "white"))
+            row.append(ImageOps.expand(shown, _FRAME, RIGHT if hit else WRONG))
         rows.append(tile(row))
     return tile(rows, downwards=True)
 

@@ -1,6 +1,7 @@
 """Declares the commands that draw what papers show of a network."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,19 @@ from sketch_search.model.errors import ModelError
 
 _PROTOCOLS = ("category", "generalised", "cross-data-set", "fine-grained")
 _SEARCHED = click.argument("photos", type=a_path, nargs=-1, required=True, metavar="PHOTOS...")
+_SEVERAL = option(
+    "--weights FILE", "Checkpoint (the embedded one); several stand beside each other.", a_path, multiple=True
+)
 _PICTURE = option("-o --output OUT.png", "The picture to write.", a_path, name="out", required=True)
+
+
+def _place(text: str) -> tuple[float, float]:
+    """Reads a place of a sketch, such as 0.5,0.2."""
+    with suppress(ValueError):
+        x, y = map(float, text.split(","))
+        if 0 <= min(x, y) <= max(x, y) <= 1:
+            return x, y
+    raise click.BadParameter(f"a place is x,y with both from 0 to 1, such as 0.5,0.2, not {text!r}")
 
 
 @click.command(epilog=examples("sketch-search model rebuild umbrella.png ~/Pictures -o rebuilt.png"))
@@ -68,8 +81,13 @@ def shared_matches(sketch: Path, photos: tuple[Path, ...], training: Path, out: 
 @click.argument("sketch", type=a_path)
 @_SEARCHED
 @option("-o --output DIR", "The folder to write.", a_path, name="out", required=True)
+@option(
+    "--region X,Y", "A part of the sketch, from 0,0 to 1,1; repeatable (two that match best).", _place, multiple=True
+)
 @options.weights
-def illustrate(sketch: Path, photos: tuple[Path, ...], out: Path, weights: Path | None) -> None:
+def illustrate(
+    sketch: Path, photos: tuple[Path, ...], out: Path, region: tuple[tuple[float, float], ...], weights: Path | None
+) -> None:
     """Draw a search as ZSE-SBIR's figures 4 to 8 do.
 
     Writes selection.png, attention.png, correspondence.png, rebuilt.png and influence.png. PHOTOS are files or folders.
@@ -80,12 +98,13 @@ def illustrate(sketch: Path, photos: tuple[Path, ...], out: Path, weights: Path 
     drawn = illustrations.look(matcher, sketch, "sketch")
     best = illustrations.best_photos(matcher, drawn, _photos(photos))
     explanations = illustrations.compare(matcher, drawn, best)
-    regions = illustrations.strongest_regions(explanations[0])
+    chosen = [illustrations.region_at(explanations[0], place) for place in region]
+    regions = chosen or illustrations.strongest_regions(explanations[0])
     out.mkdir(parents=True, exist_ok=True)
     pictures = {
         "selection": illustrations.draw_selection(drawn, best[0], explanations[0]),
         "attention": illustrations.draw_attention([drawn, best[0]]),
-        "correspondence": illustrations.draw_matches(drawn, best, explanations, regions),
+        "correspondence": illustrations.draw_matches(drawn, best, explanations, regions, illustrations.MATCHES),
         "rebuilt": illustrations.tile([drawn.image, illustrations.rebuild(drawn, best, explanations)]),
         "influence": illustrations.draw_influence(drawn, best[0], explanations[0]),
     }
@@ -102,11 +121,11 @@ def illustrate(sketch: Path, photos: tuple[Path, ...], out: Path, weights: Path 
 @option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
 @option("--each N", "Sketches of each class (1).", click.IntRange(min=1), default=1)
 @options.data
-@options.weights
+@_SEVERAL
 def first_photos(
-    out: Path, protocol: Any, split: str | None, each: int, data: Path | None, weights: Path | None
+    out: Path, protocol: Any, split: str | None, each: int, data: Path | None, weights: tuple[Path, ...]
 ) -> None:
-    """Show the first ten photos of sketches, and the rank of the first right one."""
+    """Show the first ten photos of sketches, framed green if right, else red, and the rank of the first right one."""
     import numpy as np
 
     from sketch_search.model import illustrations, load
@@ -114,27 +133,31 @@ def first_photos(
     from sketch_search.model.evaluation import relevance, score_matrices
     from sketch_search.model.images import open_image
 
-    matcher, corpus = load(default_checkpoint(weights)), read_task(protocol, split, None, data).corpus
+    corpus = read_task(protocol, split, None, data).corpus
     asked = Corpus(some_of_each(corpus.sketches, each), corpus.photos)
-    method = matcher.best_method
-    order = np.argsort(-score_matrices(matcher, asked, [method])[method], axis=1, kind="stable")
     right = relevance(asked)
     if protocol == "fine-grained":
         right = find_drawn_photos(asked)[:, None] == np.arange(len(asked.photos))
-    hits = np.take_along_axis(right, order, axis=1)
-    asked_for = np.flatnonzero(hits.any(axis=1)).tolist()
-    sheet = illustrations.first_photos(
-        [open_image(asked.sketches[row].path) for row in asked_for],
-        [[open_image(asked.photos[n].path) for n in order[row, : illustrations.FIRST].tolist()] for row in asked_for],
-        [hits[row, : illustrations.FIRST].tolist() for row in asked_for],
-        [1 + int(hits[row].argmax()) for row in asked_for],
-    )
-    _save(sheet, out)
+    asked_for = np.flatnonzero(right.any(axis=1)).tolist()
+    drawn, sheets = [open_image(asked.sketches[row].path) for row in asked_for], []
+    for file in weights or (None,):
+        matcher = load(default_checkpoint(file))
+        method = matcher.best_method
+        order = np.argsort(-score_matrices(matcher, asked, [method])[method], axis=1, kind="stable")
+        hits, first = np.take_along_axis(right, order, axis=1), order[asked_for, : illustrations.FIRST].tolist()
+        sheet = illustrations.first_photos(
+            drawn,
+            [[open_image(asked.photos[n].path) for n in numbers] for numbers in first],
+            hits[asked_for, : illustrations.FIRST].tolist(),
+            (1 + hits[asked_for].argmax(axis=1)).tolist(),
+        )
+        sheets.append(sheet)
+    _save(illustrations.tile(sheets), out)
 
 
 @click.command(epilog=examples("sketch-search model scatter --weights a.st --weights b.st -o map.png"))
 @_PICTURE
-@option("--weights FILE", "Checkpoint (the embedded one); several stand tile each other.", a_path, multiple=True)
+@_SEVERAL
 @option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
 @option("--each N", "Sketches and photos of each class (20).", click.IntRange(min=1), default=20)
 @options.data

@@ -9,7 +9,7 @@ from PIL import Image, ImageColor
 from sketch_search.model import illustrations
 from sketch_search.model.commands import main
 from sketch_search.model.errors import ModelError
-from sketch_search.model.illustrations import COLOURS, RIGHT, Seen, compare, look
+from sketch_search.model.illustrations import COLOURS, RIGHT, WRONG, Seen, compare, look
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.network import AnchorConfig, AnchorNetwork, VitLayout
 from tests.learning import write_class_folders
@@ -86,6 +86,12 @@ def test_regions_are_apart_and_have_their_colour_in_every_picture(data: Path) ->
     explanations = compare(matcher, sketch, photos)
     first, second = illustrations.strongest_regions(explanations[0])
     assert max(abs(first % GRID - second % GRID), abs(first // GRID - second // GRID)) > 1
+    assert (
+        illustrations.region_at(explanations[0], ((second % GRID + 0.6) / GRID, (second // GRID + 0.4) / GRID))
+        == second
+    )
+    of_photo = explanations[0].correspondence[explanations[0].sketch_cells.tolist().index(second)]
+    assert explanations[0].best_of(second, 2) == explanations[0].photo_cells[np.argsort(-of_photo)[:2]].tolist()
     drawn = np.asarray(illustrations.draw_matches(sketch, photos[:2], explanations[:2], [first, second]))
     for number in range(3):
         left = number * (GRID * SIDE + 8)
@@ -124,6 +130,7 @@ def test_a_frame_keeps_its_colour_in_a_file_among_many_others() -> None:
     # Its left edge; a query, its rank and a gap stand before it.
     place = (96 + 8 + 48 + 8, 40)
     assert reduced.convert("RGB").getpixel(place) == sheet.getpixel(place) == ImageColor.getrgb(RIGHT)
+    assert sheet.getpixel((place[0] + 96 + 8, place[1])) == ImageColor.getrgb(WRONG)
 
 
 def test_classes_are_scattered_in_colours_of_their_own() -> None:
@@ -143,6 +150,7 @@ def test_every_command_draws_by_any_network(data: Path, tmp_path: Path, capsys: 
         ("rebuild", *search, "--nearest", "2"),
         ("shared-matches", *search, "--training", str(data / "photo" / SHAPES[1])),
         ("first-photos", "--data", str(data)),
+        ("first-photos", "--data", str(data), *weights),
         ("first-photos", "--data", str(data), "--protocol", "fine-grained"),
         ("scatter", "--data", str(data), *weights),
     ):
@@ -152,7 +160,12 @@ def test_every_command_draws_by_any_network(data: Path, tmp_path: Path, capsys: 
     assert main(["illustrate", *search, *weights, "-o", str(tmp_path / "all")]) == 0
     names = {"attention", "correspondence", "influence", "rebuilt", "selection"}
     assert {path.stem for path in (tmp_path / "all").iterdir()} == names
-    assert list(widths.values())[-1] == 2 * 480 + 8, "two networks stand beside each other"
+    assert main(["illustrate", *search, *weights, "-o", str(tmp_path / "all"), "--region", "0.5,0.5"]) == 0
+    assert main(["illustrate", *search, *weights, "-o", str(tmp_path / "all"), "--region", "0.5"]) == 2
+    assert "a place is x,y with both from 0 to 1, such as 0.5,0.2, not '0.5'" in capsys.readouterr().err
+    alone, beside = (widths["first-photos", "--data", str(data), *second] for second in ((), weights))
+    assert beside == 2 * alone + 8, "two networks stand beside each other"
+    assert list(widths.values())[-1] == 2 * 480 + 8
     assert main(["rebuild", str(sketch), str(tmp_path / "all.jpg"), "-o", str(out)]) == 2
     (tmp_path / "empty").mkdir()
     assert main(["rebuild", str(sketch), str(tmp_path / "empty"), "-o", str(out)]) == 2
