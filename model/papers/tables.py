@@ -45,10 +45,11 @@ from sketch_search.model.evaluation import (
     measure,
     search_in_two_stages,
     task_matrices,
+    trained_matcher,
 )
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.matcher import load
-from sketch_search.model.network import DEFAULT_CLIP, find_device
+from sketch_search.model.network import DEFAULT_CLIP, RetNetwork, find_device
 from sketch_search.model.papers.recipe import RECIPES, AnyRecipe, Table, merge, read_within_budget
 from sketch_search.model.papers.runs import Diverged, Run
 from sketch_search.model.papers.trainings import TRAININGS
@@ -82,7 +83,7 @@ class Measure(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Table):
-    """A row of a table. ``set`` overrides keys of its recipe, ``measure`` those of the table."""
+    """A row of a table. ``set`` overrides keys of its recipe, or network; ``measure`` those of the table."""
 
     name: str
     recipe: str = ""
@@ -252,6 +253,8 @@ class TableRun:
         determining |= {"measure": merge(table.measure, row.measure)}
         if row.recipe:
             determining |= asdict(self._recipe(table, row)(1.0, row.seeds[0]))
+        elif row.set:
+            determining["set"] = row.set
         determining = json.loads(json.dumps(determining))
         sheet, hashes = self.sheets and self._sheet(name, table, row), self._hashes(row)
         if sheet and sheet.exists():
@@ -385,12 +388,19 @@ class TableRun:
         """Measures a network once, and keeps what was found in a folder."""
         where = TypeAdapter(Measure).validate_python(merge(table.measure, row.measure))
         folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / f"figures-{_key(where, row.method, table.columns, table.costs)}.json"
+        changes = row.set["network"] if row.checkpoint and row.set else {}
+        key = _key(where, row.method, table.columns, table.costs, *filter(None, [changes]))
+        kept = folder / f"figures-{key}.json"
         if not kept.exists():
             task = self.task_of(where)
-            matcher, about = load(checkpoint, variants=1), list[str]()
+            # In float32, so that all machines find the same.
+            matcher, about = load(checkpoint, dtype="float32", variants=1), list[str]()
+            network = load_network(checkpoint)
+            if changes:
+                network = _change(network, changes)
+                matcher = trained_matcher(network)
             method = "ret" if task.protocol == "within" else row.method or matcher.best_method
-            costs = costs_of(load_network(checkpoint)) if table.costs else {}
+            costs = costs_of(network) if table.costs else {}
             if where.clusters:
                 # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
                 key = f"{folder} {_task(table, row)}"
@@ -429,6 +439,13 @@ class TableRun:
                 partial.write_text(json.dumps(found))
         read: dict[str, Any] = json.loads(kept.read_text())
         return read
+
+
+def _change(network: RetNetwork, changes: Mapping[str, Any]) -> RetNetwork:
+    """Copies a network with other fields of its configuration that its tensors fit, such as keep rates."""
+    changed = type(network)(replace(network.config, **changes), network.calibration)
+    changed.load_state_dict(network.state_dict())
+    return changed.requires_grad_(False).eval()
 
 
 def _task(table: PaperTable, row: Row) -> str:

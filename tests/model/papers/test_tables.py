@@ -230,6 +230,25 @@ def test_a_shipped_checkpoint_is_measured_with_clusters_by_clip_if_there_is_one(
     assert "pictures" not in told
 
 
+def test_a_shipped_checkpoint_is_measured_at_other_keep_rates(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_checkpoint(folder / "shipped.safetensors", keep_sketch=1.0, keep_photo=1.0)
+    monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
+    rates = {"as it is": "1.0", "the same": "1.0", "half": "0.5"}
+    rows = (
+        f'[[row]]\nname = "{name}"\ncheckpoint = "shipped"\nmethod = "rn"\n'
+        + (f"set = {{ network = {{ keep_sketch = {rate}, keep_photo = {rate} }} }}\n" if name != "as it is" else "")
+        for name, rate in rates.items()
+    )
+    write_table(folder, 'title = "Rates"\ncosts = true\n' + "".join(rows))
+    assert run(folder, "--json") == 0
+    whole, same, half = json.loads(capsys.readouterr().out)["rows"]
+    assert (whole["figures"], whole["costs"]) == (same["figures"], same["costs"])
+    assert half["costs"]["M a pair"] < whole["costs"]["M a pair"]
+    assert half["figures"] != whole["figures"]
+
+
 def test_a_training_that_was_interrupted_goes_on_if_asked(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
