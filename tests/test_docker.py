@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from sketch_search.indexer.commands import index, main
 from sketch_search.service.serving.connection import GRACE_SECONDS
 from sketch_search.service.settings import Settings
 from tests.indexer.galleries import save_photos
-from tests.installations import copy_of_the_project, environment_with, python
 from tests.patience import PATIENCE
 from tests.programs import parse, run_python
 from tests.service.server_process import address, running
@@ -142,19 +141,6 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
     assert "--only gpu clip faiss-gpu" in replacing
 
 
-def test_an_image_runs_the_programs_under_all_their_names(stages: dict[str, Stage], tmp_path: Path) -> None:
-    (build,) = (step for step in stages["code"].all("RUN") if "build_editable" in step)
-    (hook,) = re.findall(r'python -c "([^"]*)"', build)
-    source, dist = tmp_path / "source", tmp_path / "dist"
-    source.mkdir()
-    python(["-c", hook.replace("/dist", str(dist))], copy_of_the_project(source))
-    (wheel,) = dist.glob("*.whl")
-    # Without the folder of the tests' libraries, which may lead to a checkout by a file of the same name.
-    there = replace(environment_with(wheel, tmp_path / "venv"), extras=False)
-    for program in ([there.command], *([there.python, "-m", name] for name in ("indexer", "service", "model"))):
-        assert there.run([*program, "--version"], tmp_path).startswith("sketch-search 1.")
-
-
 def test_the_health_check_finds_the_service_alive_without_an_index_until_it_stops(tmp_path: Path) -> None:
     def healthy() -> int:
         # A proxy that is not there: the check must not ask one.
@@ -190,16 +176,6 @@ def test_compose_starts_services_for_cpus_else_by_name(compose: dict[str, Any], 
         "gpu": {"index-gpu", "service-gpu"},
         "ray": {"ray-head", "ray-worker", "ray-index", "ray-service"},
     }
-
-
-@pytest.mark.parametrize("further", [(), ("docker/cpus.yml",), ("docker/selinux.yml",)])
-def test_compose_accepts_every_profile(compose: dict[str, Any], further: tuple[str, ...]) -> None:
-    command = ["docker", "compose", *(f"--file={name}" for name in ("docker-compose.yml", *further)), "--profile=*"]
-    if shutil.which("docker") is None or subprocess.run([*command[:2], "version"], capture_output=True).returncode:
-        pytest.skip("needs docker compose")
-    done = subprocess.run([*command, "config", "--format=json"], cwd=_CHECKOUT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["services"].keys() == compose["services"].keys()
 
 
 def test_every_container_is_locked_down_and_limited(compose: dict[str, Any], stages: dict[str, Stage]) -> None:

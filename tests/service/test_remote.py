@@ -244,13 +244,6 @@ def test_without_photos_a_sentence_says_so(options: list[str], drawn: Path, caps
         assert "No indexed photo is below the folder 'nowhere'" in capsys.readouterr().err
 
 
-def test_filters_alone_find_photos_in_the_terminal(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["search", *options, "--folder", "größe", "--after", "2000-01-01"]) == 0
-    _, *lines = capsys.readouterr().out.splitlines()
-    assert len(lines) > 3
-    assert "größe" in lines[0]
-
-
 def test_the_table_of_groups_shows_their_sizes_and_their_best_photos(
     remote: Remote, options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

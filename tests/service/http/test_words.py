@@ -20,7 +20,6 @@ from sketch_search.remote import ClientError
 from sketch_search.service.commands import main
 from sketch_search.service.http.middleware import MAX_BYTES
 from sketch_search.service.schemas.info import InfoResponse, WordsResponse
-from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests.indexer.clip_models import READING, saved_clip
 from tests.patience import PATIENCE, wait_for
@@ -71,17 +70,6 @@ def test_words_are_completed(http_words: httpx.Client, query: str, words: list[s
     assert (answer.json()["vocabulary"], answer.json()["words"]) == (len(WORDS), words)
 
 
-def test_a_sketch_is_guessed_and_nothing_else_is(http_words: httpx.Client, sketch: bytes) -> None:
-    for params in ({}, {"text": "cat"}, {"view": "groups"}):
-        guesses = http_words.post("/search", content=sketch, params=params).json()["guesses"]
-        assert 0 < len(guesses) <= 3
-        probabilities = [guess["probability"] for guess in guesses]
-        assert probabilities == sorted(probabilities, reverse=True)
-        assert sum(probabilities) <= 1
-        assert {guess["word"] for guess in guesses} <= {names[0] for names in WORDS}
-    assert http_words.post("/search", params={"text": "cat"}).json()["guesses"] == []
-
-
 def test_a_word_that_no_photo_fits_is_reported_and_the_nearest_photos_are_found(
     http_words: httpx.Client, worded: Settings, sketch: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,23 +118,6 @@ def test_text_that_is_no_word_is_refused_with_and_without_a_sketch(
         assert len(answer.text) < 1000
 
 
-def test_a_phrase_is_searched_by_its_known_words_and_the_answer_says_so(
-    http_words: httpx.Client, worded: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    texts = ("Dog", "my dog in June", "puppy", "Hund")
-    found = {text: http_words.post("/search", params={"text": text}).json() for text in texts}
-    assert [answer["word_read"] for answer in found.values()] == ["dog", "dog", "puppy", "hund"]
-    assert [answer.get("word_means") for answer in found.values()] == [None, "dog", "dog", "dog"]
-    assert len({json.dumps(answer["results"]) for answer in found.values()}) == 1
-    assert "word_read" not in http_words.post("/search?like=1").json()
-    assert by_command(worded, "my dog on the sofa") == 0
-    assert capsys.readouterr().err.splitlines()[0] == "'my dog on the sofa' is searched for as 'dog and sofa'"
-    # Photos of any of the words count.
-    animals = http_words.post("/search", params={"text": "animals"}).json()
-    assert animals["word_read"] == "animals"
-    assert animals["results"] != found["Dog"]["results"]
-
-
 def test_a_checkpoint_without_a_vocabulary_says_so(http: httpx.Client, sketch: bytes) -> None:
     assert http.get("/words?prefix=d").json() == {"vocabulary": 0, "words": []}
     assert http.get("/info").json()["model"]["vocabulary"] == 0
@@ -173,15 +144,6 @@ def by_clip(tmp_path_factory: pytest.TempPathFactory, gallery: Path, settings: S
 def http_clip(by_clip: Settings) -> Iterator[httpx.Client]:
     with asked(by_clip) as connection:
         yield connection
-
-
-def test_any_text_finds_photos_and_the_answer_says_by_what(http_clip: httpx.Client, sketch: bytes) -> None:
-    for text in (TEXT, "dog", "שלום עולם", "\N{DOG FACE}", "<script>alert(1)</script>", "x" * 100):
-        for body in (b"", sketch):
-            found = http_clip.post("/search", content=body, params={"text": text, "k": 3})
-            assert SearchResponse.model_validate_json(found.content, strict=True).words == "clip"
-            assert [result["rank"] for result in found.json()["results"]] == [1, 2, 3]
-    assert "words" not in http_clip.post("/search", content=sketch).json()
 
 
 def test_words_and_info_name_the_text_tower(http_clip: httpx.Client, http: httpx.Client) -> None:

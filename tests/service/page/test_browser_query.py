@@ -19,7 +19,6 @@ from sketch_search.indexer import BuildRequest, build, samples
 from sketch_search.service.search import shown
 from sketch_search.service.settings import Settings
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, Screen, draw, emulate, run, wait, wait_for_photos
-from tests.indexer.clip_models import READING, saved_clip
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
 from tests.service.busy_server import occupied
@@ -40,7 +39,7 @@ from tests.service.looking import (
     wait_for_search,
 )
 from tests.service.served import Served, served, wordy
-from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch, save_copy
+from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch, save_copy
 
 pytestmark = needs_browser
 
@@ -111,41 +110,6 @@ def kinds(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Itera
     build(folder / "index", BuildRequest([folder / "photos"], clusters=2), model.load())
     with served(settings, None, index=folder / "index", weights=None) as running:
         yield running
-
-
-def test_whatever_a_person_does_next_the_photo_that_was_drawn_stays_in_front(
-    desk: Browser, kinds: Served, tmp_path: Path
-) -> None:
-    samples.draw_sketch("car").save(tmp_path / "car.png")
-    desk.get(kinds.url)
-    desk.find_element(By.ID, "file").send_keys(str(tmp_path / "car.png"))
-    wait_for_photos(desk)
-    before = names(desk)
-    cars = [name for name in before if name.startswith("car")]
-    wrong = next(name for name in before if name not in cars)
-    drawn, place = cars[2], before.index(cars[2])
-
-    def undo() -> None:
-        desk.find_element(By.ID, "parts-undo").click()
-        wait(desk).until(lambda d: names(d) == before)
-
-    press(desk, "like", before.index(cars[0]))
-    wait(desk).until(lambda d: parts(d)["hash"].startswith("#like="))
-    wait_for_photos(desk)
-    assert names(desk)[0] == cars[0]
-    assert names(desk).index(drawn) <= place
-    undo()
-    press(desk, "unlike", before.index(wrong))
-    wait(desk).until(lambda d: wrong not in names(d))
-    assert names(desk).index(drawn) <= place
-    undo()
-    next(one for one in desk.find_elements(By.CSS_SELECTOR, "#guesses button") if one.text.startswith("car")).click()
-    wait_for_search(desk, "#text=car")
-    assert names(desk).index(drawn) <= place
-    undo()
-    desk.find_element(By.ID, "word").send_keys("Auto", Keys.ENTER)
-    wait_for_search(desk, "#text=Auto")
-    assert names(desk).index(drawn) <= place
 
 
 def test_what_ranks_before_an_unwanted_photo_is_never_hidden(desk: Browser, kinds: Served, tmp_path: Path) -> None:
@@ -564,20 +528,6 @@ def test_a_word_is_completed_and_enough_to_search_with(desk: Browser, known: Ser
     wait_for_search(desk, "#text=dog")
 
 
-def test_where_clip_reads_words_the_field_takes_any_text(
-    desk: Browser, tmp_path: Path, gallery: Path, settings: Settings, weights: Path
-) -> None:
-    clip = saved_clip(tmp_path / "reading-clip", READING)
-    build(tmp_path / "index", BuildRequest([gallery], clusters=CLUSTERS, embedder=f"clip:{clip}"), model.load(weights))
-    with served_to(desk, settings, index=tmp_path / "index") as server:
-        desk.get(server.url)
-        wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
-        desk.find_element(By.ID, "word").send_keys("a dog on a beach", Keys.ENTER)
-        wait_for_search(desk, "#text=a%20dog%20on%20a%20beach")
-        wait_for_photos(desk)
-        assert parts(desk)["parts"] == ["Remove: The word a dog on a beach"]
-
-
 UNKNOWN = "“{}” is not a known word: {}"
 NOTHING = "nothing was searched for. Draw it, or name something else."
 REST = "it was left out. Similar words:"
@@ -712,25 +662,6 @@ def test_guesses_are_asked_and_not_told(desk: Browser, known: Served, monkeypatc
     title = desk.find_element(By.CSS_SELECTOR, "#guesses button").get_attribute("title")
     assert title == f"Also search with the word {guessed(desk)[0].rstrip('?')}, a wild guess"
     wait_for_photos(desk)
-
-
-def test_the_page_says_which_word_is_known_and_that_nothing_looks_like_it(desk: Browser, known: Served) -> None:
-    desk.get(f"{known.url}/#text=tuba")
-    wait(desk).until(lambda d: text(d, "fit-remark") == "Nothing here clearly shows “tuba”. These are the closest.")
-    wait_for_photos(desk)
-    assert names(desk)
-    desk.find_element(By.ID, "word").send_keys("my dog on the sofa", Keys.ENTER)
-    wait(desk).until(lambda d: text(d, "fit-remark") == "my dog on the sofa: searched for dog and sofa.")
-    wait_for_photos(desk)
-    desk.find_element(By.ID, "word").send_keys("Sea-Lions", Keys.ENTER)
-    wait_for_search(desk, "#text=Sea-Lions")
-    wait(desk).until(lambda d: text(d, "fit-remark") == "")
-    for _ in range(2):
-        desk.back()
-    wait(desk).until(lambda d: "tuba" in text(d, "fit-remark"))
-    desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
-    wait_for_notice(desk, "What are you looking for?")
-    assert text(desk, "fit-remark") == ""
 
 
 def test_a_guess_is_added_by_a_press_and_leaves_with_its_drawing(desk: Browser, known: Served, drawn: Path) -> None:

@@ -11,9 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from sketch_search.indexer import BuildRequest, build
-from sketch_search.indexer.samples import draw_photo
-from sketch_search.model import Matcher, load
-from sketch_search.model.ranking import SAME
+from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
@@ -204,25 +202,6 @@ def wait_for_copies(driver: Browser) -> dict[str, Any]:
 
 def picture(name: str) -> str:
     return name.split("-")[0]
-
-
-def test_only_the_same_picture_again_is_stacked(
-    desk: Browser, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sketch_search.model.ranking.SAME", SAME)
-    (tmp_path / "photos").mkdir()
-    for seed in (4, 8):
-        draw_photo("fish", seed).save(tmp_path / "photos" / f"fish {seed}.png")
-    draw_photo("fish", 4).resize((240, 240)).save(tmp_path / "photos" / "small.png")
-    build(tmp_path / "index", BuildRequest([tmp_path / "photos"], clusters=1), load())
-    with looking.served_to(desk, settings, index=tmp_path / "index", weights=None) as server:
-        looking.find(desk, server, "circle")
-        # The other fish has the same outline in the same place.
-        assert len(looking.names(desk)) == 2
-        assert "fish 8.png" in looking.names(desk)
-        (times,) = desk.find_elements(By.CSS_SELECTOR, "#results .times:not([hidden])")
-        assert times.text == "\u00d72"
-        assert str(times.get_attribute("title")).endswith(": the same picture, resized, cropped or taken in a burst")
 
 
 def test_each_picture_is_shown_once_and_says_how_many_photos_it_stands_for(desk: Browser, doubled: Served) -> None:
