@@ -1,15 +1,19 @@
 """Draws docs/research/figures: what the default network and ZSE-SBIR's see in the sample gallery."""
 
+import json
 import sys
 import tempfile
 from pathlib import Path
 
 from sketch_search.indexer.samples import write_samples
 from sketch_search.model.commands import main as run
+from sketch_search.model.engine import default_checkpoint, file_sha256
 
 
 def main(out: Path) -> int:
-    """Runs the commands that docs/research/figures.md names."""
+    """Runs the commands that docs/research/figures.md names. weights.json says which weights they drew by."""
+    digests = {name: file_sha256(default_checkpoint(name)) for name in PLACES}
+    (out / "weights.json").write_text(json.dumps(digests, indent=1) + "\n")
     with tempfile.TemporaryDirectory(prefix="sketch-search-figures-") as folder:
         samples = write_samples(Path(folder) / "samples")
         return max(draw(samples.sketches, samples.photos, name, out / place) for name, place in PLACES.items())

@@ -112,6 +112,8 @@ def test_the_figures_are_of_the_weights_that_are_here() -> None:
     named = re.findall(r"weights/([\w-]+)\.safetensors` \(`(\w+)`", read(QUALITY) + read(NETWORKS))
     assert dict(named) == {name: digests[name] for name in ("default", "zero-shot", "zse")}
     assert set(re.findall(r", weights (\w{8})", read(SPEED))) <= set(digests.values())
+    drawn = json.loads(read(CHECKOUT / "docs" / "research" / "figures" / "weights.json"))
+    assert {name: digest[:8] for name, digest in drawn.items()} == {name: digests[name] for name in ("default", "zse")}
 
 
 # By the name that ``_program`` gives.
