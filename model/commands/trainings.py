@@ -62,24 +62,6 @@ def train(
 
 
 @click.command()
-@click.argument("folder", type=a_path, metavar="RUN")
-@click.argument("target", type=a_path, required=False, metavar="[OUT.safetensors]")
-@option("--keep WHICH", "The last step saved, or the best (as trained).", click.Choice(("last", "best")))
-@option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
-def snapshot(folder: Path, target: Path | None, keep: str | None, device: str) -> None:
-    """Make a checkpoint of a training as it stands, also of one that was stopped or still runs.
-
-    RUN is its folder, such as runs/tiny. OUT is snapshot.safetensors there, if not named.
-    """
-    from sketch_search.model.network import find_device
-    from sketch_search.model.papers import check_target, snapshot
-
-    target = target or folder / "snapshot.safetensors"
-    check_target(target)
-    snapshot(folder, target, find_device(device), best=None if keep is None else keep == "best")
-
-
-@click.command()
 @options.source
 @option(options.BACKBONE, "The ViT that labels the photos: a safetensors file or a timm tag.", required=True)
 @option("--recipe RECIPE", "Of the photos (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
@@ -202,4 +184,4 @@ def table(name: str, budget: int | None, plot: Path | None, page: Path | None, a
         raise ModelError("; ".join(failed))
 
 
-COMMANDS = (train, snapshot, words, things, place_words, scenes, regions, parting, photo_side, table)
+COMMANDS = (train, words, things, place_words, scenes, regions, parting, photo_side, table)

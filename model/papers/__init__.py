@@ -7,5 +7,5 @@ from sketch_search.model.papers.recipe import changes_of, merge, network_of, rea
 from sketch_search.model.papers.regions import give_regions
 from sketch_search.model.papers.runs import Run, check_target
 from sketch_search.model.papers.tables import TableRun, write_block
-from sketch_search.model.papers.trainings import TRAININGS, snapshot
+from sketch_search.model.papers.trainings import TRAININGS
 from sketch_search.model.papers.vocabulary import give_things, give_words

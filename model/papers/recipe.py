@@ -106,11 +106,6 @@ class Recipe(Table, ABC):
         alike: dict[str, Any] = dict.fromkeys(_FREE, 1)
         return repr(dataclasses.replace(self, **alike))
 
-    def differences(self, other: "Recipe") -> list[str]:
-        """Names the keys but _FREE in which the other recipe differs."""
-        values = vars(other)
-        return [key for key, value in vars(self).items() if key not in _FREE and values.get(key) != value]
-
     @property
     def methods(self) -> tuple[Method, ...]:
         """The methods of scoring that the losses train."""
@@ -501,17 +496,6 @@ def network_of(recipe: AnyRecipe) -> RetNetwork:
     if isinstance(recipe, AnchorRecipe):
         return AnchorNetwork(recipe.config).eval()
     raise ModelError(f"the network of a recipe of {recipe.title} depends on its backbone; name a checkpoint")
-
-
-def recipe_json(recipe: Recipe) -> str:
-    """Writes a recipe with all of its values; ``recipe_of_json`` reads it."""
-    named = {} if recipe.method is None else {"method": recipe.method}
-    return json.dumps(dataclasses.asdict(recipe) | named)
-
-
-def recipe_of_json(text: str) -> AnyRecipe:
-    content = json.loads(text)
-    return _KINDS[content.pop("method", None)].validate_json(json.dumps(content), strict=True)
 
 
 def changes_of(settings: Sequence[str]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from sketch_search.model.files import check_replaceable
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.network import RetNetwork
 from sketch_search.model.papers.pictures import training_corpora
-from sketch_search.model.papers.recipe import AnyRecipe, Recipe, recipe_json, recipe_of_json
+from sketch_search.model.papers.recipe import Recipe
 
 Trained = TypeVar("Trained", bound=nn.Module)
 Started = TypeVar("Started", bound=RetNetwork)
@@ -55,7 +55,6 @@ class Run:
     keep: Literal["last", "best"] = "last"  # the step whose network is written; the best on the validation classes
     patience: int | None = None  # evaluations without a better one after which the training ends; None for all steps
     logger: str | None = None  # "tensorboard", beside log.jsonl
-    snapshot: bool = False  # whether a network is made of the state as it is, without a step
 
     @property
     def needed_backbone(self) -> str:
@@ -69,35 +68,8 @@ class Run:
         """A note for the checkpoint that says where it comes from."""
         return f"trained by recipe {self.recipe.name} from {(self.start or Path(self.needed_backbone)).name}"
 
-    def write(self, recipe: Recipe) -> None:
-        """Notes in the folder by what ``of_folder`` makes the same run again."""
-        given = {name: value and str(Path(value).absolute()) for name, value in self._files().items()}
-        # A tag is no file.
-        if self.backbone and not Path(self.backbone).exists():
-            given["backbone"] = self.backbone
-        note = {"recipe": json.loads(recipe_json(recipe)), "name": str(self.recipe), "keep": self.keep, **given}
-        with replacing(self.folder / _NOTE) as partial:
-            partial.write_text(json.dumps(note, indent=1) + "\n")
 
-    def _files(self) -> dict[str, str | Path | None]:
-        return {"backbone": self.backbone, "data": self.data, "start": self.start, "words": self.words}
-
-    @staticmethod
-    def of_folder(folder: Path, target: Path, **further: Any) -> tuple[AnyRecipe, "Run"]:
-        """Makes the run of a folder again. Raises ModelError if no training has left its state there."""
-        try:
-            note = json.loads((folder / _NOTE).read_text())
-            paths = {name: note[name] and Path(note[name]) for name in ("data", "start", "words")}
-            given = {"recipe": Path(note["name"]), "backbone": note["backbone"], "keep": note["keep"], **paths}
-            recipe = recipe_of_json(json.dumps(note["recipe"]))
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{folder} keeps no training ({error}); name the folder of one") from error
-        if not (folder / _STATE).exists():
-            raise ModelError(f"the training in {folder} has not saved a state yet; wait for the first save_every steps")
-        return recipe, Run(folder=folder, target=target, **(given | further))
-
-
-_STATE, _BEST, _NOTE = "state.safetensors", "best.safetensors", "run.json"
+_STATE, _BEST = "state.safetensors", "best.safetensors"
 # Seconds between two lines of a training that has no terminal for its bar.
 _TELL_EVERY = 60
 
@@ -311,7 +283,7 @@ class Trainer(ABC, Generic[Trained]):
             metadata = file.metadata()
             if metadata.get("origin") != self.origin:
                 raise ModelError(
-                    f"{path} belongs to another {self._difference()}; "
+                    f"{path} belongs to another recipe, backbone, start or data; "
                     "name another folder with --run, or remove this one to start again"
                 )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -324,15 +296,6 @@ class Trainer(ABC, Generic[Trained]):
                 _, key, name = full.split(".", 2)
                 # AdamW counts its steps on the CPU.
                 self.optimiser.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self.device)
-
-    def _difference(self) -> str:
-        """Names the keys in which the recipe differs from the one that the folder's state was made by."""
-        try:
-            before = recipe_of_json(json.dumps(json.loads((self.folder / _NOTE).read_text())["recipe"]))
-        except (OSError, ValueError, KeyError):
-            return "recipe, backbone or data"
-        keys = self.recipe.differences(before)
-        return f"recipe ({', '.join(keys)})" if keys else "backbone, start or data"
 
     def _cut_log(self) -> None:
         """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""
@@ -420,12 +383,10 @@ def run_steps(trainer: Trainer[Trained], run: Run, validation: Corpus | None) ->
     """Trains; returns whether a checkpoint is to be made of what the trainer then holds."""
     if run.keep == "best" and validation is None:
         raise ModelError('the best step is chosen on the validation classes: leave "val" out of the recipe\'s split')
-    if not run.snapshot:
-        run.write(trainer.recipe)
-        trainer.run(validation, run.until, run)
-        if trainer.step < trainer.recipe.steps and not trainer.exhausted(run.patience):
-            print(f"stopped at step {trainer.step} of {trainer.recipe.steps}; the same command continues from here")
-            return False
+    trainer.run(validation, run.until, run)
+    if trainer.step < trainer.recipe.steps and not trainer.exhausted(run.patience):
+        print(f"stopped at step {trainer.step} of {trainer.recipe.steps}; the same command continues from here")
+        return False
     if run.keep == "best":
         trainer.take_best()
         print(f"step {trainer.step} was the best on the validation classes")

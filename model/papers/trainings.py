@@ -2,10 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from sketch_search.model.papers.clip_at import clip_at_trainer
 from sketch_search.model.papers.recipe import AnchorRecipe, ClipAtRecipe, Recipe, TwoSidedRecipe, ZseRecipe
@@ -22,10 +19,3 @@ TRAININGS: Mapping[type[Recipe], Callable[[Any, Run], None]] = {
     AnchorRecipe: partial(train_from_backbone, anchor_trainer),
     ClipAtRecipe: partial(train_from_backbone, clip_at_trainer),
 }
-
-
-def snapshot(folder: Path, target: Path, device: torch.device, *, best: bool | None = None) -> None:
-    """Makes a checkpoint of a training as it stands; best: of its best step, None as trained. Raises ModelError."""
-    chosen = {} if best is None else {"keep": "best" if best else "last"}
-    recipe, run = Run.of_folder(folder, target, device=device, snapshot=True, **chosen)
-    TRAININGS[type(recipe)](recipe, run)

@@ -95,9 +95,6 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     said = capsys.readouterr().out
     assert told in said
     assert "stopped at step 2 of 4; the same command continues from here" in said
-    assert main(["snapshot", "runs/small"]) == 0
-    assert "wrote runs/small/snapshot.safetensors" in capsys.readouterr().out
-    assert read_metadata(Path("runs/small/snapshot.safetensors"))["origin"].endswith(", step 2 of 4")
     assert main(command) == 0
     assert "wrote runs/small/final.safetensors; mAP@all on validation classes" in capsys.readouterr().out
     log = [json.loads(line) for line in Path("runs/small/log.jsonl").read_text().splitlines()]
@@ -125,7 +122,6 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     assert main([*command, *further]) == 0
     last = read_metadata(Path("further/final.safetensors"))
     assert last["origin"] == "trained by recipe small.toml from final.safetensors"
-    assert json.loads(Path("further/run.json").read_text())["recipe"]["optimiser"]["warmup"] == 1
     assert last["classes"] == read_metadata(file)["classes"]
     assert main(["evaluate", "--weights", "further/final.safetensors", "--data", "mine", "--method", "ret"]) == 0
     write_words(["egg", "kite"])
