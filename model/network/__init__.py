@@ -14,9 +14,9 @@ from sketch_search.model.network.clip import (
 from sketch_search.model.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from
 from sketch_search.model.network.encoder import Encoder
 from sketch_search.model.network.engine import TorchEngine, find_device
+from sketch_search.model.network.relation import Tokens
 from sketch_search.model.network.ret_network import RetNetwork
 from sketch_search.model.network.sketch_an_anchor import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from
-from sketch_search.model.network.tokens import Tokens
 from sketch_search.model.network.two_sided import (
     PhotoSide,
     TwoSidedEncoder,

@@ -16,8 +16,7 @@ from PIL import Image
 
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.errors import ModelError
-from sketch_search.model.network.hub import HUB, check_reachable, fetch, find_cached
-from sketch_search.model.network.vit import PretrainedVit, layout_of
+from sketch_search.model.network.vit import HUB, PretrainedVit, check_reachable, fetch, find_cached, layout_of
 from sketch_search.model.terminal import expand_home, resolve
 
 FORMS = "MODEL/PRETRAINED as open_clip names them, hf-hub:OWNER/NAME, MODEL@FILE, or a folder that open_clip saved"

@@ -11,8 +11,8 @@ from torch import nn
 from sketch_search.model.engine import UNCALIBRATED, Calibration, Modality
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network.encoder import EncoderTrace
+from sketch_search.model.network.relation import Tokens
 from sketch_search.model.network.ret_network import RetNetwork
-from sketch_search.model.network.tokens import Tokens
 from sketch_search.model.network.vit import OneVectorConfig, VitLayout, load_vit, mean_attention
 
 _MODALITIES: tuple[Modality, ...] = ("sketch", "photo")

@@ -9,8 +9,7 @@ from torch import nn
 
 from sketch_search.model.engine import Modality, ZseConfig
 from sketch_search.model.engine.config import kept_count
-from sketch_search.model.network.relation import select_tokens
-from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.relation import Tokens, select_tokens
 from sketch_search.model.network.vit import mean_attention
 
 

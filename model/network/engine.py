@@ -16,9 +16,8 @@ from sketch_search.model.engine import average_variants as averaged
 from sketch_search.model.engine.surface import lost_by_blocks
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network.encoder import EncoderTrace
-from sketch_search.model.network.relation import BestMatchRelation
+from sketch_search.model.network.relation import BestMatchRelation, Tokens, as_tensor
 from sketch_search.model.network.ret_network import RetNetwork
-from sketch_search.model.network.tokens import Tokens, as_tensor
 from sketch_search.model.network.zse import Network, as_zse
 
 # Tokens of sketches, and those of all patches of the first; and what encodes pixels (b, 3, H, W).

@@ -12,7 +12,7 @@ from torch import nn
 from sketch_search.model import engine
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network.encoder import EncoderTrace
-from sketch_search.model.network.tokens import Tokens, as_tensor
+from sketch_search.model.network.relation import Tokens, as_tensor
 from sketch_search.model.words import Names
 
 

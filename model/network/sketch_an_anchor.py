@@ -9,8 +9,8 @@ from torch import nn
 from sketch_search.model.engine import UNCALIBRATED, Calibration, Modality
 from sketch_search.model.engine.config import Size
 from sketch_search.model.network.encoder import EncoderTrace
+from sketch_search.model.network.relation import Tokens
 from sketch_search.model.network.ret_network import RetNetwork
-from sketch_search.model.network.tokens import Tokens
 from sketch_search.model.network.vit import OneVectorConfig, load_vit, mean_attention
 
 # The training pulls a retrieval token to one of these: a word vector of the class, or the mean of its photos.

@@ -35,8 +35,7 @@ from torch import nn
 from sketch_search.model.engine import Modality, cells_of_patches
 from sketch_search.model.engine.graphs import BLOCK_PARAMETERS, SECOND_PATCH
 from sketch_search.model.network.encoder import EncoderTrace
-from sketch_search.model.network.relation import attention_weights, dot_product_attention, select_tokens
-from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.relation import Tokens, attention_weights, dot_product_attention, select_tokens
 from sketch_search.model.network.vit import VitLayout
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from torch import nn
 from sketch_search.model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig, TwoSidedConfig, ZseConfig
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network.encoder import ConvolutionalEncoder, Encoder, EncoderTrace
-from sketch_search.model.network.hub import HUB, check_reachable, find_cached
 from sketch_search.model.network.relation import (
     BestMatchRelation,
     CrossAttention,
@@ -22,12 +21,12 @@ from sketch_search.model.network.relation import (
     PairRelation,
     RetTerm,
     Side,
+    Tokens,
     Unaligned,
 )
 from sketch_search.model.network.ret_network import RetNetwork
-from sketch_search.model.network.tokens import Tokens
 from sketch_search.model.network.two_sided import TwoSidedEncoder, vit_of_photo_side
-from sketch_search.model.network.vit import VitLayout, load_vit
+from sketch_search.model.network.vit import HUB, VitLayout, check_reachable, find_cached, load_vit
 from sketch_search.model.terminal import expand_home
 
 # Names in the encoder for names in timm.

@@ -17,7 +17,6 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import encode_pictures
 from sketch_search.model.matcher import Matcher, load
 from sketch_search.model.papers.placed_words import FEWEST, PROTOTYPES, find_further_words, read_keywords
-from sketch_search.model.papers.regions import with_regions
 from sketch_search.model.papers.two_sided import class_places
 from sketch_search.model.papers.vocabulary import (
     FURTHER_LESS,
@@ -28,6 +27,7 @@ from sketch_search.model.papers.vocabulary import (
     fit_words,
     imagenet_names,
     with_further_things,
+    with_regions,
     with_vocabulary,
     word_list,
     word_of,

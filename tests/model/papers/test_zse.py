@@ -12,7 +12,7 @@ from sketch_search.model.datasets.tasks import Task
 from sketch_search.model.engine import file_sha256
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import calibrate, measure, score_matrices
-from sketch_search.model.network.tokens import Tokens
+from sketch_search.model.network.relation import Tokens
 from sketch_search.model.network.zse import Network
 from sketch_search.model.papers.pictures import TrainingSet, normalize, training_set
 from sketch_search.model.papers.recipe import Samples, ZseOptimiser, ZseRecipe, read_recipe
