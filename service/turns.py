@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from anyio import CancelScope, from_thread, get_current_task
 from anyio.to_thread import run_sync
@@ -17,6 +17,21 @@ from sketch_search.service.errors import ClientGone, QueueFull
 
 T = TypeVar("T")
 
+
+class Lane(NamedTuple):
+    """How many jobs of a kind may run, how many of one client, and how many may wait, half of them of one client."""
+
+    at_once: int
+    each: int
+    waiting: int
+
+
+# All that runs beside searches: opening sketches, those that take long, and CLIP; reading the index; reading photos for
+# each of three purposes; and what builds, removes and lists folders. A page asks for dozens of thumbnails, and others
+# need connections. Decoding a large photo takes a few hundred MiB.
+PREPARING, SLOW, CLIP = Lane(3, 1, 1 << 16), Lane(1, 1, 6), Lane(1, 1, 1 << 16)
+LOOKUPS, UPKEEP = Lane(4, 3, 512), Lane(2, 1, 8)
+THUMBNAILS, ORIGINALS, EXPLANATIONS = Lane(3, 2, 256), Lane(2, 1, 64), Lane(2, 1, 8)
 # Seconds of computing, those of an ordinary search, after which a job gives way to waiting ones.
 GIVE_WAY_SECONDS = 0.1
 # Seconds after which a client that met a full queue may try again.
@@ -30,7 +45,7 @@ class Turns:
     """
 
     def __init__(self, at_once: int, each: int | None = None, waiting: float = math.inf) -> None:
-        """each: how many jobs of one client may run; None for all. waiting: how many may wait, half of them of one."""
+        """As in a ``Lane``; each: None for all."""
         self._at_once, self._each, self._most = at_once, each or at_once, waiting
         self.waiting = 0
         self._running = Counter[str]()
@@ -40,6 +55,11 @@ class Turns:
     @property
     def running(self) -> int:
         return self._running.total()
+
+    def before(self, client: str, own: int) -> int:
+        """Counts the jobs that come before the next one of a client that has ``own`` already."""
+        others = {*self._running, *self._waiting} - {client}
+        return own + sum(min(own + 1, self._running[other] + len(self._waiting.get(other, ()))) for other in others)
 
     @asynccontextmanager
     async def turn(self, client: str = "") -> AsyncIterator[None]:

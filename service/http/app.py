@@ -16,14 +16,15 @@ from sketch_search.model.decoding import Decoders, RunJob
 from sketch_search.model.terminal import installed_version
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import HTTP_ERRORS, QueueFull, ServiceError, Unauthorized
-from sketch_search.service.http.context import EXPLANATIONS, THUMBNAILS, Context, require_key
+from sketch_search.service.http.context import Context, require_key
 from sketch_search.service.http.files import page
 from sketch_search.service.http.middleware import AccessMiddleware, LimitMiddleware, error_answer
 from sketch_search.service.http.routes import api, health, monitoring
 from sketch_search.service.http.upload import Uploads
 from sketch_search.service.schemas.errors import describe_problems
-from sketch_search.service.serving import PREPARED_AT_ONCE, SLOW_AT_ONCE, Builder, Live, Metrics, Worker
+from sketch_search.service.serving import Builder, Live, Metrics, Worker
 from sketch_search.service.settings import Settings
+from sketch_search.service.turns import EXPLANATIONS, PREPARING, SLOW, THUMBNAILS
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
 API_VERSION = "2.0.0"
@@ -43,7 +44,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        decoders = Decoders(PREPARED_AT_ONCE + SLOW_AT_ONCE + THUMBNAILS[0] + EXPLANATIONS[0])
+        decoders = Decoders(sum(lane.at_once for lane in (PREPARING, SLOW, THUMBNAILS, EXPLANATIONS)))
         decoders.start()
         live = Live(chosen, decoders.run) if open_current is None else open_current(decoders.run)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)

@@ -19,7 +19,15 @@ from sketch_search.service.http.middleware import cookie_name, network
 from sketch_search.service.http.upload import Uploads
 from sketch_search.service.serving import Builder, Live, Metrics, Worker
 from sketch_search.service.settings import Settings
-from sketch_search.service.turns import Turns, cancelled_by
+from sketch_search.service.turns import (
+    EXPLANATIONS,
+    LOOKUPS,
+    ORIGINALS,
+    THUMBNAILS,
+    UPKEEP,
+    Turns,
+    cancelled_by,
+)
 
 T = TypeVar("T")
 
@@ -29,18 +37,14 @@ WITHOUT_TOKEN = (
     "you need the server's token: open the address that the server printed when it started, which includes it, or send "
     f"it as the header {TOKEN_HEADER}. It is also in server.json, in the folder of the index."
 )
-# How many of these jobs may run beside searches, how many of one client, and how many may wait, half of them of one
-# client: a page asks for dozens of thumbnails, and others need connections. Decoding a large photo takes a few hundred
-# MiB.
-LOOKUPS, THUMBNAILS, ORIGINALS, EXPLANATIONS, UPKEEP = (4, 3, 512), (3, 2, 256), (2, 1, 64), (2, 1, 8), (2, 1, 8)
 
 
 @dataclass(frozen=True)
 class Context:
     """Holds the objects that all handlers of one application share.
 
-    lookups, thumbnails, originals, explanations, upkeep: the turns of reading the index, of reading photos for each of
-    these, and of what builds, removes and lists folders. looks: of looking whether folders are there.
+    lookups, thumbnails, originals, explanations, upkeep: the turns of each ``Lane``. looks: of looking whether folders
+    are there.
     """
 
     settings: Settings

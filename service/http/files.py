@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePath
-from typing import IO, cast
+from typing import IO, TypeAlias, cast
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
@@ -17,10 +17,11 @@ from starlette.responses import Response
 from sketch_search import service
 from sketch_search.indexer import PhotoEntry, PhotoUnavailable
 from sketch_search.service.engine import Engine
-from sketch_search.service.errors import BrokenOff, NotFound
+from sketch_search.service.errors import BrokenOff, NotFound, QueueFull
 from sketch_search.service.http.context import Ctx
 from sketch_search.service.http.middleware import cookie_name
 
+Turn: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 # Characters that some system does not allow in a name, or misreads.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
 # Bytes of a file that are read at a time.
@@ -73,23 +74,29 @@ class _Sink:
         return held
 
 
-async def parts(engine: Engine, entry: PhotoEntry, size: int, part: range | None = None) -> AsyncIterator[bytes]:
-    """Yields the bytes of a photo's file, with at most PART in memory, however slow the client is."""
+async def parts(
+    engine: Engine, entry: PhotoEntry, size: int, turn: Turn, part: range | None = None
+) -> AsyncIterator[bytes]:
+    """Yields the bytes of a photo's file, with at most PART in memory, however slow the client is.
+
+    turn: in which each part is read.
+    """
     asked = part or range(size)
     for start in asked[::PART]:
         count = min(PART, asked.stop - start)
         try:
-            yield await run_sync(engine.gallery.part_of_photo, entry.id, size, start, count)
-        except PhotoUnavailable as error:
+            async with turn():
+                read = await run_sync(engine.gallery.part_of_photo, entry.id, size, start, count)
+            yield read
+        except (PhotoUnavailable, QueueFull) as error:
             raise BrokenOff(str(error)) from error
 
 
-async def zip_photos(
-    engine: Engine, photos: Sequence[PhotoEntry], turn: Callable[[], AbstractAsyncContextManager[None]]
-) -> AsyncIterator[bytes]:
+async def zip_photos(engine: Engine, photos: Sequence[PhotoEntry], turn: Turn) -> AsyncIterator[bytes]:
     """Yields the bytes of a ZIP file with these photos, with at most one part in memory.
 
-    turn: in which a photo is checked. A text file in the archive names those that are gone or have changed.
+    turn: in which a photo is checked, and each part read. A text file in the archive names those that are gone or have
+    changed.
     """
     sink, missing = _Sink(), list[str]()
     names = file_names([_MISSING, *(photo.paths[0] for photo in photos)])[1:]
@@ -105,7 +112,7 @@ async def zip_photos(
             entry = zipfile.ZipInfo(name, _local_time(photo))
             entry.file_size = size
             with archive.open(entry, "w") as file:
-                async for part in parts(engine, photo, size):
+                async for part in parts(engine, photo, size, turn):
                     file.write(part)
                     yield sink.take()
         if missing:

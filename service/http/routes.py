@@ -151,14 +151,12 @@ PathId = Annotated[Id, Path()]
 @api.post("/search", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
 async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """Finds the photos that best match a sketch, liked photos and a word."""
-    # If the queue is full, the sketch need not be sent at all.
-    ctx.worker.check_room()
-    sent = await ctx.uploads.read(request)
+    sent, client = await _receive(ctx, request), client_of(request)
     async with connected(request):
-        with ctx.worker.place():
-            sketch = await _prepare(ctx, engine, sent, query)
-            text = None if query.text is None else await ctx.worker.ask_clip(engine.read_text, query)
-            answer = await ctx.worker.compute(client_of(request), engine.search, sketch, query, text)
+        with ctx.worker.place(client):
+            sketch = await _prepare(ctx, engine, client, sent, query)
+            text = None if query.text is None else await ctx.worker.ask_clip(client, engine.read_text, query)
+            answer = await ctx.worker.compute(client, engine.search, sketch, query, text)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
     request.state.search = SearchNote(answer.method, answer.quality, asked, answer.generation)
@@ -170,30 +168,37 @@ async def explain(
     request: Request, ctx: Ctx, engine: InUse, params: Annotated[ExplainParams, Query()]
 ) -> ExplainResponse:
     """Explains why these photos match a sketch or a photo."""
-    sent, client = await ctx.uploads.read(request), client_of(request)
-    async with connected(request), ctx.explanations.turn(client):
-        sketch = await _prepare(ctx, engine, sent, params)
-        # It reads photos, however long that takes, and computes by turns with searches.
-        compute = partial(from_this_thread, ctx.worker.turns.compute, client)
-        return await run_sync(engine.explain, sketch, params, compute)
+    sent, client = await _receive(ctx, request), client_of(request)
+    async with connected(request):
+        with ctx.worker.place(client):
+            sketch = await _prepare(ctx, engine, client, sent, params)
+        async with ctx.explanations.turn(client):
+            # It reads photos, however long that takes, and computes by turns with searches.
+            compute = partial(from_this_thread, ctx.worker.turns.compute, client)
+            return await run_sync(engine.explain, sketch, params, compute)
 
 
 @api.post("/locate", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
 async def locate(request: Request, ctx: Ctx, engine: InUse, params: Annotated[LocateParams, Query()]) -> LocateResponse:
     """Finds where these photos show each thing of a sketch, and how well: faster than /explain."""
-    ctx.worker.check_room()
-    sent = await ctx.uploads.read(request)
+    sent, client = await _receive(ctx, request), client_of(request)
     async with connected(request):
-        with ctx.worker.place():
-            sketch = await _prepare(ctx, engine, sent, params)
-            return await ctx.worker.compute(client_of(request), engine.locate, sketch, params)
+        with ctx.worker.place(client):
+            sketch = await _prepare(ctx, engine, client, sent, params)
+            return await ctx.worker.compute(client, engine.locate, sketch, params)
+
+
+async def _receive(ctx: Context, request: Request) -> Sent:
+    # If the queue is full, the sketch need not be sent at all.
+    ctx.worker.check_room(client_of(request))
+    return await ctx.uploads.read(request)
 
 
 async def _prepare(
-    ctx: Context, engine: Engine, sent: Sent, asked: SearchQuery | LocateParams
+    ctx: Context, engine: Engine, client: str, sent: Sent, asked: SearchQuery | LocateParams
 ) -> PreparedSketch | None:
     prepare = partial(engine.prepare, sent.pictures, kind=asked.kind, strokes=sent.strokes)
-    return await ctx.worker.prepare(prepare) if sent.pictures else None
+    return await ctx.worker.prepare(client, prepare) if sent.pictures else None
 
 
 @api.get("/photos", responses=error_answers(404, 422, 503))
@@ -260,12 +265,13 @@ async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> 
     if part is not None and not part:
         raise HTTPException(416, "The file ends before this range.", {"Content-Range": f"bytes */{entry.size}"})
     size, media = await in_turn(request, ctx.originals, lambda: engine.original(entry))
+    turn = partial(ctx.originals.turn, client_of(request))
     if part is None:
         # The HTTP server leaves out the body of an answer to HEAD.
         sent = {**headers, "Content-Length": str(size), "Accept-Ranges": "bytes"}
-        return StreamingResponse(parts(engine, entry, size), headers=sent, media_type=media)
+        return StreamingResponse(parts(engine, entry, size, turn), headers=sent, media_type=media)
     sent = {**headers, "Content-Length": str(len(part)), "Content-Range": f"bytes {part[0]}-{part[-1]}/{size}"}
-    return StreamingResponse(parts(engine, entry, size, part), 206, headers=sent, media_type=media)
+    return StreamingResponse(parts(engine, entry, size, turn, part), 206, headers=sent, media_type=media)
 
 
 def _part(request: Request, size: int) -> range | None:

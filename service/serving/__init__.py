@@ -5,4 +5,4 @@ from sketch_search.service.serving.connection import PortTaken, address, listeni
 from sketch_search.service.serving.live import Live
 from sketch_search.service.serving.metrics import Metrics
 from sketch_search.service.serving.on_ray import deployed
-from sketch_search.service.serving.worker import PREPARED_AT_ONCE, SLOW_AT_ONCE, Worker
+from sketch_search.service.serving.worker import Worker

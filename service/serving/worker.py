@@ -1,29 +1,28 @@
-"""Runs searches in threads, with a bounded queue, beside threads that open sketches and run CLIP."""
+"""Runs searches in threads, with a bounded queue, beside threads that open sketches and run CLIP, all by client."""
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
+from cachetools import LRUCache
 
 from sketch_search.model.errors import SlowImage
 from sketch_search.service.errors import QueueFull
-from sketch_search.service.turns import Computation, Turns
+from sketch_search.service.turns import CLIP, PREPARING, SLOW, Computation, Turns
 
 T = TypeVar("T")
 
-# Sketches that are opened at the same time: a second one need not wait for one that takes seconds.
-PREPARED_AT_ONCE = 2
-# Slow sketches share one extra thread, so they delay only each other.
-SLOW_AT_ONCE = 1
-# The most slow sketches that are being prepared or waiting. More would fill the queue, and wait longer than clients do.
-MAX_SLOW = 4
-# Seconds within which one of them is usually done.
-_SLOW_RETRY = 10
+# Seconds within which a slow sketch is usually prepared, and those of an ordinary one.
+_SLOW_RETRY, _ORDINARY = 10, 1
+# Clients known for slow sketches, the latest.
+_CLIENTS = 1000
+# Clients of which nothing waits are let in until so many times the queue is there.
+_BEYOND = 4
 # This many jobs may wait for any time, or a slow machine would refuse almost all clients.
 ALWAYS = 4
 # Weight of the newest job in the running mean of job durations.
@@ -37,8 +36,8 @@ class Worker:
     others.
 
     queue: how many jobs may wait behind the running ones. seconds: the longest expected wait; up to ALWAYS may wait
-    longer. at_once: how many may run. held: how many run, wait or are being prepared. turns: those of computing, also
-    for what is no search.
+    longer. at_once: how many may run. turns, slow: those of computing, also for what is no
+    search, and of sketches that take long.
     """
 
     def __init__(
@@ -51,48 +50,65 @@ class Worker:
     ) -> None:
         """waited: called with the seconds that each job waited before it began."""
         self.queue, self.seconds, self.at_once = queue, seconds, at_once
-        self.held = 0
         self.turns = Turns(at_once)
+        self._held = Counter[str]()
         self._waited = waited
         self._mean_seconds = 0.0
-        self._preparing, self._slow = CapacityLimiter(PREPARED_AT_ONCE), CapacityLimiter(SLOW_AT_ONCE)
-        # CLIP computes one thing at a time.
-        self._asking_clip = CapacityLimiter(1)
+        self._preparing, self.slow, self._clip = Turns(*PREPARING), Turns(*SLOW), Turns(*CLIP)
+        self._slow_clients: LRUCache[str, bool] = LRUCache(_CLIENTS)
 
-    def check_room(self) -> None:
-        """Raises QueueFull if too many jobs wait, or another would wait too long."""
-        expected = self.held * self._mean_seconds / self.at_once
-        waits_long = self.held >= ALWAYS + self.at_once and expected > self.seconds
-        if self.held >= self.queue + self.at_once or waits_long:
+    @property
+    def held(self) -> int:
+        """How many jobs run, wait or are being prepared."""
+        return self._held.total()
+
+    def check_room(self, client: str) -> None:
+        """Raises QueueFull if too many jobs wait, or another one of this client would wait too long."""
+        own, room = self._held[client], self.queue + self.at_once
+        before = self.turns.before(client, own)
+        expected = before * self._mean_seconds / self.at_once
+        waits_long = before >= ALWAYS + self.at_once and expected > self.seconds
+        if self.held >= (room if own else _BEYOND * room) or waits_long:
             raise QueueFull(max(1, math.ceil(expected)))
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, client: str) -> Iterator[None]:
         """Holds a place in the queue while the block runs the steps of a job. Raises QueueFull as ``check_room``."""
-        self.check_room()
-        self.held += 1
+        self.check_room(client)
+        self._held[client] += 1
         try:
             yield
         finally:
-            self.held -= 1
+            self._held -= Counter([client])
 
-    async def prepare(self, step: Callable[..., T]) -> T:
-        """Runs a step that may take long, and delays no other job.
+    async def prepare(self, client: str, step: Callable[..., T]) -> T:
+        """Runs a step that may take long, and delays no other client's job.
 
         ``step`` is called with ``quick=True``, and may raise SlowImage; then it is called with ``quick=False``, after
-        earlier slow ones. Raises QueueFull if too many of these wait.
+        earlier slow ones, and so are the client's next ones until one is not slow. Raises QueueFull if too many of
+        these wait.
         """
+        if client not in self._slow_clients:
+            try:
+                async with self._preparing.turn(client):
+                    if client not in self._slow_clients:
+                        return await run_sync(partial(step, quick=True))
+            except SlowImage:
+                self._slow_clients[client] = True
         try:
-            return await run_sync(partial(step, quick=True), limiter=self._preparing)
-        except SlowImage as error:
-            slow = self._slow.statistics()
-            if slow.borrowed_tokens + slow.tasks_waiting >= MAX_SLOW:
-                raise QueueFull(_SLOW_RETRY) from error
-        return await run_sync(partial(step, quick=False), limiter=self._slow)
+            async with self.slow.turn(client):
+                begun = time.monotonic()
+                result = await run_sync(partial(step, quick=False))
+        except QueueFull:
+            raise QueueFull(_SLOW_RETRY) from None
+        if time.monotonic() - begun < _ORDINARY:
+            self._slow_clients.pop(client, None)
+        return result
 
-    async def ask_clip(self, step: Callable[..., T], *given: Any) -> T:
+    async def ask_clip(self, client: str, step: Callable[..., T], *given: Any) -> T:
         """Runs a step of CLIP, which delays only other jobs with CLIP."""
-        return await run_sync(step, *given, limiter=self._asking_clip)
+        async with self._clip.turn(client):
+            return await run_sync(step, *given)
 
     async def compute(self, client: str, step: Callable[..., T], *given: Any) -> T:
         """Runs the last step of a client's job in its turn. An error affects no other job."""

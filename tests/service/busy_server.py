@@ -16,6 +16,8 @@ from tests.service.served import Served
 from tests.service.talk import SEARCH, connect
 
 T = TypeVar("T")
+#: The address from which tests ask.
+CLIENT = "127.0.0.1"
 
 
 @contextmanager
@@ -64,17 +66,19 @@ def wait_until_room_is(server: Served, there: bool) -> None:
 def has_room(worker: Worker) -> bool:
     """Returns True if one more job may wait."""
     try:
-        worker.check_room()
+        worker.check_room(CLIENT)
     except QueueFull:
         return False
     return True
 
 
-async def run(worker: Worker, prepare: Callable[[bool], Callable[[], T]], hung_up: Coroutine[Any, Any, None]) -> T:
+async def run(
+    worker: Worker, prepare: Callable[[bool], Callable[[], T]], hung_up: Coroutine[Any, Any, None], client: str = CLIENT
+) -> T:
     """Runs the job that ``prepare`` returns."""
     async with cancelled_by(hung_up):
-        with worker.place():
-            return await worker.compute("", await worker.prepare(prepare))
+        with worker.place(client):
+            return await worker.compute(client, await worker.prepare(client, prepare))
 
 
 class Gate:

@@ -16,6 +16,7 @@ from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.model.pauses import at_pauses, pause
 from sketch_search.model.search import photos as search_of_photos
 from sketch_search.service import turns
+from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.http import context, routes
 from sketch_search.service.serving import builder
 from sketch_search.service.settings import Settings
@@ -128,6 +129,20 @@ def test_a_search_is_answered_beside_any_other_request(
         assert {other.result().status_code for other in others} <= {200, 202, 204, 404, 409}
 
 
+def test_a_search_is_answered_beside_any_number_of_downloads_that_stand_still(
+    server: Served, slow: Slow, sketch: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalGallery, "part_of_photo", slow.before(LocalGallery.part_of_photo))
+    with ExitStack() as crowd:
+        # More than there are threads.
+        for _ in range(50):
+            connection = crowd.enter_context(connect(server))
+            connection.sendall(b"GET /photos/9 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: slow.begun and server.context.originals.waiting >= 20, "they do not wait")
+        assert server.http.post("/search", content=sketch).status_code == 200
+        slow.over.set()
+
+
 def test_a_search_is_answered_beside_one_that_takes_long(
     server: Served, slow: Slow, sketch: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +182,7 @@ def test_an_explanation_ends_when_its_client_is_gone_and_its_photos_are_decoded_
 def test_no_more_explanations_wait_than_there_is_room_for_and_other_clients_have_theirs(
     slow_disk: Served, slow: Slow, sketch: bytes
 ) -> None:
-    _, running, waiting = context.EXPLANATIONS
+    _, running, waiting = turns.EXPLANATIONS
     with ThreadPoolExecutor(waiting) as pool:
         ask = partial(slow_disk.http.post, "/explain?photo=1", content=sketch)
         asked = [pool.submit(ask) for _ in range(running + waiting // 2)]
@@ -180,7 +195,7 @@ def test_no_more_explanations_wait_than_there_is_room_for_and_other_clients_have
 
 def test_requests_that_wait_for_thumbnails_leave_room_for_others(slow_disk: Served, slow: Slow, sketch: bytes) -> None:
     thumbnails = slow_disk.context.thumbnails
-    _, running, waiting = context.THUMBNAILS
+    _, running, waiting = turns.THUMBNAILS
     with ExitStack() as crowd:
         for number in range(running + waiting // 2):
             connection = crowd.enter_context(connect(slow_disk))

@@ -15,9 +15,8 @@ from sketch_search.model.errors import CostlyImage, SlowImage
 from sketch_search.model.pauses import pause
 from sketch_search.service import turns as turns_module
 from sketch_search.service.errors import ClientGone, QueueFull
-from sketch_search.service.serving import worker as worker_module
 from sketch_search.service.serving.worker import ALWAYS, Worker
-from sketch_search.service.turns import Turns, cancelled_by, from_this_thread
+from sketch_search.service.turns import PREPARING, SLOW, Turns, cancelled_by, from_this_thread
 from tests.patience import PATIENCE, wait_for
 from tests.service.busy_server import Gate, has_room, never, run, until
 
@@ -65,7 +64,10 @@ def test_a_client_that_hangs_up_leaves_when_its_running_job_ends() -> None:
     asyncio.run(scenario())
 
 
-def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them() -> None:
+def test_sketches_that_take_long_wait_for_each_other_and_no_other_client_waits_for_them() -> None:
+    # One of them is prepared, and half of those that may wait are one client's.
+    most = 1 + SLOW.waiting // 2
+
     async def scenario() -> list[str]:
         worker, gate = Worker(queue=10), Gate()
         done: list[str] = []
@@ -86,25 +88,51 @@ def test_sketches_that_take_long_wait_for_each_other_and_nobody_waits_for_them()
             assert quick
             raise CostlyImage("too many parts")
 
-        several = [asyncio.create_task(run(worker, slow, never())) for _ in range(worker_module.MAX_SLOW)]
+        several = [asyncio.create_task(run(worker, slow, never())) for _ in range(most)]
         await until(gate.begun)
-        while tried.count(True) < worker_module.MAX_SLOW:
+        while worker.slow.waiting < most - 1:
             await asyncio.sleep(0)
+        # A client's next sketch is not tried first if another one was slow.
+        assert tried.count(True) <= PREPARING.each
         for _ in range(3):
-            await run(worker, ordinary, never())
+            await run(worker, ordinary, never(), "another client")
         # Those that would fill the queue and wait for a minute are sent away.
         for _ in range(2 * worker.queue):
             with pytest.raises(QueueFull, match="Try again in 10 s"):
                 await run(worker, slow, never())
         # What is no picture is not tried again.
         with pytest.raises(CostlyImage):
-            await run(worker, broken, never())
+            await run(worker, broken, never(), "another client")
         gate.opened.set()
         await asyncio.gather(*several)
         await run(worker, slow, never())
         return done
 
-    assert asyncio.run(scenario()) == ["ordinary"] * 3 + ["slow"] * (worker_module.MAX_SLOW + 1)
+    assert asyncio.run(scenario()) == ["ordinary"] * 3 + ["slow"] * (most + 1)
+
+
+def test_sketches_that_take_long_leave_room_for_those_of_other_clients() -> None:
+    async def scenario() -> int:
+        worker, gate, refused = Worker(queue=3, seconds=1e-9), Gate(), 0
+        # How long jobs take is known.
+        await run(worker, lambda quick: lambda: time.sleep(0.01), never())
+
+        def slow(quick: bool) -> Callable[[], str]:
+            if quick:
+                raise SlowImage("takes long")
+            return partial(str, gate())
+
+        several = [asyncio.create_task(run(worker, slow, never(), f"slow {number % 5}")) for number in range(25)]
+        await until(gate.begun)
+        for number in range(70):
+            assert await run(worker, lambda quick: lambda: "answered", never(), f"{number % 7}") == "answered"
+        gate.opened.set()
+        for ended in await asyncio.gather(*several, return_exceptions=True):
+            assert ended == "through" or isinstance(ended, QueueFull)
+            refused += ended != "through"
+        return refused
+
+    assert asyncio.run(scenario()) > 0
 
 
 class Crowd:
