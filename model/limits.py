@@ -11,6 +11,8 @@ MAX_VARIANTS = 3
 #: the photos, so that these hold some 7,000 photos of 12,000, and 64,000 of a million. In made galleries of 20,000 and
 #: 100,000 photos, 26 clusters held 0.98 of the exact first 96 photos of real sketches, and 57 held 0.995.
 NPROBE = 64
+#: The most points of a drawing's strokes, and how many things they may be numbered by.
+MAX_POINTS, MAX_NUMBERS = 100_000, 1000
 #: The most pixels that are decoded of one picture: 384 MiB of RGB.
 MAX_PIXELS = 1 << 27
 

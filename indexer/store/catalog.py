@@ -224,11 +224,6 @@ class Catalog:
         ((files, indexed),) = self._all(query, *values)
         return files, indexed
 
-    def list_shown(self) -> Iterator[tuple[int, int, str, int]]:
-        """Yields the lowest id, the cluster, the segment and the row of each photo that is shown."""
-        query = "SELECT min(id), cluster, segment, row FROM photos WHERE status = 'indexed' GROUP BY segment, row"
-        return self._rows(query)
-
     def bad(self) -> list[GalleryFile]:
         """Reads the files that cannot be indexed, by id."""
         return [*self._files("WHERE status = 'bad' ORDER BY id")]

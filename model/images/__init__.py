@@ -15,5 +15,5 @@ from sketch_search.model.images.files import (
 from sketch_search.model.images.ink import Pixels, find_ink
 from sketch_search.model.images.preprocess import Preprocessing
 from sketch_search.model.images.recorded import Recorded, beside, day_beside, day_in_path, names_beside
-from sketch_search.model.images.strokes import MAX_NUMBERS, MAX_POINTS, picture_of_body, read_strokes, saved_strokes
+from sketch_search.model.images.strokes import picture_of_body, read_strokes, saved_strokes
 from sketch_search.model.images.tiff import RAW_SUFFIXES

@@ -8,9 +8,10 @@ from typing import Any
 
 from sketch_search.model.errors import MalformedSketch
 from sketch_search.model.images.drawing import MAX_STROKES, Stroke
+from sketch_search.model.limits import MAX_NUMBERS, MAX_POINTS
 
 #: The most points of all strokes together, the most numbers of things, and the most characters of a word.
-MAX_POINTS, MAX_NUMBERS, MAX_WORD = 100_000, 1000, 100
+MAX_WORD = 100
 # The most bytes of JSON: more than the points take that a browser writes with all digits.
 _MAX_BYTES = 8 << 20
 # How the text begins that page/drawing/saved.js adds to a PNG; its first line is the CRC-32 of all before the chunk.

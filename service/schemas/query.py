@@ -12,8 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from sketch_search.model.images import MAX_NUMBERS, MAX_POINTS
-from sketch_search.model.limits import MAX_VARIANTS
+from sketch_search.model.limits import MAX_NUMBERS, MAX_POINTS, MAX_VARIANTS
 from sketch_search.model.words import LONGEST, why_no_name
 
 #: What a query mainly is: one drawn thing, several, a photo in the body, liked photos or a word alone, filters alone.

@@ -101,7 +101,10 @@ def check(built: Collection, photos: int) -> None:
         table = PhotoTable.open(folder, manifest.counts.rows)
         names = [segment.id for segment in manifest.segments]
         with Generation(opened.generation, folder, manifest).open_catalog() as catalog:
-            known = [(cluster, photo, names.index(name), row) for photo, cluster, name, row in catalog.list_shown()]
+            shown = [entry for entry in catalog.entries() if entry[8] == "indexed"]
+        # Of files with one content the first, by id, is the photo's.
+        photo_of = {entry[11:]: entry for entry in reversed(shown)}
+        known = [(entry[10], entry[0], names.index(entry[11]), entry[12]) for entry in photo_of.values()]
         rows = np.stack([table.clusters, table.ids, table.segments, table.segment_rows], axis=1)
         assert [*map(tuple, rows[:photos].tolist())] == sorted(known)
         assert (opened.photo_count, len(opened.ids)) == (photos, photos)
