@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from sketch_search.indexer.samples import write_samples
+from sketch_search.model.checkpoint import load_network, save_checkpoint
 from sketch_search.model.commands import main as run
 from sketch_search.model.engine import default_checkpoint, file_sha256
 
@@ -16,7 +17,14 @@ def main(out: Path) -> int:
     (out / "weights.json").write_text(json.dumps(digests, indent=1) + "\n")
     with tempfile.TemporaryDirectory(prefix="sketch-search-figures-") as folder:
         samples = write_samples(Path(folder) / "samples")
-        return max(draw(samples.sketches, samples.photos, name, out / place) for name, place in PLACES.items())
+        code = max(draw(samples.sketches, samples.photos, name, out / place) for name, place in PLACES.items())
+        # Figure 4 of ZSE-SBIR's network, which selects nothing by itself, at the rates of the paper's.
+        selecting, drawn = Path(folder) / "selecting.safetensors", Path(folder) / "drawn"
+        rates = {"keep_sketch": 0.7, "keep_photo": 0.7, "keep_cross": 0.9}
+        save_checkpoint(load_network(default_checkpoint("zse")).with_config(**rates), selecting)
+        code = max(code, draw(samples.sketches, samples.photos, str(selecting), drawn))
+        (drawn / "selection.png").replace(out / PLACES["zse"] / "selection.png")
+        return code
 
 
 #: The folder of each network's figures.

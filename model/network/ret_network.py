@@ -45,6 +45,13 @@ class RetNetwork(nn.Module, ABC):
         """Returns a copy, in evaluation mode, with another calibration."""
         return self._replace(calibration=calibration)
 
+    def with_config(self, **fields: Any) -> Self:
+        """Returns a copy with other fields of its configuration that its tensors fit, such as keep rates."""
+        changed = type(self)(replace(self.config, **fields), self.calibration)
+        changed.load_state_dict(self.state_dict())
+        known = {name: getattr(self, name) for name in ("prior", "vocabulary", "projection", "parting")}
+        return changed._replace(**known)
+
     def prior_replaced(self, prior: engine.Prior | None) -> Self:
         """Returns a copy with another prior; None for no prior."""
         count = 0 if prior is None else len(prior.prototypes)

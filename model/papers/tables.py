@@ -49,7 +49,7 @@ from sketch_search.model.evaluation import (
 )
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.matcher import load
-from sketch_search.model.network import DEFAULT_CLIP, RetNetwork, find_device
+from sketch_search.model.network import DEFAULT_CLIP, find_device
 from sketch_search.model.papers.recipe import RECIPES, AnyRecipe, Table, merge, read_within_budget
 from sketch_search.model.papers.runs import Diverged, Run
 from sketch_search.model.papers.trainings import TRAININGS
@@ -215,7 +215,7 @@ class TableRun:
     sheets: Path | None = None  # a folder of sheets: rows that have one are read, and others leave one
     kept: bool = False  # whether rows without a sheet are left out
     tokens: dict[str, tuple[Tokens, Tokens]] = field(default_factory=dict)
-    # By CLIP, and its name; or why there are none.
+    # By CLIP, and a sentence on what makes clusters.
     vectors: dict[str, tuple[Floats | None, str]] = field(default_factory=dict)
 
     def run(self, name: str, command: str) -> Shown:
@@ -376,13 +376,14 @@ class TableRun:
         return replace(task, corpus=corpus)
 
     def _vectors(self, where: Measure, photos: Sequence[Picture]) -> tuple[Floats | None, str]:
-        """Returns CLIP's vectors of photos, and its name; or None, and why there are none."""
+        """Returns CLIP's vectors of photos, None for [Ret]; and what makes clusters, unless the row says it."""
         if where.by == "ret":
-            return None, "as the row says"
+            return None, ""
         if where.vectors:
             known = read_clip_vectors(data_folder(), photos)
-            return np.stack([known[photo] for photo in photos]), "CLIP ViT-B/32, from a file of its vectors"
-        return clip_vectors(photos, where.clip)
+            return np.stack([known[photo] for photo in photos]), ""
+        vectors, why = clip_vectors(photos, where.clip)
+        return vectors, f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}"
 
     def _measure(self, table: PaperTable, row: Row, checkpoint: Path, folder: Path) -> dict[str, Any]:
         """Measures a network once, and keeps what was found in a folder."""
@@ -397,7 +398,7 @@ class TableRun:
             matcher, about = load(checkpoint, dtype="float32", variants=1), list[str]()
             network = load_network(checkpoint)
             if changes:
-                network = _change(network, changes)
+                network = network.with_config(**changes)
                 matcher = trained_matcher(network)
             method = "ret" if task.protocol == "within" else row.method or matcher.best_method
             costs = costs_of(network) if table.costs else {}
@@ -409,7 +410,7 @@ class TableRun:
                 if (by := f"{key} {where.by}") not in self.vectors:
                     self.vectors[by] = self._vectors(where, task.corpus.photos)
                 tokens, (vectors, why) = self.tokens[key], self.vectors[by]
-                about = [f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}", _FORMULAS]
+                about = [*filter(None, [why]), _FORMULAS]
                 vectors = tokens[1].ret if vectors is None else vectors
                 clusters = where.clusters, where.nprobe
                 figures, more = search_in_two_stages(matcher, task.corpus, tokens, vectors, *clusters)
@@ -439,13 +440,6 @@ class TableRun:
                 partial.write_text(json.dumps(found))
         read: dict[str, Any] = json.loads(kept.read_text())
         return read
-
-
-def _change(network: RetNetwork, changes: Mapping[str, Any]) -> RetNetwork:
-    """Copies a network with other fields of its configuration that its tensors fit, such as keep rates."""
-    changed = type(network)(replace(network.config, **changes), network.calibration)
-    changed.load_state_dict(network.state_dict())
-    return changed.requires_grad_(False).eval()
 
 
 def _task(table: PaperTable, row: Row) -> str:
