@@ -3,7 +3,7 @@
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -12,6 +12,8 @@ from typing import Any
 
 from sketch_search.model.errors import ModelError
 
+# What a name means, as numbers of words.
+_Known = Callable[[str], tuple[int, ...] | None]
 # A word of a vocabulary: its names. The first is shown.
 Names = tuple[str, ...]
 # The longest text to look up.
@@ -39,23 +41,22 @@ _IRREGULAR = {
     "people": "person",
     "teeth": "tooth",
 }
-# "And", "with", "on" and "in" in the other languages.
-_ABROAD = (
-    r"und|mit|auf|im|am|vor|unter|neben|hinter|et|avec|sur|dans|devant|sous|y|con|en|sobre|e|com|em|no|na|su|sul|sulla"
-    r"|nel|nella|dan|dengan|di|и|с|на|в|под|ve|ile|و|با|در|روی|مع|على|في"
+# What some languages write together with a word: "al" in Arabic, case and number in Turkish, and particles in Korean.
+_AFFIXES = re.compile(
+    r"^[وبلكف]?ال(?=\w\w)|(?<=\w\w)(?:[dt][ea]|l[ea]r)$|(?<=[가-힣])(?:에서|의|에|과|와|을|를|이|가|은|는|로|들)$"
 )
-# Separators of things: "dog" and "sofa" in "my dog on the sofa". Text after other joints is ignored unless nothing else
-# is known, such as "horse" in "a photo of a horse".
-_BESIDE = (
-    rf"and|with|near|beside|next to|at|in front of|in|inside|on top of|on|under|over|above|below|behind|by|{_ABROAD}"
+# Endings of number and case; what is left of a word of another language has at least three letters.
+_FOREIGN_ENDING = re.compile(
+    r"(?<=\w{3})(?:[aeiouyáàãéêíóõú]?s?|e[nr]|[аеёиоуыэюяьй]{1,2}|ами|ями|ов|ей|ах|ях|ها|های|ات|ان|ین)$"
 )
-# A phrase with one of these is not in English.
-_FOREIGN = re.compile(rf" ({_ABROAD}|der|die|das|dem|den|einem|einer|le|la|les|une?|el|los|las|il|os) ")
-# Characters of a language that writes no spaces, and its words for "and", "on", "in" and "of".
+# Characters of languages that write no spaces.
 _UNSPACED = "[\u3040-\u30ff\u4e00-\u9fff]"
-_UNSPACED_JOINT = re.compile(rf"(?<={_UNSPACED})[、和与與跟在上里裡的とのにで](?={_UNSPACED})")
-_OTHER_JOINTS = r"about|are|beyond|during|for|from|is|of|or|outside|that|to|which|who|without"
-_JOINT = re.compile(rf"(?<=\S) ((?:{_BESIDE}|{_OTHER_JOINTS})(?= |$))|\s*([,;&+])\s*")
+_ENGLISH = ("small", "beside")
+_EVERY = (*_ENGLISH, "small_abroad", "beside_abroad")
+_BREAKS = ",;&+、。，"
+_TOKEN = re.compile(rf"{_UNSPACED}|[{_BREAKS}]|(?:(?!{_UNSPACED})[^\s{_BREAKS}])+")
+# The most tokens of a name, of which Chinese has one for each character.
+_LONGEST_NAME = 6
 
 
 class UnknownWord(ModelError):
@@ -74,13 +75,14 @@ class UnknownWord(ModelError):
 @dataclass(frozen=True)
 class Reading:
     """What a text means: the part understood; words that may name each thing, any of which counts; words searched
-    instead, or None; and the names of each thing's colours.
+    instead, or None; the names of each thing's colours; and what was not understood.
     """
 
     text: str
     things: tuple[tuple[int, ...], ...]
     means: str | None = None
     colours: tuple[tuple[str, ...], ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,23 +140,28 @@ class WordBook:
         """
         if why_no_name(text) is None:
             key = spelling(text)
-            ways = [self._meant, lambda part: self._foreign.get(part)]
-            if _FOREIGN.search(key):
+            english, every = ({word for name in names for word in _small_words()[name]} for names in (_ENGLISH, _EVERY))
+            tokens = _TOKEN.findall(key)
+            ways: list[tuple[_Known, Set[str]]] = [(self._meant, english), (self._abroad, every)]
+            # Words such as "as", "do" and "i" are those of others, too.
+            if not (every - english - {"as", "do", "i"}).isdisjoint(tokens):
                 # "Sofa" is an English word, too.
-                ways = [lambda part: self._foreign.get(part) or self._meant(part)]
-            for spelt in dict.fromkeys((key, _spaced(key))):
-                for known in ways:
-                    if parts := _things_of(spelt, known):
-                        return self._reading(spelt, parts)
+                ways = [(lambda part: self._abroad(part) or self._meant(part), every)]
+            if english.isdisjoint(tokens):
+                ways.append((lambda part: self._meant(part) or self._abroad(part), every))
+            read = [_parts_of(key, known, small) for known, small in ways]
+            parts, ignored = min((one for one in read if one[0]), key=lambda one: len(one[1]), default=((), ()))
+            if parts:
+                return self._reading(key, parts, ignored)
         return Reading(spelling(text), ((self.find(text),),), colours=((),))
 
-    def _reading(self, key: str, parts: Sequence[_Part]) -> Reading:
+    def _reading(self, key: str, parts: Sequence[_Part], ignored: Sequence[str]) -> Reading:
         things: dict[tuple[int, ...], tuple[str, ...]] = {}
         for part in parts:
             meant = self._widened.get(part.meant[0], part.meant) if len(part.meant) == 1 else part.meant
             things[meant] = tuple(dict.fromkeys((*things.get(meant, ()), *part.colours)))
         text = " and ".join(" ".join((*part.colours, part.text)) for part in parts)
-        return Reading(text, tuple(things), self._said(key, parts), tuple(things.values()))
+        return Reading(text, tuple(things), self._said(key, parts), tuple(things.values()), tuple(ignored))
 
     def of_class(self, label: str) -> int | None:
         """Finds the number of the word that names a class, spelt as folders are; None if there is no such word."""
@@ -177,6 +184,24 @@ class WordBook:
         if (number := self._number(key)) is not None:
             return (number,)
         return self._everyday_stems.get(stem(key), self._joined.get(stem(key.replace(" ", ""))))
+
+    def _abroad(self, key: str) -> tuple[int, ...] | None:
+        """Returns what a name in another language means, also in another number or case."""
+        if key in colour_names():
+            # "Rossa" is no rose.
+            return self._foreign.get(key)
+        bare = _AFFIXES.sub("", key)
+        for form in dict.fromkeys((key, _FOREIGN_ENDING.sub("", key), bare, _FOREIGN_ENDING.sub("", bare))):
+            if meant := self._foreign.get(form) or self._foreign_stems.get(form):
+                return meant
+        return None
+
+    @cached_property
+    def _foreign_stems(self) -> dict[str, tuple[int, ...]]:
+        stems: dict[str, tuple[int, ...]] = {}
+        for name, numbers in self._foreign.items():
+            stems.setdefault(_FOREIGN_ENDING.sub("", name), numbers)
+        return stems
 
     def _said(self, key: str, parts: Sequence[_Part]) -> str | None:
         """Returns the words searched for instead of a text's things; None if the text names them."""
@@ -237,45 +262,80 @@ class WordBook:
         return self._numbers.get(key, self._stems.get(stem(key)))
 
 
-def _things_of(key: str, known: Callable[[str], tuple[int, ...] | None]) -> list[_Part]:
-    """Finds the known names in a phrase, one for each thing in it, with the words that they mean and its colours."""
+@dataclass(frozen=True)
+class _Span:
+    """Some tokens of a text in a row: what they mean, the colour that they name, and the section that they are in."""
+
+    start: int
+    end: int
+    text: str
+    meant: tuple[int, ...]
+    colour: str | None
+    section: int = 0
+
+    def distance(self, other: "_Span") -> tuple[bool, int]:
+        return self.section != other.section, max(self.start - other.end, other.start - self.end)
+
+
+def _parts_of(key: str, known: _Known, small: Set[str]) -> tuple[Sequence[_Part], Sequence[str]]:
+    """Finds the known names in a text with the colours beside each, and what is not understood."""
     if meant := known(key):
-        return [_Part(key, meant)]
-    things, others = list[_Part](), list[_Part]()
-    joint = "and"
-    for place, text in enumerate(_JOINT.split(key)):
-        if place % 3:
-            joint = text or joint
+        return [_Part(key, meant)], []
+    tokens = _TOKEN.findall(key)
+    spans = _spans_of(tokens, known, small)
+    sections, aside, ignored = [""], set[int](), list[tuple[int, str]]()
+    covered = {at for span in spans for at in range(span.start, span.end)}
+    for at, token in enumerate(tokens):
+        if at in covered:
             continue
-        words = text.split()
-        named = tuple(colour for word in words if (colour := colour_names().get(word)))
-        if joint == "in" and things and len(named) == len(words):
-            # A car in red.
-            things[-1] = replace(things[-1], colours=things[-1].colours + named)
-        elif part := _longest(words, known):
-            (things if re.fullmatch(f"{_BESIDE}|[,;&+]", joint) else others).append(part)
-    return things[:MOST_THINGS] or others[:1]
+        joint = next((name for name in ("beside", "beside_abroad", "aside") if token in _small_words()[name]), None)
+        if joint or token in _BREAKS:
+            sections.append(token)
+            aside.update([len(sections) - 1] if joint == "aside" else [])
+        elif token not in small:
+            after = ignored and ignored[-1][0] == at - 1
+            ignored = [*ignored[:-1], (at, _together([ignored[-1][1], token]))] if after else [*ignored, (at, token)]
+        spans = [replace(span, section=len(sections) - 1) if span.start > at else span for span in spans]
+    things = [span for span in spans if span.meant and not _only_colours(span, spans, sections)]
+    colours = {thing: list[str]() for thing in things}
+    for span in spans:
+        if span.colour and span not in colours and things:
+            near = min(
+                things, key=lambda thing: (*span.distance(thing), bool(colours[thing]), thing.start < span.start)
+            )
+            colours[near].append(span.colour)
+    beside = [thing for thing in things if thing.section not in aside]
+    taken = beside[:MOST_THINGS] or things[:1]
+    ignored += [(thing.start, thing.text) for thing in things if thing not in taken]
+    parts = [_Part(thing.text, thing.meant, tuple(dict.fromkeys(colours[thing]))) for thing in taken]
+    return parts, [text for _, text in sorted(ignored)]
 
 
-def _longest(words: Sequence[str], known: Callable[[str], tuple[int, ...] | None]) -> _Part | None:
-    """Finds the longest known name among words in a row, the last of equally long ones, and the colours beside it."""
-    for length in range(len(words), 0, -1):
-        for start in range(len(words) - length, -1, -1):
-            text = " ".join(words[start : start + length])
-            if meant := known(text):
-                beside = (*words[:start], *words[start + length :])
-                named = (colour for word in beside if (colour := colour_names().get(word)))
-                return _Part(text, meant, tuple(dict.fromkeys(named)))
-    return None
+def _spans_of(tokens: Sequence[str], known: _Known, small: Set[str]) -> list[_Span]:
+    """Finds names of things and colours among tokens, longer ones before others, and of equally long ones the last."""
+    spans = list[_Span]()
+    for length in range(min(len(tokens), _LONGEST_NAME), 0, -1):
+        for start in range(len(tokens) - length, -1, -1):
+            end = start + length
+            free = all(span.end <= start or end <= span.start for span in spans)
+            if not free or not set(_BREAKS).isdisjoint(tokens[start:end]) or (length == 1 and tokens[start] in small):
+                continue
+            text = _together(tokens[start:end])
+            meant, colour = known(text), colour_names().get(text)
+            if meant or colour:
+                spans.append(_Span(start, end, text, meant or (), colour))
+    return sorted(spans, key=lambda span: span.start)
 
 
-def _spaced(key: str) -> str:
-    """Parts things, and the first colour, of a text whose language writes no spaces, such as Chinese."""
-    for name in sorted(colour_names(), key=len, reverse=True):
-        if name in key and re.match(_UNSPACED, name):
-            key = key.replace(name, f" {name} ", 1)
-            break
-    return _APART.sub(" ", _UNSPACED_JOINT.sub(",", key)).strip()
+def _only_colours(span: _Span, spans: Sequence[_Span], sections: Sequence[str]) -> bool:
+    """Returns whether a name is that of a colour here: orange in "orange cat" and in "a cat in orange"."""
+    others = [other for other in spans if other.section == span.section and not other.colour]
+    first = all(other.section >= span.section for other in spans)
+    return span.colour is not None and (bool(others) or (sections[span.section] == "in" and not first))
+
+
+def _together(tokens: Sequence[str]) -> str:
+    return re.sub(f"(?<={_UNSPACED}) (?={_UNSPACED})", "", " ".join(tokens))
 
 
 @cache
@@ -312,6 +372,12 @@ def _read_toml(name: str) -> dict[str, Any]:
 
 def _name_of_emoji(name: str) -> str:
     return spelling(name.strip(":"))
+
+
+@cache
+def _small_words() -> dict[str, frozenset[str]]:
+    """Reads the words that name nothing, by what they do in a text."""
+    return {name: frozenset(words.split()) for name, words in _read_toml("small_words.toml").items()}
 
 
 @cache

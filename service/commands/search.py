@@ -57,6 +57,8 @@ def search(
         return 0
     if answer.word_means and not as_json:
         print(f"'{printable(query.text or '')}' is searched for as '{answer.word_means}'", file=sys.stderr)
+    if answer.word_ignored and not as_json:
+        print(f"not understood: {printable(', '.join(answer.word_ignored))}", file=sys.stderr)
     if (missing := _missing(answer, query.text)) and not as_json:
         print(f"no photo {printable(missing)}; these are the closest", file=sys.stderr)
     return 0

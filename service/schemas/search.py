@@ -239,6 +239,11 @@ class SearchResponse(BaseModel):
         "Only with text read by the vocabulary that is searched for by other words: these words, such as "
         "person for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'."
     )
+    word_ignored: tuple[str, ...] = optional(
+        "Only with text read by the vocabulary: the parts of it that do not count, such as two and night in 'two dogs "
+        "at night'.",
+        (),
+    )
     timings_ms: StageTimings
     complete: bool = Field(default=True, description="False if shards did not answer, whose photos are not found.")
     missing_shards: tuple[str, ...] = optional("Only with complete=false: the shards that did not answer.", ())

@@ -172,6 +172,7 @@ class Searcher:
             sketch_fits=sketch_fits,
             word_read=None if reading is None else reading.text,
             word_means=None if reading is None else reading.means,
+            word_ignored=() if reading is None else reading.ignored,
             timings_ms=watch.timings(),
             complete=not self.gallery.missing,
             missing_shards=self.gallery.missing,

@@ -32,6 +32,37 @@ FOUND = {
 }
 
 
+# Two dogs on a beach, and a red car at night by the sea, with the word that does not count.
+DOGS_ON_A_BEACH = {
+    "zwei Hunde am Strand": "zwei",
+    "deux chiens sur la plage": "deux",
+    "due cani sulla spiaggia": "due",
+    "dois cachorros na praia": "dois",
+    "две собаки на пляже": "две",
+    "dua anjing di pantai": "dua",
+    "دو سگ در ساحل": "دو",
+    "tres perros en la playa": "tres",
+    "كلب كبير على الشاطئ": "كبير",
+}
+DOGS_AFTER_A_BEACH = {
+    "sahilde iki köpek": "iki",
+    "海滩上的两只狗": "两",
+    "浜辺の二匹の犬": "二",
+    "해변의 개 두 마리": "두 마리",
+}
+CARS_BY_THE_SEA = {
+    "rotes Auto nachts am Meer": "nachts",
+    "voiture rouge la nuit au bord de la mer": "nuit",
+    "coche rojo de noche junto al mar": "noche",
+    "macchina rossa di notte al mare": "notte",
+    "carro vermelho à noite perto do mar": "noite",
+    "красная машина ночью у моря": "ночью",
+    "mobil merah di malam hari di tepi laut": "malam hari",
+    "ماشین قرمز در شب کنار دریا": "شب",
+    "سيارة حمراء في الليل بجانب البحر": "الليل",
+}
+
+
 @pytest.mark.parametrize(("word", "text"), [(word, text) for word, texts in FOUND.items() for text in texts])
 def test_a_word_is_found_in_any_case_number_and_by_further_names(word: str, text: str) -> None:
     assert BOOK.words[BOOK.find(text)] == word
@@ -111,6 +142,37 @@ def test_scenes_and_several_things_are_read_in_other_languages(text: str, means:
     reading = WordBook([*((word,) for word in words), ("couch", "sofa")]).read(text)
     assert reading.means == means
     assert len(reading.things) == len((means or text).split(" and "))
+
+
+@pytest.mark.parametrize(
+    ("text", "means", "ignored"),
+    [
+        ("cat sofa", "cat and couch", []),
+        ("dog cat", "dog and cat", []),
+        ("teddy bear bed", "teddy bear and bed", []),
+        ("red car blue sofa", "red car and blue couch", []),
+        ("orange cat, orange", "orange cat and orange", []),
+        ("a cat in orange", "orange cat", []),
+        ("black and white dog", "black white dog", []),
+        ("my old dog in pain", "dog", ["old", "pain"]),
+        ("a dog without leash", "dog", ["leash"]),
+        ("cat dog car bed sofa", "cat and dog and car and bed", ["sofa"]),
+        ("red car at night by the sea", "red car and sea", ["night"]),
+        ("two dogs on a beach", "dog and beach", ["two"]),
+        ("Katze Sofa", "cat and couch", []),
+        ("der Hund schläft auf dem roten Sofa", "dog and red couch", ["schläft"]),
+        *((text, "dog and beach", [two]) for text, two in DOGS_ON_A_BEACH.items()),
+        *((text, "beach and dog", [two]) for text, two in DOGS_AFTER_A_BEACH.items()),
+        *((text, "red car and sea", [night]) for text, night in CARS_BY_THE_SEA.items()),
+    ],
+)
+def test_things_are_found_however_they_are_joined_and_the_rest_is_named(
+    text: str, means: str, ignored: list[str]
+) -> None:
+    words = "dog cat bed bear teddy_bear orange car leash sea beach"
+    vocabulary = [*((word.replace("_", " "),) for word in words.split() if word != "leash"), ("couch", "sofa")]
+    reading = WordBook(vocabulary).read(text)
+    assert (reading.means or reading.text, list(reading.ignored)) == (means, ignored)
 
 
 def test_a_word_of_the_vocabulary_means_itself_and_what_widens_it() -> None:

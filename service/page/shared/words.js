@@ -72,7 +72,7 @@ export function noPhotos(none, filtered) {
 }
 
 /** The remark above the photos: what a text was searched for; that no photo is likely to fit, or that drawing and text both count. */
-export function fitRemark({ word_means: means = "", word_read: read, word_fits: wordFits, sketch_fits: sketchFits, things = [], guesses = [] }, text) {
+export function fitRemark({ word_means: means = "", word_read: read, word_ignored: ignored = [], word_fits: wordFits, sketch_fits: sketchFits, things = [], guesses = [] }, text) {
   // The word of an only thing is no part of the query's line.
   const typed = text ?? read;
   // What nobody named was guessed, perhaps wrongly.
@@ -90,8 +90,9 @@ export function fitRemark({ word_means: means = "", word_read: read, word_fits: 
   const loose = text && things.length > 1 && !things.some(({ word }) => word);
   return [
     means && `${typed}: searched for ${means}.`,
+    ignored.length && `Left out: ${ignored.join(", ")}.`,
     unfit ? `Nothing here ${unfit}. ${then}` : comparable && !agree ? both : loose ? anywhere : "",
-  ].join(" ").trim();
+  ].filter(Boolean).join(" ");
 }
 
 const plain = (word) => word.toLowerCase().replaceAll("-", " ");

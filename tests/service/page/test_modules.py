@@ -103,6 +103,10 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             # Only the label of the thing has the word.
             ([{"guesses": BOAT, "word_read": "sea", "word_means": "seashore"}, None], "sea: searched for seashore."),
             ([{"guesses": BOAT, "word_means": "boat"}, "barco"], "barco: searched for boat."),
+            (
+                [{"word_means": "dog", "word_ignored": ["two", "night"], "word_read": "dogs"}, "two dogs at night"],
+                "two dogs at night: searched for dog. Left out: two, night.",
+            ),
             # The boat may be one of the others.
             ([{"guesses": BOAT, "word_means": "car and 9 more"}, "vehicle"], "vehicle: searched for car and 9 more."),
             # Of several things, one may be what the word names.
