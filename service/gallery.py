@@ -100,7 +100,8 @@ class LocalGallery(PhotoGallery, Gallery):
             index.centroids.positions.astype(np.uint8),
             None if index.embeddings is None else index.embeddings.centroids,
         )
-        super().__init__(index, matcher, clusters, index.manifest.identity.tokens, index.regions_kept)
+        kept = index.manifest.identity.tokens, index.regions_kept, index.boxes_kept
+        super().__init__(index, matcher, clusters, *kept)
         self.index, self.system = index, index.manifest.system
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
         self.generation, self.generation_id = index.generation, index.generation_id

@@ -48,6 +48,7 @@ from sketch_search.indexer.store.rows import (
 )
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Numbers, Tokens
+from sketch_search.model.engine.detector import no_boxes
 from sketch_search.model.images import media_type
 from sketch_search.model.search.clusters import Mask, Vectors
 
@@ -120,6 +121,15 @@ class Index:
     def regions_kept(self) -> int:
         """How many regions of each photo the index keeps."""
         return self.manifest.regions if self.manifest.tokens > 1 else 0
+
+    @property
+    def boxes_kept(self) -> bool:
+        """Whether the photos have boxes."""
+        return False
+
+    def photo_boxes(self, photo_rows: Numbers) -> npt.NDArray[np.uint8]:
+        """Reads the boxes of these photos, (m, BOXES, 6), as ``Detector.detect`` finds them."""
+        return no_boxes(len(photo_rows))
 
     def photo_tokens(self, photo_rows: Numbers, *, scaled: bool = True) -> Tokens:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32; int8 if not ``scaled``."""

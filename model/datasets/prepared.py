@@ -1,6 +1,7 @@
 """Offers labelled pictures to PyTorch's loaders, prepared for a network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch.utils.data import Dataset
@@ -8,7 +9,8 @@ from torch.utils.data import Dataset
 from sketch_search.model.datasets.corpus import Picture
 from sketch_search.model.engine import Modality, check_modality
 from sketch_search.model.errors import ImageError, ModelError
-from sketch_search.model.images import Preprocessing
+from sketch_search.model.images import Preprocessing, fit_photo
+from sketch_search.model.images.ink import Pixels
 
 
 class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
@@ -31,10 +33,21 @@ class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
         return len(self.pictures)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        picture = self.pictures[row]
+        with self._naming(row):
+            pixels = self.preprocessing.prepare(
+                self.preprocessing.open(self.pictures[row].path, self.modality), self.modality
+            )
+        return torch.from_numpy(pixels), self._numbers[self.pictures[row].label]
+
+    def with_whole(self, row: int, side: int) -> tuple[torch.Tensor, Pixels]:
+        """Reads a photo once, as (3, H, W) float32, and whole, as ``fit_photo`` scales it. Raises ModelError."""
+        with self._naming(row):
+            image = self.preprocessing.open(self.pictures[row].path, self.modality)
+            return torch.from_numpy(self.preprocessing.prepare(image, self.modality)), fit_photo(image, side)
+
+    @contextmanager
+    def _naming(self, row: int) -> Iterator[None]:
         try:
-            image = self.preprocessing.open(picture.path, self.modality)
-            pixels = self.preprocessing.prepare(image, self.modality)
+            yield
         except ImageError as error:
-            raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
-        return torch.from_numpy(pixels), self._numbers[picture.label]
+            raise ModelError(f"{self.pictures[row].path}: {error}; remove it or repair it") from error

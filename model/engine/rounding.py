@@ -17,7 +17,7 @@ _REGION_STEPS = 13
 
 def round_tokens(photos: Tokens) -> dict[str, NDArray[Any]]:
     """Returns the arrays in which photos are kept: "tokens", "scales" and "positions"; with regions also "regions" and
-    "colours".
+    "colours", and with boxes "boxes".
     """
     # Tokens are always rounded to float16 first, so that equal photos get equal bytes in each segment. Values that
     # float16 cannot hold become infinite, and are reported as not finite.
@@ -31,7 +31,7 @@ def round_tokens(photos: Tokens) -> dict[str, NDArray[Any]]:
     if photos.regions is not None and photos.colours is not None:
         arrays["regions"] = pack(photos.regions)
         arrays["colours"] = np.rint(photos.colours).clip(-128, 127).astype(np.int8)
-    return arrays
+    return arrays if photos.boxes is None else arrays | {"boxes": photos.boxes}
 
 
 def quantize(features: NDArray[np.floating[Any]]) -> tuple[NDArray[np.int8], Floats]:

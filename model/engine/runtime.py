@@ -91,29 +91,45 @@ class GraphEngine(Engine):
         return session
 
     def _session(self, name: str, weights: _Weights, threads: int) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 4  # the errors raised contain the messages
-        # Threads that spin while waiting take the cores from numpy and the other graphs: a search takes twice as long.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(threads)
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.array(w, order="C")) for w in weights.values()]
         options.add_external_initializers(list(weights), values)
         path = self._folder / f"{name}.onnx"
+        advice = "rebuild it by sketch-search model export"
         try:
-            graph = read_regular(path, _MOST_BYTES)
-            return onnxruntime.InferenceSession(
-                graph,
-                options,
-                providers=["CPUExecutionProvider"],
-                # Otherwise it prints the error, and tries again.
-                enable_fallback=0,
-                # The sum and LayerNorm in one take nine times as long as the LayerNorm, and a quarter of a pair's time.
-                disabled_optimizers=["SkipLayerNormFusion"],
-            )
-        except Exception as error:  # ONNX Runtime has no common type for its own errors.
-            check_memory(error)
-            reason = " ".join(str(error).split())
-            raise ModelError(f"{path} cannot be used ({reason}); rebuild it by sketch-search model export") from error
+            return open_session(path, read_regular(path, _MOST_BYTES), options, advice)
+        except OSError as error:
+            raise ModelError(f"{path} cannot be used ({error}); {advice}") from error
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Returns the options of a graph that computes by so many threads."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # the errors raised contain the messages
+    # Threads that spin while waiting take the cores from numpy and the other graphs: a search takes twice as long.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def open_session(
+    path: Path, graph: bytes, options: onnxruntime.SessionOptions, advice: str = "install sketch-search again"
+) -> onnxruntime.InferenceSession:
+    """Opens a graph with the bytes of its file. Raises ModelError, with ``advice``: it is damaged, or does not fit."""
+    try:
+        return onnxruntime.InferenceSession(
+            graph,
+            options,
+            providers=["CPUExecutionProvider"],
+            # Otherwise it prints the error, and tries again.
+            enable_fallback=0,
+            # The sum and LayerNorm in one take nine times as long as the LayerNorm, and a quarter of a pair's time.
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+    except Exception as error:  # ONNX Runtime has no common type for its own errors.
+        check_memory(error)
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path} cannot be used ({reason}); {advice}") from error
 
 
 class OnnxEngine(GraphEngine):

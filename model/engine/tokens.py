@@ -24,7 +24,8 @@ class Tokens:
         encoders. regions: (b, m, r) of length 1, what the squares of 2 x 2 patches of a photo show, row by row from the
         top left (``model.engine.Projection``). None for sketches, and for networks without a projection. colours: (b,
         m, 3), the mean colour of each region, as CIELAB. None without regions. expects: (b, k), of sketches, by what
-        the guess of each thing is multiplied (``model.engine.expectations``); None for 1.
+        the guess of each thing is multiplied (``model.engine.expectations``); None for 1. boxes: (b, BOXES, 6) uint8,
+        of photos, as ``Detector.detect`` finds them; None if they were not asked for.
     """
 
     features: NDArray[Any]
@@ -33,6 +34,7 @@ class Tokens:
     regions: NDArray[Any] | None = None
     colours: NDArray[Any] | None = None
     expects: NDArray[Any] | None = None
+    boxes: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 3 or self.positions.shape != (self.features.shape[0], self.features.shape[1] - 1):

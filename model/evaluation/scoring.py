@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sketch_search.model.datasets import Corpus, Picture, PreparedPictures, Task
 from sketch_search.model.engine import METHODS, Calibration, Floats, Method, Modality, Tokens, sigmoid, unit
+from sketch_search.model.engine.detector import SIZE, Detector
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation.figures import relevance
 from sketch_search.model.matcher import Matcher
@@ -100,12 +101,20 @@ def encode_both(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
     return encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo")
 
 
-def encode_pictures(matcher: Matcher, pictures: Sequence[Picture], modality: Modality) -> Tokens:
-    """Encodes all pictures in order. Raises ModelError for a file that cannot be read."""
-    parts = []
+def encode_pictures(
+    matcher: Matcher, pictures: Sequence[Picture], modality: Modality, *, boxes: bool = False
+) -> Tokens:
+    """Encodes all pictures in order; photos with their ``boxes`` if asked. Raises ModelError for an unreadable file."""
+    parts, detector = [], Detector() if boxes else None
     for start in range(0, len(pictures), PREPARED_AT_ONCE):
         batch = PreparedPictures(pictures[start : start + PREPARED_AT_ONCE], modality, matcher.preprocessing)
-        parts.append(matcher.encode(torch.stack([batch[row][0] for row in range(len(batch))]), modality))
+        rows = range(len(batch))
+        if detector is None:
+            parts.append(matcher.encode(torch.stack([batch[row][0] for row in rows]), modality))
+            continue
+        pixels, wholes = zip(*(batch.with_whole(row, SIZE) for row in rows), strict=True)
+        tokens = matcher.encode(torch.stack(pixels), modality)
+        parts.append(replace(tokens, boxes=detector.detect_all(wholes)))
     return Tokens.cat(parts)
 
 

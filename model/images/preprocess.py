@@ -104,6 +104,13 @@ def prepare_photo(image: Image.Image, size: int) -> Pixels:
     return np.array(_rgb(image, sketch=False).resize((size, size), Image.Resampling.BICUBIC))
 
 
+def fit_photo(image: Image.Image, side: int) -> Pixels:
+    """Scales a whole photo, as (h, w, 3) uint8, so that its longer side has ``side`` pixels."""
+    longer = max(image.size)
+    width, height = (max(1, round(length / longer * side)) for length in image.size)
+    return np.array(_rgb(image, sketch=False).resize((width, height), Image.Resampling.BILINEAR))
+
+
 def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
     """Prepares a sketch as for the training of the released ZSE-SBIR networks: (size, size, 3) uint8.
 

@@ -108,12 +108,14 @@ class Gallery(ABC):
 
     Attributes:
         tokens_kept: of each photo, [Ret] included. regions_kept: of each photo.
+        boxes_kept: whether photos have boxes, as far as things were detected in them.
         expects: (k,) float32, by what its photos multiply the guess of each thing; None without a vocabulary.
     """
 
     clusters: Clusters
     tokens_kept: int
     regions_kept: int
+    boxes_kept: bool
 
     @property
     @abstractmethod

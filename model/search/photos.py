@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Tokens, expectations, logsumexp, unit
+from sketch_search.model.engine.detector import no_boxes
 from sketch_search.model.engine.rounding import dequantize, round_tokens, unpack
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.matcher import Matcher
@@ -67,14 +68,19 @@ class Photos(Protocol):
     def photo_regions(self, photo_rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         """Reads the regions of these photos, (m, g, r / 2) packed, and their colours, (m, g, 3), as CIELAB."""
 
+    def photo_boxes(self, photo_rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Reads the boxes of these photos, (m, BOXES, 6), as ``Detector.detect`` finds them."""
+
 
 class PhotoGallery(Gallery):
     """Photos whose arrays can be read here, and the network that made them."""
 
-    def __init__(self, photos: Photos, matcher: Matcher, clusters: Clusters, tokens: int, regions: int) -> None:
-        """tokens, regions: how many are kept of each photo."""
+    def __init__(
+        self, photos: Photos, matcher: Matcher, clusters: Clusters, tokens: int, regions: int, boxes: bool
+    ) -> None:
+        """tokens, regions: how many are kept of each photo. boxes: whether any are."""
         self._photos, self._matcher, self.clusters = photos, matcher, clusters
-        self.tokens_kept, self.regions_kept = tokens, regions
+        self.tokens_kept, self.regions_kept, self.boxes_kept = tokens, regions, boxes
         self._passing: Callable[[Hashable], Mask] = lru_cache(maxsize=FILTERS_KEPT)(photos.passing)
         # They depend only on the photo. They are computed when first needed, and each takes four bytes a photo.
         self._priors, self._levels, self._nearness = (np.full(len(photos.ids), np.nan, np.float32) for _ in range(3))
@@ -237,6 +243,9 @@ class _InMemory:
     def photo_regions(self, photo_rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
         return self._take(photo_rows, "regions"), self._take(photo_rows, "colours")
 
+    def photo_boxes(self, photo_rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self._take(photo_rows, "boxes") if "boxes" in self.arrays else no_boxes(len(photo_rows))
+
     def _take(self, photo_rows: NDArray[np.int64], name: str) -> NDArray[Any]:
         return self.arrays[name][self.ids[photo_rows]]
 
@@ -261,4 +270,4 @@ def gallery_of(
     features, positions = means.features.astype(np.float16), means.positions.astype(np.uint8)
     regions = 0 if photos.regions is None else photos.regions.shape[1]
     clusters = Clusters(sizes, centroids, features, positions)
-    return PhotoGallery(kept, matcher, clusters, photos.features.shape[1], regions)
+    return PhotoGallery(kept, matcher, clusters, photos.features.shape[1], regions, photos.boxes is not None)

@@ -60,6 +60,7 @@ class Overview:
     identity: indexer.NetworkIdentity
     embedder: indexer.EmbedderEntry
     presence: Floats | None
+    boxes: bool
 
     @property
     def photos(self) -> int:
@@ -78,7 +79,8 @@ def overview(shard: LocalGallery) -> Overview:
     index = shard.index
     ids = np.sort(index.ids).astype(np.int32)
     network, embedder = index.manifest.identity, index.manifest.embedder
-    return Overview(index.generation_id, index.generation, ids, shard.clusters, network, embedder, shard.presence)
+    known = shard.clusters, network, embedder, shard.presence, shard.boxes_kept
+    return Overview(index.generation_id, index.generation, ids, *known)
 
 
 class Pending(Protocol[T_co]):
@@ -180,6 +182,7 @@ class ShardedGallery(Gallery):
         self.clusters, self.photo_count = layout.clusters, layout.photo_count
         self.embedder, self.tokens_kept = known.embedder, known.identity.tokens
         self.regions_kept = known.identity.regions if self.tokens_kept > 1 else 0
+        self.boxes_kept = any(one is not None and one.boxes for one in layout.overviews)
         self.missing = tuple(links[number].name for number in sorted(missing))
         names = ["-" if one is None else one.generation for one in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)
