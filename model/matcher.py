@@ -9,7 +9,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -48,7 +48,7 @@ from sketch_search.model.images import Drawing, Preprocessing, Source, average_c
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import WITHIN, diffuse, likenesses, logits, weigh
 from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
-from sketch_search.model.words import WordBook
+from sketch_search.model.words import Guess, WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
 CHUNK, GPU_CHUNK = 32, 256
@@ -65,14 +65,6 @@ LEAST_POSSIBLE = 0.03
 
 #: The precision of large products. "int8" is ONNX Runtime's, the others are PyTorch's.
 Precision: TypeAlias = Literal["int8", "float32", "bfloat16", "float16"]
-
-
-@dataclass(frozen=True)
-class Guess:
-    """A word that may name what a sketch shows. probability: in 0..1."""
-
-    word: str
-    probability: float
 
 
 def load(

@@ -10,7 +10,7 @@ from sketch_search.model.errors import MalformedSketch
 from sketch_search.model.images.drawing import MAX_STROKES, Stroke
 from sketch_search.model.limits import MAX_NUMBERS, MAX_POINTS
 
-#: The most points of all strokes together, the most numbers of things, and the most characters of a word.
+#: The most characters of the word of a thing.
 MAX_WORD = 100
 # The most bytes of JSON: more than the points take that a browser writes with all digits.
 _MAX_BYTES = 8 << 20

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
+from sketch_search.model.words import Guess
 from sketch_search.service.schemas.query import Quality, System, View
 
 if TYPE_CHECKING:
@@ -120,17 +121,6 @@ class Group(BaseModel):
     others: tuple[int, ...] = Field(default=(), description="The ids of its other photos, best first.")
 
 
-class Guessed(BaseModel):
-    """A word that the sketch may show."""
-
-    word: str = Field(examples=["dog"])
-    probability: float = Field(
-        ge=0,
-        le=1,
-        description="How often such a guess is right, measured on sketches that the network was not trained on.",
-    )
-
-
 class SeenThing(BaseModel):
     """A thing of the drawing, as it was searched for."""
 
@@ -138,7 +128,7 @@ class SeenThing(BaseModel):
         description="Left, top, right and bottom of its ink, as shares of the paper's width and height.",
         examples=[[0.1, 0.4, 0.35, 0.9]],
     )
-    guess: Guessed | None = Field(description="What it looks like; null if no word is probable.")
+    guess: Guess | None = Field(description="What it looks like; null if no word is probable.")
     word: str | None = optional("What a person named it, which counts instead of the guess.")
     colours: tuple[str, ...] = Field(
         description="The colours that it was drawn in, the most used first, as #rrggbb; empty if they do not count.",
@@ -188,7 +178,7 @@ class SearchResponse(BaseModel):
     results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty if groups are listed.")
     groups: tuple[Group, ...] | None = optional("With view=groups, or if auto chose it: the groups, in order.")
     view: View | None = optional("Only with view=auto: the view chosen.")
-    guesses: tuple[Guessed, ...] = Field(
+    guesses: tuple[Guess, ...] = Field(
         default=(),
         description="What the sketch looks like, in words of the vocabulary, the most probable first: at most 3. "
         "Empty if no word is probable, without a sketch, and if the checkpoint has no vocabulary.",

@@ -29,7 +29,7 @@ from sketch_search.model.search import (
     things_of_text,
 )
 from sketch_search.model.things import Thing
-from sketch_search.model.words import UnknownWord
+from sketch_search.model.words import Guess, UnknownWord
 from sketch_search.service.clip_text import ReadText
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery
@@ -37,7 +37,6 @@ from sketch_search.service.schemas.query import SearchQuery, TunedQuery, View
 from sketch_search.service.schemas.search import (
     Cluster,
     Group,
-    Guessed,
     SearchResponse,
     SearchResult,
     SeenThing,
@@ -79,7 +78,7 @@ class _Encoded:
 
     query: Query
     unliked: tuple[int, ...] = ()
-    guesses: tuple[Guessed, ...] = ()
+    guesses: tuple[Guess, ...] = ()
     perhaps: tuple[str, ...] = ()
     seen: tuple[SeenThing, ...] = ()
 
@@ -305,8 +304,8 @@ class Searcher:
         seen = map(self.seen, things) if placed or len(things) > 1 or things[0].strokes else ()
         return replace(encoded, guesses=guesses, perhaps=perhaps, seen=tuple(seen))
 
-    def guesses(self, thing: Thing) -> tuple[Guessed, ...]:
-        return tuple(Guessed(**asdict(one)) for one in self.matcher.guesses(thing.tokens))
+    def guesses(self, thing: Thing) -> tuple[Guess, ...]:
+        return self.matcher.guesses(thing.tokens)
 
     def seen(self, thing: Thing) -> SeenThing:
         """Describes a thing for answers."""
@@ -353,7 +352,7 @@ class Searcher:
             found.append(thing.model_copy(update={"fits": fitting}))
         return tuple(found)
 
-    def _fits(self, guesses: Sequence[Guessed], ranking: Candidates, photos: int) -> bool | None:
+    def _fits(self, guesses: Sequence[Guess], ranking: Candidates, photos: int) -> bool | None:
         """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain.
 
         Guesses that are more probably wrong than right do not tell that no photo is.

@@ -67,8 +67,9 @@ def test_every_list_that_a_client_may_send_has_a_bound() -> None:
 schema = schemathesis.openapi.from_path(OPENAPI)
 # Seconds for an answer, on a machine that has other things to do.
 PATIENCE = 60
-# Characters that httpx sends as a query; it refuses more.
-LONGEST_QUERY = 65_536
+# Characters of a query that httpx sends, and that the server's parser of HTTP reads, with the rest of the line: of
+# longer ones it says in plain text that they are invalid.
+LONGEST_QUERY = 65_000
 # For each of the paths.
 few = hypothesis.settings(max_examples=hypothesis.settings().max_examples // 20)
 
@@ -93,14 +94,14 @@ def run() -> Iterator[Soak]:
 def test_every_answer_is_as_documented(case: schemathesis.Case[Any], closed: Served, sketch: bytes, run: Soak) -> None:
     run.times += 1
     key = {"X-API-Key": "sesame"}
+    if len(urlencode(case.query or {}, doseq=True)) > LONGEST_QUERY:
+        return
     # The document cannot say which bytes are an image, which methods the checkpoint has, which photos there are, how
     # many results the settings allow, which texts are paths of folders, and who may build.
     limited = case.path in ("/search", "/explain", "/locate", "/photos", "/clusters/{cluster_id}", "/build", "/gallery")
     excluded = [schemathesis.checks.positive_data_acceptance] if limited else []
     case.call_and_validate(base_url=closed.url, headers=key, excluded_checks=excluded, timeout=PATIENCE)
     if case.path not in ("/search", "/explain", "/locate"):
-        return
-    if len(urlencode(case.query or {}, doseq=True)) > LONGEST_QUERY:
         return
     url = f"{closed.url}{case.path}"
     drawn = httpx.post(url, params=case.query, content=sketch, headers=key, timeout=PATIENCE)

@@ -22,7 +22,7 @@ from sketch_search.model.search import Nearest, Query
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import TunedQuery
-from sketch_search.service.schemas.search import Guessed, SearchResponse
+from sketch_search.service.schemas.search import Guess, SearchResponse
 from tests.indexer.clip_models import READING, saved_clip
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
@@ -200,7 +200,7 @@ def test_guesses_fit_or_do_not_fit_the_gallery(searcher: Searcher, monkeypatch: 
         monkeypatch.setattr(searcher.matcher.engine, "vocabulary", shifted)
         assert find(searcher).sketch_fits == expected
     # That no photo shows a doubtful guess says nothing of the drawing.
-    guess = Guessed(word=searcher.matcher.words[0], probability=0.4)
+    guess = Guess(word=searcher.matcher.words[0], probability=0.4)
     monkeypatch.setattr(searcher, "guesses", lambda thing: (guess,))
     assert find(searcher).sketch_fits is None
     assert find(searcher, None, text="dog").sketch_fits is None

@@ -26,7 +26,7 @@ from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
 from sketch_search.service.schemas.query import TunedQuery
-from sketch_search.service.schemas.search import Guessed
+from sketch_search.service.schemas.search import Guess
 from sketch_search.service.search import searcher as searching
 from tests.model.network.test_two_sided import SMALL, two_sided
 from tests.networks import matcher_of, parting_by_distance, vocabulary
@@ -410,7 +410,7 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
     words = vocabulary(directions=np.zeros((2, RET)), biases=np.array(biases))
     knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
     searcher = Searcher(regional.index, knowing)
-    found = cycle([(Guessed(word=word, probability=0.9),) if word else () for word in guesses])
+    found = cycle([(Guess(word=word, probability=0.9),) if word else () for word in guesses])
     monkeypatch.setattr(searcher, "guesses", lambda thing: next(found))
     answer = searcher.find(both())
     assert [thing.fits for thing in answer.things] == each
