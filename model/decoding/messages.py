@@ -90,7 +90,7 @@ _OWN_SECONDS = 4
 # Enough seconds for 8 megapixels.
 _QUICK_SECONDS = 1
 # While other programs use the CPU, a second of CPU time takes longer on the clock.
-_CLOCK_PER_CPU = 5
+CLOCK_PER_CPU = 5
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ class Limits:
     @classmethod
     def of(cls, size: int, most_pixels: int) -> "Limits":
         """Makes limits for a file's size and at most so many pixels: several times the needs of ordinary pictures."""
-        clock = _CLOCK_PER_CPU * (_OWN_SECONDS + most_pixels / PIXELS_A_SECOND)
+        clock = CLOCK_PER_CPU * (_OWN_SECONDS + most_pixels / PIXELS_A_SECOND)
         return cls(_OWN_SECONDS, clock, _OWN_BYTES + 2 * size, (1 / PIXELS_A_SECOND, _BYTES_A_PIXEL))
 
     def quick(self) -> "Limits":
         """Returns limits with the same memory, and the time of ordinary pictures."""
-        clock, a_pixel = _CLOCK_PER_CPU * _QUICK_SECONDS, (0.0, self.a_pixel[1])
+        clock, a_pixel = CLOCK_PER_CPU * _QUICK_SECONDS, (0.0, self.a_pixel[1])
         return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=clock, a_pixel=a_pixel)
 
     @contextmanager

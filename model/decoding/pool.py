@@ -1,13 +1,17 @@
 """Runs decoding processes, each of which decodes one picture at a time, for several threads."""
 
+import math
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from sketch_search.model.decoding.messages import (
+    CLOCK_PER_CPU,
     PIXELS_A_SECOND,
     READY,
     Job,
@@ -62,17 +66,24 @@ class DecodingProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def run(self, request: Request) -> OpenedImage:
+    def run(self, request: Request, *, quick: bool = False) -> OpenedImage:
         """Runs a job. Errors but its own end the process: CostlyImage, SlowImage, EndedDecoding, DecoderCrashed."""
-        limits, start = request.limits, time.monotonic()
+        limits, start, computed = request.limits, time.monotonic(), _cpu_seconds(self.pid)
         try:
             with self._killed_after(limits.clock_seconds):
                 send_request(self._requests, request)
                 return receive_picture(self._replies, request.job)
         except (EOFError, OSError) as error:
             late = time.monotonic() - start >= limits.clock_seconds
+            computed = _cpu_seconds(self.pid) - computed
             self.close()
             code = self._process.returncode
+            if late and not quick and computed < limits.clock_seconds / CLOCK_PER_CPU:
+                # What it did not compute is no fault of the picture.
+                raise EndedDecoding(
+                    f"the decoder stood still for {limits.clock_seconds:g} seconds, twice, as on a machine that is short "
+                    "of memory; try again"
+                ) from error
             if late or -code == getattr(signal, "SIGPROF", None):
                 spent = f"{limits.clock_seconds:g}" if late else f"{limits.cpu_seconds:g} CPU"
                 beside = f", and one for each {PIXELS_A_SECOND / 1e6:g} million pixels" if limits.a_pixel[0] else ""
@@ -105,6 +116,15 @@ class DecodingProcess:
             with suppress(OSError):  # unread data is no longer needed
                 stream.close()
         self._process.wait()
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Returns the CPU time that a process has used; without bound where the system does not say it by /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return math.inf
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _unavailable(reason: str) -> DecodingUnavailable:
@@ -168,9 +188,9 @@ class Decoders:
             # The process may have been killed for an unrelated reason. Only a system that is short of memory kills it
             # twice in a row.
             with suppress(DecoderCrashed, EndedDecoding), self._process() as process:
-                return process.run(request)
+                return process.run(request, quick=quick)
             with self._process() as process:
-                return process.run(request)
+                return process.run(request, quick=quick)
 
     def close(self) -> None:
         """Ends all processes, each after its current picture."""

@@ -158,6 +158,22 @@ def test_a_process_that_is_killed_while_it_decodes_is_replaced_once() -> None:
 
 
 @LINUX
+def test_a_decoder_that_stands_still_is_no_fault_of_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Decoders(1, replace(AMPLE, clock_seconds=10)) as decoders:
+        decoders.start()
+        os.kill(decoders.idle[0], signal.SIGSTOP)
+        assert opened(decoders, encoded(drawing("star"))) == drawing("star")
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nprintf %s '{READY.decode()}'\nexec sleep 1000\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with Decoders(1, replace(AMPLE, clock_seconds=0.1)) as decoders, pytest.raises(errors.EndedDecoding, match="still"):
+        opened(decoders, encoded(drawing("star")))
+
+
+@LINUX
 @pytest.mark.parametrize(
     ("number", "error", "told"),
     [
