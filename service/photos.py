@@ -119,6 +119,9 @@ class ThumbnailCache:
     def _make_room(self, wanted: int) -> int:
         """Returns how many bytes still fit in the folder, after removing its older half if ``wanted`` do not fit."""
         assert self._folder is not None
+        for left in self._folder.glob(".*.partial"):
+            # By a server that was killed; another one keeps nothing then.
+            left.unlink(missing_ok=True)
         found = ((file.lstat(), file) for file in self._folder.glob("*-*.jpg"))
         files = [(status.st_mtime_ns, status.st_size, file) for status, file in found]
         room = self._folder_capacity - sum(size for _, size, _ in files)

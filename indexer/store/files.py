@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,10 +144,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Replaces a file as a whole. Without ``sync``, it may be empty or end early after a power failure."""
+    """Replaces a file as a whole. Without ``sync``, others may write it at the same time, and it may be empty or end
+    early after a power failure."""
     # The name is always the same, so that the next write removes the remains of a killed process. A link may also
     # be there, so nothing is written into an existing file.
-    temporary = path.with_name(f".{path.name}.partial")
+    writer = "" if sync else f".{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}{writer}.partial")
     temporary.unlink(missing_ok=True)
     try:
         with temporary.open("xb") as file:

@@ -225,18 +225,23 @@ class Index:
         """Returns size and media type, None for no image, of a photo's file, checked once. Raises as ``open_photo``."""
 
         def check(file: GalleryFile, folder: Folder) -> tuple[str, tuple[int, str | None]]:
-            key, stamp = (file.root, file.path), folder.stamp(file.path)
-            with self._lock:
-                known = self._digests.get(key)
-            if known is None or known.stamp != stamp:
-                if file.stamp is not None and stamp.size != file.stamp.size:
-                    return "", (0, None)
-                known = folder.digest(file.path)
-                with self._lock:
-                    self._digests[key] = known
-            return known.sha256, (known.stamp.size, media_type(known.start))
+            known = self._digest(file, folder)
+            return ("", (0, None)) if known is None else (known.sha256, (known.stamp.size, media_type(known.start)))
 
         return self._first_unchanged(photo, check)
+
+    def _digest(self, file: GalleryFile, folder: Folder) -> FileDigest | None:
+        """Returns the digest of a file as it is now; None if its size has changed."""
+        key, stamp = (file.root, file.path), folder.stamp(file.path)
+        with self._lock:
+            known = self._digests.get(key)
+        if known is None or known.stamp != stamp:
+            if file.stamp is not None and stamp.size != file.stamp.size:
+                return None
+            known = folder.digest(file.path)
+            with self._lock:
+                self._digests[key] = known
+        return known
 
     def _first_unchanged(self, photo: int, read: Callable[[GalleryFile, Folder], tuple[str, T]]) -> T:
         """Reads the files of a photo until one has its bytes. read: returns a file's SHA-256, and what is wanted."""
@@ -259,10 +264,16 @@ class Index:
         raise PhotoUnavailable(f"photo {photo} {problem}.")
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
-        """Reads a part of a photo's first file of ``size`` bytes, unchecked otherwise. Raises as ``open_photo``."""
+        """Reads a part of a photo's first file with its bytes, which are ``size``. Raises as ``open_photo``."""
         for file in self._files_of(photo):
+            folder = self._roots[file.root].folder
             with suppress(OSError):
-                return self._roots[file.root].folder.read_part(file.path, count, start=start, size=size)
+                known = self._digest(file, folder)
+                if known is not None and known.sha256 == file.content_hash:
+                    part = folder.read_part(file.path, count, start=start, size=size)
+                    # It may have changed meanwhile; a server is not asked twice.
+                    if folder.remote or folder.stamp(file.path) == known.stamp:
+                        return part
         raise PhotoUnavailable(f"photo {photo} has changed while being read.")
 
     def has_folders(self) -> bool:

@@ -219,6 +219,9 @@ class RemoteFolder(Folder):
             left, pause, server = left - 1, 2 * pause, None
             try:
                 with _opening:
+                    connecting = _connecting.setdefault(key, threading.Lock())
+                # One that does not answer keeps no other waiting.
+                with connecting:
                     server = _open[key] if key in _open else _open.setdefault(key, _connect(*key))
                 return question(server)
             except MemoryError:
@@ -287,6 +290,7 @@ def _entry(info: Mapping[str, Any], name: str) -> Entry:
 # The connections to servers, one for each, by scheme and address. All threads share them.
 _open: dict[tuple[str, str], Any] = {}
 _opening = threading.Lock()
+_connecting: dict[tuple[str, str], threading.Lock] = {}
 # The bytes of recently read files, by their folder's URL and their path in it.
 _kept: LRUCache[tuple[str, str], bytes] = LRUCache(_KEPT, getsizeof=len)
 _keeping = threading.Lock()

@@ -24,6 +24,8 @@ from sketch_search.service.http.middleware import cookie_name
 Turn: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 # Characters that some system does not allow in a name, or misreads.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
+# What Windows opens as a device, whatever follows.
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9\xb9\xb2\xb3]|lpt[0-9\xb9\xb2\xb3]|conin\$|conout\$) *(?:\..*)?", re.I)
 # Bytes of a file that are read at a time.
 PART = 1 << 20
 _MISSING = "not in this file.txt"
@@ -132,7 +134,8 @@ def file_names(paths: Sequence[str]) -> list[str]:
     names: dict[str, str] = {}
     for path in paths:
         # A name that begins with a dot would be hidden, or a folder.
-        plain = PurePath(_UNSAFE.sub("_", path.rpartition("/")[2]).lstrip(".") or "_")
+        clean = _UNSAFE.sub("_", path.rpartition("/")[2]).lstrip(".").rstrip(". ") or "_"
+        plain = PurePath(f"_{clean}" if _DEVICE.fullmatch(clean) else clean)
         name, number = plain.name, 1
         while name.casefold() in names:
             number += 1

@@ -71,7 +71,9 @@ class Builder:
             if self._running() or self._removing:
                 raise BuildRefused("A build of the index is already running; the page shows its progress.")
             self._failed = None
-            self._process = start_child("-c", f"from {__name__} import main; main()")
+            self._process = start_child(
+                "-c", f"from {__name__} import main; main()", SBIR_ZIP_ENCODING=self._settings.zip_encoding
+            )
             wanted = self._settings.model_dump(include={"weights", "device", "dtype", "threads", "max_pixels"})
             patterns = {"excluded": excluded, "included": included}
             asked = {"settings": {**wanted, "index": index}, "folders": named, "added": added, "patterns": patterns}

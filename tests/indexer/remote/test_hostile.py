@@ -17,6 +17,7 @@ from sketch_search.indexer.store.remote import RemoteFolder, Unreachable
 from sketch_search.indexer.store.roots import Root
 from tests.indexer.galleries import photo_file
 from tests.indexer.remote.servers import Served
+from tests.patience import wait_for
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -194,3 +195,25 @@ def test_parts_of_a_large_file_are_read_without_the_rest(davs: Served, monkeypat
 def test_names_of_sftp_lead_nowhere(nas: Served, tmp_path: Path) -> None:
     nas.names = iter(["../../a.png", "/etc/b.png", "..", ".", "", "c/d.png", "e.png"])
     assert [path for path, _ in found(nas.url, tmp_path)[0]] == ["e.png"]
+
+
+def test_a_server_that_does_not_answer_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over = threading.Event(), threading.Event()
+    connect = remote._connect
+
+    def connecting(scheme: str, netloc: str) -> object:
+        if netloc == "dead.example":
+            begun.set()
+            wait_for(over, "the test has not ended")
+            raise ConnectionError
+        return connect(scheme, netloc)
+
+    monkeypatch.setattr(remote, "_connect", connecting)
+    dead = threading.Thread(target=RemoteFolder("webdav://dead.example/a", trusted=True).is_there)
+    dead.start()
+    wait_for(begun, "it does not connect")
+    with lying(lambda handler: send(handler, 207, listing(entry("/a/", None)))) as host:
+        assert RemoteFolder(f"webdav://{host}/a", trusted=True).is_there()
+    assert dead.is_alive()
+    over.set()
+    dead.join()

@@ -5,6 +5,8 @@ import fcntl
 import os
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from sketch_search.indexer.store.location import IndexFolder, hold_lock
 from sketch_search.indexer.store.rows import map_array
 from sketch_search.model.files import read_regular
 from tests.indexer.galleries import save_photo
+from tests.patience import PATIENCE
 from tests.programs import run_python
 
 
@@ -120,3 +123,20 @@ def test_a_build_on_a_drive_without_locks_works(tmp_path: Path) -> None:
     arguments = ("-m", "indexer", "build", str(tmp_path / "photos"), "--index", str(tmp_path / "index"))
     done = run_python(*arguments, environment=os.environ | refused)
     assert "now current" in done.stdout, done.stderr
+
+
+def test_two_processes_that_write_one_file_both_write_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, contents = tmp_path / "1-64.jpg", [b"a" * 99, b"b" * 99]
+    both_written = threading.Barrier(2)
+    replace = os.replace
+
+    def replaced(*given: Path) -> None:
+        both_written.wait(PATIENCE)
+        replace(*given)
+
+    monkeypatch.setattr(files.os, "replace", replaced)
+    with ThreadPoolExecutor(2) as pool:
+        for written in [pool.submit(files.write_atomically, path, content, sync=False) for content in contents]:
+            written.result()
+    assert path.read_bytes() in contents
+    assert [*tmp_path.iterdir()] == [path]

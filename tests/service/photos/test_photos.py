@@ -208,6 +208,22 @@ def test_a_photo_is_not_found_once_all_its_files_are_gone_or_changed(
     assert gone[0] in files["not in this file.txt"].decode()
 
 
+def test_an_original_comes_from_the_file_whose_bytes_were_checked(
+    settings: Settings, gallery: Path, tmp_path: Path, index: Index
+) -> None:
+    first, _, last = index.photo(1).paths
+    photo = (gallery / last).read_bytes()
+    for path, content in {first: b"<script>".ljust(len(photo)), last: photo}.items():
+        (tmp_path / "moved" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "moved" / path).write_bytes(content)
+    with asked(settings, gallery=(tmp_path / "moved",)) as http:
+        assert http.get("/photos/1").content == photo
+        assert http.get("/photos/1", headers={"Range": "bytes=0-9"}).content == photo[:10]
+        assert [*unzipped(http.get("/photos.zip", params={"id": 1})).values()] == [photo]
+        (tmp_path / "moved" / last).write_bytes(b"</html>".ljust(len(photo)))
+        assert error(http.get("/photos/1")) == (404, "photo_unavailable")
+
+
 def test_only_images_of_others_are_served(settings: Settings, index_path: Path, index: Index, tmp_path: Path) -> None:
     # Whoever writes an index can name any folder and any content.
     secret = b"root:x:0:0:root:/root:/bin/bash\n"
@@ -437,6 +453,8 @@ def test_names_do_not_clash_and_suit_every_system() -> None:
     paths += ["a/\x9b2J.jpg", "a/\u202egpj.exe"]
     names = ["cat.jpg", "Cat (2).JPG", "cat (3).jpg", "what_ a_name.png", "_", "hidden", "cat (2) (2).jpg"]
     names += ["_2J.jpg", "_gpj.exe"]
+    paths += ["a/CON.jpg", "a/nul", "a/com1.tar.gz", "a/Lpt\xb9.png", "a/conan.jpg", "a/aux .jpg", "a/dots.. ."]
+    names += ["_CON.jpg", "_nul", "_com1.tar.gz", "_Lpt\xb9.png", "conan.jpg", "_aux .jpg", "dots"]
     assert file_names(paths) == names
 
 
