@@ -81,8 +81,7 @@ class DecodingProcess:
             if late and not quick and computed < limits.clock_seconds / CLOCK_PER_CPU:
                 # What it did not compute is no fault of the picture.
                 raise EndedDecoding(
-                    f"the decoder stood still for {limits.clock_seconds:g} seconds, twice, as on a machine that is short "
-                    "of memory; try again"
+                    f"the decoder stood still for {limits.clock_seconds:g} seconds, twice; free memory, and try again"
                 ) from error
             if late or -code == getattr(signal, "SIGPROF", None):
                 spent = f"{limits.clock_seconds:g}" if late else f"{limits.cpu_seconds:g} CPU"

@@ -375,7 +375,7 @@ async def gallery(
     roots, unread = found.manifest.roots, found.bad
     return GalleryResponse(
         folders=tuple(root.path if may_reveal(trusted, ctx) else root.name for root in roots),
-        excluded=found.manifest.excluded,
+        excluded=found.manifest.excluded if trusted or may_build(trusted, ctx) else (),
         below=tuple(counts.folders)[:MAX_BELOW],
         files_below=tuple(counts.folders.values())[:MAX_BELOW],
         days=counts.days,

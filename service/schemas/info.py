@@ -67,7 +67,9 @@ class GalleryResponse(BaseModel):
     """The gallery of the index in use."""
 
     folders: tuple[str, ...] = Field(description="The indexed folders: their paths with the token, else their names.")
-    excluded: tuple[str, ...] = Field(description="Patterns of excluded files and folders.")
+    excluded: tuple[str, ...] = Field(
+        description="Patterns of excluded files and folders; none without the token, unless everyone may build."
+    )
     below: tuple[str, ...] = Field(
         description="Folders with photos, by the paths that results show, to narrow a search to; the first 1,000. With "
         "/. at its end: a folder without its subfolders, if both have photos; . alone: the only indexed folder."
