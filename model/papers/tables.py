@@ -1,6 +1,6 @@
 """Runs tables of recipes/tables: each trains and measures the networks that its file names, and shows them.
 
-Trainings and figures are kept by what determines them, so that other tables reuse them; sheets outlast them.
+Trainings are kept by what determines them, so that other tables reuse them; sheets keep the figures of rows.
 """
 
 import hashlib
@@ -303,10 +303,11 @@ class TableRun:
     def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
         if row.checkpoint:
-            checkpoint = Path(self._weights(row))
-            folder = self.folder / _key(file_sha256(checkpoint), self._files())
-            measured = self._measure(table, row, checkpoint, folder)
-            return measured | {"network": row.name, "validation": {}, "curve": []}
+            return self._measure(table, row, Path(self._weights(row))) | {
+                "network": row.name,
+                "validation": {},
+                "curve": [],
+            }
         read = self._recipe(table, row)
 
         def trained(rate: float, seed: int) -> tuple[AnyRecipe, Path, float | None]:
@@ -318,7 +319,7 @@ class TableRun:
         runs = [trained(best, seed) for seed in row.seeds]
         if any(figure is None for *_, figure in runs):
             raise ModelError("it diverged at every rate of the table; lower them")
-        found = [self._measure(table, row, folder / "final.safetensors", folder) for _, folder, _ in runs]
+        found = [self._measure(table, row, folder / "final.safetensors") for _, folder, _ in runs]
         mean = {name: np.mean([one["per_query"][name] for one in found], axis=0) for name in table.columns}
         by_method = {way: np.mean([one["by_method"][way] for one in found], axis=0) for way in found[0]["by_method"]}
         recipe, folder, _ = runs[0]
@@ -385,61 +386,48 @@ class TableRun:
         vectors, why = clip_vectors(photos, where.clip)
         return vectors, f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}"
 
-    def _measure(self, table: PaperTable, row: Row, checkpoint: Path, folder: Path) -> dict[str, Any]:
-        """Measures a network once, and keeps what was found in a folder."""
+    def _measure(self, table: PaperTable, row: Row, checkpoint: Path) -> dict[str, Any]:
+        """Measures a network, in float32, so that all machines find the same."""
         where = TypeAdapter(Measure).validate_python(merge(table.measure, row.measure))
-        folder.mkdir(parents=True, exist_ok=True)
-        changes = row.set["network"] if row.checkpoint and row.set else {}
-        key = _key(where, row.method, table.columns, table.costs, *filter(None, [changes]))
-        kept = folder / f"figures-{key}.json"
-        if not kept.exists():
-            task = self.task_of(where)
-            # In float32, so that all machines find the same.
-            matcher, about = load(checkpoint, dtype="float32", variants=1), list[str]()
-            network = load_network(checkpoint)
-            if changes:
-                network = network.with_config(**changes)
-                matcher = trained_matcher(network)
-            method = "ret" if task.protocol == "within" else row.method or matcher.best_method
-            costs = costs_of(network) if table.costs else {}
-            if where.clusters:
-                # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
-                key = f"{folder} {_task(table, row)}"
-                if key not in self.tokens:
-                    self.tokens[key] = encode_both(matcher, task.corpus)
-                if (by := f"{key} {where.by}") not in self.vectors:
-                    self.vectors[by] = self._vectors(where, task.corpus.photos)
-                tokens, (vectors, why) = self.tokens[key], self.vectors[by]
-                about = [*filter(None, [why]), _FORMULAS]
-                vectors = tokens[1].ret if vectors is None else vectors
-                clusters = where.clusters, where.nprobe
-                figures, more = search_in_two_stages(matcher, task.corpus, tokens, vectors, *clusters)
-                costs |= more | {"clusters": float(where.clusters)}
-                ways = {str(method): figures}
-            else:
-                evaluation = measure(task, task_matrices(matcher, task))
-                ways, first = evaluation.per_query, table.columns[0]
-                figures = evaluation.per_query[method]
-                for group, means in evaluation.figures[method].items() if task.protocol == "within" else ():
-                    costs |= {f"{TITLES[first]}: {group}": means[first]} if group != ALL else {}
-            if lacking := sorted(set(table.columns) - set(figures)):
-                raise ModelError(f"{task.protocol} has no figure {', '.join(lacking)}, but {', '.join(figures)}")
-            per_query = {name: np.round(figures[name], 6).tolist() for name in table.columns}
-            counts = {"queries": len(per_query[table.columns[0]]), "photos": len(task.corpus.photos)}
+        task, about = self.task_of(where), list[str]()
+        matcher, network = load(checkpoint, dtype="float32", variants=1), load_network(checkpoint)
+        if row.checkpoint and row.set:
+            network = network.with_config(**row.set["network"])
+            matcher = trained_matcher(network)
+        method = "ret" if task.protocol == "within" else row.method or matcher.best_method
+        costs = costs_of(network) if table.costs else {}
+        if where.clusters:
+            # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
+            if (key := f"{checkpoint} {_task(table, row)}") not in self.tokens:
+                self.tokens[key] = encode_both(matcher, task.corpus)
+            if (by := f"{key} {where.by}") not in self.vectors:
+                self.vectors[by] = self._vectors(where, task.corpus.photos)
+            tokens, (vectors, why) = self.tokens[key], self.vectors[by]
+            about = [*filter(None, [why]), _FORMULAS]
+            vectors = tokens[1].ret if vectors is None else vectors
+            clusters = where.clusters, where.nprobe
+            figures, more = search_in_two_stages(matcher, task.corpus, tokens, vectors, *clusters)
+            costs |= more | {"clusters": float(where.clusters)}
+            ways = {str(method): figures}
+        else:
+            evaluation = measure(task, task_matrices(matcher, task))
+            ways, first = evaluation.per_query, table.columns[0]
+            figures = evaluation.per_query[method]
+            for group, means in evaluation.figures[method].items() if task.protocol == "within" else ():
+                costs |= {f"{TITLES[first]}: {group}": means[first]} if group != ALL else {}
+        if lacking := sorted(set(table.columns) - set(figures)):
+            raise ModelError(f"{task.protocol} has no figure {', '.join(lacking)}, but {', '.join(figures)}")
+        per_query = {name: np.round(figures[name], 6).tolist() for name in table.columns}
+        return {
+            "ranks by": method,
+            "queries": len(per_query[table.columns[0]]),
+            "photos": len(task.corpus.photos),
+            "per_query": per_query,
+            "by_method": {way: np.round(ways[way][table.columns[0]], 6).tolist() for way in ways},
+            "costs": costs,
             # A table has no groups of queries.
-            about += [sentence for sentence in task.about if not sentence.startswith(tuple(task.groups))]
-            found = {
-                "ranks by": method,
-                **counts,
-                "per_query": per_query,
-                "by_method": {way: np.round(ways[way][table.columns[0]], 6).tolist() for way in ways},
-                "costs": costs,
-                "about": about,
-            }
-            with replacing(kept) as partial:
-                partial.write_text(json.dumps(found))
-        read: dict[str, Any] = json.loads(kept.read_text())
-        return read
+            "about": about + [one for one in task.about if not one.startswith(tuple(task.groups))],
+        }
 
 
 def _task(table: PaperTable, row: Row) -> str:

@@ -86,7 +86,7 @@ def run(folder: Path, *options: str | Path, name: str = "two") -> int:
     return main(["table", name, *map(str, given), *map(str, options)])
 
 
-def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_trains_once_chooses_rates_and_measures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(folder, BY_METHODS)
     assert run(folder, "--json") == 0
     result = json.loads(capsys.readouterr().out)
@@ -102,7 +102,7 @@ def test_a_table_trains_chooses_rates_and_measures_once(folder: Path, capsys: py
     assert plain["costs"]["G a photo"] > 0
     assert plain["costs"]["M a pair"] > 0
     logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
-    # A second time nothing is trained or measured, and a page gets the table between its marks.
+    # A second time nothing is trained, and a page gets the table between its marks.
     page = folder / "page.md"
     page.write_text("Before\n<!-- begin: table two -->\nold\n<!-- end: table two -->\nAfter\n")
     assert run(folder, "--page", page) == 0
@@ -191,7 +191,7 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     assert exhaustive["costs"]["purity"] == pytest.approx(1 / len(SHAPES)), "each shape has as many photos"
     assert exhaustive["costs"]["purity"] < opened["costs"]["purity"] <= 1
     # The figure of each formula, of rankings that are written out: every photo by its score.
-    matcher = load(next((folder / "runs").rglob("final.safetensors")), variants=1)
+    matcher = load(next((folder / "runs").rglob("final.safetensors")), dtype="float32", variants=1)
     corpus = read_class_folders(folder / "data")
     ranked = np.argsort(-score_matrices(matcher, corpus, ["rn"])["rn"], axis=1, kind="stable")
     hits = np.take_along_axis(relevance(corpus), ranked, axis=1)[:, :2]
