@@ -48,7 +48,7 @@ from sketch_search.model.images import Drawing, Preprocessing, Source, average_c
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import WITHIN, diffuse, likenesses, logits, weigh
 from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
-from sketch_search.model.words import Guess, WordBook
+from sketch_search.model.words import Guess, UnknownWord, WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
 CHUNK, GPU_CHUNK = 32, 256
@@ -60,8 +60,10 @@ KEPT = 64
 # with 0.94 guesses on average. Sketches of validation classes, which have no right guess, had 0.62 guesses on average.
 MAX_GUESSES = 3
 LEAST_PROBABLE = 0.3
-# The least probability of a word offered with a question mark, if there is no guess.
+# The least probability of a word offered with a question mark, if there is no guess; and of a person, with which none
+# of these is guessed.
 LEAST_POSSIBLE = 0.03
+_NO_PEOPLE = "animal, bird, insect, reptile, ape, snowman, teddy bear, chimpanzee, gorilla, orangutan"
 
 #: The precision of large products. "int8" is ONNX Runtime's, the others are PyTorch's.
 Precision: TypeAlias = Literal["int8", "float32", "bfloat16", "float16"]
@@ -159,8 +161,17 @@ class Matcher:
 
     @cached_property
     def book(self) -> WordBook:
-        """Looks up the words of the vocabulary. Only texts need it, and it takes 30 ms to make."""
+        """Looks up the words of the vocabulary. It takes 30 ms to make."""
         return WordBook(self.config.words)
+
+    @cached_property
+    def _people(self) -> tuple[list[int], list[int]]:
+        """The number of the word for people, if there is one, and those of what people are not called."""
+        person, others = self.book.of_class("person"), set[int]()
+        for name in _NO_PEOPLE.split(", "):
+            with suppress(UnknownWord):
+                others.update(*self.book.read(name).things)
+        return [] if person is None else [person], sorted(others)
 
     @property
     def photo_sha256(self) -> str:
@@ -385,10 +396,16 @@ class Matcher:
         return kinship
 
     def guesses(self, sketch: Tokens, least: float = LEAST_PROBABLE) -> tuple[Guess, ...]:
-        """Guesses at most MAX_GUESSES words for a sketch, a batch of one, of at least this probability, best first."""
+        """Guesses at most MAX_GUESSES words for a sketch, a batch of one, of at least this probability, best first.
+
+        What may be a person is not guessed to be an animal or a snowman.
+        """
         if self.engine.vocabulary is None:
             return ()
-        probabilities = self.engine.vocabulary.guess(sketch)[0]
+        probabilities = self.engine.vocabulary.guess(sketch)[0].copy()
+        person, unlike = self._people
+        if len(person) and probabilities[person].sum() >= LEAST_POSSIBLE:
+            probabilities[unlike] = 0
         best = np.argsort(-probabilities, kind="stable")[:MAX_GUESSES].tolist()
         guesses = (Guess(self.words[number], float(probabilities[number])) for number in best)
         return tuple(guess for guess in guesses if guess.probability >= least)

@@ -42,7 +42,7 @@ const about = createAbout(removeFolder);
 offerFolders(build);
 const parts = createParts(() => query.clear());
 offerFilter(parts);
-const word = createWord(parts);
+const word = createWord(parts, (guess) => drawn.name(guess));
 const drawn = createDrawn(paper, parts, word, { changed: searchIfReady, step: () => query.turn(false, true) });
 const why = createWhy(explanationRefused);
 const viewer = createViewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);

@@ -54,8 +54,11 @@ export function createOptions(changed) {
   };
 }
 
-/** The field for a word, which the network's vocabulary completes, and the words that it guesses for the drawing. */
-export function createWord(parts) {
+/**
+ * The field for a word, which the network's vocabulary completes, and the words that it guesses for the drawing. `name` gives a
+ * guess to its thing, if it is one of several.
+ */
+export function createWord(parts, name) {
   const [form, field, list] = ["word-form", "word", "words"].map(byId);
   const question = new api.Latest();
 
@@ -87,7 +90,7 @@ export function createWord(parts) {
     const says = `Also search with the word ${word}, ${probability === undefined ? "a wild guess" : `${percent(probability)} likely`}`;
     const onclick = () => {
       field.focus({ preventScroll: true });
-      take(word);
+      name(word) || take(word);
     };
     const properties = { type: "button", className: "part guess", title: says, ariaLabel: says, onclick };
     return element("li", {}, element("button", properties, `${word}?`));

@@ -215,11 +215,19 @@ export function createDrawn(paper, parts, word, react) {
       const ids = seen.length ? seen.map(({ id }) => id) : found.length ? [...found.keys()] : drawn.map(({ id }) => id);
       const whole = ids.length === 1 ? answer.guesses : [];
       const kept = new Map(things().map(({ id, marks: own }) => [id, before.get(keyOf(own))]));
-      guesses = new Map(ids.map((id, i) => [id, found[i]?.guess ?? whole[0] ?? kept.get(id)]));
+      // What the words of the search say is known.
+      const known = found.map(({ word: said, guess }) => (said ? { word: said, probability: 1 } : guess));
+      guesses = new Map(ids.map((id, i) => [id, known[i] ?? whole[0] ?? kept.get(id)]));
       const colouring = wanted.colours && inColour(searched(drawn));
       counted = answer.placed === true;
       counts = { apart: true, places: !wanted.places || counted, colours: !colouring || answer.region_grid !== undefined };
       show();
+    },
+    /** Name the thing that was guessed to be this, if there are several. @returns {boolean} whether it was */
+    name(word) {
+      const own = shown.find(({ id, marks }) => guesses.get(id)?.word === word && !marks.some((mark) => mark.word));
+      if (own) { void divide(named, own.id, word); }
+      return own !== undefined;
     },
     /** Go back to before an unusable word of a thing. @returns {{name: string, rename} | null} the word, if there was one */
     dropWord() {

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from sketch_search import model
 from sketch_search.model.commands import main
 from sketch_search.model.datasets.corpus import Corpus
 from sketch_search.model.datasets.tasks import Task
-from sketch_search.model.engine import SelfAttention
+from sketch_search.model.engine import SelfAttention, Tokens
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import answers
 from sketch_search.model.explanation import Explanation
@@ -42,6 +43,15 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
     lines = answers.guess_table(found).splitlines()
     assert lines[0].split() == ["sketches", "named", "first", "right", "one", "right", "guesses"]
     assert lines[1].split() == ["all", str(count), "0.500", "0.500", "0.500", "2.00"]
+
+
+@pytest.mark.parametrize(("share", "guessed"), [(0.05, []), (0.01, ["monkey"])])
+def test_what_may_be_a_person_is_not_guessed_to_be_an_animal(share: float, guessed: list[str]) -> None:
+    chances = torch.tensor([0.9 - share, share]).log()
+    known = vocabulary(directions=torch.zeros(2, 32), biases=chances, guess_scale=1.0, guess_none=math.log(0.1))
+    matcher = matcher_of(tiny_network().vocabulary_replaced(known, (("monkey",), ("person",))))
+    sketch = Tokens.of_ret(np.ones((1, 32), np.float32))
+    assert [guess.word for guess in matcher.guesses(sketch)] == guessed
 
 
 def test_guesses_without_a_vocabulary_or_data_are_refused(

@@ -585,6 +585,12 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     wait_for_photos(desk)
     # Only what has no name is guessed.
     wait(desk).until(lambda d: text(d, "guesses") == "car?")
+    # A guess that is pressed becomes the name.
+    desk.find_element(By.CSS_SELECTOR, "#guesses button").click()
+    wait(desk).until(lambda d: text(d, "guesses") == "")
+    wait_for_photos(desk)
+    words = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ word }) => word)"
+    assert set(desk.execute_script(words)) == {"car", "tent"}
     desk.find_element(By.ID, "word").send_keys("giraffe", Keys.ENTER)
     wait(desk).until(lambda d: "giraffe" in text(d, "parts"))
     wait_for_photos(desk)
