@@ -1,18 +1,23 @@
 """Trains CLIP-AT (CVPR 2023), by cosine distances. Letters in brackets are sections of its supplementary."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from sketch_search.model.datasets import Corpus, Task, find_drawn_photos, with_pairs
-from sketch_search.model.engine import Modality
+from sketch_search.model.engine import (
+    Modality,
+)
 from sketch_search.model.errors import ModelError
 from sketch_search.model.evaluation import measure, score_matrices, trained_matcher
 from sketch_search.model.network import (
+    ClipAtConfig,
     ClipAtNetwork,
     Learned,
     PretrainedVit,
@@ -21,7 +26,7 @@ from sketch_search.model.network import (
     read_clip,
 )
 from sketch_search.model.papers.pictures import TrainingSet, class_batch, draw_some, find_pairs, normalize, training_set
-from sketch_search.model.papers.recipe import CLIP, ClipAtRecipe
+from sketch_search.model.papers.recipe import Count, Optimiser, Positive, Several, Table, VectorRecipe
 from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.papers.word_vectors import class_rows, class_vectors, read_word_vectors
 
@@ -36,6 +41,75 @@ _POINTS = torch.linspace(-2, 2, 81)
 # The mean of max(0, margin + distance(s, p+) - distance(s, p-)) over the rows of three (n, d).
 _by_distance = F.triplet_margin_with_distance_loss
 triplet_loss = partial(_by_distance, distance_function=lambda a, b: 1 - F.cosine_similarity(a, b, dim=-1))
+
+
+# The backbone in a recipe of CLIP-AT if ``--backbone`` names a CLIP.
+CLIP = "clip"
+
+
+@dataclass(frozen=True)
+class ClipAtLosses(Table):
+    """The losses and their weights; 0 switches one off. The supplementary gives no weights."""
+
+    triplet: float = 1.0  # on cosine distances
+    margin: float = 0.2  # the public code's
+    classes: float = 1.0  # of the classification by the text vectors of the training's classes
+    temperature: Positive = 0.01  # of its cosines, at which CLIP's own training ends
+    # Fine-grained networks only: the average divergence of the categories (C). The triplet loss is about 0.1 and the
+    # divergence about 1, so that a weight of 0.1 makes them count equally.
+    divergence: float = 0.1
+    bandwidth: Positive = 0.1  # of the kernels by which the relative distances of a category become a density
+    # Fine-grained networks only: the triplet loss on shuffled patches. A grid of 2 has 24 orders, and halves of things
+    # can still be seen; in finer grids parts are harder to recognise.
+    patches: float = 1.0
+    patch_margin: float = 0.2
+    patch_grid: Several = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipAtOptimiser(Optimiser):
+    """Adam; the public code has constant rates, of 1e-6 and 1e-4."""
+
+    encoder_rate: float = 1e-6  # of the LayerNorms, the only part of the encoder that is learned
+    prompt_rate: float = 1e-4
+    text_rate: float = 1e-3  # of the projection to the text vectors, which only a ViT of timm needs
+    warmup: Count = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipAtRecipe(VectorRecipe):
+    """A training of CLIP-AT. Fields of ``network`` are those of ``ClipAtConfig``.
+
+    The supplementary gives no number of prompts, epochs or weights: these values are chosen here.
+    level: "category", or "fine-grained" pairs with one encoder (A), from so many ``categories`` of a step.
+    """
+
+    method: ClassVar[str | None] = ClipAtNetwork.kind
+    title: ClassVar[str] = "CLIP-AT"
+    fixed: ClassVar[tuple[str, ...]] = ("vit", "shared_prompts", "shared_norms")
+
+    level: Literal["category", "fine-grained"] = "category"
+    categories: Several = 4
+    losses: ClipAtLosses = ClipAtLosses()
+    optimiser: ClipAtOptimiser = ClipAtOptimiser()
+
+    @property
+    def fine_grained(self) -> bool:
+        """True if each sketch has to find the very photo that it was drawn from."""
+        return self.level == "fine-grained"
+
+    def config(self, vit: PretrainedVit) -> ClipAtConfig:
+        """Makes the configuration of the network that starts from this ViT. Raises ModelError if it cannot be used."""
+        shared = {"shared_prompts": self.fine_grained, "shared_norms": self.fine_grained}
+        given = {"name": self.method, "image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
+        return self.configure(ClipAtConfig, vit=vit.layout, **shared, **given)
+
+    def check(self) -> None:
+        super().check()
+        if not self.losses.triplet and not self.losses.classes:
+            raise ModelError("all losses are switched off")
+        if self.fine_grained and (self.batch % self.categories or self.batch < 2 * self.categories):
+            raise ModelError("a fine-grained batch needs 2 categories or more, with 2 pairs or more of each")
 
 
 def classification_loss(

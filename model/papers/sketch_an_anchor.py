@@ -3,22 +3,81 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import nn
 
 from sketch_search.model.datasets import STANDARD_SPLITS, Corpus, cache_folder, data_folder, read_split, standard_split
 from sketch_search.model.errors import ModelError
-from sketch_search.model.network import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from, read_backbone
+from sketch_search.model.network import (
+    Anchor,
+    AnchorConfig,
+    AnchorNetwork,
+    anchor_network_from,
+    read_backbone,
+)
 from sketch_search.model.papers import pictures
-from sketch_search.model.papers.recipe import AnchorRecipe
+from sketch_search.model.papers.recipe import Count, Optimiser, Positive, Share, Table, VectorRecipe
 from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 
 # Adam's epsilon in TensorFlow, which the paper used.
 _EPSILON = 1e-7
+
+
+@dataclass(frozen=True)
+class Anchoring(Table):
+    """The treatment of the anchors (sections 3.4 and 3.5)."""
+
+    graph: Annotated[int, Field(ge=0)] = 4  # layers of the graph convolution that adapts the anchors; 0 for none
+    randomised: bool = True  # whether each step draws its anchors
+    neighbours: Annotated[int, Field(ge=0)] = 10  # the nearest words that a class's word may be swapped for
+    swap: Share = 1.0  # the share of words that a step swaps for a neighbour
+    # Similarities of anchors are multiplied by it before the softmax, in the targets and in the graph (eq. 2). With the
+    # paper's 1, cosines of 100 and more classes become targets that are nearly equal for all.
+    sharpness: Positive = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorOptimiser(Optimiser):
+    """Adam (section 4.2)."""
+
+    rate: float = 5e-6
+    warmup: Count = 150
+    last: Share = 0.2
+    # Factor of the gradient that enters the ViT. It changes little, because Adam divides gradients by their own size.
+    backbone_gradient: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorRecipe(VectorRecipe):
+    """A training of Sketch-an-Anchor. Fields of ``network`` are those of ``AnchorConfig``.
+
+    temperature: the same for all losses; the paper does not give it. photos: of each class, 0 for all, photos_by:
+    the nearest to their class's visual anchor, the farthest, or any.
+    """
+
+    method: ClassVar[str | None] = AnchorNetwork.kind
+    title: ClassVar[str] = "Sketch-an-Anchor"
+    fixed: ClassVar[tuple[str, ...]] = ("vit",)
+
+    temperature: Positive = 0.07
+    photos: Annotated[int, Field(ge=0)] = 0
+    photos_by: Literal["nearest", "farthest", "chance"] = "nearest"
+    anchoring: Anchoring = Anchoring()
+    optimiser: AnchorOptimiser = AnchorOptimiser()
+
+    @property
+    def config(self) -> AnchorConfig:
+        """The configuration of the network. Raises ModelError for one that cannot be used."""
+        return self.configure(AnchorConfig, name=self.method, vit=self.layout)
+
+    def check(self) -> None:
+        super().check()
+        _ = self.config
 
 
 @dataclass(frozen=True)

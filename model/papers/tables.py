@@ -50,9 +50,9 @@ from sketch_search.model.evaluation import (
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.matcher import load
 from sketch_search.model.network import DEFAULT_CLIP, find_device
-from sketch_search.model.papers.recipe import RECIPES, AnyRecipe, Table, merge, read_within_budget
+from sketch_search.model.papers.recipe import RECIPES, Table, merge
 from sketch_search.model.papers.runs import Diverged, Run
-from sketch_search.model.papers.trainings import TRAININGS
+from sketch_search.model.papers.trainings import TRAININGS, AnyRecipe, read_within_budget
 
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")

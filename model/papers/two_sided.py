@@ -3,11 +3,13 @@
 Cross-attention begins as the identity.
 """
 
+import dataclasses
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,9 +19,21 @@ from torch import nn
 
 from sketch_search.model import datasets, evaluation
 from sketch_search.model.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
-from sketch_search.model.engine import Prior, TwoSidedConfig, file_sha256, find_photo_side, unit
+from sketch_search.model.engine import (
+    TWO_SIDED,
+    Method,
+    Prior,
+    TwoSidedConfig,
+    file_sha256,
+    find_photo_side,
+    unit,
+)
 from sketch_search.model.errors import ModelError
-from sketch_search.model.network import Network, Tokens, TwoSidedEncoder
+from sketch_search.model.network import (
+    Network,
+    Tokens,
+    TwoSidedEncoder,
+)
 from sketch_search.model.papers.pictures import (
     Augmentation,
     TrainingSet,
@@ -32,7 +46,7 @@ from sketch_search.model.papers.pictures import (
     training_corpora,
     training_set,
 )
-from sketch_search.model.papers.recipe import TwoSidedRecipe
+from sketch_search.model.papers.recipe import Count, Optimiser, Positive, Recipe, Several, Share
 from sketch_search.model.papers.runs import CPU, Run, Trainer, check_validation, digest, run_steps
 from sketch_search.model.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 
@@ -64,6 +78,71 @@ RELATION_EVERY = 4
 # The precision@10 that trained classes may lose.
 MOST_LOSS = 0.02
 _FIGURE = "precision_10"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoSidedOptimiser(Optimiser):
+    """AdamW."""
+
+    tuning_rate: float = 1.5e-3  # of norms, biases and scales
+    head_rate: float = 1e-3  # of the projection of sketches
+    pair_rate: float = 3e-4  # of the projection of tokens, cross-attention and relation network
+    warmup: Count = 10
+    last: Share = 0.001
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoSidedRecipe(Recipe):
+    """A training of the sketch side of a two-sided network, and of what compares pairs.
+
+    classes: of each step, a sketch of each.
+    drawings: the share of these classes that has line drawings alone.
+    kept: in (0, 1], how much of the way from the photos' norms, biases and scales to the trained ones is gone in the
+        end; less finds more of what the training did not show.
+    kept_tokens: the same of the way from the photos' projection of tokens to that of sketches.
+    instance_classes, instances: in so many classes of each step, up to so many photos are told apart, each by a sketch
+        that was drawn from it; 0 classes for none.
+    instance_weight: of their loss by relation logits. The loss by [Ret] counts half as much.
+    anew: whether to begin from the photo side although a start is given; only the calibration of that one, and the
+        weights of its prior, are taken.
+    evaluate_everything: n chooses a prior by every n-th query of the protocol "everything"; 0 makes no prior.
+    """
+
+    method: ClassVar[str | None] = "two-sided"
+    title: ClassVar[str] = "the default network"
+    fixed: ClassVar[tuple[str, ...]] = ("mean", "std", "image_size", "photo_side")
+    further: ClassVar[bool] = True
+
+    steps: Count = 140
+    classes: Several = 64
+    drawings: Share = 0.15
+    kept: Positive = 1.0
+    kept_tokens: Positive = 1.0
+    instance_classes: int = 0
+    instances: Several = 16
+    instance_weight: Positive = 2.0
+    anew: bool = False
+    optimiser: TwoSidedOptimiser = TwoSidedOptimiser()
+    evaluate_everything: int = 0
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return ("rn", "ret")
+
+    @property
+    def pictures(self) -> int:
+        """Sketches alone: photos are encoded once, before the first step."""
+        return self.classes
+
+    def config(self, photo_side: str, fields: Mapping[str, Any] | None = None) -> TwoSidedConfig:
+        """Makes the configuration on a photo side; fields: where it differs from TWO_SIDED. Raises ModelError."""
+        given = dataclasses.asdict(TWO_SIDED) | dict(fields or {}) | {"photo_side": photo_side}
+        return self.configure(TwoSidedConfig, **given)
+
+    def check(self) -> None:
+        super().check()
+        self.config("unknown")
 
 
 def class_places(

@@ -31,8 +31,8 @@ from sketch_search.model.images import Preprocessing
 from sketch_search.model.matcher import load
 from sketch_search.model.network import Network, layout_of, read_backbone
 from sketch_search.model.papers.pictures import class_tokens, prepare_pixels, training_corpora
-from sketch_search.model.papers.recipe import read_recipe
 from sketch_search.model.papers.runs import check_target
+from sketch_search.model.papers.trainings import read_recipe
 from sketch_search.model.papers.two_sided import class_places
 from sketch_search.model.papers.word_vectors import STAND_IN, WordVectors, read_word_vectors
 from sketch_search.model.words import Names, WordBook, spelling, why_no_name

@@ -1,10 +1,12 @@
 """Trains ZSE-SBIR by the paper's samples and losses, from a recipe to a checkpoint file."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,9 +17,25 @@ from tqdm import tqdm
 
 from sketch_search.model.checkpoint import keep_photo_side, load_zse_network, photo_side_tensors
 from sketch_search.model.datasets import Corpus, cache_folder, find_drawn_photos, with_pairs
-from sketch_search.model.engine import Modality, TwoSidedConfig, file_sha256, find_photo_side, is_checkpoint
+from sketch_search.model.engine import (
+    Method,
+    Modality,
+    TwoSidedConfig,
+    ZseConfig,
+    file_sha256,
+    find_photo_side,
+    is_checkpoint,
+    preset,
+)
 from sketch_search.model.errors import ModelError
-from sketch_search.model.network import Encoder, Network, Tokens, TwoSidedEncoder, from_backbone, read_backbone
+from sketch_search.model.network import (
+    Encoder,
+    Network,
+    Tokens,
+    TwoSidedEncoder,
+    from_backbone,
+    read_backbone,
+)
 from sketch_search.model.papers.pictures import (
     TrainingSet,
     draw_of_each,
@@ -27,7 +45,7 @@ from sketch_search.model.papers.pictures import (
     normalize,
     training_set,
 )
-from sketch_search.model.papers.recipe import ZseRecipe
+from sketch_search.model.papers.recipe import Count, Optimiser, Positive, Recipe, Share, Table
 from sketch_search.model.papers.runs import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.papers.two_sided import listwise_loss
 
@@ -35,6 +53,107 @@ from sketch_search.model.papers.two_sided import listwise_loss
 _NEW = re.compile(r"\.learnable\.|encoder\.project\.")
 # How many pictures are encoded at once to keep their tokens.
 _ENCODED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Samples(Table):
+    """ZSE-SBIR's samples and losses (section 3.6); see ``ZseTrainer``.
+
+    count: how many samples a step has.
+    pairs: "all" compares each sketch of a step with each photo (eqs. 10 and 11), "classes" does so with a sketch and
+        a photo of each of ``count`` classes, and "two" makes two pairs of each sample, as the released code does.
+    level: what a sketch and a photo have to share: the "category", or the "instance", where a sketch has to find the
+        photo that it was drawn from among others of its class (section 4.2).
+    ret: where [Ret] is taken from for the triplet loss: as it leaves the "encoder", or the "cross-attention".
+    match, no_match: the targets of relation scores.
+    triplet, relation: weights of the losses (eq. 12); 0 switches a loss off.
+    listwise: weight of cross-entropies over the rows and columns of a step's pairs, with ``pairs`` "classes": of the
+        cosines of [Ret] over ``temperature`` if ``triplet`` is not 0, and of relation logits if ``relation`` is not 0.
+    margin: of the triplet loss (eq. 10).
+    normalised: whether [Ret] is L2-normalised before its distances are taken, as in retrieval. At the rates that few
+        steps need, the distances of eq. 10 otherwise shrink to 0.
+    """
+
+    count: Count = 15
+    pairs: Literal["all", "classes", "two"] = "all"
+    level: Literal["category", "instance"] = "category"
+    ret: Literal["encoder", "cross-attention"] = "encoder"
+    match: Share = 1.0
+    no_match: Share = 0.0
+    triplet: float = 1.0
+    relation: float = 1.0
+    listwise: float = 0.0
+    temperature: Positive = 0.1
+    margin: float = 1.0
+    normalised: bool = False
+
+    @property
+    def pictures(self) -> int:
+        """The number of pictures of a step: the released code adds a second sketch to each sample."""
+        return self.count * {"all": 3, "classes": 2, "two": 4}[self.pairs]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZseOptimiser(Optimiser):
+    """AdamW."""
+
+    encoder_rate: float = 1e-4
+    head_rate: float = 5e-4
+    decay: float = 0.05
+    warmup: Count = 50
+    last: Share = 0.01
+    clip: float = 1.0
+    average: float = 0.998
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZseRecipe(Recipe):
+    """A training of ZSE-SBIR, whose recipes name no method.
+
+    preset: the configuration that ``network`` changes.
+    tuned: what is trained: "all" of the network; "norms", all but the matrices of the encoder's blocks; or "pairs", the
+        projection of tokens and what compares pairs, on features of the encoder that are computed once.
+    kept: of how many sketches and photos of each class, at most, these features are kept.
+    """
+
+    title: ClassVar[str] = "ZSE-SBIR"
+    fixed: ClassVar[tuple[str, ...]] = ("mean", "std", "released_preprocessing")
+
+    preset: str
+    tuned: Literal["all", "norms", "pairs"] = "all"
+    kept: Count = 60
+    steps: Count = 250
+    samples: Samples = Samples()
+    optimiser: ZseOptimiser = ZseOptimiser()
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        trained: dict[Method, float] = {"rn": self.samples.relation, "ret": self.samples.triplet}
+        return tuple(method for method, weight in trained.items() if weight)
+
+    @property
+    def pictures(self) -> int:
+        return self.samples.pictures
+
+    @property
+    def fewest_classes(self) -> int:
+        return 1 if self.samples.level == "instance" else 2
+
+    @property
+    def config(self) -> ZseConfig:
+        """The configuration of the network. Raises ModelError for one that cannot be used."""
+        return self.configure(ZseConfig, **dataclasses.asdict(preset(self.preset)))
+
+    def check(self) -> None:
+        super().check()
+        if not self.methods:
+            raise ModelError("all losses are switched off")
+        if self.samples.listwise and self.samples.pairs != "classes":
+            raise ModelError('listwise losses need pairs = "classes"')
+        if self.samples.level == "instance" and self.samples.pairs == "classes":
+            raise ModelError('pairs = "classes" are of categories')
+        if self.config.photo_side and self.tuned == "all":
+            raise ModelError('the matrices of a photo side are frozen: set tuned to "norms" or "pairs"')
 
 
 def instances(data: TrainingSet) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:

@@ -12,10 +12,13 @@ import torch
 
 from sketch_search.model.datasets.corpus import data_folder, read_split
 from sketch_search.model.errors import ModelError
+from sketch_search.model.papers.clip_at import ClipAtRecipe
 from sketch_search.model.papers.pictures import TrainingSet, training_set
-from sketch_search.model.papers.recipe import Anchoring, AnchorOptimiser, AnchorRecipe, ClipAtRecipe, read_recipe
 from sketch_search.model.papers.sketch_an_anchor import (
     AnchorGraph,
+    Anchoring,
+    AnchorOptimiser,
+    AnchorRecipe,
     Anchors,
     AnchorTrainer,
     VisualAnchors,
@@ -29,6 +32,7 @@ from sketch_search.model.papers.sketch_an_anchor import (
     similarities,
     word_anchors,
 )
+from sketch_search.model.papers.trainings import read_recipe
 from sketch_search.model.papers.word_vectors import WordVectors, class_rows, read_word_vectors
 from tests.learning import small_backbone, small_vit, write_class_folders
 from tests.networks import randn

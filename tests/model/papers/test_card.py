@@ -18,7 +18,8 @@ from sketch_search.model.datasets import data_folder
 from sketch_search.model.engine import seen_classes
 from sketch_search.model.matcher import load
 from sketch_search.model.papers.pictures import training_corpora
-from sketch_search.model.papers.recipe import TwoSidedRecipe, read_recipe
+from sketch_search.model.papers.trainings import read_recipe
+from sketch_search.model.papers.two_sided import TwoSidedRecipe
 from sketch_search.model.words import spelling
 from tests.installations import CHECKOUT
 from tests.requirements import needs_shared_data

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network import PretrainedVit, VitLayout, read_clip
 from sketch_search.model.papers import clip_at
+from sketch_search.model.papers.clip_at import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe
 from sketch_search.model.papers.pictures import TrainingSet, training_set
-from sketch_search.model.papers.recipe import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone, write_class_folders
 from tests.networks import randn

@@ -20,8 +20,8 @@ from sketch_search.model.datasets.corpus import (
 from sketch_search.model.datasets.tasks import Task, hold_out
 from sketch_search.model.errors import ModelError
 from sketch_search.model.papers.pictures import training_corpora, training_set
-from sketch_search.model.papers.recipe import Samples, TwoSidedRecipe
-from sketch_search.model.papers.two_sided import best_weight, with_prior
+from sketch_search.model.papers.two_sided import TwoSidedRecipe, best_weight, with_prior
+from sketch_search.model.papers.zse import Samples
 from tests.learning import small_recipe, write_class_folders
 from tests.networks import tiny_network
 from tests.pictures import SHAPES, drawing, encoded, photo

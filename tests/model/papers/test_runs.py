@@ -20,16 +20,13 @@ from sketch_search.model.engine import SeenClasses
 from sketch_search.model.errors import ModelError
 from sketch_search.model.network import RetNetwork
 from sketch_search.model.papers import runs
-from sketch_search.model.papers.recipe import (
-    RECIPES,
-    AnchorRecipe,
-    ClipAtRecipe,
-    TwoSidedRecipe,
-    ZseOptimiser,
-    ZseRecipe,
-    read_recipe,
-)
+from sketch_search.model.papers.clip_at import ClipAtRecipe
+from sketch_search.model.papers.recipe import RECIPES
 from sketch_search.model.papers.runs import Run, Trainer, check_validation, run_steps, warmed_cosine
+from sketch_search.model.papers.sketch_an_anchor import AnchorRecipe
+from sketch_search.model.papers.trainings import read_recipe
+from sketch_search.model.papers.two_sided import TwoSidedRecipe
+from sketch_search.model.papers.zse import ZseOptimiser, ZseRecipe
 
 
 def asked(folder: Path, patience: int | None = None) -> Run:

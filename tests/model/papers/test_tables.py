@@ -16,8 +16,10 @@ from sketch_search.model.datasets import read_class_folders, read_task
 from sketch_search.model.evaluation import relevance, score_matrices
 from sketch_search.model.matcher import load
 from sketch_search.model.papers import tables
-from sketch_search.model.papers.recipe import ZseRecipe, merge, read_within_budget
+from sketch_search.model.papers.recipe import merge
 from sketch_search.model.papers.runs import Run
+from sketch_search.model.papers.trainings import read_within_budget
+from sketch_search.model.papers.zse import ZseRecipe
 from tests.documents import CHECKOUT
 from tests.indexer.clip_models import saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders

@@ -36,8 +36,7 @@ from sketch_search.model.network import (
 from sketch_search.model.papers import read_recipe
 from sketch_search.model.papers.photo_side import PhotoFeatures, fields_of, fit_head, read_vit, renormalise, vit_tensors
 from sketch_search.model.papers.pictures import SIDE, Augmentation, training_corpora, training_set
-from sketch_search.model.papers.recipe import TwoSidedRecipe
-from sketch_search.model.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedTrainer
+from sketch_search.model.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedRecipe, TwoSidedTrainer
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import toml, write_class_folders
 from tests.model.network.test_two_sided import two_sided, written

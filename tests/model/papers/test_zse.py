@@ -15,9 +15,9 @@ from sketch_search.model.evaluation import calibrate, measure, score_matrices
 from sketch_search.model.network.relation import Tokens
 from sketch_search.model.network.zse import Network
 from sketch_search.model.papers.pictures import TrainingSet, normalize, training_set
-from sketch_search.model.papers.recipe import Samples, ZseOptimiser, ZseRecipe, read_recipe
+from sketch_search.model.papers.trainings import read_recipe
 from sketch_search.model.papers.two_sided import listwise_loss
-from sketch_search.model.papers.zse import ZseTrainer
+from sketch_search.model.papers.zse import Samples, ZseOptimiser, ZseRecipe, ZseTrainer
 from tests.learning import small_backbone, small_recipe, write_class_folders
 from tests.model.network.test_two_sided import two_sided, written
 from tests.networks import matcher_of
