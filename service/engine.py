@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, PhotoUnavailable, System, network_of, open_index
+from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, System, network_of, open_index
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
@@ -218,13 +218,9 @@ class Engine:
         files = [Path(self.gallery.address_of(path)) for path in entry.paths]
         reveal(next((file for file in files if file.is_file()), files[0]))
 
-    def original(self, entry: PhotoEntry) -> tuple[int, str]:
+    def original(self, entry: PhotoEntry) -> tuple[int, str | None]:
         """Returns the size and media type of a photo's file. Raises PhotoUnavailable if it has changed."""
-        size, media = self.gallery.original(entry.id)
-        if media is None:
-            # No build indexes such a file, but an index written by hand may name any file of this machine.
-            raise PhotoUnavailable(f"photo {entry.id} is not of a supported image type.")
-        return size, media
+        return self.gallery.original(entry.id)
 
     def cached_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
         """Returns the result of ``thumbnail`` if it is in memory, else None."""

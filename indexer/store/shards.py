@@ -1,6 +1,5 @@
 """An index in shards, indexes of whole clusters, joined by ``shards.json``, which is replaced after all."""
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -93,10 +92,6 @@ class ShardsFolder:
                 )
             if location.SHARDS_FILE not in names and not any(name.startswith(location.SLICES) for name in names):
                 location.check_ours(self.path, names - {".lock", "progress.json"})
-            # In somebody else's index, a shard may be a link to another index, which would be written and cleaned.
-            for path in self.path.glob("shard-*"):
-                if path.is_symlink():
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
         with location.hold_lock(self.path):
             yield
 

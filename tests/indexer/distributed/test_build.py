@@ -308,15 +308,6 @@ def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: P
         build_shards(folder.path, indexer.BuildRequest((gallery,)), Machines("local"))
 
 
-def test_shards_that_are_links_are_not_written_through(tmp_path: Path, built_once: Collection) -> None:
-    folder = ShardsFolder(tmp_path / "shards")
-    with folder.writing():
-        folder.slices("key").mkdir()
-    (tmp_path / "shards" / "shard-0000").symlink_to(built_once.index)
-    with pytest.raises(indexer.IndexUnwritable, match=r"shard-0000 .* move the existing file away"), folder.writing():
-        pytest.fail("the index behind the link may be written")
-
-
 def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()

@@ -1,12 +1,9 @@
 import hashlib
 import io
 import os
-import shutil
-import sqlite3
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -222,24 +219,6 @@ def test_an_original_comes_from_the_file_whose_bytes_were_checked(
         assert [*unzipped(http.get("/photos.zip", params={"id": 1})).values()] == [photo]
         (tmp_path / "moved" / last).write_bytes(b"</html>".ljust(len(photo)))
         assert error(http.get("/photos/1")) == (404, "photo_unavailable")
-
-
-def test_only_images_of_others_are_served(settings: Settings, index_path: Path, index: Index, tmp_path: Path) -> None:
-    # Whoever writes an index can name any folder and any content.
-    secret = b"root:x:0:0:root:/root:/bin/bash\n"
-    planted = tmp_path / "etc" / index.photo(3).paths[0]
-    planted.parent.mkdir(parents=True)
-    planted.write_bytes(secret)
-    forged = tmp_path / "index"
-    shutil.copytree(index_path, forged)
-    (catalog,) = forged.glob("g*/photos.sqlite")
-    with closing(sqlite3.connect(catalog)) as database, database:
-        database.execute("UPDATE photos SET hash = ? WHERE id = 3", (hashlib.sha256(secret).hexdigest(),))
-    with asked(settings, index=forged, gallery=(tmp_path / "etc",)) as http:
-        for path in ("/photos/3", "/thumbnails/3"):
-            answer = http.get(path)
-            assert error(answer) == (404, "photo_unavailable")
-            assert b"root" not in answer.content
 
 
 def test_a_camera_s_facts_are_read_from_the_file_and_damaged_ones_passed_over(
