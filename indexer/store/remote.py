@@ -74,8 +74,9 @@ class RemoteFolder(Folder):
             schemes = ", ".join(f"{known}://" for known in _LIBRARIES)
             raise BadInvocation(f"photos cannot be read from {scheme[:20]}:// addresses, only from: {schemes}.")
         host = _HOST.fullmatch(netloc)
-        # A key may contain a slash, so that the rest of the key looks like a path.
-        if host is None or (host[1] is not None and scheme != "sftp") or (scheme == "s3" and host[3] is not None):
+        # A key may contain a slash, so that the rest of the key looks like a path, or a password begin like a port.
+        hidden = host is not None and ("%3a" in (host[1] or "").lower() or (host[3] and "@" in path.partition("/")[0]))
+        if host is None or hidden or (host[1] and scheme != "sftp") or (host[3] and scheme == "s3"):
             raise BadInvocation(
                 f"this {scheme}:// address names no {'bucket' if scheme == 's3' else 'server'}, or has a password in "
                 "it, which others could see; leave it out: docs/using.md says where to put credentials."

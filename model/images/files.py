@@ -286,7 +286,7 @@ def _unquote(text: bytes, at: int) -> bytes:
     pieces = list[bytes]()
     while at < len(text):
         # No piece ends within a sign.
-        end = at + _PIECE
+        end = at + _BEGINNING
         end = max(end, text.rfind(b"%", end - 2, end) + 3)
         pieces.append(unquote_to_bytes(text[at:end]))
         at = end

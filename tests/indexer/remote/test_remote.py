@@ -198,6 +198,8 @@ def test_a_server_that_does_not_let_in_is_reported_with_the_remedy(
         f"sftp://me:{SECRET}@nas/photos",
         f"sftp://me:{SECRET}/x@nas/photos",
         f"webdav://me:{SECRET}@nas/photos",
+        f"sftp://me%3A{SECRET}@nas/photos",
+        f"webdav://me:12/{SECRET}@nas/photos",
         f"webdavs://me@nas/photos?token={SECRET}",
         f"webdavs://nas/photos#{SECRET}",
         "s3:///photos",
