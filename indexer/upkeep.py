@@ -51,7 +51,10 @@ class _Removed(BaseModel):
 
 
 class IndexSummary(BaseModel):
-    """A summary of the current generation of an index. removed: files and folders that the user removed, as shown."""
+    """A summary of the current generation of an index.
+
+    boxes: of things, in so many photos. removed: files and folders that the user removed, as shown.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,6 +62,8 @@ class IndexSummary(BaseModel):
     generation: str
     bytes_on_disk: int
     manifest: Manifest
+    boxes: int
+    photos_with_boxes: int
     bad: tuple[BadFile, ...]
     removed: tuple[str, ...]
 
@@ -77,11 +82,14 @@ def read_summary(path: Path) -> IndexSummary:
     with current.open_catalog() as catalog:
         bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
         removed = [shown_path(names, *key) for key, removed in sorted(catalog.removals().rules.items()) if removed]
+    boxes = current.count_boxes()
     return IndexSummary(
         path=folder.path,
         generation=current.name,
         bytes_on_disk=sum(entry.size for _, entry in generation_files(folder, current.manifest)),
         manifest=current.manifest,
+        boxes=int(boxes.sum()),
+        photos_with_boxes=int((boxes > 0).sum()),
         bad=tuple(bad),
         removed=tuple(removed),
     )
@@ -209,10 +217,11 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
         database.hide(plan.removals.hides)
         photos = database.choose_photos()
         clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, as_before=True)
-        gallery, reader = (plan.roots, plan.removals, manifest.excluded), SegmentReader(open_rows(folder, before))
+        gallery, rows = (plan.roots, plan.removals, manifest.excluded), open_rows(folder, before, (), manifest.detector)
+        reader, others = SegmentReader(rows), (manifest.system, manifest.detector, manifest.computed)
         none = np.zeros(len(photos), np.bool_)
         draft = GenerationDraft(
-            manifest.identity, manifest.embedder, *gallery, database, photos, reader, none, clustering, manifest.system
+            manifest.identity, manifest.embedder, *gallery, database, photos, reader, none, clustering, *others
         )
         written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
     shutil.rmtree(working, ignore_errors=True)

@@ -39,8 +39,9 @@ from sketch_search.model.engine import (
     sketch_variants,
     unit,
 )
-from sketch_search.model.engine.graphs import find_graphs
+from sketch_search.model.engine.graphs import VERSION, find_graphs
 from sketch_search.model.engine.parting import SIDE
+from sketch_search.model.engine.threads import processor
 from sketch_search.model.engine.zse import open_graphs
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
@@ -183,6 +184,13 @@ class Matcher:
         if self.engine.projection is not None:
             digest.update(self.engine.projection.axes.tobytes())
         return digest.hexdigest()
+
+    @property
+    def arithmetic(self) -> str:
+        """Says how it computes photos: by the version of its graphs and the kind of processor, or by PyTorch."""
+        if self.dtype == "int8":
+            return f"int8 of version {VERSION} on {processor()}"
+        return f"PyTorch's {self.dtype} on {self.device}"
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
         """Opens a picture (bytes, path or stream) for ``prepare``. Raises as ``open_image`` does."""

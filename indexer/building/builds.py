@@ -20,6 +20,7 @@ from sketch_search.indexer.building.database import DATABASE_FILE, SCHEMA, Build
 from sketch_search.indexer.building.folder_listing import BadFile, Exclusions, FolderListing
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.building.request import BuildRequest, StartingPoint
+from sketch_search.indexer.building.rereading import LEAST_EQUAL, Rereader, about, rows_without_boxes
 from sketch_search.indexer.building.staging import Stager
 from sketch_search.indexer.building.writer import (
     Floats,
@@ -34,6 +35,7 @@ from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import (
+    AVX2_ALONE,
     FORMAT_VERSION,
     Manifest,
     NetworkIdentity,
@@ -45,9 +47,10 @@ from sketch_search.indexer.store.generation import (
 )
 from sketch_search.indexer.store.location import IndexFolder, segment_name
 from sketch_search.indexer.store.roots import FileKey, Root, locate, shown_path
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, nearest
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, nearest, with_boxes
 from sketch_search.indexer.store.shards import ShardEntry
 from sketch_search.model import Matcher
+from sketch_search.model.engine.detector import DETECTOR_NAME
 from sketch_search.model.search.clusters import MAX_PATCHES, default_clusters
 
 # A day in EXIF, and the bytes of a RAW file that are searched for it.
@@ -70,8 +73,11 @@ MAX_GROWTH = 2
 class BuildPlan:
     """The decisions of one build, made before any photo is read.
 
-    problems: damage of the index, one sentence each. rewrite: whether a generation is written even without changes.
-    recluster: whether all clusters are computed again; clusters: then their number, None for about sqrt(photos).
+    problems: damage of the index, one sentence each. lost: the same for boxes alone, which are found again. detector:
+    of boxes; None if none are kept. computed: by which arithmetic those photos were computed that stay. checked: a
+    sentence on whether they agree with those of now, if that was looked at. rewrite: whether a generation is
+    written even without changes. recluster: whether all clusters are computed again; clusters: then their number,
+    None for about sqrt(photos).
     """
 
     request: BuildRequest
@@ -87,6 +93,13 @@ class BuildPlan:
     shards: int = 1
     rewrite: bool = False
     system: System = "default"
+    lost: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
+    checked: str | None = None
+
+    @property
+    def detector(self) -> str | None:
+        return DETECTOR_NAME if self.identity.keeps_boxes else None
 
     @property
     def gallery(self) -> tuple[tuple[Root, ...], Removals, tuple[str, ...]]:
@@ -98,6 +111,7 @@ class BuildPlan:
         """Names the folder of the build, 16 hex digits. Rows staged under another key are never used."""
         identity, embedder = self.identity, self.embedder.entry
         network = [identity.photo_sha256, identity.preprocessing_fingerprint, embedder.name, embedder.sha256]
+        network += [self.detector]
         folders = [str(root.folder) for root in self.roots]
         text = json.dumps([FORMAT_VERSION, SCHEMA, identity.tokens, *network, *folders])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -148,7 +162,35 @@ def plan_build(
         if (location := locate(path, roots)) is not None:
             removals = removals.with_change(*location, removed=False)
     decided = request, current, roots, removals, exclusions, identity, embedder, recluster, clusters, start.problems
-    return BuildPlan(*decided, rewrite=recluster, system=system)
+    computed = start.manifest.computed if start.manifest is not None and current.reusable else ()
+    return BuildPlan(*decided, rewrite=recluster, system=system, lost=start.lost, computed=computed)
+
+
+def check_arithmetic(plan: BuildPlan, matcher: Matcher, progress: Progress) -> BuildPlan:
+    """Decides by a few photos whether vectors of unknown arithmetic can stay; else all photos are computed again.
+
+    Before version 7 of the graphs, those computed on processors with AVX2 alone were wrong.
+    """
+    generation = next(iter(plan.current.catalogs.values()), None)
+    if generation is None or plan.computed or plan.problems or not plan.current.reusable:
+        return plan
+    rereader = Rereader([root.folder for root in plan.current.roots], matcher, plan.request.max_pixels)
+    agreement, older = rereader.compare(generation), "an older version"
+    if agreement is None:
+        return replace(plan, checked=f"{AVX2_ALONE}; no photo can be read to check it")
+    if agreement.cosine >= LEAST_EQUAL:
+        kept = f"the vectors of {older} agree with those of now (cosine {agreement.cosine:.3f})"
+        return replace(plan, computed=(f"{older}, checked",), checked=kept, rewrite=True)
+    count = sum(one.manifest.counts.photos for one in plan.current.catalogs.values())
+    wrong = (
+        f"the vectors of {older} differ from those of now (cosine {agreement.cosine:.3f}), so all photos are computed"
+    )
+    progress.say(
+        f"{wrong}, which takes {about(agreement.seconds * count)}. If it is stopped, the next build continues; until "
+        "it ends, the index is searched as it is."
+    )
+    current = replace(plan.current, reusable=False)
+    return replace(plan, current=current, recluster=True, rewrite=True, checked=wrong)
 
 
 @dataclass(frozen=True)
@@ -170,17 +212,19 @@ class Written:
 class BuildReport(Written):
     """The outcome of a build.
 
-    changed: whether anything was written. waiting: files for the next build. encoded: photos encoded in this run.
-    gone: files that are there no more. damaged: repaired damage, one sentence each. bad, bad_before: unusable files
-    now and before. incomplete: photos of damaged files. unlisted: unreadable folders, whose photos stay. missing:
-    photos that stay because they are over a tenth of all; spoiled: unreadable files of these. skipped: entries not
-    indexed, a sentence for each kind. prefixes: names that paths begin with from now on. workers: processes at once.
-    seconds: how long it took.
+    changed: whether anything was written. waiting: files for the next build. encoded: photos encoded in this run;
+    boxed: earlier ones whose boxes were found in it. checked: as of ``BuildPlan``. gone: files that are there no
+    more. damaged: repaired damage, one sentence each. bad, bad_before: unusable files now and before. incomplete:
+    photos of damaged files. unlisted: unreadable folders, whose photos stay. missing: photos that stay because they
+    are over a tenth of all; spoiled: unreadable files of these. skipped: entries not indexed, a sentence for each
+    kind. prefixes: names that paths begin with from now on. workers: processes at once. seconds: how long it took.
     """
 
     changed: bool
     waiting: int
     encoded: int
+    boxed: int
+    checked: str | None
     gone: int
     damaged: tuple[str, ...]
     bad: tuple[BadFile, ...]
@@ -224,6 +268,7 @@ class BuildBackend(Protocol):
     """The place of a build, this machine or many. incomplete: files read here of which a part may be missing."""
 
     path: Path
+    matcher: Matcher
     workers: int
     database: BuildDatabase
     incomplete: list[FileKey]
@@ -248,7 +293,7 @@ class LocalBackend:
 
     def __init__(self, folder: IndexFolder, plan: BuildPlan, matcher: Matcher, progress: Progress) -> None:
         self.path, self.incomplete = folder.path, list[FileKey]()
-        self._folder, self._plan, self._matcher, self._progress = folder, plan, matcher, progress
+        self._folder, self._plan, self.matcher, self._progress = folder, plan, matcher, progress
         # Nothing of a damaged index is deleted until there is an intact generation.
         if not plan.problems:
             keep_only(folder, plan.current.generation, building={plan.key})
@@ -265,7 +310,8 @@ class LocalBackend:
         roots, keeps_tokens = [root.folder for root in plan.roots], plan.identity.tokens > 1
         embedder = plan.embedder.load()
         most = plan.request.max_pixels
-        stager = Stager(roots, self._matcher, embedder, self.database, keeps_tokens, most)
+        keeps = keeps_tokens, plan.identity.keeps_boxes
+        stager = Stager(roots, self.matcher, embedder, self.database, *keeps, most)
         unread, step = self.database.unread(before), plan.request.max_new_files or count
         for _ in range(0, count, step):
             stager.stage(islice(unread, step), plan.request.batch, self._progress)
@@ -277,7 +323,8 @@ class LocalBackend:
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
         current, found = self._plan.current, dict[str, PhotoArrays]()
         if current.reusable and current.generation is not None:
-            found |= open_rows(self._folder, current.generation, current.damaged)
+            kept = open_rows(self._folder, current.generation, current.damaged, self._plan.detector)
+            found |= {name: with_boxes(arrays, self.database.boxes_of(name)) for name, arrays in kept.items()}
         if self.database.staged:
             found[self.database.segment.name] = self.database.staged_rows()
         return found
@@ -322,6 +369,8 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     bad = database.bad(names)
     before = current.roots, current.removals, current.excluded
     changed = plan.rewrite or hidden + settled.changed > 0 or before != plan.gallery
+    boxed = _find_boxes(plan, backend, progress)
+    changed = changed or boxed > 0
     if current.generation is not None and not changed:
         manifest = current.generation.manifest
         changed = bool(_to_merge(np.array([*manifest.segment_sizes.values()]), manifest.counts.photos).any())
@@ -334,7 +383,9 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         waiting=settled.waiting,
         encoded=encoded,
         gone=settled.gone,
-        damaged=plan.problems,
+        boxed=boxed,
+        checked=plan.checked,
+        damaged=plan.problems + plan.lost,
         bad=bad,
         bad_before=bad_before,
         incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
@@ -349,6 +400,17 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         seconds=time.monotonic() - started,
         index=backend.path,
     )
+
+
+def _find_boxes(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> int:
+    """Finds boxes in photos whose rows have none. Returns in how many it looked."""
+    if plan.detector is None or not (rows := rows_without_boxes(plan.current, plan.detector)):
+        return 0
+    photos = [*backend.database.files_of(rows)]
+    if not photos:
+        return 0
+    rereader = Rereader([root.folder for root in plan.roots], backend.matcher, plan.request.max_pixels)
+    return rereader.find_boxes(photos, backend.database, progress)
 
 
 def _describe_removed(count: int) -> tuple[str, ...]:
@@ -404,6 +466,7 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
     check_counts(plan, count)
     reader, to_write = SegmentReader(backend.sources(photos.rows)), photos.clusters < 0
+    computed = {*plan.computed, *([backend.matcher.arithmetic] if to_write.any() else [])}
     if plan.recluster or current.generation is None or _are_stale(plan, current.generation.manifest, photos):
         two_stage = min(TWO_STAGE_CLUSTERS, -(-count // LEAST_PHOTOS))
         usual = two_stage if plan.system == "two-stage" else default_clusters(count)
@@ -430,6 +493,8 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         to_write,
         clustering,
         system=plan.system,
+        detector=plan.detector,
+        computed=tuple(sorted(computed)),
     )
 
 
@@ -483,8 +548,10 @@ def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progre
         start = StartingPoint.find(folder)
         plan = plan_build(request, start, *choose_network(request, start.manifest, matcher), folder.path)
         progress = progress or Progress()
-        with progress.of_build(folder.progress), closing(LocalBackend(folder, plan, matcher, progress)) as backend:
-            return run_plan(plan, backend, progress)
+        with progress.of_build(folder.progress):
+            plan = check_arithmetic(plan, matcher, progress)
+            with closing(LocalBackend(folder, plan, matcher, progress)) as backend:
+                return run_plan(plan, backend, progress)
 
 
 def build_growing(index: Path, request: BuildRequest, matcher: Matcher) -> BuildReport:

@@ -49,6 +49,7 @@ _ROW = np.dtype([("source", np.int32), ("row", np.int32), ("cluster", np.int32)]
 # generation; cluster: of the current generation. No content is in two segments.
 # sources: the segments and slices that have rows.
 # removed: the contents whose files the user removed, all of them.
+# boxes: found in photos whose rows have none.
 SCHEMA = f"""
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT, size INTEGER, mtime INTEGER,
@@ -69,6 +70,7 @@ CREATE TABLE contents (
 ) WITHOUT ROWID;
 CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE boxes (hash TEXT PRIMARY KEY, boxes BLOB NOT NULL) WITHOUT ROWID;
 """
 
 # The contents of the files that are there. In a CASE, SQLite lists them only if a file is missing; of AND, it computes
@@ -282,6 +284,29 @@ class BuildDatabase:
     def staged_rows(self) -> PhotoArrays:
         """Maps all rows that were staged into memory."""
         return self._rows.open(self.staged)
+
+    def files_of(self, rows: Mapping[str, npt.NDArray[np.bool_]]) -> Iterator[tuple[str, list[FileKey]]]:
+        """Yields the contents, with the files that are there, of these rows of sources that have no ``note_boxes``."""
+        names = dict(self._all("SELECT number, name FROM sources"))
+        query = """SELECT hash, c.source, c.row, json_group_array(json_array(root, path)) FROM contents c
+            JOIN files f USING (hash) JOIN listed USING (root, path)
+            WHERE status = 'indexed' AND hash NOT IN (SELECT hash FROM boxes) GROUP BY hash"""
+        for content, source, row, files in self._all(query):
+            if names[source] in rows and rows[names[source]][row]:
+                yield content, [(root, path) for root, path in json.loads(files)]
+
+    def note_boxes(self, found: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        with self._writing() as database:
+            values = [(content, boxes.tobytes()) for content, boxes in found.items()]
+            database.executemany("INSERT OR REPLACE INTO boxes VALUES (?, ?)", values)
+
+    def boxes_of(self, source: str) -> list[tuple[int, bytes]]:
+        """Returns the boxes that were noted of the rows of a source."""
+        return self._all(
+            """SELECT row, boxes FROM boxes JOIN contents USING (hash) JOIN sources ON number = source
+               WHERE name = ?""",
+            source,
+        )
 
     def counts_read(self) -> tuple[int, int]:
         """Counts the files that were read, and the bad ones of them."""

@@ -16,7 +16,7 @@ from sketch_search.indexer.store.files import write_atomically
 from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
 from sketch_search.model.files import read_regular
 
-Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
+Phase = Literal["reading", "encoding", "boxes", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
 # Seconds between two lines where there is no terminal for a bar: each pause is twice the last one, up to the second.
 _FIRST_LINES, _LINES = 4.0, 32.0
@@ -110,6 +110,11 @@ class Progress:
             self._bar.update(done - known)
         if self._clock() - self._written >= _INTERVAL:
             self._write()
+
+    def say(self, sentence: str) -> None:
+        """Prints a sentence where the bar is, if there is one."""
+        if self._bar_wanted:
+            tqdm.write(sentence, file=sys.stderr)
 
     def finish(self, phase: Literal["done", "stopped"]) -> None:
         self._close_bar()

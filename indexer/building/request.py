@@ -19,6 +19,7 @@ from sketch_search.indexer.store.generation import (
 )
 from sketch_search.indexer.store.location import IndexFolder, first_build_has_begun, no_index
 from sketch_search.indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
+from sketch_search.indexer.store.rows import BOXES_FILE
 from sketch_search.model.limits import MAX_PIXELS
 
 
@@ -108,13 +109,14 @@ class StartingPoint:
     """The state that a build continues.
 
     generation: the current one; None if its catalog is damaged. manifest: None before a build. problems: a sentence
-    for each damage. damaged: segments to compute again.
+    for each damage. damaged: segments to compute again, and BOXES_FILE if the boxes are; lost: a sentence for these.
     """
 
     generation: Generation | None = None
     manifest: Manifest | None = None
     problems: tuple[str, ...] = ()
     damaged: frozenset[str] = frozenset()
+    lost: tuple[str, ...] = ()
 
     @staticmethod
     def find(folder: IndexFolder) -> "StartingPoint":
@@ -123,7 +125,9 @@ class StartingPoint:
         if name is None or manifest is None:
             return StartingPoint()
         damaged = read_damaged(folder, manifest) | damaged_files(folder, manifest)
-        path, problems = folder.generation(name), tuple(damaged.values())
+        path = folder.generation(name)
+        boxes = damaged.pop(path / BOXES_FILE, None)
+        problems = tuple(damaged.values())
         if path / CATALOG_FILE in damaged:
             problems += ("without a catalog, photos get new ids, and removed ones come back.",)
             return StartingPoint(None, manifest, problems)
@@ -131,7 +135,9 @@ class StartingPoint:
         if path.name in segments:
             # Vectors, clusters and the table of photos belong to the photos of all segments.
             segments = {segment.id for segment in manifest.segments}
-        return StartingPoint(Generation(name, path, manifest), manifest, problems, frozenset(segments))
+        generation, lost = Generation(name, path, manifest), () if boxes is None else (boxes,)
+        damaged_parts = frozenset(segments if boxes is None else {*segments, BOXES_FILE})
+        return StartingPoint(generation, manifest, problems, damaged_parts, lost)
 
 
 def current_roots(manifest: Manifest | None) -> tuple[Root, ...]:

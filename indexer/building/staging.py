@@ -7,9 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from sketch_search.indexer.building.database import BuildDatabase
@@ -21,15 +22,18 @@ from sketch_search.indexer.store.roots import FileKey
 from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
 from sketch_search.model.decoding import Decoders, Job
-from sketch_search.model.engine import Floats, Tokens, threads, unit
+from sketch_search.model.engine import Floats, threads, unit
+from sketch_search.model.engine.detector import SIZE, Detector
 from sketch_search.model.engine.rounding import round_tokens
 from sketch_search.model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
-from sketch_search.model.images import OpenedImage, beside, day_beside, day_in_path, names_beside
+from sketch_search.model.images import OpenedImage, beside, day_beside, day_in_path, fit_photo, names_beside
 from sketch_search.model.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
     from sketch_search.model.network import ClipEmbedder
 
+Source = TypeVar("Source")
+Read = TypeVar("Read")
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
 MAX_DECODERS = 8
@@ -44,24 +48,49 @@ _FOLDERS_KNOWN = 256
 
 
 @dataclass(frozen=True)
+class DecodedPhoto:
+    """A photo prepared for the network, for the embedder if there is one, and whole for the detector."""
+
+    opened: OpenedImage
+    pixels: Floats
+    for_embedder: Floats | None
+    whole: NDArray[np.uint8]
+
+    @staticmethod
+    def of(
+        data: bytes, decoders: Decoders, matcher: Matcher, max_pixels: int, embedder: "ClipEmbedder | None" = None
+    ) -> "DecodedPhoto":
+        """Decodes the bytes of a file. Raises ImageError as ``Decoders.run`` does."""
+        preprocessing = matcher.preprocessing
+        if embedder is not None:
+            opened = decoders.run(data, Job(max_pixels, least_side=preprocessing.least_side("photo")))
+            image = opened.image
+            pixels = preprocessing.prepare(image, "photo")
+            return DecodedPhoto(opened, pixels, embedder.prepare(image), fit_photo(image, SIZE))
+        # Only the small pictures are sent between processes, because copying costs time.
+        opened = decoders.run(data, Job.preparing(preprocessing, "photo", max_pixels, whole=SIZE))
+        assert opened.whole is not None
+        return DecodedPhoto(opened, preprocessing.normalise(np.asarray(opened.image)), None, opened.whole)
+
+
+@dataclass(frozen=True)
 class _ReadFile:
-    """A file that was read, prepared for network and embedder; no ``pixels`` if it has a row or cannot be decoded."""
+    """A file that was read; no ``photo`` if it has a row or cannot be decoded."""
 
     record: GalleryFile
-    pixels: Floats | None = None
-    for_embedder: Floats | None = None
+    photo: DecodedPhoto | None = None
 
     @property
     def known(self) -> bool:
         """True if the content has a row."""
-        return self.pixels is None and self.record.reason is None
+        return self.photo is None and self.record.reason is None
 
 
 class Stager:
     """Computes the rows of new files and stages them in the database; ``encoded`` counts them.
 
     ``incomplete`` are the files that are damaged, and of which a part of the picture may be missing. Unless it
-    ``keeps_tokens``, only the vectors of photos are kept.
+    ``keeps_tokens``, only the vectors of photos are kept; with ``keeps_boxes`` also what a detector finds in them.
     """
 
     def __init__(
@@ -71,10 +100,12 @@ class Stager:
         embedder: "ClipEmbedder | None",
         database: BuildDatabase,
         keeps_tokens: bool = True,
+        keeps_boxes: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._roots, self._matcher, self._embedder, self._database = roots, matcher, embedder, database
         self._keeps_tokens, self._max_pixels = keeps_tokens, max_pixels
+        self._detector = Detector() if keeps_boxes else None
         # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
         self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[PhotoArrays]()
         self._listing = lru_cache(maxsize=None)(lambda root: roots[root].listing())
@@ -92,7 +123,7 @@ class Stager:
         readers = max(workers, _MAX_READERS) if any(root.remote for root in self._roots) else workers
         step = min(batch, _PHOTOS_A_THREAD * threads()) if self._matcher.device == "cpu" else batch
         with Decoders(workers) as decoders, ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool:
-            ready = _read_ahead(pool, partial(self._read, decoders), files, window=batch + 2 * readers)
+            ready = read_ahead(pool, partial(self._read, decoders), files, window=batch + 2 * readers)
             try:
                 while group := _group(ready, step, batch):
                     bad = self._encode(group)
@@ -120,11 +151,12 @@ class Stager:
             (day,) = known
             return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
         try:
-            pixels, inputs, opened = self._decode(decoders, content.data)
+            photo = DecodedPhoto.of(content.data, decoders, self._matcher, self._max_pixels, self._embedder)
+            opened = photo.opened
             if opened.incomplete:
                 self.incomplete.append((file.root, file.path))
             day = self._day_beside(file, opened.zone) if opened.taken is None else opened.taken.toordinal()
-            return _ReadFile(replace(record, taken=day), pixels, inputs)
+            return _ReadFile(replace(record, taken=day), photo)
         except (UnsupportedImage, ImageTooLarge, EndedDecoding) as error:
             # The next build tries it again: then there may be a decoder, another limit, or more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
@@ -167,29 +199,19 @@ class Stager:
             return [text_of_name(entry.name) for entry in entries if entry.kind == kind]
         return []
 
-    def _decode(self, decoders: Decoders, data: bytes) -> tuple[Floats, Floats | None, OpenedImage]:
-        preprocessing = self._matcher.preprocessing
-        if self._embedder is not None:
-            whole = decoders.run(data, Job(self._max_pixels, least_side=preprocessing.least_side("photo")))
-            return preprocessing.prepare(whole.image, "photo"), self._embedder.prepare(whole.image), whole
-        # Only network-sized pixels are sent between processes, because copying costs time.
-        small = decoders.run(data, Job.preparing(preprocessing, "photo", self._max_pixels))
-        return preprocessing.normalise(np.asarray(small.image)), None, small
-
     def _encode(self, group: Sequence[_ReadFile]) -> int:
         records, days = [file.record for file in group], dict[str, int | None]()
-        pixels, inputs = list[Floats](), list[Floats]()
+        photos = list[DecodedPhoto]()
         for file in group:
             content = file.record.content_hash
             # Equal files may have been read at the same time.
-            if file.pixels is None or content is None or content in self._days or self._database.days(content):
+            if file.photo is None or content is None or content in self._days or self._database.days(content):
                 continue
             if content not in days:
                 days[content] = file.record.taken
-                pixels.append(file.pixels)
-                inputs += [] if file.for_embedder is None else [file.for_embedder]
-        if pixels:
-            arrays = self._compute(self._matcher.encode(np.stack(pixels), "photo"), inputs)
+                photos.append(file.photo)
+        if photos:
+            arrays = self._compute(photos)
             # Whether all values of a photo are finite.
             finite = np.all(
                 [np.isfinite(array[:]).reshape(len(days), -1).all(axis=1) for array in arrays.arrays.values()], axis=0
@@ -212,20 +234,24 @@ class Stager:
         if records:
             self._database.stage(records, days, PhotoArrays.join(rows) if days else None)
 
-    def _compute(self, tokens: Tokens, inputs: Sequence[Floats]) -> PhotoArrays:
+    def _compute(self, photos: Sequence[DecodedPhoto]) -> PhotoArrays:
+        tokens = self._matcher.encode(np.stack([photo.pixels for photo in photos]), "photo")
         arrays: dict[str, Array | ArraySubset] = {"vectors": unit(tokens.ret).astype(np.float16)}
         if self._embedder is not None:
+            inputs = [photo.for_embedder for photo in photos if photo.for_embedder is not None]
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:
+            if self._detector is not None:
+                tokens = replace(tokens, boxes=self._detector.detect_all([photo.whole for photo in photos]))
             arrays |= round_tokens(tokens)
         return PhotoArrays(arrays)
 
 
-def _read_ahead(
-    pool: ThreadPoolExecutor, read: Callable[[GalleryFile], _ReadFile], files: Iterable[GalleryFile], window: int
-) -> Iterator[_ReadFile]:
+def read_ahead(
+    pool: ThreadPoolExecutor, read: Callable[[Source], Read], files: Iterable[Source], window: int
+) -> Iterator[Read]:
     """Yields the files in order. The pool's threads read up to ``window`` files ahead, while the network computes."""
-    waiting: deque[Future[_ReadFile]] = deque()
+    waiting: deque[Future[Read]] = deque()
     for file in files:
         waiting.append(pool.submit(read, file))
         if len(waiting) > window:
@@ -239,7 +265,7 @@ def _group(ready: Iterator[_ReadFile], photos: int, most: int) -> list[_ReadFile
     group = list[_ReadFile]()
     for file in ready:
         group.append(file)
-        photos -= file.pixels is not None
+        photos -= file.photo is not None
         if not photos or len(group) == most:
             break
     return group

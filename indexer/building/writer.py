@@ -20,6 +20,7 @@ from sketch_search.indexer.store.location import IndexFolder, generation_name, r
 from sketch_search.indexer.store.roots import Root
 from sketch_search.indexer.store.rows import (
     BLOCK,
+    BOXES_FILE,
     CLUSTERS_FILE,
     REGION_FILES,
     TOKEN_FILES,
@@ -28,6 +29,7 @@ from sketch_search.indexer.store.rows import (
     PhotoTable,
     SegmentReader,
     SegmentRows,
+    are_unseen,
     write_array,
     write_rows,
 )
@@ -85,6 +87,8 @@ class GenerationDraft:
     to_write: npt.NDArray[np.bool_]
     clustering: Clustering
     system: generation.System = "default"
+    detector: str | None = None
+    computed: tuple[str, ...] = ()
 
 
 class GenerationWriter:
@@ -168,9 +172,17 @@ class GenerationWriter:
             next_id=max(self._next_id, draft.database.last_id() + 1),
             created=datetime.now(UTC).replace(microsecond=0),
             software=installed_version(),
+            detector=draft.detector,
+            unseen=self._count_unseen(working),
+            computed=draft.computed,
             segments=tuple(self._segments),
             files=tuple(generation.FileEntry.of(path) for path in sorted(working.iterdir())),
         )
+
+    def _count_unseen(self, working: Path) -> int:
+        if self._draft.detector is None:
+            return 0
+        return int(are_unseen(np.load(working / BOXES_FILE, mmap_mode="r")[: len(self._draft.photos)]).sum())
 
     def _write_segment(self) -> generation.SegmentEntry:
         folder, reader = self._folder.segment(self._new_segment), self._draft.reader
@@ -197,7 +209,9 @@ class GenerationWriter:
         sources, numbers = table.segments.astype(np.int32), table.segment_rows.astype(np.int32)
         fresh = self._new[table.segment_rows[new]]
         sources[new], numbers[new] = len(self._old_segments) + fresh.sources, fresh.numbers
-        write_rows(working, self._draft.reader, SegmentRows(names, sources, numbers), ("vectors", "embeddings"))
+        write_rows(
+            working, self._draft.reader, SegmentRows(names, sources, numbers), ("vectors", "embeddings", "boxes")
+        )
 
     def _write_catalog(self, working: Path) -> None:
         # A file that is gone keeps its row while its segment stays. After the clusters are made anew, its cluster is

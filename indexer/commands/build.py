@@ -103,6 +103,10 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
         lines.append(line("paths", f"now begin with the name of their folder: {', '.join(report.prefixes)}"))
     by = f", by {where_it_computes(device)}" if report.encoded else ""
     lines.append(line("encoded now", f"{report.encoded}{by}"))
+    if report.boxed:
+        lines.append(line("boxes", f"found in {count(report.boxed, 'photo')} of before"))
+    if report.checked:
+        lines.append(line("checked", report.checked))
     if report.gone:
         lines.append(line("gone", f"{report.gone}"))
     if report.bad:

@@ -75,11 +75,10 @@ def build_shards(
         if current is not None:
             folder.settle(current.manifest)
         plan = _decide(request, folder, current, matcher)
-        with (
-            closing(RayBackend(folder, plan, current, workers, machines, progress)) as backend,
-            progress.of_build(folder.progress),
-        ):
-            return builds.run_plan(plan, backend, progress)
+        with progress.of_build(folder.progress):
+            plan = builds.check_arithmetic(plan, matcher, progress)
+            with closing(RayBackend(folder, plan, current, workers, machines, matcher, progress)) as backend:
+                return builds.run_plan(plan, backend, progress)
 
 
 def _decide(
@@ -100,9 +99,9 @@ def _decide(
         clusters = current.manifest.clusters_asked if clusters is None else clusters
         shards = request.shards or there
         rewrite = not same_clusters or shards != there
-    gallery = roots, state.removals, exclusions
+    gallery, computed = (roots, state.removals, exclusions), () if before is None else before.computed
     return builds.BuildPlan(
-        request, state, *gallery, identity, embedder, True, clusters, shards=shards, rewrite=rewrite
+        request, state, *gallery, identity, embedder, True, clusters, shards=shards, rewrite=rewrite, computed=computed
     )
 
 
@@ -148,8 +147,10 @@ class RayBackend:
         current: CurrentShards | None,
         workers: Workers,
         machines: Machines,
+        matcher: model.Matcher,
         progress: Progress,
     ) -> None:
+        self.matcher = matcher
         self.path, self.workers, self.incomplete = folder.path, workers.count, list[FileKey]()
         self._folder, self._plan, self._current = folder, plan, current
         self._ray, self._progress = workers, progress
@@ -170,6 +171,7 @@ class RayBackend:
             batch=plan.request.batch,
             clusters=plan.clusters,
             software=installed_version(),
+            detector=plan.detector,
         )
         self._slices = self._setup.folder
         with refuse_if_unwritable(self.path):
@@ -207,7 +209,7 @@ class RayBackend:
             yield self._setup, number, part
 
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
-        return Sources(self.path, self._slices, rows.trim().names)
+        return Sources(self.path, self._slices, rows.trim().names, self._plan.detector)
 
     def nearest(self, rows: SegmentRows, centroids: Floats) -> npt.NDArray[np.int32]:
         path = self._slices / "centroids.npy"
@@ -255,7 +257,7 @@ class RayBackend:
         self.close()
         current = () if self._current is None else [generation.name for generation in self._current.generations]
         works = (
-            (self._setup, number, draft.removals, name, path, clusters, next_id)
+            (self._setup, number, draft.removals, name, path, clusters, next_id, draft.computed)
             for number, name in zip_longest(range(plan.shards), current[: plan.shards])
         )
         written: list[ShardEntry] = []

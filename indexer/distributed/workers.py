@@ -31,7 +31,7 @@ from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import EmbedderEntry, NetworkIdentity, keep_only, open_generation, open_rows
 from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
 from sketch_search.indexer.store.roots import Root
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, map_array, nearest
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, map_array, nearest, with_boxes
 from sketch_search.indexer.store.shards import ShardEntry, ShardsFolder, shard_name
 from sketch_search.model.engine import default_checkpoint, set_threads
 from sketch_search.model.errors import UserError
@@ -51,8 +51,8 @@ _MAX_OPEN = 8_000
 class Sources(Mapping[str, PhotoArrays]):
     """Opens sources of rows by name: slices, and segments such as "shard-0003/g000002/s000001-0a1b2c3d"."""
 
-    def __init__(self, shards: Path, slices: Path, names: Iterable[str]) -> None:
-        self._shards, self._slices = shards, slices
+    def __init__(self, shards: Path, slices: Path, names: Iterable[str], detector: str | None) -> None:
+        self._shards, self._slices, self._detector = shards, slices, detector
         self._names = tuple(sorted(set(names)))
         self._open = lru_cache(maxsize=_MAX_OPEN)(self._open_now)
 
@@ -73,7 +73,7 @@ class Sources(Mapping[str, PhotoArrays]):
         folder = IndexFolder(self._shards / shard)
         opened = open_generation(folder, generation)
         others = [entry.id for entry in opened.manifest.segments if entry.id != segment]
-        return open_rows(folder, opened, skipped=others)[segment]
+        return open_rows(folder, opened, others, self._detector)[segment]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Setup:
     batch: int
     clusters: int | None
     software: str
+    detector: str | None
 
     @property
     def folder(self) -> Path:
@@ -162,7 +163,7 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
         networks, attempt = open_networks(setup), setup.folder / f"attempt-{final.name}-{uuid.uuid4().hex}"
         with closing(BuildDatabase(attempt / DATABASE_FILE)) as database:
             roots, keeps_tokens = [root.folder for root in setup.roots], setup.identity.tokens > 1
-            stager = Stager(roots, *networks, database, keeps_tokens)
+            stager = Stager(roots, *networks, database, keeps_tokens, setup.detector is not None)
             stager.stage(files, setup.batch, Progress())
         with refuse_if_unwritable(setup.folder):
             try:
@@ -183,7 +184,7 @@ def assign_rows(
     """Finds the nearest of the ``count`` centroids in a file for each row. Returns ``first``, and their numbers."""
     _check_storage(setup)
     centroids = _centroids(path, count, setup.token)
-    reader = SegmentReader(Sources(setup.shards, setup.folder, rows.names))
+    reader = SegmentReader(Sources(setup.shards, setup.folder, rows.names, setup.detector))
     return first, nearest(reader, rows, centroids).astype(np.int32)
 
 
@@ -194,7 +195,14 @@ def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
 
 
 def write_shard(
-    setup: Setup, number: int, removals: Removals, committed: str | None, centroids: Path, clusters: int, next_id: int
+    setup: Setup,
+    number: int,
+    removals: Removals,
+    committed: str | None,
+    centroids: Path,
+    clusters: int,
+    next_id: int,
+    computed: tuple[str, ...],
 ) -> ShardEntry:
     """Writes the next generation of a shard. committed: its current one; next_id: the lowest new id of all shards."""
     _check_storage(setup)
@@ -207,11 +215,25 @@ def write_shard(
         keep_only(folder, current, building=set())
         # The shard has only its own clusters, in the same order as among all.
         present, own = np.unique(photos.clusters, return_inverse=True)
-        reader = SegmentReader(Sources(setup.shards, setup.folder, photos.rows.trim().names))
+        kept = Sources(setup.shards, setup.folder, photos.rows.trim().names, setup.detector)
+        # Boxes that were found in photos of before are in the build's database.
+        sources = {name: with_boxes(kept[name], database.boxes_of(name)) for name in kept}
+        reader = SegmentReader(sources)
         every = np.ones(len(photos), np.bool_)
         clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
         gallery = setup.roots, removals, setup.excluded
-        draft = GenerationDraft(setup.identity, setup.embedder, *gallery, database, photos, reader, every, clustering)
+        draft = GenerationDraft(
+            setup.identity,
+            setup.embedder,
+            *gallery,
+            database,
+            photos,
+            reader,
+            every,
+            clustering,
+            detector=setup.detector,
+            computed=computed,
+        )
         written = GenerationWriter(folder, setup.key, draft, current, next_id).write(make_current=False)
     counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
     return ShardEntry(folder=shard_name(number), generation=written.name, **counts)

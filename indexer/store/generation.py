@@ -20,6 +20,7 @@ from sketch_search.indexer.store.files import hash_file, write_atomically
 from sketch_search.indexer.store.location import IndexFolder, no_index
 from sketch_search.indexer.store.roots import MAX_ROOTS
 from sketch_search.indexer.store.rows import (
+    BOXES_FILE,
     CLUSTERS_FILE,
     EMBEDDINGS_FILE,
     VECTORS_FILE,
@@ -30,19 +31,23 @@ from sketch_search.indexer.store.rows import (
     PhotoTable,
     map_array,
     open_segment,
+    unseen_boxes,
 )
 from sketch_search.model import Matcher
+from sketch_search.model.engine.detector import BOXES, NO_KIND
 from sketch_search.model.files import read_regular
 
 # The version of the index format, raised by every change that another version of the program could not read.
-FORMAT_VERSION: Final = 13
-# The oldest supported version: it has no regions. Version 11 has no patterns.
+FORMAT_VERSION: Final = 14
+# The oldest supported version: it has no regions. Version 11 has no patterns, 13 no boxes.
 _OLDEST_VERSION: Final = 10
 Number = Annotated[int, Field(ge=0, le=2**40)]
 # The system of an index: this project's own, or the two-stage report's, which stores cluster after cluster.
 System: TypeAlias = Literal["default", "two-stage"]
 # The network of each system, unless another is named.
 NETWORK_OF: Mapping[System, str] = {"default": "default", "two-stage": "zse"}
+#: About an index that does not say how it was computed.
+AVX2_ALONE = "it does not say how it was computed: if on a processor with AVX2 alone, its vectors are wrong"
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)]
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MAX_BYTES = 1 << 28
@@ -137,6 +142,11 @@ class NetworkIdentity(Frozen):
             region_width=matcher.config.region_width,
         )
 
+    @property
+    def keeps_boxes(self) -> bool:
+        """Boxes are kept beside regions, which are compared with things, too."""
+        return self.tokens > 1 and self.regions > 0
+
     def with_tokens(self, tokens: int) -> NetworkIdentity:
         """Describes the same network, with ``tokens`` tokens kept of each photo."""
         return self.model_copy(update={"tokens": tokens})
@@ -147,10 +157,12 @@ class Manifest(NetworkIdentity):
 
     previous: None for the first. system: that plain searches use. excluded: patterns as in .gitignore.
     clusters_asked: None for the system's own number. next_id: the lowest id never given. created: UTC. files: of its
-    own folder, without the manifest.
+    own folder, without the manifest. detector: which found boxes; None if there are none. unseen: photos in which none
+    were looked for yet. computed: by which arithmetic photos were computed, on which kinds of processors; nothing if it
+    was neither recorded nor checked.
     """
 
-    format_version: Literal[10, 11, 12, 13] = FORMAT_VERSION
+    format_version: Literal[10, 11, 12, 13, 14] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
     system: System = "default"
@@ -162,6 +174,9 @@ class Manifest(NetworkIdentity):
     next_id: Number
     created: datetime
     software: str
+    detector: str | None = None
+    unseen: Number = 0
+    computed: tuple[str, ...] = ()
     segments: tuple[SegmentEntry, ...]
     files: tuple[FileEntry, ...]
 
@@ -284,6 +299,34 @@ class Generation:
             found["embeddings"] = map_array(self.path / EMBEDDINGS_FILE, (rows, None), np.float16)
         return found
 
+    def open_boxes(self) -> Array:
+        """Maps the boxes, (r, BOXES, 6) uint8, in the order of the table; see ``unseen_boxes``."""
+        return map_array(self.path / BOXES_FILE, (self.manifest.counts.rows, BOXES, 6), np.uint8)
+
+    def boxes_by(self, detector: str, skipped: Collection[str] = ()) -> Array:
+        """Maps the boxes found by this detector; all are unseen if another found them, or they are damaged."""
+        if self.manifest.detector == detector and BOXES_FILE not in skipped:
+            with suppress(IndexDamaged):
+                return self.open_boxes()
+        return unseen_boxes(self.manifest.counts.rows)
+
+    def count_boxes(self) -> npt.NDArray[np.int64]:
+        """Counts the boxes of each shown photo, (p,); 0 if they are damaged."""
+        detector, photos = self.manifest.detector, self.manifest.counts.photos
+        if detector is None:
+            return np.zeros(photos, np.int64)
+        return np.asarray((self.boxes_by(detector)[:photos, :, 0] != NO_KIND).sum(axis=1))
+
+    def lacks_boxes(self, detector: str, skipped: Collection[str] = ()) -> bool:
+        """Returns True if there are photos without boxes by this detector, as ``boxes_by`` returns them."""
+        if self.manifest.unseen or self.manifest.detector != detector or BOXES_FILE in skipped:
+            return True
+        try:
+            self.open_boxes()
+        except IndexDamaged:
+            return True
+        return False
+
     def open_centroids(self) -> Centroids:
         manifest = self.manifest
         return Centroids.open(self.path, manifest.counts.clusters, manifest.width, manifest.tokens)
@@ -363,8 +406,10 @@ def open_generation(folder: IndexFolder, name: str) -> Generation:
     """Opens a generation, and checks the sizes of its files. Raises IndexRefused."""
     path = folder.generation(name)
     manifest = read_manifest(path / "manifest.json")
-    for problem in damaged_files(folder, manifest).values():
-        raise IndexDamaged(problem)
+    for file, problem in damaged_files(folder, manifest).items():
+        # Photos are searched without their boxes.
+        if file.name != BOXES_FILE:
+            raise IndexDamaged(problem)
     return Generation(name, path, manifest)
 
 
@@ -397,13 +442,20 @@ def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[
             yield folder.segment(segment.id) / entry.name, entry
 
 
-def open_rows(folder: IndexFolder, generation: Generation, skipped: Collection[str] = ()) -> dict[str, PhotoArrays]:
-    """Maps the rows of a generation into memory, by segment, without the ``skipped`` ones. Raises IndexRefused."""
+def open_rows(
+    folder: IndexFolder, generation: Generation, skipped: Collection[str] = (), detector: str | None = None
+) -> dict[str, PhotoArrays]:
+    """Maps the rows of a generation into memory, by segment, without the ``skipped`` ones. Raises IndexRefused.
+
+    detector: of the boxes, as for ``Generation.boxes_by``; None for rows without boxes.
+    """
     manifest = generation.manifest
     kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in skipped]
     if not kept:
         return {}
     arrays = generation.open_vectors()
+    if detector is not None:
+        arrays["boxes"] = generation.boxes_by(detector, skipped)
     table = generation.open_photo_table()
     found: dict[str, PhotoArrays] = {}
     for number, segment in kept:

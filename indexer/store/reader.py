@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -44,6 +45,7 @@ from sketch_search.indexer.store.rows import (
     TOKEN_FILES,
     SegmentReader,
     SegmentRows,
+    are_unseen,
     open_segment,
 )
 from sketch_search.model import Matcher
@@ -53,6 +55,7 @@ from sketch_search.model.images import media_type
 from sketch_search.model.search.clusters import Mask, Vectors
 
 T = TypeVar("T")
+log = logging.getLogger("sketch_search")
 # Files whose digests are kept, some hundred bytes each.
 _DIGESTS = 4096
 _BUILD = "run `sketch-search index build` to update the index"
@@ -104,6 +107,12 @@ class Index:
         self.embeddings: Vectors | None = None
         if (values := arrays.get("embeddings")) is not None:
             self.embeddings = Vectors(values, self.cluster_sizes, np.array(generation.read_means()))
+        self._boxes: npt.NDArray[np.uint8] | None = None
+        if manifest.detector is not None:
+            try:
+                self._boxes = generation.open_boxes()
+            except IndexRefused as error:
+                log.warning("Photos are searched without boxes: %s", error)
         self.centroids = Tokens.of_ret(self.vectors.centroids)
         if opened.features is not None and opened.positions is not None:
             self.centroids = Tokens(np.array(opened.features), np.array(opened.positions, np.int64))
@@ -124,12 +133,17 @@ class Index:
 
     @property
     def boxes_kept(self) -> bool:
-        """Whether the photos have boxes."""
-        return False
+        """Whether the photos have boxes, as far as any were looked for."""
+        return self._boxes is not None
 
     def photo_boxes(self, photo_rows: Numbers) -> npt.NDArray[np.uint8]:
         """Reads the boxes of these photos, (m, BOXES, 6), as ``Detector.detect`` finds them."""
-        return no_boxes(len(photo_rows))
+        boxes = no_boxes(len(photo_rows))
+        if self._boxes is not None:
+            found = self._boxes[photo_rows]
+            seen = ~are_unseen(found)
+            boxes[seen] = found[seen]
+        return boxes
 
     def photo_tokens(self, photo_rows: Numbers, *, scaled: bool = True) -> Tokens:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32; int8 if not ``scaled``."""
@@ -295,6 +309,7 @@ class Index:
             self._catalog.close()
         # A memory map ends with its last array. A running search in another thread keeps the arrays it needs.
         self._segments.clear()
+        self._boxes = None
         for vectors in (self.vectors, self.embeddings):
             if vectors is not None:
                 vectors.close()

@@ -1,6 +1,6 @@
-"""Reads and writes an index's rows: vectors by cluster in the generation, tokens and regions in segments; centroids.
+"""Reads and writes an index's rows: vectors and boxes by cluster in the generation, tokens and regions in segments.
 
-Segments are never written again, so that clustering again rewrites vectors alone.
+Segments are never written again, so that clustering again, and finding boxes later, rewrites no tokens.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.model.engine import Floats, Numbers, Tokens
+from sketch_search.model.engine.detector import BOXES
 from sketch_search.model.engine.rounding import dequantize
 from sketch_search.model.files import open_regular
 from sketch_search.model.search.clusters import assign, mean_tokens
@@ -36,12 +37,14 @@ DTYPES = {
     "positions": np.uint8,
     "regions": np.uint8,
     "colours": np.int8,
+    "boxes": np.uint8,
 }
 # The centroids found by k-means, (c, e) float32.
 CLUSTERS_FILE = "clusters.npy"
 # Rows that are assigned to clusters at a time: 12 MiB of vectors of the default network.
 _ASSIGNED = 1 << 14
 PHOTO_TABLE_FILE, VECTORS_FILE, EMBEDDINGS_FILE = "places.npy", "vectors.npy", "embeddings.npy"
+BOXES_FILE = "boxes.npy"
 TOKEN_FILES, REGION_FILES = ("tokens", "positions", "scales"), ("regions", "colours")
 
 
@@ -63,7 +66,7 @@ class PhotoArrays:
 
     "vectors" and CLIP's "embeddings", (m, d) float16 of length 1; "tokens", (m, n, d) int8, [Ret] first, times
     "scales", (m, n) float32; "positions", (m, n-1) uint8, cells ascending; "regions", (m, g, r / 2) uint8, ``pack``ed;
-    "colours", (m, g, 3) int8, as CIELAB.
+    "colours", (m, g, 3) int8, as CIELAB; "boxes", (m, BOXES, 6) uint8, as ``Detector.detect`` finds them.
     """
 
     arrays: Mapping[str, Array | ArraySubset]
@@ -111,6 +114,26 @@ class SegmentRows:
 
 
 NO_ROWS = SegmentRows((), np.empty(0, np.int32), np.empty(0, np.int64))
+
+
+def unseen_boxes(photos: int) -> npt.NDArray[np.uint8]:
+    """Returns what is kept of photos in which no boxes were looked for yet, (photos, BOXES, 6), not to be written."""
+    return np.broadcast_to(np.uint8(255), (photos, BOXES, 6))
+
+
+def are_unseen(boxes: Array) -> npt.NDArray[np.bool_]:
+    """Returns in which photos (m,) no boxes were looked for yet."""
+    return np.asarray((boxes[:, 0] == 255).all(axis=-1))
+
+
+def with_boxes(rows: PhotoArrays, found: Sequence[tuple[int, bytes]]) -> PhotoArrays:
+    """Returns the rows of a source with other boxes of those with these numbers."""
+    if not found:
+        return rows
+    boxes = np.array(rows.arrays["boxes"][:])
+    for number, data in found:
+        boxes[number] = np.frombuffer(data, np.uint8).reshape(BOXES, 6)
+    return PhotoArrays({**rows.arrays, "boxes": boxes})
 
 
 class SegmentReader:

@@ -1,6 +1,7 @@
 """Defines the jobs of a decoding process, their limits, and the messages in both directions."""
 
 import json
+import math
 import signal
 import struct
 import sys
@@ -20,6 +21,7 @@ from sketch_search.model.images import (
     OpenedImage,
     Preprocessing,
     Recorded,
+    fit_photo,
     open_dated,
     picture_of_body,
     read_image_file,
@@ -35,8 +37,9 @@ class Job:
 
     max_pixels, least_side, sketch: as for ``model.images.open_image``. longest_side: in pixels, to which the picture is
     reduced. preprocessing: prepares it by ``Preprocessing.pixels``, or with ``drawing`` by ``Preprocessing.drawing``,
-    with its ink and strokes. None leaves it as it is. sent: whether the picture was sent, perhaps in JSON. strokes: how
-    many bytes behind the picture are its strokes as JSON.
+    with its ink and strokes. None leaves it as it is. whole: the longer side, in pixels, of the whole photo that
+    ``fit_photo`` makes of the same decoding; None for none. sent: whether the picture was sent, perhaps in JSON.
+    strokes: how many bytes behind the picture are its strokes as JSON.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -45,14 +48,17 @@ class Job:
     longest_side: int | None = None
     preprocessing: Preprocessing | None = None
     drawing: bool = False
+    whole: int | None = None
     sent: bool = False
     strokes: int = 0
 
     @classmethod
-    def preparing(cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS) -> "Job":
+    def preparing(
+        cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS, whole: int | None = None
+    ) -> "Job":
         """Makes the job that prepares a picture for the network: (H, W, 3)."""
         least_side, sketch = preprocessing.least_side(modality), modality == "sketch"
-        return cls(max_pixels, least_side, sketch, preprocessing=preprocessing)
+        return cls(max_pixels, least_side, sketch, preprocessing=preprocessing, whole=whole)
 
     def run(self, data: bytes, declare: Callable[[int], None] = lambda pixels: None) -> OpenedImage:
         """Makes the 8-bit RGB picture. declare: as for ``open_dated``. Raises ImageError."""
@@ -68,15 +74,16 @@ class Job:
         if self.preprocessing is not None and self.drawing:
             drawing = replace(self.preprocessing.drawing(image), strokes=strokes)
             return replace(opened, image=Image.fromarray(drawing.whole), drawing=drawing)
+        whole = None if self.whole is None else fit_photo(image, self.whole)
         if self.preprocessing is not None:
             image = Image.fromarray(self.preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
-        return replace(opened, image=image)
+        return replace(opened, image=image, whole=whole)
 
     @property
     def most_pixels(self) -> int:
         """The most pixels of its result."""
         if self.preprocessing is not None:
-            return self.preprocessing.image_size**2 + (MOST_INK if self.drawing else 0)
+            return self.preprocessing.image_size**2 + (MOST_INK if self.drawing else 0) + (self.whole or 0) ** 2
         return self.max_pixels if self.longest_side is None else min(self.max_pixels, self.longest_side**2)
 
 
@@ -232,13 +239,14 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
         pixels, drawing = opened.drawing.pack()
     said = {
         "shape": pixels.shape,
+        "whole": None if opened.whole is None else opened.whole.shape,
         "taken": None if opened.taken is None else opened.taken.toordinal(),
         "incomplete": opened.incomplete,
         "drawing": drawing,
         "zone": opened.zone,
         "recorded": None if opened.recorded is None else asdict(opened.recorded),
     }
-    _send(stream, said, pixels.tobytes())
+    _send(stream, said, pixels.tobytes() + (b"" if opened.whole is None else opened.whole.tobytes()))
 
 
 def send_error(stream: BinaryIO, error: Exception) -> None:
@@ -253,12 +261,17 @@ def receive_picture(stream: BinaryIO, job: Job) -> OpenedImage:
     try:
         if "error" in said:
             raise _ERRORS[said["error"]](said["text"])
-        pixels, drawing = np.frombuffer(data, np.uint8).reshape(said["shape"]), None
+        drawing, own, whole = None, math.prod(said["shape"]), None
+        if said["whole"] is not None:
+            whole = np.frombuffer(data[own:], np.uint8).reshape(said["whole"])
+            data = data[:own]
+        pixels = np.frombuffer(data, np.uint8).reshape(said["shape"])
         if said["drawing"] is not None:
             drawing = Drawing.unpack(pixels, said["drawing"])
             pixels = drawing.whole
         taken = None if said["taken"] is None else date.fromordinal(said["taken"])
         recorded = None if said["recorded"] is None else Recorded(**said["recorded"])
-        return OpenedImage(Image.fromarray(pixels), taken, said["incomplete"], drawing, said["zone"], recorded)
+        image = Image.fromarray(pixels)
+        return OpenedImage(image, taken, said["incomplete"], drawing, said["zone"], recorded, whole)
     except (ValueError, TypeError, LookupError) as error:
         raise EOFError from error

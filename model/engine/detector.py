@@ -31,6 +31,8 @@ BOXES, NO_KIND, SIZE = 16, 255, 416
 #: The file in the package, and its SHA-256.
 DETECTOR = PACKAGED / "detector.onnx"
 DETECTOR_SHA256 = "ecaf570a63b5a474b3f7f370bb32add3e2bdd58934321ef8b4b49dba5c93e20a"
+#: Names what finds boxes, so that boxes found otherwise are found anew.
+DETECTOR_NAME = f"yolox-nano {DETECTOR_SHA256[:12]} at {SIZE}"
 _MOST_BYTES = 1 << 24
 # Each of its grids has a place for every square of so many pixels.
 _STRIDES = (8, 16, 32)

@@ -23,6 +23,7 @@ from sketch_search.model.errors import ImageTooLarge, UndecodableImage, Unsuppor
 from sketch_search.model.files import MARK
 from sketch_search.model.images import damaged, paper, tiff, vector
 from sketch_search.model.images.drawing import Drawing
+from sketch_search.model.images.ink import Pixels
 from sketch_search.model.images.recorded import Recorded, day_in_file, read_recorded, zone_in_file
 from sketch_search.model.images.tiff import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
 from sketch_search.model.limits import MAX_PIXELS, Allowance
@@ -46,7 +47,8 @@ Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | Bi
 class OpenedImage:
     """A picture as `open_image` returns it, the day on which it was taken, if its file says so, and whether the file
     is damaged and a part of the picture may be missing. drawing: prepared of it, if that was asked for. zone: that of
-    the photo's clock, in minutes, if its file says no day but its zone or place. recorded: what else its file says."""
+    the photo's clock, in minutes, if its file says no day but its zone or place. recorded: what else its file says.
+    whole: the photo scaled by ``fit_photo``, if that was asked for."""
 
     image: Image.Image
     taken: date | None
@@ -54,6 +56,7 @@ class OpenedImage:
     drawing: Drawing | None = None
     zone: int | None = None
     recorded: Recorded | None = None
+    whole: Pixels | None = None
 
 
 # Pages may contain pictures of any size. So many pixels are more than a scanned page has.

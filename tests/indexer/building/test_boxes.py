@@ -1,0 +1,297 @@
+"""Boxes of things in an index, those of older indexes, and vectors of unknown arithmetic."""
+
+import errno
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from sketch_search import model
+from sketch_search.indexer import Progress, read_summary, remove, verify
+from sketch_search.indexer.building import rereading
+from sketch_search.indexer.building.progress import Phase
+from sketch_search.indexer.commands import main
+from sketch_search.indexer.store.files import FileContent, FileStamp, hash_file
+from sketch_search.indexer.store.folders import LocalFolder
+from sketch_search.indexer.store.generation import current_generation
+from sketch_search.indexer.store.location import IndexFolder
+from sketch_search.model.engine import unit
+from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
+from sketch_search.model.images.preprocess import fit_photo
+from tests.indexer.damages import flip, shorten
+from tests.indexer.galleries import Collection, save_photo
+
+PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+#: Of the files, those with boxes: the portrait, whole, turned, and its upper half.
+COUNT = 7
+
+
+@pytest.fixture(scope="module")
+def default() -> model.Matcher:
+    return model.load()
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, default: model.Matcher) -> Collection:
+    folder = tmp_path_factory.mktemp("boxes")
+    photos, portrait = folder / "photos", Image.open(PORTRAIT)
+    photos.mkdir()
+    shutil.copy(PORTRAIT, photos / "portrait.jpg")
+    portrait.crop((0, 0, 512, 300)).save(photos / "half.png")
+    portrait.convert("CMYK").resize((384, 450)).save(photos / "print.jpg")
+    Image.new("RGB", (1, 1)).save(photos / "pixel.png")
+    Image.new("RGB", (20_000, 200), "white").save(photos / "ribbon.png")
+    for number in range(2):
+        save_photo(photos / f"made {number}.png", number)
+    collection = Collection(photos, folder / "index", default)
+    collection.build()
+    return collection
+
+
+@pytest.fixture
+def boxed(once: Collection, tmp_path: Path) -> Collection:
+    """The photos and their index, to be changed."""
+    photos = Path(shutil.copytree(once.photos, tmp_path / "photos"))
+    copied = Collection(photos, Path(shutil.copytree(once.index, tmp_path / "index")), once.matcher)
+    roots = [{"name": "photos", "path": str(photos)}]
+    edit_manifest(copied.index, roots=roots)
+    return copied
+
+
+def boxes_of(collection: Collection) -> dict[str, NDArray[np.uint8]]:
+    """Returns the boxes of all photos of an index, by path."""
+    with collection.open() as index:
+        boxes = index.photo_boxes(np.arange(index.photo_count))
+        return {index.photo(number).paths[0]: own for number, own in zip(index.ids.tolist(), boxes, strict=True)}
+
+
+def same(first: dict[str, NDArray[np.uint8]], second: dict[str, NDArray[np.uint8]]) -> bool:
+    return first.keys() == second.keys() and all(np.array_equal(first[path], second[path]) for path in first)
+
+
+def edit_manifest(index: Path, **changes: Any) -> None:
+    path = IndexFolder(index).generation(IndexFolder(index).current() or "") / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def make_older(index: Path) -> Path:
+    """Makes an index one of format 13, without boxes. Returns the folder of its generation."""
+    folder = current_generation(IndexFolder(index)).path
+    (folder / "boxes.npy").unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = [entry for entry in manifest["files"] if entry["name"] != "boxes.npy"]
+    for name in ("detector", "unseen", "computed"):
+        del manifest[name]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files, "format_version": 13}))
+    return folder
+
+
+def edit_files(changed: Path) -> None:
+    """Makes the manifest agree with a changed file of its generation."""
+    manifest = json.loads((changed.parent / "manifest.json").read_text())
+    files = [entry for entry in manifest["files"] if entry["name"] != changed.name]
+    files.append({"name": changed.name, "size": changed.stat().st_size, "sha256": hash_file(changed)})
+    (changed.parent / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
+
+
+class StoppedAfter(Progress):
+    """Stops a build, as Ctrl-C does, once so many photos of a phase are done. total: of the last such phase."""
+
+    def __init__(self, phase: Phase, photos: int) -> None:
+        super().__init__(bar=True)
+        self._stopped, self._left, self.total = phase, photos, 0
+
+    def start(self, phase: Phase, total: int = 0) -> None:
+        self.total = total if phase == self._stopped else self.total
+        super().start(phase, total)
+
+    def advance(self, done: int = 1, bad: int = 0, *, known: int = 0) -> None:
+        super().advance(done, bad, known=known)
+        if self._phase == self._stopped:
+            self._left -= done
+            if self._left == 0:
+                raise KeyboardInterrupt
+
+
+def segment_files(index: Path) -> dict[str, str]:
+    return {str(path.relative_to(index)): hash_file(path) for path in sorted((index / "segments").rglob("*.npy"))}
+
+
+def test_photos_of_every_kind_are_indexed_with_their_boxes(once: Collection) -> None:
+    found, detector = boxes_of(once), Detector()
+    for name in ("half.png", "ribbon.png", "pixel.png"):
+        assert np.array_equal(found[name], detector.detect(fit_photo(Image.open(once.photos / name), SIZE)))
+    assert (found["portrait.jpg"][:2, 0] == [0, 27]).all()
+    assert (found["print.jpg"][:2, 0] == [0, 27]).all()
+    assert np.array_equal(found["pixel.png"], no_boxes(1)[0])
+    summary = read_summary(once.index)
+    used = [(boxes[:, 0] != NO_KIND).sum() for boxes in found.values()]
+    assert (summary.boxes, summary.photos_with_boxes) == (sum(used), sum(number > 0 for number in used))
+    assert (summary.manifest.format_version, summary.manifest.unseen) == (14, 0)
+    assert summary.manifest.computed == (once.matcher.arithmetic,)
+    assert (once.index / "g000001" / "boxes.npy").stat().st_size <= 128 + 96 * COUNT
+
+
+def test_an_older_index_is_searched_without_boxes_and_the_next_build_adds_them(
+    boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_older(boxed.index)
+    with boxed.open() as index:
+        assert not index.boxes_kept
+        assert np.array_equal(index.photo_boxes(np.arange(COUNT)), no_boxes(COUNT))
+    assert main(["info", "--index", str(boxed.index)]) == 0
+    before, printed = segment_files(boxed.index), capsys.readouterr().out
+    assert f"{COUNT} still lack them, which `sketch-search index build` adds" in printed
+    assert "if on a processor with AVX2 alone, its vectors are wrong; `sketch-search index build` checks it" in printed
+    report = boxed.build(progress=Progress(bar=True))
+    assert (report.encoded, report.boxed, report.changed) == (0, COUNT, True)
+    assert report.checked is not None
+    assert report.checked.startswith("the vectors of an older version agree with those of now (cosine 1.000)")
+    assert f"{COUNT} photos were indexed without boxes of their things; finding these takes a" in (
+        capsys.readouterr().err
+    )
+    assert segment_files(boxed.index) == before
+    assert same(boxes_of(boxed), boxes_of(once))
+    assert read_summary(boxed.index).manifest.computed == ("an older version, checked",)
+    again = boxed.build()
+    assert (again.changed, again.boxed, again.checked) == (False, 0, None)
+
+
+def test_a_photo_that_cannot_be_read_meanwhile_gets_its_boxes_later(
+    boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_older(boxed.index)
+    edit_manifest(boxed.index, computed=["an older version, checked"])
+    read = LocalFolder.read
+
+    def broken(folder: LocalFolder, path: str, stamp: FileStamp | None = None) -> FileContent:
+        if path == "portrait.jpg":
+            raise OSError(errno.EIO, "Input/output error", path)
+        return read(folder, path, stamp)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFolder, "read", broken)
+        assert boxed.build().boxed == COUNT - 1
+    assert read_summary(boxed.index).manifest.unseen == 1
+    found, all_boxes = boxes_of(boxed), boxes_of(once)
+    assert np.array_equal(found.pop("portrait.jpg"), no_boxes(1)[0])
+    assert all(np.array_equal(own, all_boxes[path]) for path, own in found.items())
+    assert boxed.build().boxed == 1
+    assert same(boxes_of(boxed), all_boxes)
+
+
+def test_finding_boxes_may_be_stopped_and_continues(
+    boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_older(boxed.index)
+    monkeypatch.setattr(rereading, "_FIRST", 2)
+    with pytest.raises(KeyboardInterrupt):
+        boxed.build(progress=StoppedAfter("boxes", 2))
+    with boxed.open() as index:
+        assert not index.boxes_kept
+    progress = StoppedAfter("boxes", COUNT)
+    assert boxed.build(progress=progress).boxed == COUNT - 2 == progress.total
+    assert same(boxes_of(boxed), boxes_of(once))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, shorten, lambda path: path.write_bytes(b"")])
+def test_damaged_boxes_are_reported_once_searched_without_and_found_again(
+    boxed: Collection, once: Collection, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = boxed.index / "g000001" / "boxes.npy"
+    damage(path)
+    with boxed.open() as index:
+        assert not index.boxes_kept
+        assert np.array_equal(index.photo_boxes(np.arange(COUNT)), no_boxes(COUNT))
+        assert len(index.photo_regions(np.arange(COUNT))[0]) == COUNT
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"Photos are searched without boxes: {path} is ")
+    before, report = segment_files(boxed.index), boxed.build()
+    assert (report.encoded, report.boxed, len(report.damaged)) == (0, COUNT, 1)
+    assert str(path) in report.damaged[0]
+    assert segment_files(boxed.index) == before
+    assert same(boxes_of(boxed), boxes_of(once))
+    assert verify(boxed.index) == []
+
+
+def test_boxes_that_a_verification_found_changed_are_found_again(boxed: Collection, once: Collection) -> None:
+    flip(boxed.index / "g000001" / "boxes.npy")
+    assert len(verify(boxed.index)) == 1
+    report = boxed.build()
+    assert (report.encoded, report.boxed) == (0, COUNT)
+    assert same(boxes_of(boxed), boxes_of(once))
+
+
+def test_boxes_stay_with_their_photos_as_photos_come_and_go(boxed: Collection, once: Collection) -> None:
+    expected = boxes_of(once)
+    remove(["half.png"], boxed.index)
+    del expected["half.png"]
+    assert same(boxes_of(boxed), expected)
+    (boxed.photos / "made 0.png").unlink()
+    Image.open(PORTRAIT).crop((0, 0, 300, 600)).save(boxed.photos / "another.png")
+    report = boxed.build(recluster=True)
+    assert (report.encoded, report.boxed) == (1, 0)
+    del expected["made 0.png"]
+    found = boxes_of(boxed)
+    assert (found.pop("another.png")[0, :2] > [-1, 100]).all()
+    assert same(found, expected)
+
+
+def test_an_index_of_vectors_alone_has_no_boxes(once: Collection, tmp_path: Path) -> None:
+    alone = Collection(once.photos, tmp_path / "index", once.matcher)
+    alone.build(tokens="none")
+    with alone.open() as index:
+        assert not index.boxes_kept
+        assert np.array_equal(index.photo_boxes(np.arange(COUNT)), no_boxes(COUNT))
+    assert (read_summary(alone.index).boxes, read_summary(alone.index).manifest.detector) == (0, None)
+    assert not alone.build().changed
+
+
+def test_wrong_vectors_of_unknown_arithmetic_are_computed_again_and_a_stopped_build_continues(
+    boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_older(boxed.index) / "vectors.npy"
+    vectors = np.load(path)
+    noise = np.random.default_rng(0).normal(size=vectors.shape)
+    wrong = unit(vectors + 0.4 * noise / np.linalg.norm(noise, axis=1, keepdims=True))
+    np.save(path, wrong.astype(np.float16))
+    edit_files(path)
+    said = "differ from those of now (cosine 0.9"
+    with pytest.raises(KeyboardInterrupt):
+        boxed.build(progress=StoppedAfter("encoding", 2), batch=2)
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"the vectors of an older version {said}")
+    assert re.search(r"so all photos are computed, which takes a\w* .*second.*; until it ends, the index is", printed)
+    with boxed.open() as index:
+        assert np.array_equal(index.vectors.of(np.arange(COUNT)), wrong.astype(np.float16))
+    report = boxed.build(batch=2)
+    assert 0 < report.encoded < COUNT
+    assert report.checked is not None
+    assert said in report.checked
+    with boxed.open() as index, once.open() as right:
+        rows = np.argsort(index.ids), np.argsort(right.ids)
+        assert np.array_equal(index.vectors.of(rows[0]), right.vectors.of(rows[1]))
+    assert same(boxes_of(boxed), boxes_of(once))
+    assert read_summary(boxed.index).manifest.computed == (boxed.matcher.arithmetic,)
+
+
+def test_vectors_that_no_photo_can_check_stay_as_they_are(boxed: Collection) -> None:
+    make_older(boxed.index)
+    away = boxed.photos.rename(boxed.photos.with_name("away"))
+    boxed.photos.mkdir()
+    report = boxed.update()
+    assert report.checked is not None
+    assert report.checked.endswith("no photo can be read to check it")
+    assert (report.encoded, report.photos) == (0, COUNT)
+    assert read_summary(boxed.index).manifest.computed == ()
+    boxed.photos.rmdir()
+    away.rename(boxed.photos)
+    assert boxed.update().boxed == COUNT
