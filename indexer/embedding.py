@@ -36,28 +36,30 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
     if spec == "auto":
         spec = "clip" if _has_clip() else "ret"
     if spec == "ret":
-        own = "the checkpoint's own retrieval token, L2-normalised"
-        return ChosenEmbedder(EmbedderEntry(kind="ret", name="[Ret]", description=own, spec="ret"), lambda: None)
+        description = "the checkpoint's own retrieval token, L2-normalised"
+        return ChosenEmbedder(
+            EmbedderEntry(kind="ret", name="[Ret]", description=description, spec="ret"), lambda: None
+        )
     kind, colon, source = spec.partition(":")
     if kind != "clip" or (colon and not source):
         raise EmbedderUnavailable(f"unknown embedder {spec!r}; use {FORMS}, or auto.")
     with _refuse_if_unavailable():
         from sketch_search.model.network import DEFAULT_CLIP, find_clip
 
-        found = find_clip(source or DEFAULT_CLIP, download=download)
+        clip = find_clip(source or DEFAULT_CLIP, download=download)
     entry = EmbedderEntry(
         kind="clip",
-        name=found.name,
-        description=f"image vectors of {found.name}, by open_clip",
-        spec=f"clip:{found.source}",
-        sha256=hashlib.sha256("".join(map(hash_file, found.files)).encode()).hexdigest(),
+        name=clip.name,
+        description=f"image vectors of {clip.name}, by open_clip",
+        spec=f"clip:{clip.source}",
+        sha256=hashlib.sha256("".join(map(hash_file, clip.files)).encode()).hexdigest(),
     )
 
     def load() -> "ClipEmbedder":
         from sketch_search.model.network import ClipEmbedder
 
         with _refuse_if_unavailable():
-            return ClipEmbedder(*found.open(device), device, found.model)
+            return ClipEmbedder(*clip.open(device), device, clip.model)
 
     return ChosenEmbedder(entry, load)
 

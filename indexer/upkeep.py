@@ -111,18 +111,18 @@ class FileCounts:
 def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
     """Counts files by folder, in order of paths, and the wanted of the last ``days``. Raises as ``read_summary``."""
     current = current_generation(IndexFolder(path))
-    names, found, alone = current.manifest.root_names, Counter[str](), dict[str, int]()
+    names, counts, alone = current.manifest.root_names, Counter[str](), dict[str, int]()
     with current.open_catalog() as catalog:
         for root, own, files in catalog.folders():
             # A single root is all that there is, and has no path.
-            found.update({shown_path(names, root, folder).rstrip("/"): files for folder in with_folders(own)})
+            counts.update({shown_path(names, root, folder).rstrip("/"): files for folder in with_folders(own)})
             alone[shown_path(names, root, own).rstrip("/")] = files
         dated = [*catalog.days(days, wanted, names)]
-    around = {folder.rpartition("/")[0] for folder in found if folder}
-    found.update({f"{folder}/.".lstrip("/"): files for folder, files in alone.items() if folder in around})
+    around = {folder.rpartition("/")[0] for folder in counts if folder}
+    counts.update({f"{folder}/.".lstrip("/"): files for folder, files in alone.items() if folder in around})
     by_day = {date.fromordinal(day): files for day, files, _ in dated}
     undated = sum(files for *_, files in dated)
-    return FileCounts({folder: found[folder] for folder in sorted(found) if folder}, by_day, undated)
+    return FileCounts({folder: counts[folder] for folder in sorted(counts) if folder}, by_day, undated)
 
 
 def verify(path: Path) -> list[str]:
@@ -231,16 +231,16 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
 def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
     roots = current_roots(before.manifest)
     with before.open_catalog() as catalog:
-        found = dict.fromkeys([*_by_path(targets, catalog, roots), *_by_id(ids, catalog)])
-        counts = {key: catalog.count(*key) for key in found}
+        keys = dict.fromkeys([*_by_path(targets, catalog, roots), *_by_id(ids, catalog)])
+        counts = {key: catalog.count(*key) for key in keys}
         removals = catalog.removals()
         # Files in a folder that leaves are counted once.
-        outer = [(root, path) for root, path in found if not any((root, f) in found for f in with_folders(path)[:-1])]
+        outer = [(root, path) for root, path in keys if not any((root, f) in keys for f in with_folders(path)[:-1])]
         files, shown = np.sum([(0, 0), *(counts[key] for key in outer)], axis=0).tolist()
-    for root, path in found:
+    for root, path in keys:
         if path:
             removals = removals.with_change(root, path, removed=True)
-    gone = {root for root, path in found if not path}
+    gone = {root for root, path in keys if not path}
     staying = tuple(root for number, root in enumerate(roots) if number not in gone)
     numbers = [None if number in gone else staying.index(root) for number, root in enumerate(roots)]
     whole = before.manifest.counts

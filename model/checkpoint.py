@@ -333,14 +333,14 @@ def convert(source: Path, target: Path) -> None:
             "used, because the released forward pass always downsamples to 49"
         )
     kept = {key: value.float() for key, value in state.items() if not key.startswith(UNUSED)}
-    own = {rename(key, RENAMED): value for key, value in kept.items()}
+    tensors = {rename(key, RENAMED): value for key, value in kept.items()}
     network = Network(config, RELEASED_CALIBRATION)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    if given != expected:
-        odd = sorted(expected.items() ^ given.items())
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if shapes != expected:
+        odd = sorted(expected.items() ^ shapes.items())
         raise ModelError(f"{source} is not a released ZSE-SBIR checkpoint: {len(odd)} entries differ, first {odd[0]}")
-    network.load_state_dict(own)
+    network.load_state_dict(tensors)
     save_checkpoint(network, target, {"origin": "converted from a released ZSE-SBIR checkpoint"})
 
 

@@ -142,8 +142,8 @@ def _open_private(path: Path) -> BinaryIO:
 def _is_ours(file: BinaryIO) -> bool:
     """Returns True for a regular file with a single name that only this user can have written."""
     status = os.fstat(file.fileno())
-    own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
-    return own and status.st_nlink == 1
+    ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return ours and status.st_nlink == 1
 
 
 def _locks(file: BinaryIO, *, shared: bool = False) -> bool:

@@ -69,10 +69,10 @@ class TextTowers:
             attempt = self._attempt(entry)
             if attempt.tower is None:
                 return ReadText(refusal=attempt.refusal)
-            found = attempt.tower.text(text)
+            vector = attempt.tower.text(text)
         with self._texts_lock:
-            self._texts[key] = found
-        return ReadText(found, milliseconds=(time.perf_counter() - began) * 1000)
+            self._texts[key] = vector
+        return ReadText(vector, milliseconds=(time.perf_counter() - began) * 1000)
 
     def _attempt(self, entry: EmbedderEntry) -> _Attempt:
         """Returns the tower of this index, loading it if needed, or the reason why it cannot be loaded."""

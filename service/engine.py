@@ -206,9 +206,9 @@ class Engine:
         """Describes photos like results; with ``files``, adds their paths on this machine. Raises UnknownPhoto."""
         photos = []
         for entry in self.gallery.photos(params.id):
-            found = [self.gallery.address_of(path) for path in entry.paths] if files else []
+            addresses = [self.gallery.address_of(path) for path in entry.paths] if files else []
             # A name may contain bytes that are not valid text.
-            shown = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in found)
+            shown = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in addresses)
             photos.append(Photo.of(entry, self._settings.photo_links, files=shown))
         return PhotosResponse(photos=tuple(photos))
 
@@ -289,8 +289,8 @@ class Engine:
         from sketch_search.service.schemas.info import WordsResponse
 
         book = self._matcher.book
-        found = book.complete(params.prefix, params.limit)
-        return WordsResponse(vocabulary=len(book.words), words=found, text_tower=self._text_tower)
+        words = book.complete(params.prefix, params.limit)
+        return WordsResponse(vocabulary=len(book.words), words=words, text_tower=self._text_tower)
 
     @property
     def _has_clip(self) -> bool:

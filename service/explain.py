@@ -206,12 +206,12 @@ class Surroundings:
         found = self._gallery.alike(np.concatenate([photo.ret for photo in photos]), count + 1)
         return [self._near(ids, cosines, count, own) for (ids, cosines), own in zip(found, owns, strict=True)]
 
-    def _near(self, ids: Ids, cosines: Scores, count: int, own: PhotoEntry | None) -> list[NearPhoto]:
-        others = np.flatnonzero(ids != own.id)[:count] if own is not None else np.arange(len(ids))[:count]
+    def _near(self, ids: Ids, cosines: Scores, count: int, excluded: PhotoEntry | None) -> list[NearPhoto]:
+        others = np.flatnonzero(ids != excluded.id)[:count] if excluded is not None else np.arange(len(ids))[:count]
         chosen = ids[others]
         ranks = self._ranks[self._by_id[np.searchsorted(self._ids, chosen, sorter=self._by_id)]]
-        found = zip(self._gallery.photos(chosen.tolist()), cosines[others].tolist(), ranks.tolist(), strict=True)
-        return [NearPhoto.of(entry, self._links, cosine=round(near, 3), rank=rank) for entry, near, rank in found]
+        rows = zip(self._gallery.photos(chosen.tolist()), cosines[others].tolist(), ranks.tolist(), strict=True)
+        return [NearPhoto.of(entry, self._links, cosine=round(near, 3), rank=rank) for entry, near, rank in rows]
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def explain(
     tokens = [photo.observed.tokens for photo in photos]
     to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
     things, in_photos = locate_drawing(searcher, None if by_photo else sketch, params, entries, compute)
-    found = time.perf_counter()
+    located = time.perf_counter()
     shown = [
         _describe_photo(
             photo,
@@ -296,8 +296,8 @@ def explain(
         timings_ms=ExplainTimings(
             encode=_milliseconds(start, encoded),
             pairs=_milliseconds(encoded, paired),
-            nearest=_milliseconds(paired, found),
-            total=_milliseconds(start, found),
+            nearest=_milliseconds(paired, located),
+            total=_milliseconds(start, located),
         ),
         method="ret" if by_photo else matcher.best_method,
         generation=index.generation,

@@ -140,14 +140,14 @@ class LocalGallery(PhotoGallery, Gallery):
 
     def alike(self, photos: Floats, count: int, mean: Floats | None = None) -> list[tuple[Ids, Scores]]:
         """mean: as for ``nearness``."""
-        found = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in photos]
+        nearest = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in photos]
         for start in range(0, self.photo_count, BLOCK):
             pause()
             ids = self.index.ids[start : start + BLOCK]
             vectors = self.index.vectors.of(np.arange(start, start + len(ids)))
             near = likenesses(photos, vectors, self.clusters.mean if mean is None else mean)
-            found = [most_alike([best, (ids, column)], count) for best, column in zip(found, near.T, strict=True)]
-        return found
+            nearest = [most_alike([best, (ids, column)], count) for best, column in zip(nearest, near.T, strict=True)]
+        return nearest
 
     def photo_at(self, target: str) -> PhotoEntry:
         return self.index.photo_at(target)

@@ -87,14 +87,14 @@ class ThumbnailCache:
         if self._folder is None:
             return None
         try:
-            found = read_regular(self._folder / f"{key}.jpg", _LARGEST, links=False)
+            thumbnail = read_regular(self._folder / f"{key}.jpg", _LARGEST, links=False)
         except OSError:
             return None
         # A power failure leaves empty or truncated files.
-        if not (found.startswith(b"\xff\xd8") and found.endswith(b"\xff\xd9")):
+        if not (thumbnail.startswith(b"\xff\xd8") and thumbnail.endswith(b"\xff\xd9")):
             return None
-        self._remember(key, found)
-        return found
+        self._remember(key, thumbnail)
+        return thumbnail
 
     def keep(self, key: str, thumbnail: bytes) -> None:
         """Keeps a thumbnail, unless it exceeds the capacity."""
@@ -122,8 +122,8 @@ class ThumbnailCache:
         for left in self._folder.glob(".*.partial"):
             # By a server that was killed; another one keeps nothing then.
             left.unlink(missing_ok=True)
-        found = ((file.lstat(), file) for file in self._folder.glob("*-*.jpg"))
-        files = [(status.st_mtime_ns, status.st_size, file) for status, file in found]
+        files_kept = ((file.lstat(), file) for file in self._folder.glob("*-*.jpg"))
+        files = [(status.st_mtime_ns, status.st_size, file) for status, file in files_kept]
         room = self._folder_capacity - sum(size for _, size, _ in files)
         if room < wanted:
             for _, size, file in sorted(files):

@@ -173,7 +173,7 @@ class Searches(ABC):
             raise ValueError("groups have no other view; leave view out, or pass it to search")
         answer = self._response(sketch, **options, view="groups")
         groups = answer.groups or ()
-        return [Group(self._photo(one.best), tuple(map(self._photo, one.more)), one.size) for one in groups]
+        return [Group(self._photo(group.best), tuple(map(self._photo, group.more)), group.size) for group in groups]
 
     def explain(self, sketch: Drawn | None, photo: OnePhoto, **options: Any) -> Explanation:
         """Explains why a photo matches a sketch; options are fields of ``service.schemas.ExplainParams``."""

@@ -188,11 +188,11 @@ def _tokens(matcher: Matcher, pictures: Iterable[Picture], kind: Modality) -> To
 def _first_time(folders: Sequence[indexer.Folder]) -> str:
     """Returns a message that photos are being read, and whether the default index has them beside others."""
     names = ", ".join(printable(str(folder)) for folder in folders) or "the indexed folders"
-    said = f"Reading the photos of {names} for the first time; a thousand take about a minute."
+    message = f"Reading the photos of {names} for the first time; a thousand take about a minute."
     with suppress(indexer.IndexRefused):
         if folders and set(folders) < set(indexer.indexed_folders(indexer.default_index_path())):
-            said += " The default index already has them, beside others: Gallery.open() without folders searches it."
-    return said
+            message += " The default index already has them, beside others: Gallery.open() without folders searches it."
+    return message
 
 
 def _index_of(folders: Sequence[indexer.Folder]) -> Path:

@@ -439,10 +439,10 @@ class BuildDatabase:
         """Yields the files to read again, after the first ``last`` listed ones."""
         query = """SELECT number, root, path, size, mtime, ctime FROM listed WHERE state = 'unread' AND number > ?
                    ORDER BY number LIMIT ?"""
-        while found := self._all(query, last, _AT_ONCE):
-            for _, root, path, *stamp in found:
+        while rows := self._all(query, last, _AT_ONCE):
+            for _, root, path, *stamp in rows:
                 yield GalleryFile(root, path, None if stamp[0] is None else FileStamp(*stamp))
-            last = found[-1][0]
+            last = rows[-1][0]
 
     def count_settled(self) -> tuple[int, int]:
         """Counts the listed files that need not be read, and the bad ones of them."""
@@ -510,8 +510,8 @@ class BuildDatabase:
 
     def bad(self, names: Sequence[str]) -> tuple[BadFile, ...]:
         """Returns the files that cannot be used, by the paths that users see."""
-        found = self._all("SELECT root, path, reason FROM files WHERE reason IS NOT NULL")
-        bad = (BadFile(shown_path(names, root, path), reason) for root, path, reason in found)
+        rows = self._all("SELECT root, path, reason FROM files WHERE reason IS NOT NULL")
+        bad = (BadFile(shown_path(names, root, path), reason) for root, path, reason in rows)
         return tuple(sorted(bad, key=lambda file: file.path))
 
     def choose_photos(self) -> Photos:

@@ -170,9 +170,9 @@ class Stager:
         inside, _, name = file.path.rpartition("/")
         for root, folder in self._folders_beside(file.root, inside):
             names = self._names_beside(root, folder)
-            for found in filter(None, map(names.get, names_beside(name))):
+            for stamp in filter(None, map(names.get, names_beside(name))):
                 with suppress(OSError):
-                    path = f"{folder}/{found}" if folder else found
+                    path = f"{folder}/{stamp}" if folder else stamp
                     if day := day_beside(self._roots[root].read_part(path, _MAX_BESIDE), zone):
                         return day.toordinal()
         day = day_in_path(file.path)

@@ -234,9 +234,9 @@ class GenerationWriter:
         photos = np.split(order, np.searchsorted(clusters[order], np.arange(1, count)))
         return Centroids.join(
             [
-                Centroids.of_photos(draft.reader, draft.photos.rows[own])
-                if old is None or (len(own) and number in changed)
+                Centroids.of_photos(draft.reader, draft.photos.rows[rows])
+                if old is None or (len(rows) and number in changed)
                 else old.of_cluster(number)
-                for number, own in enumerate(photos)
+                for number, rows in enumerate(photos)
             ]
         )

@@ -216,14 +216,14 @@ class RayBackend:
         with refuse_if_unwritable(path):
             write_array(path, centroids)
         self._progress.start("clustering", len(rows))
-        found = np.empty(len(rows), np.int32)
+        clusters = np.empty(len(rows), np.int32)
         parts = ((first, rows[first : first + _ROWS].trim()) for first in range(0, len(rows), _ROWS))
         works = ((self._setup, first, part, path, len(centroids)) for first, part in parts)
         with closing(self._ray.each(assign_rows, works)) as answers:
             for first, nearest in answers:
-                found[first : first + len(nearest)] = nearest
+                clusters[first : first + len(nearest)] = nearest
                 self._progress.advance(len(nearest))
-        return found
+        return clusters
 
     def write(self, draft: GenerationDraft | None) -> builds.Written:
         if draft is not None:

@@ -148,10 +148,10 @@ _SHARED = "photos and index must be on storage that all machines share, at the s
 
 def _check_storage(setup: Setup) -> None:
     try:
-        found = (setup.folder / TOKEN).read_text()
+        token = (setup.folder / TOKEN).read_text()
     except OSError:
-        found = ""
-    if found != setup.token:
+        token = ""
+    if token != setup.token:
         raise BadInvocation(f"{_here()} cannot see {setup.shards}; {_SHARED}")
 
 

@@ -294,10 +294,10 @@ class Generation:
     def open_vectors(self) -> dict[str, Array]:
         """Maps "vectors", and "embeddings" by CLIP if any, in the order of the table: (r, ...) float16."""
         manifest, rows = self.manifest, self.manifest.counts.rows
-        found = {"vectors": map_array(self.path / VECTORS_FILE, (rows, manifest.width), np.float16)}
+        arrays = {"vectors": map_array(self.path / VECTORS_FILE, (rows, manifest.width), np.float16)}
         if manifest.embedder.kind == "clip":
-            found["embeddings"] = map_array(self.path / EMBEDDINGS_FILE, (rows, None), np.float16)
-        return found
+            arrays["embeddings"] = map_array(self.path / EMBEDDINGS_FILE, (rows, None), np.float16)
+        return arrays
 
     def open_boxes(self) -> Array:
         """Maps the boxes, (r, BOXES, 6) uint8, in the order of the table; see ``unseen_boxes``."""
@@ -426,11 +426,11 @@ def keep_only(folder: IndexFolder, current: Generation | None, *, building: set[
 
 def used_segments(folder: IndexFolder) -> set[str]:
     """Returns the names of the segments of all generations that can be read, current or not."""
-    found = set[str]()
+    names = set[str]()
     for name in folder.generations():
         with suppress(IndexRefused):
-            found |= read_manifest(folder.generation(name) / "manifest.json").segment_sizes.keys()
-    return found
+            names |= read_manifest(folder.generation(name) / "manifest.json").segment_sizes.keys()
+    return names
 
 
 def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[Path, FileEntry]]:
@@ -457,10 +457,10 @@ def open_rows(
     if detector is not None:
         arrays["boxes"] = generation.boxes_by(detector, skipped)
     table = generation.open_photo_table()
-    found: dict[str, PhotoArrays] = {}
+    rows: dict[str, PhotoArrays] = {}
     for number, segment in kept:
         numbers = table.of_segment(number)
         picked: dict[str, Array | ArraySubset] = {name: ArraySubset(array, numbers) for name, array in arrays.items()}
         tokens = open_segment(folder.segment(segment.id), segment.rows, manifest.segment_shapes)
-        found[segment.id] = PhotoArrays({**picked, **tokens.arrays})
-    return found
+        rows[segment.id] = PhotoArrays({**picked, **tokens.arrays})
+    return rows

@@ -149,8 +149,8 @@ class Index:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32; int8 if not ``scaled``."""
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(photo_rows))
-        found = self._reader.take(self._segment_rows[photo_rows], TOKEN_FILES)
-        return Tokens(found.features() if scaled else np.asarray(found.arrays["tokens"]), found.patches())
+        arrays = self._reader.take(self._segment_rows[photo_rows], TOKEN_FILES)
+        return Tokens(arrays.features() if scaled else np.asarray(arrays.arrays["tokens"]), arrays.patches())
 
     def photo_regions(self, photo_rows: Numbers) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int8]]:
         """Reads regions, (m, g, r / 2) packed, and their colours as CIELAB, (m, g, 3). The index must keep them."""
@@ -204,16 +204,16 @@ class Index:
     def passing(self, wanted: PhotoFilter) -> Mask:
         """Returns a mask (p,) by row: whether one of a photo's files passes a filter."""
         with self._lock:
-            found = self._catalog.segment_rows_of(wanted, self.manifest.root_names)
-        return np.isin(*self._keys(found))
+            rows = self._catalog.segment_rows_of(wanted, self.manifest.root_names)
+        return np.isin(*self._keys(rows))
 
     def newest(self, wanted: PhotoFilter, count: int) -> tuple[Numbers, Numbers]:
         """Finds the newest photos that pass a filter: their rows, newest first, and their days' ordinals."""
         with self._lock:
-            found = self._catalog.newest(wanted, self.manifest.root_names, count)
-        every, keys = self._keys([(segment, row) for segment, row, _ in found])
+            rows = self._catalog.newest(wanted, self.manifest.root_names, count)
+        every, keys = self._keys([(segment, row) for segment, row, _ in rows])
         order = np.argsort(every)
-        return order[np.searchsorted(every[order], keys)], np.array([day for *_, day in found], np.int64)
+        return order[np.searchsorted(every[order], keys)], np.array([day for *_, day in rows], np.int64)
 
     def _keys(self, segment_rows: Sequence[tuple[str, int]]) -> tuple[Numbers, Numbers]:
         """Numbers the segment rows of all photos, (p,), and these, each a segment and a row in it, in the same way."""

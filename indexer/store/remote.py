@@ -126,8 +126,8 @@ class RemoteFolder(Folder):
             return self._list
         top = self._at("")
         # This takes one request for each thousand files, however many folders they are in.
-        found = self._ask(lambda server: server.find(top, detail=True))
-        return listing_of(_below(found.values(), f"{top}/"))
+        entries = self._ask(lambda server: server.find(top, detail=True))
+        return listing_of(_below(entries.values(), f"{top}/"))
 
     def _list(self, folder: str) -> Sequence[Entry]:
         at = self._at(folder)
@@ -254,7 +254,7 @@ def was_named(url: str) -> bool:
     """Returns True if this user named the folder at a URL, or one that holds it, at any time."""
     with suppress(OSError, RuntimeError):
         named = read_regular(_list_of_named(), _MOST_BYTES).decode(errors="replace").splitlines()
-        return any(RemoteFolder(one).holds(RemoteFolder(url)) for one in named)
+        return any(RemoteFolder(address).holds(RemoteFolder(url)) for address in named)
     return False
 
 

@@ -104,8 +104,8 @@ def _overlap(outer: Folder, inner: Folder, known: Collection[Folder]) -> str:
 
 def locate(address: Address, roots: Sequence[Root]) -> FileKey | None:
     """Finds the key of a path on disk; None if the path is below none of the roots."""
-    found = [(number, root.folder.path_of(os.fspath(address))) for number, root in enumerate(roots)]
-    keys = [(number, path) for number, path in found if path is not None]
+    places = [(number, root.folder.path_of(os.fspath(address))) for number, root in enumerate(roots)]
+    keys = [(number, path) for number, path in places if path is not None]
     # An album may lie in a folder of the gallery. Then the path means a file in the album.
     return min(keys, key=lambda key: len(key[1]), default=None)
 

@@ -36,10 +36,10 @@ class WebDavServer:
 
     def ls(self, path: str, timeout: float) -> list[dict[str, Any]]:
         """Describes a folder and its contents, as listed by the server."""
-        found = [*self._entries(path, 1, timeout)]
-        if not any(entry["name"] == path and entry["type"] == "directory" for entry in found):
+        entries = [*self._entries(path, 1, timeout)]
+        if not any(entry["name"] == path and entry["type"] == "directory" for entry in entries):
             raise NotADirectoryError(errno.ENOTDIR, "not a folder", path)
-        return found
+        return entries
 
     def part(self, path: str, start: int, count: int, timeout: float) -> bytes:
         """Reads at most ``count`` bytes of a file, from byte ``start`` on."""

@@ -185,8 +185,8 @@ def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, 
 def _photos(named: Sequence[Path]) -> list[Path]:
     from sketch_search.model.images import IMAGE_SUFFIXES
 
-    found = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    photos = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
+    files = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    photos = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     if not photos:
         raise ModelError(f"there are no photos in {', '.join(map(str, named))}")
     return photos

@@ -128,35 +128,35 @@ def evaluate(
                         "name another --split or network, or --protocol category; --allow-seen measures anyway"
                     )
         task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
-    found: dict[str, Evaluation] = {}
+    evaluations: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
     for name, matcher in _load_networks(validated=data is None and not remembered, **networks):
         if isinstance(task, RememberedTask):
-            found[name] = measure_remembered(matcher, task)
+            evaluations[name] = measure_remembered(matcher, task)
         elif protocol in CLICKS:
-            found[name] = measure_clicks(matcher, task)
+            evaluations[name] = measure_clicks(matcher, task)
         else:
-            found[name] = measure(task, task_matrices(matcher, task, methods, words=words))
+            evaluations[name] = measure(task, task_matrices(matcher, task, methods, words=words))
         described = {name: getattr(matcher, name) for name in ("checkpoint_sha256", "dtype", "variants")}
         identities.append({"checkpoint": name, **described})
-    one = Evaluation.side_by_side(found) if len(found) > 1 else next(iter(found.values()))
-    resampled, base = intervals or "queries", next(iter(found))
-    less = one.differences(base) if len(found) > 1 else None
+    evaluation = Evaluation.side_by_side(evaluations) if len(evaluations) > 1 else next(iter(evaluations.values()))
+    resampled, base = intervals or "queries", next(iter(evaluations))
+    less = evaluation.differences(base) if len(evaluations) > 1 else None
     if as_json:
-        result = one.json(resampled) | {"protocol": task.protocol, "about": task.about}
+        result = evaluation.json(resampled) | {"protocol": task.protocol, "about": task.about}
         result |= {"seen": {name: dataclasses.asdict(classes) for name, classes in seen.items()}} if seen else {}
-        if len(found) > 1:
+        if len(evaluations) > 1:
             differences = less and less.json(resampled)["intervals"]
             result |= {"checkpoints": identities, "compared_with": base, "differences": differences}
-        print(json.dumps(result | identities[0] if len(found) == 1 else result))
+        print(json.dumps(result | identities[0] if len(evaluations) == 1 else result))
         return
-    print(one.table())
+    print(evaluation.table())
     for name, classes in seen.items():
         print(f"\n{classes.sentence(name)}")
     for sentence in task.about:
         print(f"\n{task.protocol}: {sentence}")
     if intervals:
-        print("\n" + one.interval_table(intervals))
+        print("\n" + evaluation.interval_table(intervals))
     if less:
         print("\n" + less.interval_table(resampled, base))
 
@@ -308,17 +308,17 @@ def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -
     from sketch_search.model.evaluation import costs_of, speeds_of
     from sketch_search.model.papers import changes_of, network_of, read_recipe
 
-    found = {}
+    costs_by_name = {}
     for name in networks:
         checkpoint = Path(name).suffix == ".safetensors"
         network = load_network(Path(name)) if checkpoint else network_of(read_recipe(Path(name), changes_of(settings)))
-        found[name] = costs_of(network) | speeds_of(network)
+        costs_by_name[name] = costs_of(network) | speeds_of(network)
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(costs_by_name))
         return
-    titles = list(next(iter(found.values())))
+    titles = list(next(iter(costs_by_name.values())))
     print("\n".join([f"| network | {' | '.join(titles)} |", "|" + " --- |" * (len(titles) + 1)]))
-    for name, values in found.items():
+    for name, values in costs_by_name.items():
         print(f"| {name} | {' | '.join(f'{value:,.2f}' if value else '' for value in values.values())} |")
 
 

@@ -157,10 +157,10 @@ def _read_list(path: Path, *keys: str) -> tuple[str, ...]:
 def classes_of(folder: Path, parts: Sequence[str], corpus: Corpus) -> set[str]:
     """Reads the classes of parts of the split. "thin" has those with sketches and photos that split.json omits."""
     without = {"thin", IMAGENET_PART, DRAWINGS_PART, PACS_PART}
-    found = {label for part in parts if part not in without for label in read_split(folder, part)}
+    classes = {label for part in parts if part not in without for label in read_split(folder, part)}
     if "thin" in parts:
-        found |= corpus.shared - {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
-    return found
+        classes |= corpus.shared - {label for part in ("train", "val", "unseen") for label in read_split(folder, part)}
+    return classes
 
 
 def read_protocol(part: str) -> Corpus:

@@ -237,8 +237,8 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
 
 def _groups(corpus: Corpus, wanted: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
     asked = {picture.label for picture in corpus.sketches}
-    found = {name: frozenset(labels) & asked for name, labels in wanted.items()}
-    return {name: labels for name, labels in found.items() if labels}
+    groups = {name: frozenset(labels) & asked for name, labels in wanted.items()}
+    return {name: labels for name, labels in groups.items() if labels}
 
 
 def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
@@ -267,8 +267,8 @@ def split_by_data_set(corpus: Corpus, source: str) -> tuple[Corpus, Corpus]:
     def goes_with(photo: Picture) -> bool:
         return (photo.source == _WITH_PHOTOS) == (source == _WITH_PHOTOS)
 
-    own = corpus.kept(lambda sketch: sketch.source == source, goes_with)
-    return own, corpus.kept(lambda sketch: sketch.source != source, lambda photo: not goes_with(photo))
+    of_set = corpus.kept(lambda sketch: sketch.source == source, goes_with)
+    return of_set, corpus.kept(lambda sketch: sketch.source != source, lambda photo: not goes_with(photo))
 
 
 def fine_grained(corpus: Corpus) -> Corpus:
@@ -303,14 +303,14 @@ def choose_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unse
     names = standard_split(name)[part == "unseen"]
     chosen = choose_classes(corpus, names)
     source = name.partition("_")[0]
-    own = chosen.kept(lambda sketch: sketch.source == source, lambda photo: True)
-    found = own.of(own.shared)
-    keys = set(map(class_key, found.labels))
-    lacking = [given for given in names if class_key(given) not in keys]
-    if not found.labels:
+    of_set = chosen.kept(lambda sketch: sketch.source == source, lambda photo: True)
+    seen_part = of_set.of(of_set.shared)
+    keys = set(map(class_key, seen_part.labels))
+    lacking = [name_given for name_given in names if class_key(name_given) not in keys]
+    if not seen_part.labels:
         raise ModelError(f"this data has no sketches of {source} with photos of the {part} classes of {name}")
-    said = f"{len(names) - len(lacking)} of the {len(names)} {part} classes of {name}"
-    return found, said + (f"; this data lacks {', '.join(lacking)}" if lacking else "")
+    sentence = f"{len(names) - len(lacking)} of the {len(names)} {part} classes of {name}"
+    return seen_part, sentence + (f"; this data lacks {', '.join(lacking)}" if lacking else "")
 
 
 @cache
@@ -413,15 +413,15 @@ def choose_remembered(
 ) -> tuple[Remembered, ...]:
     """Chooses a sketch of each thing of every second photo, from the photo of number ``half`` on."""
     rows, chance = rows_by_label(sketch.label for sketch in sketches), np.random.default_rng(seed)
-    found = list[Remembered]()
+    queries = list[Remembered]()
     for number in range(half, len(scenes), 2):
         large = [(label, box) for label, box in scenes[number].boxes if label in rows and _share(box) >= _LEAST_SHARE]
         things = tuple(Drawn(sketches[int(chance.choice(rows[label]))], box) for label, box in large)
         if protocol == "colours":
-            found += [Remembered(number, (thing,)) for thing in things]
+            queries += [Remembered(number, (thing,)) for thing in things]
         elif len(things) <= _MOST_THINGS and len({label for label, _ in large}) > 1:
-            found.append(Remembered(number, things))
-    return tuple(found)
+            queries.append(Remembered(number, things))
+    return tuple(queries)
 
 
 def _share(box: Box) -> float:

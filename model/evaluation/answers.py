@@ -52,10 +52,10 @@ def measure_guesses(matcher: Matcher, task: Task) -> Mapping[str, GuessFigures]:
     return {name: GuessFigures(int(chosen.sum()), *values[chosen].mean(axis=0)) for name, chosen in groups.items()}
 
 
-def guess_table(found: Mapping[str, GuessFigures]) -> str:
-    width = max(map(len, found))
+def guess_table(figures: Mapping[str, GuessFigures]) -> str:
+    width = max(map(len, figures))
     lines = [f"{'sketches':{width}}  {'':>6}  {'named':>6}  {'first right':>11}  {'one right':>9}  {'guesses':>7}"]
-    for name, row in found.items():
+    for name, row in figures.items():
         shares = f"{row.named:>6.3f}  {row.first:>11.3f}  {row.among:>9.3f}  {row.shown:>7.2f}"
         lines.append(f"{name:{width}}  {row.sketches:>6}  {shares}")
     return "\n".join(lines)

@@ -56,13 +56,13 @@ def speeds_of(network: RetNetwork) -> dict[str, float]:
         torch.autograd.backward(learning.encode(blank, "photo").ret.sum())
 
     def milliseconds(work: Callable[[], object]) -> float:
-        found = []
+        times = []
         for _ in range(TRIES):
             # CPU time of the thread: other programs lengthen it less than wall time.
             began = time.thread_time()
             work()
-            found.append(time.thread_time() - began)
-        return 1000 * min(found)
+            times.append(time.thread_time() - began)
+        return 1000 * min(times)
 
     with torch.inference_mode():
         of_pair, of_photo = 0.0, milliseconds(lambda: network.encode(blank, "photo"))
@@ -107,9 +107,9 @@ def search_in_two_stages(
     names = (f"mAP@{TOP} by the report's code", "pairs", "seconds a query")
     costs = dict(zip(names, values[:, 2:].mean(axis=0).tolist(), strict=True))
     members = np.split(points[gallery.ids], gallery.clusters.ends[:-1])
-    spread = sum(float(((own - own.mean(axis=0)) ** 2).sum()) for own in members)
+    spread = sum(float(((members_of - members_of.mean(axis=0)) ** 2).sum()) for members_of in members)
     kinds = np.split(np.array([photo.label for photo in corpus.photos])[gallery.ids], gallery.clusters.ends[:-1])
-    most = sum(int(np.unique(own, return_counts=True)[1].max()) for own in kinds)
+    most = sum(int(np.unique(members_of, return_counts=True)[1].max()) for members_of in kinds)
     costs |= {"distance from centroids": spread / len(photos), "purity": most / len(photos)}
     return {"map_100": values[:, 0], "precision_100": values[:, 1]}, costs
 
@@ -119,11 +119,11 @@ def clip_vectors(photos: Sequence[Picture], source: str) -> tuple[Floats | None,
     if find_spec("open_clip") is None:
         return None, "open_clip is not installed"
     try:
-        found = find_clip(source, download=False)
-        embedder = ClipEmbedder(*found.open("cpu"), "cpu", found.model)
+        clip = find_clip(source, download=False)
+        embedder = ClipEmbedder(*clip.open("cpu"), "cpu", clip.model)
     except ModelError as error:
         return None, str(error)
     parts = (photos[start : start + _EMBEDDED] for start in range(0, len(photos), _EMBEDDED))
     return np.concatenate(
         [embedder.embed([embedder.prepare(open_image(picture.path)) for picture in part]) for part in parts]
-    ), found.name
+    ), clip.name

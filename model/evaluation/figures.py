@@ -97,11 +97,13 @@ class Evaluation:
         return Evaluation(corpus, queries, per_query, counts, figures)
 
     @staticmethod
-    def side_by_side(found: "Mapping[str, Evaluation]") -> "Evaluation":
+    def side_by_side(results: "Mapping[str, Evaluation]") -> "Evaluation":
         """Joins evaluations of one task, with methods named "NAME: METHOD"."""
-        first = next(iter(found.values()))
-        per_query = {f"{name}: {m}": figures for name, one in found.items() for m, figures in one.per_query.items()}
-        figures = {f"{name}: {m}": groups for name, one in found.items() for m, groups in one.figures.items()}
+        first = next(iter(results.values()))
+        per_query = {
+            f"{name}: {m}": figures for name, result in results.items() for m, figures in result.per_query.items()
+        }
+        figures = {f"{name}: {m}": groups for name, result in results.items() for m, groups in result.figures.items()}
         return Evaluation(first.corpus, first.queries, per_query, first.groups, figures)
 
     def table(self) -> str:
@@ -114,10 +116,10 @@ class Evaluation:
             f"{'method':<{width}}{'queries':<26}" + "".join(titles.values()),
         ]
         for method, groups in self.figures.items():
-            for group, found in groups.items():
+            for group, means in groups.items():
                 title = f"{group} ({self.groups[group]})" if group in self.groups else group
                 cells = "".join(
-                    f"{found[name]:.4f}".rjust(len(head)) if name in found else " " * len(head)
+                    f"{means[name]:.4f}".rjust(len(head)) if name in means else " " * len(head)
                     for name, head in titles.items()
                 )
                 lines.append(f"{method if group == ALL else '':<{width}}{title:<26}{cells}".rstrip())
@@ -153,8 +155,8 @@ class Evaluation:
         """Computes the interval of every figure of every method, over all queries."""
         columns = np.stack([column for figures in self.per_query.values() for column in figures.values()], axis=1)
         groups = [query.label for query in self.queries] if resampled == "classes" else None
-        found = iter(bootstrap(columns, groups))
-        return {method: {name: next(found) for name in figures} for method, figures in self.per_query.items()}
+        values = iter(bootstrap(columns, groups))
+        return {method: {name: next(values) for name in figures} for method, figures in self.per_query.items()}
 
     def json(self, resampled: Resampled) -> dict[str, object]:
         """Returns all figures and their intervals, without the figures of single queries."""
@@ -202,8 +204,8 @@ def _measure_within(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
     of_sketch = np.arange(len(pictures)) < sketches
     asked = np.concatenate([np.arange(len(pictures)), np.arange(sketches)])
     # First each picture looks among its own kind, then each sketch among the photos.
-    own = (of_sketch[:, None] == of_sketch[None]) & ~np.eye(len(pictures), dtype=np.bool_)
-    allowed = np.concatenate([own, np.tile(~of_sketch, (sketches, 1))])
+    alike = (of_sketch[:, None] == of_sketch[None]) & ~np.eye(len(pictures), dtype=np.bool_)
+    allowed = np.concatenate([alike, np.tile(~of_sketch, (sketches, 1))])
     relevant = relevance(Corpus(pictures, pictures))[asked] & allowed
     scored = relevant.any(axis=1)
     per_query = {
@@ -229,11 +231,11 @@ def _measure_instances(task: Task, matrices: Mapping[str, NDArray[np.floating]])
         within, whole = target_ranks(scores, targets, among), target_ranks(scores, targets)
         per_query[method] = {f"acc_{k}": (within < k).astype(np.float64) for k in WITHIN}
         per_query[method] |= {f"gallery_acc_{k}": (whole < k).astype(np.float64) for k in GALLERY}
-    found = Evaluation.of(corpus, corpus.sketches, per_query, {})
+    result = Evaluation.of(corpus, corpus.sketches, per_query, {})
     chance = {f"acc_{k}": float(np.minimum(k / among.sum(axis=1), 1).mean()) for k in WITHIN}
     chance |= {f"gallery_acc_{k}": min(k / len(corpus.photos), 1.0) for k in GALLERY}
-    found.figures["chance"] = {ALL: chance}
-    return found
+    result.figures["chance"] = {ALL: chance}
+    return result
 
 
 def _measure_groups(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
@@ -245,8 +247,8 @@ def _measure_groups(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
         shown = ("map_all", "plain_map_all") if task.plain else ("map_all",)
         per_query[method] = first_page(scores, relevant, FIRST, plain=task.plain) | {n: whole[n] for n in shown}
     groups = {name: np.array([q.label in labels for q in queries]) for name, labels in task.groups.items()}
-    found = Evaluation.of(task.corpus, queries, per_query, groups)
-    for method, of_groups in found.figures.items():
+    result = Evaluation.of(task.corpus, queries, per_query, groups)
+    for method, of_groups in result.figures.items():
         if {TRAINED, UNSEEN} <= of_groups.keys():
             pairs = {n: (of_groups[TRAINED][n], of_groups[UNSEEN][n]) for n in of_groups[ALL]}
             of_groups[HARMONIC] = {n: 2 * a * b / (a + b) if a + b else 0.0 for n, (a, b) in pairs.items()}
@@ -255,7 +257,7 @@ def _measure_groups(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
                 # Right photos of another size are neither found nor missed, so they go behind all others.
                 only = np.where(relevant & ~right, -np.inf, matrices[method])
                 of_groups[f"covering {size}"] = {"map_all": float(query_metrics(only, right)["map_all"].mean())}
-    return found
+    return result
 
 
 def relevance(corpus: Corpus) -> NDArray[np.bool_]:

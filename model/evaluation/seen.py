@@ -44,19 +44,21 @@ class Contamination:
             return f"{name} does not say which classes it has seen, so that none may be called zero-shot"
         count = len(self.seen) + len(self.zero_shot)
         if not self.seen:
-            said = f"{name} has seen none of the {count} classes: all are zero-shot"
+            sentence = f"{name} has seen none of the {count} classes: all are zero-shot"
         else:
-            said = f"{name} was trained on {len(self.trained)} of the {count} classes"
-            said += f" and chosen on {len(self.chosen)}: " if self.chosen else ": "
+            sentence = f"{name} was trained on {len(self.trained)} of the {count} classes"
+            sentence += f" and chosen on {len(self.chosen)}: " if self.chosen else ": "
             few = ", ".join(self.zero_shot[:_MOST_NAMED]) + (", ..." if len(self.zero_shot) > _MOST_NAMED else "")
-            said += f"{len(self.zero_shot)} zero-shot ({few})" if few else "none is zero-shot"
-        said += ", by names, synonyms and plurals"
+            sentence += f"{len(self.zero_shot)} zero-shot ({few})" if few else "none is zero-shot"
+        sentence += ", by names, synonyms and plurals"
         if self.compared:
             copies = f"{self.copies} of these pictures are" if self.copies else "none of these pictures is"
-            said += f"; {copies} among its {self.compared:,} training pictures at hand"
+            sentence += f"; {copies} among its {self.compared:,} training pictures at hand"
         if self.near:
-            said += f"; check names near to seen ones: {', '.join(f'{own} ({seen})' for own, seen in self.near)}"
-        return said
+            sentence += (
+                f"; check names near to seen ones: {', '.join(f'{label} ({seen})' for label, seen in self.near)}"
+            )
+        return sentence
 
 
 def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Picture] = ()) -> Contamination:
@@ -65,13 +67,13 @@ def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Pictu
         return Contamination(known=False)
     asked = sorted(task.groups.get(UNSEEN) or {sketch.label for sketch in task.corpus.sketches})
     trained, chosen = ({_thing(label)[0]: label for label in labels} for labels in (seen.trained, seen.chosen))
-    own, known = {label: _thing(label) for label in asked}, trained | chosen
-    new = tuple(label for label, (thing, _) in own.items() if thing not in known)
-    near = tuple((label, known[part]) for label in new for part in own[label][1] if part in known)
+    things, known = {label: _thing(label) for label in asked}, trained | chosen
+    new = tuple(label for label, (thing, _) in things.items() if thing not in known)
+    near = tuple((label, known[part]) for label in new for part in things[label][1] if part in known)
     pictures = tuple(picture for picture in training if picture.label in seen.trained)
     return Contamination(
-        trained=tuple(label for label, (thing, _) in own.items() if thing in trained),
-        chosen=tuple(label for label, (thing, _) in own.items() if thing in chosen),
+        trained=tuple(label for label, (thing, _) in things.items() if thing in trained),
+        chosen=tuple(label for label, (thing, _) in things.items() if thing in chosen),
         zero_shot=new,
         near=near,
         compared=len(pictures),
@@ -111,8 +113,8 @@ def _copies(pictures: Iterable[Picture], training: Iterable[Picture]) -> int:
 
 def with_zero_shot(task: Task, found: list[Contamination]) -> Task:
     """Makes a group of the classes that no checkpoint has seen, if that is neither all nor none, nor unknown."""
-    seen = {label for one in found for label in one.seen}
-    new = frozenset(label for one in found for label in one.zero_shot) - seen
-    if not seen or not new or not all(one.known for one in found) or task.each_class:
+    seen = {label for report in found for label in report.seen}
+    new = frozenset(label for report in found for label in report.zero_shot) - seen
+    if not seen or not new or not all(report.known for report in found) or task.each_class:
         return task
     return replace(task, groups={**task.groups, ZERO_SHOT: new})

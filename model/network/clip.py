@@ -93,8 +93,8 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
         weights = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
         if weights is None or not (path / CONFIG_FILE).is_file():
             raise ModelError(f"{path} is not a saved open_clip model; it needs {CONFIG_FILE} and {WEIGHT_FILES[0]}")
-        said = f"CLIP {name}" if name else f"CLIP from {path.name}"
-        return FoundClip(name or str(path), said, f"local-dir:{path}", (weights, path / CONFIG_FILE))
+        description = f"CLIP {name}" if name else f"CLIP from {path.name}"
+        return FoundClip(name or str(path), description, f"local-dir:{path}", (weights, path / CONFIG_FILE))
     model, at, file = source.partition("@")
     if at:
         if model not in open_clip.list_models():
@@ -163,10 +163,10 @@ def read_clip(source: str) -> Clip:
     """Reads a CLIP; see FORMS. Raises ModelError if it cannot be found, or has no text encoder or no plain ViT."""
     import open_clip
 
-    found = find_clip(source)
+    clip = find_clip(source)
     try:
-        model, _ = found.open(torch.device("cpu"))
-        tokens = open_clip.get_tokenizer(found.model)
+        model, _ = clip.open(torch.device("cpu"))
+        tokens = open_clip.get_tokenizer(clip.model)
     except ModelError as error:
         if any(part in str(error.__cause__) for part in ("text_cfg", "token_embedding", "text_projection")):
             raise ModelError(

@@ -124,9 +124,9 @@ def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor],
         torch.manual_seed(seed)
         network = ClipAtNetwork(config)
         whole = config.vit.build(config.image_size)
-    given = dict(weights)
-    projection = given.pop("projection.weight", None)
-    load_vit(whole, given)
+    tensors = dict(weights)
+    projection = tensors.pop("projection.weight", None)
+    load_vit(whole, tensors)
     norms = LayerNorms(whole)
     network.encoder.vit.load_state_dict(whole.state_dict())
     if network.encoder.projection is not None:
@@ -135,8 +135,8 @@ def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor],
             raise ModelError(f"the backbone has no projection to {len(weight)} numbers, which {config.name} needs")
         with torch.no_grad():
             weight.copy_(projection)
-    for own in network.learned.norms.values():
-        own.load_state_dict(norms.state_dict())
+    for norm in network.learned.norms.values():
+        norm.load_state_dict(norms.state_dict())
     return network
 
 

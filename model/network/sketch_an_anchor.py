@@ -93,8 +93,8 @@ class AnchorNetwork(RetNetwork):
                 trace.attention.append(attention)
                 trace.positions.append(torch.arange(attention.shape[2], device=x.device).expand(len(x), -1))
             x = block(x)
-        found: torch.Tensor = vit.norm(x)[:, :count]
-        return found
+        tokens: torch.Tensor = vit.norm(x)[:, :count]
+        return tokens
 
     def represent(self, tokens: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """(b, k, d) from ``retrieval_tokens`` -> (b, width), the retrieval vectors, and (b, units) of each anchor."""

@@ -73,16 +73,16 @@ def vit_of_photo_side(tensors: Mapping[str, torch.Tensor], *, matrices_only: boo
 
     tensors: by their names in a `PhotoSide`. matrices_only: leaves out all that a training on it tunes.
     """
-    found = {"tokenizer.patch.weight": tensors["vit.patch_kernel"]}
+    vit = {"tokenizer.patch.weight": tensors["vit.patch_kernel"]}
     names = {f"vit.{name}": timm for name, timm in BLOCK_MATRICES.items()}
     if not matrices_only:
         names |= {f"tuning.{name}": timm for name, timm in BLOCK_PARAMETERS.items()}
-        found["tokenizer.patch.bias"] = tensors["tuning.patch_bias"]
-        found["ret"], found["position"] = tensors["vit.class_token"][None, None], tensors["vit.position"][None]
-        found |= {f"norm.{part}": tensors[f"tuning.norm_{part}"] for part in ("weight", "bias")}
+        vit["tokenizer.patch.bias"] = tensors["tuning.patch_bias"]
+        vit["ret"], vit["position"] = tensors["vit.class_token"][None, None], tensors["vit.position"][None]
+        vit |= {f"norm.{part}": tensors[f"tuning.norm_{part}"] for part in ("weight", "bias")}
     for name, timm in names.items():
-        found |= {f"blocks.{block}.{timm}": row for block, row in enumerate(tensors[name])}
-    return found
+        vit |= {f"blocks.{block}.{timm}": row for block, row in enumerate(tensors[name])}
+    return vit
 
 
 class Tuning(nn.Module):

@@ -195,8 +195,8 @@ def find_cached(repository: str, files: Sequence[str]) -> Path | None:
     """Finds the first of these files of a repository that is on this disk."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = (try_to_load_from_cache(repository, name) for name in files)
-    return next((Path(path) for path in found if isinstance(path, str)), None)
+    paths = (try_to_load_from_cache(repository, name) for name in files)
+    return next((Path(path) for path in paths if isinstance(path, str)), None)
 
 
 def check_reachable(repository: str) -> None:

@@ -157,8 +157,8 @@ def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int
     if config.photo_side:
         from timm.layers.pos_embed import resample_abs_pos_embed
 
-        given = vit_of_photo_side(weights)
-        given["position"] = resample_abs_pos_embed(given["position"], [config.grid] * 2)
+        tensors = vit_of_photo_side(weights)
+        tensors["position"] = resample_abs_pos_embed(tensors["position"], [config.grid] * 2)
     else:
         if encoder.tokenizer.learnable is not None:
             nn.init.zeros_(encoder.tokenizer.learnable.layers[-1].weight)  # type: ignore[arg-type]
@@ -166,9 +166,9 @@ def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int
         layout = VitLayout(config.patch_size, config.vit_width, config.depth, config.heads, hidden, config.norm_eps)
         vit = layout.build(config.image_size)
         load_vit(vit, weights)
-        given = {_RENAMED.get(name, name): value for name, value in vit.state_dict().items()}
-    own = encoder.state_dict()
-    encoder.load_state_dict(own | {name: value for name, value in given.items() if name in own})
+        tensors = {_RENAMED.get(name, name): value for name, value in vit.state_dict().items()}
+    state = encoder.state_dict()
+    encoder.load_state_dict(state | {name: value for name, value in tensors.items() if name in state})
     return network
 
 

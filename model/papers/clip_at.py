@@ -126,8 +126,8 @@ def category_distances(sketches: torch.Tensor, photos: torch.Tensor) -> torch.Te
 
 def hard_triplet_loss(distances: torch.Tensor, margin: float) -> torch.Tensor:
     """Computes the triplet loss within categories, (c, k, k); p- is the nearest photo that is not the sketch's own."""
-    own = torch.eye(distances.shape[1], dtype=torch.bool, device=distances.device)
-    nearest = distances.masked_fill(own, torch.inf).amin(dim=2)
+    diagonal = torch.eye(distances.shape[1], dtype=torch.bool, device=distances.device)
+    nearest = distances.masked_fill(diagonal, torch.inf).amin(dim=2)
     return (margin + distances.diagonal(dim1=1, dim2=2) - nearest).clamp(min=0).mean()
 
 
@@ -206,7 +206,7 @@ class ClipAtTrainer(Trainer[Trained]):
         # The number of pairs of each category in a fine-grained step, and the categories with enough pairs.
         self.pairs = recipe.batch // recipe.categories
         pairs_of = {label: find_pairs(data.drawn_from, photos) for label, photos in enumerate(data.photo_rows)}
-        self.usable = {label: found for label, found in pairs_of.items() if len(found) >= self.pairs}
+        self.usable = {label: pairs for label, pairs in pairs_of.items() if len(pairs) >= self.pairs}
         if recipe.fine_grained:
             self._check_pairs()
         to_text = None
@@ -304,8 +304,8 @@ class ClipAtTrainer(Trainer[Trained]):
 
     def _vectors(self, images: torch.Tensor, modality: Modality) -> torch.Tensor:
         with self.autocast():
-            found: torch.Tensor = self.start.encoder(images.to(self.device), *self.network.learned.of(modality))
-        return found.float()
+            vectors: torch.Tensor = self.start.encoder(images.to(self.device), *self.network.learned.of(modality))
+        return vectors.float()
 
     def _classification(
         self, sketch: torch.Tensor, photo: torch.Tensor, labels: torch.Tensor

@@ -253,7 +253,7 @@ def loss_of(network: PartingNetwork, examples: Sequence[Example]) -> torch.Tenso
 
 def train_parting(examples: Sequence[Example], epochs: int) -> Parting:
     """Trains on drawings. Raises ModelError for fewer than a batch."""
-    usable = [one for one in examples if len(one.pixels) >= 2]
+    usable = [drawing for drawing in examples if len(drawing.pixels) >= 2]
     if len(usable) < BATCH:
         raise ModelError(f"a parting needs at least {BATCH} drawings, not {len(usable)}")
     torch.manual_seed(0)

@@ -159,16 +159,16 @@ def vit_tensors(
 
     try:
         blocks = range(layout.depth)
-        found = {
+        tensors = {
             f"{prefix}vit.{ours}": torch.stack([given(f"blocks.{block}.{name}") for block in blocks])
             for ours, name in _MATRICES.items()
         }
         for ours, name in BLOCK_PARAMETERS.items():
             scaled = ours.startswith("scale") and f"blocks.0.{name}" not in weights
             values = [torch.ones(layout.width) if scaled else given(f"blocks.{block}.{name}") for block in blocks]
-            found[f"{prefix}tuning.{ours}"] = torch.stack(values)
+            tensors[f"{prefix}tuning.{ours}"] = torch.stack(values)
         position = resample_abs_pos_embed(given("pos_embed"), [image_size // layout.patch_size] * 2)
-        found |= {
+        tensors |= {
             f"{prefix}vit.patch_kernel": given("patch_embed.proj.weight"),
             f"{prefix}vit.class_token": given("cls_token").flatten(),
             f"{prefix}vit.position": position[0],
@@ -179,13 +179,13 @@ def vit_tensors(
             f"{prefix}tuning.norm_bias": given("norm.bias"),
         }
         if layout.clip:
-            found[f"{prefix}vit.pre_norm"] = torch.stack([given("norm_pre.weight"), given("norm_pre.bias")])
+            tensors[f"{prefix}vit.pre_norm"] = torch.stack([given("norm_pre.weight"), given("norm_pre.bias")])
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"these are not the weights of a ViT with {layout.depth} blocks: {error}") from error
-    if found[f"{prefix}vit.qkv"].shape != (layout.depth, 3 * layout.width, layout.width):
-        shape = tuple(found[f"{prefix}vit.qkv"].shape)
+    if tensors[f"{prefix}vit.qkv"].shape != (layout.depth, 3 * layout.width, layout.width):
+        shape = tuple(tensors[f"{prefix}vit.qkv"].shape)
         raise ModelError(f"the ViT's matrices are {shape}, not of width {layout.width}")
-    return found
+    return tensors
 
 
 def renormalise(
@@ -251,8 +251,8 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
             optimiser.step()
     with torch.no_grad():
         wanted = F.normalize(F.normalize(F.linear(both, ret), dim=1) - centre, dim=1)
-        given = torch.cat([a, F.normalize(features.mean, dim=1)], dim=1)
-        from_first = _fit_map(given, wanted)
+        inputs = torch.cat([a, F.normalize(features.mean, dim=1)], dim=1)
+        from_first = _fit_map(inputs, wanted)
     axes = _find_components(features.patches, width)
     patch_mean = features.patches.mean(dim=0)
     spread = ((features.patches - patch_mean) @ axes).std(dim=0)
@@ -268,12 +268,12 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
     }
 
 
-def _likeness_loss(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def _likeness_loss(vectors: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Compares two matrices of cosines (n, n), by mean square, and by cross entropy of rows without the diagonal."""
-    itself = torch.eye(len(found), dtype=torch.bool)
-    rows = (_LIKENESS * found).masked_fill(itself, -1e3).log_softmax(dim=1)
+    itself = torch.eye(len(vectors), dtype=torch.bool)
+    rows = (_LIKENESS * vectors).masked_fill(itself, -1e3).log_softmax(dim=1)
     target = (_LIKENESS * wanted).masked_fill(itself, -1e3).softmax(dim=1)
-    return _SQUARES * F.mse_loss(found, wanted) + F.kl_div(rows, target, reduction="batchmean")
+    return _SQUARES * F.mse_loss(vectors, wanted) + F.kl_div(rows, target, reduction="batchmean")
 
 
 def _find_components(x: torch.Tensor, count: int) -> torch.Tensor:
@@ -284,11 +284,11 @@ def _find_components(x: torch.Tensor, count: int) -> torch.Tensor:
     return axes
 
 
-def _fit_map(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def _fit_map(inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Fits a ridge regression from centred rows (n, d) to centred rows (n, w), scaled to results of length 1."""
-    x, y = given - given.mean(dim=0), wanted - wanted.mean(dim=0)
+    x, y = inputs - inputs.mean(dim=0), wanted - wanted.mean(dim=0)
     covariance = x.T @ x / len(x)
     ridge = _RIDGE * covariance.diagonal().sum() * torch.eye(x.shape[1])
-    found: torch.Tensor = torch.linalg.solve(covariance + ridge, x.T @ y / len(x))
-    length: torch.Tensor = (x @ found).norm(dim=1).mean()
-    return found / length
+    weights: torch.Tensor = torch.linalg.solve(covariance + ridge, x.T @ y / len(x))
+    length: torch.Tensor = (x @ weights).norm(dim=1).mean()
+    return weights / length

@@ -290,8 +290,8 @@ def draw_some(rows: torch.Tensor, count: int, generator: torch.Generator) -> tor
 
 def find_pairs(drawn_from: torch.Tensor, photos: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
     """Finds those of the photos that a sketch was drawn from, each with the rows of its sketches."""
-    found = ((photo, torch.nonzero(drawn_from == photo).flatten()) for photo in photos.tolist())
-    return [(photo, sketches) for photo, sketches in found if len(sketches)]
+    pairs = ((photo, torch.nonzero(drawn_from == photo).flatten()) for photo in photos.tolist())
+    return [(photo, sketches) for photo, sketches in pairs if len(sketches)]
 
 
 class Augmentation:

@@ -162,22 +162,22 @@ def likely_placed(known: Known, shown: torch.Tensor, vectors: torch.Tensor) -> t
         held = torch.isin(words, order[part::_PARTS])
         directions = known.without(words[held]).predict(known.vectors[own][held])[:, :-1] / STRETCH
         cosines[held] = F.cosine_similarity(directions - mean, known.targets[words[held], :-1] - mean)
-    found = _regress(known.vectors[own], cosines[:, None], vectors, LIKELY_SHARPNESS, LIKELY_RIDGE)
-    return found[:, 0]
+    cosines_of = _regress(known.vectors[own], cosines[:, None], vectors, LIKELY_SHARPNESS, LIKELY_RIDGE)
+    return cosines_of[:, 0]
 
 
 def _regress(
-    given: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor, sharpness: float, ridge: float
+    inputs: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor, sharpness: float, ridge: float
 ) -> torch.Tensor:
     """Predicts targets (n, d) of vectors (n, c) at others (m, c), by a kernel ridge regression: (m, d)."""
 
     def kernel(some: torch.Tensor) -> torch.Tensor:
-        return torch.exp(sharpness * (F.normalize(some, dim=1) @ F.normalize(given, dim=1).T - 1))
+        return torch.exp(sharpness * (F.normalize(some, dim=1) @ F.normalize(inputs, dim=1).T - 1))
 
     mean = targets.mean(dim=0)
-    weights = torch.linalg.solve(kernel(given) + ridge * torch.eye(len(given)), targets - mean)
-    found: torch.Tensor = kernel(asked) @ weights + mean
-    return found
+    weights = torch.linalg.solve(kernel(inputs) + ridge * torch.eye(len(inputs)), targets - mean)
+    outputs: torch.Tensor = kernel(asked) @ weights + mean
+    return outputs
 
 
 def _things() -> tuple[list[Names], torch.Tensor]:
@@ -244,9 +244,9 @@ def fit_scenes(ret: NDArray[np.floating], shown: NDArray[np.bool_], levels: Floa
     """
     held = np.empty(shown.shape, np.float32)
     for part in range(_PARTS):
-        own = np.arange(len(ret)) % _PARTS == part
-        directions, biases = _regress_logistic(ret[~own], shown[:, ~own], levels[~own])
-        held[:, own] = directions @ unit(ret[own]).T + biases[:, None] - levels[own]
+        test_part = np.arange(len(ret)) % _PARTS == part
+        directions, biases = _regress_logistic(ret[~test_part], shown[:, ~test_part], levels[~test_part])
+        held[:, test_part] = directions @ unit(ret[test_part]).T + biases[:, None] - levels[test_part]
     directions, biases = _regress_logistic(ret, shown, levels)
     medians = [np.median(scores[right]) for scores, right in zip(held, shown, strict=True)]
     return directions, biases + np.float32(MEDIAN) - np.array(medians, np.float32)

@@ -75,11 +75,11 @@ _TELL_EVERY = 60
 
 
 def digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
-    found = hashlib.sha256(words.encode())
+    sha256 = hashlib.sha256(words.encode())
     for name, tensor in sorted(weights.items()):
-        found.update(name.encode())
-        found.update(tensor.float().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        sha256.update(name.encode())
+        sha256.update(tensor.float().contiguous().numpy().tobytes())
+    return sha256.hexdigest()
 
 
 class Diverged(ModelError):
@@ -210,7 +210,7 @@ class Trainer(ABC, Generic[Trained]):
         self._cut_log()
         writer = summary_writer(self.folder, self.step) if asked and asked.logger else None
         bar = tqdm(total=recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
-        told = time.monotonic()
+        reported = time.monotonic()
         with bar, noted_signals() as noted:
             while self.step < last and not noted and not self.exhausted(patience):
                 began = time.monotonic()
@@ -231,8 +231,8 @@ class Trainer(ABC, Generic[Trained]):
                 if writer:
                     for name, value in entry.items():
                         writer.add_scalar(name, value, self.step)
-                if bar.disable and (time.monotonic() - told >= _TELL_EVERY or self.step == last):
-                    told = time.monotonic()
+                if bar.disable and (time.monotonic() - reported >= _TELL_EVERY or self.step == last):
+                    reported = time.monotonic()
                     print(", ".join(f"{name} {value:g}" for name, value in entry.items()), flush=True)
                 if self.step % recipe.save_every == 0 or self.step == last or noted or self.exhausted(patience):
                     self.save()
@@ -349,13 +349,13 @@ def check_validation(recipe: Recipe, run: Run, validation: Corpus | None) -> Non
     """Warns of too few validation classes. Raises ModelError if the best step is to be chosen by them."""
     if validation is None or recipe.fewest_classes == 1 or len(validation.shared) >= _FEWEST_TO_CHOOSE_BY:
         return
-    said = (
+    problem = (
         f"the validation has {len(validation.shared)} of the {_FEWEST_TO_CHOOSE_BY} classes that choices need: "
         "add class folders, of which every fifth is for validation"
     )
     if run.keep == "best":
-        raise ModelError(f"{said}; or leave --keep best and --patience out")
-    print(f"{said}; the checkpoint's best method and its weights mean nothing now")
+        raise ModelError(f"{problem}; or leave --keep best and --patience out")
+    print(f"{problem}; the checkpoint's best method and its weights mean nothing now")
 
 
 def summary_writer(folder: Path, step: int) -> Any:

@@ -107,10 +107,10 @@ class VisualAnchors:
     @staticmethod
     def of_features(features: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> "VisualAnchors":
         """Computes the anchors of classes with these rows from the features (n, d) of all photos."""
-        of_class = [features[found] for found in rows]
+        of_class = [features[features_of] for features_of in rows]
         return VisualAnchors(
-            torch.stack([found.mean(dim=0) for found in of_class]),
-            torch.stack([found.std(dim=0, correction=0) for found in of_class]),
+            torch.stack([features_of.mean(dim=0) for features_of in of_class]),
+            torch.stack([features_of.std(dim=0, correction=0) for features_of in of_class]),
         )
 
     def draw(self, generator: torch.Generator, swap: float) -> torch.Tensor:
@@ -146,13 +146,13 @@ def word_anchors(
     kept_out: Sequence[str] = (),
 ) -> WordAnchors:
     """Finds the vectors of classes, and the words nearest to each by cosine, which never name classes ``kept_out``."""
-    found = class_rows(words, labels, names)
-    vectors, own = class_vectors(words, found), list(found.values())
+    rows_of = class_rows(words, labels, names)
+    vectors, rows_by_class = class_vectors(words, rows_of), list(rows_of.values())
     forbidden = sorted({row for rows in class_rows(words, kept_out, names, lacking=True).values() for row in rows})
-    count = max(0, min(neighbours, len(words.words) - len(forbidden) - max(len(rows) for rows in own)))
+    count = max(0, min(neighbours, len(words.words) - len(forbidden) - max(len(rows) for rows in rows_by_class)))
     directions = F.normalize(words.vectors, dim=1)
     chosen = []
-    for vector, rows in zip(vectors, own, strict=True):
+    for vector, rows in zip(vectors, rows_by_class, strict=True):
         products = directions @ vector
         products[[*forbidden, *rows]] = -torch.inf
         chosen.append(products.topk(count).indices)
@@ -166,11 +166,13 @@ def choose_photos(
     if not recipe.photos:
         return tuple(rows)
     generator, chosen = torch.Generator().manual_seed(recipe.seed), []
-    for found, anchor in zip(rows, anchors, strict=True):
-        order = F.cosine_similarity(features[found], anchor[None]).argsort(descending=recipe.photos_by == "nearest")
+    for photo_rows, anchor in zip(rows, anchors, strict=True):
+        order = F.cosine_similarity(features[photo_rows], anchor[None]).argsort(
+            descending=recipe.photos_by == "nearest"
+        )
         if recipe.photos_by == "chance":
-            order = torch.randperm(len(found), generator=generator)
-        chosen.append(found[order[: recipe.photos]])
+            order = torch.randperm(len(photo_rows), generator=generator)
+        chosen.append(photo_rows[order[: recipe.photos]])
     return tuple(chosen)
 
 
@@ -191,10 +193,10 @@ def join_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
     """Normalises the adjacency (g c, g c) of g graphs (c, c), whose anchors of one class are joined like themselves."""
     count = len(of_each[0])
     rows = []
-    for number, own in enumerate(of_each):
-        none = torch.full_like(own, -torch.inf)
-        across = torch.where(torch.eye(count, dtype=torch.bool, device=own.device), own.diagonal()[:, None], none)
-        rows.append(torch.cat([own if other == number else across for other in range(len(of_each))], dim=1))
+    for number, edges in enumerate(of_each):
+        none = torch.full_like(edges, -torch.inf)
+        across = torch.where(torch.eye(count, dtype=torch.bool, device=edges.device), edges.diagonal()[:, None], none)
+        rows.append(torch.cat([edges if other == number else across for other in range(len(of_each))], dim=1))
     return torch.cat(rows).softmax(dim=1)
 
 

@@ -79,8 +79,8 @@ def read_within_budget(path: Path, changes: Mapping[str, Any], budget: int, rate
     values = dataclasses.asdict(recipe.optimiser)
     optimiser = {name: value * factor for name, value in values.items() if name.endswith("rate")}
     optimiser["warmup"] = min(recipe.optimiser.warmup, often)
-    given = {"steps": steps, "evaluate_every": often, "save_every": often, "optimiser": optimiser}
-    return read_recipe(path, merge(changes, given))
+    fields = {"steps": steps, "evaluate_every": often, "save_every": often, "optimiser": optimiser}
+    return read_recipe(path, merge(changes, fields))
 
 
 # The function that trains by each kind of recipe, from the recipe and the options. The next call continues a training

@@ -168,10 +168,10 @@ def class_places(
         asked = class_vectors(vectors, {name: rows[name] for name in classes if rows[name]})
         known = torch.tensor([bool(rows[name]) for name in classes])
         places[known] = F.normalize((asked - x_mean) @ x.T @ weights + y_mean, dim=1)
-    own = datasets.rows_by_label(shown)
+    rows_of = datasets.rows_by_label(shown)
     for number, name in enumerate(classes):
-        if name in own:
-            places[number] = mean(own[name])
+        if name in rows_of:
+            places[number] = mean(rows_of[name])
         elif name in photos:
             places[number] = F.normalize(places[number] + mean(photos[name]), dim=0)
     return places
@@ -328,10 +328,10 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         @torch.inference_mode()
         def encode() -> dict[str, torch.Tensor]:
             batches = (normalize(part, network.config).to(self.device) for part in torch.split(data.photos, _PHOTOS))
-            found = [network.encode(images, "photo") for images in batches]
+            tokens_of = [network.encode(images, "photo") for images in batches]
             return {
-                "features": torch.cat([tokens.features for tokens in found]).half().cpu(),
-                "positions": torch.cat([tokens.positions for tokens in found]).cpu(),
+                "features": torch.cat([tokens.features for tokens in tokens_of]).half().cpu(),
+                "positions": torch.cat([tokens.positions for tokens in tokens_of]).cpu(),
             }
 
         kept = keep_tensors(folder / f"photos-{origin[:16]}.safetensors", encode)
@@ -349,15 +349,15 @@ class TwoSidedTrainer(Trainer[SketchSide]):
                     tokens[number] = self._encode(draw_of_each(self.rows, labels, augment.generator), augment)
         mean = torch.zeros_like(self.network.head.centre)
         if not centred:
-            mean = F.normalize(torch.cat([found.ret for found in tokens.values()]), dim=1).mean(dim=0)
-            mean_patch = torch.cat([found.patches.flatten(0, 1) for found in tokens.values()]).mean(dim=0)
+            mean = F.normalize(torch.cat([of_class.ret for of_class in tokens.values()]), dim=1).mean(dim=0)
+            mean_patch = torch.cat([of_class.patches.flatten(0, 1) for of_class in tokens.values()]).mean(dim=0)
         for side in (self.network, self.average):
             if not centred:
                 side.head.centre.data.copy_(mean)
                 side.head.tokens.bias.data.sub_(mean_patch)
-            for number, found in tokens.items():
+            for number, of_class in tokens.items():
                 if number >= first:
-                    side.points.data[number - first] = found.ret.mean(dim=0) - mean
+                    side.points.data[number - first] = of_class.ret.mean(dim=0) - mean
 
 
 def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
@@ -412,8 +412,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         trained = trained.vocabulary_replaced(start.vocabulary, start.config.words)
     save_checkpoint(trained.half(), run.target, notes)
     keep_photo_side(photo_side, run.target)
-    said = "" if trained.vocabulary else "; its words are made by sketch-search model words"
-    print(f"wrote {run.target}{said}")
+    about_words = "" if trained.vocabulary else "; its words are made by sketch-search model words"
+    print(f"wrote {run.target}{about_words}")
 
 
 def centre_tokens(network: Network, sketches: Sequence[datasets.Picture]) -> None:
@@ -455,21 +455,21 @@ def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
         torch.manual_seed(recipe.seed)
         config = recipe.config(file_sha256(photo_side), json.loads(notes.get("network", "{}")))
         network = Network(config)
-    own = network.state_dict() | state
+    merged = network.state_dict() | state
     for name, value in state.items():
         if ".tuning." in name or ".head.tokens." in name:
-            own[name.replace("photo_side.", "")] = value
-    own["encoder.head.ret.weight"] = state["encoder.photo_side.head.from_first.weight"]
+            merged[name.replace("photo_side.", "")] = value
+    merged["encoder.head.ret.weight"] = state["encoder.photo_side.head.from_first.weight"]
     position, side = state["encoder.photo_side.vit.position"][None], config.patches("sketch")
-    own["encoder.position"] = resample_abs_pos_embed(position, [side, side])[0]
+    merged["encoder.position"] = resample_abs_pos_embed(position, [side, side])[0]
     # The photos' projection evens out the spreads of its axes halfway. Tokens are compared as they were before that.
     spread = state["encoder.photo_side.head.tokens.weight"].norm(dim=1).reciprocal()
     for branch in ("sketch", "photo"):
-        own[f"cross.{branch}.norm2.weight"] = spread / spread.mean()
+        merged[f"cross.{branch}.norm2.weight"] = spread / spread.mean()
         for name in ("out.weight", "out.bias", "ffn.3.weight", "ffn.3.bias"):
-            own[f"cross.{branch}.{name}"].zero_()
-        own[f"relation.{branch}_worth.weight"].zero_()
-    network.load_state_dict(own)
+            merged[f"cross.{branch}.{name}"].zero_()
+        merged[f"relation.{branch}_worth.weight"].zero_()
+    network.load_state_dict(merged)
     return network
 
 
@@ -518,10 +518,10 @@ def best_weight(
     scores: NDArray[np.floating], priors: NDArray[np.floating], weights: Sequence[float], large: datasets.Task
 ) -> tuple[float, float, float]:
     """Finds the best of the weights. Returns it, and the harmonic means without it and with it."""
-    found = evaluation.measure(large, {str(weight): scores - weight * priors for weight in weights}).figures
-    trained = {weight: groups[datasets.TRAINED][_FIGURE] for weight, groups in found.items()}
-    harmonic = {weight: groups[evaluation.HARMONIC][_FIGURE] for weight, groups in found.items()}
+    figures = evaluation.measure(large, {str(weight): scores - weight * priors for weight in weights}).figures
+    trained = {weight: groups[datasets.TRAINED][_FIGURE] for weight, groups in figures.items()}
+    harmonic = {weight: groups[evaluation.HARMONIC][_FIGURE] for weight, groups in figures.items()}
     first = str(weights[0])
-    allowed = [weight for weight in found if trained[weight] >= trained[first] - MOST_LOSS]
+    allowed = [weight for weight in figures if trained[weight] >= trained[first] - MOST_LOSS]
     best = max(allowed, key=lambda weight: harmonic[weight])
     return float(best), harmonic[first], harmonic[best]

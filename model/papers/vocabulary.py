@@ -252,20 +252,20 @@ def fit_words(
 
 
 def fit_things(
-    given: torch.Tensor,
+    vectors: torch.Tensor,
     things: torch.Tensor,
     first: tuple[torch.Tensor, torch.Tensor] | None = None,
     often: torch.Tensor | None = None,
     passes: int = THING_PASSES,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fits (k, e) and (k,) to sketches (n, e) of things (n,). first: kept ones; often: (k,), else sqrt(counts)."""
-    given = F.normalize(given.float(), dim=1)
-    mean, spread = given.mean(dim=0), given.std(dim=0).clamp(min=1e-6)
-    inputs, counts = (given - mean) / spread, torch.bincount(things)
+    vectors = F.normalize(vectors.float(), dim=1)
+    mean, spread = vectors.mean(dim=0), vectors.std(dim=0).clamp(min=1e-6)
+    inputs, counts = (vectors - mean) / spread, torch.bincount(things)
     generator = torch.Generator().manual_seed(0)
     shares = ((counts.sqrt() if often is None else often) / counts)[things]
-    directions, biases = (given[:0], given[:0, 0]) if first is None else first
-    known = given @ directions.T + biases
+    directions, biases = (vectors[:0], vectors[:0, 0]) if first is None else first
+    known = vectors @ directions.T + biases
     regression = nn.Linear(inputs.shape[1], len(counts) - len(biases))
     nn.init.zeros_(regression.weight)
     nn.init.zeros_(regression.bias)
@@ -333,9 +333,9 @@ def minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> 
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        found = loss()
-        found.backward()  # type: ignore[no-untyped-call]
-        return found
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
 
     with torch.enable_grad():
         optimiser.step(closure)  # type: ignore[no-untyped-call]
@@ -407,9 +407,9 @@ def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple
             words_of.setdefault(key, []).append(None if explained or key in named else word)
             spelt[key] = name
     added: dict[int | None, list[str]] = {}
-    for key, found in words_of.items():
-        if len(found) == 1:
-            added.setdefault(found[0], []).append(spelt[key])
+    for key, rows in words_of.items():
+        if len(rows) == 1:
+            added.setdefault(rows[0], []).append(spelt[key])
     return tuple(
         replace(entry, names=(*entry.names, *added.get(number, ()))[:MAX_NAMES]) for number, entry in enumerate(entries)
     )
@@ -452,8 +452,8 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
             *datasets.read_data(data).of(datasets.read_split(data, "train")).photos,
             *datasets.read_imagenet(data).photos,
         )[::_EVERY]
-        found = _regions(source, photos)
-        projection = Projection.fit(found.reshape(-1, found.shape[2]), WIDTH)
+        regions = _regions(source, photos)
+        projection = Projection.fit(regions.reshape(-1, regions.shape[2]), WIDTH)
     network, seen = network.projection_replaced(projection), None
     if network.vocabulary is not None and len(network.vocabulary.drawn):
         pictures = training_corpora(None, read_recipe(recipe))
@@ -492,7 +492,9 @@ def _regions(checkpoint: Path, photos: Sequence[datasets.Picture]) -> Floats:
     matcher.engine.projection = Projection(np.eye(matcher.config.width, dtype=np.float32))
     found: list[Floats] = []
     for start in tqdm(range(0, len(photos), _AT_ONCE), desc="looking at photos", disable=None):
-        some = [matcher.prepare(matcher.open(one.path, "photo"), "photo") for one in photos[start : start + _AT_ONCE]]
+        some = [
+            matcher.prepare(matcher.open(photo.path, "photo"), "photo") for photo in photos[start : start + _AT_ONCE]
+        ]
         regions = matcher.engine.encode(np.stack(some), "photo").regions
         if regions is None:
             raise ModelError(f"{checkpoint} has no regions; only two-sided networks with an even patch grid have")

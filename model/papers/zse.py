@@ -158,8 +158,8 @@ class ZseRecipe(Recipe):
 
 def instances(data: TrainingSet) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
     """Finds photos (n,) and their sketches' rows by class. Raises ModelError if no class has two, one with a sketch."""
-    found = ((photos, dict(find_pairs(data.drawn_from, photos))) for photos in data.photo_rows)
-    usable = [(photos, sketches) for photos, sketches in found if sketches and len(photos) > 1]
+    pairs = ((photos, dict(find_pairs(data.drawn_from, photos))) for photos in data.photo_rows)
+    usable = [(photos, sketches) for photos, sketches in pairs if sketches and len(photos) > 1]
     if not usable:
         raise ModelError(
             "no class has a sketch that is named after one of two photos or more; name sketches after their photos "
@@ -224,7 +224,7 @@ class ZseTrainer(Trainer[Network]):
 
         rows: (pictures,), the place of each picture of the training set in the others; -1 for one that is not kept.
         """
-        found: dict[Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        tokens: dict[Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         sides: tuple[tuple[Modality, torch.Tensor, Sequence[torch.Tensor]], ...]
         sides = (
             ("sketch", self.data.sketches, self.data.sketch_rows),
@@ -240,8 +240,8 @@ class ZseTrainer(Trainer[Network]):
             kept = keep_tensors(path, partial(self._encode, pixels, chosen, modality))
             at = torch.full((len(pixels),), -1)
             at[chosen] = torch.arange(len(chosen))
-            found[modality] = kept["features"], kept["positions"], at
-        return found
+            tokens[modality] = kept["features"], kept["positions"], at
+        return tokens
 
     @torch.no_grad()
     def _encode(self, pixels: torch.Tensor, chosen: torch.Tensor, modality: Modality) -> dict[str, torch.Tensor]:
@@ -318,11 +318,11 @@ class ZseTrainer(Trainer[Network]):
             return self._instance_batch(generator)
         classes = len(data.photo_rows)
         if options.pairs == "classes":
-            own = torch.randperm(classes, generator=generator)[: options.count]
-            return self._draw(own, "sketch", generator), self._draw(own, "photo", generator), own, own
-        own = torch.randint(classes, (options.count,), generator=generator)
-        other = (own + torch.randint(1, classes, (options.count,), generator=generator)) % classes
-        asked, shown = own if options.pairs == "all" else torch.cat([own, own]), torch.cat([own, other])
+            right = torch.randperm(classes, generator=generator)[: options.count]
+            return self._draw(right, "sketch", generator), self._draw(right, "photo", generator), right, right
+        right = torch.randint(classes, (options.count,), generator=generator)
+        other = (right + torch.randint(1, classes, (options.count,), generator=generator)) % classes
+        asked, shown = right if options.pairs == "all" else torch.cat([right, right]), torch.cat([right, other])
         return self._draw(asked, "sketch", generator), self._draw(shown, "photo", generator), asked, shown
 
     def _draw(self, labels: torch.Tensor, modality: Modality, generator: torch.Generator) -> torch.Tensor:
@@ -340,11 +340,11 @@ class ZseTrainer(Trainer[Network]):
         photos, sketches_of = self.instances[int(torch.randint(len(self.instances), (1,), generator=generator))]
         drawn = list(sketches_of)
         order = torch.randperm(len(drawn), generator=generator)
-        own = torch.tensor([drawn[number] for number in order.tolist() * count])[:count]
-        others = photos[torch.multinomial((photos[None] != own[:, None]).float(), 1, generator=generator)[:, 0]]
-        asked = own if self.recipe.samples.pairs == "all" else torch.cat([own, own])
+        right = torch.tensor([drawn[number] for number in order.tolist() * count])[:count]
+        others = photos[torch.multinomial((photos[None] != right[:, None]).float(), 1, generator=generator)[:, 0]]
+        asked = right if self.recipe.samples.pairs == "all" else torch.cat([right, right])
         sketches = torch.cat([draw_some(sketches_of[photo], 1, generator) for photo in asked.tolist()])
-        shown = torch.cat([own, others])
+        shown = torch.cat([right, others])
         return sketches, shown, asked, shown
 
     def judged(self, validation: Corpus, share: int) -> tuple[Corpus, NDArray[np.bool_]]:

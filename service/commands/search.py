@@ -45,7 +45,7 @@ def search(
     photos = photos or {}
     if (answer := _answer_of_server(settings, sketches, query, photos)) is None:
         with _opened(settings, sketches, query.kind) as (engine, prepared):
-            ids = {name: [_photo_id(engine, one) for one in named] for name, named in photos.items()}
+            ids = {name: [_photo_id(engine, photo) for photo in named] for name, named in photos.items()}
             asked = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **ids})
             answer = engine.search(prepared, asked)
     if as_json:
@@ -92,8 +92,8 @@ def _answer_of_server(
 
 def _missing(answer: SearchResponse, text: str | None) -> str:
     """Says what no photo is likely to show, as the page does; empty if that is uncertain."""
-    missing = [one for one in answer.things if one.fits is False]
-    named = [text] if answer.word_fits is False else [one.word for one in missing if one.word]
+    missing = [thing for thing in answer.things if thing.fits is False]
+    named = [text] if answer.word_fits is False else [thing.word for thing in missing if thing.word]
     if named:
         return "clearly shows " + " or ".join(dict.fromkeys(f"'{word}'" for word in named))
     drawn = "the drawing" if answer.sketch_fits is False else "part of the drawing" if missing else ""

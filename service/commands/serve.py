@@ -160,9 +160,9 @@ def _listening(settings: Settings) -> socket.socket:
         return listening(settings.host, settings.port)
     except PortTaken as error:
         in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
-        if not in_use or (found := find_server(index_path(settings))) is None:
+        if not in_use or (server := find_server(index_path(settings))) is None:
             raise
-        raise UserError(f"{error}; this index is already served at {found.url}") from error
+        raise UserError(f"{error}; this index is already served at {server.url}") from error
 
 
 def print_build(report: indexer.BuildReport, settings: Settings) -> None:

@@ -60,12 +60,12 @@ class ErrorResponse(BaseModel):
 
 def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
     """Describes the first of pydantic's problems in one line without a full stop: "k must be at least 1, not 0"."""
-    said: dict[str, list[Mapping[str, Any]]] = {}
+    problems_by: dict[str, list[Mapping[str, Any]]] = {}
     for problem in problems[:_MAX_PROBLEMS]:
         # A parameter of a union type has a problem for each type.
         name = str(problem["loc"][0])[:_LONGEST_NAME] if problem["loc"] else ""
-        said.setdefault(name, []).append(problem)
-    return "; ".join(_describe(name, of_one) for name, of_one in said.items())
+        problems_by.setdefault(name, []).append(problem)
+    return "; ".join(_describe(name, of_one) for name, of_one in problems_by.items())
 
 
 def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:

@@ -85,13 +85,13 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_the_unknown(cls, given: Any) -> Any:
+    def _name_the_unknown(cls, params: Any) -> Any:
         known = cls.model_fields
-        unknown = [name for name in given if name not in known] if isinstance(given, dict) else []
+        unknown = [name for name in params if name not in known] if isinstance(params, dict) else []
         if unknown:
             said = {"name": repr(unknown[0][:64]), "known": ", ".join(known)}
             raise PydanticCustomError(SENTENCE, "Unknown parameter {name}; valid ones are {known}", said)
-        return given
+        return params
 
 
 class BuildParams(Params):

@@ -342,15 +342,15 @@ class Searcher:
     ) -> tuple[SeenThing, ...]:
         """Says of each of several things whether any photo is likely to show its guess, by the photos most like it."""
         orders = [None] * len(things) if ranking.by_thing is None else ranking.by_thing.T
-        found = []
+        described = []
         for number, (thing, scores) in enumerate(zip(things, orders, strict=True)):
             best = ranking if scores is None else ranking[best_first(ranking.ids, scores, GUESSED_OF)]
             fitting = self._fits([] if thing.guess is None else [thing.guess], best, photos)
             if fitting is False and best.matched is not None and len(best):
                 cosines = best.matched.cosines(self.matcher.thing_directions(query.things))
                 fitting = None if cosines[number].max() >= WELL else False
-            found.append(thing.model_copy(update={"fits": fitting}))
-        return tuple(found)
+            described.append(thing.model_copy(update={"fits": fitting}))
+        return tuple(described)
 
     def _fits(self, guesses: Sequence[Guess], ranking: Candidates, photos: int) -> bool | None:
         """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain.
@@ -389,12 +389,12 @@ class Searcher:
         ranks = [ranks[: 1 + MORE].tolist() for ranks in members]
         # All at once, since each call may be a round of requests to other machines.
         results = iter(self._results(ranking, plan, query, [rank for of_group in ranks for rank in of_group]))
-        found = list[Group]()
+        groups_shown = list[Group]()
         for number, (group, of_group) in enumerate(zip(members, ranks, strict=True), plan.query.offset + 1):
             best, *more = islice(results, len(of_group))
             others = tuple(shown.ids[group[1 + MORE :]].tolist())
-            found.append(Group(rank=number, size=len(group), best=best, more=tuple(more), others=others))
-        return (), tuple(found), view
+            groups_shown.append(Group(rank=number, size=len(group), best=best, more=tuple(more), others=others))
+        return (), tuple(groups_shown), view
 
     def _results(
         self, ranking: Candidates, plan: SearchPlan, query: Query, ranks: Iterable[int]

@@ -84,16 +84,16 @@ def continue_page(query: SearchQuery, settings: Settings) -> tuple[TunedQuery, P
 
 def next_place(query: SearchQuery, place: Place, answer: SearchResponse) -> str | None:
     """Returns the place after a page, as text; None if there are no further results."""
-    found = answer.results if answer.groups is None else answer.groups
-    following = place._replace(offset=place.offset + len(found))
+    shown = answer.results if answer.groups is None else answer.groups
+    following = place._replace(offset=place.offset + len(shown))
     if answer.groups is not None:
-        ended = query.k is None or len(found) < query.k
+        ended = query.k is None or len(shown) < query.k
     else:
         copies = sum(len(result.copies or ()) for result in answer.results)
-        left = (place.left or answer.candidates - place.offset) - len(found) - copies
+        left = (place.left or answer.candidates - place.offset) - len(shown) - copies
         following = following._replace(rerank=answer.rerank or 0, left=left)
-        ended = not found or left <= 0
+        ended = not shown or left <= 0
         # If fewer photos were ranked than wanted, there are no others.
-        if ended and found and answer.rerank is not None and answer.candidates >= answer.rerank:
+        if ended and shown and answer.rerank is not None and answer.candidates >= answer.rerank:
             following, ended = Place(2 * answer.candidates, 0, shown=answer.candidates), False
     return None if ended else ".".join(map(str, following))

@@ -112,8 +112,8 @@ class Builder:
         if self._process is None or self._process.poll() is None:
             return self._process is not None
         with self._process as ended:
-            said = b"" if ended.stdout is None else ended.stdout.read().strip()
-            self._failed = None if ended.returncode == 0 else said.decode() or _STOPPED
+            output = b"" if ended.stdout is None else ended.stdout.read().strip()
+            self._failed = None if ended.returncode == 0 else output.decode() or _STOPPED
         self._process = None
         return False
 
@@ -156,8 +156,8 @@ def _check_whole(path: Path) -> None:
 
 def _subfolders(path: Path) -> list[str]:
     try:
-        with os.scandir(path) as found:
-            names = [one.name for one in found if one.name[0] != "." and _is_folder(one)]
+        with os.scandir(path) as entries:
+            names = [entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry)]
     except OSError as error:
         raise indexer.BadInvocation(
             f"{path} cannot be read: {error.strerror}; grant permission, or choose another."

@@ -102,7 +102,7 @@ class LiveIndex:
 
     def find(self, generation_id: str) -> LocalGallery | None:
         """Returns a generation, which stays open while it is held; None if it is not kept."""
-        return next((one for one in self._kept if one.generation_id == generation_id), None)
+        return next((engine for engine in self._kept if engine.generation_id == generation_id), None)
 
     def opened(self) -> OpenGallery:
         """Returns a function that opens the newest generation. Raises NotReady if none is open."""
@@ -175,9 +175,9 @@ def check_searches(searcher: Searcher) -> None:
     for method in ("auto", *methods_of(searcher.matcher, gallery.tokens_kept)):
         query = SearchQuery(k=RESULTS, nprobe=None if method == "auto" else 1, method=method)
         try:
-            found = searcher.search(drawing, query)
-            scores = [hit.score for hit in found.results] + [cluster.score for cluster in found.clusters]
-            if len(found.results) != wanted or not all(map(math.isfinite, scores)):
+            answer = searcher.search(drawing, query)
+            scores = [hit.score for hit in answer.results] + [cluster.score for cluster in answer.clusters]
+            if len(answer.results) != wanted or not all(map(math.isfinite, scores)):
                 raise ValueError("photos are missing, or their scores are not numbers")
         # Damaged arrays can make numpy or PyTorch fail in any way.
         except Exception as error:
@@ -262,13 +262,13 @@ class Live:
             if self.source.refresh() or self._seen is None:
                 with suppress(NotReady):
                     engine = self.engine()
-                    found = engine.gallery
+                    gallery = engine.gallery
                     self.swaps += self._seen is not None
-                    self._seen = found.generation_id
-                    said = "generation %s is live, %d photos, searched with %s by %s"
+                    self._seen = gallery.generation_id
+                    message = "generation %s is live, %d photos, searched with %s by %s"
                     model, _ = engine.info()
                     how = model.best_method if engine.system == "default" else f"the {engine.system} system"
-                    log.info(said, found.generation, found.photo_count, model.name, how)
+                    log.info(message, gallery.generation, gallery.photo_count, model.name, how)
             for shard in self.shards:
                 if shard.answers != (shard.name in before):
                     state = "answers" if shard.answers else f"is missing: {shard.reason}"

@@ -104,8 +104,8 @@ class Response(Generic[T]):
         ended: RayError | None = None
         for sent in itertools.chain([self._sent], self._sends):
             try:
-                found: T = ray.get(sent, timeout=max(0.0, until - time.monotonic()))
-                return found
+                result: T = ray.get(sent, timeout=max(0.0, until - time.monotonic()))
+                return result
             except RayError as error:
                 # Ray wraps errors of the copy.
                 if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):

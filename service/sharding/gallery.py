@@ -132,26 +132,26 @@ class Layout:
 
     def __init__(self, overviews: Sequence[Overview | None], missing: frozenset[int]) -> None:
         self.overviews = tuple(overviews)
-        photos = [0 if one is None or number in missing else one.photos for number, one in enumerate(overviews)]
-        clusters = [0 if one is None else len(one.clusters.sizes) for one in overviews]
+        photos = [0 if shard is None or number in missing else shard.photos for number, shard in enumerate(overviews)]
+        clusters = [0 if shard is None else len(shard.clusters.sizes) for shard in overviews]
         self.row_ends, self.cluster_ends = np.cumsum(photos), np.cumsum(clusters)
         self.row_starts, self.cluster_starts = self.row_ends - photos, self.cluster_ends - clusters
         self.asked = tuple(number for number, count in enumerate(photos) if count)
         self.photo_count = sum(photos)
-        there = [(number, one.clusters) for number, one in enumerate(overviews) if one is not None]
-        sizes = [np.zeros_like(own.sizes) if number in missing else own.sizes for number, own in there]
-        shown = [None if one is None else one.presence for one in overviews]
+        there = [(number, shard.clusters) for number, shard in enumerate(overviews) if shard is not None]
+        sizes = [np.zeros_like(held.sizes) if number in missing else held.sizes for number, held in there]
+        shown = [None if shard is None else shard.presence for shard in overviews]
         known = [count * presence for count, presence in zip(photos, shown, strict=True) if presence is not None]
         self.expects = expectations(np.sum(known, axis=0) / self.photo_count) if self.photo_count and known else None
-        self.clusters = _joined([replace(own, sizes=size) for (_, own), size in zip(there, sizes, strict=True)])
+        self.clusters = _joined([replace(held, sizes=size) for (_, held), size in zip(there, sizes, strict=True)])
 
     def homes(self, ids: Ids) -> NDArray[np.int64]:
         """Returns the shards of the photos with these ids, (m,); -1 for an unknown id."""
-        found = np.full(len(ids), -1, np.int64)
-        for number, one in enumerate(self.overviews):
-            if one is not None:
-                found[one.has(ids)] = number
-        return found
+        homes = np.full(len(ids), -1, np.int64)
+        for number, shard in enumerate(self.overviews):
+            if shard is not None:
+                homes[shard.has(ids)] = number
+        return homes
 
 
 def _joined(every: Sequence[Clusters]) -> Clusters:
@@ -178,15 +178,15 @@ class ShardedGallery(Gallery):
     ) -> None:
         """seconds: within which a shard must answer. lose: called with the names of shards that do not, and why."""
         self._links, self._layout, self._seconds, self._lose = links, layout, seconds, lose
-        known = next(one for one in layout.overviews if one is not None)
+        known = next(shard for shard in layout.overviews if shard is not None)
         self.clusters, self.photo_count = layout.clusters, layout.photo_count
         self.embedder, self.tokens_kept = known.embedder, known.identity.tokens
         self.regions_kept = known.identity.regions if self.tokens_kept > 1 else 0
-        self.boxes_kept = any(one is not None and one.boxes for one in layout.overviews)
+        self.boxes_kept = any(shard is not None and shard.boxes for shard in layout.overviews)
         self.missing = tuple(links[number].name for number in sorted(missing))
-        names = ["-" if one is None else one.generation for one in layout.overviews]
+        names = ["-" if shard is None else shard.generation for shard in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)
-        self.generation_id = "+".join("-" if one is None else one.generation_id for one in layout.overviews)
+        self.generation_id = "+".join("-" if shard is None else shard.generation_id for shard in layout.overviews)
 
     @property
     def expects(self) -> Floats | None:
@@ -204,9 +204,9 @@ class ShardedGallery(Gallery):
         until = time.monotonic() + self._seconds
         answers: dict[int, T] = {}
         lost: dict[str, str] = {}
-        for shard, one in pending.items():
+        for shard, answer in pending.items():
             try:
-                answers[shard] = receive(one, max(0.0, until - time.monotonic()))
+                answers[shard] = receive(answer, max(0.0, until - time.monotonic()))
             except ShardUnavailable as error:
                 lost[self._links[shard].name] = str(error)
         if lost:
@@ -236,8 +236,8 @@ class ShardedGallery(Gallery):
 
     def matches(self, query: Query, rows: PhotoRows) -> Scores:
         scores = np.empty(len(rows), np.float32)
-        for indices, _, found in self._ask_homes(LocalGallery.matches, rows, query):
-            scores[indices] = found
+        for indices, _, matches in self._ask_homes(LocalGallery.matches, rows, query):
+            scores[indices] = matches
         return scores
 
     def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
@@ -259,7 +259,7 @@ class ShardedGallery(Gallery):
     def matched(self, query: Query, rows: PhotoRows) -> Matched:
         parts = self._ask_homes(LocalGallery.matched, rows, replace(query, sketch=None))
         order = np.concatenate([indices for indices, _, _ in parts])
-        return Matched.joined([found for _, _, found in parts])[np.argsort(order)]
+        return Matched.joined([part for _, _, part in parts])[np.argsort(order)]
 
     def nearest(self, query: Query) -> Nearest:
         if query.sketch is not None:
@@ -274,8 +274,8 @@ class ShardedGallery(Gallery):
 
     def _ask_nearest(self, questions: dict[int, Query]) -> dict[int, Nearest]:
         pending = {shard: self._begin(shard, packed_nearest, question) for shard, question in questions.items()}
-        found = self._answers(pending).items()
-        return {shard: replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in found}
+        answers = self._answers(pending).items()
+        return {shard: replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in answers}
 
     def _split(self, query: Query) -> dict[int, Query]:
         """Splits a query by shard, with an estimate of its photos. A shard with more is asked again."""
@@ -379,8 +379,8 @@ class ShardedGallery(Gallery):
 
 def packed_nearest(shard: LocalGallery, query: Query) -> Nearest:
     """Returns ``LocalGallery.nearest`` with rows and ids in four bytes, which are enough for a build by Ray."""
-    found = shard.nearest(query)
-    return replace(found, rows=found.rows.astype(np.int32), ids=found.ids.astype(np.int32))
+    nearest = shard.nearest(query)
+    return replace(nearest, rows=nearest.rows.astype(np.int32), ids=nearest.ids.astype(np.int32))
 
 
 def rows_there(shard: LocalGallery, ids: Sequence[int]) -> PhotoRows:
@@ -406,9 +406,9 @@ def expect_counts(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, co
     least, most = -2.0, 2.0
     for _ in range(40):
         cosine = (least + most) / 2
-        found = sizes / (1 + np.exp(np.clip((cosine - means) / widths, -50, 50)))
-        least, most = (cosine, most) if found.sum() > count else (least, cosine)
-    return np.asarray(found)
+        counts = sizes / (1 + np.exp(np.clip((cosine - means) / widths, -50, 50)))
+        least, most = (cosine, most) if counts.sum() > count else (least, cosine)
+    return np.asarray(counts)
 
 
 def is_cut(part: Nearest, asked: Query, every: Nearest, query: Query) -> bool:

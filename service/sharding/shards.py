@@ -67,7 +67,9 @@ class Shards:
 
     def _reasons(self, known: Iterable[_Known]) -> str:
         return "; ".join(
-            f"{link.name}: {one.reason}" for link, one in zip(self.links, known, strict=True) if one.reason is not None
+            f"{link.name}: {shard.reason}"
+            for link, shard in zip(self.links, known, strict=True)
+            if shard.reason is not None
         )
 
     def infos(self) -> tuple[ShardInfo, ...]:
@@ -90,7 +92,7 @@ class Shards:
         return partial(self._gallery, self._layout)
 
     def _gallery(self, layout: Callable[[frozenset[int]], Layout], without: Collection[str] = ()) -> Gallery:
-        never = {number for number, one in enumerate(layout(frozenset()).overviews) if one is None}
+        never = {number for number, shard in enumerate(layout(frozenset()).overviews) if shard is None}
         missing = self.missing | never | {n for n, link in enumerate(self.links) if link.name in without}
         if len(missing) == len(self.links):
             raise NotReady("No shard of the gallery answers. Try again in a moment.")
@@ -133,22 +135,24 @@ class Shards:
 
     def _misfit(self, before: Sequence[Overview | None], fresh: Mapping[int, Overview]) -> tuple[int, str] | None:
         """Finds a shard that does not fit the others, and why; those that come together are compared together."""
-        known = {number: one for number, one in enumerate(before) if one is not None}
+        known = {number: shard for number, shard in enumerate(before) if shard is not None}
         together = {**known, **fresh}
         # The first of two that do not fit each other stays.
         order = sorted(together, key=lambda number: (number in fresh, number))
-        seen = np.zeros(1 + max((int(one.ids[-1]) for one in together.values() if one.photos), default=0), np.bool_)
+        seen = np.zeros(
+            1 + max((int(shard.ids[-1]) for shard in together.values() if shard.photos), default=0), np.bool_
+        )
         for number in order:
-            one, first = together[number], together[order[0]]
-            if one.identity != first.identity:
+            shard, first = together[number], together[order[0]]
+            if shard.identity != first.identity:
                 return number, f"{self._both(number, order[0])} were made with different checkpoints; {_TOGETHER}."
-            if _clustered_by(one) != _clustered_by(first):
+            if _clustered_by(shard) != _clustered_by(first):
                 return number, f"{self._both(number, order[0])} were clustered by different embedders; {_TOGETHER}."
-            if (shared := seen[one.ids]).any():
-                photo = one.ids[shared][:1]
+            if (shared := seen[shard.ids]).any():
+                photo = shard.ids[shared][:1]
                 other = next(other for other in order if together[other].has(photo).all())
                 return number, f"{self._both(number, other)} both have a photo with the id {photo[0]}; {_TOGETHER}."
-            seen[one.ids] = True
+            seen[shard.ids] = True
         return None
 
     def _both(self, one: int, other: int) -> str:

@@ -81,7 +81,7 @@ def test_a_server_on_a_local_cluster_listens_on_loopback_alone(default_settings:
 
 def test_searches_are_answered_as_by_one_index(on_ray: OnRay, default_settings: Settings, sketch: bytes) -> None:
     with asked(default_settings) as http:
-        for query in ({}, {"rerank": 5}, {"like": 3}, {"view": "groups"}, {"fold": "true"}):
+        for query in ({}, {"method": "rn"}, {"like": 3}, {"view": "groups"}, {"fold": "true"}):
             together = on_ray.search(sketch, **query)
             one = http.post("/search", content=sketch, params={"k": PHOTOS, **query}).json()
             assert [hit["id"] for hit in together["results"]] == [hit["id"] for hit in one["results"]]
@@ -132,8 +132,8 @@ def test_where_one_of_two_copies_is_killed_no_answer_is_incomplete_or_wrong(on_r
 
 
 def test_a_shard_that_is_killed_is_left_out_and_reported_and_comes_back(on_ray: OnRay, sketch: bytes) -> None:
-    # Diffused scores depend on the other photos.
-    plain = partial(on_ray.search, sketch, diffuse=False)
+    # Diffused scores, which a named method has not, depend on the other photos.
+    plain = partial(on_ray.search, sketch, method="rn")
     whole = plain()
     folder, away = on_ray.folders[1], on_ray.folders[1].with_name("away")
     # So that copies that Ray starts instead find nothing.
