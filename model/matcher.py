@@ -39,6 +39,7 @@ from sketch_search.model.engine import (
     sketch_variants,
     unit,
 )
+from sketch_search.model.engine.detector import KINDS
 from sketch_search.model.engine.graphs import VERSION, find_graphs
 from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.engine.threads import processor
@@ -457,6 +458,24 @@ class Matcher:
                     towards[row] = unit(unit(shown).mean(axis=0))
             directions += np.float32(GUESSED) * towards
         return unit(directions)
+
+    def thing_kinds(self, things: Sequence[Thing]) -> Floats:
+        """Returns how probably each of t things is of each kind of the detector, (t, k): by its guesses or its words.
+
+        Words say that it is of a kind if most of them mean it.
+        """
+        if self.engine.vocabulary is None:
+            return np.zeros((len(things), len(KINDS)), np.float32)
+        kinds = self._words_of_kinds
+        probable = self.engine.vocabulary.guess(Tokens.cat([thing.tokens for thing in things])) @ kinds.T
+        for row, thing in enumerate(things):
+            if thing.words:
+                probable[row] = kinds[:, [*thing.words]].mean(axis=1) > 0.5
+        return np.asarray(np.minimum(probable, np.float32(1)))
+
+    @cached_property
+    def _words_of_kinds(self) -> Floats:
+        return self.book.of_kinds(KINDS).astype(np.float32)
 
     def shown_things(self, things: Sequence[Thing], photo_ret: NDArray[np.floating]) -> Floats:
         """Returns how much p photos, [Ret] (p, d), show t things as a whole: (p,), to add to scores of things.

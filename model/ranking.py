@@ -208,14 +208,14 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 # say which kind: their evidence is 0 for all photos of the kind, so that the drawing orders these, and falls for the
 # others. With d_i the diffused relation score of photo i and r_i the one before, k_i its kinship with the liked photos
 # (``Matcher.kinship``) and l_i the diffused one, w_i its score by the word, u_ij its likeness to the j-th unwanted
-# photo, and f_i the score of its regions,
+# photo, f_i the score of its regions, and b_i how surely its boxes show the thing,
 #
 #     logit s_i = SHARED logit d_i + WITHIN logit r_i + LIKED min(0, l_i - min(KIND, l of the KIN-th highest))
 #                 + (1 - a) OWN min(0, k_i - KINDRED) + NAMED min(0, w_i - max w + SPREAD)
-#                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f),
+#                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f) + PRESENT (b_i - max b),
 #
-# the last, diffused, times 1 - e for a thing whose box is as large as a square of side e of the paper, but COLOURED at
-# least for one with colours.
+# the scores of regions diffused, and times 1 - e for a thing whose box is as large as a square of side e of the paper,
+# but COLOURED at least for one with colours.
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
@@ -236,6 +236,8 @@ UNLIKED, APART = 0.3, 0.2
 # best region. Of 280 things in ordinary photos, by a black pen, 0.365 of the photos are in the first 20, and 0.342 with
 # 6. Of 89 coloured ones, drawn with the nearest of the page's pens, 0.42 were there with COLOURED, and 0.39 without.
 FITTING, COLOURED = 8.0, 0.5
+# How much boxes count that show a single thing, wherever it is.
+PRESENT = 2.0
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 # On ordinary photos, 1 to 10 of them found more than the word's scores alone, and differed by less than chance.
 EXAMPLES = 5
@@ -321,6 +323,11 @@ def evidence_of_dislikes(likeness: Floats) -> Floats:
 def evidence_of_fits(fits: Floats, weight: float) -> Floats:
     """Returns the evidence, (p,), of the regions that fit a thing's place and colours best, with these scores."""
     return np.asarray(np.float32(weight * FITTING) * (fits - fits.max(initial=-np.inf)))
+
+
+def evidence_of_boxes(presence: Floats) -> Floats:
+    """Computes the log-odds that photos add whose boxes show a thing, (p,)."""
+    return np.asarray(np.float32(PRESENT) * (presence - presence.max(initial=0)))
 
 
 def shares_of(scores: Floats, method: Method) -> Floats:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Numbers, Tokens
+from sketch_search.model.engine.detector import NO_KIND, no_boxes
 from sketch_search.model.engine.rounding import multiply_regions, unpack
 from sketch_search.model.ranking import diffuse
 
@@ -52,6 +53,13 @@ AGREEING, LEAST_AGREEING = 0.05, 0.06
 # away and a quarter larger or smaller 0.65, without 0.61. People draw less plainly than that: of 24 drawings from
 # memory of other photos 19 found theirs among the first 20, and without it 16.
 WHOLE = 0.7
+# How much the box of a photo's thing counts that fits a drawn one, as a cosine, and how much further both reach on each
+# side, since nobody draws exactly.
+BOXES, NEAR = 3.0, 0.05
+# The same of a single thing, whose score counts far more (``model.ranking.FITTING``).
+BOX_OF_ONE = 0.5
+# A box is shown from this cubic root on, for example if a certain box is as likely as one to eight of the drawn kind.
+SHOWN = 0.5
 # A thing larger than this share of the paper's side shows in many cells, so that half of a cell's cosine is the mean of
 # a window around it. Of 400 scenes, 0.450 of the photos come first and 0.815 into the first 20, and without windows
 # 0.417 and 0.802; with windows around cells for small things, too, 0.393 and 0.805.
@@ -59,6 +67,8 @@ SMALL = 0.2
 # How far below the cosine of its best region a thing still reaches, as a share of what lies between it and the photo's
 # mean.
 EXTENT = 0.5
+# The box of what may be anywhere.
+ANYWHERE = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Thing:
     """
 
     tokens: Tokens
-    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    box: tuple[float, float, float, float] = ANYWHERE
     colours: Floats = field(default_factory=lambda: np.empty((0, 3), np.float32))
     shares: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     words: tuple[int, ...] = ()
@@ -118,6 +128,8 @@ class Matched:
 
     scores: (t, p) float32. cells: (t, p), row by row from the top left. regions: (t, p, r) float16, of length 1.
     colours: (t, p, 3) float32, CIELAB, of these regions. extents: (t, p, m) bool, see ``extents``; or m is 0.
+    boxes: (t, p, 6) uint8, the box that fits each thing best, as a photo's boxes; of no kind if none fits. presence:
+    (t, p) float32 in 0..1, how surely boxes show that a thing is there, wherever.
     """
 
     scores: Floats
@@ -125,6 +137,8 @@ class Matched:
     regions: NDArray[np.float16]
     colours: Floats
     extents: NDArray[np.bool_]
+    boxes: NDArray[np.uint8]
+    presence: Floats
 
     @staticmethod
     def joined(parts: Sequence[Matched]) -> Matched:
@@ -159,6 +173,8 @@ def match_things(
     colours: NDArray[Any],
     places: float,
     *,
+    kinds: Floats | None = None,
+    boxes: NDArray[np.uint8] | None = None,
     whole: bool = False,
 ) -> Matched:
     """Finds the region of each photo that matches each thing best, and scores the photo by it.
@@ -172,12 +188,17 @@ def match_things(
     A photo's score is that of its best cell, and, if places count, with b the cells that the thing's box covers, o the
     others, and w the root of the box's area in units of its mean over the things,
 
-        + w (THERE mean_b s_c - OTHERWISE mean_o s_c) - ELSEWHERE max_o s_c.
+        + w (THERE mean_b s_c - OTHERWISE mean_o s_c) - ELSEWHERE max_o s_c,
+
+    and BOXES times how well a box of the photo fits the thing (``fit_boxes``).
 
     Args:
         directions: (t, r) of length 1, of the things. regions, colours: (p, m, r), or packed, and (p, m, 3), of p
             photos.
-        places: PLACES, another weight, or 0 if places do not count. whole: whether to find the extents of things.
+        places: PLACES, another weight, or 0 if places do not count.
+        kinds, boxes: (t, k), how probably each thing is of each kind of the detector, and (p, b, 6), of the photos;
+            None without boxes.
+        whole: whether to find the extents of things.
     """
     centres = places_of_cells(regions.shape[1])
     lost = np.stack([((centres - thing.place) ** 2).sum(axis=1) for thing in things]) * np.float32(places)
@@ -203,7 +224,44 @@ def match_things(
     shown = extents(cosines, cells) if whole else np.zeros((*cells.shape, 0), np.bool_)
     chosen, seen_colours = regions[photos, cells], colours[photos, cells].astype(np.float32)
     chosen = (unpack(chosen) if chosen.dtype == np.uint8 else chosen).astype(np.float16)
-    return Matched(best, cells, chosen, seen_colours, shown)
+    if kinds is None or boxes is None:
+        kinds, boxes = np.zeros((len(things), 1), np.float32), no_boxes(len(regions))
+    fits, fitting, presence = fit_boxes(things, kinds, boxes, placed=places > 0)
+    best += np.float32(BOXES if len(things) > 1 else BOX_OF_ONE) * fits
+    return Matched(best, cells, chosen, seen_colours, shown, fitting, presence)
+
+
+def fit_boxes(
+    things: Sequence[Thing], kinds: Floats, boxes: NDArray[np.uint8], *, placed: bool
+) -> tuple[Floats, NDArray[np.uint8], Floats]:
+    """Finds the box of each photo that fits each thing best: how well, (t, p) in 0..1, the boxes, (t, p, 6), and how
+    surely any box shows the thing, (t, p) in 0..1.
+
+    A box fits by the cubic root of how probably the thing is of its kind times its certainty, times the overlap of
+    both: the intersection over the union of boxes that reach NEAR further. Of a thing that may be anywhere, the overlap
+    is the side of its box.
+    """
+    photos, near = np.arange(len(boxes)), np.float32(NEAR)
+    fits, presence = np.zeros((2, len(things), len(boxes)), np.float32)
+    chosen = np.empty((len(things), len(boxes), 6), np.uint8)
+    corners = boxes[..., 2:] / np.float32(255) + np.array([-near, -near, near, near])
+    sizes = (corners[..., 2:] - corners[..., :2]).prod(axis=-1)
+    for row, (thing, of_kind) in enumerate(zip(things, kinds, strict=True)):
+        probable = np.zeros(NO_KIND + 1, np.float32)
+        probable[: len(of_kind)] = of_kind
+        if placed and thing.box != ANYWHERE:
+            low, high = np.array(thing.box, np.float32).reshape(2, 2) + np.array([[-near], [near]])
+            both = np.minimum(corners[..., 2:], high) - np.maximum(corners[..., :2], low)
+            both = np.maximum(both, 0).prod(axis=-1)
+            overlaps = both / (sizes + (high - low).prod() - both)
+        else:
+            overlaps = np.sqrt(sizes)
+        sure = np.cbrt(probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255))
+        fit = sure * overlaps
+        best = fit.argmax(axis=1)
+        fits[row], chosen[row], presence[row] = fit[photos, best], boxes[photos, best], sure.max(axis=1)
+        chosen[row, sure[photos, best] < SHOWN] = NO_KIND
+    return fits, chosen, presence
 
 
 def _weights(things: Sequence[Thing]) -> Floats:

@@ -10,6 +10,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from sketch_search.model.errors import ModelError
@@ -194,6 +196,16 @@ class WordBook:
         everyday = sorted(name for name in self.everyday if start and name.startswith(start))
         shown = [*(self.words[number] for *_, number in ranked), *(n for n in everyday if n not in self._numbers)]
         return tuple(shown[:limit])
+
+    def of_kinds(self, kinds: Sequence[str]) -> NDArray[np.bool_]:
+        """Says which words mean each of k kinds of a detector, such as breeds of dogs a dog: (k, w)."""
+        further = _read_toml("kinds.toml")
+        meant = np.zeros((len(kinds), len(self.words)), np.bool_)
+        for row, kind in zip(meant, kinds, strict=True):
+            for name in (kind, *further.get(kind, "").split(", ")):
+                for number in self._meant(spelling(name)) or ():
+                    row[[*self._widened.get(number, (number,))]] = True
+        return meant
 
     def _meant(self, key: str) -> tuple[int, ...] | None:
         if key in self.everyday:

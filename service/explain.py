@@ -44,7 +44,7 @@ from sketch_search.service.schemas.explain import (
     NearPhoto,
     ShownThing,
 )
-from sketch_search.service.schemas.search import PhotoLinks
+from sketch_search.service.schemas.search import DetectedBox, PhotoLinks
 from sketch_search.service.search import Searcher
 
 # A photo shows nothing of what a word names if the cosine of its best region and its score by the word are below these.
@@ -141,6 +141,7 @@ def _shown(
             ShownThing(
                 cell=int(matched.cells[number, photo]),
                 cells=tuple(matched.extents[number, photo].nonzero()[0].tolist()),
+                detected=DetectedBox.of(matched.boxes[number, photo]),
                 cosine=round(float(cosines[number, photo]), 3),
                 colour=hexadecimal(colour := matched.colours[number, photo]),
                 colour_distance=round(float(thing.colour_distance(colour)), 1) if len(thing.colours) else None,

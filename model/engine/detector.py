@@ -27,7 +27,7 @@ KINDS = tuple(
     teddy bear, hair drier, toothbrush""".replace("\n    ", " ").split(", ")
 )
 #: The boxes kept of a photo; the kind of an unused one; and the side of the detector's input, a multiple of 32.
-BOXES, NO_KIND, SIZE = 16, 255, 416
+BOXES, NO_KIND, SIZE = 16, 255, 352
 #: The file in the package, and its SHA-256.
 DETECTOR = PACKAGED / "detector.onnx"
 DETECTOR_SHA256 = "ecaf570a63b5a474b3f7f370bb32add3e2bdd58934321ef8b4b49dba5c93e20a"

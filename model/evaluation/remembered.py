@@ -45,7 +45,7 @@ _ONE_PICTURE = "one picture"
 
 def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
     """Measures the photo's rank by each way to draw it, the mean of draws. Raises ModelError without regions."""
-    photos = encode_pictures(matcher, task.photos, "photo")
+    photos = encode_pictures(matcher, task.photos, "photo", boxes=True)
     if photos.regions is None:
         raise ModelError(
             f"this checkpoint ({matcher.config.name}) has no regions; add them with sketch-search model regions"

@@ -63,7 +63,8 @@ def task_matrices(
     if words or (methods and SEARCH in methods):
         others = [method for method in methods or matcher.methods if method != SEARCH]
         found = task_matrices(matcher, task, others) if others else {}
-        return found | search_matrices(matcher, task.corpus, words=words)
+        # The detector was taught kinds that others hold back, so that their figures are computed without it.
+        return found | search_matrices(matcher, task.corpus, words=words, boxes=task.protocol in ("everyday", "fresh"))
     if task.protocol != "within":
         return score_matrices(matcher, task.corpus, methods)
     # The cosines of [Ret] among all pictures, sketches before photos.
@@ -71,13 +72,15 @@ def task_matrices(
     return {"ret": ret @ ret.T}
 
 
-def search_matrices(matcher: Matcher, corpus: Corpus, *, words: bool = False) -> dict[str, NDArray[np.floating]]:
+def search_matrices(
+    matcher: Matcher, corpus: Corpus, *, words: bool = False, boxes: bool = False
+) -> dict[str, NDArray[np.floating]]:
     """Searches the photos by each sketch as ``POST /search`` does by default: scores, -inf for photos not ranked.
 
     words: also by the word of each sketch's class, and by both; see ``task_matrices``. Raises ModelError if the
     vocabulary lacks a class.
     """
-    photos, rows = encode_pictures(matcher, corpus.photos, "photo"), dict[str, list[Floats]]()
+    photos, rows = encode_pictures(matcher, corpus.photos, "photo", boxes=boxes), dict[str, list[Floats]]()
     gallery, count = gallery_of(photos, matcher), len(photos)
     search = partial(search_things, gallery, matcher, results=RESULTS)
     kinds = sorted({sketch.label for sketch in corpus.sketches}) if words else []

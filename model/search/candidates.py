@@ -32,8 +32,8 @@ Word: TypeAlias = tuple[tuple[int, ...], ...] | NDArray[np.float32]
 # 64 of 400 hold 0.996 of the exhaustive best 20 for validation sketches, and 0.993 for unseen classes; the 96 best by
 # vector hold 0.986 and 0.954.
 MATCHED = 400
-# Photos that enter the ranking as the most similar ones to liked photos.
-NEAREST = 300
+# Photos that enter the ranking as the most similar ones to liked photos, and as those whose boxes fit things best.
+NEAREST, FITTING = 300, 1000
 
 
 def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np.int64]:
@@ -115,6 +115,11 @@ class Query:
         words = len(self.word) if isinstance(self.word, tuple) else int(self.word is not None)
         return (1 if self.sketch is None else len(self.sketch)) + words + (0 if self.liked is None else len(self.liked))
 
+    @property
+    def boxes_count(self) -> bool:
+        """Whether photos become candidates by their boxes, whatever their clusters."""
+        return bool(self.things) and self.count is not None
+
     def scores(self, matcher: Matcher, given: Tokens) -> Scores:
         """Scores photos or centroids by the query's method: (p,)."""
         # Only queries by vectors alone may have no tokens.
@@ -138,6 +143,7 @@ class Nearest:
         likeness: (m,) float32, the similarity of each to the most similar liked photo, -1 to 1; None without one.
         promise: (m,) float32, by vector and by best matches of tokens (``model.ranking.promise``); None if these do not
             choose the photos to score.
+        by_box: (m,) float32, how well boxes of each fit the things of the query, the mean; None without such things.
     """
 
     rows: PhotoRows
@@ -147,6 +153,7 @@ class Nearest:
     likeness: Scores | None = None
     promise: Scores | None = None
     by_thing: Scores | None = None
+    by_box: Scores | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -172,7 +179,8 @@ class Nearest:
         by_word, likeness = None if query.word is None else none, None if query.liked is None else none
         things = 1 if query.sketch is None else len(query.sketch)
         by_thing = np.empty((0, things), np.float32) if things > 1 else None
-        return Nearest(rows, rows, none, by_word, likeness, by_thing=by_thing)
+        by_box = none if query.boxes_count else None
+        return Nearest(rows, rows, none, by_word, likeness, by_thing=by_thing, by_box=by_box)
 
     def rankings(self, query: Query) -> list[tuple[Scores, int]]:
         """Returns the columns whose best photos become candidates, and the number of photos from each."""
@@ -184,6 +192,8 @@ class Nearest:
             found.append((self.by_word, query.count))
         if self.by_thing is not None:
             found += [(column, query.count) for column in self.by_thing.T]
+        if self.by_box is not None:
+            found.append((self.by_box, min(FITTING, int((self.by_box > 0).sum()))))
         return found
 
     def best(self, query: Query) -> Self:

@@ -136,13 +136,12 @@ def sketch_of(matcher: Matcher, things: Sequence[Thing]) -> Tokens:
 
 
 def things_of_text(matcher: Matcher, text: str) -> tuple[Thing, ...]:
-    """Returns the things of a text that it gives colours; none if only CLIP knows it."""
+    """Returns the things of a text, with the colours that it gives them; none if only CLIP knows it."""
     with suppress(UnknownWord):
         reading = matcher.book.read(text)
+        things = [Thing(Tokens.of_ret(matcher.word_direction(words)[None]), words=words) for words in reading.things]
         return tuple(
-            _coloured(Thing(Tokens.of_ret(matcher.word_direction(words)[None]), words=words), names)
-            for words, names in zip(reading.things, reading.colours, strict=True)
-            if names
+            _coloured(thing, names) if names else thing for thing, names in zip(things, reading.colours, strict=True)
         )
     return ()
 
@@ -198,6 +197,8 @@ def search_things(
         plan = replace(plan, method="things") if further and regions else plan
     placed, weight = place_things([*things, *further], regions, places, several=plan.method == "things")
     sketch = sketch_of(matcher, things) if things else None
+    if text is not None and not things and regions:
+        placed = things_of_text(matcher, text)
     query = Query(plan.method, gallery.clusters.mean, sketch, placed, weight, word=word)
     if liked is not None:
         vectors, homes = liked.vectors.astype(np.float32), gallery.clusters.of(liked.rows)

@@ -1,7 +1,7 @@
 """Searches photos whose arrays are at hand: finds those in the opened clusters by vector, and scores them."""
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Tokens, expectations, logsumexp, unit
-from sketch_search.model.engine.detector import no_boxes
+from sketch_search.model.engine.detector import KINDS, NO_KIND, no_boxes
 from sketch_search.model.engine.rounding import dequantize, round_tokens, unpack
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.pauses import pause
 from sketch_search.model.ranking import best_matches, likeness_to
-from sketch_search.model.search.candidates import Nearest, PhotoRows, Query, Scores
+from sketch_search.model.search.candidates import FITTING, Nearest, PhotoRows, Query, Scores, best_first
 from sketch_search.model.search.clusters import Mask, Vectors, cluster, default_clusters, mean_tokens, unite
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored
-from sketch_search.model.things import Matched, match_things
+from sketch_search.model.things import Matched, fit_boxes, match_things
 
 # Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this
 # number, because the prior and other scores change their order. In a made gallery of 100,000 photos, 4,000
@@ -36,6 +36,8 @@ REGIONS_AT_ONCE = 256
 # Photos, in even distances, by which a gallery tells what it shows, in 30 ms when it is first searched: of scenes, 128
 # and 1,000 photos bring as many into the first 20.
 SHOWING = 128
+# The least probability of a kind whose photos become candidates by their boxes.
+LEAST_KIND = 0.01
 # Filters whose photos are kept, a byte for each photo of the gallery: during drawing, one is reused.
 FILTERS_KEPT = 16
 _REPAIR = "build this index again (`sketch-search index build`)"
@@ -102,7 +104,43 @@ class PhotoGallery(Gallery):
     def nearest(self, query: Query) -> Nearest:
         rows = self._near(query)
         blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
-        return Nearest.joined([self._compare(block, query) for block in blocks]).best(query)
+        nearest = Nearest.joined([self._compare(block, query) for block in blocks])
+        if not query.boxes_count:
+            return nearest.best(query)
+        by_box = self._by_box(query)
+        best = np.flatnonzero(by_box)
+        best = best[best_first(self._photos.ids[best], by_box[best], FITTING)]
+        if len(best := np.setdiff1d(best, nearest.rows)):
+            nearest = Nearest.joined([nearest, self._compare(best, replace(query, count=None))])
+        return replace(nearest, by_box=by_box[nearest.rows]).best(query)
+
+    def _by_box(self, query: Query) -> Scores:
+        """Computes how well boxes of all photos fit the things of a query, (p,): 0 for filtered ones, and by chance."""
+        by_box, kinds = np.zeros(len(self._photos.ids), np.float32), self._matcher.thing_kinds(query.things)
+        likely = np.flatnonzero((kinds > LEAST_KIND).any(axis=0))
+        rows = unite([np.empty(0, np.int64), *(self._with_kind[kind] for kind in likely)])
+        if query.wanted is not None:
+            rows = rows[self._passing(query.wanted)[rows]]
+        for some in np.split(rows, range(BLOCK, len(rows), BLOCK)):
+            pause()
+            fits, *_ = fit_boxes(query.things, kinds, self._photos.photo_boxes(some), placed=query.places > 0)
+            by_box[some] = fits.mean(axis=0)
+        return by_box
+
+    @cached_property
+    def _with_kind(self) -> list[PhotoRows]:
+        """The photos with a box of each kind, ascending: four bytes for each kind that a photo shows."""
+        rows, kinds = list[NDArray[np.int32]](), list[NDArray[np.uint8]]()
+        every = np.arange(len(self._photos.ids) if self.boxes_kept else 0)
+        for some in np.split(every, range(BLOCK, len(every), BLOCK)):
+            shown = self._photos.photo_boxes(some)[..., 0]
+            number, slot = np.nonzero(shown != NO_KIND)
+            rows.append(some[number].astype(np.int32))
+            kinds.append(shown[number, slot])
+        of_kind = np.concatenate(kinds)
+        order = np.argsort(of_kind, kind="stable")
+        starts = np.searchsorted(of_kind[order], np.arange(1, len(KINDS)))
+        return [np.unique(part) for part in np.split(np.concatenate(rows)[order], starts)]
 
     def _near(self, query: Query) -> PhotoRows:
         """Returns photos of the opened clusters that include all the wanted ones, (m,) ascending."""
@@ -186,12 +224,15 @@ class PhotoGallery(Gallery):
 
     def matched(self, query: Query, rows: PhotoRows) -> Matched:
         order, parts = self._photos.reading_order(rows), list[Matched]()
-        directions = self._matcher.thing_directions(query.things)
+        directions, kinds = (of(query.things) for of in (self._matcher.thing_directions, self._matcher.thing_kinds))
         # Once for no photos, too.
         for start in range(0, max(1, len(rows)), REGIONS_AT_ONCE):
             pause()
-            regions, colours = self._photos.photo_regions(rows[order[start : start + REGIONS_AT_ONCE]])
-            parts.append(match_things(query.things, directions, regions, colours, query.places, whole=query.extents))
+            some = rows[order[start : start + REGIONS_AT_ONCE]]
+            regions, colours = self._photos.photo_regions(some)
+            asked, boxes = (query.things, directions), self._photos.photo_boxes(some)
+            shown = match_things(*asked, regions, colours, query.places, kinds=kinds, boxes=boxes, whole=query.extents)
+            parts.append(shown)
         return Matched.joined(parts)[np.argsort(order)]
 
     @property

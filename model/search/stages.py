@@ -368,6 +368,8 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         # What fills the paper says little of where it was.
         weight = max(max(1 - thing.side, ranking.COLOURED if len(thing.colours) else 0) for thing in query.things)
         parts.append(ranking.evidence_of_fits(photos.fits, weight))
+    if photos.matched is not None and not several:
+        parts.append(ranking.evidence_of_boxes(photos.matched.presence.mean(axis=0)))
     if not parts:
         return photos
     return replace(photos, scores=ranking.weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)

@@ -17,7 +17,7 @@ from sketch_search.service.schemas.query import (
     Things,
     ThingText,
 )
-from sketch_search.service.schemas.search import Photo, SeenThing, optional
+from sketch_search.service.schemas.search import DetectedBox, Photo, SeenThing, optional
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -115,6 +115,7 @@ class ShownThing(BaseModel):
         description="The regions connected with it that match nearly as well, itself included, ascending: about what "
         "the photo shows of the thing."
     )
+    detected: DetectedBox | None = optional("The detected box that fits the thing best, if one may be of its kind.")
     cosine: float = Field(
         description="How well the region matches the thing as it was drawn, -1 to 1. From 0.75 on, most regions in the "
         "first photos are on such a thing; below 0.5, few, but of people and of what was drawn in a hurry half or more."

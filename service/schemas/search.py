@@ -7,8 +7,11 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from sketch_search.model.engine.detector import KINDS, NO_KIND
 from sketch_search.model.words import Guess
 from sketch_search.service.schemas.query import Quality, System, View
 
@@ -93,6 +96,26 @@ class ClusterResponse(BaseModel):
     photos: tuple[Photo, ...] = Field(description="By id.")
 
 
+class DetectedBox(BaseModel):
+    """A thing that the detector found in a photo when it was indexed."""
+
+    kind: str = Field(description="One of 80 kinds.", examples=["dog"])
+    certainty: float = Field(description="0 to 1.")
+    box: tuple[float, float, float, float] = Field(
+        description="Left, top, right and bottom, as shares of the photo's width and height.",
+        examples=[[0.1, 0.4, 0.35, 0.9]],
+    )
+
+    @staticmethod
+    def of(row: NDArray[np.uint8]) -> "DetectedBox | None":
+        """Describes a box as an index keeps it (``model.engine.detector``); None for an unused one."""
+        kind, *numbers = row.tolist()
+        if kind == NO_KIND:
+            return None
+        certainty, left, top, right, bottom = (round(number / 255, 3) for number in numbers)
+        return DetectedBox(kind=KINDS[kind], certainty=certainty, box=(left, top, right, bottom))
+
+
 class SearchResult(Photo):
     """A photo found."""
 
@@ -103,6 +126,9 @@ class SearchResult(Photo):
     cells: tuple[int, ...] | None = optional(
         "Only if `things` were searched for: the region of the photo that best matched each of them, row * "
         "region_grid + column, from the top left."
+    )
+    boxes: tuple[DetectedBox | None, ...] | None = optional(
+        "Only with `cells`: for each thing the detected box that fits it best; null if none may be of its kind."
     )
     copies: tuple[int, ...] | None = optional("Only with fold=true: the ids of its near duplicates, best first.")
 

@@ -36,6 +36,7 @@ from sketch_search.service.gallery import Gallery
 from sketch_search.service.schemas.query import SearchQuery, TunedQuery, View
 from sketch_search.service.schemas.search import (
     Cluster,
+    DetectedBox,
     Group,
     SearchResponse,
     SearchResult,
@@ -406,10 +407,12 @@ class Searcher:
         support = shares_of(ranking.scores, plan.ranking.method) if shown else ranking.scores
         entries = self.gallery.entries(ranking.rows[chosen])
         cells: list[tuple[int, ...] | None] = [None] * len(shown)
+        boxes: list[tuple[DetectedBox | None, ...] | None] = [None] * len(shown)
         if ranking.matched is not None and shown:
             # Not those of things that only the text names.
             drawn = len(query.things) if query.sketch is None else len(query.sketch)
             cells = [*map(tuple, ranking.matched.cells[:drawn, chosen].T.tolist())]
+            boxes = [tuple(map(DetectedBox.of, ranking.matched.boxes[:drawn, row])) for row in chosen]
         return tuple(
             SearchResult.of(
                 photo,
@@ -419,9 +422,10 @@ class Searcher:
                 raw_score=float(ranking.scores[n]),
                 cluster=photo.cluster,
                 cells=cell,
+                boxes=of_things,
                 copies=ranking.copies(n),
             )
-            for rank, n, photo, cell in zip(shown, chosen.tolist(), entries, cells, strict=True)
+            for rank, n, photo, cell, of_things in zip(shown, chosen.tolist(), entries, cells, boxes, strict=True)
         )
 
 

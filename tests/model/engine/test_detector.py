@@ -36,9 +36,9 @@ def test_a_person_and_a_tie_are_found_where_they_are(detector: Detector) -> None
     boxes = detector.detect(fit_photo(Image.open(PORTRAIT), SIZE))
     assert boxes.shape == (BOXES, 6)
     assert boxes[:2, 0].tolist() == [PERSON, TIE]
-    assert (boxes[:2, 1] > 200).all()
-    assert boxes[0, 2:] == pytest.approx([4, 17, 255, 249], abs=8)
-    assert boxes[1, 2:] == pytest.approx([110, 173, 147, 226], abs=8)
+    assert (boxes[:2, 1] > 180).all()
+    corners = boxes[:2, 2:].astype(np.int64)
+    assert np.abs(corners - [[4, 17, 255, 249], [110, 173, 147, 226]]).max() <= 12
     used = boxes[boxes[:, 0] != NO_KIND].astype(np.int64)
     assert (np.diff(used[:, 1]) <= 0).all()
     assert (used[:, 4:] > used[:, 2:4]).all()

@@ -1,0 +1,91 @@
+"""Things of drawings and boxes of photos."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sketch_search.model import load
+from sketch_search.model.engine import Tokens, unit
+from sketch_search.model.engine.detector import KINDS, NO_KIND, no_boxes
+from sketch_search.model.search import Query, gallery_of
+from sketch_search.model.things import Thing, fit_boxes
+
+RET = np.zeros((1, 4), np.float32)
+
+
+def boxes_of(*photos: list[tuple[int, float, float, float, float, float]]) -> NDArray[np.uint8]:
+    """Makes the boxes of photos from kind, certainty and corners, as an index keeps them."""
+    boxes = no_boxes(len(photos))
+    for row, of_photo in enumerate(photos):
+        for slot, (kind, *numbers) in enumerate(of_photo):
+            boxes[row, slot] = [kind, *np.rint(np.array(numbers) * 255)]
+    return boxes
+
+
+def test_a_box_fits_a_thing_by_kind_certainty_and_place() -> None:
+    dog, cat = (KINDS.index(kind) for kind in ("dog", "cat"))
+    boxes = boxes_of(
+        [(dog, 0.9, 0.1, 0.1, 0.5, 0.5)],
+        [(dog, 0.9, 0.5, 0.5, 0.9, 0.9)],
+        [(dog, 0.4, 0.1, 0.1, 0.5, 0.5)],
+        [(cat, 0.9, 0.1, 0.1, 0.5, 0.5)],
+        [],
+    )
+    kinds = np.zeros((1, len(KINDS)), np.float32)
+    kinds[0, dog], kinds[0, cat] = 0.7, 0.2
+    drawn = Thing(Tokens.of_ret(RET), (0.1, 0.1, 0.5, 0.5))
+    fits, chosen, presence = fit_boxes([drawn], kinds, boxes, placed=True)
+    assert fits[0, 0] == pytest.approx(np.cbrt(0.7 * 230 / 255), abs=0.02)
+    assert fits[0].argsort().tolist()[::-1][:2] == [0, 2]
+    assert fits[0, 3] == pytest.approx(np.cbrt(0.2 * 230 / 255), abs=0.02)
+    assert fits[0, 1] < 0.1
+    assert presence[0, 1] == presence[0, 0]
+    assert fits[0, 4] == presence[0, 4] == 0
+    assert chosen[0, :, 0].tolist() == [dog, dog, dog, cat, NO_KIND]
+
+
+def test_where_a_thing_may_be_anywhere_its_place_does_not_count() -> None:
+    kinds = np.eye(len(KINDS), dtype=np.float32)[:1]
+    boxes = boxes_of([(0, 0.9, 0.0, 0.0, 0.3, 0.3)], [(0, 0.9, 0.7, 0.7, 1.0, 1.0)], [(0, 0.9, 0.0, 0.0, 1.0, 1.0)])
+    for thing, placed in ((Thing(Tokens.of_ret(RET)), True), (Thing(Tokens.of_ret(RET), (0.0, 0.0, 0.3, 0.3)), False)):
+        fits, *_ = fit_boxes([thing], kinds, boxes, placed=placed)
+        assert fits[0, 0] == pytest.approx(fits[0, 1], abs=0.01)
+        assert fits[0, 2] >= fits[0, 0]
+
+
+def test_a_photo_becomes_a_candidate_by_its_boxes_whatever_its_cluster() -> None:
+    matcher, chance = load(), np.random.default_rng(0)
+    config, count = matcher.config, 60
+    tokens = Tokens(
+        unit(chance.normal(size=(count, config.token_count("photo"), config.width)).astype(np.float32)),
+        np.tile(np.arange(config.token_count("photo") - 1), (count, 1)),
+        regions=unit(chance.normal(size=(count, config.regions, config.region_width)).astype(np.float32)),
+        colours=np.zeros((count, config.regions, 3), np.float32),
+    )
+    dogs = boxes_of(*([(KINDS.index("dog"), 0.9, 0.1, 0.1, 0.5, 0.5)] if row == 7 else [] for row in range(count)))
+    dog = matcher.book.of_class("dog")
+    assert dog is not None
+    thing = Thing(Tokens.of_ret(tokens.ret[:1]), (0.1, 0.1, 0.5, 0.5), words=(dog,))
+    for boxes, expected in ((dogs, True), (None, False)):
+        gallery = gallery_of(replace(tokens, boxes=boxes), matcher, 6)
+        (row,) = np.flatnonzero(gallery.ids == 7)
+        others = np.setdiff1d(np.arange(6), gallery.clusters.of(np.array([row])))
+        query = Query("things", gallery.clusters.mean, thing.tokens, (thing,), 2.0, clusters=others, count=10)
+        assert (7 in gallery.find(query).ids) is expected
+
+
+def test_a_word_says_that_a_thing_is_of_the_kinds_that_it_means() -> None:
+    matcher = load()
+
+    def kinds(word: str) -> set[str]:
+        (words,) = matcher.book.read(word).things
+        (probable,) = matcher.thing_kinds([Thing(Tokens.of_ret(RET), words=words)])
+        return {KINDS[number] for number in np.flatnonzero(probable)}
+
+    assert kinds("dog") == {"dog"}
+    assert kinds("Labrador retriever") == {"dog"}
+    assert kinds("taxi") == {"car"}
+    assert kinds("bird") == {"bird"}
+    assert not kinds("volcano")
