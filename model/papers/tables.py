@@ -1,9 +1,8 @@
 """Runs tables of recipes/tables: each trains and measures the networks that its file names, and shows them.
 
-Trainings are kept by what determines them, so that other tables reuse them; sheets keep the figures of rows.
+Trainings are kept in a folder for each row, and its figures in a sheet.
 """
 
-import hashlib
 import json
 import platform
 import re
@@ -11,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -267,7 +266,7 @@ class TableRun:
             if changed:
                 raise ModelError(f"{sheet} is of other {' and '.join(changed)}; remove it to run the row again")
             return kept["found"]
-        found = self._row(table, row) | {"made": _describe_run(self.device)}
+        found = self._row(name, table, row) | {"made": _describe_run(self.device)}
         if sheet:
             sheet.parent.mkdir(parents=True, exist_ok=True)
             with replacing(sheet) as partial:
@@ -291,8 +290,7 @@ class TableRun:
         return str(shipped if row.checkpoint or shipped.is_file() else data_folder() / "data" / row.backbone)
 
     def _sheet(self, name: str, table: PaperTable, row: Row) -> Path:
-        slug = re.sub(r"\W+", "-", row.name.lower()).strip("-")
-        return (self.sheets or Path()) / f"{name}-{self.budget or table.budget}-{slug}.json"
+        return (self.sheets or Path()) / f"{name}-{self.budget or table.budget}-{_slug(row)}.json"
 
     def _recipe(self, table: PaperTable, row: Row) -> Callable[[float, int], AnyRecipe]:
         """Returns the recipe of a row by factor of its rates and by seed."""
@@ -300,7 +298,7 @@ class TableRun:
         recipe, changes = Path(row.recipe), merge(table.set, row.set)
         return lambda rate, seed: read_within_budget(recipe, changes | {"seed": seed}, budget, rate)
 
-    def _row(self, table: PaperTable, row: Row) -> dict[str, Any]:
+    def _row(self, name: str, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
         if row.checkpoint:
             return self._measure(table, row, Path(self._weights(row))) | {
@@ -311,8 +309,8 @@ class TableRun:
         read = self._recipe(table, row)
 
         def trained(rate: float, seed: int) -> tuple[AnyRecipe, Path, float | None]:
-            recipe = read(rate, seed)
-            return recipe, *self._train(row, recipe)
+            recipe, folder = read(rate, seed), self.folder / name / f"{_slug(row)}-{rate:g}-{seed}"
+            return recipe, folder, self._train(row, recipe, folder)
 
         ended = {rate: trained(rate, row.seeds[0])[2] for rate in row.rates}
         best = max(row.rates, key=lambda rate: ended[rate] or -1)
@@ -335,18 +333,20 @@ class TableRun:
             "by_method": {way: np.round(values, 6).tolist() for way, values in by_method.items()},
         }
 
-    def _train(self, row: Row, recipe: AnyRecipe) -> tuple[Path, float | None]:
-        """Trains, unless it was trained before; returns the folder, and the mAP@all on validation, None if diverged."""
+    def _train(self, row: Row, recipe: AnyRecipe, folder: Path) -> float | None:
+        """Trains in a folder, unless that was done before; returns the mAP@all on validation, None if it diverged."""
         backbone = self._weights(row)
         start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
         device = find_device(self.device)
-        elsewhere = () if device.type == "cpu" else (device.type,)
-        folder = self.folder / _key(recipe, start, self._files(), self.words, *elsewhere)
-        diverged, checkpoint = folder / "diverged", folder / "final.safetensors"
+        diverged, checkpoint, note = folder / "diverged", folder / "final.safetensors", folder / "recipe.json"
+        trained = json.dumps([asdict(recipe), start, str(self.data), str(self.words), device.type], default=str)
+        if note.exists() and note.read_text() != trained:
+            raise ModelError(f"{folder} keeps a training by another recipe; remove it, or name another with --runs")
         if not diverged.exists() and not checkpoint.exists():
             if (folder / "state.safetensors").exists() and not self.resume:
                 raise ModelError(f"the training in {folder} was stopped; --resume continues it")
             folder.mkdir(parents=True, exist_ok=True)
+            note.write_text(trained)
             run = Run(Path(recipe.title), backbone, folder, checkpoint, self.data, words=self.words, device=device)
             try:
                 with redirect_stdout(sys.stderr):
@@ -356,14 +356,9 @@ class TableRun:
                     partial.write_text(str(error))
         if diverged.exists():
             print(f"{row.name}: {diverged.read_text()}", file=sys.stderr)
-            return folder, None
+            return None
         figures = json.loads(read_metadata(checkpoint)["validation"])
-        return folder, max(float(value) for name, value in figures.items() if name in ("rn", "ret", "fused"))
-
-    def _files(self) -> list[tuple[str, int]]:
-        """Lists the files of the data, with their sizes."""
-        root = self.data or data_folder() / "data"
-        return sorted((str(path.relative_to(root)), path.stat().st_size) for path in root.rglob("*.*"))
+        return max(float(value) for name, value in figures.items() if name in ("rn", "ret", "fused"))
 
     def task_of(self, where: Measure) -> Task:
         """Reads the task of a row."""
@@ -430,6 +425,10 @@ class TableRun:
         }
 
 
+def _slug(row: Row) -> str:
+    return re.sub(r"\W+", "-", row.name.lower()).strip("-")
+
+
 def _task(table: PaperTable, row: Row) -> str:
     """Names what a row measures: rows of the same start that differ in clusters alone have the same."""
     free = ("clusters", "nprobe", "by")
@@ -457,25 +456,6 @@ def _describe_run(device: str) -> str:
     trained = find_device(device)
     gpu = f"trained on {torch.cuda.get_device_name(trained)}, " if trained.type == "cuda" else ""
     return f"{[*names, platform.machine()][0]}, {torch.get_num_threads()} threads, {gpu}{day}"
-
-
-def _key(*determining: object) -> str:
-    """Names what was made of these by 16 hex digits. Fields at their defaults do not count: new ones orphan nothing."""
-    text = json.dumps([_fields(one) for one in determining], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _fields(value: object) -> object:
-    if isinstance(value, tuple | list):
-        return [_fields(one) for one in value]
-    if not is_dataclass(value):
-        return value
-    given = {}
-    for one in fields(value):
-        default = one.default if one.default_factory is MISSING else one.default_factory()
-        if (found := getattr(value, one.name)) != default:
-            given[one.name] = _fields(found)
-    return {type(value).__name__: given}
 
 
 def _interval(found: Mapping[str, float], form: str = ".3f") -> str:
