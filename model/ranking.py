@@ -248,6 +248,9 @@ EXAMPLES = 5
 _FITS_FROM = 50
 _FITS_SLOPE = 2 / 3
 _FITS_HARDLY, _FITS_SURELY = 0.0, 2.0
+# What a word names is judged by its score and, times _REGIONS, the cosine of the best region, _COSINE if none is kept.
+# `python -m tests.benchmarks.judgement` measures how often that is wrong.
+_REGIONS, _COSINE, _CLEAR, SURELY = 5.0, 0.7, 6.2, 2.0
 
 
 def weigh(scores: Floats, evidence: NDArray[np.floating], method: Method) -> Floats:
@@ -334,6 +337,20 @@ def shares_of(scores: Floats, method: Method) -> Floats:
     """Computes the support of each score as a share of the highest support, (m,) in 0..1. m is at least 1."""
     support = support_of(scores, float(scores.max()), method)
     return np.asarray(support / np.maximum(support.max(), _LEAST))
+
+
+def clearness(by_words: Floats, cosines: Floats | None, drawn: NDArray[np.bool_], photos: int) -> Floats:
+    """Computes how much more clearly photos show t things of words than the best of so many does by chance, (t, p).
+
+    Below 0 a photo does not show them, from SURELY on it almost certainly does.
+
+    by_words: (t, p), the scores by the words of each thing, joined. cosines: (t, p), of the best region of each photo;
+    None if no regions are kept. drawn: (t,), whether anybody draws it; what nobody does fills a photo, as snow does.
+    photos: of how many they are the best; 1 for each by itself.
+    """
+    of_regions = np.float32(_REGIONS) * (np.float32(_COSINE) if cosines is None else cosines) - np.float32(_CLEAR)
+    chance = np.float32(_FITS_SLOPE * math.log(max(photos, 1) / _FITS_FROM))
+    return np.asarray(by_words + np.where(drawn[:, None], of_regions, np.float32(_FITS_HARDLY)) - chance)
 
 
 def fits(best: float, chances: int) -> bool | None:

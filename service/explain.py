@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from sketch_search.indexer import PhotoEntry
 from sketch_search.model import Explanation
 from sketch_search.model.decoding import Job, RunJob, decode_inline
-from sketch_search.model.engine import Floats, Modality, Observed, Tokens, logsumexp
+from sketch_search.model.engine import Floats, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
 from sketch_search.model.files import MARK, write_files
 from sketch_search.model.images import Drawing, Pixels, as_png, hexadecimal
@@ -47,10 +47,6 @@ from sketch_search.service.schemas.explain import (
 from sketch_search.service.schemas.search import DetectedBox, PhotoLinks
 from sketch_search.service.search import Searcher
 
-# A photo shows nothing of what a word names if the cosine of its best region and its score by the word are below these.
-# Of 20 kinds of things with boxes in 1,000 ordinary photos, it says so of 0.05 of the photos that show the kind (people
-# most), and of 0.76 of the others.
-UNLIKE, UNLIKELY = 0.5, -2.0
 # Matches shown in a picture, strongest first, each in its colour.
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
 # Pixels between the sketch and the photo.
@@ -155,20 +151,17 @@ def _shown(
 def _unseen(searcher: Searcher, texts: Sequence[str], entries: Sequence[PhotoEntry]) -> list[tuple[str, ...]]:
     """Returns, for each photo, which of the things that these texts name it does not show, as far as that is known."""
     gallery, matcher = searcher.gallery, searcher.matcher
-    named = dict[str, Thing]()
+    named = dict[str, Sequence[int]]()
     for text in filter(str.strip, texts):
         with suppress(UnknownWord):
             kinds = matcher.book.read(text).things
             for words in kinds:
                 name = text.strip() if len(kinds) == 1 else matcher.words[words[0]]
-                named[name] = Thing(Tokens.of_ret(matcher.word_direction(words)[None]), words=tuple(words))
+                named[name] = words
     if not named or not entries:
         return [()] * len(entries)
-    things, rows = tuple(named.values()), gallery.rows_of_ids([entry.id for entry in entries])
-    regions = gallery.matched(Query("things", gallery.clusters.mean, things=things), rows)
-    ret = Tokens.of_ret(gallery.vectors(rows).astype(np.float32))
-    scores = np.stack([logsumexp(matcher.word_scores(ret, thing.words).T) for thing in things])
-    lacking = (regions.cosines(matcher.thing_directions(things)) < UNLIKE) & (scores < UNLIKELY)
+    rows = gallery.rows_of_ids([entry.id for entry in entries])
+    lacking = searcher.clearness([*named.values()], rows) < 0
     return [tuple(name for name, lacks in zip(named, of_photo, strict=True) if lacks) for of_photo in lacking.T]
 
 

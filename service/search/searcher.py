@@ -7,14 +7,15 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from sketch_search.indexer import PhotoFilter
 from sketch_search.model import Matcher
-from sketch_search.model.engine import Tokens
+from sketch_search.model.engine import Floats, Tokens, logsumexp
 from sketch_search.model.images import Drawing, Stroke, hexadecimal
 from sketch_search.model.matcher import LEAST_POSSIBLE
-from sketch_search.model.ranking import fits, shares_of
+from sketch_search.model.ranking import SURELY, clearness, fits, shares_of
 from sketch_search.model.search import (
     Candidates,
     Query,
@@ -143,9 +144,8 @@ class Searcher:
             sketch_fits = every.pop() if len(every) == 1 else None
         word, word_fits, reading = encoded.query.word, None, None
         if isinstance(word, tuple) and shown.by_word is not None:
-            # Each word is compared with every photo.
-            chances = photos * max(map(len, word))
-            word_fits = fits(float(shown.by_word.max(initial=-np.inf)), chances)
+            of_text = best_first(shown.ids, shown.by_word, GUESSED_OF)
+            word_fits = self._shows(word, shown[np.union1d(np.arange(min(len(shown), GUESSED_OF)), of_text)], photos)
             reading = self.matcher.book.read(query.text or "")
         return SearchResponse(
             results=results,
@@ -341,17 +341,46 @@ class Searcher:
     def _seen_in(
         self, ranking: Candidates, things: Sequence[SeenThing], photos: int, query: Query
     ) -> tuple[SeenThing, ...]:
-        """Says of each of several things whether any photo is likely to show its guess, by the photos most like it."""
+        """Says of each of several things whether any photo most like it is likely to show its word or guess."""
         orders = [None] * len(things) if ranking.by_thing is None else ranking.by_thing.T
         described = []
         for number, (thing, scores) in enumerate(zip(things, orders, strict=True)):
             best = ranking if scores is None else ranking[best_first(ranking.ids, scores, GUESSED_OF)]
+            if thing.word is not None:
+                words = query.things[number].words if query.things else (self.matcher.words.index(thing.word),)
+                described.append(thing.model_copy(update={"fits": self._shows([words], best[:GUESSED_OF], photos)}))
+                continue
             fitting = self._fits([] if thing.guess is None else [thing.guess], best, photos)
             if fitting is False and best.matched is not None and len(best):
                 cosines = best.matched.cosines(self.matcher.thing_directions(query.things))
                 fitting = None if cosines[number].max() >= WELL else False
             described.append(thing.model_copy(update={"fits": fitting}))
         return tuple(described)
+
+    def clearness(self, things: Sequence[Sequence[int]], rows: NDArray[np.int64], photos: int = 1) -> Floats:
+        """Computes how clearly photos show what words name, (t, p), see ``model.ranking.clearness``.
+
+        things: the words of each. photos: of how many these are the best.
+        """
+        gallery, matcher = self.gallery, self.matcher
+        ret = Tokens.of_ret(gallery.vectors(rows).astype(np.float32))
+        scores = np.stack([logsumexp(matcher.word_scores(ret, words).T) for words in things])
+        cosines = None
+        if gallery.regions_kept and matcher.engine.projection is not None:
+            directions = (Tokens.of_ret(matcher.word_direction(words)[None]) for words in things)
+            sought = tuple(Thing(one, words=tuple(words)) for one, words in zip(directions, things, strict=True))
+            matched = gallery.matched(Query("things", gallery.clusters.mean, things=sought), rows)
+            cosines = matched.cosines(matcher.thing_directions(sought))
+        drawable = matcher.engine.vocabulary.drawn if matcher.engine.vocabulary is not None else ()
+        drawn = np.array([np.isin(words, drawable).any() for words in things])
+        return clearness(scores, cosines, drawn, photos)
+
+    def _shows(self, things: Sequence[Sequence[int]], ranking: Candidates, photos: int) -> bool | None:
+        """Returns whether any of these photos, of so many, shows each of these things; None if uncertain."""
+        if not len(ranking):
+            return False
+        best = self.clearness(things, ranking.rows, photos).max(axis=1).min()
+        return True if best >= SURELY else False if best < 0 else None
 
     def _fits(self, guesses: Sequence[Guess], ranking: Candidates, photos: int) -> bool | None:
         """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain.
