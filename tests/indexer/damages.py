@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 from sketch_search.indexer.store.files import hash_file
+from sketch_search.indexer.store.generation import current_generation
+from sketch_search.indexer.store.location import IndexFolder
 
 
 def flip(path: Path) -> None:
@@ -14,6 +16,18 @@ def flip(path: Path) -> None:
 
 def shorten(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
+
+
+def make_older(index: Path) -> Path:
+    """Makes an index one of format 13, without boxes. Returns the folder of its generation."""
+    folder = current_generation(IndexFolder(index)).path
+    (folder / "boxes.npy").unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = [entry for entry in manifest["files"] if entry["name"] != "boxes.npy"]
+    for name in ("detector", "unseen", "computed"):
+        del manifest[name]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files, "format_version": 13}))
+    return folder
 
 
 def sign(index: Path) -> None:

@@ -21,12 +21,11 @@ from sketch_search.indexer.building.progress import Phase
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.store.files import FileContent, FileStamp, hash_file
 from sketch_search.indexer.store.folders import LocalFolder
-from sketch_search.indexer.store.generation import current_generation
 from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.model.engine import unit
 from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.images.preprocess import fit_photo
-from tests.indexer.damages import flip, shorten
+from tests.indexer.damages import flip, make_older, shorten
 from tests.indexer.galleries import Collection, save_photo
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -80,18 +79,6 @@ def same(first: dict[str, NDArray[np.uint8]], second: dict[str, NDArray[np.uint8
 def edit_manifest(index: Path, **changes: Any) -> None:
     path = IndexFolder(index).generation(IndexFolder(index).current() or "") / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def make_older(index: Path) -> Path:
-    """Makes an index one of format 13, without boxes. Returns the folder of its generation."""
-    folder = current_generation(IndexFolder(index)).path
-    (folder / "boxes.npy").unlink()
-    manifest = json.loads((folder / "manifest.json").read_text())
-    files = [entry for entry in manifest["files"] if entry["name"] != "boxes.npy"]
-    for name in ("detector", "unseen", "computed"):
-        del manifest[name]
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files, "format_version": 13}))
-    return folder
 
 
 def edit_files(changed: Path) -> None:

@@ -1,8 +1,10 @@
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from sketch_search.indexer.distributed.builds import check_ids, place_clusters
 from sketch_search.indexer.distributed.connection import Resources
 from sketch_search.indexer.store.shards import ShardsFolder
 from sketch_search.service.commands import main as serve
+from tests.indexer.damages import make_older
 from tests.indexer.distributed.same import check_same, read_shards
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
 from tests.indexer.galleries import Collection, index_bytes, save_photo, save_photos
@@ -315,3 +318,32 @@ def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) 
         (shards / "shards.json").write_text(text)
         with pytest.raises(indexer.IndexRefused, match=problem):
             build_shards(shards, indexer.BuildRequest((gallery,)), Machines("local"))
+
+
+def test_shards_have_the_boxes_of_their_photos_and_those_of_older_ones_get_them(
+    tmp_path: Path, ray_cluster: "Cluster", sharded: BuildShards
+) -> None:
+    photos = save_photos(tmp_path / "photos", 3)
+    shutil.copy(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg", photos)
+    matcher, index, machines = model.load(), tmp_path / "shards", Machines(ray_cluster.address, "cpu", 1)
+    indexer.build(tmp_path / "index", indexer.BuildRequest([photos], embedder="ret"), matcher)
+
+    def boxes_in(folders: list[Path]) -> dict[str, bytes]:
+        found = {}
+        for folder in folders:
+            with indexer.open_index(folder, matcher) as opened:
+                boxes = opened.photo_boxes(np.arange(opened.photo_count))
+                paths = [opened.photo(number).paths[0] for number in opened.ids.tolist()]
+                found |= {path: own.tobytes() for path, own in zip(paths, boxes, strict=True)}
+        return found
+
+    request = indexer.BuildRequest((photos,), embedder="ret", shards=2)
+    assert build_shards(index, request, machines).encoded == 4
+    expected = boxes_in([tmp_path / "index"])
+    assert boxes_in([index / "shard-0000", index / "shard-0001"]) == expected
+    for number in range(2):
+        make_older(index / f"shard-{number:04}")
+    report = build_shards(index, indexer.BuildRequest(), machines)
+    assert (report.encoded, report.boxed, report.changed) == (0, 4, True)
+    assert boxes_in([index / "shard-0000", index / "shard-0001"]) == expected
+    assert not build_shards(index, indexer.BuildRequest(), machines).changed
