@@ -280,6 +280,8 @@ class Engine:
                 system=index.system,
                 embedder=index.embedder.name,
                 embedder_description=index.embedder.description,
+                boxes=index.boxes_kept,
+                computed=index.computed,
                 text_tower=self._text_tower,
                 text_tower_refused=self._towers.refusal(index.embedder),
             ),

@@ -20,13 +20,14 @@ from sketch_search.model.search.photos import BLOCK
 class Gallery(search.Gallery):
     """Photos of one index, or of shards. The methods raise ShardsLost if a shard that they need does not answer.
 
-    system: that of plain searches. generation_id: identifies the generation. created: when it was made; None for
-    shards. missing: the names of shards that are not searched, because they do not answer.
+    system: that of plain searches. computed: as of its manifest. generation_id: identifies the generation. created:
+    when it was made; None for shards. missing: the names of shards that are not searched, because they do not answer.
     """
 
     photo_count: int
     system: System = "default"
     embedder: EmbedderEntry
+    computed: tuple[str, ...]
     generation: str
     generation_id: str
     missing: tuple[str, ...] = ()
@@ -105,7 +106,7 @@ class LocalGallery(PhotoGallery, Gallery):
         self.index, self.system = index, index.manifest.system
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
         self.generation, self.generation_id = index.generation, index.generation_id
-        self.created = index.manifest.created
+        self.created, self.computed = index.manifest.created, index.manifest.computed
 
     def newest(self, wanted: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
         return self.index.newest(wanted, count)

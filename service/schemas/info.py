@@ -35,6 +35,11 @@ class IndexInfo(BaseModel):
     system: System = Field(description="The system that it was built for.")
     embedder: str = Field(description="What the clusters were made with.")
     embedder_description: str
+    boxes: bool = Field(description="Whether it keeps boxes of the things that photos show.")
+    computed: tuple[str, ...] = Field(
+        description="By which arithmetic its photos were computed, and on which kinds of processors; empty if unknown: "
+        "then the next build checks whether they are right."
+    )
     text_tower: str | None = Field(
         description="The CLIP model whose text tower reads any text; null if text must be a word of the vocabulary. "
         "It is loaded when it is first needed."
@@ -45,7 +50,9 @@ class IndexInfo(BaseModel):
 class BuildInfo(BaseModel):
     """The latest report of the running build, or else of the last one."""
 
-    phase: str = Field(default="reading", description="reading, encoding, clustering, writing; then done or stopped.")
+    phase: str = Field(
+        default="reading", description="reading, encoding, boxes, clustering, writing; then done or stopped."
+    )
     done: int = Field(default=0, description="Photos done in this phase; in encoding, with those done before.")
     total: int = Field(default=0, description="Photos of this phase; 0 if unknown.")
     bad: int = Field(default=0, description="Files that could not be indexed so far.")

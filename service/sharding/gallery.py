@@ -61,6 +61,7 @@ class Overview:
     embedder: indexer.EmbedderEntry
     presence: Floats | None
     boxes: bool
+    computed: tuple[str, ...]
 
     @property
     def photos(self) -> int:
@@ -79,7 +80,7 @@ def overview(shard: LocalGallery) -> Overview:
     index = shard.index
     ids = np.sort(index.ids).astype(np.int32)
     network, embedder = index.manifest.identity, index.manifest.embedder
-    known = shard.clusters, network, embedder, shard.presence, shard.boxes_kept
+    known = shard.clusters, network, embedder, shard.presence, shard.boxes_kept, shard.computed
     return Overview(index.generation_id, index.generation, ids, *known)
 
 
@@ -182,7 +183,11 @@ class ShardedGallery(Gallery):
         self.clusters, self.photo_count = layout.clusters, layout.photo_count
         self.embedder, self.tokens_kept = known.embedder, known.identity.tokens
         self.regions_kept = known.identity.regions if self.tokens_kept > 1 else 0
-        self.boxes_kept = any(shard is not None and shard.boxes for shard in layout.overviews)
+        shards = [shard for shard in layout.overviews if shard is not None]
+        self.boxes_kept = any(shard.boxes for shard in shards)
+        # The photos of one that does not say may be wrong.
+        said = all(shard.computed for shard in shards)
+        self.computed = tuple(sorted({how for shard in shards for how in shard.computed})) if said else ()
         self.missing = tuple(links[number].name for number in sorted(missing))
         names = ["-" if shard is None else shard.generation for shard in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)

@@ -329,7 +329,7 @@ def test_shards_have_the_boxes_of_their_photos_and_those_of_older_ones_get_them(
     indexer.build(tmp_path / "index", indexer.BuildRequest([photos], embedder="ret"), matcher)
 
     def boxes_in(folders: list[Path]) -> dict[str, bytes]:
-        found = {}
+        found = dict[str, bytes]()
         for folder in folders:
             with indexer.open_index(folder, matcher) as opened:
                 boxes = opened.photo_boxes(np.arange(opened.photo_count))

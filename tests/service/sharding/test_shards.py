@@ -110,7 +110,10 @@ def test_photos_clusters_explanations_come_from_shards(many: Sharded, http: http
         assert (together.status_code, together.content) == (200, one.content)
         assert together.headers.get("etag") == one.headers.get("etag")
     shown: list[int] = []
-    clusters = many.info()["index"]["clusters"]
+    index, alone = many.info()["index"], http.get("/info").json()["index"]
+    assert (index["boxes"], index["computed"]) == (alone["boxes"], alone["computed"])
+    assert (alone["boxes"], len(alone["computed"])) == (False, 1)
+    clusters = index["clusters"]
     for cluster in range(clusters):
         shown += [photo["id"] for photo in many.http.get(f"/clusters/{cluster}", params={"k": PHOTOS}).json()["photos"]]
     assert (len(shown), len(set(shown))) == (PHOTOS, PHOTOS)
