@@ -34,6 +34,7 @@ const query = createQuery(paper, {
   changed: queryChanged,
   turn: (...how) => parts.turn(...how),
   back: searchAgain,
+  name: () => drawn.said(),
   address: () => notice.say("That is an address, not an image", "Save the image and drop its file here, or copy the image itself and paste it."),
 });
 const refreshTools = connectTools(paper, query);

@@ -236,6 +236,8 @@ export function createDrawn(paper, parts, word, react) {
       if (dropped !== null) { history.back(); }
       return dropped;
     },
+    /** What is drawn, as the name of a file; "" if nobody knows. */
+    said: () => things().map((thing) => said(thing)).filter(Boolean).join(", ").replace(/[^\p{L}\p{N} ,-]/gu, ""),
     /** Let things, places and colours count again. */
     reset() {
       wanted = ALL;

@@ -4,8 +4,7 @@ import * as api from "../shared/api.js";
 import { byId, closeOutside, element, icon, refill } from "../shared/dom.js";
 import { count, day, ends, fileName, folderName, inFolders, period, undatedNote } from "../shared/words.js";
 
-// The first day that a server accepts, the most folders of a filter, and the most that a server lists.
-const FIRST_DAY = "1900-01-01";
+// The most folders of a filter, and the most that a server lists.
 const MOST = 8;
 const LISTED = 1000;
 // How many characters of YYYY-MM-DD name a unit of time, what its bars are, and how each is labelled.
@@ -45,7 +44,7 @@ export function offerFilter(parts) {
     let typing = false;
     const end = () => {
       typing = false;
-      day.validity.valid && parts.set({ [name]: [day.value].filter(Boolean) });
+      day.validity.valid && parts.set({ ...moved(name, day.value), [name]: [day.value].filter(Boolean) });
     };
     day.addEventListener("keydown", ({ key }) => (key === "Enter" ? end() : (typing = true)));
     day.addEventListener("change", () => typing || end());
@@ -57,6 +56,13 @@ export function offerFilter(parts) {
     take();
   });
   show();
+
+  /** The other end of the days, moved to this one if they cross. */
+  function moved(name, value) {
+    const other = { after: "before", before: "after" }[name];
+    const [end] = parts.params()[other];
+    return value && end && (name === "after" ? value > end : value < end) ? { [other]: [value] } : {};
+  }
 
   /** Count the photos of each folder, and in the chosen folders those of each day. */
   function recount(then = () => undefined) {
@@ -94,7 +100,6 @@ export function offerFilter(parts) {
     byId("filter-none").hidden = !parts.filtered();
     byId("filter-after").value = after[0] ?? "";
     byId("filter-before").value = before[0] ?? "";
-    byId("filter-before").min = after[0] ?? FIRST_DAY;
     if (box.open) {
       const rows = listed().map(row);
       const none = `No folder of this collection has \u201c${typed()}\u201d in its name.`;

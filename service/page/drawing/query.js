@@ -10,7 +10,7 @@ const ADDRESS = /^https?:\S+$/i;
 
 /**
  * `react.changed` is called when what is searched with is another one; `react.turn` when it takes the place of another, which Back
- * is to bring back, and `react.back` once it has; `react.address` when not an image came but only its address.
+ * is to bring back, and `react.back` once it has; `react.address` when not an image came but only its address; `react.name` says what is drawn.
  */
 export function createQuery(paper, react) {
   let file = null;
@@ -164,7 +164,7 @@ export function createQuery(paper, react) {
         paper.past = { first: kept.format, done: kept.marks, undone: [] };
       }
     },
-    save: async () => download(await withDrawing(await paper.png(), paper), "sketch.png"),
+    save: async () => download(await withDrawing(await paper.png(), paper), `${react.name() || "sketch"}.png`),
   };
 }
 

@@ -3,10 +3,12 @@
 import * as api from "../shared/api.js";
 import { show } from "../shared/history.js";
 import { breakable, download, element, byId } from "../shared/dom.js";
-import { fileName, numberOf, photoFacts, trouble } from "../shared/words.js";
+import { fileName, numberOf, photoFacts, PRINTED, trouble } from "../shared/words.js";
 import { Zoom } from "./zoom.js";
 
 const ENLARGED = 2.5;
+// A page from this machine may be one without the token.
+const HERE = ["127.0.0.1", "localhost", "[::1]"];
 
 /** `react` can `search` with a photo's file and `explain` a result where `explainable`; photos go into `parts`. */
 export function createViewer(react, parts) {
@@ -16,6 +18,7 @@ export function createViewer(react, parts) {
   let place = 0;
   // A rank is one of so many; 0: unknown.
   let total = 0;
+  let reveals = false;
 
   const photo = () => photos[place];
   const small = () => `${photo().thumbnail_url}?size=1024`;
@@ -32,8 +35,8 @@ export function createViewer(react, parts) {
     why: () => react.explain(photo()),
     copy,
     async reveal() {
-      await api.reveal(photo().id);
-      say("Its folder is open in the file manager.");
+      reveals && (await api.reveal(photo().id));
+      say(reveals ? "Its folder is open in the file manager." : `To show a photo in its folder, ${PRINTED}`);
     },
     async download() {
       const name = image.alt;
@@ -69,7 +72,7 @@ export function createViewer(react, parts) {
       return;
     }
     dialog.classList.remove("loading");
-    say("This photo can no longer be opened.");
+    note.textContent || say("This photo can no longer be opened.");
   });
   dialog.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -131,8 +134,15 @@ export function createViewer(react, parts) {
   async function describe(one) {
     const facts = byId("viewer-facts");
     facts.replaceChildren();
-    const known = one.photo_url && (await api.facts(one.id).catch(() => null));
-    if (known && one === photo()) {
+    byId("viewer-download").hidden = false;
+    const known = one.photo_url && (await api.facts(one.id).catch(({ status }) => ({ gone: status === 404 })));
+    if (one !== photo()) {
+      return;
+    }
+    if (known?.gone) {
+      byId("viewer-download").hidden = byId("viewer-original").hidden = true;
+      say("The file of this photo is gone, or has changed.");
+    } else if (known?.bytes) {
       const rows = photoFacts(known).flatMap((row) => row.map((textContent, i) => element(i ? "dd" : "dt", { textContent })));
       facts.replaceChildren(...rows);
     }
@@ -167,6 +177,9 @@ export function createViewer(react, parts) {
     forget() {
       photos = dialog.open ? photos : [];
     },
-    know: ({ allows }) => (byId("viewer-reveal").hidden = !allows.reveal),
+    know({ allows }) {
+      reveals = allows.reveal;
+      byId("viewer-reveal").hidden = !reveals && !(allows.needs_token && HERE.includes(location.hostname));
+    },
   };
 }

@@ -12,7 +12,7 @@ const PHASES = { reading: "reading the photos", encoding: "analysing the photos"
 const ASKS =
   "Each photo is read only once, and you can search the first ones within a minute. Your photos are never changed and never leave this machine.";
 
-const PRINTED = "To choose a folder here, open the address that the program printed when it started.";
+export const PRINTED = "open the address that the program printed when it started.";
 
 /** The text of the button for more results, and the text in its place at the end. */
 export const ENDS = {
@@ -267,10 +267,15 @@ export function unready({ reason, remedy, build, allows }) {
   if (allows.build) {
     return ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"];
   }
-  return ["Not ready yet", remedy ? `${sentence(reason)} ${PRINTED}` : sentence(reason)];
+  return ["Not ready yet", remedy ? `${sentence(reason)} To choose a folder here, ${PRINTED}` : sentence(reason)];
 }
 
 export const goesOn = (seconds) => `Your search will continue by itself in ${count(seconds, "second")}.`;
+
+// What the page calls the parameters of a search.
+const FIELDS = { text: "The word", thing_text: "A name", folder: "The folder", after: "From", before: "Until", file: "The image" };
+
+const said = (message) => message.replace(/^\w+(?= )/, (name) => FIELDS[name] ?? name);
 
 // A title for each kind of error, and a text if its message is not enough.
 const TROUBLES = {
@@ -286,7 +291,7 @@ const TROUBLES = {
 
 /** What went wrong: a title and a text. */
 export function trouble(error) {
-  const [title, text = ({ message }) => message] = TROUBLES[error.code ?? error.constructor.name] ?? ["That did not work"];
+  const [title, text = ({ message }) => said(message)] = TROUBLES[error.code ?? error.constructor.name] ?? ["That did not work"];
   return [title, text(error)];
 }
 

@@ -16,8 +16,12 @@ export function createPlain() {
   let photos = [];
 
   new ResizeObserver(join).observe(pair);
-  drawing.addEventListener("load", join);
-  photo.addEventListener("load", join);
+  for (const image of [drawing, photo]) {
+    image.addEventListener("load", () => {
+      image.parentElement.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+      join();
+    });
+  }
   // A browser cannot show every file that the server reads.
   drawing.addEventListener("error", () => (drawing.parentElement.hidden = true));
 

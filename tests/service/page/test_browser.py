@@ -245,6 +245,25 @@ def test_a_photo_can_be_copied_downloaded_and_searched_with(desk: Browser, serve
     wait(desk).until(lambda d: d.execute_script("return scrollY") == 0)
 
 
+def test_a_photo_whose_file_is_gone_is_said_to_be(
+    desk: Browser, settings: Settings, weights: Path, tmp_path: Path
+) -> None:
+    photo, index = tmp_path / "photos" / "a.png", tmp_path / "index"
+    photo.parent.mkdir()
+    draw_photo(0).save(photo)
+    build(index, BuildRequest([photo.parent], clusters=1, embedder="ret"), model.load(weights))
+    with served_to(desk, settings, index=index) as server:
+        find(desk, server)
+        photo.unlink()
+        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
+        wait(desk).until(lambda d: text(d, "viewer-note").startswith("The file of this photo is gone"))
+        assert not desk.find_element(By.ID, "viewer-download").is_displayed()
+        expect_complaints(desk, "404")
+        # This page has no token.
+        desk.find_element(By.ID, "viewer-reveal").click()
+        wait(desk).until(lambda d: text(d, "viewer-note").startswith("To show a photo in its folder, open the address"))
+
+
 def test_an_open_photo_says_when_and_how_it_was_taken_and_is_zoomed(
     desk: Browser, settings: Settings, weights: Path, tmp_path: Path
 ) -> None:

@@ -363,6 +363,11 @@ def test_photos_are_filtered_by_days_and_liked_ones_lead(desk: Browser, server: 
     assert names(desk) == []
     assert parts(desk)["hash"] == "#like=4&after=2001-02-03&before=2001-02-04"
     assert parts(desk)["parts"][:-1] == ["Remove: 3 February 2001 to 4 February 2001"]
+    # An end that is moved beyond the other one takes it along.
+    filter_by(desk, after="2003-05-06")
+    wait(desk).until(lambda d: parts(d)["hash"] == "#like=4&after=2003-05-06&before=2003-05-06")
+    filter_by(desk, before="2001-02-03")
+    wait(desk).until(lambda d: parts(d)["hash"] == "#like=4&after=2001-02-03&before=2001-02-03")
     filter_by(desk, before="")
     wait_for_search(desk, "#like=4&after=2001-02-03")
     wait(desk).until(lambda d: names(d) == found)

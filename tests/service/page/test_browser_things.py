@@ -425,7 +425,8 @@ def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
     desk: Browser, scenes: Served, tmp_path: Path
 ) -> None:
     words = ["umbrella", "bicycle", "house"]
-    file, turned, index = tmp_path / "sketch.png", tmp_path / "turned.png", scenes.context.settings.index
+    file, turned = tmp_path / "umbrella, bicycle, house.png", tmp_path / "turned.png"
+    index = scenes.context.settings.index
     browser.download_to(desk, tmp_path)
     with before_pages(desk, "record_searches"):
         draw_overlapping(desk, scenes, words)
