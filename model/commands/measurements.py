@@ -57,6 +57,7 @@ def _every(text: str) -> tuple[int, int]:
 @option("--split NAME", f"{', '.join(_SPLITS)} (val, or all of --data).", click.Choice(_SPLITS))
 @option("--trained-on NAME", _TRAINED_ON)
 @options.data
+@option("--among DIR", "scenes, colours: a folder of photos to search among, too.", a_path, multiple=True)
 @option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every)
 @option(
     "--method NAME", f"{', '.join(_METHODS)} (all but search).", click.Choice(_METHODS), name="methods", multiple=True
@@ -75,6 +76,7 @@ def evaluate(
     split: str | None,
     trained_on: str | None,
     data: Path | None,
+    among: tuple[Path, ...],
     every: tuple[int, int] | None,
     methods: tuple[str, ...],
     by_class: bool,
@@ -105,6 +107,8 @@ def evaluate(
     remembered = protocol in REMEMBERED_PROTOCOLS
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
         raise ModelError(f"--protocol {protocol} allows only --split and the options for computing and printing")
+    if among and not remembered:
+        raise ModelError(f"--among is for --protocol {', '.join(REMEMBERED_PROTOCOLS)}")
     large = protocol in LARGE_PROTOCOLS
     if words and not large:
         raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
@@ -115,7 +119,7 @@ def evaluate(
     task: Task | RememberedTask
     seen: dict[str, Contamination] = {}
     if remembered:
-        task = read_remembered(protocol, split or PARTS[0])
+        task = read_remembered(protocol, split or PARTS[0], among)
     else:
         task = read_task(protocol, split, trained_on, data)
         task = dataclasses.replace(task.subsample(*every) if every else task, plain=plain_metrics)

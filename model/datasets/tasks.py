@@ -51,6 +51,8 @@ HALVES = ("val", "unseen")
 # Smaller things are not remembered: the share of the photo that the box of a thing covers.
 _LEAST_SHARE = 0.04
 _MOST_THINGS = 4
+# The files of further photos.
+_PHOTOS = (".jpg", ".jpeg", ".png")
 # Each photo is remembered by so many choices of sketches, because another sketch can move a photo by many places.
 _DRAWS = 4
 
@@ -389,8 +391,10 @@ class RememberedTask:
         return Corpus(tuple(thing.sketch for query in self.queries for thing in query.things), self.photos)
 
 
-def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> RememberedTask:
+def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0], among: Sequence[Path] = ()) -> RememberedTask:
     """Reads remembered photos of one of HALVES, each drawn four times; all photos are the gallery.
+
+    among: folders with more photos for it, without those that have the name of an ordinary photo.
 
     Scenes have two to four things of two kinds at least; for colours each is remembered by itself. Raises ModelError.
     """
@@ -402,10 +406,17 @@ def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0]) -> Reme
     chosen = tuple(chain.from_iterable(draws))
     if not chosen:
         raise ModelError(f"no ordinary photo has things for --protocol {protocol} of which there are sketches")
-    photos = f"{half}: every second photo; things whose boxes cover at least {_LEAST_SHARE:.0%} of it"
-    about = (f"{photos}; the means of {_DRAWS} choices of sketches, seeds 0 to {_DRAWS - 1}",)
-    kinds = tuple(frozenset(scene.shares) for scene in scenes)
-    return RememberedTask(protocol, chosen, tuple(scene.picture for scene in scenes), kinds, _DRAWS, about)
+    said = f"{half}: every second photo; things whose boxes cover at least {_LEAST_SHARE:.0%} of it"
+    about: tuple[str, ...] = (f"{said}; the means of {_DRAWS} choices of sketches, seeds 0 to {_DRAWS - 1}",)
+    photos, kinds = [scene.picture for scene in scenes], [frozenset(scene.shares) for scene in scenes]
+    names = {photo.path.name for photo in photos}
+    for more in among:
+        new = sorted(path for path in more.rglob("*") if path.suffix.lower() in _PHOTOS and path.name not in names)
+        photos += (Picture(path, "", more.name) for path in new)
+        kinds += [frozenset()] * len(new)
+    if among:
+        about = (*about, f"among {len(photos):,} photos")
+    return RememberedTask(protocol, chosen, tuple(photos), tuple(kinds), _DRAWS, about)
 
 
 def choose_remembered(

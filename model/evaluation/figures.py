@@ -37,6 +37,7 @@ TITLES = {
     "lost": "lost",
     "rand": "Rand",
     "right_number": "number",
+    "cpu_ms": "CPU ms",
 }
 TITLES |= {f"plain_{name}": f"plain {TITLES[name]}" for name in (*FIGURES, "precision_10")}
 # The notes on titles with a star.

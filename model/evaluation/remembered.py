@@ -1,5 +1,6 @@
 """Measures searches for a remembered photo, by a drawing of its scene or in its colours, and by the next click."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,7 +41,7 @@ _PAPER = 512
 _PAGE = 20
 # How often a person dislikes photos of one ranking, one after the other.
 _DISLIKED = 3
-_ONE_PICTURE = "one picture"
+_APART, _ONE_PICTURE = "things apart", "one picture"
 
 
 def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
@@ -51,11 +52,11 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
             f"this checkpoint ({matcher.config.name}) has no regions; add them with sketch-search model regions"
         )
     gallery = gallery_of(photos, matcher)
-    asked, scores, divisions = list[Remembered](), dict[str, list[Floats]](), list[Division]()
+    asked, scores, divisions = list[Remembered](), dict[str, list[Floats]](), list[tuple[float, ...]]()
     for query in tqdm(task.queries, desc="searching", unit="photo", disable=None):
         if task.protocol == "scenes":
-            found, division = _scene(gallery, matcher, task, query)
-            divisions.append(division)
+            found, division, seconds = _scene(gallery, matcher, task, query)
+            divisions.append((*division, 1000 * seconds))
         else:
             found = _coloured(gallery, matcher, task, query)
         for way, of_way in found.items():
@@ -66,23 +67,32 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
         raise ModelError(f"nothing of the photos can be drawn for --protocol {task.protocol}")
     figures = _figures(replace(task, queries=tuple(asked)), {way: np.stack(rows) for way, rows in scores.items()})
     if divisions:
-        rand, right = np.mean(divisions, axis=0).tolist()
+        rand, right, milliseconds = np.mean(divisions, axis=0).tolist()
         figures.figures[_ONE_PICTURE][ALL] |= {"rand": rand, "right_number": right}
+        figures.figures[_APART][ALL]["cpu_ms"] = milliseconds
     return figures
 
 
 def _scene(
     gallery: Gallery, matcher: Matcher, task: RememberedTask, query: Remembered
-) -> "tuple[dict[str, Floats], Division]":
-    """Scores all photos by each way to draw a scene, and after one further action of a person."""
+) -> "tuple[dict[str, Floats], Division, float]":
+    """Scores all photos by each way to draw a scene, and after one further action of a person.
+
+    Also returns how the picture was divided, and how many seconds of CPU the search for things apart took.
+    """
     papers, count = [on_paper(thing) for thing in query.things], len(task.photos)
     encode = partial(encode_things, matcher, expects=gallery.expects)
     apart = encode(Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers]))
     together, labels, division = divide(matcher, papers)
     search = partial(search_things, gallery, matcher, results=_PAGE)
+    start = time.process_time()
     by_drawing = search(apart)
+    seconds = time.process_time() - start
+    read = [matcher.book.of_class(thing.sketch.label) for thing in query.things]
+    text = " and ".join(matcher.words[word] for word in dict.fromkeys(read) if word is not None)
     found = {
-        "things apart": by_drawing,
+        _APART: by_drawing,
+        "words alone": search((), text=text) if text else by_drawing,
         "things apart, places=no": search(apart, places="no"),
         _ONE_PICTURE: search_drawing(gallery, matcher, together.divide(labels), _PAGE),
         "one picture, things=one": search_drawing(gallery, matcher, together, _PAGE),
@@ -94,11 +104,11 @@ def _scene(
     found["all but one thing"] = search(drawn)
     found["all but one thing, and its word"] = search(drawn, text=None if word is None else matcher.words[word])
     scores = {way: ranking.scores(count) for way, ranking in found.items()}
-    ranked, before = by_drawing.photos, scores["things apart"]
+    ranked, before = by_drawing.photos, scores[_APART]
     clicks = {f"things apart, {click}": before for click in ("+, all kinds", "+, some kinds", "a word")}
     # Who sees the photo first does nothing more.
     if ranked.ids[0] == query.photo:
-        return scores | clicks, division
+        return scores | clicks, division, seconds
     kinds = {thing.sketch.label for thing in query.things}
     shared = np.array([len(kinds & task.kinds[photo]) for photo in ranked.ids])
     shared[ranked.ids == query.photo] = 0
@@ -111,7 +121,7 @@ def _scene(
     if word is not None:
         apart[named] = replace(apart[named], words=(word,))
         clicks["things apart, a word"] = search(apart).scores(count)
-    return scores | clicks, division
+    return scores | clicks, division, seconds
 
 
 class Division(NamedTuple):

@@ -171,7 +171,10 @@ export function alsoCounts({ text, like, unlike, unlike_kind: kinds }, drawn) {
 }
 
 /** Whether a match tells little: a photo may show the thing all the same, as it mostly does if this was drawn in a hurry. */
-export const unclear = ({ cosine }) => cosine < 0.5;
+export const unclear = ({ cosine, detected }) => !detected && cosine < 0.5;
+
+/** A detected box in words, such as "dog, 93 %". */
+export const boxed = ({ kind, certainty }) => `${kind}, ${percent(certainty)}`;
 
 /**
  * How well a photo shows a thing, as it was drawn. In the first six photos for 188 drawings of one to three things, 0.95 of the
@@ -180,7 +183,8 @@ export const unclear = ({ cosine }) => cosine < 0.5;
  * remembered were said to have another colour, and a quarter of the others of the kind.
  */
 export function foundThing(thing) {
-  const how = unclear(thing) ? "perhaps here" : `matches ${thing.cosine >= 0.75 ? "well" : "partly"}`;
+  const like = unclear(thing) ? "perhaps here" : `matches ${thing.cosine >= 0.75 ? "well" : "partly"}`;
+  const how = thing.detected ? `seen here (${boxed(thing.detected)})` : like;
   return `${how}${thing.colour_distance > 30 ? ", another colour" : ""}`;
 }
 

@@ -25,7 +25,8 @@ export function createPlain() {
   // A browser cannot show every file that the server reads.
   drawing.addEventListener("error", () => (drawing.parentElement.hidden = true));
 
-  const outlined = (one) => lines(things, one.things.map(({ cells }) => outline(cells, one.grid)), one.things.map(unclear));
+  const parts = (one) => one.things.map(({ cells, detected }) => (detected ? frame(detected.box) : outline(cells, one.grid)));
+  const outlined = (one) => lines(things, parts(one), one.things.map(unclear));
 
   const saysOf = (one) =>
     things.map(({ name, letter, colour }, i) => ({ letter, colour, text: `${name}: ${foundThing(one.things[i])}` }));
@@ -85,7 +86,7 @@ export function createPlain() {
       letter: LETTERS[i],
       colour: TINTS[i],
       name: names[i] || (seen.length > 1 ? "thing" : yours),
-      path: `M${left - AWAY} ${top - AWAY}H${right + AWAY}V${bottom + AWAY}H${left - AWAY}Z`,
+      path: frame([left - AWAY, top - AWAY, right + AWAY, bottom + AWAY]),
     }));
     photos = answer.photos.map((one, i) => ({ ...one, name: fileName(one.paths[0]), number: numberOf(results[i]), grid: answer.region_grid }));
     drawing.parentElement.hidden = false;
@@ -106,6 +107,8 @@ export function createPlain() {
     choose(photos[0]);
   };
 }
+
+const frame = ([left, top, right, bottom]) => `M${left} ${top}H${right}V${bottom}H${left}Z`;
 
 /** Lines over a picture, each in the colour of its thing. */
 function lines(things, paths, faint = []) {

@@ -10,7 +10,7 @@ from PIL import Image
 from sketch_search import model
 from sketch_search.model.commands import main
 from sketch_search.model.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
-from sketch_search.model.datasets.tasks import Drawn, choose_remembered
+from sketch_search.model.datasets.tasks import Drawn, choose_remembered, read_remembered
 from sketch_search.model.engine import default_checkpoint
 from sketch_search.model.evaluation.remembered import PENS, colour_of, on_paper
 from sketch_search.model.images import Drawing, find_ink
@@ -133,19 +133,32 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
         assert main(["evaluate", "--protocol", protocol, "--split", "unseen", "--json"]) == 0
         found[protocol] = json.loads(capsys.readouterr().out)
     scenes, colours = (found[protocol]["methods"] for protocol in ("scenes", "colours"))
-    ways = ["things apart", "things apart, places=no", "one picture", "one picture, things=one"]
+    ways = ["things apart", "words alone", "things apart, places=no", "one picture", "one picture, things=one"]
     ways += ["all but one thing", "all but one thing, and its word"]
     clicks = [f"things apart, {click}" for click in ("+, all kinds", "+, some kinds", "a word")]
     assert list(scenes) == ways + clicks
     assert list(colours) == ["black pen", "nearest pen", "exact colour"]
     assert found["scenes"]["groups"] == {"all": 2}
     assert {"rand", "right_number"} < scenes["one picture"]["all"].keys()
+    assert scenes["things apart"]["all"]["cpu_ms"] > 0
     assert main(["evaluate", "--protocol", "parting", "--split", "unseen", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["scenes"] == 8
     for way in (*scenes.values(), *colours.values()):
         assert way["all"]["gallery_acc_20"] == 1
         assert 1 <= way["all"]["median_rank"] <= 4
     assert all({"kind_before", "precision_10"} < way["all"].keys() for way in colours.values())
+
+
+def test_scenes_are_searched_for_among_further_photos_too(folder: Path) -> None:
+    more = folder / "more"
+    more.mkdir()
+    # One has the name of an ordinary photo, and may be it.
+    for name in ("0.png", "4.png", "5.jpg", "notes.txt"):
+        (more / name).write_bytes(encoded(photo("cross", 64)))
+    task = read_remembered("scenes", "unseen", (more,))
+    assert [picture.path.name for picture in task.photos] == ["0.png", "1.png", "2.png", "3.png", "4.png", "5.jpg"]
+    assert task.kinds[4] == frozenset()
+    assert task.about[-1] == "among 6 photos"
 
 
 def test_the_command_teaches_a_checkpoint_to_divide_drawings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

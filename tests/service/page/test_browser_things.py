@@ -208,8 +208,9 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     open_why(desk)
     assert text(desk, "why-lead-plain").endswith("The order also depends on 1 unwanted photo.")
     first, second = matches(desk)
-    assert re.fullmatch(r"A ?\w+: (matches well|matches partly|perhaps here)", first)
-    assert re.fullmatch(r"B ?blue \w+: (matches well|matches partly|perhaps here), another colour", second)
+    here = r"(matches well|matches partly|perhaps here|seen here \([a-z ]+, \d+ %\))"
+    assert re.fullmatch(rf"A ?\w+: {here}", first)
+    assert re.fullmatch(rf"B ?blue \w+: {here}, another colour", second)
     check_joined(desk, 2)
     desk.find_element(By.ID, "why-close").click()
     desk.find_element(By.ID, "places-switch").click()
@@ -274,7 +275,7 @@ def test_two_things_are_searched_for_where_they_stand(
         name = text(desk, "why-photo-name").partition(": ")[2]
         said[name] = str(card.get_attribute("aria-label")).partition(". ")[2]
         check_joined(desk, 2)
-    assert said["car umbrella.png"].endswith("car: matches partly; umbrella: matches partly")
+    assert re.search(r"car: seen here \(car, \d+ %\); umbrella: matches partly$", said["car umbrella.png"])
     # What a photo lacks cannot be told from a thing that was drawn otherwise.
     assert said["cat house.png"].endswith("car: perhaps here; umbrella: perhaps here")
     assert len(desk.find_elements(By.CSS_SELECTOR, "#why-all button:last-child .unclear")) >= 2
