@@ -230,8 +230,11 @@ class Index:
         """Reads the indexed bytes, from the first file that has them. Raises UnknownPhoto; PhotoUnavailable."""
 
         def read(file: GalleryFile, folder: Folder) -> tuple[str, bytes]:
-            data = folder.read(file.path).data
-            return hashlib.sha256(data).hexdigest(), data
+            content = folder.read(file.path)
+            known = FileDigest.of([content.data], content.stamp)
+            with self._lock:
+                self._digests[file.root, file.path] = known
+            return known.sha256, content.data
 
         return self._first_unchanged(photo, read)
 
@@ -281,11 +284,13 @@ class Index:
         """Reads a part of a photo's first file with its bytes, which are ``size``. Raises as ``open_photo``."""
         for file in self._files_of(photo):
             folder = self._roots[file.root].folder
+            with self._lock:
+                known = self._digests.get((file.root, file.path))
             with suppress(OSError):
-                known = self._digest(file, folder)
+                known = known or self._digest(file, folder)
                 if known is not None and known.sha256 == file.content_hash:
                     part = folder.read_part(file.path, count, start=start, size=size)
-                    # It may have changed meanwhile; a server is not asked twice.
+                    # It may have changed meanwhile; a server is not asked for each part.
                     if folder.remote or folder.stamp(file.path) == known.stamp:
                         return part
         raise PhotoUnavailable(f"photo {photo} has changed while being read.")

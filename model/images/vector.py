@@ -23,6 +23,8 @@ _MISSED = {"text": "text", "foreignObject": "text", "image": "pictures of other 
 _LEFT_OUT = {"feImage", "filter", "script", *_MISSED}
 # The most elements that are drawn, with those that others stand for: a few that use each other may be any number.
 _MAX_ELEMENTS = 100_000
+# The most elements in each other; from some 250 on, resvg's stack overflows.
+_MAX_DEPTH = 150
 # The most bytes that a compressed file is unpacked to: so many, and so many for each of its own.
 _UNPACKED, _UNPACKED_A_BYTE = 1 << 20, 32
 # resvg draws nothing where it does not know a colour, so some of CSS is written as it reads it, and others are refused.
@@ -193,8 +195,8 @@ def _weight(root: ElementTree.Element) -> int:
             continue
         count += 1
         waiting.append(_drawn_for(element, by_id))
-        if len(waiting) > 500:
-            raise UndecodableImage("the SVG file is damaged: its elements contain each other")
+        if len(waiting) > _MAX_DEPTH:
+            raise UndecodableImage(f"the SVG file is damaged: its elements are more than {_MAX_DEPTH} in each other")
     return count
 
 

@@ -367,7 +367,8 @@ def test_an_animation_is_one_of_its_frames(kind: str) -> None:
 def test_jpeg_xl_is_read_if_its_package_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     data = (CASES / "15_photo.jxl").read_bytes()
     with monkeypatch.context() as without:
-        without.setitem(__import__("sys").modules, "pillow_jxl", None)
+        for name in ("pillow_jxl", "pillow_jxl.JpegXLImagePlugin"):
+            without.setitem(__import__("sys").modules, name, None)
         with pytest.raises(UnsupportedImage, match=r"sketch-search\[jxl\]"):
             open_dated(data)
     pytest.importorskip("pillow_jxl")

@@ -168,7 +168,7 @@ def test_an_svg_reads_no_file_and_contacts_no_host(tmp_path: Path) -> None:
             'viewBox="0 0 9 9"',
         ),
         ('<g id="a"><use href="#a"/></g>', 'viewBox="0 0 9 9"'),
-        ("<g>" * 600 + "</g>" * 600, 'viewBox="0 0 9 9"'),
+        ("<g>" * 200 + "</g>" * 200, 'viewBox="0 0 9 9"'),
         ("<path/>", 'viewBox="0 0 1 1e30"'),
         ("<path/>", 'viewBox="0 0 nan 1"'),
         ("<path/>", 'width="100%"'),
