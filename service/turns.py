@@ -26,10 +26,11 @@ class Lane(NamedTuple):
     waiting: int
 
 
-# All that runs beside searches: opening sketches, those that take long, and CLIP; reading the index; reading photos for
-# each of three purposes; and what builds, removes and lists folders. A page asks for dozens of thumbnails, and others
-# need connections. Decoding a large photo takes a few hundred MiB.
-PREPARING, SLOW, CLIP = Lane(3, 1, 1 << 16), Lane(1, 1, 6), Lane(1, 1, 1 << 16)
+# All that runs beside searches: opening sketches, those of new clients, those that take long, and CLIP; reading the
+# index; reading photos for each of three purposes; and what builds, removes and lists folders. A page asks for dozens
+# of thumbnails, and others need connections. Decoding a large photo takes a few hundred MiB.
+PREPARING, NEW = Lane(2, 1, 1 << 16), Lane(1, 1, 1 << 16)
+SLOW, CLIP = Lane(1, 1, 6), Lane(1, 1, 1 << 16)
 LOOKUPS, UPKEEP = Lane(4, 3, 512), Lane(2, 1, 8)
 THUMBNAILS, ORIGINALS, EXPLANATIONS = Lane(3, 2, 256), Lane(2, 1, 64), Lane(2, 1, 8)
 # Seconds of computing, those of an ordinary search, after which a job gives way to waiting ones.

@@ -24,7 +24,7 @@ from sketch_search.service.http.upload import Uploads
 from sketch_search.service.schemas.errors import describe_problems
 from sketch_search.service.serving import Builder, Live, Metrics, Worker
 from sketch_search.service.settings import Settings
-from sketch_search.service.turns import EXPLANATIONS, PREPARING, SLOW, THUMBNAILS
+from sketch_search.service.turns import EXPLANATIONS, NEW, PREPARING, SLOW, THUMBNAILS
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
 API_VERSION = "2.2.1"
@@ -44,7 +44,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        decoders = Decoders(sum(lane.at_once for lane in (PREPARING, SLOW, THUMBNAILS, EXPLANATIONS)))
+        decoders = Decoders(sum(lane.at_once for lane in (PREPARING, NEW, SLOW, THUMBNAILS, EXPLANATIONS)))
         decoders.start()
         live = Live(chosen, decoders.run) if open_current is None else open_current(decoders.run)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)

@@ -13,13 +13,13 @@ from cachetools import LRUCache
 
 from sketch_search.model.errors import SlowImage
 from sketch_search.service.errors import QueueFull
-from sketch_search.service.turns import CLIP, PREPARING, SLOW, Computation, Turns
+from sketch_search.service.turns import CLIP, NEW, PREPARING, SLOW, Computation, Turns
 
 T = TypeVar("T")
 
 # Seconds within which a slow sketch is usually prepared, and those of an ordinary one.
 _SLOW_RETRY, _ORDINARY = 10, 1
-# Clients known for slow sketches, the latest.
+# Clients of which it is known whether the latest sketch was slow.
 _CLIENTS = 1000
 # Clients of which nothing waits are let in until so many times the queue is there.
 _BEYOND = 4
@@ -36,8 +36,8 @@ class Worker:
     others.
 
     queue: how many jobs may wait behind the running ones. seconds: the longest expected wait; up to ALWAYS may wait
-    longer. at_once: how many may run. turns, slow: those of computing, also for what is no
-    search, and of sketches that take long.
+    longer. at_once: how many may run. turns, slow: those of computing, also for what is no search, and of sketches that
+    take long.
     """
 
     def __init__(
@@ -54,8 +54,9 @@ class Worker:
         self._held = Counter[str]()
         self._waited = waited
         self._mean_seconds = 0.0
-        self._preparing, self.slow, self._clip = Turns(*PREPARING), Turns(*SLOW), Turns(*CLIP)
-        self._slow_clients: LRUCache[str, bool] = LRUCache(_CLIENTS)
+        self._preparing, self._new = Turns(*PREPARING), Turns(*NEW)
+        self.slow, self._clip = Turns(*SLOW), Turns(*CLIP)
+        self._was_slow: LRUCache[str, bool] = LRUCache(_CLIENTS)
 
     @property
     def held(self) -> int:
@@ -88,21 +89,24 @@ class Worker:
         earlier slow ones, and so are the client's next ones until one is not slow. Raises QueueFull if too many of
         these wait.
         """
-        if client not in self._slow_clients:
+        if not (slow := self._was_slow.get(client)):
+            # The first ones of clients wait for each other: nobody knows whether they are slow.
+            lane = self._new if slow is None else self._preparing
             try:
-                async with self._preparing.turn(client):
-                    if client not in self._slow_clients:
-                        return await run_sync(partial(step, quick=True))
+                async with lane.turn(client):
+                    if not self._was_slow.get(client):
+                        result = await run_sync(partial(step, quick=True))
+                        self._was_slow[client] = False
+                        return result
             except SlowImage:
-                self._slow_clients[client] = True
+                self._was_slow[client] = True
         try:
             async with self.slow.turn(client):
                 begun = time.monotonic()
                 result = await run_sync(partial(step, quick=False))
         except QueueFull:
             raise QueueFull(_SLOW_RETRY) from None
-        if time.monotonic() - begun < _ORDINARY:
-            self._slow_clients.pop(client, None)
+        self._was_slow[client] = time.monotonic() - begun >= _ORDINARY
         return result
 
     async def ask_clip(self, client: str, step: Callable[..., T], *given: Any) -> T:

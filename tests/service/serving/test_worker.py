@@ -135,6 +135,20 @@ def test_sketches_that_take_long_leave_room_for_those_of_other_clients() -> None
     assert asyncio.run(scenario()) > 0
 
 
+def test_who_has_searched_before_does_not_wait_for_the_first_sketches_of_others() -> None:
+    async def scenario() -> None:
+        worker, gate = Worker(queue=10), Gate()
+        await run(worker, lambda quick: lambda: "first", never(), "known")
+        new = [asyncio.create_task(run(worker, lambda quick: partial(str, gate()), never(), f"{n}")) for n in range(5)]
+        await until(gate.begun)
+        assert await run(worker, lambda quick: lambda: "answered", never(), "known") == "answered"
+        assert not any(task.done() for task in new)
+        gate.opened.set()
+        await asyncio.gather(*new)
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
 class Crowd:
     """Jobs of several clients in the same turns; each runs until it is let go."""
 
