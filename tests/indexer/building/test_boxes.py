@@ -25,6 +25,7 @@ from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.model.engine import unit
 from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.images.preprocess import fit_photo
+from tests.indexer.clip_models import saved_clip
 from tests.indexer.damages import flip, make_older, shorten
 from tests.indexer.galleries import Collection, save_photo
 
@@ -282,3 +283,9 @@ def test_vectors_that_no_photo_can_check_stay_as_they_are(boxed: Collection) -> 
     boxed.photos.rmdir()
     away.rename(boxed.photos)
     assert boxed.update().boxed == COUNT
+
+
+def test_photos_that_clip_clusters_have_the_same_boxes(once: Collection, tmp_path: Path) -> None:
+    by_clip = Collection(once.photos, tmp_path / "index", once.matcher)
+    by_clip.build(embedder=f"clip:{saved_clip(tmp_path / 'clip')}")
+    assert same(boxes_of(by_clip), boxes_of(once))
