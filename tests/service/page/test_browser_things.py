@@ -633,7 +633,7 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
         wait_for_photos(driver)
         # The labels lie on the paper, and neither on each other nor on what is drawn.
         assert run(driver, "covered", "#things") == []
-        assert run(driver, "labels_astray", True) == []
+        wait(driver).until(lambda d: run(d, "labels_astray", True) == [])
         # While a search is slow, the guesses before it are still seen.
         driver.execute_script("document.getElementById('guesses').classList.add('stale')")
         check_suits_everybody(driver, screen)
@@ -658,4 +658,4 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
         # A line that crosses the paper between few points lies under no label, either.
         draw(driver, screen, [[(-1, -0.55), (1, -0.5)]])
         wait_for_photos(driver)
-        assert run(driver, "labels_astray", False) == []
+        wait(driver).until(lambda d: run(d, "labels_astray", False) == [])
