@@ -365,6 +365,7 @@ def test_where_things_overlap_each_label_lies_at_the_ink_of_its_own(
 ) -> None:
     with on_screen(opened, screen) as driver:
         draw_overlapping(driver, scenes)
+        wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "#things p:not([style*=top])"))
         found = run(driver, "ink_at_labels")
         assert [one["nearest"] for one in found] == ["red", "blue", "green"]
         assert max(one["away"] for one in found) < 20
