@@ -8,15 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from sketch_search.model.errors import ModelError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 # What a name means, as numbers of words.
 _Known = Callable[[str], tuple[int, ...] | None]
@@ -199,10 +197,8 @@ class WordBook:
         shown = [*(self.words[number] for *_, number in ranked), *(n for n in everyday if n not in self._numbers)]
         return tuple(shown[:limit])
 
-    def of_kinds(self, kinds: Sequence[str]) -> "NDArray[np.bool_]":
+    def of_kinds(self, kinds: Sequence[str]) -> NDArray[np.bool_]:
         """Says which words mean each of k kinds of a detector, such as breeds of dogs a dog: (k, w)."""
-        import numpy as np  # late: what checks a word needs none
-
         further = _read_toml("kinds.toml")
         meant = np.zeros((len(kinds), len(self.words)), np.bool_)
         for row, kind in zip(meant, kinds, strict=True):

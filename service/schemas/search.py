@@ -7,15 +7,15 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from sketch_search.model.engine.detector import KINDS, NO_KIND
 from sketch_search.model.words import Guess
 from sketch_search.service.schemas.query import Quality, System, View
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from sketch_search.indexer import PhotoEntry
 
 #: Characters of a content's hash in the address of a thumbnail.
@@ -107,11 +107,8 @@ class DetectedBox(BaseModel):
     )
 
     @staticmethod
-    def of(row: "NDArray[np.uint8]") -> "DetectedBox | None":
+    def of(row: NDArray[np.uint8]) -> "DetectedBox | None":
         """Describes a box as an index keeps it (``model.engine.detector``); None for an unused one."""
-        # Imported late: clients need no NumPy, and a server sets how its threads wait before it loads it.
-        from sketch_search.model.engine.detector import KINDS, NO_KIND
-
         kind, *numbers = row.tolist()
         if kind == NO_KIND:
             return None

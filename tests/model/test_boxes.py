@@ -48,11 +48,25 @@ def test_a_box_fits_a_thing_by_kind_certainty_and_place() -> None:
 
 def test_where_a_thing_may_be_anywhere_its_place_does_not_count() -> None:
     kinds = np.eye(len(KINDS), dtype=np.float32)[:1]
-    boxes = boxes_of([(0, 0.9, 0.0, 0.0, 0.3, 0.3)], [(0, 0.9, 0.7, 0.7, 1.0, 1.0)], [(0, 0.9, 0.0, 0.0, 1.0, 1.0)])
+    boxes = boxes_of([(0, 0.9, 0.0, 0.0, 0.3, 0.3)], [(0, 0.9, 0.7, 0.7, 1.0, 1.0)], [])
     for thing, placed in ((Thing(Tokens.of_ret(RET)), True), (Thing(Tokens.of_ret(RET), (0.0, 0.0, 0.3, 0.3)), False)):
-        fits, *_ = fit_boxes([thing], kinds, boxes, placed=placed)
-        assert fits[0, 0] == pytest.approx(fits[0, 1], abs=0.01)
-        assert fits[0, 2] >= fits[0, 0]
+        fits, _, presence = fit_boxes([thing], kinds, boxes, placed=placed)
+        assert fits[0].tolist() == presence[0].tolist() == pytest.approx([0.965, 0.965, 0], abs=0.01)
+
+
+def test_a_box_is_of_one_thing_alone_the_one_that_it_fits_best() -> None:
+    horse = KINDS.index("horse")
+    left, right = (0.05, 0.2, 0.45, 0.8), (0.55, 0.2, 0.95, 0.8)
+    boxes = boxes_of([(horse, 0.9, *right)], [(horse, 0.9, *right), (horse, 0.8, *left)], [(horse, 0.9, *left)])
+    kinds = np.zeros((2, len(KINDS)), np.float32)
+    kinds[:, horse] = 1
+    things = [Thing(Tokens.of_ret(RET), box) for box in (left, right)]
+    fits, chosen, presence = fit_boxes(things, kinds, boxes, placed=True)
+    assert (fits > 0.8).tolist() == [[False, True, True], [True, True, False]]
+    assert fits[0, 0] == fits[1, 2] == 0
+    assert (chosen[..., 0] == horse).tolist() == (fits > 0).tolist()
+    assert chosen[0, 1].tolist() == boxes[1, 1].tolist()
+    assert (presence > 0.9).all()
 
 
 def test_a_photo_becomes_a_candidate_by_its_boxes_whatever_its_cluster() -> None:

@@ -46,7 +46,9 @@ export function createQuery(paper, react) {
   window.addEventListener("popstate", () => {
     const [from, kept] = [step, steps.get(stepKey())];
     step = stepKey();
-    if (from === step || !kept) { return; }
+    if (from === step || !kept) {
+      return;
+    }
     paper.past = kept.past;
     if (kept.file) {
       ({ file, fileKind } = kept);
@@ -122,7 +124,9 @@ export function createQuery(paper, react) {
 
   /** Remove the file, which brings the drawing back; without a file, clear the paper. `asStep`: as a step of the history. */
   function clear(asStep = true) {
-    if (asStep) { void turn(); }
+    if (asStep) {
+      void turn();
+    }
     if (file) {
       file = null;
       changed();

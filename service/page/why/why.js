@@ -84,11 +84,15 @@ export function createWhy(gone) {
     byId("why-plain").hidden = !some;
     // Without regions of photos only the network's view of them can be shown.
     details.open = !some;
-    if (some) { showPlain(answer, subject, liked.value, results, yours); }
+    if (some) {
+      showPlain(answer, subject, liked.value, results, yours);
+    }
   }
 
   function fail(error) {
-    if (error.status === 404 || error.status === 405) { gone(error.status); }
+    if (error.status === 404 || error.status === 405) {
+      gone(error.status);
+    }
     say(trouble(error).join(": "), true);
   }
 
@@ -209,7 +213,9 @@ export function createWhy(gone) {
   }
 
   function draw() {
-    if (!state || body.hidden) { return; }
+    if (!state || body.hidden) {
+      return;
+    }
     const { hovered, pins, chosen } = state;
     const pointed = hovered && !pins.some((old) => old.part === hovered);
     const drawn = { ...state, ...controls(), pins: pointed ? [...pins, pin(hovered, HOVER)] : pins };
