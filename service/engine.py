@@ -24,7 +24,14 @@ from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
 from sketch_search.service.schemas.query import PageParams, PhotosParams, PictureKind, SearchQuery, WordsParams
-from sketch_search.service.schemas.search import ClusterResponse, Photo, PhotoFacts, PhotosResponse, SearchResponse
+from sketch_search.service.schemas.search import (
+    ClusterResponse,
+    DetectedBox,
+    Photo,
+    PhotoFacts,
+    PhotosResponse,
+    SearchResponse,
+)
 from sketch_search.service.search import Searcher, continue_page, next_place
 from sketch_search.service.settings import Settings, index_path
 
@@ -195,7 +202,9 @@ class Engine:
             job = Job(self._settings.max_photo_pixels, least_side=1, longest_side=1)
             recorded = self._run(self.gallery.open_photo(entry.id), job).recorded
         assert recorded is not None
+        (boxes,) = self.gallery.boxes(self.gallery.rows_of_ids([entry.id]))
         return PhotoFacts(
+            boxes=tuple(filter(None, map(DetectedBox.of, boxes))),
             day=None if entry.taken is None else date.fromordinal(entry.taken),
             bytes=entry.size,
             changed=None if entry.changed is None else datetime.fromtimestamp(entry.changed // 10**9, UTC),

@@ -50,6 +50,10 @@ class Gallery(search.Gallery):
         """Returns the vectors of these photos, (m, d)."""
 
     @abstractmethod
+    def boxes(self, rows: PhotoRows) -> NDArray[np.uint8]:
+        """Returns the boxes of these photos, (m, BOXES, 6)."""
+
+    @abstractmethod
     def nearness(self, given: Tokens, modality: Modality) -> tuple[Ids, Scores]:
         """Returns all ids, and minus the distance of each to a sketch, or its likeness to a photo; a batch of one."""
 
@@ -126,6 +130,9 @@ class LocalGallery(PhotoGallery, Gallery):
 
     def vectors(self, rows: PhotoRows) -> Floats:
         return self.index.vectors.of(rows)
+
+    def boxes(self, rows: PhotoRows) -> NDArray[np.uint8]:
+        return self.index.photo_boxes(rows)
 
     def nearness(self, given: Tokens, modality: Modality, mean: Floats | None = None) -> tuple[Ids, Scores]:
         """mean: (d,) of all vectors of the gallery, if this is one of its shards."""

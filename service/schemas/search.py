@@ -74,28 +74,6 @@ class PhotosResponse(BaseModel):
     photos: tuple[Photo, ...] = Field(description="In the order asked for.")
 
 
-class PhotoFacts(BaseModel):
-    """Says when and with what a photo was taken, and how large its file is."""
-
-    day: date | None = Field(description="On which it was taken, as filters have it; null if nothing says so.")
-    time: str | None = Field(description="HH:MM or HH:MM:SS, by the camera's clock.", examples=["17:03:21"])
-    camera: str | None = Field(examples=["Canon EOS 80D"])
-    lens: str | None = Field(examples=["EF-S18-135mm f/3.5-5.6 IS USM"])
-    width: int = Field(description="In pixels, upright.")
-    height: int
-    bytes: int = Field(description="The size of the file.")
-    changed: datetime | None = Field(description="When the file was last changed, if its folder says so.")
-
-
-class ClusterResponse(BaseModel):
-    """One page of the photos of a cluster."""
-
-    id: int
-    size: int = Field(description="Photos in it.")
-    offset: int
-    photos: tuple[Photo, ...] = Field(description="By id.")
-
-
 class DetectedBox(BaseModel):
     """A thing that the detector found in a photo when it was indexed."""
 
@@ -114,6 +92,29 @@ class DetectedBox(BaseModel):
             return None
         certainty, left, top, right, bottom = (round(number / 255, 3) for number in numbers)
         return DetectedBox(kind=KINDS[kind], certainty=certainty, box=(left, top, right, bottom))
+
+
+class PhotoFacts(BaseModel):
+    """Says when and with what a photo was taken, how large its file is, and what the index knows that it shows."""
+
+    day: date | None = Field(description="On which it was taken, as filters have it; null if nothing says so.")
+    time: str | None = Field(description="HH:MM or HH:MM:SS, by the camera's clock.", examples=["17:03:21"])
+    camera: str | None = Field(examples=["Canon EOS 80D"])
+    lens: str | None = Field(examples=["EF-S18-135mm f/3.5-5.6 IS USM"])
+    width: int = Field(description="In pixels, upright.")
+    height: int
+    bytes: int = Field(description="The size of the file.")
+    changed: datetime | None = Field(description="When the file was last changed, if its folder says so.")
+    boxes: tuple[DetectedBox, ...] = Field(default=(), description="The things detected in it, most certain first.")
+
+
+class ClusterResponse(BaseModel):
+    """One page of the photos of a cluster."""
+
+    id: int
+    size: int = Field(description="Photos in it.")
+    offset: int
+    photos: tuple[Photo, ...] = Field(description="By id.")
 
 
 class SearchResult(Photo):

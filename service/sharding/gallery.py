@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sketch_search import indexer
 from sketch_search.model.engine import Floats, Modality, Tokens, expectations
+from sketch_search.model.engine.detector import no_boxes
 from sketch_search.model.errors import UserError
 from sketch_search.model.search import Clusters, Ids, Nearest, PhotoRows, Query, Scored, Scores, most_alike
 from sketch_search.model.things import Matched
@@ -344,6 +345,12 @@ class ShardedGallery(Gallery):
         for indices, _, vectors in self._ask_homes(LocalGallery.vectors, rows):
             found[indices] = vectors
         return found
+
+    def boxes(self, rows: PhotoRows) -> NDArray[np.uint8]:
+        boxes = no_boxes(len(rows))
+        for indices, _, of_shard in self._ask_homes(LocalGallery.boxes, rows):
+            boxes[indices] = of_shard
+        return boxes
 
     def tokens(self, rows: PhotoRows) -> Tokens:
         parts = self._ask_homes(LocalGallery.tokens, rows)

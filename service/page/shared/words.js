@@ -189,12 +189,13 @@ export function foundThing(thing) {
 }
 
 /** What is known of a photo, as pairs of a name and a text. @param facts the answer of GET /photos/{photo_id}/facts */
-export function photoFacts({ day: taken, time, camera, lens, width, height, bytes, changed }) {
+export function photoFacts({ day: taken, time, camera, lens, width, height, bytes, changed, boxes }) {
   return [
     ["Taken", taken && [day(taken), time].filter(Boolean).join(", ")],
     ["File changed", !taken && changed && day(changed, { ...WHOLE_DAY, timeZone: undefined })],
     ["Camera", camera],
     ["Lens", lens],
+    ["Seems to show", boxes.filter(({ certainty }) => certainty >= 0.3).map(boxed).join("; ")],
     ["Size", `${width.toLocaleString("en")} \u00d7 ${height.toLocaleString("en")} pixels, ${size(bytes)}`],
   ].filter(([, text]) => text);
 }

@@ -49,7 +49,7 @@ def test_sketches_and_words_rank_over_http_as_the_evaluation_ranks_them(
     sketches = tuple(Picture(tmp_path / f"{number}.png", _WORDS[number % 2], "") for number in range(len(_SKETCHES)))
     for sketch, data in zip(sketches, _SKETCHES, strict=True):
         sketch.path.write_bytes(data)
-    evaluated = search_matrices(model.load(), Corpus(sketches, photos), words=True)
+    evaluated = search_matrices(model.load(), Corpus(sketches, photos), words=True, boxes=True)
     with served(settings) as server:
         for number, (sketch, data) in enumerate(zip(sketches, _SKETCHES, strict=True)):
             word = {"text": sketch.label}
@@ -62,7 +62,7 @@ def test_sketches_and_words_rank_over_http_as_the_evaluation_ranks_them(
 
 def test_clicks_rank_over_http_as_the_evaluation_ranks_them(photos: tuple[Picture, ...], settings: Settings) -> None:
     matcher, (star, *_) = model.load(), _SKETCHES
-    gallery = gallery_of(encode_pictures(matcher, photos, "photo"), matcher)
+    gallery = gallery_of(encode_pictures(matcher, photos, "photo", boxes=True), matcher)
     things = encode_things(matcher, matcher.preprocessing.drawing(drawing("star", 128, 0)), variants=None)
     search = partial(search_things, gallery, matcher, things, 20)
     second = search().photos[1:2]
