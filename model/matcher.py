@@ -475,7 +475,10 @@ class Matcher:
 
     @cached_property
     def _words_of_kinds(self) -> Floats:
-        return self.book.of_kinds(KINDS).astype(np.float32)
+        kinds = np.zeros((len(KINDS), len(self.words)), np.float32)
+        for row, words in zip(kinds, self.book.of_kinds(KINDS), strict=True):
+            row[[*words]] = 1
+        return kinds
 
     def shown_things(self, things: Sequence[Thing], photo_ret: NDArray[np.floating]) -> Floats:
         """Returns how much p photos, [Ret] (p, d), show t things as a whole: (p,), to add to scores of things.

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from sketch_search.model.errors import ModelError
@@ -197,14 +196,13 @@ class WordBook:
         shown = [*(self.words[number] for *_, number in ranked), *(n for n in everyday if n not in self._numbers)]
         return tuple(shown[:limit])
 
-    def of_kinds(self, kinds: Sequence[str]) -> NDArray[np.bool_]:
-        """Says which words mean each of k kinds of a detector, such as breeds of dogs a dog: (k, w)."""
-        further = _read_toml("kinds.toml")
-        meant = np.zeros((len(kinds), len(self.words)), np.bool_)
-        for row, kind in zip(meant, kinds, strict=True):
-            for name in (kind, *further.get(kind, "").split(", ")):
-                for number in self._meant(spelling(name)) or ():
-                    row[[*self._widened.get(number, (number,))]] = True
+    def of_kinds(self, kinds: Sequence[str]) -> list[set[int]]:
+        """Returns the words that mean each kind of a detector, such as breeds of dogs a dog."""
+        further, meant = _read_toml("kinds.toml"), list[set[int]]()
+        for kind in kinds:
+            names = (kind, *further.get(kind, "").split(", "))
+            numbers = chain.from_iterable(self._meant(spelling(name)) or () for name in names)
+            meant.append(set(chain.from_iterable(self._widened.get(number, (number,)) for number in numbers)))
         return meant
 
     def _meant(self, key: str) -> tuple[int, ...] | None:

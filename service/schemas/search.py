@@ -1,17 +1,15 @@
 """Defines the answer to a search, and how answers describe photos and clusters."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsInt
 from urllib.parse import quote
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from sketch_search.model.engine.detector import KINDS, NO_KIND
 from sketch_search.model.words import Guess
 from sketch_search.service.schemas.query import Quality, System, View
 
@@ -85,9 +83,11 @@ class DetectedBox(BaseModel):
     )
 
     @staticmethod
-    def of(row: NDArray[np.uint8]) -> "DetectedBox | None":
+    def of(row: "Iterable[SupportsInt]") -> "DetectedBox | None":
         """Describes a box as an index keeps it (``model.engine.detector``); None for an unused one."""
-        kind, *numbers = row.tolist()
+        from sketch_search.model.engine.detector import KINDS, NO_KIND
+
+        kind, *numbers = map(int, row)
         if kind == NO_KIND:
             return None
         certainty, left, top, right, bottom = (round(number / 255, 3) for number in numbers)

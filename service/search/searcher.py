@@ -65,6 +65,8 @@ GUESSED_OF = 50
 PROBABLE = 0.5
 # The cosine from which a region matches a thing well: of the regions in first photos, 0.84 of these showed it.
 WELL = 0.75
+# A box from here on shows a thing: the cubic root of its certainty times how probably it is of the thing's kind.
+SEEN = 0.8
 # Photos of a group that are shown beside its best one.
 MORE = 4
 NO_TEXT = ReadText()
@@ -138,6 +140,8 @@ class Searcher:
         watch.lap("photos")
         photos = int(ranking.sizes.sum())
         sketch_fits, seen = self._fits(encoded.guesses, shown, photos), encoded.seen
+        if encoded.guesses and self._boxed(shown, 0):
+            sketch_fits = True
         if len(seen) > 1:
             seen = self._seen_in(shown, seen, photos, encoded.query)
             every = {thing.fits for thing in seen}
@@ -351,11 +355,18 @@ class Searcher:
                 described.append(thing.model_copy(update={"fits": self._shows([words], best[:GUESSED_OF], photos)}))
                 continue
             fitting = self._fits([] if thing.guess is None else [thing.guess], best, photos)
-            if fitting is False and best.matched is not None and len(best):
+            if thing.guess is not None and self._boxed(best, number):
+                fitting = True
+            elif fitting is False and best.matched is not None and len(best):
                 cosines = best.matched.cosines(self.matcher.thing_directions(query.things))
                 fitting = None if cosines[number].max() >= WELL else False
             described.append(thing.model_copy(update={"fits": fitting}))
         return tuple(described)
+
+    def _boxed(self, ranking: Candidates, thing: int) -> bool:
+        """Returns whether a box in the best of these photos surely shows a thing."""
+        presence = None if ranking.matched is None else ranking.matched.presence
+        return presence is not None and bool((presence[thing, :GUESSED_OF] >= SEEN).any())
 
     def clearness(self, things: Sequence[Sequence[int]], rows: NDArray[np.int64], photos: int = 1) -> Floats:
         """Computes how clearly photos show what words name, (t, p), see ``model.ranking.clearness``.
@@ -365,15 +376,16 @@ class Searcher:
         gallery, matcher = self.gallery, self.matcher
         ret = Tokens.of_ret(gallery.vectors(rows).astype(np.float32))
         scores = np.stack([logsumexp(matcher.word_scores(ret, words).T) for words in things])
-        cosines = None
+        cosines, boxed = None, np.zeros(scores.shape, np.bool_)
         if gallery.regions_kept and matcher.engine.projection is not None:
             directions = (Tokens.of_ret(matcher.word_direction(words)[None]) for words in things)
             sought = tuple(Thing(one, words=tuple(words)) for one, words in zip(directions, things, strict=True))
             matched = gallery.matched(Query("things", gallery.clusters.mean, things=sought), rows)
-            cosines = matched.cosines(matcher.thing_directions(sought))
+            cosines, boxed = matched.cosines(matcher.thing_directions(sought)), matched.presence >= SEEN
         drawable = matcher.engine.vocabulary.drawn if matcher.engine.vocabulary is not None else ()
         drawn = np.array([np.isin(words, drawable).any() for words in things])
-        return clearness(scores, cosines, drawn, photos)
+        clear = clearness(scores, cosines, drawn, photos)
+        return np.where(boxed, np.maximum(clear, np.float32(SURELY)), clear)
 
     def _shows(self, things: Sequence[Sequence[int]], ranking: Candidates, photos: int) -> bool | None:
         """Returns whether any of these photos, of so many, shows each of these things; None if uncertain."""

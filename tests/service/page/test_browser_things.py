@@ -662,7 +662,7 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
         # A line that crosses the paper between few points lies under no label, either.
         draw(driver, screen, [[(-1, -0.55), (1, -0.5)]])
         wait_for_photos(driver)
-        assert run(driver, "labels_astray", False) == []
+        wait(driver).until(lambda d: run(d, "labels_astray", False) == [])
 
 
 @needs_shared_data

@@ -250,6 +250,7 @@ def test_a_camera_s_facts_are_read_from_the_file_and_damaged_ones_passed_over(
             "width": 64,
             "height": 96,
             "bytes": len(good),
+            "boxes": [],
         }
         damaged = told["IMG_20200102_101112.jpg"]
         assert (damaged["day"], damaged["camera"], damaged["bytes"]) == ("2020-01-02", None, len(bad))
