@@ -56,7 +56,7 @@ WHOLE = 0.7
 # How much the box of a photo's thing counts that fits a drawn one, as a cosine, and how much further both reach on each
 # side, since nobody draws exactly. By `evaluate --protocol scenes --split val`, 0.45 of the photos come first without
 # boxes and 0.70 with them; of single things (`--protocol colours`) 0.04 and 0.26, where 1.0 in its place brings 0.16.
-BOXES, NEAR = 3.0, 0.05
+FIT, NEAR = 3.0, 0.05
 # A box is shown from this cubic root on, for example if a certain box is as likely as one to eight of the drawn kind.
 SHOWN = 0.5
 # A thing larger than this share of the paper's side shows in many cells, so that half of a cell's cosine is the mean of
@@ -189,7 +189,7 @@ def match_things(
 
         + w (THERE mean_b s_c - OTHERWISE mean_o s_c) - ELSEWHERE max_o s_c,
 
-    and BOXES times how well a box of the photo fits the thing (``fit_boxes``).
+    and FIT times how well a box of the photo fits the thing (``fit_boxes``).
 
     Args:
         directions: (t, r) of length 1, of the things. regions, colours: (p, m, r), or packed, and (p, m, 3), of p
@@ -226,7 +226,7 @@ def match_things(
     if kinds is None or boxes is None:
         kinds, boxes = np.zeros((len(things), 1), np.float32), no_boxes(len(regions))
     fits, fitting, presence = fit_boxes(things, kinds, boxes, placed=places > 0)
-    best += np.float32(BOXES) * fits
+    best += np.float32(FIT) * fits
     return Matched(best, cells, chosen, seen_colours, shown, fitting, presence)
 
 

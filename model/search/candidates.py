@@ -33,7 +33,7 @@ Word: TypeAlias = tuple[tuple[int, ...], ...] | NDArray[np.float32]
 # vector hold 0.986 and 0.954.
 MATCHED = 400
 # Photos that enter the ranking as the most similar ones to liked photos, and as those whose boxes fit things best.
-NEAREST, FITTING = 300, 1000
+NEAREST, BOXED = 300, 1000
 
 
 def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np.int64]:
@@ -193,7 +193,7 @@ class Nearest:
         if self.by_thing is not None:
             found += [(column, query.count) for column in self.by_thing.T]
         if self.by_box is not None:
-            found.append((self.by_box, min(FITTING, int((self.by_box > 0).sum()))))
+            found.append((self.by_box, min(BOXED, int((self.by_box > 0).sum()))))
         return found
 
     def best(self, query: Query) -> Self:

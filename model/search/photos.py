@@ -15,7 +15,7 @@ from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.pauses import pause
 from sketch_search.model.ranking import best_matches, likeness_to
-from sketch_search.model.search.candidates import FITTING, Nearest, PhotoRows, Query, Scores, best_first
+from sketch_search.model.search.candidates import BOXED, Nearest, PhotoRows, Query, Scores, best_first
 from sketch_search.model.search.clusters import Mask, Vectors, cluster, default_clusters, mean_tokens, unite
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored
 from sketch_search.model.things import Matched, fit_boxes, match_things
@@ -109,7 +109,7 @@ class PhotoGallery(Gallery):
             return nearest.best(query)
         by_box = self._by_box(query)
         best = np.flatnonzero(by_box)
-        best = best[best_first(self._photos.ids[best], by_box[best], FITTING)]
+        best = best[best_first(self._photos.ids[best], by_box[best], BOXED)]
         if len(best := np.setdiff1d(best, nearest.rows)):
             nearest = Nearest.joined([nearest, self._compare(best, replace(query, count=None))])
         return replace(nearest, by_box=by_box[nearest.rows]).best(query)
