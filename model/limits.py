@@ -7,9 +7,8 @@ from sketch_search.model.errors import ImageTooLarge
 
 #: The most variants of a sketch: one of each kind.
 MAX_VARIANTS = 3
-#: Clusters that are opened for each part of a query by default. There are about as many clusters as the square root of
-#: the photos, so that these hold some 7,000 photos of 12,000, and 64,000 of a million. In made galleries of 20,000 and
-#: 100,000 photos, 26 clusters held 0.98 of the exact first 96 photos of real sketches, and 57 held 0.995.
+#: Clusters that are opened for each part of a query by default. There are about as many as the square root of the
+#: photos, so these hold some 7,000 of 12,000 photos, and 64,000 of a million.
 NPROBE = 64
 #: The most points of a drawing's strokes, and how many things they may be numbered by.
 MAX_POINTS, MAX_NUMBERS = 100_000, 1000

@@ -57,11 +57,8 @@ CHUNK, GPU_CHUNK = 32, 256
 # How many sketches' tokens are kept, the latest ones, some 240 kB each: what a person does next, and the variants after
 # the first, search by the same drawing.
 KEPT = 64
-# The most words guessed for a sketch, and the least probability of a guess: no guess is better than a wrong
-# one. With a calibration on sketches of trained things alone, 0.70 of other sketches of these things had a right guess,
-# with 0.94 guesses on average. Sketches of validation classes, which have no right guess, had 0.62 guesses on average.
-MAX_GUESSES = 3
-LEAST_PROBABLE = 0.3
+# The most words guessed for a sketch, and the least probability of a guess: no guess is better than a wrong one.
+MAX_GUESSES, LEAST_PROBABLE = 3, 0.3
 # The least probability of a word offered with a question mark, if there is no guess; and of a person, with which none
 # of these is guessed.
 LEAST_POSSIBLE = 0.03

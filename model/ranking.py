@@ -1,6 +1,8 @@
 """Ranks a whole gallery: diffusion, estimates, liked photos, words, groups, near duplicates.
 
 All of it is based on one fact: the similarity of two photos is far more certain than that of a sketch and a photo.
+Constants were chosen on validation classes, by `python -m model evaluate --split val` with the protocols of
+docs/research/searching.md, which has the alternatives.
 """
 
 import math
@@ -11,18 +13,21 @@ from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Method, Numbers, Tokens, sigmoid, unit, widen
 
-# The score of a pair judges one photo alone, by a few strokes. Diffusion on the affinity graph of the gallery (Donoser
-# and Bischof, CVPR 2013) lets photos that look alike correct each other's scores. These are averaged as *support*,
-# between 0 and 1: far photos would rule a mean of distances or logits. Photos that were not scored get an estimate,
-# since a line predicts scores from distances of [Ret], and photos that look alike deviate from it alike.
-
-# [Ret] distances d are averaged as exp(-d^2 / RET_WIDTH), so that far photos have no weight.
-RET_WIDTH = 0.2
-# Scores of things s, the means of cosines in regions, have the support exp((s - best) / THINGS_WIDTH).
-THINGS_WIDTH = 0.1
-# Fused scores f are averaged as exp((f - best) / FUSED_WIDTH), because their range depends on the fusion weight.
-FUSED_WIDTH = 2.0
+# Scores are averaged as *support*, between 0 and 1, since far photos would rule a mean of distances or logits: [Ret]
+# distances d as exp(-d^2 / RET_WIDTH), scores s of things and fused ones as exp((s - best) / width).
+RET_WIDTH, THINGS_WIDTH, FUSED_WIDTH = 0.2, 0.1, 2.0
 _LEAST = np.finfo(np.float32).tiny
+# Below this distance to the mean a photo has no direction.
+_SAME = 1e-6
+# Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
+ROUNDS = 3
+# The number of a sketch's best photos that are diffused. It bounds the cost: SHORTLIST x SHORTLIST cosines a sketch.
+SHORTLIST = 1000
+# Weight of a deviation of zero in the mean of the scored photos' deviations, so that a photo that is similar to none of
+# them stays on the line.
+PRIOR_WEIGHT = 0.5
+# Relation scores are clipped this far from 0 and 1, so that their logits are finite: float32 rounds some to 0 or 1.
+MARGIN = 1e-7
 
 
 def support_of(scores: Floats, best: float, method: Method) -> Floats:
@@ -77,14 +82,6 @@ def promise(distances: Floats, matched: Numbers, matches: Floats) -> Floats:
     return total
 
 
-# Below this distance to the mean a photo has no direction.
-_SAME = 1e-6
-# Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
-ROUNDS = 3
-# The number of a sketch's best photos that are diffused. It bounds the cost: SHORTLIST x SHORTLIST cosines a sketch.
-SHORTLIST = 1000
-
-
 def affinities(ret: NDArray[np.floating], threshold: float) -> Floats:
     """Computes max(0, r_i . r_j - threshold) for all pairs of photos (p, d), (p, p): see ``diffuse``."""
     directions = centre(ret)
@@ -98,7 +95,9 @@ def affinities(ret: NDArray[np.floating], threshold: float) -> Floats:
 def diffuse(
     scores: Floats, ret: NDArray[np.floating], threshold: float, method: Method, weights: Floats | None = None
 ) -> Floats:
-    """Diffuses scores over the photos, for each sketch separately.
+    """Diffuses scores over the photos of a sketch, so that photos that look alike correct each other's scores.
+
+    It is diffusion on the affinity graph of the gallery (Donoser and Bischof, CVPR 2013), for each sketch separately.
 
     Let r_i be the normalised [Ret] of photo i minus the mean of all, normalised again, and
     A_ij = max(0, r_i . r_j - threshold). Each round replaces the scores f by D^-1 A f, where D holds the row sums of A.
@@ -144,13 +143,6 @@ def logits(scores: Floats) -> NDArray[np.float64]:
     """Computes the logits of scores in 0..1, of any shape; they are finite."""
     inside = np.clip(scores.astype(np.float64), MARGIN, 1 - MARGIN)
     return np.asarray(np.log(inside / (1 - inside)))
-
-
-# Weight of a deviation of zero in the mean of the scored photos' deviations, so that a photo that is similar to none of
-# them stays on the line. On validation classes, values from 0.1 to 2 differ by less than chance.
-PRIOR_WEIGHT = 0.5
-# Relation scores are clipped this far from 0 and 1, so that their logits are finite: float32 rounds some to 0 or 1.
-MARGIN = 1e-7
 
 
 def estimate(
@@ -215,37 +207,26 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f) + PRESENT (b_i - max b),
 #
 # the scores of regions diffused, and times 1 - e for a thing whose box is as large as a square of side e of the paper,
-# but COLOURED at least for one with colours.
+# but COLOURED at least for one with colours. `evaluate --protocol colours` measures FITTING and COLOURED, `--protocol
+# everyday` PRESENT.
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
-# know the kind better than diffusion does. All were chosen on sketches of validation classes;
-# docs/research/searching.md has the alternatives.
+# know the kind better than diffusion does. Without a drawing words count in full, and NAMED is 1.
 WITHIN, SHARED = 0.25, 0.5
 LIKED, KIND, KIN = 16.0, 0.85, 20
 OWN, KINDRED, LIKELY = 8.0, 0.6, 0.4
 # Of several things, a liked photo may show only some: LIKED counts as a sixteenth, from KIND_OF_SEVERAL on, and the
 # drawing, diffused, in full.
-# Of 206 scenes, 0.82 are in the first 20 after a photo with all of their kinds was liked, 0.74 with LIKED in full, and
-# 0.76 before; of 240, after a photo with some of their kinds, 0.73, 0.50 and 0.75. The liked photo does not count.
 LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
-# Without a drawing words count in full, and NAMED is 1.
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
-# If place or colours of one thing count, support changes by the factor e for each 1 / FITTING of the score of its
-# best region. Of 280 things in ordinary photos, by a black pen, 0.365 of the photos are in the first 20, and 0.342 with
-# 6. Of 89 coloured ones, drawn with the nearest of the page's pens, 0.42 were there with COLOURED, and 0.39 without.
 FITTING, COLOURED = 8.0, 0.5
-# How much boxes count that show a single thing, wherever it is: of ordinary photos, 0.844 of the first ten are right
-# without them, 0.871 with 2 and 0.879 with 4 (every second sketch of `evaluate --protocol everyday`).
 PRESENT = 4.0
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
-# On ordinary photos, 1 to 10 of them found more than the word's scores alone, and differed by less than chance.
 EXAMPLES = 5
 # The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that a word's threshold grows
-# with the photos. Of 80 things that 1,000 ordinary photos lack, 0.56 of the words and 0.54 of the drawings are below
-# _FITS_HARDLY (at -1.5, 0.40 and 0.49; a warship passes for a submarine). With three photos of a thing among these, no
-# word of 118 is; with a single one, 0.04 of 710. Of three of a kind in whole scenes, people mostly are, bottles 0.4.
+# with the photos.
 _FITS_FROM = 50
 _FITS_SLOPE = 2 / 3
 _FITS_HARDLY, _FITS_SURELY = 0.0, 2.0
@@ -365,10 +346,7 @@ def fits(best: float, chances: int) -> bool | None:
     return True if surplus >= _FITS_SURELY else False if surplus < _FITS_HARDLY else None
 
 
-# For a drawn dog, twenty pigs may come just before the dogs, so a page of groups shows each thing once.
-# Cosine of two centred [Ret] above which two photos are of one group. In a gallery of 12,890 photos of everything, with
-# sketches of classes held back from the network, the right group was among the first 20 groups for 0.81 of the
-# sketches, and a right photo among the first 20 photos for 0.64.
+# Cosine of two centred [Ret] above which two photos are of one group.
 ALIKE = 0.45
 
 
@@ -404,25 +382,18 @@ def likenesses(examples: Floats, ret: NDArray[np.floating], mean: Floats) -> Flo
     return np.asarray(np.clip(centre(ret, mean) @ centre(examples, mean).T, -1, 1))
 
 
-# [Ret] represents the content of a picture: two photos of one thing may be nearer than a photo and its reduced copy. So
-# patch tokens and their places decide, too, whether two photos are one picture.
-#
 # Cosine of two [Ret] above which a pair is compared, since it cannot reach SAME below, and how many earlier photos each
-# photo is compared with. A copy is nearer to its original than 98 of 100 other photos are.
-LOOK = 0.91
-LOOKED_AT = 3
-# From this sameness on, two pictures count as one, and the share of [Ret] in it. Of the 9,695 pairs nearest by [Ret]
-# among 4,000 photos of things, 4 count as one, instead of 141 by tokens alone, above 0.82; and of copies that were
-# resized, cropped, turned, brightened or compressed, 0.54 instead of 0.46. To be measured again for a new network.
+# photo is compared with. Two photos of one thing may be nearer than a photo and its reduced copy, so that patch tokens
+# and their places decide, too.
+LOOK, LOOKED_AT = 0.91, 3
+# From this sameness on, two pictures count as one, and the share of [Ret] in it. A new network needs other values.
 SAME, SAME_RET = 0.93, 0.8
 # Networks without patch tokens compare the cosine of [Ret] with this: far fewer copies are found.
 SAME_BY_RET = 0.97
 # The number of cells of the patch grid that a detail may have moved.
 _MOVED = 1
-# Photos that are compared with those before them at a time: a megabyte of cosines.
-_ROWS = 256
-# Pairs whose tokens are compared at a time: some 30 MiB with the default network.
-_PAIRS = 128
+# Photos that are compared with those before them, and pairs whose tokens are compared, at a time: some 30 MiB.
+_ROWS, _PAIRS = 256, 128
 
 
 def pairs_to_compare(ret: NDArray[np.floating]) -> Numbers:

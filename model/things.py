@@ -16,52 +16,35 @@ from sketch_search.model.engine.detector import NO_KIND, no_boxes
 from sketch_search.model.engine.rounding import multiply_regions, unpack
 from sketch_search.model.ranking import diffuse
 
+# Constants of scenes were chosen by `python -m model evaluate --protocol scenes --split val`, those of single things by
+# `--protocol colours`; docs/research/searching.md has the alternatives.
+
 # The weight of squared distance against a cosine: a thing drawn a quarter of the paper away from where a photo
-# shows it loses 0.125. Of 108 scenes, values from 1 to 3 found as many.
+# shows it loses 0.125.
 PLACES = 2.0
 # If places count, how much the mean of the regions where a thing was drawn counts beside the best one, and the mean and
-# the best of the others against it: a photo that shows a thing everywhere shows it nowhere in particular. Of 100
-# scenes, each drawn by four sets of sketches, 0.37 of the photos come first and 0.73 into the first 20, and without the
-# others, at THERE = 0.6, 0.26 and 0.64; if things are drawn a tenth of the paper away and a quarter larger or smaller,
-# 0.21 and 0.64, without 0.16 and 0.53; of 124 with a thing left out, 0.44 and 0.85, without 0.40 and 0.86. With the
-# window below, ELSEWHERE brings 0.45 and 0.81 of 400 scenes there, 0.3 in its place 0.41 and 0.79, and 0.8 less again.
-# Of 280 single things, 0.365 and with their word 0.440 of the photos are there, 0.351 and 0.424 with 0.3 in its place;
-# with a word 0.963 of the first ten photos show the thing, and 0.969 with 0.3: photos of several of a kind fall.
-THERE = 1.0
-OTHERWISE = 0.6
-ELSEWHERE = 0.6
-# The loss of cosine for each unit of the distance of two colours (CIE76). Of 120 scenes with coloured things, drawn by
-# the nearest of the page's pens, 0.0075, 0.01 and 0.02 brought 0.83, 0.78 and 0.66 of the photos into the first 20, and
-# without colours 0.68 were there.
+# the best of the others against it: a photo that shows a thing everywhere shows it nowhere in particular.
+THERE, OTHERWISE, ELSEWHERE = 1.0, 0.6, 0.6
+# The loss of cosine for each unit of the distance of two colours (CIE76).
 COLOURS = 0.0075
-# Of several things, distances above this count alike, so that another colour of one does not outweigh another thing. Of
-# 60 coloured scenes, 0.83 are in the first 20 (0.85 without this limit), and 0.82 (0.73) if one thing has a pen by
-# chance. Of 140 single things 0.243 would be, and 0.254 are.
+# Of several things, distances above this count alike, so that another colour of one does not outweigh another thing.
 OTHER_COLOUR = 40.0
 # How much regions that show the guessed things count beside the thing itself, and the cosine from which two regions
-# share their scores: chosen by 100 scenes, each drawn by four sets of sketches. Without both, 0.41 of their photos were
-# among the first 20, with both 0.58; with whole photos of the guessed things in the place of regions, 0.54. Guessed by
-# what the gallery shows, 400 drawings apart bring 0.815 there, and 0.812 with 2.0.
-GUESSED = 2.5
-ALIKE = 0.4
+# share their scores.
+GUESSED, ALIKE = 2.5, 0.4
 # The weight of the logarithm of how well a whole photo agrees with the guesses for the things, and what is added to the
-# agreement before. Of 400 scenes drawn apart, 0.450 of the photos come first and 0.815 into the first 20, and
-# without it 0.422 and 0.787; drawn elsewhere as above 0.260 and 0.735, without 0.242 and 0.690.
+# agreement before.
 AGREEING, LEAST_AGREEING = 0.05, 0.06
-# How much the whole drawing counts, as a cosine, where nobody knows what its things are. Of 160 scenes drawn apart,
-# 0.32 of the photos come first and 0.76 into the first 20, and without it 0.29 and 0.74; drawn a tenth of the paper
-# away and a quarter larger or smaller 0.65, without 0.61. People draw less plainly than that: of 24 drawings from
-# memory of other photos 19 found theirs among the first 20, and without it 16.
+# How much the whole drawing counts, as a cosine, where nobody knows what its things are: people draw them less plainly
+# than the sketches of the measurements.
 WHOLE = 0.7
 # How much the box of a photo's thing counts that fits a drawn one, as a cosine, and how much further both reach on each
-# side, since nobody draws exactly. By `evaluate --protocol scenes --split val`, 0.45 of the photos come first without
-# boxes and 0.70 with them; of single things (`--protocol colours`) 0.04 and 0.26, where 1.0 in its place brings 0.16.
+# side, since nobody draws exactly.
 FIT, NEAR = 3.0, 0.05
 # A box is shown from this cubic root on, for example if a certain box is as likely as one to eight of the drawn kind.
 SHOWN = 0.5
 # A thing larger than this share of the paper's side shows in many cells, so that half of a cell's cosine is the mean of
-# a window around it. Of 400 scenes, 0.450 of the photos come first and 0.815 into the first 20, and without windows
-# 0.417 and 0.802; with windows around cells for small things, too, 0.393 and 0.805.
+# a window around it.
 SMALL = 0.2
 # How far below the cosine of its best region a thing still reaches, as a share of what lies between it and the photo's
 # mean.

@@ -21,20 +21,14 @@ from sketch_search.model.search.gallery import Clusters, Gallery, Scored
 from sketch_search.model.things import Matched, fit_boxes, match_things
 
 # Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this
-# number, because the prior and other scores change their order. In a made gallery of 100,000 photos, 4,000
-# of them held all of the first 96 by distance, and 1,000 held 0.995 of them.
+# number, because the prior and other scores change their order.
 FOUND_FOR_ONE, FOUND_AT_LEAST = 4, 4096
 # Photos whose vectors are compared at a time: some 12 MiB with the default network.
 BLOCK = 1 << 14
-# Chunks of the matcher whose tokens are copied into memory at a time: 64 photos of the largest network take some 40
-# MiB. More of the default network would not stay in the CPU's cache until they are scored.
-BATCHED = 2
-# Photos whose tokens are matched at a time: 1.6 MiB of the default network in float32. More would leave a core's cache.
-MATCHED_AT_ONCE = 128
-# Photos whose regions are multiplied at a time: more would not fit in the CPU's cache.
-REGIONS_AT_ONCE = 256
-# Photos, in even distances, by which a gallery tells what it shows, in 30 ms when it is first searched: of scenes, 128
-# and 1,000 photos bring as many into the first 20.
+# Chunks of the matcher whose tokens are copied into memory at a time, photos whose tokens are matched, and photos whose
+# regions are multiplied at a time: more would leave the CPU's cache.
+BATCHED, MATCHED_AT_ONCE, REGIONS_AT_ONCE = 2, 128, 256
+# Photos, in even distances, by which a gallery tells what it shows, when it is first searched.
 SHOWING = 128
 # The least probability of a kind whose photos become candidates by their boxes.
 LEAST_KIND = 0.01
@@ -182,7 +176,7 @@ class PhotoGallery(Gallery):
         elif query.word is not None:
             levels = self._recall(self._levels, rows, ret, self._matcher.word_levels)
             of_words = [logsumexp(self._matcher.word_scores(ret, thing, levels).T) for thing in query.word]
-            # For 25 pairs of things, 0.35 of the first photos show both by the mean, 0.29 by the minimum.
+            # By the mean more of the first photos show several things than by the minimum.
             by_word = np.mean(of_words, axis=0)
         if query.liked is not None:
             likeness = likeness_to(query.liked, vectors, query.mean)

@@ -32,19 +32,15 @@ from sketch_search.model.ranking import SHORTLIST
 from sketch_search.model.search.candidates import Candidates, Mask, Query, Scores, best_first, interleave
 from sketch_search.model.search.gallery import Gallery
 
-# Photos that the second stage scores by default: with diffusion, which estimates the others, and without. On validation
-# queries scoring all photos changed mAP@100 by less than chance. Both are multiples of the matcher's chunk on a CPU,
-# 32.
-RERANK = 64
-RERANK_WITHOUT_DIFFUSION = 192
-# Photos whose regions are compared with several things. [Ret] of a whole photo is a poor guide to the things in it: of
-# 3,120 photos, the best 1,000, 2,000 and 3,000 by [Ret] held 0.87, 0.96 and 1.00 of the best 20 of 60 drawings of two
-# things, and took the same time.
+# Photos that the second stage scores by default: with diffusion, which estimates the others, and without. Both are
+# multiples of the matcher's chunk on a CPU, 32.
+RERANK, RERANK_WITHOUT_DIFFUSION = 64, 192
+# Photos whose regions are compared with several things: [Ret] of a whole photo is a poor guide to the things in it.
 COMPARED_WITH_THINGS = 4000
-# Photos whose regions are diffused for a single thing: 300 found as many as 1,000, in 2 ms instead of 8.
+# Photos whose regions are diffused for a single thing.
 FITS_DIFFUSED = 300
 # Clusters that the method scores if a query sets the number to open, the best by vector; and how many of these it
-# scores by default: with 8, 94 sketches of validation classes find the same first 20 of 20,000 photos as with 16.
+# scores by default.
 MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 8
 # The number of best photos that are folded. All pages show parts of this one folding, so that a result represents the
 # same photos on every page; beyond them, every photo is a separate result. It takes some milliseconds.

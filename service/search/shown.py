@@ -15,11 +15,8 @@ from sketch_search.service.settings import Settings
 # Groups in the order of their first photos: each has the indices of its photos among the grouped ones, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 
-# The share of the support of all grouped photos that puts a group far ahead. It was chosen on sketches of
-# validation classes, by a network that had not seen them: of what the ranking offers (the gap between the best photos
-# of the first groups, how many of the first 20 photos are of the first group, how far all scores fall), this share best
-# predicted whether the first group is the one that was drawn. From 0.3 on, it is in most cases; below, in fewer than
-# half.
+# The share of the support of all grouped photos that puts a group far ahead. From here on, the first group is in most
+# cases the one that was drawn.
 FAR_AHEAD = 0.3
 
 

@@ -25,9 +25,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 # The share of the variance of a cluster's photos along the direction of a sketch.
 SPREAD = 1 / 96
-# A shard sends more photos than expected, by this factor and this number, since asking again costs a round. Of
-# 100 sketches in 32 shards of 6,792 real photos one needed a third round; 2,220 photos were sent for the best 1,000.
-# With 1.25 and 16 it was 40 sketches, and 1,780 photos.
+# A shard sends more photos than expected, by this factor and this number, since asking again costs a round.
 MARGIN, SPARE = 1.5, 32
 
 
