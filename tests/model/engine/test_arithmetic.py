@@ -1,5 +1,9 @@
 """The arithmetic of int8 products: the same on each processor, with and without VNNI."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +20,9 @@ from sketch_search.model.engine.runtime import OnnxEngine
 from sketch_search.model.engine.tokens import Floats
 from tests.pictures import SHAPES, photo
 
-# [Ret] of `pictures()`, float16. `python -m tests.model.engine.test_arithmetic` writes it anew if the networks change.
+# [Ret] of `photo_vectors()`, float16; `python -m tests.model.engine.test_arithmetic FILE` writes it anew.
 DIGEST = Path(__file__).with_name("ret_of_generated_photos.npy")
+HIDE_AVX512 = Path(__file__).parents[2] / "avx2_alone.c"
 # Rounded to int8, these are multiplied as whole numbers.
 PRODUCTS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 
@@ -80,10 +85,27 @@ def test_a_matrix_is_rounded_by_at_most_half_a_step() -> None:
     assert np.median(np.abs(steps).max(axis=1)) > 90
 
 
-def test_photos_have_the_same_vectors_on_every_processor() -> None:
+def test_photos_have_the_same_vectors_on_this_processor() -> None:
     expected = np.load(DIGEST).astype(np.float32)
     assert (unit(photo_vectors()) * unit(expected)).sum(axis=1).min() > 0.999
 
 
+def test_photos_have_the_same_vectors_on_a_processor_with_avx2_alone(tmp_path: Path) -> None:
+    compiler = shutil.which("cc")
+    features = Path("/proc/cpuinfo").read_text("utf-8").split() if sys.platform == "linux" else []
+    if compiler is None or "cpuid_fault" not in features or "avx512f" not in features:
+        pytest.skip("needs a C compiler and a processor with AVX512 whose cpuid can be trapped")
+    library, vectors = tmp_path / "avx2.so", tmp_path / "vectors.npy"
+    subprocess.run([compiler, "-shared", "-fPIC", HIDE_AVX512, "-o", library], check=True, timeout=60)
+    program = [sys.executable, "-m", "tests.model.engine.test_arithmetic", vectors]
+    subprocess.run(program, env={**os.environ, "LD_PRELOAD": str(library)}, check=True, timeout=300)
+    here, there, expected = (
+        unit(rows.astype(np.float32)) for rows in (photo_vectors(), np.load(vectors), np.load(DIGEST))
+    )
+    assert (there * expected).sum(axis=1).min() > 0.999
+    # Other instructions computed them: the last bits differ.
+    assert not np.array_equal(there, here)
+
+
 if __name__ == "__main__":
-    np.save(DIGEST, photo_vectors().astype(np.float16))
+    np.save(sys.argv[1], photo_vectors())
