@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, CurrentState
 from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
-from sketch_search.indexer.building.request import BuildRequest, current_roots
+from sketch_search.indexer.building.request import BuildRequest
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import Catalog, PhotoFilter, Removals
@@ -71,7 +71,7 @@ class IndexSummary(BaseModel):
 def indexed_folders(path: Path) -> list[Folder]:
     """Lists the folders that an index has; none if there is no index. Raises as ``read_summary`` does."""
     current = current_generation_if_any(IndexFolder(path))
-    return [] if current is None else [root.folder for root in current_roots(current.manifest)]
+    return [] if current is None else [root.folder for root in current.manifest.roots]
 
 
 def read_summary(path: Path) -> IndexSummary:
@@ -229,7 +229,7 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
 
 
 def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
-    roots = current_roots(before.manifest)
+    roots = before.manifest.roots
     with before.open_catalog() as catalog:
         keys = dict.fromkeys([*_by_path(targets, catalog, roots), *_by_id(ids, catalog)])
         counts = {key: catalog.count(*key) for key in keys}
@@ -248,7 +248,7 @@ def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int])
         raise BadInvocation("no photo would be left; to remove the index, delete its folder.")
     names = before.manifest.root_names
     leaving = tuple(
-        (shown_path(names, root, path) if path else str(roots[root].folder), count)
+        (shown_path(names, root, path) if path else roots[root].path, count)
         for (root, path), (count, _) in counts.items()
     )
     return RemovalPlan(leaving, files, whole.files + whole.bad, staying, removals.renumber(numbers))
@@ -280,7 +280,7 @@ def address_of_removed(target: Address, index: Path) -> Address:
     # A build reports the damage of an index.
     with suppress(IndexRefused):
         current = current_generation(IndexFolder(index))
-        roots = current_roots(current.manifest)
+        roots = current.manifest.roots
         with current.open_catalog() as catalog:
             removals = catalog.removals()
         if (key := key_meant(str(target), lambda key: removals.hides(*key), roots)) is not None:

@@ -112,7 +112,7 @@ class BuildPlan:
         identity, embedder = self.identity, self.embedder.entry
         network = [identity.photo_sha256, identity.preprocessing_fingerprint, embedder.name, embedder.sha256]
         network += [self.detector]
-        folders = [str(root.folder) for root in self.roots]
+        folders = [root.path for root in self.roots]
         text = json.dumps([FORMAT_VERSION, SCHEMA, identity.tokens, *network, *folders])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -461,7 +461,7 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
     current, database = plan.current, backend.database
     photos = database.choose_photos()
     if not (count := len(photos)):
-        folders = ", ".join(str(root.folder) for root in plan.roots)
+        folders = ", ".join(root.path for root in plan.roots)
         reason = bad[0].reason if bad else ""
         raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
     check_counts(plan, count)

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
-from sketch_search.indexer.building.request import current_roots
 from sketch_search.indexer.errors import REPAIR, IndexDamaged
 from sketch_search.indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns
 from sketch_search.indexer.store.files import FileStamp
@@ -136,9 +135,9 @@ class CurrentState:
     @staticmethod
     def read(generation: Generation, roots: Sequence[Root]) -> "CurrentState":
         """Reads the state of a sound generation, without its files. roots: those of the next generation."""
-        before = current_roots(generation.manifest)
-        new_numbers = {str(root.folder): number for number, root in enumerate(roots)}
-        numbers = [new_numbers.get(str(root.folder)) for root in before]
+        before = generation.manifest.roots
+        new_numbers = {root.path: number for number, root in enumerate(roots)}
+        numbers = [new_numbers.get(root.path) for root in before]
         with generation.open_catalog() as catalog:
             removals = catalog.removals().renumber(numbers)
         return CurrentState(

@@ -18,7 +18,7 @@ from sketch_search.indexer.store.generation import (
     read_damaged,
 )
 from sketch_search.indexer.store.location import IndexFolder, first_build_has_begun, no_index
-from sketch_search.indexer.store.roots import Root, folder_at, folder_of, locate, resolve_roots
+from sketch_search.indexer.store.roots import Root, folder_of, locate, resolve_roots
 from sketch_search.indexer.store.rows import BOXES_FILE
 from sketch_search.model.limits import MAX_PIXELS
 
@@ -61,7 +61,7 @@ class BuildRequest:
         """Returns the roots of the next generation, the current ones first. Raises BadInvocation."""
         if self.clusters is not None and self.clusters < 1:
             raise BadInvocation("the number of clusters must be at least 1.")
-        current = current_roots(manifest)
+        current = () if manifest is None else manifest.roots
         if not self.folders and not current:
             if first_build_has_begun(index):
                 raise no_index(index)
@@ -72,7 +72,6 @@ class BuildRequest:
                 )
         for path in self.added:
             key = locate(path, current)
-            # A server that is named is trusted from then on, also one that the index has.
             whole = key is None or not key[1] or type(current[key[0]].folder) is LocalFolder
             if whole and folder_of(path).problem() == "does not exist":
                 raise BadInvocation(f"{path} does not exist; name a folder of photos.")
@@ -138,7 +137,3 @@ class StartingPoint:
         generation, lost = Generation(name, path, manifest), () if boxes is None else (boxes,)
         damaged_parts = frozenset(segments if boxes is None else {*segments, BOXES_FILE})
         return StartingPoint(generation, manifest, problems, damaged_parts, lost)
-
-
-def current_roots(manifest: Manifest | None) -> tuple[Root, ...]:
-    return () if manifest is None else tuple(Root(root.name, folder_at(root.path)) for root in manifest.roots)

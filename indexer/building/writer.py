@@ -157,7 +157,7 @@ class GenerationWriter:
             previous=self._current.name if self._current else None,
             system=draft.system,
             embedder=draft.embedder,
-            roots=tuple(generation.RootEntry(name=root.name, path=str(root.folder)) for root in draft.roots),
+            roots=draft.roots,
             excluded=draft.excluded,
             counts=generation.Counts(
                 photos=photos,

@@ -18,7 +18,7 @@ from sketch_search.indexer.errors import REPAIR, IndexDamaged, IndexRefused, unr
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.files import hash_file, write_atomically
 from sketch_search.indexer.store.location import IndexFolder, no_index
-from sketch_search.indexer.store.roots import MAX_ROOTS
+from sketch_search.indexer.store.roots import Root
 from sketch_search.indexer.store.rows import (
     BOXES_FILE,
     CLUSTERS_FILE,
@@ -78,13 +78,6 @@ class SegmentEntry(Frozen):
     id: _FileName
     rows: Number
     files: tuple[FileEntry, ...]
-
-
-class RootEntry(Frozen):
-    """A folder of the gallery: the name that paths begin with if there are several roots, and its absolute path."""
-
-    name: str
-    path: str
 
 
 class EmbedderEntry(Frozen):
@@ -167,7 +160,7 @@ class Manifest(NetworkIdentity):
     previous: _FileName | None
     system: System = "default"
     embedder: EmbedderEntry
-    roots: Annotated[tuple[RootEntry, ...], Field(max_length=MAX_ROOTS)]
+    roots: tuple[Root, ...]
     excluded: tuple[str, ...] = ()
     counts: Counts
     clusters_asked: Number | None

@@ -33,7 +33,6 @@ from sketch_search.indexer.store.roots import (
     FileKey,
     Root,
     address_at,
-    folder_at,
     folder_of,
     key_meant,
     key_shown,
@@ -344,14 +343,14 @@ def _open(
 ) -> Index:
     manifest = generation.manifest
     manifest.check_identity(folder.path, NetworkIdentity.of(matcher))
-    folders = [folder_at(root.path) for root in manifest.roots]
+    roots = manifest.roots
     if gallery_roots is not None:
-        if len(gallery_roots) != len(folders):
+        if len(gallery_roots) != len(roots):
             names = ", ".join(manifest.root_names)
             raise IndexRefused(
-                f"the index has {len(folders)} gallery root(s) ({names}), but {len(gallery_roots)} were given; "
+                f"the index has {len(roots)} gallery root(s) ({names}), but {len(gallery_roots)} were given; "
                 "name a folder for each, in that order (SBIR_GALLERY)."
             )
-        folders = [*map(folder_of, gallery_roots)]
-    roots = [Root(root.name, folder) for root, folder in zip(manifest.roots, folders, strict=True)]
+        paths = zip(manifest.root_names, map(folder_of, gallery_roots), strict=True)
+        roots = tuple(Root(name=name, path=str(folder)) for name, folder in paths)
     return Index(folder, generation, roots)

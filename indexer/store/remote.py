@@ -15,19 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
-import platformdirs
 from cachetools import LRUCache
 
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store import files
 from sketch_search.indexer.store.folders import Entry, Folder, Listing, is_hidden, listing_of
-from sketch_search.model.files import read_regular
 
 # The library for each scheme of an address. The extra "remote" installs those of S3 and SFTP.
 _LIBRARIES = {"s3": "s3fs", "sftp": "sshfs", "webdav": "httpx", "webdavs": "httpx"}
@@ -41,8 +39,6 @@ _TRIES, _PAUSE = 3, 0.5
 # Bytes of a file in one SFTP request, and how many of these requests are under way. asyncssh accepts up to 4
 # MiB for each, whatever was asked for.
 _BLOCK, _BLOCKS = 2**16, 32
-# The most bytes of the list of folders that the user named.
-_MOST_BYTES = 2**20
 # The most requests to one server at a time.
 _AT_ONCE = 32
 # Bytes of recently read files that are kept, because a file is often read in parts, one soon after the other.
@@ -56,13 +52,9 @@ class Unreachable(OSError):
 
 @dataclass(frozen=True)
 class RemoteFolder(Folder):
-    """A folder on a server, by ``url`` without a slash at its end.
-
-    trusted: whether this user named it here. An index may name any server, which would get the user's credentials.
-    """
+    """A folder on a server, by ``url`` without a slash at its end."""
 
     url: str
-    trusted: bool = field(default=False, compare=False)
     remote: ClassVar[bool] = True
 
     @staticmethod
@@ -83,7 +75,7 @@ class RemoteFolder(Folder):
             )
         if "?" in path or "#" in path or ".." in path.split("/"):
             raise BadInvocation(f"this {scheme}:// address has a '?', '#' or '..' in it; name the folder itself.")
-        return RemoteFolder(f"{scheme}://{netloc}/{path}".rstrip("/"), trusted=True)
+        return RemoteFolder(f"{scheme}://{netloc}/{path}".rstrip("/"))
 
     def __str__(self) -> str:
         return self.url
@@ -208,12 +200,6 @@ class RemoteFolder(Folder):
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
         """Sends a request to a server. Raises OSError; Unreachable if a temporary failure persists over all tries."""
-        if not self.trusted and not was_named(self.url):
-            raise PermissionError(
-                errno.EACCES,
-                "this server is not trusted yet; if you trust it, run `sketch-search index add URL` with the URL of "
-                "this folder, or set SBIR_GALLERY",
-            )
         key = self._scheme, self._netloc
         left, pause = 1 if self._scheme == "s3" else _TRIES, _PAUSE
         while True:
@@ -237,29 +223,6 @@ class RemoteFolder(Folder):
             if not left or not isinstance(fault, Unreachable):
                 raise fault
             time.sleep(pause)
-
-
-def remember(folder: RemoteFolder) -> None:
-    """Records that this user named a folder, so that it is trusted from now on if an index names it."""
-    # Without a home folder, it is trusted only in the process where it is named.
-    with suppress(OSError, RuntimeError):
-        if not was_named(folder.url):
-            _list_of_named().parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            with os.fdopen(os.open(_list_of_named(), flags, 0o600), "w", encoding="utf-8") as file:
-                file.write(f"{folder.url}\n")
-
-
-def was_named(url: str) -> bool:
-    """Returns True if this user named the folder at a URL, or one that holds it, at any time."""
-    with suppress(OSError, RuntimeError):
-        named = read_regular(_list_of_named(), _MOST_BYTES).decode(errors="replace").splitlines()
-        return any(RemoteFolder(address).holds(RemoteFolder(url)) for address in named)
-    return False
-
-
-def _list_of_named() -> Path:
-    return platformdirs.user_data_path("sketch-search", appauthor=False) / "servers"
 
 
 def _below(infos: Iterable[Mapping[str, Any]], start: str) -> list[Entry]:

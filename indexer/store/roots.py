@@ -3,14 +3,16 @@
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.files import is_unicode, spellings
 from sketch_search.indexer.store.folders import Address, Album, Folder, LocalFolder
 from sketch_search.indexer.store.location import is_index
-from sketch_search.indexer.store.remote import RemoteFolder, remember, was_named
+from sketch_search.indexer.store.remote import RemoteFolder
 from sketch_search.model.terminal import HomeUnknown, expand_home, resolve
 
 # The place of a file or folder in the gallery: the number of its root, from 0, and its path in the root, with '/'. The
@@ -20,27 +22,28 @@ FileKey = tuple[int, str]
 MAX_ROOTS = 1000
 
 
-@dataclass(frozen=True)
-class Root:
-    """A folder of the gallery. Paths begin with its name if there are several roots."""
+class Root(BaseModel):
+    """A folder of the gallery, by its absolute path or its URL. Paths begin with its name if there are several."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
-    folder: Folder
+    path: str
+
+    @cached_property
+    def folder(self) -> Folder:
+        return folder_at(self.path)
 
 
 def folder_of(address: Address) -> Folder:
-    """Makes the folder of a user's URL, which is trusted from then on, or path. Raises HomeUnknown; BadInvocation."""
-    if "://" in os.fspath(address):
-        folder = RemoteFolder.at(os.fspath(address))
-        remember(folder)
-        return folder
-    return folder_at(str(resolve(expand_home(os.fspath(address)))))
+    """Makes the folder of a user's URL or path. Raises HomeUnknown; BadInvocation."""
+    named = os.fspath(address)
+    return RemoteFolder.at(named) if "://" in named else folder_at(str(resolve(expand_home(named))))
 
 
 def folder_at(address: str) -> Folder:
     """Makes the folder at an address from ``str`` of a folder. A ``.zip`` that is not a folder is an album."""
     if "://" in address:
-        return RemoteFolder(address, trusted=was_named(address))
+        return RemoteFolder(address)
     path = Path(address)
     return Album(path) if path.suffix.lower() == ".zip" and not path.is_dir() else LocalFolder(path)
 
@@ -72,8 +75,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
                 outer, inner = (folder, other) if folder.holds(other) else (other, folder)
                 raise BadInvocation(_overlap(outer, inner, known))
         found.append(folder)
-    # As just named: a server may not have been trusted before.
-    roots = [Root(root.name, found[found.index(root.folder)]) for root in current if root.folder in found]
+    roots = [root for root in current if root.folder in found]
     taken = {root.name for root in roots}
     for folder in (folder for folder in found if folder not in known):
         name, count = folder.name, 1
@@ -81,7 +83,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
             count += 1
             name = f"{folder.name}-{count}"
         taken.add(name)
-        roots.append(Root(name, folder))
+        roots.append(Root(name=name, path=str(folder)))
     return tuple(roots)
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from sketch_search.indexer import BadInvocation, BuildRequest, build
 from sketch_search.indexer.building.folder_listing import MAX_LENGTH, MAX_PATTERNS, Exclusions, FolderListing
-from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.roots import Root, shown_path
 from tests.indexer.galleries import Collection, catalog, save_photo
 from tests.pictures import SHAPES, dng, encoded, photo
@@ -20,7 +19,7 @@ def test_the_order_is_that_of_whole_paths_whatever_their_folders_are_called(tmp_
         for name in names:
             (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / root / name).touch()
-    gallery = [Root("g", LocalFolder(tmp_path / "g")), Root("g-2", LocalFolder(tmp_path / "g-2"))]
+    gallery = [Root(name="g", path=str(tmp_path / "g")), Root(name="g-2", path=str(tmp_path / "g-2"))]
     found = [shown_path(["g", "g-2"], file.root, file.path) for file in FolderListing(gallery, tmp_path / "index")]
     assert found == sorted(found)
     assert len(found) == 2 * len(names)
@@ -34,7 +33,7 @@ def test_other_files_are_counted_and_never_opened_and_files_without_a_suffix_are
     (tmp_path / "scan").write_bytes(encoded(photo(SHAPES[0], size=48)))
     (tmp_path / "linked").symlink_to(tmp_path / "in here")
     os.mkfifo(tmp_path / "pipe.jpg")
-    listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
+    listing = FolderListing([Root(name="a", path=str(tmp_path))], tmp_path / "index")
     assert [file.path for file in listing] == ["c.webp", "in here/m.JPG", "scan", "z.png"]
     assert listing.skipped == (
         "1 symbolic link, not followed; name the folders instead",
@@ -55,7 +54,7 @@ def test_the_thumbnails_of_an_index_are_no_photos(built: Collection, tmp_path: P
 def test_the_most_frequent_endings_are_named_and_the_others_counted(tmp_path: Path) -> None:
     for number in range(7):
         (tmp_path / f"file.{number}").touch()
-    listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
+    listing = FolderListing([Root(name="a", path=str(tmp_path))], tmp_path / "index")
     assert [*listing] == []
     assert listing.skipped == ("7 files of other types: 1 .0, 1 .1, 1 .2, 1 .3, 1 .4, 2 others",)
 
@@ -64,7 +63,7 @@ def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo
     for name in ("1.CR2", "1.jpg", "2.HEIC", "2.MOV", "2.dng", "3.dng", "4.mov", "5.jpg", "5.png", "a/1.nef"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
+    listing = FolderListing([Root(name="a", path=str(tmp_path))], tmp_path / "index")
     assert [file.path for file in listing] == ["1.jpg", "2.HEIC", "3.dng", "5.jpg", "5.png", "a/1.nef"]
     assert listing.skipped == (
         "3 files beside a photo of the same name: 1 .cr2, 1 .dng, 1 .mov",
@@ -100,7 +99,7 @@ def test_folders_of_thumbnails_and_deleted_files_are_left_out_and_counted(tmp_pa
     for name in (*left_out, *kept, ".nomedia", "copy/SYNOPHOTO_THUMB_XL.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    listing = FolderListing([Root("a", LocalFolder(tmp_path))], tmp_path / "index")
+    listing = FolderListing([Root(name="a", path=str(tmp_path))], tmp_path / "index")
     assert sorted(file.path for file in listing) == sorted(kept)
     (said,) = listing.skipped
     assert said.startswith("18 folders of thumbnails, deleted or hidden files: 1 ")

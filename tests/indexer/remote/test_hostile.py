@@ -86,7 +86,7 @@ def endless(handler: BaseHTTPRequestHandler) -> None:
 
 def found(url: str, index: Path) -> tuple[list[tuple[str, int | None]], list[str]]:
     """Lists a folder: its photos with their sizes, and why some of it was not listed."""
-    files = FolderListing([Root("photos", RemoteFolder.at(url))], index)
+    files = FolderListing([Root(name="photos", path=url)], index)
     paths = [(file.path, None if file.stamp is None else file.stamp.size) for file in files]
     return paths, [folder.reason for folder in files.unlisted]
 
@@ -209,11 +209,11 @@ def test_a_server_that_does_not_answer_keeps_no_other_waiting(monkeypatch: pytes
         return connect(scheme, netloc)
 
     monkeypatch.setattr(remote, "_connect", connecting)
-    dead = threading.Thread(target=RemoteFolder("webdav://dead.example/a", trusted=True).is_there)
+    dead = threading.Thread(target=RemoteFolder("webdav://dead.example/a").is_there)
     dead.start()
     wait_for(begun, "it does not connect")
     with lying(lambda handler: send(handler, 207, listing(entry("/a/", None)))) as host:
-        assert RemoteFolder(f"webdav://{host}/a", trusted=True).is_there()
+        assert RemoteFolder(f"webdav://{host}/a").is_there()
     assert dead.is_alive()
     over.set()
     dead.join()

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from moto.s3.models import s3_backends
 
-from sketch_search.indexer import BadInvocation, BuildRequest, PhotoUnavailable, build, open_index
+from sketch_search.indexer import BadInvocation, BuildRequest, PhotoUnavailable, build
 from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.store import remote
-from sketch_search.indexer.store.roots import Root, folder_of
+from sketch_search.indexer.store.roots import Root
 from sketch_search.indexer.upkeep import gallery_state
 from tests.indexer.galleries import Collection, catalog, photo_file
 from tests.indexer.remote.servers import SECRET, Bucket, Fault, Served, Server
@@ -98,26 +98,6 @@ def test_an_unlisted_server_is_reported_and_stays(fault: Fault, filled: Server, 
     assert collection.update().unlisted == ()
 
 
-def test_a_server_that_nobody_has_named_here_is_not_contacted(
-    davs: Served, collection: Collection, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    davs.fill(collection.photos)
-    collection.update(folders=[davs.url])
-    asked, said = davs.requests, "this server is not trusted yet; .* `sketch-search index add URL`"
-    monkeypatch.setenv("HOME", str(home / "of somebody else"))
-    with collection.open() as index, pytest.raises(PhotoUnavailable, match=said):
-        index.open_photo(1)
-    report = collection.update()
-    assert (report.changed, [folder.path for folder in report.unlisted]) == (False, [davs.url])
-    assert davs.requests == asked
-    collection.update(added=[davs.url])
-    assert davs.requests > asked
-    with collection.open() as index:
-        assert index.open_photo(1)
-    with open_index(collection.index, collection.matcher, gallery_roots=[davs.url]) as index:
-        assert index.open_photo(1)
-
-
 @pytest.mark.parametrize("fault", ["gone", "busy", "half"])
 def test_photos_that_a_server_does_not_give_stay(fault: Fault, filled: Server, collection: Collection) -> None:
     before = collection.update(folders=[filled.url])
@@ -146,7 +126,7 @@ def test_a_listing_of_thousands_of_names_asks_once_for_each_thousand(bucket: Buc
     for number in range(2_500):
         backend.put_object(bucket.name, f"my photos/{number % 50}/{number:05}.jpg", b"")
     asked = bucket.requests
-    listing = FolderListing([Root("many", folder_of(bucket.url))], tmp_path / "index")
+    listing = FolderListing([Root(name="many", path=bucket.url)], tmp_path / "index")
     paths = [file.path for file in listing]
     assert paths == sorted(paths)
     assert (len(paths), bucket.requests - asked) == (2_500, 3)
