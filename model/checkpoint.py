@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -306,7 +307,8 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
         # PyTorch's own message advises loading the file without this check.
         reason = "; it contains something else" if isinstance(error, pickle.UnpicklingError) else ", or it is damaged"
         raise ModelError(f"{path} is not a released checkpoint of tensors and numbers alone{reason}") from error
-    state = content.get("model", content.get("state_dict")) if isinstance(content, dict) else None
+    # A state dict may also have been saved alone.
+    state = content.get("model", content.get("state_dict", content)) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
@@ -314,7 +316,11 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
             f'{path} holds no "model" state dict of ZSE-SBIR, nor a "state_dict" of CLIP-AT; expected a released '
             "checkpoint"
         )
-    return state
+    # DataParallel and torch.compile put these before all names.
+    return {_WRAPPERS.sub("", name): value for name, value in state.items()}
+
+
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 
 
 def convert(source: Path, target: Path) -> None:

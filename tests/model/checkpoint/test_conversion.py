@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sketch_search import model
-from sketch_search.model.checkpoint import convert
+from sketch_search.model.checkpoint import convert, read_released
 from sketch_search.model.commands import main
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import ModelError
@@ -217,6 +217,18 @@ def test_a_released_file_prepares_and_encodes_pictures_as_the_public_code_does(
     assert main(["info", str(tmp_path / "c.safetensors")]) == 0
     said = capsys.readouterr().out
     assert all(text in said for text in ("clip-at-released", "converted from a released CLIP-AT checkpoint", "padding"))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("entry", ["state_dict", "model", None])
+def test_a_file_of_data_parallel_of_a_compiled_model_or_of_tensors_alone_is_read(
+    prefix: str, entry: str | None, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    named = {prefix + name: tensor for name, tensor in state.items()}
+    torch.save(named if entry is None else {entry: named}, tmp_path / "last.pth")
+    read = read_released(tmp_path / "last.pth")
+    assert list(read) == list(state)
+    assert all(torch.equal(read[name], tensor) for name, tensor in state.items())
 
 
 @pytest.mark.parametrize(
