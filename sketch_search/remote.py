@@ -1,5 +1,6 @@
 """Searches a gallery on a server, without loading a network."""
 
+import os
 from typing import Any, TypeVar
 
 import httpx
@@ -12,6 +13,7 @@ from sketch_search.service.schemas.errors import ErrorResponse
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
 from sketch_search.service.schemas.query import Params, SearchQuery
 from sketch_search.service.schemas.search import SearchResponse
+from sketch_search.service.settings import is_loopback
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -44,10 +46,17 @@ class Remote(Searches):
             if not secret.isprintable():
                 raise ValueError("the key or the token has a character that cannot be sent, such as a line break")
             headers[name] = secret.encode()
-        # A proxy from the environment could not reach this machine's own addresses.
-        direct: dict[str, httpx.BaseTransport | None] = {"all://127.0.0.1": None, "all://localhost": None}
-        base = address.copy_with(query=None)
-        self._http = httpx.Client(base_url=base, headers=headers, timeout=timeout, mounts=direct)
+        base, variables = address.copy_with(query=None), {"SSL_CERT_FILE", "SSL_CERT_DIR"}
+        try:
+            # No proxy of the environment could reach this machine, and without TLS no certificates are read.
+            verify = httpx.create_ssl_context() if base.scheme == "https" else False
+            variables = {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+            self._http = httpx.Client(
+                base_url=base, headers=headers, timeout=timeout, verify=verify, trust_env=not is_loopback(base.host)
+            )
+        except (OSError, ImportError, ValueError, httpx.InvalidURL) as error:
+            named = [f"{name}={value!r}" for name, value in os.environ.items() if name.upper() in variables]
+            raise UserError(f"{url} cannot be asked by {', '.join(named)}: {error}; unset or correct it.") from error
 
     def close(self) -> None:
         self._http.close()

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from sketch_search import Remote
 from sketch_search.indexer import BadInvocation, BuildRequest, Index, build
 from sketch_search.model import Matcher
+from sketch_search.model.errors import UserError
 from sketch_search.remote import ClientError
 from sketch_search.service.address import ServerAddress, announced, answers_by
 from sketch_search.service.commands import main
@@ -211,6 +213,46 @@ def test_the_api_key_in_any_script_is_sent_and_one_that_cannot_be_is_refused(set
 @pytest.mark.parametrize("url", ["http://[::", "http://a:b", "http://\0/"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="not the address of a server"):
+        Remote(url)
+
+
+_SOCKS = {"ALL_PROXY": "socks5h://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {**_SOCKS, "NO_PROXY": "127.0.0.1,localhost"},
+        {"http_proxy": "socks5://127.0.0.1:9"},
+        {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,fe80::/10"},
+        {"SSL_CERT_FILE": "/nonexistent/cacert.pem"},
+    ],
+    ids=lambda environment: " ".join(environment),
+)
+def test_a_server_of_this_machine_is_asked_whatever_proxies_and_certificates_are_set(
+    environment: dict[str, str], http: httpx.Client, monkeypatch: pytest.MonkeyPatch, sketch: bytes
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with Remote(str(http.base_url)) as remote:
+        assert len(remote.search(sketch, k=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "named"),
+    [
+        ("http://photos.example", _SOCKS, "ALL_PROXY='socks5h"),
+        ("https://photos.example", {"HTTPS_PROXY": "http://a:9", "no_proxy": "fe80::/10"}, "no_proxy='fe80::/10'"),
+        ("https://127.0.0.1:9", {"SSL_CERT_FILE": "/nonexistent/cacert.pem"}, "SSL_CERT_FILE='/nonexistent"),
+        ("https://photos.example", {"SSL_CERT_FILE": __file__}, "SSL_CERT_FILE"),
+    ],
+)
+def test_a_variable_by_which_no_server_can_be_asked_is_named(
+    url: str, environment: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=re.escape(named)):
         Remote(url)
 
 
