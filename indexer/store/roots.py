@@ -1,6 +1,7 @@
 """Defines roots, the folders of photos that the user named, and finds a file among them."""
 
 import os
+import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -65,7 +66,11 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
             raise BadInvocation(f"{given} {problem}{'' if folder.remote else '; name a folder of photos'}.")
         # The manifest is UTF-8, and so are the answers of searches.
         if not is_unicode(str(folder)):
-            raise BadInvocation(f"{given}: its path is not valid UTF-8; rename the folder to index it.")
+            reads = sys.getfilesystemencoding()
+            remedy = "rename the folder to index it"
+            if reads != "utf-8":
+                remedy = f"Python reads names as {reads} here: unset PYTHONUTF8, or set LC_ALL=C.UTF-8"
+            raise BadInvocation(f"{given}: its path is not valid UTF-8; {remedy}.")
         if folder not in known and type(folder) is LocalFolder and is_index(_names_in(folder.path)):
             raise BadInvocation(f"{given} holds an index and no photos; name a folder of photos.")
         if inside.holds(folder):

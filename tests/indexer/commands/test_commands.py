@@ -9,6 +9,7 @@ import torch
 
 from sketch_search.indexer.commands import main
 from tests.indexer.galleries import save_photos
+from tests.programs import run_python
 
 
 @pytest.fixture(autouse=True)
@@ -200,6 +201,17 @@ def test_an_id_is_digits_and_something_must_be_named(capsys: pytest.CaptureFixtu
         assert "an id is a number such as 17" in capsys.readouterr().err
     assert main(["remove"]) == 2
     assert "name the files or folders to remove" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["\u00dcbung", "\u732b", "caf\u00e9"])
+def test_where_python_reads_names_as_ascii_the_variable_is_named_and_not_the_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    build = ("-m", "indexer", "build", str(tmp_path / name), "--index", str(tmp_path / "index"))
+    ended = run_python(*build, environment=plain)
+    assert ended.returncode == 2
+    assert "unset PYTHONUTF8, or set LC_ALL=C.UTF-8" in ended.stderr
+    assert "rename" not in ended.stderr
 
 
 @pytest.mark.parametrize(
