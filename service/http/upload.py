@@ -125,12 +125,12 @@ class _Form(MultiPartParser):
     has_ended = False
 
     def on_headers_finished(self) -> None:
+        # Clients send the name of a file as filename*, empty, or not at all; Starlette tells files by "filename".
+        if parse_options_header(self._current_part.content_disposition)[1].get(b"name") == b"file":
+            self._current_part.content_disposition = b'form-data; name="file"; filename="sketch"'
         super().on_headers_finished()
-        name = self._current_part.field_name
-        if name not in ("file", "strokes"):
+        if (name := self._current_part.field_name) not in ("file", "strokes"):
             raise BadSearch(f"The form has an unknown part {name[:64]!r}; {_ADVICE}")
-        if name == "file" and self._current_part.file is None:
-            raise BadSearch(f"The form has no upload in its field 'file'; {_ADVICE}")
         if self._current_files > MAX_THINGS:
             raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', the most things of a drawing.")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 import struct
 import sys
@@ -33,6 +34,9 @@ BACKLOG = 100
 # Files beside those connections: of the index and the next one, photos, libraries, and of connections that are accepted
 # while others are being closed.
 RESERVE = 32 + 8 * BACKLOG
+
+# A target of a request that is a whole address: host with port, path with query.
+_ADDRESS = re.compile(rb"https?://([^/?]*)/?(.*)", re.IGNORECASE)
 
 log = logging.getLogger("sketch_search")
 
@@ -69,7 +73,7 @@ def server_config(app: ASGIApp, **other: Any) -> uvicorn.Config:
 
 
 class Parser(h11.Connection):
-    """Refuses bodies in too many small chunks."""
+    """Refuses bodies in too many small chunks, and takes whole addresses as targets (RFC 9112, 3.2.2)."""
 
     _chunks = _body = 0
 
@@ -78,6 +82,15 @@ class Parser(h11.Connection):
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._chunks = self._body = 0
+            if absolute := _ADDRESS.fullmatch(event.target):
+                # Its host replaces the header's.
+                headers = [(name, value) for name, value in event.headers if name != b"host"]
+                event = h11.Request(
+                    method=event.method,
+                    headers=[*headers, (b"host", absolute[1])],
+                    target=b"/" + absolute[2],
+                    http_version=event.http_version,
+                )
         elif isinstance(event, h11.Data):
             self._chunks += event.chunk_start
             self._body += len(event.data)
@@ -182,10 +195,11 @@ class PortTaken(UserError):
 
 
 def listening(host: str, port: int, setting: str = "--port or SBIR_PORT") -> socket.socket:
-    """Returns a socket that listens; port 0 takes any free one. Raises PortTaken, which names ``setting``."""
+    """Returns a socket that listens, on :: to IPv4, too. Port 0: any free one. Raises PortTaken, names ``setting``."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         # Python adds the address to the system's message.
         reason = str(error.strerror).partition(" (while")[0]

@@ -1,5 +1,6 @@
 import re
 from collections.abc import Iterator
+from itertools import product
 
 import httpx
 import pytest
@@ -143,14 +144,32 @@ OWN_HOSTS = ("localhost", "LocalHost:8000", "[::1]:8000", "127.0.0.1", "localhos
 
 
 def test_only_known_hosts_are_answered(settings: Settings, http: httpx.Client) -> None:
-    for path in ("/", "/healthz", "/info", "/photos/1", "/no/such/path"):
+    for path in ("/", "/metrics", "/info", "/photos/1", "/no/such/path"):
         for host in STRANGE_HOSTS:
             assert error(http.get(path, headers={"host": host})) == (400, "bad_host")
         for host in OWN_HOSTS:
             assert http.get(path, headers={"host": host}).status_code == http.get(path).status_code
     with asked(settings, allowed_hosts=("photos.example.", "*.local")) as named:
         for host, status in [("photos.example", 200), ("a.local:80", 200), ("localhost", 400), ("b.example", 400)]:
-            assert named.get("/healthz", headers={"host": host}).status_code == status
+            assert named.get("/info", headers={"host": host}).status_code == status
+        # As kubelets and load balancers ask, by the address of a pod.
+        for host, path in product((*STRANGE_HOSTS, "10.42.0.17:8000", "[fd00::17]:8000"), ("/healthz", "/readyz")):
+            assert named.get(path, headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [("https://app.example", 200), ("https://other.example", 400)])
+def test_a_listed_page_of_the_internet_may_reach_a_server_at_home(
+    settings: Settings, origin: str, allowed: int
+) -> None:
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    for path in ("/search", "/explain", "/info"):
+        with asked(settings, cors_origins=("https://app.example",)) as http:
+            headers = {"origin": origin, "access-control-request-private-network": "true", **asks}
+            answer = http.options(path, headers=headers)
+        assert answer.status_code == allowed
+        assert answer.headers.get("access-control-allow-origin") == (origin if allowed == 200 else None)
+        if allowed == 200:
+            assert answer.headers["access-control-allow-private-network"] == "true"
 
 
 @pytest.mark.parametrize(

@@ -251,9 +251,18 @@ def test_a_broken_form_is_refused(http: httpx.Client, parameters: str, body: byt
     assert error(answer) == expected
 
 
-@pytest.mark.parametrize("disposition", ['name="file"', 'name="mask"; filename="a.png"'])
-def test_a_part_that_is_no_sketch_is_refused_before_its_data_come(server: Served, disposition: str) -> None:
-    head = part(disposition, "\0").partition(b"\0")[0]
+@pytest.mark.parametrize("name", ["filename*=UTF-8''%E7%8C%AB.png", 'filename=""', "", 'filename="a"; filename*=b'])
+def test_a_file_of_a_form_may_have_any_name_or_none(http: httpx.Client, sketch: bytes, name: str) -> None:
+    head, _, tail = part(f'name="file"; {name}', "\0").partition(b"\0")
+    answer = http.post(
+        "/search", content=head + sketch + tail, headers={"content-type": f"multipart/form-data{BOUNDARY}"}
+    )
+    assert answer.status_code == 200
+    assert without_timings(answer) == without_timings(http.post("/search", content=sketch))
+
+
+def test_a_part_that_is_no_sketch_is_refused_before_its_data_come(server: Served) -> None:
+    head = part('name="mask"; filename="a.png"', "\0").partition(b"\0")[0]
     kind = b"Content-Type: multipart/form-data; boundary=b\r\n"
     with connect(server) as connection:
         connection.sendall(SEARCH + kind + b"Content-Length: 5000\r\n\r\n" + head)
@@ -266,7 +275,7 @@ def test_a_part_of_a_form_that_would_be_ignored_is_refused(http: httpx.Client, s
         (http.post(path, files={"file": sketch}, data={"nprobe": "all"}), "an unknown part 'nprobe'"),
         (http.post(path, files={"file": sketch, "mask": sketch}), "an unknown part 'mask'"),
         (http.post(path, files=[("file", sketch)] * 9), "more than 8 fields"),
-        (http.post(path, data={"file": "x"}, files={"mask": sketch}), "no upload in its field 'file'"),
+        (http.post(path, data={"file": "x"}, files={"mask": sketch}), "an unknown part 'mask'"),
     ):
         assert error(answer, told) == (422, "bad_parameter")
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.responses import StreamingResponse
 
 from sketch_search.service.serving import connection as connection_module
-from sketch_search.service.serving.connection import CHUNK_BYTES, FREE_CHUNKS, Connection
+from sketch_search.service.serving.connection import CHUNK_BYTES, FREE_CHUNKS, Connection, listening
 from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
@@ -228,8 +228,27 @@ UPGRADE = SEARCH + b"Connection: Upgrade, close\r\nUpgrade: h2c\r\n"
         *((b"GET " + target + b" HTTP/1.1\r\n" + HOST, 400) for target in (b"/a b", b"/\xff")),
         *(
             (b"GET " + target + b" HTTP/1.1\r\n" + HOST + CLOSE, 404)
-            for target in (b"//healthz", b"/healthz/", b"*", b"http://a/healthz", b"healthz")
+            for target in (
+                b"//healthz",
+                b"/healthz/",
+                b"*",
+                b"ftp://a/healthz",
+                b"healthz",
+                b"http://localhost//healthz",
+            )
         ),
+        # The whole address, as a forward proxy may send it: its host counts, not that of the header.
+        *(
+            (b"GET " + target + b" HTTP/1.1\r\n" + HOST + CLOSE, 200)
+            for target in (
+                b"http://a/healthz",
+                b"HTTPS://localhost:8000/info?",
+                b"http://[::1]:9",
+                b"http://127.0.0.1?x",
+            )
+        ),
+        (b"GET http://photos.example/info HTTP/1.1\r\n" + HOST + CLOSE, 400),
+        (b"GET http://localhost/info HTTP/1.1\r\nHost: photos.example\r\n" + CLOSE, 200),
         (b"GET /photos/%2e%2e/healthz HTTP/1.1\r\n" + HOST + CLOSE, 404),
         (b"GET /healthz?x=" + b"y" * 8_000 + b" HTTP/1.1\r\n" + HOST + CLOSE, 200),
         (b"GET /healthz?x=" + b"y" * 20_000 + b" HTTP/1.1\r\n" + HOST + CLOSE, 422),
@@ -251,6 +270,17 @@ def test_a_strange_request_is_answered(server: Served, sent: bytes, expected: in
     assert b"\r\nserver:" not in answer.lower()
     if expected > 400:
         assert code(answer)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(("host", "answering"), [("::", {4, 6}), ("::1", {6}), ("0.0.0.0", {4})])
+def test_one_address_stands_for_both_ip_versions(host: str, answering: set[int]) -> None:
+    with listening(host, 0) as listener:
+        port, connected = listener.getsockname()[1], set()
+        for version, own in ((4, "127.0.0.1"), (6, "::1")):
+            with suppress(ConnectionError), socket.create_connection((own, port), timeout=PATIENCE):
+                connected.add(version)
+    assert connected == answering
 
 
 @pytest.fixture
