@@ -231,7 +231,6 @@ _FITS_FROM = 50
 _FITS_SLOPE = 2 / 3
 _FITS_HARDLY, _FITS_SURELY = 0.0, 2.0
 # What a word names is judged by its score and, times _REGIONS, the cosine of the best region, _COSINE if none is kept.
-# `python -m tests.benchmarks.judgement` measures how often that is wrong.
 _REGIONS, _COSINE, _CLEAR, SURELY = 5.0, 0.7, 6.2, 2.0
 
 
