@@ -93,17 +93,6 @@ def test_a_photo_of_a_server_is_its_file_and_a_thumbnail(remote: Remote, gallery
         assert (image.format, image.size) == ("JPEG", (20, 20))
 
 
-def test_a_server_explains_why_photos_match(http: httpx.Client, remote: Remote, sketch: bytes, gallery: Path) -> None:
-    photo = (gallery / "p01.png").read_bytes()
-    for picture, asked in ((sketch, {}), (None, {"like": 7}), (photo, {"kind": "photo"})):
-        params: dict[str, Any] = {"nearest": 4, **asked}
-        whole = http.post("/explain", content=picture, params={"photo": 2, **params}).json()
-        assert remote.explain(picture, 2, **params).answer.model_dump(mode="json") == whole["photos"][0]
-        assert whole["method"] == ("rn" if picture is sketch else "ret")
-    with pytest.raises(ClientError, match="leave one of them out"):
-        remote.explain(sketch, 1, like=7)
-
-
 def test_what_the_server_refuses_is_raised(remote: Remote) -> None:
     with pytest.raises(ClientError) as refused:
         remote.search(b"no picture at all")

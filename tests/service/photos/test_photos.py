@@ -337,22 +337,6 @@ def test_a_folder_of_thumbnails_that_cannot_be_written_or_is_a_link_keeps_nothin
         cache.keep("a-8", JPEG)
         assert (cache.find("a-8"), cache.read("a-8")) == (JPEG, None)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "CURRENT", "link"}
-    (tmp_path / "a-8.jpg").symlink_to(tmp_path / "file")
-    os.mkfifo(tmp_path / "b-8.jpg")
-    (tmp_path / "c-8.jpg").write_bytes(JPEG[:2] + bytes(5 * 2**20) + JPEG[2:])
-    assert [ThumbnailCache(2**20, tmp_path).read(f"{name}-8") for name in "abc"] == [None] * 3
-
-
-def test_a_link_that_lies_where_a_thumbnail_is_written_is_not_written_through(tmp_path: Path) -> None:
-    mine, small = tmp_path / "mine", tmp_path / "small"
-    mine.write_text("mine")
-    small.mkdir()
-    for name in ("a-8.jpg", "a-8.new", ".a-8.jpg.partial"):
-        (small / name).symlink_to(mine)
-    (tmp_path / "CURRENT").touch()
-    ThumbnailCache(0, small, 2**20).keep("a-8", JPEG)
-    assert (small / "a-8.jpg").read_bytes() == JPEG
-    assert mine.read_text() == "mine"
 
 
 # The libraries of servers leave sockets to the garbage collector.

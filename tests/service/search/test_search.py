@@ -84,13 +84,6 @@ def test_only_the_best_clusters_are_opened(searcher: Searcher, index: Index, mat
     assert [hit.raw_score for hit in outcome.results] == pytest.approx([hit.raw_score for hit in inside], abs=1e-4)
 
 
-def test_clusters_are_opened_until_there_are_enough_photos(searcher: Searcher) -> None:
-    outcome = searcher.find_sketch(k=PHOTOS - 1, nprobe=1)
-    assert len(outcome.results) == PHOTOS - 1
-    without_the_last = [c.size for c in outcome.clusters[:-1]]
-    assert sum(without_the_last) < PHOTOS - 1 <= outcome.candidates
-
-
 def test_pages_continue_the_ranking(searcher: Searcher) -> None:
     whole = searcher.find_sketch(nprobe="all").results
     pages = [searcher.find_sketch(k=5, offset=offset, nprobe="all").results for offset in range(0, 30, 5)]

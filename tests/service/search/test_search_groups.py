@@ -70,15 +70,6 @@ def test_every_ranked_photo_is_in_one_kind_in_order_of_the_ranking(searcher: Sea
     assert [kind.rank for kind in found] == list(range(1, len(found) + 1))
 
 
-@settings(max_examples=10)
-@given(way=ways, k=st.integers(1, 9))
-def test_pages_continue_the_kinds(searcher: Searcher, way: dict[str, Any], k: int) -> None:
-    whole = kinds(searcher, k=GROUPED, **way)
-    pages = [kinds(searcher, k=k, offset=offset, **way) for offset in range(0, len(whole) + k, k)]
-    assert tuple(kind for page in pages for kind in page) == whole
-    assert pages[-1] == ()
-
-
 @pytest.mark.parametrize("diffuse", [False, True])
 def test_the_ranking_and_that_before_diffusion_give_photos_by_turns_to_the_kinds_that_the_model_makes(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch, diffuse: bool
@@ -168,45 +159,9 @@ def copies(hit: SearchResult) -> tuple[int, ...]:
     return hit.copies
 
 
-WAYS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
-    [
-        {},
-        {"method": "ret"},
-        {"method": "rn", "diffuse": False},
-        {"nprobe": 2},
-        {"nprobe": 1},
-        {"nprobe": "all"},
-        {"rerank": 3},
-        {"nprobe": 1, "rerank": 2, "method": "rn"},
-        {"folder": ["0", "2"]},
-    ]
+@pytest.mark.parametrize(
+    "way", [{}, {"method": "rn", "diffuse": False}, {"method": "ret"}, {"nprobe": "all"}, {"folder": ["0", "2"]}]
 )
-
-
-@settings(max_examples=20)
-@given(way=WAYS, k=st.integers(1, ALL_FILES), offset=st.integers(0, 12), liked=st.none() | st.integers(1, ALL_FILES))
-def test_every_picture_is_one_result_with_its_copies_in_the_order_of_the_ranking(
-    copied: Searcher, way: dict[str, Any], k: int, offset: int, liked: int | None
-) -> None:
-    if liked is not None and ("rerank" in way or way.get("method") == "rn"):
-        way = {}
-    like = [] if liked is None else [liked]
-    folded = copied.find_sketch(fold=True, k=k, offset=offset, like=like, **way)
-    ids = [photo for hit in folded.results for photo in (hit.id, *copies(hit))]
-    assert len(ids) == len(set(ids))
-    shown = [picture(copied, hit.id) for hit in folded.results]
-    assert len(set(shown)) == len(shown)
-    assert [hit.rank for hit in folded.results] == list(range(offset + 1, offset + 1 + len(shown)))
-    for hit in folded.results:
-        assert {picture(copied, copy) for copy in copies(hit)} <= {picture(copied, hit.id)}
-    if "rerank" not in way and "folder" not in way:
-        # A page is as full as it can be.
-        assert len(shown) == max(0, min(k, len(FILES) - offset))
-    if like and offset == 0 and "folder" not in way:
-        assert folded.results[0].id == like[0]
-
-
-@pytest.mark.parametrize("way", [{}, {"method": "rn", "diffuse": False}, {"nprobe": "all"}])
 def test_folded_results_are_the_ranking_without_folding(copied: Searcher, way: dict[str, Any]) -> None:
     ranked, folded = copied.find_sketch(**way), copied.find_sketch(fold=True, **way)
     assert not any("copies" in hit for hit in ranked.model_dump()["results"])
@@ -237,11 +192,3 @@ def test_liked_photos_are_results_of_their_own_even_if_they_are_copies(copied: S
     found = copied.find_sketch(False, fold=True, like=[second, first]).results
     assert [hit.id for hit in found[:2]] == [first, second]
     assert sorted(photo for hit in found[:2] for photo in copies(hit)) == others
-
-
-def test_kinds_are_made_of_folded_results(copied: Searcher) -> None:
-    found = copied.find_sketch(fold=True, view="groups", k=GROUPED).groups or ()
-    assert sum(kind.size for kind in found) == len(FILES)
-    shown = [hit for kind in found for hit in (kind.best, *kind.more)]
-    assert sum(1 + len(copies(hit)) for hit in shown) <= ALL_FILES
-    assert any(hit.copies for hit in shown)

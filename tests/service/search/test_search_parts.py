@@ -12,12 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sketch_search import model
-from sketch_search.indexer import BuildRequest, Index, build, open_index
+from sketch_search.indexer import Index
 from sketch_search.model.ranking import likeness_to
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.search import SearchResult
-from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.searching import Searcher, mean_direction, searching
 from tests.service.small_gallery import PHOTOS, draw_photo
@@ -213,22 +211,3 @@ def test_a_folder_is_found_whether_its_accents_are_composed_or_not(tmp_path: Pat
             for folder, path in (("größe", composed), ("zürich", decomposed)):
                 outcome = searcher.find_sketch(folder=[unicodedata.normalize(form, folder)])
                 assert [hit.paths for hit in outcome.results] == [(path,)]
-
-
-def test_folders_of_several_roots_begin_with_the_name_of_theirs(tmp_path: Path) -> None:
-    matcher = model.load(tiny_checkpoint(tmp_path / "tiny.safetensors"), dtype="float32")
-    for name, numbers in (("one", (0, 1)), ("two", (1, 2))):
-        for number in numbers:
-            file = tmp_path / name / "inside" / f"{number}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(encoded(draw_photo(number)))
-    build(tmp_path / "index", BuildRequest([tmp_path / "one", tmp_path / "two"], clusters=1, embedder="ret"), matcher)
-    with open_index(tmp_path / "index", matcher) as index:
-        searcher = Searcher(index, matcher)
-        for folders, paths in (
-            (["one"], {"one/inside/0.png", "one/inside/1.png"}),
-            (["two/inside/"], {"one/inside/1.png", "two/inside/2.png"}),
-            (["inside"], set()),
-            (["two", "one/inside"], {"one/inside/0.png", "one/inside/1.png", "two/inside/2.png"}),
-        ):
-            assert {hit.paths[0] for hit in searcher.find_sketch(folder=folders).results} == paths

@@ -137,17 +137,6 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     assert picture == "sketch" or not found.guesses
 
 
-def test_without_a_guess_the_likeliest_words_are_offered(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert searcher.matcher.engine.vocabulary is not None
-    assert find(searcher).perhaps == ()
-    # Every word is as probable as every other one, and as none.
-    evenly = replace(searcher.matcher.engine.vocabulary, guess_scale=0.0, guess_none=0.0)
-    monkeypatch.setattr(searcher.matcher.engine, "vocabulary", evenly)
-    found = find(searcher)
-    assert found.guesses == ()
-    assert len(set(found.perhaps) & set(searcher.matcher.words)) == 3
-
-
 @pytest.mark.parametrize("word", ["dog", "cat", "leaf"])
 def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: str) -> None:
     found = find(searcher, None, text=word)
@@ -177,19 +166,6 @@ def test_of_two_words_photos_are_compared_with_both(searcher: Searcher) -> None:
     found = find(searcher, None, text="a cat with its dog")
     assert (found.word_read, found.word_means) == ("cat and dog", "cat and dog")
     assert find(searcher, None, text="dogs").word_means is None
-
-
-@pytest.mark.parametrize("folder", [None, "größe", "nowhere"])
-def test_a_word_fits_if_the_best_photo_has_more_of_it_than_chance(searcher: Searcher, folder: str | None) -> None:
-    asked: dict[str, Any] = {} if folder is None else {"folder": [folder]}
-    allowed = below(searcher, folder) if folder else set(searcher.index.ids.tolist())
-    rows = np.isin(searcher.index.ids, list(allowed))
-    matcher = searcher.matcher
-    for number, word in enumerate(matcher.words):
-        scores = matcher.word_scores(Tokens.of_ret(searcher.index.vectors.of()), [number])[0][rows]
-        fitting = find(searcher, None, text=word, **asked).word_fits
-        assert fitting is fits(float(scores.max(initial=-math.inf)), len(scores))
-    assert find(searcher, **asked).word_fits is None
 
 
 def test_guesses_fit_or_do_not_fit_the_gallery(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,12 +201,6 @@ def test_a_word_lifts_the_photos_that_show_it(
         assert after.index(best) <= (before.index(best) if best in before else PHOTOS)
 
 
-def test_with_a_word_no_more_photos_are_scored_than_without(searcher: Searcher) -> None:
-    thin: dict[str, Any] = {"method": "rn", "rerank": 5, "diffuse": False}
-    with_word, without = find(searcher, text="cat", **thin), find(searcher, **thin)
-    assert with_word.pairs_scored == without.pairs_scored == len(with_word.results)
-
-
 def test_half_of_the_photos_to_score_are_of_the_kind_that_words_and_likes_say() -> None:
     rows, by_vector = np.arange(8), np.arange(8, 0, -1).astype(np.float32)
     query = Query(method="rn", mean=np.zeros(1, np.float32), rerank=4)
@@ -238,11 +208,6 @@ def test_half_of_the_photos_to_score_are_of_the_kind_that_words_and_likes_say() 
     assert found.to_score(query).tolist() == [0, 1, 5, 6]
     assert replace(found, likeness=np.array([1] * 6 + [-1, 1], np.float32)).to_score(query).tolist() == [0, 1, 5, 7]
     assert replace(found, by_word=None).to_score(query).tolist() == [0, 1, 2, 3]
-
-
-def test_a_word_alone_is_not_compared_by_another_method(searcher: Searcher) -> None:
-    with pytest.raises(BadSearch, match="method=rn compares tokens of a single drawing, not liked photos or a word"):
-        find(searcher, None, text="dog", method="rn")
 
 
 CPU = "cpu"
@@ -272,32 +237,6 @@ def by_clip(folder: Path, gallery: Path) -> Iterator[ByClip]:
     embedder = f"clip:{saved_clip(folder / 'reading-clip', READING)}"
     with searching(gallery, folder, embedder=embedder, words=WORDS, diffusion=0.2) as searcher:
         yield ByClip(searcher)
-
-
-# Ways to search that go with a text.
-WAYS: list[dict[str, Any]] = [
-    {},
-    {"diffuse": True},
-    {"fold": True},
-    {"view": "groups"},
-    {"view": "auto"},
-    {"nprobe": 2},
-    {"folder": ["größe"]},
-    {"unlike": [3]},
-    {"k": 4, "offset": 3},
-]
-
-
-@pytest.mark.parametrize("way", WAYS, ids=str)
-def test_a_text_goes_with_every_other_part_of_a_query(by_clip: ByClip, way: dict[str, Any]) -> None:
-    found = by_clip.find_sketch(text=TEXT, **way)
-    hits = found.results or tuple(hit for kind in found.groups or () for hit in (kind.best, *kind.more))
-    assert hits
-    assert np.isfinite([hit.raw_score for hit in hits]).all()
-    if found.groups is None:
-        assert [hit.raw_score for hit in hits] == sorted((hit.raw_score for hit in hits), reverse=True)
-    assert found.words == "clip"
-    assert found.diffused == way.get("diffuse", True)
 
 
 def test_shards_answer_as_one_index_does(by_clip: ByClip, folder: Path, tmp_path: Path) -> None:

@@ -178,21 +178,6 @@ def test_a_word_for_what_is_surely_not_drawn_names_a_further_thing(
     assert (by_method.method, by_method.placed) == ("rn", True)
 
 
-@pytest.mark.parametrize("sure", [True, False])
-def test_a_word_that_fits_no_thing_names_the_one_that_nobody_knows(regional: Searcher, sure: bool) -> None:
-    two = drawn(regional, on_paper("star", 10), on_paper("cross", 290))
-    star, cross = (unit(thing.tokens.guessed_from[0]) for thing in encode_things(regional.matcher, two))
-    # Each has a logit of 1 by its own direction, and 0 by the other one's.
-    of_star, of_cross = np.linalg.pinv(np.stack([star, cross])).T
-    of_sketches = np.stack([20 * of_star, (20 if sure else 1) * of_cross, -20 * (of_star + of_cross)])
-    words = vocabulary((0, 1, 2), directions=np.eye(3, RET), sketch_directions=of_sketches, guess_none=3.0)
-    knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",), ("ring",))), variants=1)
-    things = encode_things(knowing, two)
-    named, further = name_things(knowing, things, "ring", coloured=True)
-    assert [[knowing.words[word] for word in thing.words] for thing in named] == [[], [] if sure else ["ring"]]
-    assert len(further) == sure
-
-
 def test_regions_decide_against_likeness_of_whole_photos(regional: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     best = regional.find(both(), quality="best", k=3)
     found = regional.find(both(), k=3)
@@ -428,22 +413,12 @@ def test_an_index_without_tokens_compares_things_by_vectors(network: Matcher, ga
         answer = searcher.search(pictures, TunedQuery(k=PHOTOS))
         assert answer.method == "ret"
         assert (len(answer.results), len(answer.things), answer.placed) == (PHOTOS, 2, False)
-        with pytest.raises(BadSearch, match="which this index does not keep"):
-            searcher.search(pictures, TunedQuery(places="yes"))
-
-
-@pytest.mark.parametrize(
-    ("asked", "sentence"),
-    [
-        ({"method": "rn"}, "method=rn compares tokens of a single drawing"),
-        ({"rerank": 3}, "rerank limits the relation network"),
-        ({"things": "one"}, "things=one leaves a single picture whole"),
-        ({"system": "two-stage"}, "searches by a single picture"),
-    ],
-)
-def test_options_that_contradict_things_are_refused(regional: Searcher, asked: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(BadSearch, match=sentence):
-        regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), TunedQuery(**asked))
+        for sentence, asked in (
+            ("which this index does not keep", {"places": "yes"}),
+            ("rerank limits", {"rerank": 3}),
+        ):
+            with pytest.raises(BadSearch, match=sentence):
+                searcher.search(pictures, TunedQuery.model_validate(asked))
 
 
 def test_pictures_that_are_no_drawing_are_refused_with_a_sentence(http: httpx.Client) -> None:
@@ -457,5 +432,12 @@ def test_pictures_that_are_no_drawing_are_refused_with_a_sentence(http: httpx.Cl
     assert error(asked(star, other.resize((100, 50))), sizes) == (422, "bad_parameter")
     blank = "Of the 2 pictures of the drawing, number 2: the sketch is blank"
     assert error(asked(star, Image.new("RGB", (400, 200), "white")), blank) == (422, "blank_sketch")
-    assert error(asked(star, other, kind="photo"), "with kind=photo, send one") == (422, "bad_parameter")
-    assert error(asked(star, places="yes"), "which this index does not keep") == (422, "bad_parameter")
+    refusals: dict[str, dict[str, str]] = {
+        "with kind=photo, send one": {"kind": "photo"},
+        "method=rn compares tokens of a single drawing": {"method": "rn"},
+        "things=one leaves a single picture whole": {"things": "one"},
+        "searches by a single picture": {"system": "two-stage"},
+        "which this index does not keep": {"places": "yes"},
+    }
+    for sentence, params in refusals.items():
+        assert error(asked(star, other, **params), sentence) == (422, "bad_parameter")

@@ -111,30 +111,6 @@ def test_sketches_that_take_long_wait_for_each_other_and_no_other_client_waits_f
     assert asyncio.run(scenario()) == ["ordinary"] * 3 + ["slow"] * (most + 1)
 
 
-def test_sketches_that_take_long_leave_room_for_those_of_other_clients() -> None:
-    async def scenario() -> int:
-        worker, gate, refused = Worker(queue=3, seconds=1e-9), Gate(), 0
-        # How long jobs take is known.
-        await run(worker, lambda quick: lambda: time.sleep(0.01), never())
-
-        def slow(quick: bool) -> Callable[[], str]:
-            if quick:
-                raise SlowImage("takes long")
-            return partial(str, gate())
-
-        several = [asyncio.create_task(run(worker, slow, never(), f"slow {number % 5}")) for number in range(25)]
-        await until(gate.begun)
-        for number in range(70):
-            assert await run(worker, lambda quick: lambda: "answered", never(), f"{number % 7}") == "answered"
-        gate.opened.set()
-        for ended in await asyncio.gather(*several, return_exceptions=True):
-            assert ended == "through" or isinstance(ended, QueueFull)
-            refused += ended != "through"
-        return refused
-
-    assert asyncio.run(scenario()) > 0
-
-
 def test_who_has_searched_before_does_not_wait_for_the_first_sketches_of_others() -> None:
     async def scenario() -> None:
         worker, gate = Worker(queue=10), Gate()
