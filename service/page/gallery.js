@@ -93,9 +93,7 @@ export function createAbout(remove) {
         const state = build?.text ?? left ?? `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
         note.textContent = already + state;
       }
-      if (dialog.open && info.index && info.index.made !== made) {
-        void read();
-      }
+      if (dialog.open && info.index && info.index.made !== made) { void read(); }
       made = info.index?.made ?? null;
     },
 

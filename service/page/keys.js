@@ -19,19 +19,13 @@ export function listenToShortcuts(paper, query) {
 
   /** What a key does, as a function; false or undefined if nothing. */
   function actionOf(key, { ctrlKey, metaKey, shiftKey, target }) {
-    if (paper.chosen && (key === "delete" || key === "backspace")) {
-      return () => paper.remove();
-    }
+    if (paper.chosen && (key === "delete" || key === "backspace")) { return () => paper.remove(); }
     if (ctrlKey || metaKey) {
       const undoes = { z: shiftKey ? "redo" : "undo", y: "redo" }[key];
       return !query.isFile() && undoes && (() => paper[undoes]());
     }
-    if (!single.checked) {
-      return false;
-    }
-    if (key in TOOLS) {
-      return () => choose("tool", TOOLS[key]);
-    }
+    if (!single.checked) { return false; }
+    if (key in TOOLS) { return () => choose("tool", TOOLS[key]); }
     if (key === "[" || key === "]") {
       const now = WIDTHS.findIndex((width) => Number(width) === paper.width);
       const next = Math.min(WIDTHS.length - 1, Math.max(0, now + (key === "]" ? 1 : -1)));
@@ -71,9 +65,7 @@ export function drawByKeys(paper) {
   canvas.addEventListener("keydown", (event) => {
     const way = ARROWS[event.key];
     const presses = event.key === " " || (event.key === "Escape" && down);
-    if (event.ctrlKey || event.metaKey || event.altKey || !(way || presses)) {
-      return;
-    }
+    if (event.ctrlKey || event.metaKey || event.altKey || !(way || presses)) { return; }
     event.preventDefault();
     move(way ?? [0, 0], event.shiftKey ? SMALL_STEP : STEP);
     if (presses) { press(); }

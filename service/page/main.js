@@ -149,9 +149,7 @@ function penRests() {
 
 /** The body for a snapshot of the query: one picture, with its strokes if it was drawn here. */
 function bodyOf({ blob, strokes }) {
-  if (!blob || !strokes.length) {
-    return blob;
-  }
+  if (!blob || !strokes.length) { return blob; }
   const form = new FormData();
   form.append("file", blob, "drawing.png");
   form.append("strokes", JSON.stringify(strokes.map(({ sent }) => sent)));
@@ -188,9 +186,7 @@ async function explain() {
     state.drawingOn = false;
     await search.now();
   }
-  if (explainable() && state.shownAfter === state.changes) {
-    why.open(subject(), explained());
-  }
+  if (explainable() && state.shownAfter === state.changes) { why.open(subject(), explained()); }
 }
 
 function refresh() {

@@ -31,9 +31,7 @@ export function watchServer(react) {
     const [wasBusy, hadEnded] = [busy, ended];
     busy = Boolean(building(info.build));
     ended = wasBusy && !busy;
-    if (!info.ready || busy || ended) {
-      checkLater();
-    }
+    if (!info.ready || busy || ended) { checkLater(); }
     const again = info.ready && (!server.ready || (hadEnded && !busy));
     server.ready = info.ready;
     if (!info.ready) {
@@ -50,9 +48,7 @@ export function watchServer(react) {
 
   /** Cancel the next check, unless a build is running: the server has just answered. */
   function rest() {
-    if (!busy && !ended) {
-      clearTimeout(timer);
-    }
+    if (!busy && !ended) { clearTimeout(timer); }
   }
 
   return server;

@@ -119,18 +119,14 @@ export function createDrawn(paper, parts, word, react) {
   }
 
   function joinPressed(event) {
-    if (joining === null) {
-      return;
-    }
+    if (joining === null) { return; }
     const place = [...list.children].findIndex((one) => one.contains(event.target));
     const [from, other] = [shown.find(({ marks }) => marks.includes(joining)), shown[place] ?? thingAt(shown, paper.pointOf(event))];
     event.stopPropagation();
     // A word that is being typed would stay.
     event.target.matches("input") && event.target.blur();
     joinFrom(null);
-    if (from && other && other !== from) {
-      void divide(joined, from.id, other.id);
-    }
+    if (from && other && other !== from) { void divide(joined, from.id, other.id); }
   }
 
   /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with another. */
@@ -173,9 +169,7 @@ export function createDrawn(paper, parts, word, react) {
   function place() {
     const sheet = list.parentElement.getBoundingClientRect();
     const items = [...list.children];
-    if (!items.length || typing() || paper.drawing) {
-      return;
-    }
+    if (!items.length || typing() || paper.drawing) { return; }
     const boxes = items.map((one) => one.getBoundingClientRect()).map(({ left, top, right, bottom }) =>
       ({ left: left - sheet.left, top: top - sheet.top, right: right - sheet.left, bottom: bottom - sheet.top }));
     const labels = items.map(({ firstElementChild: { offsetWidth: width, offsetHeight: height } }, i) => ({ ...shown[i], box: boxes[i], width, height }));
@@ -201,16 +195,12 @@ export function createDrawn(paper, parts, word, react) {
     /** Take what the things of a search are, and what they were guessed to be; `latest`: nothing has been drawn or typed since. */
     know({ marks, strokes, things: drawn }, answer, latest) {
       const found = answer.things ?? [];
-      if (latest) {
-        typed = null;
-      }
+      if (latest) { typed = null; }
       if (answer.ink) { dot(marks, answer.ink); }
       // Elsewhere on the paper, the same strokes may look less like it.
       const before = new Map(things().map(({ id, marks: own }) => [keyOf(own), guesses.get(id)]));
       // As one thing, what is drawn stays divided for later.
-      if (wanted.apart) {
-        assign(answer.ink ? strokesOf(piecesOf(marks)) : strokes, found);
-      }
+      if (wanted.apart) { assign(answer.ink ? strokesOf(piecesOf(marks)) : strokes, found); }
       seen = drawn.length || piecesOf(marks) !== marks ? [] : found.map(seenThing);
       const ids = seen.length ? seen.map(({ id }) => id) : found.length ? [...found.keys()] : drawn.map(({ id }) => id);
       const whole = ids.length === 1 ? answer.guesses : [];

@@ -88,9 +88,7 @@ export function offerFilter(parts) {
     const upper = named.filter((path) => !above(path).some((other) => named.includes(other))).slice(0, MOST);
     const known = folders.size > 0 && folders.size < LISTED;
     const folder = upper.length || known ? upper : [name].filter(Boolean);
-    if (folder.length || !name) {
-      parts.set({ folder });
-    }
+    if (folder.length || !name) { parts.set({ folder }); }
   }
 
   function show() {

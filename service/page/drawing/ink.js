@@ -83,9 +83,7 @@ export const piece = (context, mark, i) => drawCurve(context, mark, mark.width *
 
 /** Points along a mark, with straight lines between them; none of an image. */
 export function outline({ kind, points }) {
-  if (kind === "image") {
-    return [];
-  }
+  if (kind === "image") { return []; }
   const [a, b] = points;
   if (kind === "rectangle") {
     return [a, { x: b.x, y: a.y }, b, { x: a.x, y: b.y }, a];
@@ -103,9 +101,7 @@ export function outline({ kind, points }) {
 /** The place among the marks of the one nearest to a point, within `reach` of it; -1 without one. Erasers and images do not count. */
 export function markAt(marks, point, reach) {
   const away = marks.map((mark) => {
-    if (mark.kind === "eraser") {
-      return Infinity;
-    }
+    if (mark.kind === "eraser") { return Infinity; }
     return mark.kind === "fill" && isIn(mark, point) ? 0 : distance(outline(mark), point) - (mark.width ?? 0) / 2;
   });
   const least = Math.min(...away);
@@ -151,9 +147,7 @@ function drawCurve(context, mark, width, first, end) {
     return;
   }
   context.moveTo(x, y);
-  for (let i = first; i < end; i++) {
-    curve(context, points[i], points[i + 1]);
-  }
+  for (let i = first; i < end; i++) { curve(context, points[i], points[i + 1]); }
   context.stroke();
 }
 
@@ -208,9 +202,7 @@ export async function png(actions, shape = 1, side = 512) {
     throw new Error("This browser's fingerprinting protection hides the drawing. Allow this page to read canvases.");
   }
   const blob = await new Promise((resolve) => sheet(actions, side, shape).canvas.toBlob(resolve, "image/png"));
-  if (!blob) {
-    throw new Error("The browser could not make an image of the drawing.");
-  }
+  if (!blob) { throw new Error("The browser could not make an image of the drawing."); }
   return blob;
 }
 

@@ -130,9 +130,7 @@ export class Paper extends EventTarget {
   }
 
   remove() {
-    if (this.chosen) {
-      this.replace(this.marks.filter((mark) => !this.#chosen.includes(mark)));
-    }
+    if (this.chosen) { this.replace(this.marks.filter((mark) => !this.#chosen.includes(mark))); }
   }
 
   /** Have these marks in the place of all. */
@@ -186,9 +184,7 @@ export class Paper extends EventTarget {
       this.#held.marks = this.#chosen.map((mark) => moved(mark, this.#held.from, point));
       this.#paint();
     }
-    if (!this.#mark) {
-      return;
-    }
+    if (!this.#mark) { return; }
     const { kind, points } = this.#mark;
     if (isShape(kind)) {
       points[1] = regular ? evened(kind, points[0], point) : point;
@@ -204,9 +200,7 @@ export class Paper extends EventTarget {
 
   finish() {
     if (this.#held) { this.#drop(); }
-    if (!this.#mark) {
-      return;
-    }
+    if (!this.#mark) { return; }
     const mark = this.#mark;
     this.#mark = null;
     const [from, to] = mark.points;
@@ -239,9 +233,7 @@ export class Paper extends EventTarget {
     if (this.#finger && pointerType !== "mouse") {
       // What touched the paper first was the palm of the hand with the pen, or two fingers zoom the page.
       this.#giveUp();
-      if (pointerType === "touch") {
-        return;
-      }
+      if (pointerType === "touch") { return; }
     }
     if (pointerType === "touch" && !this.fingers) {
       this.#scrolling = event;
@@ -249,9 +241,7 @@ export class Paper extends EventTarget {
     }
     // One mark at a time: while a pen draws, the palm beside it also touches the screen, and must not draw.
     const known = event.button === DRAWING_BUTTON || event.button === ERASER_BUTTON;
-    if (this.drawing || !known) {
-      return;
-    }
+    if (this.drawing || !known) { return; }
     this.#finger = event.pointerType === "touch";
     event.preventDefault();
     this.#canvas.setPointerCapture(event.pointerId);
@@ -280,18 +270,14 @@ export class Paper extends EventTarget {
       window.scrollBy(this.#scrolling.clientX - event.clientX, this.#scrolling.clientY - event.clientY);
       this.#scrolling = event;
     }
-    if (event.pointerId !== this.#pointer) {
-      return;
-    }
+    if (event.pointerId !== this.#pointer) { return; }
     if (!event.buttons) {
       // The release was lost: to a menu, an alert or another window.
       this.#lift(event);
       return;
     }
     const all = event.getCoalescedEvents?.() ?? [];
-    for (const one of all.length ? all : [event]) {
-      this.extend(this.#point(one), event.shiftKey);
-    }
+    for (const one of all.length ? all : [event]) { this.extend(this.#point(one), event.shiftKey); }
   }
 
   #lift(event) {

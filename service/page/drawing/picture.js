@@ -53,9 +53,7 @@ export const kindOfFile = ({ type, name }) => CAMERA.test(type) || CAMERA.test(n
  */
 export async function toDataUrl(file, image) {
   const vector = file.type === VECTOR && file.size <= IMAGE_BYTES;
-  if (!vector && onlyWhite(image)) {
-    return shrunken(image, "#000000");
-  }
+  if (!vector && onlyWhite(image)) { return shrunken(image, "#000000"); }
   const longer = Math.max(image.naturalWidth, image.naturalHeight);
   if (!vector && (longer > IMAGE_SIDE || file.size > IMAGE_BYTES || !KEPT_TYPES.includes(file.type))) {
     return shrunken(image, "#ffffff");
@@ -81,9 +79,7 @@ function onlyWhite(image) {
   for (let at = 0; at < data.length; at += 4) {
     const alpha = data[at + 3];
     const least = Math.min(data[at], data[at + 1], data[at + 2]);
-    if (255 - ((255 - least) * alpha) / 255 <= NO_INK) {
-      return false;
-    }
+    if (255 - ((255 - least) * alpha) / 255 <= NO_INK) { return false; }
     clear += alpha < 128 ? 1 : 0;
   }
   return clear >= LEAST_SHEET * width * height;

@@ -46,9 +46,7 @@ export function createQuery(paper, react) {
   window.addEventListener("popstate", () => {
     const [from, kept] = [step, steps.get(stepKey())];
     step = stepKey();
-    if (from === step || !kept) {
-      return;
-    }
+    if (from === step || !kept) { return; }
     paper.past = kept.past;
     if (kept.file) {
       ({ file, fileKind } = kept);
@@ -124,9 +122,7 @@ export function createQuery(paper, react) {
 
   /** Remove the file, which brings the drawing back; without a file, clear the paper. `asStep`: as a step of the history. */
   function clear(asStep = true) {
-    if (asStep) {
-      void turn();
-    }
+    if (asStep) { void turn(); }
     if (file) {
       file = null;
       changed();
@@ -144,9 +140,7 @@ export function createQuery(paper, react) {
      */
     async snapshot() {
       const as = kind();
-      if (file) {
-        return { blob: file, kind: as, marks: [], things: [], strokes: [] };
-      }
+      if (file) { return { blob: file, kind: as, marks: [], things: [], strokes: [] }; }
       const { marks, things, shape, place } = paper;
       // An image with nothing drawn on it is sent as it is.
       if (image()) {
@@ -160,9 +154,7 @@ export function createQuery(paper, react) {
     async restore() {
       const kept = await restore();
       // A drawing that was begun in the meantime stays.
-      if (!paper.canUndo && !paper.drawing) {
-        paper.past = { first: kept.format, done: kept.marks, undone: [] };
-      }
+      if (!paper.canUndo && !paper.drawing) { paper.past = { first: kept.format, done: kept.marks, undone: [] }; }
     },
     save: async () => download(await withDrawing(await paper.png(), paper), `${react.name() || "sketch"}.png`),
   };

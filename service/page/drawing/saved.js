@@ -26,9 +26,7 @@ export const restore = async () => (await read(() => JSON.parse(forTab.get(KEY))
 /** The PNG of a drawing with its strokes as the server reads them, and all that `drawingOf` needs. */
 export async function withDrawing(blob, { marks, place, format }) {
   const strokes = strokesOf(marks, place).map(({ sent }) => sent);
-  if (!strokes.length) {
-    return blob;
-  }
+  if (!strokes.length) { return blob; }
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const picture = bytes.subarray(0, -LAST);
   const lines = [checksum(picture), JSON.stringify(strokes), JSON.stringify(kept({ marks, format })), ""];
@@ -40,9 +38,7 @@ export async function withDrawing(blob, { marks, place, format }) {
 export const drawingOf = (file) => read(async () => {
   const bytes = new Uint8Array(await file.arrayBuffer());
   const start = new TextDecoder("latin1").decode(bytes).lastIndexOf(TEXT);
-  if (start < 0) {
-    return null;
-  }
+  if (start < 0) { return null; }
   const [check, , drawing] = new TextDecoder().decode(bytes.subarray(start + TEXT.length)).split("\n");
   return check === String(checksum(bytes.subarray(0, start - 4))) ? JSON.parse(drawing) : null;
 });
@@ -54,9 +50,7 @@ async function read(given) {
   try {
     // Once, all sheets were square.
     const { version, format = "square", marks } = await given();
-    if (version === VERSION && format in FORMATS) {
-      return { format, marks: await Promise.all(marks.map(readMark)) };
-    }
+    if (version === VERSION && format in FORMATS) { return { format, marks: await Promise.all(marks.map(readMark)) }; }
   } catch {
     // Nothing, or damaged.
   }

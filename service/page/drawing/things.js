@@ -121,9 +121,7 @@ export const divided = ({ marks }) => new Set(marks.map(({ second = false }) => 
 /** These marks with the thing `id` as two, because a person says so; null if the last answer has no halves of it. */
 export function halved(marks, id) {
   const own = thingsOf(marks).find((thing) => thing.id === id)?.marks ?? [];
-  if (!divided({ marks: own })) {
-    return null;
-  }
+  if (!divided({ marks: own })) { return null; }
   const told = unused(marks);
   const next = Math.max(...marks.map(({ thing = 0 }) => thing)) + 1;
   const said = ({ second }) => ({ thing: second ? next : id, told: second ? told + 1 : told, second: false });
@@ -132,9 +130,7 @@ export function halved(marks, id) {
 
 /** The names of the pens that most of a thing is drawn or filled with, but for black: at most two, by area. */
 export function coloursOf({ marks }) {
-  if (marks[0].colours) {
-    return marks[0].colours;
-  }
+  if (marks[0].colours) { return marks[0].colours; }
   const areas = new Map();
   for (const { kind, colour, width, points } of marks) {
     const area = kind === "fill" ? polygonArea(points) : kind === "image" ? 0 : width * lengthOf(outline({ kind, points }));
@@ -217,9 +213,7 @@ function flooded(walls, start) {
     const cell = open.pop();
     const [x, y] = [cell % GRID, Math.floor(cell / GRID)];
     if (!walls[cell] && !area[cell]) {
-      if (!x || !y || x === GRID - 1 || y === GRID - 1) {
-        return [];
-      }
+      if (!x || !y || x === GRID - 1 || y === GRID - 1) { return []; }
       area[cell] = 1;
       open.push(cell - 1, cell + 1, cell - GRID, cell + GRID);
     }
@@ -253,9 +247,7 @@ export function borders(cells, grid) {
   const found = [];
   for (const start of edges.keys()) {
     const ring = [];
-    for (let at = start; edges.get(at)?.length; at = ring.at(-1)) {
-      ring.push(edges.get(at).pop());
-    }
+    for (let at = start; edges.get(at)?.length; at = ring.at(-1)) { ring.push(edges.get(at).pop()); }
     if (ring.length) { found.push(ring); }
   }
   return found;

@@ -15,9 +15,7 @@ export function connectTools(paper, query) {
     // A colour is chosen to draw with it.
     if (["eraser", "move"].includes(paper.tool)) { choose("tool", "pen"); }
   });
-  for (const name of ["undo", "redo", "remove"]) {
-    byId(name).addEventListener("click", () => paper[name]());
-  }
+  for (const name of ["undo", "redo", "remove"]) { byId(name).addEventListener("click", () => paper[name]()); }
   byId("save").addEventListener("click", () => void query.save());
   byId("turn").addEventListener("click", () => {
     paper.turn();

@@ -51,9 +51,7 @@ export function createFound(react, notice, parts, viewer) {
   async function explainWait() {
     const search = waiting;
     const info = await api.info().catch(() => null);
-    if (info && search === waiting) {
-      byId("waiting").textContent = waitingFor(info);
-    }
+    if (info && search === waiting) { byId("waiting").textContent = waitingFor(info); }
   }
 
   /**
@@ -134,9 +132,7 @@ export function createFound(react, notice, parts, viewer) {
     names.forEach((name) => missing.add(name));
     const text = missing.size ? missingParts(missing.size, shards) : "";
     // Written only on change, so that a screen reader does not read the same sentence twice.
-    if (byId("missing").textContent !== text) {
-      byId("missing").textContent = text;
-    }
+    if (byId("missing").textContent !== text) { byId("missing").textContent = text; }
   }
 
   /** Show the results of another page. Returns whether any of them is new. */

@@ -26,9 +26,7 @@ export function createPages(ask, show) {
   observer.observe(button);
 
   function more() {
-    if (question.busy || button.hidden) {
-      return;
-    }
+    if (question.busy || button.hidden) { return; }
     note.textContent = "Looking for more\u2026";
     // After an error the button stays, so that it can be tried again.
     void question.ask((signal) => ask({ next }, signal), take, (error) => (note.textContent = trouble(error).join(": ")));

@@ -45,9 +45,7 @@ export function createGrid({ open, mark, lost }, parts) {
 
   function tile(result) {
     const photo = identity(result);
-    if (!tiles.has(photo)) {
-      tiles.set(photo, new Tile(result, actions, parts));
-    }
+    if (!tiles.has(photo)) { tiles.set(photo, new Tile(result, actions, parts)); }
     return tiles.get(photo);
   }
 
@@ -82,9 +80,7 @@ export function createGrid({ open, mark, lost }, parts) {
 
   function settle() {
     stacks.forEach(({ element }, place) => {
-      if (list.children[place] !== element) {
-        list.insertBefore(element, list.children[place] ?? null);
-      }
+      if (list.children[place] !== element) { list.insertBefore(element, list.children[place] ?? null); }
     });
     while (list.childElementCount > stacks.length) {
       list.lastElementChild.remove();
@@ -123,15 +119,11 @@ function move(tile, from) {
 export function arrange(groups, before, stay) {
   const found = matched(groups, before);
   const order = groups.map((group, i) => ({ group, from: found[i] }));
-  if (!stay) {
-    return order;
-  }
+  if (!stay) { return order; }
   const places = new Array(order.length).fill(null);
   const others = order.filter((one) => {
     const keeps = one.from >= 0 && one.from < places.length;
-    if (keeps) {
-      places[one.from] = one;
-    }
+    if (keeps) { places[one.from] = one; }
     return !keeps;
   });
   return places.map((one) => one ?? others.shift());
@@ -149,9 +141,7 @@ function matched(groups, before) {
   const found = groups.map((group) => best.get(identity(group.best)) ?? -1);
   const taken = new Set(found);
   return found.map((place, i) => {
-    if (place >= 0) {
-      return place;
-    }
+    if (place >= 0) { return place; }
     const { best: first, more } = groups[i];
     const same = [all.get(identity(first)), ...more.map((photo) => best.get(identity(photo)))];
     const free = same.find((one) => one !== undefined && !taken.has(one)) ?? -1;

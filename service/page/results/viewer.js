@@ -136,9 +136,7 @@ export function createViewer(react, parts) {
     facts.replaceChildren();
     byId("viewer-download").hidden = false;
     const known = one.photo_url && (await api.facts(one.id).catch(({ status }) => ({ gone: status === 404 })));
-    if (one !== photo()) {
-      return;
-    }
+    if (one !== photo()) { return; }
     if (known?.gone) {
       byId("viewer-download").hidden = byId("viewer-original").hidden = true;
       say("The file of this photo is gone, or has changed.");
@@ -152,9 +150,7 @@ export function createViewer(react, parts) {
   async function copy() {
     const one = photo();
     const [{ paths, files = paths }] = await api.photos([one.id]).catch(() => [one]);
-    if (one !== photo()) {
-      return;
-    }
+    if (one !== photo()) { return; }
     list(files);
     try {
       await navigator.clipboard.writeText(files.join("\n"));

@@ -87,17 +87,13 @@ export async function show(image, path) {
   }
   try {
     const blob = await file(path);
-    if (image.dataset.path !== path) {
-      return;
-    }
+    if (image.dataset.path !== path) { return; }
     const local = URL.createObjectURL(blob);
     image.src = local;
     await image.decode().catch(() => undefined);
     URL.revokeObjectURL(local);
   } catch {
-    if (image.dataset.path === path) {
-      image.dispatchEvent(new Event("error"));
-    }
+    if (image.dataset.path === path) { image.dispatchEvent(new Event("error")); }
   }
 }
 
@@ -120,9 +116,7 @@ async function ask(path, options = {}) {
   } catch (error) {
     throw error.name === "AbortError" ? error : new Away("The server does not answer.", { cause: error });
   }
-  if (answer.ok) {
-    return answer;
-  }
+  if (answer.ok) { return answer; }
   // A proxy in front of the server may answer with something other than the server's JSON.
   const body = await answer.json().catch(() => null);
   const error = body?.error ?? { code: "", message: `The server answered ${answer.status}.`, request_id: "" };

@@ -55,9 +55,7 @@ export function choose(name, value) {
 
 /** Show one of these radio buttons, or none, as the chosen one, without the events of a click. */
 export function check(name, value) {
-  for (const radio of document.getElementsByName(name)) {
-    radio.checked = radio.value === value;
-  }
+  for (const radio of document.getElementsByName(name)) { radio.checked = radio.value === value; }
 }
 
 /** Show this share in a progress element: undefined hides it, null shows that the share is unknown. */
@@ -73,9 +71,7 @@ export function progress(bar, share) {
 /** Close the menu on Escape, and as soon as something else is used. */
 export function closeOutside(menu) {
   document.addEventListener("pointerdown", (event) => {
-    if (!menu.contains(event.target)) {
-      menu.open = false;
-    }
+    if (!menu.contains(event.target)) { menu.open = false; }
   });
   menu.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && menu.open) {

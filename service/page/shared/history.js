@@ -52,9 +52,7 @@ function appear(one) {
 
 /** Give the history as many entries as there are open dialogs. */
 function follow() {
-  if (moving) {
-    return;
-  }
+  if (moving) { return; }
   const surplus = depth() - open.length;
   if (surplus > 0) {
     moving = true;

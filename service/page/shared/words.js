@@ -63,9 +63,7 @@ export const numberOf = ({ group, rank }) => group ?? rank;
 
 /** The message without photos: a title and a text. `none`: nothing was searched for beside the drawing; `filtered`: by filters. */
 export function noPhotos(none, filtered) {
-  if (none) {
-    return ["No photos", "The index is empty. Index a folder of photos, then search again."];
-  }
+  if (none) { return ["No photos", "The index is empty. Index a folder of photos, then search again."]; }
   return filtered
     ? ["No photos match this filter", "Remove part of it above."]
     : ["No photos left", "Your exclusions removed every photo. Remove one of them above."];
@@ -116,9 +114,7 @@ export const inFolders = (folders) => (folders.length ? `In ${folders.map(folder
 
 /** The first and the last day of a year, month or day, all as in YYYY-MM-DD; none of anything else. */
 export function ends(unit) {
-  if (!/^\d{4}/.test(unit)) {
-    return [];
-  }
+  if (!/^\d{4}/.test(unit)) { return []; }
   const last = new Date(Date.UTC(unit.slice(0, 4), unit.slice(5, 7) || 12, 0)).toISOString().slice(0, 10);
   return [`${unit}-01-01`.slice(0, 10), unit.length === 10 ? unit : last];
 }
@@ -223,9 +219,7 @@ export function facts({ model, index, version, refused }) {
     // A checkout that is not installed has no version.
     ["Program", `sketch-search${/^\d/.test(version) ? ` ${version}` : ""}, free software under the Apache License 2.0`],
   ];
-  if (!model || !index) {
-    return programme;
-  }
+  if (!model || !index) { return programme; }
   const ownVectors = "the network's own vectors of whole pictures, [Ret]: a stand-in, not CLIP";
   return [
     ["Clusters", `${index.clusters.toLocaleString("en")}, of photos that look alike`],
@@ -246,9 +240,7 @@ export function facts({ model, index, version, refused }) {
 /** The progress of a build: {text, share}, with share null if unknown. null: no build is running. */
 export function building(build) {
   const over = !build || build.phase === "done" || build.phase === "stopped";
-  if (!build?.running && (over || Date.now() / 1000 - build.updated > SILENCE_SECONDS)) {
-    return null;
-  }
+  if (!build?.running && (over || Date.now() / 1000 - build.updated > SILENCE_SECONDS)) { return null; }
   const done = build.total ? `, ${build.done.toLocaleString("en")} of ${build.total.toLocaleString("en")}` : "";
   const left = build.seconds_left === null ? "" : `, ${duration(build.seconds_left)} left`;
   return {
@@ -269,9 +261,7 @@ export function unready({ reason, remedy, build, allows }) {
   if (state) {
     return ["Your photos are being read", `${state.text} You can search the first ones soon.`, state.share];
   }
-  if (allows.build) {
-    return ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"];
-  }
+  if (allows.build) { return ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"]; }
   return ["Not ready yet", remedy ? `${sentence(reason)} To choose a folder here, ${PRINTED}` : sentence(reason)];
 }
 

@@ -64,9 +64,7 @@ export function createPlain() {
     const across = photo.getBoundingClientRect().left >= drawing.getBoundingClientRect().right;
     joins.setAttribute("viewBox", `0 0 ${whole.width} ${whole.height}`);
     joins.replaceChildren();
-    if (drawing.parentElement.hidden || !drawing.naturalWidth || !photo.naturalWidth) {
-      return;
-    }
+    if (drawing.parentElement.hidden || !drawing.naturalWidth || !photo.naturalWidth) { return; }
     from.forEach((line, i) => {
       const [a, b] = [line, to[i]].map((one) => one.getBoundingClientRect());
       const [x, y] = [(box) => box.left - whole.left, (box) => box.top - whole.top];

@@ -26,9 +26,7 @@ const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bott
 export function partsOf({ marks, shape = 1 }, prepared, grid) {
   // The server crops an image to its ink, which is not known here.
   const moved = marks.length && marks.every(({ kind }) => kind !== "image") ? mapping(box(sheet(marks, SHEET_SIDE, shape), SHEET_CONTRAST), prepared) : null;
-  if (!moved) {
-    return placesOf(prepared, grid);
-  }
+  if (!moved) { return placesOf(prepared, grid); }
   const place = placeOf(shape);
   const lines = linesOf(marks).map((points) => points.map((point) => moved(sharesOf(place, point))));
   return longest(cut(lines.map((points) => dense(points, grid)))).map((path, i) => ({
@@ -113,9 +111,7 @@ function inkedCells(picture, grid) {
 function dense(points, grid) {
   return points.flatMap((from, i) => {
     const to = points[i + 1];
-    if (!to) {
-      return [from];
-    }
+    if (!to) { return [from]; }
     const steps = Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y) * grid * SAMPLES_A_CELL));
     return Array.from({ length: steps }, (_, k) => ({
       x: from.x + ((to.x - from.x) * k) / steps,
@@ -131,9 +127,7 @@ function cut(lines) {
   for (;;) {
     const lengths = all.map(lengthOf);
     const most = Math.max(...lengths);
-    if (most < SHORTEST_CUT || (all.length >= FEWEST_PARTS && most <= LARGEST * whole)) {
-      return all;
-    }
+    if (most < SHORTEST_CUT || (all.length >= FEWEST_PARTS && most <= LARGEST * whole)) { return all; }
     const at = lengths.indexOf(most);
     const middle = Math.floor(all[at].length / 2);
     all.splice(at, 1, all[at].slice(0, middle + 1), all[at].slice(middle));
@@ -155,9 +149,7 @@ function painted(image) {
 /** Where these pixels are, within 0..1; null where none are. */
 function box(picture, contrast) {
   const places = inked(picture, contrast);
-  if (!places.length) {
-    return null;
-  }
+  if (!places.length) { return null; }
   const ends = (axis, side) => {
     const [least, most] = places.reduce(([a, b], place) => [Math.min(a, place[axis]), Math.max(b, place[axis])], [side, 0]);
     return [least / side, (most + 1) / side];

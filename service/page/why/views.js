@@ -105,9 +105,7 @@ export const VIEWS = {
 /** Offer the views that fit this answer of POST /explain; where the chosen one does not, the first of them is chosen. */
 export function offer(answer) {
   const radios = [...document.getElementsByName("why-view")];
-  for (const radio of radios) {
-    radio.parentElement.hidden = VIEWS[radio.value].fits?.(answer) === false;
-  }
+  for (const radio of radios) { radio.parentElement.hidden = VIEWS[radio.value].fits?.(answer) === false; }
   if (radios.find(({ checked }) => checked).parentElement.hidden) {
     choose("why-view", radios.find((radio) => !radio.parentElement.hidden).value);
   }
@@ -129,9 +127,7 @@ export function heaviest(values, share) {
 export function bestMatches({ matches }, cells) {
   const found = new Map();
   for (const { sketch_cell, photo_cell, cosine } of matches) {
-    if (cells.has(sketch_cell)) {
-      found.set(photo_cell, Math.max(cosine, found.get(photo_cell) ?? -1));
-    }
+    if (cells.has(sketch_cell)) { found.set(photo_cell, Math.max(cosine, found.get(photo_cell) ?? -1)); }
   }
   return found;
 }

@@ -44,9 +44,7 @@ export function createWhy(gone) {
     checked("why-view").parentElement.scrollIntoView({ block: "nearest", inline: "center" });
   });
   choice("why-from", () => set({}));
-  for (const control of [byId("why-eye"), share, step]) {
-    control.addEventListener("input", () => set({}));
-  }
+  for (const control of [byId("why-eye"), share, step]) { control.addEventListener("input", () => set({})); }
   listenToSketch(byId("why-sketch"));
   new ResizeObserver(draw).observe(body);
 
@@ -84,15 +82,11 @@ export function createWhy(gone) {
     byId("why-plain").hidden = !some;
     // Without regions of photos only the network's view of them can be shown.
     details.open = !some;
-    if (some) {
-      showPlain(answer, subject, liked.value, results, yours);
-    }
+    if (some) { showPlain(answer, subject, liked.value, results, yours); }
   }
 
   function fail(error) {
-    if (error.status === 404 || error.status === 405) {
-      gone(error.status);
-    }
+    if (error.status === 404 || error.status === 405) { gone(error.status); }
     say(trouble(error).join(": "), true);
   }
 
@@ -213,9 +207,7 @@ export function createWhy(gone) {
   }
 
   function draw() {
-    if (!state || body.hidden) {
-      return;
-    }
+    if (!state || body.hidden) { return; }
     const { hovered, pins, chosen } = state;
     const pointed = hovered && !pins.some((old) => old.part === hovered);
     const drawn = { ...state, ...controls(), pins: pointed ? [...pins, pin(hovered, HOVER)] : pins };
