@@ -186,7 +186,7 @@ async function explain() {
     state.drawingOn = false;
     await search.now();
   }
-  if (explainable() && state.shownAfter === state.changes) { why.open(subject(), explained()); }
+  if (explainable() && state.shownAfter === state.changes) { why.open(subject(), found.best().slice(0, EXPLAINED)); }
 }
 
 function refresh() {
@@ -238,13 +238,6 @@ function subject() {
   const asked = Object.fromEntries(["things", "places", "colours", "text"].flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
   const also = alsoCounts(params, Boolean(snapshot.blob));
   return { ...snapshot, asked, also, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.nameOf(id) })) };
-}
-
-/** The photos to explain: the best ones, without the liked photos that they would be compared with. */
-function explained() {
-  const best = found.best();
-  const others = found.asked().snapshot.blob ? best : best.filter((photo) => !parts.likes(photo));
-  return (others.length ? others : best).slice(0, EXPLAINED);
 }
 
 function explainable() {

@@ -60,7 +60,7 @@ export function createParts(removeDrawing) {
   function put({ id, paths }, name) {
     names.set(String(id), fileName(paths[0]));
     const rest = Object.fromEntries(PHOTOS.map((one) => [one, wanted[one].filter((other) => other !== String(id))]));
-    set(name ? { ...rest, [name]: [...rest[name], String(id)] } : rest);
+    set({ ...rest, [name]: [...rest[name], String(id)] });
   }
 
   /** Show the line with the parts, in the order in which they count; with a drawing alone there is none. */
@@ -123,8 +123,7 @@ export function createParts(removeDrawing) {
     /** These parts as parameters of a search. @returns {import("../shared/history.js").Wanted} */
     params: () => wanted,
     onChange: (react) => listeners.push(react),
-    /** Like this photo; a second time, no longer. */
-    like: (photo) => put(photo, likes(photo) ? null : "like"),
+    like: (photo) => put(photo, "like"),
     unlike: (photo) => put(photo, "unlike"),
     clear: () => set(emptied(Object.keys(wanted))),
     /** Take the names of these photos, which an address does not contain. */

@@ -6,7 +6,7 @@ import { byId } from "../shared/dom.js";
 import { ENDS, fitRemark, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
 import { createPages } from "./pages.js";
-import { alone, createGrid, numbered } from "./results.js";
+import { alone, createGrid, numbered, without } from "./results.js";
 
 // A search that takes longer says what it waits for.
 const WAIT_MS = 1500;
@@ -25,6 +25,8 @@ export function createFound(react, notice, parts, viewer) {
   let order = "";
   // How many photos there are to show, if not all are shown.
   let of = 0;
+  // How many of the answer's photos are liked ones, which the line above shows.
+  let liked = 0;
   let waiting = 0;
 
   const results = createGrid({
@@ -65,9 +67,10 @@ export function createFound(react, notice, parts, viewer) {
     asked = { snapshot, params: taken };
     viewer.forget();
     seen.clear();
-    const groups = answer.groups ? numbered(answer.groups) : alone(unseen(answer.results));
+    liked = 0;
+    const groups = sought(answer, 1);
     results.show(groups, Boolean(answer.groups) && stay && same);
-    parts.know(best());
+    parts.know(answer.groups?.map(({ best: one }) => one) ?? answer.results);
     const dated = answer.method === "date";
     pages.start(answer, dated ? { ...ENDS.photos, end: "These are all the photos." } : ENDS[taken.view]);
     box.classList.remove("stale");
@@ -139,10 +142,17 @@ export function createFound(react, notice, parts, viewer) {
   function add(answer) {
     // A photo's rank is its place in the list: photos of clusters that are opened later come after those shown already.
     const rank = results.groups().length + 1;
-    const fresh = answer.groups ? numbered(answer.groups) : alone(unseen(answer.results).map((one, i) => ({ ...one, rank: rank + i })));
+    const fresh = sought(answer, rank);
     results.add(fresh);
     count(answer);
     return fresh.length > 0;
+  }
+
+  /** The groups of an answer, or its photos by themselves, without liked ones: nobody looks for these any more. */
+  function sought({ groups, results: photos = [] }, rank) {
+    liked += photos.filter(parts.likes).length;
+    const rest = without(groups ?? alone(unseen(photos)), parts.likes).map((group, i) => ({ ...group, rank: rank + i }));
+    return groups ? numbered(rest) : rest.map((one) => ({ ...one, best: { ...one.best, rank: one.rank } }));
   }
 
   /** The results that are not shown yet, not even as copies of others. */
@@ -153,7 +163,7 @@ export function createFound(react, notice, parts, viewer) {
   }
 
   function count({ next, photos }) {
-    of = next === null ? 0 : photos;
+    of = next === null ? 0 : photos - liked;
     showCount();
   }
 

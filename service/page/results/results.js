@@ -8,6 +8,15 @@ const MOVE_MS = 300;
 
 export const alone = (photos) => photos.map((best) => ({ rank: best.rank, size: 1, best, more: [] }));
 
+/** These groups without the photos that are `unwanted`; one with no other is left out. */
+export const without = (groups, unwanted) => groups.flatMap(({ size, best, more, others = [], ...group }) => {
+  const all = [best, ...more];
+  const [first, ...rest] = all.filter((photo) => !unwanted(photo));
+  const further = others.filter((id) => !unwanted({ id }));
+  const left = size - (all.length - 1 - rest.length) - (others.length - further.length);
+  return first ? [{ ...group, size: left, best: first, more: rest, others: further }] : [];
+});
+
 /** The groups of an answer, each photo with the number of its group as `group`, which people see. */
 export function numbered(groups) {
   return groups.map(({ rank, size, best, more, others }) => {

@@ -59,7 +59,6 @@ export class Tile {
     this.#button.setAttribute("aria-label", spoken);
     this.#mark(this.#button, result);
     this.#like.ariaLabel = `More like ${name}`;
-    this.#like.ariaPressed = String(this.#parts.likes(result));
     this.#unlike.ariaLabel = `Not ${name}`;
     this.copies.offer(result);
   }

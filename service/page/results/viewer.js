@@ -96,7 +96,7 @@ export function createViewer(react, parts) {
   }
 
   function fill() {
-    const { id, group, rank, paths, link: page, photo_url: original, thumbnail_url: thumbnail } = photo();
+    const { group, rank, paths, link: page, photo_url: original, thumbnail_url: thumbnail } = photo();
     const name = fileName(paths[0]);
     const found = rank !== undefined;
     byId("viewer-title").replaceChildren(...breakable(name));
@@ -106,7 +106,6 @@ export function createViewer(react, parts) {
       byId("viewer-rank-label").textContent = group ? "Group" : "Rank";
       byId("viewer-rank").textContent = total ? `${rank} of ${total.toLocaleString("en")}` : numberOf(photo());
     }
-    byId("viewer-like").ariaPressed = String(parts.likes({ id }));
     byId("viewer-why").hidden = !found || !react.explainable();
     byId("viewer-paths-label").textContent = paths.length > 1 ? "Paths of this photo" : "Path";
     list(paths);
