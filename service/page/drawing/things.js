@@ -12,6 +12,8 @@ export const PENS = {
   Blue: "#2666b8",
   Purple: "#7b4fa3",
 };
+// Names of other colours that are picked, or that the server saw.
+const SHADES = { Pink: "#e58fb0", "Light blue": "#8cc4e8", Beige: "#d9c7a0" };
 // Of the things, one after the other. Colour-blind people can also distinguish them.
 export const TINTS = ["#d55e00", "#0072b2", "#b0478a", "#00785a", "#8a6a00", "#5f605a", "#12523f", "#7b2d26"];
 // The area of a bucket is looked for on a grid of so many cells a side; gaps of twice this width are closed.
@@ -128,21 +130,17 @@ export function halved(marks, id) {
   return marks.map((mark) => (own.includes(mark) ? { ...mark, ...said(mark) } : mark));
 }
 
-/** The names of the pens that most of a thing is drawn or filled with, but for black: at most two, by area. */
+/** The names of the pens that most of a thing is drawn or filled with, or that are like these colours, but for black: at most two. */
 export function coloursOf({ marks }) {
   if (marks[0].colours) { return marks[0].colours; }
   const areas = new Map();
-  for (const { kind, colour, width, points } of marks) {
-    const area = kind === "fill" ? polygonArea(points) : kind === "image" ? 0 : width * lengthOf(outline({ kind, points }));
-    areas.set(colour, (areas.get(colour) ?? 0) + area);
+  for (const { kind, colour, width, points } of marks.filter((mark) => mark.colour)) {
+    const area = kind === "fill" ? polygonArea(points) : width * lengthOf(outline({ kind, points }));
+    areas.set(penOf(colour), (areas.get(penOf(colour)) ?? 0) + area);
   }
-  const named = Object.entries(PENS).filter(([name, colour]) => name !== "Black" && areas.has(colour));
   const most = Math.max(0, ...areas.values());
-  return named
-    .filter(([, colour]) => areas.get(colour) >= most / 4)
-    .sort(([, a], [, b]) => areas.get(b) - areas.get(a))
-    .slice(0, 2)
-    .map(([name]) => name.toLowerCase());
+  const named = [...areas].filter(([name, area]) => name !== "black" && area >= most / 4);
+  return named.sort(([, a], [, b]) => b - a).slice(0, 2).map(([name]) => name);
 }
 
 /**
@@ -265,6 +263,6 @@ const typedWord = ({ strokes: own = [] }, strokes) => own.map((i) => strokes[i]?
 function penOf(colour) {
   const parts = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
   const far = (pen) => parts(pen).reduce((sum, part, i) => sum + (part - parts(colour)[i]) ** 2, 0);
-  const nearest = Object.entries(PENS).reduce((best, pen) => (far(pen[1]) < far(best[1]) ? pen : best));
+  const nearest = Object.entries({ ...PENS, ...SHADES }).reduce((best, pen) => (far(pen[1]) < far(best[1]) ? pen : best));
   return nearest[0].toLowerCase();
 }

@@ -6,14 +6,22 @@ import { PENS } from "./things.js";
 /** @returns {() => void} shows which tools can be used */
 export function connectTools(paper, query) {
   const say = (text) => (byId("hint").textContent = text);
-  byId("inks").append(...Object.entries(PENS).map(([title, value]) => swatch(title, value, paper.colour)));
+  const picker = element("input", { type: "color", value: "#e58fb0", ariaLabel: "Another colour" });
+  const any = element("label", { className: "swatch any", title: "Another colour" }, picker);
+  byId("inks").append(...Object.entries(PENS).map(([title, value]) => swatch(title, value, paper.colour)), any);
   choice("tool", (value) => (paper.tool = value));
   choice("width", (value) => (paper.width = Number(value)));
-  choice("ink", (colour) => {
+  const draw = (colour) => {
     paper.colour = colour;
     check("ink", colour);
+    any.classList.toggle("on", colour === picker.value);
     // A colour is chosen to draw with it.
     if (["eraser", "move"].includes(paper.tool)) { choose("tool", "pen"); }
+  };
+  choice("ink", draw);
+  picker.addEventListener("input", () => {
+    any.style.background = picker.value;
+    draw(picker.value);
   });
   for (const name of ["undo", "redo", "remove"]) { byId(name).addEventListener("click", () => paper[name]()); }
   byId("save").addEventListener("click", () => void query.save());

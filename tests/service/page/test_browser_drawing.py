@@ -228,6 +228,12 @@ def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, s
     desk.find_element(By.CSS_SELECTOR, "#inks [title=Blue]").click()
     draw(desk, DESKTOP, [[(-0.2, 0), (0.2, 0)]])
     assert middle() == [0x26, 0x66, 0xB8]
+    # Any other colour is picked.
+    pick = "const pick = document.querySelector('#inks [type=color]'); pick.value = '#f0a0c0';"
+    desk.execute_script(f"{pick} pick.dispatchEvent(new Event('input'))")
+    draw(desk, DESKTOP, [[(-0.2, 0), (0.2, 0)]])
+    assert middle() == [0xF0, 0xA0, 0xC0]
+    assert not desk.find_elements(By.CSS_SELECTOR, "#inks :checked")
     wait_for_photos(desk)
 
 
