@@ -56,8 +56,8 @@ from sketch_search.model.papers.trainings import TRAININGS, AnyRecipe, read_with
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
 _FORMULAS = (
-    "mAP@100 is interpolated, over min(100, relevant); by the report's code, plain precision over the relevant photos "
-    "that were found, which hides lost ones"
+    "average precision is interpolated, over min(100, relevant); by the report's code, plain precision over the "
+    "relevant photos that were found, which hides lost ones"
 )
 
 
@@ -390,6 +390,8 @@ class TableRun:
             network = network.with_config(**row.set["network"])
             matcher = trained_matcher(network)
         method = "ret" if task.protocol == "within" else row.method or matcher.best_method
+        if where.clusters:
+            method = "rn"
         costs = costs_of(network) if table.costs else {}
         if where.clusters:
             # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
