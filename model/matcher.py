@@ -50,7 +50,7 @@ from sketch_search.model.images import Drawing, Preprocessing, Source, average_c
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import WITHIN, diffuse, likenesses, logits, weigh
 from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
-from sketch_search.model.words import Guess, UnknownWord, WordBook
+from sketch_search.model.words import Guess, WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
 CHUNK, GPU_CHUNK = 32, 256
@@ -166,10 +166,8 @@ class Matcher:
     @cached_property
     def _people(self) -> tuple[list[int], list[int]]:
         """The number of the word for people, if there is one, and those of what people are not called."""
-        person, others = self.book.of_class("person"), set[int]()
-        for name in _NO_PEOPLE.split(", "):
-            with suppress(UnknownWord):
-                others.update(*self.book.read(name).things)
+        person = self.book.of_class("person")
+        others = {number for name in _NO_PEOPLE.split(", ") for number in self.book.widen(self.book.meant(name))}
         return [] if person is None else [person], sorted(others)
 
     @property

@@ -176,7 +176,7 @@ class WordBook:
     def _reading(self, key: str, parts: Sequence[_Part], ignored: Sequence[str]) -> Reading:
         things: dict[tuple[int, ...], tuple[str, ...]] = {}
         for part in parts:
-            meant = self._widened.get(part.meant[0], part.meant) if len(part.meant) == 1 else part.meant
+            meant = self.widen(part.meant)
             things[meant] = tuple(dict.fromkeys((*things.get(meant, ()), *part.colours)))
         text = " and ".join(" ".join((*part.colours, part.text)) for part in parts)
         return Reading(text, tuple(things), self._said(key, parts), tuple(things.values()), tuple(ignored))
@@ -201,9 +201,17 @@ class WordBook:
         further, meant = _read_toml("kinds.toml"), list[set[int]]()
         for kind in kinds:
             names = (kind, *further.get(kind, "").split(", "))
-            numbers = chain.from_iterable(self._meant(spelling(name)) or () for name in names)
-            meant.append(set(chain.from_iterable(self._widened.get(number, (number,)) for number in numbers)))
+            numbers = chain.from_iterable(self.meant(name) for name in names)
+            meant.append(set(chain.from_iterable(self.widen((number,)) for number in numbers)))
         return meant
+
+    def widen(self, meant: tuple[int, ...]) -> tuple[int, ...]:
+        """Adds to a single word what else it means, such as the breeds of dogs."""
+        return self._widened.get(meant[0], meant) if len(meant) == 1 else meant
+
+    def meant(self, name: str) -> tuple[int, ...]:
+        """Returns the words that an English name means; none if it is unknown."""
+        return self._meant(spelling(name)) or ()
 
     def _meant(self, key: str) -> tuple[int, ...] | None:
         if key in self.everyday:

@@ -49,12 +49,13 @@ def round_matrix(matrix: Floats) -> tuple[NDArray[np.int8], Floats]:
     Those without VNNI add two products, of steps 0..255 and of two neighbours in a row, in 16 bits that saturate. So
     neighbours of one sign are at most PAIR steps together.
     """
-    odd = np.zeros((len(matrix), matrix.shape[1] % 2), np.float32)
-    pairs = np.concatenate([np.asarray(matrix, np.float32), odd], axis=1).reshape(len(matrix), -1, 2)
-    both = np.maximum(np.maximum(pairs, 0).sum(axis=2).max(axis=1), np.maximum(-pairs, 0).sum(axis=2).max(axis=1))
-    # Each of the two may be rounded up by half a step.
-    scales = np.maximum(np.abs(matrix).max(axis=1) / _STEPS, both / (PAIR - 1)).astype(np.float32)
-    return np.rint(matrix / np.where(scales > 0, scales, 1)[:, None]).astype(np.int8), scales
+    halves = matrix[:, : matrix.shape[1] // 2 * 2]
+    largest = np.abs(matrix).max(axis=1)
+    sums = halves[:, ::2] + halves[:, 1::2]
+    # Each of the two may be rounded up by half a step. Of neighbours of two signs, the larger one decides.
+    scales = (np.maximum(largest, np.abs(sums).max(axis=1, initial=0)) / (PAIR - 1)).astype(np.float32)
+    steps = matrix / np.where(scales > 0, scales, 1)[:, None]
+    return np.rint(steps, out=steps).astype(np.int8), scales
 
 
 def dequantize(steps: NDArray[np.int8], scales: Floats) -> Floats:

@@ -97,7 +97,7 @@ def test_photos_have_the_same_vectors_on_a_processor_with_avx2_alone(tmp_path: P
         pytest.skip("needs a C compiler and a processor with AVX512 whose cpuid can be trapped")
     library, vectors = tmp_path / "avx2.so", tmp_path / "vectors.npy"
     subprocess.run([compiler, "-shared", "-fPIC", HIDE_AVX512, "-o", library], check=True, timeout=60)
-    program = [sys.executable, "-m", "tests.model.engine.test_arithmetic", vectors]
+    program = [sys.executable, "-m", "tests.model.engine.test_arithmetic", str(vectors)]
     subprocess.run(program, env={**os.environ, "LD_PRELOAD": str(library)}, check=True, timeout=300)
     here, there, expected = (
         unit(rows.astype(np.float32)) for rows in (photo_vectors(), np.load(vectors), np.load(DIGEST))
