@@ -14,7 +14,7 @@ from sketch_search.indexer.store.generation import EmbedderEntry
 from sketch_search.model.errors import ModelError
 
 if TYPE_CHECKING:
-    from sketch_search.model.network import ClipEmbedder, TextTower
+    from sketch_search.model.training.network import ClipEmbedder, TextTower
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ChosenEmbedder:
     load: "Callable[[], ClipEmbedder | None]"
 
 
-# Where the weights of ``model.network.DEFAULT_CLIP`` are published; a test compares them.
+# Where the weights of ``model.training.network.DEFAULT_CLIP`` are published; a test compares them.
 DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 # The forms of ``--embedder``, for the message about an unknown one.
 FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
@@ -44,7 +44,7 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
     if kind != "clip" or (colon and not source):
         raise EmbedderUnavailable(f"unknown embedder {spec!r}; use {FORMS}, or auto.")
     with _refuse_if_unavailable():
-        from sketch_search.model.network import DEFAULT_CLIP, find_clip
+        from sketch_search.model.training.network import DEFAULT_CLIP, find_clip
 
         clip = find_clip(source or DEFAULT_CLIP, download=download)
     entry = EmbedderEntry(
@@ -56,7 +56,7 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
     )
 
     def load() -> "ClipEmbedder":
-        from sketch_search.model.network import ClipEmbedder
+        from sketch_search.model.training.network import ClipEmbedder
 
         with _refuse_if_unavailable():
             return ClipEmbedder(*clip.open(device), device, clip.model)
@@ -97,7 +97,7 @@ def open_text_tower(entry: EmbedderEntry, device: str) -> "TextTower":
     embedder = chosen.load()
     if embedder is None:
         raise EmbedderUnavailable(f"this index was clustered by {entry.name}, not by CLIP.")
-    from sketch_search.model.network import TextTower
+    from sketch_search.model.training.network import TextTower
 
     try:
         return TextTower(embedder, entry.name)

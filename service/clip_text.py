@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sketch_search.indexer import EmbedderEntry, EmbedderUnavailable, open_text_tower
 
 if TYPE_CHECKING:
-    from sketch_search.model.network import TextTower
+    from sketch_search.model.training.network import TextTower
 
 # Texts whose vectors are kept, some 2 KB each.
 TEXTS_KEPT = 256

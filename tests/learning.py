@@ -7,8 +7,8 @@ from pathlib import Path
 import timm
 import torch
 
-from sketch_search.model.datasets.corpus import Corpus, read_class_folders
-from sketch_search.model.papers.zse import Samples, ZseOptimiser, ZseRecipe
+from sketch_search.model.training.datasets.corpus import Corpus, read_class_folders
+from sketch_search.model.training.papers.zse import Samples, ZseOptimiser, ZseRecipe
 from tests.pictures import SHAPES, drawing, photo
 
 NETWORK = {

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sketch_search.model.checkpoint import save_checkpoint
 from sketch_search.model.engine import Calibration, Parting, Vocabulary, ZseConfig
 from sketch_search.model.engine.parting import HEADS, count_features
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.network import Network, RetNetwork, TorchEngine
+from sketch_search.model.training.checkpoint import save_checkpoint
+from sketch_search.model.training.network import Network, RetNetwork, TorchEngine
 
 TINY = ZseConfig(
     name="tiny-random",

@@ -11,8 +11,8 @@ import pytest
 
 from sketch_search.indexer.commands import index
 from sketch_search.model.command_line import CommandGroup
-from sketch_search.model.commands import model
 from sketch_search.model.engine import file_sha256
+from sketch_search.model.training.commands import model
 from sketch_search.service.commands import application
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import read_blocks

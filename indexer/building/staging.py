@@ -30,7 +30,7 @@ from sketch_search.model.images import OpenedImage, beside, day_beside, day_in_p
 from sketch_search.model.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from sketch_search.model.network import ClipEmbedder
+    from sketch_search.model.training.network import ClipEmbedder
 
 Source = TypeVar("Source")
 Read = TypeVar("Read")

@@ -38,7 +38,7 @@ from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import installed_version
 
 if TYPE_CHECKING:
-    from sketch_search.model.network import ClipEmbedder
+    from sketch_search.model.training.network import ClipEmbedder
 
 TOKEN = "token"
 # Seconds to wait for the lock of a shard. A worker that is assumed to be lost may still be writing, and notices within

@@ -203,7 +203,7 @@ class _Graph:
 def _vit(
     config: TwoSidedConfig, width: int, heads: int, patch: int, in_int8: Collection[str], *, regions: bool = False
 ) -> bytes:
-    """A ViT with LayerScale, as ``model.network.two_sided.FrozenVit``, for one picture at a time.
+    """A ViT with LayerScale, as ``model.training.network.two_sided.FrozenVit``, for one picture at a time.
 
     Inputs: ``pixels`` (1, 3, H, W); ``position`` (1 + n, width); ``kept``, how many patches leave the last block.
     Outputs: ``tokens`` (1, 1 + kept, width), the class token first; ``chosen`` (kept,), which patches these are,
@@ -285,7 +285,7 @@ def _class_attention(g: _Graph, query: str, key: str, value: str, heads: int, wi
 def _pairs(config: TwoSidedConfig) -> bytes:
     """Cross-attention (3.3) and best matches of one sketch and p photos, without prior, guesses and cosine of [Ret].
 
-    See ``model.network.relation`` for the formulas.
+    See ``model.training.network.relation`` for the formulas.
 
     Inputs: ``sketch`` (1, n_s, d) and ``photos`` (p, n_p, d). Outputs: ``logits`` (p,); for explanations, the attention
     weights ``sketch_to_photo`` (p, heads, n_s, n_p) and ``photo_to_sketch`` (p, heads, n_p, n_s), the patch tokens

@@ -101,7 +101,7 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Parting:
-    """The network, by its arrays, which are named as those of ``sketch_search.model.papers.parting.PartingNetwork``."""
+    """The network, by its arrays, which are named as those of ``PartingNetwork`` in ``model.training.papers``."""
 
     weights: Mapping[str, Floats]
 

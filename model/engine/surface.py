@@ -46,7 +46,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Matching:
-    """How ``model.network.relation.BestMatchRelation`` sums matches: its scale, and each patch token's worth."""
+    """How ``model.training.network``'s ``BestMatchRelation`` sums matches: its scale, and each patch token's worth."""
 
     scale: float
     sketch_worth: Floats

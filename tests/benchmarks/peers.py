@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.indexer.samples import SKETCHED, draw_sketch
 from sketch_search.model import Matcher
-from sketch_search.model.datasets import UNSEEN, read_task, write_folders
-from sketch_search.model.datasets.corpus import DATA_VARIABLE
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.search.clusters import default_clusters
 from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
+from sketch_search.model.training.datasets import UNSEEN, read_task, write_folders
+from sketch_search.model.training.datasets.corpus import DATA_VARIABLE
 from sketch_search.service.schemas.query import TunedQuery
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.costs import size

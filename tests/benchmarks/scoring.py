@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sketch_search.model.checkpoint import released_config
 from sketch_search.model.engine import Floats, Modality, NetworkConfig, Tokens
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.network.relation import CrossBranch, KernelRelation
-from sketch_search.model.network.zse import Network
+from sketch_search.model.training.checkpoint import released_config
+from sketch_search.model.training.network.relation import CrossBranch, KernelRelation
+from sketch_search.model.training.network.zse import Network
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.results import Result, Row
 

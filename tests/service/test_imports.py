@@ -4,7 +4,7 @@ import pytest
 
 from tests.programs import run_python
 
-NETWORKS = {"torch", "onnxruntime", "faiss", "sketch_search.model.matcher", "sketch_search.model.network"}
+NETWORKS = {"torch", "onnxruntime", "faiss", "sketch_search.model.matcher", "sketch_search.model.training.network"}
 OF_SERVERS = {"sketch_search.service.schemas.explain", "sketch_search.service.schemas.info", "fastapi"}
 # Runs command lines one after the other, whatever becomes of each.
 COMMANDS = """
@@ -33,9 +33,9 @@ ANSWERED_AT_ONCE = (
         (
             "import sketch_search.service.http.app",
             {
-                "sketch_search.model.papers",
-                "sketch_search.model.evaluation",
-                "sketch_search.model.network",
+                "sketch_search.model.training.papers",
+                "sketch_search.model.training.evaluation",
+                "sketch_search.model.training.network",
                 "timm",
                 "torch",
                 "sklearn",

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sketch_search import model
-from sketch_search.model.datasets import Picture
 from sketch_search.model.engine.detector import BOXES, DETECTOR, KINDS, NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.errors import ModelError
-from sketch_search.model.evaluation import encode_pictures
 from sketch_search.model.images.preprocess import fit_photo
 from sketch_search.model.search import gallery_of
+from sketch_search.model.training.datasets import Picture
+from sketch_search.model.training.evaluation import encode_pictures
 from tests.pictures import SHAPES, photo
 
 # A woman in uniform, with a tie, from the waist up: her head is at the top, and she fills the picture.

@@ -18,10 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sketch_search import model
 from sketch_search.model import load, where_it_computes
-from sketch_search.model.checkpoint import load_network, photo_side_tensors, save_checkpoint
-from sketch_search.model.commands import main
-from sketch_search.model.datasets import PreparedPictures
-from sketch_search.model.datasets.corpus import read_protocol
 from sketch_search.model.engine import (
     METHODS,
     PRESETS,
@@ -40,14 +36,18 @@ from sketch_search.model.engine.graphs import find_graphs, write_graphs
 from sketch_search.model.engine.runtime import OnnxEngine
 from sketch_search.model.engine.tokens import Floats
 from sketch_search.model.errors import ModelError
-from sketch_search.model.evaluation.figures import relevance
-from sketch_search.model.evaluation.scoring import encode_both
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
-from sketch_search.model.network import TorchEngine, from_backbone
-from sketch_search.model.network.engine import Captured
 from sketch_search.model.search import encode_things
+from sketch_search.model.training.checkpoint import load_network, photo_side_tensors, save_checkpoint
+from sketch_search.model.training.commands import main
+from sketch_search.model.training.datasets import PreparedPictures
+from sketch_search.model.training.datasets.corpus import read_protocol
+from sketch_search.model.training.evaluation.figures import relevance
+from sketch_search.model.training.evaluation.scoring import encode_both
+from sketch_search.model.training.network import TorchEngine, from_backbone
+from sketch_search.model.training.network.engine import Captured
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, photo
 from tests.programs import run_python
@@ -407,7 +407,7 @@ def test_zse_sbir_on_a_photo_side_runs_without_pytorch_as_with_it(tmp_path: Path
 def test_a_gpu_is_used_where_pytorch_is_installed_and_else_the_remedy_is_named(
     driver: bool, torch: bool, device: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sketch_search.model.matcher._has_driver", lambda: driver)
+    monkeypatch.setattr("sketch_search.model.loading._has_driver", lambda: driver)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace() if torch else None)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True)))
     assert where_it_computes(device) == said

@@ -12,7 +12,7 @@ from sketch_search.model.engine.config import TWO_SIDED
 from sketch_search.model.engine.knowledge import knowledge_of
 from sketch_search.model.engine.parting import SIDE, Pieces, join_pieces
 from sketch_search.model.images import MAX_THINGS, SPECK
-from sketch_search.model.papers.parting import PartingNetwork
+from sketch_search.model.training.papers.parting import PartingNetwork
 from tests.networks import parting_by_distance
 
 WIDTH = 8

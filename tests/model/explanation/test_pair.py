@@ -9,11 +9,11 @@ import torch
 
 from sketch_search.model.engine import Aligned, Floats, Observed, SelfAttention, Tokens, sigmoid, unit
 from sketch_search.model.explanation import STRONGEST, Explanation, influential_pairs, lost_logits
-from sketch_search.model.network import Tokens as Tensors
-from sketch_search.model.network import TorchEngine
-from sketch_search.model.network.encoder import EncoderTrace
-from sketch_search.model.network.relation import KernelRelation
-from sketch_search.model.network.zse import Network
+from sketch_search.model.training.network import Tokens as Tensors
+from sketch_search.model.training.network import TorchEngine
+from sketch_search.model.training.network.encoder import EncoderTrace
+from sketch_search.model.training.network.relation import KernelRelation
+from sketch_search.model.training.network.zse import Network
 from tests.networks import matcher_of, randn, tiny_network
 
 GRID = 4

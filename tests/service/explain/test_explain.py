@@ -16,14 +16,14 @@ from PIL import Image, ImageColor
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, Index, build
 from sketch_search.model import Matcher
-from sketch_search.model.checkpoint import save_checkpoint
 from sketch_search.model.engine import unit
 from sketch_search.model.errors import UserError
 from sketch_search.model.images import Drawing
 from sketch_search.model.images.files import open_image
-from sketch_search.model.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
-from sketch_search.model.network.ret_network import RetNetwork
 from sketch_search.model.ranking import centre
+from sketch_search.model.training.checkpoint import save_checkpoint
+from sketch_search.model.training.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
+from sketch_search.model.training.network.ret_network import RetNetwork
 from sketch_search.service.commands import main
 from sketch_search.service.commands.search import explain as explain_by_command
 from sketch_search.service.engine import Engine

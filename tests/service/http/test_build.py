@@ -13,7 +13,7 @@ from sketch_search.service.address import ServerAddress, announced, find_server
 from sketch_search.service.http.context import TOKEN_HEADER
 from sketch_search.service.settings import Settings
 from tests.indexer.disks import bound_by_permissions, fill, small_disk
-from tests.model.network.test_two_sided import written_with_graphs
+from tests.model.training.network.test_two_sided import written_with_graphs
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import served
 from tests.service.small_gallery import save_copy

@@ -14,8 +14,8 @@ from PIL import Image
 from sketch_search import Remote, model
 from sketch_search.indexer import BuildRequest, EmbedderEntry, build, open_text_tower, samples
 from sketch_search.model.engine import default_checkpoint
-from sketch_search.model.network import TextTower
 from sketch_search.model.terminal import BAD_INPUT
+from sketch_search.model.training.network import TextTower
 from sketch_search.remote import ClientError
 from sketch_search.service.commands import main
 from sketch_search.service.http.middleware import MAX_BYTES

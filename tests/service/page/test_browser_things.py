@@ -25,9 +25,9 @@ from sketch_search import Gallery
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import draw_photo, draw_sketch
 from sketch_search.model import load
-from sketch_search.model.datasets.corpus import data_folder, fresh_sketches, read_scenes, stale_sketches
-from sketch_search.model.datasets.tasks import Drawn
-from sketch_search.model.evaluation.remembered import on_paper
+from sketch_search.model.training.datasets.corpus import data_folder, fresh_sketches, read_scenes, stale_sketches
+from sketch_search.model.training.datasets.tasks import Drawn
+from sketch_search.model.training.evaluation.remembered import on_paper
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests import browser

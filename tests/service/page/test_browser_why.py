@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sketch_search import indexer, model
-from sketch_search.model.checkpoint import save_checkpoint
-from sketch_search.model.network import AnchorConfig, AnchorNetwork, VitLayout
+from sketch_search.model.training.checkpoint import save_checkpoint
+from sketch_search.model.training.network import AnchorConfig, AnchorNetwork, VitLayout
 from sketch_search.service.http.app import create_app
 from sketch_search.service.settings import Settings
 from tests import browser

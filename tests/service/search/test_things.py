@@ -17,18 +17,18 @@ from sketch_search.model.engine import Numbers, Projection, unit
 from sketch_search.model.engine.rounding import unpack
 from sketch_search.model.images import Drawing, Stroke, lab
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.network import Network
 from sketch_search.model.ranking import evidence_of_fits, weigh
 from sketch_search.model.search import encode_things, name_things, sketch_of, stages
 from sketch_search.model.search.drawings import SURE
 from sketch_search.model.things import PLACES, WHOLE, match_things
+from sketch_search.model.training.network import Network
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guess
 from sketch_search.service.search import searcher as searching
-from tests.model.network.test_two_sided import SMALL, two_sided
+from tests.model.training.network.test_two_sided import SMALL, two_sided
 from tests.networks import matcher_of, parting_by_distance, vocabulary
 from tests.pictures import drawing, encoded
 from tests.searching import Searcher

@@ -1,0 +1,209 @@
+"""Declares the commands that draw what papers show of a network."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sketch_search.model.command_line import a_path, examples, option
+from sketch_search.model.engine import default_checkpoint
+from sketch_search.model.errors import ModelError
+from sketch_search.model.training.commands import options
+from sketch_search.model.training.datasets import PARTS
+
+_PROTOCOLS = ("category", "generalised", "cross-data-set", "fine-grained")
+_SEARCHED = click.argument("photos", type=a_path, nargs=-1, required=True, metavar="PHOTOS...")
+_SEVERAL = option(
+    "--weights FILE", "Checkpoint (the embedded one); several stand beside each other.", a_path, multiple=True
+)
+_PICTURE = option("-o --output OUT.png", "The picture to write.", a_path, name="out", required=True)
+
+
+def _place(text: str) -> tuple[float, float]:
+    """Reads a place of a sketch, such as 0.5,0.2."""
+    with suppress(ValueError):
+        x, y = map(float, text.split(","))
+        if 0 <= min(x, y) <= max(x, y) <= 1:
+            return x, y
+    raise click.BadParameter(f"a place is x,y with both from 0 to 1, such as 0.5,0.2, not {text!r}")
+
+
+@click.command(epilog=examples("sketch-search model rebuild umbrella.png ~/Pictures -o rebuilt.png"))
+@click.argument("sketch", type=a_path)
+@_SEARCHED
+@_PICTURE
+@option("--nearest K", "The mean of the K nearest patches of all photos.", click.IntRange(min=1))
+@options.weights
+def rebuild(sketch: Path, photos: tuple[Path, ...], out: Path, nearest: int | None, weights: Path | None) -> None:
+    """Rebuild a sketch from patches of the photos that match it best.
+
+    PHOTOS are files or folders.
+    """
+    from sketch_search.model import load
+    from sketch_search.model.training import illustrations
+
+    matcher, paths = load(default_checkpoint(weights)), _photos(photos)
+    drawn = illustrations.look(matcher, sketch, "sketch")
+    if nearest:
+        _save(illustrations.tile([drawn.image, illustrations.rebuild_from_all(matcher, drawn, paths, nearest)]), out)
+        return
+    best = illustrations.best_photos(matcher, drawn, paths)
+    made = illustrations.rebuild(drawn, best, illustrations.compare(matcher, drawn, best))
+    _save(illustrations.tile([drawn.image, made, *(photo.image for photo in best)]), out)
+
+
+@click.command("shared-matches", epilog=examples("sketch-search model shared-matches tank.png new --training trained"))
+@click.argument("sketch", type=a_path)
+@_SEARCHED
+@option("--training FOLDER", "Photos that the network was trained on.", a_path, required=True)
+@_PICTURE
+@options.weights
+def shared_matches(sketch: Path, photos: tuple[Path, ...], training: Path, out: Path, weights: Path | None) -> None:
+    """Show what matches the same parts of a sketch in new photos and in photos of the training.
+
+    The first row has the best of PHOTOS, files or folders, the second those of the training.
+    """
+    from sketch_search.model import load
+    from sketch_search.model.training import illustrations
+
+    matcher = load(default_checkpoint(weights))
+    drawn = illustrations.look(matcher, sketch, "sketch")
+    rows, regions = [], list[int]()
+    for paths in (_photos(photos), _photos([training])):
+        best = illustrations.best_photos(matcher, drawn, paths)
+        explained = illustrations.compare(matcher, drawn, best)
+        regions = regions or illustrations.strongest_regions(explained[0], illustrations.MATCHES)
+        rows.append(illustrations.draw_matches(drawn, best, explained, regions))
+    _save(illustrations.tile(rows, downwards=True), out)
+
+
+@click.command()
+@click.argument("sketch", type=a_path)
+@_SEARCHED
+@option("-o --output DIR", "The folder to write.", a_path, name="out", required=True)
+@option(
+    "--region X,Y", "A part of the sketch, from 0,0 to 1,1; repeatable (two that match best).", _place, multiple=True
+)
+@options.weights
+def illustrate(
+    sketch: Path, photos: tuple[Path, ...], out: Path, region: tuple[tuple[float, float], ...], weights: Path | None
+) -> None:
+    """Draw a search as ZSE-SBIR's figures 4 to 8 do.
+
+    Writes selection.png, attention.png, correspondence.png, rebuilt.png and influence.png. PHOTOS are files or folders.
+    """
+    from sketch_search.model import load
+    from sketch_search.model.training import illustrations
+
+    matcher = load(default_checkpoint(weights))
+    drawn = illustrations.look(matcher, sketch, "sketch")
+    best = illustrations.best_photos(matcher, drawn, _photos(photos))
+    explanations = illustrations.compare(matcher, drawn, best)
+    chosen = [illustrations.region_at(explanations[0], place) for place in region]
+    regions = chosen or illustrations.strongest_regions(explanations[0])
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = {
+        "selection": illustrations.draw_selection(drawn, best[0], explanations[0]),
+        "attention": illustrations.draw_attention([drawn, best[0]]),
+        "correspondence": illustrations.draw_matches(drawn, best, explanations, regions, illustrations.MATCHES),
+        "rebuilt": illustrations.tile([drawn.image, illustrations.rebuild(drawn, best, explanations)]),
+        "influence": illustrations.draw_influence(drawn, best[0], explanations[0]),
+    }
+    for name, picture in pictures.items():
+        if picture is None:
+            print(f"{name}: no pair of patches raises the score")
+        else:
+            _save(picture, out / f"{name}.png")
+
+
+@click.command("first-photos", epilog=examples("sketch-search model first-photos --protocol fine-grained -o first.png"))
+@_PICTURE
+@option("--protocol NAME", f"{', '.join(_PROTOCOLS)} (category).", click.Choice(_PROTOCOLS), default="category")
+@option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
+@option("--each N", "Sketches of each class (1).", click.IntRange(min=1), default=1)
+@options.data
+@_SEVERAL
+def first_photos(
+    out: Path, protocol: Any, split: str | None, each: int, data: Path | None, weights: tuple[Path, ...]
+) -> None:
+    """Show the first ten photos of sketches, framed green if right, else red, and the rank of the first right one."""
+    import numpy as np
+
+    from sketch_search.model import load
+    from sketch_search.model.images import open_image
+    from sketch_search.model.training import illustrations
+    from sketch_search.model.training.datasets import Corpus, find_drawn_photos, read_task, some_of_each
+    from sketch_search.model.training.evaluation import relevance, score_matrices
+
+    corpus = read_task(protocol, split, None, data).corpus
+    asked = Corpus(some_of_each(corpus.sketches, each), corpus.photos)
+    right = relevance(asked)
+    if protocol == "fine-grained":
+        right = find_drawn_photos(asked)[:, None] == np.arange(len(asked.photos))
+    asked_for = np.flatnonzero(right.any(axis=1)).tolist()
+    drawn, sheets = [open_image(asked.sketches[row].path) for row in asked_for], []
+    for file in weights or (None,):
+        matcher = load(default_checkpoint(file))
+        method = matcher.best_method
+        order = np.argsort(-score_matrices(matcher, asked, [method])[method], axis=1, kind="stable")
+        hits, first = np.take_along_axis(right, order, axis=1), order[asked_for, : illustrations.FIRST].tolist()
+        sheet = illustrations.first_photos(
+            drawn,
+            [[open_image(asked.photos[n].path) for n in numbers] for numbers in first],
+            hits[asked_for, : illustrations.FIRST].tolist(),
+            (1 + hits[asked_for].argmax(axis=1)).tolist(),
+        )
+        sheets.append(sheet)
+    _save(illustrations.tile(sheets), out)
+
+
+@click.command(epilog=examples("sketch-search model scatter --weights a.st --weights b.st -o map.png"))
+@_PICTURE
+@_SEVERAL
+@option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
+@option("--each N", "Sketches and photos of each class (20).", click.IntRange(min=1), default=20)
+@options.data
+def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, data: Path | None) -> None:
+    """Draw [Ret] of sketches and photos in a plane, by t-SNE: crosses and dots in the colours of their classes."""
+    import numpy as np
+    from sklearn.manifold import TSNE
+
+    from sketch_search.model import load
+    from sketch_search.model.engine import unit
+    from sketch_search.model.training import illustrations
+    from sketch_search.model.training.datasets import Corpus, read_task, some_of_each
+    from sketch_search.model.training.evaluation import encode_both
+
+    whole = read_task("category", split, None, data).corpus
+    corpus = Corpus(some_of_each(whole.sketches, each), some_of_each(whole.photos, each))
+    labels = [picture.label for picture in (*corpus.sketches, *corpus.photos)]
+    panels = []
+    for file in weights or (default_checkpoint(None),):
+        ret = unit(np.concatenate([tokens.ret for tokens in encode_both(load(file), corpus)]))
+        plane = TSNE(perplexity=min(30, len(ret) // 4), metric="cosine", init="random", random_state=0)
+        panels.append(illustrations.scatter(plane.fit_transform(ret), labels, len(corpus.sketches)))
+    _save(illustrations.tile(panels), out)
+
+
+def _photos(named: Sequence[Path]) -> list[Path]:
+    from sketch_search.model.images import IMAGE_SUFFIXES
+
+    files = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    photos = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not photos:
+        raise ModelError(f"there are no photos in {', '.join(map(str, named))}")
+    return photos
+
+
+def _save(picture: Any, out: Path) -> None:
+    from sketch_search.model.files import write_files
+    from sketch_search.model.images import as_png
+    from sketch_search.model.training.illustrations import reduce_colours
+
+    write_files({out: as_png(reduce_colours(picture))})
+    print(f"wrote {out}")
+
+
+COMMANDS = (rebuild, shared_matches, illustrate, first_photos, scatter)

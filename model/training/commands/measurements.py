@@ -1,0 +1,329 @@
+"""Declares the commands that measure checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sketch_search.model.command_line import a_path, examples, option
+from sketch_search.model.engine import METHODS, default_checkpoint, seen_classes
+from sketch_search.model.errors import ModelError
+from sketch_search.model.training.commands import options
+from sketch_search.model.training.datasets import (
+    CLICKS,
+    LARGE_PROTOCOLS,
+    PARTS,
+    PROTOCOLS,
+    REMEMBERED_PROTOCOLS,
+    STANDARD_SPLITS,
+    ZERO_SHOT_PROTOCOLS,
+    Corpus,
+)
+
+if TYPE_CHECKING:
+    from sketch_search.model.matcher import Matcher
+    from sketch_search.model.training.datasets import Picture, Task
+    from sketch_search.model.training.evaluation import Contamination, Evaluation
+    from sketch_search.model.training.evaluation.figures import Resampled
+_SPLITS = (*PARTS, *STANDARD_SPLITS)
+_TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
+    generalised, fine-grained, fresh, everything: parts such as train+val."""
+# Explanations have no scores: of them "parts" measures where matching patches lie.
+_PROTOCOLS = (*PROTOCOLS, *REMEMBERED_PROTOCOLS, "parts", "parting")
+# "search" ranks as POST /search does by default.
+_METHODS = (*METHODS, "search")
+_DTYPES = ("auto", "int8", "float32", "bfloat16", "float16")
+
+
+def _every(text: str) -> tuple[int, int]:
+    first, _, second = text.partition(",")
+    if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
+        raise click.BadParameter(f"two numbers from 1 on with a comma between, not {text!r}")
+    return int(first), int(second)
+
+
+@click.command(epilog=examples("sketch-search model evaluate --split unseen --intervals queries"))
+@option("--weights FILE", "Checkpoint (the embedded one); several are compared side by side.", a_path, multiple=True)
+@option("--network clip:MODEL", "CLIP's own vectors, such as clip:ViT-B-32@FILE.", name="networks", multiple=True)
+@option("--protocol NAME", f"{', '.join(_PROTOCOLS)} (category).", click.Choice(_PROTOCOLS), default="category")
+@option("--allow-seen", "Also measure zero-shot protocols on classes that the network has seen.")
+@option("--split NAME", f"{', '.join(_SPLITS)} (val, or all of --data).", click.Choice(_SPLITS))
+@option("--trained-on NAME", _TRAINED_ON)
+@options.data
+@option("--among DIR", "scenes, colours: a folder of photos to search among, too.", a_path, multiple=True)
+@option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every)
+@option(
+    "--method NAME", f"{', '.join(_METHODS)} (all but search).", click.Choice(_METHODS), name="methods", multiple=True
+)
+@option("--by-class", "Figures for each class, with its first 10 results.")
+@option("--plain-metrics", "Textbook mAP and P@k, beside those of the papers' code.")
+@option("--words", "Large galleries: also search by words of the classes.")
+@options.variants
+@option("--device NAME", "cpu, cuda, or auto (cpu).", default="cpu")
+@option("--dtype NAME", ", ".join(_DTYPES), click.Choice(_DTYPES), default="auto")
+@options.as_json
+@option("--intervals NAME", "95% intervals by resampling queries or classes.", click.Choice(("queries", "classes")))
+def evaluate(
+    protocol: Any,
+    allow_seen: bool,
+    split: str | None,
+    trained_on: str | None,
+    data: Path | None,
+    among: tuple[Path, ...],
+    every: tuple[int, int] | None,
+    methods: tuple[str, ...],
+    by_class: bool,
+    plain_metrics: bool,
+    words: bool,
+    as_json: bool,
+    intervals: Resampled | None,
+    **networks: Any,
+) -> None:
+    """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
+    from sketch_search.model.training.datasets import RememberedTask, read_remembered, read_task
+    from sketch_search.model.training.evaluation import (
+        Evaluation,
+        measure,
+        measure_clicks,
+        measure_remembered,
+        task_matrices,
+        with_zero_shot,
+    )
+
+    if protocol in ("parts", "parting"):
+        report_on = _parts_report(protocol, split, data)
+        for name, matcher in _load_networks(validated=False, **networks):
+            report = report_on(matcher)
+            described = {"checkpoint": name, **dataclasses.asdict(report)}
+            print(json.dumps(described) if as_json else f"{name}: {report.table()}")
+        return
+    remembered = protocol in REMEMBERED_PROTOCOLS
+    if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
+        raise ModelError(f"--protocol {protocol} allows only --split and the options for computing and printing")
+    if among and not remembered:
+        raise ModelError(f"--among is for --protocol {', '.join(REMEMBERED_PROTOCOLS)}")
+    large = protocol in LARGE_PROTOCOLS
+    if words and not large:
+        raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
+    if protocol in CLICKS and (methods or plain_metrics):
+        raise ModelError(f"--protocol {protocol} has no --method and no --plain-metrics")
+    if by_class and (large or protocol in ("fine-grained", *CLICKS)):
+        raise ModelError("--by-class is for category protocols")
+    task: Task | RememberedTask
+    seen: dict[str, Contamination] = {}
+    if remembered:
+        task = read_remembered(protocol, split or PARTS[0], among)
+    else:
+        task = read_task(protocol, split, trained_on, data)
+        task = dataclasses.replace(task.subsample(*every) if every else task, plain=plain_metrics)
+        seen = _contaminations(task, networks["weights"], networks["networks"], data)
+        if protocol in ZERO_SHOT_PROTOCOLS and not allow_seen:
+            for name, classes in seen.items():
+                if classes.seen:
+                    raise ModelError(
+                        f"{classes.sentence(name)}. --protocol {protocol} is for classes that a network has not seen: "
+                        "name another --split or network, or --protocol category; --allow-seen measures anyway"
+                    )
+        task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
+    evaluations: dict[str, Evaluation] = {}
+    identities: list[dict[str, object]] = []
+    for name, matcher in _load_networks(validated=data is None and not remembered, **networks):
+        if isinstance(task, RememberedTask):
+            evaluations[name] = measure_remembered(matcher, task)
+        elif protocol in CLICKS:
+            evaluations[name] = measure_clicks(matcher, task)
+        else:
+            evaluations[name] = measure(task, task_matrices(matcher, task, methods, words=words))
+        described = {name: getattr(matcher, name) for name in ("checkpoint_sha256", "dtype", "variants")}
+        identities.append({"checkpoint": name, **described})
+    evaluation = Evaluation.side_by_side(evaluations) if len(evaluations) > 1 else next(iter(evaluations.values()))
+    resampled, base = intervals or "queries", next(iter(evaluations))
+    less = evaluation.differences(base) if len(evaluations) > 1 else None
+    if as_json:
+        result = evaluation.json(resampled) | {"protocol": task.protocol, "about": task.about}
+        result |= {"seen": {name: dataclasses.asdict(classes) for name, classes in seen.items()}} if seen else {}
+        if len(evaluations) > 1:
+            differences = less and less.json(resampled)["intervals"]
+            result |= {"checkpoints": identities, "compared_with": base, "differences": differences}
+        print(json.dumps(result | identities[0] if len(evaluations) == 1 else result))
+        return
+    print(evaluation.table())
+    for name, classes in seen.items():
+        print(f"\n{classes.sentence(name)}")
+    for sentence in task.about:
+        print(f"\n{task.protocol}: {sentence}")
+    if intervals:
+        print("\n" + evaluation.interval_table(intervals))
+    if less:
+        print("\n" + less.interval_table(resampled, base))
+
+
+def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callable[[Matcher], Any]:
+    """Returns what measures a matcher by the protocol "parts" or "parting"."""
+    from sketch_search.model.training.datasets import read_remembered, read_task
+    from sketch_search.model.training.evaluation import measure_parting, measure_parts
+
+    if protocol == "parting":
+        task = read_remembered("scenes", split or PARTS[0])
+        return lambda matcher: measure_parting(matcher, task)
+    corpus = read_task("zero-shot", split, None, data).corpus
+    drawn = corpus if data is not None else read_task("fine-grained", split).corpus
+    return lambda matcher: measure_parts(matcher, corpus, drawn)
+
+
+def _load_networks(
+    weights: tuple[Path, ...], networks: tuple[str, ...], device: str, dtype: Any, variants: int | None, validated: bool
+) -> Iterator[tuple[str, Matcher]]:
+    """Loads the networks to measure one after the other, each with a unique name."""
+    from sketch_search.model import load
+    from sketch_search.model.training.datasets import read_protocol
+
+    for name, path in _name_networks(weights, networks).items():
+        yield name, load(path, device, None if dtype == "auto" else dtype, variants=variants)
+    for name in networks:
+        # The threshold of diffusion is chosen on the validation classes, if available, as for networks trained here.
+        validation = read_protocol("val").subsample(2, 2) if validated else None
+        yield name, clip_matcher(name, validation, device, variants or 1)
+
+
+def _name_networks(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Path]:
+    default = os.environ.get("SBIR_WEIGHTS")
+    files = weights or (() if networks else (Path(default) if default else None,))
+    paths = [default_checkpoint(file) for file in files]
+    names = [path.name for path in paths]
+    return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
+
+
+def _contaminations(
+    task: Task, weights: tuple[Path, ...], networks: tuple[str, ...], data: Path | None
+) -> dict[str, Contamination]:
+    """Finds the task's classes that each network has seen, also by the contents of ``data``; unknown for CLIP's."""
+    from sketch_search.model.training.datasets import DATA_VARIABLE, data_folder, read_data, read_more
+    from sketch_search.model.training.evaluation import contamination
+
+    named = _name_networks(weights, networks).items()
+    seen = {name: seen_classes(path) for name, path in named} | dict.fromkeys(networks)
+    training: tuple[Picture, ...] = ()
+    if data is not None and os.environ.get(DATA_VARIABLE):
+        corpora = read_data(data_folder()), read_more(data_folder())
+        training = tuple(picture for c in corpora for picture in (*c.sketches, *c.photos))
+    return {name: contamination(task, classes, training) for name, classes in seen.items()}
+
+
+def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
+    """Makes a matcher by CLIP's image vectors, "clip:MODEL"; validation: to choose diffusion. Raises ModelError."""
+    from sketch_search.model.matcher import Matcher
+    from sketch_search.model.training.evaluation import calibrate
+    from sketch_search.model.training.network import ClipAtConfig, TorchEngine, clip_at_network_from, read_clip
+
+    kind, _, source = network.partition(":")
+    if kind != "clip" or not source:
+        raise ModelError(f"--network {network} is unknown; name clip:MODEL, such as clip:ViT-B-32/laion2b_s34b_b79k")
+    encoder = read_clip(source).encoder
+    config = ClipAtConfig(
+        name=network, vit=encoder.layout, image_size=encoder.image_size, prompts=0, mean=encoder.mean, std=encoder.std
+    )
+    plain = clip_at_network_from(config, encoder.weights).requires_grad_(False).to(device).eval()
+    if validation is not None:
+        plain, _ = calibrate(plain, validation, methods=("ret",))
+    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in encoder.weights.values())).hexdigest()
+    return Matcher(TorchEngine(plain.to(device)), digest, variants=variants)
+
+
+@click.command()
+@options.source
+@options.target
+@options.data
+@option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every, default="1,1")
+def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, int]) -> None:
+    """Choose how methods are combined, on validation classes: fusion, diffusion, and the best one."""
+    from sketch_search.model.training.checkpoint import load_zse_network
+    from sketch_search.model.training.datasets import read_task
+    from sketch_search.model.training.evaluation import calibrate
+    from sketch_search.model.training.papers.runs import check_target
+    from sketch_search.model.training.papers.vocabulary import save_changed
+
+    check_target(target)
+    network = load_zse_network(source)
+    methods = [method for method in network.calibration.methods if method != "fused"]
+    validation, variants = read_task(data=data).corpus.subsample(*every), network.calibration.variants
+    ready, figures = calibrate(network, validation, methods=methods, variants=variants)
+    save_changed(ready, source, target)
+    print(f"wrote {target}; mAP@all on validation classes: {figures}")
+
+
+@click.command()
+@options.weights
+@options.large
+@option("--split NAME", "everything: classes not trained on (val).", click.Choice(PARTS))
+@options.trained_on
+@options.variants
+@options.as_json
+def guesses(
+    weights: Path | None, protocol: Any, split: str | None, trained_on: str | None, variants: int | None, as_json: bool
+) -> None:
+    """Measure how often the words guessed for sketches are right."""
+    from sketch_search.model import load
+    from sketch_search.model.training.datasets import read_task
+    from sketch_search.model.training.evaluation import guess_table, measure_guesses
+
+    matcher = load(default_checkpoint(weights), variants=variants)
+    found = measure_guesses(matcher, read_task(protocol, split, trained_on))
+    if as_json:
+        print(json.dumps({name: dataclasses.asdict(row) for name, row in found.items()}))
+    else:
+        print(guess_table(found))
+
+
+@click.command(epilog=examples("sketch-search model folders everything --split unseen"))
+@click.argument("out", type=a_path)
+@options.part
+@options.trained_on
+def folders(out: Path, split: str, trained_on: str | None) -> None:
+    """Write the protocol everything as class folders, for a server.
+
+    The folders photo, trained and unseen are created in OUT, a new folder.
+    """
+    from sketch_search.model.training.datasets import read_task, write_folders
+
+    task = read_task("everything", split, trained_on)
+    write_folders(task, out)
+    print(f"{len(task.corpus.photos):,} photos and {len(task.corpus.sketches):,} sketches are in {out}")
+
+
+@click.command(epilog=examples("sketch-search model costs zse/paper zse/tiny weights/default.safetensors"))
+@click.argument("networks", nargs=-1, metavar="RECIPE|FILE...", required=True)
+@options.settings
+@options.as_json
+def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
+    """Count and measure what networks cost: parameters, multiply-adds, and milliseconds of this CPU.
+
+    Multiply-adds are given in G of a photo and of learning from it, and in M of a pair. A network is that of a recipe,
+    or a checkpoint.
+    """
+    from sketch_search.model.training.checkpoint import load_network
+    from sketch_search.model.training.evaluation import costs_of, speeds_of
+    from sketch_search.model.training.papers import changes_of, network_of, read_recipe
+
+    costs_by_name = {}
+    for name in networks:
+        checkpoint = Path(name).suffix == ".safetensors"
+        network = load_network(Path(name)) if checkpoint else network_of(read_recipe(Path(name), changes_of(settings)))
+        costs_by_name[name] = costs_of(network) | speeds_of(network)
+    if as_json:
+        print(json.dumps(costs_by_name))
+        return
+    titles = list(next(iter(costs_by_name.values())))
+    print("\n".join([f"| network | {' | '.join(titles)} |", "|" + " --- |" * (len(titles) + 1)]))
+    for name, values in costs_by_name.items():
+        print(f"| {name} | {' | '.join(f'{value:,.2f}' if value else '' for value in values.values())} |")
+
+
+COMMANDS = (evaluate, calibrate, guesses, folders, costs)

@@ -1,0 +1,187 @@
+"""Declares the commands that train networks, and make vocabularies, photo sides and tables of papers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sketch_search.model.command_line import a_path, examples, option
+from sketch_search.model.errors import ModelError
+from sketch_search.model.training.commands import options
+
+
+@click.command(
+    epilog=examples(
+        "sketch-search model train zse/tiny --backbone vit_tiny_patch16_224.augreg_in21k_ft_in1k --until 100"
+    )
+)
+@click.argument("recipe", type=a_path)
+@option(options.BACKBONE, "What to start from: a photo side, a ViT as a file or timm tag, or CLIP.")
+@option("--start FILE", "Checkpoint of the same kind to continue from.", a_path)
+@options.settings
+@option("--seed N", "The recipe's seed.", int)
+@option("--run DIR", "Default: runs/NAME-OF-RECIPE.", a_path, name="folder")
+@option("--until STEP", "Stop after this step; run again to continue.", int)
+@option("--keep WHICH", "The last step, or the best on the validation classes (last).", click.Choice(("last", "best")))
+@option("--patience N", "End after N evaluations without a better one; keeps the best.", click.IntRange(min=1))
+@option("--logger NAME", "Also log to tensorboard, if it is installed.", click.Choice(("tensorboard",)))
+@option("--out OUT.safetensors", "Default: DIR/final.safetensors.", a_path)
+@options.word_vectors
+@option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
+@options.data
+def train(
+    recipe: Path,
+    folder: Path | None,
+    out: Path | None,
+    device: str,
+    settings: tuple[str, ...],
+    seed: int | None,
+    keep: Any,
+    patience: int | None,
+    **further: Any,
+) -> None:
+    """Train a network, or resume a training.
+
+    RECIPE is a TOML file, or the name of one in recipes/ of this package, such as zse/tiny.
+    """
+    from sketch_search.model.training.network import find_device
+    from sketch_search.model.training.papers import TRAININGS, Run, changes_of, check_target, merge, read_recipe
+
+    folder = folder or Path("runs") / recipe.stem
+    target = out or folder / "final.safetensors"
+    # The quick checks come first: preparing many pictures takes minutes, and a training takes hours.
+    read = read_recipe(recipe, merge(changes_of(settings), {} if seed is None else {"seed": seed}))
+    check_target(target, folder)
+    keep = keep or ("best" if patience else "last")
+    if patience and keep == "last":
+        raise ModelError("--patience keeps the best step: leave --keep last out")
+    watched: dict[str, Any] = {"keep": keep, "patience": patience, **further}
+    run = Run(recipe=recipe, folder=folder, target=target, device=find_device(device), **watched)
+    TRAININGS[type(read)](read, run)
+
+
+@click.command()
+@options.source
+@option(options.BACKBONE, "The ViT that labels the photos: a safetensors file or a timm tag.", required=True)
+@option("--recipe RECIPE", "Of the photos (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
+@options.target
+@options.data
+def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | None) -> None:
+    """Add a vocabulary to a checkpoint, to find photos by words."""
+    from sketch_search.model.training.papers import give_words
+
+    give_words(source, backbone, target, recipe=recipe, data=data)
+
+
+@click.command()
+@options.source
+@option("--recipe RECIPE", "Of the sketches (two-sided/things).", a_path, default=Path("two-sided/things"))
+@options.target
+def things(source: Path, recipe: Path, target: Path) -> None:
+    """Teach a checkpoint to guess further things, from a few line drawings of each."""
+    from sketch_search.model.training.papers import give_things
+
+    give_things(source, target, recipe=recipe)
+
+
+@click.command("place-words")
+@options.source
+@options.target
+def place_words(source: Path, target: Path) -> None:
+    """Add words without photos to a vocabulary, by the text vectors of SKETCH_SEARCH_DATA."""
+    from sketch_search.model.training.papers import place_words
+
+    place_words(source, target)
+
+
+@click.command(epilog=examples("sketch-search model scenes IN OUT --photos corel --keywords train.csv --words snow"))
+@options.source
+@options.target
+@option("--photos DIR", "The photos, at any depth.", a_path, required=True)
+@option("--keywords FILE.csv", "A line for each: its name without ending, and its keywords.", a_path, required=True)
+@option("--test FILE.csv", "The same for other photos, to print the precision of each word.", a_path)
+@option("--words LIST", "The keywords to add, such as snow,beach.", required=True)
+def scenes(source: Path, target: Path, words: str, **of_photos: Any) -> None:
+    """Add words to a vocabulary from photos with keywords, for scenes that nobody draws."""
+    from sketch_search.model.training.papers import give_scenes
+
+    give_scenes(source, target, words=words.split(","), **of_photos)
+
+
+@click.command()
+@options.source
+@options.target
+@option("--recipe RECIPE", "Of the photos of things (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
+@option("--like FILE", "Use the projection of this checkpoint, so that one index serves both (fitted anew).", a_path)
+def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None:
+    """Make a checkpoint keep regions of photos, to find several things where they were drawn."""
+    from sketch_search.model.training.papers import give_regions
+
+    give_regions(source, target, recipe=recipe, like=like)
+
+
+@click.command()
+@options.source
+@options.target
+@option("--drawings N", "How many drawings to learn from (22000).", click.IntRange(1), default=22_000)
+def parting(source: Path, target: Path, drawings: int) -> None:
+    """Teach a checkpoint to divide drawings into their things, on sketches drawn together at random."""
+    from sketch_search.model.training.papers import give_parting
+
+    give_parting(source, target, drawings)
+
+
+@click.command("photo-side")
+@click.argument("encoder")
+@options.target
+@option("--second FILE|TIMM-TAG", "A ViT for photos alone, with its classifier over ImageNet-1k (none).")
+@option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
+def photo_side(encoder: str, target: Path, second: str | None, device: str) -> None:
+    """Make the photo side that two-sided networks share.
+
+    ENCODER is the ViT of photos and sketches: timm:NAME, clip:MODEL as open_clip names it, or a safetensors file.
+    """
+    from sketch_search.model.training.network import find_device
+    from sketch_search.model.training.papers import check_target, make_photo_side
+
+    check_target(target)
+    make_photo_side(encoder, second, target, find_device(device))
+
+
+@click.command(epilog=examples("sketch-search model table one-budget --budget 2000 --resume"))
+@click.argument("name")
+@options.data
+@option(options.BACKBONE, "The ViT to start from: a file or a timm tag (default: that of SKETCH_SEARCH_DATA).")
+@options.word_vectors
+@option("--budget N", "Number of pictures for each training.", click.IntRange(min=1))
+@option("--row NAME", "Only this row (default: all).", name="rows", multiple=True)
+@option("--runs DIR", "Default: runs/tables.", a_path, name="folder", default=Path("runs/tables"))
+@option("--device NAME", "cpu, cuda, or auto for a GPU if there is one: of the trainings (cpu).", default="cpu")
+@option("--resume", "Resume stopped trainings.")
+@option("--sheets DIR", "Read rows from their sheets here, and write one for each row that is run.", a_path)
+@option("--kept", "Leave out rows without a sheet.")
+@option("--plot FILE.svg", "Draw the table's figure with matplotlib.", a_path)
+@option("--page PAGE.md", "Write the table between its marks in a page.", a_path)
+@options.as_json
+def table(name: str, budget: int | None, plot: Path | None, page: Path | None, as_json: bool, **further: Any) -> None:
+    """Train and measure the rows of a paper's table.
+
+    NAME is a file in recipes/tables of this package, such as one-budget.
+    """
+    from sketch_search.model.training.papers import TableRun, write_block
+
+    told = {"budget": budget} | {option: further[option] for option in ("data", "backbone", "words")}
+    given = "".join(f" --{option} {value}" for option, value in told.items() if value)
+    shown = TableRun(budget=budget, **further).run(name, f"python -m model table {name}{given}")
+    found = {"table": shown.table.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
+    print(json.dumps(found) if as_json else shown.markdown())
+    if page:
+        write_block(page, name, shown.markdown())
+    if plot:
+        shown.plot(plot)
+    if failed := [f"{row}: {reason}" for row, reason in shown.missing.items() if reason]:
+        raise ModelError("; ".join(failed))
+
+
+COMMANDS = (train, words, things, place_words, scenes, regions, parting, photo_side, table)

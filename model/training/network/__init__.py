@@ -1,0 +1,43 @@
+"""Holds the networks (``NETWORKS``), which make tokens of pictures, and relation scores of two pictures' tokens."""
+
+from collections.abc import Mapping
+
+from sketch_search.model.training.network.clip import (
+    DEFAULT_CLIP,
+    ClipEmbedder,
+    TextTower,
+    clip_encoder,
+    find_clip,
+    read_clip,
+    rename,
+)
+from sketch_search.model.training.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from
+from sketch_search.model.training.network.encoder import Encoder
+from sketch_search.model.training.network.engine import TorchEngine, find_device
+from sketch_search.model.training.network.relation import Tokens
+from sketch_search.model.training.network.ret_network import RetNetwork
+from sketch_search.model.training.network.sketch_an_anchor import (
+    Anchor,
+    AnchorConfig,
+    AnchorNetwork,
+    anchor_network_from,
+)
+from sketch_search.model.training.network.two_sided import (
+    PhotoSide,
+    TwoSidedEncoder,
+    main_layout,
+    second_layout,
+    vit_of_photo_side,
+)
+from sketch_search.model.training.network.vit import PretrainedVit, VitLayout, layout_of, load_vit, vit_layout
+from sketch_search.model.training.network.zse import (
+    Network,
+    as_zse,
+    fastest_dtype,
+    from_backbone,
+    multiplies_bf16,
+    read_backbone,
+)
+
+# All kinds of networks, by the name that the metadata of a checkpoint has for each.
+NETWORKS: Mapping[str, type[RetNetwork]] = {kind.kind: kind for kind in (Network, AnchorNetwork, ClipAtNetwork)}

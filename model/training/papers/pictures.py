@@ -1,0 +1,357 @@
+"""Chooses the pictures of a training, keeps their pixels in memory, and makes the random variations of a step."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from sketch_search.model.engine import Modality, NetworkConfig, SeenClasses
+from sketch_search.model.errors import ImageError, ModelError
+from sketch_search.model.images import Preprocessing
+from sketch_search.model.training import datasets
+from sketch_search.model.training.checkpoint import replacing
+from sketch_search.model.training.datasets import (
+    DRAWINGS_PART,
+    IMAGENET_PART,
+    PACS_PART,
+    STANDARD_SPLITS,
+    Corpus,
+    Picture,
+    rows_by_label,
+)
+from sketch_search.model.training.network import VitLayout, load_vit, multiplies_bf16
+from sketch_search.model.training.papers.recipe import Recipe
+
+# One of this many class folders is for validation.
+VALIDATION_EVERY = 5
+FEWEST_CLASSES = 2
+# Training pictures are stored at this side, in pixels, and varied at it.
+SIDE = 224
+# The number of photos that a pretrained ViT encodes at once.
+_PHOTOS_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Training pictures as pixels, with the rows of each class; classes with both sketches and photos come first.
+
+    sketches: (n, 1, 224, 224) uint8; photos: (m, 3, 224, 224) uint8. further_rows: of classes without photos.
+    drawn_from: (n,) the row of each sketch's photo, -1 for none. sources: (n,) numbers of sketches' data sets.
+    shown: the label of each photo. lines_alone: (c,) bool. key, photos_key: digests of pictures and labels.
+    """
+
+    sketches: torch.Tensor
+    photos: torch.Tensor
+    sketch_rows: tuple[torch.Tensor, ...]
+    photo_rows: tuple[torch.Tensor, ...]
+    drawn_from: torch.Tensor
+    sources: torch.Tensor
+    further_rows: tuple[torch.Tensor, ...]
+    classes: tuple[str, ...]
+    shown: tuple[str, ...]
+    lines_alone: torch.Tensor
+    key: str
+    photos_key: str
+
+
+@dataclass(frozen=True)
+class TrainingCorpora:
+    """The pictures of a training, and ``further`` ones; validation: None if its classes are trained on."""
+
+    training: Corpus
+    further: Corpus
+    validation: Corpus | None
+
+    @property
+    def seen(self) -> SeenClasses:
+        """The classes that a training on these pictures has seen. Of ImageNet's photos only the looks are used."""
+        pictures = (*self.training.sketches, *self.training.photos, *self.further.sketches, *self.further.photos)
+        trained = frozenset(picture.label for picture in pictures if picture.source != IMAGENET_PART)
+        return SeenClasses(trained, frozenset(self.validation.labels if self.validation else ()))
+
+
+def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
+    """Chooses training and validation pictures, none of them fresh or too near to what is measured.
+
+    folder: of which every fifth class is held out, or of one class of instances a fifth of the photos, unless the
+    recipe has "val"; None for the data that SKETCH_SEARCH_DATA names. Raises ModelError if data is missing.
+    """
+    if folder is not None:
+        # A folder counts as one set.
+        return _all_but_held(datasets.read_class_folders(folder), str(folder), replace(recipe, data_set=None))
+    data = datasets.data_folder()
+    first = datasets.read_data(data)
+    if standard := [part for part in recipe.split if part in STANDARD_SPLITS]:
+        if len(recipe.split) > 1:
+            raise ModelError(f"a recipe trains on {standard[0]} alone, not on {', '.join(recipe.split)}")
+        seen = datasets.choose_standard_split(datasets.split_fresh(first)[0], standard[0], "seen")[0]
+        alone = _all_but_held(seen, standard[0], recipe)
+        return replace(alone, validation=alone.validation and alone.validation.protocol())
+    wanted, everything = datasets.classes_of(data, recipe.split, first), first
+    lines: tuple[Picture, ...] = ()
+    if {"more", "ship", IMAGENET_PART, DRAWINGS_PART, PACS_PART} & set(recipe.split):
+        more = datasets.read_more(data)
+        sketches = first.sketches + more.sketches
+        if recipe.further:
+            sketches += datasets.read_drawings(data)
+        if PACS_PART in recipe.split:
+            sketches += datasets.read_pacs(data)
+        everything = Corpus(sketches, first.photos + more.photos)
+        near = datasets.too_near(data, recipe.split)
+        wanted -= near
+        if DRAWINGS_PART in recipe.split:
+            lines = tuple(p for p in datasets.read_line_drawings(data, recipe.split) if p.label not in near)
+    chosen = everything.of(wanted)
+    seen = datasets.split_fresh(Corpus(chosen.sketches + lines, chosen.photos))[0]
+    allowed = _allowed(seen, recipe)
+    training = allowed.of(allowed.shared)
+    validation = None if "val" in recipe.split else first.of(datasets.read_split(data, "val")).protocol()
+    return TrainingCorpora(training, _further(data, allowed, training, recipe), validation)
+
+
+def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
+    if len(corpus.labels) == recipe.fewest_classes == 1:
+        # No other class is left for validation: a fifth of the photos is, with the sketches that were drawn from them.
+        kept, out = datasets.hold_out(corpus)
+        validation = datasets.with_pairs(Corpus(corpus.sketches, out))
+        drawn = set(validation.sketches)
+        rest = kept.kept(lambda sketch: sketch not in drawn, lambda photo: True)
+        return TrainingCorpora(_allowed(rest, recipe), Corpus((), ()), validation)
+    held = () if "val" in recipe.split else corpus.labels[::VALIDATION_EVERY]
+    trained = [label for label in corpus.labels if label not in held]
+    if len(trained) < FEWEST_CLASSES:
+        raise ModelError(
+            f"{name} has too few classes to train on ({', '.join(trained) or 'none'}), beside {len(held)} for "
+            f"validation; at least {FEWEST_CLASSES} are needed, because a network learns by telling them apart: "
+            'add class folders, or name a recipe that trains on all of them (split = ["train", "val"])'
+        )
+    return TrainingCorpora(_allowed(corpus.of(trained), recipe), Corpus((), ()), corpus.of(held) if held else None)
+
+
+def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
+    if recipe.hold_out:
+        corpus = datasets.hold_out(corpus)[0]
+    return corpus if not recipe.data_set else datasets.split_by_data_set(corpus, recipe.data_set)[0]
+
+
+def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:
+    if not recipe.further:
+        return Corpus((), ())
+    trained = set(training.labels)
+    photos = tuple(p for p in allowed.photos if p.label not in trained)
+    if IMAGENET_PART in recipe.split:
+        photos += datasets.split_fresh(datasets.read_imagenet(data))[0].photos
+    return Corpus(tuple(p for p in allowed.sketches if p.label not in trained), photos)
+
+
+def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int = FEWEST_CLASSES) -> TrainingSet:
+    """Prepares pixels. Raises ModelError for fewer classes than ``fewest``, or without sketches or photos."""
+    further = further or Corpus((), ())
+    labels = corpus.labels
+    if len(labels) < fewest:
+        raise ModelError(
+            f"the training pictures are of {len(labels)} class only; at least {FEWEST_CLASSES} are needed, because the "
+            "losses push different classes apart: add class folders"
+        )
+    rows = []
+    for what, pictures in (("sketches", corpus.sketches), ("photos", corpus.photos)):
+        found = rows_by_label(picture.label for picture in pictures)
+        if lacking := [label for label in labels if label not in found]:
+            raise ModelError(
+                f"there are no {what} of {', '.join(lacking)}; every class that is trained on needs sketches and "
+                "photos, in folders of the same name"
+            )
+        rows.append(tuple(torch.tensor(found[label]) for label in labels))
+    preprocessing = Preprocessing()
+    sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
+    beside = rows_by_label(sketch.label for sketch in further.sketches)
+    classes = (*labels, *beside)
+    keys = [pictures_key(sketches, "sketch", preprocessing), pictures_key(photos, "photo", preprocessing)]
+    otherwise = {sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART}
+    return TrainingSet(
+        sketches=prepare_pixels(sketches, "sketch", preprocessing),
+        photos=prepare_pixels(photos, "photo", preprocessing),
+        sketch_rows=rows[0],
+        photo_rows=rows[1],
+        drawn_from=torch.cat(
+            [torch.from_numpy(datasets.find_drawn_photos(corpus)), torch.full((len(further.sketches),), -1)]
+        ),
+        sources=torch.from_numpy(np.unique([sketch.source for sketch in sketches], return_inverse=True)[1]),
+        further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
+        classes=classes,
+        shown=tuple(photo.label for photo in photos),
+        lines_alone=torch.tensor([label not in otherwise for label in classes]),
+        key="".join(keys),
+        photos_key=keys[1],
+    )
+
+
+def balance(rows: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
+    """Repeats rows (n,) of one class until each of its sources has nearly as many; sources: (m,), of all rows."""
+    parts = [rows[sources[rows] == source] for source in sorted(set(sources[rows].tolist()))]
+    most = max(map(len, parts))
+    return torch.cat([part.repeat(most // len(part)) for part in parts])
+
+
+def keep_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Reads tensors from a file by their names. If there is no file, makes the tensors and writes it, atomically."""
+    if path.exists():
+        return load_file(path)
+    tensors = {name: tensor.contiguous() for name, tensor in make().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        save_file(tensors, partial)
+    return tensors
+
+
+def prepare_pixels(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> torch.Tensor:
+    """Prepares pixels (n, c, H, W) uint8, kept in the cache, memory-mapped; c is 1 for sketches, 3 for photos."""
+    shape = (len(pictures), 1 if modality == "sketch" else 3, preprocessing.image_size, preprocessing.image_size)
+    if not pictures:
+        return torch.empty(shape, dtype=torch.uint8)
+    cache = datasets.cache_folder() / "pixels"
+    key = pictures_key(pictures, modality, preprocessing)
+    target = cache / f"{modality}-{shape[1]}-{preprocessing.image_size}-{key[:16]}.npy"
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        bar = tqdm(pictures, desc=f"preparing each {modality}", unit="image", mininterval=1, disable=None)
+        with replacing(target) as partial:
+            array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            for row, picture in enumerate(bar):
+                try:
+                    pixels = preprocessing.pixels(preprocessing.open(picture.path, modality), modality)
+                except ImageError as error:
+                    raise ModelError(f"{picture.path}: {error}; remove it or repair it") from error
+                array[row] = pixels.transpose(2, 0, 1)[: shape[1]]
+            array.flush()
+            del array
+    return torch.from_numpy(np.load(target, mmap_mode="c"))
+
+
+def pictures_key(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> str:
+    key = hashlib.sha256(preprocessing.fingerprint(modality).encode())
+    for picture in pictures:
+        stat = picture.path.stat()
+        key.update(f"{picture.label}:{picture.path.absolute()}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
+    return key.hexdigest()
+
+
+def normalize(pictures: torch.Tensor, look: NetworkConfig | Preprocessing) -> torch.Tensor:
+    """Scales and normalises pictures (b, c, H, W), uint8 or in [0, 1], for a network: (b, 3, side, side) float32."""
+    if pictures.dtype == torch.uint8:
+        pictures = pictures.float() / 255
+    side = look.image_size
+    if pictures.shape[-1] != side:
+        pictures = F.interpolate(pictures, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (look.mean, look.std))
+    return (pictures.expand(-1, 3, -1, -1) - mean) / std
+
+
+@torch.no_grad()
+def class_tokens(
+    layout: VitLayout, weights: dict[str, torch.Tensor], pixels: torch.Tensor, look: NetworkConfig | Preprocessing
+) -> torch.Tensor:
+    """Computes the class token that a pretrained ViT gives to each photo (n, 3, H, W) uint8: (n, d) float32."""
+    vit = layout.build(look.image_size)
+    load_vit(vit, weights)
+    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
+    vit.eval().to(dtype)
+    batches = tqdm(torch.split(pixels, _PHOTOS_AT_ONCE), desc="asking the pretrained ViT", unit="batch", disable=None)
+    return torch.cat([vit(normalize(part, look).to(dtype)).float() for part in batches])
+
+
+def class_batch(
+    data: TrainingSet, size: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draws classes (b,), and a sketch (b, 1, H, W) and a photo (b, 3, H, W) of each; all before any a second time."""
+    classes = len(data.photo_rows)
+    rounds = [torch.randperm(classes, generator=generator) for _ in range(-(-size // classes))]
+    labels = torch.cat(rounds)[:size]
+    sketches, photos = (draw_of_each(rows, labels, generator) for rows in (data.sketch_rows, data.photo_rows))
+    return labels, data.sketches[sketches], data.photos[photos]
+
+
+def draw_of_each(rows: Sequence[torch.Tensor], labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draws one of the rows of each class that ``labels`` (b,) names -> (b,)."""
+    return torch.stack([draw_some(rows[label], 1, generator)[0] for label in labels.tolist()])
+
+
+def draw_some(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Draws some of the rows (n,), with repeats -> (count,)."""
+    return rows[torch.randint(len(rows), (count,), generator=generator)]
+
+
+def find_pairs(drawn_from: torch.Tensor, photos: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
+    """Finds those of the photos that a sketch was drawn from, each with the rows of its sketches."""
+    pairs = ((photo, torch.nonzero(drawn_from == photo).flatten()) for photo in photos.tolist())
+    return [(photo, sketches) for photo, sketches in pairs if len(sketches)]
+
+
+class Augmentation:
+    """Draws variations of ink (b, 1, H, W) in [0, 1], 1 where the pen was, reproducibly from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def sketches(self, ink: torch.Tensor, *, posed: bool = False) -> torch.Tensor:
+        """Varies pose, pen and parts of sketches. posed: hardly turns and never mirrors, to stay like the photo."""
+        ink = self._pen(ink)
+        grid = self._affine(len(ink), posed) + self._bend(len(ink))
+        return self._erase(F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False))
+
+    def _pen(self, ink: torch.Tensor) -> torch.Tensor:
+        choice = torch.randint(0, 4, (len(ink), 1, 1, 1), generator=self.generator)
+        thick = F.max_pool2d(ink, 3, stride=1, padding=1)
+        soft = blur(ink, 0.8)
+        soft = soft / soft.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)
+        ink = torch.where(choice == 0, thick, torch.where(choice == 1, soft, ink))
+        return ink * self._uniform(len(ink), 0.7, 1.0).view(-1, 1, 1, 1)
+
+    def _erase(self, ink: torch.Tensor) -> torch.Tensor:
+        b, _, h, w = ink.shape
+        centre = torch.rand(b, 2, 1, generator=self.generator)
+        half = self._uniform(b, 0.05, 0.18).view(b, 1)
+        rows = ((torch.arange(h) / h)[None] - centre[:, 0]).abs() < half
+        columns = ((torch.arange(w) / w)[None] - centre[:, 1]).abs() < half
+        chosen = self._uniform(b, 0, 1).view(b, 1, 1) < 0.3
+        hole = rows[:, :, None] & columns[:, None, :] & chosen
+        return ink.masked_fill(hole[:, None], 0.0)
+
+    def _affine(self, b: int, posed: bool) -> torch.Tensor:
+        """Draws a sampling grid (b, SIDE, SIDE, 2)."""
+        turned, leaning, least, most, mirrored = (8, 0.06, 0.9, 1.12, 0.0) if posed else (15, 0.15, 0.85, 1.2, 0.5)
+        angle = self._uniform(b, -turned, turned) * math.pi / 180
+        zoom = self._uniform(b, least, most)
+        mirror = torch.where(self._uniform(b, 0, 1) < mirrored, -1.0, 1.0)
+        cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+        lean = self._uniform(b, -leaning, leaning)
+        across, down = self._uniform(b, -0.08, 0.08), self._uniform(b, -0.08, 0.08)
+        theta = torch.stack([cos * mirror, lean - sin, across, sin * mirror, cos, down], dim=1).view(b, 2, 3)
+        return F.affine_grid(theta, [b, 1, SIDE, SIDE], align_corners=False)
+
+    def _bend(self, b: int) -> torch.Tensor:
+        field = 0.05 * torch.randn(b, 2, 5, 5, generator=self.generator)
+        smooth = F.interpolate(field, size=(SIDE, SIDE), mode="bicubic", align_corners=True)
+        return smooth.permute(0, 2, 3, 1)
+
+    def _uniform(self, count: int, low: float, high: float) -> torch.Tensor:
+        return torch.rand(count, generator=self.generator) * (high - low) + low
+
+
+def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Blurs (b, c, H, W) by a Gaussian, with replicated borders; sigma in pixels."""
+    radius = max(1, math.ceil(2.5 * sigma))
+    x = torch.arange(-radius, radius + 1, dtype=images.dtype)
+    kernel = torch.exp(-(x**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    b, c, h, w = images.shape
+    flat = F.pad(images.reshape(b * c, 1, h, w), (radius,) * 4, mode="replicate")
+    flat = F.conv2d(F.conv2d(flat, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    return flat.reshape(b, c, h, w)

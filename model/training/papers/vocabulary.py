@@ -1,0 +1,509 @@
+"""Makes a trained network's vocabulary (``model.engine.Vocabulary``): words, and their directions among photos."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from sketch_search.model import load
+from sketch_search.model.engine import (
+    MAX_NAMES,
+    Floats,
+    Projection,
+    SeenClasses,
+    Vocabulary,
+    read_metadata,
+    seen_classes,
+)
+from sketch_search.model.errors import ModelError
+from sketch_search.model.images import Preprocessing
+from sketch_search.model.training import datasets
+from sketch_search.model.training.checkpoint import load_zse_network, save_checkpoint
+from sketch_search.model.training.datasets import (
+    DRAWINGS_PART,
+    IMAGENET_PART,
+    Picture,
+    data_folder,
+    rows_by_label,
+    some_of_each,
+)
+from sketch_search.model.training.evaluation import encode_pictures, ret_matcher
+from sketch_search.model.training.network import Network, layout_of, read_backbone
+from sketch_search.model.training.papers.pictures import class_tokens, prepare_pixels, training_corpora
+from sketch_search.model.training.papers.runs import check_target
+from sketch_search.model.training.papers.trainings import read_recipe
+from sketch_search.model.training.papers.two_sided import class_places
+from sketch_search.model.training.papers.word_vectors import STAND_IN, WordVectors, read_word_vectors
+from sketch_search.model.words import Names, WordBook, spelling, why_no_name
+
+# The number of classes of ImageNet-1k.
+_CLASSES = 1000
+# Photos of each class that the vocabulary is fitted on. Encoding takes time in proportion.
+PHOTOS_PER_CLASS = 16
+# Sketches of each class that guesses are calibrated on.
+SKETCHES_PER_CLASS = 5
+# The most sketches of each class that guesses are learned from.
+DRAWN_PER_CLASS = 400
+# Further things are told apart from this many sketches of each class that is guessed already. These are drawn as often
+# as if all DRAWN_PER_CLASS were there.
+BESIDE_PER_CLASS = 20
+
+
+def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
+    """Writes a checkpoint with a vocabulary from the photos of ``recipe`` or ``data``. Raises ModelError."""
+    check_target(target)
+    network, weights = load_zse_network(source), read_backbone(backbone)
+    pictures = training_corpora(data, read_recipe(recipe))
+    photos = pictures.training.photos + pictures.further.photos
+
+    shown = some_of_each(photos, PHOTOS_PER_CLASS)
+    beliefs = vit_beliefs(weights, prepare_pixels(shown, "photo", Preprocessing()))
+    # Guesses are calibrated on sketches that they are not learned from, and on those of validation classes. If neither
+    # are there, all calibrate them, and none teaches them. ``give_things`` adds what has line drawings alone.
+    every = pictures.training.sketches + pictures.further.sketches
+    sketches = tuple(sketch for sketch in every if sketch.source != DRAWINGS_PART)
+    # Every tenth sketch of each class; none of a class of ten or fewer.
+    rows_of = rows_by_label(sketch.label for sketch in sketches).values() if data is None else ()
+    held = tuple(sketches[row] for rows in rows_of for row in rows[10::10])
+    others = set(held)
+    left = held + (pictures.validation.sketches if pictures.validation else ())
+    calibrating = some_of_each(left or sketches, SKETCHES_PER_CLASS)
+    drawn = some_of_each(tuple(s for s in sketches if s not in others), DRAWN_PER_CLASS) if left else ()
+    vectors = read_word_vectors(None) if data is None and (data_folder() / "data" / STAND_IN).is_file() else None
+    worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, vectors)
+    save_changed(worded, source, target, pictures.seen)
+    print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(shown):,} photos")
+
+
+def give_things(source: Path, target: Path, *, recipe: Path) -> None:
+    """Writes a checkpoint that also guesses what ``recipe`` has tidy drawings of. Raises ModelError."""
+    check_target(target)
+    pictures = training_corpora(None, read_recipe(recipe))
+    more = with_further_things(load_zse_network(source), pictures.training.sketches + pictures.further.sketches)
+    book = WordBook(more.config.words)
+    taught = frozenset(label for label in pictures.seen.trained if word_of(label, book) >= 0)
+    save_changed(more, source, target, SeenClasses(taught))
+    print(f"wrote {target}: it guesses {len(more.config.drawn)} things")
+
+
+def save_changed(network: Network, source: Path, target: Path, seen: SeenClasses | None = None) -> None:
+    """Writes a network with the training record of ``source``. seen: classes of the pictures that changed it."""
+    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
+    if before := seen_classes(source):
+        notes |= (before | seen).note()
+    save_checkpoint(network.half(), target, notes)
+
+
+def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
+    """Computes a ViT's probabilities of what photos (n, 3, 224, 224) show: (n, k); k is 0 without a classifier."""
+    tokens = class_tokens(layout_of(weights), weights, pixels, Preprocessing())
+    if "head.weight" not in weights:
+        return tokens[:, :0]
+    return F.linear(tokens, weights["head.weight"].float(), weights["head.bias"].float()).softmax(dim=1)
+
+
+@cache
+def imagenet_names() -> tuple[tuple[str, ...], ...]:
+    """Reads the names of ImageNet-1k's classes in the classifier's order."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo()
+    described = (info.index_to_description(index) for index in range(_CLASSES))
+    return tuple(tuple(name.strip() for name in description.split(",")) for description in described)
+
+
+# A photo that has a class takes this share of its target from its class, and the rest from the ViT's probabilities.
+LABEL_SHARE = 0.5
+# The ridges hold words back: MAP_RIDGE keeps the classifier's words near the place where a linear map from [Ret] puts
+# them, WORD_RIDGE keeps the other words near 0. Both were chosen on photos that the fit did not see; ten times as much
+# or as little changed hardly anything.
+MAP_RIDGE = 0.02
+WORD_RIDGE = 1e-4
+# The fit of things in sketches, chosen on validation classes and on sketches that the fit did not see.
+THING_PASSES, THING_BATCH, THING_RATE, THING_DECAY = 12, 256, 1e-3, 0.3
+# Further things are fitted on fewer sketches, by more passes: with 12, their guesses and the others' were worse.
+FURTHER_PASSES = 36
+# With the logits of further things this much lower, the other things are guessed as well as without them.
+FURTHER_LESS = 0.75
+# The amounts by which cosines and relation logits are raised if guesses and photo agree. Both were chosen on validation
+# classes, as docs/networks.md says.
+RET_GAIN, RELATION_GAIN = 0.2, 4.0
+# If there are no sketches of other things to calibrate on: the share of sketches for which none is at least as probable
+# as all things together. A larger share finds more new things, and shows fewer right guesses for trained ones.
+NONE_SHARE = 0.03
+STEPS = 40
+GUESS_STEPS = 100
+# The logit of no word lies between minus this and this, which 16 bits can hold. At this value no word is ever guessed.
+MOST_NONE = 1e4
+# The logit of a word that is impossible.
+_NEVER = -1e9
+# Names of ImageNet's classes that people draw something else by: a promontory, a breakwater, a diaper and an ocarina.
+_HOMONYMS = ("head", "mole", "napkin", "sweet potato")
+
+
+def with_vocabulary(
+    network: Network,
+    photos: Sequence[Picture],
+    beliefs: torch.Tensor,
+    sketches: Sequence[Picture],
+    drawn: Sequence[Picture] = (),
+    vectors: WordVectors | None = None,
+) -> Network:
+    """Returns the network with words of the photos' classes, and ImageNet's if the ViT classifies.
+
+    photos, beliefs: to fit on, (n, k) by the ViT. sketches: to calibrate guesses on; none for no guesses.
+    drawn: others to learn guesses from. vectors: of words, for synonyms and things without photos. Raises ModelError.
+    """
+    plain = network.vocabulary_replaced(None)
+    matcher = ret_matcher(plain)
+    # ImageNet's classes are known by number only. The classifier's probabilities have them already.
+    labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
+    names = imagenet_names()
+    ret = torch.from_numpy(encode_pictures(matcher, photos, "photo").ret)
+    labelled = sorted({label for label in labels if label})
+    synonyms = vectors.synonyms() if vectors else ()
+    entries = word_list(labelled, names if beliefs.shape[1] == len(names) else (), synonyms)
+    if not entries:
+        raise ModelError("a vocabulary needs photos in folders of their classes")
+    directions, biases = fit_words(ret, labels, beliefs, entries)
+    words = tuple(entry.names for entry in entries)
+    book = WordBook(words)
+    labels_drawn = sorted({sketch.label for sketch in drawn})
+    things = {label: number for number, label in enumerate(labels_drawn)} if len(labels_drawn) > 1 else {}
+    arrays: dict[str, Any] = {"directions": directions, "biases": biases, "guess_scale": 1.0, "guess_none": MOST_NONE}
+    if things:
+        numbers = torch.tensor([things[sketch.label] for sketch in drawn])
+        summaries = torch.from_numpy(encode_pictures(matcher, drawn, "sketch").guessed_from)
+        directions, biases = fit_things(summaries, numbers)
+        places = class_places(labels_drawn, [photo.label for photo in photos], ret, vectors)
+        arrays |= {"sketch_directions": directions, "sketch_biases": biases, "places": places}
+        arrays |= {"ret_gain": RET_GAIN, "relation_gain": RELATION_GAIN}
+    vocabulary = Vocabulary.of(arrays, [word_of(label, book) for label in things])
+    if sketches:
+        shows = torch.from_numpy(vocabulary.things(encode_pictures(matcher, sketches, "sketch")))
+        targets = [things.get(s.label, -1) if things else word_of(s.label, book) for s in sketches]
+        scale, none = fit_guesses(shows, torch.tensor(targets))
+        vocabulary = replace(vocabulary, guess_scale=scale, guess_none=none)
+    return plain.vocabulary_replaced(vocabulary, words)
+
+
+def with_further_things(network: Network, sketches: Sequence[Picture]) -> Network:
+    """Adds guesses of things of line drawings alone, for words that name them; the guesses before stay."""
+    known = sorted({sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART})
+    others = {sketch.label for sketch in sketches} - set(known)
+    book, before = WordBook(network.config.words), network.vocabulary
+    named = [(number, word_of(label, book)) for label, number in zip(known, network.config.drawn, strict=False)]
+    # The word of a thing may be newer than its guess.
+    if before is None or len(network.config.drawn) != len(known) or any(n not in (-1, word) for n, word in named):
+        raise ModelError("the checkpoint's guesses were learned from sketches of other things than these")
+    further = sorted(label for label in others if word_of(label, book) >= 0)
+    numbers = {label: number for number, label in enumerate([*known, *further])}
+    beside = some_of_each([sketch for sketch in sketches if sketch.label not in others], BESIDE_PER_CLASS)
+    taught = [*beside, *(sketch for sketch in sketches if sketch.label in further)]
+    plain = network.vocabulary_replaced(None)
+    matcher = ret_matcher(plain)
+    summaries = torch.from_numpy(encode_pictures(matcher, taught, "sketch").guessed_from)
+    things = torch.tensor([numbers[sketch.label] for sketch in taught])
+    counts = Counter(numbers.get(sketch.label, -1) for sketch in some_of_each(sketches, DRAWN_PER_CLASS))
+    often = torch.tensor([float(counts[number]) for number in range(len(numbers))]).sqrt()
+    first = (torch.from_numpy(before.sketch_directions), torch.from_numpy(before.sketch_biases))
+    directions, biases = fit_things(summaries, things, first, often, FURTHER_PASSES)
+    biases[len(known) :] -= FURTHER_LESS
+    after = replace(
+        before,
+        drawn=np.array([word_of(label, book) for label in numbers], np.int64),
+        sketch_directions=directions.numpy(),
+        sketch_biases=biases.numpy(),
+        places=np.pad(before.places, ((0, len(further)), (0, 0))),
+        region_places=np.empty((0, 0), np.float32),
+    )
+    return network.vocabulary_replaced(after, network.config.words)
+
+
+def fit_words(
+    ret: torch.Tensor, classes: Sequence[str | None], beliefs: torch.Tensor, entries: "Sequence[Entry]"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fits words' directions (w, d) and biases (w,) to photos: to their class by LABEL_SHARE, and to beliefs (n, k).
+
+    The classifier's words begin where a linear regression of its log-probabilities puts them.
+    """
+    ret = F.normalize(ret.float(), dim=1)
+    mean, spread = ret.mean(dim=0), ret.std(dim=0).mean().clamp(min=1e-6)
+    inputs, known = (ret - mean) / spread, beliefs.shape[1] > 0
+    beliefs = beliefs if known else torch.zeros(len(inputs), 1)
+    belongs = torch.zeros(beliefs.shape[1], len(entries))
+    numbers: dict[str, int] = {}
+    for number, entry in enumerate(entries):
+        belongs[list(entry.classes), number] = 1
+        numbers |= dict.fromkeys(entry.labels, number)
+    labels = torch.tensor([-1 if label is None else numbers.get(label, -1) for label in classes])
+    labelled = (labels >= 0)[:, None]
+    of_label = F.one_hot(labels.clamp(min=0), len(entries)).float() * labelled
+    targets = torch.where(labelled, LABEL_SHARE, 1.0) * (beliefs @ belongs) + of_label * (LABEL_SHARE if known else 1.0)
+    classified = belongs.sum(dim=0)
+    masks = torch.where(labelled | (classified > 0), 0.0, _NEVER)
+    weights, first = _fit_map(inputs, beliefs)
+    weights = (weights @ belongs) / classified.clamp(min=1)
+    first = torch.where(classified > 0, first @ belongs / classified.clamp(min=1), first.mean())
+    moved, biases = _regress(inputs, targets, masks, weights, first)
+    directions = (moved / spread).T
+    return directions, biases - directions @ mean
+
+
+def fit_things(
+    vectors: torch.Tensor,
+    things: torch.Tensor,
+    first: tuple[torch.Tensor, torch.Tensor] | None = None,
+    often: torch.Tensor | None = None,
+    passes: int = THING_PASSES,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fits (k, e) and (k,) to sketches (n, e) of things (n,). first: kept ones; often: (k,), else sqrt(counts)."""
+    vectors = F.normalize(vectors.float(), dim=1)
+    mean, spread = vectors.mean(dim=0), vectors.std(dim=0).clamp(min=1e-6)
+    inputs, counts = (vectors - mean) / spread, torch.bincount(things)
+    generator = torch.Generator().manual_seed(0)
+    shares = ((counts.sqrt() if often is None else often) / counts)[things]
+    directions, biases = (vectors[:0], vectors[:0, 0]) if first is None else first
+    known = vectors @ directions.T + biases
+    regression = nn.Linear(inputs.shape[1], len(counts) - len(biases))
+    nn.init.zeros_(regression.weight)
+    nn.init.zeros_(regression.bias)
+    optimiser = torch.optim.AdamW(regression.parameters(), lr=THING_RATE, weight_decay=THING_DECAY)
+    steps = passes * -(-len(inputs) // THING_BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, THING_RATE, steps, pct_start=0.05)
+    with torch.enable_grad():
+        for _ in range(steps):
+            rows = torch.multinomial(shares, THING_BATCH, replacement=True, generator=generator)
+            optimiser.zero_grad()
+            logits = torch.cat([known[rows], regression(inputs[rows])], dim=1)
+            F.cross_entropy(logits, things[rows]).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+    further = regression.weight.detach() / spread
+    return torch.cat([directions, further]), torch.cat([biases, regression.bias.detach() - further @ mean])
+
+
+def _fit_map(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    logs = beliefs.clamp(min=1e-12).log()
+    logs = logs - logs.mean(dim=1, keepdim=True)
+    biases = logs.mean(dim=0)
+    covariance = inputs.T @ inputs / len(inputs) + MAP_RIDGE * torch.eye(inputs.shape[1])
+    return torch.linalg.solve(covariance, inputs.T @ (logs - biases) / len(inputs)), biases
+
+
+def _regress(
+    inputs: torch.Tensor, targets: torch.Tensor, masks: torch.Tensor, weights: torch.Tensor, biases: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fits weights (d, w) and biases (w,) to targets (n, w). A ridge keeps them near the given ones."""
+    moves = torch.zeros_like(weights).requires_grad_()
+    shifts = torch.zeros_like(biases).requires_grad_()
+
+    def loss() -> torch.Tensor:
+        logits = inputs @ (weights + moves) + biases + shifts + masks
+        total = -(targets * logits.log_softmax(dim=1)).sum() / len(inputs)
+        return total + WORD_RIDGE * (moves.square().sum() + 0.01 * shifts.square().sum())
+
+    optimiser = torch.optim.LBFGS(
+        [moves, shifts], max_iter=STEPS, history_size=8, line_search_fn="strong_wolfe", tolerance_grad=1e-6
+    )
+    minimise(loss, optimiser)
+    return (weights + moves).detach(), (biases + shifts).detach()
+
+
+def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, float]:
+    """Fits scale and logit of none from logits (n, k) and things (n,), -1 for none; see NONE_SHARE."""
+    log_scale = torch.zeros(()).requires_grad_()
+    none = logits.max(dim=1).values.mean().detach().clone().requires_grad_()
+    targets = torch.where(things >= 0, things, logits.shape[1])
+
+    def loss() -> torch.Tensor:
+        unknown = none.expand(len(logits), 1)
+        return F.cross_entropy(torch.cat([log_scale.exp() * logits, unknown], dim=1), targets)
+
+    minimise(loss, torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe"))
+    scale = log_scale.detach().exp().clamp(max=100)
+    if (things >= 0).all():
+        none = (scale * logits).logsumexp(dim=1).quantile(NONE_SHARE)
+    return float(scale), float(none.detach().clamp(-MOST_NONE, MOST_NONE))
+
+
+def minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> None:
+    """Minimises a loss by a step of LBFGS."""
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
+
+
+def word_of(label: str, book: WordBook) -> int:
+    """Finds the number of the word that names a class, or that an everyday word means; -1 for none."""
+    number = book.of_class(label)
+    if number is None and len(meant := book.everyday.get(spelling(label), ())) == 1:
+        number = meant[0]
+    return -1 if number is None else number
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A word of the vocabulary, with the classes of the data, and of the classifier by index, that mean it."""
+
+    names: Names  # the first name is shown
+    labels: tuple[str, ...] = ()
+    classes: tuple[int, ...] = ()
+
+
+def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterable[Names] = ()) -> tuple[Entry, ...]:
+    """Makes the words of the data's classes, and then of the classifier's.
+
+    They are one word if the classifier's first name is the data's, or another name that no other class has. Of several
+    words only the one that shows a name keeps it; it also gets the name's synonyms.
+    """
+    classes = [tuple(name for name in names if name not in _HOMONYMS) for names in classes]
+    first: dict[str, list[int]] = {}
+    others: dict[str, list[int]] = {}
+    for index, names in enumerate(classes):
+        first.setdefault(spelling(names[0]), []).append(index)
+        for key in {spelling(name) for name in names[1:]}:
+            others.setdefault(key, []).append(index)
+    named: dict[str, list[str]] = {}
+    for label in labels:
+        if why_no_name(label) is None:
+            named.setdefault(spelling(label), []).append(label)
+    entries: list[Entry] = []
+    taken: set[int] = set()
+    for key, same in named.items():
+        found = first.get(key) or (others[key] if len(others.get(key, ())) == 1 else [])
+        found = [index for index in found if index not in taken]
+        taken |= set(found)
+        shown = " ".join(same[0].replace("_", " ").split())
+        entries.append(Entry((shown, *(name for index in found for name in classes[index])), tuple(same), tuple(found)))
+    for found in first.values():
+        if left := [index for index in found if index not in taken]:
+            entries.append(Entry(tuple(name for index in left for name in classes[index]), (), tuple(left)))
+    shown_names = {spelling(entry.names[0]) for entry in entries}
+    shared = Counter(key for entry in entries for key in {spelling(name) for name in entry.names})
+    return _with_synonyms([_with_own_names(entry, shown_names, shared) for entry in entries], synonyms)
+
+
+def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple[Entry, ...]:
+    """Adds to each entry the synonyms of its shown name, except synonyms that mean two words, or two things."""
+    named = {spelling(name) for entry in entries for name in entry.names}
+    shown = {spelling(entry.names[0]): number for number, entry in enumerate(entries)}
+    words_of: dict[str, list[int | None]] = {}
+    spelt: dict[str, str] = {}
+    for names in synonyms:
+        keys = {spelling(name): name for name in names if why_no_name(name) is None}
+        words = {shown[key] for key in keys if key in shown}
+        word = words.pop() if len(words) == 1 else None
+        for key, name in keys.items():
+            # "Bat animal" only says which bat is meant.
+            explained = any(key.startswith(f"{other} ") for other in keys)
+            words_of.setdefault(key, []).append(None if explained or key in named else word)
+            spelt[key] = name
+    added: dict[int | None, list[str]] = {}
+    for key, rows in words_of.items():
+        if len(rows) == 1:
+            added.setdefault(rows[0], []).append(spelt[key])
+    return tuple(
+        replace(entry, names=(*entry.names, *added.get(number, ()))[:MAX_NAMES]) for number, entry in enumerate(entries)
+    )
+
+
+def _with_own_names(entry: Entry, shown: set[str], shared: Counter[str]) -> Entry:
+    """Returns the entry with its shown name, and with those further names that no other word has."""
+    names = {spelling(entry.names[0]): entry.names[0]}
+    for name in entry.names[1:]:
+        key = spelling(name)
+        if key not in shown and shared[key] == 1:
+            names.setdefault(key, name)
+    return Entry(tuple(names.values()), entry.labels, entry.classes)
+
+
+# Numbers of a region. In 1,000 ordinary photos, all 192 found no more scenes than 64, and 64 more than 32: in the first
+# 20 photos 0.49, 0.51 and 0.44 of 108 scenes.
+WIDTH = 64
+# Every _EVERY-th photo is enough to fit components on, and so many are encoded at once.
+_EVERY, _AT_ONCE = 6, 16
+# A thing covers an eighth of its photos at least. With 4 and 16 of the 64 regions, as many scenes were found within the
+# first 20 photos, and fewer came first.
+_SHOWING = 8
+_ROUNDS = 3
+
+
+def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None = None) -> None:
+    """Writes a checkpoint with a projection of regions, fitted on training classes and ImageNet-1k, or ``like``'s.
+
+    If it guesses things, it learns where regions show them, from ``recipe``. Raises ModelError without regions.
+    """
+    check_target(target)
+    network = load_zse_network(source)
+    projection = None if like is None else load_zse_network(like).projection
+    if like is not None and projection is None:
+        raise ModelError(f"{like} has no regions; leave --like out")
+    if projection is None:
+        data = datasets.data_folder()
+        photos = (
+            *datasets.read_data(data).of(datasets.read_split(data, "train")).photos,
+            *datasets.read_imagenet(data).photos,
+        )[::_EVERY]
+        regions = _regions(source, photos)
+        projection = Projection.fit(regions.reshape(-1, regions.shape[2]), WIDTH)
+    network, seen = network.projection_replaced(projection), None
+    if network.vocabulary is not None and len(network.vocabulary.drawn):
+        pictures = training_corpora(None, read_recipe(recipe))
+        book = WordBook(network.config.words)
+        some = datasets.some_of_each(pictures.training.photos, PHOTOS_PER_CLASS)
+        words = [word_of(photo.label, book) for photo in some]
+        shown = [photo for photo, word in zip(some, words, strict=True) if word >= 0]
+        of_word = datasets.rows_by_label(word for word in words if word >= 0)
+        learned = with_regions(network.vocabulary, projection, _regions(source, shown), of_word)
+        network, seen = network.vocabulary_replaced(learned, network.config.words), pictures.seen
+    save_changed(network, source, target, seen)
+    print(f"wrote {target}: {WIDTH} numbers of each region of a photo")
+
+
+def with_regions(
+    vocabulary: Vocabulary, projection: Projection, regions: Floats, of_word: dict[int, list[int]]
+) -> Vocabulary:
+    """Adds where regions (p, m, d) that show things lie: from whole photos' places to the nearest regions' means."""
+    places = np.zeros((len(vocabulary.places), len(projection.axes)), np.float32)
+    for thing, word in enumerate(vocabulary.drawn.tolist()):
+        if word not in of_word:
+            continue
+        photos = regions[of_word[word]]
+        place = vocabulary.places[thing] if vocabulary.places[thing].any() else photos.mean(axis=(0, 1))
+        for _ in range(_ROUNDS):
+            nearest = np.argsort(-(photos @ place), axis=1)[:, :_SHOWING]
+            place = np.take_along_axis(photos, nearest[..., None], axis=1).mean(axis=(0, 1))
+        places[thing] = projection(place)
+    return replace(vocabulary, region_places=places)
+
+
+def _regions(checkpoint: Path, photos: Sequence[datasets.Picture]) -> Floats:
+    """Computes the local [Ret] of photos' regions, (p, m, d) of length 1."""
+    matcher = load(checkpoint)
+    # Regions as they are.
+    matcher.engine.projection = Projection(np.eye(matcher.config.width, dtype=np.float32))
+    found: list[Floats] = []
+    for start in tqdm(range(0, len(photos), _AT_ONCE), desc="looking at photos", disable=None):
+        some = [
+            matcher.prepare(matcher.open(photo.path, "photo"), "photo") for photo in photos[start : start + _AT_ONCE]
+        ]
+        regions = matcher.engine.encode(np.stack(some), "photo").regions
+        if regions is None:
+            raise ModelError(f"{checkpoint} has no regions; only two-sided networks with an even patch grid have")
+        found.append(regions)
+    return np.concatenate(found)

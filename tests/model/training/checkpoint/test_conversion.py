@@ -1,0 +1,251 @@
+"""Released files of ZSE-SBIR and CLIP-AT become checkpoints with equal scores."""
+
+import json
+import pickle
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from sketch_search import model
+from sketch_search.model.engine import Floats, Modality, Tokens
+from sketch_search.model.errors import ModelError
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.training.checkpoint import convert, read_released
+from sketch_search.model.training.commands import main
+from sketch_search.model.training.network import Tokens as Tensors
+from sketch_search.model.training.network import TorchEngine
+from sketch_search.model.training.network.zse import as_zse
+from tests.indexer.clip_models import SMALL
+from tests.networks import randn
+from tests.pictures import drawing, photo
+from tests.requirements import needs_shared_data
+from tests.shared_data import golden
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Any]:
+    """The names of the script that made the golden figures."""
+    return runpy.run_path(str(golden("reference.py")))
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, Any]:
+    return json.loads(golden("zse_reference.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, Any], figures: dict[str, Any]) -> Matcher:
+    folder = tmp_path_factory.mktemp("released")
+    weights = {name: torch.from_numpy(value) for name, value in reference["state_arrays"](figures["seed"]).items()}
+    content = {"model": weights, "epoch": 17, "map_all": np.float64(0.7), "precision_100": np.float64(0.8)}
+    torch.save(content, folder / "released.pth")
+    assert main(["convert", str(folder / "released.pth"), str(folder / "released.safetensors")]) == 0
+    (folder / "released.pth").unlink()
+    return model.load(folder / "released.safetensors", dtype="float32")
+
+
+@needs_shared_data
+@pytest.mark.parametrize(
+    ("drawn", "shown"),
+    # Its encoder takes seconds for each picture.
+    [([0], [0, 2]), pytest.param([0, 1], [0, 1, 2], marks=pytest.mark.soak)],
+    ids=["some", "all"],
+)
+def test_a_released_checkpoint_gives_the_released_figures(
+    drawn: list[int], shown: list[int], released: Matcher, reference: dict[str, Any], figures: dict[str, Any]
+) -> None:
+    def encoded(kind: Modality, count: int, rows: list[int]) -> Tokens:
+        return released.encode(reference["inputs"](kind, count, figures["seed"])[rows], kind)
+
+    sketches = encoded("sketch", figures["sketches"], drawn)
+    photos = encoded("photo", figures["photos"], shown)
+
+    def close(actual: Floats, expected: Any, tolerance: float = 1e-5) -> None:
+        np.testing.assert_allclose(actual, expected, atol=tolerance, rtol=0)
+
+    def of_pairs(name: str) -> Any:
+        return np.array(figures[name], np.float32)[np.ix_(drawn, shown)]
+
+    tokens = figures["tokens_sketch0"]
+    close(sketches.features[0, 0, :8], tokens["ret_first8"])
+    close(sketches.features[0, 101, :8], tokens["token100_first8"])
+    if len(drawn) == figures["sketches"]:
+        assert float(sketches.features.mean()) == pytest.approx(tokens["mean"], abs=1e-5)
+        assert float(sketches.features.std(ddof=1)) == pytest.approx(tokens["std"], abs=1e-5)
+    close(photos.features[-1, 0, :8], figures["tokens_photo2"]["ret_first8"])
+    close(photos.features[-1, 1, :8], figures["tokens_photo2"]["token0_first8"])
+
+    assert isinstance(released.engine, TorchEngine)
+    network = as_zse(released.engine.network)
+    with torch.inference_mode():
+        arrays = [(t.features[:1], t.positions[:1]) for t in (sketches, photos)]
+        first = [Tensors(*map(torch.from_numpy, pair)) for pair in arrays]
+        pair = network.align(network.project(first[0], "sketch"), network.project(first[1], "photo"))
+    close(pair[0].features[0, 0, :8].numpy(), figures["cross_pair00"]["sketch_ret_first8"])
+    close(pair[1].features[0, 0, :8].numpy(), figures["cross_pair00"]["photo_ret_first8"])
+    close(released.scores(sketches, photos, "rn"), of_pairs("relation_scores"))
+    close(-released.scores(sketches, photos, "ret"), of_pairs("ret_distances"))
+
+
+class Hostile:
+    """A pickle that would run code."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("this must never be printed",))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"model": Hostile()}, "not a released checkpoint of tensors and numbers alone"),
+        ({"epoch": 3}, 'holds no "model" state dict'),
+        ([1, 2], 'holds no "model" state dict'),
+        ({"model": {"conv2d.weight": torch.zeros(2, 2)}}, "not a released ZSE-SBIR checkpoint"),
+        ({"model": {"rn.rn.0.weight": torch.zeros(2744, 38416)}}, "relation network for 196 tokens"),
+    ],
+    ids=["hostile", "no state dict", "a list", "another network", "196 tokens"],
+)
+def test_anything_but_a_released_checkpoint_is_refused_with_a_sentence(
+    content: Any, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "odd.pth"
+    torch.save(content, source)
+    with pytest.raises(ModelError, match=sentence) as refused:
+        convert(source, tmp_path / "out.safetensors")
+    assert "can still be loaded" not in str(refused.value)
+    assert not (tmp_path / "out.safetensors").exists()
+    assert "never be printed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not a checkpoint", b"text = 1\n", pickle.dumps({"model": 1}), b"\x09" + bytes(7) + b'{"a": 1} '],
+    ids=["empty", "text", "text like a pickle", "pickle", "safetensors"],
+)
+@pytest.mark.parametrize("name", ["damaged.pth", "damaged.safetensors"])
+def test_a_missing_or_damaged_file_is_refused_with_a_sentence(data: bytes, name: str, tmp_path: Path) -> None:
+    source = tmp_path / name
+    with pytest.raises(ModelError, match="no file at"):
+        convert(source, tmp_path / "out.safetensors")
+    source.write_bytes(data)
+    with pytest.raises(ModelError, match="not a released checkpoint"):
+        convert(source, tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize("module", ["numpy._core.multiarray", "numpy.core.multiarray"])
+def test_numpy_scalars_are_admitted_by_their_new_and_their_old_name(module: str, tmp_path: Path) -> None:
+    source = tmp_path / "scalar.pth"
+    torch.save({"model": {}, "map_all": np.float64(0.5)}, source, _use_new_zipfile_serialization=False)
+    data = source.read_bytes()
+    assert b"numpy._core.multiarray" in data
+    source.write_bytes(data.replace(b"numpy._core.multiarray", module.encode()))
+    with pytest.raises(ModelError, match="not a released ZSE-SBIR checkpoint"):
+        convert(source, tmp_path / "out.safetensors")
+
+
+PROMPTS = 3
+
+
+@pytest.fixture(scope="module")
+def clip() -> Any:
+    """A CLIP as OpenAI's: with another GELU than open_clip's own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return open_clip.CLIP(**SMALL, quick_gelu=True).eval()
+
+
+@pytest.fixture(scope="module")
+def state(clip: Any) -> dict[str, torch.Tensor]:
+    """Under the names of the public code: a model that has CLIP, and prompts for sketches and for photos."""
+    found = {f"clip.{name}": tensor.half().float() for name, tensor in clip.state_dict().items()}
+    clip.load_state_dict({name.removeprefix("clip."): tensor for name, tensor in found.items()})
+    generator = torch.Generator().manual_seed(1)
+    for name in ("sk_prompt", "img_prompt"):
+        found[name] = torch.randn(PROMPTS, 64, generator=generator)
+    return found
+
+
+def lightning(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """An entry that PyTorch Lightning saves beside the weights."""
+    callback = {"monitor": "val_loss", "best_model_score": torch.tensor(0.1), "best_model_path": "last.ckpt"}
+    return {
+        "epoch": 3,
+        "global_step": 30,
+        "pytorch-lightning_version": "1.5.0",
+        "callbacks": {"ModelCheckpoint{'monitor': 'val_loss'}": callback},
+        "optimizer_states": [{"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-4}]}],
+        "lr_schedulers": [],
+        "state_dict": {name: t.half() if name.startswith("clip.visual.proj") else t for name, t in state.items()},
+    }
+
+
+@torch.no_grad()
+def ret_of_clip(visual: Any, images: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+    """CLIP's image encoder computes this for CLIP-AT: prompts (k, width) stand behind the tokens of each picture."""
+    patches = visual.conv1(images).flatten(2).transpose(1, 2)
+    tokens = torch.cat([visual.class_embedding.expand(len(images), 1, -1), patches], dim=1)
+    tokens = torch.cat([tokens + visual.positional_embedding, prompts.expand(len(images), -1, -1)], dim=1)
+    return visual.ln_post(visual.transformer(visual.ln_pre(tokens))[:, 0]) @ visual.proj
+
+
+def test_a_released_file_prepares_and_encodes_pictures_as_the_public_code_does(
+    clip: Any, state: dict[str, torch.Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(lightning(state), tmp_path / "last.ckpt")
+    assert main(["convert", str(tmp_path / "last.ckpt"), str(tmp_path / "c.safetensors")]) == 0
+    matcher = model.load(tmp_path / "c.safetensors")
+    images = randn(2, 3, 32, 32, seed=2)
+    modalities: tuple[tuple[Modality, str], ...] = (("sketch", "sk_prompt"), ("photo", "img_prompt"))
+    for modality, name in modalities:
+        expected = ret_of_clip(clip.visual, images, state[name])
+        found = matcher.encode(images.numpy(), modality, variants=1).ret
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-5, rtol=1e-5)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    shown = matcher.prepare(photo("star", 96, 1).crop((0, 0, 96, 48)), "photo")
+    for rows in (slice(0, 8), slice(24, 32)):
+        np.testing.assert_allclose(shown[:, rows], np.broadcast_to((-mean / std)[:, None, None], (3, 8, 32)), rtol=1e-5)
+    # Paper stays at the edges of a sketch: nothing is cropped.
+    drawn = matcher.prepare(drawing("star", 96, 1), "sketch")
+    np.testing.assert_allclose(drawn[:, 0, 0], (1 - mean) / std, rtol=1e-5)
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "c.safetensors")]) == 0
+    said = capsys.readouterr().out
+    assert all(text in said for text in ("clip-at-released", "converted from a released CLIP-AT checkpoint", "padding"))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("entry", ["state_dict", "model", None])
+def test_a_file_of_data_parallel_of_a_compiled_model_or_of_tensors_alone_is_read(
+    prefix: str, entry: str | None, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    named = {prefix + name: tensor for name, tensor in state.items()}
+    torch.save(named if entry is None else {entry: named}, tmp_path / "last.pth")
+    read = read_released(tmp_path / "last.pth")
+    assert list(read) == list(state)
+    assert all(torch.equal(read[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"img_prompt": torch.zeros(3, 63)}, r"its prompts are not \(k, 64\)"),
+        ({"sk_prompt": torch.zeros(2, 64)}, r"its prompts are not \(k, 64\)"),
+        ({"clip.visual.proj": None}, "these are not the weights of a ViT of CLIP: 'projection.weight'"),
+        ({"clip.visual.ln_pre.bias": None}, "do not fit the named ViT"),
+        ({"sk_prompt": None}, "not a released ZSE-SBIR checkpoint"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(
+    changes: dict[str, torch.Tensor | None], sentence: str, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    odd = {name: tensor for name, tensor in {**state, **changes}.items() if tensor is not None}
+    torch.save({"state_dict": odd}, tmp_path / "odd.ckpt")
+    with pytest.raises(ModelError, match=sentence):
+        convert(tmp_path / "odd.ckpt", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()

@@ -1,0 +1,341 @@
+"""Tables of a few rows, on generated pictures."""
+
+import dataclasses
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from sketch_search.model import load
+from sketch_search.model.training.commands import main
+from sketch_search.model.training.datasets import read_class_folders, read_task
+from sketch_search.model.training.evaluation import relevance, score_matrices
+from sketch_search.model.training.papers import tables
+from sketch_search.model.training.papers.recipe import merge
+from sketch_search.model.training.papers.runs import Run
+from sketch_search.model.training.papers.trainings import read_within_budget
+from sketch_search.model.training.papers.zse import ZseRecipe
+from tests.documents import CHECKOUT
+from tests.indexer.clip_models import saved_clip
+from tests.learning import NETWORK, small_backbone, toml, write_class_folders
+from tests.networks import tiny_checkpoint
+from tests.pictures import SHAPES
+
+RECIPE = f"""\
+preset = "zse-ti16"
+steps = 5
+bf16 = false
+[network]
+image_size = 64
+{toml(NETWORK)}
+[samples]
+count = 2
+[optimiser]
+encoder_rate = 1e-3
+head_rate = 2e-3
+"""
+TABLE = """\
+title = "Two rows"
+costs = true
+budget = 24
+[[row]]
+name = "not trained"
+recipe = "RECIPE"
+budget = 0
+method = "ret"
+[[row]]
+name = "trained"
+recipe = "RECIPE"
+rates = [1.0, RATE]
+"""
+# A first row by the relation network, of which the others have [Ret].
+_BY_RN = TABLE.replace('method = "ret"\n', 'method = "rn"\n', 1).replace("rates", 'method = "ret"\nrates')
+BY_METHODS = _BY_RN.replace(
+    '[[row]]\nname = "trained"',
+    '[[row]]\nname = "by [Ret]"\nrecipe = "RECIPE"\nbudget = 0\nmethod = "ret"\n[[row]]\nname = "trained"',
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that every table measures, and that no test may change."""
+    folder = tmp_path_factory.mktemp("data")
+    write_class_folders(folder, seeds=range(3))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "data").symlink_to(data)
+    (tmp_path / "small.toml").write_text(RECIPE)
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    write_table(tmp_path, TABLE)
+    monkeypatch.setattr(tables, "TABLES", tmp_path)
+    return tmp_path
+
+
+def write_table(folder: Path, text: str, rate: float = 0.3) -> None:
+    (folder / "two.toml").write_text(text.replace("RECIPE", str(folder / "small.toml")).replace("RATE", str(rate)))
+
+
+def run(folder: Path, *options: str | Path, name: str = "two") -> int:
+    given = ("--data", folder / "data", "--backbone", folder / "vit.safetensors", "--runs", folder / "runs")
+    return main(["table", name, *map(str, given), *map(str, options)])
+
+
+def test_a_table_trains_once_chooses_rates_and_measures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder, BY_METHODS)
+    assert run(folder, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    plain, by_ret, trained = result["rows"]
+    assert [row["pictures"] for row in result["rows"]] == [0, 0, 24]
+    assert set(trained["validation"]) == {"1", "0.3"}
+    assert plain["difference"] is None
+    first = trained["figures"]["map_all"]
+    assert first["low"] <= first["value"] <= first["high"]
+    assert by_ret["difference"]["value"] == 0
+    assert by_ret["figures"] != plain["figures"]
+    assert trained["difference"]["value"] == pytest.approx(first["value"] - by_ret["figures"]["map_all"]["value"])
+    assert plain["costs"]["G a photo"] > 0
+    assert plain["costs"]["M a pair"] > 0
+    logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    # A second time nothing is trained, and a page gets the table between its marks.
+    page = folder / "page.md"
+    page.write_text("Before\n<!-- begin: table two -->\nold\n<!-- end: table two -->\nAfter\n")
+    assert run(folder, "--page", page) == 0
+    assert logs == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    text = page.read_text()
+    assert text.startswith("Before\n<!-- begin: table two -->\nTwo rows; ")
+    assert text.endswith("<!-- end: table two -->\nAfter\n")
+    assert "old" not in text
+    assert "Budget 24 pictures, seeds 0" in text
+
+
+def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = TABLE.replace("rates =", 'reported = "0.698"\nrates =')
+    write_table(folder, table)
+    sheets = ("--sheets", folder / "sheets", "--kept")
+    assert run(folder, *sheets) == 2
+    assert "sheets has no sheet of two; leave out --kept to run its rows" in capsys.readouterr().err
+    assert run(folder, "--sheets", folder / "sheets") == 0
+    first = capsys.readouterr().out
+    assert "less the first row" in first
+    assert re.search(r"\| 0\.698 \|$", first, re.MULTILINE)
+    shutil.rmtree(folder / "runs")
+    monkeypatch.setattr(tables, "TRAININGS", {})
+    for _ in range(2):
+        assert run(folder, *sheets) == 0
+        assert capsys.readouterr().out == first
+    # A first row that cannot rank as the others do leaves them without a difference.
+    sheet = folder / "sheets" / "two-24-not-trained.json"
+    kept = json.loads(sheet.read_text())
+    sheet.write_text(json.dumps(kept | {"found": kept["found"] | {"ranks by": "words", "by_method": {}}}))
+    assert run(folder, *sheets) == 0
+    assert "less the first row" not in capsys.readouterr().out
+    write_table(folder, table, rate=0.5)
+    assert run(folder, "--sheets", folder / "sheets") == 2
+    assert "two-24-trained.json is of another recipe or measure" in capsys.readouterr().err
+
+
+def test_a_sheet_of_other_weights_or_of_another_split_is_not_printed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_checkpoint(folder / "zse.safetensors")
+    (folder / "optional" / "data").mkdir(parents=True)
+    (folder / "optional" / "data" / "split.json").write_text("{}")
+    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(folder / "optional"))
+    monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
+    task = read_task(data=folder / "data")
+    monkeypatch.setattr(tables, "read_task", lambda *_, **__: task)
+    write_table(folder, 'title = "One"\n[[row]]\nname = "it"\ncheckpoint = "zse"\nmethod = "ret"\n')
+
+    def printed() -> int:
+        return main(["table", "two", "--runs", str(folder / "runs"), "--sheets", str(folder / "sheets")])
+
+    assert printed() == 0
+    first = capsys.readouterr().out
+    assert printed() == 0
+    assert capsys.readouterr().out == first
+    tiny_checkpoint(folder / "zse.safetensors", seed=1)
+    assert printed() == 2
+    assert "two-16000-it.json is of other weights; remove it to run the row again" in capsys.readouterr().err
+    (folder / "optional" / "data" / "split.json").write_text('{"train": []}')
+    assert printed() == 2
+    assert "is of other weights and split; remove it" in capsys.readouterr().err
+
+
+def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhaustive_one_does(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Clusters are opened until they hold so many photos.
+    monkeypatch.setattr("sketch_search.model.training.evaluation.costs.TOP", 2)
+    ways = [(1, 1), (4, 4), (4, 1)]
+    rows = "".join(
+        f'[[row]]\nname = "{n} of {c}"\nrecipe = "RECIPE"\nbudget = 0\nmethod = "rn"\n'
+        f"measure = {{ clusters = {c}, nprobe = {n} }}\n"
+        for c, n in ways
+    )
+    write_table(folder, f'title = "Two stages"\ncolumns = ["map_100", "precision_100"]\n{rows}')
+    assert run(folder, "--json") == 0
+    exhaustive, opened, one = json.loads(capsys.readouterr().out)["rows"]
+    assert opened["figures"] == exhaustive["figures"]
+    assert opened["costs"]["pairs"] == exhaustive["costs"]["pairs"] + 4 == exhaustive["photos"] + 4
+    assert one["costs"]["pairs"] < exhaustive["photos"]
+    assert one["figures"]["precision_100"]["value"] <= exhaustive["figures"]["precision_100"]["value"]
+    assert opened["costs"]["distance from centroids"] < exhaustive["costs"]["distance from centroids"]
+    assert exhaustive["costs"]["purity"] == pytest.approx(1 / len(SHAPES)), "each shape has as many photos"
+    assert exhaustive["costs"]["purity"] < opened["costs"]["purity"] <= 1
+    # The figure of each formula, of rankings that are written out: every photo by its score.
+    matcher = load(next((folder / "runs").rglob("final.safetensors")), dtype="float32", variants=1)
+    corpus = read_class_folders(folder / "data")
+    ranked = np.argsort(-score_matrices(matcher, corpus, ["rn"])["rn"], axis=1, kind="stable")
+    hits = np.take_along_axis(relevance(corpus), ranked, axis=1)[:, :2]
+    first, second = hits.T
+    assert exhaustive["figures"]["map_100"]["value"] == pytest.approx((first + second * (1 + first) / 2).mean() / 2)
+    by_report = np.where(first & second, 1, np.where(first, 1, second / 2)).mean()
+    assert exhaustive["costs"]["mAP@2 by the report's code"] == pytest.approx(by_report)
+    write_table(folder, f'title = "Two stages"\ncolumns = ["map_100"]\nplot = "elbow"\n{rows.replace("= 4,", "= 99,")}')
+    (folder / "figure.svg").write_text("not ours")
+    assert run(folder, "--plot", folder / "figure.svg") == 2
+    found = capsys.readouterr()
+    assert "figure.svg was not written by this program" in found.err
+    assert (folder / "figure.svg").read_text() == "not ours"
+    assert "photos cannot make 99 clusters; name a folder of more photos)" in found.out
+    assert f"`python -m model table two --data {folder / 'data'} --backbone {folder / 'vit.safetensors'}`" in found.out
+
+
+def test_a_shipped_checkpoint_is_measured_with_clusters_by_clip_if_there_is_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_checkpoint(folder / "shipped.safetensors")
+    monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
+    rows = "".join(
+        f'[[row]]\nname = "{n}"\ncheckpoint = "shipped"\nmeasure = {{ clusters = {n}, each = 2, clip = "{clip}" }}\n'
+        for n, clip in ((1, saved_clip(folder / "clip")), (3, folder / "clip"), (4, "ViT-S-32-alt@nowhere"))
+    )
+    title = 'title = "Two stages"\ncolumns = ["map_100", "precision_100"]\n'
+    write_table(folder, title + rows)
+    assert run(folder) == 0
+    told = capsys.readouterr().out
+    assert "- Clusters are by CLIP from clip." in told
+    assert "- Clusters are by [Ret]: there are no CLIP weights at nowhere" in told
+    assert f"In all rows: ranks by rn, queries {2 * len(SHAPES)}, " in told
+    assert "by the report's code, plain precision over the relevant photos that were found" in told
+    assert "Budget" not in told
+    assert "pictures" not in told
+
+
+def test_a_shipped_checkpoint_is_measured_at_other_keep_rates(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_checkpoint(folder / "shipped.safetensors", keep_sketch=1.0, keep_photo=1.0)
+    monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
+    rates = {"as it is": "1.0", "the same": "1.0", "half": "0.5"}
+    rows = (
+        f'[[row]]\nname = "{name}"\ncheckpoint = "shipped"\nmethod = "rn"\n'
+        + (f"set = {{ network = {{ keep_sketch = {rate}, keep_photo = {rate} }} }}\n" if name != "as it is" else "")
+        for name, rate in rates.items()
+    )
+    write_table(folder, 'title = "Rates"\ncosts = true\n' + "".join(rows))
+    assert run(folder, "--json") == 0
+    whole, same, half = json.loads(capsys.readouterr().out)["rows"]
+    assert (whole["figures"], whole["costs"]) == (same["figures"], same["costs"])
+    assert half["costs"]["M a pair"] < whole["costs"]["M a pair"]
+    assert half["figures"] != whole["figures"]
+
+
+def test_a_training_that_was_interrupted_goes_on_if_asked(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(folder, TABLE.replace("1.0, RATE", "RATE"))
+    only = ("--row", "trained")
+    assert run(folder, *only, "--runs", folder / "whole") == 0
+    whole = capsys.readouterr().out
+    training = tables.TRAININGS[ZseRecipe]
+
+    def interrupted(recipe: ZseRecipe, options: Run) -> None:
+        training(recipe, dataclasses.replace(options, until=2))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "TRAININGS", {ZseRecipe: interrupted})
+        assert run(folder, *only) == 130
+    assert run(folder, *only) == 2
+    assert re.search(r"the training in \S+ was stopped; --resume continues it", capsys.readouterr().err)
+    assert run(folder, *only, "--resume") == 0
+    assert capsys.readouterr().out == whole
+
+
+def test_a_rate_or_a_row_that_diverges_leaves_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder, TABLE, rate=1e30)
+    assert run(folder) == 0
+    found = capsys.readouterr()
+    assert "trained: training diverged at step" in found.err
+    assert "1e+30: diverged" in found.out
+    write_table(folder, TABLE.replace("1.0, RATE", "RATE"), rate=1e30)
+    page = folder / "page.md"
+    page.write_text("<!-- begin: table two -->\n<!-- end: table two -->\n")
+    assert run(folder, "--page", page) == 2
+    found = capsys.readouterr()
+    reason = "it diverged at every rate of the table; lower them"
+    assert f"trained: {reason}" in found.err
+    assert "| not trained | ret | 0 |" in found.out
+    assert f"- Not run: trained ({reason})." in page.read_text()
+
+
+def test_unknown_rows_and_missing_data_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, name="three") == 2
+    assert "there is no table three; name one of small, two" in capsys.readouterr().err
+    assert run(folder, "--row", "other") == 2
+    assert "two has no row other; its rows are not trained, trained" in capsys.readouterr().err
+    write_table(folder, TABLE.replace("budget = 24", 'budget = 24\nmeasure = { protocol = "fine-grained" }'))
+    assert run(folder, "--row", "not trained") == 2
+    assert "no sketch is named after a photo" in capsys.readouterr().err
+    write_table(folder, TABLE)
+    fewer = shutil.copytree(folder / "data", folder / "fewer")
+    shutil.rmtree(fewer / "photo" / SHAPES[3])
+    assert run(folder, "--row", "trained", "--data", fewer) == 2
+    assert f"there are no photos of {SHAPES[3]}" in capsys.readouterr().err
+
+
+def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(folder, "--row", "not trained", "--plot", folder / "figure.svg") == 2
+    found = capsys.readouterr()
+    assert "| not trained |" in found.out
+    assert "plots need matplotlib: pip install 'sketch-search[train]'" in found.err
+
+
+PAGE = CHECKOUT / "docs" / "research" / "networks.md"
+KEPT = PAGE.with_name("runs")
+DRAWN = [name for name in re.findall(r"begin: table (\S+)", PAGE.read_text()) if any(KEPT.glob(f"{name}-*.json"))]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_table_of_the_page_that_is_drawn_from_sheets_is_theirs(name: str, tmp_path: Path) -> None:
+    copy = tmp_path / "page.md"
+    shutil.copyfile(PAGE, copy)
+    assert main(["table", name, "--sheets", str(KEPT), "--kept", "--page", str(copy)]) == 0
+    assert copy.read_text() == PAGE.read_text()
+
+
+@pytest.mark.parametrize("path", sorted(tables.TABLES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_table_has_usable_recipes(path: Path) -> None:
+    table = tables.read_table(path.stem)
+    for row in table.row:
+        assert bool(row.recipe) != bool(row.checkpoint)
+        if row.recipe:
+            recipe = read_within_budget(Path(row.recipe), merge(table.set, row.set), table.budget, 1.0)
+            assert table.budget - recipe.pictures < recipe.steps * recipe.pictures <= table.budget
+        else:
+            assert tables.PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors").is_file()
+        tables.Measure(**merge(table.measure, row.measure))

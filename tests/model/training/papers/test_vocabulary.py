@@ -1,0 +1,437 @@
+"""A checkpoint learns words from photos, text vectors, keywords and regions."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+
+from sketch_search.model import Matcher, load
+from sketch_search.model.engine import Floats, Projection, Tokens, Vocabulary, unit
+from sketch_search.model.errors import ModelError
+from sketch_search.model.things import Thing
+from sketch_search.model.training.checkpoint import load_network, load_zse_network, save_checkpoint
+from sketch_search.model.training.commands import main
+from sketch_search.model.training.evaluation import encode_pictures
+from sketch_search.model.training.papers.placed_words import FEWEST, PROTOTYPES, find_further_words, read_keywords
+from sketch_search.model.training.papers.two_sided import class_places
+from sketch_search.model.training.papers.vocabulary import (
+    FURTHER_LESS,
+    MOST_NONE,
+    NONE_SHARE,
+    Entry,
+    fit_guesses,
+    fit_words,
+    imagenet_names,
+    with_further_things,
+    with_regions,
+    with_vocabulary,
+    word_list,
+    word_of,
+)
+from sketch_search.model.training.papers.word_vectors import WordVectors
+from sketch_search.model.words import WordBook
+from tests.learning import small_backbone, write_class_folders
+from tests.model.training.network.test_two_sided import two_sided
+from tests.networks import matcher_of, randn, tiny_checkpoint, tiny_network, vocabulary, with_words
+from tests.pictures import SHAPES
+from tests.shared_data import pack
+
+
+def test_classes_and_imagenets_names_that_mean_the_same_are_one_word_and_what_is_no_word_is_left_out() -> None:
+    phone = ("cellular telephone", "mobile phone")
+    classes = [("goldfish", "Carassius auratus"), phone, ("crane",), ("crane", "hoist")]
+    assert word_list(["mobile_phone", "fish", "t-shirt", "t_shirt", "..", "\x07"], classes) == (
+        Entry(("mobile phone", "cellular telephone"), ("mobile_phone",), (1,)),
+        Entry(("fish",), ("fish",)),
+        Entry(("t-shirt",), ("t-shirt", "t_shirt")),
+        Entry(("goldfish", "Carassius auratus"), (), (0,)),
+        Entry(("crane", "hoist"), (), (2, 3)),
+    )
+
+
+def test_a_name_of_two_imagenet_classes_is_the_word_that_shows_it_or_none() -> None:
+    classes = [("mouth organ", "harp"), ("harp",), ("red panda", "panda"), ("giant panda", "panda")]
+    assert [entry.classes for entry in word_list(["harp", "panda"], classes)[:2]] == [(1,), ()]
+    names = [entry.names for entry in word_list([], classes)]
+    assert names == [("mouth organ",), ("harp",), ("red panda",), ("giant panda",)]
+    words = word_list(["goldfish"], imagenet_names())
+    assert sorted(index for entry in words for index in entry.classes) == list(range(1000))
+    assert words[0].names[0] == "goldfish"
+
+
+def test_a_drawn_head_is_a_person_and_no_headland_and_other_homonyms_are_no_words() -> None:
+    book = WordBook([entry.names for entry in word_list(["person"], imagenet_names())])
+    assert {label: word_of(label, book) for label in ("head", "face", "mole", "napkin", "sweet_potato")} == {
+        "head": 0,
+        "face": 0,
+        "mole": -1,
+        "napkin": -1,
+        "sweet_potato": -1,
+    }
+    assert book.words[word_of("promontory", book)] == "promontory"
+
+
+def test_synonyms_of_a_word_are_further_names_of_it() -> None:
+    things = [
+        ("sofa", "couch", "lounge"),
+        ("bat", "bat animal"),
+        ("purse", "handbag", "pocketbook"),
+        ("rubber", "galosh"),
+        ("lounge", "waiting room"),
+        ("glasses", "spectacles", "eye_glasses", "\x07"),
+    ]
+    words = word_list(["couch", "bat", "eye_glasses"], [("purse",), ("pocketbook",), ("eraser", "rubber")], things)
+    assert [entry.names for entry in words] == [
+        # "Lounge" is the name of another thing, too.
+        ("couch", "sofa"),
+        ("bat",),
+        ("eye glasses", "glasses", "spectacles"),
+        # A handbag may be either of these two.
+        ("purse",),
+        ("pocketbook",),
+        # A galosh is a rubber in another sense.
+        ("eraser", "rubber"),
+    ]
+    assert word_list(["cat"], (), [("cat", *(f"cat{n}" for n in range(30)))])[0].names[15:] == ("cat14",)
+
+
+def test_words_point_to_the_photos_that_show_them() -> None:
+    # Dogs and hens have a class, the others are known to the ViT alone.
+    kinds = torch.arange(80) % 4
+    ret = torch.nn.functional.one_hot(kinds, 8) + 0.2 * randn(80, 8, seed=2)
+    beliefs = torch.full((80, 2), 0.5)
+    beliefs[kinds == 2] = torch.tensor([0.99, 0.01])
+    beliefs[kinds == 3] = torch.tensor([0.01, 0.99])
+    classes = [("dog", "hen", None, None)[kind] for kind in kinds.tolist()]
+    entries = tuple(Entry((label,), (label,)) for label in ("dog", "hen"))
+    entries += (Entry(("cat",), (), (0,)), Entry(("cow",), (), (1,)))
+    directions, biases = fit_words(ret, classes, beliefs, entries)
+    logits = torch.nn.functional.normalize(ret, dim=1) @ directions.T + biases
+    labelled = kinds < 2
+    assert torch.equal(logits[labelled, :2].argmax(dim=1), kinds[labelled])
+    assert torch.equal(logits[~labelled, 2:].argmax(dim=1) + 2, kinds[~labelled])
+
+
+def test_things_lie_at_the_mean_of_their_photos_or_where_their_word_says_or_nowhere() -> None:
+    photos = ("dog", "dog", "hen", "7_cow")
+    ret = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]])
+    vectors = WordVectors(
+        "w", ("dog", "hen", "cow", "calf"), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0.1, 1]])
+    )
+    places = class_places(("calf", "dog", "yeti"), photos, ret, vectors)
+    torch.testing.assert_close(places[1], torch.tensor([1.0, 1.0, 0.0]) / 2**0.5)
+    assert (places[0] @ ret.T / ret.norm(dim=1)).argmax() == 3
+    assert not places[2].any()
+    assert not class_places(("calf",), photos, ret, None).any()
+
+
+def test_guesses_are_as_sure_as_they_are_often_right() -> None:
+    # There are a hundred sketches, all alike: 60 are of the first word, 20 of the second, and 20 of none.
+    logits = torch.tensor([2.0, 1.0]).expand(100, 2)
+    drawn = torch.tensor([0] * 60 + [1] * 20 + [-1] * 20)
+    scale, none = fit_guesses(logits, drawn)
+    found = torch.cat([scale * logits[0], torch.tensor([none])]).softmax(dim=0)
+    torch.testing.assert_close(found, torch.tensor([0.6, 0.2, 0.2]), atol=0.01, rtol=0)
+    known = fit_guesses(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 1]))
+    assert 0 < known[0] <= 100
+    assert -MOST_NONE <= known[1] <= MOST_NONE
+
+
+def test_none_is_the_best_guess_for_a_small_share_of_the_sketches_if_all_show_something() -> None:
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randint(0, 5, (201,), generator=generator)
+    logits = torch.randn(201, 5, generator=generator) + 3 * torch.nn.functional.one_hot(drawn, 5)
+    scale, none = fit_guesses(logits.clone(), drawn)
+    unknown = torch.cat([scale * logits, torch.full((201, 1), none)], dim=1).softmax(dim=1)[:, -1]
+    assert (unknown > 0.5 + 1e-4).sum() == round(NONE_SHARE * 200)
+
+
+def test_a_vocabulary_finds_photos_and_learns_guesses_from_other_sketches(
+    tmp_path: Path,
+) -> None:
+    corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])
+    before, labels = with_words(tiny_network(), (("dog",),)), sorted(SHAPES[:3])
+    beliefs = torch.zeros(len(corpus.photos), 0)
+    drawn, others = corpus.sketches[::2], corpus.sketches[1::2]
+    network = with_vocabulary(before, corpus.photos, beliefs, others, drawn)
+    matcher = matcher_of(network, variants=1)
+    assert list(matcher.words) == [matcher.words[number] for number in network.config.drawn] == labels
+    best = matcher.word_scores(encode_pictures(matcher, corpus.photos, "photo"), range(3)).argmax(axis=1)
+    assert [corpus.photos[row].label for row in best] == labels
+    assert network.vocabulary is not None
+    sketches = network.vocabulary.things(encode_pictures(matcher, drawn, "sketch")).argmax(axis=1)
+    assert [labels[number] for number in sketches] == [sketch.label for sketch in drawn]
+    # Guesses need sketches to calibrate them on, and things to choose among.
+    alone = [sketch for sketch in drawn if sketch.label == SHAPES[0]]
+    for calibrating, learned in (((), ()), (others, alone)):
+        assert with_vocabulary(before, corpus.photos, beliefs, calibrating, learned).config.drawn == ()
+
+
+def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move_no_other_guess(tmp_path: Path) -> None:
+    corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])
+    lines = [replace(sketch, source="drawings") for sketch in corpus.sketches if sketch.label == SHAPES[0]]
+    others = [sketch for sketch in corpus.sketches if sketch.label != SHAPES[0]]
+    before = with_vocabulary(tiny_network(), corpus.photos, torch.zeros(len(corpus.photos), 0), (), others)
+    nameless = [replace(sketch, label="unheard of") for sketch in lines]
+    network = with_further_things(before, [*others, *lines, *nameless])
+    first, vocabulary = before.vocabulary, network.vocabulary
+    assert first is not None
+    assert vocabulary is not None
+    words = [network.config.words[number][0] for number in network.config.drawn]
+    assert words == [*sorted(SHAPES[1:3]), SHAPES[0]]
+    np.testing.assert_allclose(vocabulary.sketch_directions[:2], first.sketch_directions, rtol=1e-6)
+    np.testing.assert_array_equal(vocabulary.places, np.pad(first.places, ((0, 1), (0, 0))))
+    matcher = matcher_of(network, variants=1)
+    shows = vocabulary.things(encode_pictures(matcher, corpus.sketches, "sketch"))
+    shows[:, 2] += FURTHER_LESS
+    assert [words[number] for number in shows.argmax(axis=1)] == [sketch.label for sketch in corpus.sketches]
+    with pytest.raises(ModelError, match="other things"):
+        with_further_things(before, lines)
+    # A thing that had no word when its guess was learned may have one by now.
+    unnamed = replace(first, drawn=np.array([-1, *before.config.drawn[1:]]))
+    nameless_first = before.vocabulary_replaced(unnamed, before.config.words)
+    assert with_further_things(nameless_first, [*others, *lines]).config.drawn == network.config.drawn
+
+
+def test_the_command_gives_a_checkpoint_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_class_folders(tmp_path / "mine", seeds=range(3), shapes=SHAPES[:3])
+    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    network = tiny_network()
+    save_checkpoint(network, tmp_path / "in.safetensors", {"origin": "somewhere"})
+    (tmp_path / "all.toml").write_text('preset = "zse-ti16"\nsplit = ["train", "val"]\n')
+    command = ["words", "in.safetensors", "--backbone", "vit.safetensors", "--data", "mine", "--recipe", "all.toml"]
+    assert main([*command, "out.safetensors"]) == 0
+    assert "a vocabulary of 3 words, from 9 photos" in capsys.readouterr().out
+    assert main(["info", "out.safetensors"]) == 0
+    told = capsys.readouterr().out
+    assert "vocabulary:          3 words" in told
+    assert "somewhere" in told
+    found = load_network(tmp_path / "out.safetensors")
+    for name, tensor in network.half().float().state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor)
+    assert len(load(tmp_path / "out.safetensors").guesses(Tokens.of_ret(np.ones((1, 32), np.float32)))) <= 3
+    assert main([*command, "nowhere/out.safetensors"]) == 2
+    assert "no folder nowhere" in capsys.readouterr().err
+
+
+def test_names_with_equal_vectors_are_synonyms() -> None:
+    names = ("chaise_longue", "couch", "tree", "sofa", "daybed")
+    vectors = WordVectors("w", names, torch.tensor([[1.0], [2.0], [3.0], [2.0], [1.0]]))
+    assert vectors.synonyms() == [("chaise longue", "daybed"), ("couch", "sofa")]
+
+
+# Classes of ImageNet and others, of which some photos show their own class.
+KNOWN = ("goldfish", "tench", "hammer", *(f"thing {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"))
+SHOWN = ("hammer", "thing_a", "thing_b", "thing_c", "thing_d")
+FURTHER = ("alpaca", "kayak", "lantern", "melon")
+
+
+def test_further_words_are_those_that_no_word_names_and_everyday_words_do_not_mean() -> None:
+    things = [
+        ("hammer", "mallet"),
+        ("hammers of wood",),
+        ("anvil", "anvil tool"),
+        ("kitten",),
+        ("egg", "eggs"),
+        ("bottle cap",),
+        ("eggs and ham",),
+        ("eye", "\x07"),
+        ("eyes",),
+    ]
+    further = {1: "hammers of wood", 2: "anvil", 4: "egg", 5: "bottle cap", 7: "eye"}
+    assert find_further_words([("hammer",)], things) == {number: (name,) for number, name in further.items()}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """Writes a checkpoint whose words lie where a linear map puts their text vectors; returns FURTHER's directions."""
+    generator = torch.Generator().manual_seed(3)
+    texts = F.normalize(torch.randn(len(KNOWN) + len(FURTHER), 16, generator=generator), dim=1)
+    # Further words are like known ones.
+    texts[len(KNOWN) :] = F.normalize(texts[3 : 3 + len(FURTHER)] + 0.4 * texts[len(KNOWN) :], dim=1)
+    placed = 20 * texts @ torch.randn(16, 32, generator=generator)
+    data = tmp_path / "data"
+    (data / "more3").mkdir(parents=True)
+    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    names = [name.replace(" ", "_") for name in (*KNOWN, *FURTHER)]
+    (data / "class_words.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    np.save(data / "class_words_clip_text.npy", texts.numpy())
+    save_file({"clip": torch.randn(1000, 16, generator=generator)}, data / "more3" / PROTOTYPES)
+    pack(data / "some.tar.gz", {f"some/photo/{label}/1.jpg": b"" for label in SHOWN})
+    network = tiny_network()
+    known = vocabulary((1, -1), directions=placed[: len(KNOWN)], sketch_directions=np.zeros((2, 32)))
+    save_checkpoint(network.vocabulary_replaced(known, tuple((name,) for name in KNOWN)), Path("in.safetensors"))
+    return placed[len(KNOWN) :]
+
+
+def test_words_without_photos_lie_by_text_vectors(world: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["place-words", "in.safetensors", "out.safetensors"]) == 0
+    assert "2 words beside 29, of 4 things that have none" in capsys.readouterr().out
+    before, after = (load_zse_network(Path(f"{name}.safetensors")) for name in ("in", "out"))
+    assert after.config.placed == 2
+    added = [names[0] for names in after.config.words[-2:]]
+    assert after.config.words[:-2] == before.config.words
+    assert before.vocabulary is not None
+    assert after.vocabulary is not None
+    directions = torch.from_numpy(after.vocabulary.directions)
+    torch.testing.assert_close(directions[:-2], torch.from_numpy(before.vocabulary.directions), rtol=1e-3, atol=0.05)
+    for name, direction in zip(added, directions[-2:], strict=True):
+        cosines = F.cosine_similarity(direction[None], world)
+        assert cosines.argmax() == FURTHER.index(name)
+        assert cosines.max() > 0.6
+    # A second time the placed words are replaced.
+    assert main(["place-words", "out.safetensors", "again.safetensors"]) == 0
+    assert load_zse_network(Path("again.safetensors")).config == after.config
+
+
+def test_a_thing_keeps_its_word_if_words_are_placed_anew_or_else_is_nameless(world: torch.Tensor) -> None:
+    network = load_zse_network(Path("in.safetensors"))
+    assert network.vocabulary is not None
+    words = (*network.config.words, ("marzipan",), *((name,) for name in FURTHER))
+    drawn = (1, *range(len(KNOWN), len(words)))
+    directions = F.pad(torch.from_numpy(network.vocabulary.directions), (0, 0, 0, 5))
+    placed = vocabulary(drawn, 5, directions=directions, sketch_directions=np.zeros((len(drawn), 32)))
+    save_checkpoint(network.vocabulary_replaced(placed, words), Path("named.safetensors"))
+    assert main(["place-words", "named.safetensors", "out.safetensors"]) == 0
+    after = load_zse_network(Path("out.safetensors")).config
+    named = [after.words[number][0] if number >= 0 else None for number in after.drawn]
+    assert named == [KNOWN[1], None, *(name if (name,) in after.words else None for name in FURTHER)]
+    assert len(set(named) & set(FURTHER)) == after.placed == 2
+
+
+def test_missing_inputs_of_placed_words_are_named(world: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tiny_network(), Path("plain.safetensors"))
+    assert main(["place-words", "plain.safetensors", "out.safetensors"]) == 2
+    assert "has no vocabulary; give it one by sketch-search model words" in capsys.readouterr().err
+    Path("data/some.tar.gz").unlink()
+    assert main(["place-words", "in.safetensors", "out.safetensors"]) == 2
+    assert "no word of the vocabulary has both photos and a text vector" in capsys.readouterr().err
+    (Path("data/more3") / PROTOTYPES).unlink()
+    assert main(["place-words", "in.safetensors", "out.safetensors"]) == 2
+    assert f"there is no {Path.cwd() / 'data/more3' / PROTOTYPES}" in capsys.readouterr().err
+
+
+# Photos with each keyword, a quarter of them held back: white ones, and blue ones.
+PHOTOS = FEWEST + 8
+COLOURS = {"fields": (240, 240, 240), "lakes": (20, 40, 160)}
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Writes photos in two colours, with their keywords, and a checkpoint with one word."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    lines = []
+    for keyword, colour in COLOURS.items():
+        Path("photos", keyword).mkdir(parents=True)
+        for number in range(PHOTOS):
+            pixels = np.clip(generator.normal(colour, 12, (64, 64, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(Path("photos", keyword, f"{keyword}{number}.png"))
+            lines.append(f"{keyword}{number},sky, {keyword}\n")
+    Path("train.csv").write_text("".join(lines[::2]) + "".join(lines[1::4]), encoding="utf-8")
+    Path("test.csv").write_text("".join(lines[3::4]), encoding="utf-8")
+    tiny_checkpoint(Path("in.safetensors"), words=(("dog",), ("cat",)))
+    return Path("photos")
+
+
+def scenes(*words: str, keywords: str = "train.csv") -> int:
+    files = ["--photos", "photos", "--keywords", keywords, "--test", "test.csv"]
+    return main(["scenes", "in.safetensors", "out.safetensors", *files, "--words", ",".join(words)])
+
+
+def test_words_of_keywords_find_their_photos_and_change_no_other_word(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scenes("field", "lake") == 0
+    held = PHOTOS // 4
+    printed = capsys.readouterr().out
+    assert [line for line in printed.splitlines() if line.startswith(("| field", "| lake"))] == [
+        f"| field | {held} | {held / 10:.1f} | 1.00 |",
+        f"| lake | {held} | {held / 10:.1f} | 1.00 |",
+    ]
+    before, after = load("in.safetensors"), load("out.safetensors")
+    assert after.words == (*before.words, "field", "lake")
+    ret = encode_pictures(after, read_keywords(photos, Path("test.csv")), "photo")
+    np.testing.assert_allclose(after.word_scores(ret, [0, 1]), before.word_scores(ret, [0, 1]), atol=1e-3)
+    of_field, of_lake = after.word_scores(ret, [2, 3])
+    # Each score is the logit of its word.
+    assert (of_field[:held] > 0).all()
+    assert (of_field[held:] < 0).all()
+    assert ((of_lake > 0) == (of_field < 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "missing", "sentence"),
+    [
+        (("dog", "field"), False, "the vocabulary has these words already: dog"),
+        (("field", "snow"), False, "fewer than 20 photos have these keywords: snow"),
+        (("field",), True, "photos lacks 1 photos of other.csv, such as nowhere"),
+    ],
+)
+def test_keywords_that_cannot_become_words_are_named(
+    photos: Path, words: tuple[str, ...], missing: bool, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("other.csv").write_text("nowhere,field\n", encoding="utf-8")
+    assert scenes(*words, keywords="other.csv" if missing else "train.csv") == 2
+    assert sentence in capsys.readouterr().err
+    assert not Path("out.safetensors").exists()
+
+
+KEPT = 8
+
+
+def guessing(width: int, summary: int) -> Vocabulary:
+    """Two words and two things, the first of which every sketch is guessed to show."""
+    nothing = np.zeros((2, width), np.float32)
+    directions = np.zeros((2, summary), np.float32)
+    biases = np.array([50, -50], np.float32)
+    return vocabulary([0, 1], directions=nothing, sketch_directions=directions, sketch_biases=biases)
+
+
+def test_regions_of_a_thing_lie_where_its_photos_are_most_like_it_and_not_in_their_background() -> None:
+    chance, width = np.random.default_rng(0), 32
+
+    def directions(*shape: int, mean: Floats | float = 0.0) -> Floats:
+        return unit(chance.normal(size=(*shape, width)).astype(np.float32) + mean)
+
+    # In each photo ten regions, anywhere, show the first thing. They are not quite like whole photos of it.
+    photos, (place, here) = directions(5, 64), directions(2, mean=2.0)
+    for photo in photos:
+        photo[chance.permutation(64)[:10]] = directions(10, mean=10 * here)
+    projection = Projection(np.eye(KEPT, width, dtype=np.float32))
+    known = replace(guessing(width, 4), places=np.stack([place, place]))
+    learned = with_regions(known, projection, photos, {0: [0, 1, 2, 3, 4]})
+    assert learned.region_places[0] @ projection(here) > 0.98
+    assert not learned.region_places[1].any()
+    kept = Vocabulary.of(learned.arrays(), learned.drawn.tolist())
+    assert np.array_equal(kept.region_places, learned.region_places)
+
+
+def test_a_thing_is_looked_for_where_regions_that_show_its_guess_lie() -> None:
+    network = two_sided()
+    projection = Projection(np.eye(KEPT, network.config.width, dtype=np.float32))
+    there = np.eye(2, KEPT, dtype=np.float32)
+    pixels = np.random.default_rng(1).normal(size=(1, 3, *[network.config.image_size] * 2)).astype(np.float32)
+
+    def matcher(known: Vocabulary | None) -> Matcher:
+        words = () if known is None else (("cat",), ("dog",))
+        return matcher_of(network.projection_replaced(projection).vocabulary_replaced(known, words))
+
+    tokens = matcher(None).encode(pixels, "sketch", 1)
+    known = replace(guessing(network.config.width, tokens.guessed_from.shape[1]), region_places=there)
+    alone, led = (matcher(one).thing_directions([Thing(tokens)])[0] for one in (None, known))
+    assert led @ there[0] > max(0.8, alone @ there[0])
+    # Without them, whole photos of the guessed things lead.
+    whole = np.zeros((2, network.config.width), np.float32)
+    whole[0, 2] = 1
+    by_whole = matcher(replace(known, region_places=np.empty((0, 0), np.float32), places=whole))
+    assert by_whole.thing_directions([Thing(tokens)])[0, 2] > 0.9

@@ -1,0 +1,172 @@
+"""Pictures of what a network sees show the right patches, photos and points."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+from sketch_search.model.errors import ModelError
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.training import illustrations
+from sketch_search.model.training.commands import main
+from sketch_search.model.training.illustrations import COLOURS, RIGHT, WRONG, Seen, compare, look
+from sketch_search.model.training.network import AnchorConfig, AnchorNetwork, VitLayout
+from tests.learning import write_class_folders
+from tests.networks import matcher_of, tiny_checkpoint, tiny_network
+from tests.pictures import SHAPES
+
+GRID, SIDE = 4, 16
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("illustrated")
+    write_class_folders(folder, seeds=range(3), shapes=SHAPES[:4], drawn=1)
+    tiny_checkpoint(folder / "tiny.safetensors")
+    return folder
+
+
+def pictures(data: Path, modality: str, label: str = SHAPES[0]) -> list[Path]:
+    return sorted((data / modality / label).iterdir())
+
+
+def seen(data: Path, matcher: Matcher) -> tuple[Seen, list[Seen]]:
+    photos = [look(matcher, path, "photo") for path in pictures(data, "photo")]
+    return look(matcher, pictures(data, "sketch")[0], "sketch"), photos
+
+
+def cell(picture: np.ndarray, number: int) -> np.ndarray:
+    top, left = number // GRID * SIDE, number % GRID * SIDE
+    return picture[top : top + SIDE, left : left + SIDE]
+
+
+def test_a_rebuilt_sketch_has_the_closest_patch_of_all_photos_at_each_token(data: Path) -> None:
+    matcher = matcher_of(tiny_network())
+    sketch, photos = seen(data, matcher)
+    explanations = compare(matcher, sketch, photos)
+    made = np.asarray(illustrations.rebuild(sketch, photos, explanations))
+    correspondence = np.stack([explanation.correspondence for explanation in explanations])
+    for row, here in enumerate(explanations[0].sketch_cells.tolist()):
+        photo, column = np.unravel_index(correspondence[:, row].argmax(), correspondence[:, row].shape)
+        there = int(explanations[photo].photo_cells[column])
+        assert np.array_equal(cell(made, here), cell(photos[photo].pixels, there))
+    left = set(range(GRID**2)) - set(explanations[0].sketch_cells.tolist())
+    assert left
+    assert all(cell(made, number).min() >= 170 for number in left)
+
+
+def test_a_sketch_that_is_rebuilt_from_as_many_patches_as_there_are_has_their_mean_everywhere(data: Path) -> None:
+    matcher = matcher_of(tiny_network())
+    sketch, photos = seen(data, matcher)
+    kept = photos[0].observed.tokens.positions[0].tolist()
+    made = np.asarray(illustrations.rebuild_from_all(matcher, sketch, pictures(data, "photo")[:1], len(kept)))
+    mean = np.rint(np.mean([cell(photos[0].pixels, number) for number in kept], axis=0))
+    for number in sketch.observed.tokens.positions[0].tolist():
+        assert np.array_equal(cell(made, number), mean)
+
+
+def test_the_patches_that_cross_attention_selects_stand_behind_those_of_the_encoder(data: Path) -> None:
+    widths = []
+    for keep_cross in (1.0, 0.5):
+        matcher = matcher_of(tiny_network(keep_cross=keep_cross))
+        sketch, photos = seen(data, matcher)
+        explanation = compare(matcher, sketch, photos)[0]
+        drawn = np.asarray(illustrations.draw_selection(sketch, photos[0], explanation))
+        widths.append(drawn.shape[1] // (GRID * SIDE))
+    shown, kept = drawn[-GRID * SIDE :, -GRID * SIDE :], explanation.photo_cells.tolist()
+    same = [number for number in range(GRID**2) if np.array_equal(cell(shown, number), cell(photos[0].pixels, number))]
+    assert widths == [3, 4]
+    assert same == kept
+
+
+def test_regions_are_apart_and_have_their_colour_in_every_picture(data: Path) -> None:
+    matcher = matcher_of(tiny_network())
+    sketch, photos = seen(data, matcher)
+    explanations = compare(matcher, sketch, photos)
+    first, second = illustrations.strongest_regions(explanations[0])
+    assert max(abs(first % GRID - second % GRID), abs(first // GRID - second // GRID)) > 1
+    assert (
+        illustrations.region_at(explanations[0], ((second % GRID + 0.6) / GRID, (second // GRID + 0.4) / GRID))
+        == second
+    )
+    of_photo = explanations[0].correspondence[explanations[0].sketch_cells.tolist().index(second)]
+    assert explanations[0].best_of(second, 2) == explanations[0].photo_cells[np.argsort(-of_photo)[:2]].tolist()
+    drawn = np.asarray(illustrations.draw_matches(sketch, photos[:2], explanations[:2], [first, second]))
+    for number in range(3):
+        left = number * (GRID * SIDE + 8)
+        found = {tuple(colour) for colour in drawn[:, left : left + GRID * SIDE].reshape(-1, 3).tolist()}
+        # Of two matches in one place, the later frame hides the first.
+        assert found & {ImageColor.getrgb(colour) for colour in COLOURS[:2]}
+
+
+def test_the_most_influential_pair_is_framed_and_without_one_there_is_no_picture(data: Path) -> None:
+    matcher = matcher_of(tiny_network())
+    sketch, photos = seen(data, matcher)
+    explanation = compare(matcher, sketch, photos)[0]
+    picture = illustrations.draw_influence(sketch, photos[0], explanation)
+    assert picture is not None
+    pair = explanation.influence[0]
+    top = picture.height - GRID * SIDE
+    x, y = pair.sketch_cell % GRID * SIDE, pair.sketch_cell // GRID * SIDE
+    assert picture.getpixel((x + SIDE // 2, top + y)) == ImageColor.getrgb(illustrations.WRONG)
+    untrained = matcher_of(tiny_network(methods=("ret",), best_method="ret"))
+    assert illustrations.draw_influence(sketch, photos[0], compare(untrained, sketch, photos)[0]) is None
+
+
+def test_a_network_with_one_vector_is_refused_where_patches_are_needed(data: Path) -> None:
+    layout = VitLayout(16, 16, 1, 2, 32)
+    matcher = matcher_of(AnchorNetwork(AnchorConfig(name="plain", vit=layout, image_size=64, units=24)).eval())
+    with pytest.raises(ModelError, match="plain has one vector for each picture, and compares no patches"):
+        compare(matcher, *seen(data, matcher))
+
+
+def test_a_frame_keeps_its_colour_in_a_file_among_many_others() -> None:
+    many = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
+    right = [[row == column == 0 for column in range(10)] for row in range(5)]
+    sheet = illustrations.first_photos([many] * 5, [[many] * 10] * 5, right, [1] * 5)
+    reduced = illustrations.reduce_colours(sheet)
+    assert reduced.mode == "P"
+    # Its left edge; a query, its rank and a gap stand before it.
+    place = (96 + 8 + 48 + 8, 40)
+    assert reduced.convert("RGB").getpixel(place) == sheet.getpixel(place) == ImageColor.getrgb(RIGHT)
+    assert sheet.getpixel((place[0] + 96 + 8, place[1])) == ImageColor.getrgb(WRONG)
+
+
+def test_classes_are_scattered_in_colours_of_their_own() -> None:
+    points = np.array([[0, 0], [1, 1], [0, 1], [1, 0]], np.float32)
+    sheet = illustrations.scatter(points, ["cat", "dog", "cat", "dog"], sketches=2, side=100)
+    corners = [sheet.getpixel((x, y)) for x, y in ((8, 8), (92, 92), (8, 92), (92, 8))]
+    assert corners[0] == corners[2] != corners[1] == corners[3]
+
+
+def test_every_command_draws_by_any_network(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sketch, photos = pictures(data, "sketch")[0], data / "photo" / SHAPES[0]
+    weights = ("--weights", str(data / "tiny.safetensors"))
+    search, out = (str(sketch), str(photos)), tmp_path / "out.png"
+    widths = {}
+    for command in (
+        ("rebuild", *search),
+        ("rebuild", *search, "--nearest", "2"),
+        ("shared-matches", *search, "--training", str(data / "photo" / SHAPES[1])),
+        ("first-photos", "--data", str(data)),
+        ("first-photos", "--data", str(data), *weights),
+        ("first-photos", "--data", str(data), "--protocol", "fine-grained"),
+        ("scatter", "--data", str(data), *weights),
+    ):
+        assert main([*command, *weights, "-o", str(out)]) == 0, capsys.readouterr().err
+        with Image.open(out) as picture:
+            widths[command] = picture.width
+    assert main(["illustrate", *search, *weights, "-o", str(tmp_path / "all")]) == 0
+    names = {"attention", "correspondence", "influence", "rebuilt", "selection"}
+    assert {path.stem for path in (tmp_path / "all").iterdir()} == names
+    assert main(["illustrate", *search, *weights, "-o", str(tmp_path / "all"), "--region", "0.5,0.5"]) == 0
+    assert main(["illustrate", *search, *weights, "-o", str(tmp_path / "all"), "--region", "0.5"]) == 2
+    assert "a place is x,y with both from 0 to 1, such as 0.5,0.2, not '0.5'" in capsys.readouterr().err
+    alone, beside = (widths["first-photos", "--data", str(data), *second] for second in ((), weights))
+    assert beside == 2 * alone + 8, "two networks stand beside each other"
+    assert list(widths.values())[-1] == 2 * 480 + 8
+    assert main(["rebuild", str(sketch), str(tmp_path / "all.jpg"), "-o", str(out)]) == 2
+    (tmp_path / "empty").mkdir()
+    assert main(["rebuild", str(sketch), str(tmp_path / "empty"), "-o", str(out)]) == 2
+    assert "there are no photos in" in capsys.readouterr().err
