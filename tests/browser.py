@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,8 +170,8 @@ def download_to(driver: Browser, folder: Path) -> None:
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
 
 
-def wait_for_photos(driver: Browser) -> None:
-    """Wait until the search has ended and every photo in sight is shown."""
+def wait_for_photos(driver: Browser, first: Callable[[Browser], object] = bool) -> None:
+    """Wait until what is to come first holds, and then until the search has ended and every photo in sight is shown."""
 
     def shown(driver: Browser) -> bool:
         try:
@@ -182,6 +182,7 @@ def wait_for_photos(driver: Browser) -> None:
             return False
         return True
 
+    wait(driver).until(first)
     wait(driver).until(shown)
 
 

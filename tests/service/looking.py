@@ -141,5 +141,4 @@ def searches(driver: Browser) -> list[dict[str, list[str]]]:
 
 def wait_for_search(driver: Browser, hash_: str) -> None:
     """Wait until the address has this end, and what it asks for is shown."""
-    wait(driver).until(lambda d: parts(d)["hash"] == hash_)
-    wait_for_photos(driver)
+    wait_for_photos(driver, lambda d: parts(d)["hash"] == hash_)

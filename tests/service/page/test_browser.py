@@ -1,9 +1,7 @@
 """The page in a real browser: searching, what is found, and what goes wrong."""
 
 import json
-import os
 import shutil
-import threading
 import time
 import zipfile
 from functools import partial
@@ -25,12 +23,10 @@ from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.building.progress import Phase, ProgressState
 from sketch_search.model import Matcher
 from sketch_search.service.http import middleware
-from sketch_search.service.http.app import create_app
-from sketch_search.service.serving import Live
 from sketch_search.service.settings import Settings, index_path
 from tests import browser
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
-from tests.patience import PATIENCE, wait_for
+from tests.patience import PATIENCE
 from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service.busy_server import occupied
@@ -47,7 +43,7 @@ from tests.service.looking import (
     text,
     wait_for_notice,
 )
-from tests.service.served import Served, served, started
+from tests.service.served import Served
 from tests.service.small_gallery import PHOTOS, draw_photo, save_copy
 
 pytestmark = needs_browser
@@ -346,28 +342,6 @@ def test_chosen_photos_are_downloaded_as_one_file_or_as_a_list_of_paths(
         expect_complaints(desk, "401")
 
 
-def test_a_photo_is_shown_in_the_file_manager_where_there_is_one(
-    desk: Browser, server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "xdg-open"
-    program.write_text(f'#!/bin/sh\necho "$@" > "{tmp_path}/shown"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    for display in (None, ":0"):
-        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-        monkeypatch.delenv("DISPLAY", raising=False)
-        if display:
-            monkeypatch.setenv("DISPLAY", display)
-        desk.get(server.page)
-        find(desk, server)
-        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
-        shown = desk.find_element(By.ID, "viewer-reveal")
-        assert shown.is_displayed() == bool(display)
-        (shown if display else desk.find_element(By.ID, "viewer-close")).click()
-    wait(desk).until(lambda d: text(d, "viewer-note") == "Its folder is open in the file manager.")
-    wait(desk).until(lambda _: (tmp_path / "shown").exists())
-
-
 def test_the_page_works_where_the_browser_blocks_site_data(desk: Browser, settings: Settings) -> None:
     protected = settings.model_copy(update={"api_key": SecretStr("secret")})
     with served_to(desk, protected) as server, before_pages(desk, "block_storage"):
@@ -457,23 +431,6 @@ def test_a_build_that_was_stopped_can_go_on(desk: Browser, default_settings: Set
         assert (info["build"]["phase"], info["build"]["failed"]) == ("done", None)
 
 
-def test_a_browser_that_comes_early_waits_for_the_server(desk: Browser, settings: Settings, matcher: Matcher) -> None:
-    may_open = threading.Event()
-
-    def open_late() -> Matcher:
-        wait_for(may_open, "nobody came early")
-        return matcher
-
-    app = create_app(settings, lambda run: Live(settings, run, matcher=open_late))
-    with started(app, settings) as server:
-        desk.get(server.page)
-        wait_for_notice(desk, "Not ready yet")
-        assert "has just started" in text(desk, "notice-text")
-        may_open.set()
-        wait_for_notice(desk, "What are you looking for?")
-        desk.get("about:blank")
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -544,12 +501,3 @@ def test_a_search_that_is_refused_for_now_says_when_it_goes_on(
         now += 60
         wait(desk).until(lambda d: text(d, "about-open") == f"{PHOTOS} photos")
     expect_complaints(desk, "429")
-
-
-def test_a_server_that_has_gone_is_reported_in_words(desk: Browser, settings: Settings) -> None:
-    with served(settings) as server:
-        desk.get(server.url)
-        wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
-    draw(desk, DESKTOP, strokes("house"))
-    wait_for_notice(desk, "Can’t reach the server")
-    expect_complaints(desk, "ERR_CONNECTION_REFUSED")

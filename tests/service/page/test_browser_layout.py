@@ -22,8 +22,7 @@ def test_the_line_above_the_photos_is_never_cut(opened: Browser, server: Served)
     with on_screen(opened, PHONE) as driver:
         find(driver, server, screen=PHONE)
         driver.execute_script("document.querySelector('#results .small.like').click()")
-        wait(driver).until(lambda d: d.find_element(By.ID, "parts-undo").is_displayed())
-        wait_for_photos(driver)
+        wait_for_photos(driver, lambda d: d.find_element(By.ID, "parts-undo").is_displayed())
         for said in ("20 of 23 photos, best first", "1,200 of 123,456 photos, newest first"):
             driver.execute_script("document.getElementById('status').textContent = arguments[0]", said)
             for screen in (PHONE, LAPTOP, LOW, DESKTOP, WIDE):

@@ -126,15 +126,13 @@ def test_what_ranks_before_an_unwanted_photo_is_never_hidden(desk: Browser, kind
     before = names(desk)
     third = [place for place, name in enumerate(before) if name.startswith("car")][2]
     press(desk, "unlike", third)
-    wait(desk).until(lambda d: before[third] not in names(d))
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: before[third] not in names(d))
     assert set(before[:third]) <= set(names(desk))
     (others,) = desk.find_elements(By.CSS_SELECTOR, "#parts-list .quiet")
     number = int(others.text.split()[1])
     hidden = int(text(desk, "parts-hidden").removesuffix(" hidden"))
     others.click()
-    wait(desk).until(lambda d: text(d, "parts-hidden") == f"{hidden + number} hidden")
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: text(d, "parts-hidden") == f"{hidden + number} hidden")
     assert set(before[:third]) <= set(names(desk))
     assert not [name for name in before[third:] if name.startswith("car") and name in names(desk)]
 
@@ -145,8 +143,7 @@ def test_back_takes_what_was_hidden_out_of_the_line_before_the_photos_come(desk:
     press(desk, "like", 2)
     wait_for_search(desk, f"#like={liked}")
     press(desk, "unlike", 3)
-    wait(desk).until(lambda d: text(d, "parts-hidden").endswith(" hidden"))
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: text(d, "parts-hidden").endswith(" hidden"))
     with occupied(server):
         desk.back()
         wait(desk).until(lambda d: parts(d)["hash"] == f"#like={liked}")
@@ -245,24 +242,20 @@ def drawn(tmp_path: Path) -> Path:
 def test_an_image_is_searched_with_as_the_kind_that_is_chosen(desk: Browser, server: Served, mine: Path) -> None:
     desk.get(server.url)
     choose_file(desk, mine)
-    wait(desk).until(lambda d: names(d)[:1] == ["p05.png"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: names(d)[:1] == ["p05.png"])
     assert kind(desk) == "photo"
     assert searches(desk)[-1]["kind"] == ["photo"]
     desk.find_element(By.XPATH, "//input[@name='as'][@value='sketch']/..").click()
-    wait(desk).until(lambda d: kind(d) == "sketch")
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: kind(d) == "sketch")
     wait(desk).until(lambda d: d.find_element(By.ID, "why-open").is_displayed())
     desk.refresh()
     wait_for_photos(desk)
     assert kind(desk) == "sketch"
     desk.find_element(By.XPATH, "//input[@name='as'][@value='photo']/..").click()
-    wait(desk).until(lambda d: names(d)[:1] == ["p05.png"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: names(d)[:1] == ["p05.png"])
     # Photos of the gallery beside it are further parts of the query.
     press(desk, "like", 1)
-    wait(desk).until(lambda d: len(parts(d)["parts"]) == 2)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: len(parts(d)["parts"]) == 2)
     assert parts(desk)["parts"][-1] == "Remove the photo"
     assert {"kind", "like"} <= searches(desk)[-1].keys()
     desk.find_element(By.ID, "parts-drawing").click()
@@ -311,38 +304,13 @@ def test_an_image_of_a_drawing_is_opened_searched_and_drawn_over(desk: Browser, 
     assert "kind" not in searches(desk)[-1]
     # Drawn over, it can be nothing else.
     draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
-    wait(desk).until(lambda d: kind(d) is None)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: kind(d) is None)
     shown = paper(desk)
     desk.refresh()
     wait_for_photos(desk)
     assert np.array_equal(paper(desk), shown)
     desk.find_element(By.ID, "undo").click()
-    wait(desk).until(lambda d: kind(d) == "sketch")
-    wait_for_photos(desk)
-
-
-def test_a_filter_is_a_part_that_can_be_removed_undone_and_shared(desk: Browser, server: Served) -> None:
-    find(desk, server)
-    everything = names(desk)
-    field = desk.find_element(By.ID, "filter-folder")
-    open_filter(desk)
-    field.send_keys("nowhere", Keys.ENTER)
-    assert text(desk, "filter-folders") == "No folder of this collection has “nowhere” in its name."
-    assert names(desk) == everything
-    field.clear()
-    field.send_keys("/größe/", Keys.ENTER)
-    wait_for_search(desk, FOLDER_HASH)
-    wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
-    assert parts(desk)["parts"] == ["Remove: In größe", "Remove the drawing"]
-    desk.refresh()
-    wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
-    desk.find_element(By.CSS_SELECTOR, "#parts .filter").click()
-    wait_for_search(desk, "")
-    wait(desk).until(lambda d: names(d) == everything)
-    desk.find_element(By.ID, "parts-undo").click()
-    wait_for_search(desk, FOLDER_HASH)
-    wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
+    wait_for_photos(desk, lambda d: kind(d) == "sketch")
 
 
 def test_photos_are_filtered_by_days_beside_liked_ones(desk: Browser, server: Served) -> None:
@@ -459,12 +427,21 @@ def test_a_filter_alone_shows_what_passes_newest_first(desk: Browser, server: Se
     assert parts(desk)["parts"] == ["Remove: From 1 January 2001"]
     # Without a vocabulary there is no field for words.
     assert not desk.find_element(By.ID, "word").is_displayed()
-    # A part of a folder's name finds it.
+    # A part of a folder's name finds it, and what no folder has is said.
     open_filter(desk)
-    desk.find_element(By.ID, "filter-folder").send_keys("Größ", Keys.ENTER)
+    field = desk.find_element(By.ID, "filter-folder")
+    field.send_keys("nowhere", Keys.ENTER)
+    assert text(desk, "filter-folders") == "No folder of this collection has “nowhere” in its name."
+    field.clear()
+    field.send_keys("Größ", Keys.ENTER)
     wait_for_search(desk, f"{FOLDER_HASH}&after=2001-01-01")
     filter_by(desk, after="")
     wait_for_search(desk, FOLDER_HASH)
+    desk.find_element(By.CSS_SELECTOR, "#parts .filter").click()
+    wait_for_notice(desk, "What are you looking for?")
+    desk.find_element(By.ID, "parts-undo").click()
+    wait_for_search(desk, FOLDER_HASH)
+    assert parts(desk)["parts"] == ["Remove: In größe"]
     wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
     # All are shown, so that there is nothing to ask for.
     assert not desk.find_element(By.ID, "more").is_displayed()
@@ -479,14 +456,11 @@ def test_everybody_can_use_all_parts_of_a_query(opened: Browser, known: Served, 
     with on_screen(opened, PHONE, dark=True) as driver:
         driver.get(f"{known.url}/{FOLDER_HASH}&after=2001-02-03&text=sofa")
         choose_file(driver, mine)
-        wait(driver).until(lambda d: kind(d) == "photo")
-        wait_for_photos(driver)
+        wait_for_photos(driver, lambda d: kind(d) == "photo")
         press(driver, "like", 1)
-        wait(driver).until(lambda d: len(parts(d)["parts"]) == 5)
-        wait_for_photos(driver)
+        wait_for_photos(driver, lambda d: len(parts(d)["parts"]) == 5)
         press(driver, "unlike", 2)
-        wait(driver).until(lambda d: len(parts(d)["parts"]) == 6)
-        wait_for_photos(driver)
+        wait_for_photos(driver, lambda d: len(parts(d)["parts"]) == 6)
         check_suits_everybody(driver)
         driver.find_element(By.CSS_SELECTOR, "#filter summary").click()
         wait(driver).until(lambda d: d.find_element(By.ID, "filter-folder").is_displayed())
@@ -551,8 +525,7 @@ def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(
     draw(desk, DESKTOP, strokes("cross"))
     wait_for_photos(desk)
     desk.find_element(By.ID, "word").send_keys("dgo", Keys.ENTER)
-    wait(desk).until(lambda d: text(d, "word-unknown") == UNKNOWN.format("dgo", REST))
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: text(d, "word-unknown") == UNKNOWN.format("dgo", REST))
     assert (parts(desk)["hash"], text(desk, "status")) == ("", f"20 of {PHOTOS} photos, best first")
     expect_complaints(desk, "422")
     assert axe_complaints(desk) == []
@@ -580,8 +553,7 @@ def test_a_word_leaves_the_photos_in_the_view_that_a_photo_got_and_a_drawing_fin
     choose(desk, "label:has([value='auto'])")
     wait(desk).until(lambda d: " photos" in text(d, "status"))
     choose_file(desk, mine)
-    wait(desk).until(lambda d: " group" in text(d, "status"))
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: " group" in text(d, "status"))
     # Now no group would be shown as one.
     monkeypatch.setattr(shown, "FAR_AHEAD", 0)
     desk.find_element(By.ID, "word").send_keys("dog", Keys.ENTER)
@@ -589,8 +561,7 @@ def test_a_word_leaves_the_photos_in_the_view_that_a_photo_got_and_a_drawing_fin
     assert " group" in text(desk, "status")
     # Another drawing is another matter.
     draw(desk, DESKTOP, strokes("cross"))
-    wait(desk).until(lambda d: " photos" in text(d, "status"))
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: " photos" in text(d, "status"))
 
 
 def test_a_drawing_among_many_photos_is_shown_in_the_view_that_the_server_chooses(
@@ -688,13 +659,11 @@ def test_a_guess_is_added_by_a_press_and_leaves_with_its_drawing(desk: Browser, 
     desk.execute_script("document.querySelector('#guesses button').click()")
     wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: The word {word}", "Remove the drawing"])
     # What has a name is not guessed.
-    wait(desk).until(lambda d: guessed(d) == [])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: guessed(d) == [])
     # There is one word: the next one takes its place.
     assert desk.find_element(By.ID, "word").get_attribute("placeholder") == "Change word"
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
-    wait(desk).until(lambda d: guessed(d)[:1] == [f"{word}?"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: guessed(d)[:1] == [f"{word}?"])
     # The next search fails. What the last one found and guessed is not left under its error.
     desk.execute_script("window.fetch = async () => { throw new TypeError('away'); }")
     draw(desk, DESKTOP, strokes("circle"))

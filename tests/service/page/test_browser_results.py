@@ -1,7 +1,6 @@
 """The page in a real browser: what is found: groups as stacks, near duplicates, and parts that do not answer."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,7 @@ def groups_shown(driver: Browser) -> list[dict[str, Any]]:
 
 def wait_for_groups(driver: Browser) -> list[dict[str, Any]]:
     """Wait until groups are shown, at least one of them with several photos; what is shown then."""
-    wait(driver).until(lambda d: "group" in looking.text(d, "status"))
-    wait_for_photos(driver)
+    wait_for_photos(driver, lambda d: "group" in looking.text(d, "status"))
     shown = groups_shown(driver)
     assert any(group["size"] > 1 for group in shown)
     return shown
@@ -154,16 +152,6 @@ def test_a_stroke_is_answered_by_one_variant_and_the_resting_pen_by_all(desk: Br
         asked = [query.get("quality") for query in looking.searches(desk)]
         assert (asked[0], asked[-1]) == (["draft"], None)
         assert looking.text(desk, "status") == "20 of 23 photos, best first"
-
-
-def test_when_the_pen_rests_the_best_group_is_first(desk: Browser, server: Served) -> None:
-    before = find_groups(desk, server)
-    # One stroke, so that one answer follows.
-    draw(desk, DESKTOP, strokes("cross")[:1])
-    wait(desk).until(lambda d: groups_shown(d) != before)
-    wait(desk).until(partial(looking.ends_with, name="status", end=SAID["groups"]))
-    after = groups_shown(desk)
-    assert [group["rank"] for group in after] == list(range(1, len(after) + 1))
 
 
 # The number of files of each picture: the same pixels in files that differ, so that each is a photo.
@@ -294,8 +282,7 @@ def break_one(many: Sharded, number: int) -> None:
 def search_again(driver: Browser, told: str) -> None:
     """Search once more, and wait until this is told of the answer; the photos of the one before stay until then."""
     driver.find_element(By.ID, "search").click()
-    wait(driver).until(lambda d: looking.text(d, "missing") == told)
-    wait_for_photos(driver)
+    wait_for_photos(driver, lambda d: looking.text(d, "missing") == told)
     # The complaint is about a picture that a broken part has not sent.
     browser.complaints(driver)
 

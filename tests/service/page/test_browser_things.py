@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import re
-import shutil
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,9 +24,6 @@ from sketch_search import Gallery
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import draw_photo, draw_sketch
 from sketch_search.model import load
-from sketch_search.model.training.datasets.corpus import data_folder, fresh_sketches, read_scenes, stale_sketches
-from sketch_search.model.training.datasets.tasks import Drawn
-from sketch_search.model.training.evaluation.remembered import on_paper
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests import browser
@@ -45,7 +41,7 @@ from tests.browser import (
 )
 from tests.pictures import encoded
 from tests.programs import run_python
-from tests.requirements import needs_browser, needs_shared_data
+from tests.requirements import needs_browser
 from tests.screenshots import drawing, placed
 from tests.service.busy_server import occupied
 from tests.service.looking import (
@@ -87,8 +83,7 @@ def draw_car_and_umbrella(driver: Browser, server: Served) -> None:
     driver.get(server.url)
     draw_example(driver, "Car", -0.55, 0.3)
     draw_example(driver, "Umbrella", 0.55, 0.1)
-    wait(driver).until(lambda d: text(d, "parts-things") == "car, umbrella")
-    wait_for_photos(driver)
+    wait_for_photos(driver, lambda d: text(d, "parts-things") == "car, umbrella")
 
 
 def draw_overlapping(driver: Browser, server: Served, words: Sequence[str] = ("", "", "")) -> None:
@@ -111,8 +106,7 @@ def draw_overlapping(driver: Browser, server: Served, words: Sequence[str] = (""
         for i, (colour, points) in enumerate(lines.items())
     ]
     keep(driver, server, marks)
-    wait(driver).until(lambda d: len(labels(d)) == 3)
-    wait_for_photos(driver)
+    wait_for_photos(driver, lambda d: len(labels(d)) == 3)
 
 
 def draw_rings(driver: Browser, server: Served, things: int, rings: int) -> None:
@@ -131,8 +125,7 @@ def draw_rings(driver: Browser, server: Served, things: int, rings: int) -> None
             {"kind": "pen", "colour": "#000000", "width": 0.007, "told": thing, "thing": thing, "points": points}
         )
     keep(driver, server, marks)
-    wait(driver).until(lambda d: len(labels(d)) == things)
-    wait_for_photos(driver)
+    wait_for_photos(driver, lambda d: len(labels(d)) == things)
 
 
 def keep(driver: Browser, server: Served, marks: list[dict[str, Any]]) -> None:
@@ -204,11 +197,9 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     paper.save(tmp_path / "both.png")
     desk.get(scenes.url)
     desk.find_element(By.ID, "file").send_keys(str(tmp_path / "both.png"))
-    wait(desk).until(lambda d: "blue umbrella" in text(d, "parts-things"))
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: "blue umbrella" in text(d, "parts-things"))
     desk.execute_script("[...document.querySelectorAll('#results .small.unlike')].at(-1).click()")
-    wait(desk).until(lambda d: "#unlike=" in d.current_url)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: "#unlike=" in d.current_url)
     open_why(desk)
     assert text(desk, "why-lead-plain").endswith("The order also depends on 1 unwanted photo.")
     first, second = matches(desk)
@@ -231,23 +222,18 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     rename(desk, 0, "tent")
     wait(desk).until(lambda d: text(d, "parts-things").startswith("tent, "))
     press(desk, 1, "Join")
-    wait(desk).until(lambda d: labels(d) == [])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == [])
     assert desk.find_element(By.ID, "places-switch").is_displayed()
     wait(desk).until(lambda d: d.find_element(By.ID, "parts-apart").is_displayed())
     desk.find_element(By.ID, "parts-apart").click()
-    wait(desk).until(lambda d: len(labels(d)) == 2)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: len(labels(d)) == 2)
     desk.back()
-    wait(desk).until(lambda d: labels(d) == [])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == [])
     desk.back()
-    wait(desk).until(lambda d: len(labels(d)) == 2)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: len(labels(d)) == 2)
     assert labels(desk)[0] == "tent"
     desk.find_element(By.ID, "parts-undo").click()
-    wait(desk).until(lambda d: len(labels(d)) == 2 and labels(d)[0] != "tent")
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: len(labels(d)) == 2 and labels(d)[0] != "tent")
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: not d.find_element(By.ID, "colours-switch").is_displayed())
     assert not desk.find_element(By.ID, "parts").is_displayed()
@@ -279,6 +265,12 @@ def test_two_things_are_searched_for_where_they_stand(
         name = text(desk, "why-photo-name").partition(": ")[2]
         said[name] = str(card.get_attribute("aria-label")).partition(". ")[2]
         check_joined(desk, 2)
+        if name == "car umbrella.png":
+            # What was seen is framed by its box.
+            (framed, _) = (
+                line.get_attribute("d") for line in desk.find_elements(By.CSS_SELECTOR, "#why-photo + svg .line")
+            )
+            assert re.fullmatch(r"M[\d.]+ [\d.]+H[\d.]+V[\d.]+H[\d.]+Z", str(framed))
     assert re.search(r"car: seen here \(car, \d+ %\); umbrella: matches partly$", said["car umbrella.png"])
     # What a photo lacks cannot be told from a thing that was drawn otherwise.
     assert said["cat house.png"].endswith("car: perhaps here; umbrella: perhaps here")
@@ -297,19 +289,16 @@ def test_two_things_are_searched_for_where_they_stand(
         open_why(desk)
     desk.find_element(By.ID, "why-close").click()
     desk.find_element(By.ID, "places-switch").click()
-    wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("places") == ["no"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: (searches(d) or [{}])[-1].get("places") == ["no"])
     desk.find_element(By.ID, "places-switch").click()
     wait_for_photos(desk)
     # As one thing, it is searched for whole, until a second press.
     desk.find_element(By.ID, "apart-switch").click()
-    wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("things") == ["one"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: (searches(d) or [{}])[-1].get("things") == ["one"])
     assert (labels(desk), text(desk, "parts-things")) == ([], "Drawing")
     assert desk.find_element(By.ID, "places-switch").is_displayed()
     desk.find_element(By.ID, "apart-switch").click()
-    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
     # The car is moved to the other side, above the umbrella: all of it, by one of its strokes.
     frames = "return [...document.querySelectorAll('#things li')].map(({ style }) => parseFloat(style.top))"
     car, umbrella = desk.execute_script(frames)
@@ -322,8 +311,7 @@ def test_two_things_are_searched_for_where_they_stand(
     monkeypatch.setattr(engine, "vocabulary", replace(engine.vocabulary, guess_none=1e6))
     draw(desk, DESKTOP, [[grip, (0.1, -0.6)]])
     wait(desk).until(lambda d: d.execute_script(f"const [a, b] = (() => {{ {frames} }})(); return a < b"))
-    wait(desk).until(lambda d: {"thing"} <= d.execute_script(sent)[1][0].keys())
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: {"thing"} <= d.execute_script(sent)[1][0].keys())
     assert text(desk, "guesses") == ""
     assert labels(desk) == ["car", "umbrella"]
 
@@ -333,34 +321,28 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     # By a mouse, just after a click into the label.
     desk.find_element(By.CSS_SELECTOR, "#things input").click()
     ActionChains(desk).click(desk.find_element(By.CSS_SELECTOR, "#things li button:last-of-type")).perform()
-    wait(desk).until(lambda d: labels(d) == [])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == [])
     # A single thing needs no outline. It is offered to be parted again.
     assert labels(desk) == []
     assert desk.find_element(By.ID, "places-switch").is_displayed()
     desk.find_element(By.ID, "undo").click()
     wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
     desk.find_element(By.ID, "redo").click()
-    wait(desk).until(lambda d: labels(d) == [])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == [])
     wait(desk).until(lambda d: d.find_element(By.ID, "parts-apart").is_displayed())
     desk.find_element(By.ID, "parts-apart").click()
-    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
     desk.refresh()
-    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
     # After Back of the browser, Undo takes back what was done before.
     marks = "return JSON.parse(sessionStorage.getItem('sketch-search-drawing')).marks.length"
     drawn = desk.execute_script(marks)
     press(desk, 0, "Join")
-    wait(desk).until(lambda d: labels(d) == [])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == [])
     desk.back()
     wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
     desk.find_element(By.ID, "undo").click()
-    wait(desk).until(lambda d: d.execute_script(marks) == drawn - 1)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: d.execute_script(marks) == drawn - 1)
 
 
 @pytest.mark.parametrize("screen", [Screen("phone", 390, 844, ratio=2.0, phone=True), Screen("low laptop", 1366, 707)])
@@ -385,12 +367,10 @@ def test_no_task_is_long_while_somebody_draws_types_and_gets_answers(desk: Brows
             # All that is typed at once would be one task.
             for key in (*name, Keys.ENTER):
                 field.send_keys(key)
-            wait(desk).until(lambda d: name in labels(d))
-            wait_for_photos(desk)
+            wait_for_photos(desk, lambda d: name in labels(d))
             for key in (*word, Keys.ENTER):
                 desk.find_element(By.ID, "word").send_keys(key)
-            wait(desk).until(lambda d: word in text(d, "parts-first"))
-            wait_for_photos(desk)
+            wait_for_photos(desk, lambda d: word in text(d, "parts-first"))
         return max(lengths)
 
     draw_rings(desk, scenes, 6, 15)
@@ -467,8 +447,7 @@ def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
     wait(desk).until(lambda d: labels(d) == words)
     assert (paper(desk) == drawn).all()
     desk.find_element(By.ID, "file").send_keys(str(turned))
-    wait(desk).until(lambda d: d.find_element(By.ID, "as").is_displayed())
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: d.find_element(By.ID, "as").is_displayed())
 
 
 def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: Browser, scenes: Served) -> None:
@@ -479,8 +458,7 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
     assert len(desk.find_elements(By.CSS_SELECTOR, "#things .joining, #things .from")) == 1
     box = desk.find_elements(By.CSS_SELECTOR, "#things li")[2]
     ActionChains(desk).move_to_element(box).click().perform()
-    wait(desk).until(lambda d: len(labels(d)) == 2)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: len(labels(d)) == 2)
     colours = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ thing }) => thing)"
     line, *others = desk.execute_script(colours)
     assert len({*others}) == 1
@@ -489,8 +467,7 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
     searches(desk)
     desk.find_element(By.ID, "undo").click()
     wait(desk).until(searches)
-    wait(desk).until(lambda d: len(labels(d)) == 3)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: len(labels(d)) == 3)
     for key, place in ((Keys.ESCAPE, 1), (Keys.ENTER, 1), (Keys.ENTER, 2)):
         press(desk, 1, "Join")
 
@@ -508,8 +485,7 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
 
         wait(desk).until(pressed)
         assert len(labels(desk)) == 3 or place == 2
-    wait(desk).until(lambda d: len(labels(d)) == 2)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: len(labels(d)) == 2)
 
 
 @pytest.mark.parametrize(("pointer", "part"), [(POINTER_MOUSE, "input"), (POINTER_TOUCH, "button:last-child")])
@@ -526,14 +502,12 @@ def test_a_stroke_may_begin_on_a_label_and_a_press_there_is_the_label_s(
     marks = "return JSON.parse(sessionStorage.getItem('sketch-search-drawing')).marks.length"
     before = desk.execute_script(marks)
     actions.perform()
-    wait(desk).until(lambda d: d.execute_script(marks) == before + 1)
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: d.execute_script(marks) == before + 1)
     # The answer puts other labels in the place of these.
     searches(desk)
     desk.find_element(By.ID, "undo").click()
     wait(desk).until(searches)
-    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
     bring_out(desk)
     desk.find_element(By.CSS_SELECTOR, f"#things {part}").click()
     if part == "input":
@@ -549,8 +523,7 @@ def test_a_split_leaves_the_other_things_as_they_are(desk: Browser, scenes: Serv
         own = desk.execute_script("return searches.at(-1).answer.things.map(({ strokes }) => strokes)")
         press(desk, 1, "Split")
         sent = "return JSON.parse(searches.at(-1).body.get('strokes')).map(({ thing }) => thing)"
-        wait(desk).until(lambda d: None not in d.execute_script(sent))
-        wait_for_photos(desk)
+        wait_for_photos(desk, lambda d: None not in d.execute_script(sent))
         told = desk.execute_script(sent)
         car, umbrella = ({told[stroke] for stroke in strokes} for strokes in own)
         assert (len(car), len(umbrella)) == (1, 2)
@@ -572,8 +545,7 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     wait(desk).until(lambda d: labels(d) == ["car", "tent"])
     expect_complaints(desk, "422")
     desk.refresh()
-    wait(desk).until(lambda d: labels(d) == ["car", "tent"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == ["car", "tent"])
     # One of the nearest words can be chosen for the thing.
     rename(desk, 0, "hosre")
     wait(desk).until(lambda d: "hosre" in text(d, "word-unknown"))
@@ -584,13 +556,11 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     assert text(desk, "word-unknown") == ""
     wait_for_photos(desk)
     desk.back()
-    wait(desk).until(lambda d: text(d, "parts-things") == "car, tent")
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: text(d, "parts-things") == "car, tent")
     rename(desk, 1, "qwxzv")
     wait(desk).until(lambda d: "qwxzv" in text(d, "word-unknown"))
     expect_complaints(desk, "422")
-    wait(desk).until(lambda d: labels(d) == ["car", "tent"])
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: labels(d) == ["car", "tent"])
     # A known one takes the place of it, and of what was said.
     rename(desk, 1, "")
     wait(desk).until(lambda d: text(d, "parts-things") == "car, umbrella")
@@ -603,13 +573,11 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     wait(desk).until(lambda d: text(d, "guesses") == "car?")
     # A guess that is pressed becomes the name.
     desk.find_element(By.CSS_SELECTOR, "#guesses button").click()
-    wait(desk).until(lambda d: text(d, "guesses") == "")
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: text(d, "guesses") == "")
     words = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ word }) => word)"
     assert set(desk.execute_script(words)) == {"car", "tent"}
     desk.find_element(By.ID, "word").send_keys("giraffe", Keys.ENTER)
-    wait(desk).until(lambda d: "giraffe" in text(d, "parts"))
-    wait_for_photos(desk)
+    wait_for_photos(desk, lambda d: "giraffe" in text(d, "parts"))
     open_why(desk)
     car, tent, *unseen = matches(desk)
     assert [line.partition(":")[0][1:].strip() for line in (car, tent)] == ["car", "tent"]
@@ -643,8 +611,7 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
         driver.execute_script("document.querySelector('#inks [title=Red] input').click()")
         draw_example(driver, "Car", -0.55, 0.3, screen)
         draw_example(driver, "Umbrella", 0.55, 0.1, screen)
-        wait(driver).until(lambda d: len(labels(d)) == 2)
-        wait_for_photos(driver)
+        wait_for_photos(driver, lambda d: len(labels(d)) == 2)
         # The labels lie on the paper, and neither on each other nor on what is drawn.
         assert run(driver, "covered", "#things") == []
         assert run(driver, "labels_astray", True) == []
@@ -656,11 +623,9 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
         assert first - driver.find_element(By.ID, "bar").rect["y"] < 160
         for deed, place in (("like", 1), ("unlike", 3)):
             driver.execute_script(f"document.querySelectorAll('#results .small.{deed}')[{place}].click()")
-            wait(driver).until(partial(Browser.find_element, by=By.CSS_SELECTOR, value=f"#parts .{deed}"))
-            wait_for_photos(driver)
+            wait_for_photos(driver, partial(Browser.find_element, by=By.CSS_SELECTOR, value=f"#parts .{deed}"))
         driver.find_element(By.ID, "word").send_keys("tree", Keys.ENTER)
-        wait(driver).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#parts .word"))
-        wait_for_photos(driver)
+        wait_for_photos(driver, lambda d: d.find_elements(By.CSS_SELECTOR, "#parts .word"))
         all_parts = driver.find_elements(By.CSS_SELECTOR, "#parts :is(button, label)")
         shown = [part for part in all_parts if part.is_displayed()]
         assert len(shown) >= 7
@@ -673,35 +638,3 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
         draw(driver, screen, [[(-1, -0.55), (1, -0.5)]])
         wait_for_photos(driver)
         wait(driver).until(lambda d: run(d, "labels_astray", False) == [])
-
-
-@needs_shared_data
-def test_a_person_left_of_a_dog_finds_the_photo_that_has_them_so_and_why_frames_both(
-    desk: Browser, settings: Settings, tmp_path: Path
-) -> None:
-    folder = data_folder()
-    photos = [scene.picture.path for scene in read_scenes(folder) if {"dog", "person"} & scene.shares.keys()][::6]
-    photos.append(next(path.with_name("006403.jpg") for path in photos))
-    (tmp_path / "photos").mkdir()
-    for path in photos:
-        shutil.copy(path, tmp_path / "photos")
-    build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), load())
-    sketches = {sketch.path.name: sketch for sketch in stale_sketches(folder, {"dog"})}
-    sketches |= {sketch.path.name: sketch for sketch in fresh_sketches(folder, {"person"})}
-    person, dog = sketches["tub_12089.png"], sketches["qd_5327215384330240.png"]
-    papers = (on_paper(Drawn(person, (0.03, 0.05, 0.45, 0.95))), on_paper(Drawn(dog, (0.5, 0.3, 0.98, 0.9))))
-    ImageChops.darker(*papers).save(tmp_path / "both.png")
-    with served(settings, None, index=tmp_path / "index", weights=None) as server:
-        desk.get(server.url)
-        desk.find_element(By.ID, "file").send_keys(str(tmp_path / "both.png"))
-        wait(desk).until(lambda d: text(d, "parts-things") in ("person, dog", "dog, person"))
-        wait_for_photos(desk)
-        assert names(desk)[0] == "006403.jpg"
-        open_why(desk)
-        check_joined(desk, 2)
-        said = matches(desk)
-        assert re.fullmatch(r"A ?person: seen here \(person, \d+ %\)", said[0])
-        assert re.fullmatch(r"B ?dog: seen here \(dog, \d+ %\)", said[1])
-        lines = desk.find_elements(By.CSS_SELECTOR, "#why-photo + svg .line")
-        left, right = (line.get_attribute("d") for line in lines)
-        assert all(re.fullmatch(r"M[\d.]+ [\d.]+H[\d.]+V[\d.]+H[\d.]+Z", str(path)) for path in (left, right))
