@@ -26,7 +26,7 @@ MAKEFILE = read(CHECKOUT / "Makefile")
 COMPOSE = read(CHECKOUT / "docker-compose.yml")
 
 # Programs that the pages name and that are not the project's.
-OTHERS = {".", "cd", "curl", "docker", "export", "git", "pip", "cp", "systemctl", "python3", "ray"}
+OTHERS = {".", "cc", "cd", "curl", "docker", "export", "git", "pip", "cp", "systemctl", "python3", "ray"}
 OTHER_MODULES = {"build", "mypy", "pip", "pytest", "ruff", "twine", "venv"}
 # Options in the prose that belong to these programs.
 OTHER_OPTIONS = {"--index-url", "--profile"}
