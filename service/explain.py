@@ -358,18 +358,26 @@ def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
         for match in photo.matches:
             best.setdefault(match.photo_cell, match.sketch_cell)
         cells = ((there, here) for here, there in best.items())
-        files[out / f"{number}.png"] = as_png(side_by_side(sketch, photo.picture(), cells, answer.grid))
+        files[out / f"{number}.png"] = as_png(side_by_side(sketch, photo, cells, answer.grid))
     write_files(files)
     return tuple(files)
 
 
-def side_by_side(sketch: Image.Image, photo: Image.Image, cells: Iterable[tuple[int, int]], grid: int) -> Image.Image:
-    """Draws sketch and photo side by side, with the strongest pairs of cells of a ``grid`` framed."""
-    side = sketch.width
-    sheet = Image.new("RGB", (2 * side + _GAP, max(sketch.height, photo.height)), "white")
+def side_by_side(
+    sketch: Image.Image, photo: ExplainedPhoto, cells: Iterable[tuple[int, int]], grid: int
+) -> Image.Image:
+    """Draws sketch and photo side by side: the strongest pairs of cells of a ``grid`` framed, and things with names."""
+    shown, side = photo.picture(), sketch.width
+    sheet = Image.new("RGB", (2 * side + _GAP, max(sketch.height, shown.height)), "white")
     sheet.paste(sketch, (0, 0))
-    sheet.paste(photo, (side + _GAP, 0))
+    sheet.paste(shown, (side + _GAP, 0))
     draw, cell = ImageDraw.Draw(sheet), side / grid
+    for found in filter(None, (thing.detected for thing in photo.things)):
+        left, top, right, bottom = (round(share * (side - 1)) for share in found.box)
+        name, place = f"{found.kind} {found.certainty:.0%}", (side + _GAP + left + 3, top + 3)
+        draw.rectangle((side + _GAP + left, top, side + _GAP + right, bottom), outline="white", width=2)
+        draw.rectangle(draw.textbbox(place, name), fill="black")
+        draw.text(place, name, "white")
     for pair, colour in zip(cells, _COLOURS, strict=False):
         for left, number in zip((0, side + _GAP), pair, strict=True):
             x, y = left + number % grid * cell, number // grid * cell

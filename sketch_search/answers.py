@@ -135,7 +135,7 @@ class Explanation:
         from sketch_search.service.explain import side_by_side
 
         cells = zip(self.sketch_cells.tolist(), self.photo_cells.tolist(), strict=True)
-        return as_png(side_by_side(self.sketch_image, self.photo_image, cells, self.grid))
+        return as_png(side_by_side(self.sketch_image, self.answer, cells, self.grid))
 
 
 class Searches(ABC):

@@ -28,9 +28,10 @@ from sketch_search.service.commands import main
 from sketch_search.service.commands.search import explain as explain_by_command
 from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BadInvocation, BadSearch
-from sketch_search.service.explain import _COLOURS, _GAP, explain
-from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
+from sketch_search.service.explain import _COLOURS, _GAP, explain, side_by_side
+from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, ShownThing
 from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.service.schemas.search import DetectedBox
 from sketch_search.service.serving.live import check_searches
 from sketch_search.service.settings import Settings
 from tests.pictures import encoded
@@ -289,3 +290,9 @@ def test_the_command_writes_a_picture_for_each_photo_that_a_search_finds_and_all
         row, column = divmod(number, answer.grid)
         corner = (side + _GAP + int(column * side / answer.grid) + 1, int(row * side / answer.grid) + 1)
         assert picture.getpixel(corner) == ImageColor.getrgb(colour), "a frame of each colour is seen in the photo"
+    dog = DetectedBox(kind="dog", certainty=0.9, box=(0.2, 0.4, 0.8, 1))
+    thing = ShownThing(cell=0, cells=(0,), detected=dog, cosine=0.5, colour="#000000", colour_distance=None)
+    framed = side_by_side(answer.sketch.picture(), answer.photos[0].model_copy(update={"things": (thing,)}), (), 14)
+    assert {framed.getpixel((side + _GAP + round(0.8 * (side - 1)), y)) for y in range(3 * side // 4, side)} == {
+        (255,) * 3
+    }
