@@ -40,6 +40,7 @@ def number(row: Row, column: str) -> float:
     return value
 
 
+@pytest.mark.soak
 def test_every_way_is_compared_with_the_exhaustive_search(
     tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +62,7 @@ def test_every_way_is_compared_with_the_exhaustive_search(
     assert compared["fast"]["pairs scored"] == compared["good, rerank 32"]["pairs scored"] == 30
 
 
+@pytest.mark.soak
 def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
     index_path: Path, weights: Path, default_settings: Settings, tmp_path: Path
 ) -> None:
@@ -79,6 +81,7 @@ def test_a_large_gallery_is_made_of_a_small_index_opened_and_searched(
     }
 
 
+@pytest.mark.soak
 def test_shards_of_a_made_gallery_have_whole_cells_of_it(index_path: Path, matcher: Matcher, tmp_path: Path) -> None:
     (one,) = write_shards(tmp_path, index_path, 61, 1)
     places = write_shards(tmp_path, index_path, 61, 4)
@@ -109,6 +112,7 @@ def test_costs_are_measured_by_the_programs_themselves(tmp_path: Path, monkeypat
         assert number(rows[f"a sketch in {variants}, encoded by that server"], "seconds") > 0
 
 
+@pytest.mark.soak
 def test_peers_are_measured_beside_this_project(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "PEERS", [peer for peer in peers.PEERS if peer.distribution == "faiss-cpu"])
     assert peers.main(["--output", str(tmp_path), "--weights", str(weights), "--quick"]) == 0
@@ -149,6 +153,7 @@ def test_a_server_under_load_answers_or_says_when_to_come_back(gallery: Path, we
     assert overload.markdown() in done.stdout
 
 
+@pytest.mark.soak
 def test_the_command_prints_the_gain_of_each_click(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_class_folders(tmp_path / "data", seeds=range(6), shapes=("star", "house", "circle"))
     weights = tiny_checkpoint(tmp_path / "tiny.safetensors", variants=1)
@@ -195,6 +200,7 @@ def test_the_released_computation_and_encoder_give_what_the_matcher_does(release
     np.testing.assert_allclose(released_tokens(released, images).numpy(), tokens, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.soak
 def test_every_way_is_measured(released: Network, tmp_path: Path) -> None:
     command = Command("scoring", None, device=True)
     command.begin(["--quick", "--output", str(tmp_path)])

@@ -71,7 +71,7 @@ PATIENCE = 60
 # longer ones it says in plain text that they are invalid.
 LONGEST_QUERY = 65_000
 # For each of the paths.
-few = hypothesis.settings(max_examples=hypothesis.settings().max_examples // 20)
+few = hypothesis.settings(max_examples=hypothesis.settings().max_examples // 33)
 
 
 @pytest.fixture(scope="module")

@@ -329,6 +329,7 @@ def test_those_that_are_being_answered_stay_and_a_new_one_is_refused(small: Serv
     assert answered(small) == 200
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit of open files")
 def test_many_idle_connections_keep_nobody_out(default_settings: Settings, sketch: bytes, tmp_path: Path) -> None:
     import resource
