@@ -20,7 +20,7 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from sketch_search import Remote
-from sketch_search.indexer import BadInvocation, BuildRequest, Index, build
+from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.model.errors import UserError
 from sketch_search.remote import ClientError
@@ -77,13 +77,6 @@ def test_server_library_and_command_line_agree(
     assert by_photo["results"][0]["paths"] == ["p01.png"]
     assert main(["search", str(gallery / "p01.png"), "--photo", "--k", "3", *options, "--json"]) == 0
     assert without_timings(json.loads(capsys.readouterr().out)) == by_photo
-
-
-def test_options_are_checked_before_the_server_is_asked(remote: Remote, sketch: bytes) -> None:
-    with pytest.raises(ValueError, match="Unknown parameter 'n_probe'"):
-        remote.search(sketch, n_probe=3)
-    with pytest.raises(ValueError, match="photo must be at least 0"):
-        remote.explain(sketch, -1)
 
 
 def test_a_photo_of_a_server_is_its_file_and_a_thumbnail(remote: Remote, gallery: Path) -> None:
@@ -289,19 +282,6 @@ def test_the_table_of_groups_shows_their_sizes_and_their_best_photos(
     # A path has its place, whether it is of the best photo, of a further one, or a further path of the same.
     place, shown = heading.index("path"), [result for group in groups for result in (group.best, *group.more)]
     assert [line[place:] for line in lines] == [path for result in shown for path in result.paths]
-
-
-def test_the_command_line_answers_as_the_server_and_takes_photos_by_their_paths(
-    settings: Settings, remote: Remote, index: Index, gallery: Path, drawn: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path, number = index.photo(1).paths[0], int(index.ids.max())
-    by_server = without_timings(remote.search(drawn, k=3, fold=True, like=[1], unlike=[number]).answer)
-    for liked in (path, str(gallery / path), "1"):
-        query = SearchQuery(k=3, fold=True)
-        assert search(settings, [str(drawn)], query, {"like": [liked], "unlike": [str(number)]}, as_json=True) == 0
-        assert without_timings(json.loads(capsys.readouterr().out)) == by_server
-    with pytest.raises(BadInvocation, match="the index has no photo at nowhere"):
-        search(settings, [], SearchQuery(), {"like": ["nowhere.png"]}, as_json=True)
 
 
 def test_names_in_json_do_not_reach_a_terminal_as_they_are(

@@ -26,7 +26,7 @@ from sketch_search.model.engine import unit
 from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.images.preprocess import fit_photo
 from tests.indexer.clip_models import saved_clip
-from tests.indexer.damages import flip, make_older, shorten
+from tests.indexer.damages import make_older, shorten
 from tests.indexer.galleries import Collection, save_photo
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -208,14 +208,6 @@ def test_damaged_boxes_are_reported_once_searched_without_and_found_again(
     assert segment_files(boxed.index) == before
     assert same(boxes_of(boxed), boxes_of(once))
     assert verify(boxed.index) == []
-
-
-def test_boxes_that_a_verification_found_changed_are_found_again(boxed: Collection, once: Collection) -> None:
-    flip(boxed.index / "g000001" / "boxes.npy")
-    assert len(verify(boxed.index)) == 1
-    report = boxed.build()
-    assert (report.encoded, report.boxed) == (0, COUNT)
-    assert same(boxes_of(boxed), boxes_of(once))
 
 
 def test_boxes_stay_with_their_photos_as_photos_come_and_go(boxed: Collection, once: Collection) -> None:

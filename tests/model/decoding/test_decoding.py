@@ -16,7 +16,7 @@ from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.decoding.messages import READY, Limits
 from sketch_search.model.images import Preprocessing, open_image
 from tests.patience import wait_until
-from tests.pictures import ODD_FILES, OddFile, drawing, encoded, photo
+from tests.pictures import ODD_FILES, drawing, encoded, photo
 from tests.programs import started_python
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
@@ -38,20 +38,6 @@ def slow() -> bytes:
 
 def opened(decoders: Decoders, data: bytes, *, least_side: int | None = None, sketch: bool = False) -> Image.Image:
     return decoders.run(data, Job(least_side=least_side, sketch=sketch)).image
-
-
-@pytest.mark.parametrize("odd", ODD_FILES, ids=lambda odd: odd.name)
-def test_another_process_decodes_as_this_one_does(decoders: Decoders, odd: OddFile) -> None:
-    for sketch, side in ((False, None), (False, 64), (True, None)):
-        if odd.error is None or (sketch and odd.as_sketch == 200):
-            expected = open_image(odd.data, least_side=side, sketch=sketch)
-            assert opened(decoders, odd.data, least_side=side, sketch=sketch) == expected
-            continue
-        with pytest.raises(odd.error) as here:
-            open_image(odd.data, least_side=side, sketch=sketch)
-        with pytest.raises(odd.error) as there:
-            opened(decoders, odd.data, least_side=side, sketch=sketch)
-        assert (type(there.value), str(there.value)) == (type(here.value), str(here.value))
 
 
 @pytest.mark.parametrize(("released", "padded"), [(False, False), (True, False), (False, True)])

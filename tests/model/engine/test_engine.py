@@ -242,16 +242,6 @@ def test_a_checkpoint_whose_weights_for_pairs_have_other_shapes_is_refused(name:
         OnnxEngine(files, tmp_path)
 
 
-def test_a_graph_that_is_a_pipe_or_without_end_is_refused(tmp_path: Path, photos: Floats) -> None:
-    files = read_files(default_checkpoint())
-    graph = write_graphs(files.config, tmp_path) / "photo-vit.onnx"
-    for put in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
-        graph.unlink()
-        put(graph)
-        with pytest.raises(ModelError, match="not a regular file"):
-            OnnxEngine(files, graph.parent).encode(photos, "photo")
-
-
 def test_a_missing_or_damaged_graph_is_named_with_its_command(tmp_path: Path, photos: Floats) -> None:
     files = read_files(default_checkpoint())
     folder = write_graphs(files.config, tmp_path)

@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 
 from sketch_search import Remote
-from sketch_search.indexer import BuildRequest, build
-from sketch_search.model import Matcher
 from sketch_search.model.terminal import installed_version
 from sketch_search.service.commands import application, main
 from sketch_search.service.commands.serve import RESULTS
@@ -21,7 +19,7 @@ from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import Settings
 from tests.pictures import encoded
 from tests.programs import commands_of, parse, run_python, run_until
-from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch, save_copy
+from tests.service.small_gallery import PHOTOS, draw_sketch, save_copy
 
 SCREEN_LINES = 40
 
@@ -149,14 +147,6 @@ def test_a_slip_is_reported_and_the_exit_code_is_2(
     assert sentence in err
 
 
-def test_a_slip_in_several_settings_together_is_reported_without_the_name_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("SBIR_API_KEY_FILE", str(tmp_path / "key"))
-    assert main(["serve"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: the API key cannot be read from {tmp_path / 'key'}; ")
-
-
 @pytest.fixture
 def told_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Returns what a server answers whose command runs in this process until the browser is told of its page."""
@@ -185,20 +175,6 @@ def photos_found(url: str) -> int:
 
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
-
-
-@on_posix
-def test_a_known_folder_that_is_not_mounted_is_served_as_it_was_last_known(
-    tmp_path: Path, matcher: Matcher, weights: Path, told_by: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    photos, index = tmp_path / "photos", tmp_path / "index"
-    photos.mkdir()
-    (photos / "one.png").write_bytes(encoded(draw_photo(1)))
-    build(index, BuildRequest([photos], embedder="ret"), matcher)
-    photos.rename(tmp_path / "elsewhere")
-    assert told_by(photos_found, photos, "--index", index, "--weights", weights) == 1
-    told = f"error: {photos}: the folder cannot be read: No such file or directory (if its photos have moved, `index "
-    assert f"{told}build FOLDER --yes` finds them there); its indexed photos stay." in capsys.readouterr().err
 
 
 @on_posix
@@ -239,16 +215,6 @@ def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path) -> 
     rows = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit() and ".png" in line]
     ranks = [row[0] for row in rows if len(row) == 3]
     assert ranks == [str(rank) for rank in range(1, RESULTS + 1)]
-
-
-def test_a_demo_replaces_no_drawing_of_the_user(
-    tmp_path: Path, gallery: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "umbrella.png").write_text("mine")
-    command = ["demo", str(tmp_path), "--photos", str(gallery), "--weights", str(weights), "--port", "0"]
-    assert main(command) == 2
-    assert "is not overwritten" in capsys.readouterr().err
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(

@@ -1,5 +1,4 @@
 import io
-import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import pytest
 from sketch_search.service.address import ServerAddress, announced, find_server
 from sketch_search.service.http.context import TOKEN_HEADER
 from sketch_search.service.settings import Settings
-from tests.indexer.disks import bound_by_permissions, fill, small_disk
+from tests.indexer.disks import bound_by_permissions
 from tests.model.training.network.test_two_sided import written_with_graphs
 from tests.patience import PATIENCE, wait_until
 from tests.service.served import served
@@ -103,18 +102,6 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
         without = httpx.post(f"{http.base_url}/remove", params={"folder": "more"}, timeout=PATIENCE)
         assert error(without) == (403, "forbidden")
         assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [few.name, "more"]
-
-
-def test_photos_that_are_missing_stay_and_are_reported(settings: Settings, few: Path, tmp_path: Path) -> None:
-    photos = Path(shutil.copytree(few, tmp_path / "photos"))
-    with empty(settings, tmp_path / "index") as http:
-        http.post("/build", params={"folder": str(photos)})
-        assert over(http)["failed"] is None
-        shutil.rmtree(photos)
-        save_copy(photos / "other.png", 77, 0)
-        http.post("/build")
-        assert over(http)["failed"].startswith(f"{PHOTOS} of {PHOTOS + 1} photos are missing")
-        wait_until(lambda: http.get("/info").json()["index"]["photos"] == PHOTOS + 1, "the photo is not found")
 
 
 def test_a_build_excludes_by_patterns_that_are_kept(settings: Settings, few: Path, tmp_path: Path) -> None:
@@ -226,17 +213,3 @@ def test_another_site_builds_nothing(settings: Settings, few: Path, tmp_path: Pa
     with empty(settings, tmp_path / "index", cors_origins=("*",), allow_build=True) as http:
         assert error(http.post("/build", params={"folder": str(few)}, headers=headers)) == (400, "bad_request")
         assert http.get("/info", headers=headers).json()["build"] is None
-
-
-def test_a_build_on_a_full_disk_is_reported_and_goes_on_later(settings: Settings, few: Path, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 8 * 2**20) as disk:
-        filler = fill(disk, room=64 * 2**10)
-        with empty(settings, disk / "index") as http:
-            assert http.post("/build", params={"folder": str(few)}).status_code == 202
-            assert "free space" in over(http)["failed"]
-            assert http.get("/readyz").status_code == 503
-            filler.unlink()
-            assert http.post("/build", params={"folder": str(few)}).status_code == 202
-            assert over(http)["failed"] is None
-            wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
-            assert http.get("/info").json()["index"]["photos"] == PHOTOS

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from sketch_search import indexer, model
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.service.http import routes
 from sketch_search.service.settings import Settings
 from tests.patience import wait_for, wait_until
 from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is, waiting_search
 from tests.service.served import Served, asked, served
-from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD
+from tests.service.small_gallery import MAX_UPLOAD
 from tests.service.talk import error
 
 
@@ -136,19 +133,3 @@ def test_a_sketch_of_which_nothing_comes_gives_way_if_it_is_full(settings: Setti
 def test_a_full_queue_refuses_a_sketch_before_it_has_arrived(settings: Settings) -> None:
     with served(settings, queue=0) as server, occupied(server), begun_upload(server) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 429 ")
-
-
-def test_a_checkpoint_whose_scores_are_no_numbers_is_reported_and_no_failure(
-    settings: Settings, weights: Path, gallery: Path, tmp_path: Path, sketch: bytes
-) -> None:
-    with safe_open(weights, "pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        metadata = opened.metadata()
-    # Finite, so that the file itself is in order.
-    tensors["cross.photo.ffn.0.weight"].fill_(3e38)
-    huge = tmp_path / "huge.safetensors"
-    save_file(tensors, huge, metadata)
-    index = tmp_path / "index"
-    indexer.build(index, indexer.BuildRequest([gallery], clusters=CLUSTERS, embedder="ret"), model.load(huge))
-    with asked(settings, index=index, weights=huge) as http:
-        assert error(http.post("/search", content=sketch)) == (503, "not_ready")

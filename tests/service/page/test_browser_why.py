@@ -2,7 +2,6 @@
 
 import base64
 import io
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,6 @@ from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sketch_search import indexer, model
-from sketch_search.model.training.checkpoint import save_checkpoint
-from sketch_search.model.training.network import AnchorConfig, AnchorNetwork, VitLayout
 from sketch_search.service.http.app import create_app
 from sketch_search.service.settings import Settings
 from tests import browser
@@ -157,24 +153,6 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     assert framed[0] == [title for title in yours if any(title in row for row in photos)]
     assert any(framed)
     assert "By looks alone: rank" in looking.text(desk, "why-nearest")
-
-
-def test_views_of_patches_need_a_comparison_of_patches(desk: Browser, gallery: Path, tmp_path: Path) -> None:
-    config = AnchorConfig(name="one-vector", vit=VitLayout(16, 16, 1, 2, 32), image_size=64, units=24)
-    save_checkpoint(AnchorNetwork(config), tmp_path / "one.safetensors")
-    indexer.build(
-        tmp_path / "index",
-        indexer.BuildRequest([gallery], clusters=2, embedder="ret"),
-        model.load(tmp_path / "one.safetensors"),
-    )
-    with looking.served_to(desk, Settings(index=tmp_path / "index", weights=tmp_path / "one.safetensors")) as server:
-        open_why(desk, server)
-        views = desk.find_elements(By.CSS_SELECTOR, "#why-views label")
-        assert [view.text for view in views if view.is_displayed()] == ["Look-alikes", "Where it looks"]
-        assert desk.find_element(By.ID, "why-nearest").is_displayed()
-        views[-3].click()
-        wait(desk).until(lambda d: d.find_element(By.ID, "why-photos").is_displayed())
-        assert len(set(overlays(desk))) > 1
 
 
 def test_without_explanations_the_page_stops_offering_them(desk: Browser, settings: Settings) -> None:

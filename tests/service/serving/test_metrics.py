@@ -1,7 +1,6 @@
 """The route /metrics tells counts to those who may read them; the server runs as a program, and stops when told to."""
 
 import json
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from pydantic import SecretStr
 
 from sketch_search import Remote, Results
 from sketch_search.indexer import Index
-from sketch_search.service.commands import main
 from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, waiting_search
@@ -124,15 +122,3 @@ def arrived(url: str) -> float:
         told = metrics(http, url)
     over = told.get('sbir_http_requests_total{route="/search",status="200",verb="POST"}', 0)
     return over + told["sbir_queue_places_taken"]
-
-
-def test_a_taken_port_for_metrics_is_a_sentence(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        monkeypatch.setenv("SBIR_METRICS_PORT", str(port))
-        assert main(["--port", "0", "--index", str(settings.index), "--weights", str(settings.weights)]) == 2
-    assert capsys.readouterr().err == (
-        f"error: cannot listen on 127.0.0.1, port {port}: Address already in use; name another with SBIR_METRICS_PORT\n"
-    )
