@@ -5,15 +5,13 @@ made in the same way by ``tests/service/http/test_openapi.py``.
 """
 
 import contextlib
-import copy
-import json
 import struct
 import tempfile
 import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -37,12 +35,6 @@ pytestmark = pytest.mark.fuzz
 # A case that builds or opens an index takes as long as ten pictures.
 slow = settings(max_examples=settings().max_examples // 8)
 
-#: Values that no field of a JSON document is made for.
-HOSTILE_VALUES: tuple[Any, ...] = (
-    *(None, True, 0, 1, -1, 0.5, -0.0, 1e308, 2**31, 2**63, 10**40, float("nan"), float("inf")),
-    *("", "x", "../..", "/etc/passwd", "a/b", "\0", "\ud800", "\x1b[2J\n", "ä" * 3000, "CURRENT"),
-    *([], {}, [[]], [0] * 1000, {"": None}, [None], ["a", 1]),
-)
 HOSTILE_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -57,35 +49,6 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
         part = changed[at : at + size]
         changed[at : at + size] = draw(st.sampled_from((number, b"", part * 2)) | st.binary(min_size=1, max_size=8))
     return bytes(changed)
-
-
-@st.composite
-def edited(draw: st.DrawFn, document: Any) -> Any:
-    """A copy of a JSON document with one to three values replaced, removed or copied from elsewhere in it."""
-    changed = json.loads(json.dumps(document))
-    for _ in range(draw(st.integers(1, 3))):
-        places = list(_places(changed))
-        if not places:
-            break
-        (inside, key), (other, its_key) = draw(st.sampled_from(places)), draw(st.sampled_from(places))
-        value = inside[key]
-        new = [*HOSTILE_VALUES, other[its_key], [value]]
-        if isinstance(value, int | float):
-            new += [value + 1, value - 1, -value, value * 1000, str(value)]
-        if draw(st.integers(0, 5)):
-            # A copy: a container within itself could not be written, and a further edit may change it.
-            inside[key] = copy.deepcopy(draw(st.sampled_from(new)))
-        else:
-            del inside[key]
-    return changed
-
-
-def _places(document: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container of the document with each of its keys or indices."""
-    keys = list(document) if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else []
-    for key in keys:
-        yield document, key
-        yield from _places(document[key])
 
 
 @pytest.fixture(scope="module")
@@ -158,27 +121,14 @@ def test_a_damaged_picture_is_opened_or_refused(
 
 @counted("Checkpoints with random edits. Each is refused in words, or works")
 @slow
-@given(st.data(), st.sampled_from(("bytes", "header", "config", "calibration")))
+@given(st.data())
 def test_a_damaged_checkpoint_is_refused_or_works_and_has_no_index_of_another(
-    run: Soak, samples: Collection, weights: Path, data: st.DataObject, kind: str
+    run: Soak, samples: Collection, weights: Path, data: st.DataObject
 ) -> None:
     run.times += 1
-    valid = weights.read_bytes()
-    (length,) = struct.unpack_from("<Q", valid)
-    header: dict[str, Any] = json.loads(valid[8 : 8 + length])
-    if kind == "bytes":
-        changed = data.draw(damaged(valid))
-    else:
-        if kind == "header":
-            header = data.draw(edited(header))
-        else:
-            described = header["__metadata__"]
-            described[kind] = json.dumps(data.draw(edited(json.loads(described[kind]))))
-        text = json.dumps(header).encode()
-        changed = struct.pack("<Q", len(text)) + text + valid[8 + length :]
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "fuzzed.safetensors")
-        path.write_bytes(changed)
+        path.write_bytes(data.draw(damaged(weights.read_bytes())))
         with contextlib.suppress(UserError):
             matcher = model.load(path, dtype="float32")
             same = matcher.photo_sha256 == samples.matcher.photo_sha256

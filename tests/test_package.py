@@ -14,6 +14,7 @@ import pytest
 
 from tests.documents import read
 from tests.installations import CHECKOUT, PACKAGES, Environment, copy_of_the_project, environment_with, python
+from tests.networks import tiny_checkpoint
 from tests.patience import PATIENCE
 from tests.programs import run_until
 from tests.service.small_gallery import save_copy
@@ -28,16 +29,28 @@ for name in names:
 # All that a gallery needs, in one process, so that its libraries are imported once. One picture of two things will do.
 _USE_ALL = """
 import contextlib, sys
+from sketch_search import Gallery, encode, model, rank
 from sketch_search.service.commands import main
 from sketch_search.indexer import samples
 samples.EACH, samples.SCENES, samples.SKETCHED = 1, (), ("cat", "star")
 samples.THINGS = {thing: samples.THINGS[thing] for thing in samples.SKETCHED}
+sketch = "demo/sketches/cat.png"
 assert main(["index", "samples", "demo"]) == 0
 assert main(["index", "demo/photos", "--index", "index"]) == 0
 with open("found.json", "w") as file, contextlib.redirect_stdout(file):
-    assert main(["search", "demo/sketches/cat.png", "--index", "index", "--json"]) == 0
+    assert main(["search", sketch, "--index", "index", "--json"]) == 0
+assert main(["explain", sketch, "--index", "index", "-o", "why"]) == main(["model", "info"]) == 0
+with Gallery.open("demo/photos", index="index", progress=False) as gallery:
+    best = gallery.search(sketch, k=1)[0]
+    assert len(gallery.explain(sketch, best).cosines)
+    assert encode([sketch], "sketch").shape[0] == len(rank(sketch, [best.image()])) == 1
 with contextlib.redirect_stderr(sys.stdout):
-    assert main(["serve", "--index", "index"]) == 2
+    for command in ("serve --index index", "model evaluate", "model train zse/tiny --backbone x"):
+        assert main(command.split()) == 2
+try:
+    model.load("tiny.safetensors")
+except model.ModelError as error:
+    print(error)
 """
 
 
@@ -136,8 +149,14 @@ def test_the_wheel_indexes_and_searches_without_extras_beside_modules_of_its_nam
     assert plain.run([plain.command, "--version"], folder).startswith("sketch-search 1.")
     told = plain.run([plain.python, "-m", "sketch_search.indexer", "--help"], folder)
     assert told.startswith("Usage: python -m sketch_search.indexer ")
+    tiny_checkpoint(folder / "tiny.safetensors")
     told = plain.run([plain.python, "-c", _USE_ALL], folder)
     assert "now current" in told
+    assert "vocabulary:          1,773 words\n" in told
+    assert (folder / "why" / "explanation.json").is_file()
+    # What needs PyTorch names the extra that brings it.
+    assert told.count("error: torch is not installed; run `pip install 'sketch-search[train]'`.\n") == 2
+    assert "needs PyTorch: pip install 'sketch-search[gpu]'" in told
     assert "is not installed; run `pip install 'sketch-search[server]'`" in told
     found = json.loads((folder / "found.json").read_text())["results"]
     assert found[0]["paths"][0].startswith("cat/")
