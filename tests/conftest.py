@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ray.cluster_utils import Cluster
 
+    from sketch_search.model import Matcher
     from sketch_search.model.decoding import Decoders
 
 
@@ -83,6 +84,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> "Path":
     from tests.networks import tiny_checkpoint
 
     return tiny_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def default() -> "Matcher":
+    """The network that comes along, for all tests that change nothing in it: to open it takes longer than most."""
+    from sketch_search import model
+
+    return model.load()
 
 
 @pytest.fixture(scope="session")

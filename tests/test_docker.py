@@ -259,9 +259,10 @@ def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="these are commands of a shell")
 def test_the_documented_commands_back_up_and_restore_what_was_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos, made = save_photos(tmp_path / "photos", 9), tmp_path / "index"
+    monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
     monkeypatch.setenv("SBIR_INDEX", str(made))
     monkeypatch.chdir(tmp_path)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sketch_search.model import load
+from sketch_search.model import Matcher
 from sketch_search.model.engine import Tokens, unit
 from sketch_search.model.engine.detector import KINDS, NO_KIND, no_boxes
 from sketch_search.model.search import Query, gallery_of
@@ -69,8 +69,8 @@ def test_a_box_is_of_one_thing_alone_the_one_that_it_fits_best() -> None:
     assert (presence > 0.9).all()
 
 
-def test_a_photo_becomes_a_candidate_by_its_boxes_whatever_its_cluster() -> None:
-    matcher, chance = load(), np.random.default_rng(0)
+def test_a_photo_becomes_a_candidate_by_its_boxes_whatever_its_cluster(default: Matcher) -> None:
+    matcher, chance = default, np.random.default_rng(0)
     config, count = matcher.config, 60
     tokens = Tokens(
         unit(chance.normal(size=(count, config.token_count("photo"), config.width)).astype(np.float32)),
@@ -90,12 +90,10 @@ def test_a_photo_becomes_a_candidate_by_its_boxes_whatever_its_cluster() -> None
         assert (7 in gallery.find(query).ids) is expected
 
 
-def test_a_word_says_that_a_thing_is_of_the_kinds_that_it_means() -> None:
-    matcher = load()
-
+def test_a_word_says_that_a_thing_is_of_the_kinds_that_it_means(default: Matcher) -> None:
     def kinds(word: str) -> set[str]:
-        (words,) = matcher.book.read(word).things
-        (probable,) = matcher.thing_kinds([Thing(Tokens.of_ret(RET), words=words)])
+        (words,) = default.book.read(word).things
+        (probable,) = default.thing_kinds([Thing(Tokens.of_ret(RET), words=words)])
         return {KINDS[number] for number in np.flatnonzero(probable)}
 
     assert kinds("dog") == {"dog"}

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from sketch_search import model
 from sketch_search.indexer.samples import draw_photo
-from sketch_search.model import ranking
+from sketch_search.model import Matcher, ranking
 from sketch_search.model.engine import METHODS, Floats, Method, Tokens, sigmoid, unit
 from tests.pictures import SHAPES, encoded, photo
 from tests.searching import mean_direction
@@ -312,8 +311,7 @@ def test_a_burst_is_one_and_photos_that_somebody_named_stand_for_themselves() ->
     assert ranking.first_of_same(0, []).tolist() == []
 
 
-def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart() -> None:
-    matcher = model.load()
+def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(default: Matcher) -> None:
     originals = [photo(shape, 512, seed=number) for number, shape in enumerate(SHAPES[:2])]
     copies = []
     for original in originals:
@@ -328,9 +326,9 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     others += [draw_photo("fish", 4), draw_photo("fish", 8), draw_photo("umbrella", 7), draw_photo("umbrella", 11)]
     others += [draw_photo("star", 1), draw_photo("star", 3), draw_photo("star", 4)]
     others += [draw_photo("bicycle", 1), draw_photo("bicycle", 4)]
-    opened = [*originals, *(matcher.open(data, "photo") for data in copies), *others]
-    tokens = matcher.encode(np.stack([matcher.prepare(picture, "photo") for picture in opened]), "photo")
-    grid = matcher.config.grid
+    opened = [*originals, *(default.open(data, "photo") for data in copies), *others]
+    tokens = default.encode(np.stack([default.prepare(picture, "photo") for picture in opened]), "photo")
+    grid = default.config.grid
     pairs = ranking.pairs_to_compare(tokens.ret)
     same = [(photo, earlier) for photo, earlier in pairs[ranking.sameness(tokens, pairs, grid) > ranking.SAME].tolist()]
     assert ranking.first_of_same(len(opened), same).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]

@@ -126,10 +126,10 @@ def settings(index_path: Path, weights: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def default_settings(gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def default_settings(gallery: Path, default: Matcher, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings with the default network. It needs no PyTorch, which a process takes seconds to import."""
     index = tmp_path_factory.mktemp("default") / "index"
-    build(index, BuildRequest([gallery], clusters=CLUSTERS, embedder="ret"), model.load())
+    build(index, BuildRequest([gallery], clusters=CLUSTERS, embedder="ret"), default)
     return Settings.model_validate({"index": index, **LIMITS})
 
 

@@ -35,11 +35,6 @@ COUNT = 7
 
 
 @pytest.fixture(scope="module")
-def default() -> model.Matcher:
-    return model.load()
-
-
-@pytest.fixture(scope="module")
 def once(tmp_path_factory: pytest.TempPathFactory, default: model.Matcher) -> Collection:
     folder = tmp_path_factory.mktemp("boxes")
     photos, portrait = folder / "photos", Image.open(PORTRAIT)

@@ -321,11 +321,11 @@ def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) 
 
 
 def test_shards_have_the_boxes_of_their_photos_and_those_of_older_ones_get_them(
-    tmp_path: Path, ray_cluster: "Cluster", sharded: BuildShards
+    tmp_path: Path, ray_cluster: "Cluster", sharded: BuildShards, default: model.Matcher
 ) -> None:
     photos = save_photos(tmp_path / "photos", 3)
     shutil.copy(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg", photos)
-    matcher, index, machines = model.load(), tmp_path / "shards", Machines(ray_cluster.address, "cpu", 1)
+    matcher, index, machines = default, tmp_path / "shards", Machines(ray_cluster.address, "cpu", 1)
     indexer.build(tmp_path / "index", indexer.BuildRequest([photos], embedder="ret"), matcher)
 
     def boxes_in(folders: list[Path]) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sketch_search import model
+from sketch_search.model import Matcher
 from sketch_search.model.engine.detector import BOXES, DETECTOR, KINDS, NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images.preprocess import fit_photo
@@ -71,17 +71,16 @@ def test_another_file_is_refused_by_its_hash(tmp_path: Path) -> None:
         Detector(tmp_path / "missing.onnx")
 
 
-def test_photos_are_encoded_with_boxes_if_asked(detector: Detector, tmp_path: Path) -> None:
+def test_photos_are_encoded_with_boxes_if_asked(detector: Detector, default: Matcher, tmp_path: Path) -> None:
     photo(SHAPES[0], 240, 1).save(tmp_path / "made.png")
     photos = [Picture(PORTRAIT, "a", "a"), Picture(tmp_path / "made.png", "b", "b")]
-    matcher = model.load()
-    encoded = encode_pictures(matcher, photos, "photo", boxes=True)
+    encoded = encode_pictures(default, photos, "photo", boxes=True)
     assert encoded.boxes is not None
     assert np.array_equal(encoded.boxes[0], detector.detect(fit_photo(Image.open(PORTRAIT), SIZE)))
-    assert np.array_equal(encoded.features, encode_pictures(matcher, photos, "photo").features)
-    gallery = gallery_of(encoded, matcher)
+    assert np.array_equal(encoded.features, encode_pictures(default, photos, "photo").features)
+    gallery = gallery_of(encoded, default)
     assert gallery.boxes_kept
     assert np.array_equal(gallery._photos.photo_boxes(np.argsort(gallery.ids)), encoded.boxes)
-    without = gallery_of(replace(encoded, boxes=None), matcher)
+    without = gallery_of(replace(encoded, boxes=None), default)
     assert not without.boxes_kept
     assert np.array_equal(without._photos.photo_boxes(np.arange(2)), no_boxes(2))

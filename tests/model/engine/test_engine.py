@@ -58,9 +58,14 @@ ROUNDED = 0.05
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> OnnxEngine:
-    files = read_files(default_checkpoint())
-    return OnnxEngine(files, write_graphs(files.config, tmp_path_factory.mktemp("graphs")))
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the default network's graphs, as they are written now."""
+    return write_graphs(read_files(default_checkpoint()).config, tmp_path_factory.mktemp("graphs"))
+
+
+@pytest.fixture(scope="module")
+def engine(graphs: Path) -> OnnxEngine:
+    return OnnxEngine(read_files(default_checkpoint()), graphs)
 
 
 @pytest.fixture(scope="module")
@@ -194,12 +199,13 @@ def test_export_writes_graphs_that_hold_no_weights(tmp_path: Path, capsys: pytes
     assert "without a photo side, which only PyTorch runs" in capsys.readouterr().err
 
 
-def test_graphs_are_found_only_where_export_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_are_found_only_where_export_writes_them(
+    graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr("sketch_search.model.engine.graphs.PACKAGED", tmp_path)
     checkpoint = Path(shutil.copy(default_checkpoint(), tmp_path / "network.safetensors"))
-    beside = write_graphs(read_files(checkpoint).config, tmp_path / "beside")
-    beside.rename(tmp_path / "beside" / beside.name)
+    beside = Path(shutil.copytree(graphs, tmp_path / "beside" / graphs.name))
     assert find_graphs(Path(shutil.copy(checkpoint, tmp_path / "beside"))) is None
     assert main(["export", str(checkpoint)]) == 0
     assert find_graphs(checkpoint) == tmp_path / "data" / "sketch-search" / beside.name
@@ -242,9 +248,8 @@ def test_a_checkpoint_whose_weights_for_pairs_have_other_shapes_is_refused(name:
         OnnxEngine(files, tmp_path)
 
 
-def test_a_missing_or_damaged_graph_is_named_with_its_command(tmp_path: Path, photos: Floats) -> None:
-    files = read_files(default_checkpoint())
-    folder = write_graphs(files.config, tmp_path)
+def test_a_missing_or_damaged_graph_is_named_with_its_command(graphs: Path, tmp_path: Path, photos: Floats) -> None:
+    files, folder = read_files(default_checkpoint()), Path(shutil.copytree(graphs, tmp_path / graphs.name))
     (folder / "photo-vit.onnx").write_bytes(b"no graph")
     for _ in ("damaged", "missing"):
         with pytest.raises(ModelError, match="rebuild it by sketch-search model export"):

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
+from sketch_search.model import Matcher
 from sketch_search.model.search import encode_things, gallery_of, search_things, stages
 from sketch_search.model.training.datasets import Corpus, Picture
 from sketch_search.model.training.evaluation import encode_pictures, search_matrices
@@ -25,14 +25,14 @@ _WORDS = ("cup", "house")
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Picture, ...]:
+def photos(tmp_path_factory: pytest.TempPathFactory, default: Matcher) -> tuple[Picture, ...]:
     """Ten photos, with their index beside them."""
     folder = tmp_path_factory.mktemp("gallery") / "photos"
     folder.mkdir()
     found = tuple(Picture(folder / f"{seed}.png", "", "") for seed in range(10))
     for seed, picture in enumerate(found):
         picture.path.write_bytes(encoded(draw_photo(seed)))
-    build(folder.with_name("index"), BuildRequest([folder], embedder="ret"), model.load())
+    build(folder.with_name("index"), BuildRequest([folder], embedder="ret"), default)
     return found
 
 
@@ -44,12 +44,12 @@ def settings(photos: tuple[Picture, ...], monkeypatch: pytest.MonkeyPatch) -> Se
 
 
 def test_sketches_and_words_rank_over_http_as_the_evaluation_ranks_them(
-    tmp_path: Path, photos: tuple[Picture, ...], settings: Settings
+    tmp_path: Path, photos: tuple[Picture, ...], settings: Settings, default: Matcher
 ) -> None:
     sketches = tuple(Picture(tmp_path / f"{number}.png", _WORDS[number % 2], "") for number in range(len(_SKETCHES)))
     for sketch, data in zip(sketches, _SKETCHES, strict=True):
         sketch.path.write_bytes(data)
-    evaluated = search_matrices(model.load(), Corpus(sketches, photos), words=True, boxes=True)
+    evaluated = search_matrices(default, Corpus(sketches, photos), words=True, boxes=True)
     with served(settings) as server:
         for number, (sketch, data) in enumerate(zip(sketches, _SKETCHES, strict=True)):
             word = {"text": sketch.label}
@@ -60,8 +60,10 @@ def test_sketches_and_words_rank_over_http_as_the_evaluation_ranks_them(
                 assert _ranked(answer) == pytest.approx(expected, abs=1e-3)
 
 
-def test_clicks_rank_over_http_as_the_evaluation_ranks_them(photos: tuple[Picture, ...], settings: Settings) -> None:
-    matcher, (star, *_) = model.load(), _SKETCHES
+def test_clicks_rank_over_http_as_the_evaluation_ranks_them(
+    photos: tuple[Picture, ...], settings: Settings, default: Matcher
+) -> None:
+    matcher, (star, *_) = default, _SKETCHES
     gallery = gallery_of(encode_pictures(matcher, photos, "photo", boxes=True), matcher)
     things = encode_things(matcher, matcher.preprocessing.drawing(drawing("star", 128, 0)), variants=None)
     search = partial(search_things, gallery, matcher, things, 20)

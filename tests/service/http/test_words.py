@@ -11,8 +11,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from sketch_search import Remote, model
+from sketch_search import Remote
 from sketch_search.indexer import BuildRequest, EmbedderEntry, build, open_text_tower, samples
+from sketch_search.model import Matcher
 from sketch_search.model.engine import default_checkpoint
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.model.training.network import TextTower
@@ -213,7 +214,9 @@ TEMPLE, FLOWER = "scikit-learn/china.jpg", "scikit-learn/flower.jpg"
 
 
 @pytest.fixture(scope="module")
-def http_scenes(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Iterator[httpx.Client]:
+def http_scenes(
+    tmp_path_factory: pytest.TempPathFactory, settings: Settings, default: Matcher
+) -> Iterator[httpx.Client]:
     """A server for two photos and some painted things."""
     folder, things = tmp_path_factory.mktemp("scenes"), ("star", "house", "umbrella", "car")
     with pytest.MonkeyPatch.context() as patch:
@@ -221,7 +224,7 @@ def http_scenes(tmp_path_factory: pytest.TempPathFactory, settings: Settings) ->
         patch.setattr(samples, "SCENES", ())
         patch.setattr(samples, "SKETCHED", ())
         photos = samples.write_samples(folder / "samples").photos
-    build(folder / "index", BuildRequest([photos / name for name in ("scikit-learn", *things)]), model.load())
+    build(folder / "index", BuildRequest([photos / name for name in ("scikit-learn", *things)]), default)
     with asked(settings, index=folder / "index", weights=default_checkpoint()) as connection:
         yield connection
 

@@ -28,12 +28,6 @@ SYSTEM: dict[str, Any] = {"system": "two-stage"}
 
 
 @pytest.fixture(scope="module")
-def default() -> Matcher:
-    """Loads the default network, which has a prior and guesses."""
-    return model.load()
-
-
-@pytest.fixture(scope="module")
 def by_clip(tmp_path_factory: pytest.TempPathFactory, gallery: Path, default: Matcher) -> Path:
     """Builds an index by the default network, clustered by a CLIP of random weights."""
     folder = tmp_path_factory.mktemp("by-clip")
@@ -150,13 +144,13 @@ def test_an_index_remembers_the_system_that_it_was_built_for(
 
 
 def test_a_build_goes_on_with_the_network_and_the_system_of_the_index(
-    gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gallery: Path, tmp_path: Path, default: Matcher, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = ("--index", str(tmp_path / "index"))
     assert main(["index", "build", str(gallery), "--system", "two-stage", "--weights", "default", *index]) == 0
     assert main(["index", "build", *index]) == 0
     assert "encoded now: 0\n" in capsys.readouterr().out
-    with open_index(tmp_path / "index", model.load()) as opened:
+    with open_index(tmp_path / "index", default) as opened:
         assert opened.manifest.system == "two-stage"
     assert main(["index", "build", "--tokens", "none", *index]) == 2
     assert "compares tokens; add --tokens all, or --system default" in capsys.readouterr().err
