@@ -12,28 +12,18 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, CurrentState
+from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
 from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
-from sketch_search.indexer.building.request import BuildRequest
+from sketch_search.indexer.building.plan import BuildRequest, Current
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import Catalog, PhotoFilter, Removals
 from sketch_search.indexer.store.folders import Address, Folder
-from sketch_search.indexer.store.generation import (
-    Generation,
-    Manifest,
-    current_generation,
-    current_generation_if_any,
-    current_manifest,
-    damaged_files,
-    generation_files,
-    keep_only,
-    open_rows,
-    write_damaged,
-)
+from sketch_search.indexer.store.generation import Generation, Manifest, current_generation, find_generation, keep_only
 from sketch_search.indexer.store.location import THUMBNAILS, IndexFolder, is_folder, no_index
 from sketch_search.indexer.store.roots import FileKey, Root, address_at, key_meant, key_shown, shown_path, with_folders
 from sketch_search.indexer.store.rows import SegmentReader
+from sketch_search.model.engine.detector import NO_KIND
 from sketch_search.model.files import read_regular
 
 # The most bytes of a summary.
@@ -70,7 +60,7 @@ class IndexSummary(BaseModel):
 
 def indexed_folders(path: Path) -> list[Folder]:
     """Lists the folders that an index has; none if there is no index. Raises as ``read_summary`` does."""
-    current = current_generation_if_any(IndexFolder(path))
+    current = find_generation(IndexFolder(path))
     return [] if current is None else [root.folder for root in current.manifest.roots]
 
 
@@ -82,11 +72,12 @@ def read_summary(path: Path) -> IndexSummary:
     with current.open_catalog() as catalog:
         bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
         removed = [shown_path(names, *key) for key, removed in sorted(catalog.removals().rules.items()) if removed]
-    boxes = current.count_boxes()
+    found = current.boxes_by(current.manifest.detector)
+    boxes = np.zeros(0) if found is None else (found[: current.manifest.counts.photos, :, 0] != NO_KIND).sum(axis=1)
     return IndexSummary(
         path=folder.path,
         generation=current.name,
-        bytes_on_disk=sum(entry.size for _, entry in generation_files(folder, current.manifest)),
+        bytes_on_disk=sum(entry.size for _, entry in current.files()),
         manifest=current.manifest,
         boxes=int(boxes.sum()),
         photos_with_boxes=int((boxes > 0).sum()),
@@ -132,13 +123,13 @@ def verify(path: Path) -> list[str]:
     index, or its manifest cannot be read.
     """
     folder = IndexFolder(path)
-    if (manifest := current_manifest(folder)) is None:
+    if (current := find_generation(folder, check=False)) is None:
         raise no_index(folder.path)
-    damaged = damaged_files(folder, manifest, read=True)
+    damaged = current.damage(read=True)
     if damaged or folder.damaged.exists():
         # An index may lie on a read-only disk.
         with suppress(OSError):
-            write_damaged(folder, damaged)
+            current.record_damage(damaged)
     return [*damaged.values()]
 
 
@@ -210,20 +201,15 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
 
 def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
     """Writes a generation with the rows and clusters of ``before``, without what the plan removes."""
-    current = CurrentState.read(before, plan.roots)
     manifest, working = before.manifest, folder.building(_KEY)
+    settings = manifest.settings.model_copy(update={"roots": plan.roots})
     with closing(BuildDatabase(working / DATABASE_FILE)) as database:
-        database.take_over(current)
+        database.take_over({"": before}, Current.of(before).numbers(plan.roots))
         database.hide(plan.removals.hides)
-        photos = database.choose_photos()
-        clustering = Clustering(before.read_means(), photos.clusters, manifest.clusters_asked, as_before=True)
-        gallery, rows = (plan.roots, plan.removals, manifest.excluded), open_rows(folder, before, (), manifest.detector)
-        reader, others = SegmentReader(rows), (manifest.system, manifest.detector, manifest.computed)
-        none = np.zeros(len(photos), np.bool_)
-        draft = GenerationDraft(
-            manifest.identity, manifest.embedder, *gallery, database, photos, reader, none, clustering, *others
-        )
-        written = GenerationWriter(folder, _KEY, draft, before, current.next_id).write()
+        photos, reader = database.choose_photos(), SegmentReader(before.open_rows((), manifest.detector))
+        clustering, none = Clustering(before.read_means(), photos.clusters, True), np.zeros(len(photos), np.bool_)
+        draft = GenerationDraft(settings, plan.removals, database, photos, reader, none, clustering)
+        written = GenerationWriter(folder, _KEY, draft, before, manifest.next_id).write()
     shutil.rmtree(working, ignore_errors=True)
     return written
 
@@ -294,7 +280,7 @@ def gallery_state(index: Path, request: BuildRequest | None = None) -> str:
     Raises IndexRefused: the index has another format or is damaged; BadInvocation as ``BuildRequest.roots`` does.
     """
     folder = IndexFolder(index)
-    current = current_generation_if_any(folder)
+    current = find_generation(folder)
     manifest = None if current is None else current.manifest
     digest = hashlib.sha256()
     request = request or BuildRequest()

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
 from sketch_search.indexer.errors import REPAIR, IndexDamaged
-from sketch_search.indexer.store.catalog import Catalog, GalleryFile, Removals, below, content_columns
+from sketch_search.indexer.store.catalog import Catalog, GalleryFile, below, content_columns
 from sketch_search.indexer.store.files import FileStamp
 from sketch_search.indexer.store.generation import Generation
-from sketch_search.indexer.store.location import is_segment, refuse_if_unwritable
-from sketch_search.indexer.store.roots import FileKey, Root, shown_path
+from sketch_search.indexer.store.location import refuse_if_unwritable
+from sketch_search.indexer.store.roots import FileKey, shown_path
 from sketch_search.indexer.store.rows import GrowingRows, PhotoArrays, SegmentRows
 from sketch_search.model.engine import Numbers
 
@@ -110,45 +110,6 @@ _TAKE_READ = """INSERT INTO files (id, root, path, hash, size, mtime, ctime, tak
         reason = excluded.reason, cluster = NULL, source = NULL, row = NULL
     WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size,
         excluded.mtime, excluded.ctime, excluded.taken, excluded.status, excluded.reason)"""
-
-
-@dataclass(frozen=True)
-class CurrentState:
-    """The current generation, or all current shards, from which the next one starts.
-
-    generation: None before the first build, and for shards. catalogs: the generations whose files are taken over, by
-    how the names of their rows' sources begin. reusable: whether the same networks computed their rows. damaged:
-    segments whose rows cannot be used. numbers: those of ``roots`` in the next generation; None for one that leaves.
-    next_id: the lowest that no file has ever had.
-    """
-
-    generation: Generation | None = None
-    catalogs: Mapping[str, Generation] = field(default_factory=dict)
-    reusable: bool = True
-    damaged: frozenset[str] = frozenset()
-    numbers: Sequence[int | None] = ()
-    roots: tuple[Root, ...] = ()
-    removals: Removals = field(default_factory=Removals)
-    excluded: tuple[str, ...] = ()
-    next_id: int = 1
-
-    @staticmethod
-    def read(generation: Generation, roots: Sequence[Root]) -> "CurrentState":
-        """Reads the state of a sound generation, without its files. roots: those of the next generation."""
-        before = generation.manifest.roots
-        new_numbers = {root.path: number for number, root in enumerate(roots)}
-        numbers = [new_numbers.get(root.path) for root in before]
-        with generation.open_catalog() as catalog:
-            removals = catalog.removals().renumber(numbers)
-        return CurrentState(
-            generation,
-            {"": generation},
-            numbers=numbers,
-            roots=before,
-            removals=removals,
-            excluded=generation.manifest.excluded,
-            next_id=generation.manifest.next_id,
-        )
 
 
 @dataclass(frozen=True)
@@ -240,10 +201,9 @@ class BuildDatabase:
             if self._all("PRAGMA quick_check(1)") != [("ok",)]:
                 return None
             for (name,) in self._all("SELECT name FROM sources WHERE number = ?", _OWN):
-                if is_segment(str(name)):
-                    segment = self.segment.with_name(name)
-                    GrowingRows(segment, self._path.parent).open(self._count_staged())
-                    return segment
+                segment = self.segment.with_name(name)
+                GrowingRows(segment, self._path.parent).open(self._count_staged())
+                return segment
         except (sqlite3.DatabaseError, IndexDamaged):
             pass
         return None
@@ -319,30 +279,33 @@ class BuildDatabase:
     def _rows(self) -> GrowingRows:
         return GrowingRows(self.segment, self._path.parent)
 
-    def take_over(self, current: CurrentState) -> None:
-        """Copies the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one."""
+    def take_over(
+        self, catalogs: Mapping[str, Generation], numbers: Sequence[int | None], unusable: Collection[str] = ()
+    ) -> None:
+        """Copies the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one.
+
+        catalogs: by how the names of their rows' sources begin. numbers: the new ones of their roots, None for one that
+        leaves. unusable: segments whose rows are not used.
+        """
         index = self._path.parent.parent
 
         def moved(catalog: Catalog, sources: Mapping[str, int]) -> Iterator[tuple[Any, ...]]:
             for number, root, *others, cluster, segment, row in catalog.entries():
-                if root not in range(len(current.numbers)):
-                    raise IndexDamaged(f"the catalog of {index} has a file in no folder; {REPAIR}.")
-                source, now = sources.get(segment), current.numbers[root]
+                source, now = sources.get(segment), numbers[root]
                 stored = (None, None, None) if source is None else (cluster, source, row)
                 yield number, -1 - root if now is None else now, *others, *stored
 
-        for beginning, generation in current.catalogs.items():
-            segments = generation.manifest.segment_sizes if current.reusable else ()
-            sources = {name: self._source(f"{beginning}{name}") for name in segments if name not in current.damaged}
+        for beginning, generation in catalogs.items():
+            segments = (name for name in generation.manifest.segment_sizes if name not in unusable)
+            sources = {name: self._source(f"{beginning}{name}") for name in segments}
             with generation.open_catalog() as catalog, self._writing() as database:
+                removals = catalog.removals()
                 try:
                     database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved(catalog, sources))
-                    if (removals := catalog.removals()).rules:
-                        removed = (
-                            (file[3],) for file in catalog.entries() if file[3] and removals.hides(file[1], file[2])
-                        )
+                    if removals.rules:
+                        removed = ((file[3],) for file in catalog.entries() if file[3] and removals.hides(*file[1:3]))
                         database.executemany("INSERT OR IGNORE INTO removed VALUES (?)", removed)
-                except sqlite3.IntegrityError as error:
+                except (sqlite3.IntegrityError, IndexError) as error:
                     raise IndexDamaged(f"the catalog of {index} is damaged ({error}); {REPAIR}.") from error
         with self._writing() as database:
             first = f"min(id + (status <> 'indexed') * {_GONE})"

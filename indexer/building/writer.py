@@ -17,7 +17,6 @@ from sketch_search.indexer.store import generation
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
 from sketch_search.indexer.store.files import sync_folder, write_atomically
 from sketch_search.indexer.store.location import IndexFolder, generation_name, refuse_if_unwritable, segment_name
-from sketch_search.indexer.store.roots import Root
 from sketch_search.indexer.store.rows import (
     BLOCK,
     BOXES_FILE,
@@ -45,22 +44,19 @@ Nearest = Callable[[SegmentRows, Floats], Numbers]
 
 @dataclass(frozen=True)
 class Clustering:
-    """Centroids (c, e) float32, clusters (p,) by photos' ids. asked: the user's number. as_before: if they stay."""
+    """Centroids (c, e) float32, clusters (p,) by photos' ids. as_before: whether the current clusters stay."""
 
     centroids: Floats
     clusters: Numbers
-    asked: int | None
     as_before: bool = False
 
 
-def make_clusters(
-    rows: SegmentRows, reader: SegmentReader, count: int, asked: int | None, nearest: Nearest
-) -> Clustering:
+def make_clusters(rows: SegmentRows, reader: SegmentReader, count: int, nearest: Nearest) -> Clustering:
     """Clusters rows, by id since k-means depends on the order, into at most ``count``; drops empty clusters."""
     centroids = train_centroids(reader.read_clustered(rows[training_points(len(rows), count)]), count)
     clusters = nearest(rows, centroids)
     used = np.bincount(clusters, minlength=count) > 0
-    return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters], asked)
+    return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters])
 
 
 def join_clusters(photos: Photos, current: generation.Generation, nearest: Nearest) -> Clustering:
@@ -69,26 +65,20 @@ def join_clusters(photos: Photos, current: generation.Generation, nearest: Neare
     clusters, new = photos.clusters.copy(), photos.clusters < 0
     if new.any():
         clusters[new] = nearest(photos.rows[new], centroids)
-    return Clustering(centroids, clusters, current.manifest.clusters_asked, as_before=True)
+    return Clustering(centroids, clusters, as_before=True)
 
 
 @dataclass(frozen=True)
 class GenerationDraft:
     """The content of the next generation. to_write: (p,) whether a photo's tokens go into a new segment."""
 
-    identity: generation.NetworkIdentity
-    embedder: generation.EmbedderEntry
-    roots: tuple[Root, ...]
+    settings: generation.Settings
     removals: Removals
-    excluded: tuple[str, ...]
     database: BuildDatabase
     photos: Photos
     reader: SegmentReader
     to_write: npt.NDArray[np.bool_]
     clustering: Clustering
-    system: generation.System = "default"
-    detector: str | None = None
-    computed: tuple[str, ...] = ()
 
 
 class GenerationWriter:
@@ -105,7 +95,7 @@ class GenerationWriter:
         # The new segment begins with the rows of the build's own, which is the first source; others are copied to it.
         self._staged, moved = database.staged, np.flatnonzero(to_write & (rows.sources > 0))
         self._new_segment = database.segment.name if self._staged else segment_name(self._number, key)
-        if draft.system == "two-stage" and to_write.all():
+        if draft.settings.system == "two-stage" and to_write.all():
             # All rows are copied, one cluster after the other, so that a search reads each in one piece.
             self._staged, moved = 0, np.argsort(draft.clustering.clusters, kind="stable")
             self._new_segment = segment_name(self._number, hashlib.sha256(f"{key} clusters".encode()).hexdigest())
@@ -141,24 +131,20 @@ class GenerationWriter:
             self._write_catalog(working)
             manifest = self._manifest(working)
             write_atomically(working / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())
-            final = self._folder.generation(manifest.generation)
-            os.replace(working, final)
+            written = generation.Generation(self._folder, manifest)
+            os.replace(working, written.path)
             sync_folder(self._folder.path)
             if make_current:
                 self._folder.make_current(manifest.generation)
-        return generation.Generation(manifest.generation, final, manifest)
+        return written
 
     def _manifest(self, working: Path) -> generation.Manifest:
         draft, statuses = self._draft, self._draft.database.counts()
         photos, files = len(draft.photos), statuses.get("indexed", 0)
         return generation.Manifest(
-            **draft.identity.model_dump(),
+            **draft.settings.model_dump(),
             generation=generation_name(self._number),
             previous=self._current.name if self._current else None,
-            system=draft.system,
-            embedder=draft.embedder,
-            roots=draft.roots,
-            excluded=draft.excluded,
             counts=generation.Counts(
                 photos=photos,
                 files=files,
@@ -168,24 +154,21 @@ class GenerationWriter:
                 clusters=len(self._clustering.centroids),
                 rows=sum(entry.rows for entry in self._segments),
             ),
-            clusters_asked=self._clustering.asked,
             next_id=max(self._next_id, draft.database.last_id() + 1),
             created=datetime.now(UTC).replace(microsecond=0),
             software=installed_version(),
-            detector=draft.detector,
             unseen=self._count_unseen(working),
-            computed=draft.computed,
             segments=tuple(self._segments),
             files=tuple(generation.FileEntry.of(path) for path in sorted(working.iterdir())),
         )
 
     def _count_unseen(self, working: Path) -> int:
-        if self._draft.detector is None:
+        if self._draft.settings.detector is None:
             return 0
         return int(are_unseen(np.load(working / BOXES_FILE, mmap_mode="r")[: len(self._draft.photos)]).sum())
 
     def _write_segment(self) -> generation.SegmentEntry:
-        folder, reader = self._folder.segment(self._new_segment), self._draft.reader
+        folder, reader = self._folder.segments / self._new_segment, self._draft.reader
         folder.mkdir(exist_ok=True)
         files, growing = tuple[Path, ...](), GrowingRows(folder, self._building)
         # If only vectors are kept, a segment has no files.

@@ -23,9 +23,9 @@ from sketch_search.model.command_line import a_folder, a_path, inherit, option
 from sketch_search.model.terminal import printable
 
 if TYPE_CHECKING:
-    from sketch_search.indexer.building.builds import BuildReport
+    from sketch_search.indexer.building.builder import BuildReport
+    from sketch_search.indexer.building.plan import BuildRequest
     from sketch_search.indexer.building.progress import Progress
-    from sketch_search.indexer.building.request import BuildRequest
     from sketch_search.indexer.store.generation import System
     from sketch_search.model import Matcher
 
@@ -74,7 +74,7 @@ class Work:
         return model.load(self.weights or network, self.device)
 
     def build(self, request: BuildRequest, matcher: Matcher | None = None) -> int:
-        from sketch_search.indexer.building.builds import build
+        from sketch_search.indexer.building.builder import build
 
         # Before the network is loaded, so that simple mistakes are reported at once.
         request.check(self.index)
@@ -217,7 +217,7 @@ def build(
 
     The FOLDERs you list replace the indexed ones; by default, those are updated.
     """
-    from sketch_search.indexer.building.request import BuildRequest
+    from sketch_search.indexer.building.plan import BuildRequest
 
     request = BuildRequest(shards=shards, allow_root_removal=yes, allow_loss=yes, checksum=checksum, **asked)
     request = replace(request, max_pixels=max(max_pixels or 0, request.max_pixels))
@@ -246,7 +246,7 @@ def add(work: Work, added: tuple[Path | str, ...], excluded: tuple[str, ...], in
 
     A PATH is a folder to add, or a removed file or folder to show again: on disk, or as results show it.
     """
-    from sketch_search.indexer.building.request import BuildRequest
+    from sketch_search.indexer.building.plan import BuildRequest
     from sketch_search.indexer.upkeep import address_of_removed
 
     wanted = [address_of_removed(path, work.index) for path in added]
@@ -291,8 +291,8 @@ class _Watcher:
 
     def update(self) -> bool:
         """Updates the index. Returns False on failure."""
-        from sketch_search.indexer.building.builds import build
-        from sketch_search.indexer.building.request import BuildRequest
+        from sketch_search.indexer.building.builder import build
+        from sketch_search.indexer.building.plan import BuildRequest
 
         try:
             # The request lists no folders, because ``add`` and ``remove`` may have changed those of the index.

@@ -28,9 +28,8 @@ from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.indexer.store.folders import Folder
-from sketch_search.indexer.store.generation import EmbedderEntry, NetworkIdentity, keep_only, open_generation, open_rows
+from sketch_search.indexer.store.generation import NetworkIdentity, Settings, keep_only, open_generation
 from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
-from sketch_search.indexer.store.roots import Root
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, map_array, nearest, with_boxes
 from sketch_search.indexer.store.shards import ShardEntry, ShardsFolder, shard_name
 from sketch_search.model.engine import default_checkpoint, set_threads
@@ -73,7 +72,7 @@ class Sources(Mapping[str, PhotoArrays]):
         folder = IndexFolder(self._shards / shard)
         opened = open_generation(folder, generation)
         others = [entry.id for entry in opened.manifest.segments if entry.id != segment]
-        return open_rows(folder, opened, others, self._detector)[segment]
+        return opened.open_rows(others, self._detector)[segment]
 
 
 @dataclass(frozen=True)
@@ -81,24 +80,19 @@ class Setup:
     """The parameters of a build for every worker.
 
     key: the name of its working folder. token: the content of a file there, which proves the shared storage.
-    there: the existing folders of the gallery. clusters: how many the user asked for; None for about sqrt(photos).
+    there: the existing folders of the gallery.
     """
 
     shards: Path
     key: str
     token: str
-    roots: tuple[Root, ...]
-    excluded: tuple[str, ...]
+    settings: Settings
     there: tuple[Folder, ...]
     weights: str | None
-    identity: NetworkIdentity
-    embedder: EmbedderEntry
     device: str
     threads: int
     batch: int
-    clusters: int | None
     software: str
-    detector: str | None
 
     @property
     def folder(self) -> Path:
@@ -132,9 +126,10 @@ def open_networks(setup: Setup) -> "tuple[model.Matcher, ClipEmbedder | None]":
         matcher = model.load(default_checkpoint(setup.weights), setup.device)
     except UserError as error:
         raise BadInvocation(f"{here} cannot start: {error}") from error
-    embedder = find_embedder(setup.embedder.spec, matcher.device)
-    same = NetworkIdentity.of(matcher).with_tokens(setup.identity.tokens) == setup.identity
-    if not same or not embedder.entry.same(setup.embedder):
+    settings = setup.settings
+    embedder = find_embedder(settings.embedder.spec, matcher.device)
+    same = NetworkIdentity.of(matcher).with_tokens(settings.tokens) == settings.identity
+    if not same or not embedder.entry.same(settings.embedder):
         raise BadInvocation(f"{here} has different networks than this machine; put the same files at the same paths.")
     return matcher, embedder.load()
 
@@ -162,9 +157,7 @@ def encode_slice(setup: Setup, number: int, files: Sequence[GalleryFile]) -> tup
     if not final.is_dir():
         networks, attempt = open_networks(setup), setup.folder / f"attempt-{final.name}-{uuid.uuid4().hex}"
         with closing(BuildDatabase(attempt / DATABASE_FILE)) as database:
-            roots, keeps_tokens = [root.folder for root in setup.roots], setup.identity.tokens > 1
-            stager = Stager(roots, *networks, database, keeps_tokens, setup.detector is not None)
-            stager.stage(files, setup.batch, Progress())
+            Stager(setup.settings, *networks, database).stage(files, setup.batch, Progress())
         with refuse_if_unwritable(setup.folder):
             try:
                 os.rename(attempt, final)
@@ -184,7 +177,7 @@ def assign_rows(
     """Finds the nearest of the ``count`` centroids in a file for each row. Returns ``first``, and their numbers."""
     _check_storage(setup)
     centroids = _centroids(path, count, setup.token)
-    reader = SegmentReader(Sources(setup.shards, setup.folder, rows.names, setup.detector))
+    reader = SegmentReader(Sources(setup.shards, setup.folder, rows.names, setup.settings.detector))
     return first, nearest(reader, rows, centroids).astype(np.int32)
 
 
@@ -197,12 +190,12 @@ def _centroids(path: Path, count: int, build: str) -> npt.NDArray[np.float32]:
 def write_shard(
     setup: Setup,
     number: int,
+    settings: Settings,
     removals: Removals,
     committed: str | None,
     centroids: Path,
     clusters: int,
     next_id: int,
-    computed: tuple[str, ...],
 ) -> ShardEntry:
     """Writes the next generation of a shard. committed: its current one; next_id: the lowest new id of all shards."""
     _check_storage(setup)
@@ -215,25 +208,15 @@ def write_shard(
         keep_only(folder, current, building=set())
         # The shard has only its own clusters, in the same order as among all.
         present, own = np.unique(photos.clusters, return_inverse=True)
-        kept = Sources(setup.shards, setup.folder, photos.rows.trim().names, setup.detector)
+        kept = Sources(setup.shards, setup.folder, photos.rows.trim().names, settings.detector)
         # Boxes that were found in photos of before are in the build's database.
         sources = {name: with_boxes(kept[name], database.boxes_of(name)) for name in kept}
         reader = SegmentReader(sources)
-        every = np.ones(len(photos), np.bool_)
-        clustering = Clustering(map_array(centroids, (clusters, None))[present], own, setup.clusters)
-        gallery = setup.roots, removals, setup.excluded
-        draft = GenerationDraft(
-            setup.identity,
-            setup.embedder,
-            *gallery,
-            database,
-            photos,
-            reader,
-            every,
-            clustering,
-            detector=setup.detector,
-            computed=computed,
+        every, clustering = (
+            np.ones(len(photos), np.bool_),
+            Clustering(map_array(centroids, (clusters, None))[present], own),
         )
+        draft = GenerationDraft(settings, removals, database, photos, reader, every, clustering)
         written = GenerationWriter(folder, setup.key, draft, current, next_id).write(make_current=False)
     counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
     return ShardEntry(folder=shard_name(number), generation=written.name, **counts)

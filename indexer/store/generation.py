@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,7 +34,7 @@ from sketch_search.indexer.store.rows import (
     unseen_boxes,
 )
 from sketch_search.model import Matcher
-from sketch_search.model.engine.detector import BOXES, NO_KIND
+from sketch_search.model.engine.detector import BOXES
 from sketch_search.model.files import read_regular
 
 # The version of the index format, raised by every change that another version of the program could not read.
@@ -145,31 +145,42 @@ class NetworkIdentity(Frozen):
         return self.model_copy(update={"tokens": tokens})
 
 
-class Manifest(NetworkIdentity):
-    """Everything about one generation, and the network that made it.
+class Settings(NetworkIdentity):
+    """How photos are chosen, computed and clustered, and the network that does it.
 
-    previous: None for the first. system: that plain searches use. excluded: patterns as in .gitignore.
-    clusters_asked: None for the system's own number. next_id: the lowest id never given. created: UTC. files: of its
-    own folder, without the manifest. detector: which found boxes; None if there are none. unseen: photos in which none
-    were looked for yet. computed: by which arithmetic photos were computed, on which kinds of processors; nothing if it
-    was neither recorded nor checked.
+    system: that plain searches use. excluded: patterns as in .gitignore. clusters_asked: None for the system's own
+    number. detector: which finds boxes; None if none are kept. computed: by which arithmetic photos were computed, on
+    which kinds of processors; nothing if it was neither recorded nor checked.
+    """
+
+    system: System = "default"
+    embedder: EmbedderEntry
+    roots: tuple[Root, ...]
+    excluded: tuple[str, ...] = ()
+    clusters_asked: Number | None
+    detector: str | None = None
+    computed: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> NetworkIdentity:
+        return NetworkIdentity(**{name: getattr(self, name) for name in NetworkIdentity.model_fields})
+
+
+class Manifest(Settings):
+    """Everything about one generation.
+
+    previous: None for the first. next_id: the lowest id never given. created: UTC. unseen: photos in which no boxes
+    were looked for yet. files: of its own folder, without the manifest.
     """
 
     format_version: Literal[10, 11, 12, 13, 14] = FORMAT_VERSION
     generation: _FileName
     previous: _FileName | None
-    system: System = "default"
-    embedder: EmbedderEntry
-    roots: tuple[Root, ...]
-    excluded: tuple[str, ...] = ()
     counts: Counts
-    clusters_asked: Number | None
     next_id: Number
     created: datetime
     software: str
-    detector: str | None = None
     unseen: Number = 0
-    computed: tuple[str, ...] = ()
     segments: tuple[SegmentEntry, ...]
     files: tuple[FileEntry, ...]
 
@@ -203,8 +214,8 @@ class Manifest(NetworkIdentity):
         return tuple(root.name for root in self.roots)
 
     @property
-    def identity(self) -> NetworkIdentity:
-        return NetworkIdentity(**{name: getattr(self, name) for name in NetworkIdentity.model_fields})
+    def settings(self) -> Settings:
+        return Settings(**{name: getattr(self, name) for name in Settings.model_fields})
 
     def check_identity(self, index: Path, identity: NetworkIdentity) -> None:
         """Raises IndexRefused if the rows of the index in this folder are those of another network."""
@@ -223,60 +234,106 @@ class Manifest(NetworkIdentity):
 def network_of(index: Path) -> str:
     """Names the embedded network that made an index; "default" if none of them did, or no index can be read."""
     with suppress(IndexRefused):
-        manifest = current_manifest(IndexFolder(index))
-        if manifest is not None and manifest.network in NETWORK_OF.values():
-            return manifest.network
+        current = find_generation(IndexFolder(index), check=False)
+        if current is not None and current.manifest.network in NETWORK_OF.values():
+            return current.manifest.network
     return "default"
 
 
 def read_manifest(path: Path) -> Manifest:
     """Reads and checks a manifest. Raises IndexRefused, for damage IndexDamaged."""
-    advice = f"delete {path.parent.parent} and build again"
-    document = read_json(path, _MAX_BYTES, advice)
-    version = document.get("format_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and 0 < version < _OLDEST_VERSION:
-        raise IndexRefused(
-            f"{path.parent.parent} has index format {version}, which this program no longer reads; run "
-            "`sketch-search index build FOLDER` with a new folder as --index. To keep removals, run `index "
-            "remove --from FILE`, with what `index info --json` of the older version prints."
-        )
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise IndexRefused(
-            f"{path.parent.parent} has index format {version}, and this program reads {FORMAT_VERSION}; "
-            "update the program, or build a new index with --index."
-        )
-    return validate(Manifest, document, path, advice)
+    index = path.parent.parent
+
+    def check(document: object) -> None:
+        version = document.get("format_version") if isinstance(document, dict) else None
+        if isinstance(version, int) and 0 < version < _OLDEST_VERSION:
+            raise IndexRefused(
+                f"{index} has index format {version}, which this program no longer reads; run "
+                "`sketch-search index build FOLDER` with a new folder as --index. To keep removals, run `index "
+                "remove --from FILE`, with what `index info --json` of the older version prints."
+            )
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise IndexRefused(
+                f"{index} has index format {version}, and this program reads {FORMAT_VERSION}; "
+                "update the program, or build a new index with --index."
+            )
+
+    return read_document(Manifest, path, f"delete {index} and build again", check)
 
 
-def read_json(path: Path, most: int, advice: str) -> object:
-    """Reads the JSON in a file of an index, of ``most`` bytes at most. Raises IndexRefused, with ``advice``."""
+def read_document(
+    schema: type[Document], path: Path, advice: str, check: Callable[[object], None] = lambda document: None
+) -> Document:
+    """Reads the JSON in a file of an index, and lets ``check`` see it first. Raises IndexRefused, with ``advice``."""
     try:
         # Unlike json, this refuses half a surrogate pair, which no answer could contain.
-        return from_json(read_regular(path, most))
+        document = from_json(read_regular(path, _MAX_BYTES))
+        check(document)
+        return schema.model_validate(document)
     except OSError as error:
         raise unreadable(path, error, advice) from error
-    except ValueError as error:
-        raise IndexDamaged(f"{path} cannot be read ({error}); {advice}.") from error
-
-
-def validate(schema: type[Document], document: object, path: Path, advice: str) -> Document:
-    """Checks a document that was read from ``path``. Raises IndexRefused, with ``advice``, for a misfit."""
-    try:
-        return schema.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "content"
         problem = str(first["msg"]).removeprefix("Value error, ")
         raise IndexDamaged(f"{path} is damaged ({field}: {problem}); {advice}.") from error
+    except ValueError as error:
+        raise IndexDamaged(f"{path} cannot be read ({error}); {advice}.") from error
 
 
 @dataclass(frozen=True)
 class Generation:
     """A generation on disk. Its methods raise IndexRefused if a file is missing or differs from the manifest."""
 
-    name: str
-    path: Path
+    folder: IndexFolder
     manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.manifest.generation
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path / self.name
+
+    def files(self) -> Iterator[tuple[Path, FileEntry]]:
+        """Yields every file that it needs, except its manifest, and what the manifest says about the file."""
+        for entry in self.manifest.files:
+            yield self.path / entry.name, entry
+        for segment in self.manifest.segments:
+            for entry in segment.files:
+                yield self.folder.segments / segment.id / entry.name, entry
+
+    def damage(self, *, read: bool = False) -> dict[Path, str]:
+        """Returns a sentence for each file that is missing or of another size, or if ``read`` of another hash."""
+        damaged: dict[Path, str] = {}
+        for file, entry in self.files():
+            try:
+                size = file.stat().st_size
+                if size != entry.size:
+                    damaged[file] = f"{file} has {size} bytes instead of {entry.size}; {REPAIR}."
+                elif read and hash_file(file) != entry.sha256:
+                    damaged[file] = f"{file} has changed since it was written; {REPAIR}."
+            except FileNotFoundError:
+                damaged[file] = f"{file} is missing; {REPAIR}."
+            except OSError as error:
+                raise unreadable(file, error) from error
+        return damaged
+
+    def recorded_damage(self) -> dict[Path, str]:
+        """Returns a sentence for each file that a verification found damaged."""
+        try:
+            names = set(_NAMES.validate_json(read_regular(self.folder.damaged, _MAX_BYTES)))
+        except (OSError, ValidationError):
+            return {}
+        return {file: f"{file} was damaged." for file, _ in self.files() if self._relative(file) in names}
+
+    def record_damage(self, damaged: Iterable[Path]) -> None:
+        """Records the files that a verification found damaged, for the next build. Raises OSError."""
+        write_atomically(self.folder.damaged, _NAMES.dump_json([*map(self._relative, damaged)]))
+
+    def _relative(self, file: Path) -> str:
+        return file.relative_to(self.folder.path).as_posix()
 
     def open_catalog(self) -> Catalog:
         return Catalog(self.path / CATALOG_FILE)
@@ -296,29 +353,35 @@ class Generation:
         """Maps the boxes, (r, BOXES, 6) uint8, in the order of the table; see ``unseen_boxes``."""
         return map_array(self.path / BOXES_FILE, (self.manifest.counts.rows, BOXES, 6), np.uint8)
 
-    def boxes_by(self, detector: str, skipped: Collection[str] = ()) -> Array:
-        """Maps the boxes found by this detector; all are unseen if another found them, or they are damaged."""
-        if self.manifest.detector == detector and BOXES_FILE not in skipped:
+    def boxes_by(self, detector: str | None, skipped: Collection[str] = ()) -> Array | None:
+        """Maps the boxes that this detector found; None if another found them, or they are damaged."""
+        if detector is not None and self.manifest.detector == detector and BOXES_FILE not in skipped:
             with suppress(IndexDamaged):
                 return self.open_boxes()
-        return unseen_boxes(self.manifest.counts.rows)
+        return None
 
-    def count_boxes(self) -> npt.NDArray[np.int64]:
-        """Counts the boxes of each shown photo, (p,); 0 if they are damaged."""
-        detector, photos = self.manifest.detector, self.manifest.counts.photos
-        if detector is None:
-            return np.zeros(photos, np.int64)
-        return np.asarray((self.boxes_by(detector)[:photos, :, 0] != NO_KIND).sum(axis=1))
+    def open_segment(self, segment: SegmentEntry) -> PhotoArrays:
+        """Maps the tokens and regions of a segment."""
+        return open_segment(self.folder.segments / segment.id, segment.rows, self.manifest.segment_shapes)
 
-    def lacks_boxes(self, detector: str, skipped: Collection[str] = ()) -> bool:
-        """Returns True if there are photos without boxes by this detector, as ``boxes_by`` returns them."""
-        if self.manifest.unseen or self.manifest.detector != detector or BOXES_FILE in skipped:
-            return True
-        try:
-            self.open_boxes()
-        except IndexDamaged:
-            return True
-        return False
+    def open_rows(self, skipped: Collection[str] = (), detector: str | None = None) -> dict[str, PhotoArrays]:
+        """Maps all rows into memory, by segment, without the ``skipped`` ones.
+
+        detector: of the boxes, as for ``boxes_by``; None for rows without boxes.
+        """
+        if self.manifest.segment_sizes.keys() <= {*skipped}:
+            return {}
+        arrays = self.open_vectors()
+        if detector is not None:
+            boxes = self.boxes_by(detector, skipped)
+            arrays["boxes"] = unseen_boxes(self.manifest.counts.rows) if boxes is None else boxes
+        table, rows = self.open_photo_table(), dict[str, PhotoArrays]()
+        for number, segment in enumerate(self.manifest.segments):
+            if segment.id not in skipped:
+                numbers = table.of_segment(number)
+                picked = {name: ArraySubset(array, numbers) for name, array in arrays.items()}
+                rows[segment.id] = PhotoArrays({**picked, **self.open_segment(segment).arrays})
+        return rows
 
     def open_centroids(self) -> Centroids:
         manifest = self.manifest
@@ -330,20 +393,22 @@ class Generation:
         return map_array(self.path / CLUSTERS_FILE, (self.manifest.counts.clusters, clustered_by.shape[1]))
 
 
-def current_generation(folder: IndexFolder) -> Generation:
-    """Opens the current generation. Raises IndexRefused, also if there is none yet."""
-    generation = current_generation_if_any(folder)
-    if generation is None:
-        raise no_index(folder.path)
+def open_generation(folder: IndexFolder, name: str, *, check: bool = True) -> Generation:
+    """Opens a generation, and checks the sizes of its files if asked to. Raises IndexRefused."""
+    generation = Generation(folder, read_manifest(folder.path / name / "manifest.json"))
+    for file, problem in generation.damage().items() if check else ():
+        # Photos are searched without their boxes.
+        if file.name != BOXES_FILE:
+            raise IndexDamaged(problem)
     return generation
 
 
-def current_generation_if_any(folder: IndexFolder) -> Generation | None:
-    """Like ``current_generation``, but returns None if nothing has been built yet."""
+def find_generation(folder: IndexFolder, *, check: bool = True) -> Generation | None:
+    """Opens the current generation; None before a build. Raises as ``open_generation`` does."""
     name = folder.current()
     while name is not None:
         try:
-            return open_generation(folder, name)
+            return open_generation(folder, name, check=check)
         except IndexRefused:
             # Two builds may have ended since CURRENT was read, and the second deletes the generation that it named.
             latest = folder.current()
@@ -353,57 +418,11 @@ def current_generation_if_any(folder: IndexFolder) -> Generation | None:
     return None
 
 
-def current_manifest(folder: IndexFolder) -> Manifest | None:
-    """Reads the manifest of the current generation, whose files may be missing; None before a build."""
-    name = folder.current()
-    return None if name is None else read_manifest(folder.generation(name) / "manifest.json")
-
-
-def damaged_files(folder: IndexFolder, manifest: Manifest, *, read: bool = False) -> dict[Path, str]:
-    """Finds files of a generation that are missing or of another size, or if ``read`` of another hash.
-
-    Returns a sentence for each. Raises IndexRefused if a file cannot be read.
-    """
-    damaged: dict[Path, str] = {}
-    for file, entry in generation_files(folder, manifest):
-        try:
-            size = file.stat().st_size
-            if size != entry.size:
-                damaged[file] = f"{file} has {size} bytes instead of {entry.size}; {REPAIR}."
-            elif read and hash_file(file) != entry.sha256:
-                damaged[file] = f"{file} has changed since it was written; {REPAIR}."
-        except FileNotFoundError:
-            damaged[file] = f"{file} is missing; {REPAIR}."
-        except OSError as error:
-            raise unreadable(file, error) from error
-    return damaged
-
-
-def read_damaged(folder: IndexFolder, manifest: Manifest) -> dict[Path, str]:
-    """Returns a sentence for each file of a generation that a verification found damaged."""
-    try:
-        names = set(_NAMES.validate_json(read_regular(folder.damaged, _MAX_BYTES)))
-    except (OSError, ValidationError):
-        return {}
-    files = (file for file, _ in generation_files(folder, manifest))
-    return {file: f"{file} was damaged." for file in files if file.relative_to(folder.path).as_posix() in names}
-
-
-def write_damaged(folder: IndexFolder, damaged: Iterable[Path]) -> None:
-    """Records the files that a verification found damaged, for the next build. Raises OSError."""
-    names = [file.relative_to(folder.path).as_posix() for file in damaged]
-    write_atomically(folder.damaged, _NAMES.dump_json(names))
-
-
-def open_generation(folder: IndexFolder, name: str) -> Generation:
-    """Opens a generation, and checks the sizes of its files. Raises IndexRefused."""
-    path = folder.generation(name)
-    manifest = read_manifest(path / "manifest.json")
-    for file, problem in damaged_files(folder, manifest).items():
-        # Photos are searched without their boxes.
-        if file.name != BOXES_FILE:
-            raise IndexDamaged(problem)
-    return Generation(name, path, manifest)
+def current_generation(folder: IndexFolder) -> Generation:
+    """Opens the current generation. Raises IndexRefused, also if there is none yet."""
+    if (generation := find_generation(folder)) is None:
+        raise no_index(folder.path)
+    return generation
 
 
 def keep_only(folder: IndexFolder, current: Generation | None, *, building: set[str] | None = None) -> None:
@@ -422,38 +441,5 @@ def used_segments(folder: IndexFolder) -> set[str]:
     names = set[str]()
     for name in folder.generations():
         with suppress(IndexRefused):
-            names |= read_manifest(folder.generation(name) / "manifest.json").segment_sizes.keys()
+            names |= open_generation(folder, name, check=False).manifest.segment_sizes.keys()
     return names
-
-
-def generation_files(folder: IndexFolder, manifest: Manifest) -> Iterable[tuple[Path, FileEntry]]:
-    """Yields every file that a generation needs, except its manifest, and what the manifest says about the file."""
-    for entry in manifest.files:
-        yield folder.generation(manifest.generation) / entry.name, entry
-    for segment in manifest.segments:
-        for entry in segment.files:
-            yield folder.segment(segment.id) / entry.name, entry
-
-
-def open_rows(
-    folder: IndexFolder, generation: Generation, skipped: Collection[str] = (), detector: str | None = None
-) -> dict[str, PhotoArrays]:
-    """Maps the rows of a generation into memory, by segment, without the ``skipped`` ones. Raises IndexRefused.
-
-    detector: of the boxes, as for ``Generation.boxes_by``; None for rows without boxes.
-    """
-    manifest = generation.manifest
-    kept = [(number, segment) for number, segment in enumerate(manifest.segments) if segment.id not in skipped]
-    if not kept:
-        return {}
-    arrays = generation.open_vectors()
-    if detector is not None:
-        arrays["boxes"] = generation.boxes_by(detector, skipped)
-    table = generation.open_photo_table()
-    rows: dict[str, PhotoArrays] = {}
-    for number, segment in kept:
-        numbers = table.of_segment(number)
-        picked: dict[str, Array | ArraySubset] = {name: ArraySubset(array, numbers) for name, array in arrays.items()}
-        tokens = open_segment(folder.segment(segment.id), segment.rows, manifest.segment_shapes)
-        rows[segment.id] = PhotoArrays({**picked, **tokens.arrays})
-    return rows

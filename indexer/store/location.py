@@ -97,12 +97,6 @@ class IndexFolder:
             )
         return name
 
-    def generation(self, name: str) -> Path:
-        return self.path / name
-
-    def segment(self, name: str) -> Path:
-        return self.segments / name
-
     def building(self, key: str) -> Path:
         return self.path / f"{_BUILDING}{key}"
 

@@ -45,7 +45,6 @@ from sketch_search.indexer.store.rows import (
     SegmentReader,
     SegmentRows,
     are_unseen,
-    open_segment,
 )
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Numbers, Tokens
@@ -84,14 +83,11 @@ class Index:
     vectors: [Ret] of the photos. embeddings: CLIP's vectors, or None.
     """
 
-    def __init__(self, folder: IndexFolder, generation: Generation, roots: Sequence[Root]) -> None:
+    def __init__(self, generation: Generation, roots: Sequence[Root]) -> None:
         manifest, counts = generation.manifest, generation.manifest.counts
         self.generation, self.manifest, self._roots = generation.name, manifest, tuple(roots)
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
-        self._segments = {
-            name: open_segment(folder.segment(name), rows, manifest.segment_shapes)
-            for name, rows in manifest.segment_sizes.items()
-        }
+        self._segments = {segment.id: generation.open_segment(segment) for segment in manifest.segments}
         self._reader = SegmentReader(self._segments)
         table = generation.open_photo_table()
         if not table.fit(np.array([*manifest.segment_sizes.values()], np.int64), counts.clusters, counts.photos):
@@ -331,18 +327,16 @@ def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address]
     while True:
         generation = current_generation(folder)
         try:
-            return _open(folder, generation, matcher, gallery_roots)
+            return _open(generation, matcher, gallery_roots)
         except IndexRefused:
             # The generation that was current a moment ago may have been deleted by builds that ended meanwhile.
             if folder.current() == generation.name:
                 raise
 
 
-def _open(
-    folder: IndexFolder, generation: Generation, matcher: Matcher, gallery_roots: Sequence[Address] | None
-) -> Index:
+def _open(generation: Generation, matcher: Matcher, gallery_roots: Sequence[Address] | None) -> Index:
     manifest = generation.manifest
-    manifest.check_identity(folder.path, NetworkIdentity.of(matcher))
+    manifest.check_identity(generation.folder.path, NetworkIdentity.of(matcher))
     roots = manifest.roots
     if gallery_roots is not None:
         if len(gallery_roots) != len(roots):
@@ -353,4 +347,4 @@ def _open(
             )
         paths = zip(manifest.root_names, map(folder_of, gallery_roots), strict=True)
         roots = tuple(Root(name=name, path=str(folder)) for name, folder in paths)
-    return Index(folder, generation, roots)
+    return Index(generation, roots)

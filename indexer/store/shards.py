@@ -13,14 +13,12 @@ from pydantic import Field, model_validator
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store import location
 from sketch_search.indexer.store.files import sync_folder, write_atomically
-from sketch_search.indexer.store.generation import Frozen, Number, keep_only, open_generation, read_json, validate
+from sketch_search.indexer.store.generation import Frozen, Number, keep_only, open_generation, read_document
 from sketch_search.model.terminal import expand_home
 
 #: The highest id: the code that merges the results of several shards keeps an id in 31 bits.
 MAX_ID = 2**31 - 1
 MAX_SHARDS = 10_000
-# The most bytes of the manifest, which has some 200 for each shard.
-_MAX_BYTES = 10_000_000
 
 
 class ShardEntry(Frozen):
@@ -79,7 +77,7 @@ class ShardsFolder:
         if not os.path.lexists(path):
             return None
         advice = f"it may be of another version of this program; delete {self.path}, and build it again with --ray"
-        return validate(ShardsManifest, read_json(path, _MAX_BYTES, advice), path, advice)
+        return read_document(ShardsManifest, path, advice)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

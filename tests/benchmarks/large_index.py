@@ -19,7 +19,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from sketch_search.indexer.distributed.builds import place_clusters
+from sketch_search.indexer.distributed.backend import place_clusters
 from sketch_search.indexer.store.catalog import Removals, write_catalog
 from sketch_search.indexer.store.generation import (
     Counts,
@@ -27,7 +27,6 @@ from sketch_search.indexer.store.generation import (
     Manifest,
     SegmentEntry,
     current_generation,
-    open_rows,
 )
 from sketch_search.indexer.store.location import IndexFolder, generation_name
 from sketch_search.indexer.store.rows import (
@@ -103,7 +102,7 @@ def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None
     if all(place.exists() and IndexFolder(place).current() is not None for place in places):
         return
     live = current_generation(IndexFolder(source))
-    real = open_rows(IndexFolder(source), live)[live.manifest.segments[0].id]
+    real = live.open_rows()[live.manifest.segments[0].id]
     ret = real.vectors()
     made = MadePhotos(ret, np.arange(count))
     centroids = _clusters(made, count)
@@ -129,10 +128,10 @@ def _write(
     shutil.rmtree(place, ignore_errors=True)
     folder.create()
     order = np.argsort(clusters, kind="stable")
-    rows = folder.segment(SEGMENT)
+    rows = folder.segments / SEGMENT
     rows.mkdir()
     _write_tokens(rows, real, made, count)
-    generation = folder.generation(generation_name(1))
+    generation = folder.path / generation_name(1)
     generation.mkdir()
     write_catalog(generation / "photos.sqlite", _rows(clusters, made.numbers), Removals())
     write_array(generation / CLUSTERS_FILE, centroids)
@@ -203,7 +202,7 @@ def _tokens_of_clusters(real: PhotoArrays, centroids: Floats) -> Centroids:
 
 def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, every: int) -> Manifest:
     name = generation_name(1)
-    segment = tuple(_entry(path) for path in sorted(folder.segment(SEGMENT).iterdir()))
+    segment = tuple(_entry(path) for path in sorted((folder.segments / SEGMENT).iterdir()))
     counts = Counts(photos=count, files=count, duplicates=0, bad=0, gone=0, clusters=clusters, rows=count)
     changed = {
         "generation": name,
@@ -212,7 +211,7 @@ def _manifest(real: Manifest, folder: IndexFolder, count: int, clusters: int, ev
         "counts": counts,
         "next_id": every + 1,
         "segments": (SegmentEntry(id=SEGMENT, rows=count, files=segment),),
-        "files": tuple(_entry(path) for path in sorted(folder.generation(name).iterdir())),
+        "files": tuple(_entry(path) for path in sorted((folder.path / name).iterdir())),
     }
     return real.model_copy(update=changed)
 

@@ -108,7 +108,7 @@ def clustered(points: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[
     """Returns the centroids (c, e) of at most ``count`` clusters of points (m, e), and each point's cluster (m,)."""
     reader = SegmentReader({"s": PhotoArrays({"vectors": points})})
     rows = rows_at(*(("s", number) for number in range(len(points))))
-    made = make_clusters(rows, reader, count, None, partial(nearest, reader))
+    made = make_clusters(rows, reader, count, partial(nearest, reader))
     return made.centroids, made.clusters.astype(np.int64)
 
 

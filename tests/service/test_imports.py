@@ -41,7 +41,7 @@ ANSWERED_AT_ONCE = (
                 "sklearn",
             },
         ),
-        ("import sketch_search.indexer.building.builds", {"s3fs", "sshfs", "httpx", "asyncssh", "botocore"}),
+        ("import sketch_search.indexer.building.builder", {"s3fs", "sshfs", "httpx", "asyncssh", "botocore"}),
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy", "fastapi"}),
         ("import sketch_search.service.engine", {"faiss", "sketch_search.service.explain", *OF_SERVERS}),
         (COMMANDS.format(ANSWERED_AT_ONCE), NETWORKS | {"fastapi"}),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sketch_search import model
 from sketch_search.indexer import Progress, read_summary, remove, verify
-from sketch_search.indexer.building import rereading
+from sketch_search.indexer.building import staging
 from sketch_search.indexer.building.progress import Phase
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.store.files import FileContent, FileStamp, hash_file
@@ -73,7 +73,7 @@ def same(first: dict[str, NDArray[np.uint8]], second: dict[str, NDArray[np.uint8
 
 
 def edit_manifest(index: Path, **changes: Any) -> None:
-    path = IndexFolder(index).generation(IndexFolder(index).current() or "") / "manifest.json"
+    path = index / (IndexFolder(index).current() or "") / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -175,7 +175,7 @@ def test_finding_boxes_may_be_stopped_and_continues(
     boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_older(boxed.index)
-    monkeypatch.setattr(rereading, "_FIRST", 2)
+    monkeypatch.setattr(staging, "_FIRST", 2)
     with pytest.raises(KeyboardInterrupt):
         boxed.build(progress=StoppedAfter("boxes", 2))
     with boxed.open() as index:

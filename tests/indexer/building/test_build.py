@@ -10,7 +10,7 @@ import pytest
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build, open_index, read_summary, remove, verify
 from sketch_search.indexer.building.progress import Progress, ProgressState, read_progress
-from sketch_search.indexer.store.generation import Generation
+from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.rows import PhotoTable
 from sketch_search.model.engine import unit
 from tests.indexer.damages import flip
@@ -100,7 +100,7 @@ def check(built: Collection, photos: int) -> None:
         manifest, folder = opened.manifest, built.index / opened.generation
         table = PhotoTable.open(folder, manifest.counts.rows)
         names = [segment.id for segment in manifest.segments]
-        with Generation(opened.generation, folder, manifest).open_catalog() as catalog:
+        with Catalog(folder / CATALOG_FILE) as catalog:
             shown = [entry for entry in catalog.entries() if entry[8] == "indexed"]
         # Of files with one content the first, by id, is the photo's.
         photo_of = {entry[11:]: entry for entry in reversed(shown)}

@@ -7,7 +7,7 @@ import pytest
 
 from sketch_search import model
 from sketch_search.indexer import IndexRefused, read_summary, remove, verify
-from sketch_search.indexer.building import builds
+from sketch_search.indexer.building import builder
 from tests.indexer.damages import flip, shorten
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 
@@ -92,8 +92,8 @@ def test_without_a_manifest_a_sentence_says_so_and_nothing_is_written(name: str,
 
 
 def test_small_segments_are_merged_before_there_are_many(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 2 * 5 * builds.MAX_SEGMENTS <= 128
-    monkeypatch.setattr(builds, "MAX_SEGMENTS", 3)
+    assert 2 * 5 * builder.MAX_SEGMENTS <= 128
+    monkeypatch.setattr(builder, "MAX_SEGMENTS", 3)
     (largest,), counts = read_summary(built.index).manifest.segments, []
     for number in range(20, 24):
         save_photo(built.photos / f"{number}.png", number)
@@ -102,7 +102,7 @@ def test_small_segments_are_merged_before_there_are_many(built: Collection, monk
         assert segments[0] == largest
         counts.append([segment.rows for segment in segments[1:]])
     assert (counts, verify(built.index)) == ([[1], [1, 1], [3], [3, 1]], [])
-    monkeypatch.setattr(builds, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(builder, "MAX_SEGMENTS", 2)
     assert built.update().changed
     assert not built.update().changed
     assert [segment.rows for segment in read_summary(built.index).manifest.segments] == [12, 4]

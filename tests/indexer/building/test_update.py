@@ -35,7 +35,7 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
     assert (first.photos, first.waiting, len(first.bad)) == (3, 9, 3)
     with collection.open() as index:
         assert index.photo_count == 3
-    monkeypatch.setattr("sketch_search.indexer.building.builds.FIRST_GENERATION", 3)
+    monkeypatch.setattr("sketch_search.indexer.building.builder.FIRST_GENERATION", 3)
     report = build_growing(collection.index, BuildRequest([collection.photos]), collection.matcher)
     assert (report.generation, report.photos, report.waiting, report.encoded) == ("g000003", 12, 0, 6)
     whole = build(tmp_path / "at once", BuildRequest([collection.photos]), collection.matcher)
@@ -181,7 +181,7 @@ def test_a_tenth_may_go_and_renamed_files_are_not_missing(built: Collection, mon
         file.unlink()
     assert built.update().gone == 5
     # All are renamed, and read in several steps, during which the old names are not there any more.
-    monkeypatch.setattr("sketch_search.indexer.building.builds.FIRST_GENERATION", 8)
+    monkeypatch.setattr("sketch_search.indexer.building.builder.FIRST_GENERATION", 8)
     (built.photos / "in here").rename(built.photos / "other")
     for number, file in enumerate(built.photos.glob("*.png")):
         file.rename(built.photos / f"{number}.png")

@@ -9,7 +9,7 @@ import pytest
 
 from sketch_search import model
 from sketch_search.indexer import Address, BuildRequest, build
-from sketch_search.indexer.building.builds import BuildReport
+from sketch_search.indexer.building.builder import BuildReport
 from sketch_search.indexer.distributed import Machines, build_shards
 from tests.indexer.distributed.workers import SLICE, BuildShards, connection
 from tests.indexer.galleries import save_photos
@@ -37,7 +37,7 @@ def sharded(ray_cluster: "Cluster", small: Path) -> Iterator[BuildShards]:
         return build_shards(shards, BuildRequest((photos,), embedder="ret", shards=number, **asked), machines, progress)
 
     with connection(ray_cluster.address, XDG_DATA_HOME=str(small.parent)), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sketch_search.indexer.distributed.builds.SLICE", SLICE)
+        patch.setattr("sketch_search.indexer.distributed.backend.SLICE", SLICE)
         yield run
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sketch_search.indexer.store.generation import current_generation, open_rows
+from sketch_search.indexer.store.generation import current_generation
 from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.indexer.store.rows import SegmentReader
 from sketch_search.indexer.store.shards import ShardsFolder, ShardsManifest
@@ -35,12 +35,11 @@ class Held:
 
 
 def held(index: Path) -> Held:
-    folder = IndexFolder(index)
-    live = current_generation(folder)
+    live = current_generation(IndexFolder(index))
     files, means, reader = (
         read_catalog(live.path / "photos.sqlite"),
         live.read_means(),
-        SegmentReader(open_rows(folder, live)),
+        SegmentReader(live.open_rows()),
     )
     found = Held([file[:-3] for file in files], {}, {}, means)
     # Of files with one content the first counts.

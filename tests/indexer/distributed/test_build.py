@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sketch_search import indexer, model
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.distributed import Machines, build_shards
-from sketch_search.indexer.distributed.builds import check_ids, place_clusters
+from sketch_search.indexer.distributed.backend import check_ids, place_clusters
 from sketch_search.indexer.distributed.connection import Resources
 from sketch_search.indexer.store.shards import ShardsFolder
 from sketch_search.service.commands import main as serve

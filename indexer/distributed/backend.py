@@ -13,10 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search import model
-from sketch_search.indexer.building import builds
-from sketch_search.indexer.building.database import BuildDatabase, CurrentState
+from sketch_search.indexer.building.builder import BuildReport, Written, check_arithmetic, run_plan
+from sketch_search.indexer.building.database import BuildDatabase
+from sketch_search.indexer.building.plan import (
+    BuildPlan,
+    BuildRequest,
+    Current,
+    check_network,
+    check_shards,
+    plan_build,
+)
 from sketch_search.indexer.building.progress import Progress
-from sketch_search.indexer.building.request import BuildRequest
 from sketch_search.indexer.building.writer import GenerationDraft
 from sketch_search.indexer.distributed.connection import Workers, check_address, connected
 from sketch_search.indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
@@ -25,7 +32,7 @@ from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import write_atomically
 from sketch_search.indexer.store.generation import Generation, Manifest, open_generation
 from sketch_search.indexer.store.location import refuse_if_unwritable
-from sketch_search.indexer.store.roots import FileKey, Root
+from sketch_search.indexer.store.roots import FileKey
 from sketch_search.indexer.store.rows import CLUSTERS_FILE, PhotoArrays, SegmentRows, write_array
 from sketch_search.indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
@@ -55,7 +62,7 @@ class Machines:
 
 def build_shards(
     index: Path, request: BuildRequest, machines: Machines, progress: Progress | None = None
-) -> builds.BuildReport:
+) -> BuildReport:
     """Builds or updates shards; photos and index must be at one path on all machines. Clusters are made anew.
 
     Raises BadInvocation; IndexBusy; IndexRefused for damaged shards; ModelError without the checkpoint.
@@ -70,39 +77,32 @@ def build_shards(
     with folder.writing(), connected(machines.address):
         workers = Workers(machines.device, machines.workers)
         matcher = model.load(default_checkpoint(machines.weights), "cpu")
-        builds.check_network(matcher)
+        check_network(matcher)
         current = CurrentShards.read(folder)
         if current is not None:
             folder.settle(current.manifest)
-        plan = _decide(request, folder, current, matcher)
+        plan = _plan(request, folder, current, matcher)
         with progress.of_build(folder.progress):
-            plan = builds.check_arithmetic(plan, matcher, progress)
+            plan = check_arithmetic(plan, matcher, progress)
             with closing(RayBackend(folder, plan, current, workers, machines, matcher, progress)) as backend:
-                return builds.run_plan(plan, backend, progress)
+                return run_plan(plan, backend, progress)
 
 
-def _decide(
+def _plan(
     request: BuildRequest, folder: ShardsFolder, current: "CurrentShards | None", matcher: model.Matcher
-) -> builds.BuildPlan:
-    before = None if current is None else current.first
-    roots, exclusions = request.roots(folder.path, before), request.exclusions(before)
-    identity, embedder = builds.choose_network(request, before, matcher)
-    if before is not None and not (before.identity == identity and before.embedder.same(embedder.entry)):
+) -> BuildPlan:
+    if current is None:
+        plan = plan_build(request, Current(), matcher, folder.path)
+        return replace(plan, shards=request.shards or 1)
+    plan, there = plan_build(request, current.state(), matcher, folder.path), len(current.generations)
+    if not plan.current.reusable:
         raise BadInvocation(
             f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
             "folder with --index, or delete that one."
         )
-    state, clusters, shards, rewrite = CurrentState(), request.clusters, request.shards or 1, True
-    if current is not None:
-        state, there = current.state(roots), len(current.generations)
-        same_clusters = clusters in (None, current.manifest.clusters_asked, current.manifest.clusters)
-        clusters = current.manifest.clusters_asked if clusters is None else clusters
-        shards = request.shards or there
-        rewrite = not same_clusters or shards != there
-    gallery, computed = (roots, state.removals, exclusions), () if before is None else before.computed
-    return builds.BuildPlan(
-        request, state, *gallery, identity, embedder, True, clusters, shards=shards, rewrite=rewrite, computed=computed
-    )
+    shards = request.shards or there
+    # Clusters are always computed again.
+    return replace(plan, recluster=True, rewrite=plan.recluster or shards != there, shards=shards)
 
 
 @dataclass(frozen=True)
@@ -125,16 +125,11 @@ class CurrentShards:
         """The manifest of the first shard: all have the same network and folders."""
         return self.generations[0].manifest
 
-    def state(self, roots: Sequence[Root]) -> CurrentState:
-        """Joins all shards to the state of one index, without clusters, which are always computed again."""
-        first = CurrentState.read(self.generations[0], roots)
-        shards = zip(self.manifest.shards, self.generations, strict=True)
-        return replace(
-            first,
-            generation=None,
-            catalogs={f"{shard.folder}/{shard.generation}/": generation for shard, generation in shards},
-            next_id=self.manifest.next_id,
-        )
+    def state(self) -> Current:
+        """Joins all shards to the state of one index."""
+        names = (f"{shard.folder}/{shard.generation}/" for shard in self.manifest.shards)
+        catalogs, first = dict(zip(names, self.generations, strict=True)), Current.of(self.generations[0])
+        return replace(first, catalogs=catalogs, next_id=self.manifest.next_id, clusters=self.manifest.clusters)
 
 
 class RayBackend:
@@ -143,7 +138,7 @@ class RayBackend:
     def __init__(
         self,
         folder: ShardsFolder,
-        plan: builds.BuildPlan,
+        plan: BuildPlan,
         current: CurrentShards | None,
         workers: Workers,
         machines: Machines,
@@ -160,18 +155,13 @@ class RayBackend:
             shards=folder.path,
             key=plan.key,
             token=uuid.uuid4().hex,
-            roots=plan.roots,
-            excluded=plan.exclusions.patterns,
+            settings=plan.settings,
             there=tuple(root.folder for root in plan.roots if root.folder.is_there()),
             weights=machines.weights,
-            identity=plan.identity,
-            embedder=plan.embedder.entry,
             device=workers.resources.device,
             threads=workers.resources.cpus,
             batch=plan.request.batch,
-            clusters=plan.clusters,
             software=installed_version(),
-            detector=plan.detector,
         )
         self._slices = self._setup.folder
         with refuse_if_unwritable(self.path):
@@ -209,7 +199,7 @@ class RayBackend:
             yield self._setup, number, part
 
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
-        return Sources(self.path, self._slices, rows.trim().names, self._plan.detector)
+        return Sources(self.path, self._slices, rows.trim().names, self._plan.settings.detector)
 
     def nearest(self, rows: SegmentRows, centroids: Floats) -> npt.NDArray[np.int32]:
         path = self._slices / "centroids.npy"
@@ -225,7 +215,7 @@ class RayBackend:
                 self._progress.advance(len(nearest))
         return clusters
 
-    def write(self, draft: GenerationDraft | None) -> builds.Written:
+    def write(self, draft: GenerationDraft | None) -> Written:
         if draft is not None:
             self._manifest = self._write(draft)
             self._folder.commit(self._manifest)
@@ -235,7 +225,7 @@ class RayBackend:
         shards = self._manifest.shards
         generation = "+".join(sorted({shard.generation for shard in shards}))
         photos, files = sum(shard.photos for shard in shards), sum(shard.files for shard in shards)
-        return builds.Written(generation, photos, files, self._manifest.clusters, shards)
+        return Written(generation, photos, files, self._manifest.clusters, shards)
 
     def close(self) -> None:
         self.database.close()
@@ -246,7 +236,7 @@ class RayBackend:
         clusters = len(clustering.centroids)
         next_id = max(plan.current.next_id, self.database.last_id() + 1)
         check_ids(next_id)
-        builds.check_shards(plan.shards, clusters, "clusters, which are not split among shards")
+        check_shards(plan.shards, clusters, "clusters, which are not split among shards")
         path = self._slices / CLUSTERS_FILE
         with refuse_if_unwritable(path):
             write_array(path, clustering.centroids)
@@ -257,7 +247,7 @@ class RayBackend:
         self.close()
         current = () if self._current is None else [generation.name for generation in self._current.generations]
         works = (
-            (self._setup, number, draft.removals, name, path, clusters, next_id, draft.computed)
+            (self._setup, number, draft.settings, draft.removals, name, path, clusters, next_id)
             for number, name in zip_longest(range(plan.shards), current[: plan.shards])
         )
         written: list[ShardEntry] = []
@@ -266,10 +256,10 @@ class RayBackend:
                 written.append(entry)
                 self._progress.advance(entry.photos)
         return ShardsManifest(
-            photo_sha256=plan.identity.photo_sha256,
-            preprocessing_fingerprint=plan.identity.preprocessing_fingerprint,
+            photo_sha256=draft.settings.photo_sha256,
+            preprocessing_fingerprint=draft.settings.preprocessing_fingerprint,
             clusters=clusters,
-            clusters_asked=plan.clusters,
+            clusters_asked=draft.settings.clusters_asked,
             next_id=next_id,
             created=datetime.now(UTC).replace(microsecond=0),
             software=self._setup.software,

@@ -1,7 +1,5 @@
-"""A build from its request to its report: plan, list, encode new photos, cluster, write a generation."""
+"""A build from its plan to its report: list, encode new photos, cluster, write a generation."""
 
-import hashlib
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +14,18 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sketch_search.indexer.building.database import DATABASE_FILE, SCHEMA, BuildDatabase, CurrentState, Photos
-from sketch_search.indexer.building.folder_listing import BadFile, Exclusions, FolderListing
+from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, Photos
+from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
+from sketch_search.indexer.building.plan import (
+    BuildPlan,
+    BuildRequest,
+    Current,
+    check_counts,
+    check_network,
+    plan_build,
+)
 from sketch_search.indexer.building.progress import Progress
-from sketch_search.indexer.building.request import BuildRequest, StartingPoint
-from sketch_search.indexer.building.rereading import LEAST_EQUAL, Rereader, about, rows_without_boxes
-from sketch_search.indexer.building.staging import Stager
+from sketch_search.indexer.building.staging import LEAST_EQUAL, Rereader, Stager, about
 from sketch_search.indexer.building.writer import (
     Floats,
     GenerationDraft,
@@ -30,28 +34,23 @@ from sketch_search.indexer.building.writer import (
     join_clusters,
     make_clusters,
 )
-from sketch_search.indexer.embedding import ChosenEmbedder, find_embedder
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import (
     AVX2_ALONE,
-    FORMAT_VERSION,
     Manifest,
-    NetworkIdentity,
     System,
-    current_generation_if_any,
+    find_generation,
     keep_only,
-    open_rows,
     used_segments,
 )
 from sketch_search.indexer.store.location import IndexFolder, segment_name
-from sketch_search.indexer.store.roots import FileKey, Root, locate, shown_path
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, nearest, with_boxes
+from sketch_search.indexer.store.roots import FileKey, Root, shown_path
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, nearest, with_boxes
 from sketch_search.indexer.store.shards import ShardEntry
 from sketch_search.model import Matcher
-from sketch_search.model.engine.detector import DETECTOR_NAME
-from sketch_search.model.search.clusters import MAX_PATCHES, default_clusters
+from sketch_search.model.search.clusters import default_clusters
 
 # A day in EXIF, and the bytes of a RAW file that are searched for it.
 _DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17
@@ -69,119 +68,24 @@ TWO_STAGE_CLUSTERS, LEAST_PHOTOS = 125, 4
 MAX_GROWTH = 2
 
 
-@dataclass(frozen=True)
-class BuildPlan:
-    """The decisions of one build, made before any photo is read.
-
-    problems: damage of the index, one sentence each. lost: the same for boxes alone, which are found again. detector:
-    of boxes; None if none are kept. computed: by which arithmetic those photos were computed that stay. checked: a
-    sentence on whether they agree with those of now, if that was looked at. rewrite: whether a generation is
-    written even without changes. recluster: whether all clusters are computed again; clusters: then their number,
-    None for about sqrt(photos).
-    """
-
-    request: BuildRequest
-    current: CurrentState
-    roots: tuple[Root, ...]
-    removals: Removals
-    exclusions: Exclusions
-    identity: NetworkIdentity
-    embedder: ChosenEmbedder
-    recluster: bool
-    clusters: int | None
-    problems: tuple[str, ...] = ()
-    shards: int = 1
-    rewrite: bool = False
-    system: System = "default"
-    lost: tuple[str, ...] = ()
-    computed: tuple[str, ...] = ()
-    checked: str | None = None
-
-    @property
-    def detector(self) -> str | None:
-        return DETECTOR_NAME if self.identity.keeps_boxes else None
-
-    @property
-    def gallery(self) -> tuple[tuple[Root, ...], Removals, tuple[str, ...]]:
-        """The user's choice of files: folders, removals, and patterns of files to leave out."""
-        return self.roots, self.removals, self.exclusions.patterns
-
-    @property
-    def key(self) -> str:
-        """Names the folder of the build, 16 hex digits. Rows staged under another key are never used."""
-        identity, embedder = self.identity, self.embedder.entry
-        network = [identity.photo_sha256, identity.preprocessing_fingerprint, embedder.name, embedder.sha256]
-        network += [self.detector]
-        folders = [root.path for root in self.roots]
-        text = json.dumps([FORMAT_VERSION, SCHEMA, identity.tokens, *network, *folders])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def choose_network(
-    request: BuildRequest, manifest: Manifest | None, matcher: Matcher
-) -> tuple[NetworkIdentity, ChosenEmbedder]:
-    """Returns the network, with one token if only [Ret] is kept, and the embedder. Raises EmbedderUnavailable."""
-    identity = NetworkIdentity.of(matcher)
-    alone = identity.with_tokens(1)
-    if request.tokens == "none" or (request.tokens == "auto" and manifest is not None and manifest.identity == alone):
-        identity = alone
-    if request.embedder != "auto":
-        return identity, find_embedder(request.embedder, matcher.device, download=True)
-    same = manifest is not None and manifest.identity.with_tokens(identity.tokens) == identity
-    return identity, find_embedder(manifest.embedder.spec if manifest is not None and same else "auto", matcher.device)
-
-
-def plan_build(
-    request: BuildRequest, start: StartingPoint, identity: NetworkIdentity, embedder: ChosenEmbedder, index: Path
-) -> BuildPlan:
-    """Plans a build, under the index's lock. Raises BadInvocation; IndexRefused if damaged or of another network."""
-    roots, exclusions = request.roots(index, start.manifest), request.exclusions(start.manifest)
-    system: System = "default" if start.manifest is None else start.manifest.system
-    if request.system != "auto":
-        system = request.system
-    if system == "two-stage" and identity.tokens == 1:
-        raise BadInvocation("--system two-stage compares tokens; add --tokens all, or --system default.")
-    if request.added and start.manifest is not None:
-        start.manifest.check_identity(index, identity)
-    if start.generation is None:
-        next_id = 1 if start.manifest is None else start.manifest.next_id
-        current, recluster, clusters = CurrentState(next_id=next_id), True, request.clusters
-    else:
-        manifest = start.generation.manifest
-        reusable = manifest.identity == identity and manifest.embedder.same(embedder.entry)
-        current = CurrentState.read(start.generation, roots)
-        current = replace(current, reusable=reusable, damaged=start.damaged)
-        # The number that the clusters were asked for with, or that k-means made of it.
-        same_number = request.clusters in (None, manifest.clusters_asked, manifest.counts.clusters)
-        # Damaged parts of the clusters are computed again with them.
-        recluster = request.recluster or not reusable or not same_number or bool(start.problems)
-        recluster = recluster or system != manifest.system
-        clusters = manifest.clusters_asked if request.clusters is None else request.clusters
-    removals = current.removals
-    for path in request.added:
-        if (location := locate(path, roots)) is not None:
-            removals = removals.with_change(*location, removed=False)
-    decided = request, current, roots, removals, exclusions, identity, embedder, recluster, clusters, start.problems
-    computed = start.manifest.computed if start.manifest is not None and current.reusable else ()
-    return BuildPlan(*decided, rewrite=recluster, system=system, lost=start.lost, computed=computed)
-
-
 def check_arithmetic(plan: BuildPlan, matcher: Matcher, progress: Progress) -> BuildPlan:
     """Decides by a few photos whether vectors of unknown arithmetic can stay; else all photos are computed again.
 
     Before version 7 of the graphs, those computed on processors with AVX2 alone were wrong.
     """
-    generation = next(iter(plan.current.catalogs.values()), None)
-    if generation is None or plan.computed or plan.problems or not plan.current.reusable:
+    current = plan.current
+    generation = next(iter(current.catalogs.values()), None)
+    if generation is None or plan.settings.computed or current.problems or not current.reusable:
         return plan
-    rereader = Rereader([root.folder for root in plan.current.roots], matcher, plan.request.max_pixels)
+    rereader = Rereader(current.roots, matcher, plan.request.max_pixels)
     agreement, older = rereader.compare(generation), "an older version"
     if agreement is None:
         return replace(plan, checked=f"{AVX2_ALONE}; no photo can be read to check it")
     if agreement.cosine >= LEAST_EQUAL:
         kept = f"the vectors of {older} agree with those of now (cosine {agreement.cosine:.3f})"
-        return replace(plan, computed=(f"{older}, checked",), checked=kept, rewrite=True)
-    count = sum(one.manifest.counts.photos for one in plan.current.catalogs.values())
+        settings = plan.settings.model_copy(update={"computed": (f"{older}, checked",)})
+        return replace(plan, settings=settings, checked=kept, rewrite=True)
+    count = sum(catalog.manifest.counts.photos for catalog in current.catalogs.values())
     wrong = (
         f"the vectors of {older} differ from those of now (cosine {agreement.cosine:.3f}), so all photos are computed"
     )
@@ -189,8 +93,7 @@ def check_arithmetic(plan: BuildPlan, matcher: Matcher, progress: Progress) -> B
         f"{wrong}, which takes {about(agreement.seconds * count)}. If it is stopped, the next build continues; until "
         "it ends, the index is searched as it is."
     )
-    current = replace(plan.current, reusable=False)
-    return replace(plan, current=current, recluster=True, rewrite=True, checked=wrong)
+    return replace(plan, current=replace(current, reusable=False), recluster=True, rewrite=True, checked=wrong)
 
 
 @dataclass(frozen=True)
@@ -295,9 +198,9 @@ class LocalBackend:
         self.path, self.incomplete = folder.path, list[FileKey]()
         self._folder, self._plan, self.matcher, self._progress = folder, plan, matcher, progress
         # Nothing of a damaged index is deleted until there is an intact generation.
-        if not plan.problems:
+        if not plan.current.problems:
             keep_only(folder, plan.current.generation, building={plan.key})
-        segment = folder.segment(segment_name(folder.next_number(), plan.key))
+        segment = folder.segments / segment_name(folder.next_number(), plan.key)
         self.database = BuildDatabase(folder.building(plan.key) / DATABASE_FILE, segment, used_segments(folder))
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
@@ -307,11 +210,8 @@ class LocalBackend:
         self._progress.start("encoding", count)
         if not count:
             return 0
-        roots, keeps_tokens = [root.folder for root in plan.roots], plan.identity.tokens > 1
         embedder = plan.embedder.load()
-        most = plan.request.max_pixels
-        keeps = keeps_tokens, plan.identity.keeps_boxes
-        stager = Stager(roots, self.matcher, embedder, self.database, *keeps, most)
+        stager = Stager(plan.settings, self.matcher, embedder, self.database, plan.request.max_pixels)
         unread, step = self.database.unread(before), plan.request.max_new_files or count
         for _ in range(0, count, step):
             stager.stage(islice(unread, step), plan.request.batch, self._progress)
@@ -321,13 +221,13 @@ class LocalBackend:
         return stager.encoded
 
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
-        current, found = self._plan.current, dict[str, PhotoArrays]()
-        if current.reusable and current.generation is not None:
-            kept = open_rows(self._folder, current.generation, current.damaged, self._plan.detector)
-            found |= {name: with_boxes(arrays, self.database.boxes_of(name)) for name, arrays in kept.items()}
+        current, kept = self._plan.current, dict[str, PhotoArrays]()
+        if current.generation is not None:
+            kept = current.generation.open_rows(current.unusable, self._plan.settings.detector)
+        opened = {name: with_boxes(arrays, self.database.boxes_of(name)) for name, arrays in kept.items()}
         if self.database.staged:
-            found[self.database.segment.name] = self.database.staged_rows()
-        return found
+            opened[self.database.segment.name] = self.database.staged_rows()
+        return opened
 
     def nearest(self, rows: SegmentRows, centroids: Floats) -> Numbers:
         return nearest(SegmentReader(self.sources(rows)), rows, centroids)
@@ -354,7 +254,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     started = time.monotonic()
     current, roots, database = plan.current, plan.roots, backend.database
     progress.start("reading")
-    database.take_over(current)
+    database.take_over(current.catalogs, current.numbers(roots), current.unusable)
     hidden = database.hide(lambda root, path: plan.exclusions.hides(path)) if plan.exclusions.patterns else 0
     names = [root.name for root in roots]
     bad_before = database.bad(names)
@@ -366,11 +266,8 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     settled = database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
     removals = Removals({**plan.removals.rules, **dict.fromkeys(settled.removed_before, True)})
     plan = replace(plan, removals=removals)
-    bad = database.bad(names)
-    before = current.roots, current.removals, current.excluded
-    changed = plan.rewrite or hidden + settled.changed > 0 or before != plan.gallery
-    boxed = _find_boxes(plan, backend, progress)
-    changed = changed or boxed > 0
+    bad, boxed = database.bad(names), _find_boxes(plan, backend, progress)
+    changed = plan.rewrite or hidden + settled.changed + boxed > 0 or _asks_for_other_files(plan)
     if current.generation is not None and not changed:
         manifest = current.generation.manifest
         changed = bool(_to_merge(np.array([*manifest.segment_sizes.values()]), manifest.counts.photos).any())
@@ -385,7 +282,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         gone=settled.gone,
         boxed=boxed,
         checked=plan.checked,
-        damaged=plan.problems + plan.lost,
+        damaged=current.problems + current.lost,
         bad=bad,
         bad_before=bad_before,
         incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
@@ -394,8 +291,8 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         spoiled=settled.spoiled,
         skipped=listing.skipped + _describe_removed(len(settled.removed_before)),
         prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
-        system=plan.system,
-        embedder=plan.embedder.entry.description,
+        system=plan.settings.system,
+        embedder=plan.settings.embedder.description,
         workers=backend.workers,
         seconds=time.monotonic() - started,
         index=backend.path,
@@ -404,13 +301,33 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
 
 def _find_boxes(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> int:
     """Finds boxes in photos whose rows have none. Returns in how many it looked."""
-    if plan.detector is None or not (rows := rows_without_boxes(plan.current, plan.detector)):
-        return 0
-    photos = [*backend.database.files_of(rows)]
+    photos = [*backend.database.files_of(_rows_without_boxes(plan))]
     if not photos:
         return 0
-    rereader = Rereader([root.folder for root in plan.roots], backend.matcher, plan.request.max_pixels)
+    rereader = Rereader(plan.roots, backend.matcher, plan.request.max_pixels)
     return rereader.find_boxes(photos, backend.database, progress)
+
+
+def _rows_without_boxes(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
+    """Returns which rows of the sources that have any have no boxes, by their names in the build's database."""
+    current, detector = plan.current, plan.settings.detector
+    lacking: dict[str, npt.NDArray[np.bool_]] = {}
+    for beginning, generation in current.catalogs.items() if current.reusable and detector is not None else ():
+        boxes = generation.boxes_by(detector, current.damaged)
+        if boxes is None or generation.manifest.unseen:
+            table = generation.open_photo_table()
+            for number, (name, rows) in enumerate(generation.manifest.segment_sizes.items()):
+                unseen = np.ones(rows, np.bool_) if boxes is None else are_unseen(boxes[table.of_segment(number)])
+                if unseen.any():
+                    lacking[f"{beginning}{name}"] = unseen
+    return lacking
+
+
+def _asks_for_other_files(plan: BuildPlan) -> bool:
+    """Returns True if folders, removals or patterns are not those of the index."""
+    manifest = plan.current.manifest
+    before = None if manifest is None else (manifest.roots, manifest.excluded, plan.current.removals)
+    return before != (plan.roots, plan.settings.excluded, plan.removals)
 
 
 def _describe_removed(count: int) -> tuple[str, ...]:
@@ -458,7 +375,7 @@ def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
 
 def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) -> GenerationDraft:
     """Clusters the photos, and returns the draft to write. Raises BadInvocation if none can be used."""
-    current, database = plan.current, backend.database
+    current, database, settings = plan.current, backend.database, plan.settings
     photos = database.choose_photos()
     if not (count := len(photos)):
         folders = ", ".join(root.path for root in plan.roots)
@@ -466,43 +383,33 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
     check_counts(plan, count)
     reader, to_write = SegmentReader(backend.sources(photos.rows)), photos.clusters < 0
-    computed = {*plan.computed, *([backend.matcher.arithmetic] if to_write.any() else [])}
+    computed = {*settings.computed, *([backend.matcher.arithmetic] if to_write.any() else [])}
+    asked = settings.clusters_asked
     if plan.recluster or current.generation is None or _are_stale(plan, current.generation.manifest, photos):
         two_stage = min(TWO_STAGE_CLUSTERS, -(-count // LEAST_PHOTOS))
-        usual = two_stage if plan.system == "two-stage" else default_clusters(count)
+        usual = two_stage if settings.system == "two-stage" else default_clusters(count)
         # A shard holds whole clusters, at least one.
-        wanted = max(usual, plan.shards) if plan.clusters is None else plan.clusters
-        clustering = make_clusters(photos.rows, reader, wanted, plan.clusters, backend.nearest)
+        clustering = make_clusters(photos.rows, reader, asked or max(usual, plan.shards), backend.nearest)
     else:
         clustering = join_clusters(photos, current.generation, backend.nearest)
+        asked = current.generation.manifest.clusters_asked
     if current.generation is not None:
         sources, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
         sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in sources.tolist()]
         merged = sources[_to_merge(np.array(sizes, np.int64), int(shown.sum()), new=bool(to_write.any()))]
         to_write |= np.isin(photos.rows.sources, merged)
-    if plan.system == "two-stage":
+    if settings.system == "two-stage":
         # The features of each cluster lie together, also with those of new photos.
         to_write[:] = to_write.any() or not clustering.as_before
-    return GenerationDraft(
-        plan.identity,
-        plan.embedder.entry,
-        *plan.gallery,
-        database,
-        photos,
-        reader,
-        to_write,
-        clustering,
-        system=plan.system,
-        detector=plan.detector,
-        computed=tuple(sorted(computed)),
-    )
+    settings = settings.model_copy(update={"clusters_asked": asked, "computed": tuple(sorted(computed))})
+    return GenerationDraft(settings, plan.removals, database, photos, reader, to_write, clustering)
 
 
 def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:
     """Returns True if clusters were made for other photos: most are new now, or there are too many for their number."""
     count, most_are_new = len(photos), 2 * (photos.clusters < 0).sum() > len(photos)
-    if plan.clusters is not None:
-        return bool(most_are_new and plan.clusters <= count)
+    if (asked := plan.settings.clusters_asked) is not None:
+        return bool(most_are_new and asked <= count)
     return bool(most_are_new or count > MAX_GROWTH * manifest.counts.clusters**2)
 
 
@@ -520,33 +427,13 @@ def _to_merge(sizes: Numbers, shown: int, *, new: bool = False) -> npt.NDArray[n
     return merged
 
 
-def check_network(matcher: Matcher) -> None:
-    """Raises BadInvocation if an index cannot hold the tokens of this network."""
-    if matcher.config.token_count("photo") > 1 and matcher.config.grid**2 > MAX_PATCHES:
-        raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
-
-
-def check_counts(plan: BuildPlan, photos: int) -> None:
-    """Raises BadInvocation if more clusters or shards are asked for than there are photos."""
-    if plan.recluster and plan.clusters is not None and plan.clusters > photos:
-        raise BadInvocation(f"{plan.clusters} clusters are too many for {photos} photos; lower --clusters.")
-    check_shards(plan.shards, photos, "photos")
-
-
-def check_shards(shards: int, most: int, what: str) -> None:
-    """Raises BadInvocation if there are more than ``most`` shards, so that some would be empty."""
-    if shards > most:
-        raise BadInvocation(f"{shards} shards are too many for {most} {what}; lower --shards.")
-
-
 def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progress | None = None) -> BuildReport:
     """Builds, updates, continues or repairs an index. Raises BadInvocation, IndexUnwritable, IndexBusy, IndexRefused"""
     folder = IndexFolder(index)
     request.check(folder.path)
     check_network(matcher)
     with folder.writing():
-        start = StartingPoint.find(folder)
-        plan = plan_build(request, start, *choose_network(request, start.manifest, matcher), folder.path)
+        plan = plan_build(request, Current.find(folder), matcher, folder.path)
         progress = progress or Progress()
         with progress.of_build(folder.progress):
             plan = check_arithmetic(plan, matcher, progress)
@@ -558,7 +445,7 @@ def build_growing(index: Path, request: BuildRequest, matcher: Matcher) -> Build
     """Builds in generations of twice the photos of the one before; all but the first have clusters of their own."""
     most = FIRST_GENERATION
     with suppress(IndexRefused):  # of a damaged index, all is computed that is missing
-        if (current := current_generation_if_any(IndexFolder(index))) is not None:
+        if (current := find_generation(IndexFolder(index))) is not None:
             most = max(most, current.manifest.counts.photos)
     report = build(index, replace(request, max_new_files=most), matcher)
     while report.waiting:

@@ -1,0 +1,292 @@
+"""Plans a build: what is asked for, the state that it continues, and the decisions made before any photo is read."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from sketch_search.indexer.building.database import SCHEMA
+from sketch_search.indexer.building.folder_listing import Exclusions
+from sketch_search.indexer.embedding import ChosenEmbedder, find_embedder
+from sketch_search.indexer.errors import BadInvocation
+from sketch_search.indexer.store.catalog import CATALOG_FILE, Removals
+from sketch_search.indexer.store.folders import Address, LocalFolder
+from sketch_search.indexer.store.generation import (
+    FORMAT_VERSION,
+    Generation,
+    Manifest,
+    NetworkIdentity,
+    Settings,
+    System,
+    find_generation,
+)
+from sketch_search.indexer.store.location import IndexFolder, first_build_has_begun, no_index
+from sketch_search.indexer.store.roots import Root, folder_of, locate, resolve_roots
+from sketch_search.indexer.store.rows import BOXES_FILE
+from sketch_search.model import Matcher
+from sketch_search.model.engine.detector import DETECTOR_NAME
+from sketch_search.model.limits import MAX_PIXELS
+from sketch_search.model.search.clusters import MAX_PATCHES
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """The request of one build.
+
+    folders: all of the gallery, by path or URL; empty for the indexed ones. added: folders to add, or files and
+    folders to show again. excluded, included: patterns to add, and to drop from those of the index.
+    clusters: None for those of the index, or about sqrt(photos); another number makes them anew, as recluster does.
+    embedder: "ret", "clip", "clip:...", or "auto": as the index, else CLIP if its weights are on this disk.
+    tokens: "all", "none" for a small index of vectors alone, or "auto": as the index, else "all".
+    system: of plain searches. "two-stage", the report's: 125 clusters, the features of each together. "auto": as the
+    index, else "default".
+    checksum: whether files of unchanged size and times are read. batch: files between commits, lost by a kill.
+    shards: of a build on many machines; None for as many as there are, or one.
+    allow_root_removal, allow_loss: whether folders that are not listed, or a tenth of the photos, may be dropped.
+    max_new_files: how many are read, unless none is usable; None for all. max_pixels: of a photo, JPEGs aside.
+    """
+
+    folders: Sequence[Address] = ()
+    added: Sequence[Address] = ()
+    excluded: Sequence[str] = ()
+    included: Sequence[str] = ()
+    clusters: int | None = None
+    embedder: str = "auto"
+    tokens: Literal["auto", "all", "none"] = "auto"
+    system: System | Literal["auto"] = "auto"
+    recluster: bool = False
+    checksum: bool = False
+    batch: int = 64
+    shards: int | None = None
+    allow_root_removal: bool = True
+    allow_loss: bool = False
+    max_new_files: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
+        """Returns the roots of the next generation, the current ones first. Raises BadInvocation."""
+        if self.clusters is not None and self.clusters < 1:
+            raise BadInvocation("the number of clusters must be at least 1.")
+        current = () if manifest is None else manifest.roots
+        if not self.folders and not current:
+            if first_build_has_begun(index):
+                raise no_index(index)
+            if not self.added:
+                raise BadInvocation(
+                    f"there is no index at {index} yet; run `sketch-search index build FOLDER` first, or "
+                    "`sketch-search FOLDER`, which also serves it."
+                )
+        for path in self.added:
+            key = locate(path, current)
+            whole = key is None or not key[1] or type(current[key[0]].folder) is LocalFolder
+            if whole and folder_of(path).problem() == "does not exist":
+                raise BadInvocation(f"{path} does not exist; name a folder of photos.")
+        new = [path for path in self.added if locate(path, current) is None]
+        roots = resolve_roots([*(self.folders or (root.folder for root in current)), *new], index, current)
+        leaving = ", ".join(root.path for root in current if root not in roots)
+        if leaving and not self.allow_root_removal:
+            raise BadInvocation(
+                f"the index {index} has other folders: {leaving}. List these as well, or list none to update all; "
+                "add a new one by `sketch-search index add FOLDER`; use another index with --index DIR; or drop them "
+                "by `sketch-search index build FOLDER --yes`: photos that have only moved stay; none is computed again."
+            )
+        return roots
+
+    def exclusions(self, manifest: Manifest | None) -> Exclusions:
+        """Returns the patterns of the next generation, the current ones first. Raises BadInvocation."""
+        current = () if manifest is None else manifest.excluded
+        for pattern in self.included:
+            if pattern not in current:
+                there = f"excludes {', '.join(current)}" if current else "has no patterns"
+                raise BadInvocation(f"the index does not exclude {pattern!r}; it {there}.")
+        return Exclusions([one for one in dict.fromkeys([*current, *self.excluded]) if one not in self.included])
+
+    def check(self, index: Path) -> None:
+        """Detects mistakes before a network is loaded. Raises BadInvocation; IndexRefused for an unusable index."""
+        folder = IndexFolder(index)
+        current = find_generation(folder, check=False)
+        manifest = None if current is None else current.manifest
+        self.roots(folder.path, manifest)
+        self.exclusions(manifest)
+
+
+@dataclass(frozen=True)
+class Current:
+    """The state that a build continues: the current generation, or all current shards.
+
+    catalogs: the generations whose files are taken over, by how the names of their rows' sources begin; none before the
+    first build, and if the catalog is damaged. manifest: the first one's; None before a build. removals: by its roots.
+    next_id: the lowest that no file has ever had. clusters: how many there are. reusable: whether the same networks
+    computed their rows. damaged: segments to compute again, and BOXES_FILE if the boxes are. problems: a sentence for
+    each damage; lost: for that of boxes alone, which are found again.
+    """
+
+    catalogs: Mapping[str, Generation] = field(default_factory=dict)
+    manifest: Manifest | None = None
+    removals: Removals = field(default_factory=Removals)
+    next_id: int = 1
+    clusters: int = 0
+    reusable: bool = True
+    damaged: frozenset[str] = frozenset()
+    problems: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def generation(self) -> Generation | None:
+        """The current generation of an index that is not in shards."""
+        return self.catalogs.get("")
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        return () if self.manifest is None else self.manifest.roots
+
+    @property
+    def unusable(self) -> frozenset[str]:
+        """The damaged parts, or if other networks computed the rows, all segments."""
+        names = (name for catalog in self.catalogs.values() for name in catalog.manifest.segment_sizes)
+        return self.damaged if self.reusable else frozenset(names)
+
+    def numbers(self, roots: Sequence[Root]) -> list[int | None]:
+        """Returns the number in ``roots`` of each current root; None for one that leaves."""
+        numbers = {root.path: number for number, root in enumerate(roots)}
+        return [numbers.get(root.path) for root in self.roots]
+
+    @staticmethod
+    def of(generation: Generation) -> "Current":
+        """Reads the state of a sound generation, without its files."""
+        manifest = generation.manifest
+        with generation.open_catalog() as catalog:
+            removals = catalog.removals()
+        return Current({"": generation}, manifest, removals, manifest.next_id, manifest.counts.clusters)
+
+    @staticmethod
+    def find(folder: IndexFolder) -> "Current":
+        """Looks at the current generation, and at what a verification found. Raises IndexRefused."""
+        if (generation := find_generation(folder, check=False)) is None:
+            return Current()
+        manifest, damaged = generation.manifest, generation.recorded_damage() | generation.damage()
+        boxes = damaged.pop(generation.path / BOXES_FILE, None)
+        problems = tuple(damaged.values())
+        if generation.path / CATALOG_FILE in damaged:
+            problems += ("without a catalog, photos get new ids, and removed ones come back.",)
+            return Current(manifest=manifest, next_id=manifest.next_id, problems=problems)
+        segments = {file.parent.name for file in damaged}
+        if generation.name in segments:
+            # Vectors, clusters and the table of photos belong to the photos of all segments.
+            segments = {*manifest.segment_sizes}
+        lost = () if boxes is None else (boxes,)
+        damaged_parts = frozenset(segments if boxes is None else {*segments, BOXES_FILE})
+        return replace(Current.of(generation), damaged=damaged_parts, problems=problems, lost=lost)
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """The decisions of one build.
+
+    settings: of the next generation; their ``computed`` is of those photos that stay. embedder: that of the settings.
+    recluster: whether all clusters are computed again. rewrite: whether a generation is written even without changes.
+    checked: a sentence on whether vectors that stay agree with those of now, if that was looked at.
+    """
+
+    request: BuildRequest
+    current: Current
+    settings: Settings
+    removals: Removals
+    embedder: ChosenEmbedder
+    recluster: bool
+    rewrite: bool
+    shards: int = 1
+    checked: str | None = None
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        return self.settings.roots
+
+    @cached_property
+    def exclusions(self) -> Exclusions:
+        return Exclusions(self.settings.excluded)
+
+    @property
+    def key(self) -> str:
+        """Names the folder of the build, 16 hex digits. Rows staged under another key are never used."""
+        settings, embedder = self.settings, self.settings.embedder
+        network = [settings.photo_sha256, settings.preprocessing_fingerprint, embedder.name, embedder.sha256]
+        folders = [root.path for root in self.roots]
+        text = json.dumps([FORMAT_VERSION, SCHEMA, settings.tokens, *network, settings.detector, *folders])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plan_build(request: BuildRequest, current: Current, matcher: Matcher, index: Path) -> BuildPlan:
+    """Plans a build, under the index's lock. Raises BadInvocation; IndexRefused if it is of another network."""
+    manifest, clusters = current.manifest, request.clusters
+    roots, excluded = request.roots(index, manifest), request.exclusions(manifest).patterns
+    identity, embedder = _choose_network(request, manifest, matcher)
+    system: System = "default" if manifest is None else manifest.system
+    if request.system != "auto":
+        system = request.system
+    if system == "two-stage" and identity.tokens == 1:
+        raise BadInvocation("--system two-stage compares tokens; add --tokens all, or --system default.")
+    if request.added and manifest is not None:
+        manifest.check_identity(index, identity)
+    recluster, computed = True, tuple[str, ...]()
+    if manifest is not None and current.catalogs:
+        current = replace(current, reusable=manifest.identity == identity and manifest.embedder.same(embedder.entry))
+        # The number that the clusters were asked for with, or that k-means made of it.
+        same_number = clusters in (None, manifest.clusters_asked, current.clusters)
+        clusters = manifest.clusters_asked if clusters is None else clusters
+        # Damaged parts of the clusters are computed again with them.
+        recluster = request.recluster or not current.reusable or not same_number or bool(current.problems)
+        recluster = recluster or system != manifest.system
+        computed = manifest.computed if current.reusable else ()
+    removals = current.removals.renumber(current.numbers(roots))
+    for path in request.added:
+        if (location := locate(path, roots)) is not None:
+            removals = removals.with_change(*location, removed=False)
+    settings = Settings(
+        **identity.model_dump(),
+        system=system,
+        embedder=embedder.entry,
+        roots=roots,
+        excluded=excluded,
+        clusters_asked=clusters,
+        detector=DETECTOR_NAME if identity.keeps_boxes else None,
+        computed=computed,
+    )
+    return BuildPlan(request, current, settings, removals, embedder, recluster, rewrite=recluster)
+
+
+def _choose_network(
+    request: BuildRequest, manifest: Manifest | None, matcher: Matcher
+) -> tuple[NetworkIdentity, ChosenEmbedder]:
+    """Returns the network, with one token if only [Ret] is kept, and the embedder. Raises EmbedderUnavailable."""
+    identity = NetworkIdentity.of(matcher)
+    alone = identity.with_tokens(1)
+    if request.tokens == "none" or (request.tokens == "auto" and manifest is not None and manifest.identity == alone):
+        identity = alone
+    if request.embedder != "auto":
+        return identity, find_embedder(request.embedder, matcher.device, download=True)
+    same = manifest is not None and manifest.identity.with_tokens(identity.tokens) == identity
+    return identity, find_embedder(manifest.embedder.spec if manifest is not None and same else "auto", matcher.device)
+
+
+def check_network(matcher: Matcher) -> None:
+    """Raises BadInvocation if an index cannot hold the tokens of this network."""
+    if matcher.config.token_count("photo") > 1 and matcher.config.grid**2 > MAX_PATCHES:
+        raise BadInvocation("an index holds patch grids up to 16 by 16; use a checkpoint with fewer patches.")
+
+
+def check_counts(plan: BuildPlan, photos: int) -> None:
+    """Raises BadInvocation if more clusters or shards are asked for than there are photos."""
+    clusters = plan.settings.clusters_asked
+    if plan.recluster and clusters is not None and clusters > photos:
+        raise BadInvocation(f"{clusters} clusters are too many for {photos} photos; lower --clusters.")
+    check_shards(plan.shards, photos, "photos")
+
+
+def check_shards(shards: int, most: int, what: str) -> None:
+    """Raises BadInvocation if there are more than ``most`` shards, so that some would be empty."""
+    if shards > most:
+        raise BadInvocation(f"{shards} shards are too many for {most} {what}; lower --shards.")
