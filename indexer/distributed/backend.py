@@ -2,10 +2,11 @@
 
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import count, islice, zip_longest
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from sketch_search import model
 from sketch_search.indexer.building.builder import BuildReport, Written, check_arithmetic, run_plan
-from sketch_search.indexer.building.database import BuildDatabase
+from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
 from sketch_search.indexer.building.plan import (
     BuildPlan,
     BuildRequest,
@@ -24,23 +25,23 @@ from sketch_search.indexer.building.plan import (
     plan_build,
 )
 from sketch_search.indexer.building.progress import Progress
-from sketch_search.indexer.building.writer import GenerationDraft
+from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from sketch_search.indexer.distributed.connection import Workers, check_address, connected
-from sketch_search.indexer.distributed.workers import TOKEN, Setup, Sources, assign_rows, encode_slice, write_shard
+from sketch_search.indexer.distributed.workers import TOKEN, Setup, encode_slice
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import write_atomically
-from sketch_search.indexer.store.generation import Generation, Manifest, open_generation
-from sketch_search.indexer.store.location import refuse_if_unwritable
+from sketch_search.indexer.store.generation import Generation, Manifest, keep_only, open_generation
+from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
 from sketch_search.indexer.store.roots import FileKey
-from sketch_search.indexer.store.rows import CLUSTERS_FILE, PhotoArrays, SegmentRows, write_array
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, nearest, with_boxes
 from sketch_search.indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
 from sketch_search.model.search.clusters import train_centroids
 from sketch_search.model.terminal import installed_version
 
-# Rows that one task assigns to clusters. Listing them takes less than a megabyte.
-_ROWS = 16_384
+# Each source has up to five arrays mapped into memory, and Linux lets a process have 65,530 of them.
+_MAX_OPEN = 8_000
 # Files that a worker encodes at a time, whose rows are kept all or not at all: some 5 MB of rows of the default
 # network, and less than a minute of a worker's time.
 SLICE = 1024
@@ -132,8 +133,36 @@ class CurrentShards:
         return replace(first, catalogs=catalogs, next_id=self.manifest.next_id, clusters=self.manifest.clusters)
 
 
+class Sources(Mapping[str, PhotoArrays]):
+    """Opens sources of rows by name: slices, and segments such as "shard-0003/g000002/s000001-0a1b2c3d"."""
+
+    def __init__(self, shards: Path, slices: Path, names: Iterable[str], detector: str | None) -> None:
+        self._shards, self._slices, self._detector = shards, slices, detector
+        self._names = tuple(sorted(set(names)))
+        self._open = lru_cache(maxsize=_MAX_OPEN)(self._open_now)
+
+    def __getitem__(self, name: str) -> PhotoArrays:
+        return self._open(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _open_now(self, name: str) -> PhotoArrays:
+        if "/" not in name:
+            with closing(BuildDatabase(self._slices / name / DATABASE_FILE, shard=0)) as database:
+                return database.staged_rows()
+        shard, generation, segment = name.split("/")
+        folder = IndexFolder(self._shards / shard)
+        opened = open_generation(folder, generation)
+        others = [entry.id for entry in opened.manifest.segments if entry.id != segment]
+        return opened.open_rows(others, self._detector)[segment]
+
+
 class RayBackend:
-    """Builds by workers: each slice of files has a database, each shard is an index. The caller holds the lock."""
+    """Encodes by workers, to slices with a database each, and writes shards from these. The caller holds the lock."""
 
     def __init__(
         self,
@@ -166,10 +195,10 @@ class RayBackend:
         self._slices = self._setup.folder
         with refuse_if_unwritable(self.path):
             self._slices.mkdir(exist_ok=True)
-            for left in self._slices.glob("database-*"):
-                left.unlink()
+            # What a stopped build has read is in the slices.
+            (self._slices / DATABASE_FILE).unlink(missing_ok=True)
             write_atomically(self._slices / TOKEN, self._setup.token.encode())
-        self.database = BuildDatabase(self._setup.database)
+        self.database = BuildDatabase(self._slices / DATABASE_FILE)
         self._take_slices()
 
     def _take_slices(self) -> None:
@@ -201,19 +230,8 @@ class RayBackend:
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
         return Sources(self.path, self._slices, rows.trim().names, self._plan.settings.detector)
 
-    def nearest(self, rows: SegmentRows, centroids: Floats) -> npt.NDArray[np.int32]:
-        path = self._slices / "centroids.npy"
-        with refuse_if_unwritable(path):
-            write_array(path, centroids)
-        self._progress.start("clustering", len(rows))
-        clusters = np.empty(len(rows), np.int32)
-        parts = ((first, rows[first : first + _ROWS].trim()) for first in range(0, len(rows), _ROWS))
-        works = ((self._setup, first, part, path, len(centroids)) for first, part in parts)
-        with closing(self._ray.each(assign_rows, works)) as answers:
-            for first, nearest in answers:
-                clusters[first : first + len(nearest)] = nearest
-                self._progress.advance(len(nearest))
-        return clusters
+    def nearest(self, rows: SegmentRows, centroids: Floats) -> Numbers:
+        return nearest(SegmentReader(self.sources(rows)), rows, centroids)
 
     def write(self, draft: GenerationDraft | None) -> Written:
         if draft is not None:
@@ -237,24 +255,15 @@ class RayBackend:
         next_id = max(plan.current.next_id, self.database.last_id() + 1)
         check_ids(next_id)
         check_shards(plan.shards, clusters, "clusters, which are not split among shards")
-        path = self._slices / CLUSTERS_FILE
-        with refuse_if_unwritable(path):
-            write_array(path, clustering.centroids)
         self._progress.start("writing", len(draft.photos))
         sizes = np.bincount(clustering.clusters, minlength=clusters)
         self.database.deal(clustering.clusters, place_clusters(clustering.centroids, sizes, plan.shards))
-        # Other machines see what is in the file once it is closed.
         self.close()
-        current = () if self._current is None else [generation.name for generation in self._current.generations]
-        works = (
-            (self._setup, number, draft.settings, draft.removals, name, path, clusters, next_id)
-            for number, name in zip_longest(range(plan.shards), current[: plan.shards])
-        )
-        written: list[ShardEntry] = []
-        with closing(self._ray.each(write_shard, works)) as entries:
-            for entry in entries:
-                written.append(entry)
-                self._progress.advance(entry.photos)
+        current = () if self._current is None else self._current.generations[: plan.shards]
+        shards = [
+            self._write_shard(number, draft, generation, next_id)
+            for number, generation in zip_longest(range(plan.shards), current)
+        ]
         return ShardsManifest(
             photo_sha256=draft.settings.photo_sha256,
             preprocessing_fingerprint=draft.settings.preprocessing_fingerprint,
@@ -263,8 +272,27 @@ class RayBackend:
             next_id=next_id,
             created=datetime.now(UTC).replace(microsecond=0),
             software=self._setup.software,
-            shards=tuple(sorted(written, key=lambda entry: entry.folder)),
+            shards=tuple(shards),
         )
+
+    def _write_shard(self, number: int, draft: GenerationDraft, current: Generation | None, next_id: int) -> ShardEntry:
+        """Writes the next generation of a shard. next_id: the lowest new id of all shards."""
+        folder = self._folder.make_shard(number)
+        # Remains of an earlier attempt are deleted, so that all attempts write a generation of the same name.
+        keep_only(folder, current, building=set())
+        with closing(BuildDatabase(self._slices / DATABASE_FILE, shard=number)) as database:
+            photos = database.photos()
+            # The shard has only its own clusters, in the same order as among all.
+            present, clusters = np.unique(photos.clusters, return_inverse=True)
+            sources = self.sources(photos.rows)
+            # Boxes that were found in photos of before are in the build's database.
+            reader = SegmentReader({name: with_boxes(sources[name], database.boxes_of(name)) for name in sources})
+            every, own = np.ones(len(photos), np.bool_), Clustering(draft.clustering.centroids[present], clusters)
+            part = replace(draft, database=database, photos=photos, reader=reader, to_write=every, clustering=own)
+            written = GenerationWriter(folder, self._plan.key, part, current, next_id).write(make_current=False)
+        self._progress.advance(len(photos))
+        counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
+        return ShardEntry(folder=folder.path.name, generation=written.name, **counts)
 
 
 def check_ids(next_id: int) -> None:

@@ -183,8 +183,8 @@ def check_ours(folder: Path, others: set[str]) -> None:
 
 
 @contextmanager
-def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
-    """Holds the lock of an index until the process ends. Raises IndexBusy after ``wait`` seconds; IndexUnwritable.
+def hold_lock(folder: Path) -> Iterator[None]:
+    """Holds the lock of an index. Raises IndexBusy; IndexUnwritable.
 
     Some network drives refuse locks. There, a file that only one process can create is the lock; one that a killed
     process on this machine has left does not count.
@@ -195,11 +195,11 @@ def hold_lock(folder: Path, wait: float = 0) -> Iterator[None]:
     with refuse_if_unwritable(folder):
         try:
             try:
-                lock = FileLock(folder / ".lock").acquire(timeout=wait)
+                lock = FileLock(folder / ".lock").acquire(timeout=0)
             except (Timeout, OSError):
                 if _gives_locks(folder):
                     raise
-                lock = SoftFileLock(folder / ".lock-file").acquire(timeout=wait)
+                lock = SoftFileLock(folder / ".lock-file").acquire(timeout=0)
         except Timeout as error:
             raise IndexBusy(
                 f"another build is writing {folder}; wait for it to end, or name another folder with --index."

@@ -93,16 +93,13 @@ class ShardsFolder:
         with location.hold_lock(self.path):
             yield
 
-    @contextmanager
-    def writing_shard(self, number: int, wait: float) -> Iterator[location.IndexFolder]:
-        """Makes the folder of one shard and holds its lock; waits so many seconds for a worker about to end."""
+    def make_shard(self, number: int) -> location.IndexFolder:
+        """Makes the folder of one shard. The caller holds the lock of all."""
         folder = self.shard(number)
         with location.refuse_if_unwritable(folder.path):
             folder.create()
-        with location.hold_lock(folder.path, wait):
-            with location.refuse_if_unwritable(folder.path):
-                write_atomically(folder.path / location.SHARD_MARK, f"{number}\n".encode())
-            yield folder
+            write_atomically(folder.path / location.SHARD_MARK, f"{number}\n".encode())
+        return folder
 
     def commit(self, manifest: ShardsManifest) -> None:
         """Makes the shards of this build the current ones."""
