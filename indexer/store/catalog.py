@@ -14,7 +14,6 @@ from typing import Any
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, spellings
 from sketch_search.indexer.store.roots import FileKey, key_shown, with_folders
-from sketch_search.model.files import open_regular
 
 CATALOG_FILE = "photos.sqlite"
 _NS = 10**9
@@ -190,8 +189,7 @@ class Catalog:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            # This refuses a pipe, for which SQLite would wait forever.
-            open_regular(path).close()
+            path.open("rb").close()
         except OSError as error:
             raise unreadable(path, error) from error
         # A server's threads share the connection; the reader protects every call with a lock.
@@ -285,9 +283,6 @@ class Catalog:
     def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:
         for columns in self._rows(f"SELECT * FROM photos {condition}", *values):
             number, root, path, content, size, mtime, ctime, taken, _, reason, cluster, *_ = columns
-            # SQLite columns may hold values of another type, such as 0.5 for a cluster.
-            if not all(value is None or isinstance(value, int) for value in (root, size, mtime, ctime, taken, cluster)):
-                raise IndexDamaged(f"{self._path} is damaged (a number is not whole); {REPAIR}.")
             stamp = None if size is None else FileStamp(size, mtime, ctime)
             yield GalleryFile(root, path, stamp, content, reason, taken, number, cluster)
 

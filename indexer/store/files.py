@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import BinaryIO
@@ -28,8 +27,6 @@ _PRINTED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|[nrt])
 _MOST_SPELLINGS = 64
 # Larger files are not photos, and reading one would use up the memory.
 MAX_FILE_BYTES = 512 * 2**20
-# Bytes that are read at a time to check a file.
-_PART = 1 << 20
 # The bounds of SQLite's integers of eight bytes. A time in ns beyond them, from 2262 on, cannot be that of a photo.
 MIN_TIME, MAX_TIME = -(2**63), 2**63 - 1
 
@@ -186,7 +183,8 @@ def read_below(root: Path, relative: str) -> FileContent:
     Not if it is too large, or the path leaves ``root`` or has a link below it; ``root`` itself may be a link.
     """
     with _open_regular_below(root, relative) as (file, status):
-        _check_size(status.st_size, relative)
+        if status.st_size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", relative)
         # One byte more than expected, however fast it grows.
         data = file.read(status.st_size + 1)
         after = os.fstat(file.fileno())
@@ -195,25 +193,10 @@ def read_below(root: Path, relative: str) -> FileContent:
         return FileContent(data, FileStamp.of(status))
 
 
-def digest_below(root: Path, relative: str) -> FileDigest:
-    """Reads a file like ``read_below``, with only a part of it in memory."""
-    with _open_regular_below(root, relative) as (file, status):
-        _check_size(status.st_size, relative)
-        digest = FileDigest.of(iter(partial(file.read, _PART), b""), FileStamp.of(status))
-        if os.fstat(file.fileno()).st_mtime_ns != status.st_mtime_ns:
-            raise FileChanging(errno.EAGAIN, "it changed while being read", relative)
-        return digest
-
-
 def stamp_below(root: Path, relative: str) -> FileStamp:
     """Returns the stamp of a file. Raises as ``read_below`` does."""
     with _open_regular_below(root, relative) as (_, status):
         return FileStamp.of(status)
-
-
-def _check_size(size: int, relative: str) -> None:
-    if size > MAX_FILE_BYTES:
-        raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", relative)
 
 
 def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:

@@ -23,7 +23,6 @@ from sketch_search.indexer.store.files import (
     FileContent,
     FileDigest,
     FileStamp,
-    digest_below,
     name_of_text,
     read_below,
     read_part,
@@ -37,7 +36,7 @@ from sketch_search.model.terminal import expand_home, resolve
 #: The address of a folder of photos: a path, or a URL.
 Address = str | os.PathLike[str]
 _NS = 10**9
-# Bytes of a file in an album that are unpacked at a time to check it.
+# Bytes of a file that are read at a time to compare it.
 _PART = 1 << 20
 
 
@@ -108,9 +107,13 @@ class Folder(ABC):
         """Returns the stamp of a file as it is now. Raises as ``read`` does."""
 
     def digest(self, path: str) -> FileDigest:
-        """Reads a file to compare it with another. Raises as ``read`` does."""
-        content = self.read(path)
-        return FileDigest.of([content.data], content.stamp)
+        """Reads a file to compare it with another, with only a part of it in memory. Raises as ``read`` does."""
+        stamp = self.stamp(path)
+        starts = range(0, min(stamp.size, MAX_FILE_BYTES), _PART)
+        digest = FileDigest.of((self.read_part(path, _PART, start=at, size=stamp.size) for at in starts), stamp)
+        if self.stamp(path) != stamp:
+            raise FileChanging(errno.EAGAIN, "it changed while being read", path)
+        return digest
 
     @abstractmethod
     def address_of(self, path: str) -> str:
@@ -162,9 +165,6 @@ class LocalFolder(Folder):
 
     def stamp(self, path: str) -> FileStamp:
         return stamp_below(self.path, path)
-
-    def digest(self, path: str) -> FileDigest:
-        return digest_below(self.path, path)
 
     def address_of(self, path: str) -> str:
         return str(self.path / name_of_text(path))
@@ -223,10 +223,6 @@ class Album(LocalFolder):
 
     def stamp(self, path: str) -> FileStamp:
         return _stamp(self._info(path))
-
-    def digest(self, path: str) -> FileDigest:
-        info = self._info(path)
-        return FileDigest.of((self._unpack(info, at, _PART) for at in range(0, info.file_size, _PART)), _stamp(info))
 
     def _info(self, path: str) -> zipfile.ZipInfo:
         safe_parts(path)

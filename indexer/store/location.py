@@ -1,6 +1,5 @@
 """Handles the folder of an index: which generation is current, and the lock that lets only one process write."""
 
-import errno
 import os
 import re
 import shutil
@@ -31,8 +30,6 @@ THUMBNAILS = "thumbnails"
 SHARD_MARK = "SHARD"
 # The most bytes of CURRENT, which holds the name of a generation.
 _MAX_NAME = 1024
-# The codes of errors if something else is in the place of a file or folder of the index, such as a link.
-_STRAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY}
 
 
 def default_index_path() -> Path:
@@ -231,11 +228,9 @@ def refuse_if_unwritable(folder: Path) -> Iterator[None]:
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         path = (isinstance(error, OSError) and error.filename) or folder
-        stray = isinstance(error, OSError) and error.errno in _STRAY
-        advice = "move the existing file away" if stray else "free space or grant permission"
         raise IndexUnwritable(
-            f"{path} cannot be written: {reason}; {advice}, and run the same command again: it continues from here. "
-            "The old index stays in use."
+            f"{path} cannot be written: {reason}; free space or grant permission, and run the same command again: it "
+            "continues from here. The old index stays in use."
         ) from error
 
 

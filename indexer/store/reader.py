@@ -17,9 +17,7 @@ import numpy.typing as npt
 from cachetools import LRUCache
 
 from sketch_search.indexer.errors import (
-    REPAIR,
     BadInvocation,
-    IndexDamaged,
     IndexRefused,
     PhotoUnavailable,
     UnknownPhoto,
@@ -39,7 +37,6 @@ from sketch_search.indexer.store.roots import (
     shown_path,
 )
 from sketch_search.indexer.store.rows import (
-    PHOTO_TABLE_FILE,
     REGION_FILES,
     TOKEN_FILES,
     SegmentReader,
@@ -90,8 +87,6 @@ class Index:
         self._segments = {segment.id: generation.open_segment(segment) for segment in manifest.segments}
         self._reader = SegmentReader(self._segments)
         table = generation.open_photo_table()
-        if not table.fit(np.array([*manifest.segment_sizes.values()], np.int64), counts.clusters, counts.photos):
-            raise IndexDamaged(f"{generation.path / PHOTO_TABLE_FILE} points past the end of a segment; {REPAIR}.")
         shown = slice(0, self.photo_count)
         self.ids = table.ids[shown]
         names = tuple(manifest.segment_sizes)
@@ -299,8 +294,6 @@ class Index:
             files = self._catalog.sharing([photo])
         if not files:
             raise UnknownPhoto(f"no photo has the id {photo}.")
-        if any(file.root not in range(len(self._roots)) for file in files):
-            raise IndexDamaged(f"the catalog has no folder for photo {photo}; {REPAIR}.")
         return files
 
     def close(self) -> None:

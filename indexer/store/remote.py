@@ -157,6 +157,10 @@ class RemoteFolder(Folder):
             raise files.FileChanging(errno.EAGAIN, "its size has changed", path)
         return part
 
+    def digest(self, path: str) -> files.FileDigest:
+        content = self.read(path)
+        return files.FileDigest.of([content.data], content.stamp)
+
     def stamp(self, path: str) -> files.FileStamp:
         at = self._at("/".join(files.safe_parts(path)))
         stamp = _entry(self._ask(lambda server: server.info(at, timeout=_LONGEST)), at).stamp

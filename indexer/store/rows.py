@@ -20,7 +20,6 @@ from sketch_search.indexer.store.files import sync_folder
 from sketch_search.model.engine import Floats, Numbers, Tokens
 from sketch_search.model.engine.detector import BOXES
 from sketch_search.model.engine.rounding import dequantize
-from sketch_search.model.files import open_regular
 from sketch_search.model.search.clusters import assign, mean_tokens
 
 Array = npt.NDArray[Any]
@@ -278,24 +277,15 @@ def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = 
 def _map_file(path: Path, count: int | None = None) -> Array:
     """Maps the array of a .npy file into memory, or its first ``count`` rows. Raises IndexRefused."""
     try:
-        # This refuses a pipe, which would be waited for forever.
-        with open_regular(path) as file:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError("another version of the format")
-            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-            if dtype.hasobject:
-                raise ValueError("pickled objects")
-            if count is not None:
-                shape = (count, *shape[1:])
-            # As a plain array, since rows of NumPy's maps take several times as long to choose.
-            return np.memmap(file, dtype, "r", file.tell(), shape, "F" if by_columns else "C").view(np.ndarray)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if count is not None:
+            array = np.memmap(path, array.dtype, "r", array.offset, (count, *array.shape[1:]))
+        # As a plain array, since rows of NumPy's maps take several times as long to choose.
+        return np.asarray(array.view(np.ndarray))
     except OSError as error:
         raise unreadable(path, error) from error
-    except MemoryError:
-        raise
-    # NumPy parses the header as Python source text, so it may raise any error of that parser. Some advise loading it
-    # without any check.
-    except Exception as error:
+    except (ValueError, EOFError) as error:
+        # Some of NumPy's messages advise loading it without any check.
         raise IndexDamaged(f"{path} is damaged (not a NumPy array); {REPAIR}.") from error
 
 
@@ -385,14 +375,6 @@ class PhotoTable:
     def array(self) -> Numbers:
         """Returns the columns side by side, (r, 4)."""
         return np.stack([self.ids, self.clusters, self.segments, self.segment_rows], axis=1)
-
-    def fit(self, sizes: Numbers, clusters: int, photos: int) -> bool:
-        """Returns True if each of the shown ``photos`` has a row in a segment of ``sizes``, and a cluster, in order."""
-        segments, rows, shown = self.segments[:photos], self.segment_rows[:photos], self.clusters[:photos]
-        known = len(shown) == photos and (segments >= 0).all() and (segments < len(sizes)).all() and (rows >= 0).all()
-        if not known or not (rows < sizes[segments]).all():
-            return False
-        return bool((shown >= 0).all() and (shown < clusters).all() and (np.diff(shown) >= 0).all())
 
     def of_segment(self, number: int) -> Numbers:
         """Returns the photo rows of the m rows of a segment, (m,) in their order."""

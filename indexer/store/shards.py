@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store import location
@@ -44,14 +44,6 @@ class ShardsManifest(Frozen):
     created: datetime
     software: str
     shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MAX_SHARDS)]
-
-    @model_validator(mode="after")
-    def _check_shards(self) -> "ShardsManifest":
-        if any(shard.folder != shard_name(number) for number, shard in enumerate(self.shards)):
-            raise ValueError("the shards are not numbered from 0")
-        if sum(shard.clusters for shard in self.shards) != self.clusters:
-            raise ValueError("the shards do not have each cluster exactly once")
-        return self
 
 
 def shard_name(number: int) -> str:

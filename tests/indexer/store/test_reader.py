@@ -88,18 +88,8 @@ def test_a_missing_or_short_file_is_refused(
     assert len(indexer.verify(copied.index)) == 1
 
 
-def test_an_array_that_the_manifest_vouches_for_is_neither_unpickled_nor_believed(copied: Collection) -> None:
-    path = copied.index / "g000001" / "places.npy"
-    places = np.load(path)
-    # A cluster, a segment, and rows of a segment that do not exist.
-    for column, value in ((1, 3), (2, 1), (3, 12), (3, -1)):
-        wrong = places.copy()
-        wrong[11, column] = value
-        np.save(path, wrong)
-        sign(copied.index)
-        with pytest.raises(indexer.IndexDamaged, match="points past the end of a segment"):
-            copied.open()
-    np.save(path, np.array([print], dtype=object), allow_pickle=True)
+def test_an_array_that_the_manifest_vouches_for_is_not_unpickled(copied: Collection) -> None:
+    np.save(copied.index / "g000001" / "places.npy", np.array([print], dtype=object), allow_pickle=True)
     sign(copied.index)
     with pytest.raises(indexer.IndexDamaged, match=r"places\.npy is damaged"):
         copied.open()
@@ -118,12 +108,6 @@ def test_a_damaged_current_file_or_manifest_is_refused(name: str, text: str, cop
     # Without a manifest nothing says which folders are to be built again.
     with pytest.raises(indexer.IndexRefused, match=r"delete .*/index and build again"):
         copied.open()
-
-
-def test_a_manifest_cannot_name_files_outside_of_its_index(copied: Collection) -> None:
-    edit_manifest(copied.index, files=[{"name": "../../x", "size": 1, "sha256": ""}])
-    with pytest.raises(indexer.IndexRefused, match=r"damaged \(files\.0\.name"):
-        indexer.read_summary(copied.index)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "clusters.npy", "photos.sqlite"])
