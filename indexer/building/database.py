@@ -37,79 +37,79 @@ _TENTH, _FEW = 10, 5
 _AT_ONCE = 4096
 # Added to the ids of files that are not shown, so that the least id of a content is one that is shown.
 _GONE = 1 << 62
-# The number among the sources of the segment, or slice, that this build appends rows to.
-_OWN = 1
 _ROW = np.dtype([("source", np.int32), ("row", np.int32), ("cluster", np.int32)])
 
-# files: those of the index as it is, and after ``settle`` as it will be. Roots that leave have negative numbers.
-# listed: those that are there; state: 'unread' for one that has to be read, 'known' for one that is as in files, 'read'
-# for one that is as in read. read: what came of files that were read.
+# files: those of the index as it is, and after ``settle`` as it will be, in the columns of a catalog. Roots that leave
+# have negative numbers.
+# seen: the files that were read, also by a stopped build, and those that are there, which have the number in which they
+# were listed. state: 'unread' for one that has to be read, 'known' for one that is as in files, 'read' for one of which
+# the other columns say what came of reading it.
 # contents: the row of each content; before and id: the lowest id of the files that show it, now and in the next
-# generation; cluster: of the current generation. No content is in two segments.
-# sources: the segments and slices that have rows.
+# generation; cluster: of the current generation. No content is in two segments or slices.
+# own: the segment, or slice, that this build appends rows to.
 # removed: the contents whose files the user removed, all of them.
 # boxes: found in photos whose rows have none.
 SCHEMA = f"""
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT, size INTEGER, mtime INTEGER,
     ctime INTEGER, taken INTEGER CHECK (taken BETWEEN 1 AND {date.max.toordinal()}), status TEXT NOT NULL, reason TEXT,
-    cluster INTEGER, source INTEGER, row INTEGER, shard INTEGER NOT NULL DEFAULT 0, UNIQUE (root, path)
+    cluster INTEGER, segment TEXT, row INTEGER, shard INTEGER NOT NULL DEFAULT 0, UNIQUE (root, path)
 );
-CREATE TABLE listed (
-    number INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER, mtime INTEGER, ctime INTEGER,
-    state TEXT NOT NULL CHECK (state IN ('unread', 'known', 'read')), UNIQUE (root, path)
-);
-CREATE TABLE read (
+CREATE TABLE seen (
     root INTEGER, path TEXT, hash TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, taken INTEGER, reason TEXT,
-    PRIMARY KEY (root, path)
+    number INTEGER, state TEXT NOT NULL CHECK (state IN ('unread', 'known', 'read')), PRIMARY KEY (root, path)
 ) WITHOUT ROWID;
+CREATE INDEX seen_by_number ON seen (number);
+CREATE VIEW listed AS SELECT * FROM seen WHERE number IS NOT NULL;
 CREATE TABLE contents (
-    hash TEXT PRIMARY KEY, source INTEGER NOT NULL, row INTEGER NOT NULL, taken INTEGER, cluster INTEGER,
+    hash TEXT PRIMARY KEY, segment TEXT NOT NULL, row INTEGER NOT NULL, taken INTEGER, cluster INTEGER,
     before INTEGER, id INTEGER
 ) WITHOUT ROWID;
-CREATE TABLE sources (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE own (segment TEXT NOT NULL);
 CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE boxes (hash TEXT PRIMARY KEY, boxes BLOB NOT NULL) WITHOUT ROWID;
 """
 
 # The contents of the files that are there. In a CASE, SQLite lists them only if a file is missing; of AND, it computes
 # both sides.
-_THERE = """(SELECT hash FROM files JOIN listed USING (root, path) WHERE state = 'known' AND hash IS NOT NULL
-    UNION SELECT hash FROM read JOIN listed USING (root, path) WHERE state <> 'known' AND hash IS NOT NULL)"""
+_THERE = """(SELECT f.hash FROM files f JOIN listed l USING (root, path) WHERE l.state = 'known' AND f.hash IS NOT NULL
+    UNION SELECT hash FROM listed WHERE state = 'read' AND hash IS NOT NULL)"""
 # The files that the index has, and that could not be read now.
-_SPOILED = """FROM read r CROSS JOIN listed USING (root, path) JOIN files g USING (root, path)
-    WHERE state <> 'known' AND r.reason IS NOT NULL AND g.status = 'indexed' AND g.source IS NOT NULL"""
+_SPOILED = """FROM listed l CROSS JOIN files f USING (root, path)
+    WHERE l.state = 'read' AND l.reason IS NOT NULL AND f.status = 'indexed' AND f.segment IS NOT NULL"""
 
 # The photos of which no file is there any more, or can still be read.
 _COUNT_MISSING = f"""SELECT count(DISTINCT f.hash) FROM files f LEFT JOIN listed l USING (root, path)
     WHERE f.status = 'indexed' AND CASE WHEN l.number IS NULL AND may_hide(f.root, f.path, 0) THEN 0
-        WHEN l.number IS NULL OR EXISTS (SELECT 1 {_SPOILED} AND r.root = f.root AND r.path = f.path)
+        WHEN l.number IS NULL OR (l.state = 'read' AND l.reason IS NOT NULL AND f.segment IS NOT NULL)
         THEN f.hash NOT IN {_THERE} ELSE 0 END"""
 # Files that are not there are gone, unless their folder could not be listed. One that is there and was not read stays
 # as it was, if it can be used.
 _MARK_GONE = f"""UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
-    SELECT f.id FROM files f LEFT JOIN listed l USING (root, path) LEFT JOIN read r USING (root, path)
-    WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.source IS NOT NULL
+    SELECT f.id FROM files f LEFT JOIN listed l USING (root, path)
+    WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.segment IS NOT NULL
         THEN iif(l.number IS NULL, NOT may_hide(f.root, f.path, coalesce(f.hash IN {_THERE}, 0)), 0)
-        ELSE l.number IS NULL OR (l.state = 'unread' AND r.path IS NULL) END)"""
+        ELSE l.number IS NULL OR l.state = 'unread' END)"""
 _MARK_BACK = """UPDATE files SET status = 'indexed' WHERE status = 'gone' AND EXISTS (
     SELECT 1 FROM listed l WHERE l.root = files.root AND l.path = files.path AND l.state = 'known')"""
 # The files that are new, or have a new content, of which all other files were removed.
-_REMOVED_BEFORE = """SELECT r.root, r.path FROM read r CROSS JOIN listed l USING (root, path)
-    LEFT JOIN files f USING (root, path)
-    WHERE l.state <> 'known' AND r.reason IS NULL AND f.hash IS NOT r.hash AND r.hash IN (SELECT hash FROM removed)
-    AND r.hash NOT IN (SELECT hash FROM files WHERE status = 'indexed' AND hash IS NOT NULL)"""
+_REMOVED_BEFORE = """SELECT l.root, l.path FROM listed l LEFT JOIN files f USING (root, path)
+    WHERE l.state = 'read' AND l.reason IS NULL AND f.hash IS NOT l.hash AND l.hash IN (SELECT hash FROM removed)
+    AND l.hash NOT IN (SELECT hash FROM files WHERE status = 'indexed' AND hash IS NOT NULL)"""
 # Adds the files that were read, and changes those that differ.
 _TAKE_READ = """INSERT INTO files (id, root, path, hash, size, mtime, ctime, taken, status, reason)
     SELECT coalesce(f.id, ? + row_number() OVER (PARTITION BY f.id IS NULL ORDER BY l.number) - 1),
-        r.root, r.path, r.hash, r.size, r.mtime, r.ctime, r.taken, iif(r.reason IS NULL, 'indexed', 'bad'), r.reason
-    FROM read r CROSS JOIN listed l USING (root, path) LEFT JOIN files f USING (root, path)
-    WHERE l.state <> 'known'
+        l.root, l.path, l.hash, l.size, l.mtime, l.ctime, l.taken, iif(l.reason IS NULL, 'indexed', 'bad'), l.reason
+    FROM listed l LEFT JOIN files f USING (root, path) WHERE l.state = 'read'
     ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime = excluded.mtime,
         ctime = excluded.ctime, taken = excluded.taken, status = excluded.status,
-        reason = excluded.reason, cluster = NULL, source = NULL, row = NULL
+        reason = excluded.reason, cluster = NULL, segment = NULL, row = NULL
     WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size,
         excluded.mtime, excluded.ctime, excluded.taken, excluded.status, excluded.reason)"""
+# What came of reading a file that is to be read, or was not listed yet.
+_NOTE_READ = """ON CONFLICT (root, path) DO UPDATE SET hash = excluded.hash, size = excluded.size,
+    mtime = excluded.mtime, ctime = excluded.ctime, taken = excluded.taken, reason = excluded.reason, state = 'read'
+    WHERE number IS NULL OR state = 'unread'"""
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,10 @@ class BuildDatabase:
         if segment is not None and segment.name not in used:
             self.segment = segment
             self._database.executescript(
-                f"""BEGIN;
-                DELETE FROM files; DELETE FROM listed; DELETE FROM removed; DELETE FROM sources WHERE number <> {_OWN};
-                DELETE FROM contents WHERE source <> {_OWN};
+                """BEGIN;
+                DELETE FROM files; DELETE FROM removed; DELETE FROM seen WHERE state <> 'read';
+                UPDATE seen SET number = NULL;
+                DELETE FROM contents WHERE segment NOT IN (SELECT segment FROM own);
                 UPDATE contents SET cluster = NULL, before = NULL, id = NULL;
                 COMMIT;"""
             )
@@ -192,7 +193,8 @@ class BuildDatabase:
             self._database = _connect(f"{self._path.as_uri()}{_UNLOCKED}")
             self._database.executescript(SCHEMA)
             self.segment.mkdir(exist_ok=True)
-            self._source(self.segment.name)
+            with self._writing() as database:
+                database.execute("INSERT INTO own VALUES (?)", (self.segment.name,))
         self._database.executescript(f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -{_CACHE};")
 
     def _segment_left(self) -> Path | None:
@@ -200,7 +202,7 @@ class BuildDatabase:
         try:
             if self._all("PRAGMA quick_check(1)") != [("ok",)]:
                 return None
-            for (name,) in self._all("SELECT name FROM sources WHERE number = ?", _OWN):
+            for (name,) in self._all("SELECT segment FROM own"):
                 segment = self.segment.with_name(name)
                 GrowingRows(segment, self._path.parent).open(self._count_staged())
                 return segment
@@ -209,7 +211,7 @@ class BuildDatabase:
         return None
 
     def _count_staged(self) -> int:
-        return self._number("SELECT coalesce(max(row) + 1, 0) FROM contents WHERE source = ?", _OWN)
+        return self._number("SELECT coalesce(max(row) + 1, 0) FROM contents JOIN own USING (segment)")
 
     def close(self) -> None:
         self._database.close()
@@ -234,10 +236,11 @@ class BuildDatabase:
                 self._rows.append(rows, self.staged)
         with self._writing() as database:
             database.executemany(
-                "INSERT INTO contents (hash, source, row, taken) VALUES (?, ?, ?, ?)",
-                [(content, _OWN, row, day) for row, (content, day) in enumerate(days.items(), self.staged)],
+                "INSERT INTO contents (hash, segment, row, taken) VALUES (?, (SELECT segment FROM own), ?, ?)",
+                [(content, row, day) for row, (content, day) in enumerate(days.items(), self.staged)],
             )
-            self._note_read(map(content_columns, records))
+            read = f"INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, 'read') {_NOTE_READ}"
+            database.executemany(read, map(content_columns, records))
         self.staged += len(days)
 
     def staged_rows(self) -> PhotoArrays:
@@ -245,13 +248,12 @@ class BuildDatabase:
         return self._rows.open(self.staged)
 
     def files_of(self, rows: Mapping[str, npt.NDArray[np.bool_]]) -> Iterator[tuple[str, list[FileKey]]]:
-        """Yields the contents, with the files that are there, of these rows of sources that have no ``note_boxes``."""
-        names = dict(self._all("SELECT number, name FROM sources"))
-        query = """SELECT hash, c.source, c.row, json_group_array(json_array(root, path)) FROM contents c
-            JOIN files f USING (hash) JOIN listed USING (root, path)
-            WHERE status = 'indexed' AND hash NOT IN (SELECT hash FROM boxes) GROUP BY hash"""
-        for content, source, row, files in self._all(query):
-            if names[source] in rows and rows[names[source]][row]:
+        """Yields the contents, with the files that are there, of these rows of segments that have no ``note_boxes``."""
+        query = """SELECT c.hash, c.segment, c.row, json_group_array(json_array(f.root, f.path)) FROM contents c
+            JOIN files f ON f.hash = c.hash JOIN listed l ON (l.root, l.path) = (f.root, f.path)
+            WHERE f.status = 'indexed' AND c.hash NOT IN (SELECT hash FROM boxes) GROUP BY c.hash"""
+        for content, segment, row, files in self._all(query) if rows else ():
+            if segment in rows and rows[segment][row]:
                 yield content, [(root, path) for root, path in json.loads(files)]
 
     def note_boxes(self, found: Mapping[str, npt.NDArray[np.uint8]]) -> None:
@@ -259,21 +261,14 @@ class BuildDatabase:
             values = [(content, boxes.tobytes()) for content, boxes in found.items()]
             database.executemany("INSERT OR REPLACE INTO boxes VALUES (?, ?)", values)
 
-    def boxes_of(self, source: str) -> list[tuple[int, bytes]]:
-        """Returns the boxes that were noted of the rows of a source."""
-        return self._all(
-            """SELECT row, boxes FROM boxes JOIN contents USING (hash) JOIN sources ON number = source
-               WHERE name = ?""",
-            source,
-        )
+    def boxes_of(self, segment: str) -> list[tuple[int, bytes]]:
+        """Returns the boxes that were noted of the rows of a segment."""
+        return self._all("SELECT row, boxes FROM boxes JOIN contents USING (hash) WHERE segment = ?", segment)
 
     def counts_read(self) -> tuple[int, int]:
         """Counts the files that were read, and the bad ones of them."""
-        ((files, bad),) = self._all("SELECT count(*), count(reason) FROM read")
+        ((files, bad),) = self._all("SELECT count(*), count(reason) FROM seen")
         return files, bad
-
-    def _note_read(self, columns: Iterable[tuple[Any, ...]]) -> None:
-        self._database.executemany("INSERT OR REPLACE INTO read VALUES (?, ?, ?, ?, ?, ?, ?, ?)", columns)
 
     @property
     def _rows(self) -> GrowingRows:
@@ -284,24 +279,24 @@ class BuildDatabase:
     ) -> None:
         """Copies the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one.
 
-        catalogs: by how the names of their rows' sources begin. numbers: the new ones of their roots, None for one that
+        catalogs: by how the names of their segments begin here. numbers: the new ones of their roots, None for one that
         leaves. unusable: segments whose rows are not used.
         """
         index = self._path.parent.parent
 
-        def moved(catalog: Catalog, sources: Mapping[str, int]) -> Iterator[tuple[Any, ...]]:
+        def moved(catalog: Catalog, names: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
             for number, root, *others, cluster, segment, row in catalog.entries():
-                source, now = sources.get(segment), numbers[root]
-                stored = (None, None, None) if source is None else (cluster, source, row)
+                now, name = numbers[root], names.get(segment)
+                stored = (None, None, None) if name is None else (cluster, name, row)
                 yield number, -1 - root if now is None else now, *others, *stored
 
         for beginning, generation in catalogs.items():
-            segments = (name for name in generation.manifest.segment_sizes if name not in unusable)
-            sources = {name: self._source(f"{beginning}{name}") for name in segments}
+            segments = generation.manifest.segment_sizes
+            names = {name: f"{beginning}{name}" for name in segments if name not in unusable}
             with generation.open_catalog() as catalog, self._writing() as database:
                 removals = catalog.removals()
                 try:
-                    database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved(catalog, sources))
+                    database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved(catalog, names))
                     if removals.rules:
                         removed = ((file[3],) for file in catalog.entries() if file[3] and removals.hides(*file[1:3]))
                         database.executemany("INSERT OR IGNORE INTO removed VALUES (?)", removed)
@@ -310,10 +305,10 @@ class BuildDatabase:
         with self._writing() as database:
             first = f"min(id + (status <> 'indexed') * {_GONE})"
             database.execute(
-                f"""INSERT OR REPLACE INTO contents (hash, source, row, taken, cluster, before)
-                    SELECT hash, source, row, taken, cluster, iif(first < {_GONE}, first, NULL) FROM (
-                    SELECT hash, source, row, taken, cluster, {first} AS first FROM files
-                    WHERE hash IS NOT NULL AND source IS NOT NULL GROUP BY hash)"""
+                f"""INSERT OR REPLACE INTO contents (hash, segment, row, taken, cluster, before)
+                    SELECT hash, segment, row, taken, cluster, iif(first < {_GONE}, first, NULL) FROM (
+                    SELECT hash, segment, row, taken, cluster, {first} AS first FROM files
+                    WHERE hash IS NOT NULL AND segment IS NOT NULL GROUP BY hash)"""
             )
             database.execute(
                 """DELETE FROM removed WHERE hash IN (
@@ -323,26 +318,17 @@ class BuildDatabase:
 
     def take_slice(self, folder: Path) -> None:
         """Copies the records of the files that a worker has read, and their rows' numbers, from a slice."""
-        path, source = folder / DATABASE_FILE, self._source(folder.name)
+        path = folder / DATABASE_FILE
         with refuse_if_unwritable(self._path), self._lock:
             self._database.execute("ATTACH ? AS slice", (f"{path.as_uri()}?mode=ro&immutable=1",))
         with self._writing() as database:
-            # What the listing says of a file counts more than what was read before.
+            database.execute(f"INSERT INTO seen SELECT * FROM slice.seen WHERE true {_NOTE_READ}")
             database.execute(
-                """INSERT OR REPLACE INTO read SELECT * FROM slice.read r WHERE NOT EXISTS (
-                   SELECT 1 FROM listed l WHERE l.root = r.root AND l.path = r.path AND l.state = 'read')"""
-            )
-            database.execute(
-                """INSERT OR IGNORE INTO contents (hash, source, row, taken)
+                """INSERT OR IGNORE INTO contents (hash, segment, row, taken)
                    SELECT hash, ?, row, taken FROM slice.contents""",
-                (source,),
+                (folder.name,),
             )
         self._database.execute("DETACH slice")
-
-    def _source(self, name: str) -> int:
-        with self._writing() as database:
-            database.execute("INSERT OR IGNORE INTO sources (name) VALUES (?)", (name,))
-        return self._number("SELECT number FROM sources WHERE name = ?", name)
 
     def has_below(self, folder: FileKey) -> bool:
         root, path = folder
@@ -361,45 +347,48 @@ class BuildDatabase:
         """
         left, last = iter(files), self.listed
         while part := [*islice(left, _AT_ONCE)]:
-            rows = [content_columns(file) for file in part]
+            rows = [(*content_columns(file), number) for number, file in enumerate(part, last + 1)]
             with self._writing() as database:
-                self._note_read(row for row in rows if row[-1] is not None)
+                # What was read before counts if it is of the same state of the file, and its content has a row.
                 database.executemany(
-                    """INSERT OR REPLACE INTO listed (root, path, size, mtime, ctime, state)
-                    VALUES (?1, ?2, ?4, ?5, ?6, CASE
-                        WHEN ?8 IS NOT NULL THEN 'read'
-                        WHEN ?9 THEN 'unread'
-                        WHEN ?10 AND EXISTS (
-                            SELECT 1 FROM files WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?4, ?5, ?6)
-                            AND size IS NOT NULL AND (reason IS NOT NULL OR source IS NOT NULL)) THEN 'known'
-                        WHEN EXISTS (
-                            SELECT 1 FROM read WHERE root = ?1 AND path = ?2 AND (size, mtime, ctime) IS (?4, ?5, ?6)
-                            AND size IS NOT NULL
-                            AND (reason IS NOT NULL OR hash IN (SELECT hash FROM contents))) THEN 'read'
-                        ELSE 'unread' END)""",
-                    [(*row, checksum, reusable) for row in rows],
+                    """DELETE FROM seen WHERE root = ?1 AND path = ?2 AND (?8 IS NOT NULL OR ?10 OR size IS NULL
+                       OR (size, mtime, ctime) IS NOT (?4, ?5, ?6)
+                       OR (reason IS NULL AND NOT EXISTS (SELECT 1 FROM contents WHERE hash = seen.hash)))""",
+                    [(*row, checksum) for row in rows],
                 )
+                database.executemany(
+                    """INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?8, ?9, iif(?8 IS NULL, 'unread', 'read'))
+                       ON CONFLICT (root, path) DO UPDATE SET number = excluded.number""",
+                    rows,
+                )
+                if reusable and not checksum:
+                    database.execute(
+                        """UPDATE seen SET state = 'known' WHERE number > ? AND size IS NOT NULL AND EXISTS (
+                           SELECT 1 FROM files f WHERE f.root = seen.root AND f.path = seen.path
+                           AND (f.size, f.mtime, f.ctime) IS (seen.size, seen.mtime, seen.ctime)
+                           AND (f.reason IS NOT NULL OR f.segment IS NOT NULL))""",
+                        (last,),
+                    )
             yield from self.unread(last)
-            last = self.listed
+            last += len(part)
 
     @property
     def listed(self) -> int:
         """The number of the last listed file."""
-        return self._number("SELECT coalesce(max(number), 0) FROM listed")
+        return self._number("SELECT coalesce(max(number), 0) FROM seen")
 
     def photo_beside(self, photo: FileKey, raw: FileKey) -> tuple[bool, bool, int | None]:
         """Returns if a listed photo is bad, if it and the RAW file beside it are known, and its day if it was read."""
-        query = """SELECT l.state = 'known', iif(l.state = 'known', f.reason, r.reason) IS NOT NULL, r.taken,
-            EXISTS (SELECT 1 FROM files WHERE (root, path) = (?, ?) AND status = 'indexed')
-            FROM listed l LEFT JOIN read r USING (root, path) LEFT JOIN files f USING (root, path)
-            WHERE (l.root, l.path) = (?, ?)"""
+        query = """SELECT l.state = 'known', coalesce(l.reason, iif(l.state = 'known', f.reason, NULL)) IS NOT NULL,
+            l.taken, EXISTS (SELECT 1 FROM files WHERE (root, path) = (?, ?) AND status = 'indexed')
+            FROM listed l LEFT JOIN files f USING (root, path) WHERE (l.root, l.path) = (?, ?)"""
         for known, bad, taken, has_raw in self._all(query, *raw, *photo):
             return bool(bad), bool(known and has_raw), None if known else taken
         return False, False, None
 
     def unread(self, last: int = 0) -> Iterator[GalleryFile]:
         """Yields the files to read again, after the first ``last`` listed ones."""
-        query = """SELECT number, root, path, size, mtime, ctime FROM listed WHERE state = 'unread' AND number > ?
+        query = """SELECT number, root, path, size, mtime, ctime FROM seen WHERE state = 'unread' AND number > ?
                    ORDER BY number LIMIT ?"""
         while rows := self._all(query, last, _AT_ONCE):
             for _, root, path, *stamp in rows:
@@ -408,10 +397,10 @@ class BuildDatabase:
 
     def count_settled(self) -> tuple[int, int]:
         """Counts the listed files that need not be read, and the bad ones of them."""
-        settled = self._number("SELECT count(*) FROM listed WHERE state <> 'unread'")
-        # The joins begin with the few files that are bad.
-        query = "SELECT count(*) FROM {} CROSS JOIN listed USING (root, path) WHERE reason IS NOT NULL AND state = ?"
-        return settled, self._number(query.format("files"), "known") + self._number(query.format("read"), "read")
+        query = """SELECT count(*), count(iif(l.state = 'known', f.reason, l.reason)) FROM listed l
+            LEFT JOIN files f USING (root, path) WHERE l.state <> 'unread'"""
+        ((settled, bad),) = self._all(query)
+        return settled, bad
 
     def days(self, content: str) -> Sequence[int | None]:
         """Returns the day on which a photo was taken, None if unknown; nothing for an unknown content."""
@@ -425,12 +414,9 @@ class BuildDatabase:
         and, without ``allow_loss``, if they are too many. Files that are gone stay, too: a file that comes back gets
         its id again, and also its row if that still exists.
         """
-        waiting = self._number(
-            """SELECT count(*) FROM listed l LEFT JOIN read r USING (root, path)
-               WHERE l.state = 'unread' AND r.path IS NULL"""
-        )
+        waiting = self._number("SELECT count(*) FROM seen WHERE state = 'unread'")
         # Photos of the index that are there and could not be read stay as they were.
-        unread = self._all(f"SELECT r.root, r.path, r.reason {_SPOILED} AND r.hash IS NULL AND r.size IS NULL")
+        unread = self._all(f"SELECT l.root, l.path, l.reason {_SPOILED} AND l.hash IS NULL AND l.size IS NULL")
         for file in unread:
             listing.note_unread(*file)
         self._forget_read([(root, path) for root, path, _ in unread])
@@ -445,7 +431,7 @@ class BuildDatabase:
         all_stay = all_stay or (missing >= _FEW and missing * _TENTH > self._number(shown))
         spoiled: list[FileKey] = []
         if missing and all_stay:
-            spoiled = self._all(f"SELECT r.root, r.path {_SPOILED}")
+            spoiled = self._all(f"SELECT l.root, l.path {_SPOILED}")
             self._forget_read(spoiled)
         with self._writing() as database:
             gone = database.execute(_MARK_GONE).rowcount
@@ -460,8 +446,8 @@ class BuildDatabase:
 
     def _forget_read(self, files: Sequence[FileKey]) -> None:
         with self._writing() as database:
-            database.executemany("UPDATE listed SET state = 'unread' WHERE root = ? AND path = ?", files)
-            database.executemany("DELETE FROM read WHERE root = ? AND path = ?", files)
+            query = "UPDATE seen SET state = 'unread', hash = NULL, reason = NULL WHERE root = ? AND path = ?"
+            database.executemany(query, files)
 
     def hide(self, hides: Callable[[int, str], bool]) -> int:
         """Marks files that the user removed or excluded as gone. Returns how many."""
@@ -488,8 +474,11 @@ class BuildDatabase:
     def photos(self) -> Photos:
         """Reads the rows of all photos. The first source is the segment that this build appends to."""
         ((count,),) = self._shown("count(*)")
-        names = tuple(name for (name,) in self._all("SELECT name FROM sources ORDER BY number"))
-        table = np.fromiter(self._shown("c.source - 1, c.row, coalesce(c.cluster, -1)"), _ROW, count)
+        others = "SELECT DISTINCT segment FROM contents WHERE segment NOT IN (SELECT segment FROM own) ORDER BY segment"
+        names = tuple(name for (name,) in (*self._all("SELECT segment FROM own"), *self._all(others)))
+        numbers, shown = {name: number for number, name in enumerate(names)}, self._shown("c.segment, c.row, c.cluster")
+        rows = ((numbers[name], row, -1 if cluster is None else cluster) for name, row, cluster in shown)
+        table = np.fromiter(rows, _ROW, count)
         return Photos(SegmentRows(names, table["source"], table["row"]), table["cluster"])
 
     def ids(self) -> Iterator[int]:
@@ -538,8 +527,8 @@ class BuildDatabase:
                coalesce(p.cluster, iif(k.name IS NULL, NULL, f.cluster)), coalesce(p.segment, k.name),
                coalesce(p.row, iif(k.name IS NULL, NULL, f.row))
                FROM files f LEFT JOIN contents c ON f.status = 'indexed' AND c.hash = f.hash
-               LEFT JOIN photos p ON p.id = c.id LEFT JOIN sources k ON f.status = 'gone' AND k.number = f.source
-                   AND k.name IN (SELECT value FROM json_each(?))
+               LEFT JOIN photos p ON p.id = c.id
+               LEFT JOIN (SELECT value AS name FROM json_each(?)) k ON f.status = 'gone' AND k.name = f.segment
                WHERE f.shard = ? ORDER BY f.id""",
             (json.dumps([*kept]), self._shard),
         )

@@ -198,13 +198,14 @@ class RayBackend:
             # What a stopped build has read is in the slices.
             (self._slices / DATABASE_FILE).unlink(missing_ok=True)
             write_atomically(self._slices / TOKEN, self._setup.token.encode())
-        self.database = BuildDatabase(self._slices / DATABASE_FILE)
+        self.database, self._taken = BuildDatabase(self._slices / DATABASE_FILE), set[Path]()
         self._take_slices()
 
     def _take_slices(self) -> None:
         # For each file the newest record counts.
-        for path in sorted(self._slices.glob("slice-*")):
+        for path in sorted({*self._slices.glob("slice-*")} - self._taken):
             self.database.take_slice(path)
+            self._taken.add(path)
 
     def encode(self, files: Iterator[GalleryFile]) -> int:
         for left in self._slices.glob("attempt-*"):
