@@ -27,7 +27,6 @@ from sketch_search.indexer.building.plan import (
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.building.staging import LEAST_EQUAL, Rereader, Stager, about
 from sketch_search.indexer.building.writer import (
-    Floats,
     GenerationDraft,
     GenerationWriter,
     Numbers,
@@ -47,7 +46,7 @@ from sketch_search.indexer.store.generation import (
 )
 from sketch_search.indexer.store.location import IndexFolder, segment_name
 from sketch_search.indexer.store.roots import FileKey, Root, shown_path
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, nearest, with_boxes
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, with_boxes
 from sketch_search.indexer.store.shards import ShardEntry
 from sketch_search.model import Matcher
 from sketch_search.model.search.clusters import default_clusters
@@ -182,9 +181,6 @@ class BuildBackend(Protocol):
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
         """Opens the arrays from which these rows are read."""
 
-    def nearest(self, rows: SegmentRows, centroids: Floats) -> Numbers:
-        """Returns for each row the number of the nearest centroid, (m,). centroids: (c, e)."""
-
     def write(self, draft: GenerationDraft | None) -> Written:
         """Makes this draft current; None if nothing has changed. Deletes files that are no longer needed."""
 
@@ -228,9 +224,6 @@ class LocalBackend:
         if self.database.staged:
             opened[self.database.segment.name] = self.database.staged_rows()
         return opened
-
-    def nearest(self, rows: SegmentRows, centroids: Floats) -> Numbers:
-        return nearest(SegmentReader(self.sources(rows)), rows, centroids)
 
     def write(self, draft: GenerationDraft | None) -> Written:
         current = self._plan.current
@@ -389,9 +382,9 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         two_stage = min(TWO_STAGE_CLUSTERS, -(-count // LEAST_PHOTOS))
         usual = two_stage if settings.system == "two-stage" else default_clusters(count)
         # A shard holds whole clusters, at least one.
-        clustering = make_clusters(photos.rows, reader, asked or max(usual, plan.shards), backend.nearest)
+        clustering = make_clusters(photos.rows, reader, asked or max(usual, plan.shards))
     else:
-        clustering = join_clusters(photos, current.generation, backend.nearest)
+        clustering = join_clusters(photos, reader, current.generation)
         asked = current.generation.manifest.clusters_asked
     if current.generation is not None:
         sources, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)

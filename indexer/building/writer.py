@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from sketch_search.indexer.store.rows import (
     SegmentReader,
     SegmentRows,
     are_unseen,
+    nearest,
     write_array,
     write_rows,
 )
@@ -38,8 +38,6 @@ from sketch_search.model.terminal import installed_version
 
 # Numbers of clusters, of 32 bits where there may be many.
 Numbers = npt.NDArray[np.integer[Any]]
-# Gives the number of the nearest centroid (c, e) for each row, (m,).
-Nearest = Callable[[SegmentRows, Floats], Numbers]
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,20 @@ class Clustering:
     as_before: bool = False
 
 
-def make_clusters(rows: SegmentRows, reader: SegmentReader, count: int, nearest: Nearest) -> Clustering:
+def make_clusters(rows: SegmentRows, reader: SegmentReader, count: int) -> Clustering:
     """Clusters rows, by id since k-means depends on the order, into at most ``count``; drops empty clusters."""
     centroids = train_centroids(reader.read_clustered(rows[training_points(len(rows), count)]), count)
-    clusters = nearest(rows, centroids)
+    clusters = nearest(reader, rows, centroids)
     used = np.bincount(clusters, minlength=count) > 0
     return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters])
 
 
-def join_clusters(photos: Photos, current: generation.Generation, nearest: Nearest) -> Clustering:
+def join_clusters(photos: Photos, reader: SegmentReader, current: generation.Generation) -> Clustering:
     """Keeps the clusters of ``current``. Each new photo joins the nearest one."""
     centroids = current.read_means()
     clusters, new = photos.clusters.copy(), photos.clusters < 0
     if new.any():
-        clusters[new] = nearest(photos.rows[new], centroids)
+        clusters[new] = nearest(reader, photos.rows[new], centroids)
     return Clustering(centroids, clusters, as_before=True)
 
 

@@ -92,42 +92,37 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
     """Describes a build: its work, the files that were not indexed, and the shards if there are any."""
     from sketch_search.model import where_it_computes
 
-    lines = [line("was damaged", problem) for problem in report.damaged]
-    news = [bad for bad in report.bad if bad not in report.bad_before]
-    lines += [line("not indexed", f"{bad.path}: {bad.reason}") for bad in news]
-    lines += [line("incomplete", f"{path}: damaged; its readable part is indexed") for path in report.incomplete]
+    news, paths = [bad for bad in report.bad if bad not in report.bad_before], ", ".join(report.prefixes)
     duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
-    lines += [line("skipped", passed) for passed in report.skipped]
-    lines.append(line("photos", f"{report.photos}{duplicates}"))
-    if report.prefixes:
-        lines.append(line("paths", f"now begin with the name of their folder: {', '.join(report.prefixes)}"))
     by = f", by {where_it_computes(device)}" if report.encoded else ""
-    lines.append(line("encoded now", f"{report.encoded}{by}"))
-    if report.boxed:
-        lines.append(line("boxes", f"found in {count(report.boxed, 'photo')} of before"))
-    if report.checked:
-        lines.append(line("checked", report.checked))
-    if report.gone:
-        lines.append(line("gone", f"{report.gone}"))
-    if report.bad:
-        before = (
-            ""
-            if len(news) == len(report.bad)
-            else f", {len(report.bad) - len(news)} of them before; `sketch-search index info` lists all"
-        )
-        lines.append(line("bad", f"{len(report.bad)}{before}"))
-    lines.append(line("clusters", f"{report.clusters}, by {report.embedder}"))
-    if report.about_system:
-        lines.append(line("system", report.about_system))
-    for shard in report.shards:
-        counts = f"{count(shard.photos, 'photo')}, {count(shard.clusters, 'cluster')}"
-        lines.append(line(shard.folder, f"{counts}, {shard.generation}"))
-    now = "now current" if report.changed else "unchanged"
+    earlier, now = len(report.bad) - len(news), "now current" if report.changed else "unchanged"
+    before = f", {earlier} of them before; `sketch-search index info` lists all" if earlier else ""
+    took, where = f"{report.seconds:.1f} s", ("index", f"{report.index}, generation {report.generation}, {now}")
     if report.shards:
-        lines.append(line("time", f"{report.seconds:.1f} s, {count(report.workers, 'worker')}"))
-        return [*lines, line("shards", f"{len(report.shards)} in {report.index}, {now}")]
-    written = line("index", f"{report.index}, generation {report.generation}, {now}")
-    return [*lines, line("time", f"{report.seconds:.1f} s"), written]
+        took += f", {count(report.workers, 'worker')}"
+        where = "shards", f"{len(report.shards)} in {report.index}, {now}"
+    facts: list[tuple[str, str | None]] = [
+        *(("was damaged", problem) for problem in report.damaged),
+        *(("not indexed", f"{bad.path}: {bad.reason}") for bad in news),
+        *(("incomplete", f"{path}: damaged; its readable part is indexed") for path in report.incomplete),
+        *(("skipped", skipped) for skipped in report.skipped),
+        ("photos", f"{report.photos}{duplicates}"),
+        ("paths", f"now begin with the name of their folder: {paths}" if paths else None),
+        ("encoded now", f"{report.encoded}{by}"),
+        ("boxes", f"found in {count(report.boxed, 'photo')} of before" if report.boxed else None),
+        ("checked", report.checked),
+        ("gone", f"{report.gone or ''}"),
+        ("bad", f"{len(report.bad)}{before}" if report.bad else None),
+        ("clusters", f"{report.clusters}, by {report.embedder}"),
+        ("system", report.about_system),
+        *(
+            (shard.folder, f"{count(shard.photos, 'photo')}, {count(shard.clusters, 'cluster')}, {shard.generation}")
+            for shard in report.shards
+        ),
+        ("time", took),
+        where,
+    ]
+    return [line(name, value) for name, value in facts if value]
 
 
 def _computing(command: Callable[..., int]) -> Callable[..., int]:
@@ -254,60 +249,51 @@ def add(work: Work, added: tuple[Path | str, ...], excluded: tuple[str, ...], in
 
 
 def _watch(work: Work, request: BuildRequest, interval: float) -> int:
+    from sketch_search.indexer.building.builder import build
+    from sketch_search.indexer.building.plan import BuildRequest
     from sketch_search.indexer.upkeep import gallery_state, watch
 
     if not 0 < interval <= _LONGEST_INTERVAL:
         raise BadInvocation(f"the interval must be a number of seconds above 0, at most {_LONGEST_INTERVAL} (a week).")
     request.check(work.index)
-    matcher = work.matcher(request.system)
+    matcher, last_error = work.matcher(request.system), ""
+
+    def report_once(error: str) -> None:
+        nonlocal last_error
+        if error not in ("", last_error):
+            print(printable(f"error: {error}"), file=sys.stderr, flush=True)
+        last_error = error
+
+    def read_state() -> str:
+        """Returns the state of the gallery; a fixed word while it cannot be read."""
+        try:
+            return gallery_state(work.index)
+        except (IndexerError, OSError) as error:
+            report_once(str(error))
+            return "unreadable"
+
+    def update() -> bool:
+        """Updates the index. Returns False on failure."""
+        try:
+            # The request lists no folders, because ``add`` and ``remove`` may have changed those of the index.
+            report = build(work.index, BuildRequest(), matcher, work.progress())
+        except (IndexerError, OSError) as error:
+            report_once(str(error))
+            return False
+        report_once(" ".join(report.kept))
+        if report.changed:
+            when, counts = time.strftime("%Y-%m-%d %H:%M:%S"), f"{report.photos} photos, {report.encoded} encoded now"
+            counts += f", {report.gone} gone, {len(report.bad)} not indexed"
+            show([f"{when} generation {report.generation}: {counts}"], work.quiet)
+        return True
+
     # A service manager ends the program by SIGTERM, which acts like Ctrl-C here: a stopped build loses nothing.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # Changes during the build are seen after the first pause.
         before = gallery_state(work.index, request)
         work.build(request, matcher)
-        watcher = _Watcher(work, matcher)
-        watch(watcher.read_state, watcher.update, map(time.sleep, repeat(interval)), before)
+        watch(read_state, update, map(time.sleep, repeat(interval)), before)
     except KeyboardInterrupt:
         show(["stopped watching."], work.quiet)
     return 0
-
-
-class _Watcher:
-    """Watches the gallery of an index. A persistent error is printed only once."""
-
-    def __init__(self, work: Work, matcher: Matcher) -> None:
-        self._work, self._matcher, self._last_error = work, matcher, ""
-
-    def read_state(self) -> str:
-        """Returns the state of the gallery; a fixed word while it cannot be read."""
-        from sketch_search.indexer.upkeep import gallery_state
-
-        try:
-            return gallery_state(self._work.index)
-        except (IndexerError, OSError) as error:
-            self._print_error(str(error))
-            return "unreadable"
-
-    def update(self) -> bool:
-        """Updates the index. Returns False on failure."""
-        from sketch_search.indexer.building.builder import build
-        from sketch_search.indexer.building.plan import BuildRequest
-
-        try:
-            # The request lists no folders, because ``add`` and ``remove`` may have changed those of the index.
-            report = build(self._work.index, BuildRequest(), self._matcher, self._work.progress())
-        except (IndexerError, OSError) as error:
-            self._print_error(str(error))
-            return False
-        self._print_error(" ".join(report.kept))
-        if report.changed:
-            when, counts = time.strftime("%Y-%m-%d %H:%M:%S"), f"{report.photos} photos, {report.encoded} encoded now"
-            counts += f", {report.gone} gone, {len(report.bad)} not indexed"
-            show([f"{when} generation {report.generation}: {counts}"], self._work.quiet)
-        return True
-
-    def _print_error(self, error: str) -> None:
-        if error not in ("", self._last_error):
-            print(printable(f"error: {error}"), file=sys.stderr, flush=True)
-        self._last_error = error

@@ -26,15 +26,13 @@ from sketch_search.indexer.building.plan import (
 )
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
-from sketch_search.indexer.distributed.connection import Workers, check_address, connected
-from sketch_search.indexer.distributed.workers import TOKEN, Setup, encode_slice
+from sketch_search.indexer.distributed.workers import TOKEN, Setup, Workers, check_address, connected, encode_slice
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
-from sketch_search.indexer.store.files import write_atomically
 from sketch_search.indexer.store.generation import Generation, Manifest, keep_only, open_generation
 from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
 from sketch_search.indexer.store.roots import FileKey
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, nearest, with_boxes
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, with_boxes
 from sketch_search.indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
 from sketch_search.model.search.clusters import train_centroids
@@ -190,6 +188,7 @@ class RayBackend:
             device=workers.resources.device,
             threads=workers.resources.cpus,
             batch=plan.request.batch,
+            max_pixels=plan.request.max_pixels,
             software=installed_version(),
         )
         self._slices = self._setup.folder
@@ -197,7 +196,7 @@ class RayBackend:
             self._slices.mkdir(exist_ok=True)
             # What a stopped build has read is in the slices.
             (self._slices / DATABASE_FILE).unlink(missing_ok=True)
-            write_atomically(self._slices / TOKEN, self._setup.token.encode())
+            (self._slices / f"{TOKEN}-{self._setup.token}").touch()
         self.database, self._taken = BuildDatabase(self._slices / DATABASE_FILE), set[Path]()
         self._take_slices()
 
@@ -231,9 +230,6 @@ class RayBackend:
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
         return Sources(self.path, self._slices, rows.trim().names, self._plan.settings.detector)
 
-    def nearest(self, rows: SegmentRows, centroids: Floats) -> Numbers:
-        return nearest(SegmentReader(self.sources(rows)), rows, centroids)
-
     def write(self, draft: GenerationDraft | None) -> Written:
         if draft is not None:
             self._manifest = self._write(draft)
@@ -250,7 +246,7 @@ class RayBackend:
         self.database.close()
 
     def _write(self, draft: GenerationDraft) -> ShardsManifest:
-        """Writes all shards by the workers, and returns their common manifest. None of them is current yet."""
+        """Writes all shards, and returns their common manifest. None of them is current yet."""
         plan, clustering = self._plan, draft.clustering
         clusters = len(clustering.centroids)
         next_id = max(plan.current.next_id, self.database.last_id() + 1)

@@ -22,6 +22,7 @@ from sketch_search.indexer.store.roots import Root
 from sketch_search.indexer.store.rows import (
     BOXES_FILE,
     CLUSTERS_FILE,
+    DTYPES,
     EMBEDDINGS_FILE,
     VECTORS_FILE,
     Array,
@@ -30,7 +31,6 @@ from sketch_search.indexer.store.rows import (
     PhotoArrays,
     PhotoTable,
     map_array,
-    open_segment,
     unseen_boxes,
 )
 from sketch_search.model import Matcher
@@ -354,7 +354,9 @@ class Generation:
 
     def open_segment(self, segment: SegmentEntry) -> PhotoArrays:
         """Maps the tokens and regions of a segment."""
-        return open_segment(self.folder.segments / segment.id, segment.rows, self.manifest.segment_shapes)
+        folder, rows, shapes = self.folder.segments / segment.id, segment.rows, self.manifest.segment_shapes
+        arrays = {name: map_array(folder / f"{name}.npy", (rows, *each), DTYPES[name]) for name, each in shapes.items()}
+        return PhotoArrays(arrays)
 
     def open_rows(self, skipped: Collection[str] = (), detector: str | None = None) -> dict[str, PhotoArrays]:
         """Maps all rows into memory, by segment, without the ``skipped`` ones.

@@ -122,13 +122,12 @@ class IndexFolder:
             yield
 
     def generations(self) -> list[str]:
-        """Lists the names of all complete generations, current or not, the newest first."""
-        names = [entry.name for entry in self.path.iterdir() if _GENERATION.fullmatch(entry.name)]
-        return sorted(names, key=generation_number, reverse=True)
+        """Lists the names of all complete generations, current or not."""
+        return [entry.name for entry in self.path.iterdir() if _GENERATION.fullmatch(entry.name)]
 
     def next_number(self) -> int:
         """Returns a number above those of all generations, of which the newest need not be the current one."""
-        return 1 + max((generation_number(name) for name in self.generations()), default=0)
+        return 1 + max((int(name[1:]) for name in self.generations()), default=0)
 
     def make_current(self, name: str) -> None:
         """Makes generation ``name`` the current one."""
@@ -138,20 +137,16 @@ class IndexFolder:
     def clean(self, generations: set[str], segments: set[str], building: set[str] | None) -> None:
         """Deletes what is not named, but no links; building: keys of builds whose segments stay, None for all."""
         with refuse_if_unwritable(self.path):
-            keys = {path.name.removeprefix(_BUILDING) for path in self.path.glob(f"{_BUILDING}*")}
-            building = keys if building is None else building
-            growing = {key[:_KEY_DIGITS] for key in building}
-            for entry in sorted((*self.path.iterdir(), *self.segments.iterdir())):
-                if entry.parent == self.segments:
-                    leaves = is_segment(entry.name) and entry.name not in segments
-                    leaves = leaves and entry.name[-_KEY_DIGITS:] not in growing
-                elif entry.name.startswith(_BUILDING):
-                    leaves = entry.name.removeprefix(_BUILDING) not in building
-                else:
-                    leaves = _GENERATION.fullmatch(entry.name) is not None and entry.name not in generations
-                if leaves and is_folder(entry):
-                    # Windows does not delete files in use; the next build tries again.
-                    shutil.rmtree(entry, ignore_errors=os.name == "nt")
+            builds = {path.name.removeprefix(_BUILDING): path for path in self.path.glob(f"{_BUILDING}*")}
+            growing = {key[:_KEY_DIGITS] for key in (builds if building is None else building)}
+            leaving = [path for key, path in builds.items() if building is not None and key not in building]
+            leaving += [self.path / name for name in self.generations() if name not in generations]
+            for path in self.segments.iterdir():
+                if _SEGMENT.fullmatch(path.name) and path.name[-_KEY_DIGITS:] not in growing:
+                    leaving += [] if path.name in segments else [path]
+            for path in filter(is_folder, sorted(leaving)):
+                # Windows does not delete files in use; the next build tries again.
+                shutil.rmtree(path, ignore_errors=os.name == "nt")
             sync_folder(self.path)
 
 
@@ -239,13 +234,5 @@ def segment_name(number: int, key: str) -> str:
     return f"s{number:06d}-{key[:_KEY_DIGITS]}"
 
 
-def is_segment(name: str) -> bool:
-    return _SEGMENT.fullmatch(name) is not None
-
-
 def generation_name(number: int) -> str:
     return f"g{number:06d}"
-
-
-def generation_number(name: str) -> int:
-    return int(name.removeprefix("g"))

@@ -16,33 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from cachetools import LRUCache
 
-from sketch_search.indexer.errors import (
-    BadInvocation,
-    IndexRefused,
-    PhotoUnavailable,
-    UnknownPhoto,
-)
+from sketch_search.indexer.errors import BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from sketch_search.indexer.store.catalog import GalleryFile, PhotoFilter
 from sketch_search.indexer.store.files import FileDigest
 from sketch_search.indexer.store.folders import Address, Folder
 from sketch_search.indexer.store.generation import Generation, NetworkIdentity, current_generation
 from sketch_search.indexer.store.location import IndexFolder
-from sketch_search.indexer.store.roots import (
-    FileKey,
-    Root,
-    address_at,
-    folder_of,
-    key_meant,
-    key_shown,
-    shown_path,
-)
-from sketch_search.indexer.store.rows import (
-    REGION_FILES,
-    TOKEN_FILES,
-    SegmentReader,
-    SegmentRows,
-    are_unseen,
-)
+from sketch_search.indexer.store.roots import FileKey, Root, address_at, folder_of, key_meant, key_shown, shown_path
+from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, are_unseen
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Numbers, Tokens
 from sketch_search.model.engine.detector import no_boxes

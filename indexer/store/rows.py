@@ -180,12 +180,6 @@ def write_rows(folder: Path, reader: SegmentReader, rows: SegmentRows, names: Se
         write_blocks(folder / f"{name}.npy", (len(rows), *none.shape[1:]), none.dtype, blocks)
 
 
-def open_segment(folder: Path, rows: int, shapes: Mapping[str, tuple[int, ...]]) -> PhotoArrays:
-    """Maps the arrays of a segment into memory, by the shape of each photo's. Raises IndexRefused as ``map_array``."""
-    paths = {name: folder / f"{name}.npy" for name in shapes}
-    return PhotoArrays({name: map_array(paths[name], (rows, *shape), DTYPES[name]) for name, shape in shapes.items()})
-
-
 def write_blocks(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, blocks: Iterable[Array]) -> None:
     """Writes an array as .npy from blocks of rows, synced. A map would end the process on a full disk."""
     with path.open("wb") as file:

@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ from sketch_search.indexer import BuildReport, BuildRequest, Index, Progress, bu
 from sketch_search.indexer.building.writer import make_clusters
 from sketch_search.indexer.store.catalog import Catalog
 from sketch_search.indexer.store.location import IndexFolder
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, nearest
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
 from sketch_search.model import Matcher, Tokens
 from tests.pictures import SHAPES, encoded, photo
 
@@ -108,7 +108,7 @@ def clustered(points: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[
     """Returns the centroids (c, e) of at most ``count`` clusters of points (m, e), and each point's cluster (m,)."""
     reader = SegmentReader({"s": PhotoArrays({"vectors": points})})
     rows = rows_at(*(("s", number) for number in range(len(points))))
-    made = make_clusters(rows, reader, count, partial(nearest, reader))
+    made = make_clusters(rows, reader, count)
     return made.centroids, made.clusters.astype(np.int64)
 
 

@@ -14,7 +14,7 @@ from sketch_search import indexer, model
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.distributed import Machines, build_shards
 from sketch_search.indexer.distributed.backend import check_ids, place_clusters
-from sketch_search.indexer.distributed.connection import Resources
+from sketch_search.indexer.distributed.workers import Resources
 from sketch_search.indexer.store.shards import ShardsFolder
 from sketch_search.service.commands import main as serve
 from tests.indexer.damages import make_older
@@ -170,7 +170,7 @@ def refused(photos: Path, shards: Path, ray: str) -> str:
 
 
 def test_without_ray_it_is_said_what_to_install(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.indexer.distributed.connection.find_spec", lambda name: None)
+    monkeypatch.setattr("sketch_search.indexer.distributed.workers.find_spec", lambda name: None)
     assert "pip install 'sketch-search[ray]'" in refused(gallery, tmp_path / "shards", "local")
 
 
