@@ -245,8 +245,8 @@ _BORROWED = {
 # Pictures of two things, the first on the left.
 SCENES = tuple(
     pair
-    for one, other in (("bicycle", "tree"), ("car", "house"), ("cat", "umbrella"), ("mushroom", "butterfly"))
-    for pair in ((one, other), (other, one))
+    for left, right in (("bicycle", "tree"), ("car", "house"), ("cat", "umbrella"), ("mushroom", "butterfly"))
+    for pair in ((left, right), (right, left))
 )
 SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star", "tree"))
 

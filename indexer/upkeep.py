@@ -72,8 +72,12 @@ def read_summary(path: Path) -> IndexSummary:
     with current.open_catalog() as catalog:
         bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
         removed = [shown_path(names, *key) for key, removed in sorted(catalog.removals().rules.items()) if removed]
-    found = current.boxes_by(current.manifest.detector)
-    boxes = np.zeros(0) if found is None else (found[: current.manifest.counts.photos, :, 0] != NO_KIND).sum(axis=1)
+    boxes_by_row = current.boxes_by(current.manifest.detector)
+    boxes = (
+        np.zeros(0)
+        if boxes_by_row is None
+        else (boxes_by_row[: current.manifest.counts.photos, :, 0] != NO_KIND).sum(axis=1)
+    )
     return IndexSummary(
         path=folder.path,
         generation=current.name,
@@ -104,10 +108,10 @@ def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
     current = current_generation(IndexFolder(path))
     names, counts, alone = current.manifest.root_names, Counter[str](), dict[str, int]()
     with current.open_catalog() as catalog:
-        for root, own, files in catalog.folders():
+        for root, innermost, files in catalog.folders():
             # A single root is all that there is, and has no path.
-            counts.update({shown_path(names, root, folder).rstrip("/"): files for folder in with_folders(own)})
-            alone[shown_path(names, root, own).rstrip("/")] = files
+            counts.update({shown_path(names, root, folder).rstrip("/"): files for folder in with_folders(innermost)})
+            alone[shown_path(names, root, innermost).rstrip("/")] = files
         dated = [*catalog.days(days, wanted, names)]
     around = {folder.rpartition("/")[0] for folder in counts if folder}
     counts.update({f"{folder}/.".lstrip("/"): files for folder, files in alone.items() if folder in around})

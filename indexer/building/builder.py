@@ -345,14 +345,14 @@ def _to_read(
 
 def _raws_that_count(listing: FolderListing, roots: Sequence[Root], backend: BuildBackend) -> list[GalleryFile]:
     """Returns the RAW files beside photos that cannot be read, are incomplete, or were taken on another day."""
-    found, incomplete = list[GalleryFile](), set(backend.incomplete)
+    counting, incomplete = list[GalleryFile](), set(backend.incomplete)
     for photo, raws in listing.raws.items():
         for raw in raws:
             bad, known, taken = backend.database.photo_beside(photo, (raw.root, raw.path))
             other_day = taken is not None and _is_of_another_day(roots[raw.root].folder, raw.path, taken)
             if bad or known or photo in incomplete or other_day:
-                found.append(raw)
-    return found
+                counting.append(raw)
+    return counting
 
 
 def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:

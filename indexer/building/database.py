@@ -256,9 +256,9 @@ class BuildDatabase:
             if segment in rows and rows[segment][row]:
                 yield content, [(root, path) for root, path in json.loads(files)]
 
-    def note_boxes(self, found: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+    def note_boxes(self, boxes_by_content: Mapping[str, npt.NDArray[np.uint8]]) -> None:
         with self._writing() as database:
-            values = [(content, boxes.tobytes()) for content, boxes in found.items()]
+            values = [(content, boxes.tobytes()) for content, boxes in boxes_by_content.items()]
             database.executemany("INSERT OR REPLACE INTO boxes VALUES (?, ?)", values)
 
     def boxes_of(self, segment: str) -> list[tuple[int, bytes]]:

@@ -41,7 +41,7 @@ class Exclusions:
         for pattern in patterns:
             _check(pattern)
         self.patterns = tuple(patterns)
-        self._spec = GitIgnoreSpec.from_lines((normalize("NFC", one) for one in patterns), backend="simple")
+        self._spec = GitIgnoreSpec.from_lines((normalize("NFC", pattern) for pattern in patterns), backend="simple")
 
     def matches(self, path: str, *, is_folder: bool = False) -> bool:
         """Returns True if a file or folder of a root is left out, provided that the folder it is in is not."""
@@ -69,7 +69,7 @@ def _check(pattern: str) -> None:
         compiled = GitIgnoreSpec.from_lines([pattern], backend="simple").patterns
     except (ValueError, re.error) as error:
         raise BadInvocation(f"{shown} cannot be read ({error}); write it as in .gitignore.") from error
-    if all(one.include is None for one in compiled):
+    if all(pattern.include is None for pattern in compiled):
         raise BadInvocation(f"{shown} matches no file; write it as in .gitignore, such as '*.png' or '/2019/raw/'.")
 
 

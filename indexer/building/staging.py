@@ -314,7 +314,7 @@ class Rereader:
         """Encodes a few photos of a generation, and compares their vectors; None if no photo can be read."""
         table, vectors = generation.open_photo_table(), generation.open_vectors()["vectors"]
         rows = np.linspace(0, generation.manifest.counts.photos - 1, TRIED).astype(np.int64)
-        found, started = list[float](), time.monotonic()
+        cosines, started = list[float](), time.monotonic()
         with Decoders(1) as decoders, generation.open_catalog() as catalog:
             for row in np.unique(rows).tolist():
                 files = catalog.sharing([int(table.ids[row])])
@@ -322,17 +322,17 @@ class Rereader:
                 photo = self.read(decoders, files[0].content_hash or "", keys) if files else None
                 if photo is None:
                     continue
-                if not found:
+                if not cosines:
                     # Opening the network is no part of the time of a photo.
                     self.matcher.encode(photo.pixels[None], "photo")
                     started = time.monotonic()
                 ret = self.matcher.encode(photo.pixels[None], "photo").ret
-                found.append(float(unit(ret)[0] @ unit(vectors[row])))
-                if len(found) == CHECKED:
+                cosines.append(float(unit(ret)[0] @ unit(vectors[row])))
+                if len(cosines) == CHECKED:
                     break
-        if not found:
+        if not cosines:
             return None
-        return Agreement(float(np.mean(found)), (time.monotonic() - started) / len(found) / threads())
+        return Agreement(float(np.mean(cosines)), (time.monotonic() - started) / len(cosines) / threads())
 
     def find_boxes(
         self, photos: Sequence[tuple[str, list[FileKey]]], database: BuildDatabase, progress: Progress
@@ -350,10 +350,10 @@ class Rereader:
             ready = read_ahead(pool, look, photos, window=_BATCH)
             try:
                 while part := [*islice(ready, _BATCH if done else _FIRST)]:
-                    found = {content: boxes for content, boxes in part if boxes is not None}
-                    database.note_boxes(found)
-                    count, done = count + len(found), done + len(part)
-                    progress.advance(len(part), len(part) - len(found))
+                    boxes_by_content = {content: boxes for content, boxes in part if boxes is not None}
+                    database.note_boxes(boxes_by_content)
+                    count, done = count + len(boxes_by_content), done + len(part)
+                    progress.advance(len(part), len(part) - len(boxes_by_content))
                     if done == len(part):
                         left = (time.monotonic() - started) / done * (len(photos) - done)
                         progress.say(

@@ -221,8 +221,8 @@ def build(
             raise BadInvocation(
                 "--shards and --workers are for a build on many machines; name its Ray cluster with --ray."
             )
-        for name, given in (("watch", watch), ("checksum", checksum), ("system", request.system == "two-stage")):
-            if given:
+        for name, is_set in (("watch", watch), ("checksum", checksum), ("system", request.system == "two-stage")):
+            if is_set:
                 raise BadInvocation(f"--{name} is for one index on one machine; leave it out, or build without --ray.")
         from sketch_search.indexer.distributed import Machines, build_shards
 

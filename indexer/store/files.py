@@ -33,15 +33,15 @@ MIN_TIME, MAX_TIME = -(2**63), 2**63 - 1
 
 def text_of_name(name: str) -> str:
     r"""Writes a file name as text: ``\udce9`` for a byte that is no UTF-8; backslashes before escapes are doubled."""
-    text = _LOOKALIKE.sub(lambda found: found[1] * 2 + found[2], name)
-    return _NO_CHARACTER.sub(lambda found: f"{found[1] * 2}\\u{ord(found[2]):04x}", text)
+    text = _LOOKALIKE.sub(lambda match: match[1] * 2 + match[2], name)
+    return _NO_CHARACTER.sub(lambda match: f"{match[1] * 2}\\u{ord(match[2]):04x}", text)
 
 
 def name_of_text(text: str) -> str:
     """Returns the file name that ``text_of_name`` wrote as this text."""
 
-    def decoded(found: re.Match[str]) -> str:
-        backslashes, escape = found[1], found[2]
+    def decoded(match: re.Match[str]) -> str:
+        backslashes, escape = match[1], match[2]
         half = "\\" * (len(backslashes) // 2)
         return half + (chr(int(escape[1:], 16)) if len(backslashes) % 2 else escape)
 

@@ -154,8 +154,8 @@ class LocalFolder(Folder):
         return self._list
 
     def _list(self, folder: str) -> Sequence[Entry]:
-        with os.scandir(self.path / folder) as found:
-            return [_entry(entry) for entry in found if not is_hidden(entry.name)]
+        with os.scandir(self.path / folder) as entries:
+            return [_entry(entry) for entry in entries if not is_hidden(entry.name)]
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
         return read_below(self.path, path)
@@ -181,17 +181,17 @@ class LocalFolder(Folder):
         return "" if inside == "." else text_of_name(inside)
 
 
-def _entry(found: os.DirEntry[str]) -> Entry:
-    if found.is_symlink():
-        return Entry(found.name, "link")
-    if found.is_dir(follow_symlinks=False):
-        return Entry(found.name, "folder")
-    if not found.is_file(follow_symlinks=False):
-        return Entry(found.name, "special")
+def _entry(scanned: os.DirEntry[str]) -> Entry:
+    if scanned.is_symlink():
+        return Entry(scanned.name, "link")
+    if scanned.is_dir(follow_symlinks=False):
+        return Entry(scanned.name, "folder")
+    if not scanned.is_file(follow_symlinks=False):
+        return Entry(scanned.name, "special")
     try:
-        return Entry(found.name, "file", FileStamp.of(found.stat(follow_symlinks=False)))
+        return Entry(scanned.name, "file", FileStamp.of(scanned.stat(follow_symlinks=False)))
     except OSError as error:
-        return Entry(found.name, "file", reason=str(error.strerror))
+        return Entry(scanned.name, "file", reason=str(error.strerror))
 
 
 class Album(LocalFolder):
@@ -344,15 +344,15 @@ def listing_of(files: Iterable[Entry]) -> Listing:
 
     def entries(folder: str) -> list[Entry]:
         start = f"{folder}/" if folder else ""
-        found = [] if folder else [*outside]
+        inner = [] if folder else [*outside]
         at = bisect_left(names, start)
         while at < len(names) and names[at].startswith(start):
             path = names[at]
             name, slash, _ = path[len(start) :].partition("/")
             if not is_hidden(name):
-                found.append(Entry(name, "folder") if slash else replace(inside[path], name=name))
+                inner.append(Entry(name, "folder") if slash else replace(inside[path], name=name))
             # "0" follows "/", which skips the folder's other files.
             at = bisect_left(names, f"{start}{name}0", at) if slash else at + 1
-        return found
+        return inner
 
     return entries

@@ -111,9 +111,9 @@ class Index:
         """Reads the boxes of these photos, (m, BOXES, 6), as ``Detector.detect`` finds them."""
         boxes = no_boxes(len(photo_rows))
         if self._boxes is not None:
-            found = self._boxes[photo_rows]
-            seen = ~are_unseen(found)
-            boxes[seen] = found[seen]
+            kept = self._boxes[photo_rows]
+            seen = ~are_unseen(kept)
+            boxes[seen] = kept[seen]
         return boxes
 
     def photo_tokens(self, photo_rows: Numbers, *, scaled: bool = True) -> Tokens:

@@ -58,31 +58,31 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
         raise BadInvocation(f"an index has at most {MAX_ROOTS} folders; name a folder that holds several of them.")
     inside = LocalFolder(resolve(index))
     known = {root.folder for root in current}
-    found: list[Folder] = []
-    for given in folders:
-        folder = given if isinstance(given, Folder) else folder_of(given)
+    checked: list[Folder] = []
+    for address in folders:
+        folder = address if isinstance(address, Folder) else folder_of(address)
         # An indexed folder may be on a disk that is not connected now. Its photos stay, and a listing says so.
         if folder not in known and (problem := folder.problem()) is not None:
-            raise BadInvocation(f"{given} {problem}{'' if folder.remote else '; name a folder of photos'}.")
+            raise BadInvocation(f"{address} {problem}{'' if folder.remote else '; name a folder of photos'}.")
         # The manifest is UTF-8, and so are the answers of searches.
         if not is_unicode(str(folder)):
             reads = sys.getfilesystemencoding()
             remedy = "rename the folder to index it"
             if reads != "utf-8":
                 remedy = f"Python reads names as {reads} here: unset PYTHONUTF8, or set LC_ALL=C.UTF-8"
-            raise BadInvocation(f"{given}: its path is not valid UTF-8; {remedy}.")
+            raise BadInvocation(f"{address}: its path is not valid UTF-8; {remedy}.")
         if folder not in known and type(folder) is LocalFolder and is_index(_names_in(folder.path)):
-            raise BadInvocation(f"{given} holds an index and no photos; name a folder of photos.")
+            raise BadInvocation(f"{address} holds an index and no photos; name a folder of photos.")
         if inside.holds(folder):
-            raise BadInvocation(f"{given} lies inside the index {inside}; name the folder that holds the photos.")
-        for other in found:
+            raise BadInvocation(f"{address} lies inside the index {inside}; name the folder that holds the photos.")
+        for other in checked:
             if other.holds(folder) or folder.holds(other):
                 outer, inner = (folder, other) if folder.holds(other) else (other, folder)
                 raise BadInvocation(_overlap(outer, inner, known))
-        found.append(folder)
-    roots = [root for root in current if root.folder in found]
+        checked.append(folder)
+    roots = [root for root in current if root.folder in checked]
     taken = {root.name for root in roots}
-    for folder in (folder for folder in found if folder not in known):
+    for folder in (folder for folder in checked if folder not in known):
         name, count = folder.name, 1
         while name in taken:
             count += 1

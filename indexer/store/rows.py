@@ -125,12 +125,12 @@ def are_unseen(boxes: Array) -> npt.NDArray[np.bool_]:
     return np.asarray((boxes[:, 0] == 255).all(axis=-1))
 
 
-def with_boxes(rows: PhotoArrays, found: Sequence[tuple[int, bytes]]) -> PhotoArrays:
+def with_boxes(rows: PhotoArrays, boxes_by_number: Sequence[tuple[int, bytes]]) -> PhotoArrays:
     """Returns the rows of a source with other boxes of those with these numbers."""
-    if not found:
+    if not boxes_by_number:
         return rows
     boxes = np.array(rows.arrays["boxes"][:])
-    for number, data in found:
+    for number, data in boxes_by_number:
         boxes[number] = np.frombuffer(data, np.uint8).reshape(BOXES, 6)
     return PhotoArrays({**rows.arrays, "boxes": boxes})
 
@@ -156,19 +156,19 @@ class SegmentReader:
         """Reads these rows into memory, in their order. names: of the arrays; None for all. dtype: None for theirs."""
         like = next(iter(self._sources.values())).arrays
         shapes = {name: (len(rows), *like[name].shape[1:]) for name in names or self.names}
-        found = {name: np.empty(shape, dtype or like[name].dtype) for name, shape in shapes.items()}
+        taken = {name: np.empty(shape, dtype or like[name].dtype) for name, shape in shapes.items()}
         order = np.argsort(rows.sources, kind="stable")
         for chosen in np.split(order, np.flatnonzero(np.diff(rows.sources[order])) + 1) if len(rows) else ():
             source, numbers = rows.names[rows.sources[chosen[0]]], rows.numbers[chosen]
             arrays = self._sources[source].arrays
-            for name, array in found.items():
+            for name, array in taken.items():
                 if arrays[name].shape[1:] != array.shape[1:]:
                     raise IndexDamaged(f"{name} of {source} differ in length from the others; {REPAIR}.")
                 if len(chosen) == len(rows):
-                    found[name] = np.asarray(arrays[name][numbers], array.dtype)
+                    taken[name] = np.asarray(arrays[name][numbers], array.dtype)
                 else:
                     array[chosen] = arrays[name][numbers]
-        return PhotoArrays(found)
+        return PhotoArrays(taken)
 
 
 def write_rows(folder: Path, reader: SegmentReader, rows: SegmentRows, names: Sequence[str]) -> None:
