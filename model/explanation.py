@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sketch_search.model.answers import InfluentialPair
 from sketch_search.model.engine import Aligned, Engine, Floats, Numbers, Observed, SelfAttention, Tokens, sigmoid, unit
 
 # A token whose cosine to another token of its own photo is above this does not describe its place. Networks keep a few
@@ -44,7 +45,7 @@ class Explanation:
     correspondence: Floats
     ret_distance: float
     preference: Floats | None = None
-    influence: "tuple[PairInfluence, ...]" = ()
+    influence: tuple[InfluentialPair, ...] = ()
     relation_score: float | None = None
     aligned: Aligned | None = None
 
@@ -156,19 +157,13 @@ def _distinct(patches: Floats) -> Numbers:
 STRONGEST = 10
 
 
-@dataclass(frozen=True)
-class PairInfluence:
-    """A pair of cells. drop: (score - score without it) / score, at most 1, negative if it lowers the score."""
-
-    sketch_cell: int
-    photo_cell: int
-    drop: float
-
-
 def influential_pairs(
     engine: Engine, sketch: Tokens, photo: Tokens, relation_score: float
-) -> tuple[PairInfluence, ...]:
-    """Finds the STRONGEST pairs, strongest first; none without a relation network or for released checkpoints."""
+) -> tuple[InfluentialPair, ...]:
+    """Finds the STRONGEST pairs, strongest first; none without a relation network or for released checkpoints.
+
+    The drop of a pair is (score - score without it) / score, at most 1, negative if it lowers the score.
+    """
     aligned = engine.align(sketch, photo)
     lost = None if aligned is None else aligned.lost if aligned.matching is None else lost_logits(aligned)
     if aligned is None or lost is None:
@@ -179,7 +174,7 @@ def influential_pairs(
     strongest = np.argsort(-drops, axis=None, kind="stable")[:STRONGEST]
     cells, places = sketch.positions[0].tolist(), aligned.photo_cells.tolist()
     return tuple(
-        PairInfluence(cells[row], places[column], float(drops[row, column]))
+        InfluentialPair(cells[row], places[column], float(drops[row, column]))
         for row, column in (divmod(index, len(places)) for index in strongest.tolist())
         if drops[row, column] > 0
     )

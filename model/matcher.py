@@ -14,6 +14,7 @@ from cachetools import LRUCache
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from sketch_search.model.answers import Guess
 from sketch_search.model.engine import (
     Engine,
     Floats,
@@ -42,7 +43,7 @@ from sketch_search.model.images import Drawing, Preprocessing, Source, average_c
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import WITHIN, diffuse, likenesses, logits, weigh
 from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
-from sketch_search.model.words import Guess, WordBook
+from sketch_search.model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
 CHUNK, GPU_CHUNK = 32, 256
@@ -368,9 +369,10 @@ class Matcher:
             places = vocabulary.region_places
             places = places if len(places) else self.engine.projection(vocabulary.places)
             towards = vocabulary.guess_things(tokens) @ places
+            names = vocabulary.drawn if len(vocabulary.drawn) else np.arange(len(places))
             for row, thing in enumerate(things):
                 if thing.words:
-                    drawn = np.isin(vocabulary.drawn, thing.words) & places.any(axis=1)
+                    drawn = np.isin(names, thing.words) & places.any(axis=1)
                     # Of things that nobody drew or saw, only the direction of the word is known.
                     shown = (
                         places[drawn] if drawn.any() else self.engine.projection(vocabulary.directions[[*thing.words]])

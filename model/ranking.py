@@ -227,9 +227,7 @@ PRESENT = 4.0
 EXAMPLES = 5
 # The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that a word's threshold grows
 # with the photos.
-_FITS_FROM = 50
-_FITS_SLOPE = 2 / 3
-_FITS_HARDLY, _FITS_SURELY = 0.0, 2.0
+_FITS_FROM, _FITS_SLOPE = 50, 2 / 3
 # What a word names is judged by its score and, times _REGIONS, the cosine of the best region, _COSINE if none is kept.
 _REGIONS, _COSINE, _CLEAR, SURELY = 5.0, 0.7, 6.2, 2.0
 
@@ -323,26 +321,18 @@ def shares_of(scores: Floats, method: Method) -> Floats:
 def clearness(by_words: Floats, cosines: Floats | None, drawn: NDArray[np.bool_], photos: int) -> Floats:
     """Computes how much more clearly photos show t things of words than the best of so many does by chance, (t, p).
 
-    Below 0 a photo does not show them, from SURELY on it almost certainly does.
-
     by_words: (t, p), the scores by the words of each thing, joined. cosines: (t, p), of the best region of each photo;
     None if no regions are kept. drawn: (t,), whether anybody draws it; what nobody does fills a photo, as snow does.
     photos: of how many they are the best; 1 for each by itself.
     """
     of_regions = np.float32(_REGIONS) * (np.float32(_COSINE) if cosines is None else cosines) - np.float32(_CLEAR)
     chance = np.float32(_FITS_SLOPE * math.log(max(photos, 1) / _FITS_FROM))
-    return np.asarray(by_words + np.where(drawn[:, None], of_regions, np.float32(_FITS_HARDLY)) - chance)
+    return np.asarray(by_words + np.where(drawn[:, None], of_regions, np.float32(0)) - chance)
 
 
-def fits(best: float, chances: int) -> bool | None:
-    """Returns whether any photo is likely to show the things of words; None if uncertain.
-
-    best: the highest score of the photos by the words. chances: the number of photos times the number of words.
-    """
-    if not chances:
-        return False
-    surplus = best - _FITS_SLOPE * math.log(chances / _FITS_FROM)
-    return True if surplus >= _FITS_SURELY else False if surplus < _FITS_HARDLY else None
+def is_shown(clearness: float) -> bool | None:
+    """Returns whether a photo of this clearness shows a thing; None if uncertain."""
+    return True if clearness >= SURELY else False if clearness < 0 else None
 
 
 # Cosine of two centred [Ret] above which two photos are of one group.

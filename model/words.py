@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from sketch_search.model.errors import ModelError
 
@@ -60,21 +58,6 @@ _BREAKS = ",;&+、。，"
 _TOKEN = re.compile(rf"{_UNSPACED}|[{_BREAKS}]|(?:(?!{_UNSPACED})[^\s{_BREAKS}])+")
 # The most tokens of a name, of which Chinese has one for each character.
 _LONGEST_NAME = 6
-
-
-@dataclass(frozen=True)
-class Guess:
-    """A word that the sketch may show."""
-
-    word: Annotated[str, Field(examples=["dog"])]
-    probability: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="How often such a guess is right, measured on sketches that the network was not trained on.",
-        ),
-    ]
 
 
 class UnknownWord(ModelError):

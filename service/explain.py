@@ -36,7 +36,6 @@ from sketch_search.service.schemas.explain import (
     ExplainParams,
     ExplainResponse,
     ExplainTimings,
-    InfluentialPair,
     LocatedPhoto,
     LocateParams,
     LocateResponse,
@@ -331,7 +330,7 @@ def _describe_photo(photo: EncodedPicture, explanation: Explanation, **of_index:
             MatchedCells(sketch_cell=there, photo_cell=here, cosine=round(cosine, 3))
             for there, here, cosine in explanation.matches()
         ],
-        influence=[InfluentialPair(**vars(one)) for one in explanation.influence],
+        influence=[*explanation.influence],
     )
 
 

@@ -18,6 +18,7 @@ from sketch_search.model.search.drawings import (
     methods_of,
     name_things,
     place_things,
+    query_of,
     search_drawing,
     search_things,
     sketch_of,
@@ -25,4 +26,4 @@ from sketch_search.model.search.drawings import (
 )
 from sketch_search.model.search.gallery import Clusters, Gallery, Scored
 from sketch_search.model.search.photos import PhotoGallery, gallery_of
-from sketch_search.model.search.stages import FOLDED, Hidden, Plan, Ranking, Stage, rank
+from sketch_search.model.search.stages import FOLDED, Plan, Ranking, Stage, rank

@@ -73,8 +73,8 @@ class Query:
             far they reach. whole: (d,) the direction of the whole drawing, as long as it counts beside several things.
         wanted: a filter of photos, which the gallery understands; None for all.
         liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
-        unliked, unliked_rows: (u, d) vectors and (u,) rows of unwanted photos. unliked_kinds: (u,) whether those that
-            look like them are unwanted, too.
+        unliked, unliked_ids, unliked_rows: (u, d) vectors, ids and (u,) rows of unwanted photos. unliked_kinds: (u,)
+            whether those that look like them are unwanted, too.
         homes: (h,) the clusters of the liked photos in the whole gallery, which are opened in any case.
         clusters: (n,) int64 ascending, the clusters to open.
         count: how many photos become candidates, the best by vector, and as many more by the word; None for all.
@@ -93,6 +93,7 @@ class Query:
     liked: Floats | None = None
     liked_ids: tuple[int, ...] = ()
     unliked: Floats | None = None
+    unliked_ids: tuple[int, ...] = ()
     unliked_rows: PhotoRows = field(default_factory=lambda: np.empty(0, np.int64))
     unliked_kinds: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
     homes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))

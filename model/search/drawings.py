@@ -161,6 +161,36 @@ def place_things(
     return tuple(replace(one, tokens=one.tokens.without_patches) for one in things), 0.0 if places == "no" else PLACES
 
 
+def query_of(
+    gallery: Gallery,
+    matcher: Matcher,
+    things: Sequence[Thing],
+    method: Method,
+    *,
+    text: str | None = None,
+    thing_text: Sequence[str] = (),
+    places: Places = "auto",
+    coloured: bool = True,
+    by_regions: bool = True,
+    further: bool = True,
+) -> tuple[list[Thing], Query]:
+    """Makes the query of the encoded things of a drawing, or without one of a text; returns the named things, too.
+
+    method: "things" for several things, if their regions are compared. text, thing_text, coloured: as for
+    ``name_things``. by_regions: whether regions may be compared. further: whether things that only the text names are
+    looked for, too.
+    """
+    regions, named, others = gallery.regions_kept if by_regions else 0, list[Thing](), list[Thing]()
+    if things:
+        named, others = name_things(matcher, things, text, thing_text, coloured=coloured)
+        others = others if further and regions else []
+        method = "things" if others else method
+    placed, weight = place_things([*named, *others], regions, places, several=method == "things")
+    if text and not things and coloured and regions:
+        placed = things_of_text(matcher, text)
+    return named, Query(method, gallery.clusters.mean, sketch_of(matcher, named) if named else None, placed, weight)
+
+
 def search_drawing(gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int) -> Ranking:
     """Ranks photos for a drawing as a search does by default."""
     things = encode_things(matcher, drawing, variants=None, expects=gallery.expects)
@@ -182,25 +212,19 @@ def search_things(
 
     text: words of the vocabulary. liked, unliked: photos of the gallery. Raises UnknownWord.
     """
-    regions, word, further = gallery.regions_kept, None, list[Thing]()
     method: Method = "ret" if gallery.tokens_kept == 1 or not things else matcher.best_method
-    if len(things) > 1 and regions:
+    if len(things) > 1 and gallery.regions_kept:
         method = "things"
-    whole = len(things) > 1 and method != "things"
-    plan = Plan(method, results, diffuse=matcher.calibration.diffusion is not None and not whole)
+    things, query = query_of(gallery, matcher, things, method, text=text, places=places)
     if text is not None:
-        word = matcher.book.read(text).things
-        things, further = name_things(matcher, things, text, coloured=True)
-        plan = replace(plan, method="things") if further and regions else plan
-    placed, weight = place_things([*things, *further], regions, places, several=plan.method == "things")
-    sketch = sketch_of(matcher, things) if things else None
-    if text is not None and not things and regions:
-        placed = things_of_text(matcher, text)
-    query = Query(plan.method, gallery.clusters.mean, sketch, placed, weight, word=word)
+        query = replace(query, word=matcher.book.read(text).things)
+    whole = len(things) > 1 and query.method != "things"
+    plan = Plan(query.method, results, diffuse=matcher.calibration.diffusion is not None and not whole)
     if liked is not None:
         vectors, homes = liked.vectors.astype(np.float32), gallery.clusters.of(liked.rows)
         query = replace(query, liked=vectors, liked_ids=tuple(liked.ids.tolist()), homes=homes)
     if unliked is not None:
         vectors, kinds = unliked.vectors.astype(np.float32), np.zeros(len(unliked), np.bool_)
-        query = replace(query, unliked=vectors, unliked_rows=unliked.rows, unliked_kinds=kinds)
+        ids = tuple(unliked.ids.tolist())
+        query = replace(query, unliked=vectors, unliked_ids=ids, unliked_rows=unliked.rows, unliked_kinds=kinds)
     return rank(gallery, matcher, query, plan)

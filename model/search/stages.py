@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model import ranking
+from sketch_search.model.answers import Unliked
 from sketch_search.model.engine import Floats, Method, Tokens, unit
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.limits import NPROBE
@@ -76,11 +77,11 @@ class Plan:
     plain: bool = False
 
     @staticmethod
-    def two_stage(results: int, nprobe: int | Literal["all"] | None) -> "Plan":
+    def two_stage(results: int, nprobe: int | Literal["all"] | None, *, fold: bool = False) -> "Plan":
         """Plans a search of the two-stage report's system: cross-attention and relation network score the centroids of
         all clusters, then all photos of the best cluster, and of further ones until there are enough photos.
         """
-        return Plan("rn", results, nprobe or 1, chosen=True, whole=True, plain=True)
+        return Plan("rn", results, nprobe or 1, chosen=True, whole=True, fold=fold, plain=True)
 
     @property
     def rerank(self) -> int | None:
@@ -103,14 +104,6 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Hidden:
-    """What an unwanted photo hides: the ids of its near duplicates; and how many shown photos look like it."""
-
-    copies: tuple[int, ...]
-    alike: int
-
-
-@dataclass(frozen=True)
 class Ranking:
     """The result of ``rank``.
 
@@ -119,7 +112,7 @@ class Ranking:
         plan: as it was carried out; folding may need a longer ranking.
         sizes: (c,) how many photos of each cluster can be found. clusters: (c,) their scores; NaN for a cluster that
             was not compared. pairs: how many clusters and photos the method scored.
-        hidden: what each unwanted photo of the query hides. left_out: how many photos these hide together.
+        hidden: the unwanted photos of the query. left_out: how many photos these hide together.
     """
 
     photos: Candidates
@@ -128,7 +121,7 @@ class Ranking:
     sizes: NDArray[np.int64]
     clusters: Scores
     pairs: int
-    hidden: tuple[Hidden, ...] = ()
+    hidden: tuple[Unliked, ...] = ()
     left_out: int = 0
 
     def scores(self, count: int) -> Floats:
@@ -373,7 +366,7 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
 
 def leave_out(
     gallery: Gallery, photos: Candidates, query: Query, plan: Plan, grid: int
-) -> tuple[Candidates, tuple[Hidden, ...]]:
+) -> tuple[Candidates, tuple[Unliked, ...]]:
     """Hides the unwanted photos, and their near duplicates, or if wanted all that look like them, behind them.
 
     A photo before an unwanted one stays: a person saw it first, and let it be. What looks like one moves back.
@@ -389,7 +382,8 @@ def leave_out(
     copies = _copies(gallery, photos, query, grid) & behind
     gone = (own | copies | (alike & query.unliked_kinds)).any(axis=1)
     counts = (alike & ~gone[:, None]).sum(axis=0).tolist()
-    hidden = tuple(Hidden(tuple(photos.ids[of].tolist()), n) for of, n in zip(copies.T, counts, strict=True))
+    found = zip(query.unliked_ids, copies.T, counts, strict=True)
+    hidden = tuple(Unliked(photo, tuple(photos.ids[of].tolist()), count) for photo, of, count in found)
     scores = ranking.weigh(photos.scores, ranking.evidence_of_dislikes(likeness), plan.method)
     return replace(photos, scores=scores, before=None)[~gone], hidden
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
+from sketch_search.model.answers import InfluentialPair
 from sketch_search.service.schemas.query import (
     LONGEST,
     THING_TEXT,
@@ -87,14 +88,6 @@ class MatchedCells(BaseModel):
     sketch_cell: int
     photo_cell: int
     cosine: float
-
-
-class InfluentialPair(BaseModel):
-    """A pair of tokens that the relation score rests on."""
-
-    sketch_cell: int
-    photo_cell: int
-    drop: float = Field(description="The share of the relation score that is lost without this pair.")
 
 
 class NearPhoto(Photo):

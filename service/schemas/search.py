@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
-from sketch_search.model.words import Guess
+from sketch_search.model.answers import Guess, Unliked
 from sketch_search.service.schemas.query import Quality, System, View
 
 if TYPE_CHECKING:
@@ -167,14 +167,6 @@ class SeenThing(BaseModel):
         "Of several things: false if no photo is likely to show its guess; true if one almost certainly "
         "does; absent if uncertain."
     )
-
-
-class Unliked(BaseModel):
-    """An unwanted photo, and what it hides."""
-
-    id: int
-    copies: tuple[int, ...] = Field(description="The ids of its near duplicates behind it, which are hidden, too.")
-    alike: int = Field(description="How many photos behind it look like it: unlike_kind would hide them as well.")
 
 
 class Cluster(BaseModel):

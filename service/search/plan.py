@@ -1,7 +1,6 @@
 """Plans a search: completes the query with the service's defaults and the checkpoint's abilities."""
 
 import time
-from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 from PIL import Image
@@ -11,34 +10,13 @@ from sketch_search.model.engine import Method
 from sketch_search.model.images import Drawing, Pixels
 from sketch_search.model.search import Plan, methods_of
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas.query import Quality, SearchQuery, Subject, System, TunedQuery
+from sketch_search.service.schemas.query import Quality, Subject, System, TunedQuery
 from sketch_search.service.schemas.search import StageTimings
 from sketch_search.service.settings import Settings
 
 # The best photos that are grouped by look. All pages show parts of this one grouping, so that no group changes its rank
 # or size from page to page.
 GROUPED = 200
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """How a query is answered.
-
-    ranking: how photos are ranked. k: how many results are wanted, from ``query.offset`` on. variants: of the sketch to
-    encode; None as for ``encode_things``.
-    """
-
-    query: TunedQuery
-    system: System
-    quality: Quality
-    ranking: Plan
-    k: int
-    variants: int | None = None
-
-    @property
-    def seeks_things(self) -> bool:
-        """Whether regions count: they are not read if only vectors are compared."""
-        return self.system == "default" and self.quality != "fast"
 
 
 def plan_search(
@@ -50,30 +28,35 @@ def plan_search(
     regions: int = 0,
     things: int = 1,
     of_index: System = "default",
-) -> SearchPlan:
-    """Returns the plan for a query. Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
+) -> tuple[TunedQuery, Plan]:
+    """Completes a query: how many results, which system and quality, how many variants; and plans its ranking.
 
     settings: the defaults. tokens_kept, regions: of each photo in the gallery, [Ret] included. of_index: its system.
     things: the number of things drawn; 1 for a photo in the query, 0 without a picture.
+
+    Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
     """
     subject = check_options(query, things)
     if len(query.thing_text) > things:
         raise BadSearch(f"thing_text names {len(query.thing_text)} things, but {things} are drawn: name fewer.")
     if query.places == "yes" and not regions:
         raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
-    quality = quality_of(query, settings)
     usual = settings.system or of_index
     system = query.system or ("default" if query.beyond_two_stage or subject != "drawing" else usual)
-    k = settings.default_k if query.k is None else query.k
+    quality = "best" if system == "two-stage" else query.quality or settings.quality
+    variants = query.variants
+    if quality == "draft":
+        quality, variants = settings.quality, 1
+    query = query.model_copy(update={"k": query.k or settings.default_k, "system": system, "quality": quality})
     # Groups are made of the GROUPED best photos.
-    page = 0 if query.view == "groups" else query.offset + k
+    page = 0 if query.view == "groups" else query.offset + (query.k or 0)
     results = max(page, 0 if query.view == "photos" else GROUPED)
     if system == "two-stage":
         # Raises BadSearch if there is no relation network.
-        _method(query.model_copy(update={"method": "rn"}), matcher, "best", tokens_kept, "drawing")
-        ranking = replace(Plan.two_stage(results, query.nprobe), fold=query.fold)
+        _method(query.model_copy(update={"method": "rn"}), matcher, quality, tokens_kept, "drawing")
         # It encodes only the sketch itself.
-        return SearchPlan(query, "two-stage", "best", ranking, k, query.variants or 1)
+        query = query.model_copy(update={"variants": query.variants or 1})
+        return query, Plan.two_stage(results, query.nprobe, fold=query.fold)
     method = _method(query, matcher, quality, tokens_kept, subject)
     if things > 1 and regions and query.method == "auto" and quality != "fast":
         method = "things"
@@ -83,7 +66,7 @@ def plan_search(
     by_whole = things > 1 and method != "things"
     if query.diffuse and by_whole:
         raise BadSearch("Scores of several things are not diffused without their regions: leave diffuse out.")
-    ranking = Plan(
+    plan = Plan(
         method,
         results,
         nprobe=query.nprobe or ("all" if quality == "best" else settings.nprobe),
@@ -94,12 +77,7 @@ def plan_search(
         diffuse=able and query.method == "auto" and not by_whole if query.diffuse is None else query.diffuse,
         fold=query.fold,
     )
-    variants = 1 if query.quality == "draft" else query.variants
-    return SearchPlan(query, "default", quality, ranking, k, variants)
-
-
-def quality_of(query: SearchQuery, settings: Settings) -> Quality:
-    return settings.quality if query.quality is None or query.quality == "draft" else query.quality
+    return query.model_copy(update={"variants": variants}), plan
 
 
 def check_options(query: TunedQuery, pictures: int) -> Subject:
@@ -126,24 +104,22 @@ def check_options(query: TunedQuery, pictures: int) -> Subject:
     }
     if subject == "filters" and (given := [name for name, value in of_ranking.items() if value]):
         raise BadSearch(f"Options of a ranking do not go with filters alone: leave {', '.join(given)} out.")
+    several, drawn = subject == "things", subject in ("drawing", "things")
+    unsuited = {
+        "system=two-stage searches by a single picture": subject != "drawing" and query.system == "two-stage",
+        f"method={query.method} compares tokens of a single drawing": subject != "drawing"
+        and query.method not in ("auto", "ret"),
+        "rerank limits the relation network, which scores a single drawing": subject != "drawing"
+        and query.rerank is not None,
+        "things=one leaves a single picture whole": several and query.things == "one",
+        "thing_text names drawn things": not drawn and query.thing_text,
+        "places=yes compares the places of drawn things": not drawn and query.places == "yes",
+    }
     others = {"things": "several things", "photo": "a photo", "words": "liked photos or a word", "filters": "filters"}
-    if subject != "drawing":
-        if query.system == "two-stage":
-            raise BadSearch(f"system=two-stage searches by a single picture, not {others[subject]}: leave system out.")
-        if query.method not in ("auto", "ret"):
-            named = f"method={query.method}"
-            raise BadSearch(f"{named} compares tokens of a single drawing, not {others[subject]}: leave method out.")
-        if query.rerank is not None:
-            raise BadSearch(
-                f"rerank limits the relation network, which does not score {others[subject]}: leave it out."
-            )
-    if subject == "things" and query.things == "one":
-        raise BadSearch("things=one leaves a single picture whole, not several things: leave things out.")
-    if subject not in ("drawing", "things"):
-        if query.thing_text:
-            raise BadSearch(f"thing_text names drawn things, not {others[subject]}: leave thing_text out.")
-        if query.places == "yes":
-            raise BadSearch(f"places=yes compares the places of drawn things, not {others[subject]}: leave places out.")
+    for does, is_given in unsuited.items():
+        if is_given:
+            option = does.partition(" ")[0].partition("=")[0]
+            raise BadSearch(f"{does}, not {others[subject]}: leave {option} out.")
     return subject
 
 

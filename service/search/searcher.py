@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,47 +12,30 @@ from PIL import Image
 
 from sketch_search.indexer import PhotoFilter
 from sketch_search.model import Matcher
+from sketch_search.model.answers import Guess
 from sketch_search.model.engine import Floats, Tokens, logsumexp
 from sketch_search.model.images import Drawing, Stroke, hexadecimal
 from sketch_search.model.matcher import LEAST_POSSIBLE
-from sketch_search.model.ranking import SURELY, clearness, fits, shares_of
+from sketch_search.model.ranking import SURELY, clearness, is_shown, shares_of
 from sketch_search.model.search import (
     Candidates,
+    Plan,
     Query,
     Ranking,
     Word,
     best_first,
     encode_things,
-    name_things,
-    place_things,
+    query_of,
     rank,
-    sketch_of,
-    things_of_text,
 )
 from sketch_search.model.things import Thing
-from sketch_search.model.words import Guess, UnknownWord
+from sketch_search.model.words import UnknownWord
 from sketch_search.service.clip_text import ReadText
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.schemas.query import SearchQuery, TunedQuery, View
-from sketch_search.service.schemas.search import (
-    Cluster,
-    DetectedBox,
-    Group,
-    SearchResponse,
-    SearchResult,
-    SeenThing,
-    Unliked,
-)
-from sketch_search.service.search.plan import (
-    GROUPED,
-    SearchPlan,
-    Sketch,
-    Stopwatch,
-    check_options,
-    plan_search,
-    quality_of,
-)
+from sketch_search.service.schemas.search import Cluster, DetectedBox, Group, SearchResponse, SearchResult, SeenThing
+from sketch_search.service.search.plan import GROUPED, Sketch, Stopwatch, check_options, plan_search
 from sketch_search.service.search.shown import group_alike, grouped_ranks, is_far_ahead
 from sketch_search.service.settings import Settings
 
@@ -70,21 +53,6 @@ SEEN = 0.8
 # Photos of a group that are shown beside its best one.
 MORE = 4
 NO_TEXT = ReadText()
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """An encoded query.
-
-    unliked: the ids of unwanted photos. guesses: what the sketch may show. perhaps: less probable words, if there is no
-    guess. seen: the things of the drawing, if they are searched for separately.
-    """
-
-    query: Query
-    unliked: tuple[int, ...] = ()
-    guesses: tuple[Guess, ...] = ()
-    perhaps: tuple[str, ...] = ()
-    seen: tuple[SeenThing, ...] = ()
 
 
 class Searcher:
@@ -105,119 +73,105 @@ class Searcher:
 
         Raises BadSearch, UnknownWord, UnknownPhoto, BlankSketch; NotReady if a score is not a number.
         """
-        query = query.tuned
-        if sketch is None and query.filters_alone:
-            return self._newest(query)
+        asked, gallery, drawing, ink = query.tuned, self.gallery, None, tuple[Stroke, ...]()
+        if sketch is None and asked.filters_alone:
+            return self._newest(asked)
         watch = Stopwatch(prepare_ms, text.milliseconds)
-        drawing, ink = None, tuple[Stroke, ...]()
         if sketch is not None:
-            whole = self.drawing_of(sketch, query)
+            whole = self.drawing_of(sketch, asked)
             watch.lap("prepare")
-            drawing = self.divide(whole, query)
+            drawing = self.divide(whole, asked)
             ink = () if whole.strokes else drawing.strokes
             watch.lap("encode")
-        gallery, things = self.gallery, 0 if drawing is None else len(drawing.things)
-        if drawing is not None and not query.thing_text and any(drawing.words):
-            query = query.model_copy(update={"thing_text": drawing.words})
-        if things == 1 and query.thing_text and query.text is None:
+        things = 0 if drawing is None else len(drawing.things)
+        if drawing is not None and not asked.thing_text and any(drawing.words):
+            asked = asked.model_copy(update={"thing_text": drawing.words})
+        if things == 1 and asked.thing_text and asked.text is None:
             # The word of the only thing says the kind.
-            query = query.model_copy(update={"text": query.thing_text[0].strip() or None})
-        plan = plan_search(
-            query,
-            self.matcher,
-            self.settings,
-            tokens_kept=gallery.tokens_kept,
-            regions=gallery.regions_kept,
-            things=things,
-            of_index=gallery.system,
-        )
-        encoded = self._encode(drawing, query, text, plan, watch)
-        plan = replace(plan, ranking=replace(plan.ranking, method=encoded.query.method))
-        ranking = rank(gallery, self.matcher, encoded.query, plan.ranking, watch.lap)
-        shown = ranking.photos
-        unliked = sorted(zip(encoded.unliked, ranking.hidden, strict=True), key=lambda pair: pair[0])
-        results, groups, view = self._page(shown, plan, encoded.query)
+            asked = asked.model_copy(update={"text": asked.thing_text[0].strip() or None})
+        kept = {"tokens_kept": gallery.tokens_kept, "regions": gallery.regions_kept}
+        asked, plan = plan_search(asked, self.matcher, self.settings, **kept, things=things, of_index=gallery.system)
+        drawn, encoded = self._encode(drawing, asked, text, plan, watch)
+        plan = replace(plan, method=encoded.method)
+        ranking = rank(gallery, self.matcher, encoded, plan, watch.lap)
+        shown, photos = ranking.photos, int(ranking.sizes.sum())
+        results, groups, view = self._page(shown, asked, plan, encoded)
         watch.lap("photos")
-        photos = int(ranking.sizes.sum())
-        sketch_fits, seen = self._fits(encoded.guesses, shown, photos), encoded.seen
-        if encoded.guesses and self._boxed(shown, 0):
-            sketch_fits = True
+        guesses, perhaps = [self.guesses(thing) for thing in drawn], tuple[str, ...]()
+        if len(drawn) == 1 and not guesses[0]:
+            perhaps = tuple(guess.word for guess in self.matcher.guesses(drawn[0].tokens, LEAST_POSSIBLE))
+        # Of several things, the best guess of each.
+        best = {first.word: first for of_thing in guesses for first in of_thing[:1]}
+        guessed = guesses[0] if len(drawn) == 1 else tuple(best.values())
+        seen = tuple(map(self.seen, drawn)) if encoded.things or len(drawn) > 1 or (drawn and drawn[0].strokes) else ()
+        sketch_fits = self._guesses_fit(guessed, shown, photos)
         if len(seen) > 1:
-            seen = self._seen_in(shown, seen, photos, encoded.query)
+            seen = self._seen_in(shown, seen, photos, encoded)
             every = {thing.fits for thing in seen}
             sketch_fits = every.pop() if len(every) == 1 else None
-        word, word_fits, reading = encoded.query.word, None, None
+        word, word_fits, reading = encoded.word, None, None
         if isinstance(word, tuple) and shown.by_word is not None:
             of_text = best_first(shown.ids, shown.by_word, GUESSED_OF)
-            word_fits = self._shows(word, shown[np.union1d(np.arange(min(len(shown), GUESSED_OF)), of_text)], photos)
-            reading = self.matcher.book.read(query.text or "")
-        return SearchResponse(
+            clearest = self._clearest(word, shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)], photos)
+            word_fits = is_shown(clearest.min())
+            reading = self.matcher.book.read(asked.text or "")
+        return self._answer(
+            asked,
+            watch,
             results=results,
             groups=groups,
-            view=view if query.view == "auto" else None,
-            guesses=encoded.guesses,
-            perhaps=encoded.perhaps,
+            view=view if asked.view == "auto" else None,
+            guesses=guessed,
+            perhaps=perhaps,
             things=seen,
             ink=tuple(dot.points[0] for dot in ink),
-            placed=encoded.query.places > 0,
-            region_grid=math.isqrt(gallery.regions_kept) if encoded.query.things else None,
+            placed=encoded.places > 0,
+            region_grid=math.isqrt(gallery.regions_kept) if encoded.things else None,
             clusters=self._opened(ranking),
             candidates=len(shown),
             photos=photos,
-            unliked=tuple(Unliked(id=photo, **asdict(of)) for photo, of in unliked),
+            unliked=tuple(sorted(ranking.hidden, key=lambda photo: photo.id)),
             hidden=ranking.left_out,
             pairs_scored=ranking.pairs,
-            system=plan.system,
-            quality=plan.quality,
             rerank=ranking.plan.rerank,
-            diffused=plan.ranking.diffuse,
+            diffused=plan.diffuse,
             words=None if word is None else "vocabulary" if text.vector is None else "clip",
             word_fits=word_fits,
             sketch_fits=sketch_fits,
             word_read=None if reading is None else reading.text,
             word_means=None if reading is None else reading.means,
             word_ignored=() if reading is None else reading.ignored,
-            timings_ms=watch.timings(),
-            complete=not self.gallery.missing,
-            missing_shards=self.gallery.missing,
-            method=plan.ranking.method,
-            generation=self.gallery.generation,
-            model=self.matcher.config.name,
-            embedder=self.gallery.embedder.name,
+            method=plan.method,
         )
 
     def _newest(self, query: TunedQuery) -> SearchResponse:
         """Returns the photos that pass the filters of a query without other parts, newest first."""
         check_options(query, 0)
-        watch, gallery, settings, links = Stopwatch(), self.gallery, self.settings, self.settings.photo_links
-        k = settings.default_k if query.k is None else query.k
-        rows, _ = gallery.newest(_filter_of(query), query.offset + k)
+        watch, gallery, settings = Stopwatch(), self.gallery, self.settings
+        rows, _ = gallery.newest(_filter_of(query), query.offset + (query.k or settings.default_k))
         photos = gallery.entries(rows[query.offset :])
-        candidates = int(gallery.passing(_filter_of(query)).sum())
+        count = int(gallery.passing(_filter_of(query)).sum())
         watch.lap("photos")
-        copies: tuple[int, ...] | None = () if query.fold else None
+        of_all = {"score": 1.0, "raw_score": 0.0, "copies": () if query.fold else None}
         results = tuple(
-            SearchResult.of(photo, links, rank=rank, score=1.0, raw_score=0.0, cluster=photo.cluster, copies=copies)
+            SearchResult.of(photo, settings.photo_links, rank=rank, cluster=photo.cluster, **of_all)
             for rank, photo in enumerate(photos, query.offset + 1)
         )
+        view = "photos" if query.view == "auto" else None
+        scored = {"clusters": (), "pairs_scored": 0, "rerank": None, "diffused": False, "method": "date"}
+        return self._answer(query, watch, results=results, view=view, candidates=count, photos=count, **scored)
+
+    def _answer(self, query: TunedQuery, watch: Stopwatch, **found: Any) -> SearchResponse:
         return SearchResponse(
-            results=results,
-            view="photos" if query.view == "auto" else None,
-            clusters=(),
-            candidates=candidates,
-            photos=candidates,
-            pairs_scored=0,
-            quality=quality_of(query, settings),
-            rerank=None,
-            diffused=False,
+            **found,
+            system=query.system or "default",
+            quality=self.settings.quality if query.quality is None or query.quality == "draft" else query.quality,
             timings_ms=watch.timings(),
-            complete=not gallery.missing,
-            missing_shards=gallery.missing,
-            method="date",
-            system="default",
-            generation=gallery.generation,
+            complete=not self.gallery.missing,
+            missing_shards=self.gallery.missing,
+            generation=self.gallery.generation,
             model=self.matcher.config.name,
-            embedder=gallery.embedder.name,
+            embedder=self.gallery.embedder.name,
         )
 
     # Encode.
@@ -238,8 +192,9 @@ class Searcher:
         return self.matcher.divide(drawing) if query.splits and self.gallery.regions_kept else drawing
 
     def _encode(
-        self, drawing: Drawing | None, query: SearchQuery, text: ReadText, plan: SearchPlan, watch: Stopwatch
-    ) -> _Encoded:
+        self, drawing: Drawing | None, query: TunedQuery, text: ReadText, plan: Plan, watch: Stopwatch
+    ) -> tuple[list[Thing], Query]:
+        """Encodes a completed query: the things of its drawing, named, and the query of the gallery."""
         gallery, word = self.gallery, self._word(query, text)
         liked, alone, kinds = (
             np.unique(gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike, query.unlike_kind)
@@ -250,75 +205,57 @@ class Searcher:
             photo = entries[int(np.flatnonzero(liked == both[0])[0])].id
             raise BadSearch(f"like and unlike name the same photo, {photo}: leave one of them out.")
         examples = [gallery.vectors(liked)] if len(liked) else []
-        drawn, placed, places, method = None, tuple[Thing, ...](), 0.0, plan.ranking.method
-        things, further = list[Thing](), list[Thing]()
+        things, coloured = list[Thing](), query.colours == "auto"
         if drawing is not None:
             watch.lap("prepare")
-            coloured = query.colours == "auto"
             things = encode_things(
-                self.matcher, drawing, query.kind, plan.variants, colours=coloured, expects=gallery.expects
+                self.matcher, drawing, query.kind, query.variants, colours=coloured, expects=gallery.expects
             )
-            if query.kind == "sketch":
-                things, further = name_things(self.matcher, things, query.text, query.thing_text, coloured=coloured)
-                if not (gallery.regions_kept and plan.seeks_things and query.method == "auto"):
-                    further = []
-                elif further:
-                    method = "things"
             watch.lap("encode")
-            if query.kind == "photo":
-                examples += [thing.tokens.ret for thing in things]
-            else:
-                drawn = sketch_of(self.matcher, things)
-        if drawn is not None and plan.seeks_things:
-            several = method == "things"
-            # Who names a method for a single thing wants its scores and no others.
-            named = query.places == "auto" and query.method != "auto" and not several
-            wanted_at = "no" if named else query.places
-            placed, places = place_things([*things, *further], gallery.regions_kept, wanted_at, several=several)
-        elif drawing is None and query.text and query.colours == "auto" and plan.seeks_things and gallery.regions_kept:
-            placed = things_of_text(self.matcher, query.text)
-        wanted = _filter_of(query)
-        encoded = _Encoded(
-            Query(
-                method=method,
-                plain=plan.ranking.plain,
-                mean=gallery.clusters.mean,
-                wanted=None if wanted == PhotoFilter() else wanted,
-                sketch=drawn,
-                things=placed,
-                places=places,
-                word=word,
-                liked=np.concatenate(examples) if examples else None,
-                liked_ids=tuple(entry.id for entry in entries[: len(liked)]),
-                unliked=gallery.vectors(unliked) if len(unliked) else None,
-                unliked_rows=unliked,
-                unliked_kinds=np.isin(unliked, kinds),
-                homes=np.array([entry.cluster for entry in entries[: len(liked)]], np.int64),
-            ),
-            tuple(entry.id for entry in entries[len(liked) :]),
+        if query.kind == "photo":
+            examples += [thing.tokens.ret for thing in things]
+        # Who names a method for a single thing wants its scores and no others.
+        named = query.places == "auto" and query.method != "auto"
+        things, encoded = query_of(
+            gallery,
+            self.matcher,
+            things if query.kind == "sketch" else [],
+            plan.method,
+            text=query.text if query.kind == "sketch" or drawing is None else None,
+            thing_text=query.thing_text,
+            places="no" if named else query.places,
+            coloured=coloured,
+            by_regions=query.system == "default" and query.quality != "fast",
+            further=query.method == "auto",
         )
-        if drawn is None:
-            return encoded
-        of_things = [self.guesses(thing) for thing in things]
-        perhaps: tuple[str, ...] = ()
-        if len(things) == 1 and not of_things[0]:
-            perhaps = tuple(one.word for one in self.matcher.guesses(things[0].tokens, LEAST_POSSIBLE))
-        # Of several things, the best guess of each.
-        best = {first.word: first for of_thing in of_things for first in of_thing[:1]}
-        guesses = of_things[0] if len(things) == 1 else tuple(best.values())
-        seen = map(self.seen, things) if placed or len(things) > 1 or things[0].strokes else ()
-        return replace(encoded, guesses=guesses, perhaps=perhaps, seen=tuple(seen))
+        wanted, liked_entries = _filter_of(query), entries[: len(liked)]
+        return things, replace(
+            encoded,
+            plain=plan.plain,
+            wanted=None if wanted == PhotoFilter() else wanted,
+            word=word,
+            liked=np.concatenate(examples) if examples else None,
+            liked_ids=tuple(entry.id for entry in liked_entries),
+            homes=np.array([entry.cluster for entry in liked_entries], np.int64),
+            unliked=gallery.vectors(unliked) if len(unliked) else None,
+            unliked_ids=tuple(entry.id for entry in entries[len(liked) :]),
+            unliked_rows=unliked,
+            unliked_kinds=np.isin(unliked, kinds),
+        )
 
     def guesses(self, thing: Thing) -> tuple[Guess, ...]:
         return self.matcher.guesses(thing.tokens)
 
     def seen(self, thing: Thing) -> SeenThing:
         """Describes a thing for answers."""
-        guess = next(iter(self.guesses(thing)), None)
-        word = self.matcher.words[thing.words[0]] if thing.words else None
-        colours = tuple(map(hexadecimal, thing.colours))
-        own = thing.strokes, thing.second_half
-        return SeenThing(box=thing.box, guess=guess, word=word, colours=colours, strokes=own[0], second_half=own[1])
+        return SeenThing(
+            box=thing.box,
+            guess=next(iter(self.guesses(thing)), None),
+            word=self.matcher.words[thing.words[0]] if thing.words else None,
+            colours=tuple(map(hexadecimal, thing.colours)),
+            strokes=thing.strokes,
+            second_half=thing.second_half,
+        )
 
     def _word(self, query: SearchQuery, text: ReadText) -> Word | None:
         """Returns the query's word, by CLIP if possible, else of the vocabulary. Raises BadSearch and UnknownWord."""
@@ -342,31 +279,7 @@ class Searcher:
         numbers = opened[best_first(opened, scores[opened])].tolist()
         return tuple(Cluster(id=number, score=float(scores[number]), size=int(sizes[number])) for number in numbers)
 
-    def _seen_in(
-        self, ranking: Candidates, things: Sequence[SeenThing], photos: int, query: Query
-    ) -> tuple[SeenThing, ...]:
-        """Says of each of several things whether any photo most like it is likely to show its word or guess."""
-        orders = [None] * len(things) if ranking.by_thing is None else ranking.by_thing.T
-        described = []
-        for number, (thing, scores) in enumerate(zip(things, orders, strict=True)):
-            best = ranking if scores is None else ranking[best_first(ranking.ids, scores, GUESSED_OF)]
-            if thing.word is not None:
-                words = query.things[number].words if query.things else (self.matcher.words.index(thing.word),)
-                described.append(thing.model_copy(update={"fits": self._shows([words], best[:GUESSED_OF], photos)}))
-                continue
-            fitting = self._fits([] if thing.guess is None else [thing.guess], best, photos)
-            if thing.guess is not None and self._boxed(best, number):
-                fitting = True
-            elif fitting is False and best.matched is not None and len(best):
-                cosines = best.matched.cosines(self.matcher.thing_directions(query.things))
-                fitting = None if cosines[number].max() >= WELL else False
-            described.append(thing.model_copy(update={"fits": fitting}))
-        return tuple(described)
-
-    def _boxed(self, ranking: Candidates, thing: int) -> bool:
-        """Returns whether a box in the best of these photos surely shows a thing."""
-        presence = None if ranking.matched is None else ranking.matched.presence
-        return presence is not None and bool((presence[thing, :GUESSED_OF] >= SEEN).any())
+    # Judge what photos show.
 
     def clearness(self, things: Sequence[Sequence[int]], rows: NDArray[np.int64], photos: int = 1) -> Floats:
         """Computes how clearly photos show what words name, (t, p), see ``model.ranking.clearness``.
@@ -387,65 +300,77 @@ class Searcher:
         clear = clearness(scores, cosines, drawn, photos)
         return np.where(boxed, np.maximum(clear, np.float32(SURELY)), clear)
 
-    def _shows(self, things: Sequence[Sequence[int]], ranking: Candidates, photos: int) -> bool | None:
-        """Returns whether any of these photos, of so many, shows each of these things; None if uncertain."""
+    def _clearest(self, things: Sequence[Sequence[int]], ranking: Candidates, photos: int) -> Floats:
+        """Returns the clearness of each of these things, (t,), in the photo that shows it best, of so many."""
         if not len(ranking):
-            return False
-        best = self.clearness(things, ranking.rows, photos).max(axis=1).min()
-        return True if best >= SURELY else False if best < 0 else None
+            return np.full(len(things), -np.inf, np.float32)
+        return np.asarray(self.clearness(things, ranking.rows, photos).max(axis=1))
 
-    def _fits(self, guesses: Sequence[Guess], ranking: Candidates, photos: int) -> bool | None:
+    def _guesses_fit(self, guesses: Sequence[Guess], ranking: Candidates, photos: int) -> bool | None:
         """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain.
 
         Guesses that are more probably wrong than right do not tell that no photo is.
         """
         if not guesses:
             return None
-        words = [self.matcher.words.index(guess.word) for guess in guesses]
-        best = ranking.vectors[:GUESSED_OF].astype(np.float32)
-        if not len(best):
-            return False
-        fitting = fits(float(self.matcher.word_scores(Tokens.of_ret(best), words).max()), photos * len(words))
+        words = [[self.matcher.words.index(guess.word)] for guess in guesses]
+        fitting = is_shown(self._clearest(words, ranking[:GUESSED_OF], photos * len(words)).max())
         doubtful = sum(guess.probability for guess in guesses) < PROBABLE
         return None if fitting is False and doubtful else fitting
+
+    def _seen_in(
+        self, ranking: Candidates, things: Sequence[SeenThing], photos: int, query: Query
+    ) -> tuple[SeenThing, ...]:
+        """Says of each of several things whether any photo most like it is likely to show its word or guess."""
+        described = []
+        for number, thing in enumerate(things):
+            scores = None if ranking.by_thing is None else ranking.by_thing[:, number]
+            best = ranking[:GUESSED_OF] if scores is None else ranking[best_first(ranking.ids, scores, GUESSED_OF)]
+            if thing.word is not None:
+                words = query.things[number].words if query.things else (self.matcher.words.index(thing.word),)
+                fitting = is_shown(self._clearest([words], best, photos)[0])
+            else:
+                fitting = self._guesses_fit([] if thing.guess is None else [thing.guess], best, photos)
+                if fitting is False and best.matched is not None and len(best):
+                    cosines = best.matched.cosines(self.matcher.thing_directions(query.things))
+                    fitting = None if cosines[number].max() >= WELL else False
+            described.append(thing.model_copy(update={"fits": fitting}))
+        return tuple(described)
 
     # The page.
 
     def _page(
-        self, ranking: Candidates, plan: SearchPlan, query: Query
+        self, ranking: Candidates, asked: TunedQuery, plan: Plan, query: Query
     ) -> tuple[tuple[SearchResult, ...], tuple[Group, ...] | None, View]:
         """Returns the requested photos or groups, and which of the two."""
-        page, asked = slice(plan.query.offset, plan.query.offset + plan.k), plan.query.view
-        view: View = "photos"
+        page, view = slice(asked.offset, asked.offset + (asked.k or 0)), "photos"
         # Who draws several things looks for one photo.
-        if asked == "groups" or (asked == "auto" and plan.ranking.method != "things"):
+        if asked.view == "groups" or (asked.view == "auto" and plan.method != "things"):
             # The view is chosen by the grouping that is shown.
             shown = ranking[ranking.results]
             grouped = grouped_ranks(shown.ids, shown.before, GROUPED)
             groups = group_alike(shown.vectors[grouped], self.gallery.clusters.mean)
-            if asked != "auto" or not is_far_ahead(shown.scores[grouped], groups, plan.ranking.method):
+            if asked.view == "groups" or not is_far_ahead(shown.scores[grouped], groups, plan.method):
                 view = "groups"
         if view == "photos":
-            return self._results(ranking, plan, query, range(len(ranking.results))[page]), None, view
+            return self._results(ranking, plan, query, range(len(ranking.results))[page]), None, "photos"
         members = [np.sort(grouped[group]) for group in groups[page]]
         ranks = [ranks[: 1 + MORE].tolist() for ranks in members]
         # All at once, since each call may be a round of requests to other machines.
         results = iter(self._results(ranking, plan, query, [rank for of_group in ranks for rank in of_group]))
         groups_shown = list[Group]()
-        for number, (group, of_group) in enumerate(zip(members, ranks, strict=True), plan.query.offset + 1):
+        for number, (group, of_group) in enumerate(zip(members, ranks, strict=True), asked.offset + 1):
             best, *more = islice(results, len(of_group))
             others = tuple(shown.ids[group[1 + MORE :]].tolist())
             groups_shown.append(Group(rank=number, size=len(group), best=best, more=tuple(more), others=others))
-        return (), tuple(groups_shown), view
+        return (), tuple(groups_shown), "groups"
 
-    def _results(
-        self, ranking: Candidates, plan: SearchPlan, query: Query, ranks: Iterable[int]
-    ) -> tuple[SearchResult, ...]:
+    def _results(self, ranking: Candidates, plan: Plan, query: Query, ranks: Iterable[int]) -> tuple[SearchResult, ...]:
         """Returns the results of these ranks, counted from 0."""
         shown = list(ranks)
         chosen = ranking.results[shown]
         # An empty ranking has no results.
-        support = shares_of(ranking.scores, plan.ranking.method) if shown else ranking.scores
+        support = shares_of(ranking.scores, plan.method) if shown else ranking.scores
         entries = self.gallery.entries(ranking.rows[chosen])
         cells: list[tuple[int, ...] | None] = [None] * len(shown)
         boxes: list[tuple[DetectedBox | None, ...] | None] = [None] * len(shown)

@@ -163,7 +163,7 @@ def test_a_search_by_a_second_level_of_clusters_answers_as_one_without(
 def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(matcher: Matcher) -> None:
     def planned(**asked: object) -> tuple[object, ...]:
         query = TunedQuery.model_validate(asked)
-        plan = plan_search(query, matcher, Settings.model_construct(), tokens_kept=5).ranking
+        _, plan = plan_search(query, matcher, Settings.model_construct(), tokens_kept=5)
         return plan.method, plan.rerank, plan.nprobe, plan.count
 
     assert planned(quality="fast") == ("ret", None, NPROBE, SHORTLIST)

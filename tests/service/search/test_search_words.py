@@ -17,7 +17,7 @@ from PIL import Image
 from sketch_search.model import Tokens, ranking
 from sketch_search.model.engine import Floats
 from sketch_search.model.errors import GalleryUnusable
-from sketch_search.model.ranking import EXAMPLES, fits
+from sketch_search.model.ranking import EXAMPLES, clearness, is_shown
 from sketch_search.model.search import Nearest, Query
 from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch
@@ -168,6 +168,10 @@ def test_of_two_words_photos_are_compared_with_both(searcher: Searcher) -> None:
     assert find(searcher, None, text="dogs").word_means is None
 
 
+def shown_of(best: float, photos: int) -> bool | None:
+    return is_shown(float(clearness(np.array([[best]]), None, np.array([False]), photos)[0, 0]))
+
+
 def test_guesses_fit_or_do_not_fit_the_gallery(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     assert searcher.matcher.engine.vocabulary is not None
     words = searcher.matcher.engine.vocabulary
@@ -180,11 +184,12 @@ def test_guesses_fit_or_do_not_fit_the_gallery(searcher: Searcher, monkeypatch: 
     monkeypatch.setattr(searcher, "guesses", lambda thing: (guess,))
     assert find(searcher).sketch_fits is None
     assert find(searcher, None, text="dog").sketch_fits is None
+    assert find(searcher, None, text="dog", folder=["nowhere"]).word_fits is False
 
 
 def test_more_photos_must_fit_a_word_better_and_what_is_uncertain_is_not_said() -> None:
-    assert [fits(0.0, photos) for photos in (0, 1, 50, 10_000)] == [False, True, None, False]
-    assert [fits(best, 1000) for best in (-math.inf, 1.9, 2.1, 3.9, 4.1)] == [False, False, None, None, True]
+    assert [shown_of(0.0, photos) for photos in (1, 50, 10_000)] == [True, None, False]
+    assert [shown_of(best, 1000) for best in (-math.inf, 1.9, 2.1, 3.9, 4.1)] == [False, False, None, None, True]
 
 
 @pytest.mark.parametrize("picture", ["sketch", "photo"])

@@ -1,0 +1,43 @@
+"""Defines the records of answers that go from here to clients as they are. It loads no network."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A word that the sketch may show."""
+
+    word: Annotated[str, Field(examples=["dog"])]
+    probability: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="How often such a guess is right, measured on sketches that the network was not trained on.",
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class Unliked:
+    """An unwanted photo, and what it hides."""
+
+    id: int
+    copies: Annotated[
+        tuple[int, ...], Field(description="The ids of its near duplicates behind it, which are hidden, too.")
+    ]
+    alike: Annotated[
+        int, Field(description="How many photos behind it look like it: unlike_kind would hide them as well.")
+    ]
+
+
+@dataclass(frozen=True)
+class InfluentialPair:
+    """A pair of tokens that the relation score rests on."""
+
+    sketch_cell: int
+    photo_cell: int
+    drop: Annotated[float, Field(description="The share of the relation score that is lost without this pair.")]
