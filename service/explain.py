@@ -23,7 +23,7 @@ from sketch_search.model.explanation import compare_photos
 from sketch_search.model.files import MARK, write_files
 from sketch_search.model.images import Drawing, Pixels, as_png, hexadecimal
 from sketch_search.model.pauses import Compute, compute_at_once
-from sketch_search.model.search import Ids, Query, Scores, best_first, encode_things, name_things, place_things
+from sketch_search.model.search import Ids, Query, Scores, best_first, encode_things, query_of
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
@@ -68,9 +68,9 @@ def locate(
 
     It reads no photo, and encodes a drawing of one thing once. Arguments and errors are those of ``explain``.
     """
-    start, gallery, settings = time.perf_counter(), searcher.gallery, searcher.settings
+    start, gallery, links = time.perf_counter(), searcher.gallery, searcher.settings.photo_links
     check_compared(sketch, params)
-    entries = [*{entry.id: entry for entry in gallery.photos(params.photo)}.values()]
+    entries = _entries_of(gallery, params)
     things, places, words = list[Thing](), 0.0, params.thing_text
     if not gallery.regions_kept or searcher.matcher.engine.projection is None:
         pass
@@ -79,14 +79,12 @@ def locate(
     elif params.kind == "photo":
         things = compute(lambda: encode_things(searcher.matcher, sketch, "photo", colours=False))
     else:
-        drawing = compute(lambda: searcher.divide(sketch, params))
-        words = words or drawing.words
-        things = _things_of(searcher, drawing, params, compute)
-        _, places = place_things(things, gallery.regions_kept, params.places, several=len(things) > 1)
-    shown = [()] * len(entries) if not things else compute(lambda: _shown(searcher, things, places, entries))
-    texts = (*words, params.text or "")
-    unseen = [()] * len(entries) if not things else compute(lambda: _unseen(searcher, texts, entries))
-    links = settings.photo_links
+        things, query, words = _query_of(searcher, sketch, params, compute)
+        places = query.places
+    shown, unseen = [()] * len(entries), [()] * len(entries)
+    if things:
+        shown = compute(lambda: _shown(searcher, things, places, entries))
+        unseen = compute(lambda: _unseen(searcher, (*words, params.text or ""), entries))
     return LocateResponse(
         things=tuple(map(searcher.seen, things)),
         region_grid=math.isqrt(gallery.regions_kept) if things else None,
@@ -94,31 +92,28 @@ def locate(
             LocatedPhoto.of(entry, links, things=of_photo, unseen=lacking)
             for entry, of_photo, lacking in zip(entries, shown, unseen, strict=True)
         ],
-        total_ms=round(1000 * (time.perf_counter() - start), 3),
+        total_ms=_milliseconds(start, time.perf_counter()),
         generation=gallery.generation,
         model=searcher.matcher.config.name,
     )
 
 
-def locate_drawing(
-    searcher: Searcher, sketch: Drawing | None, params: LocateParams, entries: Sequence[PhotoEntry], compute: Compute
-) -> tuple[Sequence[Thing], Sequence[tuple[ShownThing, ...]]]:
-    """Returns the things of the drawing that a search looks for in regions, and for each photo where it shows them."""
-    nowhere = (), [()] * len(entries)
-    if sketch is None or not searcher.gallery.regions_kept:
-        return nowhere
+def _entries_of(gallery: Gallery, params: LocateParams) -> list[PhotoEntry]:
+    """Returns the photos to compare: ids of equal files name one photo."""
+    return [*{entry.id: entry for entry in gallery.photos(params.photo)}.values()]
+
+
+def _query_of(
+    searcher: Searcher, sketch: Drawing, params: LocateParams, compute: Compute
+) -> tuple[list[Thing], Query, tuple[str, ...]]:
+    """Returns the named things of a drawing, its query, and the words for them."""
+    matcher, gallery, coloured = searcher.matcher, searcher.gallery, params.colours == "auto"
     drawing = compute(lambda: searcher.divide(sketch, params))
-    things = _things_of(searcher, drawing, params, compute)
-    placed, places = place_things(things, searcher.gallery.regions_kept, params.places, several=len(things) > 1)
-    if not placed:
-        return nowhere
-    return things, compute(lambda: _shown(searcher, placed, places, entries))
-
-
-def _things_of(searcher: Searcher, drawing: Drawing, params: LocateParams, compute: Compute) -> list[Thing]:
-    matcher, coloured = searcher.matcher, params.colours == "auto"
-    things = compute(lambda: encode_things(matcher, drawing, colours=coloured, expects=searcher.gallery.expects))
-    return name_things(matcher, things, params.text, params.thing_text or drawing.words, coloured=coloured)[0]
+    words = params.thing_text or drawing.words
+    things = compute(lambda: encode_things(matcher, drawing, colours=coloured, expects=gallery.expects))
+    asked: dict[str, Any] = {"thing_text": words, "places": params.places, "coloured": coloured, "further": False}
+    named, query = query_of(gallery, matcher, things, "things" if len(things) > 1 else "ret", text=params.text, **asked)
+    return named, query, words
 
 
 def _shown(
@@ -130,9 +125,8 @@ def _shown(
     asked = Query("things", gallery.clusters.mean, things=tuple(bare), places=places, extents=True)
     matched = gallery.matched(asked, gallery.rows_of_ids([entry.id for entry in entries]))
     cosines = matched.cosines(searcher.matcher.thing_directions(bare))
-
-    def of_photo(photo: int) -> tuple[ShownThing, ...]:
-        return tuple(
+    return [
+        tuple(
             ShownThing(
                 cell=int(matched.cells[number, photo]),
                 cells=tuple(matched.extents[number, photo].nonzero()[0].tolist()),
@@ -143,8 +137,8 @@ def _shown(
             )
             for number, thing in enumerate(bare)
         )
-
-    return [of_photo(photo) for photo in range(len(entries))]
+        for photo in range(len(entries))
+    ]
 
 
 def _unseen(searcher: Searcher, texts: Sequence[str], entries: Sequence[PhotoEntry]) -> list[tuple[str, ...]]:
@@ -245,8 +239,7 @@ def explain(
         return encode(np.asarray(opened.image), "photo")
 
     check_compared(sketch, params)
-    # Ids of equal files name one photo.
-    entries = [*{entry.id: entry for entry in index.photos(params.photo)}.values()]
+    entries = _entries_of(index, params)
     liked = None if params.like is None else index.photo(params.like)
     if sketch is not None:
         given = encode(sketch.whole, params.kind)
@@ -256,28 +249,23 @@ def explain(
     photos = list(map(encode_photo, entries))
     encoded = time.perf_counter()
     by_photo = given.modality == "photo"
-    pair = compare_photos if by_photo else matcher.compare
-    explanations = [compute(partial(pair, given.observed, photo.observed)) for photo in photos]
+    compare = compare_photos if by_photo else matcher.compare
+    explanations = [compute(partial(compare, given.observed, photo.observed)) for photo in photos]
     paired = time.perf_counter()
     around = compute(lambda: Surroundings(index, given.observed.tokens, given.modality, settings.photo_links))
     to_given = around.of_given(params.nearest, own=liked)
     tokens = [photo.observed.tokens for photo in photos]
     to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
-    things, in_photos = locate_drawing(searcher, None if by_photo else sketch, params, entries, compute)
+    things, in_photos = list[Thing](), [()] * len(entries)
+    if sketch is not None and not by_photo and index.regions_kept:
+        named, query, _ = _query_of(searcher, sketch, params, compute)
+        if query.things:
+            things, in_photos = named, compute(lambda: _shown(searcher, query.things, query.places, entries))
     located = time.perf_counter()
+    links = settings.photo_links
     shown = [
-        _describe_photo(
-            photo,
-            explanation,
-            entry=entry,
-            links=settings.photo_links,
-            ret_rank=around.rank(entry),
-            nearest=near,
-            things=things_there,
-        )
-        for entry, photo, explanation, near, things_there in zip(
-            entries, photos, explanations, to_photos, in_photos, strict=True
-        )
+        _describe_photo(photo, pair, entry=entry, links=links, ret_rank=around.rank(entry), nearest=near, things=there)
+        for entry, photo, pair, near, there in zip(entries, photos, explanations, to_photos, in_photos, strict=True)
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
