@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_core.core_schema import ValidationInfo
 
 from sketch_search.indexer import default_index_path
 from sketch_search.model.files import read_regular
@@ -25,6 +26,12 @@ _ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathse
 _NAME = re.compile("[^,]+")
 _ORIGIN = re.compile(r"https?://(?:\*\.)?(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
+# What the names of a setting match, and what others are. Every page in a sandbox has the origin null.
+_NAMED = {
+    "cors_origins": (re.compile("(?!null$).*"), "the origin of any page that hides its own; name the origins, or '*'"),
+    "frame_ancestors": (_ORIGIN, "not an origin; write one such as https://home.example:8123"),
+    "allowed_hosts": (_HOST, "not a host; write names and addresses without a port, IPv6 in brackets"),
+}
 
 
 def _split(part: re.Pattern[str], value: Any) -> Any:
@@ -158,28 +165,12 @@ class Settings(BaseModel):
             raise ValueError(f"{value[:64]!r} is no pattern of an address; {hint}")
         return value
 
-    @field_validator("cors_origins")
+    @field_validator("cors_origins", "frame_ancestors", "allowed_hosts")
     @classmethod
-    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if "null" in value:
-            # Every page in a sandbox has it.
-            raise ValueError("'null' is the origin of any page that hides its own; name the origins, or '*' for all")
-        return value
-
-    @field_validator("frame_ancestors")
-    @classmethod
-    def _check_frames(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not an origin; write one such as https://home.example:8123")
-        return value
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for host in value:
-            if not _HOST.fullmatch(host):
-                raise ValueError(f"{host!r} is not a host; write names and addresses without a port, IPv6 in brackets")
+    def _check_names(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        pattern, problem = _NAMED[str(info.field_name)]
+        if wrong := next((name for name in value if not pattern.fullmatch(name)), None):
+            raise ValueError(f"{wrong!r} is {problem}")
         return value
 
 

@@ -230,7 +230,7 @@ def _wait_for(shards: Shards) -> None:
         shards.refresh(strict=True)
     if not shards.missing:
         return
-    missing = "; ".join(f"{shard.name}: {shard.reason}" for shard in shards.infos() if not shard.answers)
+    missing = "; ".join(f"{shard.name}: {shard.reason}" for shard in shards.infos if not shard.answers)
     if len(shards.missing) == len(shards.links):
         raise ShardsRefused(f"no shard answers ({missing}); inspect the nodes with `ray status`.")
     print(printable(f"{PROGRAM}: missing shards, which are searched once they answer: {missing}"), file=sys.stderr)

@@ -407,7 +407,7 @@ async def words(request: Request, ctx: Ctx, engine: InUse, params: Annotated[Wor
 def _latest_build(ctx: Context) -> BuildInfo | None:
     """Describes the running or the last build, which runs until the server uses what it made."""
     build = ctx.builder.info()
-    if build is not None and build.phase == "done" and ctx.live.behind:
+    if build is not None and build.phase == "done" and ctx.live.source.behind:
         return build.model_copy(update={"phase": "writing", "running": True})
     return build
 
@@ -426,7 +426,7 @@ async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
         reason = str(why)
     system = settings.system or (index.system if index else "default")
     # Building over an index, or without what the checkpoint needs, would be no help.
-    empty = reason is not None and ctx.live.lacks_index
+    empty = reason is not None and ctx.live.source.lacks_index
     return InfoResponse(
         ready=reason is None,
         reason=reason,

@@ -64,6 +64,8 @@ class _Attempt:
 class LiveIndex:
     """An index here in its newest tried generations, each closed once neither kept nor held. Threads may share it."""
 
+    infos: tuple[ShardInfo, ...] = ()
+
     def __init__(
         self, folder: Path, matcher: Callable[[], Matcher], gallery_roots: Sequence[Address] = (), keeps: int = 1
     ) -> None:
@@ -97,8 +99,7 @@ class LiveIndex:
 
     @property
     def newest(self) -> LocalGallery | None:
-        kept = self._kept
-        return kept[-1] if kept else None
+        return next(reversed(self._kept), None)
 
     def find(self, generation_id: str) -> LocalGallery | None:
         """Returns a generation, which stays open while it is held; None if it is not kept."""
@@ -110,10 +111,6 @@ class LiveIndex:
         if gallery is None:
             raise NotReady(self.reason)
         return lambda without: gallery
-
-    def infos(self) -> tuple[ShardInfo, ...]:
-        """Describes the shards: one index has none."""
-        return ()
 
     def close(self) -> None:
         with self._refreshing:
@@ -222,24 +219,13 @@ class Live:
         return Engine(self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery)
 
     @property
-    def behind(self) -> bool:
-        """Whether an index on this machine has a newer generation than the one in use, which has not been tried."""
-        return isinstance(self.source, LiveIndex) and self.source.behind
-
-    @property
-    def lacks_index(self) -> bool:
-        """Whether an index on this machine is all that is missing."""
-        return isinstance(self.source, LiveIndex) and self.source.lacks_index
-
-    @property
     def shards(self) -> tuple[ShardInfo, ...]:
         """The shards of the gallery; none if it is one index on this machine."""
-        return self.source.infos()
+        return self.source.infos
 
     def has_folders(self) -> bool:
         """Returns False if an index here is in use and none of the folders of its photos is there."""
-        newest = self.source.newest if isinstance(self.source, LiveIndex) else None
-        return newest is None or newest.index.has_folders()
+        return self.source.newest is None or self.source.newest.index.has_folders()
 
     async def watch(self) -> None:
         """Switches to new generations, until cancelled. An unforeseen error is logged; the next check may succeed."""

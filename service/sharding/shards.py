@@ -11,7 +11,7 @@ import numpy as np
 
 from sketch_search.model.errors import UserError
 from sketch_search.service.errors import NotReady
-from sketch_search.service.gallery import Gallery, OpenGallery
+from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
 from sketch_search.service.schemas.info import ShardInfo
 from sketch_search.service.sharding.gallery import (
     Layout,
@@ -43,7 +43,13 @@ class _Known:
 
 
 class Shards:
-    """The shards of a gallery, which of them answer, and the generations searched. Threads may share it."""
+    """The shards of a gallery, which of them answer, and the generations searched. Threads may share it.
+
+    newest, behind, lacks_index: as of an index on this machine, of which there is none.
+    """
+
+    newest: LocalGallery | None = None
+    behind = lacks_index = False
 
     def __init__(self, links: Sequence[ShardLink], seconds: float) -> None:
         self.links, self._seconds = tuple(links), seconds
@@ -72,6 +78,7 @@ class Shards:
             if shard.reason is not None
         )
 
+    @property
     def infos(self) -> tuple[ShardInfo, ...]:
         """Describes the shards to users."""
         with self._lock:

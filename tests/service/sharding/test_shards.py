@@ -55,7 +55,7 @@ def test_shards_that_do_not_go_together_are_refused(
     shards = Shards(links, seconds=1)
     shards.refresh()
     assert shards.missing == {1}
-    assert told in (shards.infos()[1].reason or "")
+    assert told in (shards.infos[1].reason or "")
 
 
 def test_a_search_ends_with_the_generation_it_began_with(index_path: Path, matcher: Matcher, tmp_path: Path) -> None:
