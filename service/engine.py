@@ -218,7 +218,7 @@ class Engine:
             addresses = [self.gallery.address_of(path) for path in entry.paths] if files else []
             # A name may contain bytes that are not valid text.
             shown = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in addresses)
-            photos.append(Photo.of(entry, self._settings.photo_links, files=shown))
+            photos.append(Photo.of(entry, self._settings, files=shown))
         return PhotosResponse(photos=tuple(photos))
 
     def reveal(self, entry: PhotoEntry) -> None:
@@ -257,7 +257,7 @@ class Engine:
         if not len(rows) and gallery.missing:
             raise ShardsLost(gallery.missing)
         entries = gallery.entries(rows[page.offset : page.offset + k])
-        photos = tuple(Photo.of(entry, self._settings.photo_links) for entry in entries)
+        photos = tuple(Photo.of(entry, self._settings) for entry in entries)
         return ClusterResponse(id=cluster_id, size=len(rows), offset=page.offset, photos=photos)
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:

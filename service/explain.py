@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,9 @@ from sketch_search.service.schemas.explain import (
     NearPhoto,
     ShownThing,
 )
-from sketch_search.service.schemas.search import DetectedBox, PhotoLinks
+from sketch_search.service.schemas.search import DetectedBox
 from sketch_search.service.search import Searcher
+from sketch_search.service.settings import Settings
 
 # Matches shown in a picture, strongest first, each in its colour.
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
@@ -68,7 +69,7 @@ def locate(
 
     It reads no photo, and encodes a drawing of one thing once. Arguments and errors are those of ``explain``.
     """
-    start, gallery, links = time.perf_counter(), searcher.gallery, searcher.settings.photo_links
+    start, gallery, settings = time.perf_counter(), searcher.gallery, searcher.settings
     check_compared(sketch, params)
     entries = _entries_of(gallery, params)
     things, places, words = list[Thing](), 0.0, params.thing_text
@@ -89,7 +90,7 @@ def locate(
         things=tuple(map(searcher.seen, things)),
         region_grid=math.isqrt(gallery.regions_kept) if things else None,
         photos=[
-            LocatedPhoto.of(entry, links, things=of_photo, unseen=lacking)
+            LocatedPhoto.of(entry, settings, things=of_photo, unseen=lacking)
             for entry, of_photo, lacking in zip(entries, shown, unseen, strict=True)
         ],
         total_ms=_milliseconds(start, time.perf_counter()),
@@ -165,9 +166,9 @@ class Surroundings:
     guesses and photo disagree. Photos are compared like liked ones, by ``model.ranking.likeness_to``.
     """
 
-    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, links: PhotoLinks) -> None:
-        """given: the sketch or photo, a batch of one. links: where photos lead."""
-        self._gallery, self._links = gallery, links
+    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, settings: Settings) -> None:
+        """given: the sketch or photo, a batch of one."""
+        self._gallery, self._settings = gallery, settings
         self._ids, scores = gallery.nearness(given.without_patches, modality)
         # Scores of a sketch are minus the distances of vectors of length 1, which guesses increase.
         cosines = (1 - scores**2 / 2).clip(-1).astype(np.float32)
@@ -198,16 +199,7 @@ class Surroundings:
         chosen = ids[others]
         ranks = self._ranks[self._by_id[np.searchsorted(self._ids, chosen, sorter=self._by_id)]]
         rows = zip(self._gallery.photos(chosen.tolist()), cosines[others].tolist(), ranks.tolist(), strict=True)
-        return [NearPhoto.of(entry, self._links, cosine=round(near, 3), rank=rank) for entry, near, rank in rows]
-
-
-@dataclass(frozen=True)
-class EncodedPicture:
-    """A picture as the network saw it, (H, W, 3) uint8, and its encoding."""
-
-    pixels: Pixels
-    observed: Observed
-    modality: Modality
+        return [NearPhoto.of(entry, self._settings, cosine=round(near, 3), rank=rank) for entry, near, rank in rows]
 
 
 def explain(
@@ -228,11 +220,12 @@ def explain(
     start = time.perf_counter()
     index, matcher, settings = searcher.gallery, searcher.matcher, searcher.settings
 
-    def encode(pixels: Pixels, modality: Modality) -> EncodedPicture:
+    def encode(pixels: Pixels, modality: Modality) -> tuple[Observed, ExplainedImage]:
         prepared = matcher.preprocessing.normalise(pixels)
-        return EncodedPicture(pixels, compute(lambda: matcher.observe(prepared, modality)), modality)
+        observed = compute(lambda: matcher.observe(prepared, modality))
+        return observed, _describe_image(pixels, observed, "JPEG" if modality == "photo" else "PNG")
 
-    def encode_photo(entry: PhotoEntry) -> EncodedPicture:
+    def encode_photo(entry: PhotoEntry) -> tuple[Observed, ExplainedImage]:
         job = Job.preparing(matcher.preprocessing, "photo", settings.max_photo_pixels)
         with still_opening(entry):
             opened = run(index.open_photo(entry.id), job)
@@ -242,34 +235,34 @@ def explain(
     entries = _entries_of(index, params)
     liked = None if params.like is None else index.photo(params.like)
     if sketch is not None:
-        given = encode(sketch.whole, params.kind)
+        given, image = encode(sketch.whole, params.kind)
     else:
         assert liked is not None
-        given = encode_photo(liked)
+        given, image = encode_photo(liked)
     photos = list(map(encode_photo, entries))
     encoded = time.perf_counter()
-    by_photo = given.modality == "photo"
-    compare = compare_photos if by_photo else matcher.compare
-    explanations = [compute(partial(compare, given.observed, photo.observed)) for photo in photos]
+    modality: Modality = "photo" if sketch is None else params.kind
+    compare = compare_photos if modality == "photo" else matcher.compare
+    explanations = [compute(partial(compare, given, photo)) for photo, _ in photos]
     paired = time.perf_counter()
-    around = compute(lambda: Surroundings(index, given.observed.tokens, given.modality, settings.photo_links))
+    around = compute(lambda: Surroundings(index, given.tokens, modality, settings))
     to_given = around.of_given(params.nearest, own=liked)
-    tokens = [photo.observed.tokens for photo in photos]
+    tokens = [photo.tokens for photo, _ in photos]
     to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
     things, in_photos = list[Thing](), [()] * len(entries)
-    if sketch is not None and not by_photo and index.regions_kept:
+    if sketch is not None and modality == "sketch" and index.regions_kept:
         named, query, _ = _query_of(searcher, sketch, params, compute)
         if query.things:
             things, in_photos = named, compute(lambda: _shown(searcher, query.things, query.places, entries))
     located = time.perf_counter()
-    links = settings.photo_links
+    columns = zip(entries, photos, explanations, to_photos, in_photos, strict=True)
     shown = [
-        _describe_photo(photo, pair, entry=entry, links=links, ret_rank=around.rank(entry), nearest=near, things=there)
-        for entry, photo, pair, near, there in zip(entries, photos, explanations, to_photos, in_photos, strict=True)
+        _describe_photo(seen, pair, around.rank(entry), entry=entry, settings=settings, nearest=near, things=there)
+        for entry, (_, seen), pair, near, there in columns
     ]
     return ExplainResponse(
         grid=matcher.config.grid,
-        sketch=_describe_image(given),
+        sketch=image,
         things=tuple(map(searcher.seen, things)),
         region_grid=math.isqrt(index.regions_kept) if things else None,
         photos=shown,
@@ -280,16 +273,15 @@ def explain(
             nearest=_milliseconds(paired, located),
             total=_milliseconds(start, located),
         ),
-        method="ret" if by_photo else matcher.best_method,
+        method="ret" if modality == "photo" else matcher.best_method,
         generation=index.generation,
         model=matcher.config.name,
     )
 
 
-def _describe_image(seen: EncodedPicture) -> ExplainedImage:
-    attention, out = seen.observed.attention, io.BytesIO()
-    file_format = "JPEG" if seen.modality == "photo" else "PNG"
-    Image.fromarray(seen.pixels).save(out, file_format, quality=_JPEG_QUALITY)
+def _describe_image(pixels: Pixels, observed: Observed, file_format: str) -> ExplainedImage:
+    attention, out = observed.attention, io.BytesIO()
+    Image.fromarray(pixels).save(out, file_format, quality=_JPEG_QUALITY)
     return ExplainedImage(
         image=f"data:image/{file_format.lower()};base64,{base64.b64encode(out.getvalue()).decode()}",
         attention=_round(attention.heads, 4),
@@ -298,7 +290,7 @@ def _describe_image(seen: EncodedPicture) -> ExplainedImage:
     )
 
 
-def _describe_photo(photo: EncodedPicture, explanation: Explanation, **of_index: Any) -> ExplainedPhoto:
+def _describe_photo(image: ExplainedImage, explanation: Explanation, rank: int, **of_index: Any) -> ExplainedPhoto:
     """Describes a photo compared with the sketch. of_index: arguments of ``Photo.of``, and the nearest photos."""
     crossed = None
     if (aligned := explanation.aligned) is not None:
@@ -307,7 +299,8 @@ def _describe_photo(photo: EncodedPicture, explanation: Explanation, **of_index:
         crossed = CrossAttention(sketch_to_photo=_round(maps[0], 4), photo_to_sketch=_round(maps[1], 4))
     return ExplainedPhoto.of(
         **of_index,
-        **dict(_describe_image(photo)),
+        **dict(image),
+        ret_rank=rank,
         relation_score=explanation.relation_score,
         ret_distance=explanation.ret_distance,
         sketch_cells=explanation.sketch_cells.tolist(),

@@ -5,8 +5,9 @@ import json
 import os
 import re
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -14,7 +15,6 @@ from pydantic_core.core_schema import ValidationInfo
 from sketch_search.indexer import default_index_path
 from sketch_search.model.files import read_regular
 from sketch_search.model.limits import MAX_PIXELS, MAX_VARIANTS, NPROBE
-from sketch_search.service.schemas.search import PLACES, PhotoLinks
 
 MIB = 1024 * 1024
 # The most bytes of a file that holds an API key.
@@ -25,6 +25,8 @@ MAX_THREADS = 512
 _ADDRESS = re.compile(rf"(?:\w+://(?:[^/@]*@)?[^/:]*(?::\d+(?=/))?)?[^{os.pathsep}]*")
 _NAME = re.compile("[^,]+")
 _ORIGIN = re.compile(r"https?://(?:\*\.)?(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+# What the pattern of an address in another program may have: a photo's first path, its file's name, and its stem.
+_PLACES = re.compile(r"\{(path|name|stem)\}")
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 # What the names of a setting match, and what others are. Every page in a sandbox has the origin null.
 _NAMED = {
@@ -93,10 +95,11 @@ class Settings(BaseModel):
     frame_ancestors: _Names = ()  # origins whose pages may show the page in a frame
     allowed_hosts: _Names = ()  # on a loopback address its names, else any
 
-    @property
-    def photo_links(self) -> PhotoLinks:
-        """The links of photos in answers."""
-        return PhotoLinks(self.serve_originals, self.link)
+    def link_of(self, path: str) -> str | None:
+        """Returns the address of the photo with this path in the other program, if there is one."""
+        name = path.rpartition("/")[2]
+        values = {"path": quote(path), "name": quote(name, safe=""), "stem": quote(PurePosixPath(name).stem, safe="")}
+        return _PLACES.sub(lambda place: values[place[1]], self.link) or None
 
     @property
     def max_photo_pixels(self) -> int:
@@ -161,7 +164,7 @@ class Settings(BaseModel):
     def _check_link(cls, value: str) -> str:
         """Refuses what is no address of the web, such as javascript:, and places that are not known."""
         hint = "write one such as https://photos.example/search?query={name}, with {path}, {name} or {stem}"
-        if value and (not value.startswith(("http://", "https://")) or set("{}") & set(PLACES.sub("", value))):
+        if value and (not value.startswith(("http://", "https://")) or set("{}") & set(_PLACES.sub("", value))):
             raise ValueError(f"{value[:64]!r} is no pattern of an address; {hint}")
         return value
 

@@ -1,12 +1,8 @@
 """Defines the answer to a search, and how answers describe photos and clusters."""
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsInt
-from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 
@@ -15,35 +11,15 @@ from sketch_search.service.schemas.query import Quality, System, View
 
 if TYPE_CHECKING:
     from sketch_search.indexer import PhotoEntry
+    from sketch_search.service.settings import Settings
 
 #: Characters of a content's hash in the address of a thumbnail.
 HASH_SHOWN = 16
-#: What a pattern of addresses in another program may have.
-PLACES = re.compile(r"\{(path|name|stem)\}")
 
 
 def optional(description: str, default: object = None) -> Any:
     """A field that answers leave out while it has its default."""
     return Field(default=default, description=description, exclude_if=lambda value: value == default)
-
-
-@dataclass(frozen=True)
-class PhotoLinks:
-    """Where photos lead. originals: whether they are served. pattern: of their addresses in another program, or empty.
-
-    A pattern has the first path of a photo as {path}, its file's name as {name}, and this without ending as {stem}.
-    """
-
-    originals: bool
-    pattern: str = ""
-
-    def elsewhere(self, path: str) -> str | None:
-        """Returns the address of the photo with this path in the other program."""
-        if not self.pattern:
-            return None
-        name = path.rpartition("/")[2]
-        values = {"path": quote(path), "name": quote(name, safe=""), "stem": quote(PurePosixPath(name).stem, safe="")}
-        return PLACES.sub(lambda place: values[place[1]], self.pattern)
 
 
 class Photo(BaseModel):
@@ -57,12 +33,12 @@ class Photo(BaseModel):
     files: tuple[str, ...] = optional("From GET /photos with the token: the files on the server's machine.", ())
 
     @classmethod
-    def of(cls, entry: "PhotoEntry", links: PhotoLinks, **further: Any) -> Self:
+    def of(cls, entry: "PhotoEntry", settings: "Settings", **further: Any) -> Self:
         """Describes a photo. further: the other fields."""
         # With the content's hash, so that browsers can keep it: another index may give the id to another photo.
         small = f"/thumbnails/{entry.id}/{entry.content_hash[:HASH_SHOWN]}"
-        original = f"/photos/{entry.id}" if links.originals else None
-        link = links.elsewhere(entry.paths[0])
+        original = f"/photos/{entry.id}" if settings.serve_originals else None
+        link = settings.link_of(entry.paths[0])
         return cls(id=entry.id, paths=entry.paths, photo_url=original, thumbnail_url=small, link=link, **further)
 
 

@@ -154,7 +154,7 @@ class Searcher:
         watch.lap("photos")
         of_all = {"score": 1.0, "raw_score": 0.0, "copies": () if query.fold else None}
         results = tuple(
-            SearchResult.of(photo, settings.photo_links, rank=rank, cluster=photo.cluster, **of_all)
+            SearchResult.of(photo, settings, rank=rank, cluster=photo.cluster, **of_all)
             for rank, photo in enumerate(photos, query.offset + 1)
         )
         view = "photos" if query.view == "auto" else None
@@ -382,7 +382,7 @@ class Searcher:
         return tuple(
             SearchResult.of(
                 photo,
-                self.settings.photo_links,
+                self.settings,
                 rank=rank + 1,
                 score=float(support[n]),
                 raw_score=float(ranking.scores[n]),

@@ -15,7 +15,6 @@ from sketch_search import Gallery, model
 from sketch_search.indexer import BuildRequest, Index, build
 from sketch_search.service.http.files import file_names
 from sketch_search.service.photos import ThumbnailCache, thumbnail
-from sketch_search.service.schemas.search import PhotoLinks
 from sketch_search.service.settings import Settings
 from tests.indexer.remote.servers import webdav
 from tests.patience import wait_until
@@ -286,9 +285,9 @@ def test_photos_lead_to_another_program_by_a_pattern(settings: Settings, sketch:
 
 
 def test_names_of_photos_add_nothing_to_the_address_of_another_program() -> None:
-    links = PhotoLinks(True, "https://photos.example/{name}?path={path}&is={stem}")
+    settings = Settings(link="https://photos.example/{name}?path={path}&is={stem}")
     path = "a b/..%2f{stem}&x=1#?.tar.jpg"
-    assert links.elsewhere(path) == (
+    assert settings.link_of(path) == (
         "https://photos.example/..%252f%7Bstem%7D%26x%3D1%23%3F.tar.jpg"
         "?path=a%20b/..%252f%7Bstem%7D%26x%3D1%23%3F.tar.jpg&is=..%252f%7Bstem%7D%26x%3D1%23%3F.tar"
     )
