@@ -87,12 +87,21 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A thing of a phrase: its name, the numbers of the words that this means, and the names of its colours."""
+class _Span:
+    """Some tokens of a text in a row: what they mean, as numbers of words, the colour that they name, the section that
+    they are in, and the names of the colours of the thing that they name.
+    """
 
     text: str
     meant: tuple[int, ...]
+    start: int = 0
+    end: int = 0
+    colour: str | None = None
+    section: int = 0
     colours: tuple[str, ...] = ()
+
+    def distance(self, other: "_Span") -> tuple[bool, int]:
+        return self.section != other.section, max(self.start - other.end, other.start - self.end)
 
 
 class WordBook:
@@ -156,7 +165,7 @@ class WordBook:
                 return self._reading(key, parts, ignored)
         return Reading(spelling(text), ((self.find(text),),), colours=((),))
 
-    def _reading(self, key: str, parts: Sequence[_Part], ignored: Sequence[str]) -> Reading:
+    def _reading(self, key: str, parts: Sequence[_Span], ignored: Sequence[str]) -> Reading:
         things: dict[tuple[int, ...], tuple[str, ...]] = {}
         for part in parts:
             meant = self.widen(part.meant)
@@ -221,7 +230,7 @@ class WordBook:
             stems.setdefault(_FOREIGN_ENDING.sub("", name), numbers)
         return stems
 
-    def _said(self, key: str, parts: Sequence[_Part]) -> str | None:
+    def _said(self, key: str, parts: Sequence[_Span]) -> str | None:
         """Returns the words searched for instead of a text's things; None if the text names them."""
         said = list(dict.fromkeys(" ".join((*part.colours, self._list(part.meant))) for part in parts))
         typed = [stem(part) for part in re.split(r" and |\s*[,&+]\s*", key)]
@@ -280,25 +289,10 @@ class WordBook:
         return self._numbers.get(key, self._stems.get(stem(key)))
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Some tokens of a text in a row: what they mean, the colour that they name, and the section that they are in."""
-
-    start: int
-    end: int
-    text: str
-    meant: tuple[int, ...]
-    colour: str | None
-    section: int = 0
-
-    def distance(self, other: "_Span") -> tuple[bool, int]:
-        return self.section != other.section, max(self.start - other.end, other.start - self.end)
-
-
-def _parts_of(key: str, known: _Known, small: Set[str]) -> tuple[Sequence[_Part], Sequence[str]]:
+def _parts_of(key: str, known: _Known, small: Set[str]) -> tuple[Sequence[_Span], Sequence[str]]:
     """Finds the known names in a text with the colours beside each, and what is not understood."""
     if meant := known(key):
-        return [_Part(key, meant)], []
+        return [_Span(key, meant)], []
     tokens = _TOKEN.findall(key)
     spans = _spans_of(tokens, known, small)
     sections, aside, ignored = [""], set[int](), list[tuple[int, str]]()
@@ -325,7 +319,7 @@ def _parts_of(key: str, known: _Known, small: Set[str]) -> tuple[Sequence[_Part]
     beside = [thing for thing in things if thing.section not in aside]
     taken = beside[:MOST_THINGS] or things[:1]
     ignored += [(thing.start, thing.text) for thing in things if thing not in taken]
-    parts = [_Part(thing.text, thing.meant, tuple(dict.fromkeys(colours[thing]))) for thing in taken]
+    parts = [replace(thing, colours=tuple(dict.fromkeys(colours[thing]))) for thing in taken]
     return parts, [text for _, text in sorted(ignored)]
 
 
@@ -341,7 +335,7 @@ def _spans_of(tokens: Sequence[str], known: _Known, small: Set[str]) -> list[_Sp
             text = _together(tokens[start:end])
             meant, colour = known(text), colour_names().get(text)
             if meant or colour:
-                spans.append(_Span(start, end, text, meant or (), colour))
+                spans.append(_Span(text, meant or (), start, end, colour))
     return sorted(spans, key=lambda span: span.start)
 
 

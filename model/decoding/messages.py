@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -192,11 +192,8 @@ _ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Request:
-    job: Job
-    limits: Limits
-    data: bytes
+#: A picture to decode: how, within which limits, and its file.
+Request: TypeAlias = tuple[Job, Limits, bytes]
 
 
 def _send(stream: BinaryIO, said: dict[str, Any], data: bytes = b"") -> None:
@@ -219,7 +216,8 @@ def _receive(stream: BinaryIO, most: tuple[int, int] | None = None) -> tuple[dic
 
 
 def send_request(stream: BinaryIO, request: Request) -> None:
-    _send(stream, {"job": asdict(request.job), "limits": asdict(request.limits)}, request.data)
+    job, limits, data = request
+    _send(stream, {"job": asdict(job), "limits": asdict(limits)}, data)
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
@@ -230,7 +228,7 @@ def receive_request(stream: BinaryIO) -> Request | None:
         return None
     if (preprocessing := asked["job"]["preprocessing"]) is not None:
         asked["job"]["preprocessing"] = Preprocessing(**preprocessing)
-    return Request(Job(**asked["job"]), Limits(**asked["limits"]), data)
+    return Job(**asked["job"]), Limits(**asked["limits"]), data
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:

@@ -68,11 +68,11 @@ class DecodingProcess:
 
     def run(self, request: Request, *, quick: bool = False) -> OpenedImage:
         """Runs a job. Errors but its own end the process: CostlyImage, SlowImage, EndedDecoding, DecoderCrashed."""
-        limits, start, computed = request.limits, time.monotonic(), _cpu_seconds(self.pid)
+        (job, limits, _), start, computed = request, time.monotonic(), _cpu_seconds(self.pid)
         try:
             with self._killed_after(limits.clock_seconds):
                 send_request(self._requests, request)
-                return receive_picture(self._replies, request.job)
+                return receive_picture(self._replies, job)
         except (EOFError, OSError) as error:
             late = time.monotonic() - start >= limits.clock_seconds
             computed = _cpu_seconds(self.pid) - computed
@@ -182,7 +182,7 @@ class Decoders:
             # A small file that is empty or not a picture needs no process; of others nothing is read here.
             read_image_file(data)
         limits = self._limits or Limits.of(len(data), job.max_pixels)
-        request = Request(job, limits.quick() if quick else limits, data)
+        request = job, limits.quick() if quick else limits, data
         with self._room:
             # The process may have been killed for an unrelated reason. Only a system that is short of memory kills it
             # twice in a row.

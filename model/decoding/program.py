@@ -30,8 +30,9 @@ def main() -> None:
 def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
     while (request := receive_request(requests)) is not None:
         try:
-            with request.limits.applied() as declare:
-                opened = request.job.run(request.data, declare)
+            job, limits, data = request
+            with limits.applied() as declare:
+                opened = job.run(data, declare)
         except Exception as error:
             send_error(replies, error)
         else:

@@ -14,7 +14,8 @@ _LONGEST_NAME = 64
 _LONGEST_VALUE = 40
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
-# What a parameter must be, by the type of pydantic's error, whose details fill the braces.
+# What a parameter must be, by the type of pydantic's error, whose details fill the braces; with "given" no value is
+# shown.
 _MUST_BE = {
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
     **dict.fromkeys(("float_parsing", "float_type"), "a number"),
@@ -34,9 +35,6 @@ _MUST_BE = {
     "string_too_long": "at most {max_length} characters long",
     "string_unicode": "Unicode",
     "digits": "a number of digits only",
-}
-# The same for a repeatable parameter, whose values are not shown.
-_MUST_BE_GIVEN = {
     "missing": "given",
     "too_short": "given at least {min_length} times",
     "too_long": "given at most {max_length} times",
@@ -76,19 +74,14 @@ def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
         # The message of a ValueError raised by a validator of this project.
         said = str(first["ctx"]["error"])
         return f"{name}: {said}" if name else said
-    if (given := _MUST_BE_GIVEN.get(first["type"])) is not None:
-        return f"{name} must be {given.format(**first.get('ctx', {}))}"
-    allowed = dict.fromkeys(_allowed(problem) for problem in problems)
-    return f"{name} must be {' or '.join(allowed)}{_quote(first.get('input'))}"
+    allowed = " or ".join(dict.fromkeys(map(_allowed, problems)))
+    return f"{name} must be {allowed}{'' if allowed.startswith('given') else _quote(first.get('input'))}"
 
 
 def _allowed(problem: Mapping[str, Any]) -> str:
-    limits = {name: _plain(limit) for name, limit in problem.get("ctx", {}).items()}
-    return _MUST_BE.get(problem["type"], "of another form").format(**limits)
-
-
-def _plain(limit: object) -> object:
-    return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
+    limits = problem.get("ctx", {}).items()
+    plain = {name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit for name, limit in limits}
+    return _MUST_BE.get(problem["type"], "of another form").format(**plain)
 
 
 def _quote(value: object) -> str:
