@@ -82,7 +82,8 @@ def locate(
     else:
         things, query, words = _query_of(searcher, sketch, params, compute)
         places = query.places
-    shown, unseen = [()] * len(entries), [()] * len(entries)
+    shown: Sequence[tuple[ShownThing, ...]] = [()] * len(entries)
+    unseen: Sequence[tuple[str, ...]] = [()] * len(entries)
     if things:
         shown = compute(lambda: _shown(searcher, things, places, entries))
         unseen = compute(lambda: _unseen(searcher, (*words, params.text or ""), entries))
@@ -249,7 +250,8 @@ def explain(
     to_given = around.of_given(params.nearest, own=liked)
     tokens = [photo.tokens for photo, _ in photos]
     to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
-    things, in_photos = list[Thing](), [()] * len(entries)
+    things = list[Thing]()
+    in_photos: Sequence[tuple[ShownThing, ...]] = [()] * len(entries)
     if sketch is not None and modality == "sketch" and index.regions_kept:
         named, query, _ = _query_of(searcher, sketch, params, compute)
         if query.things:
