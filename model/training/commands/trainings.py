@@ -149,33 +149,30 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
     make_photo_side(encoder, second, target, find_device(device))
 
 
-@click.command(epilog=examples("sketch-search model table one-budget --budget 2000 --resume"))
+@click.command(epilog=examples("sketch-search model table one-budget --row 'ZSE: tiny'"))
 @click.argument("name")
 @options.data
 @option(options.BACKBONE, "The ViT to start from: a file or a timm tag (default: that of SKETCH_SEARCH_DATA).")
 @options.word_vectors
-@option("--budget N", "Number of pictures for each training.", click.IntRange(min=1))
 @option("--row NAME", "Only this row (default: all).", name="rows", multiple=True)
 @option("--runs DIR", "Default: runs/tables.", a_path, name="folder", default=Path("runs/tables"))
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one: of the trainings (cpu).", default="cpu")
-@option("--resume", "Resume stopped trainings.")
-@option("--sheets DIR", "Read rows from their sheets here, and write one for each row that is run.", a_path)
-@option("--kept", "Leave out rows without a sheet.")
+@option("--sheets DIR", "Read rows from the table's sheet here, and add those that are run.", a_path)
+@option("--kept", "Leave out rows that the sheet lacks.")
 @option("--plot FILE.svg", "Draw the table's figure with matplotlib.", a_path)
 @option("--page PAGE.md", "Write the table between its marks in a page.", a_path)
 @options.as_json
-def table(name: str, budget: int | None, plot: Path | None, page: Path | None, as_json: bool, **further: Any) -> None:
+def table(name: str, plot: Path | None, page: Path | None, as_json: bool, **further: Any) -> None:
     """Train and measure the rows of a paper's table.
 
     NAME is a file in recipes/tables of this package, such as one-budget.
     """
     from sketch_search.model.training.papers import TableRun, write_block
 
-    told = {"budget": budget} | {option: further[option] for option in ("data", "backbone", "words")}
-    given = "".join(f" --{option} {value}" for option, value in told.items() if value)
-    shown = TableRun(budget=budget, **further).run(name, f"python -m model table {name}{given}")
-    found = {"table": shown.table.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
-    print(json.dumps(found) if as_json else shown.markdown())
+    told = "".join(f" --{name} {further[name]}" for name in ("data", "backbone", "words") if further[name])
+    shown = TableRun(**further).run(name, f"python -m model table {name}{told}")
+    content = {"table": shown.table.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
+    print(json.dumps(content) if as_json else shown.markdown())
     if page:
         write_block(page, name, shown.markdown())
     if plot:

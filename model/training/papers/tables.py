@@ -1,6 +1,6 @@
 """Runs tables of recipes/tables: each trains and measures the networks that its file names, and shows them.
 
-Trainings are kept in a folder for each row, and its figures in a sheet.
+A table is a list of rows. Its sheet keeps of each its recipe, its figures, and the hash of its checkpoint.
 """
 
 import json
@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from sketch_search import weights
 from sketch_search.model import load
-from sketch_search.model.engine import Floats, Tokens, file_sha256, read_metadata
+from sketch_search.model.engine import METHODS, Floats, Tokens, file_sha256, read_metadata
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.training.checkpoint import load_network, replacing
@@ -50,8 +51,8 @@ from sketch_search.model.training.evaluation import (
 )
 from sketch_search.model.training.network import DEFAULT_CLIP, find_device
 from sketch_search.model.training.papers.recipe import RECIPES, Table, merge
-from sketch_search.model.training.papers.runs import Diverged, Run
-from sketch_search.model.training.papers.trainings import TRAININGS, AnyRecipe, read_within_budget
+from sketch_search.model.training.papers.runs import Run
+from sketch_search.model.training.papers.trainings import TRAININGS, AnyRecipe, read_recipe
 
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
@@ -90,8 +91,7 @@ class Row(Table):
     backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder, or a shipped one's name, such as zero-shot
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
-    budget: int | None = None  # pictures of its training; None for the table's; 0 leaves it untrained
-    rates: tuple[float, ...] = (1.0,)  # factors of its learning rates; the best on validation classes is measured
+    learns: bool = True  # False trains it for one step at rates of 0, to measure what it starts as
     seeds: tuple[int, ...] = (0,)  # their figures are averaged query by query
     method: Literal["rn", "ret", "fused"] | None = None  # of scoring; None for the network's best
     reported: str = ""  # what the paper reports, by its own data, of its own network
@@ -99,20 +99,24 @@ class Row(Table):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTable(Table):
-    """A table of a paper. Each row is compared with the first one that has the same start, queries and photos, by the
-    row's method of scoring in both.
-    """
+    """A table of a paper."""
 
     title: str
     row: tuple[Row, ...]
-    # Below it, hardly any row finds more than what was not trained.
-    budget: int = 16_000
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
-    columns: tuple[str, ...] = ("map_all", "precision_100")  # figures, of which the first is compared and drawn
+    columns: tuple[str, ...] = ("map_all", "precision_100")  # figures, of which the first is drawn
     costs: bool = False  # whether parameters and multiply-adds are counted
     # Figures of the rows; validation figures by pictures seen; or the distance from centroids by clusters.
     plot: Literal["rows", "curve", "elbow"] = "rows"
+
+    def recipe(self, row: Row, seed: int) -> AnyRecipe:
+        """Reads the recipe of a row."""
+        recipe = read_recipe(Path(row.recipe), merge(merge(self.set, row.set), {"seed": seed}))
+        if row.learns:
+            return recipe
+        still = {name: 0.0 for name in vars(recipe.optimiser) if name.endswith("rate")}
+        return replace(recipe, steps=1, evaluate_every=1, optimiser=replace(recipe.optimiser, **still))
 
 
 def read_table(name: str) -> PaperTable:
@@ -135,22 +139,17 @@ class Shown:
     def markdown(self) -> str:
         """Writes the table, and below it what is missing, and where, when and by which command it was made."""
         titles, lines = [TITLES[name] for name in self.table.columns], []
-        of_table = {row.name: row for row in self.table.row}
+        reported = {row.name: row.reported for row in self.table.row}
         for row in self.rows:
-            told = of_table[row["network"]]
-            ended = {k: "diverged" if v is None else f"{v:.3f}" for k, v in row["validation"].items()}
             first, *others = row["figures"].values()
-            values = [_interval(first), *(f"{figure['value']:.3f}" for figure in others)]
-            steps = f"{row['steps']:,}" if "steps" in row else ""
-            by_rate = [f"{rate}: {figure}" if len(ended) > 1 else figure for rate, figure in ended.items()]
+            interval = f"{first['value']:.3f} ± {(first['high'] - first['low']) / 2:.3f}"
             lines.append(
-                {"network": row["network"], "ranks by": row["ranks by"], "steps": steps}
-                | {name: f"{row[name]:,}" for name in ("queries", "photos")}
-                | {"validation": ", ".join(by_rate)}
-                | dict(zip(titles, values, strict=True))
-                | {f"{titles[0]} less the first row": _interval(row["difference"], "+.3f") if row["difference"] else ""}
+                {"network": row["network"], "ranks by": row["ranks by"]}
+                | {name: f"{row[name]:,}" for name in ("steps", "queries", "photos") if name in row}
+                | {"validation": f"{row['validation']:.3f}" if "validation" in row else ""}
+                | dict(zip(titles, [interval, *(f"{figure['value']:.3f}" for figure in others)], strict=True))
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
-                | {"the paper reports": told.reported}
+                | {"the paper reports": reported[row["network"]]}
             )
         shown = [name for name in lines[0] if any(line.get(name) for line in lines)]
         # A column with the same text in every row is said once, above the table.
@@ -181,9 +180,10 @@ class Shown:
         figure, title, curve = Figure((8, 4), layout="constrained"), self.table.columns[0], self.table.plot == "curve"
         axes = figure.subplots()
         if self.table.plot == "elbow":
-            first = [row["costs"] for row in self.rows if row["task"] == self.rows[0]["task"]]
-            bends = {costs["clusters"]: costs["distance from centroids"] for costs in first}
-            axes.plot(*zip(*sorted(bends.items()), strict=True), marker=".")
+            network, photos = (self.rows[0][name] for name in ("checkpoint", "photos"))
+            alike = [row["costs"] for row in self.rows if (row["checkpoint"], row["photos"]) == (network, photos)]
+            bends = sorted((costs["clusters"], costs["distance from centroids"]) for costs in alike)
+            axes.plot(*zip(*bends, strict=True), marker=".")
             axes.set(xlabel="clusters", ylabel="mean square distance from centroids")
         else:
             for place, row in enumerate(self.rows):
@@ -201,77 +201,68 @@ class Shown:
 
 @dataclass(frozen=True)
 class TableRun:
-    """The options of ``python -m model table``, and the tokens and vectors that its rows share."""
+    """The options of ``python -m model table``."""
 
     data: Path | None = None  # class folders; None for the data that SKETCH_SEARCH_DATA names
     words: Path | None = None  # a file of word vectors
     backbone: str | None = None  # the ViT to start from, a file or a timm tag; None for that of the data folder
-    budget: int | None = None  # pictures of each training; None for the table's
     rows: tuple[str, ...] = ()  # names; empty for all
-    folder: Path = Path("runs/tables")  # keeps all trainings
+    folder: Path = Path("runs/tables")  # keeps all trainings; those that were stopped go on
     device: str = "cpu"  # where the steps of trainings are computed; rows are measured on the CPU
-    resume: bool = False  # whether trainings that were stopped go on
-    sheets: Path | None = None  # a folder of sheets: rows that have one are read, and others leave one
-    kept: bool = False  # whether rows without a sheet are left out
+    sheets: Path | None = None  # a folder of sheets: rows that are in one are read, and others are added
+    kept: bool = False  # whether rows that are in no sheet are left out
+    # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part, and CLIP's vectors.
     tokens: dict[str, tuple[Tokens, Tokens]] = field(default_factory=dict)
-    # By CLIP, and a sentence on what makes clusters.
     vectors: dict[str, tuple[Floats | None, str]] = field(default_factory=dict)
 
     def run(self, name: str, command: str) -> Shown:
         """Trains and measures the rows; ``command`` is written below the table. Raises ModelError."""
-        table = read_table(name)
+        table, sheet = read_table(name), self.sheets and self.sheets / f"{name}.json"
         known = [row.name for row in table.row]
         if unknown := sorted(set(self.rows) - set(known)):
             raise ModelError(f"{name} has no row {unknown[0]}; its rows are {', '.join(known)}")
-        rows: list[dict[str, Any]] = []
-        missing = {row: "" for row in known if self.rows and row not in self.rows}
-        if self.kept:
-            missing |= {row.name: "" for row in table.row if not self._sheet(name, table, row).is_file()}
+        kept = {row["network"]: row for row in json.loads(sheet.read_text())} if sheet and sheet.exists() else {}
+        rows, missing = list[dict[str, Any]](), dict[str, str]()
         for row in table.row:
-            if row.name not in missing:
-                try:
-                    rows.append(self._kept(name, table, row) | {"task": _task(table, row)})
-                except ModelError as error:
-                    missing[row.name] = str(error)
+            if (self.rows and row.name not in self.rows) or (self.kept and row.name not in kept):
+                missing[row.name] = ""
+                continue
+            try:
+                of, hashes = self._determining(table, row), self._hashes(row)
+                if row.name in kept:
+                    self._check(f"{row.name} in {sheet}", kept[row.name], of, hashes)
+                else:
+                    figures = self._row(name, table, row) | {"made": _describe_run(self.device)}
+                    kept[row.name] = {"network": row.name, **figures, "determining": of, "hashes": hashes}
+                    if sheet:
+                        sheet.parent.mkdir(parents=True, exist_ok=True)
+                        lines = (json.dumps(kept[row]) for row in known if row in kept)
+                        with replacing(sheet) as partial:
+                            partial.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+                rows.append(kept[row.name])
+            except ModelError as error:
+                missing[row.name] = str(error)
         if not rows:
             none = f"{self.sheets} has no sheet of {name}; leave out --kept to run its rows"
             raise ModelError(next(filter(None, missing.values()), none))
         seeds = ", ".join(str(seed) for seed in sorted({seed for row in table.row for seed in row.seeds}))
-        trained = f"Budget {self.budget or table.budget:,} pictures, seeds {seeds}; "
-        about = trained if any(row.recipe for row in table.row) else ""
-        about += f"{'; '.join(dict.fromkeys(row['made'] for row in rows))}; `{command}`."
-        rows = [_with_intervals(row, rows) for row in rows]
-        return Shown(table, rows, missing, about)
+        about = f"Seeds {seeds}; " if any(row.recipe for row in table.row) else ""
+        return Shown(table, rows, missing, f"{about}{'; '.join(dict.fromkeys(r['made'] for r in rows))}; `{command}`.")
 
-    def _kept(self, name: str, table: PaperTable, row: Row) -> dict[str, Any]:
-        """Reads a row from its sheet, or runs it and leaves one. Raises ModelError for another's sheet.
+    def _check(self, what: str, kept: dict[str, Any], determining: dict[str, Any], hashes: dict[str, str]) -> None:
+        """Raises ModelError if a row was made by another recipe, or from other files than those on this disk."""
+        # A row may lack keys that recipes have had since.
+        if merge(determining, kept["determining"]) != determining:
+            raise ModelError(f"{what} is of another recipe or measure; remove it to run the row again")
+        if changed := [name for name, digest in hashes.items() if kept["hashes"].get(name) != digest]:
+            raise ModelError(f"{what} is of other {' and '.join(changed)}; remove it to run the row again")
 
-        A sheet holds hashes of the weights that the row measured or started from, and of the split.
-        """
-        determining: dict[str, Any] = {"backbone": row.backbone, "rates": row.rates, "method": row.method}
-        determining |= {"measure": merge(table.measure, row.measure)}
-        if row.recipe:
-            determining |= asdict(self._recipe(table, row)(1.0, row.seeds[0]))
-        elif row.set:
-            determining["set"] = row.set
-        determining = json.loads(json.dumps(determining))
-        sheet, hashes = self.sheets and self._sheet(name, table, row), self._hashes(row)
-        if sheet and sheet.exists():
-            kept: dict[str, dict[str, Any]] = json.loads(sheet.read_text())
-            # A sheet may lack keys that recipes have had since.
-            if merge(determining, kept["determining"]) != determining:
-                raise ModelError(f"{sheet} is of another recipe or measure; remove it to run the row again")
-            # What is not on this disk, such as the data, cannot have changed here.
-            changed = [what for what, digest in hashes.items() if kept.get("hashes", {}).get(what) != digest]
-            if changed:
-                raise ModelError(f"{sheet} is of other {' and '.join(changed)}; remove it to run the row again")
-            return kept["found"]
-        found = self._row(name, table, row) | {"made": _describe_run(self.device)}
-        if sheet:
-            sheet.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(sheet) as partial:
-                partial.write_text(json.dumps({"determining": determining, "hashes": hashes, "found": found}) + "\n")
-        return found
+    def _determining(self, table: PaperTable, row: Row) -> dict[str, Any]:
+        """Returns all that determines the figures of a row but the contents of files."""
+        measure = merge(table.measure, row.measure)
+        recipe = asdict(table.recipe(row, row.seeds[0])) if row.recipe else {"set": row.set} if row.set else {}
+        told = {"backbone": row.backbone, "method": row.method, "measure": measure} | recipe
+        return dict(json.loads(json.dumps(told)))
 
     def _hashes(self, row: Row) -> dict[str, str]:
         """Returns the SHA-256 of the weights of a row and of the split, of those that are on this disk."""
@@ -289,76 +280,37 @@ class TableRun:
             return self.backbone
         return str(shipped if row.checkpoint or shipped.is_file() else data_folder() / "data" / row.backbone)
 
-    def _sheet(self, name: str, table: PaperTable, row: Row) -> Path:
-        return (self.sheets or Path()) / f"{name}-{self.budget or table.budget}-{_slug(row)}.json"
-
-    def _recipe(self, table: PaperTable, row: Row) -> Callable[[float, int], AnyRecipe]:
-        """Returns the recipe of a row by factor of its rates and by seed."""
-        budget = (self.budget or table.budget) if row.budget is None else row.budget
-        recipe, changes = Path(row.recipe), merge(table.set, row.set)
-        return lambda rate, seed: read_within_budget(recipe, changes | {"seed": seed}, budget, rate)
-
     def _row(self, name: str, table: PaperTable, row: Row) -> dict[str, Any]:
-        """Trains a row at each of its rates, and measures the one that ends best on the validation classes."""
+        """Trains a row by each of its seeds, and measures the networks."""
         if row.checkpoint:
-            return self._measure(table, row, Path(self._weights(row))) | {
-                "network": row.name,
-                "validation": {},
-                "curve": [],
+            checkpoints, training = [Path(self._weights(row))], {}
+        else:
+            recipes = [table.recipe(row, seed) for seed in row.seeds]
+            slug = re.sub(r"\W+", "-", row.name.lower()).strip("-")
+            folders = [self.folder / name / f"{slug}-{recipe.seed}" for recipe in recipes]
+            start = self._weights(row)
+            checkpoints = [self._train(recipe, start, folder) for recipe, folder in zip(recipes, folders, strict=True)]
+            validation = json.loads(read_metadata(checkpoints[0])["validation"])
+            log = map(json.loads, (checkpoints[0].parent / "log.jsonl").read_text().splitlines())
+            curve = [(e["step"], [value for name, value in e.items() if name.startswith("val_")]) for e in log]
+            training = {
+                "steps": recipes[0].steps if row.learns else 0,
+                "validation": max(float(value) for way, value in validation.items() if way in METHODS),
+                "curve": [(step * recipes[0].pictures, max(values)) for step, values in curve if values],
             }
-        read = self._recipe(table, row)
+        measured = [self._measure(table, row, checkpoint) for checkpoint in checkpoints]
+        values = np.mean([figures for figures, _ in measured], axis=0)
+        figures = dict(zip(table.columns, map(asdict, bootstrap(values.T)), strict=True))
+        told = {"checkpoint": file_sha256(checkpoints[0]), **training, "queries": values.shape[1], **measured[0][1]}
+        return told | {"figures": figures}
 
-        def trained(rate: float, seed: int) -> tuple[AnyRecipe, Path, float | None]:
-            recipe, folder = read(rate, seed), self.folder / name / f"{_slug(row)}-{rate:g}-{seed}"
-            return recipe, folder, self._train(row, recipe, folder)
-
-        ended = {rate: trained(rate, row.seeds[0])[2] for rate in row.rates}
-        best = max(row.rates, key=lambda rate: ended[rate] or -1)
-        runs = [trained(best, seed) for seed in row.seeds]
-        if any(figure is None for *_, figure in runs):
-            raise ModelError("it diverged at every rate of the table; lower them")
-        found = [self._measure(table, row, folder / "final.safetensors") for _, folder, _ in runs]
-        mean = {name: np.mean([one["per_query"][name] for one in found], axis=0) for name in table.columns}
-        by_method = {way: np.mean([one["by_method"][way] for one in found], axis=0) for way in found[0]["by_method"]}
-        recipe, folder, _ = runs[0]
-        log = list(map(json.loads, (folder / "log.jsonl").read_text().splitlines()))
-        curve = [(e["step"], [value for name, value in e.items() if name.startswith("val_")]) for e in log]
-        return found[0] | {
-            "network": row.name,
-            "pictures": 0 if row.budget == 0 else recipe.steps * recipe.pictures,
-            "steps": 0 if row.budget == 0 else recipe.steps,
-            "validation": {f"{rate:g}": figure for rate, figure in ended.items()},
-            "curve": [(step * recipe.pictures, max(values)) for step, values in curve if values],
-            "per_query": {name: np.round(values, 6).tolist() for name, values in mean.items()},
-            "by_method": {way: np.round(values, 6).tolist() for way, values in by_method.items()},
-        }
-
-    def _train(self, row: Row, recipe: AnyRecipe, folder: Path) -> float | None:
-        """Trains in a folder, unless that was done before; returns the mAP@all on validation, None if it diverged."""
-        backbone = self._weights(row)
-        start = file_sha256(Path(backbone)) if Path(backbone).is_file() else backbone
-        device = find_device(self.device)
-        diverged, checkpoint, note = folder / "diverged", folder / "final.safetensors", folder / "recipe.json"
-        trained = json.dumps([asdict(recipe), start, str(self.data), str(self.words), device.type], default=str)
-        if note.exists() and note.read_text() != trained:
-            raise ModelError(f"{folder} keeps a training by another recipe; remove it, or name another with --runs")
-        if not diverged.exists() and not checkpoint.exists():
-            if (folder / "state.safetensors").exists() and not self.resume:
-                raise ModelError(f"the training in {folder} was stopped; --resume continues it")
-            folder.mkdir(parents=True, exist_ok=True)
-            note.write_text(trained)
-            run = Run(Path(recipe.title), backbone, folder, checkpoint, self.data, words=self.words, device=device)
-            try:
-                with redirect_stdout(sys.stderr):
-                    TRAININGS[type(recipe)](recipe, run)
-            except Diverged as error:
-                with replacing(diverged) as partial:
-                    partial.write_text(str(error))
-        if diverged.exists():
-            print(f"{row.name}: {diverged.read_text()}", file=sys.stderr)
-            return None
-        figures = json.loads(read_metadata(checkpoint)["validation"])
-        return max(float(value) for name, value in figures.items() if name in ("rn", "ret", "fused"))
+    def _train(self, recipe: AnyRecipe, backbone: str, folder: Path) -> Path:
+        """Trains in a folder, from where an earlier training in it ended; returns the checkpoint."""
+        device, target = find_device(self.device), folder / "final.safetensors"
+        run = Run(Path(recipe.title), backbone, folder, target, self.data, words=self.words, device=device)
+        with redirect_stdout(sys.stderr):
+            TRAININGS[type(recipe)](recipe, run)
+        return target
 
     def task_of(self, where: Measure) -> Task:
         """Reads the task of a row."""
@@ -381,8 +333,8 @@ class TableRun:
         vectors, why = clip_vectors(photos, where.clip)
         return vectors, f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}"
 
-    def _measure(self, table: PaperTable, row: Row, checkpoint: Path) -> dict[str, Any]:
-        """Measures a network, in float32, so that all machines find the same."""
+    def _measure(self, table: PaperTable, row: Row, checkpoint: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Measures a network, in float32, so that all machines find the same: (columns, queries), and what it was."""
         where = TypeAdapter(Measure).validate_python(merge(table.measure, row.measure))
         task, about = self.task_of(where), list[str]()
         matcher, network = load(checkpoint, dtype="float32", variants=1), load_network(checkpoint)
@@ -390,64 +342,29 @@ class TableRun:
             network = network.with_config(**row.set["network"])
             matcher = trained_matcher(network)
         method = "ret" if task.protocol == "within" else row.method or matcher.best_method
-        if where.clusters:
-            method = "rn"
         costs = costs_of(network) if table.costs else {}
         if where.clusters:
-            # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part.
-            if (key := f"{checkpoint} {_task(table, row)}") not in self.tokens:
+            method, key = "rn", repr((checkpoint, replace(where, clusters=0, nprobe=0, by="clip")))
+            if key not in self.tokens:
                 self.tokens[key] = encode_both(matcher, task.corpus)
             if (by := f"{key} {where.by}") not in self.vectors:
                 self.vectors[by] = self._vectors(where, task.corpus.photos)
             tokens, (vectors, why) = self.tokens[key], self.vectors[by]
-            about = [*filter(None, [why]), _FORMULAS]
             vectors = tokens[1].ret if vectors is None else vectors
-            clusters = where.clusters, where.nprobe
-            figures, more = search_in_two_stages(matcher, task.corpus, tokens, vectors, *clusters)
+            about = [*filter(None, [why]), _FORMULAS]
+            figures, more = search_in_two_stages(matcher, task.corpus, tokens, vectors, where.clusters, where.nprobe)
             costs |= more | {"clusters": float(where.clusters)}
-            ways = {str(method): figures}
         else:
             evaluation = measure(task, task_matrices(matcher, task))
-            ways, first = evaluation.per_query, table.columns[0]
-            figures = evaluation.per_query[method]
+            figures, first = evaluation.per_query[method], table.columns[0]
             for group, means in evaluation.figures[method].items() if task.protocol == "within" else ():
                 costs |= {f"{TITLES[first]}: {group}": means[first]} if group != ALL else {}
         if lacking := sorted(set(table.columns) - set(figures)):
             raise ModelError(f"{task.protocol} has no figure {', '.join(lacking)}, but {', '.join(figures)}")
-        per_query = {name: np.round(figures[name], 6).tolist() for name in table.columns}
-        return {
-            "ranks by": method,
-            "queries": len(per_query[table.columns[0]]),
-            "photos": len(task.corpus.photos),
-            "per_query": per_query,
-            "by_method": {way: np.round(ways[way][table.columns[0]], 6).tolist() for way in ways},
-            "costs": costs,
-            # A table has no groups of queries.
-            "about": about + [one for one in task.about if not one.startswith(tuple(task.groups))],
-        }
-
-
-def _slug(row: Row) -> str:
-    return re.sub(r"\W+", "-", row.name.lower()).strip("-")
-
-
-def _task(table: PaperTable, row: Row) -> str:
-    """Names what a row measures: rows of the same start that differ in clusters alone have the same."""
-    free = ("clusters", "nprobe", "by")
-    measured = {key: value for key, value in merge(table.measure, row.measure).items() if key not in free}
-    return repr([row.checkpoint or row.backbone, sorted(measured.items())])
-
-
-def _with_intervals(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Replaces figures by 95% intervals, and compares with the first row of the same task and method."""
-    first = next(one for one in rows if one["task"] == row["task"])
-    values = np.stack(list(row["per_query"].values()), axis=1)
-    figures = dict(zip(row["per_query"], map(asdict, bootstrap(values)), strict=True))
-    bases = first.get("by_method", {}) | {first["ranks by"]: next(iter(first["per_query"].values()))}
-    base = bases.get(row["ranks by"])
-    less = asdict(bootstrap(values[:, :1] - np.array(base)[:, None])[0]) if base and row is not first else None
-    kept = {name: row[name] for name in row if name not in ("per_query", "by_method")}
-    return kept | {"figures": figures, "difference": less}
+        # A table has no groups of queries.
+        about += [sentence for sentence in task.about if not sentence.startswith(tuple(task.groups))]
+        told = {"ranks by": method, "photos": len(task.corpus.photos), "costs": costs, "about": about}
+        return np.stack([figures[name] for name in table.columns]), told
 
 
 def _describe_run(device: str) -> str:
@@ -458,10 +375,6 @@ def _describe_run(device: str) -> str:
     trained = find_device(device)
     gpu = f"trained on {torch.cuda.get_device_name(trained)}, " if trained.type == "cuda" else ""
     return f"{[*names, platform.machine()][0]}, {torch.get_num_threads()} threads, {gpu}{day}"
-
-
-def _interval(found: Mapping[str, float], form: str = ".3f") -> str:
-    return f"{found['value']:{form}} ± {(found['high'] - found['low']) / 2:.3f}"
 
 
 def write_block(page: Path, name: str, text: str) -> None:

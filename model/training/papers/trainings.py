@@ -1,6 +1,5 @@
 """Reads recipes of trainings from TOML files, and maps each kind to the function that trains by it."""
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -65,22 +64,6 @@ def network_of(recipe: AnyRecipe) -> RetNetwork:
     if isinstance(recipe, AnchorRecipe):
         return AnchorNetwork(recipe.config).eval()
     raise ModelError(f"the network of a recipe of {recipe.title} depends on its backbone; name a checkpoint")
-
-
-# How often a training within a budget is saved, and measured on the validation classes.
-MOMENTS = 5
-
-
-def read_within_budget(path: Path, changes: Mapping[str, Any], budget: int, rate: float) -> AnyRecipe:
-    """Reads a recipe for a budget of pictures, its rates times ``rate``; a budget of 0 learns nothing."""
-    recipe = read_recipe(path, changes)
-    steps = max(1, budget // recipe.pictures)
-    often, factor = max(1, steps // MOMENTS), rate if budget else 0.0
-    values = dataclasses.asdict(recipe.optimiser)
-    optimiser = {name: value * factor for name, value in values.items() if name.endswith("rate")}
-    optimiser["warmup"] = min(recipe.optimiser.warmup, often)
-    fields = {"steps": steps, "evaluate_every": often, "save_every": often, "optimiser": optimiser}
-    return read_recipe(path, merge(changes, fields))
 
 
 # The function that trains by each kind of recipe, from the recipe and the options. The next call continues a training

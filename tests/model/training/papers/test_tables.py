@@ -14,11 +14,10 @@ from safetensors.torch import save_file
 from sketch_search.model import load
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.datasets import read_class_folders, read_task
-from sketch_search.model.training.evaluation import relevance, score_matrices
+from sketch_search.model.training.evaluation import measure, relevance, score_matrices
 from sketch_search.model.training.papers import tables
 from sketch_search.model.training.papers.recipe import merge
 from sketch_search.model.training.papers.runs import Run
-from sketch_search.model.training.papers.trainings import read_within_budget
 from sketch_search.model.training.papers.zse import ZseRecipe
 from tests.documents import CHECKOUT
 from tests.indexer.clip_models import saved_clip
@@ -28,7 +27,8 @@ from tests.pictures import SHAPES
 
 RECIPE = f"""\
 preset = "zse-ti16"
-steps = 5
+steps = 4
+evaluate_every = 2
 bf16 = false
 [network]
 image_size = 64
@@ -42,23 +42,18 @@ head_rate = 2e-3
 TABLE = """\
 title = "Two rows"
 costs = true
-budget = 24
 [[row]]
 name = "not trained"
 recipe = "RECIPE"
-budget = 0
-method = "ret"
+learns = false
+method = "rn"
 [[row]]
 name = "trained"
 recipe = "RECIPE"
-rates = [1.0, RATE]
+method = "rn"
+set = { optimiser = { encoder_rate = RATE } }
 """
-# A first row by the relation network, of which the others have [Ret].
-_BY_RN = TABLE.replace('method = "ret"\n', 'method = "rn"\n', 1).replace("rates", 'method = "ret"\nrates')
-BY_METHODS = _BY_RN.replace(
-    '[[row]]\nname = "trained"',
-    '[[row]]\nname = "by [Ret]"\nrecipe = "RECIPE"\nbudget = 0\nmethod = "ret"\n[[row]]\nname = "trained"',
-)
+BY_RET = '[[row]]\nname = "by [Ret]"\nrecipe = "RECIPE"\nlearns = false\nmethod = "ret"\n'
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +74,7 @@ def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_table(folder: Path, text: str, rate: float = 0.3) -> None:
+def write_table(folder: Path, text: str, rate: float = 1e-3) -> None:
     (folder / "two.toml").write_text(text.replace("RECIPE", str(folder / "small.toml")).replace("RATE", str(rate)))
 
 
@@ -88,60 +83,57 @@ def run(folder: Path, *options: str | Path, name: str = "two") -> int:
     return main(["table", name, *map(str, given), *map(str, options)])
 
 
-def test_a_table_trains_once_chooses_rates_and_measures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_table(folder, BY_METHODS)
+def test_a_table_trains_once_averages_seeds_and_measures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(
+        folder, TABLE.replace('[[row]]\nname = "trained"', f'{BY_RET}[[row]]\nseeds = [0, 1]\nname = "trained"')
+    )
     assert run(folder, "--json") == 0
-    result = json.loads(capsys.readouterr().out)
-    plain, by_ret, trained = result["rows"]
-    assert [row["pictures"] for row in result["rows"]] == [0, 0, 24]
-    assert set(trained["validation"]) == {"1", "0.3"}
-    assert plain["difference"] is None
+    plain, by_ret, trained = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["steps"] for row in (plain, by_ret, trained)] == [0, 0, 4]
+    assert [point[0] for point in trained["curve"]] == [12, 24]
+    assert plain["checkpoint"] == by_ret["checkpoint"] != trained["checkpoint"]
     first = trained["figures"]["map_all"]
     assert first["low"] <= first["value"] <= first["high"]
-    assert by_ret["difference"]["value"] == 0
     assert by_ret["figures"] != plain["figures"]
-    assert trained["difference"]["value"] == pytest.approx(first["value"] - by_ret["figures"]["map_all"]["value"])
+    task, values = read_task(data=folder / "data"), []
+    for seed in (0, 1):
+        matcher = load(folder / "runs" / "two" / f"trained-{seed}" / "final.safetensors", dtype="float32", variants=1)
+        values.append(measure(task, score_matrices(matcher, task.corpus, ["rn"])).figures["rn"]["all"]["map_all"])
+    assert first["value"] == pytest.approx(np.mean(values))
     assert plain["costs"]["G a photo"] > 0
     assert plain["costs"]["M a pair"] > 0
-    logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("state.safetensors")}
     # A second time nothing is trained, and a page gets the table between its marks.
     page = folder / "page.md"
     page.write_text("Before\n<!-- begin: table two -->\nold\n<!-- end: table two -->\nAfter\n")
     assert run(folder, "--page", page) == 0
-    assert logs == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+    assert logs == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("state.safetensors")}
     text = page.read_text()
     assert text.startswith("Before\n<!-- begin: table two -->\nTwo rows; ")
     assert text.endswith("<!-- end: table two -->\nAfter\n")
     assert "old" not in text
-    assert "Budget 24 pictures, seeds 0" in text
+    assert "Seeds 0, 1; " in text
 
 
-def test_a_table_is_drawn_from_sheets_alone_and_refuses_one_of_another_recipe(
+def test_a_table_is_drawn_from_its_sheet_alone_which_is_refused_if_of_another_recipe(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = TABLE.replace("rates =", 'reported = "0.698"\nrates =')
+    table = TABLE.replace("set =", 'reported = "0.698"\nset =')
     write_table(folder, table)
     sheets = ("--sheets", folder / "sheets", "--kept")
     assert run(folder, *sheets) == 2
     assert "sheets has no sheet of two; leave out --kept to run its rows" in capsys.readouterr().err
     assert run(folder, "--sheets", folder / "sheets") == 0
     first = capsys.readouterr().out
-    assert "less the first row" in first
     assert re.search(r"\| 0\.698 \|$", first, re.MULTILINE)
     shutil.rmtree(folder / "runs")
     monkeypatch.setattr(tables, "TRAININGS", {})
     for _ in range(2):
         assert run(folder, *sheets) == 0
         assert capsys.readouterr().out == first
-    # A first row that cannot rank as the others do leaves them without a difference.
-    sheet = folder / "sheets" / "two-24-not-trained.json"
-    kept = json.loads(sheet.read_text())
-    sheet.write_text(json.dumps(kept | {"found": kept["found"] | {"ranks by": "words", "by_method": {}}}))
-    assert run(folder, *sheets) == 0
-    assert "less the first row" not in capsys.readouterr().out
     write_table(folder, table, rate=0.5)
     assert run(folder, "--sheets", folder / "sheets") == 2
-    assert "two-24-trained.json is of another recipe or measure" in capsys.readouterr().err
+    assert f"trained in {folder / 'sheets' / 'two.json'} is of another recipe or measure" in capsys.readouterr().err
 
 
 def test_a_sheet_of_other_weights_or_of_another_split_is_not_printed(
@@ -165,7 +157,7 @@ def test_a_sheet_of_other_weights_or_of_another_split_is_not_printed(
     assert capsys.readouterr().out == first
     tiny_checkpoint(folder / "zse.safetensors", seed=1)
     assert printed() == 2
-    assert "two-16000-it.json is of other weights; remove it to run the row again" in capsys.readouterr().err
+    assert "two.json is of other weights; remove it to run the row again" in capsys.readouterr().err
     (folder / "optional" / "data" / "split.json").write_text('{"train": []}')
     assert printed() == 2
     assert "is of other weights and split; remove it" in capsys.readouterr().err
@@ -178,7 +170,7 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     monkeypatch.setattr("sketch_search.model.training.evaluation.costs.TOP", 2)
     ways = [(1, 1), (4, 4), (4, 1)]
     rows = "".join(
-        f'[[row]]\nname = "{n} of {c}"\nrecipe = "RECIPE"\nbudget = 0\nmethod = "rn"\n'
+        f'[[row]]\nname = "{n} of {c}"\nrecipe = "RECIPE"\nlearns = false\nmethod = "rn"\n'
         f"measure = {{ clusters = {c}, nprobe = {n} }}\n"
         for c, n in ways
     )
@@ -228,8 +220,7 @@ def test_a_shipped_checkpoint_is_measured_with_clusters_by_clip_if_there_is_one(
     assert "- Clusters are by [Ret]: there are no CLIP weights at nowhere" in told
     assert f"In all rows: ranks by rn, queries {2 * len(SHAPES)}, " in told
     assert "by the report's code, plain precision over the relevant photos that were found" in told
-    assert "Budget" not in told
-    assert "pictures" not in told
+    assert "Seeds" not in told
 
 
 def test_a_shipped_checkpoint_is_measured_at_other_keep_rates(
@@ -251,10 +242,9 @@ def test_a_shipped_checkpoint_is_measured_at_other_keep_rates(
     assert half["figures"] != whole["figures"]
 
 
-def test_a_training_that_was_interrupted_goes_on_if_asked(
+def test_a_training_that_was_interrupted_goes_on(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_table(folder, TABLE.replace("1.0, RATE", "RATE"))
     only = ("--row", "trained")
     assert run(folder, *only, "--runs", folder / "whole") == 0
     whole = capsys.readouterr().out
@@ -267,27 +257,19 @@ def test_a_training_that_was_interrupted_goes_on_if_asked(
     with monkeypatch.context() as patch:
         patch.setattr(tables, "TRAININGS", {ZseRecipe: interrupted})
         assert run(folder, *only) == 130
-    assert run(folder, *only) == 2
-    assert re.search(r"the training in \S+ was stopped; --resume continues it", capsys.readouterr().err)
-    assert run(folder, *only, "--resume") == 0
+    assert run(folder, *only) == 0
     assert capsys.readouterr().out == whole
 
 
-def test_a_rate_or_a_row_that_diverges_leaves_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_that_diverges_leaves_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_table(folder, TABLE, rate=1e30)
-    assert run(folder) == 0
-    found = capsys.readouterr()
-    assert "trained: training diverged at step" in found.err
-    assert "1e+30: diverged" in found.out
-    write_table(folder, TABLE.replace("1.0, RATE", "RATE"), rate=1e30)
     page = folder / "page.md"
     page.write_text("<!-- begin: table two -->\n<!-- end: table two -->\n")
     assert run(folder, "--page", page) == 2
-    found = capsys.readouterr()
-    reason = "it diverged at every rate of the table; lower them"
-    assert f"trained: {reason}" in found.err
-    assert "| not trained | ret | 0 |" in found.out
-    assert f"- Not run: trained ({reason})." in page.read_text()
+    output = capsys.readouterr()
+    assert "trained: training diverged at step" in output.err
+    assert "| not trained | rn | 0 |" in output.out
+    assert "- Not run: trained (training diverged at step" in page.read_text()
 
 
 def test_unknown_rows_and_missing_data_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -295,7 +277,7 @@ def test_unknown_rows_and_missing_data_are_reported(folder: Path, capsys: pytest
     assert "there is no table three; name one of small, two" in capsys.readouterr().err
     assert run(folder, "--row", "other") == 2
     assert "two has no row other; its rows are not trained, trained" in capsys.readouterr().err
-    write_table(folder, TABLE.replace("budget = 24", 'budget = 24\nmeasure = { protocol = "fine-grained" }'))
+    write_table(folder, TABLE.replace("costs = true", 'measure = { protocol = "fine-grained" }'))
     assert run(folder, "--row", "not trained") == 2
     assert "no sketch is named after a photo" in capsys.readouterr().err
     write_table(folder, TABLE)
@@ -317,11 +299,10 @@ def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
 
 PAGE = CHECKOUT / "docs" / "research" / "networks.md"
 KEPT = PAGE.with_name("runs")
-DRAWN = [name for name in re.findall(r"begin: table (\S+)", PAGE.read_text()) if any(KEPT.glob(f"{name}-*.json"))]
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_a_table_of_the_page_that_is_drawn_from_sheets_is_theirs(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(path.stem for path in KEPT.glob("*.json")))
+def test_a_table_of_the_page_that_is_drawn_from_its_sheet_is_that(name: str, tmp_path: Path) -> None:
     copy = tmp_path / "page.md"
     shutil.copyfile(PAGE, copy)
     assert main(["table", name, "--sheets", str(KEPT), "--kept", "--page", str(copy)]) == 0
@@ -334,8 +315,8 @@ def test_every_table_has_usable_recipes(path: Path) -> None:
     for row in table.row:
         assert bool(row.recipe) != bool(row.checkpoint)
         if row.recipe:
-            recipe = read_within_budget(Path(row.recipe), merge(table.set, row.set), table.budget, 1.0)
-            assert table.budget - recipe.pictures < recipe.steps * recipe.pictures <= table.budget
+            recipe = table.recipe(row, row.seeds[0])
+            assert recipe.steps * recipe.pictures <= 16_000
         else:
             assert tables.PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors").is_file()
         tables.Measure(**merge(table.measure, row.measure))
