@@ -7,7 +7,7 @@ from pathlib import Path
 import timm
 import torch
 
-from sketch_search.model.training.datasets.corpus import Corpus, read_class_folders
+from sketch_search.model.training.corpus import Corpus, read_class_folders
 from sketch_search.model.training.papers.zse import Samples, ZseOptimiser, ZseRecipe
 from tests.pictures import SHAPES, drawing, photo
 

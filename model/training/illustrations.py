@@ -86,7 +86,7 @@ def rebuild_from_all(matcher: Matcher, sketch: Seen, paths: Iterable[Path], coun
         for kept, row in zip(nearest, cosines, strict=True):
             for there in np.argsort(-row, kind="stable")[:count].tolist():
                 kept.append((float(row[there]), _cut(photo.pixels, int(every.positions[0, there]), grid)))
-            kept.sort(key=lambda found: -found[0])
+            kept.sort(key=lambda patch: -patch[0])
             del kept[count:]
     for cell, kept in zip(tokens.positions[0].tolist(), nearest, strict=True):
         _cut(canvas, cell, grid)[:] = np.rint(np.mean([patch for _, patch in kept], axis=0))
@@ -119,7 +119,7 @@ def strongest_regions(explanation: Explanation, count: int = 2) -> list[int]:
     """Chooses the cells of a sketch with the strongest matches that do not touch each other."""
     grid, chosen = explanation.grid, list[int]()
     for cell, _, _ in explanation.matches():
-        apart = (max(abs(cell % grid - one % grid), abs(cell // grid - one // grid)) > 1 for one in chosen)
+        apart = (max(abs(cell % grid - near % grid), abs(cell // grid - near // grid)) > 1 for near in chosen)
         if len(chosen) < count and all(apart):
             chosen.append(cell)
     return chosen
@@ -165,9 +165,9 @@ def first_photos(
 ) -> Image.Image:
     """Draws queries, first right ranks and first photos (ZSE-SBIR Fig. 3, Sketch-an-Anchor 5, CLIP-AT 4 and 5)."""
     rows = []
-    for query, found, hits, rank in zip(queries, photos, right, ranks, strict=True):
+    for query, of_query, hits, rank in zip(queries, photos, right, ranks, strict=True):
         row = [ImageOps.pad(query, (_SMALL, _SMALL), color="white"), _text(str(rank), _SMALL // 2, _SMALL)]
-        for photo, hit in zip(found, hits, strict=True):
+        for photo, hit in zip(of_query, hits, strict=True):
             shown = ImageOps.pad(photo, (_SMALL - 2 * _FRAME,) * 2, color="white")
             row.append(ImageOps.expand(shown, _FRAME, RIGHT if hit else WRONG))
         rows.append(tile(row))

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sketch_search import model
 from sketch_search.indexer import Index, open_index
 from sketch_search.model.search.stages import RERANK
-from sketch_search.model.training.evaluation import bootstrap
+from sketch_search.model.training.evaluation.figures import bootstrap
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.settings import Settings
 from tests.benchmarks.command import Command, by_matcher

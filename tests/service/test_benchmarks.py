@@ -15,7 +15,7 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, build, open_index, verify
 from sketch_search.model.engine import default_checkpoint
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.training.datasets.corpus import DATA_VARIABLE
+from sketch_search.model.training.corpus import DATA_VARIABLE
 from sketch_search.model.training.network import TorchEngine
 from sketch_search.model.training.network.zse import Network
 from sketch_search.service.settings import Settings

@@ -11,7 +11,7 @@ from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.engine import default_checkpoint
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.commands import options
-from sketch_search.model.training.datasets import PARTS
+from sketch_search.model.training.tasks import PARTS
 
 _PROTOCOLS = ("category", "generalised", "cross-data-set", "fine-grained")
 _SEARCHED = click.argument("photos", type=a_path, nargs=-1, required=True, metavar="PHOTOS...")
@@ -134,8 +134,10 @@ def first_photos(
     from sketch_search.model import load
     from sketch_search.model.images import open_image
     from sketch_search.model.training import illustrations
-    from sketch_search.model.training.datasets import Corpus, find_drawn_photos, read_task, some_of_each
-    from sketch_search.model.training.evaluation import relevance, score_matrices
+    from sketch_search.model.training.corpus import Corpus, find_drawn_photos
+    from sketch_search.model.training.evaluation.figures import relevance
+    from sketch_search.model.training.evaluation.scoring import score_matrices
+    from sketch_search.model.training.tasks import read_task, some_of_each
 
     corpus = read_task(protocol, split, None, data).corpus
     asked = Corpus(some_of_each(corpus.sketches, each), corpus.photos)
@@ -173,8 +175,9 @@ def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, 
     from sketch_search.model import load
     from sketch_search.model.engine import unit
     from sketch_search.model.training import illustrations
-    from sketch_search.model.training.datasets import Corpus, read_task, some_of_each
-    from sketch_search.model.training.evaluation import encode_both
+    from sketch_search.model.training.corpus import Corpus
+    from sketch_search.model.training.evaluation.scoring import encode_both
+    from sketch_search.model.training.tasks import read_task, some_of_each
 
     whole = read_task("category", split, None, data).corpus
     corpus = Corpus(some_of_each(whole.sketches, each), some_of_each(whole.photos, each))

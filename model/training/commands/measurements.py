@@ -16,7 +16,8 @@ from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.engine import METHODS, default_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.commands import options
-from sketch_search.model.training.datasets import (
+from sketch_search.model.training.corpus import Corpus
+from sketch_search.model.training.tasks import (
     CLICKS,
     LARGE_PROTOCOLS,
     PARTS,
@@ -24,14 +25,14 @@ from sketch_search.model.training.datasets import (
     REMEMBERED_PROTOCOLS,
     STANDARD_SPLITS,
     ZERO_SHOT_PROTOCOLS,
-    Corpus,
 )
 
 if TYPE_CHECKING:
     from sketch_search.model.matcher import Matcher
-    from sketch_search.model.training.datasets import Picture, Task
-    from sketch_search.model.training.evaluation import Contamination, Evaluation
-    from sketch_search.model.training.evaluation.figures import Resampled
+    from sketch_search.model.training.corpus import Picture
+    from sketch_search.model.training.evaluation.figures import Evaluation, Resampled
+    from sketch_search.model.training.evaluation.seen import Contamination
+    from sketch_search.model.training.tasks import Task
 _SPLITS = (*PARTS, *STANDARD_SPLITS)
 _TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
     generalised, fine-grained, fresh, everything: parts such as train+val."""
@@ -87,15 +88,11 @@ def evaluate(
     **networks: Any,
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
-    from sketch_search.model.training.datasets import RememberedTask, read_remembered, read_task
-    from sketch_search.model.training.evaluation import (
-        Evaluation,
-        measure,
-        measure_clicks,
-        measure_remembered,
-        task_matrices,
-        with_zero_shot,
-    )
+    from sketch_search.model.training.evaluation.figures import Evaluation, measure
+    from sketch_search.model.training.evaluation.remembered import measure_clicks, measure_remembered
+    from sketch_search.model.training.evaluation.scoring import task_matrices
+    from sketch_search.model.training.evaluation.seen import with_zero_shot
+    from sketch_search.model.training.tasks import RememberedTask, read_remembered, read_task
 
     if protocol in ("parts", "parting"):
         report_on = _parts_report(protocol, split, data)
@@ -167,8 +164,9 @@ def evaluate(
 
 def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callable[[Matcher], Any]:
     """Returns what measures a matcher by the protocol "parts" or "parting"."""
-    from sketch_search.model.training.datasets import read_remembered, read_task
-    from sketch_search.model.training.evaluation import measure_parting, measure_parts
+    from sketch_search.model.training.evaluation.answers import measure_parts
+    from sketch_search.model.training.evaluation.remembered import measure_parting
+    from sketch_search.model.training.tasks import read_remembered, read_task
 
     if protocol == "parting":
         task = read_remembered("scenes", split or PARTS[0])
@@ -183,7 +181,7 @@ def _load_networks(
 ) -> Iterator[tuple[str, Matcher]]:
     """Loads the networks to measure one after the other, each with a unique name."""
     from sketch_search.model import load
-    from sketch_search.model.training.datasets import read_protocol
+    from sketch_search.model.training.corpus import read_protocol
 
     for name, path in _name_networks(weights, networks).items():
         yield name, load(path, device, None if dtype == "auto" else dtype, variants=variants)
@@ -205,8 +203,8 @@ def _contaminations(
     task: Task, weights: tuple[Path, ...], networks: tuple[str, ...], data: Path | None
 ) -> dict[str, Contamination]:
     """Finds the task's classes that each network has seen, also by the contents of ``data``; unknown for CLIP's."""
-    from sketch_search.model.training.datasets import DATA_VARIABLE, data_folder, read_data, read_more
-    from sketch_search.model.training.evaluation import contamination
+    from sketch_search.model.training.corpus import DATA_VARIABLE, data_folder, read_data, read_more
+    from sketch_search.model.training.evaluation.seen import contamination
 
     named = _name_networks(weights, networks).items()
     seen = {name: seen_classes(path) for name, path in named} | dict.fromkeys(networks)
@@ -220,7 +218,7 @@ def _contaminations(
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
     """Makes a matcher by CLIP's image vectors, "clip:MODEL"; validation: to choose diffusion. Raises ModelError."""
     from sketch_search.model.matcher import Matcher
-    from sketch_search.model.training.evaluation import calibrate
+    from sketch_search.model.training.evaluation.scoring import calibrate
     from sketch_search.model.training.network import ClipAtConfig, TorchEngine, clip_at_network_from, read_clip
 
     kind, _, source = network.partition(":")
@@ -245,10 +243,10 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
 def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, int]) -> None:
     """Choose how methods are combined, on validation classes: fusion, diffusion, and the best one."""
     from sketch_search.model.training.checkpoint import load_zse_network
-    from sketch_search.model.training.datasets import read_task
-    from sketch_search.model.training.evaluation import calibrate
-    from sketch_search.model.training.papers.runs import check_target
+    from sketch_search.model.training.evaluation.scoring import calibrate
+    from sketch_search.model.training.papers.trainer import check_target
     from sketch_search.model.training.papers.vocabulary import save_changed
+    from sketch_search.model.training.tasks import read_task
 
     check_target(target)
     network = load_zse_network(source)
@@ -271,15 +269,15 @@ def guesses(
 ) -> None:
     """Measure how often the words guessed for sketches are right."""
     from sketch_search.model import load
-    from sketch_search.model.training.datasets import read_task
-    from sketch_search.model.training.evaluation import guess_table, measure_guesses
+    from sketch_search.model.training.evaluation.answers import guess_table, measure_guesses
+    from sketch_search.model.training.tasks import read_task
 
     matcher = load(default_checkpoint(weights), variants=variants)
-    found = measure_guesses(matcher, read_task(protocol, split, trained_on))
+    figures = measure_guesses(matcher, read_task(protocol, split, trained_on))
     if as_json:
-        print(json.dumps({name: dataclasses.asdict(row) for name, row in found.items()}))
+        print(json.dumps({name: dataclasses.asdict(row) for name, row in figures.items()}))
     else:
-        print(guess_table(found))
+        print(guess_table(figures))
 
 
 @click.command(epilog=examples("sketch-search model folders everything --split unseen"))
@@ -291,7 +289,7 @@ def folders(out: Path, split: str, trained_on: str | None) -> None:
 
     The folders photo, trained and unseen are created in OUT, a new folder.
     """
-    from sketch_search.model.training.datasets import read_task, write_folders
+    from sketch_search.model.training.tasks import read_task, write_folders
 
     task = read_task("everything", split, trained_on)
     write_folders(task, out)
@@ -309,8 +307,9 @@ def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -
     or a checkpoint.
     """
     from sketch_search.model.training.checkpoint import load_network
-    from sketch_search.model.training.evaluation import costs_of, speeds_of
-    from sketch_search.model.training.papers import changes_of, network_of, read_recipe
+    from sketch_search.model.training.evaluation.costs import costs_of, speeds_of
+    from sketch_search.model.training.papers.recipe import changes_of
+    from sketch_search.model.training.papers.trainings import network_of, read_recipe
 
     costs_by_name = {}
     for name in networks:

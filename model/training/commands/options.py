@@ -4,7 +4,7 @@ import click
 
 from sketch_search.model.command_line import a_path, option
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.model.training.datasets import LARGE_PROTOCOLS, PARTS
+from sketch_search.model.training.tasks import LARGE_PROTOCOLS, PARTS
 
 BACKBONE = "--backbone FILE|TIMM-TAG"
 

@@ -46,7 +46,9 @@ def train(
     RECIPE is a TOML file, or the name of one in recipes/ of this package, such as zse/tiny.
     """
     from sketch_search.model.training.network import find_device
-    from sketch_search.model.training.papers import TRAININGS, Run, changes_of, check_target, merge, read_recipe
+    from sketch_search.model.training.papers.recipe import changes_of, merge
+    from sketch_search.model.training.papers.trainer import Run, check_target
+    from sketch_search.model.training.papers.trainings import TRAININGS, read_recipe
 
     folder = folder or Path("runs") / recipe.stem
     target = out or folder / "final.safetensors"
@@ -69,7 +71,7 @@ def train(
 @options.data
 def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | None) -> None:
     """Add a vocabulary to a checkpoint, to find photos by words."""
-    from sketch_search.model.training.papers import give_words
+    from sketch_search.model.training.papers.vocabulary import give_words
 
     give_words(source, backbone, target, recipe=recipe, data=data)
 
@@ -80,7 +82,7 @@ def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | 
 @options.target
 def things(source: Path, recipe: Path, target: Path) -> None:
     """Teach a checkpoint to guess further things, from a few line drawings of each."""
-    from sketch_search.model.training.papers import give_things
+    from sketch_search.model.training.papers.vocabulary import give_things
 
     give_things(source, target, recipe=recipe)
 
@@ -90,7 +92,7 @@ def things(source: Path, recipe: Path, target: Path) -> None:
 @options.target
 def place_words(source: Path, target: Path) -> None:
     """Add words without photos to a vocabulary, by the text vectors of SKETCH_SEARCH_DATA."""
-    from sketch_search.model.training.papers import place_words
+    from sketch_search.model.training.papers.placed_words import place_words
 
     place_words(source, target)
 
@@ -104,7 +106,7 @@ def place_words(source: Path, target: Path) -> None:
 @option("--words LIST", "The keywords to add, such as snow,beach.", required=True)
 def scenes(source: Path, target: Path, words: str, **of_photos: Any) -> None:
     """Add words to a vocabulary from photos with keywords, for scenes that nobody draws."""
-    from sketch_search.model.training.papers import give_scenes
+    from sketch_search.model.training.papers.placed_words import give_scenes
 
     give_scenes(source, target, words=words.split(","), **of_photos)
 
@@ -116,7 +118,7 @@ def scenes(source: Path, target: Path, words: str, **of_photos: Any) -> None:
 @option("--like FILE", "Use the projection of this checkpoint, so that one index serves both (fitted anew).", a_path)
 def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None:
     """Make a checkpoint keep regions of photos, to find several things where they were drawn."""
-    from sketch_search.model.training.papers import give_regions
+    from sketch_search.model.training.papers.vocabulary import give_regions
 
     give_regions(source, target, recipe=recipe, like=like)
 
@@ -127,7 +129,7 @@ def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None
 @option("--drawings N", "How many drawings to learn from (22000).", click.IntRange(1), default=22_000)
 def parting(source: Path, target: Path, drawings: int) -> None:
     """Teach a checkpoint to divide drawings into their things, on sketches drawn together at random."""
-    from sketch_search.model.training.papers import give_parting
+    from sketch_search.model.training.papers.parting import give_parting
 
     give_parting(source, target, drawings)
 
@@ -143,7 +145,8 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
     ENCODER is the ViT of photos and sketches: timm:NAME, clip:MODEL as open_clip names it, or a safetensors file.
     """
     from sketch_search.model.training.network import find_device
-    from sketch_search.model.training.papers import check_target, make_photo_side
+    from sketch_search.model.training.papers.photo_side import make_photo_side
+    from sketch_search.model.training.papers.trainer import check_target
 
     check_target(target)
     make_photo_side(encoder, second, target, find_device(device))
@@ -167,7 +170,7 @@ def table(name: str, plot: Path | None, page: Path | None, as_json: bool, **furt
 
     NAME is a file in recipes/tables of this package, such as one-budget.
     """
-    from sketch_search.model.training.papers import TableRun, write_block
+    from sketch_search.model.training.papers.tables import TableRun, write_block
 
     told = "".join(f" --{name} {further[name]}" for name in ("data", "backbone", "words") if further[name])
     shown = TableRun(**further).run(name, f"python -m model table {name}{told}")

@@ -12,9 +12,10 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation
 from sketch_search.model.images import open_image
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.training.datasets import Corpus, Picture, Task, find_drawn_photos, rows_by_label
+from sketch_search.model.training.corpus import Corpus, Picture, find_drawn_photos, rows_by_label
 from sketch_search.model.training.evaluation.figures import Interval, bootstrap
 from sketch_search.model.training.evaluation.scoring import encode_pictures
+from sketch_search.model.training.tasks import Task
 
 COMPOSITES, PAIRS = 200, 250
 QUARTERS = 4
@@ -167,8 +168,8 @@ def order_kept(explanation: Explanation) -> tuple[float, float]:
     cells = np.array([(sketch, photo) for sketch, photo, _ in matches], np.int64)
     shares = []
     for along in (cells % grid, cells // grid):
-        drawn, found = (column[:, None] - column for column in along.T)
+        drawn, matched = (column[:, None] - column for column in along.T)
         distant = drawn > _APART * grid
-        shares += [(np.sign(found[distant]) + 1) / 2]
+        shares += [(np.sign(matched[distant]) + 1) / 2]
     both = np.concatenate(shares)
     return float(both.mean()) if len(both) else 0.5, len(set(cells[:, 1].tolist())) / len(cells)

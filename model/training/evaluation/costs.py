@@ -16,7 +16,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.images import open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search import Plan, Query, gallery_of, rank
-from sketch_search.model.training.datasets import Corpus, Picture
+from sketch_search.model.training.corpus import Corpus, Picture
 from sketch_search.model.training.evaluation.figures import relevance
 from sketch_search.model.training.network import ClipEmbedder, Network, RetNetwork, find_clip
 
@@ -90,7 +90,7 @@ def search_in_two_stages(
         raise ModelError(f"{len(photos)} photos cannot make {clusters} clusters; name a folder of more photos")
     points = unit(vectors)
     gallery = gallery_of(photos, matcher, clusters, points)
-    plan, relevant, found = Plan.two_stage(TOP, nprobe), relevance(corpus), []
+    plan, relevant, rows = Plan.two_stage(TOP, nprobe), relevance(corpus), []
     for row in np.flatnonzero(relevant.any(axis=1)):
         # CPU time: other programs lengthen it less than wall time.
         began = time.process_time()
@@ -103,8 +103,8 @@ def search_in_two_stages(
         by_report = (precision * hits).sum() / max(1, hits.sum())
         # Of a single cluster nothing is chosen.
         pairs = ranking.pairs - (clusters == 1)
-        found.append((area / least, hits[:least].sum() / least, by_report, pairs, seconds))
-    values = np.array(found)
+        rows.append((area / least, hits[:least].sum() / least, by_report, pairs, seconds))
+    values = np.array(rows)
     names = (f"mAP@{TOP} by the report's code", "pairs", "CPU seconds a query")
     costs = dict(zip(names, values[:, 2:].mean(axis=0).tolist(), strict=True))
     members = np.split(points[gallery.ids], gallery.clusters.ends[:-1])

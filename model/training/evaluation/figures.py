@@ -9,15 +9,8 @@ from numpy.typing import NDArray
 
 from sketch_search.model.errors import ModelError
 from sketch_search.model.metrics import FIGURES, first_page, query_metrics, target_ranks
-from sketch_search.model.training.datasets import (
-    LARGE_PROTOCOLS,
-    TRAINED,
-    UNSEEN,
-    Corpus,
-    Picture,
-    Task,
-    find_drawn_photos,
-)
+from sketch_search.model.training.corpus import Corpus, Picture, find_drawn_photos
+from sketch_search.model.training.tasks import LARGE_PROTOCOLS, TRAINED, UNSEEN, Task
 
 # Either single queries are resampled, or whole classes with all their queries. Queries of one class look for the same
 # photos, so intervals over queries are too narrow for statements about other classes; intervals over classes hold for
@@ -138,13 +131,13 @@ class Evaluation:
 
     def interval_table(self, resampled: Resampled, base: str = "") -> str:
         """Shows the intervals of the figures, or of ``differences`` from the network ``base``."""
-        found = self.intervals(resampled)
+        intervals = self.intervals(resampled)
         what = f"{LEVEL:.0%} intervals"
         what = f"less {base} by the same method: {what} of the differences," if base else what
-        width = max(34, *(len(method) + 2 for method in found))
-        head = "".join(f"{_title(name):>28}" for name in next(iter(found.values())))
+        width = max(34, *(len(method) + 2 for method in intervals))
+        head = "".join(f"{_title(name):>28}" for name in next(iter(intervals.values())))
         lines = [f"{what} by {RESAMPLES} resamples of {resampled}", "", f"{'method':<{width}}{head}"]
-        for method, row in found.items():
+        for method, row in intervals.items():
             cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
             lines.append(f"{method:<{width}}" + "".join(f"{cell:>28}" for cell in cells))
         return "\n".join(lines)
@@ -153,11 +146,11 @@ class Evaluation:
         """Subtracts the figures of the network ``base`` by the same method, query by query; None if there are none."""
         per_query: PerQuery = {}
         mark = f"{base}: "
-        own = {name.removeprefix(mark): of for name, of in self.per_query.items() if name.startswith(mark)}
+        base_figures = {name.removeprefix(mark): of for name, of in self.per_query.items() if name.startswith(mark)}
         for method, columns in self.per_query.items():
-            same = next((way for way in own if method.endswith(f": {way}")), None)
+            same = next((way for way in base_figures if method.endswith(f": {way}")), None)
             if same is not None and method != f"{base}: {same}":
-                per_query[method] = {name: column - own[same][name] for name, column in columns.items()}
+                per_query[method] = {name: column - base_figures[same][name] for name, column in columns.items()}
         return Evaluation.of(self.corpus, self.queries, per_query, {}) if per_query else None
 
     def intervals(self, resampled: Resampled) -> dict[str, dict[str, Interval]]:

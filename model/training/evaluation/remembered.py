@@ -18,9 +18,10 @@ from sketch_search.model.images import Drawing, find_ink, lab, open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import first_page, target_ranks
 from sketch_search.model.search import Gallery, Ranking, encode_things, gallery_of, search_drawing, search_things
-from sketch_search.model.training.datasets import Drawn, Picture, Remembered, RememberedTask, Task, find_drawn_photos
+from sketch_search.model.training.corpus import Picture, find_drawn_photos
 from sketch_search.model.training.evaluation.figures import ALL, Evaluation, PerQuery, relevance
 from sketch_search.model.training.evaluation.scoring import encode_pictures
+from sketch_search.model.training.tasks import Drawn, Remembered, RememberedTask, Task
 
 Colour: TypeAlias = tuple[int, ...]
 #: The coloured pens of the page, as sRGB.
@@ -55,13 +56,13 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
     asked, scores, divisions = list[Remembered](), dict[str, list[Floats]](), list[tuple[float, ...]]()
     for query in tqdm(task.queries, desc="searching", unit="photo", disable=None):
         if task.protocol == "scenes":
-            found, division, seconds = _scene(gallery, matcher, task, query)
+            by_way, division, seconds = _scene(gallery, matcher, task, query)
             divisions.append((*division, 1000 * seconds))
         else:
-            found = _coloured(gallery, matcher, task, query)
-        for way, of_way in found.items():
+            by_way = _coloured(gallery, matcher, task, query)
+        for way, of_way in by_way.items():
             scores.setdefault(way, []).append(of_way)
-        if found:
+        if by_way:
             asked.append(query)
     if not asked:
         raise ModelError(f"nothing of the photos can be drawn for --protocol {task.protocol}")
@@ -90,7 +91,7 @@ def _scene(
     seconds = time.process_time() - start
     read = [matcher.book.of_class(thing.sketch.label) for thing in query.things]
     text = " and ".join(matcher.words[word] for word in dict.fromkeys(read) if word is not None)
-    found = {
+    rankings = {
         _APART: by_drawing,
         "words alone": search((), text=text) if text else by_drawing,
         "things apart, places=no": search(apart, places="no"),
@@ -101,9 +102,9 @@ def _scene(
     word = matcher.book.of_class(query.things[named].sketch.label)
     others = [matcher.preprocessing.drawing(paper) for n, paper in enumerate(papers) if n != named]
     drawn = encode(Drawing.joined(others))
-    found["all but one thing"] = search(drawn)
-    found["all but one thing, and its word"] = search(drawn, text=None if word is None else matcher.words[word])
-    scores = {way: ranking.scores(count) for way, ranking in found.items()}
+    rankings["all but one thing"] = search(drawn)
+    rankings["all but one thing, and its word"] = search(drawn, text=None if word is None else matcher.words[word])
+    scores = {way: ranking.scores(count) for way, ranking in rankings.items()}
     ranked, before = by_drawing.photos, scores[_APART]
     clicks = {f"things apart, {click}": before for click in ("+, all kinds", "+, some kinds", "a word")}
     # Who sees the photo first does nothing more.
@@ -194,7 +195,7 @@ def _coloured(gallery: Gallery, matcher: Matcher, task: RememberedTask, query: R
         for way, pen in (("black pen", (0, 0, 0)), ("nearest pen", nearest), ("exact colour", exact))
     }
     count = len(task.photos)
-    return {way: search_drawing(gallery, matcher, one, _PAGE).scores(count) for way, one in drawings.items()}
+    return {way: search_drawing(gallery, matcher, drawing, _PAGE).scores(count) for way, drawing in drawings.items()}
 
 
 def colour_of(photo: Picture, thing: Drawn) -> Colour:
@@ -224,14 +225,14 @@ def _figures(task: RememberedTask, scores: dict[str, Floats]) -> Evaluation:
     per_query: PerQuery = {}
     ranks = {way: target_ranks(of_way, targets) for way, of_way in scores.items()}
     for way, of_way in scores.items():
-        found = {f"gallery_acc_{k}": (ranks[way] < k).astype(np.float64) for k in (1, _PAGE)}
+        columns = {f"gallery_acc_{k}": (ranks[way] < k).astype(np.float64) for k in (1, _PAGE)}
         if task.protocol == "colours":
             relevant = relevance(corpus)
             among = target_ranks(of_way, targets, relevant)
-            found["kind_before"] = among / np.maximum(relevant.sum(axis=1) - 1, 1)
-            found["precision_10"] = first_page(of_way, relevant)["precision_10"]
+            columns["kind_before"] = among / np.maximum(relevant.sum(axis=1) - 1, 1)
+            columns["precision_10"] = first_page(of_way, relevant)["precision_10"]
         # The draws of one photo are not independent of each other, so intervals need their mean.
-        per_query[way] = {name: values.reshape(task.draws, -1).mean(axis=0) for name, values in found.items()}
+        per_query[way] = {name: values.reshape(task.draws, -1).mean(axis=0) for name, values in columns.items()}
     once = task.queries[: len(task.queries) // task.draws]
     figures = Evaluation.of(corpus, tuple(query.things[0].sketch for query in once), per_query, {})
     for way, of_query in ranks.items():

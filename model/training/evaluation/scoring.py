@@ -1,6 +1,7 @@
 """Scores every sketch of a corpus against every photo, by each method of a checkpoint; chooses calibrations by that."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -8,16 +9,29 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
-from sketch_search.model.engine import METHODS, Calibration, Floats, Method, Modality, Tokens, sigmoid, unit
+from sketch_search.model.engine import (
+    METHODS,
+    Calibration,
+    Floats,
+    Method,
+    Modality,
+    Tokens,
+    check_modality,
+    sigmoid,
+    unit,
+)
 from sketch_search.model.engine.detector import SIZE, Detector
-from sketch_search.model.errors import ModelError
+from sketch_search.model.errors import ImageError, ModelError
+from sketch_search.model.images import Pixels, Preprocessing, fit_photo
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.search import encode_things, gallery_of, search_things
-from sketch_search.model.training.datasets import Corpus, Picture, PreparedPictures, Task
+from sketch_search.model.training.corpus import Corpus, Picture
 from sketch_search.model.training.evaluation.figures import relevance
 from sketch_search.model.training.network import RetNetwork, TorchEngine, fastest_dtype
+from sketch_search.model.training.tasks import Task
 
 # The number of pictures that are prepared before the network encodes them. It bounds the memory for pixels.
 PREPARED_AT_ONCE = 256
@@ -30,6 +44,46 @@ BOTH: tuple[Method, ...] = ("rn", "ret")
 # The candidates for the weight of the fusion, and for the threshold of the diffusion.
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+
+
+class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
+    """Pictures as (3, H, W) float32 and class numbers, read on access, which may raise ModelError."""
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        modality: Modality,
+        preprocessing: Preprocessing,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        """labels: all classes, such as ``Corpus.labels``; None for the sorted classes of the pictures."""
+        check_modality(modality)
+        self.pictures, self.modality, self.preprocessing = pictures, modality, preprocessing
+        self.labels = tuple(sorted({picture.label for picture in pictures}) if labels is None else labels)
+        self._numbers = {label: number for number, label in enumerate(self.labels)}
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        with self._naming(row):
+            pixels = self.preprocessing.prepare(
+                self.preprocessing.open(self.pictures[row].path, self.modality), self.modality
+            )
+        return torch.from_numpy(pixels), self._numbers[self.pictures[row].label]
+
+    def with_whole(self, row: int, side: int) -> tuple[torch.Tensor, Pixels]:
+        """Reads a photo once, as (3, H, W) float32, and whole, as ``fit_photo`` scales it. Raises ModelError."""
+        with self._naming(row):
+            image = self.preprocessing.open(self.pictures[row].path, self.modality)
+            return torch.from_numpy(self.preprocessing.prepare(image, self.modality)), fit_photo(image, side)
+
+    @contextmanager
+    def _naming(self, row: int) -> Iterator[None]:
+        try:
+            yield
+        except ImageError as error:
+            raise ModelError(f"{self.pictures[row].path}: {error}; remove it or repair it") from error
 
 
 def score_matrices(
@@ -62,9 +116,10 @@ def task_matrices(
     """
     if words or (methods and SEARCH in methods):
         others = [method for method in methods or matcher.methods if method != SEARCH]
-        found = task_matrices(matcher, task, others) if others else {}
+        matrices = task_matrices(matcher, task, others) if others else {}
         # The detector was taught kinds that others hold back, so that their figures are computed without it.
-        return found | search_matrices(matcher, task.corpus, words=words, boxes=task.protocol in ("everyday", "fresh"))
+        boxes = task.protocol in ("everyday", "fresh")
+        return matrices | search_matrices(matcher, task.corpus, words=words, boxes=boxes)
     if task.protocol != "within":
         return score_matrices(matcher, task.corpus, methods)
     # The cosines of [Ret] among all pictures, sketches before photos.

@@ -10,7 +10,8 @@ from functools import cache
 
 from sketch_search.model.engine import SeenClasses, config_on_photo_side, default_checkpoint, file_sha256
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.datasets import UNSEEN, Picture, Task, class_key
+from sketch_search.model.training.corpus import Picture
+from sketch_search.model.training.tasks import UNSEEN, Task, class_key
 from sketch_search.model.words import WordBook, spelling
 
 # The name of the group of queries whose classes no checkpoint has seen.
@@ -105,16 +106,16 @@ def _copies(pictures: Iterable[Picture], training: Iterable[Picture]) -> int:
     """Counts the pictures whose bytes are those of a training picture."""
     paths = {picture.path for picture in training}
     sizes = {path.stat().st_size for path in paths}
-    own = [picture.path for picture in pictures if picture.path.stat().st_size in sizes]
-    wanted = {path.stat().st_size for path in own}
+    alike = [picture.path for picture in pictures if picture.path.stat().st_size in sizes]
+    wanted = {path.stat().st_size for path in alike}
     known = {file_sha256(path) for path in paths if path.stat().st_size in wanted}
-    return sum(file_sha256(path) in known for path in own)
+    return sum(file_sha256(path) in known for path in alike)
 
 
-def with_zero_shot(task: Task, found: list[Contamination]) -> Task:
+def with_zero_shot(task: Task, reports: list[Contamination]) -> Task:
     """Makes a group of the classes that no checkpoint has seen, if that is neither all nor none, nor unknown."""
-    seen = {label for report in found for label in report.seen}
-    new = frozenset(label for report in found for label in report.zero_shot) - seen
-    if not seen or not new or not all(report.known for report in found) or task.each_class:
+    seen = {label for report in reports for label in report.seen}
+    new = frozenset(label for report in reports for label in report.zero_shot) - seen
+    if not seen or not new or not all(report.known for report in reports) or task.each_class:
         return task
     return replace(task, groups={**task.groups, ZERO_SHOT: new})

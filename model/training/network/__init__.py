@@ -11,17 +11,20 @@ from sketch_search.model.training.network.clip import (
     read_clip,
     rename,
 )
-from sketch_search.model.training.network.clip_at import ClipAtConfig, ClipAtNetwork, Learned, clip_at_network_from
 from sketch_search.model.training.network.encoder import Encoder
 from sketch_search.model.training.network.engine import TorchEngine, find_device
-from sketch_search.model.training.network.relation import Tokens
-from sketch_search.model.training.network.ret_network import RetNetwork
-from sketch_search.model.training.network.sketch_an_anchor import (
+from sketch_search.model.training.network.one_vector import (
     Anchor,
     AnchorConfig,
     AnchorNetwork,
+    ClipAtConfig,
+    ClipAtNetwork,
+    Learned,
     anchor_network_from,
+    clip_at_network_from,
 )
+from sketch_search.model.training.network.relation import Tokens
+from sketch_search.model.training.network.ret_network import RetNetwork
 from sketch_search.model.training.network.two_sided import (
     PhotoSide,
     TwoSidedEncoder,

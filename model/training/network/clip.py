@@ -46,7 +46,7 @@ _LARGEST_SCALE = 100.0
 
 
 @dataclass(frozen=True)
-class FoundClip:
+class ClipFiles:
     """A CLIP on this disk. source: see FORMS; model: an architecture or "local-dir:FOLDER"; files: all of them."""
 
     source: str
@@ -81,7 +81,7 @@ class FoundClip:
         return network.eval(), transform
 
 
-def find_clip(source: str, *, download: bool = True) -> FoundClip:
+def find_clip(source: str, *, download: bool = True) -> ClipFiles:
     """Finds the files of a CLIP, see FORMS; download: if they are not on this disk. Raises ModelError."""
     import open_clip
 
@@ -94,7 +94,7 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
         if weights is None or not (path / CONFIG_FILE).is_file():
             raise ModelError(f"{path} is not a saved open_clip model; it needs {CONFIG_FILE} and {WEIGHT_FILES[0]}")
         description = f"CLIP {name}" if name else f"CLIP from {path.name}"
-        return FoundClip(name or str(path), description, f"local-dir:{path}", (weights, path / CONFIG_FILE))
+        return ClipFiles(name or str(path), description, f"local-dir:{path}", (weights, path / CONFIG_FILE))
     model, at, file = source.partition("@")
     if at:
         if model not in open_clip.list_models():
@@ -103,7 +103,7 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
         if not path.is_file():
             raise ModelError(f"there are no CLIP weights at {path}; name an existing file")
         path = resolve(path)
-        return FoundClip(f"{model}@{path}", f"CLIP {model} ({path.name})", model, (path,))
+        return ClipFiles(f"{model}@{path}", f"CLIP {model} ({path.name})", model, (path,))
     if path.is_file():
         raise ModelError(f"{path} does not identify its network; name it with MODEL@{path}, as ViT-B-32@{path}")
     model, _, tag = source.rpartition("/")
@@ -115,7 +115,7 @@ def find_clip(source: str, *, download: bool = True) -> FoundClip:
     weights = _find_published(source, known, download)
     options = {f"image_{name}": known.get(name) for name in ("mean", "std", "interpolation", "resize_mode")}
     options["force_quick_gelu"] = bool(known.get("quick_gelu", False))
-    return FoundClip(source, f"CLIP {source}", model, (weights,), options)
+    return ClipFiles(source, f"CLIP {source}", model, (weights,), options)
 
 
 def _of_hub(source: str, download: bool) -> Path:

@@ -87,10 +87,12 @@ class Encoder(nn.Module):
         self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, width))
         self.dropout = nn.Dropout(config.dropout)
         norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
-        given = {"qkv_bias": True, "proj_drop": config.dropout, "norm_layer": norm}
+        options = {"qkv_bias": True, "proj_drop": config.dropout, "norm_layer": norm}
         # The ViT of a photo side has scales after attention and MLP.
-        given["init_values"] = 1.0 if config.photo_side else None
-        self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio, **given) for _ in range(config.depth))
+        options["init_values"] = 1.0 if config.photo_side else None
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, config.mlp_ratio, **options) for _ in range(config.depth)
+        )
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.project = nn.Linear(width, config.width) if config.encoder_width else nn.Identity()
         for parameter in (self.ret, self.position):
@@ -143,9 +145,9 @@ class ConvolutionalEncoder(nn.Module):
         import timm
 
         super().__init__()
-        found: Any = timm.create_model("resnet50", features_only=True, out_indices=(3,))
-        self.map = found
-        self.project = nn.Conv2d(found.feature_info.channels()[0], config.width, 1)
+        resnet: Any = timm.create_model("resnet50", features_only=True, out_indices=(3,))
+        self.map = resnet
+        self.project = nn.Conv2d(resnet.feature_info.channels()[0], config.width, 1)
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
     def train(self, mode: bool = True) -> Self:

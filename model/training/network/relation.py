@@ -152,19 +152,19 @@ class CrossAttention(nn.Module):
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """Computes query, key and value of one modality. Key and value come from the branch that reads them (eq. 6)."""
-        own, other = (self.sketch, self.photo) if modality == "sketch" else (self.photo, self.sketch)
-        x = tokens.features.to(own.query.weight.dtype)
-        value = own.value if self.value_from_query else other.value
-        q, k, v = (self._split(layer(x)) for layer in (own.query, other.key, value))
+        branch, other = (self.sketch, self.photo) if modality == "sketch" else (self.photo, self.sketch)
+        x = tokens.features.to(branch.query.weight.dtype)
+        value = branch.value if self.value_from_query else other.value
+        q, k, v = (self._split(layer(x)) for layer in (branch.query, other.key, value))
         return Side(x, tokens.positions, tokens.ret, q, k[:, :, self.first_key :], v[:, :, self.first_key :])
 
     def forward(self, sketch: Side, photo: Side) -> tuple[Tokens, Tokens]:
         """Informs b sketches, or one for all, and b photos by each other: the tokens of both (3.4 if r_CA < 1)."""
         if self.keep < 1:
             photo = self._at_selected(sketch, photo)
-        one, other = (sketch, photo) if self.value_from_query else (photo, sketch)
-        for_sketch = dot_product_attention(sketch.query, photo.key, one.value)
-        for_photo = dot_product_attention(photo.query, sketch.key, other.value)
+        values = (sketch, photo) if self.value_from_query else (photo, sketch)
+        for_sketch = dot_product_attention(sketch.query, photo.key, values[0].value)
+        for_photo = dot_product_attention(photo.query, sketch.key, values[1].value)
         drawn = Tokens(self.sketch(sketch.features, for_sketch), sketch.positions.expand(len(photo), -1))
         return drawn, Tokens(self.photo(photo.features, for_photo), photo.positions)
 

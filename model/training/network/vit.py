@@ -1,10 +1,11 @@
-"""Describes plain ViTs, of timm and of CLIP, and configures networks with one vector for each picture."""
+"""Describes plain ViTs, of timm and of CLIP, and finds them on this disk or a hub."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +14,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from sketch_search.model.engine import Modality, NetworkConfig
 from sketch_search.model.engine.config import Size
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.network.relation import attention_weights
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
-from collections.abc import Sequence
-from pathlib import Path
 
 # The width of a head in nearly all ViTs.
 _HEAD = 64
@@ -80,25 +78,6 @@ class PretrainedVit:
     weights: dict[str, torch.Tensor]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OneVectorConfig(NetworkConfig):
-    """Settings of networks with one vector. released_padding: pad to black squares, as CLIP-AT's public code."""
-
-    vit: VitLayout
-    released_padding: bool = False
-
-    def problems(self) -> list[str]:
-        size, patch = self.image_size, self.vit.patch_size
-        return [f"{size} pixels are not a multiple of the patch size {patch}"] if size % patch else []
-
-    @property
-    def grid(self) -> int:
-        return self.image_size // self.vit.patch_size
-
-    def token_count(self, modality: Modality) -> int:
-        return 1
 
 
 def vit_layout(architecture: str, image_size: int, sizes: Mapping[str, Any] | None = None) -> VitLayout:
@@ -164,12 +143,12 @@ def load_vit(vit: "VisionTransformer", weights: dict[str, torch.Tensor]) -> None
     """Loads weights under timm's names, with positions resampled to the grid. Raises ModelError."""
     from timm.layers.pos_embed import resample_abs_pos_embed
 
-    given = {name: value.float() for name, value in weights.items() if not name.startswith(("head.", "head_dist."))}
-    position = given.get("pos_embed")
+    state = {name: value.float() for name, value in weights.items() if not name.startswith(("head.", "head_dist."))}
+    position = state.get("pos_embed")
     if position is not None and position.ndim == 3:
-        given["pos_embed"] = resample_abs_pos_embed(position, list(vit.patch_embed.grid_size))
+        state["pos_embed"] = resample_abs_pos_embed(position, list(vit.patch_embed.grid_size))
     try:
-        vit.load_state_dict(given)
+        vit.load_state_dict(state)
     except RuntimeError as error:
         first = shorten(str(error).splitlines()[1], 120)
         raise ModelError(

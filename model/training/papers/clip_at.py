@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sketch_search.model.engine import (
-    Modality,
-)
+from sketch_search.model.engine import Modality
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.datasets import Corpus, Task, find_drawn_photos, with_pairs
-from sketch_search.model.training.evaluation import measure, score_matrices, trained_matcher
+from sketch_search.model.training.corpus import Corpus, find_drawn_photos, with_pairs
+from sketch_search.model.training.evaluation.figures import measure
+from sketch_search.model.training.evaluation.scoring import score_matrices, trained_matcher
 from sketch_search.model.training.network import (
     ClipAtConfig,
     ClipAtNetwork,
@@ -34,8 +33,9 @@ from sketch_search.model.training.papers.pictures import (
     training_set,
 )
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Several, Table, VectorRecipe
-from sketch_search.model.training.papers.runs import CPU, Run, Trainer, digest, load_start
+from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.training.papers.word_vectors import class_rows, class_vectors, read_word_vectors
+from sketch_search.model.training.tasks import Task
 
 # The paper's sentence for a class.
 SENTENCE = "a photo of a {}"
@@ -108,8 +108,8 @@ class ClipAtRecipe(VectorRecipe):
     def config(self, vit: PretrainedVit) -> ClipAtConfig:
         """Makes the configuration of the network that starts from this ViT. Raises ModelError if it cannot be used."""
         shared = {"shared_prompts": self.fine_grained, "shared_norms": self.fine_grained}
-        given = {"name": self.method, "image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
-        return self.configure(ClipAtConfig, vit=vit.layout, **shared, **given)
+        look = {"name": self.method, "image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
+        return self.configure(ClipAtConfig, vit=vit.layout, **shared, **look)
 
     def check(self) -> None:
         super().check()

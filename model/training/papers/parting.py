@@ -22,17 +22,14 @@ from sketch_search.model.engine.parting import HEADS, INK, SIDE, Labels, Pieces
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Pixels, find_ink, open_image
 from sketch_search.model.training.checkpoint import load_zse_network
-from sketch_search.model.training.datasets import Picture, data_folder, rows_by_label, stale_sketches
-from sketch_search.model.training.papers.runs import check_target
+from sketch_search.model.training.corpus import Picture, data_folder, rows_by_label, stale_sketches
+from sketch_search.model.training.papers.trainer import check_target
 from sketch_search.model.training.papers.vocabulary import save_changed
 
 # Drawings to train on: the share of single sketches, and how many things the others have, each with its share.
 SINGLE, THINGS = 0.2, {2: 0.55, 3: 0.3, 4: 0.15}
-# Of each drawing KEPT pieces are kept, 270 kB, and a step sees at most PIECES of them. With 3,000 drawings the adjusted
-# Rand index of 200 validation scenes is 0.535 by tokens of the last block alone, and 0.572 by those of the middle block
-# too (0.569 by the fourth's instead, 0.575 by both). More drawings gain as much: of 400 scenes it is 0.657 with 22,000,
-# and 0.618 by tokens of the last block alone, of drawings without specks. Attention that knows distances and gaps
-# gained nothing with 7,000.
+# Of each drawing KEPT pieces are kept, 270 kB, and a step sees at most PIECES of them. `sketch-search model evaluate
+# --protocol parting` prints the adjusted Rand index by which these were chosen.
 KEPT, EPOCHS, BATCH, PIECES, RATE, NOISE, DECAY, CLIP = 128, 7, 16, 96, 1e-3, 0.4, 0.1, 1.0
 WIDTH, LAYERS, DIRECTION, DROPOUT = 128, 2, 32, 0.2
 # Pieces count from this share of pixels of one thing on.
@@ -51,7 +48,7 @@ def give_parting(source: Path, target: Path, drawings: int) -> None:
     if seen is None:
         raise ModelError(f"{source} does not say which classes it was trained on; train it again")
     sketches = stale_sketches(data_folder(), seen.trained)
-    of_class = [[sketches[row] for row in rows] for rows in rows_by_label(one.label for one in sketches).values()]
+    of_class = [[sketches[row] for row in rows] for rows in rows_by_label(s.label for s in sketches).values()]
     matcher, examples = load(source), list[Example]()
     for number in tqdm(range(drawings), desc="drawing", unit="drawing", disable=None):
         composing, choosing = (np.random.default_rng([seed, number]) for seed in (0, 1))
@@ -59,9 +56,6 @@ def give_parting(source: Path, target: Path, drawings: int) -> None:
     parting = train_parting(examples, EPOCHS)
     save_changed(network.parting_replaced(parting), source, target, seen)
     print(f"wrote {target}: it divides drawings into things")
-
-
-# Composing.
 
 
 def compose(sketches: Sequence[Sequence[Picture]], chance: np.random.Generator) -> Layers:
@@ -151,9 +145,6 @@ def _cover(darkness: Pixels) -> NDArray[np.bool_]:
     return filled.repeat(2, axis=0).repeat(2, axis=1)
 
 
-# Training.
-
-
 @dataclass(frozen=True)
 class Example:
     """A drawing to train on, of k pieces: features (k, f) float16, centres (k, 2), pixels (k,), gaps (k, k) float16.
@@ -228,26 +219,25 @@ def loss_of(network: PartingNetwork, examples: Sequence[Example]) -> torch.Tenso
 
     Pairs count by the roots of their pixels, and both kinds count alike in each drawing.
     """
-    most = max(len(one.pixels) for one in examples)
 
     def stack(values: Sequence[NDArray[Any]], end: float = 0) -> torch.Tensor:
         tensors = [torch.from_numpy(value.astype(np.float32)) for value in values]
-        return torch.stack([F.pad(one, (0, 0, 0, most - len(one)), value=end) for one in tensors])
+        return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=end)
 
-    features, centres = stack([one.features for one in examples]), stack([one.centres for one in examples])
-    pixels, things = (
-        stack([one.pixels[:, None] for one in examples]),
-        stack([one.things[:, None] for one in examples], -1),
-    )
-    gaps = torch.stack([F.pad(torch.from_numpy(one.gaps).float(), (0, most - len(one.pixels)) * 2) for one in examples])
+    features = stack([drawing.features for drawing in examples])
+    centres = stack([drawing.centres for drawing in examples])
+    pixels = stack([drawing.pixels for drawing in examples])[..., None]
+    things = stack([drawing.things for drawing in examples], -1)[..., None]
+    ends = ((0, pixels.shape[1] - len(drawing.pixels)) for drawing in examples)
+    gaps = torch.from_numpy(np.stack([np.pad(d.gaps, end) for d, end in zip(examples, ends, strict=True)])).float()
     noisy = features + NOISE * features.std() * torch.randn_like(features)
     logits = network(noisy, centres, gaps, pixels[..., 0] == 0)
     weight = (pixels * (things >= 0)).sqrt()
-    pairs = weight * weight.transpose(1, 2) * (1 - torch.eye(most))
+    pairs = weight * weight.transpose(1, 2) * (1 - torch.eye(pixels.shape[1]))
     alike = things == things.transpose(1, 2)
     losses = []
-    for sign, own in ((-1, pairs * alike), (1, pairs * ~alike)):
-        losses.append((F.softplus(sign * logits) * own).sum(dim=(1, 2)) / own.sum(dim=(1, 2)).clamp_min(1e-6))
+    for sign, counted in ((-1, pairs * alike), (1, pairs * ~alike)):
+        losses.append((F.softplus(sign * logits) * counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2)).clamp_min(1e-6))
     return torch.stack(losses).sum(dim=0).mean() / 2
 
 

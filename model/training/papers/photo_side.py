@@ -18,9 +18,9 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.training import network
 from sketch_search.model.training.checkpoint import save_photo_side
-from sketch_search.model.training.datasets import data_folder, read_data, read_imagenet, read_split
+from sketch_search.model.training.corpus import data_folder, read_data, read_imagenet, read_split
 from sketch_search.model.training.papers.pictures import normalize, prepare_pixels
-from sketch_search.model.training.papers.runs import CPU
+from sketch_search.model.training.papers.trainer import CPU
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.
 _SECOND_MEAN = _SECOND_STD = 0.5
@@ -144,7 +144,7 @@ def photo_features(
             patches = x[:, 1:].take_along_dim(best[..., None], dim=1).flatten(0, 1)
             beliefs = y[:, :0] if classifier is None else F.linear(y, *classifier).log_softmax(dim=1)
             parts.append((x[:, 0].cpu(), y, x[:, 1:].mean(dim=1).cpu(), beliefs, patches[::_EVERY_PATCH].cpu()))
-    return PhotoFeatures(*(torch.cat(found) for found in zip(*parts, strict=True)))
+    return PhotoFeatures(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def vit_tensors(
@@ -237,13 +237,13 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
             for group in optimiser.param_groups:
                 group["lr"] = group["rate"] * (1 + math.cos(math.pi * step / _STEPS)) / 2
             rows = torch.randint(len(both), (min(_BATCH, len(both)),))
-            found = F.normalize(F.normalize(F.linear(both[rows], ret), dim=1) - centre, dim=1)
-            loss = _likeness_loss(found @ found.T, alike[rows] @ alike[rows].T)
+            vectors = F.normalize(F.normalize(F.linear(both[rows], ret), dim=1) - centre, dim=1)
+            loss = _likeness_loss(vectors @ vectors.T, alike[rows] @ alike[rows].T)
             if classes and bool((labels[rows] >= 0).any()):
-                logits = _CLASS * found @ F.normalize(anchors, dim=1).T
+                logits = _CLASS * vectors @ F.normalize(anchors, dim=1).T
                 loss = loss + _LABELS * F.cross_entropy(logits, labels[rows], ignore_index=-1)
             if known:
-                believed = words(_CLASS * found).log_softmax(dim=1)
+                believed = words(_CLASS * vectors).log_softmax(dim=1)
                 target = features.beliefs[rows]
                 loss = loss + _BELIEFS * F.kl_div(believed, target, reduction="batchmean", log_target=True)
             optimiser.zero_grad()

@@ -15,19 +15,12 @@ from tqdm import tqdm
 from sketch_search.model.engine import Modality, NetworkConfig, SeenClasses
 from sketch_search.model.errors import ImageError, ModelError
 from sketch_search.model.images import Preprocessing
-from sketch_search.model.training import datasets
+from sketch_search.model.training import corpus as files
 from sketch_search.model.training.checkpoint import replacing
-from sketch_search.model.training.datasets import (
-    DRAWINGS_PART,
-    IMAGENET_PART,
-    PACS_PART,
-    STANDARD_SPLITS,
-    Corpus,
-    Picture,
-    rows_by_label,
-)
+from sketch_search.model.training.corpus import DRAWINGS_PART, IMAGENET_PART, PACS_PART, Corpus, Picture, rows_by_label
 from sketch_search.model.training.network import VitLayout, load_vit, multiplies_bf16
 from sketch_search.model.training.papers.recipe import Recipe
+from sketch_search.model.training.tasks import STANDARD_SPLITS, choose_standard_split, hold_out, split_by_data_set
 
 # One of this many class folders is for validation.
 VALIDATION_EVERY = 5
@@ -85,42 +78,42 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     """
     if folder is not None:
         # A folder counts as one set.
-        return _all_but_held(datasets.read_class_folders(folder), str(folder), replace(recipe, data_set=None))
-    data = datasets.data_folder()
-    first = datasets.read_data(data)
+        return _all_but_held(files.read_class_folders(folder), str(folder), replace(recipe, data_set=None))
+    data = files.data_folder()
+    first = files.read_data(data)
     if standard := [part for part in recipe.split if part in STANDARD_SPLITS]:
         if len(recipe.split) > 1:
             raise ModelError(f"a recipe trains on {standard[0]} alone, not on {', '.join(recipe.split)}")
-        seen = datasets.choose_standard_split(datasets.split_fresh(first)[0], standard[0], "seen")[0]
+        seen = choose_standard_split(files.split_fresh(first)[0], standard[0], "seen")[0]
         alone = _all_but_held(seen, standard[0], recipe)
         return replace(alone, validation=alone.validation and alone.validation.protocol())
-    wanted, everything = datasets.classes_of(data, recipe.split, first), first
+    wanted, everything = files.classes_of(data, recipe.split, first), first
     lines: tuple[Picture, ...] = ()
     if {"more", "ship", IMAGENET_PART, DRAWINGS_PART, PACS_PART} & set(recipe.split):
-        more = datasets.read_more(data)
+        more = files.read_more(data)
         sketches = first.sketches + more.sketches
         if recipe.further:
-            sketches += datasets.read_drawings(data)
+            sketches += files.read_drawings(data)
         if PACS_PART in recipe.split:
-            sketches += datasets.read_pacs(data)
+            sketches += files.read_pacs(data)
         everything = Corpus(sketches, first.photos + more.photos)
-        near = datasets.too_near(data, recipe.split)
+        near = files.too_near(data, recipe.split)
         wanted -= near
         if DRAWINGS_PART in recipe.split:
-            lines = tuple(p for p in datasets.read_line_drawings(data, recipe.split) if p.label not in near)
+            lines = tuple(p for p in files.read_line_drawings(data, recipe.split) if p.label not in near)
     chosen = everything.of(wanted)
-    seen = datasets.split_fresh(Corpus(chosen.sketches + lines, chosen.photos))[0]
+    seen = files.split_fresh(Corpus(chosen.sketches + lines, chosen.photos))[0]
     allowed = _allowed(seen, recipe)
     training = allowed.of(allowed.shared)
-    validation = None if "val" in recipe.split else first.of(datasets.read_split(data, "val")).protocol()
+    validation = None if "val" in recipe.split else first.of(files.read_split(data, "val")).protocol()
     return TrainingCorpora(training, _further(data, allowed, training, recipe), validation)
 
 
 def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
     if len(corpus.labels) == recipe.fewest_classes == 1:
         # No other class is left for validation: a fifth of the photos is, with the sketches that were drawn from them.
-        kept, out = datasets.hold_out(corpus)
-        validation = datasets.with_pairs(Corpus(corpus.sketches, out))
+        kept, out = hold_out(corpus)
+        validation = files.with_pairs(Corpus(corpus.sketches, out))
         drawn = set(validation.sketches)
         rest = kept.kept(lambda sketch: sketch not in drawn, lambda photo: True)
         return TrainingCorpora(_allowed(rest, recipe), Corpus((), ()), validation)
@@ -137,8 +130,8 @@ def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
 
 def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
     if recipe.hold_out:
-        corpus = datasets.hold_out(corpus)[0]
-    return corpus if not recipe.data_set else datasets.split_by_data_set(corpus, recipe.data_set)[0]
+        corpus = hold_out(corpus)[0]
+    return corpus if not recipe.data_set else split_by_data_set(corpus, recipe.data_set)[0]
 
 
 def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:
@@ -147,7 +140,7 @@ def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> C
     trained = set(training.labels)
     photos = tuple(p for p in allowed.photos if p.label not in trained)
     if IMAGENET_PART in recipe.split:
-        photos += datasets.split_fresh(datasets.read_imagenet(data))[0].photos
+        photos += files.split_fresh(files.read_imagenet(data))[0].photos
     return Corpus(tuple(p for p in allowed.sketches if p.label not in trained), photos)
 
 
@@ -162,13 +155,13 @@ def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int =
         )
     rows = []
     for what, pictures in (("sketches", corpus.sketches), ("photos", corpus.photos)):
-        found = rows_by_label(picture.label for picture in pictures)
-        if lacking := [label for label in labels if label not in found]:
+        rows_of = rows_by_label(picture.label for picture in pictures)
+        if lacking := [label for label in labels if label not in rows_of]:
             raise ModelError(
                 f"there are no {what} of {', '.join(lacking)}; every class that is trained on needs sketches and "
                 "photos, in folders of the same name"
             )
-        rows.append(tuple(torch.tensor(found[label]) for label in labels))
+        rows.append(tuple(torch.tensor(rows_of[label]) for label in labels))
     preprocessing = Preprocessing()
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
     beside = rows_by_label(sketch.label for sketch in further.sketches)
@@ -181,10 +174,10 @@ def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int =
         sketch_rows=rows[0],
         photo_rows=rows[1],
         drawn_from=torch.cat(
-            [torch.from_numpy(datasets.find_drawn_photos(corpus)), torch.full((len(further.sketches),), -1)]
+            [torch.from_numpy(files.find_drawn_photos(corpus)), torch.full((len(further.sketches),), -1)]
         ),
         sources=torch.from_numpy(np.unique([sketch.source for sketch in sketches], return_inverse=True)[1]),
-        further_rows=tuple(len(corpus.sketches) + torch.tensor(found) for found in beside.values()),
+        further_rows=tuple(len(corpus.sketches) + torch.tensor(rows_of) for rows_of in beside.values()),
         classes=classes,
         shown=tuple(photo.label for photo in photos),
         lines_alone=torch.tensor([label not in otherwise for label in classes]),
@@ -216,7 +209,7 @@ def prepare_pixels(pictures: Sequence[Picture], modality: Modality, preprocessin
     shape = (len(pictures), 1 if modality == "sketch" else 3, preprocessing.image_size, preprocessing.image_size)
     if not pictures:
         return torch.empty(shape, dtype=torch.uint8)
-    cache = datasets.cache_folder() / "pixels"
+    cache = files.cache_folder() / "pixels"
     key = pictures_key(pictures, modality, preprocessing)
     target = cache / f"{modality}-{shape[1]}-{preprocessing.image_size}-{key[:16]}.npy"
     if not target.exists():

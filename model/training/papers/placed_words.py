@@ -16,9 +16,9 @@ from sketch_search.model.engine import Floats, Tokens, Vocabulary, unit
 from sketch_search.model.errors import ModelError
 from sketch_search.model.metrics import first_page, query_metrics
 from sketch_search.model.training.checkpoint import load_zse_network
-from sketch_search.model.training.datasets import Picture, data_folder, read_data, read_more, rows_by_label
-from sketch_search.model.training.evaluation import encode_pictures
-from sketch_search.model.training.papers.runs import check_target
+from sketch_search.model.training.corpus import Picture, data_folder, read_data, read_more, rows_by_label
+from sketch_search.model.training.evaluation.scoring import encode_pictures
+from sketch_search.model.training.papers.trainer import check_target
 from sketch_search.model.training.papers.vocabulary import imagenet_names, minimise, save_changed, word_of
 from sketch_search.model.training.papers.word_vectors import read_word_vectors
 from sketch_search.model.words import Names, WordBook, everyday_words, spelling, stem, why_no_name
@@ -29,21 +29,18 @@ PROTOTYPES = "clip_imagenet_prototypes.safetensors"
 # that were held out.
 SHARPNESS, RIDGE = 1.0, 0.1
 LIKELY_SHARPNESS, LIKELY_RIDGE = 3.0, 3.0
-# Predicted directions are shorter than fitted ones. With this factor, photos score by them as by fitted ones: the best
-# of 980 ordinary photos that lack the thing scores 1.8 in the median of words, and 2.6 by fitted ones.
+# Predicted directions are shorter than fitted ones. With this factor, photos score by them as by fitted ones.
 STRETCH = 1 / 0.7
 # The ridge of the logistic regressions of scenes, such as snow, chosen on folders of photos that were held out.
 SCENE_RIDGE = 0.01
 # The fewest photos that a word of a scene is fitted to, and the parts of photos or words that are held back in turn.
 FEWEST, _PARTS = 20, 5
-# The median score of a word's photos that the fit did not see. Keywords are often missing, which lowers the logits of a
-# regression. With this median, the best of three photos of a word among 1,000 is below the bound of ``fits`` in one of
-# thirty draws, and ordinary photos without beaches, gardens or streets are.
+# The median score of a word's photos that the fit did not see, since keywords are often missing, which lowers logits.
+# With it, photos with the word pass the bound of ``fits``, and ordinary ones without it do not.
 MEDIAN = 1.5
 _STEPS = 200
-# The share of the things without a word that get one: those that are most likely to be placed well. Of held-out words
-# that this keeps, 0.75 reach the worst tenth of today's words among ordinary photos, 0.58 of the others, and 0.93 of
-# fitted ones: docs/research/default-network.md.
+# The share of the things without a word that get one: those that are most likely to be placed well, by held-out words
+# (docs/research/default-network.md).
 KEPT = 0.5
 # The most words of a name.
 _LONGEST = 3
@@ -91,8 +88,8 @@ def place_words(source: Path, target: Path) -> None:
     likely = likely_placed(known, torch.tensor(shown), vectors)
     kept = likely >= likely.quantile(1 - KEPT)
     placed = known.predict(vectors[kept])
-    chosen = [found for found, good in zip(further.values(), kept.tolist(), strict=True) if good]
-    rows = [(name, row) for found, row in zip(chosen, placed, strict=True) for name in found]
+    chosen = [thing for thing, good in zip(further.values(), kept.tolist(), strict=True) if good]
+    rows = [(name, row) for thing, row in zip(chosen, placed, strict=True) for name in thing]
     words = (*names, *((name,) for name, _ in rows))
     # A thing whose word was placed before may have lost it.
     numbers = {word: number for number, word in enumerate(words)}
@@ -144,7 +141,7 @@ def find_further_words(names: Sequence[Names], things: Sequence[Names]) -> dict[
         usual = [name for name in keys.values() if len(name.split()) <= _LONGEST and " and " not in name]
         if usual and not taken & keys.keys():
             # "Cap headwear" only says which cap is meant.
-            plain = [name for name in usual if not any(spelling(name).startswith(f"{one} ") for one in begun)]
+            plain = [name for name in usual if not any(spelling(name).startswith(f"{first} ") for first in begun)]
             further[number] = tuple(plain or usual[:1])
             taken |= keys.keys()
     return further
@@ -152,17 +149,17 @@ def find_further_words(names: Sequence[Names], things: Sequence[Names]) -> dict[
 
 def likely_placed(known: Known, shown: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     """Predicts the cosines of predicted and fitted directions, (m,), from ``shown`` words (s,). Raises ModelError."""
-    own = known.texts & torch.isin(known.words, shown)
-    if not own.any():
+    usable = known.texts & torch.isin(known.words, shown)
+    if not usable.any():
         raise ModelError("no word of the vocabulary has both photos and a text vector in the optional data")
-    words, mean = known.words[own], known.targets[:, :-1].mean(dim=0)
+    words, mean = known.words[usable], known.targets[:, :-1].mean(dim=0)
     order = words[torch.randperm(len(words), generator=torch.Generator().manual_seed(0))]
     cosines = torch.zeros(len(words))
     for part in range(_PARTS):
         held = torch.isin(words, order[part::_PARTS])
-        directions = known.without(words[held]).predict(known.vectors[own][held])[:, :-1] / STRETCH
+        directions = known.without(words[held]).predict(known.vectors[usable][held])[:, :-1] / STRETCH
         cosines[held] = F.cosine_similarity(directions - mean, known.targets[words[held], :-1] - mean)
-    cosines_of = _regress(known.vectors[own], cosines[:, None], vectors, LIKELY_SHARPNESS, LIKELY_RIDGE)
+    cosines_of = _regress(known.vectors[usable], cosines[:, None], vectors, LIKELY_SHARPNESS, LIKELY_RIDGE)
     return cosines_of[:, 0]
 
 
@@ -254,9 +251,9 @@ def fit_scenes(ret: NDArray[np.floating], shown: NDArray[np.bool_], levels: Floa
 
 def _regress_logistic(ret: NDArray[np.floating], shown: NDArray[np.bool_], levels: Floats) -> tuple[Floats, Floats]:
     """Fits a logistic regression for each word, whose logits are its scores."""
-    given = F.normalize(torch.from_numpy(ret).float(), dim=1)
-    mean, spread = given.mean(dim=0), given.std(dim=0).mean().clamp(min=1e-6)
-    inputs, targets = (given - mean) / spread, torch.from_numpy(shown.T).float()
+    places = F.normalize(torch.from_numpy(ret).float(), dim=1)
+    mean, spread = places.mean(dim=0), places.std(dim=0).mean().clamp(min=1e-6)
+    inputs, targets = (places - mean) / spread, torch.from_numpy(shown.T).float()
     weights = torch.zeros(inputs.shape[1], targets.shape[1]).requires_grad_()
     shifts = torch.zeros(targets.shape[1]).requires_grad_()
 
@@ -283,4 +280,4 @@ def read_keywords(photos: Path, file: Path) -> list[Picture]:
 def _shown(pictures: Sequence[Picture], words: Sequence[str]) -> NDArray[np.bool_]:
     """Returns which pictures have each word as a keyword, in singular or plural, (w, n)."""
     keys = [{stem(spelling(keyword)) for keyword in picture.also} for picture in pictures]
-    return np.array([[stem(spelling(word)) in own for own in keys] for word in words])
+    return np.array([[stem(spelling(word)) in keywords for keywords in keys] for word in words])

@@ -14,11 +14,7 @@ from pydantic import ConfigDict, Field
 
 from sketch_search.model.engine import Method, NetworkConfig, from_json
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.network import (
-    VitLayout,
-    multiplies_bf16,
-    vit_layout,
-)
+from sketch_search.model.training.network import VitLayout, multiplies_bf16, vit_layout
 
 # Recipes of the published checkpoints and tables lie here.
 RECIPES = Path(__file__).parent / "recipes"
@@ -129,9 +125,9 @@ class Recipe(Table, ABC):
         if fixed := sorted({"prototypes", "words", "drawn", *self.fixed} & set(self.network)):
             raise ModelError(f"[network] may not set {', '.join(fixed)}, which is decided elsewhere")
 
-    def configure(self, kind: type[Config], **given: Any) -> Config:
+    def configure(self, kind: type[Config], **defaults: Any) -> Config:
         """Makes the configuration from these values and the table [network]. Raises ModelError for unusable ones."""
-        values = {**given, **{name: value for name, value in self.network.items() if name != "sizes"}}
+        values = {**defaults, **{name: value for name, value in self.network.items() if name != "sizes"}}
         return from_json(kind, json.dumps(values, default=dataclasses.asdict), "the recipe's table [network]")
 
 
@@ -186,7 +182,7 @@ def recipe_file(path: Path) -> Path:
     """Finds the file that a path or a name means. Raises ModelError, with the known names, if there is none."""
     file = path if path.suffix else RECIPES / f"{path}.toml"
     if not file.is_file():
-        files = (found.relative_to(RECIPES).with_suffix("").as_posix() for found in RECIPES.rglob("*.toml"))
+        files = (toml.relative_to(RECIPES).with_suffix("").as_posix() for toml in RECIPES.rglob("*.toml"))
         known = sorted(name for name in files if not name.startswith("tables/"))
         raise ModelError(f"there is no recipe {path}; name a file that ends in .toml, or one of {', '.join(known)}")
     return file

@@ -26,33 +26,15 @@ from sketch_search.model.engine import METHODS, Floats, Tokens, file_sha256, rea
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.training.checkpoint import load_network, replacing
-from sketch_search.model.training.datasets import (
-    Corpus,
-    Picture,
-    Protocol,
-    Task,
-    answerable,
-    data_folder,
-    read_clip_vectors,
-    read_task,
-    some_of_each,
-)
-from sketch_search.model.training.evaluation import (
-    ALL,
-    TITLES,
-    bootstrap,
-    clip_vectors,
-    costs_of,
-    encode_both,
-    measure,
-    search_in_two_stages,
-    task_matrices,
-    trained_matcher,
-)
+from sketch_search.model.training.corpus import Corpus, Picture, data_folder, read_clip_vectors
+from sketch_search.model.training.evaluation.costs import clip_vectors, costs_of, search_in_two_stages
+from sketch_search.model.training.evaluation.figures import ALL, TITLES, bootstrap, measure
+from sketch_search.model.training.evaluation.scoring import encode_both, task_matrices, trained_matcher
 from sketch_search.model.training.network import DEFAULT_CLIP, find_device
 from sketch_search.model.training.papers.recipe import RECIPES, Table, merge
-from sketch_search.model.training.papers.runs import Run
+from sketch_search.model.training.papers.trainer import Run
 from sketch_search.model.training.papers.trainings import TRAININGS, AnyRecipe, read_recipe
+from sketch_search.model.training.tasks import Protocol, Task, answerable, read_task, some_of_each
 
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
@@ -112,11 +94,12 @@ class PaperTable(Table):
 
     def recipe(self, row: Row, seed: int) -> AnyRecipe:
         """Reads the recipe of a row."""
-        recipe = read_recipe(Path(row.recipe), merge(merge(self.set, row.set), {"seed": seed}))
+        changes = merge(merge(self.set, row.set), {"seed": seed})
+        recipe = read_recipe(Path(row.recipe), changes)
         if row.learns:
             return recipe
         still = {name: 0.0 for name in vars(recipe.optimiser) if name.endswith("rate")}
-        return replace(recipe, steps=1, evaluate_every=1, optimiser=replace(recipe.optimiser, **still))
+        return read_recipe(Path(row.recipe), merge(changes, {"steps": 1, "evaluate_every": 1, "optimiser": still}))
 
 
 def read_table(name: str) -> PaperTable:
@@ -228,15 +211,15 @@ class TableRun:
                 missing[row.name] = ""
                 continue
             try:
-                of, hashes = self._determining(table, row), self._hashes(row)
+                determining, hashes = self._determining(table, row), self._hashes(row)
                 if row.name in kept:
-                    self._check(f"{row.name} in {sheet}", kept[row.name], of, hashes)
+                    self._check(f"{row.name} in {sheet}", kept[row.name], determining, hashes)
                 else:
                     figures = self._row(name, table, row) | {"made": _describe_run(self.device)}
-                    kept[row.name] = {"network": row.name, **figures, "determining": of, "hashes": hashes}
+                    kept[row.name] = {"network": row.name, **figures, "determining": determining, "hashes": hashes}
                     if sheet:
                         sheet.parent.mkdir(parents=True, exist_ok=True)
-                        lines = (json.dumps(kept[row]) for row in known if row in kept)
+                        lines = (json.dumps(kept[key]) for key in known if key in kept)
                         with replacing(sheet) as partial:
                             partial.write_text("[\n" + ",\n".join(lines) + "\n]\n")
                 rows.append(kept[row.name])
@@ -261,8 +244,8 @@ class TableRun:
         """Returns all that determines the figures of a row but the contents of files."""
         measure = merge(table.measure, row.measure)
         recipe = asdict(table.recipe(row, row.seeds[0])) if row.recipe else {"set": row.set} if row.set else {}
-        told = {"backbone": row.backbone, "method": row.method, "measure": measure} | recipe
-        return dict(json.loads(json.dumps(told)))
+        start = {"backbone": row.backbone, "method": row.method, "measure": measure}
+        return dict(json.loads(json.dumps(start | recipe)))
 
     def _hashes(self, row: Row) -> dict[str, str]:
         """Returns the SHA-256 of the weights of a row and of the split, of those that are on this disk."""
@@ -282,14 +265,13 @@ class TableRun:
 
     def _row(self, name: str, table: PaperTable, row: Row) -> dict[str, Any]:
         """Trains a row by each of its seeds, and measures the networks."""
-        if row.checkpoint:
-            checkpoints, training = [Path(self._weights(row))], {}
-        else:
+        checkpoints, training = [Path(self._weights(row))], dict[str, Any]()
+        if row.recipe:
             recipes = [table.recipe(row, seed) for seed in row.seeds]
             slug = re.sub(r"\W+", "-", row.name.lower()).strip("-")
             folders = [self.folder / name / f"{slug}-{recipe.seed}" for recipe in recipes]
             start = self._weights(row)
-            checkpoints = [self._train(recipe, start, folder) for recipe, folder in zip(recipes, folders, strict=True)]
+            checkpoints = [self._train(*pair, start) for pair in zip(recipes, folders, strict=True)]
             validation = json.loads(read_metadata(checkpoints[0])["validation"])
             log = map(json.loads, (checkpoints[0].parent / "log.jsonl").read_text().splitlines())
             curve = [(e["step"], [value for name, value in e.items() if name.startswith("val_")]) for e in log]
@@ -301,10 +283,10 @@ class TableRun:
         measured = [self._measure(table, row, checkpoint) for checkpoint in checkpoints]
         values = np.mean([figures for figures, _ in measured], axis=0)
         figures = dict(zip(table.columns, map(asdict, bootstrap(values.T)), strict=True))
-        told = {"checkpoint": file_sha256(checkpoints[0]), **training, "queries": values.shape[1], **measured[0][1]}
-        return told | {"figures": figures}
+        counts = {"checkpoint": file_sha256(checkpoints[0]), **training, "queries": values.shape[1]}
+        return counts | measured[0][1] | {"figures": figures}
 
-    def _train(self, recipe: AnyRecipe, backbone: str, folder: Path) -> Path:
+    def _train(self, recipe: AnyRecipe, folder: Path, backbone: str) -> Path:
         """Trains in a folder, from where an earlier training in it ended; returns the checkpoint."""
         device, target = find_device(self.device), folder / "final.safetensors"
         run = Run(Path(recipe.title), backbone, folder, target, self.data, words=self.words, device=device)
@@ -363,8 +345,8 @@ class TableRun:
             raise ModelError(f"{task.protocol} has no figure {', '.join(lacking)}, but {', '.join(figures)}")
         # A table has no groups of queries.
         about += [sentence for sentence in task.about if not sentence.startswith(tuple(task.groups))]
-        told = {"ranks by": method, "photos": len(task.corpus.photos), "costs": costs, "about": about}
-        return np.stack([figures[name] for name in table.columns]), told
+        measured = {"ranks by": method, "photos": len(task.corpus.photos), "costs": costs, "about": about}
+        return np.stack([figures[name] for name in table.columns]), measured
 
 
 def _describe_run(device: str) -> str:

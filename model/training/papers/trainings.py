@@ -9,15 +9,11 @@ from typing import Any, TypeAlias
 from pydantic import TypeAdapter, ValidationError
 
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.network import (
-    AnchorNetwork,
-    Network,
-    RetNetwork,
-)
+from sketch_search.model.training.network import AnchorNetwork, Network, RetNetwork
 from sketch_search.model.training.papers.clip_at import ClipAtRecipe, clip_at_trainer
 from sketch_search.model.training.papers.recipe import Recipe, merge, read_content, recipe_file, unusable
-from sketch_search.model.training.papers.runs import Run, train_from_backbone
 from sketch_search.model.training.papers.sketch_an_anchor import AnchorRecipe, anchor_trainer
+from sketch_search.model.training.papers.trainer import Run, train_from_backbone
 from sketch_search.model.training.papers.two_sided import TwoSidedRecipe, train_two_sided
 from sketch_search.model.training.papers.zse import ZseRecipe, zse_trainer
 

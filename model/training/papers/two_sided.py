@@ -17,23 +17,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from sketch_search.model.engine import (
-    TWO_SIDED,
-    Method,
-    Prior,
-    TwoSidedConfig,
-    file_sha256,
-    find_photo_side,
-    unit,
-)
+from sketch_search.model.engine import TWO_SIDED, Method, Prior, TwoSidedConfig, file_sha256, find_photo_side, unit
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training import datasets, evaluation
 from sketch_search.model.training.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
-from sketch_search.model.training.network import (
-    Network,
-    Tokens,
-    TwoSidedEncoder,
+from sketch_search.model.training.corpus import IMAGENET_PART, Corpus, Picture, rows_by_label
+from sketch_search.model.training.evaluation.figures import HARMONIC, measure
+from sketch_search.model.training.evaluation.scoring import (
+    calibrate,
+    counts,
+    encode_both,
+    encode_pictures,
+    ret_matcher,
+    trained_matcher,
 )
+from sketch_search.model.training.network import Network, Tokens, TwoSidedEncoder
 from sketch_search.model.training.papers.pictures import (
     Augmentation,
     TrainingSet,
@@ -47,8 +44,9 @@ from sketch_search.model.training.papers.pictures import (
     training_set,
 )
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Recipe, Several, Share
-from sketch_search.model.training.papers.runs import CPU, Run, Trainer, check_validation, digest, run_steps
+from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, check_validation, digest, run_steps
 from sketch_search.model.training.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
+from sketch_search.model.training.tasks import TRAINED, UNSEEN, Task, read_task, some_of_each
 
 # The number of photos that are encoded at once.
 _PHOTOS = 16
@@ -137,8 +135,8 @@ class TwoSidedRecipe(Recipe):
 
     def config(self, photo_side: str, fields: Mapping[str, Any] | None = None) -> TwoSidedConfig:
         """Makes the configuration on a photo side; fields: where it differs from TWO_SIDED. Raises ModelError."""
-        given = dataclasses.asdict(TWO_SIDED) | dict(fields or {}) | {"photo_side": photo_side}
-        return self.configure(TwoSidedConfig, **given)
+        values = dataclasses.asdict(TWO_SIDED) | dict(fields or {}) | {"photo_side": photo_side}
+        return self.configure(TwoSidedConfig, **values)
 
     def check(self) -> None:
         super().check()
@@ -157,7 +155,7 @@ def class_places(
     def mean(rows: list[int]) -> torch.Tensor:
         return F.normalize(directions[rows].mean(dim=0), dim=0)
 
-    photos = datasets.rows_by_label(map(class_name, shown))
+    photos = rows_by_label(map(class_name, shown))
     if vectors is not None:
         rows = class_rows(vectors, [*photos, *classes], {}, lacking=True)
         fitted = {name: rows[name] for name in photos if rows[name]}
@@ -168,7 +166,7 @@ def class_places(
         asked = class_vectors(vectors, {name: rows[name] for name in classes if rows[name]})
         known = torch.tensor([bool(rows[name]) for name in classes])
         places[known] = F.normalize((asked - x_mean) @ x.T @ weights + y_mean, dim=1)
-    rows_of = datasets.rows_by_label(shown)
+    rows_of = rows_by_label(shown)
     for number, name in enumerate(classes):
         if name in rows_of:
             places[number] = mean(rows_of[name])
@@ -278,8 +276,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         shown = int((classes < self.with_photos).sum())
         if shown > 1:
             photos = draw_of_each(self.data.photo_rows, classes[:shown], generator)
-            own = self.data.drawn_from[sketches[:shown]]
-            photos = torch.where((own >= 0) & (torch.rand(shown, generator=generator) < 0.5), own, photos)
+            originals = self.data.drawn_from[sketches[:shown]]
+            photos = torch.where((originals >= 0) & (torch.rand(shown, generator=generator) < 0.5), originals, photos)
             cosines = ret[:shown] @ F.normalize(self.photos.ret[photos], dim=1).T
             losses["contrast"] = _CONTRAST * F.cross_entropy(scale * cosines, torch.arange(shown, device=self.device))
             few, network = min(shown, _PAIR_CLASSES), self.base
@@ -381,7 +379,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
     check_validation(recipe, run, validation)
     more = f" and {len(further.sketches):,} sketches without photos" if further.sketches else ""
-    print(f"training on {evaluation.counts(training)}{more}")
+    print(f"training on {counts(training)}{more}")
     vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None
     data = training_set(training, further)
     plain = network.prior_replaced(None).vocabulary_replaced(None)
@@ -398,10 +396,10 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         chosen_on = validation.subsample(recipe.choose_share, recipe.choose_share)
         harmonic: dict[str, float] = {}
         if recipe.evaluate_everything and run.data is None:
-            parts = "+".join(part for part in recipe.split if part not in ("more", datasets.IMAGENET_PART))
-            large = datasets.read_task("everything", "val", parts).subsample(recipe.evaluate_everything, 1)
+            parts = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
+            large = read_task("everything", "val", parts).subsample(recipe.evaluate_everything, 1)
             trained, harmonic = with_chosen_prior(trained, training, further, large, recipe.dtype)
-        trained, figures = evaluation.calibrate(trained, chosen_on, recipe.dtype, recipe.methods)
+        trained, figures = calibrate(trained, chosen_on, recipe.dtype, recipe.methods)
         notes["validation"] = json.dumps(figures | harmonic)
     elif start is not None:
         if start.prior is not None and run.data is None:
@@ -416,11 +414,11 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     print(f"wrote {run.target}{about_words}")
 
 
-def centre_tokens(network: Network, sketches: Sequence[datasets.Picture]) -> None:
+def centre_tokens(network: Network, sketches: Sequence[Picture]) -> None:
     """Shifts the tokens of sketches, so that those of some of these sketches of every class have the mean 0."""
-    chosen = datasets.some_of_each(sketches, SKETCHES_PER_CLASS)
-    matcher = evaluation.ret_matcher(network)
-    patches = evaluation.encode_pictures(matcher, chosen, "sketch").patches
+    chosen = some_of_each(sketches, SKETCHES_PER_CLASS)
+    matcher = ret_matcher(network)
+    patches = encode_pictures(matcher, chosen, "sketch").patches
     assert isinstance(network.encoder, TwoSidedEncoder)
     network.encoder.head.tokens.bias.sub_(torch.from_numpy(patches.mean(axis=(0, 1))))
 
@@ -434,9 +432,9 @@ def listwise_loss(logits: torch.Tensor) -> torch.Tensor:
 def pair_logits(network: Network, sketches: Tokens, photos: Tokens) -> torch.Tensor:
     """Compares each of s sketches with each of p photos: (s, p) float32 relation logits."""
     drawn, shown = network.project(sketches, "sketch"), network.project(photos, "photo")
-    one = torch.arange(len(drawn)).repeat_interleave(len(shown))
-    other = torch.arange(len(shown)).repeat(len(drawn))
-    return network.relate(drawn.rows(one), shown.rows(other)).view(len(drawn), len(shown))
+    rows = torch.arange(len(drawn)).repeat_interleave(len(shown))
+    columns = torch.arange(len(shown)).repeat(len(drawn))
+    return network.relate(drawn.rows(rows), shown.rows(columns)).view(len(drawn), len(shown))
 
 
 def class_name(label: str) -> str:
@@ -474,13 +472,13 @@ def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:
 
 
 def with_prior(
-    network: Network, training: datasets.Corpus, further: datasets.Corpus, ret_weight: float, relation_weight: float
+    network: Network, training: Corpus, further: Corpus, ret_weight: float, relation_weight: float
 ) -> Network:
     """Returns a copy of the network with the prior of its training sketches: k-means over their [Ret]."""
     plain = network.prior_replaced(None)
-    matcher = evaluation.ret_matcher(plain)
-    some = datasets.some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
-    sketches = evaluation.encode_pictures(matcher, some, "sketch")
+    matcher = ret_matcher(plain)
+    some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
+    sketches = encode_pictures(matcher, some, "sketch")
     # Equal sketches cannot be the centres of two clusters.
     directions = np.unique(unit(sketches.ret).round(4), axis=0)
     # This is imported late because it takes longer than all other imports of a training.
@@ -489,20 +487,20 @@ def with_prior(
     clusters = KMeans(min(PROTOTYPES, len(directions)), n_init=1, random_state=0).fit(directions)
     prior = Prior(unit(clusters.cluster_centers_.astype(np.float32)), 0.0, ret_weight, relation_weight)
     photos = training.photos + further.photos
-    shown = evaluation.encode_pictures(matcher, photos[:: max(1, len(photos) // LEVEL_PHOTOS)], "photo")
+    shown = encode_pictures(matcher, photos[:: max(1, len(photos) // LEVEL_PHOTOS)], "photo")
     return plain.prior_replaced(replace(prior, level=float(prior(shown.ret).mean())))
 
 
 def with_chosen_prior(
-    network: Network, training: datasets.Corpus, further: datasets.Corpus, large: datasets.Task, dtype: torch.dtype
+    network: Network, training: Corpus, further: Corpus, large: Task, dtype: torch.dtype
 ) -> tuple[Network, dict[str, float]]:
     """Chooses the prior by the harmonic mean of precision@10, where trained classes lose at most MOST_LOSS."""
     other = with_prior(network, training, further, 0.0, 0.0)
     prior = other.prior
-    if prior is None or not {datasets.TRAINED, datasets.UNSEEN} <= large.groups.keys():
+    if prior is None or not {TRAINED, UNSEEN} <= large.groups.keys():
         raise ModelError("a prior is chosen between trained classes and others; the gallery lacks one of them")
-    matcher = evaluation.trained_matcher(other, dtype)
-    queries, gallery = evaluation.encode_both(matcher, large.corpus)
+    matcher = trained_matcher(other, dtype)
+    queries, gallery = encode_both(matcher, large.corpus)
     priors = prior(gallery.ret)
     cosines = 1 - matcher.ret_distances(queries, gallery) ** 2 / 2
     logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery)
@@ -515,12 +513,12 @@ def with_chosen_prior(
 
 
 def best_weight(
-    scores: NDArray[np.floating], priors: NDArray[np.floating], weights: Sequence[float], large: datasets.Task
+    scores: NDArray[np.floating], priors: NDArray[np.floating], weights: Sequence[float], large: Task
 ) -> tuple[float, float, float]:
     """Finds the best of the weights. Returns it, and the harmonic means without it and with it."""
-    figures = evaluation.measure(large, {str(weight): scores - weight * priors for weight in weights}).figures
-    trained = {weight: groups[datasets.TRAINED][_FIGURE] for weight, groups in figures.items()}
-    harmonic = {weight: groups[evaluation.HARMONIC][_FIGURE] for weight, groups in figures.items()}
+    figures = measure(large, {str(weight): scores - weight * priors for weight in weights}).figures
+    trained = {weight: groups[TRAINED][_FIGURE] for weight, groups in figures.items()}
+    harmonic = {weight: groups[HARMONIC][_FIGURE] for weight, groups in figures.items()}
     first = str(weights[0])
     allowed = [weight for weight in figures if trained[weight] >= trained[first] - MOST_LOSS]
     best = max(allowed, key=lambda weight: harmonic[weight])

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
 
 from sketch_search.model import load
 from sketch_search.model.engine import (
@@ -25,23 +24,25 @@ from sketch_search.model.engine import (
 )
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
-from sketch_search.model.training import datasets
 from sketch_search.model.training.checkpoint import load_zse_network, save_checkpoint
-from sketch_search.model.training.datasets import (
+from sketch_search.model.training.corpus import (
     DRAWINGS_PART,
     IMAGENET_PART,
     Picture,
     data_folder,
+    read_data,
+    read_imagenet,
+    read_split,
     rows_by_label,
-    some_of_each,
 )
-from sketch_search.model.training.evaluation import encode_pictures, ret_matcher
+from sketch_search.model.training.evaluation.scoring import encode_pictures, ret_matcher
 from sketch_search.model.training.network import Network, layout_of, read_backbone
 from sketch_search.model.training.papers.pictures import class_tokens, prepare_pixels, training_corpora
-from sketch_search.model.training.papers.runs import check_target
+from sketch_search.model.training.papers.trainer import check_target
 from sketch_search.model.training.papers.trainings import read_recipe
 from sketch_search.model.training.papers.two_sided import class_places
 from sketch_search.model.training.papers.word_vectors import STAND_IN, WordVectors, read_word_vectors
+from sketch_search.model.training.tasks import some_of_each
 from sketch_search.model.words import Names, WordBook, spelling, why_no_name
 
 # The number of classes of ImageNet-1k.
@@ -123,13 +124,12 @@ def imagenet_names() -> tuple[tuple[str, ...], ...]:
 # A photo that has a class takes this share of its target from its class, and the rest from the ViT's probabilities.
 LABEL_SHARE = 0.5
 # The ridges hold words back: MAP_RIDGE keeps the classifier's words near the place where a linear map from [Ret] puts
-# them, WORD_RIDGE keeps the other words near 0. Both were chosen on photos that the fit did not see; ten times as much
-# or as little changed hardly anything.
+# them, WORD_RIDGE keeps the other words near 0. Both were chosen on photos that the fit did not see.
 MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
 # The fit of things in sketches, chosen on validation classes and on sketches that the fit did not see.
 THING_PASSES, THING_BATCH, THING_RATE, THING_DECAY = 12, 256, 1e-3, 0.3
-# Further things are fitted on fewer sketches, by more passes: with 12, their guesses and the others' were worse.
+# Further things are fitted on fewer sketches, by more passes.
 FURTHER_PASSES = 36
 # With the logits of further things this much lower, the other things are guessed as well as without them.
 FURTHER_LESS = 0.75
@@ -137,7 +137,7 @@ FURTHER_LESS = 0.75
 # classes, as docs/networks.md says.
 RET_GAIN, RELATION_GAIN = 0.2, 4.0
 # If there are no sketches of other things to calibrate on: the share of sketches for which none is at least as probable
-# as all things together. A larger share finds more new things, and shows fewer right guesses for trained ones.
+# as all things together.
 NONE_SHARE = 0.03
 STEPS = 40
 GUESS_STEPS = 100
@@ -385,13 +385,15 @@ def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterabl
     entries: list[Entry] = []
     taken: set[int] = set()
     for key, same in named.items():
-        found = first.get(key) or (others[key] if len(others.get(key, ())) == 1 else [])
-        found = [index for index in found if index not in taken]
-        taken |= set(found)
+        indices = first.get(key) or (others[key] if len(others.get(key, ())) == 1 else [])
+        indices = [index for index in indices if index not in taken]
+        taken |= set(indices)
         shown = " ".join(same[0].replace("_", " ").split())
-        entries.append(Entry((shown, *(name for index in found for name in classes[index])), tuple(same), tuple(found)))
-    for found in first.values():
-        if left := [index for index in found if index not in taken]:
+        entries.append(
+            Entry((shown, *(name for index in indices for name in classes[index])), tuple(same), tuple(indices))
+        )
+    for indices in first.values():
+        if left := [index for index in indices if index not in taken]:
             entries.append(Entry(tuple(name for index in left for name in classes[index]), (), tuple(left)))
     shown_names = {spelling(entry.names[0]) for entry in entries}
     shared = Counter(key for entry in entries for key in {spelling(name) for name in entry.names})
@@ -432,13 +434,11 @@ def _with_own_names(entry: Entry, shown: set[str], shared: Counter[str]) -> Entr
     return Entry(tuple(names.values()), entry.labels, entry.classes)
 
 
-# Numbers of a region. In 1,000 ordinary photos, all 192 found no more scenes than 64, and 64 more than 32: in the first
-# 20 photos 0.49, 0.51 and 0.44 of 108 scenes.
+# Numbers of a region, chosen by `sketch-search model evaluate --protocol scenes`: fewer found fewer scenes.
 WIDTH = 64
-# Every _EVERY-th photo is enough to fit components on, and so many are encoded at once.
-_EVERY, _AT_ONCE = 6, 16
-# A thing covers an eighth of its photos at least. With 4 and 16 of the 64 regions, as many scenes were found within the
-# first 20 photos, and fewer came first.
+# Every _EVERY-th photo is enough to fit components on.
+_EVERY = 6
+# A thing covers an eighth of its photos at least.
 _SHOWING = 8
 _ROUNDS = 3
 
@@ -454,21 +454,18 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
     if like is not None and projection is None:
         raise ModelError(f"{like} has no regions; leave --like out")
     if projection is None:
-        data = datasets.data_folder()
-        photos = (
-            *datasets.read_data(data).of(datasets.read_split(data, "train")).photos,
-            *datasets.read_imagenet(data).photos,
-        )[::_EVERY]
+        data = data_folder()
+        photos = (*read_data(data).of(read_split(data, "train")).photos, *read_imagenet(data).photos)[::_EVERY]
         regions = _regions(source, photos)
         projection = Projection.fit(regions.reshape(-1, regions.shape[2]), WIDTH)
     network, seen = network.projection_replaced(projection), None
     if network.vocabulary is not None and len(network.vocabulary.drawn):
         pictures = training_corpora(None, read_recipe(recipe))
         book = WordBook(network.config.words)
-        some = datasets.some_of_each(pictures.training.photos, PHOTOS_PER_CLASS)
+        some = some_of_each(pictures.training.photos, PHOTOS_PER_CLASS)
         words = [word_of(photo.label, book) for photo in some]
         shown = [photo for photo, word in zip(some, words, strict=True) if word >= 0]
-        of_word = datasets.rows_by_label(word for word in words if word >= 0)
+        of_word = rows_by_label(word for word in words if word >= 0)
         learned = with_regions(network.vocabulary, projection, _regions(source, shown), of_word)
         network, seen = network.vocabulary_replaced(learned, network.config.words), pictures.seen
     save_changed(network, source, target, seen)
@@ -492,18 +489,12 @@ def with_regions(
     return replace(vocabulary, region_places=places)
 
 
-def _regions(checkpoint: Path, photos: Sequence[datasets.Picture]) -> Floats:
+def _regions(checkpoint: Path, photos: Sequence[Picture]) -> Floats:
     """Computes the local [Ret] of photos' regions, (p, m, d) of length 1."""
     matcher = load(checkpoint)
     # Regions as they are.
     matcher.engine.projection = Projection(np.eye(matcher.config.width, dtype=np.float32))
-    found: list[Floats] = []
-    for start in tqdm(range(0, len(photos), _AT_ONCE), desc="looking at photos", disable=None):
-        some = [
-            matcher.prepare(matcher.open(photo.path, "photo"), "photo") for photo in photos[start : start + _AT_ONCE]
-        ]
-        regions = matcher.engine.encode(np.stack(some), "photo").regions
-        if regions is None:
-            raise ModelError(f"{checkpoint} has no regions; only two-sided networks with an even patch grid have")
-        found.append(regions)
-    return np.concatenate(found)
+    regions = encode_pictures(matcher, photos, "photo").regions
+    if regions is None:
+        raise ModelError(f"{checkpoint} has no regions; only two-sided networks with an even patch grid have")
+    return regions

@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.datasets import data_folder, rows_by_label
+from sketch_search.model.training.corpus import data_folder, rows_by_label
 from sketch_search.model.words import Names, spelling
 
 # A file with vectors of CLIP's text tower for 2,301 names. It is called a stand-in because it is no word2vec.
 STAND_IN = "class_words_clip_text.npy"
-# The number of words that are read of a word2vec file, the most frequent first. The rest of the large public files are
-# phrases and misspellings, and would not fit into the memory of every machine.
+# The most frequent words of a word2vec file that are read. All of the large public files' would not fit into memory.
 MOST_WORDS = 500_000
 
 
@@ -91,19 +90,19 @@ def class_rows(
     places: dict[str, int] = {}
     for number, word in enumerate(words.words):
         places.setdefault(spelling(word), number)
-    found = {label: _rows(label, names, places) for label in labels}
-    without = [label for label, rows in found.items() if not rows]
+    rows_of = {label: _rows(label, names, places) for label in labels}
+    without = [label for label, rows in rows_of.items() if not rows]
     if without and not lacking:
         raise ModelError(
             f"the word vectors {words.name} lack {', '.join(without)}; name other words for them in the recipe's "
             f'table [names], such as {json.dumps(without[0], ensure_ascii=False)} = ["thing"]'
         )
-    return found
+    return rows_of
 
 
 def class_vectors(words: WordVectors, rows: Mapping[str, Sequence[int]]) -> torch.Tensor:
     """Computes the mean direction of each class's words, (c, d) float32. rows: from ``class_rows``."""
-    return torch.stack([F.normalize(words.vectors[list(found)], dim=1).mean(dim=0) for found in rows.values()])
+    return torch.stack([F.normalize(words.vectors[list(numbers)], dim=1).mean(dim=0) for numbers in rows.values()])
 
 
 def _rows(label: str, names: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[int]:

@@ -27,15 +27,8 @@ from sketch_search.model.engine import (
 )
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import keep_photo_side, load_zse_network, photo_side_tensors
-from sketch_search.model.training.datasets import Corpus, cache_folder, find_drawn_photos, with_pairs
-from sketch_search.model.training.network import (
-    Encoder,
-    Network,
-    Tokens,
-    TwoSidedEncoder,
-    from_backbone,
-    read_backbone,
-)
+from sketch_search.model.training.corpus import Corpus, cache_folder, find_drawn_photos, with_pairs
+from sketch_search.model.training.network import Encoder, Network, Tokens, TwoSidedEncoder, from_backbone, read_backbone
 from sketch_search.model.training.papers.pictures import (
     TrainingSet,
     draw_of_each,
@@ -46,7 +39,7 @@ from sketch_search.model.training.papers.pictures import (
     training_set,
 )
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Recipe, Share, Table
-from sketch_search.model.training.papers.runs import CPU, Run, Trainer, digest, load_start
+from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.training.papers.two_sided import listwise_loss
 
 # Parts of an encoder that are not pretrained: they learn at the rate of the heads.
@@ -276,8 +269,8 @@ class ZseTrainer(Trainer[Network]):
         with self.autocast():
             drawn, shown = self.tokens(sketch_rows, "sketch"), self.tokens(photo_rows, "photo")
             if options.listwise and options.triplet:
-                one, other = (F.normalize(side.ret.float(), dim=1) for side in (drawn, shown))
-                losses["ret"] = options.listwise * listwise_loss(one @ other.T / options.temperature)
+                sketch_ret, photo_ret = (F.normalize(side.ret.float(), dim=1) for side in (drawn, shown))
+                losses["ret"] = options.listwise * listwise_loss(sketch_ret @ photo_ret.T / options.temperature)
             s, p = network.project(drawn, "sketch"), network.project(shown, "photo")
             if options.pairs != "two":
                 first, second = torch.cartesian_prod(torch.arange(len(s)), torch.arange(len(p))).unbind(1)
@@ -291,16 +284,16 @@ class ZseTrainer(Trainer[Network]):
             losses["pairs"] = options.listwise * listwise_loss(logits.reshape(len(sketch_rows), len(photo_rows)))
         if options.triplet:
             sides = (s, p) if options.ret == "encoder" else (sketches, pictures)
-            one, other = (side.ret.float() for side in sides)
+            sketch_ret, photo_ret = (side.ret.float() for side in sides)
             if options.normalised:
-                one, other = F.normalize(one, dim=1), F.normalize(other, dim=1)
+                sketch_ret, photo_ret = F.normalize(sketch_ret, dim=1), F.normalize(photo_ret, dim=1)
             if options.pairs != "two":
                 shape = len(sketch_rows), len(photo_rows)
-                distances = F.pairwise_distance(one, other).reshape(shape)
+                distances = F.pairwise_distance(sketch_ret, photo_ret).reshape(shape)
                 triplet = all_triplets_loss(distances, alike.reshape(shape), options.margin)
             else:
-                count = options.count
-                triplet = F.triplet_margin_loss(one[:count], other[:count], other[count:], options.margin)
+                right, wrong = photo_ret[: options.count], photo_ret[options.count :]
+                triplet = F.triplet_margin_loss(sketch_ret[: options.count], right, wrong, options.margin)
             losses["triplet"] = options.triplet * triplet
         if options.relation:
             target = torch.where(alike, options.match, options.no_match)

@@ -14,8 +14,8 @@ from sketch_search.model.engine.detector import BOXES, DETECTOR, KINDS, NO_KIND,
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images.preprocess import fit_photo
 from sketch_search.model.search import gallery_of
-from sketch_search.model.training.datasets import Picture
-from sketch_search.model.training.evaluation import encode_pictures
+from sketch_search.model.training.corpus import Picture
+from sketch_search.model.training.evaluation.scoring import encode_pictures
 from tests.pictures import SHAPES, photo
 
 # A woman in uniform, with a tie, from the waist up: her head is at the top, and she fills the picture.

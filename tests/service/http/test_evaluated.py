@@ -7,8 +7,8 @@ import pytest
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.model.search import encode_things, gallery_of, search_things, stages
-from sketch_search.model.training.datasets import Corpus, Picture
-from sketch_search.model.training.evaluation import encode_pictures, search_matrices
+from sketch_search.model.training.corpus import Corpus, Picture
+from sketch_search.model.training.evaluation.scoring import encode_pictures, search_matrices
 from sketch_search.service.settings import Settings
 from tests.pictures import drawing, encoded
 from tests.service.search.test_things import on_paper

@@ -16,10 +16,9 @@ from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.model.training.checkpoint import load_zse_network, save_checkpoint
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.commands.measurements import clip_matcher
-from sketch_search.model.training.datasets import read_class_folders
-from sketch_search.model.training.datasets.corpus import DATA_VARIABLE, Picture
-from sketch_search.model.training.datasets.tasks import Task, read_task
-from sketch_search.model.training.evaluation import measure
+from sketch_search.model.training.corpus import DATA_VARIABLE, Picture, read_class_folders
+from sketch_search.model.training.evaluation.figures import measure
+from sketch_search.model.training.tasks import Task, read_task
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import write_class_folders
 from tests.networks import tiny_checkpoint, tiny_network

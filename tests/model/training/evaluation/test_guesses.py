@@ -11,9 +11,9 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.model.training.commands import main
-from sketch_search.model.training.datasets.corpus import Corpus
-from sketch_search.model.training.datasets.tasks import Task
+from sketch_search.model.training.corpus import Corpus
 from sketch_search.model.training.evaluation import answers
+from sketch_search.model.training.tasks import Task
 from tests.learning import write_class_folders
 from tests.networks import matcher_of, tiny_checkpoint, tiny_network, vocabulary
 from tests.pictures import SHAPES

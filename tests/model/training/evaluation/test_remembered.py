@@ -13,9 +13,9 @@ from sketch_search.model.images import Drawing, find_ink
 from sketch_search.model.search import encode_things, gallery_of, search_things
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.model.training.commands import main
-from sketch_search.model.training.datasets.corpus import DATA_VARIABLE, Box, Picture, Scene
-from sketch_search.model.training.datasets.tasks import Drawn, choose_remembered, read_remembered
+from sketch_search.model.training.corpus import DATA_VARIABLE, Box, Picture, Scene
 from sketch_search.model.training.evaluation.remembered import PENS, colour_of, on_paper
+from sketch_search.model.training.tasks import Drawn, choose_remembered, read_remembered
 from tests.networks import tiny_checkpoint
 from tests.pictures import drawing, encoded, photo
 from tests.shared_data import pack
@@ -122,7 +122,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shown = {f"voc2007/{name}": encoded(photo("star", 64, n)) for n, name in enumerate(boxes)}
     pack(data / "more" / "everyday.tar.gz", shown | {"voc2007/labels.json": json.dumps(boxes).encode()})
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
-    cache = "sketch_search.model.training.datasets.corpus.platformdirs.user_cache_path"
+    cache = "sketch_search.model.training.corpus.platformdirs.user_cache_path"
     monkeypatch.setattr(cache, lambda _: tmp_path / "cache")
     return tmp_path
 

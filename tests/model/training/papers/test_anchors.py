@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.datasets.corpus import data_folder, read_split
+from sketch_search.model.training.corpus import data_folder, read_split
 from sketch_search.model.training.papers.clip_at import ClipAtRecipe
 from sketch_search.model.training.papers.pictures import TrainingSet, training_set
 from sketch_search.model.training.papers.sketch_an_anchor import (

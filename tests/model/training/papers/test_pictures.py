@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.datasets import find_drawn_photos
-from sketch_search.model.training.datasets.corpus import (
+from sketch_search.model.training.corpus import (
     DATA_VARIABLE,
     FRESH_PHOTOS,
     Corpus,
     Picture,
+    find_drawn_photos,
     is_fresh,
     split_fresh,
     too_near,
 )
-from sketch_search.model.training.datasets.tasks import Task, hold_out
 from sketch_search.model.training.papers.pictures import training_corpora, training_set
 from sketch_search.model.training.papers.two_sided import TwoSidedRecipe, best_weight, with_prior
 from sketch_search.model.training.papers.zse import Samples
+from sketch_search.model.training.tasks import Task, hold_out
 from tests.learning import small_recipe, write_class_folders
 from tests.networks import tiny_network
 from tests.pictures import SHAPES, drawing, encoded, photo
@@ -130,9 +130,7 @@ def test_data_that_does_not_say_which_classes_are_near_is_refused(tmp_path: Path
         too_near(tmp_path, ("train",))
 
 
-def test_a_training_on_folders_leaves_out_every_fifth_class_and_what_is_held_out(
-    tmp_path: Path,
-) -> None:
+def test_a_training_on_folders_leaves_out_every_fifth_class_and_what_is_held_out(tmp_path: Path) -> None:
     write_class_folders(tmp_path, seeds=range(10), shapes=SHAPES)
     found = training_corpora(tmp_path, PLAIN)
     assert found.validation is not None

@@ -13,12 +13,14 @@ from safetensors.torch import save_file
 
 from sketch_search.model import load
 from sketch_search.model.training.commands import main
-from sketch_search.model.training.datasets import read_class_folders, read_task
-from sketch_search.model.training.evaluation import measure, relevance, score_matrices
+from sketch_search.model.training.corpus import read_class_folders
+from sketch_search.model.training.evaluation.figures import measure, relevance
+from sketch_search.model.training.evaluation.scoring import score_matrices
 from sketch_search.model.training.papers import tables
 from sketch_search.model.training.papers.recipe import merge
-from sketch_search.model.training.papers.runs import Run
+from sketch_search.model.training.papers.trainer import Run
 from sketch_search.model.training.papers.zse import ZseRecipe
+from sketch_search.model.training.tasks import read_task
 from tests.documents import CHECKOUT
 from tests.indexer.clip_models import saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders

@@ -13,8 +13,8 @@ from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model import load
 from sketch_search.model.engine import read_metadata
 from sketch_search.model.training.commands import main
-from sketch_search.model.training.datasets.corpus import DATA_VARIABLE
-from sketch_search.model.training.papers.runs import Trainer
+from sketch_search.model.training.corpus import DATA_VARIABLE
+from sketch_search.model.training.papers.trainer import Trainer
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
 from tests.networks import randn

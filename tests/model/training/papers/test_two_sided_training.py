@@ -20,9 +20,8 @@ from sketch_search.model.engine import TWO_SIDED, Calibration, Projection, TwoSi
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import load_network, load_zse_network
 from sketch_search.model.training.commands import main
-from sketch_search.model.training.datasets import some_of_each
-from sketch_search.model.training.datasets.corpus import DATA_VARIABLE
-from sketch_search.model.training.evaluation import encode_pictures, ret_matcher
+from sketch_search.model.training.corpus import DATA_VARIABLE
+from sketch_search.model.training.evaluation.scoring import encode_pictures, ret_matcher
 from sketch_search.model.training.network import (
     Network,
     PhotoSide,
@@ -33,7 +32,6 @@ from sketch_search.model.training.network import (
     main_layout,
     second_layout,
 )
-from sketch_search.model.training.papers import read_recipe
 from sketch_search.model.training.papers.photo_side import (
     PhotoFeatures,
     fields_of,
@@ -43,7 +41,9 @@ from sketch_search.model.training.papers.photo_side import (
     vit_tensors,
 )
 from sketch_search.model.training.papers.pictures import SIDE, Augmentation, training_corpora, training_set
+from sketch_search.model.training.papers.trainings import read_recipe
 from sketch_search.model.training.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedRecipe, TwoSidedTrainer
+from sketch_search.model.training.tasks import some_of_each
 from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import toml, write_class_folders
 from tests.model.training.network.test_two_sided import two_sided, written

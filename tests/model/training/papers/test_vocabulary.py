@@ -16,7 +16,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.things import Thing
 from sketch_search.model.training.checkpoint import load_network, load_zse_network, save_checkpoint
 from sketch_search.model.training.commands import main
-from sketch_search.model.training.evaluation import encode_pictures
+from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.papers.placed_words import FEWEST, PROTOTYPES, find_further_words, read_keywords
 from sketch_search.model.training.papers.two_sided import class_places
 from sketch_search.model.training.papers.vocabulary import (
@@ -151,9 +151,7 @@ def test_none_is_the_best_guess_for_a_small_share_of_the_sketches_if_all_show_so
     assert (unknown > 0.5 + 1e-4).sum() == round(NONE_SHARE * 200)
 
 
-def test_a_vocabulary_finds_photos_and_learns_guesses_from_other_sketches(
-    tmp_path: Path,
-) -> None:
+def test_a_vocabulary_finds_photos_and_learns_guesses_from_other_sketches(tmp_path: Path) -> None:
     corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])
     before, labels = with_words(tiny_network(), (("dog",),)), sorted(SHAPES[:3])
     beliefs = torch.zeros(len(corpus.photos), 0)

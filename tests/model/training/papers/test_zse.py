@@ -9,15 +9,16 @@ from safetensors.torch import load_file
 from sketch_search.model.engine import file_sha256
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import load_zse_network, photo_side_tensors, save_checkpoint
-from sketch_search.model.training.datasets.corpus import Corpus
-from sketch_search.model.training.datasets.tasks import Task
-from sketch_search.model.training.evaluation import calibrate, measure, score_matrices
+from sketch_search.model.training.corpus import Corpus
+from sketch_search.model.training.evaluation.figures import measure
+from sketch_search.model.training.evaluation.scoring import calibrate, score_matrices
 from sketch_search.model.training.network.relation import Tokens
 from sketch_search.model.training.network.zse import Network
 from sketch_search.model.training.papers.pictures import TrainingSet, normalize, training_set
 from sketch_search.model.training.papers.trainings import read_recipe
 from sketch_search.model.training.papers.two_sided import listwise_loss
 from sketch_search.model.training.papers.zse import Samples, ZseOptimiser, ZseRecipe, ZseTrainer
+from sketch_search.model.training.tasks import Task
 from tests.learning import small_backbone, small_recipe, write_class_folders
 from tests.model.training.network.test_two_sided import two_sided, written
 from tests.networks import matcher_of

@@ -27,8 +27,9 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.files import check_replaceable
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.training.checkpoint import load_network, replacing, save_checkpoint
-from sketch_search.model.training.datasets import Corpus
-from sketch_search.model.training.evaluation import calibrate, counts, relevance, score_matrices, trained_matcher
+from sketch_search.model.training.corpus import Corpus
+from sketch_search.model.training.evaluation.figures import relevance
+from sketch_search.model.training.evaluation.scoring import calibrate, counts, score_matrices, trained_matcher
 from sketch_search.model.training.network import RetNetwork
 from sketch_search.model.training.papers.pictures import training_corpora
 from sketch_search.model.training.papers.recipe import Recipe

@@ -17,13 +17,12 @@ from torch import nn
 
 from sketch_search.model.engine import SeenClasses
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.datasets import Corpus, Picture
+from sketch_search.model.training.corpus import Corpus, Picture
 from sketch_search.model.training.network import RetNetwork
-from sketch_search.model.training.papers import runs
 from sketch_search.model.training.papers.clip_at import ClipAtRecipe
 from sketch_search.model.training.papers.recipe import RECIPES
-from sketch_search.model.training.papers.runs import Run, Trainer, check_validation, run_steps, warmed_cosine
 from sketch_search.model.training.papers.sketch_an_anchor import AnchorRecipe
+from sketch_search.model.training.papers.trainer import Run, Trainer, check_validation, run_steps, warmed_cosine
 from sketch_search.model.training.papers.trainings import read_recipe
 from sketch_search.model.training.papers.two_sided import TwoSidedRecipe
 from sketch_search.model.training.papers.zse import ZseOptimiser, ZseRecipe
@@ -174,7 +173,7 @@ def test_nothing_is_chosen_by_fewer_than_three_validation_classes(
 def test_the_log_has_rate_and_gradient_and_without_a_terminal_lines_tell_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runs, "_TELL_EVERY", 0)
+    monkeypatch.setattr("sketch_search.model.training.papers.trainer._TELL_EVERY", 0)
     loop = Fitting(tmp_path, RECIPE)
     loop.run(until=2)
     entries = [json.loads(line) for line in loop.log_path.read_text().splitlines()]

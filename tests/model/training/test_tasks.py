@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
-from sketch_search.model.training.datasets import PreparedPictures, tasks
-from sketch_search.model.training.datasets.corpus import (
+from sketch_search.model.training import tasks
+from sketch_search.model.training.corpus import (
     DATA_VARIABLE,
     FRESH_PHOTOS,
     FRESH_SKETCHES,
@@ -31,7 +31,8 @@ from sketch_search.model.training.datasets.corpus import (
     unpack,
     with_pairs,
 )
-from sketch_search.model.training.evaluation import measure
+from sketch_search.model.training.evaluation.figures import measure
+from sketch_search.model.training.evaluation.scoring import PreparedPictures
 from tests.learning import write_class_folders
 from tests.pictures import drawing, encoded, photo
 from tests.requirements import needs_shared_data
@@ -131,7 +132,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {f"voc2007/{name}": shown for name in boxes} | {"voc2007/labels.json": json.dumps(boxes).encode()},
     )
     monkeypatch.setenv(DATA_VARIABLE, str(data.parent))
-    cache = "sketch_search.model.training.datasets.corpus.platformdirs.user_cache_path"
+    cache = "sketch_search.model.training.corpus.platformdirs.user_cache_path"
     monkeypatch.setattr(cache, lambda _: tmp_path / "cache")
     return data.parent
 

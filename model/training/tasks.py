@@ -17,16 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.datasets import corpus as files
-from sketch_search.model.training.datasets.corpus import (
-    WITHOUT_NAMESAKE,
-    Box,
-    Corpus,
-    Picture,
-    Scene,
-    classes_of,
-    rows_by_label,
-)
+from sketch_search.model.training import corpus as files
+from sketch_search.model.training.corpus import WITHOUT_NAMESAKE, Box, Corpus, Picture, Scene, classes_of, rows_by_label
 
 _Large = Literal["fresh", "everything", "everyday"]
 _Clicks = Literal["clicks", "clicks-everything"]
