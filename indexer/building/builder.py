@@ -77,19 +77,18 @@ def check_arithmetic(plan: BuildPlan, matcher: Matcher, progress: Progress) -> B
     if generation is None or plan.settings.computed or current.problems or not current.reusable:
         return plan
     rereader = Rereader(current.roots, matcher, plan.request.max_pixels)
-    agreement, older = rereader.compare(generation), "an older version"
-    if agreement is None:
+    older = "an older version"
+    if (agreement := rereader.compare(generation)) is None:
         return replace(plan, checked=f"{AVX2_ALONE}; no photo can be read to check it")
-    if agreement.cosine >= LEAST_EQUAL:
-        kept = f"the vectors of {older} agree with those of now (cosine {agreement.cosine:.3f})"
+    cosine, seconds = agreement
+    if cosine >= LEAST_EQUAL:
+        kept = f"the vectors of {older} agree with those of now (cosine {cosine:.3f})"
         settings = plan.settings.model_copy(update={"computed": (f"{older}, checked",)})
         return replace(plan, settings=settings, checked=kept, rewrite=True)
     count = sum(catalog.manifest.counts.photos for catalog in current.catalogs.values())
-    wrong = (
-        f"the vectors of {older} differ from those of now (cosine {agreement.cosine:.3f}), so all photos are computed"
-    )
+    wrong = f"the vectors of {older} differ from those of now (cosine {cosine:.3f}), so all photos are computed"
     progress.say(
-        f"{wrong}, which takes {about(agreement.seconds * count)}. If it is stopped, the next build continues; until "
+        f"{wrong}, which takes {about(seconds * count)}. If it is stopped, the next build continues; until "
         "it ends, the index is searched as it is."
     )
     return replace(plan, current=replace(current, reusable=False), recluster=True, rewrite=True, checked=wrong)

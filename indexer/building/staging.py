@@ -284,14 +284,6 @@ def _sentence(error: Exception) -> str:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """The mean cosine of stored vectors and those of now, and the seconds in which a photo is computed."""
-
-    cosine: float
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Rereader:
     """Reads photos whose content is known. roots: those that the numbers of files mean."""
 
@@ -310,8 +302,11 @@ class Rereader:
                 continue
         return None
 
-    def compare(self, generation: Generation) -> Agreement | None:
-        """Encodes a few photos of a generation, and compares their vectors; None if no photo can be read."""
+    def compare(self, generation: Generation) -> tuple[float, float] | None:
+        """Encodes a few photos of a generation; None if no photo can be read.
+
+        Returns the mean cosine of their vectors and those of now, and the seconds in which a photo is computed.
+        """
         table, vectors = generation.open_photo_table(), generation.open_vectors()["vectors"]
         rows = np.linspace(0, generation.manifest.counts.photos - 1, TRIED).astype(np.int64)
         cosines, started = list[float](), time.monotonic()
@@ -332,7 +327,7 @@ class Rereader:
                     break
         if not cosines:
             return None
-        return Agreement(float(np.mean(cosines)), (time.monotonic() - started) / len(cosines) / threads())
+        return float(np.mean(cosines)), (time.monotonic() - started) / len(cosines) / threads()
 
     def find_boxes(
         self, photos: Sequence[tuple[str, list[FileKey]]], database: BuildDatabase, progress: Progress

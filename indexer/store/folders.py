@@ -208,7 +208,7 @@ class Album(LocalFolder):
     def listing(self) -> Listing:
         return listing_of(
             Entry(name, "link" if info.external_attr >> 28 == 0o12 else "file", _stamp(info))
-            for name, info in self._opened().files.items()
+            for name, info in self._opened()[1].items()
         )
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
@@ -227,7 +227,7 @@ class Album(LocalFolder):
     def _info(self, path: str) -> zipfile.ZipInfo:
         safe_parts(path)
         try:
-            info = self._opened().files[name_of_text(path)]
+            info = self._opened()[1][name_of_text(path)]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "it is not in the album", path) from None
         if info.file_size > MAX_FILE_BYTES:
@@ -243,7 +243,7 @@ class Album(LocalFolder):
             with _reading:
                 album, file = _streams.pop((info, start), (None, None))
             if album is None or file is None:
-                album = self._opened().album
+                album, _ = self._opened()
                 file = album.open(info)
                 file.seek(start)
             data = file.read(count)
@@ -256,7 +256,7 @@ class Album(LocalFolder):
                 _streams[info, start + len(data)] = album, file
         return data
 
-    def _opened(self) -> "_OpenedAlbum":
+    def _opened(self) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
         status = self.path.stat()
         try:
             return _opened(self.path, status.st_size, status.st_mtime_ns)
@@ -272,16 +272,9 @@ _streams: LRUCache[tuple[zipfile.ZipInfo, int], tuple[zipfile.ZipFile, IO[bytes]
 _reading = threading.Lock()
 
 
-@dataclass(frozen=True)
-class _OpenedAlbum:
-    """An album, which stays open because reading its table takes long, and its files by their paths."""
-
-    album: zipfile.ZipFile
-    files: dict[str, zipfile.ZipInfo]
-
-
 @lru_cache(maxsize=4)
-def _opened(path: Path, size: int, mtime: int) -> _OpenedAlbum:
+def _opened(path: Path, size: int, mtime: int) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    """Opens an album, which stays open because reading its table takes long, and its files by their paths."""
     file = open_regular(path)
     try:
         album = zipfile.ZipFile(file)
@@ -294,7 +287,7 @@ def _opened(path: Path, size: int, mtime: int) -> _OpenedAlbum:
         raise
     # The file is closed when it is no longer read.
     weakref.finalize(album, file.close)
-    return _OpenedAlbum(album, {name: info for name, info in files.items() if not name.endswith("/")})
+    return album, {name: info for name, info in files.items() if not name.endswith("/")}
 
 
 def _path_of(info: zipfile.ZipInfo, backslashes: bool) -> str:

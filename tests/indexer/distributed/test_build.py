@@ -30,6 +30,12 @@ from tests.requirements import need_ray
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
+# The libraries leave sockets to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 
 def test_shards_hold_what_one_index_holds_and_their_build_shows_progress(shards: Path, plain: Path) -> None:
     check_same(shards, plain)
@@ -108,13 +114,6 @@ def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
     assert "but 160 copies of shards and the encoder need 160" in capsys.readouterr().err
 
 
-# The libraries leave sockets to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
 def test_workers_read_photos_by_url(
     tmp_path: Path, photos: Path, sharded: BuildShards, by_small: model.Matcher
 ) -> None:
@@ -156,10 +155,6 @@ def test_neighbours_are_in_one_shard() -> None:
     assert [set(placed[start : start + 10].tolist()) for start in range(0, 40, 10)] == [
         {shard} for shard in placed[::10].tolist()
     ]
-
-
-if TYPE_CHECKING:
-    from ray.cluster_utils import Cluster
 
 
 def refused(photos: Path, shards: Path, ray: str) -> str:
