@@ -27,8 +27,7 @@ _PATIENCE, _MAX_NAME = 5, 1024
 # Photos that are explained by default.
 EXPLAINED = 3
 _ID = re.compile("[0-9]+")
-# Scores are shares of the best photo's: that of the first always is 100%.
-_HEADING = f"{'rank':>4}  {'of best':>7}  path"
+_HEADING = f"{'rank':>4}  path"
 # Printed if a search finds no photo.
 _NOTHING = "no photos: none passes the filters, or --offset is beyond the last"
 
@@ -59,8 +58,8 @@ def search(
         print(f"'{printable(query.text or '')}' is searched for as '{answer.word_means}'", file=sys.stderr)
     if answer.word_ignored and not as_json:
         print(f"not understood: {printable(', '.join(answer.word_ignored))}", file=sys.stderr)
-    if (missing := _missing(answer, query.text)) and not as_json:
-        print(f"no photo {printable(missing)}; these are the closest", file=sys.stderr)
+    if (remark := missing_remark(answer, query.text)) and not as_json:
+        print(printable(remark), file=sys.stderr)
     return 0
 
 
@@ -90,14 +89,15 @@ def _answer_of_server(
     return None
 
 
-def _missing(answer: SearchResponse, text: str | None) -> str:
+def missing_remark(answer: SearchResponse, text: str | None = None) -> str:
     """Says what no photo is likely to show, as the page does; empty if that is uncertain."""
     missing = [thing for thing in answer.things if thing.fits is False]
     named = [text] if answer.word_fits is False else [thing.word for thing in missing if thing.word]
     if named:
-        return "clearly shows " + " or ".join(dict.fromkeys(f"'{word}'" for word in named))
+        words = " or ".join(dict.fromkeys(f"'{word}'" for word in named))
+        return f"no photo clearly shows {words}; these are the closest"
     drawn = "the drawing" if answer.sketch_fits is False else "part of the drawing" if missing else ""
-    return drawn and f"looks much like {drawn}"
+    return drawn and f"no photo looks much like {drawn}; these are the closest"
 
 
 def explain(
@@ -174,7 +174,7 @@ def _photo_id(engine: "Engine", photo: str) -> str:
 
 
 def results_table(answer: SearchResponse) -> str:
-    """Formats rank, score, path and the number of near duplicates; further paths of a photo are on separate lines."""
+    """Formats rank, path and the number of near duplicates; further paths of a photo are on separate lines."""
     return "\n".join([_HEADING, *(line for result in answer.results for line in _result_lines(result))])
 
 
@@ -190,5 +190,5 @@ def groups_table(groups: Iterable[Group]) -> str:
 
 def _result_lines(result: SearchResult) -> list[str]:
     folded = f"  (+{len(result.copies)} like it)" if result.copies else ""
-    first = f"{result.rank:>4}  {result.score:>7.0%}  {printable(result.paths[0])}{folded}"
-    return [first, *(f"{'':>13}  {printable(path)}" for path in result.paths[1:])]
+    first = f"{result.rank:>4}  {printable(result.paths[0])}{folded}"
+    return [first, *(f"{'':>4}  {printable(path)}" for path in result.paths[1:])]

@@ -31,7 +31,7 @@ from sketch_search.model.images import as_png
 from sketch_search.model.terminal import printable
 from sketch_search.service import PROGRAM
 from sketch_search.service.address import ServerAddress, announced, answers_by, find_server, token_of
-from sketch_search.service.commands.search import results_table
+from sketch_search.service.commands.search import missing_remark, results_table
 from sketch_search.service.engine import open_matcher
 from sketch_search.service.http import as_json, configure_logging, create_app
 from sketch_search.service.schemas.search import SearchResponse
@@ -45,7 +45,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 SEARCHES_AT_ONCE = 8
 # Seconds that the server waits for its shards to start. Shards that start later are searched from then on.
 START_SECONDS = 600.0
-# What the demo searches for, the results that it shows, and how long it waits for them on a busy machine.
+# What the demo searches for if it finds that, the results that it shows, and how long it waits on a busy machine.
 SKETCHED, RESULTS = "umbrella", 5
 PATIENCE_SECONDS = 120.0
 
@@ -238,15 +238,14 @@ def _wait_for(shards: Shards) -> None:
 
 def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     """Indexes ``photos``, or else a sample gallery, serves it until stopped, and shows one search."""
-    from sketch_search.indexer.samples import draw_sketch, write_samples
+    from sketch_search.indexer.samples import write_samples
 
     # First, so that without a checkpoint nothing is drawn.
     system = settings.system or "default"
     matcher = open_matcher(settings, system)
     check_port(settings)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the server's own log has the same request
-    sketch = folder / f"{SKETCHED}.png"
-    check_replaceable(sketch)
+    check_replaceable(folder / f"{SKETCHED}.png")
     print("preparing the gallery and its index", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     samples = folder / "samples"
@@ -257,27 +256,39 @@ def demo(settings: Settings, folder: Path, photos: Path | None) -> int:
     name = "samples-index" if photos is None else "photos-index"
     index = folder / (name if system == "default" else f"{name}-{system}")
     report = indexer.build(index, indexer.BuildRequest([gallery], system=system), matcher, indexer.Progress(bar=True))
-    write_files({sketch: as_png(draw_sketch(SKETCHED))})
     contents = "photos" if photos is not None else "pictures, drawn by this program or from scikit-learn"
     print(printable(f"{gallery}: {report.photos} {contents}"))
     print_build(report, settings)
     served = settings.model_copy(update={"index": index, "gallery": ()})
-    return serve_until_stopped(served, lambda url, page: _show_first_search(served, sketch, url, page))
+    return serve_until_stopped(served, lambda url, page: _show_first_search(served, folder, url, page))
 
 
-def _show_first_search(settings: Settings, sketch: Path, url: str, page: str) -> None:
-    """Searches with the sketch at ``url``."""
+def _show_first_search(settings: Settings, folder: Path, url: str, page: str) -> None:
+    """Searches at ``url`` with the first of the sample sketches that a photo shows, which is written to ``folder``."""
     import httpx
+
+    from sketch_search.indexer.samples import SKETCHED as NAMES
+    from sketch_search.indexer.samples import draw_sketch
 
     headers = {} if settings.api_key is None else {b"X-API-Key": settings.api_key.get_secret_value().encode()}
     try:
         # A proxy from the environment could not reach this machine.
         with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False) as http:
-            found = http.post("/search", content=sketch.read_bytes(), params={"k": RESULTS}).raise_for_status()
+            answers = dict[str, SearchResponse]()
+            for name in dict.fromkeys((SKETCHED, *NAMES)):
+                content = as_png(draw_sketch(name))
+                found = http.post("/search", content=content, params={"k": RESULTS}).raise_for_status()
+                answers[name] = SearchResponse.model_validate_json(found.content)
+                if answers[name].sketch_fits:
+                    break
     except httpx.HTTPError as error:
         print(printable(f"error: the first search failed: {error}"), file=sys.stderr)
         return
-    answer = SearchResponse.model_validate_json(found.content)
+    name = next((name for name, answer in answers.items() if answer.sketch_fits), SKETCHED)
+    sketch, answer = folder / f"{name}.png", answers[name]
+    write_files({sketch: as_png(draw_sketch(name))})
     heading = printable(f"{sketch} finds, in {answer.timings_ms.total:.0f} ms:")
-    print(f"\n{heading}\n\n{results_table(answer)}\n")
+    print(f"\n{heading}\n\n{results_table(answer)}\n{missing_remark(answer)}")
+    if "?" in page:
+        print(f"{url} is the page for searching; with ?token=... it may also add and remove folders.")
     print(f"Draw your own at {page} (Ctrl-C ends)", flush=True)
