@@ -13,7 +13,6 @@ export function createAbout(remove) {
   let made = null;
   let grows = false;
   let begun = false;
-  // What the note says before the state of the build.
   let already = "";
 
   byId("about-open").addEventListener("click", () => {
@@ -52,11 +51,7 @@ export function createAbout(remove) {
     const [textContent, ariaLabel] = ["Remove", `Remove ${folder} from the index`];
     const onclick = ({ target }) => {
       // This needs a second press, because adding the folder again would read its photos again.
-      if (target.textContent === textContent) {
-        target.textContent = "Really remove";
-      } else {
-        void take(folder);
-      }
+      if (target.textContent === textContent) { target.textContent = "Really remove"; } else { void take(folder); }
     };
     const removable = grows && folders.length > 1;
     const button = element("button", { type: "button", className: "quiet", textContent, ariaLabel, onclick });
@@ -75,7 +70,6 @@ export function createAbout(remove) {
   }
 
   return {
-    /** Show the server's description. @param info the answer of /info */
     show(info) {
       byId("info").replaceChildren(...facts(info).map(([name, text]) => fact(name, text)));
       byId("about-open").textContent = info.index ? count(info.index.photos, "photo") : "About";
@@ -110,11 +104,7 @@ const fact = (name, told) => element("div", {}, element("dt", { textContent: nam
 
 const NO_FOLDERS = { path: "", above: null, folders: [] };
 
-/**
- * The dialog to choose a folder to index.
- *
- * @param {(folder: string, note: HTMLElement) => Promise<boolean>} build has the folder indexed, or says why not
- */
+/** The dialog to choose a folder, which `build` has indexed, or says in a note why not. */
 export function offerFolders(build) {
   const [dialog, field, note, list] = ["folders", "folder", "folder-note", "folders-list"].map(byId);
   const question = new api.Latest();
@@ -138,7 +128,6 @@ export function offerFolders(build) {
 
   /** List the folders in this one, or by default in the pictures folder of the server's user. */
   function read(path) {
-    // A person who begins to type asks another question.
     void question.ask(
       () => api.folders(path),
       (answer) => {

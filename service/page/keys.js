@@ -6,7 +6,7 @@ import { forSite } from "./shared/storage.js";
 
 const OFF = "sketch-search-keys-off";
 const TOOLS = { p: "pen", e: "eraser", f: "fill", m: "move", l: "line", r: "rectangle", o: "ellipse" };
-const BUTTONS = { c: "clear", i: "pick", s: "save", t: "turn", w: "why-open", "?": "help-open" };
+const BUTTONS = { c: "clear", d: "held-copy", g: "held-one", h: "held-mirror", i: "pick", j: "held-join", s: "save", t: "turn", w: "why-open", "?": "help-open" };
 const WIDTHS = ["0.007", "0.012", "0.024"];
 const TYPING = "input[type=text], input[type=date], input[type=range], select, textarea";
 
@@ -17,9 +17,8 @@ export function listenToShortcuts(paper, query) {
   single.addEventListener("change", () => forSite.mark(OFF, !single.checked));
   byId("help-open").addEventListener("click", () => show(byId("help")));
 
-  /** What a key does, as a function; false or undefined if nothing. */
   function actionOf(key, { ctrlKey, metaKey, shiftKey, target }) {
-    if (paper.chosen && (key === "delete" || key === "backspace")) { return () => paper.remove(); }
+    if (paper.chosen.length && (key === "delete" || key === "backspace")) { return () => paper.remove(); }
     if (ctrlKey || metaKey) {
       const undoes = { z: shiftKey ? "redo" : "undo", y: "redo" }[key];
       return !query.isFile() && undoes && (() => paper[undoes]());
@@ -32,7 +31,7 @@ export function listenToShortcuts(paper, query) {
       return () => choose("width", WIDTHS[next]);
     }
     const button = key === "enter" && !target.closest("button, summary, a, input") ? "search" : BUTTONS[key];
-    return button && !byId(button).hidden && (() => byId(button).click());
+    return button && !byId(button).closest("[hidden]") && (() => byId(button).click());
   }
 
   document.addEventListener("keydown", (event) => {
@@ -91,12 +90,13 @@ export function drawByKeys(paper) {
   function press() {
     if (down) {
       down = false;
+      const held = paper.chosen.length;
       paper.finish();
-      byId("heard").textContent = paper.chosen ? "Put down." : "Pen up.";
+      byId("heard").textContent = held ? "Put down." : paper.chosen.length ? "Selected." : "Pen up.";
     } else if (!paper.drawing) {
       paper.begin(place);
       down = paper.drawing;
-      const moving = down ? "Picked up" : "Nothing there";
+      const moving = paper.chosen.length ? "Picked up" : "Nothing there";
       const { x, y } = paper.shares(place);
       const where = `${Math.round(x * 100)} across, ${Math.round(y * 100)} down.`;
       byId("heard").textContent = `${paper.tool === "move" ? moving : "Pen down"}, ${where}`;

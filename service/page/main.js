@@ -15,6 +15,7 @@ import { Paper } from "./drawing/paper.js";
 import { createQuery } from "./drawing/query.js";
 import { connectTools } from "./drawing/tools.js";
 import { createFound } from "./results/found.js";
+import { createKept } from "./results/kept.js";
 import { Notice } from "./results/notice.js";
 import { createViewer } from "./results/viewer.js";
 import * as api from "./shared/api.js";
@@ -34,7 +35,6 @@ const query = createQuery(paper, {
   changed: queryChanged,
   turn: (...how) => parts.turn(...how),
   back: searchAgain,
-  name: () => drawn.said(),
   address: () => notice.say("That is an address, not an image", "Save the image and drop its file here, or copy the image itself and paste it."),
 });
 const refreshTools = connectTools(paper, query);
@@ -69,6 +69,8 @@ const server = watchServer({
 });
 const options = createOptions(searchIfReady);
 
+createKept(paper, query, () => [...parts.params().text, ...drawn.said()].join(", "));
+
 const state = {
   few: true,
   // Whether this server explains at all, and the query whose photos it has refused to explain.
@@ -77,7 +79,6 @@ const state = {
   // How often the drawing has changed, and after how many changes the photos shown were searched for.
   changes: 0,
   shownAfter: 0,
-  // The timer that says when the pen rests.
   resting: 0,
   // Whether the running search follows a stroke. Then results already shown keep their places.
   drawingOn: false,
@@ -88,7 +89,6 @@ async function runSearch(signal) {
   const stay = state.drawingOn && !query.empty();
   const after = state.changes;
   const taken = await query.snapshot();
-  // An empty sheet is not part of the query.
   const snapshot = query.empty() ? { ...taken, blob: null, things: [], strokes: [] } : taken;
   const { limits } = server;
   if (limits && snapshot.blob?.size > limits.max_upload_bytes) {
@@ -97,7 +97,6 @@ async function runSearch(signal) {
   }
   const kind = snapshot.kind === "photo" ? { kind: "photo" } : {};
   const { like, text } = parts.params();
-  // Filters alone list photos.
   const listed = snapshot.blob || like.length || text.length ? {} : { view: "photos" };
   // Who draws looks for one photo, which a stack may hide; but of many photos, stacks show more kinds on a page.
   const auto = state.few && snapshot.blob && snapshot.kind === "sketch" ? "photos" : settledView();
@@ -191,6 +190,7 @@ async function explain() {
 
 function refresh() {
   byId("search").disabled = nothing();
+  byId("save").disabled = query.isFile() || nothing();
   byId("clear").disabled = query.empty() && parts.none();
 }
 

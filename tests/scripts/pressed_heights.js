@@ -1,5 +1,6 @@
-// How high the buttons at things and in the line of the query are for a finger, in pixels.
+// How high the names of things, and the buttons in the line of the query are for a finger, in pixels.
 () => {
-  const buttons = [...document.querySelectorAll(":is(.things, .parts) button")].filter((one) => one.checkVisibility());
-  return buttons.map((one) => parseFloat(getComputedStyle(one, "::after").height));
+  const buttons = [...document.querySelectorAll(".parts button")].filter((one) => one.checkVisibility());
+  const names = [...document.querySelectorAll(".things input")].map((one) => one.offsetHeight);
+  return [...names, ...buttons.map((one) => parseFloat(getComputedStyle(one, "::after").height))];
 }

@@ -39,7 +39,6 @@ export function createOptions(changed) {
   });
 
   return {
-    /** As parameters of a search; `auto` is a view in the place of the server's choice. */
     params: (auto = "auto") => ({ k: count.value || "20", view: view === "auto" ? auto : view, fold: String(fold.checked) }),
     /** During drawing, one variant of the drawing makes searches quicker. */
     quick: () => (variants > 1 ? { quality: "draft" } : {}),
@@ -54,10 +53,7 @@ export function createOptions(changed) {
   };
 }
 
-/**
- * The field for a word, which the network's vocabulary completes, and the words that it guesses for the drawing. `name` gives a
- * guess to its thing, if it is one of several.
- */
+/** The field for a word, completed by the vocabulary, and the words guessed for the drawing, which `name` gives to their things. */
 export function createWord(parts, name) {
   const [form, field, list] = ["word-form", "word", "words"].map(byId);
   const question = new api.Latest();
@@ -67,11 +63,7 @@ export function createWord(parts, name) {
     take(field.value.trim());
   });
   field.addEventListener("input", ({ inputType }) => {
-    if (!inputType || inputType === CHOSEN) {
-      form.requestSubmit();
-    } else {
-      complete(field.value.trim());
-    }
+    if (!inputType || inputType === CHOSEN) { form.requestSubmit(); } else { complete(field.value.trim()); }
   });
   parts.onChange(() => unknown(null));
 
@@ -110,7 +102,6 @@ export function createWord(parts, name) {
     void question.ask(
       async (signal) => (prefix ? api.words(prefix, COMPLETIONS, signal) : []),
       (words) => list.replaceChildren(...words.map((value) => element("option", { value }))),
-      // A word can be typed in full; a search shows errors of the server.
       () => undefined,
     );
   }

@@ -1,9 +1,10 @@
 /** The things of the drawing: their outlines on the paper, and the line that describes the query. */
 
-import { assign, coloursOf, divided, dot, halved, joined, named, piecesOf, seenThing, settled, strokesOf, thingAt, thingsOf, TINTS, withPieces } from "../drawing/things.js";
+import { assign, coloursOf, divided, dot, halved, named, piecesOf, seenThing, settled, strokesOf, thingsOf, TINTS, withPieces } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
-import { count, sure, thingNames } from "../shared/words.js";
+import { count, guessed, sure, thingNames } from "../shared/words.js";
 import { placeLabels } from "./labels.js";
+import { createSorting } from "./sorting.js";
 
 const SWITCHES = {
   apart: "Search for each thing on its own, not for the drawing as one",
@@ -26,9 +27,7 @@ export function createDrawn(paper, parts, word, react) {
   let wanted = ALL;
   let counts = ALL;
   let counted = false;
-  // The things with a label; and a mark of the one that is to be joined with the next one that is pressed.
   let shown = [];
-  let joining = null;
   let [showing, placing] = [0, 0];
 
   for (const name of Object.keys(ALL)) {
@@ -39,19 +38,20 @@ export function createDrawn(paper, parts, word, react) {
   }
   new ResizeObserver(placeSoon).observe(list.parentElement);
   paper.lieUnder(list);
-  list.addEventListener("click", joinPressed, true);
-  list.addEventListener("keydown", ({ key }) => key === "Escape" && joinFrom(null));
-  byId("parts-apart").addEventListener("click", () => divide(halved, things()[0].id));
+  byId("parts-apart").addEventListener("click", () => sort(halved, things()[0].marks));
 
   const pieces = () => piecesOf(paper.marks);
   const things = () => thingsOf(pieces());
+  const sorting = createSorting(paper, { shown: () => shown, things, sort });
 
-  /** Divide or name things by a function of things.js, as a step that Back takes back. Nothing else is divided anew. */
-  async function divide(by, ...how) {
+  /** Divide, join or name some marks by a function of things.js, as a step that Back takes back. Nothing else is divided anew. */
+  async function sort(by, some, name) {
+    const places = some.map((mark) => pieces().indexOf(mark));
     await react.step();
     word.unknown(null);
-    typed = by === named ? { name: how[1], rename: (other) => divide(named, how[0], other) } : null;
-    paper.replace(withPieces(paper.marks, by(settled(pieces()), ...how)));
+    typed = by === named ? { name, rename: (other) => sort(named, some, other) } : null;
+    const all = settled(pieces());
+    paper.replace(withPieces(paper.marks, by(all, places.map((place) => all[place]), name)));
   }
 
   /** The things of a search: those drawn here, or those that the server saw. */
@@ -69,6 +69,7 @@ export function createDrawn(paper, parts, word, react) {
     const several = all.length > 1;
     outline(drawn.length > 1 && wanted.apart ? drawn : []);
     const coloured = inColour(all);
+    sorting.refresh();
     const apart = !several && drawn.length > 0 && divided(drawn[0]);
     offer("apart", several || !wanted.apart);
     // The place of a single thing is worth a line only if an answer says that it counts, or somebody that it does not.
@@ -89,54 +90,25 @@ export function createDrawn(paper, parts, word, react) {
   }
 
   function names(all) {
-    const known = thingNames(all.map((thing) => [said(thing), namesOf(thing)]));
+    const known = thingNames(all.map((thing) => [said(thing) ?? guessed(guesses.get(thing.id)), namesOf(thing)]));
     const own = known.filter(Boolean);
     const rest = all.length - own.length;
     return own.length ? [...own, ...(rest ? [count(rest, "more thing")] : [])] : [rest > 1 ? `${rest} things` : ""];
   }
 
   function outline(all) {
-    // A word that is being typed stays.
     if (!typing()) {
-      const before = new Map(shown.map(({ id }, i) => [id, list.children[i].firstElementChild]));
+      const before = new Map(shown.map(({ id }, i) => [id, list.children[i].firstElementChild.style]));
       shown = all;
       refill(list, ...all.map((thing) => item(thing, before.get(thing.id))));
       placeSoon();
     }
   }
 
-  /** Join a thing with the other one; of several, with the one that is pressed next. */
-  function join({ id, marks }) {
-    const others = shown.filter((one) => one.id !== id);
-    void (others.length > 1 ? joinFrom(marks[0]) : divide(joined, id, others[0].id));
-  }
-
-  function joinFrom(mark) {
-    joining = mark;
-    list.classList.toggle("joining", mark !== null);
-    [...list.children].forEach((one, i) => one.classList.toggle("from", shown[i].marks.includes(mark)));
-    byId("hint").textContent = mark && "Press what belongs to it.";
-  }
-
-  function joinPressed(event) {
-    if (joining === null) { return; }
-    const place = [...list.children].findIndex((one) => one.contains(event.target));
-    const [from, other] = [shown.find(({ marks }) => marks.includes(joining)), shown[place] ?? thingAt(shown, paper.pointOf(event))];
-    event.stopPropagation();
-    // A word that is being typed would stay.
-    event.target.matches("input") && event.target.blur();
-    joinFrom(null);
-    if (from && other && other !== from) { void divide(joined, from.id, other.id); }
-  }
-
-  /** A thing's outline, with what it is, which can be typed over, and buttons that split it or join it with another. */
-  function item(thing, { className, style } = element("p")) {
+  /** A thing's outline, with what it is, which can be typed over. */
+  function item(thing, style) {
     const { id, box } = thing;
-    const known = said(thing) ?? "";
-    const about = known || "thing";
-    const splits = divided(thing) ? [button(id, "Split", `Split the ${about} into two things`, () => divide(halved, id))] : [];
-    const joins = button(id, "Join", `Join the ${about} with another thing`, () => join(thing));
-    const label = element("p", { className, style: style.cssText }, field(id, known, guesses.get(id)), ...splits, joins);
+    const label = element("p", { style: style?.cssText ?? "" }, field(thing, said(thing) ?? "", guesses.get(id)));
     const made = element("li", {}, label);
     const corners = [paper.shares({ x: box.left, y: box.top }), paper.shares({ x: box.right, y: box.bottom })];
     const [left, top, right, bottom] = corners.flatMap(({ x, y }) => [x, y]).map((share) => 100 * Math.min(1, Math.max(0, share)));
@@ -145,17 +117,21 @@ export function createDrawn(paper, parts, word, react) {
     return made;
   }
 
-  function field(id, known, guess) {
-    const placeholder = guess ? `${guess.word}?` : "Name it";
+  function field(thing, known, guess) {
+    const placeholder = guessed(guess) || "Name it";
     const size = (known || placeholder).length;
     const made = element("input", { type: "text", value: known, placeholder, size, maxLength: 100, ariaLabel: "What this thing is", autocomplete: "off" });
     made.setAttribute("list", "words");
+    made.addEventListener("focus", () => sorting.take(thing));
     made.addEventListener("input", () => word.complete(made.value.trim()));
     made.addEventListener("change", () => {
       made.blur();
-      void divide(named, id, made.value.trim());
+      void sort(named, thing.marks, made.value.trim());
     });
-    made.addEventListener("blur", ({ relatedTarget: pressed }) => made.value === known && !list.contains(pressed) && show());
+    made.addEventListener("blur", ({ relatedTarget: pressed }) => {
+      sorting.leave(pressed);
+      if (made.value === known && !list.contains(pressed)) { show(); }
+    });
     return made;
   }
 
@@ -174,11 +150,8 @@ export function createDrawn(paper, parts, word, react) {
       ({ left: left - sheet.left, top: top - sheet.top, right: right - sheet.left, bottom: bottom - sheet.top }));
     const labels = items.map(({ firstElementChild: { offsetWidth: width, offsetHeight: height } }, i) => ({ ...shown[i], box: boxes[i], width, height }));
     placeLabels(pieces(), paper.place, sheet.width, labels).forEach(({ left, top }, i) => {
-      const [{ firstElementChild: label, clientLeft, clientTop }, own, { width }] = [items[i], boxes[i], labels[i]];
-      // The buttons that a mouse brings out of it come out towards the middle.
-      const flip = label.classList.toggle("flip", 2 * left + width > sheet.width);
-      const side = flip ? own.right - left - width : left - own.left;
-      Object.assign(label.style, { [flip ? "right" : "left"]: `${side - clientLeft}px`, [flip ? "left" : "right"]: "auto", top: `${top - own.top - clientTop}px` });
+      const [{ firstElementChild: label, clientLeft, clientTop }, own] = [items[i], boxes[i]];
+      Object.assign(label.style, { left: `${left - own.left - clientLeft}px`, top: `${top - own.top - clientTop}px` });
     });
   }
 
@@ -216,7 +189,7 @@ export function createDrawn(paper, parts, word, react) {
     /** Name the thing that was guessed to be this, if there are several. @returns {boolean} whether it was */
     name(word) {
       const own = shown.find(({ id, marks }) => guesses.get(id)?.word === word && !marks.some((mark) => mark.word));
-      if (own) { void divide(named, own.id, word); }
+      if (own) { void sort(named, own.marks, word); }
       return own !== undefined;
     },
     /** Go back to before an unusable word of a thing. @returns {{name: string, rename} | null} the word, if there was one */
@@ -226,28 +199,20 @@ export function createDrawn(paper, parts, word, react) {
       if (dropped !== null) { history.back(); }
       return dropped;
     },
-    /** What is drawn, as the name of a file; "" if nobody knows. */
-    said: () => things().map((thing) => said(thing)).filter(Boolean).join(", ").replace(/[^\p{L}\p{N} ,-]/gu, ""),
+    said: () => things().map((thing) => said(thing)).filter(Boolean),
     /** Let things, places and colours count again. */
     reset() {
       wanted = ALL;
       show();
     },
-    /** The drawing is another one. */
     forget() {
       seen = [];
-      joinFrom(null);
+      sorting.forget();
       clearTimeout(showing);
       // A task of its own, so that the page is not busy for long.
       showing = setTimeout(show);
     },
   };
-}
-
-function button(id, textContent, title, onclick) {
-  const made = element("button", { type: "button", textContent, title, ariaLabel: title, onclick });
-  made.dataset.key = `${textContent} ${id}`;
-  return made;
 }
 
 /** What a person said to be one thing, by its number and how much it is; a new object of what nobody did. */

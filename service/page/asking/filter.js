@@ -103,7 +103,6 @@ export function offerFilter(parts) {
       const none = `No folder of this collection has \u201c${typed()}\u201d in its name.`;
       refill(byId("filter-folders"), ...(rows.length || !folders.size ? rows : [element("li", { textContent: none })]));
       field.parentElement.hidden = flat && !folder.length;
-      // A single day is nothing to choose from.
       refill(byId("filter-times"), ...(days.length > 1 || folder.length ? levels() : []));
       byId("filter-undated").textContent = undatedNote(undated, days.reduce((sum, [, files]) => sum + files, 0));
     }
@@ -177,10 +176,8 @@ export function offerFilter(parts) {
   }
 }
 
-/** The folders around one, the outermost first. */
 const above = (path) => path.split("/").slice(0, -1).map((_, i, names) => names.slice(0, i + 1).join("/"));
 
-/** So that a folder is followed by what is in it. */
 const key = (path) => path.replaceAll("/", "\0");
 
 const number = (files) => files.toLocaleString("en");

@@ -1,6 +1,6 @@
 /** Where the labels of things lie on the paper. */
 
-import { outline } from "../drawing/ink.js";
+import { outline, samples } from "../drawing/ink.js";
 
 // The paper has so many cells along its longer side, and labels begin at their corners.
 const GRID = 72;
@@ -10,18 +10,12 @@ const INK = 50;
 // A label might as well lie over boxes as so many pixels away from the ink of its own thing, or so many too near to that of another.
 const NEAR = 40;
 const WRONG = 8;
-// Farther than any place.
 const FAR = 1000;
 
 /**
  * Where each label covers no other and no ink, as little as can be of the boxes, and lies near the ink of its own thing, nearer
- * than to that of others. How much is looked at depends on the number of things, and hardly on that of strokes.
- *
- * @param {object[]} marks all on the paper, in the order of their age @param {number[]} place of the paper, see ink.js
- * @param {number} width of the paper in pixels
- * @param {{marks: object[], box: {left, top, right, bottom}, width: number, height: number}[]} things with the box on the paper and
- *   the size of the label of each, in pixels
- * @returns {{left: number, top: number}[]} in pixels
+ * than to that of others. `marks` are all on the paper, by age, whose `place` is as in ink.js and `width` in pixels, as boxes and
+ * sizes of labels in `things`: [{marks, box, width, height}, ...]. The work depends on the number of things, hardly on that of marks.
  */
 export function placeLabels(marks, place, width, things) {
   const [wide, high] = place.slice(2).map((side) => Math.round(GRID * side));
@@ -36,7 +30,7 @@ export function placeLabels(marks, place, width, things) {
   const numbers = new Map(things.flatMap(({ marks: own }, i) => own.map((mark) => [mark, i + 1])));
   for (const mark of marks) {
     const half = ((mark.width ?? 0) / 2) * GRID;
-    along(mark.at ? [mark.at] : outline(mark), (x, y) => {
+    samples(mark.at ? [mark.at] : outline(mark), GRID).forEach(({ x, y }) => {
       const [left, top] = [(x - place[0]) * GRID, (y - place[1]) * GRID];
       fill(owners, Math.floor(left - half), Math.floor(top - half), Math.floor(left + half) + 1, Math.floor(top + half) + 1, numbers.get(mark) ?? 0);
     });
@@ -69,15 +63,6 @@ export function placeLabels(marks, place, width, things) {
     }
     fill(labels, left, top, left + w, top + h, 1);
     return { left: Math.min(left, Math.max(0, wide - long / pixels)) * pixels, top: Math.min(top, Math.max(0, high - tall / pixels)) * pixels };
-  });
-}
-
-/** Call `visit` with places along these points, none of which is more than a cell from the next one. */
-function along(points, visit) {
-  points.forEach((from, i) => {
-    const to = points[i + 1] ?? from;
-    const steps = Math.max(1, Math.ceil(GRID * Math.max(Math.abs(to.x - from.x), Math.abs(to.y - from.y))));
-    for (let k = 0; k < steps; k++) { visit(from.x + ((to.x - from.x) * k) / steps, from.y + ((to.y - from.y) * k) / steps); }
   });
 }
 

@@ -12,14 +12,12 @@ const FILTERS = ["folder", "after", "before"];
 
 /** The query beside the drawing, as the address says it; `removeDrawing` is called when a person removes the drawing from the line. */
 export function createParts(removeDrawing) {
-  // Called when something else is searched for.
   const listeners = [];
   let wanted = read();
   let drawing = null;
   let described = "";
   // How many photos behind each unwanted one look like it, by its id.
   let alike = new Map();
-  // The word before the last one.
   let earlier = [];
   // Names of photos by their ids. An address has ids only, so that some may be unknown.
   const names = new Map();
@@ -120,7 +118,6 @@ export function createParts(removeDrawing) {
   return {
     filtered, none, likes, nameOf, set, show,
     enough: () => wanted.like.length > 0 || wanted.text.length > 0 || filtered(),
-    /** These parts as parameters of a search. @returns {import("../shared/history.js").Wanted} */
     params: () => wanted,
     onChange: (react) => listeners.push(react),
     like: (photo) => put(photo, "like"),
@@ -146,10 +143,10 @@ export function createParts(removeDrawing) {
       show();
       return word;
     },
-    /** Another drawing takes the place of this one: a step, which changes nothing else but for a query that begins `anew`. */
+    /** Another drawing takes the place of this one: a step. `anew`: without words and photos, or with other parts than before. */
     turn(anew, counts) {
       const before = wanted;
-      wanted = anew ? { ...before, ...emptied([...PHOTOS, "text"]) } : before;
+      wanted = { ...before, ...(anew === true ? emptied([...PHOTOS, "text"]) : anew || {}) };
       write(wanted, counts || !same(before, wanted));
       show();
     },
@@ -158,7 +155,6 @@ export function createParts(removeDrawing) {
       drawing = kind;
       show();
     },
-    /** Say what is drawn; "": a drawing. */
     describe(text) {
       described = text;
       show();

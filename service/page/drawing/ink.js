@@ -18,7 +18,8 @@ export const WHITE = "#ffffff";
 /** The formats of a sheet, with its width by its height; the first is that of most photos. */
 export const FORMATS = { landscape: 4 / 3, portrait: 3 / 4, square: 1 };
 const SHAPES = ["line", "rectangle", "ellipse"];
-// So many that none is seen.
+// What surrounds white strokes, which could not be seen otherwise, in sides of the square around the sheet.
+const RIM = { colour: "#8a8a8a", width: 0.008 };
 const ELLIPSE_CORNERS = 128;
 // A canvas of one colour tells whether a browser hides what a page paints.
 const PROBE = "#808080";
@@ -40,7 +41,6 @@ export const shapeOf = ({ naturalWidth, naturalHeight }) => (naturalWidth || 1) 
 /** A point of the square as shares of the sides of what lies there, see `placeOf`. */
 export const sharesOf = ([left, top, width, height], { x, y }) => ({ x: (x - left) / width, y: (y - top) / height });
 
-/** The point of the square that has these shares. */
 export const pointAt = ([left, top, width, height], { x, y }) => ({ x: left + x * width, y: top + y * height });
 
 /** The marks that nothing later has taken away, oldest first. */
@@ -55,7 +55,7 @@ export function paint(context, side, actions, shape = 1) {
   context.setTransform(side, 0, 0, side, -left * side, -top * side);
   context.fillStyle = WHITE;
   context.fillRect(0, 0, 1, 1);
-  for (const mark of visible(actions)) {
+  for (const mark of visible(actions).flatMap(rimmed)) {
     if (mark.kind === "image") {
       drawImage(context, mark.image);
     } else if (mark.kind === "fill") {
@@ -74,6 +74,10 @@ export function paint(context, side, actions, shape = 1) {
     }
   }
 }
+
+const rimmed = (mark) => (mark.width && isWhite(mark) ? [{ ...mark, colour: RIM.colour, width: mark.width + RIM.width }, mark] : [mark]);
+
+export const isWhite = ({ kind, colour }) => colour === WHITE && kind !== "eraser";
 
 /**
  * Paint the part of a free stroke around its point `i`: a curve from the middle of the segment before it to the middle
@@ -126,7 +130,7 @@ export function evened(kind, from, to) {
   return { x: from.x + Math.sign(x) * side, y: from.y + Math.sign(y) * side };
 }
 
-function start(context, { kind, colour }, width) {
+export function start(context, { kind, colour }, width) {
   context.strokeStyle = kind === "eraser" ? WHITE : colour;
   context.lineCap = "round";
   context.lineJoin = "round";
@@ -160,11 +164,7 @@ function trace(context, { points }) {
   context.beginPath();
   points.forEach((here, i) => {
     const next = points[i + 1];
-    if (here.weight) {
-      curve(context, here, next?.weight ? next : undefined);
-    } else {
-      context.moveTo(here.x, here.y);
-    }
+    if (here.weight) { curve(context, here, next?.weight ? next : undefined); } else { context.moveTo(here.x, here.y); }
   });
 }
 
@@ -225,5 +225,12 @@ function distance(points, { x, y }) {
   });
   return Math.min(...away);
 }
+
+/** Points along lines through these, each at most the `least` part of a side away from the next one. */
+export const samples = (points, least) => points.flatMap((from, i) => {
+  const to = points[i + 1] ?? from;
+  const steps = Math.max(1, Math.ceil(least * Math.hypot(to.x - from.x, to.y - from.y)));
+  return Array.from({ length: steps }, (_, k) => ({ x: from.x + ((to.x - from.x) * k) / steps, y: from.y + ((to.y - from.y) * k) / steps }));
+});
 
 export const middle = (a, b) => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });

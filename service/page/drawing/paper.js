@@ -1,7 +1,8 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
-import { evened, FORMATS, isShape, markAt, paint, piece, placeOf, pointAt, png, shapeOf, sharesOf, visible } from "./ink.js";
-import { boxOf, enclosed, settled, thingAt, thingsOf } from "./things.js";
+import { evened, FORMATS, isShape, isWhite, markAt, outline, paint, piece, placeOf, pointAt, png, shapeOf, sharesOf, start, visible } from "./ink.js";
+import { boxOf, copied, enclosed, inBox, settled, thingAt, thingsOf } from "./things.js";
+import { mirrored, moved, short } from "./transforms.js";
 
 // On a sheet for a longer image, the image is narrower than the sheet.
 const LONGEST = 2;
@@ -12,10 +13,12 @@ const ROOM = 0.96;
 const ERASER = 4;
 // In sides of the square around the paper, as all lengths here. Points nearer to the last one are left out: nobody would see them.
 const NEAR = 0.0015;
-const PRECISION = 10_000;
 // How far from a stroke it can be taken; and what surrounds what is chosen.
 const REACH = 0.03;
 const HALO = { colour: "#8fd0b9", width: 0.03 };
+// How a line around what is to be chosen looks, and how far a copy lies from what it is of.
+const LASSO = { colour: "#1b6b53", width: 0.003, dash: 0.01 };
+const BESIDE = 0.04;
 // A press that moves no further than this, in pixels, stays one.
 const STILL = 5;
 // Factors of the width for a pen's pressure of 0 and 1.
@@ -28,11 +31,10 @@ const ERASER_BUTTON = 5;
 /**
  * A sheet on a canvas element. It keeps a list of actions, see ink.js, and each of them can be undone.
  *
- * Events: "start" when a stroke begins; "change" when the drawing has become another one; "choose" when another
- * stroke is chosen, or none; "pen" when a pen is used for the first time.
+ * Events: "start" when a stroke begins; "change" when the drawing has become another one; "choose" when other
+ * strokes are chosen, or none; "pen" when a pen is used for the first time.
  */
 export class Paper extends EventTarget {
-  /** Width of the next mark. */
   width = 0.012;
   colour = "#000000";
   /** Whether fingers draw, or scroll the page: as soon as there is a pen, they scroll. */
@@ -43,9 +45,11 @@ export class Paper extends EventTarget {
   #past = { first: "landscape", done: [], undone: [] };
   #tool = "pen";
   #mark = null;
-  // The chosen marks: all of a thing, or a stroke; and while they are held, where they were taken and how they lie now.
+  // The chosen marks: of things, or strokes; while they are held, how they lie by a point, and how they lie now; and the
+  // points of the line that is drawn around what is to be chosen.
   #chosen = [];
   #held = null;
+  #lasso = null;
   #pointer = null;
   #finger = false;
   // Whether a pen was seen, and the last event of a finger that scrolls the page.
@@ -85,30 +89,27 @@ export class Paper extends EventTarget {
     });
   }
 
-  /** What the next stroke does: draw a "pen", "line", "rectangle" or "ellipse", "fill", be an "eraser", or "move". */
+  /** What the next stroke does: draw a "pen", "line", "rectangle" or "ellipse", "fill", be an "eraser", or "move": choose and move marks. */
   get tool() { return this.#tool; }
 
   set tool(tool) {
     this.#tool = tool;
-    this.#choose([]);
+    this.choose([]);
   }
 
-  get chosen() { return this.#chosen.length > 0; }
+  get chosen() { return this.#chosen; }
   get empty() { return this.marks.every((mark) => mark.kind === "eraser"); }
   get marks() { return visible(this.#done); }
   get things() { return thingsOf(this.marks); }
 
-  /** Which of the FORMATS the sheet has while no image lies on it. */
   get format() { return this.#formatAfter(this.#done); }
   get image() { return this.marks.find(({ kind }) => kind === "image")?.image; }
 
   /** The shape of the sheet, as it is seen and sent: an image's own. */
   get shape() { return this.image ? Math.min(LONGEST, Math.max(1 / LONGEST, shapeOf(this.image))) : FORMATS[this.format]; }
 
-  /** Where the sheet lies in the square around it, see ink.js. */
   get place() { return placeOf(this.shape); }
 
-  /** A point as shares of the sheet's sides. */
   shares(point) { return sharesOf(this.place, point); }
 
   /** The first format of the sheet, the actions done on it, and those undone: nothing changes in it. */
@@ -130,10 +131,34 @@ export class Paper extends EventTarget {
   }
 
   remove() {
-    if (this.chosen) { this.replace(this.marks.filter((mark) => !this.#chosen.includes(mark))); }
+    if (this.#chosen.length) { this.replace(this.marks.filter((mark) => !this.#chosen.includes(mark))); }
   }
 
-  /** Have these marks in the place of all. */
+  /** Put a copy of what is chosen beside it, of which each thing is one of its own, and choose that. */
+  copy() {
+    const [marks, from] = [settled(this.marks), { x: 0, y: 0 }];
+    const copies = copied(marks, this.#indices.map((i) => marks[i])).map((mark) => moved(mark, from, { x: BESIDE, y: BESIDE }));
+    this.replace([...marks, ...copies]);
+    this.choose(copies);
+  }
+
+  mirror() {
+    const { left, right } = boxOf(this.#chosen);
+    this.change((mark) => mirrored(mark, (left + right) / 2));
+  }
+
+  /** Have what is chosen lie as `how` of each mark says. */
+  change(how) {
+    this.hold(() => how);
+    this.extend();
+    this.finish();
+  }
+
+  /** Hold what is chosen until `finish`: it lies as `how` says of the point to which it is extended, a function of marks. */
+  hold(how, within = this.#chosen) { this.#held = { how, marks: this.#chosen, within }; }
+
+  get #indices() { return this.#chosen.map((mark) => this.marks.indexOf(mark)); }
+
   replace(marks) { this.do({ kind: "marks", marks }); }
 
   /** Have the next of the FORMATS. What is drawn keeps its form, and after a whole round its size. */
@@ -148,23 +173,17 @@ export class Paper extends EventTarget {
 
   #formatAfter(actions) { return actions.findLast(({ format }) => format)?.format ?? this.#past.first; }
 
-  /** Draw these marks, too, as large as there is room. */
   add(marks) { this.do(...fitted(marks, this.place)); }
 
   do(...actions) { this.past = { ...this.#past, done: [...this.#done, ...actions], undone: [] }; }
 
-  /** Begin a mark at {x, y, weight}, the weight a factor of the width; or take what is there to move it, or fill it. */
-  begin(point, tool = this.tool) {
+  /** Begin a mark at {x, y, weight}, the weight a factor of the width; or choose what is there, or `also` that, or fill it. */
+  begin(point, tool = this.tool, also = false) {
     if (tool === "move") {
-      const { things, marks, image } = this;
-      const mark = marks[markAt(marks, point, REACH)];
-      const again = this.#chosen.includes(mark);
-      // A whole thing, also by its box; over an image, nobody knows what belongs together.
-      const own = image ? [mark].filter(Boolean) : (things.find((thing) => thing.marks.includes(mark)) ?? thingAt(things, point))?.marks;
-      this.#choose(again ? this.#chosen : (own ?? []));
-      this.#held = this.chosen ? { from: point, marks: this.#chosen, within: again ? [mark] : this.#chosen } : null;
+      this.#take(point, also);
       return;
     }
+    if (this.#chosen.length) { this.choose([]); }
     if (tool === "fill") {
       this.#fill(point);
       return;
@@ -172,16 +191,49 @@ export class Paper extends EventTarget {
     const width = this.width * (tool === "eraser" ? ERASER : 1);
     this.#mark = { kind: tool, colour: this.colour, width, points: [point] };
     this.dispatchEvent(new Event("start"));
-    if (!isShape(tool)) {
-      // A dot, until it becomes a line.
-      piece(this.#context, this.#mark, 0);
+    if (!isShape(tool)) { this.#grow(0); }
+  }
+
+  /** Take the thing at a point, or what is chosen already, to move it; without one begin a line around what is to be chosen. */
+  #take(point, also) {
+    const { things, marks, image } = this;
+    const mark = marks[markAt(marks, point, REACH)];
+    const again = this.#chosen.includes(mark);
+    if (also && mark) {
+      this.choose(again ? this.#chosen.filter((one) => one !== mark) : [...this.#chosen, mark]);
+      return;
     }
+    // Over an image, nobody knows what belongs together.
+    const own = mark && !image ? things.find((thing) => thing.marks.includes(mark)).marks : [mark].filter(Boolean);
+    const taken = again || (!mark && inBox(boxOf(this.#chosen), point)) ? this.#chosen : own;
+    this.choose(taken);
+    if (taken.length) {
+      this.hold((to) => (one) => moved(one, point, to), again ? [mark] : taken);
+    } else {
+      this.#lasso = [point];
+    }
+  }
+
+  /** Choose what mostly lies within the line that was drawn; if it is a point, the thing around it. */
+  #surround() {
+    const [points, path] = [this.#lasso, new Path2D()];
+    this.#lasso = null;
+    points.forEach(({ x, y }) => path.lineTo(x, y));
+    // Lines on the sheet are painted in other units than pixels.
+    const context = new OffscreenCanvas(1, 1).getContext("2d");
+    const inside = ({ x, y }) => context.isPointInPath(path, x, y);
+    const surrounded = this.marks.filter((mark) => mark.kind !== "eraser" && 2 * outline(mark).filter(inside).length > outline(mark).length);
+    this.choose(points.length > 1 ? surrounded : this.image ? [] : (thingAt(this.things, points[0])?.marks ?? []));
   }
 
   /** Draw on to this point; `regular` makes squares, circles and lines at multiples of 45 degrees. */
   extend(point, regular = false) {
     if (this.#held) {
-      this.#held.marks = this.#chosen.map((mark) => moved(mark, this.#held.from, point));
+      this.#held.marks = this.#chosen.map(this.#held.how(point, regular));
+      this.#paint();
+    }
+    if (this.#lasso) {
+      this.#lasso.push(point);
       this.#paint();
     }
     if (!this.#mark) { return; }
@@ -194,12 +246,16 @@ export class Paper extends EventTarget {
     const last = points.at(-1);
     if (Math.hypot(point.x - last.x, point.y - last.y) >= NEAR) {
       points.push(point);
-      piece(this.#context, this.#mark, points.length - 2);
+      this.#grow(points.length - 2);
     }
   }
 
+  /** Paint the mark that is being drawn from this point on: all anew if it has a rim. */
+  #grow(from) { isWhite(this.#mark) ? this.#paint() : piece(this.#context, this.#mark, from); }
+
   finish() {
     if (this.#held) { this.#drop(); }
+    if (this.#lasso) { this.#surround(); }
     if (!this.#mark) { return; }
     const mark = this.#mark;
     this.#mark = null;
@@ -211,7 +267,7 @@ export class Paper extends EventTarget {
     this.do(mark);
   }
 
-  get drawing() { return this.#mark !== null || this.#held !== null; }
+  get drawing() { return Boolean(this.#mark ?? this.#held ?? this.#lasso); }
   png(side) { return png(this.#done, this.shape, side); }
 
   #fill(point) {
@@ -246,7 +302,7 @@ export class Paper extends EventTarget {
     event.preventDefault();
     this.#canvas.setPointerCapture(event.pointerId);
     this.#pointer = event.pointerId;
-    this.begin(this.#point(event), event.button === ERASER_BUTTON ? "eraser" : this.tool);
+    this.begin(this.#point(event), event.button === ERASER_BUTTON ? "eraser" : this.tool, event.shiftKey);
   }
 
   #giveUp() {
@@ -288,7 +344,6 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** Where an event was. */
   pointOf({ clientX, clientY }) {
     const box = this.#canvas.getBoundingClientRect();
     return pointAt(this.place, { x: (clientX - box.left) / box.width, y: (clientY - box.top) / box.height });
@@ -308,7 +363,7 @@ export class Paper extends EventTarget {
     }
   }
 
-  #choose(marks) {
+  choose(marks) {
     this.#held = null;
     this.#chosen = marks;
     this.#paint();
@@ -317,10 +372,10 @@ export class Paper extends EventTarget {
 
   #drop() {
     const { marks, within } = this.#held;
-    const [chosen, before] = [this.#chosen, this.marks];
+    const [chosen, before, places] = [this.#chosen, this.marks, this.#indices];
     if (marks === chosen) {
       // A second press without a movement chooses one stroke of a thing.
-      this.#choose(within);
+      this.choose(within);
       return;
     }
     // Who moves a whole thing, of several that an answer tells apart, has seen that they are right.
@@ -328,31 +383,35 @@ export class Paper extends EventTarget {
     const whole = this.things.some(({ marks: own }) => own.length === chosen.length && own.every((mark) => chosen.includes(mark)));
     const after = told && whole ? settled(this.#withHeld()) : this.#withHeld();
     this.replace(after);
-    this.#choose(after.filter((_, i) => chosen.includes(before[i])));
+    this.choose(places.map((i) => after[i]));
   }
 
   #withHeld() { return this.marks.map((mark) => this.#held?.marks[this.#chosen.indexOf(mark)] ?? mark); }
 
   #changed() {
-    this.#chosen = [];
-    this.#held = null;
-    this.#paint();
+    this.#lasso = null;
+    this.choose([]);
     this.dispatchEvent(new Event("change"));
   }
 
   #fit() {
     const { clientWidth, clientHeight } = this.#canvas;
     const [width, height] = [clientWidth, clientHeight].map((side) => Math.max(1, Math.round(side * window.devicePixelRatio)));
-    if (this.#canvas.width !== width || this.#canvas.height !== height) {
-      Object.assign(this.#canvas, { width, height });
-    }
+    if (this.#canvas.width !== width || this.#canvas.height !== height) { Object.assign(this.#canvas, { width, height }); }
     this.#paint();
   }
 
   #paint() {
     const begun = this.#mark && (!isShape(this.#mark.kind) || this.#mark.points.length === 2);
-    const shown = this.chosen ? this.#withHalo() : begun ? [...this.#done, this.#mark] : this.#done;
+    const shown = this.#chosen.length ? this.#withHalo() : begun ? [...this.#done, this.#mark] : this.#done;
     paint(this.#context, Math.max(this.#canvas.width, this.#canvas.height), shown, this.shape);
+    if (this.#lasso) {
+      start(this.#context, LASSO, LASSO.width);
+      this.#context.setLineDash([LASSO.dash, LASSO.dash]);
+      this.#lasso.forEach(({ x, y }) => this.#context.lineTo(x, y));
+      this.#context.stroke();
+      this.#context.setLineDash([]);
+    }
   }
 
   #withHalo() {
@@ -361,12 +420,6 @@ export class Paper extends EventTarget {
     const lines = chosen.filter(({ width }) => width);
     return [...lines.map((mark) => ({ ...mark, colour: HALO.colour, width: mark.width + HALO.width })), ...marks];
   }
-}
-
-/** The same mark, as far away as `to` is from `from`; and `scale` times as large, seen from there. */
-function moved(mark, from, to, scale = 1) {
-  const at = ({ x, y }) => ({ x: short(to.x + scale * (x - from.x)), y: short(to.y + scale * (y - from.y)) });
-  return { ...mark, width: mark.width && scale * mark.width, points: mark.points.map((one) => ({ ...one, ...at(one) })) };
 }
 
 /** These marks within a place: smaller if it has no room for them, and moved no further than that takes. */
@@ -378,6 +431,3 @@ function fitted(marks, [left, top, width, height]) {
   const to = { x: start(drawn.left, wide, left, width), y: start(drawn.top, high, top, height) };
   return marks.map((mark) => moved(mark, { x: drawn.left, y: drawn.top }, to, scale));
 }
-
-/** Rounded: exact enough to look at, and short in the browser's storage. */
-const short = (value) => Math.round(value * PRECISION) / PRECISION;

@@ -9,7 +9,6 @@ const IMAGE_BYTES = 500_000;
 const NO_INK = 245;
 const LEAST_SHEET = 0.2;
 const LOOKED_AT_SIDE = 512;
-// What the browser's storage takes back, see saved.js.
 const KEPT_TYPES = ["image/jpeg", "image/png"];
 // The server draws it, as it draws one that a program sends.
 const VECTOR = "image/svg+xml";
@@ -24,7 +23,6 @@ const MOST_COLOURFUL = 64;
 const CAMERA_TYPE = "image/jpeg";
 const MOST_TONES = 40;
 const DARKEST_PAPER = 128;
-// Files that only cameras write.
 const CAMERA = /^image\/hei[cf]|\.hei[cf]$/i;
 
 export async function open(source) {

@@ -1,7 +1,7 @@
 /** What is searched with: the drawing, which may lie over an image; an image alone, as a drawing or a photo; or a file. */
 
 import { check, choice, download, byId } from "../shared/dom.js";
-import { stepKey } from "../shared/history.js";
+import { read, stepKey } from "../shared/history.js";
 import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
 import { drawingOf, restore, save, withDrawing } from "./saved.js";
 import { piecesOf, strokesOf, thingsOf } from "./things.js";
@@ -10,7 +10,7 @@ const ADDRESS = /^https?:\S+$/i;
 
 /**
  * `react.changed` is called when what is searched with is another one; `react.turn` when it takes the place of another, which Back
- * is to bring back, and `react.back` once it has; `react.address` when not an image came but only its address; `react.name` says what is drawn.
+ * is to bring back, and `react.back` once it has; `react.address` when not an image came but only its address.
  */
 export function createQuery(paper, react) {
   let file = null;
@@ -67,7 +67,6 @@ export function createQuery(paper, react) {
     return marks.length === 1 && marks[0].kind === "image" ? marks[0] : null;
   }
 
-  /** What it is searched with as. @returns {"sketch" | "photo"} */
   const kind = () => (file ? fileKind : (image()?.as ?? "sketch"));
 
   const keep = () => steps.set(step, { past: paper.past, file, fileKind });
@@ -88,8 +87,7 @@ export function createQuery(paper, react) {
     try {
       const drawn = as ? null : await drawingOf(given);
       if (drawn) {
-        await turn();
-        paper.do({ kind: "marks", ...drawn });
+        await reopen(drawn);
         return;
       }
       const shown = await open(url);
@@ -108,6 +106,12 @@ export function createQuery(paper, react) {
       said.textContent = "";
       URL.revokeObjectURL(url);
     }
+  }
+
+  /** Draw again what was saved, and search for what was searched for beside it. */
+  async function reopen({ search, ...drawn }) {
+    await turn(search && read(search));
+    paper.do({ kind: "marks", ...drawn });
   }
 
   /** Take a step, so that Back returns to what is there now, if something; `counts`: and Undo above the photos, too. */
@@ -132,7 +136,7 @@ export function createQuery(paper, react) {
   }
 
   return {
-    empty, kind, take, turn, clear,
+    empty, kind, take, turn, clear, open: reopen,
     isFile: () => file !== null,
     /**
      * What is searched with now, which nothing that is drawn later changes: an image file as a `blob`, as what `kind`; of a
@@ -156,9 +160,11 @@ export function createQuery(paper, react) {
       // A drawing that was begun in the meantime stays.
       if (!paper.canUndo && !paper.drawing) { paper.past = { first: kept.format, done: kept.marks, undone: [] }; }
     },
-    save: async () => download(await withDrawing(await paper.png(), paper), `${react.name() || "sketch"}.png`),
+    save: async (name) => download(await withDrawing(await paper.png(), paper), `${fileNameOf(name) || "sketch"}.png`),
   };
 }
+
+const fileNameOf = (name) => name.replace(/[^\p{L}\p{N} ,-]/gu, "");
 
 /** `take` gets the files that are picked, dropped or pasted, and whether an address came, which may be in place of a file. */
 function listenForFiles(take) {

@@ -16,20 +16,21 @@ const BITS = [1, 2, 3, 4, 5, 6, 7, 8];
 
 /** Save marks, and the format of its sheet. A drawing that is too large is not saved. */
 export function save(drawing) {
-  const text = JSON.stringify(kept(drawing));
+  const text = toText(drawing);
   if (text.length > MOST_CHARACTERS) { forTab.remove(KEY); } else { forTab.set(KEY, text); }
 }
 
 /** The saved drawing, as marks and the format of its sheet; an empty sheet where nothing was saved or where it cannot be read. */
-export const restore = async () => (await read(() => JSON.parse(forTab.get(KEY)))) ?? { format: "landscape", marks: [] };
+export const restore = async () => (await fromText(forTab.get(KEY))) ?? { format: "landscape", marks: [] };
 
 /** The PNG of a drawing with its strokes as the server reads them, and all that `drawingOf` needs. */
-export async function withDrawing(blob, { marks, place, format }) {
+export async function withDrawing(blob, drawing) {
+  const { marks, place } = drawing;
   const strokes = strokesOf(marks, place).map(({ sent }) => sent);
   if (!strokes.length) { return blob; }
   const bytes = new Uint8Array(await blob.arrayBuffer());
   const picture = bytes.subarray(0, -LAST);
-  const lines = [checksum(picture), JSON.stringify(strokes), JSON.stringify(kept({ marks, format })), ""];
+  const lines = [checksum(picture), JSON.stringify(strokes), toText(drawing), ""];
   const chunk = new TextEncoder().encode(TEXT + lines.join("\n"));
   return new Blob([picture, number(chunk.length - 4), chunk, number(checksum(chunk)), bytes.subarray(-LAST)], { type: blob.type });
 }
@@ -43,16 +44,21 @@ export const drawingOf = (file) => read(async () => {
   return check === String(checksum(bytes.subarray(0, start - 4))) ? JSON.parse(drawing) : null;
 });
 
-const kept = ({ marks, format }) =>
-  ({ version: VERSION, format, marks: marks.map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark)) });
+/** A drawing as a text, with what is searched for beside it, as the page's address says that. */
+export function toText({ marks, format }) {
+  const kept = marks.map(({ image, points, ...mark }) => (points ? { ...mark, points: flat(points) } : mark));
+  return JSON.stringify({ version: VERSION, format, search: location.hash, marks: kept });
+}
+
+/** The drawing {format, search, marks} of a text; null if it cannot be read. */
+export const fromText = (text) => read(() => JSON.parse(text));
 
 async function read(given) {
   try {
     // Once, all sheets were square.
-    const { version, format = "square", marks } = await given();
-    if (version === VERSION && format in FORMATS) { return { format, marks: await Promise.all(marks.map(readMark)) }; }
+    const { version, format = "square", search = "", marks } = await given();
+    if (version === VERSION && format in FORMATS) { return { format, search, marks: await Promise.all(marks.map(readMark)) }; }
   } catch {
-    // Nothing, or damaged.
   }
   return null;
 }
@@ -65,8 +71,6 @@ const flat = (points) => points.flatMap(({ x, y, weight }) => [x, y, weight ?? 1
 const unflat = (values) =>
   Array.from({ length: values.length / 3 }, (_, i) => ({ x: values[3 * i], y: values[3 * i + 1], weight: values[3 * i + 2] }));
 
-/** A number as PNG has it. */
 const number = (value) => Uint8Array.from([24, 16, 8, 0], (bits) => value >>> bits);
 
-/** CRC-32. */
 const checksum = (bytes) => ~bytes.reduce((sum, byte) => BITS.reduce((rest) => (rest >>> 1) ^ (rest & 1 && 0xedb88320), sum ^ byte), -1) >>> 0;

@@ -4,16 +4,23 @@ import { inked, outline, placeOf, pointAt, shapeOf, sharesOf, sheet, WHITE } fro
 
 export const PENS = {
   Black: "#000000",
+  Grey: "#8a8a8a",
+  "Light grey": "#c2c2c2",
+  White: WHITE,
   Brown: "#7a4a2b",
+  Skin: "#e3ab84",
+  Beige: "#d9c7a0",
   Red: "#c8322b",
+  Pink: "#e58fb0",
   Orange: "#e08214",
   Yellow: "#e8c11c",
   Green: "#2e8b57",
+  "Light blue": "#8cc4e8",
   Blue: "#2666b8",
   Purple: "#7b4fa3",
 };
-// Names of other colours that are picked, or that the server saw.
-const SHADES = { Pink: "#e58fb0", "Light blue": "#8cc4e8", Beige: "#d9c7a0" };
+// So many of them, the first, are no colours to a search.
+const GREYS = 4;
 // Of the things, one after the other. Colour-blind people can also distinguish them.
 export const TINTS = ["#d55e00", "#0072b2", "#b0478a", "#00785a", "#8a6a00", "#5f605a", "#12523f", "#7b2d26"];
 // The area of a bucket is looked for on a grid of so many cells a side; gaps of twice this width are closed.
@@ -49,7 +56,6 @@ export function thingsOf(marks) {
 /** What things are made of: marks; or dots on the ink of a drawn image alone, once the server has put them there. */
 export const piecesOf = (marks) => dotted(marks) ?? marks;
 
-/** These marks, of which the pieces are others. */
 export const withPieces = (marks, pieces) => (dotted(marks) ? [{ ...marks[0], dots: pieces }] : pieces);
 
 const dotted = ([mark, ...others]) => (mark?.as === "sketch" && !others.length ? mark.dots : undefined);
@@ -102,35 +108,37 @@ export function settled(marks) {
   return marks.map((mark) => ({ ...mark, told: mark.told ?? told.get(mark) }));
 }
 
-/** These marks with these two things as one, because a person says so. It has the word of one of them. */
-export function joined(marks, id, other) {
-  const both = thingsOf(marks).filter((thing) => [id, other].includes(thing.id)).flatMap((thing) => thing.marks);
-  const told = unused(marks);
-  const word = both.map((mark) => mark.word).find(Boolean);
-  return marks.map((mark) => (both.includes(mark) ? { ...mark, thing: id, told, second: false, word } : mark));
+/** These marks with some of them as one thing, because a person says so. It has the word of one of them. */
+export function joined(marks, some) {
+  const whole = thingsOf(marks).find((thing) => thing.marks.every((mark) => some.includes(mark)));
+  const own = { thing: whole?.id ?? further(marks), told: unused(marks), second: false, word: some.map((mark) => mark.word).find(Boolean) };
+  return marks.map((mark) => (some.includes(mark) ? { ...mark, ...own } : mark));
 }
 
-/** These marks, of which the thing `id` has this word, or none if it is empty, and stays together from now on. */
-export function named(marks, id, word) {
-  const own = thingsOf(marks).find((thing) => thing.id === id)?.marks ?? [];
-  const told = own[0]?.told ?? unused(marks);
-  return marks.map((mark) => (own.includes(mark) ? { ...mark, told, word } : mark));
+/** Copies of some of these settled marks. What is one thing among them is one of its own. */
+export function copied(marks, some) {
+  const [thing, told] = [further(marks), unused(marks)];
+  const numbers = [...new Set(some.map((mark) => mark.told))];
+  return some.map((mark) => ({ ...mark, thing: thing + numbers.indexOf(mark.told), told: told + numbers.indexOf(mark.told) }));
+}
+
+/** These marks, of which some, a thing, have this word, or none if it is empty, and stay together from now on. */
+export function named(marks, some, word) {
+  const told = some[0]?.told ?? unused(marks);
+  return marks.map((mark) => (some.includes(mark) ? { ...mark, told, word } : mark));
 }
 
 /** Whether the last answer has halves of this thing. */
 export const divided = ({ marks }) => new Set(marks.map(({ second = false }) => second)).size > 1;
 
-/** These marks with the thing `id` as two, because a person says so; null if the last answer has no halves of it. */
-export function halved(marks, id) {
-  const own = thingsOf(marks).find((thing) => thing.id === id)?.marks ?? [];
-  if (!divided({ marks: own })) { return null; }
-  const told = unused(marks);
-  const next = Math.max(...marks.map(({ thing = 0 }) => thing)) + 1;
-  const said = ({ second }) => ({ thing: second ? next : id, told: second ? told + 1 : told, second: false });
-  return marks.map((mark) => (own.includes(mark) ? { ...mark, ...said(mark) } : mark));
+/** These marks with the thing that some of them are as two, the halves of the last answer, because a person says so. */
+export function halved(marks, some) {
+  const [told, next, [{ thing: first = 0 }]] = [unused(marks), further(marks), some];
+  const said = ({ second }) => ({ thing: second ? next : first, told: second ? told + 1 : told, second: false });
+  return marks.map((mark) => (some.includes(mark) ? { ...mark, ...said(mark) } : mark));
 }
 
-/** The names of the pens that most of a thing is drawn or filled with, or that are like these colours, but for black: at most two. */
+/** The names of the pens that most of a thing is drawn or filled with, or that are like these colours, but for greys: at most two. */
 export function coloursOf({ marks }) {
   if (marks[0].colours) { return marks[0].colours; }
   const areas = new Map();
@@ -139,7 +147,7 @@ export function coloursOf({ marks }) {
     areas.set(penOf(colour), (areas.get(penOf(colour)) ?? 0) + area);
   }
   const most = Math.max(0, ...areas.values());
-  const named = [...areas].filter(([name, area]) => name !== "black" && area >= most / 4);
+  const named = [...areas].filter(([name, area]) => name && area >= most / 4);
   return named.sort(([, a], [, b]) => b - a).slice(0, 2).map(([name]) => name);
 }
 
@@ -153,9 +161,10 @@ export function enclosed(marks, { x, y }) {
   return rings(grown(flooded(ink, cell), GAP + 1));
 }
 
+const further = (marks) => Math.max(...marks.map(({ thing = 0 }) => thing)) + 1;
+
 const unused = (marks) => Math.max(-1, ...marks.map(({ told = -1 }) => told)) + 1;
 
-/** The box around these marks. */
 export function boxOf(marks) {
   const box = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
   for (const mark of marks) {
@@ -170,14 +179,15 @@ export function boxOf(marks) {
   return box;
 }
 
+export const inBox = (box, { x, y }) => x >= box.left && x <= box.right && y >= box.top && y <= box.bottom;
+
 /** The smallest thing whose box a point lies in. */
-export function thingAt(things, { x, y }) {
-  const around = things.filter(({ box }) => x >= box.left && x <= box.right && y >= box.top && y <= box.bottom);
+export function thingAt(things, point) {
+  const around = things.filter(({ box }) => inBox(box, point));
   const area = ({ box }) => (box.right - box.left) * (box.bottom - box.top);
   return around.sort((a, b) => area(a) - area(b))[0];
 }
 
-/** The length of the lines through these points. */
 export const lengthOf = (points) =>
   points.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - points[i - 1].x, y - points[i - 1].y) : 0), 0);
 
@@ -260,9 +270,12 @@ export const asNamed = (things, strokes) => things.map((one) => ({ ...one, word:
 
 const typedWord = ({ strokes: own = [] }, strokes) => own.map((i) => strokes[i]?.mark.word).find(Boolean);
 
+/** The name of the pen whose colour is the nearest; "" of a grey pen. */
 function penOf(colour) {
+  const pens = Object.entries(PENS);
+  if (pens.slice(0, GREYS).some(([, grey]) => grey === colour)) { return ""; }
   const parts = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
   const far = (pen) => parts(pen).reduce((sum, part, i) => sum + (part - parts(colour)[i]) ** 2, 0);
-  const nearest = Object.entries({ ...PENS, ...SHADES }).reduce((best, pen) => (far(pen[1]) < far(best[1]) ? pen : best));
+  const nearest = pens.slice(GREYS).reduce((best, pen) => (far(pen[1]) < far(best[1]) ? pen : best));
   return nearest[0].toLowerCase();
 }

@@ -1,9 +1,9 @@
 /** The tools around the paper. */
 
 import { check, choice, choose, element, byId } from "../shared/dom.js";
+import { connectHandles } from "./handles.js";
 import { PENS } from "./things.js";
 
-/** @returns {() => void} shows which tools can be used */
 export function connectTools(paper, query) {
   const say = (text) => (byId("hint").textContent = text);
   const picker = element("input", { type: "color", value: "#e58fb0", ariaLabel: "Another colour" });
@@ -15,7 +15,6 @@ export function connectTools(paper, query) {
     paper.colour = colour;
     check("ink", colour);
     any.classList.toggle("on", colour === picker.value);
-    // A colour is chosen to draw with it.
     if (["eraser", "move"].includes(paper.tool)) { choose("tool", "pen"); }
   };
   choice("ink", draw);
@@ -23,8 +22,7 @@ export function connectTools(paper, query) {
     any.style.background = picker.value;
     draw(picker.value);
   });
-  for (const name of ["undo", "redo", "remove"]) { byId(name).addEventListener("click", () => paper[name]()); }
-  byId("save").addEventListener("click", () => void query.save());
+  for (const name of ["undo", "redo"]) { byId(name).addEventListener("click", () => paper[name]()); }
   byId("turn").addEventListener("click", () => {
     paper.turn();
     byId("heard").textContent = `The paper is ${paper.format} now.`;
@@ -33,21 +31,19 @@ export function connectTools(paper, query) {
   paper.addEventListener("open", () => say("The bucket fills a closed outline: draw one around this place first."));
   paper.addEventListener("pen", () => (byId("fingers-switch").hidden = false));
   byId("fingers").addEventListener("change", ({ target }) => (paper.fingers = target.checked));
+  connectHandles(paper);
   const more = byId("tools-open");
   more.addEventListener("click", () => (more.ariaExpanded = String(more.ariaExpanded === "false")));
   const refresh = () => {
     const isFile = query.isFile();
     byId("undo").disabled = isFile || !paper.canUndo;
     byId("redo").disabled = isFile || !paper.canRedo;
-    byId("remove").hidden = !paper.chosen;
-    byId("save").disabled = isFile || query.empty();
     document.documentElement.style.setProperty("--shape", paper.shape);
     byId("turn").disabled = isFile || Boolean(paper.image);
     byId("turn").title = paper.image ? "The paper has the shape of the image" : `Paper: ${paper.format}. Press for another shape (T)`;
     byId("invitation").hidden = paper.marks.length > 0;
     say("");
   };
-  paper.addEventListener("choose", refresh);
   refresh();
   return refresh;
 }

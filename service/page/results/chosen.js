@@ -4,7 +4,6 @@ import * as api from "../shared/api.js";
 import { download, byId } from "../shared/dom.js";
 import { chosenCount, trouble } from "../shared/words.js";
 
-// The most photos in one request.
 const MOST = 64;
 
 export class Chosen {

@@ -56,10 +56,7 @@ export function createFound(react, notice, parts, viewer) {
     if (info && search === waiting) { byId("waiting").textContent = waitingFor(info); }
   }
 
-  /**
-   * Show the answer of a search with `params` of a `snapshot` of the query, whose blob is null where nothing is drawn.
-   * If groups `stay`, those that are shown already keep their places.
-   */
+  /** Show the answer of a search with `params` of a `snapshot` of the query; if groups `stay`, in the places that they have. */
   function show(answer, { snapshot, params }, stay) {
     // Later pages have the view of this one, even if the server chose it.
     const taken = { ...params, view: answer.groups ? "groups" : "photos" };
@@ -104,7 +101,6 @@ export function createFound(react, notice, parts, viewer) {
     }
   }
 
-  /** Show a message in the place of results: see Notice.say. */
   function say(...message) {
     notice.say(...message);
     clear();
@@ -167,14 +163,12 @@ export function createFound(react, notice, parts, viewer) {
     showCount();
   }
 
-  /** Say how many are shown, of how many, and in which order. */
   function showCount() {
     const ordered = results.ordered();
     byId("status").textContent = shownCount(best().length, of, asked.params.view, ordered ? order : "");
     box.classList.toggle("unordered", !ordered);
   }
 
-  /** The best photo of each group shown; a single photo is a group of one. */
   const best = () => results.groups().map((group) => group.best);
 
   return {

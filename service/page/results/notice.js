@@ -26,10 +26,7 @@ export class Notice {
   #of = null;
   #shown = null;
 
-  /** `draw` puts the marks of a drawing to start from on the paper. */
-  constructor(draw) {
-    this.#draw = draw;
-  }
+  constructor(draw) { this.#draw = draw; }
 
   know({ index }) { this.#of = index && index.made; }
 
@@ -83,7 +80,6 @@ export class Notice {
     const params = { k: SHOWN, fold: true, quality: "fast" };
     const tried = [];
     try {
-      // One after the other, since others search as well.
       for (const { name, marks } of await examples()) {
         const { results } = await api.search(await png(marks), params, signal);
         // Vectors can be compared between searches: the score of the last photo shows whether all fit.

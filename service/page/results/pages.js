@@ -28,7 +28,6 @@ export function createPages(ask, show) {
   function more() {
     if (question.busy || button.hidden) { return; }
     note.textContent = "Looking for more\u2026";
-    // After an error the button stays, so that it can be tried again.
     void question.ask((signal) => ask({ next }, signal), take, (error) => (note.textContent = trouble(error).join(": ")));
   }
 

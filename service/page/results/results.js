@@ -66,11 +66,7 @@ export function createGrid({ open, mark, lost }, parts) {
   /** The groups shown, in their places. A photo found by itself is a group of one. */
   const groups = () => stacks.map(({ group }) => group);
 
-  /**
-   * Show these groups. What moves is seen to move, but for those who want nothing to move.
-   *
-   * @param {boolean} stay whether those that are shown already keep their places
-   */
+  /** Show these groups; if they `stay`, those shown already keep their places. What moves is seen to move, unless nobody wants that. */
   function show(all, stay = false) {
     const still = stay || matchMedia("(prefers-reduced-motion: reduce)").matches;
     const places = still ? [] : [...list.querySelectorAll(".tile")].map((one) => [one, one.getBoundingClientRect()]);
@@ -80,7 +76,6 @@ export function createGrid({ open, mark, lost }, parts) {
     settle();
     places.forEach(([one, from]) => move(one, from));
     if (focused?.isConnected) {
-      // An element that is moved loses the focus.
       focused.focus({ preventScroll: true });
     } else if (focused) {
       lost();
@@ -120,9 +115,7 @@ function move(tile, from) {
 }
 
 /**
- * The groups in the order in which they are shown: their own, best first, or if they `stay` the places that they have.
- *
- * Each has the place `from` (from 0) of the group that it was before, or -1. A group is the same as before if the best
+ * The groups in the order in which they are shown: their own, best first, or if they `stay` the places that they have. Each has the place `from` (from 0) of the group that it was before, or -1. A group is the same as before if the best
  * photo of one is among the photos of the other.
  */
 export function arrange(groups, before, stay) {
@@ -140,7 +133,6 @@ export function arrange(groups, before, stay) {
 
 /** For each group the place of the one that it was before, or -1. No two were the same one. */
 function matched(groups, before) {
-  // Of each photo shown: the place of its group.
   const all = new Map();
   const best = new Map();
   before.forEach((group, place) => {

@@ -4,7 +4,6 @@ import * as api from "../shared/api.js";
 import { element } from "../shared/dom.js";
 import { count, fileName, groupLabel, photoLabel, trouble } from "../shared/words.js";
 
-// The most photos in one request.
 const MOST = 64;
 
 let lists = 0;
@@ -66,9 +65,7 @@ export class Fold {
 export class Copies extends Fold {
   #ids = [];
 
-  constructor(tile) {
-    super("times", "copies", tile);
-  }
+  constructor(tile) { super("times", "copies", tile); }
 
   get contents() { return { photos: [], others: this.#ids }; }
 
@@ -84,7 +81,6 @@ export class Copies extends Fold {
       this.#ids = copies;
       this.turn(false);
     }
-    // The state of a tile may have changed, such as whether its photo is liked.
     this.tiles.forEach((tile) => tile.label(tile.result, photoLabel(tile.result)));
   }
 }

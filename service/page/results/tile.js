@@ -12,7 +12,6 @@ export const identity = (result) => `${result.id} ${result.paths[0]}`;
 
 export class Tile {
   element;
-  /** The part of it that lies over the photo, for further buttons. */
   over = element("div", { className: "over" });
   /** The near duplicates of the photo, whose list is to be put behind the element. */
   copies;

@@ -26,7 +26,6 @@ export function createViewer(react, parts) {
   const list = (paths) => byId("viewer-paths").replaceChildren(...paths.map((path) => element("li", {}, ...breakable(path))));
   const say = (text) => (note.textContent = text);
 
-  // What the buttons do; what goes wrong is said.
   const actions = {
     previous: () => step(-1),
     next: () => step(1),

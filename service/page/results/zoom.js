@@ -12,7 +12,6 @@ export class Zoom {
   // The fingers, or the mouse while it is pressed, by their ids: where each is.
   #pointers = new Map();
 
-  /** The image is in an element, the stage, which it fills. */
   constructor(image) {
     this.#image = image;
     this.#stage = image.parentElement;
@@ -34,7 +33,6 @@ export class Zoom {
   press({ key }) { return key in KEYS && this.#by(KEYS[key]); }
   reset() { this.#by(0); }
 
-  /** One finger pans, two pinch. */
   #move(event) {
     const before = [...this.#pointers.values()];
     this.#pointers.set(event.pointerId, placeOf(event));

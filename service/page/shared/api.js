@@ -15,7 +15,6 @@ export class Refused extends Error {
   }
 }
 
-/** No answer came at all. */
 export class Away extends Error {}
 
 /** The address of a path of the server. It is relative to this page, because a proxy may serve both below a folder. */
@@ -23,7 +22,6 @@ const address = (path) => new URL(path.replace(/^\//, ""), document.baseURI).hre
 
 export const hasKey = () => key !== null;
 
-/** Use this API key from now on, for as long as the tab is open. */
 export function useKey(given) {
   key = given;
   forTab.set(KEY, given);
@@ -54,10 +52,8 @@ export const locate = (picture, params, signal) => post("locate", params, pictur
 /** Words of the network's vocabulary that begin like this. @returns {Promise<string[]>} at most so many */
 export const words = async (prefix, limit, signal) => (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
 
-/** Descriptions of photos, as in results: ids, paths and addresses. @param {number[]} ids */
 export const photos = async (ids, signal) => (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
 
-/** When and with what a photo was taken, and how large it is. */
 export const facts = (id) => told(`photos/${id}/facts`);
 
 export const file = async (path) => (await ask(path)).blob();
@@ -97,7 +93,6 @@ export async function show(image, path) {
   }
 }
 
-/** An img element with these properties that shows an image of the server. */
 export function picture(path, properties = {}) {
   const image = element("img", { className: "face", alt: "", ...properties });
   void show(image, path);

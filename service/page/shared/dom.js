@@ -31,7 +31,6 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-/** Text as nodes; what stands between backticks is code. */
 export const prose = (text) => text.split("`").map((words, i) => element(i % 2 ? "code" : "span", { textContent: words }));
 
 /** A path or the name of a file as nodes: its lines can end after a `/`, `_` or `.`. */
@@ -61,11 +60,7 @@ export function check(name, value) {
 /** Show this share in a progress element: undefined hides it, null shows that the share is unknown. */
 export function progress(bar, share) {
   bar.hidden = share === undefined;
-  if (typeof share === "number") {
-    bar.value = share;
-  } else {
-    bar.removeAttribute("value");
-  }
+  if (typeof share === "number") { bar.value = share; } else { bar.removeAttribute("value"); }
 }
 
 /** Close the menu on Escape, and as soon as something else is used. */

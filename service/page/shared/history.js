@@ -58,9 +58,7 @@ function follow() {
     moving = true;
     history.go(-surplus);
   }
-  for (let missing = -surplus; missing > 0; missing--) {
-    history.pushState({ ...history.state, dialogs: depth() + 1 }, "");
-  }
+  for (let missing = -surplus; missing > 0; missing--) { history.pushState({ ...history.state, dialogs: depth() + 1 }, ""); }
   if (waiting && !moving && !open.length) {
     const then = waiting;
     waiting = null;
@@ -97,14 +95,13 @@ const DAY = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/;
 const OTHERS = { text: { is: /\S/, most: 1 }, folder: { is: /\S/, most: 8 }, after: { is: DAY, most: 1 }, before: { is: DAY, most: 1 } };
 
 /**
- * What the address names.
- *
+ * What the address, or such a part of another one, names.
  * @typedef {Record<"like" | "unlike" | "unlike_kind" | "text" | "folder" | "after" | "before", string[]>} Wanted parameters of
  *   a search, each with its values: ids of photos, a word, folders, days as YYYY-MM-DD
  * @returns {Wanted}
  */
-export function read() {
-  const given = new URLSearchParams(location.hash.slice(1));
+export function read(hash = location.hash) {
+  const given = new URLSearchParams(hash.slice(1));
   const ids = (name) => (given.get(name) ?? "").split(",").filter((id) => ID.test(id));
   const values = (name) => given.getAll(name).filter((value) => OTHERS[name].is.test(value));
   return Object.fromEntries([
@@ -121,7 +118,6 @@ export function write(wanted, counts = true) {
   });
 }
 
-/** Change the address of this step to one that names this. @param {Wanted} wanted */
 export const rewrite = (wanted) => history.replaceState(history.state, "", address(wanted));
 
 function address(wanted) {
@@ -134,7 +130,6 @@ function address(wanted) {
 
 export const steps = () => history.state?.step ?? 0;
 
-/** A number that no other step has. */
 export const stepKey = () => history.state?.key ?? 0;
 
 /** Escaped as far as it must be: people read addresses, and slashes and commas do no harm here. */

@@ -1,11 +1,8 @@
 /**
- * What the browser keeps for this page: `forTab` for as long as the tab is open, `forSite` for good.
- *
- * A browser that blocks site data throws at the first touch of its storage, and one whose storage is full throws when
- * something is written. What it does not take is not kept.
+ * What the browser keeps for this page: `forTab` for as long as the tab is open, `forSite` for good. A browser that blocks site
+ * data, or whose storage is full, throws: what it does not take is not kept.
  */
 
-/** @param {"sessionStorage" | "localStorage"} name of the browser's storage */
 function storage(name) {
   const touch = (use) => {
     try {
@@ -14,12 +11,12 @@ function storage(name) {
       return null;
     }
   };
-  const set = (key, text) => touch((kept) => kept.setItem(key, text));
+  const set = (key, text) => touch((kept) => kept.setItem(key, text) ?? true);
   const remove = (key) => touch((kept) => kept.removeItem(key));
   return {
-    /** The text under this key; null where there is none. */
     get: (key) => touch((kept) => kept.getItem(key)),
     set,
+    keys: () => touch(Object.keys) ?? [],
     remove,
     mark: (key, yes) => (yes ? set(key, "1") : remove(key)),
   };

@@ -14,7 +14,6 @@ const ASKS =
 
 export const PRINTED = "open the address that the program printed when it started.";
 
-/** The text of the button for more results, and the text in its place at the end. */
 export const ENDS = {
   photos: { more: "Show more photos", end: "No more matching photos." },
   groups: { more: "Show more groups", end: "No more groups." },
@@ -26,7 +25,6 @@ export function methodName(method, diffused = false) {
   return diffused ? `${name}; photos that look alike share their scores` : name;
 }
 
-/** 1234 photos, 1 photo. */
 export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
 /** Names of things by pairs of a word or guess and colours, "" where neither is known; numbered where several have one. */
@@ -34,7 +32,7 @@ export function thingNames(things) {
   const names = things.map(([word, colours]) => {
     // A typed word may have the colour.
     const others = colours.filter((colour) => !word?.includes(colour));
-    return [others.join(" and "), word ?? (colours.length ? "thing" : "")].filter(Boolean).join(" ");
+    return [others.join(" and "), word || (colours.length ? "thing" : "")].filter(Boolean).join(" ");
   });
   const counted = new Map();
   return names.map((name) => {
@@ -46,7 +44,9 @@ export function thingNames(things) {
 /** What a thing was guessed to be, if sure: of such guesses for drawings by mouse, 0.8 were right, of others 0.25; of fresh sketches 0.94 and 0.6. */
 export const sure = (guess) => (guess?.probability >= 0.6 ? guess.word : undefined);
 
-/** A score to three places, with a real minus sign. */
+/** What a thing was guessed to be, in doubt with a question mark, as its label has it; "" if nothing. */
+export const guessed = (guess) => sure(guess) ?? (guess ? `${guess.word}?` : "");
+
 export const score = (value) => value.toFixed(3).replace("-", "\u2212");
 
 /** The label of the best photo of a group: see Tile.label. */
@@ -71,7 +71,6 @@ export function noPhotos(none, filtered) {
 
 /** The remark above the photos: what a text was searched for; that no photo is likely to fit, or that drawing and text both count. */
 export function fitRemark({ word_means: means = "", word_read: read, word_ignored: ignored = [], word_fits: wordFits, sketch_fits: sketchFits, things = [], guesses = [] }, text) {
-  // The word of an only thing is no part of the query's line.
   const typed = text ?? read;
   // What nobody named was guessed, perhaps wrongly.
   const missing = wordFits === false ? [typed] : things.filter(({ fits, word }) => fits === false && word).map(({ word }) => word);
@@ -149,7 +148,8 @@ export function shownCount(number, of, view, order) {
 export function percent(share) {
   const value = 100 * share;
   const shown = Math.abs(value) >= 1 || !value ? Math.round(value) : Number(value.toPrecision(1));
-  return `${shown} %`.replace("-", "\u2212");
+  // A line never ends before the sign.
+  return `${shown}\u00a0%`.replace("-", "\u2212");
 }
 
 /**
@@ -169,7 +169,6 @@ export function alsoCounts({ text, like, unlike, unlike_kind: kinds }, drawn) {
 /** Whether a match tells little: a photo may show the thing all the same, as it mostly does if this was drawn in a hurry. */
 export const unclear = ({ cosine, detected }) => !detected && cosine < 0.5;
 
-/** A detected box in words, such as "dog, 93 %". */
 export const boxed = ({ kind, certainty }) => `${kind}, ${percent(certainty)}`;
 
 /**
@@ -258,11 +257,10 @@ export function stopped({ ready, build, allows }) {
 /** The message while nothing can be searched, for Notice.say. @param info the answer of /info */
 export function unready({ reason, remedy, build, allows }) {
   const state = building(build);
-  if (state) {
-    return ["Your photos are being read", `${state.text} You can search the first ones soon.`, state.share];
-  }
+  if (state) { return ["Your photos are being read", `${state.text} You can search the first ones soon.`, state.share]; }
   if (allows.build) { return ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"]; }
-  return ["Not ready yet", remedy ? `${sentence(reason)} To choose a folder here, ${PRINTED}` : sentence(reason)];
+  if (!remedy) { return ["Not ready yet", sentence(reason)]; }
+  return ["Where are your photos?", `To choose their folder here, ${PRINTED} It looks like this: \`sketch-search at ${location.origin}/?token=\u2026\``];
 }
 
 export const goesOn = (seconds) => `Your search will continue by itself in ${count(seconds, "second")}.`;
@@ -284,7 +282,6 @@ const TROUBLES = {
   internal_error: ["Something went wrong", ({ message, requestId }) => `${message} Request ${requestId}.`],
 };
 
-/** What went wrong: a title and a text. */
 export function trouble(error) {
   const [title, text = ({ message }) => said(message)] = TROUBLES[error.code ?? error.constructor.name] ?? ["That did not work"];
   return [title, text(error)];

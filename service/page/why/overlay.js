@@ -26,7 +26,6 @@ export class Overlay {
     this.#grid = grid;
   }
 
-  /** Remove everything, and take the size that the picture has now. */
   clear() {
     const side = Math.max(1, Math.round(this.#canvas.clientWidth * window.devicePixelRatio));
     this.#canvas.width = side;
@@ -34,12 +33,7 @@ export class Overlay {
     this.#cell = side / this.#grid;
   }
 
-  /**
-   * Make the picture grey and darker, except where it is lit. Dark alone would not be seen in a dark photo.
-   *
-   * @param {(cell: number) => number} light of a cell, 0 to 1
-   * @param {number} depth how dark it gets, 0 to 1
-   */
+  /** Make the picture grey and, by `depth`, darker, but for cells with `light`, both 0 to 1. Dark alone is not seen in a dark photo. */
   veil(light, depth) {
     const grey = this.#grey();
     for (let cell = 0; cell < this.#grid ** 2; cell++) {
@@ -52,7 +46,6 @@ export class Overlay {
     }
   }
 
-  /** Tint cells. @param {Map<number, number>} cells how strongly, 0 to 1, by cell */
   tint(cells, colour) {
     for (const [cell, strength] of cells) {
       this.#context.globalAlpha = strength;

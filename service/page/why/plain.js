@@ -3,7 +3,7 @@
 import * as api from "../shared/api.js";
 import { asNamed, borders, seenThing, TINTS } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
-import { fileName, foundThing, numberOf, sure, thingNames, unclear } from "../shared/words.js";
+import { fileName, foundThing, guessed, numberOf, thingNames, unclear } from "../shared/words.js";
 
 const LETTERS = "ABCDEFGH";
 const SIZE = 512;
@@ -40,7 +40,6 @@ export function createPlain() {
     return element("li", {}, one.button);
   }
 
-  /** Show this photo beside the drawing. */
   function choose(one) {
     photos.forEach(({ button }) => (button.ariaPressed = String(button === one.button)));
     photo.nextElementSibling.replaceWith(outlined(one));
@@ -79,7 +78,7 @@ export function createPlain() {
   /** Show an answer of POST /locate of a drawing, or without one of the photo `liked`, named `yours`; `results` are its photos. */
   return (answer, { blob, strokes, also }, liked, results, yours) => {
     const seen = answer.things.map(seenThing);
-    const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? sure(guess), seen[i].colours]));
+    const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? guessed(guess), seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
       letter: LETTERS[i],
       colour: TINTS[i],
@@ -108,7 +107,6 @@ export function createPlain() {
 
 const frame = ([left, top, right, bottom]) => `M${left} ${top}H${right}V${bottom}H${left}Z`;
 
-/** Lines over a picture, each in the colour of its thing. */
 function lines(things, paths, faint = []) {
   const svg = shape("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
   svg.append(...paths.flatMap((path, i) => stroked(path, things[i].colour, faint[i])));
@@ -126,7 +124,6 @@ function shape(kind, attributes) {
 
 /** The outline of connected cells of a square grid, `side` along each side, as an SVG path within 0..1 with round corners. */
 export function outline(cells, side) {
-  // Shorter rings are holes.
   const [ring] = borders(new Set(cells), side).sort((a, b) => b.length - a.length);
   const points = ring.map((corner) => [corner % (side + 1), Math.floor(corner / (side + 1))].map((at) => at / side));
   const middles = points.map(([x, y], i) => {

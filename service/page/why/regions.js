@@ -1,7 +1,7 @@
 /** The parts of a sketch that can be pointed at: its strokes, and which cells of the patch grid they cross. */
 
 import { element } from "../shared/dom.js";
-import { inked, outline, placeOf, sharesOf, sheet } from "../drawing/ink.js";
+import { inked, outline, placeOf, samples, sharesOf, sheet } from "../drawing/ink.js";
 import { lengthOf } from "../drawing/things.js";
 
 const MOST_PARTS = 12;
@@ -29,7 +29,7 @@ export function partsOf({ marks, shape = 1 }, prepared, grid) {
   if (!moved) { return placesOf(prepared, grid); }
   const place = placeOf(shape);
   const lines = linesOf(marks).map((points) => points.map((point) => moved(sharesOf(place, point))));
-  return longest(cut(lines.map((points) => dense(points, grid)))).map((path, i) => ({
+  return longest(cut(lines.map((points) => samples(points, grid * SAMPLES_A_CELL)))).map((path, i) => ({
     name: `Part ${i + 1}`,
     path,
     cells: new Set(path.map((point) => cellAt(point, grid))),
@@ -100,24 +100,10 @@ function placesOf(prepared, grid) {
   }).filter(({ cells }) => cells.size);
 }
 
-/** The cells of a prepared picture in which something is drawn, ascending. */
 function inkedCells(picture, grid) {
   const { width, height } = picture.canvas;
   const cells = new Set(inked(picture, PREPARED_CONTRAST).map(([x, y]) => cellAt({ x: x / width, y: y / height }, grid)));
   return [...cells].sort((a, b) => a - b);
-}
-
-/** The line with more points, so close to each other that no cell between them is left out. */
-function dense(points, grid) {
-  return points.flatMap((from, i) => {
-    const to = points[i + 1];
-    if (!to) { return [from]; }
-    const steps = Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y) * grid * SAMPLES_A_CELL));
-    return Array.from({ length: steps }, (_, k) => ({
-      x: from.x + ((to.x - from.x) * k) / steps,
-      y: from.y + ((to.y - from.y) * k) / steps,
-    }));
-  });
 }
 
 /** The same lines; the longest one is halved again and again until there are enough and none is most of the drawing. */
@@ -146,7 +132,6 @@ function painted(image) {
   return context;
 }
 
-/** Where these pixels are, within 0..1; null where none are. */
 function box(picture, contrast) {
   const places = inked(picture, contrast);
   if (!places.length) { return null; }

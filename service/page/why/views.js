@@ -12,14 +12,12 @@ const DAZZLING = 8;
 
 /**
  * A view has
- *   lead(yours), network   what can be seen, in everyday words and in technical terms; yours: what the photos are
- *     compared with, such as "your drawing"
+ *   lead(yours), network   what can be seen, in everyday words, with a name for the drawing, and in technical terms
  *   alike   the technical terms where photos are compared with a photo, if they are others
  *   fits(answer)   whether there is something to see, if it depends: some networks match no patches, or put none aside
  *   sketch(overlay, state), photo(overlay, state, photo)   draw, if anything
  *   says(state, photo)   a line under a photo, if any: [{text, colour?}, ...]
- * The state has the `answer` of POST /explain, the `chosen` photo, `pins` and the `hovered` part, and the controls'
- * values.
+ * The state has the `answer` of POST /explain, the `chosen` photo, `pins`, the `hovered` part, and the values of controls.
  */
 export const VIEWS = {
   parts: {
@@ -178,7 +176,6 @@ function keepBright(overlay, { answer, step }, picture) {
 function number(overlay, pairs, side) {
   const cells = pairs.slice(0, MOST_PAIRS).map((pair) => pair[side]);
   cells.forEach((cell, i) => cells.indexOf(cell) === i && overlay.contour(new Set([cell]), PAIRS[i]));
-  // From last to first, so that the strongest is on top. Several pairs may share a cell.
   [...new Set(cells)].reverse().forEach((cell) => {
     const ranks = cells.flatMap((other, i) => (other === cell ? [i + 1] : []));
     overlay.badge(cell, ranks.join(" "), PAIRS[ranks[0] - 1]);

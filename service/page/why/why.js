@@ -50,7 +50,6 @@ export function createWhy(gone) {
 
   const alike = () => !subject.blob || subject.kind === "photo";
 
-  /** What the photos are compared with, as parameters, and the photos. */
   const compared = () => ({
     ...subject.asked,
     ...(subject.body ? { kind: subject.kind } : { like: liked.value }),
@@ -158,7 +157,6 @@ export function createWhy(gone) {
   function card(photo, result, grid) {
     const name = `${numberOf(result)}: ${fileName(result.paths[0])}`;
     const canvas = element("canvas");
-    // The overlay is also made of the picture.
     const picture = element("img", { src: photo.image, alt: "", onload: draw });
     const layers = element("span", { className: "layers" }, picture, canvas);
     const says = element("p", { className: "says row" });
@@ -168,7 +166,6 @@ export function createWhy(gone) {
     return { overlay: new Overlay(canvas, picture, grid), item, photo, button, says };
   }
 
-  /** Pin a part, or no longer. */
   function turn(one) {
     const others = state.pins.filter((old) => old.part !== one);
     const pinned = others.length < state.pins.length;
@@ -249,11 +246,7 @@ export function createWhy(gone) {
   }
 
   return {
-    /**
-     * Say why these photos were found. They are compared with what was searched with, `of`, see Query.snapshot, and where its
-     * blob is null with one of the photos `of.liked`, [{id, name}, ...]; `of.asked` has how its things were searched for, and
-     * `of.also` says what else counts.
-     */
+    /** Say why these photos were found: by what was searched with, `of`, see `subject` in main.js, or one of the photos `of.liked`. */
     open(of, photos) {
       subject = of;
       results = photos;

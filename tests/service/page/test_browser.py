@@ -434,7 +434,7 @@ def test_a_build_that_was_stopped_can_go_on(desk: Browser, default_settings: Set
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "To choose a folder here, open the address that the program printed when it started."),
+        ({}, "To choose their folder here, open the address that the program printed when it started."),
         ({"allow_build": False}, "sketch-search index build"),
         ({"weights": Path("nowhere.safetensors")}, "There is no checkpoint at"),
     ],
@@ -445,10 +445,10 @@ def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(
 ) -> None:
     with served_to(desk, settings, index=tmp_path / "nowhere", **changes) as server:
         desk.get(server.url)
-        wait_for_notice(desk, "Not ready yet")
+        wait_for_notice(desk, "Not ready yet" if changes else "Where are your photos?")
         assert said in text(desk, "notice-text")
         assert "header" not in text(desk, "notice-text")
-        assert ("To choose a folder" in text(desk, "notice-text")) == (not changes)
+        assert (f"sketch-search at {server.url}/?token=" in text(desk, "notice-text")) == (not changes)
         assert not desk.find_element(By.ID, "paper").is_displayed()
 
 

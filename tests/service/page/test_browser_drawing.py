@@ -39,6 +39,7 @@ def test_strokes_are_saved_undone_and_redone_and_clearing_is_undone(
     browser.download_to(desk, tmp_path)
     looking.find(desk, server, "cross")
     desk.find_element(By.ID, "save").click()
+    desk.find_element(By.ID, "keep-png").click()
     wait(desk).until(lambda _: (tmp_path / "sketch.png").exists())
     with Image.open(tmp_path / "sketch.png") as image:
         assert image.size == (512, 384)
@@ -57,6 +58,28 @@ def test_strokes_are_saved_undone_and_redone_and_clearing_is_undone(
     assert looking.ink(desk) == 0
     desk.find_element(By.ID, "undo").click()
     assert looking.ink(desk) == drawn > 0
+
+
+def test_a_search_is_kept_under_a_name_and_opened_again_with_all_its_parts(desk: Browser, server: Served) -> None:
+    desk.get(f"{server.url}/#unlike=4")
+    draw(desk, DESKTOP, strokes("cross"))
+    wait_for_photos(desk)
+    drawn, address = looking.paper(desk), desk.current_url
+    desk.find_element(By.ID, "save").click()
+    desk.find_element(By.ID, "keep-name").send_keys("my cross", Keys.ENTER)
+    wait(desk).until(lambda d: not d.find_element(By.ID, "keep").is_displayed())
+    desk.find_element(By.ID, "clear").click()
+    looking.wait_for_notice(desk, "What are you looking for?")
+    desk.refresh()
+    wait(desk).until(lambda d: looking.text(d, "kept-list") == "my cross")
+    desk.find_element(By.CSS_SELECTOR, "#kept-list button").click()
+    wait_for_photos(desk)
+    assert desk.current_url == address
+    assert (looking.paper(desk) == drawn).all()
+    desk.find_element(By.ID, "clear").click()
+    looking.wait_for_notice(desk, "What are you looking for?")
+    desk.find_element(By.CSS_SELECTOR, "#kept-list .plain").click()
+    wait(desk).until(lambda d: not d.find_element(By.ID, "kept-list").is_displayed())
 
 
 def test_a_pen_pressed_harder_draws_a_broader_line_and_an_eraser_takes_it_away(desk: Browser, server: Served) -> None:
@@ -354,6 +377,7 @@ def test_a_thing_or_a_stroke_of_it_is_moved_and_deleted_by_hand(desk: Browser, s
     assert rows() == [True, False, True]
     desk.find_element(By.CSS_SELECTOR, "[value=move]").send_keys(Keys.SPACE)
     # Both strokes are one thing, which is taken by its box, too, and stays taken.
+    stroke(desk, POINTER_MOUSE, [(0, 0)])
     stroke(desk, POINTER_MOUSE, [(0, 0), (0, -0.5)])
     assert rows() == [True, True, False]
     stroke(desk, POINTER_MOUSE, [(0, 0), (0, 0.5)])
@@ -391,7 +415,7 @@ def test_a_stroke_is_drawn_and_moved_by_the_keyboard_alone(desk: Browser, server
     drawn = looking.paper(desk)
     canvas.send_keys(Keys.ARROW_UP, Keys.ARROW_UP, Keys.ARROW_UP, Keys.SPACE)
     assert desk.find_element(By.ID, "heard").get_property("textContent") == "Nothing there, 50 across, 40 down."
-    canvas.send_keys(*[Keys.ARROW_DOWN] * 3, Keys.SPACE, Keys.ARROW_DOWN, Keys.SPACE)
+    canvas.send_keys(Keys.SPACE, *[Keys.ARROW_DOWN] * 3, Keys.SPACE, Keys.ARROW_DOWN, Keys.SPACE)
     assert desk.find_element(By.ID, "heard").get_property("textContent") == "Put down."
     canvas.send_keys("p")
     moved = looking.paper(desk)

@@ -34,6 +34,7 @@ from tests.browser import (
     draw,
     requested,
     run,
+    stroke,
     task_lengths,
     wait,
     wait_for_photos,
@@ -138,24 +139,10 @@ def labels(driver: Browser) -> list[str]:
     return driver.execute_script("return [...document.querySelectorAll('#things input')].map(({ value }) => value)")
 
 
-def press(driver: Browser, place: int, text: str) -> None:
-    """Press the button with this text at a thing, which a mouse or the focus brings out."""
-    driver.execute_script(
-        "[...document.querySelectorAll('#things li')[arguments[0]].querySelectorAll('button')]"
-        ".find(({ textContent }) => textContent === arguments[1]).click()",
-        place,
-        text,
-    )
-
-
-def bring_out(driver: Browser) -> None:
-    """Point at the first label by a mouse, which brings out its buttons."""
-    label = "const { left, top, width, height } = document.querySelector('#things input').getBoundingClientRect();"
-    at = driver.execute_script(f"{label} return [left + width / 2, top + height / 2].map(Math.round)")
-    actions = ActionBuilder(driver)
-    actions.pointer_action.move_to_location(*at)  # type: ignore[no-untyped-call]
-    actions.perform()
-    wait(driver).until(lambda d: d.find_element(By.CSS_SELECTOR, "#things button:last-child").is_displayed())
+def press(driver: Browser, place: int, deed: str) -> None:
+    """Choose a thing by its label, and press this button for what is chosen."""
+    driver.execute_script("document.querySelectorAll('#things input')[arguments[0]].focus()", place)
+    driver.find_element(By.ID, f"held-{deed}").click()
 
 
 def rename(driver: Browser, place: int, word: str) -> None:
@@ -201,16 +188,16 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     open_why(desk)
     assert text(desk, "why-lead-plain").endswith("The order also depends on 1 unwanted photo.")
     first, second = matches(desk)
-    here = r"(matches well|matches partly|perhaps here|seen here \([a-z ]+, \d+ %\))"
-    assert re.fullmatch(rf"A ?\w+: {here}", first)
-    assert re.fullmatch(rf"B ?blue \w+: {here}, another colour", second)
+    here = r"(matches well|matches partly|perhaps here|seen here \([a-z ]+, \d+\s%\))"
+    assert re.fullmatch(rf"A ?\w+\??: {here}", first)
+    assert re.fullmatch(rf"B ?blue \w+\??: {here}, another colour", second)
     check_joined(desk, 2)
     desk.find_element(By.ID, "why-close").click()
     desk.find_element(By.ID, "places-switch").click()
     wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("places") == ["no"])
     desk.find_element(By.ID, "colours-switch").click()
     wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("colours") == ["no"])
-    wait(desk).until(lambda d: text(d, "parts-things") in ("car, umbrella", "umbrella, 1 more thing"))
+    wait(desk).until(lambda d: text(d, "parts-things").replace("?", "") == "car, umbrella")
     assert desk.find_element(By.ID, "colours-switch").is_displayed()
     # They are named, joined and split as what is drawn on the page, and Back takes each of these back.
     assert len(labels(desk)) == 2
@@ -219,7 +206,7 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     wait_for_photos(desk)
     rename(desk, 0, "tent")
     wait(desk).until(lambda d: text(d, "parts-things").startswith("tent, "))
-    press(desk, 1, "Join")
+    press(desk, 1, "join")
     wait_for_photos(desk, lambda d: labels(d) == [])
     assert desk.find_element(By.ID, "places-switch").is_displayed()
     wait(desk).until(lambda d: d.find_element(By.ID, "parts-apart").is_displayed())
@@ -269,7 +256,7 @@ def test_two_things_are_searched_for_where_they_stand(
                 line.get_attribute("d") for line in desk.find_elements(By.CSS_SELECTOR, "#why-photo + svg .line")
             )
             assert re.fullmatch(r"M[\d.]+ [\d.]+H[\d.]+V[\d.]+H[\d.]+Z", str(framed))
-    assert re.search(r"car: seen here \(car, \d+ %\); umbrella: matches partly$", said["car umbrella.png"])
+    assert re.search(r"car: seen here \(car, \d+\s%\); umbrella: matches partly$", said["car umbrella.png"])
     # What a photo lacks cannot be told from a thing that was drawn otherwise.
     assert said["cat house.png"].endswith("car: perhaps here; umbrella: perhaps here")
     assert len(desk.find_elements(By.CSS_SELECTOR, "#why-all button:last-child .unclear")) >= 2
@@ -314,7 +301,7 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     draw_car_and_umbrella(desk, scenes)
     # By a mouse, just after a click into the label.
     desk.find_element(By.CSS_SELECTOR, "#things input").click()
-    ActionChains(desk).click(desk.find_element(By.CSS_SELECTOR, "#things li button:last-of-type")).perform()
+    desk.find_element(By.ID, "held-join").click()
     wait_for_photos(desk, lambda d: labels(d) == [])
     # A single thing needs no outline. It is offered to be parted again.
     assert labels(desk) == []
@@ -331,7 +318,7 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     # After Back of the browser, Undo takes back what was done before.
     marks = "return JSON.parse(sessionStorage.getItem('sketch-search-drawing')).marks.length"
     drawn = desk.execute_script(marks)
-    press(desk, 0, "Join")
+    press(desk, 0, "join")
     wait_for_photos(desk, lambda d: labels(d) == [])
     desk.back()
     wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
@@ -413,6 +400,7 @@ def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
     assert text(desk, "parts-things") == "red umbrella, blue bicycle, green house"
     assert run(desk, "names_cut") == []
     desk.find_element(By.ID, "save").click()
+    desk.find_element(By.ID, "keep-png").click()
     wait(desk).until(lambda _: file.exists())
     # Of another picture, or damaged, they do not count.
     with Image.open(file) as image:
@@ -444,8 +432,8 @@ def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
 def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: Browser, scenes: Served) -> None:
     draw_overlapping(desk, scenes)
     # The line is the nearest to both others.
-    press(desk, 1, "Join")
-    assert text(desk, "hint") == "Press what belongs to it."
+    press(desk, 1, "join")
+    assert text(desk, "hint") == "Press what it belongs to."
     assert len(desk.find_elements(By.CSS_SELECTOR, "#things .joining, #things .from")) == 1
     box = desk.find_elements(By.CSS_SELECTOR, "#things li")[2]
     ActionChains(desk).move_to_element(box).click().perform()
@@ -460,17 +448,12 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
     wait(desk).until(searches)
     wait_for_photos(desk, lambda d: len(labels(d)) == 3)
     for key, place in ((Keys.ESCAPE, 1), (Keys.ENTER, 1), (Keys.ENTER, 2)):
-        press(desk, 1, "Join")
+        press(desk, 1, "join")
 
         def pressed(driver: Browser, key: str = key, place: int = place) -> bool:
             """Press the key on the thing, again if its label was placed anew in between."""
             if text(driver, "hint"):
-                button = driver.find_elements(By.CSS_SELECTOR, "#things li")[place].find_elements(
-                    By.TAG_NAME, "button"
-                )[-1]
-                driver.execute_script(
-                    "arguments[0].parentElement.firstElementChild.focus(); arguments[0].focus()", button
-                )
+                driver.execute_script("document.querySelectorAll('#things input')[arguments[0]].focus()", place)
                 ActionChains(driver).send_keys(key).perform()
             return text(driver, "hint") == ""
 
@@ -479,14 +462,12 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
     wait_for_photos(desk, lambda d: len(labels(d)) == 2)
 
 
-@pytest.mark.parametrize(("pointer", "part"), [(POINTER_MOUSE, "input"), (POINTER_TOUCH, "button:last-child")])
+@pytest.mark.parametrize("pointer", [POINTER_MOUSE, POINTER_TOUCH])
 def test_a_stroke_may_begin_on_a_label_and_a_press_there_is_the_label_s(
-    desk: Browser, scenes: Served, pointer: str, part: str
+    desk: Browser, scenes: Served, pointer: str
 ) -> None:
     draw_car_and_umbrella(desk, scenes)
-    assert not desk.find_element(By.CSS_SELECTOR, "#things button:last-child").is_displayed()
-    bring_out(desk)
-    label = desk.find_element(By.CSS_SELECTOR, f"#things {part}")
+    label = desk.find_element(By.CSS_SELECTOR, "#things input")
     actions = ActionBuilder(desk, mouse=PointerInput(pointer, pointer), duration=8)  # type: ignore[no-untyped-call]
     hand: Any = actions.pointer_action
     hand.move_to(label).pointer_down().move_by(10, -40).move_by(60, -40).pointer_up()
@@ -499,12 +480,71 @@ def test_a_stroke_may_begin_on_a_label_and_a_press_there_is_the_label_s(
     desk.find_element(By.ID, "undo").click()
     wait(desk).until(searches)
     wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
-    bring_out(desk)
-    desk.find_element(By.CSS_SELECTOR, f"#things {part}").click()
-    if part == "input":
-        assert desk.execute_script("return document.activeElement.matches('#things input')")
-    else:
-        wait(desk).until(lambda d: labels(d) == [])
+    desk.find_element(By.CSS_SELECTOR, "#things input").click()
+    assert desk.execute_script("return document.activeElement.matches('#things input')")
+    wait_for_photos(desk)
+
+
+def test_strokes_in_a_line_drawn_around_them_become_a_thing_or_part_of_another(desk: Browser, scenes: Served) -> None:
+    draw_car_and_umbrella(desk, scenes)
+    told = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ thing }) => thing)"
+    before = desk.execute_script(told)
+    ActionChains(desk).send_keys("m").perform()
+
+    def surround(left: float, top: float, right: float, bottom: float) -> None:
+        draw(desk, DESKTOP, [[(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]])
+
+    surround(-1, 0.1, -0.55, 0.7)
+    assert desk.find_element(By.ID, "held-one").is_displayed()
+    assert not desk.find_element(By.ID, "held-split").is_displayed()
+    desk.find_element(By.ID, "held-one").click()
+    wait_for_photos(desk, lambda d: len(labels(d)) == 3)
+    after = desk.execute_script(told)
+    apart = [i for i, thing in enumerate(after) if after.count(thing) != before.count(before[i])]
+    assert len({after[i] for i in apart}) == 2
+    # The same strokes go to the umbrella, which is pressed then.
+    surround(-1, 0.1, -0.55, 0.7)
+    desk.find_element(By.ID, "held-join").click()
+    stroke(desk, POINTER_MOUSE, [(0.55, 0.1)])
+    wait_for_photos(desk, lambda d: len(labels(d)) == 2)
+    assert len(set(desk.execute_script(told))) == 2
+    assert desk.execute_script(told) != before
+
+
+def test_what_is_chosen_is_copied_mirrored_enlarged_and_turned(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    draw(desk, DESKTOP, [[(-0.6, 0), (0, 0), (0, 0.3)]])
+    wait_for_photos(desk)
+    points = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ points }) => points)"
+
+    def boxes() -> list[tuple[float, float, float, float]]:
+        all_points = [(one[::3], one[1::3]) for one in desk.execute_script(points)]
+        return [(min(x), min(y), max(x) - min(x), max(y) - min(y)) for x, y in all_points]
+
+    def pull(handle: str, x: int, y: int) -> None:
+        grip = desk.find_element(By.CSS_SELECTOR, f"#handles {handle}")
+        ActionChains(desk, duration=8).click_and_hold(grip).move_by_offset(x, y).release().perform()
+
+    ActionChains(desk).send_keys("m").perform()
+    stroke(desk, POINTER_MOUSE, [(-0.3, 0)])
+    [(left, top, wide, high)] = boxes()
+    first = desk.execute_script(points)[0]
+    ActionChains(desk).send_keys("d").perform()
+    assert boxes()[1] == pytest.approx((left + 0.04, top + 0.04, wide, high), abs=1e-3)
+    ActionChains(desk).send_keys("h").perform()
+    second = desk.execute_script(points)[1]
+    assert [a + b for a, b in zip(first[::3], second[::3], strict=True)] == pytest.approx(
+        [2 * left + wide + 0.08] * (len(first) // 3), abs=1e-3
+    )
+    pull("[data-x='1'][data-y='1']", 40, 20)
+    larger = boxes()[1]
+    assert larger[0] == pytest.approx(left + 0.04, abs=1e-3)
+    assert larger[2] / wide == pytest.approx(larger[3] / high, rel=0.02)
+    assert larger[2] > wide
+    # A quarter of a turn, by keys: six steps of fifteen degrees.
+    desk.find_element(By.CSS_SELECTOR, "#handles button:last-child").send_keys(*[Keys.ARROW_RIGHT] * 6)
+    assert boxes()[1][2:] == pytest.approx((larger[3], larger[2]), abs=2e-3)
+    assert boxes()[0] == (left, top, wide, high)
     wait_for_photos(desk)
 
 
@@ -512,7 +552,7 @@ def test_a_split_leaves_the_other_things_as_they_are(desk: Browser, scenes: Serv
     with before_pages(desk, "record_searches"):
         draw_car_and_umbrella(desk, scenes)
         own = desk.execute_script("return searches.at(-1).answer.things.map(({ strokes }) => strokes)")
-        press(desk, 1, "Split")
+        press(desk, 1, "split")
         sent = "return JSON.parse(searches.at(-1).body.get('strokes')).map(({ thing }) => thing)"
         wait_for_photos(desk, lambda d: None not in d.execute_script(sent))
         told = desk.execute_script(sent)

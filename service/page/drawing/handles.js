@@ -1,0 +1,64 @@
+/** The frame around what is chosen on the paper, with handles that give it another size or turn it. */
+
+import { byId } from "../shared/dom.js";
+import { pointAt } from "./ink.js";
+import { boxOf } from "./things.js";
+import { moved, turned } from "./transforms.js";
+
+const SMALLEST = 0.05;
+// What an arrow key does at a handle; and with Shift, turns are multiples of this.
+const LARGER = 1.1;
+const STEP = Math.PI / 12;
+const KEYS = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 };
+
+export function connectHandles(paper) {
+  const frame = byId("handles");
+  paper.addEventListener("choose", show);
+  for (const handle of frame.children) {
+    handle.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      handle.setPointerCapture(event.pointerId);
+      paper.hold(byPoint(handle));
+    });
+    handle.addEventListener("pointermove", (event) => event.buttons && paper.extend(paper.pointOf(event), event.shiftKey));
+    handle.addEventListener("lostpointercapture", () => paper.finish());
+    handle.addEventListener("keydown", ({ key }) => KEYS[key] && paper.change(byKey(handle, KEYS[key])));
+  }
+
+  function show() {
+    frame.hidden = !paper.chosen.length;
+    if (frame.hidden) { return; }
+    const { left, top, right, bottom } = boxOf(paper.chosen);
+    const [from, to] = [{ x: left, y: top }, { x: right, y: bottom }].map((corner) => paper.shares(corner));
+    const style = { left: from.x, top: from.y, width: to.x - from.x, height: to.y - from.y };
+    Object.entries(style).forEach(([name, share]) => (frame.style[name] = `${100 * share}%`));
+  }
+
+  /** A point of the frame by shares of its sides. */
+  function at(x, y) {
+    const { left, top, right, bottom } = boxOf(paper.chosen);
+    return pointAt([left, top, right - left, bottom - top], { x, y });
+  }
+
+  /** What becomes of marks if a handle is at a point: they are turned around the middle, or larger, seen from the other corner. */
+  function byPoint({ dataset: { x, y } }) {
+    if (x === undefined) {
+      const middle = at(0.5, 0.5);
+      return (to, regular) => {
+        const angle = Math.atan2(to.x - middle.x, middle.y - to.y);
+        return (mark) => turned(mark, middle, regular ? STEP * Math.round(angle / STEP) : angle);
+      };
+    }
+    const [from, corner] = [at(1 - x, 1 - y), at(Number(x), Number(y))];
+    const [wide, high] = [corner.x - from.x, corner.y - from.y];
+    return (to) => {
+      const scale = ((to.x - from.x) * wide + (to.y - from.y) * high) / (wide ** 2 + high ** 2);
+      return (mark) => moved(mark, from, from, Math.max(SMALLEST, scale));
+    };
+  }
+
+  function byKey({ dataset: { x, y } }, way) {
+    const from = x === undefined ? at(0.5, 0.5) : at(1 - x, 1 - y);
+    return (mark) => (x === undefined ? turned(mark, from, way * STEP) : moved(mark, from, from, LARGER ** way));
+  }
+}

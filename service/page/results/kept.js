@@ -1,0 +1,63 @@
+/** Searches that a person keeps in this browser under a name: offered, the last ones, while nothing is searched for. */
+
+import { paint } from "../drawing/ink.js";
+import { fromText, toText } from "../drawing/saved.js";
+import { byId, element, icon } from "../shared/dom.js";
+import { show } from "../shared/history.js";
+import { forSite } from "../shared/storage.js";
+
+const KEY = "sketch-search-kept ";
+const OFFERED = 20;
+const FACE = 96;
+const FULL = "This browser has no room for it. Save it as a PNG, or remove some of the kept searches.";
+
+/** `query` opens what was kept, and saves it as a PNG; `name` says what is searched for. */
+export function createKept(paper, query, name) {
+  const [dialog, field, note] = ["keep", "keep-name", "keep-note"].map(byId);
+
+  byId("save").addEventListener("click", () => {
+    field.value = name();
+    note.textContent = "";
+    byId("keep-png").hidden = query.empty();
+    show(dialog);
+    field.select();
+  });
+  byId("keep-png").addEventListener("click", () => {
+    dialog.close();
+    void query.save(field.value.trim());
+  });
+  byId("keep-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = JSON.stringify({ name: field.value.trim(), drawing: toText(paper) });
+    if (forSite.set(`${KEY}${Date.now()}`, text)) {
+      dialog.close();
+      void fill();
+    } else {
+      note.textContent = FULL;
+    }
+  });
+  void fill();
+
+  async function fill() {
+    const items = [];
+    // One after the other, so that the page is never busy for long.
+    for (const key of forSite.keys().filter((one) => one.startsWith(KEY)).sort().reverse().slice(0, OFFERED)) {
+      const { name: called, drawing } = JSON.parse(forSite.get(key) ?? "{}");
+      const kept = await fromText(drawing);
+      if (kept) { items.push(item(key, called, kept)); }
+    }
+    byId("kept-list").replaceChildren(...items);
+  }
+
+  function item(key, called, kept) {
+    const face = element("canvas", { className: "face", width: FACE, height: FACE });
+    paint(face.getContext("2d"), FACE, kept.marks);
+    const open = element("button", { type: "button", onclick: () => void query.open(kept) }, face, called);
+    const remove = element("button", { type: "button", className: "plain", ariaLabel: `Remove ${called}`, title: "Remove" }, icon("close"));
+    remove.addEventListener("click", () => {
+      forSite.remove(key);
+      void fill();
+    });
+    return element("li", {}, open, remove);
+  }
+}
