@@ -6,6 +6,8 @@ import { boxOf } from "./things.js";
 import { moved, turned } from "./transforms.js";
 
 const SMALLEST = 0.05;
+// With less of the paper above it, the handle that turns is below.
+const LEAST_ABOVE = 0.12;
 // What an arrow key does at a handle; and with Shift, turns are multiples of this.
 const LARGER = 1.1;
 const STEP = Math.PI / 12;
@@ -18,7 +20,7 @@ export function connectHandles(paper) {
     handle.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       handle.setPointerCapture(event.pointerId);
-      paper.hold(byPoint(handle));
+      paper.hold(byPoint(handle, paper.pointOf(event)));
     });
     handle.addEventListener("pointermove", (event) => event.buttons && paper.extend(paper.pointOf(event), event.shiftKey));
     handle.addEventListener("lostpointercapture", () => paper.finish());
@@ -32,6 +34,7 @@ export function connectHandles(paper) {
     const [from, to] = [{ x: left, y: top }, { x: right, y: bottom }].map((corner) => paper.shares(corner));
     const style = { left: from.x, top: from.y, width: to.x - from.x, height: to.y - from.y };
     Object.entries(style).forEach(([name, share]) => (frame.style[name] = `${100 * share}%`));
+    frame.classList.toggle("high", from.y < LEAST_ABOVE);
   }
 
   /** A point of the frame by shares of its sides. */
@@ -40,19 +43,20 @@ export function connectHandles(paper) {
     return pointAt([left, top, right - left, bottom - top], { x, y });
   }
 
-  /** What becomes of marks if a handle is at a point: they are turned around the middle, or larger, seen from the other corner. */
-  function byPoint({ dataset: { x, y } }) {
+  /** What becomes of marks if a handle goes from a point to another: they turn around the middle, or grow from the other corner. */
+  function byPoint({ dataset: { x, y } }, grip) {
     if (x === undefined) {
       const middle = at(0.5, 0.5);
+      const angleOf = (point) => Math.atan2(point.y - middle.y, point.x - middle.x);
       return (to, regular) => {
-        const angle = Math.atan2(to.x - middle.x, middle.y - to.y);
+        const angle = angleOf(to) - angleOf(grip);
         return (mark) => turned(mark, middle, regular ? STEP * Math.round(angle / STEP) : angle);
       };
     }
     const [from, corner] = [at(1 - x, 1 - y), at(Number(x), Number(y))];
     const [wide, high] = [corner.x - from.x, corner.y - from.y];
     return (to) => {
-      const scale = ((to.x - from.x) * wide + (to.y - from.y) * high) / (wide ** 2 + high ** 2);
+      const scale = 1 + ((to.x - grip.x) * wide + (to.y - grip.y) * high) / (wide ** 2 + high ** 2);
       return (mark) => moved(mark, from, from, Math.max(SMALLEST, scale));
     };
   }

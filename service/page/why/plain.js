@@ -9,6 +9,8 @@ const LETTERS = "ABCDEFGH";
 const SIZE = 512;
 // How far a frame is from the ink, as a share of the paper: its light rim would hide it.
 const AWAY = 0.012;
+// How far a line passes by the frame of another thing, in pixels.
+const ROUND = 8;
 
 export function createPlain() {
   const [pair, drawing, photo, joins] = ["why-pair", "why-drawing", "why-photo", "why-joins"].map(byId);
@@ -64,14 +66,21 @@ export function createPlain() {
     joins.setAttribute("viewBox", `0 0 ${whole.width} ${whole.height}`);
     joins.replaceChildren();
     if (drawing.parentElement.hidden || !drawing.naturalWidth || !photo.naturalWidth) { return; }
-    from.forEach((line, i) => {
-      const [a, b] = [line, to[i]].map((one) => one.getBoundingClientRect());
-      const [x, y] = [(box) => box.left - whole.left, (box) => box.top - whole.top];
-      const [x0, y0, x1, y1] = across
-        ? [x(a) + a.width, y(a) + a.height / 2, x(b), y(b) + b.height / 2]
-        : [x(a) + a.width / 2, y(a) + a.height, x(b) + b.width / 2, y(b)];
-      const bend = across ? `C${(x0 + x1) / 2} ${y0} ${(x0 + x1) / 2} ${y1}` : `C${x0} ${(y0 + y1) / 2} ${x1} ${(y0 + y1) / 2}`;
-      joins.append(...stroked(`M${x0} ${y0}${bend} ${x1} ${y1}`, things[i].colour, to[i].classList.contains("unclear")));
+    // Both from left to right; below each other, as if they were turned.
+    const rectsOf = (lines) => lines.map((line) => {
+      const { left, top, right, bottom } = line.getBoundingClientRect();
+      const [x, y] = [whole.left, whole.top];
+      return across ? [left - x, top - y, right - x, bottom - y] : [top - y, left - x, bottom - y, right - x];
+    });
+    const mirror = ([left, top, right, bottom]) => [-right, top, -left, bottom];
+    const [starts, ends] = [rectsOf(from), rectsOf(to).map(mirror)];
+    starts.forEach((start, i) => {
+      const out = way(start, starts);
+      const back = way(ends[i], ends).map(([x, y]) => [-x, y]).reverse();
+      const [[x0, y0], [x1, y1]] = [out.at(-1), back[0]];
+      const points = [...out, [(x0 + x1) / 2, y0], [(x0 + x1) / 2, y1], ...back].map(([x, y]) => (across ? [x, y] : [y, x]).join(" "));
+      const d = `M${points.slice(0, out.length).join("L")}C${points.slice(out.length, out.length + 3).join(" ")}L${points.slice(out.length + 2).join("L")}`;
+      joins.append(...stroked(d, things[i].colour, to[i].classList.contains("unclear")));
     });
   }
 
@@ -103,6 +112,17 @@ export function createPlain() {
     byId("why-all").hidden = photos.length < 2;
     choose(photos[0]);
   };
+}
+
+/** Points from a box to the right: from its middle, or past other boxes that lie in the way. */
+function way([left, top, right, bottom], boxes) {
+  const [x, y] = [(left + right) / 2, (top + bottom) / 2];
+  const others = boxes.filter((one) => one[2] > right && one[0] > x && one[1] < y && one[3] > y);
+  if (!others.length) { return [[right, y]]; }
+  const [first, last] = [Math.min(...others.map((one) => one[1])) - ROUND, Math.max(...others.map((one) => one[3])) + ROUND];
+  const edge = y - first < last - y ? first : last;
+  const start = edge > top && edge < bottom ? [[right, edge]] : [[x, edge < y ? top : bottom], [x, edge]];
+  return [...start, [Math.max(...others.map((one) => one[2])), edge]];
 }
 
 const frame = ([left, top, right, bottom]) => `M${left} ${top}H${right}V${bottom}H${left}Z`;
