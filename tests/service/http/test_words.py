@@ -9,7 +9,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
 
 from sketch_search import Remote
 from sketch_search.indexer import BuildRequest, EmbedderEntry, build, open_text_tower, samples
@@ -24,7 +23,6 @@ from sketch_search.service.schemas.info import InfoResponse, WordsResponse
 from sketch_search.service.settings import Settings
 from tests.indexer.clip_models import READING, saved_clip
 from tests.patience import PATIENCE, wait_for
-from tests.pictures import encoded
 from tests.service.busy_server import Gate
 from tests.service.served import asked, wordy
 from tests.service.talk import error
@@ -250,16 +248,3 @@ def test_a_scene_is_found_by_its_word_and_denied_if_no_photo_shows_it(
     else:
         assert found["results"][0]["paths"][0] == photo
         assert found.get("word_fits") is not False
-
-
-def test_of_several_things_a_word_of_the_whole_scene_names_none(http_scenes: httpx.Client) -> None:
-    papers = []
-    for name, x in (("house", 0), ("umbrella", 300)):
-        paper = Image.new("RGB", (600, 300), "white")
-        paper.paste(samples.draw_sketch(name).resize((300, 300)), (x, 0))
-        papers.append(("file", (f"{name}.png", encoded(paper), "image/png")))
-    said = [
-        http_scenes.post("/search", files=papers, params={"text": text}).json()["things"]
-        for text in ("snow", "house, snow")
-    ]
-    assert [[thing.get("word") for thing in things] for things in said] == [[None, None], ["house", None]]

@@ -1,7 +1,6 @@
 """Drawings of several things, things in their places and things in colours, by a network with regions."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from PIL import Image, ImageColor
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model.engine import Numbers, Projection, unit
 from sketch_search.model.engine.rounding import unpack
-from sketch_search.model.images import Drawing, Stroke, lab
+from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_fits, weigh
 from sketch_search.model.search import encode_things, name_things, sketch_of, stages
@@ -194,21 +193,6 @@ def test_one_picture_and_the_pictures_of_its_things_find_the_same(regional: Sear
     known = {"strokes": (), "second_half": ()}
     assert apart.things == tuple(thing.model_copy(update=known) for thing in together.things)
     assert {*range(len(together.ink))} == {stroke for thing in together.things for stroke in thing.strokes}
-
-
-def test_strokes_are_told_of_each_thing_and_what_a_person_joined_stays_joined(regional: Searcher) -> None:
-    def things(*told: int | None) -> list[tuple[int, ...]]:
-        strokes = [
-            Stroke(((x, 0.25), (x + 0.25, 0.75)), 0.3, thing=one) for x, one in zip((0.025, 0.725), told, strict=True)
-        ]
-        drawing = replace(regional.matcher.preprocessing.drawing(both()), strokes=tuple(strokes))
-        answer = regional.search(drawing, TunedQuery())
-        assert answer.ink == ()
-        return [thing.strokes for thing in answer.things]
-
-    assert things(None, None) == [(0,), (1,)]
-    assert things(5, 5) == [(0, 1)]
-    assert things(1, 5) == [(0,), (1,)]
 
 
 def test_one_thing_is_searched_for_as_a_whole_and_where_it_stands(regional: Searcher) -> None:

@@ -12,8 +12,6 @@ from anyio import from_thread
 from anyio.to_thread import run_sync
 
 from sketch_search.model.errors import CostlyImage, SlowImage
-from sketch_search.model.pauses import pause
-from sketch_search.service import turns as turns_module
 from sketch_search.service.errors import ClientGone, QueueFull
 from sketch_search.service.serving.worker import ALWAYS, Worker
 from sketch_search.service.turns import PREPARING, SLOW, Turns, cancelled_by, from_this_thread
@@ -148,21 +146,10 @@ class Crowd:
             finally:
                 self.running.remove(name)
 
-    async def leave(self, *names: str) -> None:
-        for name in names:
-            self._tasks[name].cancel()
-            await asyncio.gather(self._tasks[name], return_exceptions=True)
-            await self._rest()
-
     async def end(self, name: str) -> None:
         self._gates[name].set()
         await self._tasks[name]
         await self._rest()
-
-    async def refusal(self, name: str) -> None:
-        await self.come(name)
-        with pytest.raises(QueueFull):
-            await self._tasks[name]
 
     async def _rest(self) -> None:
         """The steps in which the event loop hands a turn on."""
@@ -200,20 +187,6 @@ def test_one_client_leaves_a_turn_to_others() -> None:
     played(scenario, lambda: Turns(3, each=2))
 
 
-def test_a_full_queue_refuses_and_half_of_it_is_for_others() -> None:
-    async def scenario(crowd: Crowd) -> None:
-        await crowd.come("a1", "a2", "a3")
-        await crowd.refusal("a4")
-        await crowd.come("b1", "c1")
-        await crowd.refusal("d1")
-        # Who is gone leaves at once, whether running or waiting.
-        await crowd.leave("a3", "a1")
-        assert (crowd.running, crowd.turns.waiting) == (["a2"], 2)
-        await crowd.come("d2")
-
-    played(scenario, lambda: Turns(1, waiting=4))
-
-
 def test_a_turn_that_is_granted_to_a_job_that_leaves_goes_to_the_next() -> None:
     async def scenario(crowd: Crowd) -> None:
         await crowd.come("a1", "b1", "c1")
@@ -223,36 +196,6 @@ def test_a_turn_that_is_granted_to_a_job_that_leaves_goes_to_the_next() -> None:
         assert crowd.running == ["c1"]
 
     played(scenario, lambda: Turns(1))
-
-
-def test_a_long_computation_gives_way_and_ends_when_its_client_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns_module, "GIVE_WAY_SECONDS", 0)
-
-    async def scenario() -> None:
-        turns, gate, hung_up = Turns(1), Gate(), asyncio.Event()
-
-        def long() -> None:
-            gate.begun.set()
-            while True:
-                pause()
-
-        async def leaves() -> None:
-            await hung_up.wait()
-
-        async def ask() -> None:
-            async with cancelled_by(leaves()):
-                await turns.compute("a", long)
-
-        asking = asyncio.create_task(ask())
-        await until(gate.begun)
-        assert await turns.compute("b", lambda: "computed") == "computed"
-        assert await turns.compute("a", lambda: "also by the same client") == "also by the same client"
-        hung_up.set()
-        with pytest.raises(ClientGone):
-            await asking
-        assert await turns.compute("a", lambda: "next") == "next"
-
-    asyncio.run(scenario())
 
 
 def test_a_step_that_comes_just_after_its_client_has_gone_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
