@@ -130,38 +130,6 @@ def test_a_photo_that_was_closed_leaves_nothing_to_go_back_to(desk: Browser, ser
     wait(desk).until(lambda d: d.current_url == before)
 
 
-def test_two_tabs_keep_their_own_drawings(desk: Browser, server: Served) -> None:
-    first = desk.current_window_handle
-    find(desk, server, "house")
-    house = paper(desk)
-    desk.switch_to.new_window("tab")
-    second = desk.current_window_handle
-    try:
-        desk.get(server.url)
-        wait_for_notice(desk, "What are you looking for?")
-        draw(desk, DESKTOP, strokes("star"))
-        wait_for_photos(desk)
-        star = paper(desk)
-        for tab, drawn in ((first, house), (second, star)):
-            desk.switch_to.window(tab)
-            desk.refresh()
-            wait_for_photos(desk)
-            assert np.array_equal(paper(desk), drawn)
-        # What one tab clears, stays cleared there and only there.
-        desk.switch_to.window(first)
-        desk.find_element(By.ID, "clear").click()
-        desk.refresh()
-        wait_for_notice(desk, "What are you looking for?")
-        desk.switch_to.window(second)
-        desk.refresh()
-        wait_for_photos(desk)
-        assert np.array_equal(paper(desk), star)
-    finally:
-        desk.switch_to.window(second)
-        desk.close()
-        desk.switch_to.window(first)
-
-
 def test_an_address_that_is_dropped_or_pasted_is_reported_not_to_be_an_image(desk: Browser, server: Served) -> None:
     address = "https://example.org/cat.jpg"
     for script in ("drop_address", "paste_text"):
