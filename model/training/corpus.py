@@ -64,8 +64,8 @@ class Corpus:
 
     def of(self, labels: Collection[str]) -> "Corpus":
         """Returns only the pictures of these classes."""
-        wanted = frozenset(labels)
-        return self.kept(lambda picture: picture.label in wanted)
+        chosen = frozenset(labels)
+        return self.kept(lambda picture: picture.label in chosen)
 
     def kept(self, sketch: Callable[[Picture], bool], photo: Callable[[Picture], bool] | None = None) -> "Corpus":
         """Keeps only the sketches and the photos of which this is true. photo: None for the same as of sketches."""
@@ -358,8 +358,8 @@ def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
     Without "val" these are near validation classes, and without "ship" near unseen ones. Abstract figures never count.
     """
     path = folder / "data" / "more" / "split.json"
-    wanted = [_WITHOUT_PHOTOS, *(flag for part, flag in _NEAR.items() if part not in parts)]
-    return frozenset(label for flag in wanted for label in _read_list(path, "flags", flag))
+    flags = [_WITHOUT_PHOTOS, *(flag for part, flag in _NEAR.items() if part not in parts)]
+    return frozenset(label for flag in flags for label in _read_list(path, "flags", flag))
 
 
 _SCENES_SOURCE = "voc2007"

@@ -237,9 +237,9 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
     return Task(corpus, protocol, _groups(corpus, {TRAINED: trained, UNSEEN: unseen}))
 
 
-def _groups(corpus: Corpus, wanted: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
-    asked = {picture.label for picture in corpus.sketches}
-    groups = {name: frozenset(labels) & asked for name, labels in wanted.items()}
+def _groups(corpus: Corpus, labels_of: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
+    queried = {picture.label for picture in corpus.sketches}
+    groups = {name: frozenset(labels) & queried for name, labels in labels_of.items()}
     return {name: labels for name, labels in groups.items() if labels}
 
 

@@ -140,22 +140,22 @@ def first_photos(
     from sketch_search.model.training.tasks import read_task, some_of_each
 
     corpus = read_task(protocol, split, None, data).corpus
-    asked = Corpus(some_of_each(corpus.sketches, each), corpus.photos)
-    right = relevance(asked)
+    queries = Corpus(some_of_each(corpus.sketches, each), corpus.photos)
+    right = relevance(queries)
     if protocol == "fine-grained":
-        right = find_drawn_photos(asked)[:, None] == np.arange(len(asked.photos))
-    asked_for = np.flatnonzero(right.any(axis=1)).tolist()
-    drawn, sheets = [open_image(asked.sketches[row].path) for row in asked_for], []
+        right = find_drawn_photos(queries)[:, None] == np.arange(len(queries.photos))
+    rows = np.flatnonzero(right.any(axis=1)).tolist()
+    drawn, sheets = [open_image(queries.sketches[row].path) for row in rows], []
     for file in weights or (None,):
         matcher = load(default_checkpoint(file))
         method = matcher.best_method
-        order = np.argsort(-score_matrices(matcher, asked, [method])[method], axis=1, kind="stable")
-        hits, first = np.take_along_axis(right, order, axis=1), order[asked_for, : illustrations.FIRST].tolist()
+        order = np.argsort(-score_matrices(matcher, queries, [method])[method], axis=1, kind="stable")
+        hits, first = np.take_along_axis(right, order, axis=1), order[rows, : illustrations.FIRST].tolist()
         sheet = illustrations.first_photos(
             drawn,
-            [[open_image(asked.photos[n].path) for n in numbers] for numbers in first],
-            hits[asked_for, : illustrations.FIRST].tolist(),
-            (1 + hits[asked_for].argmax(axis=1)).tolist(),
+            [[open_image(queries.photos[n].path) for n in numbers] for numbers in first],
+            hits[rows, : illustrations.FIRST].tolist(),
+            (1 + hits[rows].argmax(axis=1)).tolist(),
         )
         sheets.append(sheet)
     _save(illustrations.tile(sheets), out)

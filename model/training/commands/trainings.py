@@ -172,8 +172,8 @@ def table(name: str, plot: Path | None, page: Path | None, as_json: bool, **furt
     """
     from sketch_search.model.training.papers.tables import TableRun, write_block
 
-    told = "".join(f" --{name} {further[name]}" for name in ("data", "backbone", "words") if further[name])
-    shown = TableRun(**further).run(name, f"python -m model table {name}{told}")
+    arguments = "".join(f" --{name} {further[name]}" for name in ("data", "backbone", "words") if further[name])
+    shown = TableRun(**further).run(name, f"python -m model table {name}{arguments}")
     content = {"table": shown.table.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
     print(json.dumps(content) if as_json else shown.markdown())
     if page:

@@ -204,19 +204,19 @@ def _measure_within(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
     """Measures how each picture finds others of its class among those of its kind, and sketches the photos."""
     sketches, pictures = len(task.corpus.sketches), task.corpus.sketches + task.corpus.photos
     of_sketch = np.arange(len(pictures)) < sketches
-    asked = np.concatenate([np.arange(len(pictures)), np.arange(sketches)])
+    queries = np.concatenate([np.arange(len(pictures)), np.arange(sketches)])
     # First each picture looks among its own kind, then each sketch among the photos.
     alike = (of_sketch[:, None] == of_sketch[None]) & ~np.eye(len(pictures), dtype=np.bool_)
     allowed = np.concatenate([alike, np.tile(~of_sketch, (sketches, 1))])
-    relevant = relevance(Corpus(pictures, pictures))[asked] & allowed
+    relevant = relevance(Corpus(pictures, pictures))[queries] & allowed
     scored = relevant.any(axis=1)
     per_query = {
-        m: query_metrics(np.where(allowed, matrix[asked], -np.inf), relevant, plain=task.plain)
+        m: query_metrics(np.where(allowed, matrix[queries], -np.inf), relevant, plain=task.plain)
         for m, matrix in matrices.items()
     }
-    half = np.where(np.arange(len(asked)) < sketches, 0, np.where(np.arange(len(asked)) < len(pictures), 1, 2))[scored]
+    half = np.searchsorted([sketches, len(pictures)], np.arange(len(queries)), side="right")[scored]
     groups = {name: half == number for number, name in enumerate(WITHIN_GROUPS)}
-    return Evaluation.of(task.corpus, tuple(pictures[row] for row in asked[scored]), per_query, groups)
+    return Evaluation.of(task.corpus, tuple(pictures[row] for row in queries[scored]), per_query, groups)
 
 
 def _measure_instances(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:

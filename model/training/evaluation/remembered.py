@@ -53,7 +53,7 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
             f"this checkpoint ({matcher.config.name}) has no regions; add them with sketch-search model regions"
         )
     gallery = gallery_of(photos, matcher)
-    asked, scores, divisions = list[Remembered](), dict[str, list[Floats]](), list[tuple[float, ...]]()
+    queries, scores, divisions = list[Remembered](), dict[str, list[Floats]](), list[tuple[float, ...]]()
     for query in tqdm(task.queries, desc="searching", unit="photo", disable=None):
         if task.protocol == "scenes":
             by_way, division, seconds = _scene(gallery, matcher, task, query)
@@ -63,10 +63,10 @@ def measure_remembered(matcher: Matcher, task: RememberedTask) -> Evaluation:
         for way, of_way in by_way.items():
             scores.setdefault(way, []).append(of_way)
         if by_way:
-            asked.append(query)
-    if not asked:
+            queries.append(query)
+    if not queries:
         raise ModelError(f"nothing of the photos can be drawn for --protocol {task.protocol}")
-    figures = _figures(replace(task, queries=tuple(asked)), {way: np.stack(rows) for way, rows in scores.items()})
+    figures = _figures(replace(task, queries=tuple(queries)), {way: np.stack(rows) for way, rows in scores.items()})
     if divisions:
         rand, right, milliseconds = np.mean(divisions, axis=0).tolist()
         figures.figures[_ONE_PICTURE][ALL] |= {"rand": rand, "right_number": right}

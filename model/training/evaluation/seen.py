@@ -66,9 +66,9 @@ def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Pictu
     """Compares a task's classes with those seen; None if unlisted. training: their pictures, compared by content."""
     if seen is None:
         return Contamination(known=False)
-    asked = sorted(task.groups.get(UNSEEN) or {sketch.label for sketch in task.corpus.sketches})
+    classes = sorted(task.groups.get(UNSEEN) or {sketch.label for sketch in task.corpus.sketches})
     trained, chosen = ({_thing(label)[0]: label for label in labels} for labels in (seen.trained, seen.chosen))
-    things, known = {label: _thing(label) for label in asked}, trained | chosen
+    things, known = {label: _thing(label) for label in classes}, trained | chosen
     new = tuple(label for label, (thing, _) in things.items() if thing not in known)
     near = tuple((label, known[part]) for label in new for part in things[label][1] if part in known)
     pictures = tuple(picture for picture in training if picture.label in seen.trained)
@@ -107,8 +107,8 @@ def _copies(pictures: Iterable[Picture], training: Iterable[Picture]) -> int:
     paths = {picture.path for picture in training}
     sizes = {path.stat().st_size for path in paths}
     alike = [picture.path for picture in pictures if picture.path.stat().st_size in sizes]
-    wanted = {path.stat().st_size for path in alike}
-    known = {file_sha256(path) for path in paths if path.stat().st_size in wanted}
+    sizes_alike = {path.stat().st_size for path in alike}
+    known = {file_sha256(path) for path in paths if path.stat().st_size in sizes_alike}
     return sum(file_sha256(path) in known for path in alike)
 
 

@@ -185,8 +185,8 @@ def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
 @torch.inference_mode()
 def multiplies_bf16() -> bool:
     """True if this CPU multiplies bfloat16 faster than float32, as measured once in some 20 ms."""
-    tell = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    if tell is None or not tell():
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if supported is None or not supported():
         return False
     least = {torch.float32: math.inf, torch.bfloat16: math.inf}
     # By turns, and the least times count, because other work disturbs both.

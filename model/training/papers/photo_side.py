@@ -250,9 +250,9 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
             torch.autograd.backward(loss)
             optimiser.step()
     with torch.no_grad():
-        wanted = F.normalize(F.normalize(F.linear(both, ret), dim=1) - centre, dim=1)
+        goals = F.normalize(F.normalize(F.linear(both, ret), dim=1) - centre, dim=1)
         inputs = torch.cat([a, F.normalize(features.mean, dim=1)], dim=1)
-        from_first = _fit_map(inputs, wanted)
+        from_first = _fit_map(inputs, goals)
     axes = _find_components(features.patches, width)
     patch_mean = features.patches.mean(dim=0)
     spread = ((features.patches - patch_mean) @ axes).std(dim=0)
@@ -268,12 +268,12 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
     }
 
 
-def _likeness_loss(vectors: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def _likeness_loss(vectors: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
     """Compares two matrices of cosines (n, n), by mean square, and by cross entropy of rows without the diagonal."""
     itself = torch.eye(len(vectors), dtype=torch.bool)
     rows = (_LIKENESS * vectors).masked_fill(itself, -1e3).log_softmax(dim=1)
-    target = (_LIKENESS * wanted).masked_fill(itself, -1e3).softmax(dim=1)
-    return _SQUARES * F.mse_loss(vectors, wanted) + F.kl_div(rows, target, reduction="batchmean")
+    target = (_LIKENESS * goals).masked_fill(itself, -1e3).softmax(dim=1)
+    return _SQUARES * F.mse_loss(vectors, goals) + F.kl_div(rows, target, reduction="batchmean")
 
 
 def _find_components(x: torch.Tensor, count: int) -> torch.Tensor:
@@ -284,9 +284,9 @@ def _find_components(x: torch.Tensor, count: int) -> torch.Tensor:
     return axes
 
 
-def _fit_map(inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def _fit_map(inputs: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
     """Fits a ridge regression from centred rows (n, d) to centred rows (n, w), scaled to results of length 1."""
-    x, y = inputs - inputs.mean(dim=0), wanted - wanted.mean(dim=0)
+    x, y = inputs - inputs.mean(dim=0), goals - goals.mean(dim=0)
     covariance = x.T @ x / len(x)
     ridge = _RIDGE * covariance.diagonal().sum() * torch.eye(x.shape[1])
     weights: torch.Tensor = torch.linalg.solve(covariance + ridge, x.T @ y / len(x))

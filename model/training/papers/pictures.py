@@ -87,7 +87,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         seen = choose_standard_split(files.split_fresh(first)[0], standard[0], "seen")[0]
         alone = _all_but_held(seen, standard[0], recipe)
         return replace(alone, validation=alone.validation and alone.validation.protocol())
-    wanted, everything = files.classes_of(data, recipe.split, first), first
+    classes, everything = files.classes_of(data, recipe.split, first), first
     lines: tuple[Picture, ...] = ()
     if {"more", "ship", IMAGENET_PART, DRAWINGS_PART, PACS_PART} & set(recipe.split):
         more = files.read_more(data)
@@ -98,10 +98,10 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
             sketches += files.read_pacs(data)
         everything = Corpus(sketches, first.photos + more.photos)
         near = files.too_near(data, recipe.split)
-        wanted -= near
+        classes -= near
         if DRAWINGS_PART in recipe.split:
             lines = tuple(p for p in files.read_line_drawings(data, recipe.split) if p.label not in near)
-    chosen = everything.of(wanted)
+    chosen = everything.of(classes)
     seen = files.split_fresh(Corpus(chosen.sketches + lines, chosen.photos))[0]
     allowed = _allowed(seen, recipe)
     training = allowed.of(allowed.shared)

@@ -164,7 +164,7 @@ def likely_placed(known: Known, shown: torch.Tensor, vectors: torch.Tensor) -> t
 
 
 def _regress(
-    inputs: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor, sharpness: float, ridge: float
+    inputs: torch.Tensor, targets: torch.Tensor, points: torch.Tensor, sharpness: float, ridge: float
 ) -> torch.Tensor:
     """Predicts targets (n, d) of vectors (n, c) at others (m, c), by a kernel ridge regression: (m, d)."""
 
@@ -173,7 +173,7 @@ def _regress(
 
     mean = targets.mean(dim=0)
     weights = torch.linalg.solve(kernel(inputs) + ridge * torch.eye(len(inputs)), targets - mean)
-    outputs: torch.Tensor = kernel(asked) @ weights + mean
+    outputs: torch.Tensor = kernel(points) @ weights + mean
     return outputs
 
 

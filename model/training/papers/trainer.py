@@ -199,17 +199,17 @@ class Trainer(ABC, Generic[Trained]):
         before = seen_classes(first) if first else SeenClasses(frozenset())
         return {"origin": run.origin + part, **((before | seen).note() if before else {})}
 
-    def run(self, validation: Corpus | None = None, until: int | None = None, asked: Run | None = None) -> None:
-        """Trains to the end, or to step ``until``. asked: what is kept and logged, and how much patience there is.
+    def run(self, validation: Corpus | None = None, until: int | None = None, options: Run | None = None) -> None:
+        """Trains to the end, or to step ``until``. options: what is kept and logged, and how much patience there is.
 
         SIGINT and SIGTERM end the step under way and save the state before they act as usual; a second signal acts at
         once.
         """
         recipe = self.recipe
         last = min(until or recipe.steps, recipe.steps)
-        best, patience = (asked.keep == "best", asked.patience) if asked else (False, None)
+        best, patience = (options.keep == "best", options.patience) if options else (False, None)
         self._cut_log()
-        writer = summary_writer(self.folder, self.step) if asked and asked.logger else None
+        writer = summary_writer(self.folder, self.step) if options and options.logger else None
         bar = tqdm(total=recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
         reported = time.monotonic()
         with bar, noted_signals() as noted:

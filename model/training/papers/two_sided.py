@@ -163,9 +163,9 @@ def class_places(
         x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
         x = x - x_mean
         weights = torch.linalg.solve(x @ x.T + _RIDGE * torch.eye(len(x)), y - y_mean)
-        asked = class_vectors(vectors, {name: rows[name] for name in classes if rows[name]})
+        of_classes = class_vectors(vectors, {name: rows[name] for name in classes if rows[name]})
         known = torch.tensor([bool(rows[name]) for name in classes])
-        places[known] = F.normalize((asked - x_mean) @ x.T @ weights + y_mean, dim=1)
+        places[known] = F.normalize((of_classes - x_mean) @ x.T @ weights + y_mean, dim=1)
     rows_of = rows_by_label(shown)
     for number, name in enumerate(classes):
         if name in rows_of:

@@ -107,9 +107,9 @@ def class_vectors(words: WordVectors, rows: Mapping[str, Sequence[int]]) -> torc
 
 def _rows(label: str, names: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[int]:
     if label in names:
-        wanted = [spelling(name) for name in names[label]]
+        spellings = [spelling(name) for name in names[label]]
     else:
-        wanted = [spelling(label)]
-        if wanted[0] not in places:
-            wanted = wanted[0].split()
-    return [places[word] for word in wanted] if all(word in places for word in wanted) else []
+        spellings = [spelling(label)]
+        if spellings[0] not in places:
+            spellings = spellings[0].split()
+    return [places[word] for word in spellings] if all(word in places for word in spellings) else []

@@ -315,8 +315,8 @@ class ZseTrainer(Trainer[Network]):
             return self._draw(right, "sketch", generator), self._draw(right, "photo", generator), right, right
         right = torch.randint(classes, (options.count,), generator=generator)
         other = (right + torch.randint(1, classes, (options.count,), generator=generator)) % classes
-        asked, shown = right if options.pairs == "all" else torch.cat([right, right]), torch.cat([right, other])
-        return self._draw(asked, "sketch", generator), self._draw(shown, "photo", generator), asked, shown
+        of_sketches, shown = right if options.pairs == "all" else torch.cat([right, right]), torch.cat([right, other])
+        return self._draw(of_sketches, "sketch", generator), self._draw(shown, "photo", generator), of_sketches, shown
 
     def _draw(self, labels: torch.Tensor, modality: Modality, generator: torch.Generator) -> torch.Tensor:
         """Draws a picture of each class, one whose tokens are kept if some are."""
@@ -335,10 +335,10 @@ class ZseTrainer(Trainer[Network]):
         order = torch.randperm(len(drawn), generator=generator)
         right = torch.tensor([drawn[number] for number in order.tolist() * count])[:count]
         others = photos[torch.multinomial((photos[None] != right[:, None]).float(), 1, generator=generator)[:, 0]]
-        asked = right if self.recipe.samples.pairs == "all" else torch.cat([right, right])
-        sketches = torch.cat([draw_some(sketches_of[photo], 1, generator) for photo in asked.tolist()])
+        of_sketches = right if self.recipe.samples.pairs == "all" else torch.cat([right, right])
+        sketches = torch.cat([draw_some(sketches_of[photo], 1, generator) for photo in of_sketches.tolist()])
         shown = torch.cat([right, others])
-        return sketches, shown, asked, shown
+        return sketches, shown, of_sketches, shown
 
     def judged(self, validation: Corpus, share: int) -> tuple[Corpus, NDArray[np.bool_]]:
         """At the level of instances a sketch has one right photo among all of the validation."""

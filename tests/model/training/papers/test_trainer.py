@@ -200,9 +200,9 @@ def test_every_figure_goes_to_tensorboard_if_it_is_there(tmp_path: Path, monkeyp
     module = "torch.utils.tensorboard"
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModelError, match="pip install tensorboard"):
-        Judged(tmp_path, EVEN).run(SOME, asked=run)
+        Judged(tmp_path, EVEN).run(SOME, options=run)
     monkeypatch.setitem(sys.modules, module, SimpleNamespace(SummaryWriter=Writer))
-    Judged(tmp_path, EVEN).run(SOME, asked=run, until=2)
+    Judged(tmp_path, EVEN).run(SOME, options=run, until=2)
     assert {("fit", 1), ("gradient", 1), ("val_rn", 2), ("closed", 0)} <= set(written)
 
 
