@@ -502,14 +502,13 @@ class BuildDatabase:
 
     def deal(self, clusters: npt.NDArray[np.integer[Any]], shard_of: Numbers) -> None:
         """Gives photos (p,), by id, their clusters, and files the shard of their photo, or any. shard_of: (c,)."""
+        places = zip(self.ids(), clusters.tolist(), shard_of[clusters].tolist(), strict=True)
         with self._writing() as database:
-            database.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, cluster INTEGER)")
-            database.executemany("INSERT INTO placed VALUES (?, ?)", zip(self.ids(), map(int, clusters), strict=True))
+            database.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, cluster INTEGER, shard INTEGER)")
+            database.executemany("INSERT INTO placed VALUES (?, ?, ?)", places)
             database.execute("UPDATE contents SET cluster = p.cluster FROM placed p WHERE p.id = contents.id")
-            database.execute("CREATE TEMP TABLE shards (cluster INTEGER PRIMARY KEY, shard INTEGER)")
-            database.executemany("INSERT INTO shards VALUES (?, ?)", enumerate(shard_of.tolist()))
             database.execute(
-                """UPDATE files SET shard = coalesce((SELECT s.shard FROM contents c JOIN shards s USING (cluster)
+                """UPDATE files SET shard = coalesce((SELECT p.shard FROM contents c JOIN placed p ON p.id = c.id
                    WHERE files.status = 'indexed' AND c.hash = files.hash), id % ?)""",
                 (int(shard_of.max()) + 1,),
             )
