@@ -212,7 +212,8 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
-# know the kind better than diffusion does. Without a drawing words count in full, and NAMED is 1.
+# know the kind better than diffusion does. Without a drawing words and scores of regions count in full: NAMED is 1, and
+# PRESENT 0, as boxes of the kind are what regions are fitted by.
 WITHIN, SHARED = 0.25, 0.5
 LIKED, KIND, KIN = 16.0, 0.85, 20
 OWN, KINDRED, LIKELY = 8.0, 0.6, 0.4

@@ -41,6 +41,8 @@ WHOLE = 0.7
 # How much the box of a photo's thing counts that fits a drawn one, as a cosine, and how much further both reach on each
 # side, since nobody draws exactly.
 FIT, NEAR = 3.0, 0.05
+# Of what may be anywhere, larger boxes count more: their size to this power.
+LARGE = 1 / 16
 # A box is shown from this cubic root on, for example if a certain box is as likely as one to eight of the drawn kind.
 SHOWN = 0.5
 # A thing larger than this share of the paper's side shows in many cells, so that half of a cell's cosine is the mean of
@@ -220,23 +222,24 @@ def fit_boxes(
     surely any box shows the thing, (t, p) in 0..1.
 
     A box fits by the cubic root of how probably the thing is of its kind times its certainty, times the overlap of
-    both: the intersection over the union of boxes that reach NEAR further, or 1 if the thing may be anywhere. A box is
-    of one thing alone, the one that it fits best, so that two horses are not found in one.
+    both: the intersection over the union of boxes that reach NEAR further; or of what may be anywhere, the power LARGE
+    of the box's size. A box is of one thing alone, the one that it fits best, so that two horses are not found in one.
     """
     near, photos, (count, slots) = np.float32(NEAR), np.arange(len(boxes)), boxes.shape[:2]
     corners = boxes[..., 2:] / np.float32(255) + np.array([-near, -near, near, near])
     sizes = (corners[..., 2:] - corners[..., :2]).prod(axis=-1)
-    sure = np.empty((len(things), count, slots), np.float32)
-    every = np.empty_like(sure)
+    sure, every = np.empty((2, len(things), count, slots), np.float32)
     for row, (thing, of_kind) in enumerate(zip(things, kinds, strict=True)):
         probable = np.zeros(NO_KIND + 1, np.float32)
         probable[: len(of_kind)] = of_kind
-        every[row] = sure[row] = np.cbrt(probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255))
+        sure[row] = np.cbrt(probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255))
         if placed and thing.box != ANYWHERE:
             low, high = np.array(thing.box, np.float32).reshape(2, 2) + np.array([[-near], [near]])
             both = np.minimum(corners[..., 2:], high) - np.maximum(corners[..., :2], low)
             both = np.maximum(both, 0).prod(axis=-1)
-            every[row] *= both / (sizes + (high - low).prod() - both)
+            every[row] = sure[row] * both / (sizes + (high - low).prod() - both)
+        else:
+            every[row] = sure[row] * sizes**LARGE
     presence, fits = sure.max(axis=2), np.zeros((len(things), count), np.float32)
     chosen = np.full((len(things), count, 6), NO_KIND, np.uint8)
     for _ in things:

@@ -46,12 +46,13 @@ def test_a_box_fits_a_thing_by_kind_certainty_and_place() -> None:
     assert chosen[0, :, 0].tolist() == [dog, dog, dog, cat, NO_KIND]
 
 
-def test_where_a_thing_may_be_anywhere_its_place_does_not_count() -> None:
+def test_where_a_thing_may_be_anywhere_its_size_counts_and_its_place_does_not() -> None:
     kinds = np.eye(len(KINDS), dtype=np.float32)[:1]
-    boxes = boxes_of([(0, 0.9, 0.0, 0.0, 0.3, 0.3)], [(0, 0.9, 0.7, 0.7, 1.0, 1.0)], [])
+    boxes = boxes_of([(0, 0.9, 0.0, 0.0, 0.3, 0.3)], [(0, 0.9, 0.7, 0.7, 1.0, 1.0)], [(0, 0.9, 0.0, 0.1, 1.0, 0.9)], [])
     for thing, placed in ((Thing(Tokens.of_ret(RET)), True), (Thing(Tokens.of_ret(RET), (0.0, 0.0, 0.3, 0.3)), False)):
         fits, _, presence = fit_boxes([thing], kinds, boxes, placed=placed)
-        assert fits[0].tolist() == presence[0].tolist() == pytest.approx([0.965, 0.965, 0], abs=0.01)
+        assert presence[0].tolist() == pytest.approx([0.965, 0.965, 0.965, 0], abs=0.01)
+        assert fits[0].tolist() == pytest.approx([0.86, 0.86, 0.965, 0], abs=0.01)
 
 
 def test_a_box_is_of_one_thing_alone_the_one_that_it_fits_best() -> None:
