@@ -17,12 +17,12 @@ from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
 from sketch_search.model.words import UnknownWord, colours
 
-#: A word whose probability is less for each thing of a drawing names none of them; nor for the only thing, if what that
-#: shows is as probable as SURE.
-LEAST_FIT, SURE = 0.02, 0.5
+#: A word whose probability is less for each thing of a drawing names a further thing, not drawn; but the only thing, if
+#: the best guess for it is less probable than SURE.
+LEAST_FIT, SURE = 0.005, 0.1
 # Of several things, such a word names the one that it fits best, if it is at least PROBABLE_BESIDE times as probable as
-# the best guess there; else the least sure one, if its best guess is less probable than UNSURE; else a further thing.
-PROBABLE_BESIDE, UNSURE = 0.02, 0.3
+# the best guess there; else the least sure one, if its best guess is less probable than SURE; else a further thing.
+PROBABLE_BESIDE = 0.02
 #: Whether photos must show things where they were drawn; "auto": if regions are kept.
 Places: TypeAlias = Literal["auto", "yes", "no"]
 
@@ -108,7 +108,7 @@ def name_things(
                 taker = int(share[:, column].argmax())
                 if share[taker, column] < PROBABLE_BESIDE:
                     taker = int(sure.argmin())
-                    if sure[taker] >= UNSURE:
+                    if sure[taker] >= SURE:
                         continue
                 fits[taker, column], beside[column] = 1, False
                 share[taker], sure[taker] = 0, 1

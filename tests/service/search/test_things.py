@@ -124,14 +124,14 @@ def test_the_whole_drawing_counts_as_far_as_nobody_knows_what_its_things_are(net
     assert network.whole_direction(things) == pytest.approx(WHOLE * direction, abs=1e-5)
 
 
-@pytest.mark.parametrize(("ring", "taker"), [(0.018, 0), (0.001, 1)])
+@pytest.mark.parametrize(("ring", "taker"), [(0.0045, 0), (0.001, 1)])
 def test_a_word_goes_to_the_thing_that_it_fits_best_or_else_to_the_least_sure_one(
     regional: Searcher, monkeypatch: pytest.MonkeyPatch, ring: float, taker: int
 ) -> None:
     words = vocabulary((0, 1, 2), directions=np.eye(3, RET, dtype=np.float32), sketch_directions=np.zeros((3, RET)))
     network = regional_network().vocabulary_replaced(words, (("star",), ("cross",), ("ring",)))
     things = encode_things(regional.matcher, regional.matcher.preprocessing.drawing(on_paper("star", 10))) * 2
-    monkeypatch.setattr(type(words), "guess", lambda *_: np.array([[0, 0.8, ring], [0.2, 0.1, 0]]))
+    monkeypatch.setattr(type(words), "guess", lambda *_: np.array([[0, 0.2, ring], [0.05, 0.02, 0]]))
     named, further = name_things(matcher_of(network), things, "ring", coloured=True)
     assert [thing.words for thing in named] == [(2,) if number == taker else () for number in range(2)]
     assert not further
@@ -157,7 +157,9 @@ def test_a_word_for_what_is_surely_not_drawn_names_a_further_thing(
     (thing,) = encode_things(regional.matcher, regional.matcher.preprocessing.drawing(picture))
     towards = unit(thing.tokens.guessed_from[0]) * (20 if surely else 0)
     of_sketches = np.stack([towards, -towards / 8, -towards / 8])
-    words = vocabulary((0, 1, 2), directions=np.eye(4, RET, dtype=np.float32), sketch_directions=of_sketches)
+    kinds = np.eye(4, RET, dtype=np.float32)
+    nobody = 0 if surely else 6
+    words = vocabulary((0, 1, 2), directions=kinds, sketch_directions=of_sketches, guess_none=nobody)
     knowing = regional_network().vocabulary_replaced(words, (("star",), ("cross",), ("ring",), ("snow",)))
     searcher = Searcher(regional.index, matcher_of(knowing, variants=1))
     if not surely:
