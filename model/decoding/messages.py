@@ -39,7 +39,9 @@ class Job:
     reduced. preprocessing: prepares it by ``Preprocessing.pixels``, or with ``drawing`` by ``Preprocessing.drawing``,
     with its ink and strokes. None leaves it as it is. whole: the longer side, in pixels, of the whole photo that
     ``fit_photo`` makes of the same decoding; None for none. sent: whether the picture was sent, perhaps in JSON.
-    strokes: how many bytes behind the picture are its strokes as JSON.
+    strokes: how many bytes behind the picture are its strokes as JSON. everything: whether writing and marks beside the
+    drawing count; they do if its strokes are known. page: that of a file of several, from 1; 0 for the one with most
+    ink that is no writing.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -51,6 +53,8 @@ class Job:
     whole: int | None = None
     sent: bool = False
     strokes: int = 0
+    everything: bool = False
+    page: int = 0
 
     @classmethod
     def preparing(
@@ -66,13 +70,19 @@ class Job:
         data = read_image_file(picture_of_body(data) if self.sent else data)
         strokes = () if not self.drawing else read_strokes(given) if given else saved_strokes(data)
         opened = open_dated(
-            data, max_pixels=self.max_pixels, least_side=self.least_side, sketch=self.sketch, declare=declare
+            data,
+            max_pixels=self.max_pixels,
+            least_side=self.least_side,
+            sketch=self.sketch,
+            declare=declare,
+            page=self.page,
         )
         image = opened.image
         if self.longest_side is not None:
             image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
         if self.preprocessing is not None and self.drawing:
-            drawing = replace(self.preprocessing.drawing(image), strokes=strokes)
+            drawing = self.preprocessing.drawing(image, everything=self.everything or bool(strokes))
+            drawing = replace(drawing, strokes=strokes, page=opened.page)
             return replace(opened, image=Image.fromarray(drawing.whole), drawing=drawing)
         whole = None if self.whole is None else fit_photo(image, self.whole)
         if self.preprocessing is not None:

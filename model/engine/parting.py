@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine.tokens import Floats, unit
-from sketch_search.model.images import MAX_THINGS, SPECK
+from sketch_search.model.images import MAX_THINGS, SPECK, connected, neighbours
 
 #: Side of the square that is divided, in pixels, and how many cells a side cut its ink.
 SIDE, CELLS = 168, 24
@@ -70,10 +70,10 @@ class Pieces:
         number = np.full(ink.shape, -1)
         number[y, x] = np.arange(len(y))
         cells = np.add.outer(np.arange(SIDE) * CELLS // SIDE * CELLS, np.arange(SIDE) * CELLS // SIDE)
-        pairs = np.concatenate([_neighbours(number, *step) for step in ((0, 1), (1, 0), (1, 1), (1, -1))], axis=1)
+        pairs = neighbours(number)
         alike = (cells[y, x], own[y, x])
         within = np.logical_and(*(values[pairs[0]] == values[pairs[1]] for values in alike))
-        _, piece = np.unique(_connected(pairs[:, within], len(y)), return_inverse=True)
+        _, piece = np.unique(connected(pairs[:, within], len(y)), return_inverse=True)
         labels = np.full(ink.shape, -1)
         labels[y, x] = piece
         pixels = np.bincount(piece).astype(np.float32)
@@ -82,7 +82,7 @@ class Pieces:
         of_piece[piece] = own[y, x]
         shapes = _shapes(darkness, labels, centres)
         centres = (centres + np.float32(0.5)) / np.float32(SIDE)
-        return Pieces(labels, centres, pixels, shapes, _gaps(centres, _connected(piece[pairs], len(pixels))), of_piece)
+        return Pieces(labels, centres, pixels, shapes, _gaps(centres, connected(piece[pairs], len(pixels))), of_piece)
 
     def features(self, patches: Floats) -> Floats:
         """Describes pieces, (k, f): patches there, shape, place, size. patches: (b, n, e), of b blocks, row by row."""
@@ -237,29 +237,6 @@ def join_pieces(
     kept, things = np.unique(groups, return_inverse=True)
     things = things - int(kept[0] < 0)
     return np.where(things < 0, SPECK, things)[labels], halves[labels]
-
-
-def _neighbours(numbers: Labels, down: int, across: int) -> Labels:
-    """Returns the numbers of marked pixels and of those at this step from them, (2, n)."""
-    height, width = numbers.shape
-    first = numbers[: height - down, max(0, -across) : width - max(0, across)]
-    second = numbers[down:, max(0, across) : width - max(0, -across)]
-    both = (first >= 0) & (second >= 0)
-    return np.stack([first[both], second[both]])
-
-
-def _connected(pairs: Labels, count: int) -> Labels:
-    """Returns the least number connected with each of ``count`` by pairs (2, n)."""
-    least = np.arange(count)
-    while True:
-        one, other = least[pairs]
-        if (one == other).all():
-            return least
-        lower = np.minimum(one, other)
-        np.minimum.at(least, one, lower)
-        np.minimum.at(least, other, lower)
-        while (least != (nearer := least[least])).any():
-            least = nearer
 
 
 def _as_said(mean: NDArray[np.float64], one: Labels, other: Labels) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from sketch_search.model.images import ink
+from sketch_search.model.images import ink, subject
 from sketch_search.model.images.colours import lab
 from sketch_search.model.images.ink import Box, Pixels
 
@@ -116,6 +116,8 @@ class Drawing:
         size: width and height of the paper in pixels. whole: (H, W, 3) uint8, all of it as one thing.
         things: at least one; one with the pixels of ``whole`` if there is one.
         sheet: its ink, if it may be divided. strokes: those that made the ink, in order, if that is known.
+        left_out: where other ink is, which is no drawing: left, top, right and bottom, as shares of the paper's sides.
+        page: its number in a file of several, from 1; else 0.
     """
 
     size: tuple[int, int]
@@ -123,6 +125,8 @@ class Drawing:
     things: tuple[DrawnThing, ...]
     sheet: Sheet | None = None
     strokes: tuple[Stroke, ...] = ()
+    left_out: tuple[tuple[float, float, float, float], ...] = ()
+    page: int = 0
 
     @staticmethod
     def of(pixels: Pixels, size: tuple[int, int] = (1, 1)) -> Drawing:
@@ -255,7 +259,7 @@ class Drawing:
         """Returns all pixels, (n, W, 3), and what ``unpack`` needs beside them, as JSON can hold it."""
         (thing,) = self.things
         notes: dict[str, Any] = {"size": self.size, "box": thing.box, "colours": thing.colours}
-        notes["strokes"] = [vars(stroke) for stroke in self.strokes]
+        notes |= {"strokes": [vars(stroke) for stroke in self.strokes], "left_out": self.left_out, "page": self.page}
         if self.sheet is None:
             return self.whole, notes
         row = self.whole.shape[1] * 3
@@ -269,20 +273,25 @@ class Drawing:
     def unpack(pixels: Pixels, notes: dict[str, Any]) -> Drawing:
         """Undoes ``pack``. Raises ValueError, TypeError or KeyError for what it did not make."""
         whole, size = pixels[: pixels.shape[1]], _pair(notes["size"])
-        left, top, right, bottom = map(float, notes["box"])
         colours = tuple((float(one), float(a), float(b), float(share)) for one, a, b, share in notes["colours"])
-        thing = DrawnThing(whole, (left, top, right, bottom), colours)
+        thing = DrawnThing(whole, _four(notes["box"]), colours)
+        left_out, page = tuple(map(_four, notes["left_out"])), int(notes["page"])
         strokes = tuple(
             Stroke(**{**stroke, "points": tuple((float(x), float(y)) for x, y in stroke["points"])})
             for stroke in notes["strokes"]
         )
         if "ink" not in notes:
-            return Drawing(size, whole, (thing,), strokes=strokes)
+            return Drawing(size, whole, (thing,), None, strokes, left_out, page)
         rows, columns = _pair(notes["ink"])
         own = pixels[len(whole) :].ravel()[: rows * columns * 2].reshape(rows, columns, 2)
         palette = tuple((float(one), float(a), float(b)) for one, a, b in notes["palette"])
         sheet = Sheet(own, _pair(notes["corner"]), int(notes["step"]), size, palette)
-        return Drawing(size, whole, (thing,), sheet, strokes)
+        return Drawing(size, whole, (thing,), sheet, strokes, left_out, page)
+
+
+def _four(numbers: Sequence[Any]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = map(float, numbers)
+    return left, top, right, bottom
 
 
 def _pair(numbers: Sequence[Any]) -> tuple[int, int]:
@@ -290,13 +299,28 @@ def _pair(numbers: Sequence[Any]) -> tuple[int, int]:
     return first, second
 
 
-def read_drawing(image: Image.Image, side: int) -> Drawing:
-    """Prepares an RGB drawing as one thing, with its ink. Raises BlankSketch."""
-    darkness, (top, bottom, left, right) = ink.find_ink(image)
+def read_drawing(image: Image.Image, side: int, *, everything: bool = False) -> Drawing:
+    """Prepares an RGB drawing as one thing, with its ink; with ``everything`` also writing. Raises BlankSketch."""
+    darkness, box = ink.find_ink(image)
     step = max(1, -(-max(image.size) // _SEEN))
     seen = np.asarray(image)[::step, ::step]
     strong = darkness[::step, ::step] >= 128
-    coloured, filled = _find_coloured(seen, strong, ink.paper_colour(image))
+    paper = ink.paper_colour(image)
+    coloured, filled = _find_coloured(seen, strong, paper)
+    left_out: tuple[Box, ...] = ()
+    if not everything:
+        channel = subject.construction_channel(seen, darkness[::step, ::step] >= 40, filled)
+        if channel is not None:
+            left_out = (box,)
+            darkness, box = ink.find_ink(image.getchannel(channel).convert("RGB"))
+        if (found := subject.find_subject(darkness)) is not None:
+            marked, left_out = found[0], (*left_out, *found[1])
+            darkness[marked] = 0
+            box = ink.box_of_ink(darkness > 0) or box
+        if channel is not None or left_out:
+            strong = darkness[::step, ::step] >= 128
+            coloured, filled = _find_coloured(seen, strong, paper)
+    top, bottom, left, right = box
     if filled.any():
         # The network knows line drawings: of filled areas, only the outlines stay.
         inner = Image.fromarray(_erode(filled, 1)).resize(darkness.shape[::-1], Image.Resampling.NEAREST)
@@ -310,14 +334,17 @@ def read_drawing(image: Image.Image, side: int) -> Drawing:
     if palette:
         tints[coloured] = 1 + np.linalg.norm(colours[:, None] - np.array(palette), axis=2).argmin(axis=1)
     whole = ink.centre(darkness[top:bottom, left:right], side)
-    place = left / image.width, top / image.height, right / image.width, bottom / image.height
+    place, *others = (
+        (start / image.width, first / image.height, end / image.width, last / image.height)
+        for first, last, start, end in (box, *left_out)
+    )
     tints = tints.repeat(step, axis=0).repeat(step, axis=1)[top:bottom, left:right]
     own = darkness[top:bottom, left:right]
     factor = -(-max(own.shape) // _KEPT)
     kept = np.stack([ink.keep_greatest(own, factor), tints[::factor, ::factor]], axis=-1)
     sheet = Sheet(kept, (left, top), factor, image.size, palette)
     thing = DrawnThing(whole, place, sheet._colours(np.ones(kept.shape[:2], np.bool_)))
-    return Drawing(image.size, whole, (thing,), sheet)
+    return Drawing(image.size, whole, (thing,), sheet, left_out=tuple(others))
 
 
 def _together(things: Sequence[DrawnThing], size: tuple[int, int]) -> Pixels:

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.files import MARK
-from sketch_search.model.images import damaged, paper, tiff, vector
+from sketch_search.model.images import damaged, paper, subject, tiff, vector
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.ink import Pixels
 from sketch_search.model.images.recorded import Recorded, day_in_file, read_recorded, zone_in_file
@@ -48,7 +48,8 @@ class OpenedImage:
     """A picture as `open_image` returns it, the day on which it was taken, if its file says so, and whether the file
     is damaged and a part of the picture may be missing. drawing: prepared of it, if that was asked for. zone: that of
     the photo's clock, in minutes, if its file says no day but its zone or place. recorded: what else its file says.
-    whole: the photo scaled by ``fit_photo``, if that was asked for."""
+    whole: the photo scaled by ``fit_photo``, if that was asked for. page: of a drawing's file with several, the one
+    that was opened, from 1; else 0."""
 
     image: Image.Image
     taken: date | None
@@ -57,10 +58,13 @@ class OpenedImage:
     zone: int | None = None
     recorded: Recorded | None = None
     whole: Pixels | None = None
+    page: int = 0
 
 
 # Pages may contain pictures of any size. So many pixels are more than a scanned page has.
 _PDF_PIXELS = 1 << 25
+# The most pages that are looked at for the one with most ink.
+_PAGES = 10
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _RAW = "image/x-dcraw"
 _NAMES = {_RAW: "RAW", vector.SVG: "SVG", vector.PDF: "PDF"}
@@ -129,16 +133,17 @@ def open_dated(
     least_side: int | None = None,
     sketch: bool = False,
     declare: Callable[[int], None] = lambda pixels: None,
+    page: int = 0,
 ) -> OpenedImage:
     """Opens a picture as ``open_image`` does; ``declare`` is told how many pixels its file declares, before they are
-    decoded."""
-    data, allowed = read_image_file(source), Allowance(max_pixels, declare)
+    decoded. page: of a drawing in a PDF or TIFF, from 1; 0 for the one with most ink that is no writing."""
+    data, allowed, pages = read_image_file(source), Allowance(max_pixels, declare), _Pages(page)
     media = _media(data)
     if media in (vector.SVG, vector.PDF) and not sketch:
         article = "an" if media == vector.SVG else "a"
         raise UnsupportedImage(f"{article} {_format(media)} file is a drawing, not a photo; convert it to {_READABLE}")
     try:
-        return _decode(data, media, allowed, least_side, sketch)
+        return _decode(data, media, allowed, least_side, sketch, pages)
     except (ImageTooLarge, UnsupportedImage, MemoryError):
         raise  # not the file's fault
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -153,21 +158,46 @@ def open_dated(
         refused = UndecodableImage(f"the {_format(media)} file is damaged: {reason}")
         refused.__cause__ = error
     try:
-        return _decode_damaged(data, media, allowed, least_side, sketch)
+        return _decode_damaged(data, media, allowed, least_side, sketch, pages)
     except (ImageTooLarge, MemoryError):
         raise
     except Exception:  # the first reason is reported, whatever else is wrong
         raise refused from refused.__cause__
 
 
-def _decode_damaged(data: bytes, media: str, allowed: Allowance, least_side: int | None, sketch: bool) -> OpenedImage:
+class _Pages:
+    """Chooses the page of a drawing's file that has several. number: of the chosen one, from 1; 0 if there is one."""
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted, self.number = wanted, 0
+
+    def choose(self, count: int, draw: Callable[[int], Image.Image]) -> Image.Image:
+        """Returns the wanted page, or else the one with most ink that is no writing. Raises UnsupportedImage."""
+        if self._wanted > count:
+            raise UnsupportedImage(f"the file has {count} pages and no page {self._wanted}; name another")
+        if count == 1:
+            return draw(0)
+        if self._wanted:
+            self.number = self._wanted
+            return draw(self._wanted - 1)
+        best, most = draw(0), -1
+        for number in range(min(count, _PAGES)):
+            picture = draw(number)
+            if (ink := subject.count_drawn(to_rgb(picture, sketch=True))) > most:
+                best, most, self.number = picture.copy(), ink, number + 1
+        return best
+
+
+def _decode_damaged(
+    data: bytes, media: str, allowed: Allowance, least_side: int | None, sketch: bool, pages: _Pages
+) -> OpenedImage:
     """Decodes a file that viewers would show although it is damaged. Raises any error."""
     repaired = damaged.repair(data, media)
     if repaired is None:
         raise ValueError
     with damaged.tolerance():
-        opened = _decode(repaired, media, allowed, least_side, sketch)
-        share = damaged.decoded_share(data, media, lambda: _open(repaired, media, allowed))
+        opened = _decode(repaired, media, allowed, least_side, sketch, pages)
+        share = damaged.decoded_share(data, media, lambda: _open(repaired, media, allowed, pages))
     if share < _LEAST_DECODED:
         raise ValueError
     return replace(opened, incomplete=share < 1.0 or media != "image/png")
@@ -321,10 +351,12 @@ def _media(head: bytes) -> str:
     return media
 
 
-def _decode(data: bytes, media: str, allowed: Allowance, least_side: int | None, sketch: bool) -> OpenedImage:
+def _decode(
+    data: bytes, media: str, allowed: Allowance, least_side: int | None, sketch: bool, pages: _Pages
+) -> OpenedImage:
     if media == "image/tiff":
         data = tiff.with_picture_first(data)
-    with _open(data, media, allowed) as picture:
+    with _open(data, media, allowed, pages) as picture:
         width, height = picture.size
         wanted = None if least_side is None else (least_side, least_side)
         if wanted is None and width * height > allowed.pixels:
@@ -336,7 +368,7 @@ def _decode(data: bytes, media: str, allowed: Allowance, least_side: int | None,
             raise ImageTooLarge.of(width, height, allowed.pixels)
         # Progressive files are decoded whole, however few of their pixels are wanted.
         allowed.declare(min(width * height, allowed.pixels))
-        frame = shown = _frame(picture, sketch, allowed.pixels)
+        frame = shown = _frame(picture, sketch, allowed.pixels, pages)
         profile = picture.info.get("icc_profile")
         if least_side and width * height > _LARGE and picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
             shown = frame.reduce(max(1, min(picture.size) // least_side))
@@ -355,13 +387,23 @@ def _decode(data: bytes, media: str, allowed: Allowance, least_side: int | None,
     ImageOps.exif_transpose(rgb, in_place=True)
     exif.clear()
     rgb = paper.on_even_paper(rgb) if sketch else rgb
-    return OpenedImage(rgb, taken, zone=zone, recorded=recorded)
+    return OpenedImage(rgb, taken, zone=zone, recorded=recorded, page=pages.number)
 
 
-def _frame(picture: Image.Image, sketch: bool, max_pixels: int) -> Image.Image:
+def _frame(picture: Image.Image, sketch: bool, max_pixels: int, pages: _Pages) -> Image.Image:
     """Decodes a picture. Of an animation, it returns the first frame that is not all of one colour, or the first; of a
-    sketch, the one with most ink, because a film of its drawing begins with a few strokes.
+    sketch, the one with most ink, because a film of its drawing begins with a few strokes; of a TIFF, a page.
     """
+    if sketch and picture.format == "TIFF" and (count := getattr(picture, "n_frames", 1)) > 1:
+
+        def draw(number: int) -> Image.Image:
+            picture.seek(number)
+            if picture.width * picture.height > max_pixels // _PAGES:
+                raise ImageTooLarge.of(picture.width, picture.height, max_pixels // _PAGES)
+            picture.load()
+            return picture
+
+        return pages.choose(count, draw)
     picture.load()
     if not getattr(picture, "is_animated", False) or picture.format not in ("GIF", "WEBP", "PNG"):
         return picture
@@ -416,7 +458,7 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, target)
 
 
-def _open(data: bytes, media: str, allowed: Allowance) -> Image.Image:
+def _open(data: bytes, media: str, allowed: Allowance, pages: _Pages) -> Image.Image:
     stream = io.BytesIO(data)
     if media in _SIZES and (size := _SIZES[media](data)):
         allowed.admit(*size)
@@ -438,7 +480,7 @@ def _open(data: bytes, media: str, allowed: Allowance) -> Image.Image:
         return vector.draw_svg(data, lambda inner: _picture_within(inner, allowed), allowed.declare)
     if media == vector.PDF:
         allowed.declare(_PDF_PIXELS)
-        return vector.draw_pdf(data)
+        return vector.draw_pdf(data, pages.choose)
     if media == _RAW:
         return open_preview(data, allowed)
     name = _format(media)
@@ -465,7 +507,7 @@ def _picture_within(data: bytes, allowed: Allowance) -> Image.Image:
     media = _media(data)
     if media in (vector.SVG, vector.PDF):
         raise UnsupportedImage(f"the SVG file contains a file of type {_format(media)}; save it as PNG")
-    picture = _open(data, media, allowed)
+    picture = _open(data, media, allowed, _Pages(0))
     allowed.admit(picture.width, picture.height)
     picture.load()
     return picture

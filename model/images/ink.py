@@ -9,6 +9,7 @@ from PIL import Image, ImageChops
 from sketch_search.model.errors import BlankSketch
 
 Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
 # Top, bottom, left and right; the ends are exclusive.
 Box = tuple[int, int, int, int]
 
@@ -44,7 +45,7 @@ def find_ink(image: Image.Image) -> tuple[Pixels, Box]:
     threshold = min(max(LEAST_CONTRAST, _NOISE_FACTOR * noise), _MAX_NOISE)
     strongest = percentile(counts, threshold, 99)
     threshold = max(threshold, int(strongest * _SMUDGE_SHARE))
-    box = _box(distance >= threshold)
+    box = box_of_ink(distance >= threshold)
     if box is None:
         raise BlankSketch(_BLANK)
     distance[distance < threshold] = 0
@@ -96,7 +97,7 @@ def _distance(image: Image.Image, paper: tuple[int, int, int]) -> Pixels:
     return distance
 
 
-def _box(ink: NDArray[np.bool_]) -> Box | None:
+def box_of_ink(ink: NDArray[np.bool_]) -> Box | None:
     """Finds the box of ink, without single pixels of dust, which have no neighbour; or None."""
     height, width = ink.shape
     padded, near = np.pad(ink, 1), np.zeros_like(ink)
@@ -132,3 +133,39 @@ def centre(darkness: Pixels, size: int) -> Pixels:
     square = np.full((size, size), 255, np.uint8)
     square[y : y + height, x : x + width] = 255 - scaled
     return np.repeat(square[:, :, None], 3, axis=2)
+
+
+def components(marked: NDArray[np.bool_], *, diagonal: bool = True) -> Labels:
+    """Numbers the connected cells of a mask, (H, W), from 0; -1 elsewhere."""
+    y, x = np.nonzero(marked)
+    number = np.full(marked.shape, -1)
+    number[y, x] = np.arange(len(y))
+    _, found = np.unique(connected(neighbours(number, diagonal=diagonal), len(y)), return_inverse=True)
+    number[y, x] = found
+    return number
+
+
+def neighbours(numbers: Labels, *, diagonal: bool = True) -> Labels:
+    """Returns the numbers of marked pixels and of those beside them, (2, n)."""
+    height, width = numbers.shape
+    pairs = list[Labels]()
+    for down, across in ((0, 1), (1, 0), *(((1, 1), (1, -1)) if diagonal else ())):
+        first = numbers[: height - down, max(0, -across) : width - max(0, across)]
+        second = numbers[down:, max(0, across) : width - max(0, -across)]
+        both = (first >= 0) & (second >= 0)
+        pairs.append(np.stack([first[both], second[both]]))
+    return np.concatenate(pairs, axis=1)
+
+
+def connected(pairs: Labels, count: int) -> Labels:
+    """Returns the least number connected with each of ``count`` by pairs (2, n)."""
+    least = np.arange(count)
+    while True:
+        one, other = least[pairs]
+        if (one == other).all():
+            return least
+        lower = np.minimum(one, other)
+        np.minimum.at(least, one, lower)
+        np.minimum.at(least, other, lower)
+        while (least != (nearer := least[least])).any():
+            least = nearer

@@ -6,11 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
+from sketch_search.model.images.ink import components
+
 Corners = NDArray[np.float64]
 # Pixels of the longer side at which a photo is looked at, and of a square that is wider than any stroke there.
 _SIDE, _STROKE = 160, 11
 # Of a file or a scan, at least this share has exactly one colour; of a photo, hardly any pixels are equal.
 _EVEN = 0.25
+# White that the camera could not tell apart, and the share of the border that has one colour where it shows a table.
+_OVEREXPOSED, _NOISY = 0xFFFFFF, 0.5
 # Differences of grey levels: between neighbours on one surface, between a sheet and what it lies on, and of the light
 # on one sheet.
 _STEP, _BRIGHTER, _UNEVEN = 9, 15, 24
@@ -27,7 +31,7 @@ _WHITE = 244
 
 def on_even_paper(image: Image.Image) -> Image.Image:
     """Returns the sheet or board that a photo shows, straight and on white; another picture as it is."""
-    if min(image.size) < _SIDE or _share_of_one_colour(image) >= _EVEN:
+    if min(image.size) < _SIDE or _is_file(image):
         return image
     ground = _ground(image)
     sheet = _sheet(ground)
@@ -42,10 +46,14 @@ def on_even_paper(image: Image.Image) -> Image.Image:
     return _whiten_frame(_flatten(image, ground))
 
 
-def _share_of_one_colour(image: Image.Image) -> float:
+def _is_file(image: Image.Image) -> bool:
+    """Returns True for a file or a scan, of which much has one colour; but not for an overexposed sheet on a table."""
     small = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.NEAREST), np.uint32)
     colours = small[..., 0] << 16 | small[..., 1] << 8 | small[..., 2]
-    return float(np.unique(colours, return_counts=True)[1].max() / colours.size)
+    border = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
+    white = (colours == _OVEREXPOSED).mean() >= _EVEN
+    even, framed = (float(np.unique(of, return_counts=True)[1].max() / of.size) for of in (colours, border))
+    return even >= _EVEN and not (white and framed < _NOISY)
 
 
 def _ground(image: Image.Image) -> Image.Image:
@@ -64,7 +72,7 @@ def _sheet(ground: Image.Image) -> Corners | None:
     # Over two cells, because an edge may lie within one.
     wide = np.pad(light, 1, "edge")
     steps = np.abs(wide[2:, 1:-1] - wide[:-2, 1:-1]), np.abs(wide[1:-1, 2:] - wide[1:-1, :-2])
-    surfaces = _components((np.maximum(*steps) < _STEP).astype(bool))
+    surfaces = components((np.maximum(*steps) < _STEP).astype(bool), diagonal=False)
     found = [surfaces == number for number in np.unique(surfaces[surfaces >= 0])]
     found = [one for one in found if one.mean() >= _LEAST_AREA]
     if not found:
@@ -78,21 +86,6 @@ def _sheet(ground: Image.Image) -> Corners | None:
     if whole or filled < _LEAST_FILLED or light[sheet].mean() - np.median(around) < _BRIGHTER:
         return None
     return corners
-
-
-def _components(marked: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Numbers the connected cells of a mask, (H, W); -1 elsewhere."""
-    labels = np.where(marked, np.arange(marked.size).reshape(marked.shape), -1)
-    while True:
-        before = labels
-        padded = np.pad(labels, 1, constant_values=-1)
-        around = [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
-        labels = np.where(marked, np.maximum.reduce([labels, *around]), -1)
-        # The label of a label is another cell of the same component.
-        labels = np.where(marked, labels.reshape(-1)[labels], -1)
-        labels = np.where(marked, labels.reshape(-1)[labels], -1)
-        if (labels == before).all():
-            return labels
 
 
 def _corners(sheet: NDArray[np.bool_]) -> Corners:
@@ -131,7 +124,7 @@ def _whiten_frame(image: Image.Image) -> Image.Image:
     """Whitens ink that touches the edges or lies beside them: a frame, pens on a tray, or the shadow of the sheet."""
     small = image.convert("L")
     small.thumbnail((2 * _SIDE, 2 * _SIDE), Image.Resampling.BOX)
-    ink = _components(np.asarray(small.filter(ImageFilter.MinFilter(3))) < _WHITE)
+    ink = components(np.asarray(small.filter(ImageFilter.MinFilter(3))) < _WHITE, diagonal=False)
     edge = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
     rim, (down, across) = np.ones(ink.shape, bool), (round(_FRAME * side) for side in ink.shape)
     rim[down:-down, across:-across] = False

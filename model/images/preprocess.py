@@ -70,12 +70,15 @@ class Preprocessing:
             return prepare_photo(image, self.image_size)
         return prepare_released_sketch(image, self.image_size) if self.released else self.drawing(image).whole
 
-    def drawing(self, image: Image.Image) -> Drawing:
-        """Prepares a drawing as `pixels` does, with its ink unless `released` or `padded`. Raises `BlankSketch`."""
+    def drawing(self, image: Image.Image, *, everything: bool = False) -> Drawing:
+        """Prepares a drawing as `pixels` does, with its ink unless `released` or `padded`. Raises `BlankSketch`.
+
+        With `everything`, writing and marks beside the drawing count, too.
+        """
         rgb = _rgb(image, sketch=True)
         if self.released or self.padded:
             return Drawing.of(self.pixels(rgb, "sketch"), rgb.size)
-        return read_drawing(rgb, self.image_size)
+        return read_drawing(rgb, self.image_size, everything=everything)
 
     def normalise(self, pixels: Pixels) -> NDArray[np.float32]:
         """Normalises pixels: (H, W, 3) uint8 -> (3, H, W) float32."""

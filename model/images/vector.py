@@ -16,8 +16,8 @@ from sketch_search.model.errors import UndecodableImage, UnsupportedImage
 SVG, PDF = "image/svg+xml", "application/pdf"
 # Pixels of the longer side of the drawing, and how many times longer it may be than the other.
 _SIDE, _MOST_LONGER = 512, 100
-# Pixels of the longer side of a page, and the most pages that are looked at for one that is not blank.
-_PAGE_SIDE, _PAGES = 768, 10
+# Pixels of the longer side of a page.
+_PAGE_SIDE = 768
 # Elements that read something from elsewhere, or take long, and are left out; and what a person would miss of these.
 _MISSED = {"text": "text", "foreignObject": "text", "image": "pictures of other files"}
 _LEFT_OUT = {"feImage", "filter", "script", *_MISSED}
@@ -230,25 +230,23 @@ def is_pdf(head: bytes) -> bool:
     return head[:1024].lstrip().startswith(b"%PDF-")
 
 
-def draw_pdf(data: bytes) -> Image.Image:
-    """Draws the first page of a PDF that is not blank, or else the first, on white. Raises ImageError."""
+def draw_pdf(data: bytes, choose: Callable[[int, Callable[[int], Image.Image]], Image.Image]) -> Image.Image:
+    """Draws a page of a PDF on white. choose: it gets how many there are, and what draws one. Raises ImageError."""
     try:
         import pypdfium2
     except ImportError as error:
         raise UnsupportedImage("PDF needs an extra package: pip install 'sketch-search[pdf]'") from error
     try:
         with pypdfium2.PdfDocument(data) as document:
-            first: Image.Image | None = None
-            for number in range(min(_PAGES, len(document))):
+
+            def draw(number: int) -> Image.Image:
                 page = document[number]
-                width, height = page.get_size()
-                scale = _PAGE_SIDE / max(1.0, width, height)
+                scale = _PAGE_SIDE / max(1.0, *page.get_size())
                 picture: Image.Image = page.render(scale=scale, may_draw_forms=False).to_pil().convert("RGB")
-                if picture.getcolors(1) is None:
-                    return picture
-                first = first or picture
+                return picture
+
+            if not len(document):
+                raise UndecodableImage("the PDF file has no pages")
+            return choose(len(document), draw)
     except pypdfium2.PdfiumError as error:
         raise UndecodableImage(f"the PDF file cannot be read ({error}); save the drawing as PNG") from error
-    if first is None:
-        raise UndecodableImage("the PDF file has no pages")
-    return first

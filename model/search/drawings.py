@@ -23,6 +23,8 @@ LEAST_FIT, SURE = 0.005, 0.1
 # Of several things, such a word names the one that it fits best, if it is at least PROBABLE_BESIDE times as probable as
 # the best guess there; else the least sure one, if its best guess is less probable than SURE; else a further thing.
 PROBABLE_BESIDE = 0.02
+#: The share of the paper up to which the place of a single thing does not count.
+LEAST_PLACED = 0.01
 #: Whether photos must show things where they were drawn; "auto": if regions are kept.
 Places: TypeAlias = Literal["auto", "yes", "no"]
 
@@ -148,6 +150,11 @@ def _coloured(thing: Thing, names: Sequence[str]) -> Thing:
     return replace(thing, colours=shown, shares=np.full(len(shown), 1 / len(shown), np.float32))
 
 
+def _area(thing: Thing) -> float:
+    left, top, right, bottom = thing.box
+    return (right - left) * (bottom - top)
+
+
 def place_things(
     things: Sequence[Thing], regions: int, places: Places = "auto", *, several: bool
 ) -> tuple[tuple[Thing, ...], float]:
@@ -155,6 +162,9 @@ def place_things(
 
     several: whether the query has several things; a single one is included if its place or its colours count.
     """
+    if places == "auto" and len(things) == 1 and _area(things[0]) <= LEAST_PLACED:
+        # A small drawing on the page of a program: where it stands there says little about the photo.
+        places = "no"
     apart = several or (len(things) == 1 and (places != "no" or len(things[0].colours) > 0))
     if not apart or not regions:
         return (), 0.0

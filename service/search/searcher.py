@@ -214,8 +214,10 @@ class Searcher:
             watch.lap("encode")
         if query.kind == "photo":
             examples += [thing.tokens.ret for thing in things]
-        # Who names a method for a single thing wants its scores and no others.
-        named = query.places == "auto" and query.method != "auto"
+        # Who names a method for a single thing wants its scores and no others; beside writing, it stands where there was
+        # room.
+        beside = drawing is not None and len(drawing.things) == 1 and len(drawing.left_out) > 0
+        unplaced = query.places == "auto" and (query.method != "auto" or beside)
         things, encoded = query_of(
             gallery,
             self.matcher,
@@ -223,7 +225,7 @@ class Searcher:
             plan.method,
             text=query.text if query.kind == "sketch" or drawing is None else None,
             thing_text=query.thing_text,
-            places="no" if named else query.places,
+            places="no" if unplaced else query.places,
             coloured=coloured,
             by_regions=query.system == "default" and query.quality != "fast",
             further=query.method == "auto",

@@ -5,11 +5,11 @@ import gzip
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from sketch_search.model.errors import UndecodableImage, UnsupportedImage
 from sketch_search.model.images.files import OpenedImage, open_dated
-from tests.pictures import difference, encoded
+from tests.pictures import difference, drawing, encoded
 
 LINE = '<path d="M 10 10 L 90 40" stroke="black" stroke-width="3"/>'
 
@@ -118,7 +118,7 @@ def test_an_svg_that_is_drawn_otherwise_in_a_browser_is_refused_by_its_reason(in
         _drawn(svg(inside))
 
 
-def test_the_first_page_of_a_pdf_is_a_sketch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_a_pdf_is_a_sketch(monkeypatch: pytest.MonkeyPatch) -> None:
     blank, page = Image.new("RGB", (200, 100), "white"), Image.new("RGB", (200, 100), "white")
     page.paste("black", (50, 25, 60, 75))
     data = encoded(blank, "PDF", save_all=True, append_images=[page, Image.new("RGB", (200, 100), "gray")])
@@ -135,6 +135,41 @@ def test_the_first_page_of_a_pdf_is_a_sketch(monkeypatch: pytest.MonkeyPatch) ->
     for broken in (data[:300], data.replace(b"/Type /Page\n", b"/Type /Nope\n")[:200]):
         with pytest.raises(UndecodableImage, match="PDF"):
             _drawn(broken)
+
+
+def _written(*lines: str) -> Image.Image:
+    """A page of writing."""
+    sheet = Image.new("RGB", (420, 594), "white")
+    for number, line in enumerate(lines):
+        ImageDraw.Draw(sheet).text((60, 60 + 40 * number), line, "black", ImageFont.load_default(26))
+    return sheet
+
+
+_COVER, _DIARY = _written("My notebook"), _written(*["and then we went on, over the hill"] * 9)
+_BLANK = Image.new("RGB", (420, 594), "white")
+
+
+@pytest.mark.parametrize("kind", ["PDF", "TIFF"])
+@pytest.mark.parametrize(
+    ("before", "number"), [([_COVER], 2), ([_BLANK], 2), ([_DIARY], 2), ([_COVER, _BLANK, _DIARY], 4), ([], 1)]
+)
+def test_of_several_pages_the_one_with_the_drawing_is_taken_or_a_named_one(
+    before: list[Image.Image], number: int, kind: str
+) -> None:
+    pytest.importorskip("pypdfium2")
+    page = Image.new("RGB", (420, 594), "white")
+    page.paste(drawing("star", 300, 3).convert("RGB"), (60, 120))
+    first, *others = pages = [one.copy() for one in (*before, page, _DIARY)]
+    data = encoded(first, kind, save_all=True, append_images=others)
+    opened = open_dated(data, sketch=True)
+    assert opened.page == number
+    for named in range(1, len(pages) + 1):
+        shown = open_dated(data, sketch=True, page=named)
+        assert shown.page == named
+        assert difference(shown.image, pages[named - 1].resize(shown.image.size)) < 3
+        assert (shown.image == opened.image) == (named == number)
+    with pytest.raises(UnsupportedImage, match=rf"has {len(pages)} pages and no page 9"):
+        open_dated(data, sketch=True, page=9)
 
 
 def test_an_svg_reads_no_file_and_contacts_no_host(tmp_path: Path) -> None:
