@@ -21,6 +21,7 @@ const LASSO = { colour: "#1b6b53", width: 0.003, dash: 0.01 };
 const BESIDE = 0.04;
 // A press that moves no further than this, in pixels, stays one.
 const STILL = 5;
+const SCREEN_MS = 500;
 // Factors of the width for a pen's pressure of 0 and 1.
 const LIGHTEST = 0.35;
 const STRONGEST = 1.65;
@@ -52,6 +53,10 @@ export class Paper extends EventTarget {
   #lasso = null;
   #pointer = null;
   #finger = false;
+  // Whether its movements tell of buttons: those of some pens never do.
+  #buttons = false;
+  // The pixels of the screen for each of the page.
+  #ratio = 1;
   // Whether a pen was seen, and the last event of a finger that scrolls the page.
   #pen = false;
   #scrolling = null;
@@ -63,11 +68,14 @@ export class Paper extends EventTarget {
     this.#context = canvas.getContext("2d");
     canvas.addEventListener("pointerdown", (event) => this.#press(event));
     canvas.addEventListener("pointermove", (event) => this.#draw(event));
-    canvas.addEventListener("pointerup", (event) => this.#lift(event));
-    canvas.addEventListener("pointercancel", (event) => this.#cancel(event));
+    // Anywhere: a pointer that could not be captured may be lifted beside the sheet.
+    window.addEventListener("pointerup", (event) => this.#lift(event));
+    window.addEventListener("pointercancel", (event) => this.#cancel(event));
     // A long press of a finger or a pen would open the context menu in the middle of a stroke.
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     new ResizeObserver(() => this.#fit()).observe(canvas);
+    // Not every browser tells that the window has come to a screen with other pixels.
+    setInterval(() => this.#ratio === window.devicePixelRatio || this.#fit(), SCREEN_MS);
   }
 
   /** Have labels lie over the sheet: a press on one is its own, and a movement from there a stroke. */
@@ -76,12 +84,12 @@ export class Paper extends EventTarget {
     labels.addEventListener("pointerdown", (event) => {
       // In a text that is being typed, a movement selects.
       pressed = event.target === document.activeElement ? null : event;
-      event.target.setPointerCapture(event.pointerId);
+      capture(event.target, event);
     });
     labels.addEventListener("pointermove", (event) => {
       if (event.buttons && pressed && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) > STILL) {
         document.activeElement.blur();
-        this.#canvas.setPointerCapture(event.pointerId);
+        capture(this.#canvas, event);
         this.#press(pressed);
         this.#draw(event);
         pressed = null;
@@ -300,8 +308,9 @@ export class Paper extends EventTarget {
     if (this.drawing || !known) { return; }
     this.#finger = event.pointerType === "touch";
     event.preventDefault();
-    this.#canvas.setPointerCapture(event.pointerId);
+    capture(this.#canvas, event);
     this.#pointer = event.pointerId;
+    this.#buttons = event.pointerType === "mouse";
     this.begin(this.#point(event), event.button === ERASER_BUTTON ? "eraser" : this.tool, event.shiftKey);
   }
 
@@ -327,11 +336,12 @@ export class Paper extends EventTarget {
       this.#scrolling = event;
     }
     if (event.pointerId !== this.#pointer) { return; }
-    if (!event.buttons) {
+    if (!event.buttons && this.#buttons) {
       // The release was lost: to a menu, an alert or another window.
       this.#lift(event);
       return;
     }
+    this.#buttons ||= event.buttons > 0;
     const all = event.getCoalescedEvents?.() ?? [];
     for (const one of all.length ? all : [event]) { this.extend(this.#point(one), event.shiftKey); }
   }
@@ -396,7 +406,8 @@ export class Paper extends EventTarget {
 
   #fit() {
     const { clientWidth, clientHeight } = this.#canvas;
-    const [width, height] = [clientWidth, clientHeight].map((side) => Math.max(1, Math.round(side * window.devicePixelRatio)));
+    this.#ratio = window.devicePixelRatio;
+    const [width, height] = [clientWidth, clientHeight].map((side) => Math.max(1, Math.round(side * this.#ratio)));
     if (this.#canvas.width !== width || this.#canvas.height !== height) { Object.assign(this.#canvas, { width, height }); }
     this.#paint();
   }
@@ -419,6 +430,14 @@ export class Paper extends EventTarget {
     const chosen = this.#held?.marks ?? this.#chosen;
     const lines = chosen.filter(({ width }) => width);
     return [...lines.map((mark) => ({ ...mark, colour: HALO.colour, width: mark.width + HALO.width })), ...marks];
+  }
+}
+
+function capture(target, { pointerId }) {
+  try {
+    target.setPointerCapture(pointerId);
+  } catch {
+    // The pointer has just gone. Without it, what was drawn stays.
   }
 }
 

@@ -65,8 +65,23 @@ export async function toDataUrl(file, image) {
 }
 
 export function fromDataUrl(url) {
-  const [, type, text] = url.match(/^data:([^;]+);base64,(.*)$/);
-  return new Blob([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], { type });
+  const [, type, base64, data] = url.match(/^data:([^;,]+)[^,]*?(;base64)?,(.*)$/s);
+  const text = decodeURIComponent(data);
+  return new Blob([base64 ? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)) : text], { type });
+}
+
+/** The image in a text: a data URL, or the code of an SVG, as programs copy it. @returns {File[]} one or none; a damaged one is empty */
+export function pastedImage(text) {
+  const code = /^<(svg|\?xml|!)/i.test(text) && /<svg[\s>]/i.test(text);
+  if (!code && !/^data:image\//i.test(text)) {
+    return [];
+  }
+  try {
+    const image = code ? new Blob([text], { type: VECTOR }) : fromDataUrl(text);
+    return [new File([image], "Pasted image", { type: image.type })];
+  } catch {
+    return [new File([], "Pasted image")];
+  }
 }
 
 /** Whether it is transparent, and nothing in it could be seen on white. */

@@ -2,7 +2,7 @@
 
 import { check, choice, download, byId } from "../shared/dom.js";
 import { read, stepKey } from "../shared/history.js";
-import { fromDataUrl, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
+import { fromDataUrl, pastedImage, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
 import { drawingOf, restore, save, withDrawing } from "./saved.js";
 import { piecesOf, strokesOf, thingsOf } from "./things.js";
 
@@ -176,8 +176,8 @@ function listenForFiles(take) {
     input.value = "";
   });
   document.addEventListener("paste", ({ clipboardData, target }) => {
-    const address = ADDRESS.test(clipboardData.getData("text/plain").trim());
-    take(clipboardData.files, address && !target.matches("input"));
+    const text = target.matches("input") ? "" : clipboardData.getData("text/plain").trim();
+    take([...clipboardData.files, ...pastedImage(text)], ADDRESS.test(text));
   });
   // Without this, the browser would open a file that is dropped beside the paper, in place of the page.
   document.addEventListener("dragover", (event) => {
@@ -191,7 +191,7 @@ function listenForFiles(take) {
     if (holdsImage(event.dataTransfer)) {
       event.preventDefault();
       sheet.classList.remove("dropping");
-      take(event.dataTransfer.files, true);
+      take([...event.dataTransfer.files, ...pastedImage(event.dataTransfer.getData("text/uri-list"))], true);
     }
   });
 }

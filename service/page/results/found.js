@@ -91,12 +91,13 @@ export function createFound(react, notice, parts, viewer) {
   function fail(error) {
     results.show([]);
     const locked = error.status === 401;
+    const ended = error instanceof api.SignedOut;
     const [title, text] = trouble(error);
     const later = error.retryAfter > 0;
-    say(title, later ? goesOn(error.retryAfter) : text, undefined, locked ? "key" : undefined);
+    say(title, later ? goesOn(error.retryAfter) : text, undefined, locked ? "key" : ended ? "login" : undefined);
     if (locked) {
       byId("key").focus();
-    } else if (later || error instanceof api.Away || error.status === 503) {
+    } else if (later || ended || error instanceof api.Away || error.status === 503) {
       react.away();
     }
   }

@@ -30,7 +30,7 @@ export class Notice {
 
   know({ index }) { this.#of = index && index.made; }
 
-  /** Show a message, with the completed `share` of a build (null: unknown), and ask for a "key" or a "folder". */
+  /** Show a message, with the completed `share` of a build (null: unknown), and ask for a "key", a "login" or a "folder". */
   say(title, text, share, form) {
     this.hide(false);
     // Written only on change, so that a screen reader does not read the same message twice.
@@ -41,6 +41,7 @@ export class Notice {
     }
     progress(byId("notice-progress"), share);
     byId("key-form").hidden = form !== "key";
+    byId("login").hidden = form !== "login";
     byId("folder-choose").hidden = form !== "folder";
   }
 

@@ -4,6 +4,9 @@ import { download, element } from "./dom.js";
 import { forTab } from "./storage.js";
 
 const KEY = "sketch-search-key";
+// The status of what a proxy says in the server's place: to sign in, by a redirect (0) or not; and that the server is down.
+const LOGINS = new Set([0, 401, 403]);
+const DOWN = new Set([502, 503, 504]);
 let key = forTab.get(KEY);
 
 /** The server refused, or failed; the message is a sentence for people, and `nearest` lists words that could be meant. */
@@ -16,6 +19,9 @@ export class Refused extends Error {
 }
 
 export class Away extends Error {}
+
+/** A login in front of the server answers in its place. */
+export class SignedOut extends Error {}
 
 /** The address of a path of the server. It is relative to this page, because a proxy may serve both below a folder. */
 const address = (path) => new URL(path.replace(/^\//, ""), document.baseURI).href;
@@ -103,18 +109,22 @@ const told = async (path, options) => (await ask(path, options)).json();
 
 const post = (path, params, body, signal) => told(`${path}?${parameters(params)}`, { method: "POST", body, signal });
 
-/** @throws {Refused | Away} and AbortError */
+/** @throws {Refused | Away | SignedOut} and AbortError */
 async function ask(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(address(path), { ...options, headers: hasKey() ? { "X-API-Key": key } : {} });
+    // The server redirects nothing.
+    answer = await fetch(address(path), { ...options, redirect: "manual", headers: hasKey() ? { "X-API-Key": key } : {} });
   } catch (error) {
     throw error.name === "AbortError" ? error : new Away("The server does not answer.", { cause: error });
   }
-  if (answer.ok) { return answer; }
+  if (answer.ok && !answer.headers.get("Content-Type")?.startsWith("text/html")) { return answer; }
   // A proxy in front of the server may answer with something other than the server's JSON.
-  const body = await answer.json().catch(() => null);
-  const error = body?.error ?? { code: "", message: `The server answered ${answer.status}.`, request_id: "" };
+  const { error } = (await answer.json().catch(() => null)) ?? {};
+  if (!error?.code) {
+    const { status } = answer;
+    throw answer.ok || LOGINS.has(status) ? new SignedOut() : new (DOWN.has(status) ? Away : Error)(`The server answered ${status}.`);
+  }
   const wait = Number(answer.headers.get("Retry-After")) || 0;
   throw new Refused(answer.status, error, wait);
 }

@@ -278,6 +278,7 @@ const TROUBLES = {
   unauthorized: ["This server requires a key", () => "Enter its API key. It is kept until you close this tab."],
   not_found: ["A photo is gone", ({ message }) => `${message} It may have been deleted or removed. Remove it from the search above.`],
   blank_sketch: ["Nothing drawn yet"],
+  SignedOut: ["Sign in again", () => "Your login has ended. Your drawing stays here, and your search will continue once you have signed in."],
   Away: ["Can\u2019t reach the server", () => "Is it still running? Your search will continue when it is back."],
   internal_error: ["Something went wrong", ({ message, requestId }) => `${message} Request ${requestId}.`],
 };

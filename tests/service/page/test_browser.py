@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 import zipfile
 from functools import partial
@@ -17,12 +18,15 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.building.progress import Phase, ProgressState
 from sketch_search.model import Matcher
 from sketch_search.service.http import middleware
+from sketch_search.service.http.app import create_app
 from sketch_search.service.settings import Settings, index_path
 from tests import browser
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
@@ -501,3 +505,47 @@ def test_a_search_that_is_refused_for_now_says_when_it_goes_on(
         now += 60
         wait(desk).until(lambda d: text(d, "about-open") == f"{PHOTOS} photos")
     expect_complaints(desk, "429")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "title"),
+    [
+        (302, {"location": "http://localhost:9/login"}, "Sign in again"),
+        (302, {"location": "/login"}, "Sign in again"),
+        *((status, {"content-type": "text/html; charset=utf-8"}, "Sign in again") for status in (200, 401, 403)),
+        *((status, {"content-type": "text/html"}, "Can\u2019t reach the server") for status in (502, 504)),
+    ],
+)
+def test_a_search_goes_on_once_somebody_has_signed_in_again(
+    desk: Browser, settings: Settings, status: int, headers: dict[str, str], title: str
+) -> None:
+    ended = threading.Event()
+    app = create_app(settings)
+
+    class Login:
+        """A login in front of the server, or a proxy that does not reach it."""
+
+        def __init__(self, inner: ASGIApp) -> None:
+            self.inner = inner
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            refuses = scope["type"] == "http" and ended.is_set()
+            page = Response("<!doctype html><title>Sign in</title>", status, headers)
+            await (page if refuses else self.inner)(scope, receive, send)
+
+    app.add_middleware(Login)
+    with served_to(desk, settings, app) as server:
+        find(desk, server)
+        drawn = paper(desk)
+        ended.set()
+        draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
+        wait_for_notice(desk, title)
+        link = desk.find_element(By.ID, "login")
+        assert link.is_displayed() == (title == "Sign in again")
+        assert link.get_attribute("href") == f"{server.url}/"
+        ended.clear()
+        wait_for_photos(desk)
+        assert (paper(desk) != drawn).any()
+        assert not link.is_displayed()
+    if status > 400:
+        expect_complaints(desk, str(status))

@@ -169,6 +169,32 @@ def test_a_stroke_ends_where_its_release_was_lost(desk: Browser, server: Served)
     wait_for_photos(desk)
 
 
+@pytest.mark.parametrize(
+    ("pointer", "buttons", "captured"), [("pen", 0, True), ("touch", 0, True), ("mouse", 1, False), ("pen", 0, False)]
+)
+def test_a_pointer_draws_whose_movements_tell_of_no_button_or_that_cannot_be_captured(
+    desk: Browser, server: Served, pointer: str, buttons: int, captured: bool
+) -> None:
+    desk.get(server.url)
+    browser.run(desk, "pen_by_script", pointer, buttons, captured)
+    assert marks(desk) == [13]
+    wait_for_photos(desk)
+
+
+def test_the_canvas_follows_the_screen_and_pens_differ_in_contrast_themes(desk: Browser, server: Served) -> None:
+    looking.find(desk, server)
+    script = "const c = document.getElementById('paper'); return c.width / c.clientWidth"
+    for ratio in (1, 2, 1.5):
+        browser.emulate(desk, replace(DESKTOP, ratio=ratio))
+        wait(desk).until(lambda d, ratio=ratio: abs(d.execute_script(script) - ratio) < 0.01)
+        assert looking.ink(desk) > 0
+    browser.emulate(desk, DESKTOP)
+    features = [{"name": "forced-colors", "value": "active"}]
+    desk.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    pens = "return [...document.querySelectorAll('.swatch')].map((pen) => getComputedStyle(pen).backgroundColor)"
+    assert len(set(desk.execute_script(pens))) == 8
+
+
 def test_keys_choose_shapes_on_keyboards_of_all_scripts_and_can_be_turned_off(desk: Browser, server: Served) -> None:
     desk.get(server.url)
     draw(desk, DESKTOP, strokes("cross"))

@@ -1,8 +1,11 @@
 """The page in a real browser: its history, several tabs, and what comes from other pages."""
 
+import base64
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
+import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -11,7 +14,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.browser import DESKTOP, Browser, draw, run, wait, wait_for_photos
 from tests.pictures import odd_file, strokes
 from tests.requirements import needs_browser
-from tests.service.looking import find, paper, text, wait_for_notice
+from tests.service.looking import expect_complaints, find, paper, text, wait_for_notice
 from tests.service.served import Served
 
 pytestmark = needs_browser
@@ -142,6 +145,43 @@ def test_an_address_that_is_dropped_or_pasted_is_reported_not_to_be_an_image(des
         wait_for_photos(desk)
         assert not desk.find_element(By.ID, "notice").is_displayed()
         desk.find_element(By.ID, "clear").click()
+
+
+_SVG = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 90 90'>"
+    "<path d='M9 80L45 9L81 80Z' fill='none' stroke='black' stroke-width='3'/></svg>"
+)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        _SVG,
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- by a program -->\n{_SVG}',
+        f"data:image/svg+xml,{quote(_SVG)}",
+        f"data:image/png;base64,{base64.b64encode(odd_file('white on nothing.png')).decode()}",
+    ],
+    ids=["code", "a file", "a data URL", "base64"],
+)
+def test_the_code_of_an_image_is_drawn_when_it_is_pasted_or_dropped(desk: Browser, server: Served, code: str) -> None:
+    for script in ("paste_text", *(["drop_address"] if code.startswith("data:") else [])):
+        desk.get(server.url)
+        wait_for_notice(desk, "What are you looking for?")
+        run(desk, script, code)
+        wait_for_photos(desk)
+        assert 0.005 < (paper(desk) != paper(desk)[0, 0]).mean() < 0.5
+        desk.find_element(By.ID, "clear").click()
+
+
+def test_code_that_is_no_image_is_reported(desk: Browser, server: Served) -> None:
+    for code in ("data:image/png;base64,%%%", "<svg><path d='M0 0'", "data:image/gif,none"):
+        desk.get(server.url)
+        wait_for_notice(desk, "What are you looking for?")
+        run(desk, "paste_text", code)
+        wait_for_notice(desk, "That did not work")
+        desk.find_element(By.ID, "clear").click()
+        wait_for_notice(desk, "What are you looking for?")
+    expect_complaints(desk, "Failed to load resource")
 
 
 def test_white_strokes_on_nothing_can_be_seen_and_searched_with(desk: Browser, server: Served, tmp_path: Path) -> None:
