@@ -183,10 +183,10 @@ def test_a_pointer_draws_whose_movements_tell_of_no_button_or_that_cannot_be_cap
 
 def test_the_canvas_follows_the_screen_and_pens_differ_in_contrast_themes(desk: Browser, server: Served) -> None:
     looking.find(desk, server)
-    script = "const c = document.getElementById('paper'); return c.width / c.clientWidth"
+    pixels = "const c = document.getElementById('paper'); return c.width / c.clientWidth === arguments[0]"
     for ratio in (1, 2, 1.5):
         browser.emulate(desk, replace(DESKTOP, ratio=ratio))
-        wait(desk).until(lambda d, ratio=ratio: abs(d.execute_script(script) - ratio) < 0.01)
+        wait(desk).until(lambda d, ratio=ratio: d.execute_script(pixels, ratio))  # type: ignore[misc]
         assert looking.ink(desk) > 0
     browser.emulate(desk, DESKTOP)
     features = [{"name": "forced-colors", "value": "active"}]
