@@ -23,7 +23,7 @@ from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
-from sketch_search.service.schemas.query import PageParams, PhotosParams, PictureKind, SearchQuery, WordsParams
+from sketch_search.service.schemas.query import PageParams, PhotosParams, PictureKind, SearchQuery, WordsParams, Writing
 from sketch_search.service.schemas.search import (
     ClusterResponse,
     DetectedBox,
@@ -112,12 +112,14 @@ class Engine:
         *,
         kind: PictureKind = "sketch",
         strokes: bytes = b"",
+        writing: Writing = "auto",
+        page: int = 0,
         quick: bool = False,
     ) -> PreparedSketch:
         """Decodes and prepares image files: a separate step, since it may take seconds and needs no network.
 
         sketch: one picture, or one for each thing of a drawing. strokes: those of a single picture as JSON, if they are
-        known; else those that the page saved in it count.
+        known; else those that the page saved in it count. writing, page: as in a query.
 
         Raises ImageError, BadSearch; with ``quick``, SlowImage if it takes longer than ordinary pictures.
         """
@@ -131,6 +133,7 @@ class Engine:
             raise BadSearch("Strokes are those of one drawing: send one picture with them, without kind=photo.")
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
         job = replace(job, drawing=kind == "sketch", sent=True, strokes=len(strokes))
+        job = replace(job, everything=writing == "yes", page=page)
         parts = []
         for number, file in enumerate(files, 1):
             try:

@@ -63,8 +63,8 @@ class OpenedImage:
 
 # Pages may contain pictures of any size. So many pixels are more than a scanned page has.
 _PDF_PIXELS = 1 << 25
-# The most pages that are looked at for the one with most ink.
-_PAGES = 10
+# The most pages that are looked at for the one with most ink, at so many pixels a side.
+_PAGES, _PAGE_SIDE = 10, 1024
 _READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _RAW = "image/x-dcraw"
 _NAMES = {_RAW: "RAW", vector.SVG: "SVG", vector.PDF: "PDF"}
@@ -171,7 +171,7 @@ class _Pages:
     def __init__(self, wanted: int) -> None:
         self._wanted, self.number = wanted, 0
 
-    def choose(self, count: int, draw: Callable[[int], Image.Image]) -> Image.Image:
+    def choose(self, count: int, draw: Callable[[int], Image.Image], most: int = _PAGES) -> Image.Image:
         """Returns the wanted page, or else the one with most ink that is no writing. Raises UnsupportedImage."""
         if self._wanted > count:
             raise UnsupportedImage(f"the file has {count} pages and no page {self._wanted}; name another")
@@ -180,11 +180,13 @@ class _Pages:
         if self._wanted:
             self.number = self._wanted
             return draw(self._wanted - 1)
-        best, most = draw(0), -1
-        for number in range(min(count, _PAGES)):
+        best, drawn = draw(0), -1
+        for number in range(min(count, most)):
             picture = draw(number)
-            if (ink := subject.count_drawn(to_rgb(picture, sketch=True))) > most:
-                best, most, self.number = picture.copy(), ink, number + 1
+            small = to_rgb(picture, sketch=True)
+            small.thumbnail((_PAGE_SIDE, _PAGE_SIDE), Image.Resampling.BOX)
+            if (ink := subject.count_drawn(small)) > drawn:
+                best, drawn, self.number = picture.copy(), ink, number + 1
         return best
 
 
@@ -398,12 +400,12 @@ def _frame(picture: Image.Image, sketch: bool, max_pixels: int, pages: _Pages) -
 
         def draw(number: int) -> Image.Image:
             picture.seek(number)
-            if picture.width * picture.height > max_pixels // _PAGES:
-                raise ImageTooLarge.of(picture.width, picture.height, max_pixels // _PAGES)
+            if picture.width * picture.height > max_pixels:
+                raise ImageTooLarge.of(picture.width, picture.height, max_pixels)
             picture.load()
             return picture
 
-        return pages.choose(count, draw)
+        return pages.choose(count, draw, min(_PAGES, max_pixels // (picture.width * picture.height)))
     picture.load()
     if not getattr(picture, "is_animated", False) or picture.format not in ("GIF", "WEBP", "PNG"):
         return picture

@@ -43,7 +43,7 @@ def search(
     """Searches with files, "-" for standard input; prints results. photos: ids if all digits, else paths."""
     photos = photos or {}
     if (answer := _answer_of_server(settings, sketches, query, photos)) is None:
-        with _opened(settings, sketches, query.kind) as (engine, prepared):
+        with _opened(settings, sketches, query) as (engine, prepared):
             ids = {name: [_photo_id(engine, photo) for photo in named] for name, named in photos.items()}
             asked = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **ids})
             answer = engine.search(prepared, asked)
@@ -116,7 +116,7 @@ def explain(
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not there.is_dir():
         raise UserError(f"--output {output}: {there} is a file; name a folder for the files.")
-    with _opened(settings, sketches, kind) as (engine, given):
+    with _opened(settings, sketches, SearchQuery(kind=kind)) as (engine, given):
         liked = [] if like is None else [_photo_id(engine, like)]
         ids = [_photo_id(engine, photo) for photo in photos]
         if not ids:
@@ -133,7 +133,7 @@ def explain(
 
 @contextmanager
 def _opened(
-    settings: Settings, pictures: Sequence[str | Path], kind: PictureKind
+    settings: Settings, pictures: Sequence[str | Path], asked: SearchQuery
 ) -> "Iterator[tuple[Engine, PreparedSketch | None]]":
     """Opens the index, and prepares image files, or standard input where one is "-"."""
     sources = [None if picture == "-" else Path(picture) for picture in pictures]
@@ -153,7 +153,9 @@ def _opened(
     with closing(Engine(settings, open_matcher(settings))) as engine:
         # For a single picture, errors name its file.
         with _naming(sources[0] if len(sources) == 1 else None):
-            prepared = engine.prepare(data, kind=kind) if data else None
+            prepared = None
+            if data:
+                prepared = engine.prepare(data, kind=asked.kind, writing=asked.writing, page=asked.page)
         yield engine, prepared
 
 

@@ -9,7 +9,10 @@ from pydantic import BaseModel, Field
 from sketch_search.model.answers import InfluentialPair
 from sketch_search.service.schemas.query import (
     LONGEST,
+    PAGE,
     THING_TEXT,
+    WRITING,
+    AtLeast0,
     Colours,
     Id,
     Params,
@@ -17,6 +20,7 @@ from sketch_search.service.schemas.query import (
     Places,
     Things,
     ThingText,
+    Writing,
 )
 from sketch_search.service.schemas.search import DetectedBox, Photo, SeenThing, optional
 
@@ -42,6 +46,8 @@ class LocateParams(Params):
     things: Things = Field(default="auto", description="As in a search.")
     places: Places = Field(default="auto", description="As in a search.")
     colours: Colours = Field(default="auto", description="As in a search.")
+    writing: Writing = WRITING
+    page: AtLeast0 = PAGE
 
     @property
     def splits(self) -> bool:

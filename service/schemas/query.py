@@ -27,6 +27,8 @@ View = Literal["photos", "groups"]
 Things = Literal["auto", "one"]
 Places = Literal["auto", "yes", "no"]
 Colours = Literal["auto", "no"]
+# Whether writing and marks beside a drawing count.
+Writing = Literal["auto", "yes"]
 # Whether the picture of a query is a drawing or a photo.
 PictureKind = Literal["sketch", "photo"]
 # The most photos that a query may like and dislike, together.
@@ -67,6 +69,20 @@ THING_TEXT: Any = Field(
     description="A word for each thing, empty for none; may be repeated. A word of the vocabulary, in the order of the "
     "pictures or of `things`. It counts instead of the guess, and may say the thing's colour, as in red car.",
     examples=[["red car", ""]],
+)
+WRITING: Any = Field(
+    default="auto",
+    description="Count ink that is no drawing: yes or auto (auto). auto: lines of writing, small marks far from all "
+    "else, and light blue or red construction lines do not count; the answer's `left_out` says where they are. yes: "
+    "all ink does.",
+    examples=["yes"],
+)
+PAGE: Any = Field(
+    default=0,
+    le=10_000,
+    description="The page of a PDF or TIFF of several, from 1. Default: the one with most ink that is no writing; the "
+    "answer's `page` says which.",
+    examples=[2],
 )
 AtLeast0 = Annotated[int, Field(ge=0, le=2**31)]
 AtLeast1 = Annotated[int, Field(ge=1, le=2**31)]
@@ -280,6 +296,8 @@ class SearchQuery(Params):
         description="Match the drawing's colours: no or auto (auto). Black and grey strokes have none.",
         examples=["no"],
     )
+    writing: Writing = WRITING
+    page: AtLeast0 = PAGE
     folder: tuple[Folder, ...] = Field(
         default=(),
         max_length=MAX_NAMED,

@@ -189,6 +189,12 @@ class SearchResponse(BaseModel):
         "point each, they say what belongs together.",
         (),
     )
+    left_out: tuple[tuple[float, float, float, float], ...] = optional(
+        "Where ink is that does not count, because it is no drawing: left, top, right and bottom, as shares of the "
+        "paper's sides. It counts with writing=yes.",
+        (),
+    )
+    page: int | None = optional("Of a file with several pages: the one that was searched with.")
     placed: bool = optional("With `things`: whether photos had to show them where they were drawn.", False)
     region_grid: int | None = optional("Only with `cells`: regions along one side of a photo.")
     clusters: tuple[Cluster, ...] = Field(description="The clusters of the photos that were scored, best first.")

@@ -125,6 +125,8 @@ class Searcher:
             perhaps=perhaps,
             things=seen,
             ink=tuple(dot.points[0] for dot in ink),
+            left_out=() if drawing is None else drawing.left_out,
+            page=None if drawing is None else drawing.page or None,
             placed=encoded.places > 0,
             region_grid=math.isqrt(gallery.regions_kept) if encoded.things else None,
             clusters=self._opened(ranking),

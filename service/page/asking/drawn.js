@@ -10,8 +10,9 @@ const SWITCHES = {
   apart: "Search for each thing on its own, not for the drawing as one",
   places: "Match where each thing stands",
   colours: "Match the colours of things",
+  writing: "Leave out writing, marks and construction lines beside the drawing",
 };
-const ALL = { apart: true, places: true, colours: true };
+const ALL = { apart: true, places: true, colours: true, writing: true };
 const OFF = "Does not count: this search compares whole photos";
 
 /** `react.changed` is called when a switch is pressed, `react.step` before things are divided or named; `word` completes words. */
@@ -27,6 +28,7 @@ export function createDrawn(paper, parts, word, react) {
   let wanted = ALL;
   let counts = ALL;
   let counted = false;
+  let leftOut = false;
   let shown = [];
   let [showing, placing] = [0, 0];
 
@@ -76,10 +78,12 @@ export function createDrawn(paper, parts, word, react) {
     const placed = several || (all.length === 1 && (counted || !wanted.places));
     offer("places", placed);
     offer("colours", coloured);
+    const written = leftOut || !wanted.writing;
+    offer("writing", written);
     byId("parts-apart").hidden = !apart;
     // Where there is no room, it ends between two things.
     const described = wanted.apart && names(all).map((name) => name.replaceAll(" ", "\u00a0")).join(", ");
-    parts.describe(placed || coloured || apart || !wanted.apart ? described || "Drawing" : "");
+    parts.describe(placed || coloured || apart || written || !wanted.apart ? described || "Drawing" : "");
   }
 
   /** Show a switch, off if what it is for does not count. */
@@ -163,6 +167,7 @@ export function createDrawn(paper, parts, word, react) {
         ...(blob && !wanted.apart ? { things: "one" } : {}),
         ...(all.length && !wanted.places ? { places: "no" } : {}),
         ...(inColour(all) && !wanted.colours ? { colours: "no" } : {}),
+        ...(wanted.writing ? {} : { writing: "yes" }),
       };
     },
     /** Take what the things of a search are, and what they were guessed to be; `latest`: nothing has been drawn or typed since. */
@@ -183,7 +188,8 @@ export function createDrawn(paper, parts, word, react) {
       guesses = new Map(ids.map((id, i) => [id, known[i] ?? whole[0] ?? kept.get(id)]));
       const colouring = wanted.colours && inColour(searched(drawn));
       counted = answer.placed === true;
-      counts = { apart: true, places: !wanted.places || counted, colours: !colouring || answer.region_grid !== undefined };
+      leftOut = answer.left_out !== undefined;
+      counts = { ...ALL, places: !wanted.places || counted, colours: !colouring || answer.region_grid !== undefined };
       show();
     },
     /** Name the thing that was guessed to be this, if there are several. @returns {boolean} whether it was */
@@ -207,6 +213,7 @@ export function createDrawn(paper, parts, word, react) {
     },
     forget() {
       seen = [];
+      leftOut = false;
       sorting.forget();
       clearTimeout(showing);
       // A task of its own, so that the page is not busy for long.

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from sketch_search import model
 from sketch_search.indexer import Index
@@ -305,3 +305,24 @@ def test_as_many_bytes_as_allowed_are_read_and_more_are_refused_as_they_arrive(h
     endless = (bytes(10_000) for _ in range(100))
     for too_many in ({"content": endless}, {"files": {"file": bytes(MAX_UPLOAD + 1)}}):
         assert error(http.post("/search", **too_many)) == (413, "too_many_bytes")
+
+
+def test_writing_beside_a_drawing_counts_on_demand_and_a_page_can_be_named(http: httpx.Client) -> None:
+    sheet = Image.new("RGB", (700, 900), "white")
+    sheet.paste(draw_sketch().resize((320, 320)), (40, 40))
+    for line in range(5):
+        ImageDraw.Draw(sheet).text((60, 500 + 40 * line), "and then we went on", "black", ImageFont.load_default(26))
+    without, all_ink = (
+        http.post("/search", content=encoded(sheet), params=params).json() for params in ({}, {"writing": "yes"})
+    )
+    ((left, top, right, bottom),) = without["left_out"]
+    assert left < 0.1 < right < 0.6
+    assert 0.5 < top < 0.6 < 0.7 < bottom < 0.8
+    assert "left_out" not in all_ink
+    assert "page" not in without
+    pages = encoded(Image.new("RGB", (300, 300), "white"), "TIFF", save_all=True, append_images=[draw_sketch()])
+    assert http.post("/search", content=pages).json()["page"] == 2
+    assert error(http.post("/search", content=pages, params={"page": 1}))[0] == 422
+    assert error(http.post("/search", content=pages, params={"page": 3}), "has 2 pages") == (415, "unsupported_image")
+    answer = http.post("/explain", content=pages, params={"page": 2, "photo": 1, "writing": "yes"})
+    assert answer.status_code == 200
