@@ -37,6 +37,7 @@ _PIECE = 1 << 20
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".insp", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl"}
+    | {".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".tga", ".psd"}
     | RAW_SUFFIXES
 )
 
@@ -74,6 +75,8 @@ _SIGNATURES = {
     "image/png": (b"\x89PNG\r\n\x1a\n",),
     "image/gif": (b"GIF87a", b"GIF89a"),
     "image/tiff": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
+    "image/jpeg2000": (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    "image/psd": (b"8BPS\x00\x01",),
     "image/jxl": (b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n"),
 }
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
@@ -214,6 +217,8 @@ def media_type(data: bytes) -> str | None:
         return "image/webp"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
         return "image/bmp"
+    if _is_tga(data):
+        return "image/tga"
     if data[4:8] == b"ftyp":
         length = min(int.from_bytes(data[:4], "big"), _SNIFFED)
         brands = {data[8:12], *(data[i : i + 4] for i in range(16, length - 3, 4))}
@@ -224,6 +229,19 @@ def media_type(data: bytes) -> str | None:
         if RAW_BRAND in brands:
             return _RAW
     return None
+
+
+def _is_tga(head: bytes) -> bool:
+    """Recognises a Targa file, which has no signature, by all that its header may hold."""
+    if (
+        len(head) < 18
+        or head[16] not in (8, 16, 24, 32)
+        or head[17] & 0xC0
+        or not (any(head[12:14]) and any(head[14:16]))
+    ):
+        return False
+    mapped, kind, *palette = head[1:8]
+    return (mapped == 1 and kind in (1, 9)) or (mapped == 0 and kind in (2, 3, 10, 11) and not any(palette))
 
 
 def _format(media: str) -> str:

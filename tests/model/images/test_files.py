@@ -4,6 +4,7 @@ import io
 import struct
 import sys
 from collections import Counter
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Self
@@ -15,7 +16,7 @@ from PIL import Image, features
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.images import files, open_dated
-from sketch_search.model.images.files import media_type, open_image
+from sketch_search.model.images.files import IMAGE_SUFFIXES, media_type, open_image
 from sketch_search.model.limits import MAX_PIXELS
 from tests.pictures import (
     ODD_FILES,
@@ -310,3 +311,45 @@ def test_a_day_in_the_outer_block_counts_too() -> None:
     exif = Image.Exif()
     exif[0x9003] = TEXT
     assert open_dated(encoded(PHOTO, "JPEG", exif=exif)).taken == DAY
+
+
+def _psd(picture: Image.Image) -> bytes:
+    """A PSD file without layers, which Pillow does not write."""
+    head = struct.pack(">4sHxxxxxxHIIHH", b"8BPS", 1, 3, picture.height, picture.width, 8, 3)
+    return head + struct.pack(">IIIH", 0, 0, 0, 0) + np.asarray(picture).transpose(2, 0, 1).tobytes()
+
+
+@pytest.mark.parametrize("size", [(97, 61), (64, 200), (256, 256)])
+@pytest.mark.parametrize(
+    ("name", "write", "tolerance"),
+    [
+        ("scan.jp2", lambda picture: encoded(picture, "JPEG2000"), 1),
+        ("stream.j2k", lambda picture: encoded(picture, "JPEG2000", no_jp2=True, irreversible=True), 3),
+        ("grey.jp2", lambda picture: encoded(picture.convert("L"), "JPEG2000"), None),
+        ("plain.tga", lambda picture: encoded(picture, "TGA"), 0),
+        ("packed.tga", lambda picture: encoded(picture, "TGA", compression="tga_rle"), 0),
+        ("transparent.tga", lambda picture: encoded(picture.convert("RGBA"), "TGA"), 0),
+        ("grey.tga", lambda picture: encoded(picture.convert("L"), "TGA"), None),
+        ("layers.psd", _psd, 0),
+    ],
+)
+def test_scans_and_pictures_of_other_programs_are_opened(
+    name: str, write: Callable[[Image.Image], bytes], tolerance: int | None, size: tuple[int, int]
+) -> None:
+    picture = photo("star").resize(size)
+    data = write(picture)
+    assert Path(name).suffix in IMAGE_SUFFIXES
+    opened = open_image(data)
+    assert (opened.mode, opened.size) == ("RGB", size)
+    expected = picture.convert("L").convert("RGB") if tolerance is None else picture
+    assert difference(opened, expected) <= (tolerance or 1)
+    with pytest.raises(ImageTooLarge):
+        open_image(data, max_pixels=1000)
+    with pytest.raises(UndecodableImage):
+        open_image(data[: len(data) // 8])
+
+
+def test_other_files_are_not_taken_for_targa() -> None:
+    icon, cursor = b"\0\0\1\0\1\0\x10\x10\0\0\1\0\x18\0", b"\0\0\2\0\1\0\x20\x20"
+    for start in (icon, cursor, b"\0\0\1\xba", b"", b"\0\0\0\x18ftypmp42"):
+        assert media_type(start.ljust(64, b"\0")) is None
