@@ -28,7 +28,7 @@ export function createDrawn(paper, parts, word, react) {
   let wanted = ALL;
   let counts = ALL;
   let counted = false;
-  let leftOut = false;
+  let leftOut = [];
   let shown = [];
   let [showing, placing] = [0, 0];
 
@@ -78,7 +78,10 @@ export function createDrawn(paper, parts, word, react) {
     const placed = several || (all.length === 1 && (counted || !wanted.places));
     offer("places", placed);
     offer("colours", coloured);
-    const written = leftOut || !wanted.writing;
+    const written = leftOut.length > 0 || !wanted.writing;
+    const frames = wanted.writing ? leftOut.map((ends) => ends.map((share) => `${100 * share}%`)) : [];
+    byId("left-out").replaceChildren(...frames.map(([left, top, right, bottom]) =>
+      element("i", { style: `left: ${left}; top: ${top}; width: calc(${right} - ${left}); height: calc(${bottom} - ${top})` })));
     offer("writing", written);
     byId("parts-apart").hidden = !apart;
     // Where there is no room, it ends between two things.
@@ -188,7 +191,7 @@ export function createDrawn(paper, parts, word, react) {
       guesses = new Map(ids.map((id, i) => [id, known[i] ?? whole[0] ?? kept.get(id)]));
       const colouring = wanted.colours && inColour(searched(drawn));
       counted = answer.placed === true;
-      leftOut = answer.left_out !== undefined;
+      leftOut = answer.left_out ?? [];
       counts = { ...ALL, places: !wanted.places || counted, colours: !colouring || answer.region_grid !== undefined };
       show();
     },
@@ -213,7 +216,7 @@ export function createDrawn(paper, parts, word, react) {
     },
     forget() {
       seen = [];
-      leftOut = false;
+      leftOut = [];
       sorting.forget();
       clearTimeout(showing);
       // A task of its own, so that the page is not busy for long.

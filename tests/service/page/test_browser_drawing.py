@@ -192,7 +192,8 @@ def test_the_canvas_follows_the_screen_and_pens_differ_in_contrast_themes(desk: 
     features = [{"name": "forced-colors", "value": "active"}]
     desk.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     pens = "return [...document.querySelectorAll('.swatch')].map((pen) => getComputedStyle(pen).backgroundColor)"
-    assert len(set(desk.execute_script(pens))) == 8
+    colours = desk.execute_script(pens)
+    assert len(set(colours)) == len(colours) >= 8
 
 
 def test_keys_choose_shapes_on_keyboards_of_all_scripts_and_can_be_turned_off(desk: Browser, server: Served) -> None:
