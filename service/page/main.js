@@ -47,7 +47,7 @@ const word = createWord(parts, (guess) => drawn.name(guess));
 const drawn = createDrawn(paper, parts, word, { changed: searchIfReady, step: () => query.turn(false, true) });
 const why = createWhy(explanationRefused);
 const viewer = createViewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
-const found = createFound({ changed: offerMore, away: () => server.checkLater() }, notice, parts, viewer);
+const found = createFound({ changed: offerMore, away: (gone) => server.checkLater(gone) }, notice, parts, viewer);
 const search = createLiveSearch(runSearch, { busy: found.busy, found: showFound, trouble: searchFailed });
 const server = watchServer({
   told: (info) => {

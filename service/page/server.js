@@ -41,7 +41,9 @@ export function watchServer(react) {
     }
   }
 
-  function checkLater() {
+  /** `gone`: it could not be searched; as soon as it can, the search goes on. */
+  function checkLater(gone = false) {
+    server.ready &&= !gone;
     clearTimeout(timer);
     timer = setTimeout(check, CHECK_AGAIN_MS);
   }

@@ -98,7 +98,7 @@ export function createFound(react, notice, parts, viewer) {
     if (locked) {
       byId("key").focus();
     } else if (later || ended || error instanceof api.Away || error.status === 503) {
-      react.away();
+      react.away(!later);
     }
   }
 
