@@ -216,8 +216,7 @@ class Searcher:
             watch.lap("encode")
         if query.kind == "photo":
             examples += [thing.tokens.ret for thing in things]
-        # Who names a method for a single thing wants its scores and no others; beside writing, it stands where there was
-        # room.
+        # Who names a method for a single thing wants its scores alone. Beside writing, a drawing has what room is left.
         beside = drawing is not None and len(drawing.things) == 1 and len(drawing.left_out) > 0
         unplaced = query.places == "auto" and (query.method != "auto" or beside)
         things, encoded = query_of(

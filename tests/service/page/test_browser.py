@@ -510,7 +510,7 @@ def test_a_search_that_is_refused_for_now_says_when_it_goes_on(
 @pytest.mark.parametrize(
     ("status", "headers", "title"),
     [
-        (302, {"location": "http://localhost:9/login"}, "Sign in again"),
+        (302, {"location": "http://127.0.0.1:9/login"}, "Sign in again"),
         (302, {"location": "/login"}, "Sign in again"),
         *((status, {"content-type": "text/html; charset=utf-8"}, "Sign in again") for status in (200, 401, 403)),
         *((status, {"content-type": "text/html"}, "Can\u2019t reach the server") for status in (502, 504)),
