@@ -15,6 +15,7 @@ from pydantic_core.core_schema import ValidationInfo
 from sketch_search.indexer import default_index_path
 from sketch_search.model.files import read_regular
 from sketch_search.model.limits import MAX_PIXELS, MAX_VARIANTS, NPROBE
+from sketch_search.service.schemas.query import Quality, System
 
 MIB = 1024 * 1024
 # The most bytes of a file that holds an API key.
@@ -81,8 +82,8 @@ class Settings(BaseModel):
     ray: str | None = None
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     shard_seconds: Annotated[float, Field(gt=0, le=600)] = 5
-    system: Literal["default", "two-stage"] | None = None  # that of the index
-    quality: Literal["fast", "good", "best"] = "good"
+    system: System | None = None  # that of the index
+    quality: Quality = "good"
     nprobe: _Count = NPROBE
     default_k: _Count = 20
     max_k: _Count = 1000

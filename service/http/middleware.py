@@ -6,7 +6,7 @@ import math
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -51,18 +51,11 @@ access_log = logging.getLogger("sketch_search.access")
 
 
 @dataclass(frozen=True)
-class SearchNote:
-    """A search in the access log: the method used, how much was scored, ``nprobe`` as requested, the generation."""
-
-    method: str
-    quality: str
-    nprobe: str
-    generation: str
-
-
-@dataclass(frozen=True)
 class Access:
-    """One logged request, without its headers and body. ``route`` is the template of its path, or "-"."""
+    """One logged request, without its headers and body. ``route`` is the template of its path, or "-".
+
+    method, quality, nprobe, generation: of a search: as it answered, and ``nprobe`` as requested.
+    """
 
     request_id: str
     client: str
@@ -71,12 +64,13 @@ class Access:
     status: int
     ms: float
     bytes_in: int
-    search: SearchNote | None
+    method: str | None = None
+    quality: str | None = None
+    nprobe: str | None = None
+    generation: str | None = None
 
     def fields(self) -> dict[str, Any]:
-        flat = asdict(self)
-        search = flat.pop("search")
-        return flat if search is None else {**flat, **search}
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.fields().items())
@@ -248,7 +242,7 @@ class AccessMiddleware:
             status=status,
             ms=round(seconds * 1000, 1),
             bytes_in=bytes_in,
-            search=scope["state"].get("search"),
+            **scope["state"].get("search", {}),
         )
         level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
         access_log.log(level, "%s", access, extra={"access": access})

@@ -31,7 +31,6 @@ from sketch_search.service.http.context import (
     require_key,
 )
 from sketch_search.service.http.files import is_known, parts, zip_photos
-from sketch_search.service.http.middleware import SearchNote
 from sketch_search.service.http.upload import Sent
 from sketch_search.service.photos import file_manager
 from sketch_search.service.schemas.errors import ErrorResponse
@@ -159,7 +158,7 @@ async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[Sea
             answer = await ctx.worker.compute(client, engine.search, sketch, query, text)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
-    request.state.search = SearchNote(answer.method, answer.quality, asked, answer.generation)
+    request.state.search = {"nprobe": asked, **answer.model_dump(include={"method", "quality", "generation"})}
     return answer
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from sketch_search.service.http.logs import JsonLines, LogFormat, TextLines, configure_logging
-from sketch_search.service.http.middleware import Access, SearchNote, access_log
+from sketch_search.service.http.middleware import Access, access_log
 from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.programs import started_python
@@ -53,9 +53,9 @@ def test_a_request_is_one_line_whatever_becomes_of_it_and_healthy_checks_are_non
     assert (first.verb, first.route, first.status, first.bytes_in) == ("POST", "/search", 200, len(sketch))
     assert first.ms > 0
     generation = plain.json()["generation"]
-    assert first.search == SearchNote("rn", "good", "default", generation)
-    assert second.search == SearchNote("ret", "good", "all", generation)
-    shown = [(access.route, access.status, access.search) for access in refused]
+    searches = [(access.method, access.quality, access.nprobe, access.generation) for access in (first, second)]
+    assert searches == [("rn", "good", "default", generation), ("ret", "good", "all", generation)]
+    shown = [(access.route, access.status, access.method) for access in refused]
     assert shown == [("/search", 415, None), ("/photos/{photo_id}", 404, None), ("-", 404, None), ("-", 400, None)]
     # uvicorn logs a request only where somebody listens, which pytest does and the program does not.
     others = ("httpx", "uvicorn.access")
