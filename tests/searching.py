@@ -12,10 +12,11 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, unit
+from sketch_search.model.images import Drawing
 from sketch_search.model.ranking import ALIKE, LOOK, SAME, likeness_to, sameness
 from sketch_search.service import search
 from sketch_search.service.gallery import LocalGallery
-from sketch_search.service.schemas.query import TunedQuery
+from sketch_search.service.schemas.query import SearchQuery, TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests.networks import tiny_checkpoint
@@ -27,7 +28,15 @@ def mean_direction(vectors: Floats) -> Floats:
     return unit(vectors).mean(axis=0)
 
 
-class Searcher(search.Searcher):
+class PictureSearcher(search.Searcher):
+    def search(self, sketch: Image.Image | Drawing | None, query: SearchQuery, *further: Any) -> SearchResponse:
+        if isinstance(sketch, Image.Image):
+            prepare, photo = self.matcher.preprocessing, query.kind == "photo"
+            sketch = Drawing.of(prepare.pixels(sketch, "photo")) if photo else prepare.drawing(sketch)
+        return super().search(sketch, query, *further)
+
+
+class Searcher(PictureSearcher):
     def __init__(self, index: Index, matcher: Matcher, settings: Settings | None = None) -> None:
         self.index = index
         super().__init__(LocalGallery(index, matcher), matcher, settings)

@@ -3,11 +3,8 @@
 import time
 from typing import Literal, TypeAlias, get_args
 
-from PIL import Image
-
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Method
-from sketch_search.model.images import Drawing, Pixels
 from sketch_search.model.search import Plan, methods_of
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import Quality, Subject, System, TunedQuery
@@ -163,7 +160,3 @@ class Stopwatch:
     def timings(self) -> StageTimings:
         milliseconds = {stage: round(seconds * 1000, 3) for stage, seconds in self._seconds.items()}
         return StageTimings(**milliseconds, total=round(sum(milliseconds.values()), 3))
-
-
-#: A sketch, or the photo of a query: an RGB picture, or prepared by ``Preprocessing.drawing`` or ``.pixels``.
-Sketch: TypeAlias = Image.Image | Pixels | Drawing

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sketch_search.indexer import PhotoFilter
 from sketch_search.model import Matcher
@@ -35,7 +34,7 @@ from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.schemas.query import SearchQuery, TunedQuery, View
 from sketch_search.service.schemas.search import Cluster, DetectedBox, Group, SearchResponse, SearchResult, SeenThing
-from sketch_search.service.search.plan import GROUPED, Sketch, Stopwatch, check_options, plan_search
+from sketch_search.service.search.plan import GROUPED, Stopwatch, check_options, plan_search
 from sketch_search.service.search.shown import group_alike, grouped_ranks, is_far_ahead
 from sketch_search.service.settings import Settings
 
@@ -64,24 +63,22 @@ class Searcher:
         self.settings = settings or Settings.model_construct()
 
     def search(
-        self, sketch: Sketch | None, query: SearchQuery, text: ReadText = NO_TEXT, prepare_ms: float = 0.0
+        self, sketch: Drawing | None, query: SearchQuery, text: ReadText = NO_TEXT, prepare_ms: float = 0.0
     ) -> SearchResponse:
         """Finds the photos that best match the sketch, the liked photos and the word.
 
-        sketch: the drawing of the query, if any; or a photo, which counts as liked, if that is its kind. text: the
-        query's text, if CLIP has read it. prepare_ms: of the sketch, in milliseconds.
+        sketch: the drawing of the query, if any; or a photo as its only thing, which counts as liked, if that is its
+        kind. text: the query's text, if CLIP has read it. prepare_ms: of the sketch, in milliseconds.
 
-        Raises BadSearch, UnknownWord, UnknownPhoto, BlankSketch; NotReady if a score is not a number.
+        Raises BadSearch, UnknownWord, UnknownPhoto; GalleryUnusable if a score is not a number.
         """
         asked, gallery, drawing, ink = query.tuned, self.gallery, None, tuple[Stroke, ...]()
         if sketch is None and asked.filters_alone:
             return self._newest(asked)
         watch = Stopwatch(prepare_ms, text.milliseconds)
         if sketch is not None:
-            whole = self.drawing_of(sketch, asked)
-            watch.lap("prepare")
-            drawing = self.divide(whole, asked)
-            ink = () if whole.strokes else drawing.strokes
+            drawing = self.divide(sketch, asked)
+            ink = () if sketch.strokes else drawing.strokes
             watch.lap("encode")
         things = 0 if drawing is None else len(drawing.things)
         if drawing is not None and not asked.thing_text and any(drawing.words):
@@ -177,17 +174,6 @@ class Searcher:
         )
 
     # Encode.
-
-    def drawing_of(self, sketch: Sketch, query: SearchQuery) -> Drawing:
-        """Prepares the picture of a query, if needed. A photo becomes the only thing of a drawing."""
-        if isinstance(sketch, Drawing):
-            return sketch
-        preprocessing = self.matcher.preprocessing
-        if isinstance(sketch, Image.Image):
-            if query.kind == "sketch":
-                return preprocessing.drawing(sketch)
-            sketch = preprocessing.pixels(sketch, query.kind)
-        return Drawing.of(sketch)
 
     def divide(self, drawing: Drawing, query: "SearchQuery | LocateParams") -> Drawing:
         """Divides a drawing into its things, as ``Matcher.divide``, if the query and the gallery allow several."""

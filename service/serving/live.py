@@ -167,8 +167,9 @@ def check_searches(searcher: Searcher) -> None:
     """Searches with a small drawing, by default and by each method. Raises IndexRefused if that fails."""
     gallery = searcher.gallery
     wanted = min(RESULTS, gallery.photo_count)
-    drawing = Image.new("RGB", (64, 64), "white")
-    ImageDraw.Draw(drawing).ellipse((12, 20, 52, 60), outline="black", width=2)
+    picture = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(picture).ellipse((12, 20, 52, 60), outline="black", width=2)
+    drawing = searcher.matcher.preprocessing.drawing(picture)
     for method in ("auto", *methods_of(searcher.matcher, gallery.tokens_kept)):
         query = SearchQuery(k=RESULTS, nprobe=None if method == "auto" else 1, method=method)
         try:

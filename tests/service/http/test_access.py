@@ -122,7 +122,7 @@ def test_a_client_that_hangs_up_is_logged_as_such(server: Served, logged: pytest
     with begun_upload(server):
         pass
     (access,) = wait_for_lines(server, logged, 1)
-    assert (access.route, access.status, access.search) == ("/search", 499, None)
+    assert (access.route, access.status, access.method) == ("/search", 499, None)
 
 
 def test_no_message_forges_a_line_of_the_log_nor_moves_the_cursor() -> None:

@@ -15,12 +15,12 @@ from sketch_search.model import Matcher
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.http.app import create_app
 from sketch_search.service.schemas.search import SearchResponse
-from sketch_search.service.search import Searcher
 from sketch_search.service.serving import Live
 from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.settings import Settings
 from sketch_search.service.sharding import Pending, ShardLink, Shards, ShardUnavailable, State, overview
 from tests.patience import wait_until
+from tests.searching import PictureSearcher
 from tests.service.served import Served, served
 
 T = TypeVar("T")
@@ -102,8 +102,8 @@ def gallery_of(links: Sequence[ShardLink]) -> Gallery:
     return shards.opened()(())
 
 
-def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> Searcher:
-    return Searcher(gallery_of(links), matcher)
+def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> PictureSearcher:
+    return PictureSearcher(gallery_of(links), matcher)
 
 
 def assert_same(found: SearchResponse, expected: SearchResponse) -> None:

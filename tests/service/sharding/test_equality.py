@@ -15,11 +15,10 @@ from sketch_search.indexer import Index
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats
 from sketch_search.model.search import Nearest, Query
-from sketch_search.service import search
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
-from tests.searching import Searcher, searching
+from tests.searching import PictureSearcher, Searcher, searching
 from tests.service.sharding.shards_here import NEARLY, LocalLink, assert_same, cut, gallery_of, links_to, searcher_of
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
@@ -106,7 +105,7 @@ def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
     return clusters[index.ids.argsort()]
 
 
-def answers_of(searcher: search.Searcher) -> dict[str, SearchResponse]:
+def answers_of(searcher: PictureSearcher) -> dict[str, SearchResponse]:
     """Returns the answers to all queries: by a sketch, by a photo, and by neither."""
     return {
         name: searcher.search(picture, TunedQuery(**{"k": PHOTOS, **asked}))
