@@ -23,6 +23,9 @@ const MOST_COLOURFUL = 64;
 const CAMERA_TYPE = "image/jpeg";
 const MOST_TONES = 40;
 const DARKEST_PAPER = 128;
+// Of what is drawn on striped or woven paper in a shadow, at least this share is like the ground of so many pixels around it. By
+// both rules five of 334 photos were taken for drawings, and none of 75 drawings on plain, striped and woven paper for a photo.
+const SHADED = { width: 8, least: 0.75, tones: 22, shadow: 75, colour: 30 };
 const CAMERA = /^image\/hei[cf]|\.hei[cf]$/i;
 
 export async function open(source) {
@@ -33,14 +36,32 @@ export async function open(source) {
 
 /** Whether an image of this type is a photo, or a drawing: guessed by ground and tones. @returns {"photo" | "sketch"} */
 export function kindOf(image, type) {
-  const { context, width, height } = sheetWith(image, PAPER_SIDE, "#ffffff");
-  const { data } = context.getImageData(0, 0, width, height);
-  const pixels = Array.from({ length: width * height }, (_, i) => data.subarray(4 * i, 4 * i + 3));
+  const whole = sheetWith(image, PAPER_SIDE, "#ffffff");
+  const pixels = pixelsOf(whole);
   const ground = [0, 1, 2].map((channel) => median(pixels.map((pixel) => pixel[channel])));
-  const others = pixels.filter((pixel) => !ground.every((value, i) => Math.abs(pixel[i] - value) <= SAME_COLOUR));
-  const plain = Math.max(...ground) - Math.min(...ground) <= MOST_COLOURFUL && others.length <= (1 - LEAST_PAPER) * pixels.length;
-  const tones = new Set(others.map((pixel) => pixel.map((value) => value >> 5).join()));
-  return plain && (type !== CAMERA_TYPE || (tones.size <= MOST_TONES && Math.max(...ground) >= DARKEST_PAPER)) ? "sketch" : "photo";
+  const grey = Math.max(...ground) - Math.min(...ground) <= MOST_COLOURFUL;
+  const isPaper = (least, most, groundAt) => {
+    const others = pixels.filter((pixel, i) => !groundAt(i).every((value, channel) => Math.abs(pixel[channel] - value) <= SAME_COLOUR));
+    const tones = new Set(others.map((pixel) => pixel.map((value) => value >> 5).join()));
+    return others.length <= (1 - least) * pixels.length && tones.size <= most;
+  };
+  if (type !== CAMERA_TYPE) { return grey && isPaper(LEAST_PAPER, Infinity, () => ground) ? "sketch" : "photo"; }
+  if (Math.max(...ground) < DARKEST_PAPER) { return "photo"; }
+  if (grey && isPaper(LEAST_PAPER, MOST_TONES, () => ground)) { return "sketch"; }
+  // Of a photo of paper, the ground of a place is what lies around it: there may be stripes or folds, and a shadow.
+  const { canvas } = sheetWith(image, PAPER_SIDE / SHADED.width, "#ffffff").context;
+  whole.context.drawImage(canvas, 0, 0, whole.width, whole.height);
+  const around = pixelsOf(whole);
+  const at = (share, values) => values.sort((a, b) => a - b)[Math.floor(share * values.length)];
+  const lights = around.map((pixel) => Math.max(...pixel));
+  const colours = around.map((pixel) => Math.max(...pixel) - Math.min(...pixel));
+  const even = at(0.95, lights) - at(0.05, lights) <= SHADED.shadow && at(0.9, colours) <= SHADED.colour;
+  return even && isPaper(SHADED.least, SHADED.tones, (i) => around[i]) ? "sketch" : "photo";
+}
+
+function pixelsOf({ context, width, height }) {
+  const { data } = context.getImageData(0, 0, width, height);
+  return Array.from({ length: width * height }, (_, i) => data.subarray(4 * i, 4 * i + 3));
 }
 
 export const kindOfFile = ({ type, name }) => CAMERA.test(type) || CAMERA.test(name) ? "photo" : "sketch";
@@ -105,9 +126,10 @@ function sheetWith(image, most, paper = "transparent") {
   const scale = Math.min(1, most / Math.max(image.naturalWidth, image.naturalHeight));
   const width = Math.max(1, Math.round(image.naturalWidth * scale));
   const height = Math.max(1, Math.round(image.naturalHeight * scale));
-  const context = element("canvas", { width, height }).getContext("2d");
+  const context = element("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
   context.fillStyle = paper;
   context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, width, height);
   return { context, width, height };
 }

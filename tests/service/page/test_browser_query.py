@@ -244,9 +244,20 @@ def test_a_camera_s_picture_of_many_tones_is_a_photo_also_on_white(
     y, x = np.mgrid[-1:1:96j, -1:1:96j]
     disc = np.stack([(x + 0.6) * 212, (y + 0.6) * 212, (1.2 - x - y) * 106], axis=-1)
     pixels = np.where((np.hypot(x, y) < 0.6)[..., None], disc, 255).clip(0, 255).astype(np.uint8)
+    # A drawing on striped paper in a shadow.
+    y, x = np.mgrid[-1:1:384j, -1:1:384j]
+    striped = np.full((384, 384, 3), 232.0)
+    striped.reshape(16, 24, 384, 3)[:, :2] -= (40, 26, 0)
+    ring = np.abs(np.hypot(x, y) - 0.6) < 0.015
+    drawn = np.where(ring[..., None], 40, striped) * (0.9 - 0.13 * x[..., None])
+    page = drawn.astype(np.uint8)
     desk.get(server.url)
-    for name, expected in (("bird.jpg", "photo"), ("bird.png", "sketch")):
-        Image.fromarray(pixels).save(tmp_path / name, quality=95)
+    for name, picture, expected in (
+        ("bird.jpg", pixels, "photo"),
+        ("bird.png", pixels, "sketch"),
+        ("page.jpg", page, "sketch"),
+    ):
+        Image.fromarray(picture).save(tmp_path / name, quality=95)
         choose_file(desk, tmp_path / name)
         wait_for_photos(desk)
         wait(desk).until(partial(counts_as, expected=expected))
