@@ -43,6 +43,9 @@ WHOLE = 0.7
 FIT, NEAR = 3.0, 0.05
 # Of what may be anywhere, larger boxes count more: their size to this power.
 LARGE = 1 / 16
+# Boxes of a single thing count by this power of the share of its guesses that the detector knows: without it, drawings
+# of what no detector knows find the improbable kinds of their guesses.
+KNOWN = 3
 # A box is shown from this cubic root on, for example if a certain box is as likely as one to eight of the drawn kind.
 SHOWN = 0.5
 # A thing larger than this share of the paper's side shows in many cells, so that half of a cell's cosine is the mean of
