@@ -151,8 +151,13 @@ def test_the_health_check_finds_the_service_alive_without_an_index_until_it_stop
     settings = Settings(index=tmp_path / "none")
     with running(settings, tmp_path / "log", SBIR_ALLOWED_HOSTS="photos.example") as process:
         url = httpx.URL(address(process))
-        for host, status in (("photos.example", 503), ("127.0.0.1", 400)):
-            assert httpx.get(url.join("/readyz"), headers={"Host": host}, timeout=PATIENCE).status_code == status
+        # Pods ask for their health by address.
+        for path, host, status in (
+            ("/readyz", "127.0.0.1", 503),
+            ("/info", "photos.example", 200),
+            ("/info", "127.0.0.1", 400),
+        ):
+            assert httpx.get(url.join(path), headers={"Host": host}, timeout=PATIENCE).status_code == status, path
         assert healthy() == 0
     assert process.returncode in {0, -signal.SIGTERM}
     assert healthy() == 1

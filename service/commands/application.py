@@ -170,7 +170,6 @@ def _query_options() -> list[click.Option]:
     cls=_Search,
     epilog=examples(
         "sketch-search search cat.png --k 10",
-        "sketch-search search house.png tree.png",
         "sketch-search search - --json < cat.png",
     ),
 )

@@ -281,7 +281,7 @@ class SearchQuery(Params):
     )
     things: Things = Field(
         default="auto",
-        description="one, or auto: separate parts are separate things (auto). A drawing is divided into its "
+        description="one, or auto: separate parts are things (auto). A drawing is divided into its "
         "things, and each is searched for separately. one: it is one thing; several pictures always are several.",
         examples=["one"],
     )

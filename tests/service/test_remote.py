@@ -246,13 +246,13 @@ def test_where_no_server_answers_its_address_is_reported() -> None:
             remote.search(like=1)
 
 
-def test_the_table_shows_rank_share_of_the_best_and_path(
+def test_the_table_shows_rank_and_path(
     options: list[str], sketch: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
     assert main(["search", "-", *options, "--k", str(PHOTOS), "--nprobe", "all"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["rank", "of", "best", "path"]
+    assert heading.split() == ["rank", "path"]
     ranked = [line for line in lines if line[:4].strip()]
     assert [int(line[:4]) for line in ranked] == list(range(1, PHOTOS + 1))
     # Equal files are one photo, with a line for each further path.
@@ -273,11 +273,11 @@ def test_the_table_of_groups_shows_their_sizes_and_their_best_photos(
 ) -> None:
     assert main(["search", str(drawn), *options, "--view", "groups", "--offset", "1"]) == 0
     heading, *lines = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["group", "photos", "rank", "of", "best", "path"]
+    assert heading.split() == ["group", "photos", "rank", "path"]
     groups = remote.search(drawn, view="groups", offset=1).answer.groups
     assert groups
-    assert [line.split()[:4] for line in lines if line[:5].strip()] == [
-        [str(group.rank), str(group.size), str(group.best.rank), f"{group.best.score:.0%}"] for group in groups
+    assert [line.split()[:3] for line in lines if line[:5].strip()] == [
+        [str(group.rank), str(group.size), str(group.best.rank)] for group in groups
     ]
     # A path has its place, whether it is of the best photo, of a further one, or a further path of the same.
     place, shown = heading.index("path"), [result for group in groups for result in (group.best, *group.more)]

@@ -123,7 +123,9 @@ async function ask(path, options = {}) {
   const { error } = (await answer.json().catch(() => null)) ?? {};
   if (!error?.code) {
     const { status } = answer;
-    throw answer.ok || LOGINS.has(status) ? new SignedOut() : new (DOWN.has(status) ? Away : Error)(`The server answered ${status}.`);
+    if (answer.ok || LOGINS.has(status)) { throw new SignedOut(); }
+    const message = `The server answered ${status}.`;
+    throw DOWN.has(status) ? new Away(message) : new Refused(status, { code: "", message }, 0);
   }
   const wait = Number(answer.headers.get("Retry-After")) || 0;
   throw new Refused(answer.status, error, wait);

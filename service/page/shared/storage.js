@@ -1,6 +1,6 @@
 /**
  * What the browser keeps for this page: `forTab` for as long as the tab is open, `forSite` for good. A browser that blocks site
- * data, or whose storage is full, throws: what it does not take is not kept.
+ * data, or whose storage is full, throws; what it does not take is not kept.
  */
 
 function storage(name) {
