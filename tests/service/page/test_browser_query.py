@@ -583,7 +583,7 @@ def test_what_is_added_to_the_query_and_said_of_it_moves_photos_by_a_line_and_a_
 
         def check() -> None:
             wait_for_photos(driver)
-            assert 0 <= driver.execute_script(place) - first <= 56
+            assert 0 <= driver.execute_script(place) - first <= 60
             assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
 
         for deed, where in (("like", 2), ("like", 3), ("unlike", 4)):
