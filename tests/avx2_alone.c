@@ -39,8 +39,13 @@ __attribute__((constructor)) static void start(void) {
     if (syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0)) perror("cpuid cannot be trapped");
 }
 
-/* Python's faulthandler would take the trap's place. */
+/* Python's faulthandler and compilers would take the trap's place. */
 int sigaction(int signal_number, const struct sigaction *action, struct sigaction *old) {
     if (signal_number == SIGSEGV) action = NULL;
     return ((Sigaction)dlsym(RTLD_NEXT, "sigaction"))(signal_number, action, old);
+}
+
+sighandler_t signal(int signal_number, sighandler_t handler) {
+    if (signal_number == SIGSEGV) return SIG_DFL;
+    return ((sighandler_t(*)(int, sighandler_t))dlsym(RTLD_NEXT, "signal"))(signal_number, handler);
 }
