@@ -206,9 +206,8 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #                 + (1 - a) OWN min(0, k_i - KINDRED) + NAMED min(0, w_i - max w + SPREAD)
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f) + PRESENT (b_i - max b),
 #
-# the scores of regions diffused, and times 1 - e for a thing whose box is as large as a square of side e of the paper,
-# but COLOURED at least for one with colours. `evaluate --protocol colours` measures FITTING and COLOURED, `--protocol
-# everyday` PRESENT.
+# the scores of regions diffused, and times 1 - e for a thing without colours whose box is as large as a square of side
+# e of the paper. `evaluate --protocol colours` measures FITTING, `--protocol everyday` PRESENT.
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
@@ -222,8 +221,7 @@ OWN, KINDRED, LIKELY = 8.0, 0.6, 0.4
 LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
-FITTING, COLOURED = 8.0, 0.5
-PRESENT = 6.0
+FITTING, PRESENT = 8.0, 6.0
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 EXAMPLES = 5
 # The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that a word's threshold grows

@@ -25,8 +25,8 @@ PLACES = 2.0
 # If places count, how much the mean of the regions where a thing was drawn counts beside the best one, and the mean and
 # the best of the others against it: a photo that shows a thing everywhere shows it nowhere in particular.
 THERE, OTHERWISE, ELSEWHERE = 1.0, 0.6, 0.6
-# The loss of cosine for each unit of the distance of two colours (CIE76).
-COLOURS = 0.0075
+# The loss of cosine for each unit of the distance of two colours (CIE76), and the distance at which a box counts 1/e.
+COLOURS, OTHER_BOX = 0.0075, 60.0
 # Of several things, distances above this count alike, so that another colour of one does not outweigh another thing.
 OTHER_COLOUR = 40.0
 # How much regions that show the guessed things count beside the thing itself, and the cosine from which two regions
@@ -101,12 +101,12 @@ class Thing:
             inside[((centres - self.place) ** 2).sum(axis=1).argmin()] = True
         return inside
 
-    def colour_distance(self, colours: Floats) -> Floats:
-        """Returns the sum of the CIE76 distances of its colours, by their shares, to others (..., 3): (...)."""
+    def colour_distance(self, colours: Floats, most: float = math.inf) -> Floats:
+        """Returns the CIE76 distances of its colours, summed by their shares, to others (..., 3), at most ``most``."""
         away = np.zeros(colours.shape[:-1], np.float32)
         for colour, share in zip(self.colours, self.shares, strict=True):
             away += share * np.linalg.norm(colours - colour, axis=-1)
-        return away
+        return np.minimum(away, np.float32(most))
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,10 @@ def match_things(
     sides = [SMALL if of_thing.all() else thing.side for thing, of_thing in zip(things, inside, strict=True)]
     cosines = np.stack([of_thing @ window(side, len(centres)) for of_thing, side in zip(cosines, sides, strict=True)])
     scores = cosines - lost[:, None]
-    most = np.float32(OTHER_COLOUR if len(things) > 1 else np.inf)
+    most = _most(things)
     for of_thing, thing in zip(scores, things, strict=True):
         if len(thing.colours):
-            of_thing -= np.float32(COLOURS) * np.minimum(thing.colour_distance(colours), most)
+            of_thing -= np.float32(COLOURS) * thing.colour_distance(colours, most)
     cells, best = scores.argmax(axis=-1), scores.max(axis=-1)
     if places:
         for of_thing, there, seen, weight in zip(best, inside, cosines, _weights(things), strict=True):
@@ -213,29 +213,56 @@ def match_things(
     chosen = (unpack(chosen) if chosen.dtype == np.uint8 else chosen).astype(np.float16)
     if kinds is None or boxes is None:
         kinds, boxes = np.zeros((len(things), 1), np.float32), no_boxes(len(regions))
-    fits, fitting, presence = fit_boxes(things, kinds, boxes, placed=places > 0)
+    fits, fitting, presence = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
     best += np.float32(FIT) * fits
+    in_box = np.stack([_colours_inside(of_thing[:, None], colours)[:, 0] for of_thing in fitting])
+    seen_colours = np.where(fitting[..., :1] == NO_KIND, seen_colours, in_box)
     return Matched(best, cells, chosen, seen_colours, shown, fitting, presence)
 
 
+def _colours_inside(boxes: NDArray[np.uint8], colours: NDArray[Any]) -> Floats:
+    """Averages the colours (p, m, 3) of photos in the middle half of the width and height of boxes: (p, b, 3)."""
+    side, corners = math.isqrt(colours.shape[1]), boxes[..., 2:].astype(np.float32)
+    quarter, cell = (corners[..., 2:] - corners[..., :2]) / 4, np.float32(255 / side)
+    low, high = (corners[..., :2] + quarter)[..., None], (corners[..., 2:] - quarter)[..., None]
+    starts = np.arange(side, dtype=np.float32) * cell
+    # How much of each column and row of cells lies inside, (p, b, 2, side).
+    inside = np.maximum(np.minimum(high, starts + cell) - np.maximum(low, starts), np.float32(1e-6))
+    inside /= inside.sum(axis=-1, keepdims=True)
+    rows = inside[:, :, 1] @ colours.reshape(len(colours), side, side * 3).astype(np.float32)
+    return np.asarray(np.einsum("pbx,pbxc->pbc", inside[:, :, 0], rows.reshape(*rows.shape[:2], side, 3)))
+
+
 def fit_boxes(
-    things: Sequence[Thing], kinds: Floats, boxes: NDArray[np.uint8], *, placed: bool
+    things: Sequence[Thing],
+    kinds: Floats,
+    boxes: NDArray[np.uint8],
+    colours: NDArray[Any] | None = None,
+    *,
+    placed: bool,
 ) -> tuple[Floats, NDArray[np.uint8], Floats]:
     """Finds the box of each photo that fits each thing best: how well, (t, p) in 0..1, the boxes, (t, p, 6), and how
     surely any box shows the thing, (t, p) in 0..1.
 
     A box fits by the cubic root of how probably the thing is of its kind times its certainty, times the overlap of
     both: the intersection over the union of boxes that reach NEAR further; or of what may be anywhere, the power LARGE
-    of the box's size. A box is of one thing alone, the one that it fits best, so that two horses are not found in one.
+    of the box's size. If a thing has colours, and those of cells (p, m, 3) are given, how sure a box is of it falls by
+    exp(-(e / OTHER_BOX)^2), with e the distance of the box's mean colour, of several things at most OTHER_COLOUR. A box
+    is of one thing alone, the one that it fits best, so that two horses are not found in one.
     """
     near, photos, (count, slots) = np.float32(NEAR), np.arange(len(boxes)), boxes.shape[:2]
     corners = boxes[..., 2:] / np.float32(255) + np.array([-near, -near, near, near])
     sizes = (corners[..., 2:] - corners[..., :2]).prod(axis=-1)
     sure, every = np.empty((2, len(things), count, slots), np.float32)
+    inside = None
+    if colours is not None and any(len(thing.colours) for thing in things):
+        inside = _colours_inside(boxes, colours)
     for row, (thing, of_kind) in enumerate(zip(things, kinds, strict=True)):
         probable = np.zeros(NO_KIND + 1, np.float32)
         probable[: len(of_kind)] = of_kind
         sure[row] = np.cbrt(probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255))
+        if inside is not None and len(thing.colours):
+            sure[row] *= np.exp(-((thing.colour_distance(inside, _most(things)) / np.float32(OTHER_BOX)) ** 2))
         if placed and thing.box != ANYWHERE:
             low, high = np.array(thing.box, np.float32).reshape(2, 2) + np.array([[-near], [near]])
             both = np.minimum(corners[..., 2:], high) - np.maximum(corners[..., :2], low)
@@ -254,6 +281,11 @@ def fit_boxes(
         every[:, photos, box_of] = np.minimum(every[:, photos, box_of], 0)
         every[thing_of, photos] = -1
     return fits, chosen, presence
+
+
+def _most(things: Sequence[Thing]) -> float:
+    """The distance of colours above which all count alike."""
+    return OTHER_COLOUR if len(things) > 1 else math.inf
 
 
 def _weights(things: Sequence[Thing]) -> Floats:

@@ -355,8 +355,7 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     before = None if parts else photos.before
     if photos.fits is not None and not several:
         # What fills the paper says little of where it was; without a drawing, fits are all that words say of boxes.
-        weight = max(max(1 - thing.side, ranking.COLOURED if len(thing.colours) else 0) for thing in query.things)
-        weight = weight if drawn else 1.0
+        weight = max(1.0 if len(thing.colours) or not drawn else 1 - thing.side for thing in query.things)
         parts.append(ranking.evidence_of_fits(photos.fits, weight))
     if photos.matched is not None and drawn and not several:
         parts.append(ranking.evidence_of_boxes(photos.matched.presence.mean(axis=0)))

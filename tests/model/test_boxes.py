@@ -70,6 +70,22 @@ def test_a_box_is_of_one_thing_alone_the_one_that_it_fits_best() -> None:
     assert (presence > 0.9).all()
 
 
+def test_a_coloured_thing_is_found_in_the_box_of_its_colour_whatever_is_around_it() -> None:
+    car = KINDS.index("car")
+    left, right = (0.0, 0.0, 0.4, 0.6), (0.6, 0.0, 1.0, 0.6)
+    boxes = boxes_of([(car, 0.9, *left), (car, 0.8, *right)], [(car, 0.9, *left)])
+    colours, red = np.zeros((2, 8, 8, 3), np.int8), (50, 70, 50)
+    # The middle of the right box, and all that no box covers.
+    colours[:, 1:4, 5:7], colours[:, 5:] = red, red
+    kinds = np.zeros((1, len(KINDS)), np.float32)
+    kinds[0, car] = 1
+    pen = Thing(Tokens.of_ret(RET), (0.0, 0.0, 0.4, 0.6), np.array([red], np.float32), np.ones(1, np.float32))
+    for drawn, slot in ((pen, 1), (replace(pen, colours=pen.colours[:0], shares=pen.shares[:0]), 0)):
+        fits, chosen, presence = fit_boxes([drawn], kinds, boxes, colours.reshape(2, 64, 3), placed=False)
+        assert chosen[0, 0].tolist() == boxes[0, slot].tolist()
+        assert [column[0, 0] > 2 * column[0, 1] for column in (fits, presence)] == [slot == 1] * 2
+
+
 def test_a_photo_becomes_a_candidate_by_its_boxes_whatever_its_cluster(default: Matcher) -> None:
     matcher, chance = default, np.random.default_rng(0)
     config, count = matcher.config, 60

@@ -194,12 +194,12 @@ def _coloured(gallery: Gallery, matcher: Matcher, task: RememberedTask, query: R
     if np.linalg.norm(seen[1:]) < _LEAST_CHROMA:
         return {}
     nearest = PENS[int(np.linalg.norm(lab(np.array(PENS) / 255) - seen, axis=1).argmin())]
-    drawings = {
-        way: matcher.preprocessing.drawing(on_paper(thing, pen))
-        for way, pen in (("black pen", (0, 0, 0)), ("nearest pen", nearest), ("exact colour", exact))
-    }
-    count = len(task.photos)
-    return {way: search_drawing(gallery, matcher, drawing, _PAGE).scores(count) for way, drawing in drawings.items()}
+    scores = dict[str, Floats]()
+    for way, pen in (("black pen", (0, 0, 0)), ("nearest pen", nearest), ("exact colour", exact)):
+        drawn = encode_things(matcher, matcher.preprocessing.drawing(on_paper(thing, pen)), variants=None)
+        search = partial(search_things, gallery, matcher, drawn, _PAGE)
+        scores |= {way: search().scores(len(task.photos)), f"{way}, places=no": search("no").scores(len(task.photos))}
+    return scores
 
 
 def colour_of(photo: Picture, thing: Drawn) -> Colour:

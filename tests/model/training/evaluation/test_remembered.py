@@ -139,7 +139,8 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
     ways += ["all but one thing", "all but one thing, and its word"]
     clicks = [f"things apart, {click}" for click in ("+, all kinds", "+, some kinds", "a word")]
     assert list(scenes) == ways + clicks
-    assert list(colours) == ["black pen", "nearest pen", "exact colour"]
+    pens = ("black pen", "nearest pen", "exact colour")
+    assert list(colours) == [f"{pen}{places}" for pen in pens for places in ("", ", places=no")]
     assert found["scenes"]["groups"] == {"all": 2}
     assert {"rand", "right_number"} < scenes["one picture"]["all"].keys()
     assert scenes["things apart"]["all"]["cpu_ms"] > 0
