@@ -69,7 +69,7 @@ const server = watchServer({
 });
 const options = createOptions(searchIfReady);
 
-createKept(paper, query, () => [...parts.params().text, ...drawn.said()].join(", "));
+createKept(paper, query, () => [...new Set([...parts.params().text, ...drawn.said()])].join(", "));
 
 const state = {
   few: true,
@@ -189,7 +189,7 @@ async function explain() {
 }
 
 function refresh() {
-  byId("search").disabled = nothing();
+  byId("search").disabled = nothing() && !byId("word").value.trim();
   byId("save").disabled = query.isFile() || nothing();
   byId("clear").disabled = query.empty() && parts.none();
 }
@@ -282,7 +282,12 @@ parts.onChange(() => {
   if (byId("found").getBoundingClientRect().top < 0) { byId("found").scrollIntoView(); }
   searchAgain();
 });
-byId("search").addEventListener("click", searchNow);
+byId("search").addEventListener("click", async () => {
+  // A name or a word that was being typed counts, too.
+  await drawn.sorted();
+  if (!word.submit()) { searchNow(); }
+});
+byId("word").addEventListener("input", refresh);
 byId("why-open").addEventListener("click", () => void explain());
 byId("look-again").addEventListener("click", () => void build(null, byId("about-note")));
 byId("clear").addEventListener("click", () => {

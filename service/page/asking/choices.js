@@ -109,6 +109,12 @@ export function createWord(parts, name) {
   return {
     unknown,
     complete,
+    /** Take what is in the field. @returns {boolean} whether that is another word */
+    submit() {
+      const before = parts.params().text;
+      form.requestSubmit();
+      return parts.params().text !== before;
+    },
     /** Offer the field, if there is a vocabulary, or a text tower, which reads any text. @param model, index as /info tells them */
     offer({ vocabulary }, { text_tower: tower }) {
       form.hidden = !vocabulary && !tower;

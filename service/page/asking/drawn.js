@@ -31,6 +31,7 @@ export function createDrawn(paper, parts, word, react) {
   let leftOut = [];
   let shown = [];
   let [showing, placing] = [0, 0];
+  let sorted = Promise.resolve();
 
   for (const name of Object.keys(ALL)) {
     byId(name).addEventListener("change", ({ target }) => {
@@ -47,7 +48,9 @@ export function createDrawn(paper, parts, word, react) {
   const sorting = createSorting(paper, { shown: () => shown, things, sort });
 
   /** Divide, join or name some marks by a function of things.js, as a step that Back takes back. Nothing else is divided anew. */
-  async function sort(by, some, name) {
+  function sort(...how) { return (sorted = sortNow(...how)); }
+
+  async function sortNow(by, some, name) {
     const places = some.map((mark) => pieces().indexOf(mark));
     await react.step();
     word.unknown(null);
@@ -208,6 +211,7 @@ export function createDrawn(paper, parts, word, react) {
       if (dropped !== null) { history.back(); }
       return dropped;
     },
+    sorted: () => sorted,
     said: () => things().map((thing) => said(thing)).filter(Boolean),
     /** Let things, places and colours count again. */
     reset() {

@@ -96,8 +96,8 @@ const plain = (word) => word.toLowerCase().replaceAll("-", " ");
 
 /** An unknown word, what is searched for without it, and what to do, in one line. `rest`: whether others are left */
 export function unknownWord(word, rest, similar) {
-  const then = similar ? "Similar words:" : rest ? "" : "Draw it, or name something else.";
-  return `\u201c${word}\u201d is not a known word: ${rest ? "it was left out" : "nothing was searched for"}. ${then}`.trim();
+  const then = similar ? "Similar:" : rest ? "" : "Draw it, or name something else.";
+  return `\u201c${word}\u201d is not a known word: ${rest ? "left out" : "nothing was searched for"}. ${then}`.trim();
 }
 
 /** A message about parts of the collection that did not answer. @param {number} of their total number; 0: unknown */
