@@ -42,7 +42,7 @@ from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import WITHIN, diffuse, likenesses, logits, weigh
-from sketch_search.model.things import AGREEING, GUESSED, KNOWN, LEAST_AGREEING, WHOLE, Thing
+from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
 from sketch_search.model.words import WordBook
 
 # Pairs scored at once: enough to keep a CPU busy, few enough for its cache. A GPU needs more.
@@ -384,17 +384,13 @@ class Matcher:
     def thing_kinds(self, things: Sequence[Thing]) -> Floats:
         """Returns how probably each of t things is of each kind of the detector, (t, k): by its guesses or its words.
 
-        Words say that it is of a kind if most of them mean it. Of a single thing, kinds count less the likelier it is
-        something that no kind means, since the root by which boxes fit (``fit_boxes``) makes much of improbable kinds.
+        Words say that it is of a kind if most of them mean it.
         """
         if self.engine.vocabulary is None:
             return np.zeros((len(things), len(KINDS)), np.float32)
         kinds = self._words_of_kinds
         guesses = self.engine.vocabulary.guess(Tokens.cat([thing.tokens for thing in things]))
         probable = guesses @ kinds.T
-        if len(things) == 1:
-            known = guesses @ kinds.max(axis=0) / np.maximum(guesses.sum(axis=1), np.finfo(np.float32).tiny)
-            probable *= known[:, None] ** KNOWN
         for row, thing in enumerate(things):
             if thing.words:
                 probable[row] = kinds[:, [*thing.words]].mean(axis=1) > 0.5

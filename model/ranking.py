@@ -207,7 +207,8 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f) + PRESENT (b_i - max b),
 #
 # the scores of regions diffused, and times 1 - e for a thing without colours whose box is as large as a square of side
-# e of the paper. `evaluate --protocol colours` measures FITTING, `--protocol everyday` PRESENT.
+# e of the paper. Boxes count as far as the drawing backs them (``backing``), also in f. `evaluate --protocol colours`
+# measures FITTING, `--protocol everyday` PRESENT.
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
@@ -222,6 +223,8 @@ LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
 FITTING, PRESENT = 8.0, 6.0
+# See ``backing``.
+BACKING, BACKED = 20, (0.3, 0.8)
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 EXAMPLES = 5
 # The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that a word's threshold grows
@@ -306,9 +309,25 @@ def evidence_of_fits(fits: Floats, weight: float) -> Floats:
     return np.asarray(np.float32(weight * FITTING) * (fits - fits.max(initial=-np.inf)))
 
 
-def evidence_of_boxes(presence: Floats) -> Floats:
-    """Computes the log-odds that photos add whose boxes show a thing, (p,)."""
-    return np.asarray(np.float32(PRESENT) * (presence - presence.max(initial=0)))
+def evidence_of_boxes(presence: Floats, backed: float) -> Floats:
+    """Computes the log-odds that photos add whose boxes show a thing, (p,), for boxes that are ``backing``ed so far."""
+    return np.asarray(np.float32(PRESENT * backed) * (presence - presence.max(initial=0)))
+
+
+def backing(scores: Floats, of_kind: Floats) -> float:
+    """Computes how far the best photos by a drawing say that its boxes are of what is drawn, 0 to 1.
+
+    The drawing of a cow guesses sheep and horses too; a detector that knows no cows would find these. But then photos
+    without such boxes lead. The normalised discounted cumulative gain of how surely boxes are of the kind, (p,), in the
+    first BACKING photos by the scores, (p,), counts nothing up to BACKED[0], and all from BACKED[1] on.
+    """
+    first = np.argsort(-scores, kind="stable")[:BACKING]
+    discounts = 1 / np.log2(np.arange(len(first)) + np.float32(2))
+    most = discounts @ np.sort(of_kind)[::-1][: len(first)]
+    if not most:
+        return 1.0
+    low, high = BACKED
+    return float(np.clip((discounts @ of_kind[first] / most - low) / (high - low), 0, 1))
 
 
 def shares_of(scores: Floats, method: Method) -> Floats:

@@ -43,9 +43,6 @@ WHOLE = 0.7
 FIT, NEAR = 3.0, 0.05
 # Of what may be anywhere, larger boxes count more: their size to this power.
 LARGE = 1 / 16
-# Boxes of a single thing count by this power of the share of its guesses that the detector knows: without it, drawings
-# of what no detector knows find the improbable kinds of their guesses.
-KNOWN = 3
 # A box is shown from this cubic root on, for example if a certain box is as likely as one to eight of the drawn kind.
 SHOWN = 0.5
 # A thing larger than this share of the paper's side shows in many cells, so that half of a cell's cosine is the mean of
@@ -115,8 +112,9 @@ class Matched:
 
     scores: (t, p) float32. cells: (t, p), row by row from the top left. regions: (t, p, r) float16, of length 1.
     colours: (t, p, 3) float32, CIELAB, of these regions. extents: (t, p, m) bool, see ``extents``; or m is 0.
-    boxes: (t, p, 6) uint8, the box that fits each thing best, as a photo's boxes; of no kind if none fits. presence:
-    (t, p) float32 in 0..1, how surely boxes show that a thing is there, wherever.
+    boxes: (t, p, 6) uint8, the box that fits each thing best, as a photo's boxes; of no kind if none fits. fits,
+    presence, of_kind: (t, p) float32 in 0..1, how well that box fits, and how surely any shows the thing, and its kind
+    in whatever colour.
     """
 
     scores: Floats
@@ -125,7 +123,9 @@ class Matched:
     colours: Floats
     extents: NDArray[np.bool_]
     boxes: NDArray[np.uint8]
+    fits: Floats
     presence: Floats
+    of_kind: Floats
 
     @staticmethod
     def joined(parts: Sequence[Matched]) -> Matched:
@@ -213,11 +213,11 @@ def match_things(
     chosen = (unpack(chosen) if chosen.dtype == np.uint8 else chosen).astype(np.float16)
     if kinds is None or boxes is None:
         kinds, boxes = np.zeros((len(things), 1), np.float32), no_boxes(len(regions))
-    fits, fitting, presence = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
+    fits, fitting, presence, of_kind = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
     best += np.float32(FIT) * fits
     in_box = np.stack([_colours_inside(of_thing[:, None], colours)[:, 0] for of_thing in fitting])
     seen_colours = np.where(fitting[..., :1] == NO_KIND, seen_colours, in_box)
-    return Matched(best, cells, chosen, seen_colours, shown, fitting, presence)
+    return Matched(best, cells, chosen, seen_colours, shown, fitting, fits, presence, of_kind)
 
 
 def _colours_inside(boxes: NDArray[np.uint8], colours: NDArray[Any]) -> Floats:
@@ -240,9 +240,9 @@ def fit_boxes(
     colours: NDArray[Any] | None = None,
     *,
     placed: bool,
-) -> tuple[Floats, NDArray[np.uint8], Floats]:
+) -> tuple[Floats, NDArray[np.uint8], Floats, Floats]:
     """Finds the box of each photo that fits each thing best: how well, (t, p) in 0..1, the boxes, (t, p, 6), and how
-    surely any box shows the thing, (t, p) in 0..1.
+    surely any box shows the thing, and its kind in any colour, (t, p) in 0..1.
 
     A box fits by the cubic root of how probably the thing is of its kind times its certainty, times the overlap of
     both: the intersection over the union of boxes that reach NEAR further; or of what may be anywhere, the power LARGE
@@ -254,13 +254,15 @@ def fit_boxes(
     corners = boxes[..., 2:] / np.float32(255) + np.array([-near, -near, near, near])
     sizes = (corners[..., 2:] - corners[..., :2]).prod(axis=-1)
     sure, every = np.empty((2, len(things), count, slots), np.float32)
+    of_kind = np.empty((len(things), count), np.float32)
     inside = None
     if colours is not None and any(len(thing.colours) for thing in things):
         inside = _colours_inside(boxes, colours)
-    for row, (thing, of_kind) in enumerate(zip(things, kinds, strict=True)):
+    for row, (thing, likely) in enumerate(zip(things, kinds, strict=True)):
         probable = np.zeros(NO_KIND + 1, np.float32)
-        probable[: len(of_kind)] = of_kind
+        probable[: len(likely)] = likely
         sure[row] = np.cbrt(probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255))
+        of_kind[row] = sure[row].max(axis=1)
         if inside is not None and len(thing.colours):
             sure[row] *= np.exp(-((thing.colour_distance(inside, _most(things)) / np.float32(OTHER_BOX)) ** 2))
         if placed and thing.box != ANYWHERE:
@@ -280,7 +282,7 @@ def fit_boxes(
         chosen[thing_of[shown], photos[shown]] = boxes[photos[shown], box_of[shown]]
         every[:, photos, box_of] = np.minimum(every[:, photos, box_of], 0)
         every[thing_of, photos] = -1
-    return fits, chosen, presence
+    return fits, chosen, presence, of_kind
 
 
 def _most(things: Sequence[Thing]) -> float:

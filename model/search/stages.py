@@ -32,6 +32,7 @@ from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import SHORTLIST
 from sketch_search.model.search.candidates import Candidates, Mask, Query, Scores, best_first, interleave
 from sketch_search.model.search.gallery import Gallery
+from sketch_search.model.things import FIT
 
 # Photos that the second stage scores by default: with diffusion, which estimates the others, and without. Both are
 # multiples of the matcher's chunk on a CPU, 32.
@@ -354,11 +355,15 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     # If the drawing is not the only part, the scores before diffusion are no guide.
     before = None if parts else photos.before
     if photos.fits is not None and not several:
+        assert photos.matched is not None
+        boxes = photos.matched
+        backed = 1.0 if named else ranking.backing(photos.scores, boxes.of_kind.mean(axis=0))
+        fits = photos.fits - np.float32(FIT * (1 - backed)) * boxes.fits.mean(axis=0)
         # What fills the paper says little of where it was; without a drawing, fits are all that words say of boxes.
         weight = max(1.0 if len(thing.colours) or not drawn else 1 - thing.side for thing in query.things)
-        parts.append(ranking.evidence_of_fits(photos.fits, weight))
-    if photos.matched is not None and drawn and not several:
-        parts.append(ranking.evidence_of_boxes(photos.matched.presence.mean(axis=0)))
+        parts.append(ranking.evidence_of_fits(fits, weight))
+        if drawn:
+            parts.append(ranking.evidence_of_boxes(boxes.presence.mean(axis=0), backed))
     if not parts:
         return photos
     return replace(photos, scores=ranking.weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)

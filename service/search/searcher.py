@@ -283,7 +283,7 @@ class Searcher:
             directions = (Tokens.of_ret(matcher.word_direction(words)[None]) for words in things)
             sought = tuple(Thing(one, words=tuple(words)) for one, words in zip(directions, things, strict=True))
             matched = gallery.matched(Query("things", gallery.clusters.mean, things=sought), rows)
-            cosines, boxed = matched.cosines(matcher.thing_directions(sought)), matched.presence >= SEEN
+            cosines, boxed = matched.cosines(matcher.thing_directions(sought)), matched.of_kind >= SEEN
         drawable = matcher.engine.vocabulary.drawn if matcher.engine.vocabulary is not None else ()
         drawn = np.array([np.isin(words, drawable).any() for words in things])
         clear = clearness(scores, cosines, drawn, photos)

@@ -142,6 +142,19 @@ def test_the_diffused_scores_of_a_drawing_count_half_beside_what_says_the_kind(m
     np.testing.assert_allclose(ranking.log_odds(halved, method), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_boxes_count_as_far_as_the_photos_that_the_drawing_finds_show_them() -> None:
+    scores, shown = np.linspace(1, 0, 200, dtype=np.float32), np.zeros(200, np.float32)
+    assert ranking.backing(scores, shown) == 1
+    shown[:20] = 1
+    assert ranking.backing(scores, shown) == 1
+    assert 0.2 < ranking.backing(scores, np.roll(shown, 8)) < 0.8
+    assert ranking.backing(scores, shown[::-1]) == 0
+    # One photo of a rare thing is enough, if the drawing finds it early.
+    rare = np.where(np.arange(200) == 1, np.float32(1), 0)
+    assert ranking.backing(scores, rare) > 0.7
+    assert not ranking.evidence_of_boxes(shown[::-1], 0).any()
+
+
 def test_what_several_unwanted_photos_share_sinks_more_than_what_one_shows() -> None:
     one, three = (
         ranking.evidence_of_dislikes(np.array([[0.8], [0.0]])),
