@@ -38,7 +38,7 @@ from sketch_search.model.things import FIT
 # multiples of the matcher's chunk on a CPU, 32.
 RERANK, RERANK_WITHOUT_DIFFUSION = 64, 192
 # Photos whose regions are compared with several things: [Ret] of a whole photo is a poor guide to the things in it.
-COMPARED_WITH_THINGS = 4000
+COMPARED_WITH_THINGS = 2000
 # Photos whose regions are diffused for a single thing.
 FITS_DIFFUSED = 300
 # Clusters that the method scores if a query sets the number to open, the best by vector; and how many of these it
