@@ -76,7 +76,7 @@ def read_summary(path: Path) -> IndexSummary:
     boxes = (
         np.zeros(0)
         if boxes_by_row is None
-        else (boxes_by_row[: current.manifest.counts.photos, :, 0] != NO_KIND).sum(axis=1)
+        else (boxes_by_row[current.open_photo_table().ids > 0, :, 0] != NO_KIND).sum(axis=1)
     )
     return IndexSummary(
         path=folder.path,

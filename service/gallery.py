@@ -104,6 +104,7 @@ class LocalGallery(PhotoGallery, Gallery):
             index.centroids.features,
             index.centroids.positions.astype(np.uint8),
             None if index.embeddings is None else index.embeddings.centroids,
+            index.cluster_parts,
         )
         kept = index.manifest.identity.tokens, index.regions_kept, index.boxes_kept
         super().__init__(index, matcher, clusters, *kept)
@@ -119,7 +120,7 @@ class LocalGallery(PhotoGallery, Gallery):
         return np.array([self._row_of(entry) for entry in self.index.photos(ids)], np.int64)
 
     def _row_of(self, entry: PhotoEntry) -> int:
-        rows = self.index.vectors.rows_of(entry.cluster)
+        rows = self.clusters.rows_of(entry.cluster)
         return int(rows[np.searchsorted(self.index.ids[rows], entry.id)])
 
     def entries(self, rows: PhotoRows) -> tuple[PhotoEntry, ...]:
@@ -136,23 +137,23 @@ class LocalGallery(PhotoGallery, Gallery):
 
     def nearness(self, given: Tokens, modality: Modality, mean: Floats | None = None) -> tuple[Ids, Scores]:
         """mean: (d,) of all vectors of the gallery, if this is one of its shards."""
-        near = [np.empty(0, np.float32)]
-        for start in range(0, self.photo_count, BLOCK):
+        near, wholes = [np.empty(0, np.float32)], self.index.wholes
+        for start in range(0, len(wholes), BLOCK):
             pause()
-            vectors = self.index.vectors.of(np.arange(start, min(start + BLOCK, self.photo_count)))
+            vectors = self.index.vectors.of(wholes[start : start + BLOCK])
             if modality == "photo":
                 near.append(likeness_to(given.ret, vectors, self.clusters.mean if mean is None else mean))
             else:
                 near.append(self._matcher.scores(given, Tokens.of_ret(vectors), "ret")[0])
-        return self.index.ids, np.concatenate(near)
+        return self.index.ids[wholes], np.concatenate(near)
 
     def alike(self, photos: Floats, count: int, mean: Floats | None = None) -> list[tuple[Ids, Scores]]:
         """mean: as for ``nearness``."""
-        nearest = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in photos]
-        for start in range(0, self.photo_count, BLOCK):
+        nearest, wholes = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in photos], self.index.wholes
+        for start in range(0, len(wholes), BLOCK):
             pause()
-            ids = self.index.ids[start : start + BLOCK]
-            vectors = self.index.vectors.of(np.arange(start, start + len(ids)))
+            rows = wholes[start : start + BLOCK]
+            ids, vectors = self.index.ids[rows], self.index.vectors.of(rows)
             near = likenesses(photos, vectors, self.clusters.mean if mean is None else mean)
             nearest = [most_alike([best, (ids, column)], count) for best, column in zip(nearest, near.T, strict=True)]
         return nearest

@@ -38,6 +38,7 @@ from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import (
     AVX2_ALONE,
+    PARTS_VERSION,
     Manifest,
     System,
     find_generation,
@@ -114,7 +115,8 @@ class BuildReport(Written):
     """The outcome of a build.
 
     changed: whether anything was written. waiting: files for the next build. encoded: photos encoded in this run;
-    boxed: earlier ones whose boxes were found in it. checked: as of ``BuildPlan``. gone: files that are there no
+    boxed: earlier ones whose boxes were found in it. undivided: whether an older version, which did not look for parts,
+    computed photos that stay. checked: as of ``BuildPlan``. gone: files that are there no
     more. damaged: repaired damage, one sentence each. bad, bad_before: unusable files now and before. incomplete:
     photos of damaged files. unlisted: unreadable folders, whose photos stay. missing: photos that stay because they
     are over a tenth of all; spoiled: unreadable files of these. skipped: entries not indexed, a sentence for each
@@ -125,6 +127,7 @@ class BuildReport(Written):
     waiting: int
     encoded: int
     boxed: int
+    undivided: bool
     checked: str | None
     gone: int
     damaged: tuple[str, ...]
@@ -261,8 +264,8 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     bad, boxed = database.bad(names), _find_boxes(plan, backend, progress)
     changed = plan.rewrite or hidden + settled.changed + boxed > 0 or _asks_for_other_files(plan)
     if current.generation is not None and not changed:
-        manifest = current.generation.manifest
-        changed = bool(_to_merge(np.array([*manifest.segment_sizes.values()]), manifest.counts.photos).any())
+        counts, sizes = current.generation.manifest.counts, current.generation.manifest.segment_sizes
+        changed = bool(_to_merge(np.array([*sizes.values()]), counts.photos + counts.parts).any())
     if changed:
         progress.start("clustering")
     written = backend.write(_contents(plan, backend, bad) if changed else None)
@@ -273,6 +276,9 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         encoded=encoded,
         gone=settled.gone,
         boxed=boxed,
+        undivided=current.manifest is not None
+        and current.manifest.format_version < PARTS_VERSION
+        and plan.current.reusable,
         checked=plan.checked,
         damaged=current.problems + current.lost,
         bad=bad,
@@ -386,7 +392,8 @@ def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) ->
         clustering = join_clusters(photos, reader, current.generation)
         asked = current.generation.manifest.clusters_asked
     if current.generation is not None:
-        sources, shown = np.unique(photos.rows.sources[~to_write], return_counts=True)
+        sources, where = np.unique(photos.rows.sources[~to_write], return_inverse=True)
+        shown = np.bincount(where, weights=1 + photos.parts[~to_write])
         sizes = [current.generation.manifest.segment_sizes[photos.rows.names[source]] for source in sources.tolist()]
         merged = sources[_to_merge(np.array(sizes, np.int64), int(shown.sum()), new=bool(to_write.any()))]
         to_write |= np.isin(photos.rows.sources, merged)

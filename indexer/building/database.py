@@ -37,15 +37,16 @@ _TENTH, _FEW = 10, 5
 _AT_ONCE = 4096
 # Added to the ids of files that are not shown, so that the least id of a content is one that is shown.
 _GONE = 1 << 62
-_ROW = np.dtype([("source", np.int32), ("row", np.int32), ("cluster", np.int32)])
+_ROW = np.dtype([("source", np.int32), ("row", np.int32), ("cluster", np.int32), ("parts", np.int32)])
 
 # files: those of the index as it is, and after ``settle`` as it will be, in the columns of a catalog. Roots that leave
 # have negative numbers.
 # seen: the files that were read, also by a stopped build, and those that are there, which have the number in which they
 # were listed. state: 'unread' for one that has to be read, 'known' for one that is as in files, 'read' for one of which
 # the other columns say what came of reading it.
-# contents: the row of each content; before and id: the lowest id of the files that show it, now and in the next
-# generation; cluster: of the current generation. No content is in two segments or slices.
+# contents: the row of each content, and how many rows of its parts follow; before and id: the lowest id of the files
+# that show it, now and in the next generation; cluster: of the current generation. No content is in two segments or
+# slices.
 # own: the segment, or slice, that this build appends rows to.
 # removed: the contents whose files the user removed, all of them.
 # boxes: found in photos whose rows have none.
@@ -63,7 +64,7 @@ CREATE INDEX seen_by_number ON seen (number);
 CREATE VIEW listed AS SELECT * FROM seen WHERE number IS NOT NULL;
 CREATE TABLE contents (
     hash TEXT PRIMARY KEY, segment TEXT NOT NULL, row INTEGER NOT NULL, taken INTEGER, cluster INTEGER,
-    before INTEGER, id INTEGER
+    before INTEGER, id INTEGER, parts INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE own (segment TEXT NOT NULL);
 CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -113,11 +114,21 @@ _NOTE_READ = """ON CONFLICT (root, path) DO UPDATE SET hash = excluded.hash, siz
 
 
 @dataclass(frozen=True)
+class Content:
+    """The day of a photo's content, as an ordinal, if it is known; and how many parts it has."""
+
+    taken: int | None
+    parts: int = 0
+
+
+@dataclass(frozen=True)
 class Photos:
-    """The rows of the p photos that are shown, by id, and their clusters in the current generation; -1 for new ones."""
+    """The p photos that are shown, by id: their rows, each followed by those of so many ``parts``, and their clusters
+    in the current generation; -1 for new ones."""
 
     rows: SegmentRows
     clusters: npt.NDArray[np.int32]
+    parts: Numbers
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -211,7 +222,7 @@ class BuildDatabase:
         return None
 
     def _count_staged(self) -> int:
-        return self._number("SELECT coalesce(max(row) + 1, 0) FROM contents JOIN own USING (segment)")
+        return self._number("SELECT coalesce(max(row + parts) + 1, 0) FROM contents JOIN own USING (segment)")
 
     def close(self) -> None:
         self._database.close()
@@ -229,19 +240,21 @@ class BuildDatabase:
         ((number,),) = self._all(query, *values)
         return int(number)
 
-    def stage(self, records: Sequence[GalleryFile], days: Mapping[str, int | None], rows: PhotoArrays | None) -> None:
-        """Commits a batch: its records, and new rows with hashes and days, overwritten by the next after a kill."""
+    def stage(self, records: Sequence[GalleryFile], new: Mapping[str, Content], rows: PhotoArrays | None) -> None:
+        """Commits a batch: its records, and the rows of new contents, overwritten by the next after a kill."""
         if rows is not None:
             with refuse_if_unwritable(self.segment):
                 self._rows.append(rows, self.staged)
+        row, values = self.staged, list[tuple[str, int, int | None, int]]()
+        for content, known in new.items():
+            values.append((content, row, known.taken, known.parts))
+            row += 1 + known.parts
         with self._writing() as database:
-            database.executemany(
-                "INSERT INTO contents (hash, segment, row, taken) VALUES (?, (SELECT segment FROM own), ?, ?)",
-                [(content, row, day) for row, (content, day) in enumerate(days.items(), self.staged)],
-            )
+            insert = "INSERT INTO contents (hash, segment, row, taken, parts)"
+            database.executemany(f"{insert} VALUES (?, (SELECT segment FROM own), ?, ?, ?)", values)
             read = f"INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, 'read') {_NOTE_READ}"
             database.executemany(read, map(content_columns, records))
-        self.staged += len(days)
+        self.staged = row
 
     def staged_rows(self) -> PhotoArrays:
         """Maps all rows that were staged into memory."""
@@ -261,9 +274,9 @@ class BuildDatabase:
             values = [(content, boxes.tobytes()) for content, boxes in boxes_by_content.items()]
             database.executemany("INSERT OR REPLACE INTO boxes VALUES (?, ?)", values)
 
-    def boxes_of(self, segment: str) -> list[tuple[int, bytes]]:
-        """Returns the boxes that were noted of the rows of a segment."""
-        return self._all("SELECT row, boxes FROM boxes JOIN contents USING (hash) WHERE segment = ?", segment)
+    def boxes_of(self, segment: str) -> list[tuple[int, int, bytes]]:
+        """Returns the boxes that were noted of a segment's photos: the row, how many parts follow, and theirs, too."""
+        return self._all("SELECT row, parts, boxes FROM boxes JOIN contents USING (hash) WHERE segment = ?", segment)
 
     def counts_read(self) -> tuple[int, int]:
         """Counts the files that were read, and the bad ones of them."""
@@ -290,6 +303,9 @@ class BuildDatabase:
                 stored = (None, None, None) if name is None else (cluster, name, row)
                 yield number, -1 - root if now is None else now, *others, *stored
 
+        self._database.execute(
+            "CREATE TEMP TABLE with_parts (segment TEXT, row INTEGER, parts INTEGER, PRIMARY KEY (segment, row))"
+        )
         for beginning, generation in catalogs.items():
             segments = generation.manifest.segment_sizes
             names = {name: f"{beginning}{name}" for name in segments if name not in unusable}
@@ -297,6 +313,10 @@ class BuildDatabase:
                 removals = catalog.removals()
                 try:
                     database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved(catalog, names))
+                    if names and generation.manifest.counts.parts:
+                        of_rows = generation.open_photo_table().parts_by_row([*segments])
+                        parts = ((names[name], row, count) for name, row, count in of_rows if name in names)
+                        database.executemany("INSERT INTO with_parts VALUES (?, ?, ?)", parts)
                     if removals.rules:
                         removed = ((file[3],) for file in catalog.entries() if file[3] and removals.hides(*file[1:3]))
                         database.executemany("INSERT OR IGNORE INTO removed VALUES (?)", removed)
@@ -305,10 +325,11 @@ class BuildDatabase:
         with self._writing() as database:
             first = f"min(id + (status <> 'indexed') * {_GONE})"
             database.execute(
-                f"""INSERT OR REPLACE INTO contents (hash, segment, row, taken, cluster, before)
-                    SELECT hash, segment, row, taken, cluster, iif(first < {_GONE}, first, NULL) FROM (
+                f"""INSERT OR REPLACE INTO contents (hash, segment, row, taken, cluster, before, parts)
+                    SELECT hash, segment, row, taken, cluster, iif(first < {_GONE}, first, NULL), coalesce((SELECT parts
+                    FROM with_parts p WHERE p.segment = found.segment AND p.row = found.row), 0) FROM (
                     SELECT hash, segment, row, taken, cluster, {first} AS first FROM files
-                    WHERE hash IS NOT NULL AND segment IS NOT NULL GROUP BY hash)"""
+                    WHERE hash IS NOT NULL AND segment IS NOT NULL GROUP BY hash) found"""
             )
             database.execute(
                 """DELETE FROM removed WHERE hash IN (
@@ -324,8 +345,8 @@ class BuildDatabase:
         with self._writing() as database:
             database.execute(f"INSERT INTO seen SELECT * FROM slice.seen WHERE true {_NOTE_READ}")
             database.execute(
-                """INSERT OR IGNORE INTO contents (hash, segment, row, taken)
-                   SELECT hash, ?, row, taken FROM slice.contents""",
+                """INSERT OR IGNORE INTO contents (hash, segment, row, taken, parts)
+                   SELECT hash, ?, row, taken, parts FROM slice.contents""",
                 (folder.name,),
             )
         self._database.execute("DETACH slice")
@@ -476,10 +497,15 @@ class BuildDatabase:
         ((count,),) = self._shown("count(*)")
         others = "SELECT DISTINCT segment FROM contents WHERE segment NOT IN (SELECT segment FROM own) ORDER BY segment"
         names = tuple(name for (name,) in (*self._all("SELECT segment FROM own"), *self._all(others)))
-        numbers, shown = {name: number for number, name in enumerate(names)}, self._shown("c.segment, c.row, c.cluster")
-        rows = ((numbers[name], row, -1 if cluster is None else cluster) for name, row, cluster in shown)
+        numbers, shown = (
+            {name: number for number, name in enumerate(names)},
+            self._shown("c.segment, c.row, coalesce(c.cluster, -1), c.parts"),
+        )
+        rows = ((numbers[name], *others) for name, *others in shown)
         table = np.fromiter(rows, _ROW, count)
-        return Photos(SegmentRows(names, table["source"], table["row"]), table["cluster"])
+        return Photos(
+            SegmentRows(names, table["source"], table["row"]), table["cluster"], table["parts"].astype(np.int64)
+        )
 
     def ids(self) -> Iterator[int]:
         return (number for (number,) in self._shown("f.id"))
@@ -528,6 +554,7 @@ class BuildDatabase:
                FROM files f LEFT JOIN contents c ON f.status = 'indexed' AND c.hash = f.hash
                LEFT JOIN photos p ON p.id = c.id
                LEFT JOIN (SELECT value AS name FROM json_each(?)) k ON f.status = 'gone' AND k.name = f.segment
+               AND f.hash NOT IN (SELECT hash FROM contents WHERE parts > 0)
                WHERE f.shard = ? ORDER BY f.id""",
             (json.dumps([*kept]), self._shard),
         )

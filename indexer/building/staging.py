@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sketch_search.indexer.building.database import BuildDatabase
+from sketch_search.indexer.building.database import BuildDatabase, Content
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import FileChanging, name_of_text, text_of_name
@@ -31,7 +31,7 @@ from sketch_search.model.engine import Floats, threads, unit
 from sketch_search.model.engine.detector import SIZE, Detector
 from sketch_search.model.engine.rounding import round_tokens
 from sketch_search.model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
-from sketch_search.model.images import OpenedImage, beside, day_beside, day_in_path, fit_photo, names_beside
+from sketch_search.model.images import OpenedImage, beside, day_beside, day_in_path, names_beside
 from sketch_search.model.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ _BATCH, _FIRST = 64, 8
 
 @dataclass(frozen=True)
 class DecodedPhoto:
-    """A photo prepared for the network, for the embedder if there is one, and whole for the detector."""
+    """A photo and its parts prepared for the network, for the embedder if there is one, and whole for the detector."""
 
     opened: OpenedImage
     pixels: Floats
-    for_embedder: Floats | None
-    whole: NDArray[np.uint8]
+    for_embedder: Sequence[Floats]
+    wholes: Sequence[NDArray[np.uint8]]
 
     @staticmethod
     def of(
@@ -73,14 +73,15 @@ class DecodedPhoto:
         """Decodes the bytes of a file. Raises ImageError as ``Decoders.run`` does."""
         preprocessing = matcher.preprocessing
         if embedder is not None:
-            opened = decoders.run(data, Job(max_pixels, least_side=preprocessing.least_side("photo")))
-            image = opened.image
-            pixels = preprocessing.prepare(image, "photo")
-            return DecodedPhoto(opened, pixels, embedder.prepare(image), fit_photo(image, SIZE))
+            opened = decoders.run(data, Job(max_pixels, preprocessing.least_side("photo"), whole=SIZE, parts=True))
+            pictures = opened.image, *opened.parts
+            pixels = np.stack([preprocessing.prepare(picture, "photo") for picture in pictures])
+            return DecodedPhoto(opened, pixels, [*map(embedder.prepare, pictures)], opened.wholes)
         # Only the small pictures are sent between processes, because copying costs time.
-        opened = decoders.run(data, Job.preparing(preprocessing, "photo", max_pixels, whole=SIZE))
-        assert opened.whole is not None
-        return DecodedPhoto(opened, preprocessing.normalise(np.asarray(opened.image)), None, opened.whole)
+        opened = decoders.run(data, Job.preparing(preprocessing, "photo", max_pixels, whole=SIZE, parts=True))
+        pictures = opened.image, *opened.parts
+        pixels = np.stack([preprocessing.normalise(np.asarray(picture)) for picture in pictures])
+        return DecodedPhoto(opened, pixels, (), opened.wholes)
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ class Stager:
         self._matcher, self._embedder, self._database = matcher, embedder, database
         self._keeps_tokens, self._max_pixels = settings.tokens > 1, max_pixels
         self._detector = None if settings.detector is None else Detector()
-        # What is computed and not committed yet: the records of files, and the rows of the photos with these days.
-        self._records, self._days, self._rows = list[GalleryFile](), dict[str, int | None](), list[PhotoArrays]()
+        # What is computed and not committed yet: the records of files, and the contents with these rows.
+        self._records, self._new, self._rows = list[GalleryFile](), dict[str, Content](), list[PhotoArrays]()
         self._listing = lru_cache(maxsize=None)(lambda root: roots[root].listing())
         self._names_beside = lru_cache(_FOLDERS_KNOWN)(
             lambda root, folder: beside(self._names_in(root, folder, "file"))
@@ -208,49 +209,51 @@ class Stager:
         return []
 
     def _encode(self, group: Sequence[_ReadFile]) -> int:
-        records, days = [file.record for file in group], dict[str, int | None]()
+        records, new = [file.record for file in group], dict[str, Content]()
         photos = list[DecodedPhoto]()
         for file in group:
             content = file.record.content_hash
             # Equal files may have been read at the same time.
-            if file.photo is None or content is None or content in self._days or self._database.days(content):
+            if file.photo is None or content is None or content in self._new or self._database.days(content):
                 continue
-            if content not in days:
-                days[content] = file.record.taken
+            if content not in new:
+                new[content] = Content(file.record.taken, len(file.photo.wholes) - 1)
                 photos.append(file.photo)
         if photos:
             arrays = self._compute(photos)
-            # Whether all values of a photo are finite.
-            finite = np.all(
-                [np.isfinite(array[:]).reshape(len(days), -1).all(axis=1) for array in arrays.arrays.values()], axis=0
-            )
-            broken = {content for content, fine in zip(days, finite, strict=True) if not fine}
+            # Whether all values of a photo and its parts are finite.
+            rows = 1 + np.array([content.parts for content in new.values()])
+            by_row = [np.isfinite(array[:]).reshape(rows.sum(), -1).all(axis=1) for array in arrays.arrays.values()]
+            finite = np.logical_and.reduceat(np.all(by_row, axis=0), np.cumsum(rows) - rows)
+            broken = {content for content, fine in zip(new, finite, strict=True) if not fine}
             if broken:
                 reason = "the network returns values that are not finite for it"
                 records = [replace(r, reason=reason) if r.content_hash in broken else r for r in records]
-                arrays = arrays.take(finite)
-                days = {content: day for content, day in days.items() if content not in broken}
+                arrays = arrays.take(np.repeat(finite, rows))
+                new = {content: known for content, known in new.items() if content not in broken}
             self._rows.append(arrays)
         self._records += records
-        self._days |= days
-        self.encoded += len(days)
+        self._new |= new
+        self.encoded += len(new)
         return sum(record.reason is not None for record in records)
 
     def _commit(self) -> None:
-        records, days, rows = self._records, self._days, self._rows
-        self._records, self._days, self._rows = [], {}, []
+        records, new, rows = self._records, self._new, self._rows
+        self._records, self._new, self._rows = [], {}, []
         if records:
-            self._database.stage(records, days, PhotoArrays.join(rows) if days else None)
+            self._database.stage(records, new, PhotoArrays.join(rows) if new else None)
 
     def _compute(self, photos: Sequence[DecodedPhoto]) -> PhotoArrays:
-        tokens = self._matcher.encode(np.stack([photo.pixels for photo in photos]), "photo")
+        tokens = self._matcher.encode(np.concatenate([photo.pixels for photo in photos]), "photo")
         arrays: dict[str, Array | ArraySubset] = {"vectors": unit(tokens.ret).astype(np.float16)}
         if self._embedder is not None:
-            inputs = [photo.for_embedder for photo in photos if photo.for_embedder is not None]
+            inputs = [prepared for photo in photos for prepared in photo.for_embedder]
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:
             if self._detector is not None:
-                tokens = replace(tokens, boxes=self._detector.detect_all([photo.whole for photo in photos]))
+                tokens = replace(
+                    tokens, boxes=self._detector.detect_all([whole for photo in photos for whole in photo.wholes])
+                )
             arrays |= round_tokens(tokens)
         return PhotoArrays(arrays)
 
@@ -308,7 +311,8 @@ class Rereader:
         Returns the mean cosine of their vectors and those of now, and the seconds in which a photo is computed.
         """
         table, vectors = generation.open_photo_table(), generation.open_vectors()["vectors"]
-        rows = np.linspace(0, generation.manifest.counts.photos - 1, TRIED).astype(np.int64)
+        photos = np.flatnonzero(table.ids > 0)
+        rows = photos[np.linspace(0, len(photos) - 1, TRIED).astype(np.int64)]
         cosines, started = list[float](), time.monotonic()
         with Decoders(1) as decoders, generation.open_catalog() as catalog:
             for row in np.unique(rows).tolist():
@@ -319,9 +323,9 @@ class Rereader:
                     continue
                 if not cosines:
                     # Opening the network is no part of the time of a photo.
-                    self.matcher.encode(photo.pixels[None], "photo")
+                    self.matcher.encode(photo.pixels[:1], "photo")
                     started = time.monotonic()
-                ret = self.matcher.encode(photo.pixels[None], "photo").ret
+                ret = self.matcher.encode(photo.pixels[:1], "photo").ret
                 cosines.append(float(unit(ret)[0] @ unit(vectors[row])))
                 if len(cosines) == CHECKED:
                     break
@@ -340,7 +344,7 @@ class Rereader:
 
             def look(photo: tuple[str, list[FileKey]]) -> tuple[str, NDArray[np.uint8] | None]:
                 decoded = self.read(decoders, *photo)
-                return photo[0], None if decoded is None else detector.detect(decoded.whole)
+                return photo[0], None if decoded is None else np.stack([*map(detector.detect, decoded.wholes)])
 
             ready = read_ahead(pool, look, photos, window=_BATCH)
             try:

@@ -97,7 +97,8 @@ class GenerationWriter:
             # All rows are copied, one cluster after the other, so that a search reads each in one piece.
             self._staged, moved = 0, np.argsort(draft.clustering.clusters, kind="stable")
             self._new_segment = segment_name(self._number, hashlib.sha256(f"{key} clusters".encode()).hexdigest())
-        self._moved = rows[moved]
+        parts = draft.photos.parts
+        self._moved = rows[moved].with_parts(parts[moved])
         self._new = SegmentRows(
             rows.names,
             np.concatenate([np.zeros(self._staged, np.int64), self._moved.sources]),
@@ -110,7 +111,8 @@ class GenerationWriter:
         # Where each row is once the generation is written.
         numbers = np.array([self._old_segments.index(name) if name in used else -1 for name in rows.names], np.int64)
         segments, segment_rows = numbers[rows.sources], rows.numbers.astype(np.int64)
-        segments[to_write], segment_rows[moved] = len(self._old_segments), self._staged + np.arange(len(self._moved))
+        segments[to_write] = len(self._old_segments)
+        segment_rows[moved] = self._staged + np.cumsum(1 + parts[moved]) - 1 - parts[moved]
         self._ids = np.fromiter(database.ids(), np.int64, len(rows))
         self._segment_of, self._segment_rows = segments, segment_rows
 
@@ -151,6 +153,7 @@ class GenerationWriter:
                 gone=statuses.get("gone", 0),
                 clusters=len(self._clustering.centroids),
                 rows=sum(entry.rows for entry in self._segments),
+                parts=int(draft.photos.parts.sum()),
             ),
             next_id=max(self._next_id, draft.database.last_id() + 1),
             created=datetime.now(UTC).replace(microsecond=0),
@@ -163,7 +166,8 @@ class GenerationWriter:
     def _count_unseen(self, working: Path) -> int:
         if self._draft.settings.detector is None:
             return 0
-        return int(are_unseen(np.load(working / BOXES_FILE, mmap_mode="r")[: len(self._draft.photos)]).sum())
+        boxes, ids = np.load(working / BOXES_FILE, mmap_mode="r"), self._table.ids
+        return int(are_unseen(boxes[ids > 0]).sum())
 
     def _write_segment(self) -> generation.SegmentEntry:
         folder, reader = self._folder.segments / self._new_segment, self._draft.reader
@@ -183,7 +187,8 @@ class GenerationWriter:
     def _write_photo_table(self, working: Path) -> None:
         clusters, sizes = self._clustering.clusters.astype(np.int64), [entry.rows for entry in self._segments]
         count = len(self._clustering.centroids)
-        table = PhotoTable.of_photos(self._ids, clusters, self._segment_of, self._segment_rows, sizes, count)
+        columns = self._ids, clusters, self._segment_of, self._segment_rows
+        self._table = table = PhotoTable.of_photos(columns, self._draft.photos.parts, sizes, count)
         table.write(working)
         # The new segment has no vectors: they are still where the photos were encoded.
         names, new = (*self._old_segments, *self._new.names), table.segments == len(self._old_segments)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _MAX_THREADS = 512
 # The exit code of a build that keeps photos it did not find.
 _SOME_UNREAD = 3
+_UNDIVIDED = "pictures on pages, and views of panoramas, are found in photos that are new; those of all by a new index"
 # The most seconds between two checks of the gallery. Systems limit how long a program can wait.
 _LONGEST_INTERVAL = 7 * 24 * 3600
 
@@ -111,6 +112,7 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
         ("encoded now", f"{report.encoded}{by}"),
         ("boxes", f"found in {count(report.boxed, 'photo')} of before" if report.boxed else None),
         ("checked", report.checked),
+        ("parts", _UNDIVIDED if report.undivided and report.changed else None),
         ("gone", f"{report.gone or ''}"),
         ("bad", f"{len(report.bad)}{before}" if report.bad else None),
         ("clusters", f"{report.clusters}, by {report.embedder}"),

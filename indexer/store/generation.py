@@ -38,9 +38,11 @@ from sketch_search.model.engine.detector import BOXES
 from sketch_search.model.files import read_regular
 
 # The version of the index format, raised by every change that another version of the program could not read.
-FORMAT_VERSION: Final = 14
-# The oldest supported version: it has no regions. Version 11 has no patterns, 13 no boxes.
+FORMAT_VERSION: Final = 15
+# The oldest supported version: it has no regions. Version 11 has no patterns, 13 no boxes, 14 no parts.
 _OLDEST_VERSION: Final = 10
+#: The first version whose photos were looked at in parts.
+PARTS_VERSION: Final = 15
 Number = Annotated[int, Field(ge=0, le=2**40)]
 # The system of an index: this project's own, or the two-stage report's, which stores cluster after cluster.
 System: TypeAlias = Literal["default", "two-stage"]
@@ -94,7 +96,8 @@ class EmbedderEntry(Frozen):
 
 
 class Counts(Frozen):
-    """Shown contents, indexed files and their difference, unusable files, once indexed ones, rows of segments."""
+    """Shown contents, indexed files and their difference, unusable files, once indexed ones, rows of segments; and rows
+    of parts of shown contents."""
 
     photos: Annotated[Number, Field(ge=1)]
     files: Number
@@ -103,6 +106,7 @@ class Counts(Frozen):
     gone: Number
     clusters: Annotated[Number, Field(ge=1)]
     rows: Number
+    parts: Number = 0
 
 
 class NetworkIdentity(Frozen):
@@ -172,7 +176,7 @@ class Manifest(Settings):
     were looked for yet. files: of its own folder, without the manifest.
     """
 
-    format_version: Literal[10, 11, 12, 13, 14] = FORMAT_VERSION
+    format_version: Literal[10, 11, 12, 13, 14, 15] = FORMAT_VERSION
     generation: str
     previous: str | None
     counts: Counts

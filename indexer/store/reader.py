@@ -56,7 +56,8 @@ class PhotoEntry:
 class Index:
     """A generation opened for reading, which later builds do not change. Threads may share it.
 
-    A photo's row is its number in ``ids`` (p,), by cluster and then by id; its segment row has its tokens.
+    A row is of a photo, or of a part of one, in the order of ``PhotoTable``; its segment row has its tokens. ids: (r,)
+    the photo's. parts, parts_of: (q,) the rows of parts, and of their photos; ``wholes``: (p,) those of all photos.
     cluster_sizes: (c,) shown photos. centroids: tokens (c, n, d) float16, or (c, 1, d) float32 if none are kept.
     vectors: [Ret] of the photos. embeddings: CLIP's vectors, or None.
     """
@@ -68,16 +69,22 @@ class Index:
         self._segments = {segment.id: generation.open_segment(segment) for segment in manifest.segments}
         self._reader = SegmentReader(self._segments)
         table = generation.open_photo_table()
-        shown = slice(0, self.photo_count)
-        self.ids = table.ids[shown]
+        shown = slice(0, counts.photos + counts.parts)
+        self.ids, self.parts = np.abs(table.ids[shown]), np.flatnonzero(table.ids[shown] < 0)
+        of_parts = self.wholes[np.isin(self.ids[self.wholes], self.ids[self.parts])] if counts.parts else self.parts
+        of_parts = of_parts[np.argsort(self.ids[of_parts])]
+        self.parts_of = of_parts[np.searchsorted(self.ids[of_parts], self.ids[self.parts])]
         names = tuple(manifest.segment_sizes)
         self._segment_rows = SegmentRows(names, table.segments[shown], table.segment_rows[shown])
-        self.cluster_sizes: Numbers = np.bincount(table.clusters[shown], minlength=counts.clusters).astype(np.int64)
+        clusters = table.clusters[shown]
+        sizes: Numbers = np.bincount(clusters, minlength=counts.clusters).astype(np.int64)
+        self.cluster_parts: Numbers = np.bincount(clusters[self.parts], minlength=counts.clusters).astype(np.int64)
+        self.cluster_sizes = sizes - self.cluster_parts
         opened, arrays = generation.open_centroids(), generation.open_vectors()
-        self.vectors = Vectors(arrays["vectors"], self.cluster_sizes, np.array(opened.ret))
+        self.vectors = Vectors(arrays["vectors"], sizes, np.array(opened.ret))
         self.embeddings: Vectors | None = None
         if (values := arrays.get("embeddings")) is not None:
-            self.embeddings = Vectors(values, self.cluster_sizes, np.array(generation.read_means()))
+            self.embeddings = Vectors(values, sizes, np.array(generation.read_means()))
         self._boxes: npt.NDArray[np.uint8] | None = None
         if manifest.detector is not None:
             try:
@@ -96,6 +103,10 @@ class Index:
     def generation_id(self) -> str:
         """A name that is unique among the generations of all indexes, each of which numbers its own from 1."""
         return f"{self.generation}-{hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()[:16]}"
+
+    @property
+    def wholes(self) -> Numbers:
+        return np.delete(np.arange(len(self.ids)), self.parts)
 
     @property
     def regions_kept(self) -> int:
@@ -173,10 +184,12 @@ class Index:
         return address_at(key, self._roots)
 
     def passing(self, wanted: PhotoFilter) -> Mask:
-        """Returns a mask (p,) by row: whether one of a photo's files passes a filter."""
+        """Returns a mask (r,) by row: whether one of a photo's files passes a filter."""
         with self._lock:
             rows = self._catalog.segment_rows_of(wanted, self.manifest.root_names)
-        return np.isin(*self._keys(rows))
+        mask = np.isin(*self._keys(rows))
+        mask[self.parts] = mask[self.parts_of]
+        return mask
 
     def newest(self, wanted: PhotoFilter, count: int) -> tuple[Numbers, Numbers]:
         """Finds the newest photos that pass a filter: their rows, newest first, and their days' ordinals."""
@@ -187,7 +200,7 @@ class Index:
         return order[np.searchsorted(every[order], keys)], np.array([day for *_, day in rows], np.int64)
 
     def _keys(self, segment_rows: Sequence[tuple[str, int]]) -> tuple[Numbers, Numbers]:
-        """Numbers the segment rows of all photos, (p,), and these, each a segment and a row in it, in the same way."""
+        """Numbers the segment rows of all rows, (r,), and these, each a segment and a row in it, in the same way."""
         longest = max(segment.rows for segment in self.manifest.segments)
         numbers = {name: number for number, name in enumerate(self._segment_rows.names)}
         keys = np.array([numbers[segment] * longest + row for segment, row in segment_rows], np.int64)

@@ -6,7 +6,7 @@ Segments are never written again, so that clustering again, and finding boxes la
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -106,10 +106,20 @@ class SegmentRows:
     def __getitem__(self, chosen: Choice) -> SegmentRows:
         return SegmentRows(self.names, self.sources[chosen], self.numbers[chosen])
 
+    def with_parts(self, parts: Numbers) -> SegmentRows:
+        """Returns these rows, each followed by the so many after it, (m,)."""
+        sources, numbers = (np.repeat(column, 1 + parts) for column in (self.sources, self.numbers))
+        return SegmentRows(self.names, sources, numbers + _counted(1 + parts))
+
     def trim(self) -> SegmentRows:
         """Returns the same rows, without unused names."""
         used, sources = np.unique(self.sources, return_inverse=True)
         return SegmentRows(tuple(self.names[name] for name in used.tolist()), sources.astype(np.int32), self.numbers)
+
+
+def _counted(lengths: Numbers) -> Numbers:
+    """Counts from 0 in runs of these lengths, one after the other."""
+    return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 NO_ROWS = SegmentRows((), np.empty(0, np.int32), np.empty(0, np.int64))
@@ -125,13 +135,14 @@ def are_unseen(boxes: Array) -> npt.NDArray[np.bool_]:
     return np.asarray((boxes[:, 0] == 255).all(axis=-1))
 
 
-def with_boxes(rows: PhotoArrays, boxes_by_number: Sequence[tuple[int, bytes]]) -> PhotoArrays:
-    """Returns the rows of a source with other boxes of those with these numbers."""
-    if not boxes_by_number:
+def with_boxes(rows: PhotoArrays, noted: Sequence[tuple[int, int, bytes]]) -> PhotoArrays:
+    """Returns the rows of a source with other boxes of photos, by number, and of so many parts that follow each."""
+    if not noted:
         return rows
     boxes = np.array(rows.arrays["boxes"][:])
-    for number, data in boxes_by_number:
-        boxes[number] = np.frombuffer(data, np.uint8).reshape(BOXES, 6)
+    for number, parts, data in noted:
+        found = np.frombuffer(data, np.uint8).reshape(-1, BOXES, 6)[: 1 + parts]
+        boxes[number : number + len(found)] = found
     return PhotoArrays({**rows.arrays, "boxes": boxes})
 
 
@@ -337,10 +348,11 @@ class Centroids:
 
 @dataclass(frozen=True)
 class PhotoTable:
-    """Photo, cluster and segment row of the r rows of ``vectors.npy``: p shown by cluster and id, then the others.
+    """Photo, cluster and segment row of the r rows of ``vectors.npy``: shown ones by cluster, then the others.
 
-    ids: (r,) the lowest of a photo's files, 0 for hidden. clusters: (r,), their number for hidden.
-    segments: (r,) in the manifest's order. segment_rows: (r,) rows in these segments.
+    In each cluster are photos by id, then parts of photos. A part is in its photo's cluster, whatever it shows.
+    ids: (r,) the lowest of a photo's files, 0 less that for its parts, 0 for hidden. clusters: (r,), their number for
+    hidden. segments: (r,) in the manifest's order. segment_rows: (r,) rows in these segments.
     """
 
     ids: Numbers
@@ -353,11 +365,14 @@ class PhotoTable:
         return PhotoTable(*(np.ascontiguousarray(column) for column in array.T))
 
     @staticmethod
-    def of_photos(
-        ids: Numbers, clusters: Numbers, segments: Numbers, segment_rows: Numbers, sizes: Sequence[int], count: int
-    ) -> PhotoTable:
-        """Computes the table from columns of the shown photos, (p,) each; sizes: of segments; count: of clusters."""
-        parts = [np.stack([ids, clusters, segments, segment_rows], axis=1)[np.lexsort((ids, clusters))]]
+    def of_photos(columns: Sequence[Numbers], parts_of: Numbers, sizes: Sequence[int], count: int) -> PhotoTable:
+        """Computes the table. columns: of the shown photos, (p,) each; parts_of: (p,) how many parts follow the row of
+        each in its segment; sizes: of segments; count: of clusters."""
+        ids, clusters, segments, segment_rows = (np.repeat(column, 1 + parts_of) for column in columns)
+        part = _counted(1 + parts_of)
+        shown = np.stack([np.where(part, -ids, ids), clusters, segments, segment_rows + part], axis=1)
+        parts = [shown[np.lexsort((part, ids, part > 0, clusters))]]
+        segments, segment_rows = shown[:, 2], shown[:, 3]
         for number, size in enumerate(sizes):
             hidden = np.ones(size, np.bool_)
             hidden[segment_rows[segments == number]] = False
@@ -369,6 +384,13 @@ class PhotoTable:
     def array(self) -> Numbers:
         """Returns the columns side by side, (r, 4)."""
         return np.stack([self.ids, self.clusters, self.segments, self.segment_rows], axis=1)
+
+    def parts_by_row(self, names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+        """Yields segment, row and how many parts follow, of each shown photo that has any. names: of segments."""
+        whole = np.flatnonzero(np.isin(self.ids, -self.ids[self.ids < 0]))
+        counts = np.bincount(-self.ids[self.ids < 0])
+        for row in whole.tolist():
+            yield names[self.segments[row]], int(self.segment_rows[row]), int(counts[self.ids[row]])
 
     def of_segment(self, number: int) -> Numbers:
         """Returns the photo rows of the m rows of a segment, (m,) in their order."""

@@ -16,11 +16,14 @@ from PIL import Image
 
 from sketch_search.model import errors
 from sketch_search.model.images import (
+    MAX_PARTS,
     MOST_INK,
     Drawing,
     OpenedImage,
     Preprocessing,
     Recorded,
+    cut,
+    find_parts,
     fit_photo,
     open_dated,
     picture_of_body,
@@ -35,13 +38,13 @@ from sketch_search.model.limits import MAX_PIXELS
 class Job:
     """Describes how to open one picture and how to process it, all in the same process.
 
-    max_pixels, least_side, sketch: as for ``model.images.open_image``. longest_side: in pixels, to which the picture is
-    reduced. preprocessing: prepares it by ``Preprocessing.pixels``, or with ``drawing`` by ``Preprocessing.drawing``,
-    with its ink and strokes. None leaves it as it is. whole: the longer side, in pixels, of the whole photo that
-    ``fit_photo`` makes of the same decoding; None for none. sent: whether the picture was sent, perhaps in JSON.
-    strokes: how many bytes behind the picture are its strokes as JSON. everything: whether writing and marks beside the
-    drawing count; they do if its strokes are known. page: that of a file of several, from 1; 0 for the one with most
-    ink that is no writing.
+    max_pixels, least_side, sketch: as for ``model.images.open_image``. longest_side: in pixels, to which the
+    picture is reduced. preprocessing: prepares it by ``Preprocessing.pixels``, or with ``drawing`` by
+    ``Preprocessing.drawing``, with its ink and strokes. None leaves it as it is. whole: the longer side, in pixels,
+    of the whole photo that ``fit_photo`` makes of the same decoding; None for none. parts: whether all this is made
+    of its parts, too. sent: whether the picture was sent, perhaps in JSON. strokes: how many bytes behind the
+    picture are its strokes as JSON. everything: whether writing and marks beside the drawing count; they do if its
+    strokes are known. page: that of a file of several, from 1; 0 for the one with most ink that is no writing.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -51,6 +54,7 @@ class Job:
     preprocessing: Preprocessing | None = None
     drawing: bool = False
     whole: int | None = None
+    parts: bool = False
     sent: bool = False
     strokes: int = 0
     everything: bool = False
@@ -58,11 +62,11 @@ class Job:
 
     @classmethod
     def preparing(
-        cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS, whole: int | None = None
+        cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS, **options: Any
     ) -> "Job":
         """Makes the job that prepares a picture for the network: (H, W, 3)."""
         least_side, sketch = preprocessing.least_side(modality), modality == "sketch"
-        return cls(max_pixels, least_side, sketch, preprocessing=preprocessing, whole=whole)
+        return cls(max_pixels, least_side, sketch, preprocessing=preprocessing, **options)
 
     def run(self, data: bytes, declare: Callable[[int], None] = lambda pixels: None) -> OpenedImage:
         """Makes the 8-bit RGB picture. declare: as for ``open_dated``. Raises ImageError."""
@@ -84,17 +88,22 @@ class Job:
             drawing = self.preprocessing.drawing(image, everything=self.everything or bool(strokes))
             drawing = replace(drawing, strokes=strokes, page=opened.page)
             return replace(opened, image=Image.fromarray(drawing.whole), drawing=drawing)
-        whole = None if self.whole is None else fit_photo(image, self.whole)
+        pictures = [image, *(cut(image, frame) for frame in (find_parts(image) if self.parts else ()))]
+        wholes = () if self.whole is None else tuple(fit_photo(picture, self.whole) for picture in pictures)
         if self.preprocessing is not None:
-            image = Image.fromarray(self.preprocessing.pixels(image, "sketch" if self.sketch else "photo"))
-        return replace(opened, image=image, whole=whole)
+            modality = "sketch" if self.sketch else "photo"
+            pictures = [Image.fromarray(self.preprocessing.pixels(picture, modality)) for picture in pictures]
+        return replace(opened, image=pictures[0], wholes=wholes, parts=tuple(pictures[1:]))
 
     @property
     def most_pixels(self) -> int:
         """The most pixels of its result."""
         if self.preprocessing is not None:
-            return self.preprocessing.image_size**2 + (MOST_INK if self.drawing else 0) + (self.whole or 0) ** 2
-        return self.max_pixels if self.longest_side is None else min(self.max_pixels, self.longest_side**2)
+            most = self.preprocessing.image_size**2 + (MOST_INK if self.drawing else 0) + (self.whole or 0) ** 2
+            return most * (1 + MAX_PARTS * self.parts)
+        # Parts together have at most twice the pixels of their photo.
+        most = self.max_pixels if self.longest_side is None else min(self.max_pixels, self.longest_side**2)
+        return most * (1 + 2 * self.parts)
 
 
 # Measured for 36 megapixels: 18 bytes for each pixel of a lossless WebP, its file included, and 2.5 s for a PNG with 16
@@ -242,19 +251,20 @@ def receive_request(stream: BinaryIO) -> Request | None:
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
-    pixels, drawing = np.asarray(opened.image), None
+    pixels, drawing = [*map(np.asarray, (opened.image, *opened.parts))], None
     if opened.drawing is not None:
-        pixels, drawing = opened.drawing.pack()
+        pixels[0], drawing = opened.drawing.pack()
+    pixels += opened.wholes
     said = {
-        "shape": pixels.shape,
-        "whole": None if opened.whole is None else opened.whole.shape,
+        "shapes": [picture.shape for picture in pixels],
+        "parts": len(opened.parts),
         "taken": None if opened.taken is None else opened.taken.toordinal(),
         "incomplete": opened.incomplete,
         "drawing": drawing,
         "zone": opened.zone,
         "recorded": None if opened.recorded is None else asdict(opened.recorded),
     }
-    _send(stream, said, pixels.tobytes() + (b"" if opened.whole is None else opened.whole.tobytes()))
+    _send(stream, said, b"".join(picture.tobytes() for picture in pixels))
 
 
 def send_error(stream: BinaryIO, error: Exception) -> None:
@@ -269,17 +279,16 @@ def receive_picture(stream: BinaryIO, job: Job) -> OpenedImage:
     try:
         if "error" in said:
             raise _ERRORS[said["error"]](said["text"])
-        drawing, own, whole = None, math.prod(said["shape"]), None
-        if said["whole"] is not None:
-            whole = np.frombuffer(data[own:], np.uint8).reshape(said["whole"])
-            data = data[:own]
-        pixels = np.frombuffer(data, np.uint8).reshape(said["shape"])
+        drawing, ends = None, np.cumsum([math.prod(shape) for shape in said["shapes"]])
+        every = np.split(np.frombuffer(data, np.uint8), ends[:-1])
+        pixels, *others = (own.reshape(shape) for own, shape in zip(every, said["shapes"], strict=True))
         if said["drawing"] is not None:
             drawing = Drawing.unpack(pixels, said["drawing"])
             pixels = drawing.whole
         taken = None if said["taken"] is None else date.fromordinal(said["taken"])
         recorded = None if said["recorded"] is None else Recorded(**said["recorded"])
-        image = Image.fromarray(pixels)
-        return OpenedImage(image, taken, said["incomplete"], drawing, said["zone"], recorded, whole)
+        image, *parts = map(Image.fromarray, (pixels, *others[: said["parts"]]))
+        wholes = tuple(others[said["parts"] :])
+        return OpenedImage(image, taken, said["incomplete"], drawing, said["zone"], recorded, wholes, tuple(parts))
     except (ValueError, TypeError, LookupError) as error:
         raise EOFError from error

@@ -49,8 +49,8 @@ class OpenedImage:
     """A picture as `open_image` returns it, the day on which it was taken, if its file says so, and whether the file
     is damaged and a part of the picture may be missing. drawing: prepared of it, if that was asked for. zone: that of
     the photo's clock, in minutes, if its file says no day but its zone or place. recorded: what else its file says.
-    whole: the photo scaled by ``fit_photo``, if that was asked for. page: of a drawing's file with several, the one
-    that was opened, from 1; else 0."""
+    wholes: the photo and its parts scaled by ``fit_photo``, if that was asked for. parts: of the photo, by
+    ``find_parts``, if that was. page: of a drawing's file with several, the one that was opened, from 1; else 0."""
 
     image: Image.Image
     taken: date | None
@@ -58,7 +58,8 @@ class OpenedImage:
     drawing: Drawing | None = None
     zone: int | None = None
     recorded: Recorded | None = None
-    whole: Pixels | None = None
+    wholes: tuple[Pixels, ...] = ()
+    parts: tuple[Image.Image, ...] = ()
     page: int = 0
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Method, Tokens
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.ranking import evidence_of_likes, evidence_of_words
+from sketch_search.model.ranking import NAMED, evidence_of_likes, evidence_of_words
 from sketch_search.model.search.clusters import unite
 from sketch_search.model.things import Matched, Thing
 
@@ -194,6 +194,15 @@ class Nearest:
         if self.by_box is not None:
             found.append((self.by_box, min(BOXED, int((self.by_box > 0).sum()))))
         return found
+
+    def once(self) -> Self:
+        """Keeps the best row of each photo by vector, boxes, liked photos and words, whatever others there are."""
+        by_word = None if self.by_word is None else np.float32(NAMED) * self.by_word
+        columns = self.by_vector, self.by_box, self.likeness, by_word
+        best = np.sum([column for column in columns if column is not None], axis=0)
+        order = np.lexsort((self.rows, -best, self.ids))
+        first = np.diff(self.ids[order], prepend=-1) > 0
+        return self[np.sort(order[first])]
 
     def best(self, query: Query) -> Self:
         """Keeps the photos that become candidates."""

@@ -34,6 +34,7 @@ class Clusters:
         sizes: (c,) int64, photos in each. vectors: (c, d) float32, their mean vectors.
         features, positions: of their mean tokens, (c, n, d) and (c, n-1).
         embeddings: (c, e) float32, their centroids by CLIP; None if they were not made by it.
+        parts: (c,) int64, rows of parts of photos behind these; None for none.
     """
 
     sizes: NDArray[np.int64]
@@ -41,19 +42,31 @@ class Clusters:
     features: NDArray[np.floating]
     positions: NDArray[np.uint8]
     embeddings: Floats | None = None
+    parts: NDArray[np.int64] | None = None
 
     @cached_property
     def ends(self) -> PhotoRows:
-        """(c,): the row after each cluster's last photo."""
-        return np.cumsum(self.sizes)
+        """(c,): the row after each cluster's last one."""
+        return np.cumsum(self.rows)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(c,): rows of photos and parts in each."""
+        return self.sizes if self.parts is None else self.sizes + self.parts
 
     def rows_of(self, cluster: int) -> PhotoRows:
         """Returns the rows of a cluster's photos."""
-        return np.arange(self.ends[cluster] - self.sizes[cluster], self.ends[cluster])
+        start = self.ends[cluster] - self.rows[cluster]
+        return np.arange(start, start + self.sizes[cluster])
 
     def of(self, rows: PhotoRows) -> NDArray[np.int64]:
         """Returns the clusters of these photos."""
         return np.searchsorted(self.ends, rows, side="right")
+
+    def are_parts(self, rows: PhotoRows) -> NDArray[np.bool_]:
+        """Returns which of these rows are of parts of photos."""
+        clusters = self.of(rows)
+        return rows >= (self.ends - self.rows + self.sizes)[clusters]
 
     @cached_property
     def mean(self) -> Floats:
@@ -103,6 +116,8 @@ class Clusters:
 
 class Gallery(ABC):
     """Photos in clusters. A photo's *row* counts one cluster after the other, and by id in each.
+
+    A part of a photo has a row behind its cluster's photos. Of the rows of a photo, a search shows the best, as that.
 
     Any thread may call the methods.
 

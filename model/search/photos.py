@@ -1,7 +1,7 @@
 """Searches photos whose arrays are at hand: finds those in the opened clusters by vector, and scores them."""
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
@@ -38,13 +38,17 @@ _REPAIR = "build this index again (`sketch-search index build`)"
 
 
 class Photos(Protocol):
-    """What a search reads of p photos, which lie one cluster after the other, by id within each.
+    """What a search reads of p photos, which lie one cluster after the other, by id within each, then their parts.
 
-    ids: (p,). vectors: their [Ret]. embeddings: CLIP's vectors; None if the photos were not clustered by these.
+    ids: (p,). parts: (q,) which of these rows are of parts, whose ids are their photos'. vectors: their [Ret].
+    embeddings: CLIP's vectors; None if the photos were not clustered by these.
     """
 
     @property
     def ids(self) -> NDArray[np.int64]: ...
+
+    @property
+    def parts(self) -> NDArray[np.int64]: ...
 
     @property
     def vectors(self) -> Vectors: ...
@@ -84,10 +88,11 @@ class PhotoGallery(Gallery):
     @cached_property
     def presence(self) -> Floats | None:
         """(2, k) float32, how much its photos show each thing to guess (``Vocabulary.presence``)."""
-        vocabulary, count = self._matcher.engine.vocabulary, len(self._photos.ids)
-        if vocabulary is None or not count:
+        vocabulary = self._matcher.engine.vocabulary
+        wholes = np.delete(np.arange(len(self._photos.ids)), self._photos.parts)
+        if vocabulary is None or not len(wholes):
             return None
-        rows = np.linspace(0, count - 1, min(count, SHOWING)).astype(np.int64)
+        rows = wholes[np.linspace(0, len(wholes) - 1, min(len(wholes), SHOWING)).astype(np.int64)]
         regions = unpack(self._photos.photo_regions(rows)[0]) if self.regions_kept else None
         return vocabulary.presence(self._photos.vectors.of(rows), regions)
 
@@ -100,13 +105,16 @@ class PhotoGallery(Gallery):
         blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
         nearest = Nearest.joined([self._compare(block, query) for block in blocks])
         if not query.boxes_count:
-            return nearest.best(query)
+            return self._once(nearest).best(query)
         by_box = self._by_box(query)
         best = np.flatnonzero(by_box)
         best = best[best_first(self._photos.ids[best], by_box[best], BOXED)]
         if len(best := np.setdiff1d(best, nearest.rows)):
             nearest = Nearest.joined([nearest, self._compare(best, replace(query, count=None))])
-        return replace(nearest, by_box=by_box[nearest.rows]).best(query)
+        return self._once(replace(nearest, by_box=by_box[nearest.rows])).best(query)
+
+    def _once(self, nearest: Nearest) -> Nearest:
+        return nearest.once() if len(self._photos.parts) else nearest
 
     def _by_box(self, query: Query) -> Scores:
         """Computes how well boxes of all photos fit the things of a query, (p,): 0 for filtered ones, and by chance."""
@@ -144,7 +152,9 @@ class PhotoGallery(Gallery):
             rows = vectors.rows_of(clusters)
             return rows if mask is None else rows[mask[rows]]
         wanted = max(FOUND_AT_LEAST, FOUND_FOR_ONE * query.count)
-        found = list[PhotoRows]()
+        # Parts are few, and what they show is seldom what other photos of their cluster show.
+        parts = self._photos.parts
+        found = [parts if mask is None else parts[mask[parts]]]
         if query.sketch is not None:
             found.append(vectors.near(query.sketch.ret, wanted, mask, clusters))
         if query.liked is not None:
@@ -156,7 +166,7 @@ class PhotoGallery(Gallery):
         elif query.word is not None:
             directions = np.stack([self._matcher.word_direction(thing) for thing in query.word])
             found.append(vectors.near(directions, wanted, mask, clusters))
-        return unite(found) if found else np.empty(0, np.int64)
+        return unite([rows for rows in found if len(rows)] or [np.empty(0, np.int64)])
 
     def _compare(self, rows: PhotoRows, query: Query) -> Nearest:
         pause()
@@ -167,7 +177,8 @@ class PhotoGallery(Gallery):
             priors = self._recall(self._priors, rows, ret, self._matcher.priors)
             if query.parts == len(query.sketch) and query.count is not None and len(rows) > query.count:
                 nearness = self._recall(self._nearness, rows, ret, self._matcher.nearness)
-                near = self._matcher.may_be_nearest(query.sketch, ret, query.count, priors, nearness)
+                most = query.count + len(self._photos.parts)
+                near = self._matcher.may_be_nearest(query.sketch, ret, most, priors, nearness)
                 rows, ids, ret, priors = rows[near], ids[near], ret[near], None if priors is None else priors[near]
             of_things = self._matcher.scores(query.sketch, ret, "ret", priors)
             by_vector, by_thing = (of_things[0], None) if len(of_things) == 1 else (of_things.mean(axis=0), of_things.T)
@@ -248,7 +259,11 @@ class PhotoGallery(Gallery):
         return self._photos.ids
 
     def passing(self, wanted: Hashable) -> NDArray[np.int64]:
-        return self._photos.vectors.passing(self._passing(wanted))
+        mask = self._passing(wanted)
+        if len(self._photos.parts):
+            mask = mask.copy()
+            mask[self._photos.parts] = False
+        return self._photos.vectors.passing(mask)
 
     def tokens(self, rows: PhotoRows) -> Tokens:
         return self._photos.photo_tokens(rows)
@@ -262,6 +277,7 @@ class _InMemory:
     vectors: Vectors
     arrays: Mapping[str, NDArray[Any]]
     embeddings: Vectors | None = None
+    parts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def passing(self, wanted: Any) -> Mask:
         return np.ones(len(self.ids), np.bool_)

@@ -379,7 +379,7 @@ def leave_out(
     if query.unliked is None:
         return photos, ()
     likeness = ranking.likenesses(query.unliked, photos.vectors, query.mean)
-    own = photos.rows[:, None] == query.unliked_rows
+    own = photos.ids[:, None] == np.array(query.unliked_ids)
     behind = _behind(photos, likeness, own, plan.method) & ~np.isin(photos.ids, query.liked_ids)[:, None]
     # A photo stays if it looks more like a liked one: disliking a black cat but liking a white one still means cats.
     more_liked = np.float32(-1) if photos.likeness is None else photos.likeness[:, None]

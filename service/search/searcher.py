@@ -368,6 +368,9 @@ class Searcher:
             drawn = len(query.things) if query.sketch is None else len(query.sketch)
             cells = [*map(tuple, ranking.matched.cells[:drawn, chosen].T.tolist())]
             boxes = [tuple(map(DetectedBox.of, ranking.matched.boxes[:drawn, row])) for row in chosen]
+            # Where things are in a part is not where they are in the photo.
+            for n in np.flatnonzero(self.gallery.clusters.are_parts(ranking.rows[chosen])).tolist():
+                cells[n] = boxes[n] = None
         return tuple(
             SearchResult.of(
                 photo,

@@ -77,7 +77,7 @@ class Overview:
 
 def overview(shard: LocalGallery) -> Overview:
     index = shard.index
-    ids = np.sort(index.ids).astype(np.int32)
+    ids = np.sort(index.ids[index.wholes]).astype(np.int32)
     network, embedder = index.manifest.identity, index.manifest.embedder
     known = shard.clusters, network, embedder, shard.presence, shard.boxes_kept, shard.computed
     return Overview(index.generation_id, index.generation, ids, *known)
@@ -133,17 +133,24 @@ class Layout:
     def __init__(self, overviews: Sequence[Overview | None], missing: frozenset[int]) -> None:
         self.overviews = tuple(overviews)
         photos = [0 if shard is None or number in missing else shard.photos for number, shard in enumerate(overviews)]
+        rows = [
+            0 if shard is None or not count else int(shard.clusters.rows.sum())
+            for shard, count in zip(overviews, photos, strict=True)
+        ]
         clusters = [0 if shard is None else len(shard.clusters.sizes) for shard in overviews]
-        self.row_ends, self.cluster_ends = np.cumsum(photos), np.cumsum(clusters)
-        self.row_starts, self.cluster_starts = self.row_ends - photos, self.cluster_ends - clusters
+        self.row_ends, self.cluster_ends = np.cumsum(rows), np.cumsum(clusters)
+        self.row_starts, self.cluster_starts = self.row_ends - rows, self.cluster_ends - clusters
         self.asked = tuple(number for number, count in enumerate(photos) if count)
         self.photo_count = sum(photos)
         there = [(number, shard.clusters) for number, shard in enumerate(overviews) if shard is not None]
-        sizes = [np.zeros_like(held.sizes) if number in missing else held.sizes for number, held in there]
+        none = {number: np.zeros_like(held.sizes) for number, held in there if number in missing}
         shown = [None if shard is None else shard.presence for shard in overviews]
         known = [count * presence for count, presence in zip(photos, shown, strict=True) if presence is not None]
         self.expects = expectations(np.sum(known, axis=0) / self.photo_count) if self.photo_count and known else None
-        self.clusters = _joined([replace(held, sizes=size) for (_, held), size in zip(there, sizes, strict=True)])
+        kept = [
+            held if (no := none.get(number)) is None else replace(held, sizes=no, parts=no) for number, held in there
+        ]
+        self.clusters = _joined(kept)
 
     def homes(self, ids: Ids) -> NDArray[np.int64]:
         """Returns the shards of the photos with these ids, (m,); -1 for an unknown id."""
@@ -162,6 +169,7 @@ def _joined(every: Sequence[Clusters]) -> Clusters:
         np.concatenate([clusters.features for clusters in every]),
         np.concatenate([clusters.positions for clusters in every]),
         np.concatenate(embeddings) if len(embeddings) == len(every) else None,
+        np.concatenate([clusters.rows - clusters.sizes for clusters in every]),
     )
 
 

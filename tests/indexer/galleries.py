@@ -11,11 +11,16 @@ import numpy.typing as npt
 
 from sketch_search.indexer import BuildReport, BuildRequest, Index, Progress, build, open_index
 from sketch_search.indexer.building.writer import make_clusters
+from sketch_search.indexer.samples import SKETCHED, draw_photo
 from sketch_search.indexer.store.catalog import Catalog
 from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
 from sketch_search.model import Matcher, Tokens
 from tests.pictures import SHAPES, encoded, photo
+from tests.wide import FOUR, page, panorama
+
+#: The photos of ``save_parted`` without parts.
+ORDINARY = 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,16 @@ def save_photos(folder: Path, count: int, start: int = 0) -> Path:
     """Photos in ``folder`` and its folder ``in here``, names with spaces and accents among them."""
     for number in range(start, start + count):
         save_photo(folder / ("in here" if number % 3 == 0 else "") / f"Ännchen {number:03}.png", number)
+    return folder
+
+
+def save_parted(folder: Path) -> Path:
+    """Saves so many ordinary photos, a page of four, and a panorama of five things."""
+    folder.mkdir()
+    for number, thing in enumerate(SKETCHED[:ORDINARY]):
+        draw_photo(thing, 1).resize((64, 64)).save(folder / f"{number} {thing}.png")
+    page(FOUR, 2)[0].save(folder / "4 page.png")
+    panorama(SKETCHED[4:9]).save(folder / "5 wide.png")
     return folder
 
 

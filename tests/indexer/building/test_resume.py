@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sketch_search import indexer
+from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.files import FileContent, FileStamp
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.location import IndexFolder
@@ -22,6 +23,7 @@ from tests.indexer.galleries import Collection, ids_of, index_bytes, save_photo,
 from tests.indexer.killed_builds import StopAfter, Stopped, count_writes, in_child
 from tests.patience import SOAK_TIMEOUT
 from tests.programs import LONG, run_python
+from tests.wide import panorama
 
 # The sentence that the soak writes down.
 SOAKED = "Builds and updates killed at 200 moments. Run again, each ends with the index that an undisturbed run makes"
@@ -35,6 +37,7 @@ def disturbed(out: Path, weights: Path, count: int) -> Path:
     photos = save_photos(out / "photos", 8)
     shutil.copy(photos / "Ännchen 001.png", photos / "zz a copy.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    panorama(SKETCHED[:4]).save(photos / "a panorama.png")
     arguments = ("-m", "tests.indexer.killed_builds", str(photos), str(weights), str(out), str(count))
     seconds = LONG if count == POINTS else SOAK_TIMEOUT
     done = run_python(*arguments, environment={**os.environ, "OMP_NUM_THREADS": "1"}, seconds=seconds)

@@ -24,8 +24,8 @@ class Held:
     """Holds what is in an index.
 
     Attributes:
-        files: the catalog without rows. photos: the bytes of the rows of each shown photo. centroids: those of its
-            cluster. means: (c, e) the centroids of all clusters.
+        files: the catalog without rows. photos: the bytes of the rows of each shown photo and its parts. centroids:
+            those of its cluster. means: (c, e) the centroids of all clusters.
     """
 
     files: list[tuple[Any, ...]]
@@ -42,10 +42,14 @@ def held(index: Path) -> Held:
         SegmentReader(live.open_rows()),
     )
     found = Held([file[:-3] for file in files], {}, {}, means)
+    parts = {
+        (name, row): count for name, row, count in live.open_photo_table().parts_by_row([*live.manifest.segment_sizes])
+    }
     # Of files with one content the first counts.
     shown = {file[3]: file for file in reversed(files) if file[8] == "indexed"}
     for number, *_, cluster, segment, row in shown.values():
-        arrays = reader.take(rows_at((segment, row))).arrays
+        own = range(row, row + 1 + parts.get((segment, row), 0))
+        arrays = reader.take(rows_at(*((segment, each) for each in own))).arrays
         found.photos[number] = [np.asarray(arrays[name]).tobytes() for name in sorted(arrays)]
         found.centroids[number] = means[cluster].tobytes()
     return found

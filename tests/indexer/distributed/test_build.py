@@ -20,7 +20,7 @@ from sketch_search.service.commands import main as serve
 from tests.indexer.damages import make_older
 from tests.indexer.distributed.same import check_same, read_shards
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
-from tests.indexer.galleries import Collection, index_bytes, save_photo, save_photos
+from tests.indexer.galleries import Collection, index_bytes, save_parted, save_photo, save_photos
 from tests.indexer.killed_builds import StopAfter, Stopped, change
 from tests.indexer.remote.servers import webdav
 from tests.networks import tiny_checkpoint
@@ -45,6 +45,22 @@ def test_shards_hold_what_one_index_holds_and_their_build_shows_progress(shards:
     progress = indexer.read_progress(shards)
     assert progress is not None
     assert (progress.phase, progress.done, progress.bad) == ("done", 24, 1)
+
+
+def test_parts_of_pages_and_panoramas_are_in_the_shards_of_their_photos(
+    tmp_path: Path, sharded: BuildShards, by_small: model.Matcher
+) -> None:
+    photos, plain = save_parted(tmp_path / "photos"), Collection(tmp_path / "photos", tmp_path / "plain", by_small)
+    sharded(photos, tmp_path / "shards", 2)
+    plain.build(embedder="ret")
+    check_same(tmp_path / "shards", plain.index)
+    shards = [
+        indexer.read_summary(tmp_path / "shards" / entry.folder) for entry in read_shards(tmp_path / "shards").shards
+    ]
+    parts = indexer.read_summary(plain.index).manifest.counts.parts
+    assert sum(shard.manifest.counts.parts for shard in shards) == parts == 4 + 5
+    sharded(photos, tmp_path / "shards", 3)
+    check_same(tmp_path / "shards", plain.index)
 
 
 def test_an_update_of_shards_equals_an_indexs(tmp_path: Path, sharded: BuildShards, by_small: model.Matcher) -> None:

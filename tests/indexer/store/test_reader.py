@@ -38,7 +38,7 @@ def test_a_stopped_first_build_says_so_and_is_replaced(collection: Collection, o
 
 FORMATS = {
     9: "has index format 9, which this program no longer reads; run `sketch-search index build FOLDER` .* --from FILE`",
-    15: "has index format 15, and this program reads 14; update the program",
+    16: "has index format 16, and this program reads 15; update the program",
 }
 
 

@@ -35,7 +35,7 @@ def cut(index: Path, matcher: Matcher, folder: Path, parts: Sequence[int]) -> li
     parts: the number of the part that each photo goes into, the photos in the order of their ids.
     """
     with open_index(index, matcher) as opened:
-        ids = sorted(opened.ids.tolist())
+        ids = sorted(opened.ids[opened.wholes].tolist())
     places = []
     for part in sorted(set(parts)):
         places.append(folder / f"shard-{part:04}")
