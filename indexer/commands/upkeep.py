@@ -106,10 +106,11 @@ def info(index: Path, as_json: bool) -> None:
         if lacking and manifest.keeps_boxes
         else ""
     )
+    parts = f", and {counts.parts} parts of pages and panoramas" if counts.parts else ""
     lines = [
         line("index", f"{summary.path}, generation {summary.generation}, format {manifest.format_version}"),
         line("built", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by version {manifest.software}"),
-        line("photos", f"{counts.photos} ({counts.files} files, {counts.duplicates} of them duplicates)"),
+        line("photos", f"{counts.photos} ({counts.files} files, {counts.duplicates} of them duplicates){parts}"),
         line("bad files", f"{counts.bad}"),
         line("clusters", f"{counts.clusters}, by {manifest.embedder.description}"),
         line("system", manifest.system),

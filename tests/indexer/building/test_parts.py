@@ -9,13 +9,15 @@ import pytest
 
 from sketch_search import model
 from sketch_search.indexer import read_summary, remove, verify
+from sketch_search.indexer.commands import main
 from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.reader import Index
 from sketch_search.model.images import find_parts, open_image
+from tests.indexer.building.test_boxes import edit_manifest
 from tests.indexer.damages import flip
 from tests.indexer.galleries import ORDINARY, Collection, current_catalog, save_parted
 from tests.indexer.killed_builds import StopAfter, Stopped
-from tests.wide import panorama
+from tests.wide import FOUR, page, panorama
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +142,21 @@ def test_damaged_rows_of_parts_are_computed_again(parted: Collection) -> None:
     assert parted.build().encoded == ORDINARY + 2
     assert of(parted) == before
     assert verify(parted.index) == []
+
+
+def test_an_older_index_is_kept_and_the_build_says_that_its_photos_are_whole(
+    collection: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection.build()
+    edit_manifest(collection.index, format_version=14)
+    before = of(collection)
+    assert not collection.build().changed
+    page(FOUR, 2)[0].save(collection.photos / "page.png")
+    report = collection.build()
+    assert (report.undivided, report.encoded) == (True, 1)
+    found = of(collection)
+    assert len(found.pop("page.png")) == 5
+    assert found == before
+    assert main(["info", "--index", str(collection.index)]) == 0
+    assert "13 (13 files, 0 of them duplicates), and 4 parts of pages and panoramas" in capsys.readouterr().out
+    assert not collection.build().undivided
