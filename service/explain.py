@@ -54,9 +54,9 @@ _GAP = 8
 _JPEG_QUALITY = 90
 
 
-def check_compared(sketch: Drawing | None, params: LocateParams) -> None:
-    """Raises BadSearch unless there is one picture to compare photos with."""
-    if sketch is None and params.like is None:
+def check_compared(sketch: Drawing | None, params: LocateParams, *, text_will_do: bool = False) -> None:
+    """Raises BadSearch unless there is one picture to compare photos with, or words if these will do."""
+    if sketch is None and params.like is None and not (text_will_do and params.text):
         raise BadSearch("Nothing to compare the photos with: send a sketch, or name a photo with like.")
     if sketch is not None and params.like is not None:
         raise BadSearch("Both a picture and a photo to compare with, in like, were sent: leave one of them out.")
@@ -65,18 +65,21 @@ def check_compared(sketch: Drawing | None, params: LocateParams) -> None:
 def locate(
     searcher: Searcher, sketch: Drawing | None, params: LocateParams, compute: Compute = compute_at_once
 ) -> LocateResponse:
-    """Finds where photos show each thing of a sketch; or a photo, sent or given by ``like``, which is one thing.
+    """Finds where photos show each thing of a sketch, or that ``text`` alone names; or a photo, sent or in ``like``.
 
     It reads no photo, and encodes a drawing of one thing once. Arguments and errors are those of ``explain``.
     """
     start, gallery, settings = time.perf_counter(), searcher.gallery, searcher.settings
-    check_compared(sketch, params)
+    check_compared(sketch, params, text_will_do=True)
     entries = _entries_of(gallery, params)
     things, places, words = list[Thing](), 0.0, params.thing_text
     if not gallery.regions_kept or searcher.matcher.engine.projection is None:
         pass
+    elif sketch is None and params.like is not None:
+        things = [Thing(Tokens.of_ret(gallery.vectors(gallery.rows_of_ids([params.like]))))]
     elif sketch is None:
-        things = [Thing(Tokens.of_ret(gallery.vectors(gallery.rows_of_ids([params.like or 0]))))]
+        direction, named = searcher.matcher.word_direction, _named(searcher, [params.text or ""]).values()
+        things = [Thing(Tokens.of_ret(direction(one)[None]), words=tuple(one)) for one in named]
     elif params.kind == "photo":
         things = compute(lambda: encode_things(searcher.matcher, sketch, "photo", colours=False))
     else:
@@ -143,16 +146,21 @@ def _shown(
     ]
 
 
-def _unseen(searcher: Searcher, texts: Sequence[str], entries: Sequence[PhotoEntry]) -> list[tuple[str, ...]]:
-    """Returns, for each photo, which of the things that these texts name it does not show, as far as that is known."""
-    gallery, matcher = searcher.gallery, searcher.matcher
+def _named(searcher: Searcher, texts: Sequence[str]) -> dict[str, Sequence[int]]:
+    """Returns the words for each thing that these texts name, by what it is called."""
     named = dict[str, Sequence[int]]()
     for text in filter(str.strip, texts):
         with suppress(UnknownWord):
-            kinds = matcher.book.read(text).things
+            kinds = searcher.matcher.book.read(text).things
             for words in kinds:
-                name = text.strip() if len(kinds) == 1 else matcher.words[words[0]]
+                name = text.strip() if len(kinds) == 1 else searcher.matcher.words[words[0]]
                 named[name] = words
+    return named
+
+
+def _unseen(searcher: Searcher, texts: Sequence[str], entries: Sequence[PhotoEntry]) -> list[tuple[str, ...]]:
+    """Returns, for each photo, which of the things that these texts name it does not show, as far as that is known."""
+    gallery, named = searcher.gallery, _named(searcher, texts)
     if not named or not entries:
         return [()] * len(entries)
     rows = gallery.rows_of_ids([entry.id for entry in entries])

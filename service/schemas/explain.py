@@ -41,7 +41,9 @@ class LocateParams(Params):
         examples=[17],
     )
     kind: PictureKind = Field(default="sketch", description="What the body is; photo: explain why photos are like it.")
-    text: str | None = Field(default=None, max_length=LONGEST, description="As in a search: words lead things.")
+    text: str | None = Field(
+        default=None, max_length=LONGEST, description="As in a search: words lead things. /locate takes it alone, too."
+    )
     thing_text: tuple[ThingText, ...] = THING_TEXT
     things: Things = Field(default="auto", description="As in a search.")
     places: Places = Field(default="auto", description="As in a search.")

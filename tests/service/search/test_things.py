@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from sketch_search.indexer import BuildRequest, build, open_index
-from sketch_search.model.engine import Numbers, Projection, unit
+from sketch_search.model.engine import Numbers, Projection, Tokens, unit
 from sketch_search.model.engine.rounding import unpack
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_fits, weigh
 from sketch_search.model.search import encode_things, name_things, sketch_of, stages
 from sketch_search.model.search.drawings import SURE
-from sketch_search.model.things import PLACES, WHOLE, match_things
+from sketch_search.model.things import PLACES, WHOLE, Thing, match_things
 from sketch_search.model.training.network import Network
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
@@ -354,6 +354,24 @@ def test_what_a_photo_shows_of_one_thing_is_located_without_reading_the_photo(
                 least = (cosines.max() + cosines.mean()) / 2
                 assert (cosines[[*shown.cells]] >= least - 1e-3).all()
             assert shown.cell in shown.cells
+
+
+def test_what_words_alone_name_is_located_and_not_explained(regional: Searcher) -> None:
+    words = vocabulary(directions=np.eye(2, RET), biases=np.zeros(2))
+    knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
+    searcher = Searcher(regional.index, knowing)
+    answer = locate(searcher, None, LocateParams(photo=[5, 12], text="cross, star"))
+    assert [thing.word for thing in answer.things] == ["cross", "star"]
+    things = [Thing(Tokens.of_ret(knowing.word_direction([number])[None]), words=(number,)) for number in (1, 0)]
+    regions, _ = regional.index.photo_regions(regional.gallery.rows_of_ids([5, 12]))
+    cosines = unpack(regions) @ knowing.thing_directions(things).T
+    for photo, of_photo in zip(answer.photos, cosines, strict=True):
+        assert [shown.cell for shown in photo.things] == of_photo.argmax(axis=0).tolist()
+    assert locate(searcher, None, LocateParams(photo=[5], text="giraffe")).things == ()
+    with pytest.raises(BadSearch, match="Nothing to compare"):
+        locate(searcher, None, LocateParams(photo=[5]))
+    with pytest.raises(BadSearch, match="Nothing to compare"):
+        explain(searcher, None, ExplainParams(photo=[5], text="star"))
 
 
 def test_without_regions_nothing_is_located(http: httpx.Client, sketch: bytes) -> None:
