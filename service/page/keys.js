@@ -1,8 +1,7 @@
 /** Keyboard shortcuts, and drawing by keyboard. */
 
 import { show } from "./shared/history.js";
-import { choose, byId } from "./shared/dom.js";
-import { forSite } from "./shared/storage.js";
+import { byId, choose, forSite } from "./shared/dom.js";
 
 const OFF = "sketch-search-keys-off";
 const TOOLS = { p: "pen", e: "eraser", f: "fill", m: "move", l: "line", r: "rectangle", o: "ellipse" };

@@ -5,11 +5,10 @@
 
 import { createAbout, offerFolders } from "./gallery.js";
 import { drawByKeys, listenToShortcuts } from "./keys.js";
-import { watchServer } from "./server.js";
+import { createLiveSearch, watchServer } from "./server.js";
 import { createOptions, createWord } from "./asking/choices.js";
 import { createDrawn } from "./asking/drawn.js";
 import { offerFilter } from "./asking/filter.js";
-import { createLiveSearch } from "./asking/live_search.js";
 import { createParts } from "./asking/parts.js";
 import { Paper } from "./drawing/paper.js";
 import { createQuery } from "./drawing/query.js";
@@ -232,18 +231,19 @@ function explanationRefused(status) {
   offerMore();
 }
 
-/** The subject of explanations: the drawing or photo of the query, else the liked photos. */
+/** The subject of explanations: the drawing or photo of the query, else the liked photos, else the words. */
 function subject() {
   const { snapshot, params } = found.asked();
   const asked = Object.fromEntries(["things", "places", "colours", "text"].flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
-  const also = alsoCounts(params, Boolean(snapshot.blob));
+  const byWords = !snapshot.blob && !params.like.length;
+  const also = alsoCounts(byWords ? { ...params, text: [] } : params, Boolean(snapshot.blob));
   return { ...snapshot, asked, also, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.nameOf(id) })) };
 }
 
 function explainable() {
   const asked = found.asked();
   const possible = state.explains && asked !== null && asked !== state.refused;
-  return possible && (asked.snapshot.blob !== null || asked.params.like.length > 0);
+  return possible && (asked.snapshot.blob !== null || asked.params.like.length + asked.params.text.length > 0);
 }
 
 function offerMore() {

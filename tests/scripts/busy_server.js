@@ -1,6 +1,6 @@
 // A search that is refused with a time to wait, then answered: what was shown.
 async () => {
-  const { createLiveSearch } = await import("/page/asking/live_search.js");
+  const { createLiveSearch } = await import("/page/server.js");
   const shown = [];
   const busy = Object.assign(new Error("busy"), { retryAfter: 0.01 });
   let number = 0;

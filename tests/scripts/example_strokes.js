@@ -1,6 +1,6 @@
 // The lines of a drawing to start from, as a pointer draws them: [[x, y], ...] each, in sides of the sheet.
 async (wanted) => {
-  const { examples } = await import("/page/drawing/examples.js");
+  const { examples } = await import("/page/results/notice.js");
   const { middle } = await import("/page/drawing/ink.js");
   const { marks } = (await examples()).find(({ name }) => name === wanted);
   return marks.map(({ points }) =>

@@ -1,6 +1,6 @@
 // Three searches, the last of which is answered first: which were given up, and what was shown.
 async () => {
-  const { createLiveSearch } = await import("/page/asking/live_search.js");
+  const { createLiveSearch } = await import("/page/server.js");
   const [asked, shown] = [[], []];
   const ask = (signal) => new Promise((answer, fail) => asked.push({ signal, answer, fail }));
   const search = createLiveSearch(ask, {

@@ -1,8 +1,7 @@
 /** The person's choices beside the sketch: the view, and a word. */
 
 import * as api from "../shared/api.js";
-import { choice, choose, closeOutside, element, byId } from "../shared/dom.js";
-import { forSite } from "../shared/storage.js";
+import { byId, choice, choose, closeOutside, element, forSite } from "../shared/dom.js";
 import { percent, unknownWord } from "../shared/words.js";
 
 const PAGE_SIZES = [10, 20, 50, 100, 200];

@@ -43,7 +43,7 @@ export function createParts(removeDrawing) {
     }
   }
 
-  /** Replace the values of these parts. @param {Partial<import("../shared/history.js").Wanted>} some */
+  /** Replace the values of these parts. */
   function set(some) {
     const other = { ...wanted, ...some };
     if (!same(other, wanted)) {

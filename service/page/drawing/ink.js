@@ -186,12 +186,12 @@ export function sheet(actions, side, shape = 1) {
 }
 
 /** The pixels of a canvas that are at least so much darker than white in a channel, as [x, y]. */
-export function inked(context, contrast = INK_CONTRAST) {
+export function inked(context) {
   const { width, height } = context.canvas;
   const { data } = context.getImageData(0, 0, width, height);
   const dark = [];
   for (let i = 0; i < width * height; i++) {
-    if (Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < 255 - contrast) { dark.push([i % width, Math.floor(i / width)]); }
+    if (Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < 255 - INK_CONTRAST) { dark.push([i % width, Math.floor(i / width)]); }
   }
   return dark;
 }
@@ -234,3 +234,31 @@ export const samples = (points, least) => points.flatMap((from, i) => {
 });
 
 export const middle = (a, b) => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });
+
+const PRECISION = 10_000;
+
+/** Rounded: exact enough to look at, and short in the browser's storage. */
+export const short = (value) => Math.round(value * PRECISION) / PRECISION;
+
+/** The same mark, as far away as `to` is from `from`; and `scale` times as large, seen from there. */
+export const moved = (mark, from, to, scale = 1) =>
+  placed({ ...mark, width: mark.width && scale * mark.width }, ({ x, y }) => ({ x: to.x + scale * (x - from.x), y: to.y + scale * (y - from.y) }));
+
+export const mirrored = (mark, middle) => placed(mark, ({ x, y }) => ({ x: 2 * middle - x, y }));
+
+/** The same mark, turned around a point. Its shape becomes a stroke if it has two corners that are not turned. */
+export function turned(mark, { x: left, y: top }, angle) {
+  const [sin, cos] = [Math.sin(angle), Math.cos(angle)];
+  const at = ({ x, y }) => ({ x: left + cos * (x - left) - sin * (y - top), y: top + sin * (x - left) + cos * (y - top) });
+  if (mark.kind !== "rectangle" && mark.kind !== "ellipse") { return placed(mark, at); }
+  const points = outline(mark).flatMap(({ x, y }) => Array(mark.kind === "rectangle" ? 2 : 1).fill({ x, y, weight: 1 }));
+  return placed({ ...mark, kind: "pen", points }, at);
+}
+
+const placed = (mark, at) => ({
+  ...mark,
+  points: mark.points.map((point) => {
+    const { x, y } = at(point);
+    return { ...point, x: short(x), y: short(y) };
+  }),
+});

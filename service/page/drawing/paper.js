@@ -1,8 +1,9 @@
 /** The paper: strokes and shapes drawn with mouse, pen, finger or keys. It keeps them as lines, not as pixels. */
 
-import { evened, FORMATS, isShape, isWhite, markAt, outline, paint, piece, placeOf, pointAt, png, shapeOf, sharesOf, start, visible } from "./ink.js";
+import {
+  evened, FORMATS, isShape, isWhite, markAt, mirrored, moved, outline, paint, piece, placeOf, pointAt, png, shapeOf, sharesOf, short, start, visible,
+} from "./ink.js";
 import { boxOf, copied, enclosed, inBox, settled, thingAt, thingsOf } from "./things.js";
-import { mirrored, moved, short } from "./transforms.js";
 
 // On a sheet for a longer image, the image is narrower than the sheet.
 const LONGEST = 2;

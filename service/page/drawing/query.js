@@ -140,12 +140,12 @@ export function createQuery(paper, react) {
     isFile: () => file !== null,
     /**
      * What is searched with now, which nothing that is drawn later changes: an image file as a `blob`, as what `kind`; of a
-     * drawing also its marks and shape (see ink.js), its things as far as they are known, and the strokes to send, see things.js.
+     * drawing also its marks (see ink.js), its things as far as they are known, and the strokes to send, see things.js.
      */
     async snapshot() {
       const as = kind();
       if (file) { return { blob: file, kind: as, marks: [], things: [], strokes: [] }; }
-      const { marks, things, shape, place } = paper;
+      const { marks, things, place } = paper;
       // An image with nothing drawn on it is sent as it is.
       if (image()) {
         const dots = piecesOf(marks);
@@ -153,7 +153,7 @@ export function createQuery(paper, react) {
         const own = dots === marks ? [] : thingsOf(dots);
         return { blob: fromDataUrl(image().source), kind: as, marks, things: own, strokes: told ? strokesOf(dots) : [] };
       }
-      return { blob: await paper.png(), kind: as, marks, shape, things, strokes: strokesOf(marks, place) };
+      return { blob: await paper.png(), kind: as, marks, things, strokes: strokesOf(marks, place) };
     },
     async restore() {
       const kept = await restore();

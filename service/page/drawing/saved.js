@@ -1,6 +1,6 @@
 /** The drawing in the browser's storage, for when the page is loaded again, each tab with its own; and in the PNG files that it saves. */
 
-import { forTab } from "../shared/storage.js";
+import { forTab } from "../shared/dom.js";
 import { FORMATS } from "./ink.js";
 import { open } from "./picture.js";
 import { strokesOf } from "./things.js";

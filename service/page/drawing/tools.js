@@ -1,8 +1,16 @@
 /** The tools around the paper. */
 
 import { check, choice, choose, element, byId } from "../shared/dom.js";
-import { connectHandles } from "./handles.js";
-import { PENS } from "./things.js";
+import { moved, pointAt, turned } from "./ink.js";
+import { boxOf, PENS } from "./things.js";
+
+const SMALLEST = 0.05;
+// With less of the paper above it, the handle that turns is below.
+const LEAST_ABOVE = 0.12;
+// What an arrow key does at a handle; and with Shift, turns are multiples of this.
+const LARGER = 1.1;
+const STEP = Math.PI / 12;
+const KEYS = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 };
 
 export function connectTools(paper, query) {
   const say = (text) => (byId("hint").textContent = text);
@@ -53,4 +61,59 @@ function swatch(title, value, chosen) {
   const label = element("label", { className: "swatch", title }, radio);
   label.style.backgroundColor = value;
   return label;
+}
+
+/** The frame around what is chosen on the paper, with handles that give it another size or turn it. */
+function connectHandles(paper) {
+  const frame = byId("handles");
+  paper.addEventListener("choose", show);
+  for (const handle of frame.children) {
+    handle.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      handle.setPointerCapture(event.pointerId);
+      paper.hold(byPoint(handle, paper.pointOf(event)));
+    });
+    handle.addEventListener("pointermove", (event) => event.buttons && paper.extend(paper.pointOf(event), event.shiftKey));
+    handle.addEventListener("lostpointercapture", () => paper.finish());
+    handle.addEventListener("keydown", ({ key }) => KEYS[key] && paper.change(byKey(handle, KEYS[key])));
+  }
+
+  function show() {
+    frame.hidden = !paper.chosen.length;
+    if (frame.hidden) { return; }
+    const { left, top, right, bottom } = boxOf(paper.chosen);
+    const [from, to] = [{ x: left, y: top }, { x: right, y: bottom }].map((corner) => paper.shares(corner));
+    const style = { left: from.x, top: from.y, width: to.x - from.x, height: to.y - from.y };
+    Object.entries(style).forEach(([name, share]) => (frame.style[name] = `${100 * share}%`));
+    frame.classList.toggle("high", from.y < LEAST_ABOVE);
+  }
+
+  /** A point of the frame by shares of its sides. */
+  function at(x, y) {
+    const { left, top, right, bottom } = boxOf(paper.chosen);
+    return pointAt([left, top, right - left, bottom - top], { x, y });
+  }
+
+  /** What becomes of marks if a handle goes from a point to another: they turn around the middle, or grow from the other corner. */
+  function byPoint({ dataset: { x, y } }, grip) {
+    if (x === undefined) {
+      const middle = at(0.5, 0.5);
+      const angleOf = (point) => Math.atan2(point.y - middle.y, point.x - middle.x);
+      return (to, regular) => {
+        const angle = angleOf(to) - angleOf(grip);
+        return (mark) => turned(mark, middle, regular ? STEP * Math.round(angle / STEP) : angle);
+      };
+    }
+    const [from, corner] = [at(1 - x, 1 - y), at(Number(x), Number(y))];
+    const [wide, high] = [corner.x - from.x, corner.y - from.y];
+    return (to) => {
+      const scale = 1 + ((to.x - grip.x) * wide + (to.y - grip.y) * high) / (wide ** 2 + high ** 2);
+      return (mark) => moved(mark, from, from, Math.max(SMALLEST, scale));
+    };
+  }
+
+  function byKey({ dataset: { x, y } }, way) {
+    const from = x === undefined ? at(0.5, 0.5) : at(1 - x, 1 - y);
+    return (mark) => (x === undefined ? turned(mark, from, way * STEP) : moved(mark, from, from, LARGER ** way));
+  }
 }

@@ -5,11 +5,12 @@ import { asNamed } from "../drawing/things.js";
 import { byId } from "../shared/dom.js";
 import { ENDS, fitRemark, goesOn, missingParts, noPhotos, shownCount, took, trouble, waitingFor } from "../shared/words.js";
 import { Chosen } from "./chosen.js";
-import { createPages } from "./pages.js";
 import { alone, createGrid, numbered, without } from "./results.js";
 
 // A search that takes longer says what it waits for.
 const WAIT_MS = 1500;
+// How far below the screen the end may be when the next results are requested.
+const AHEAD = "600px";
 
 /** `react.changed` is called when something else is shown, `react.away` when the server could not answer but may do so later. */
 export function createFound(react, notice, parts, viewer) {
@@ -187,4 +188,60 @@ export function createFound(react, notice, parts, viewer) {
     },
     busy, show, fail, say, invite,
   };
+}
+
+/** More results, requested when the person scrolls to the end: `ask` searches with the parameters of a page; `show` gets the answer, and returns whether any result is new. */
+function createPages(ask, show) {
+  const [button, note] = [byId("more"), byId("more-note")];
+  const question = new api.Latest();
+  let next = null;
+  let last = "";
+  let near = false;
+
+  // Nothing is requested before the first scroll: while drawing, people look only at the first photos.
+  const look = () => near && window.scrollY > 0 && more();
+  button.addEventListener("click", more);
+  document.addEventListener("scroll", look, { passive: true });
+  const observer = new IntersectionObserver(([{ isIntersecting }]) => {
+    near = isIntersecting;
+    look();
+  }, { rootMargin: AHEAD });
+  observer.observe(button);
+
+  function more() {
+    if (question.busy || button.hidden) { return; }
+    note.textContent = "Looking for more\u2026";
+    void question.ask((signal) => ask({ next }, signal), take, (error) => (note.textContent = trouble(error).join(": ")));
+  }
+
+  function take(answer) {
+    const fresh = show(answer);
+    offer(answer.next);
+    if (near && (!fresh || window.scrollY > 0)) {
+      // The observer reports changes only, and the button may have stayed in sight.
+      requestAnimationFrame(() => near && more());
+    }
+  }
+
+  function offer(page) {
+    next = page;
+    button.hidden = next === null;
+    note.textContent = next === null ? last : "";
+  }
+
+  function stop() {
+    question.stop();
+    button.hidden = true;
+    note.textContent = "";
+  }
+
+  /** Begin after the answer to another search. The button says `texts.more`; after the last results, `texts.end` is in its place. */
+  function start(answer, texts) {
+    stop();
+    button.textContent = texts.more;
+    last = texts.end;
+    offer(answer.next);
+  }
+
+  return { start, stop };
 }

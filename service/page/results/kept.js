@@ -2,9 +2,8 @@
 
 import { paint } from "../drawing/ink.js";
 import { fromText, toText } from "../drawing/saved.js";
-import { byId, element, icon } from "../shared/dom.js";
+import { byId, element, forSite, icon } from "../shared/dom.js";
 import { show } from "../shared/history.js";
-import { forSite } from "../shared/storage.js";
 
 const KEY = "sketch-search-kept ";
 const OFFERED = 20;

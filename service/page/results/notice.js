@@ -1,12 +1,11 @@
 /** The message in place of photos: an invitation to draw, a missing part, or an error. */
 
-import { examples } from "../drawing/examples.js";
 import { paint, png } from "../drawing/ink.js";
 import * as api from "../shared/api.js";
-import { element, byId, progress, prose } from "../shared/dom.js";
-import { forSite } from "../shared/storage.js";
+import { byId, element, forSite, progress, prose } from "../shared/dom.js";
 
 // The drawings to start from: the three with the best matches among these photos, and their results.
+const EXAMPLE_WIDTH = 0.014;
 const FACE = 160;
 const SHOWN = 3;
 // A drawing is shown if the third of its photos is at most so far away, by [Ret]. In 200 galleries of 100 to 1,500 labelled
@@ -116,4 +115,22 @@ export class Notice {
     const [ariaLabel, onclick] = [`Start from a sketch: ${name}`, () => this.#draw(marks)];
     return element("li", {}, element("button", { type: "button", title: name, ariaLabel, onclick }, face, ...photos));
   }
+}
+
+/**
+ * The sketches by name. examples.json has their strokes by their points, x to the right and y down, in hundredths of the sheet:
+ * `round` ones curve around their points, `angular` ones have corners.
+ */
+export async function examples() {
+  const strokes = await (await fetch(new URL("../drawing/examples.json", import.meta.url))).json();
+  return Object.entries(strokes).map(([name, own]) => ({ name, marks: own.map(toMark) }));
+}
+
+function toMark(stroke) {
+  const [kind, ...numbers] = stroke.split(" ");
+  const values = numbers.map((number) => number / 100);
+  const pairs = values.flatMap((x, i) => (i % 2 ? [] : [[x, values[i + 1]]]));
+  // A point that is there twice makes a corner: the curve around it has no length.
+  const places = kind === "round" ? pairs : pairs.flatMap((place) => [place, place]);
+  return { kind: "pen", colour: "#000000", width: EXAMPLE_WIDTH, points: places.map(([x, y]) => ({ x, y, weight: 1 })) };
 }

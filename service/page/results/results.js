@@ -18,12 +18,10 @@ export const without = (groups, unwanted) => groups.flatMap(({ size, best, more,
 });
 
 /** The groups of an answer, each photo with the number of its group as `group`, which people see. */
-export function numbered(groups) {
-  return groups.map(({ rank, size, best, more, others }) => {
-    const known = (photo) => ({ ...photo, group: rank });
-    return { rank, size, best: known(best), more: more.map(known), others };
-  });
-}
+export const numbered = (groups) => groups.map(({ best, more, ...group }) => {
+  const known = (photo) => ({ ...photo, group: group.rank });
+  return { ...group, best: known(best), more: more.map(known) };
+});
 
 /**
  * `react.open` gets all photos in sight, and the place of the one that was chosen; `react.mark` is Chosen.mark; `react.lost` is
@@ -58,11 +56,6 @@ export function createGrid({ open, mark, lost }, parts) {
     return tiles.get(photo);
   }
 
-  function stack(group, made = new Stack(tile)) {
-    made.update(group);
-    return made;
-  }
-
   /** The groups shown, in their places. A photo found by itself is a group of one. */
   const groups = () => stacks.map(({ group }) => group);
 
@@ -72,7 +65,7 @@ export function createGrid({ open, mark, lost }, parts) {
     const places = still ? [] : [...list.querySelectorAll(".tile")].map((one) => [one, one.getBoundingClientRect()]);
     const before = stacks;
     const focused = list.contains(document.activeElement) ? document.activeElement : null;
-    stacks = arrange(all, groups(), stay).map(({ group, from }) => stack(group, before[from]));
+    stacks = arrange(all, groups(), stay).map(({ group, from }) => (before[from] ?? new Stack(tile)).update(group));
     settle();
     places.forEach(([one, from]) => move(one, from));
     if (focused?.isConnected) {
@@ -99,7 +92,7 @@ export function createGrid({ open, mark, lost }, parts) {
     ordered: () => groups().every(({ rank }, i, all) => !i || all[i - 1].rank < rank),
     order: () => show(groups().sort((a, b) => a.rank - b.rank)),
     add(more) {
-      const further = more.map((group) => stack(group));
+      const further = more.map((group) => new Stack(tile).update(group));
       stacks.push(...further);
       list.append(...further.map(({ element }) => element));
     },
@@ -115,30 +108,21 @@ function move(tile, from) {
 }
 
 /**
- * The groups in the order in which they are shown: their own, best first, or if they `stay` the places that they have. Each has the place `from` (from 0) of the group that it was before, or -1. A group is the same as before if the best
- * photo of one is among the photos of the other.
+ * The groups in the order in which they are shown: best first, or if they `stay` in the places that they have; each with the place
+ * `from` (from 0) that it had, or -1. A group is the same as before if the best photo of one is among the photos of the other.
  */
 export function arrange(groups, before, stay) {
   const found = matched(groups, before);
   const order = groups.map((group, i) => ({ group, from: found[i] }));
   if (!stay) { return order; }
-  const places = new Array(order.length).fill(null);
-  const others = order.filter((one) => {
-    const keeps = one.from >= 0 && one.from < places.length;
-    if (keeps) { places[one.from] = one; }
-    return !keeps;
-  });
-  return places.map((one) => one ?? others.shift());
+  const others = order.filter(({ from }) => from < 0 || from >= order.length);
+  return order.map((_, place) => order.find(({ from }) => from === place) ?? others.shift());
 }
 
 /** For each group the place of the one that it was before, or -1. No two were the same one. */
 function matched(groups, before) {
-  const all = new Map();
-  const best = new Map();
-  before.forEach((group, place) => {
-    [group.best, ...group.more].forEach((photo) => all.set(identity(photo), place));
-    best.set(identity(group.best), place);
-  });
+  const all = new Map(before.flatMap(({ best: first, more }, place) => [first, ...more].map((photo) => [identity(photo), place])));
+  const best = new Map(before.map((group, place) => [identity(group.best), place]));
   const found = groups.map((group) => best.get(identity(group.best)) ?? -1);
   const taken = new Set(found);
   return found.map((place, i) => {

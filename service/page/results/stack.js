@@ -129,6 +129,7 @@ export class Stack extends Fold {
       tile.over.append(this.button);
     }
     this.turn(this.open && several);
+    return this;
   }
 }
 

@@ -3,16 +3,18 @@
 import * as api from "../shared/api.js";
 import { show } from "../shared/history.js";
 import { breakable, download, element, byId } from "../shared/dom.js";
-import { fileName, numberOf, photoFacts, PRINTED, trouble } from "../shared/words.js";
-import { Zoom } from "./zoom.js";
+import { boxed, fileName, numberOf, photoFacts, PRINTED, shownThings, trouble } from "../shared/words.js";
 
 const ENLARGED = 2.5;
+const MOST = 8;
+const STEP = 1.5;
+const KEYS = { "+": STEP, "=": STEP, "-": 1 / STEP, 0: 0 };
 // A page from this machine may be one without the token.
 const HERE = ["127.0.0.1", "localhost", "[::1]"];
 
 /** `react` can `search` with a photo's file and `explain` a result where `explainable`; photos go into `parts`. */
 export function createViewer(react, parts) {
-  const [dialog, image, note] = ["viewer", "viewer-image", "viewer-note"].map(byId);
+  const [dialog, image, note, boxes] = ["viewer", "viewer-image", "viewer-note", "viewer-boxes"].map(byId);
   const zoom = new Zoom(image);
   let photos = [];
   let place = 0;
@@ -62,6 +64,8 @@ export function createViewer(react, parts) {
     // A small photo is not enlarged to a whole large screen, where its pixels would be visible.
     image.style.maxWidth = `${ENLARGED * image.naturalWidth}px`;
     image.style.maxHeight = `${ENLARGED * image.naturalHeight}px`;
+    boxes.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+    boxes.style.maxWidth = image.style.maxWidth;
     dialog.classList.remove("loading");
   });
   // Browsers cannot show every format that can be indexed, and the file may be gone: then the thumbnail is shown.
@@ -132,6 +136,7 @@ export function createViewer(react, parts) {
   async function describe(one) {
     const facts = byId("viewer-facts");
     facts.replaceChildren();
+    outline([]);
     byId("viewer-download").hidden = false;
     const known = one.photo_url && (await api.facts(one.id).catch(({ status }) => ({ gone: status === 404 })));
     if (one !== photo()) { return; }
@@ -141,7 +146,19 @@ export function createViewer(react, parts) {
     } else if (known?.bytes) {
       const rows = photoFacts(known).flatMap((row) => row.map((textContent, i) => element(i ? "dd" : "dt", { textContent })));
       facts.replaceChildren(...rows);
+      outline(shownThings(known));
     }
+  }
+
+  /** Put these boxes over the photo, the smallest uppermost. */
+  function outline(things) {
+    const items = things.map((thing) => {
+      const [left, top, right, bottom] = thing.box;
+      const style = `inset: ${100 * top}% ${100 - 100 * right}% ${100 - 100 * bottom}% ${100 * left}%`;
+      return { area: (right - left) * (bottom - top), item: element("li", { style }, element("span", {}, boxed(thing))) };
+    });
+    boxes.replaceChildren(...items.sort((a, b) => b.area - a.area).map(({ item }) => item));
+    byId("viewer-things-switch").hidden = !items.length;
   }
 
   /** Copy where the photo lies: on the disk, where the server tells, else in the gallery. */
@@ -177,3 +194,60 @@ export function createViewer(react, parts) {
     },
   };
 }
+
+/** Zooming into a picture and panning it: by wheel, pinch, drag, double click, and the keys + - 0. */
+class Zoom {
+  #image;
+  #stage;
+  #scale = 1;
+  #shift = [0, 0];
+  // The fingers, or the mouse while it is pressed, by their ids: where each is.
+  #pointers = new Map();
+
+  constructor(image) {
+    this.#image = image;
+    this.#stage = image.parentElement;
+    const on = (kind, react) => this.#stage.addEventListener(kind, react, { passive: false });
+    on("wheel", (event) => {
+      event.preventDefault();
+      this.#by(Math.exp(-event.deltaY / 300), placeOf(event));
+    });
+    on("dblclick", (event) => this.#by(this.#scale > 1 ? 0 : STEP ** 2, placeOf(event)));
+    on("pointerdown", (event) => {
+      this.#pointers.set(event.pointerId, placeOf(event));
+      this.#stage.setPointerCapture(event.pointerId);
+    });
+    on("pointermove", (event) => this.#pointers.has(event.pointerId) && this.#move(event));
+    ["pointerup", "pointercancel"].forEach((kind) => on(kind, ({ pointerId }) => this.#pointers.delete(pointerId)));
+  }
+
+  /** Zoom by the key of this event. Returns whether it is one that does. */
+  press({ key }) { return key in KEYS && this.#by(KEYS[key]); }
+  reset() { this.#by(0); }
+
+  #move(event) {
+    const before = [...this.#pointers.values()];
+    this.#pointers.set(event.pointerId, placeOf(event));
+    const after = [...this.#pointers.values()];
+    const [from, to] = [before, after].map((all) => [0, 1].map((axis) => all.reduce((sum, place) => sum + place[axis], 0) / all.length));
+    this.#shift = this.#shift.map((shift, axis) => shift + to[axis] - from[axis]);
+    const apart = ([a, b]) => (b ? Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1])) : 1);
+    this.#by(apart(after) / apart(before), to);
+  }
+
+  /** Enlarge by this factor, so that what is at a place stays there; by 0: back to the whole picture. */
+  #by(factor, place) {
+    const { left, top, width, height } = this.#stage.getBoundingClientRect();
+    const scale = Math.min(MOST, Math.max(1, this.#scale * factor));
+    const most = [this.#image.clientWidth, this.#image.clientHeight].map((side) => (side * (scale - 1)) / 2);
+    this.#shift = [left + width / 2, top + height / 2].map((middle, axis) => {
+      const away = place ? place[axis] - middle : 0;
+      return Math.min(most[axis], Math.max(-most[axis], away - ((away - this.#shift[axis]) * scale) / this.#scale));
+    });
+    this.#scale = scale;
+    this.#stage.style.setProperty("--zoom", scale > 1 ? `translate(${this.#shift[0]}px, ${this.#shift[1]}px) scale(${scale})` : "none");
+    return true;
+  }
+}
+
+const placeOf = ({ clientX, clientY }) => [clientX, clientY];

@@ -1,7 +1,6 @@
 /** The HTTP API of the server that this page came from. */
 
-import { download, element } from "./dom.js";
-import { forTab } from "./storage.js";
+import { download, element, forTab } from "./dom.js";
 
 const KEY = "sketch-search-key";
 // The status of what a proxy says in the server's place: to sign in, by a redirect (0) or not; and that the server is down.
@@ -43,27 +42,18 @@ export const folders = (path) => told(`folders?${parameters(path ? { path } : {}
 
 /** Start to add a folder of the server's machine to the index; null: look for changes in the indexed ones. */
 export const build = (folder) => post("build", folder === null ? {} : { folder });
-
-/** Remove a folder from the index. @returns {Promise<{files: number, photos: number}>} how many files were removed */
 export const remove = (folder) => post("remove", { folder });
 
-/** The photos that match best. @param {Blob | FormData | null} sketch @param params of the query; a list is repeated */
+/** Ask with a sketch, a Blob or form, or null, and parameters; a list is repeated. `locate` answers much sooner than `explain`. */
 export const search = (sketch, params, signal) => post("search", params, sketch, signal);
-
-export const explain = (picture, params, signal) => post("explain", params, picture, signal);
-
-/** Where photos show the things of a drawing, and how well; much sooner than `explain`. */
-export const locate = (picture, params, signal) => post("locate", params, picture, signal);
+export const explain = (sketch, params, signal) => post("explain", params, sketch, signal);
+export const locate = (sketch, params, signal) => post("locate", params, sketch, signal);
 
 /** Words of the network's vocabulary that begin like this. @returns {Promise<string[]>} at most so many */
 export const words = async (prefix, limit, signal) => (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
-
 export const photos = async (ids, signal) => (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
-
 export const facts = (id) => told(`photos/${id}/facts`);
-
 export const file = async (path) => (await ask(path)).blob();
-
 export const reveal = (id) => ask(`photos/${id}/reveal`, { method: "POST" });
 
 /** Save a file of the server under this name. With a key, a script has to fetch it. */

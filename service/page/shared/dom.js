@@ -1,4 +1,4 @@
-/** Finding and making elements. */
+/** Elements of the page, found and made; and what the browser keeps for it. */
 
 export const byId = (id) => document.getElementById(id);
 
@@ -47,9 +47,7 @@ export function choice(name, set) {
 
 /** Choose one of the radio buttons of this name, as a click does. */
 export function choose(name, value) {
-  for (const radio of document.getElementsByName(name)) {
-    if (radio.value === value && !radio.checked) { radio.click(); }
-  }
+  [...document.getElementsByName(name)].find((radio) => radio.value === value && !radio.checked)?.click();
 }
 
 /** Show one of these radio buttons, or none, as the chosen one, without the events of a click. */
@@ -76,3 +74,29 @@ export function closeOutside(menu) {
     }
   });
 }
+
+/**
+ * What the browser keeps for this page: `forTab` for as long as the tab is open, `forSite` for good. A browser that blocks site
+ * data, or whose storage is full, throws; what it does not take is not kept.
+ */
+function storage(name) {
+  const touch = (use) => {
+    try {
+      return use(window[name]);
+    } catch {
+      return null;
+    }
+  };
+  const set = (key, text) => touch((kept) => kept.setItem(key, text) ?? true);
+  const remove = (key) => touch((kept) => kept.removeItem(key));
+  return {
+    get: (key) => touch((kept) => kept.getItem(key)),
+    set,
+    keys: () => touch(Object.keys) ?? [],
+    remove,
+    mark: (key, yes) => (yes ? set(key, "1") : remove(key)),
+  };
+}
+
+export const forTab = storage("sessionStorage");
+export const forSite = storage("localStorage");

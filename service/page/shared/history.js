@@ -90,16 +90,10 @@ follow();
 
 const IDS = ["like", "unlike", "unlike_kind"];
 const ID = /^[0-9]{1,18}$/;
-// The others, which may be repeated where a search takes several of them.
 const DAY = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/;
 const OTHERS = { text: { is: /\S/, most: 1 }, folder: { is: /\S/, most: 8 }, after: { is: DAY, most: 1 }, before: { is: DAY, most: 1 } };
 
-/**
- * What the address, or such a part of another one, names.
- * @typedef {Record<"like" | "unlike" | "unlike_kind" | "text" | "folder" | "after" | "before", string[]>} Wanted parameters of
- *   a search, each with its values: ids of photos, a word, folders, days as YYYY-MM-DD
- * @returns {Wanted}
- */
+/** What the address, or such a part of another one, names: parameters of a search, each with the list of its values. */
 export function read(hash = location.hash) {
   const given = new URLSearchParams(hash.slice(1));
   const ids = (name) => (given.get(name) ?? "").split(",").filter((id) => ID.test(id));

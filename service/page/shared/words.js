@@ -167,7 +167,7 @@ export function alsoCounts({ text, like, unlike, unlike_kind: kinds }, drawn) {
 }
 
 /** Whether a match tells little: a photo may show the thing all the same, as it mostly does if this was drawn in a hurry. */
-export const unclear = ({ cosine, detected }) => !detected && cosine < 0.5;
+export const unclear = ({ cosine, detected, doubted }) => doubted || (!detected && cosine < 0.5);
 
 export const boxed = ({ kind, certainty }) => `${kind}, ${percent(certainty)}`;
 
@@ -179,18 +179,21 @@ export const boxed = ({ kind, certainty }) => `${kind}, ${percent(certainty)}`;
  */
 export function foundThing(thing) {
   const like = unclear(thing) ? "perhaps here" : `matches ${thing.cosine >= 0.75 ? "well" : "partly"}`;
-  const how = thing.detected ? `seen here (${boxed(thing.detected)})` : like;
+  const how = thing.detected ? `${thing.doubted ? "perhaps" : "seen"} here (${boxed(thing.detected)})` : like;
   return `${how}${thing.colour_distance > 30 ? ", another colour" : ""}`;
 }
 
+/** What a photo seems to show, of all that was detected in it. */
+export const shownThings = ({ boxes }) => boxes.filter(({ certainty }) => certainty >= 0.3);
+
 /** What is known of a photo, as pairs of a name and a text. @param facts the answer of GET /photos/{photo_id}/facts */
-export function photoFacts({ day: taken, time, camera, lens, width, height, bytes, changed, boxes }) {
+export function photoFacts({ day: taken, time, camera, lens, width, height, bytes, changed, ...more }) {
   return [
     ["Taken", taken && [day(taken), time].filter(Boolean).join(", ")],
     ["File changed", !taken && changed && day(changed, { ...WHOLE_DAY, timeZone: undefined })],
     ["Camera", camera],
     ["Lens", lens],
-    ["Seems to show", boxes.filter(({ certainty }) => certainty >= 0.3).map(boxed).join("; ")],
+    ["Seems to show", shownThings(more).map(boxed).join("; ")],
     ["Size", `${width.toLocaleString("en")} \u00d7 ${height.toLocaleString("en")} pixels, ${size(bytes)}`],
   ].filter(([, text]) => text);
 }

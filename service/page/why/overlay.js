@@ -4,10 +4,8 @@ import { borders } from "../drawing/things.js";
 import { element } from "../shared/dom.js";
 
 // Widths in sides of a cell. A halo separates a line from the picture below.
-const LINE = { width: 0.14, halo: 0.3 };
-const FINE = { width: 0.07, halo: 0.19 };
-const HALO_ON_LIGHT = "rgb(255 255 255 / 90%)";
-const HALO_ON_DARK = "rgb(18 22 20 / 70%)";
+const LINE = 0.14;
+const HALO = 0.3;
 // How far a badge is moved out of its cell, in radii: otherwise it would hide what it names.
 const OUTWARD = 0.45;
 
@@ -54,12 +52,7 @@ export class Overlay {
     this.#context.globalAlpha = 1;
   }
 
-  contour(cells, colour) { this.#line(cells, LINE, [HALO_ON_LIGHT, colour]); }
-
-  /** A fine white line around these cells, for many of them. @param {Set<number>} cells */
-  border(cells) { this.#line(cells, FINE, [HALO_ON_DARK, "#ffffff"]); }
-
-  #line(cells, { width, halo }, [below, above]) {
+  contour(cells, colour) {
     const path = new Path2D();
     const side = this.#grid + 1;
     for (const ring of borders(cells, this.#grid)) {
@@ -69,7 +62,7 @@ export class Overlay {
       path.closePath();
     }
     this.#context.lineJoin = "round";
-    for (const [stroke, wide] of [[below, halo], [above, width]]) {
+    for (const [stroke, wide] of [["rgb(255 255 255 / 90%)", HALO], [colour, LINE]]) {
       this.#context.strokeStyle = stroke;
       this.#context.lineWidth = Math.max(1, wide * this.#cell);
       this.#context.stroke(path);

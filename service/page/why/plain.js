@@ -27,11 +27,12 @@ export function createPlain() {
   // A browser cannot show every file that the server reads.
   drawing.addEventListener("error", () => (drawing.parentElement.hidden = true));
 
-  const parts = (one) => one.things.map(({ cells, detected }) => (detected ? frame(detected.box) : outline(cells, one.grid)));
+  const part = ({ cells, detected }, grid) => (detected ? frame(detected.box) : outline(cells, grid));
+  const parts = (one) => one.things.map((thing) => (lacks(thing) ? "" : part(thing, one.grid)));
   const outlined = (one) => lines(things, parts(one), one.things.map(unclear));
 
   const saysOf = (one) =>
-    things.map(({ name, letter, colour }, i) => ({ letter, colour, text: `${name}: ${foundThing(one.things[i])}` }));
+    things.flatMap(({ name, letter, colour }, i) => (lacks(one.things[i]) ? [] : [{ letter, colour, text: `${name}: ${foundThing(one.things[i])}` }]));
 
   function card(one) {
     const image = api.picture(`${one.thumbnail_url}?size=${SIZE}`, { className: "" });
@@ -53,7 +54,8 @@ export function createPlain() {
       badge.style.background = colour;
       return element("li", {}, badge, text);
     });
-    const unseen = (one.unseen ?? []).map((word) => element("li", { textContent: `No \u201c${word}\u201d seen here.` }));
+    const seen = one.things.flatMap((thing, i) => (thing.doubted && thing.detected ? [things[i].name] : []));
+    const unseen = (seen.length && things.length === 1 ? [] : one.unseen ?? []).filter((word) => !seen.includes(word)).map((word) => element("li", { textContent: `No \u201c${word}\u201d seen here.` }));
     byId("why-matches").replaceChildren(...said, ...unseen);
     join();
   }
@@ -84,9 +86,10 @@ export function createPlain() {
     });
   }
 
-  /** Show an answer of POST /locate of a drawing, or without one of the photo `liked`, named `yours`; `results` are its photos. */
+  /** Show an answer of POST /locate of a drawing, of the photo `liked`, named `yours`, or of words; `results` are its photos. */
   return (answer, { blob, strokes, also }, liked, results, yours) => {
     const seen = answer.things.map(seenThing);
+    const words = !blob && !liked;
     const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? guessed(guess), seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
       letter: LETTERS[i],
@@ -94,18 +97,20 @@ export function createPlain() {
       name: names[i] || (seen.length > 1 ? "thing" : yours),
       path: frame([left - AWAY, top - AWAY, right + AWAY, bottom + AWAY]),
     }));
-    photos = answer.photos.map((one, i) => ({ ...one, name: fileName(one.paths[0]), number: numberOf(results[i]), grid: answer.region_grid }));
-    drawing.parentElement.hidden = false;
+    const doubted = ({ unseen = [] }, i) => (things.length > 1 ? unseen.includes(things[i].name) : unseen.length > 0);
+    const own = (one) => one.things.map((thing, i) => ({ ...thing, doubted: words && doubted(one, i) }));
+    photos = answer.photos.map((one, i) => ({ ...one, things: own(one), name: fileName(one.paths[0]), number: numberOf(results[i]), grid: answer.region_grid }));
+    drawing.parentElement.hidden = words;
     drawing.alt = yours;
     drawing.nextElementSibling.replaceWith(lines(things, things.map(({ path }) => path)));
     URL.revokeObjectURL(drawing.src);
     drawing.removeAttribute("src");
     if (blob) {
       drawing.src = URL.createObjectURL(blob);
-    } else {
+    } else if (liked) {
       void api.show(drawing, `thumbnails/${liked}?size=${SIZE}`);
     }
-    const what = seen.length > 1 ? `the thing of its colour in ${yours}` : yours;
+    const what = words ? "what a word names" : seen.length > 1 ? `the thing of its colour in ${yours}` : yours;
     const dashed = photos.some((one) => one.things.some(unclear)) ? "; a dashed one is a guess" : "";
     byId("why-lead-plain").textContent = `Each outline is the part of the photo that is most like ${what}${dashed}.${also}`;
     byId("why-all").replaceChildren(...photos.map(card));
@@ -113,6 +118,9 @@ export function createPlain() {
     choose(photos[0]);
   };
 }
+
+/** Whether a photo shows nothing that a word names, as far as is known. */
+const lacks = ({ doubted, detected }) => doubted && !detected;
 
 /** Points from a box to the right: from its middle, or past other boxes that lie in the way. */
 function way([left, top, right, bottom], boxes) {

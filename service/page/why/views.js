@@ -14,7 +14,7 @@ const DAZZLING = 8;
  * A view has
  *   lead(yours), network   what can be seen, in everyday words, with a name for the drawing, and in technical terms
  *   alike   the technical terms where photos are compared with a photo, if they are others
- *   fits(answer)   whether there is something to see, if it depends: some networks match no patches, or put none aside
+ *   fits(answer)   whether there is something to see, if it depends: some networks match no patches
  *   sketch(overlay, state), photo(overlay, state, photo)   draw, if anything
  *   says(state, photo)   a line under a photo, if any: [{text, colour?}, ...]
  * The state has the `answer` of POST /explain, the `chosen` photo, `pins`, the `hovered` part, and the values of controls.
@@ -65,20 +65,9 @@ export const VIEWS = {
   },
   look: {
     lead: () => "The computer looks most at the areas in colour to recognise what a picture shows; the rest is grey. The yellow line surrounds the spots it looks at most.",
-    network: "Attention of [Ret] over the patch tokens: by head in the last block, or by block, averaged over its heads; or in the cross-attention, over the other side's tokens. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
-    sketch: (overlay, state) => shine(overlay, state, state.answer.sketch, "photo_to_sketch", "sketch_cells", state.chosen),
-    photo: (overlay, state, photo) => shine(overlay, state, photo, "sketch_to_photo", "photo_cells", photo),
-  },
-  kept: {
-    lead: () => "The computer cuts every picture into small squares and, to be quick, drops those with little information. They are grey here; those within the white line were kept.",
-    network: "Token selection: after some blocks only the patch tokens with the most of [Ret]'s attention go on. The cross-attention compares those that are left.",
-    fits: ({ sketch, photos }) => [sketch, ...photos].some(({ kept }) => kept.length),
-    sketch: (overlay, state) => keepBright(overlay, state, state.answer.sketch),
-    photo: keepBright,
-    says({ answer, step }, photo) {
-      const all = answer.grid ** 2;
-      return [{ text: `${step ? (photo.kept[step - 1]?.length ?? all) : all} of ${all} squares` }];
-    },
+    network: "Attention of [Ret] over the patch tokens: in the last block, averaged over its heads. Dropped tokens have none. The line is around the fewest cells that hold the chosen share.",
+    sketch: (overlay, { answer, share }) => shine(overlay, answer.sketch, share),
+    photo: (overlay, { share }, photo) => shine(overlay, photo, share),
   },
   pairs: {
     lead: () => "These pairs of squares matter most: 1 in your drawing matches 1 in the photo. Choose a photo to see its pairs and, below it, how much its score would fall without each.",
@@ -139,38 +128,12 @@ const strongest = (cells) => [...cells].reduce((best, one) => (one[1] > best[1] 
 
 const keptCells = ({ kept }, grid) => new Set(kept.at(-1) ?? Array(grid ** 2).keys());
 
-/** [Ret]'s attention over the cells of a picture, as chosen by the controls. */
-function attention({ answer, from, eye }, picture, direction, cells, pair) {
-  if (from === "other") {
-    const crossed = pair.cross_attention?.[direction] ?? [];
-    const values = Array(answer.grid ** 2).fill(0);
-    mean(crossed, eye).forEach((value, i) => (values[pair[cells][i]] = value));
-    return values;
-  }
-  const [kind, number] = eye.split(" ");
-  return kind === "layer" ? picture.attention_layers[number] : mean(picture.attention, eye);
-}
-
-function mean(heads, eye) {
-  const [kind, number] = eye.split(" ");
-  const chosen = kind === "head" && heads[number] ? [heads[number]] : heads;
-  return (chosen[0] ?? []).map((_, i) => chosen.reduce((sum, head) => sum + head[i], 0) / chosen.length);
-}
-
-function shine(overlay, state, ...picture) {
-  const values = attention(state, ...picture);
+function shine(overlay, { attention }, share) {
+  const values = attention[0].map((_, cell) => attention.reduce((sum, head) => sum + head[cell] / attention.length, 0));
   // A few tokens take so much of the attention that all others would look dark.
   const bright = Math.max([...values].sort((a, b) => b - a)[DAZZLING] ?? 0, 1e-9);
   overlay.veil((cell) => Math.sqrt(Math.min(1, values[cell] / bright)), 0.65);
-  overlay.contour(heaviest(values, state.share), LIGHT);
-}
-
-function keepBright(overlay, { answer, step }, picture) {
-  if (step) {
-    const kept = new Set(picture.kept[step - 1] ?? Array(answer.grid ** 2).keys());
-    overlay.veil((cell) => Number(kept.has(cell)), 0.65);
-    overlay.border(kept);
-  }
+  overlay.contour(heaviest(values, share), LIGHT);
 }
 
 function number(overlay, pairs, side) {

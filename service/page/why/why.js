@@ -2,13 +2,12 @@
 
 import * as api from "../shared/api.js";
 import { show as appear } from "../shared/history.js";
-import { check, choice, choose, element, byId } from "../shared/dom.js";
-import { showNearest } from "./nearest.js";
+import { choice, choose, element, byId } from "../shared/dom.js";
 import { Overlay } from "./overlay.js";
-import { largestFirst, middleFirst, paintPart, partAt, partsOf } from "./regions.js";
+import { middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { createPlain } from "./plain.js";
 import { VIEWS, bestMatches, offer } from "./views.js";
-import { fileName, methodName, numberOf, score, sentence, trouble } from "../shared/words.js";
+import { fileName, methodName, numberOf, percent, score, sentence, trouble } from "../shared/words.js";
 
 // Colour-blind people can also distinguish them, and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
@@ -20,7 +19,7 @@ const NEAREST = 8;
 /** @param {(status: number) => void} gone called with the HTTP status when the server cannot explain these photos */
 export function createWhy(gone) {
   const [dialog, body, details, liked, wait] = ["why", "why-body", "why-details", "why-liked", "why-wait"].map(byId);
-  const [image, share, step] = ["why-sketch-image", "why-share", "why-step"].map(byId);
+  const [image, share] = ["why-sketch-image", "why-share"].map(byId);
   const question = new api.Latest();
   const closer = new api.Latest();
   const showPlain = createPlain();
@@ -43,8 +42,7 @@ export function createWhy(gone) {
     // On a phone the row of views is wider than the screen. Its neighbours also come into sight.
     checked("why-view").parentElement.scrollIntoView({ block: "nearest", inline: "center" });
   });
-  choice("why-from", () => set({}));
-  for (const control of [byId("why-eye"), share, step]) { control.addEventListener("input", () => set({})); }
+  share.addEventListener("input", () => set({}));
   listenToSketch(byId("why-sketch"));
   new ResizeObserver(draw).observe(body);
 
@@ -52,7 +50,7 @@ export function createWhy(gone) {
 
   const compared = () => ({
     ...subject.asked,
-    ...(subject.body ? { kind: subject.kind } : { like: liked.value }),
+    ...(subject.body ? { kind: subject.kind } : liked.value ? { like: liked.value } : {}),
     photo: results.map(({ id }) => id),
   });
 
@@ -69,18 +67,18 @@ export function createWhy(gone) {
     details.hidden = true;
     details.open = false;
     choose("why-view", "parts");
-    check("why-from", "own");
     share.value = share.defaultValue;
     void question.ask((signal) => api.locate(subject.body, compared(), signal), showFirst, fail);
   }
 
   function showFirst(answer) {
     const some = answer.things.length > 0;
-    wait.hidden = true;
-    details.hidden = false;
+    // Only pictures can be compared with all that the network sees.
+    details.hidden = !subject.blob && !liked.value;
     byId("why-plain").hidden = !some;
+    if (!some && details.hidden) { say("Where photos show what these words name is not known."); } else { wait.hidden = true; }
     // Without regions of photos only the network's view of them can be shown.
-    details.open = !some;
+    details.open = !some && !details.hidden;
     if (some) { showPlain(answer, subject, liked.value, results, yours); }
   }
 
@@ -104,9 +102,9 @@ export function createWhy(gone) {
   }
 
   function begin(answer) {
-    parts = partsOf(subject, image, answer.grid);
+    parts = partsOf(image, answer.grid);
     // A part of which the network keeps nothing is found nowhere.
-    const ordered = (alike() ? middleFirst : largestFirst)(parts);
+    const ordered = middleFirst(parts);
     const found = ordered.filter((one) => bestMatches(answer.photos[0], one.cells).size);
     const first = (found.length ? found : ordered).slice(0, PINNED_AT_FIRST);
     const pins = parts.filter((one) => first.includes(one)).map((one, i) => pin(one, PINS[i]));
@@ -133,12 +131,6 @@ export function createWhy(gone) {
     const cards = answer.photos.map((photo, place) => card(photo, results[place], answer.grid));
     byId("why-photos").replaceChildren(...cards.map(({ item }) => item));
     pictures = [{ overlay: new Overlay(byId("why-sketch-overlay"), image, answer.grid) }, ...cards];
-    const eyes = answer.sketch.attention.map((_, i) => new Option(`Attention head ${i + 1}`, `head ${i}`));
-    const layers = answer.sketch.attention_layers.map((_, i) => new Option(`Layer ${i + 1}`, `layer ${i}`));
-    byId("why-eye").replaceChildren(new Option("All attention heads", "all"), ...eyes, ...layers);
-    step.max = answer.sketch.kept.length;
-    step.value = answer.sketch.kept.length;
-    byId("why-cross").hidden = answer.photos.every((photo) => photo.cross_attention === null);
     showNearest(answer, results, yours);
     byId("why-facts").replaceChildren(...answer.photos.map((photo, place) => row(photo, results[place])));
     byId("why-source").textContent = source(answer);
@@ -146,7 +138,7 @@ export function createWhy(gone) {
 
   function chip(one) {
     const face = element("canvas", { width: FACE, height: FACE });
-    paintPart(face, one);
+    paintPart(face, one, image, state.answer.grid);
     const made = element("button", { type: "button", title: one.name, ariaLabel: one.name, onclick: () => turn(one) }, face);
     for (const [event, hovered] of [["pointerenter", one], ["pointerleave", null], ["focus", one], ["blur", null]]) {
       made.addEventListener(event, () => set({ hovered }));
@@ -182,24 +174,17 @@ export function createWhy(gone) {
     }
   }
 
-  const controls = () => ({
-    view: checked("why-view").value,
-    from: checked("why-from").value,
-    eye: byId("why-eye").value,
-    share: Number(share.value) / 100,
-    step: Number(step.value),
-  });
+  const controls = () => ({ view: checked("why-view").value, share: Number(share.value) / 100 });
 
   function show() {
-    const { view, share: held, step: steps } = controls();
+    const { view } = controls();
     byId("why-lead").textContent = VIEWS[view].lead(yours);
     byId("why-network").textContent = (alike() && VIEWS[view].alike) || VIEWS[view].network;
     dialog.dataset.view = view;
     for (const control of dialog.querySelectorAll("[data-of]")) {
       control.hidden = !control.dataset.of.split(" ").includes(view);
     }
-    byId("why-share-value").textContent = `${Math.round(100 * held)} %`;
-    byId("why-step-value").textContent = steps ? `${steps} of ${state.answer.sketch.kept.length}` : "none";
+    byId("why-share-value").textContent = `${share.value} %`;
     draw();
   }
 
@@ -250,7 +235,7 @@ export function createWhy(gone) {
     open(of, photos) {
       subject = of;
       results = photos;
-      yours = !of.blob ? "the photo you like" : of.kind === "photo" ? "your photo" : "your drawing";
+      yours = !of.blob ? (of.liked.length ? "the photo you like" : "your words") : of.kind === "photo" ? "your photo" : "your drawing";
       liked.replaceChildren(...of.liked.map(({ id, name }) => new Option(`Compared with ${name}`, id)));
       liked.hidden = Boolean(of.blob) || of.liked.length < 2;
       byId("why-title").textContent = photos.length > 1 ? "Why these photos?" : `Why ${fileName(photos[0].paths[0])}?`;
@@ -282,3 +267,34 @@ function remark({ text, colour }) {
   word.style.borderColor = colour ?? "transparent";
   return word;
 }
+
+/** Show the photos that look most like the drawing, called `yours`, and like each of the `results` of an answer of POST /explain. */
+function showNearest({ nearest, photos }, results, yours) {
+  const near = new Set(nearest.map(({ id }) => id));
+  const others = new Set(photos.flatMap((photo) => photo.nearest.map(({ id }) => id)));
+  byId("why-nearest-yours").ariaLabel = `Photos that look most like ${yours}`;
+  byId("why-nearest-yours").replaceChildren(
+    ...nearest.map((photo) => small(photo, others.has(photo.id) ? "also looks like a photo found" : "")),
+  );
+  byId("why-nearest").replaceChildren(
+    ...photos.map((photo, place) => {
+      const name = fileName(results[place].paths[0]);
+      const row = photo.nearest.map((one) => small(one, near.has(one.id) ? `also looks like ${yours}` : ""));
+      return element("li", {},
+        element("img", { className: "face", src: photo.image, alt: "" }),
+        element("p", { className: "name", textContent: `${numberOf(results[place])}: ${name}` }),
+        element("p", { className: "says row", textContent: rankOf(photo) }),
+        element("ul", { className: "nearest row", ariaLabel: `Photos that look most like ${name}` }, ...row),
+      );
+    }),
+  );
+}
+
+/** A small picture with how alike it is. @param {string} both what else is said of it; it gets a frame then */
+function small({ paths, cosine, thumbnail_url }, both) {
+  const image = api.picture(thumbnail_url, { alt: fileName(paths[0]), title: paths[0] });
+  const said = both && element("span", { className: "unseen", textContent: `. ${sentence(both)}` });
+  return element("li", { className: both ? "both" : "" }, image, element("p", {}, percent(cosine), said));
+}
+
+const rankOf = ({ ret_rank: rank }) => (rank === null ? "Not in the index" : `By looks alone: rank ${rank.toLocaleString("en")}`);

@@ -295,6 +295,36 @@ def test_two_things_are_searched_for_where_they_stand(
     wait_for_photos(desk, lambda d: {"thing"} <= d.execute_script(sent)[1][0].keys())
     assert text(desk, "guesses") == ""
     assert labels(desk) == ["car", "umbrella"]
+    ActionChains(desk).send_keys("p").perform()
+    desk.find_element(By.ID, "clear").click()
+    # Words alone are explained, too, by frames in the photo; and an open photo outlines what the index knows of it.
+    desk.find_element(By.ID, "word").send_keys("car", Keys.ENTER)
+    wait_for_photos(desk, lambda d: d.current_url.endswith("#text=car"))
+    open_why(desk)
+    desk.find_element(By.CSS_SELECTOR, "#why-all [aria-label*='car umbrella']").click()
+    assert re.fullmatch(r"A ?car: perhaps here \(car, \d+\s%\)", matches(desk)[0])
+    assert len(desk.find_elements(By.CSS_SELECTOR, "#why-photo + svg .unclear")) == 1
+    desk.find_element(By.CSS_SELECTOR, "#why-all [aria-label*='cat house']").click()
+    assert matches(desk) == ["No “car” seen here."]
+    assert text(desk, "why-lead-plain").endswith("most like what a word names; a dashed one is a guess.")
+    assert not desk.find_element(By.ID, "why-drawing").is_displayed()
+    assert not desk.find_element(By.ID, "why-details").is_displayed()
+    desk.find_element(By.ID, "why-close").click()
+    desk.find_element(By.CSS_SELECTOR, "#results [title='car umbrella.png']").click()
+    wait(desk).until(lambda d: d.find_element(By.ID, "viewer-things-switch").is_displayed())
+    wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
+    (box, *_) = desk.find_elements(By.CSS_SELECTOR, "#viewer-boxes li")
+    label = box.find_element(By.TAG_NAME, "span")
+    assert not label.is_displayed()
+    ActionChains(desk).move_to_element(box).perform()
+    assert label.is_displayed()
+    ActionChains(desk).move_to_element(desk.find_element(By.ID, "viewer-title")).perform()
+    assert not label.is_displayed()
+    desk.find_element(By.ID, "viewer-things-switch").click()
+    assert label.is_displayed()
+    assert label.text in text(desk, "viewer-facts")
+    assert axe_complaints(desk) == []
+    desk.find_element(By.ID, "viewer-close").click()
 
 
 def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) -> None:

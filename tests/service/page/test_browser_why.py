@@ -108,16 +108,15 @@ def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, 
 def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server: Served) -> None:
     open_why(desk, server)
     seen = {"parts": overlays(desk)}
-    for view in ("look", "kept", "pairs"):
+    for view in ("look", "pairs"):
         desk.find_element(By.XPATH, f"//input[@name='why-view'][@value='{view}']/..").click()
         seen[view] = overlays(desk)
-    assert len(set(map(tuple, seen.values()))) == 4
-    # What was put aside is grey, within a line that is seen on any photo.
-    photo = pixels(seen["kept"][1])
+    assert len(set(map(tuple, seen.values()))) == 3
+    # What does not count is grey.
+    photo = pixels(seen["pairs"][1])
     covered = photo[..., 3] == 255
-    assert 0.2 < covered.mean() < 0.9
-    assert (np.ptp(photo[..., :3].astype(int), axis=2) <= 8)[covered].mean() > 0.95
-    assert (photo[covered].min(axis=1) == 255).any()
+    assert covered.mean() > 0.2
+    assert (np.ptp(photo[..., :3].astype(int), axis=2) <= 8)[covered].mean() > 0.5
     # Each pair that counts has a colour of its own on both sides. Read in one step: the words are written again
     # whenever something is drawn.
     said = desk.execute_script(

@@ -73,11 +73,6 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
         [([VALUES, 0.5], [1]), ([VALUES, 0.6], [1, 2]), ([VALUES, 0.9], [1, 2, 4]), ([VALUES, 1.0], [0, 1, 2, 4])],
     ),
     "the best matches of a part are those of its tokens": ("best_matches", [([COMPARED, [0, 5, 9]], [[7, 0.9]])]),
-    # Two lines in a corner of the sheet are, cropped to the ink, the upper and the left edge of the picture.
-    "a stroke lights the cells that it crosses where the network saw it": (
-        "stroke_cells",
-        [([], [[0, 1, 2, 3], [0, 4, 8, 12]])],
-    ),
     # Of a ring of cells, at two edges of a grid of 4, its outer border.
     "the outline of a thing goes around all of its cells": (
         "outline_box",
@@ -138,8 +133,8 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             ),
         ],
     ),
-    # A stroke from the middle to the right and a dot on bare paper, as an image: three of its ninths.
-    "of an image only what is drawn is a part": (
+    # A stroke from the middle to the right and a dot on bare paper: three of the ninths.
+    "only what is drawn is a part of a picture": (
         "image_parts",
         [
             (
