@@ -10,6 +10,7 @@ import datetime
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,12 +35,19 @@ class ResultError(Exception):
 
 
 def processor() -> str:
-    """Returns the processor and its cores, for people."""
+    """Returns the processor, its cores, and what decides how fast it multiplies, for people."""
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+    whole_numbers = " with VNNI" if any("_vnni" in line for line in lines if line.startswith("flags")) else ""
+    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}{whole_numbers}"
+
+
+def commit() -> str:
+    """Returns the first digits of the checkout's commit; "" outside a repository."""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=8", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 class Result(BaseModel):
@@ -47,7 +55,8 @@ class Result(BaseModel):
 
     Attributes:
         name: of its block. Results of one name become one table.
-        machine: what it was measured on, and by what device, threads, precision and PyTorch. date: the day.
+        machine: what it was measured on, and by what device, threads, precision and PyTorch. date: the day. commit: of
+            the checkout.
         command: the command line.
         quick: whether it was the shortest form, which shows that all works and proves nothing.
         said: sentences above the table, such as the size of the gallery.
@@ -58,6 +67,7 @@ class Result(BaseModel):
     command: str
     machine: str = Field(default_factory=processor)
     date: str = Field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
+    commit: str = Field(default_factory=commit)
     quick: bool = False
     said: str = ""
     rows: list[Row] = []
@@ -67,7 +77,7 @@ class Result(BaseModel):
         write_atomically(document, f"{self.model_dump_json(indent=1)}\n".encode())
 
     def markdown(self) -> str:
-        foot = f"{self.machine}; {self.date}: `{self.command}`"
+        foot = f"{self.machine}; {self.date}{f', {self.commit}' if self.commit else ''}: `{self.command}`"
         return "\n\n".join(filter(None, (self.said, table(self.rows), foot)))
 
 

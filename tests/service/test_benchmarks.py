@@ -225,6 +225,7 @@ ONE = Result(
     command="python -m one",
     machine="A processor",
     date="2026-11-20",
+    commit="0123abcd",
     said="Some photos.",
     rows=[
         {"way": "first", "photos": 11700, "time (ms)": 90.04},
@@ -248,7 +249,7 @@ def test_a_result_gets_into_its_block_and_all_else_stays(place: tuple[Path, Path
     text = page.read_text(encoding="utf-8")
     assert read_blocks(text) == {
         "One": "Some photos.\n\n| way | photos | time (ms) | share |\n|---|---|---|---|\n"
-        "| first | 11,700 | 90.0 |  |\n| second |  |  | 0.123 |\n\nA processor; 2026-11-20: `python -m one`",
+        "| first | 11,700 | 90.0 |  |\n| second |  |  | 0.123 |\n\nA processor; 2026-11-20, 0123abcd: `python -m one`",
         "Two": "",
     }
     assert "\nby hand\n" in text
