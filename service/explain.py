@@ -16,14 +16,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sketch_search.indexer import PhotoEntry
-from sketch_search.model import Explanation
+from sketch_search.model import Explanation, Matcher, search
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
 from sketch_search.model.files import MARK, write_files
 from sketch_search.model.images import Drawing, Pixels, as_png, hexadecimal
 from sketch_search.model.pauses import Compute, compute_at_once
-from sketch_search.model.search import Ids, Query, Scores, best_first, encode_things, query_of
+from sketch_search.model.search import Ids, PhotoRows, Query, Scores, best_first, encode_things, gallery_of, query_of
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
@@ -126,10 +126,17 @@ def _shown(
 ) -> list[tuple[ShownThing, ...]]:
     """Finds where each photo shows each thing, how well, and in which colour."""
     gallery = searcher.gallery
+    rows = gallery.rows_of_ids([entry.id for entry in entries])
+    return _shown_in(searcher.matcher, gallery, rows, things, places)
+
+
+def _shown_in(
+    matcher: Matcher, gallery: search.Gallery, rows: PhotoRows, things: Sequence[Thing], places: float
+) -> list[tuple[ShownThing, ...]]:
     bare = [replace(thing, tokens=thing.tokens.without_patches) for thing in things]
     asked = Query("things", gallery.clusters.mean, things=tuple(bare), places=places, extents=True)
-    matched = gallery.matched(asked, gallery.rows_of_ids([entry.id for entry in entries]))
-    cosines = matched.cosines(searcher.matcher.thing_directions(bare))
+    matched = gallery.matched(asked, rows)
+    cosines = matched.cosines(matcher.thing_directions(bare))
     return [
         tuple(
             ShownThing(
@@ -142,7 +149,7 @@ def _shown(
             )
             for number, thing in enumerate(bare)
         )
-        for photo in range(len(entries))
+        for photo in range(len(rows))
     ]
 
 
@@ -220,7 +227,8 @@ def explain(
 ) -> ExplainResponse:
     """Explains why photos match a sketch or a photo, which was sent or is given by ``like``.
 
-    The photos are encoded again, in full precision, so scores may differ from a search's in the third digit.
+    The photos are encoded again, in full precision, so scores may differ from a search's in the third digit. Of a photo
+    with parts, that of its pictures is explained which is nearest to a sketch.
 
     sketch: prepared; with ``kind=photo`` a photo. run: decodes the photos. compute: runs each step that computes:
     reading and decoding photos need no turn. Raises BadSearch without one picture to compare with; UnknownPhoto;
@@ -234,23 +242,30 @@ def explain(
         observed = compute(lambda: matcher.observe(prepared, modality))
         return observed, _describe_image(pixels, observed, "JPEG" if modality == "photo" else "PNG")
 
-    def encode_photo(entry: PhotoEntry) -> tuple[Observed, ExplainedImage]:
-        job = Job.preparing(matcher.preprocessing, "photo", settings.max_photo_pixels)
+    def encode_photo(entry: PhotoEntry, given: Tokens | None = None) -> tuple[Observed, ExplainedImage]:
+        job = Job.preparing(matcher.preprocessing, "photo", settings.max_photo_pixels, parts=given is not None)
         with still_opening(entry):
             opened = run(index.open_photo(entry.id), job)
-        return encode(np.asarray(opened.image), "photo")
+        pictures, best = [*map(np.asarray, (opened.image, *opened.parts))], 0
+        if given is not None and opened.parts:
+            prepared = np.stack([*map(matcher.preprocessing.normalise, pictures)])
+            tokens, ret = compute(lambda: matcher.encode(prepared, "photo")), given.without_patches
+            best = int(compute(lambda: matcher.scores(ret, tokens.without_patches, "ret"))[0].argmax())
+            if best:
+                parts[entry.id] = tokens[[best]]
+        return encode(pictures[best], "photo")
 
     check_compared(sketch, params)
-    entries = _entries_of(index, params)
+    entries, parts = _entries_of(index, params), dict[int, Tokens]()
     liked = None if params.like is None else index.photo(params.like)
     if sketch is not None:
         given, image = encode(sketch.whole, params.kind)
     else:
         assert liked is not None
         given, image = encode_photo(liked)
-    photos = list(map(encode_photo, entries))
-    encoded = time.perf_counter()
     modality: Modality = "photo" if sketch is None else params.kind
+    photos = [encode_photo(entry, given.tokens if modality == "sketch" else None) for entry in entries]
+    encoded = time.perf_counter()
     compare = compare_photos if modality == "photo" else matcher.compare
     explanations = [compute(partial(compare, given, photo)) for photo, _ in photos]
     paired = time.perf_counter()
@@ -259,11 +274,15 @@ def explain(
     tokens = [photo.tokens for photo, _ in photos]
     to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
     things = list[Thing]()
-    in_photos: Sequence[tuple[ShownThing, ...]] = [()] * len(entries)
+    in_photos: list[tuple[ShownThing, ...]] = [()] * len(entries)
     if sketch is not None and modality == "sketch" and index.regions_kept:
         named, query, _ = _query_of(searcher, sketch, params, compute)
         if query.things:
-            things, in_photos = named, compute(lambda: _shown(searcher, query.things, query.places, entries))
+            asked = query.things, query.places
+            things, in_photos = named, compute(lambda: _shown(searcher, *asked, entries))
+            for number, part in ((n, parts[entry.id]) for n, entry in enumerate(entries) if entry.id in parts):
+                alone = gallery_of(part, matcher, 1), np.zeros(1, np.int64)
+                (in_photos[number],) = compute(partial(_shown_in, matcher, *alone, *asked))
     located = time.perf_counter()
     columns = zip(entries, photos, explanations, to_photos, in_photos, strict=True)
     shown = [

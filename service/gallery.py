@@ -13,7 +13,7 @@ from sketch_search.model import Matcher, search
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.pauses import pause
 from sketch_search.model.ranking import likeness_to, likenesses
-from sketch_search.model.search import Clusters, Ids, PhotoGallery, PhotoRows, Scores, most_alike
+from sketch_search.model.search import Clusters, Ids, PhotoGallery, PhotoRows, Scores, first_of_each, most_alike
 from sketch_search.model.search.photos import BLOCK
 
 
@@ -137,15 +137,17 @@ class LocalGallery(PhotoGallery, Gallery):
 
     def nearness(self, given: Tokens, modality: Modality, mean: Floats | None = None) -> tuple[Ids, Scores]:
         """mean: (d,) of all vectors of the gallery, if this is one of its shards."""
-        near, wholes = [np.empty(0, np.float32)], self.index.wholes
-        for start in range(0, len(wholes), BLOCK):
+        near, ids = [np.empty(0, np.float32)], self.index.ids
+        for start in range(0, len(ids), BLOCK):
             pause()
-            vectors = self.index.vectors.of(wholes[start : start + BLOCK])
+            vectors = self.index.vectors.of(np.arange(start, min(start + BLOCK, len(ids))))
             if modality == "photo":
                 near.append(likeness_to(given.ret, vectors, self.clusters.mean if mean is None else mean))
             else:
                 near.append(self._matcher.scores(given, Tokens.of_ret(vectors), "ret")[0])
-        return self.index.ids[wholes], np.concatenate(near)
+        scores = np.concatenate(near)
+        best = first_of_each(ids, scores) if len(self.index.parts) else slice(None)
+        return ids[best], scores[best]
 
     def alike(self, photos: Floats, count: int, mean: Floats | None = None) -> list[tuple[Ids, Scores]]:
         """mean: as for ``nearness``."""

@@ -9,6 +9,7 @@ from sketch_search.model.search.candidates import (
     Scores,
     Word,
     best_first,
+    first_of_each,
     interleave,
     most_alike,
 )

@@ -44,6 +44,12 @@ def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np
     return chosen[np.lexsort((ids[chosen], -scores[chosen]))][:count]
 
 
+def first_of_each(ids: Ids, scores: Scores) -> NDArray[np.int64]:
+    """Returns the indices of the best score of each photo, ascending; of equal ones the first."""
+    order = np.lexsort((-scores, ids))
+    return np.sort(order[np.diff(ids[order], prepend=-1) > 0])
+
+
 def most_alike(parts: Sequence[tuple[Ids, Scores]], count: int) -> tuple[Ids, Scores]:
     """Joins photos and their likenesses, and keeps the ``count`` best, best first."""
     ids, near = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -200,9 +206,7 @@ class Nearest:
         by_word = None if self.by_word is None else np.float32(NAMED) * self.by_word
         columns = self.by_vector, self.by_box, self.likeness, by_word
         best = np.sum([column for column in columns if column is not None], axis=0)
-        order = np.lexsort((self.rows, -best, self.ids))
-        first = np.diff(self.ids[order], prepend=-1) > 0
-        return self[np.sort(order[first])]
+        return self[first_of_each(self.ids, best)]
 
     def best(self, query: Query) -> Self:
         """Keeps the photos that become candidates."""

@@ -10,7 +10,11 @@ import pytest
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.indexer.samples import SKETCHED, draw_photo, draw_sketch
 from sketch_search.model import Matcher
+from sketch_search.model.images import open_image
+from sketch_search.service.explain import explain
+from sketch_search.service.schemas.explain import ExplainParams
 from sketch_search.service.schemas.query import TunedQuery
+from tests.pictures import difference
 from tests.searching import Searcher
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
 from tests.wide import FOUR, page, panorama
@@ -95,6 +99,19 @@ def test_a_part_that_matches_is_not_framed_as_if_it_were_the_photo(searcher: Sea
     (album,) = (result for result in found if result.paths == ("album.jpg",))
     assert (album.cells, album.boxes) == (None, None)
     assert all(result.cells is not None for result in found if result.paths[0].startswith("guitar"))
+
+
+def test_the_part_that_matches_is_explained(searcher: Searcher, photos: Path) -> None:
+    ids = [searcher.gallery.photo_at(name).id for name in ("album.jpg", "guitar 2.png")]
+    drawing = searcher.matcher.preprocessing.drawing(draw_sketch("guitar"))
+    album, guitar = explain(searcher, drawing, ExplainParams(photo=ids)).photos
+    part = open_image(photos / "album.jpg").crop((35, 440, 285, 690)).resize((224, 224))
+    assert difference(album.picture(), part) < 15
+    assert album.ret_rank <= 4
+    assert album.relation_score is not None
+    assert album.relation_score > 0.5 * (guitar.relation_score or 0)
+    assert len(album.things) == len(guitar.things) == 1
+    assert album.nearest[0].paths[0].startswith("guitar")
 
 
 def test_shards_find_what_one_index_finds(searcher: Searcher, photos: Path, default: Matcher, tmp_path: Path) -> None:
