@@ -41,7 +41,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.model.ranking import WITHIN, diffuse, likenesses, logits, weigh
+from sketch_search.model.ranking import diffuse, evidence_of_own, likenesses, weigh
 from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
 from sketch_search.model.words import WordBook
 
@@ -234,15 +234,14 @@ class Matcher:
     ) -> Floats:
         """Shares scores (s, p) among photos that look alike, by ``model.ranking.diffuse``. Raises ModelError.
 
-        Diffusion makes photos that look alike equal, so by "rn" WITHIN times the logit of the score before says which
-        of them was drawn.
+        Diffusion makes photos that look alike equal, so by "rn" the score before says which of the best was drawn.
 
         threshold: the cosine from which two photos share their scores; None for ``diffusion_threshold``. weights: as
         there.
         """
         threshold = self.diffusion_threshold if threshold is None else threshold
         after = diffuse(scores, ret, threshold, method, weights)
-        return weigh(after, np.float32(WITHIN) * logits(scores), method) if method == "rn" else after
+        return weigh(after, evidence_of_own(scores), method) if method == "rn" else after
 
     @property
     def diffusion_threshold(self) -> float:

@@ -202,8 +202,9 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 # (``Matcher.kinship``) and l_i the diffused one, w_i its score by the word, u_ij its likeness to the j-th unwanted
 # photo, f_i the score of its regions, and b_i how surely its boxes show the thing,
 #
-#     logit s_i = SHARED logit d_i + WITHIN logit r_i + LIKED min(0, l_i - min(KIND, l of the KIN-th highest))
-#                 + (1 - a) OWN min(0, k_i - KINDRED) + NAMED min(0, w_i - max w + SPREAD)
+#     logit s_i = SHARED logit d_i + WITHIN max(0, logit r_i - logit r of the FIRST-th highest)
+#                 + LIKED min(0, l_i - min(KIND, l of the KIN-th highest)) + (1 - a) OWN min(0, k_i - KINDRED)
+#                 + NAMED min(0, w_i - max w + SPREAD)
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f) + PRESENT (b_i - max b),
 #
 # the scores of regions diffused, and times 1 - e for a thing without colours whose box is as large as a square of side
@@ -214,7 +215,7 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
 # know the kind better than diffusion does. Without a drawing words and scores of regions count in full: NAMED is 1, and
 # PRESENT 0, as boxes of the kind are what regions are fitted by.
-WITHIN, SHARED = 0.25, 0.5
+WITHIN, FIRST, SHARED = 0.35, 40, 0.5
 LIKED, KIND, KIN = 16.0, 0.85, 20
 OWN, KINDRED, LIKELY = 8.0, 0.6, 0.4
 # Of several things, a liked photo may show only some: LIKED counts as a sixteenth, from KIND_OF_SEVERAL on, and the
@@ -255,9 +256,16 @@ def log_odds(scores: Floats, method: Method) -> NDArray[np.floating]:
     return np.asarray((scores - scores.max(initial=-np.inf)) / np.float32(_width(method)))
 
 
+def evidence_of_own(before: Floats) -> NDArray[np.float64]:
+    """Returns the evidence of relation scores before diffusion (..., p), in their shape: of the FIRST best alone."""
+    own = logits(before)
+    least = np.sort(own, axis=-1)[..., -FIRST:][..., :1]
+    return np.asarray(WITHIN * np.maximum(own - least, 0))
+
+
 def evidence_for_diffusion(scores: Floats, before: Floats, method: Method) -> NDArray[np.floating]:
     """Returns the evidence, (p,), that makes diffused scores of a drawing count SHARED, and those before in full."""
-    kept = np.float32(WITHIN) * logits(before) if method == "rn" else np.float32(0)
+    kept = evidence_of_own(before) if method == "rn" else np.float32(0)
     return np.float32(1 - SHARED) * (kept - log_odds(scores, method))
 
 

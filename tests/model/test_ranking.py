@@ -134,11 +134,13 @@ def test_a_liked_photos_kind_has_a_page_of_photos_at_least_and_orders_them_if_th
 
 @pytest.mark.parametrize("method", ["rn", "ret"])
 def test_the_diffused_scores_of_a_drawing_count_half_beside_what_says_the_kind(method: Method) -> None:
-    (before,), (shared,) = (scored_loosely(seed, photos=9, sketches=1)[0][method] for seed in (5, 6))
-    kept = ranking.WITHIN * ranking.logits(before) if method == "rn" else np.zeros(9)
+    (before,), (shared,) = (scored_loosely(seed, photos=50, sketches=1)[0][method] for seed in (5, 6))
+    own = ranking.logits(before) if method == "rn" else np.zeros(50)
+    kept = ranking.WITHIN * np.maximum(own - np.sort(own)[-ranking.FIRST], 0)
     after = ranking.weigh(shared, kept, method)
     halved = ranking.weigh(after, ranking.evidence_for_diffusion(after, before, method), method)
     expected = ranking.SHARED * ranking.log_odds(shared, method) + kept
+    assert (kept > 0).sum() == (ranking.FIRST - 1 if method == "rn" else 0)
     np.testing.assert_allclose(ranking.log_odds(halved, method), expected, rtol=1e-3, atol=1e-3)
 
 
