@@ -170,8 +170,9 @@ def _unseen(searcher: Searcher, texts: Sequence[str], entries: Sequence[PhotoEnt
     gallery, named = searcher.gallery, _named(searcher, texts)
     if not named or not entries:
         return [()] * len(entries)
-    rows = gallery.rows_of_ids([entry.id for entry in entries])
-    lacking = searcher.clearness([*named.values()], rows) < 0
+    photos, rows = gallery.with_parts(gallery.rows_of_ids([entry.id for entry in entries]))
+    shown = searcher.clearness([*named.values()], rows) >= 0
+    lacking = np.stack([~shown[:, photos == photo].any(axis=1) for photo in range(len(entries))], axis=1)
     return [tuple(name for name, lacks in zip(named, of_photo, strict=True) if lacks) for of_photo in lacking.T]
 
 

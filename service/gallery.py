@@ -46,6 +46,10 @@ class Gallery(search.Gallery):
         """Returns the entries of these photos, in their order."""
 
     @abstractmethod
+    def with_parts(self, rows: PhotoRows) -> tuple[NDArray[np.int64], PhotoRows]:
+        """Returns the rows of these photos and of their parts, and before them which of the photos each shows."""
+
+    @abstractmethod
     def vectors(self, rows: PhotoRows) -> Floats:
         """Returns the vectors of these photos, (m, d)."""
 
@@ -128,6 +132,10 @@ class LocalGallery(PhotoGallery, Gallery):
 
     def photos(self, ids: Sequence[int]) -> tuple[PhotoEntry, ...]:
         return self.index.photos(ids)
+
+    def with_parts(self, rows: PhotoRows) -> tuple[NDArray[np.int64], PhotoRows]:
+        photos, parts = np.nonzero(rows[:, None] == self.index.parts_of)
+        return np.concatenate([np.arange(len(rows)), photos]), np.concatenate([rows, self.index.parts[parts]])
 
     def vectors(self, rows: PhotoRows) -> Floats:
         return self.index.vectors.of(rows)

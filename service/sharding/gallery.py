@@ -346,6 +346,12 @@ class ShardedGallery(Gallery):
                 found[index] = replace(entry, cluster=entry.cluster + first)
         return tuple(found[index] for index in range(len(rows)))
 
+    def with_parts(self, rows: PhotoRows) -> tuple[NDArray[np.int64], PhotoRows]:
+        answers = self._ask_homes(LocalGallery.with_parts, rows)
+        found = [(indices[of], there + self._layout.row_starts[shard]) for indices, shard, (of, there) in answers]
+        photos, every = (np.concatenate(column) for column in zip(*found, strict=True))
+        return photos, every
+
     def vectors(self, rows: PhotoRows) -> Floats:
         found = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float32)
         for indices, _, vectors in self._ask_homes(LocalGallery.vectors, rows):

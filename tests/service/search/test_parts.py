@@ -11,8 +11,8 @@ from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.indexer.samples import SKETCHED, draw_photo, draw_sketch
 from sketch_search.model import Matcher
 from sketch_search.model.images import open_image
-from sketch_search.service.explain import explain
-from sketch_search.service.schemas.explain import ExplainParams
+from sketch_search.service.explain import explain, locate
+from sketch_search.service.schemas.explain import ExplainParams, LocateParams
 from sketch_search.service.schemas.query import TunedQuery
 from tests.pictures import difference
 from tests.searching import Searcher
@@ -112,6 +112,21 @@ def test_the_part_that_matches_is_explained(searcher: Searcher, photos: Path) ->
     assert album.relation_score > 0.5 * (guitar.relation_score or 0)
     assert len(album.things) == len(guitar.things) == 1
     assert album.nearest[0].paths[0].startswith("guitar")
+
+
+def test_a_photo_is_not_said_to_lack_what_one_of_its_parts_shows(
+    searcher: Searcher, photos: Path, default: Matcher, tmp_path: Path
+) -> None:
+    names = ["apple 2.png", "album.jpg", "panorama.jpg"]
+    ids = [searcher.gallery.photo_at(name).id for name in names]
+    folders = cut(photos.with_name("index"), default, tmp_path, [photo % 3 for photo in range(PHOTOS)])
+    things = ("umbrella", "guitar", "bicycle")
+    drawings = [default.preprocessing.drawing(draw_sketch(thing)) for thing in things]
+    for one in (searcher, searcher_of(links_to(folders, default), default)):
+        asked = [LocateParams(photo=ids, text=thing) for thing in things]
+        found = [locate(one, *each).photos for each in zip(drawings, asked, strict=True)]
+        assert [photos[1].unseen for photos in found] == [()] * 3
+        assert [photo.unseen for photo in found[0]] == [("umbrella",), (), ()]
 
 
 def test_shards_find_what_one_index_finds(searcher: Searcher, photos: Path, default: Matcher, tmp_path: Path) -> None:
