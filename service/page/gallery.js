@@ -5,7 +5,7 @@ import { show } from "./shared/history.js";
 import { element, icon, byId, progress } from "./shared/dom.js";
 import { building, count, facts, stopped, trouble } from "./shared/words.js";
 
-/** The dialog about the collection; `remove` takes a folder out of the index, and returns how many files that were. */
+/** The dialog about the collection; `remove` takes a folder out of the index, as in api.js. */
 export function createAbout(remove) {
   const [dialog, note] = [byId("about"), byId("about-note")];
   let folders = [];
@@ -61,7 +61,7 @@ export function createAbout(remove) {
   async function take(folder) {
     begun = false;
     try {
-      const files = await remove(folder);
+      const { files } = await remove(folder);
       note.textContent = `Removed ${count(files, "file")} from the index. The files themselves are untouched.`;
       await read();
     } catch (error) {
@@ -148,7 +148,7 @@ export function offerFolders(build) {
     }
     void question.ask(
       () => within.answer,
-      (answer) => fill({ ...answer, folders: answer.folders.filter((name) => startsWith(name, start)) }),
+      (answer) => fill({ ...answer, folders: answer.folders.filter((name) => name.toLowerCase().startsWith(start.toLowerCase())) }),
       () => list.replaceChildren(),
     );
   }
@@ -167,5 +167,3 @@ export function offerFolders(build) {
   const item = (name, path, drawn) =>
     element("li", {}, element("button", { type: "button", onclick: () => read(path) }, icon(drawn), name));
 }
-
-const startsWith = (name, start) => name.toLowerCase().startsWith(start.toLowerCase());

@@ -27,7 +27,6 @@ const EXPLAINED = 6;
 // Photos keep their places, and one variant of the drawing is looked at, for as long as strokes follow each other.
 const REST_MS = 900;
 const FEW_PHOTOS = 2000;
-const NOTHING_GUESSED = { guesses: [] };
 
 const paper = new Paper(byId("paper"));
 const query = createQuery(paper, {
@@ -38,7 +37,7 @@ const query = createQuery(paper, {
 });
 const refreshTools = connectTools(paper, query);
 const notice = new Notice((marks) => paper.add(marks));
-const about = createAbout(removeFolder);
+const about = createAbout((folder) => api.remove(folder).finally(() => void server.check()));
 offerFolders(build);
 const parts = createParts(() => query.clear());
 offerFilter(parts);
@@ -124,7 +123,7 @@ function showFound({ answer, asked, stay, after }) {
 /** Drop an unknown word and search for the rest; otherwise show the error. */
 function searchFailed(error) {
   state.shownAfter = -1;
-  word.guess(NOTHING_GUESSED);
+  word.guess();
   const unknown = error.code === "unknown_word";
   // The search before the name of a thing comes back by itself.
   const ofThing = unknown ? drawn.dropWord() : null;
@@ -198,7 +197,7 @@ const nothing = () => query.empty() && !parts.enough();
 function showInvitation() {
   search.stop();
   found.invite();
-  word.guess(NOTHING_GUESSED);
+  word.guess();
 }
 
 function searchIfReady(anew = false) {
@@ -262,12 +261,6 @@ async function build(folder, note) {
   }
   void server.check();
   return true;
-}
-
-async function removeFolder(folder) {
-  const { files } = await api.remove(folder);
-  void server.check();
-  return files;
 }
 
 paper.addEventListener("start", () => {

@@ -179,10 +179,5 @@ export function offerFilter(parts) {
 const above = (path) => path.split("/").slice(0, -1).map((_, i, names) => names.slice(0, i + 1).join("/"));
 
 const key = (path) => path.replaceAll("/", "\0");
-
 const number = (files) => files.toLocaleString("en");
-
-function keyed(name, one) {
-  one.dataset.key = name;
-  return one;
-}
+const keyed = (name, one) => Object.assign(one.dataset, { key: name }) && one;

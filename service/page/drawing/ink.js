@@ -176,6 +176,13 @@ function drawImage(context, image) {
   context.drawImage(image, ...box);
 }
 
+/** A small square picture of a drawing. */
+export function faceOf(marks, side) {
+  const face = element("canvas", { className: "face", width: side, height: side });
+  paint(face.getContext("2d"), side, marks);
+  return face;
+}
+
 /** The drawing on a canvas of its own, see `paint`, whose pixels can be read. @returns {CanvasRenderingContext2D} */
 export function sheet(actions, side, shape = 1) {
   const [, , width, height] = placeOf(shape).map((share) => Math.round(share * side));

@@ -1,6 +1,6 @@
 /** Searches that a person keeps in this browser under a name: offered, the last ones, while nothing is searched for. */
 
-import { paint } from "../drawing/ink.js";
+import { faceOf } from "../drawing/ink.js";
 import { fromText, toText } from "../drawing/saved.js";
 import { byId, element, forSite, icon } from "../shared/dom.js";
 import { show } from "../shared/history.js";
@@ -49,9 +49,7 @@ export function createKept(paper, query, name) {
   }
 
   function item(key, called, kept) {
-    const face = element("canvas", { className: "face", width: FACE, height: FACE });
-    paint(face.getContext("2d"), FACE, kept.marks);
-    const open = element("button", { type: "button", onclick: () => void query.open(kept) }, face, called);
+    const open = element("button", { type: "button", onclick: () => void query.open(kept) }, faceOf(kept.marks, FACE), called);
     const remove = element("button", { type: "button", className: "plain", ariaLabel: `Remove ${called}`, title: "Remove" }, icon("close"));
     remove.addEventListener("click", () => {
       forSite.remove(key);

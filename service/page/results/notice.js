@@ -1,11 +1,10 @@
 /** The message in place of photos: an invitation to draw, a missing part, or an error. */
 
-import { paint, png } from "../drawing/ink.js";
+import { faceOf, png } from "../drawing/ink.js";
 import * as api from "../shared/api.js";
 import { byId, element, forSite, progress, prose } from "../shared/dom.js";
 
 // The drawings to start from: the three with the best matches among these photos, and their results.
-const EXAMPLE_WIDTH = 0.014;
 const FACE = 160;
 const SHOWN = 3;
 // A drawing is shown if the third of its photos is at most so far away, by [Ret]. In 200 galleries of 100 to 1,500 labelled
@@ -105,15 +104,13 @@ export class Notice {
   }
 
   #item({ name, marks }, faces) {
-    const face = element("canvas", { className: "face", width: FACE, height: FACE });
-    paint(face.getContext("2d"), FACE, marks);
     const photos = faces.map((path) => {
       const image = api.picture(`${path}?size=${FACE}`);
       image.addEventListener("error", () => image.remove());
       return image;
     });
     const [ariaLabel, onclick] = [`Start from a sketch: ${name}`, () => this.#draw(marks)];
-    return element("li", {}, element("button", { type: "button", title: name, ariaLabel, onclick }, face, ...photos));
+    return element("li", {}, element("button", { type: "button", title: name, ariaLabel, onclick }, faceOf(marks, FACE), ...photos));
   }
 }
 
@@ -132,5 +129,5 @@ function toMark(stroke) {
   const pairs = values.flatMap((x, i) => (i % 2 ? [] : [[x, values[i + 1]]]));
   // A point that is there twice makes a corner: the curve around it has no length.
   const places = kind === "round" ? pairs : pairs.flatMap((place) => [place, place]);
-  return { kind: "pen", colour: "#000000", width: EXAMPLE_WIDTH, points: places.map(([x, y]) => ({ x, y, weight: 1 })) };
+  return { kind: "pen", colour: "#000000", width: 0.014, points: places.map(([x, y]) => ({ x, y, weight: 1 })) };
 }

@@ -18,7 +18,6 @@ export class Refused extends Error {
 }
 
 export class Away extends Error {}
-
 /** A login in front of the server answers in its place. */
 export class SignedOut extends Error {}
 

@@ -1,9 +1,7 @@
 /**
- * Dialogs that Back of the browser closes, the uppermost one first. Each has an entry in the browser's history, whose state
- * says how many are open. After a reload none is open, so the history is moved back to the page's own entry.
- *
- * And the part of the page's address that says what is searched for: `#like=17,23&unlike=5&folder=2023/summer`. Each change
- * of it is a step in the history, and the state of each entry says how many steps of this page lead to it.
+ * Dialogs that Back of the browser closes, the uppermost one first: the state of an entry of its history says how many are open.
+ * After a reload none is, so the history is moved back to the page's own entry. And the part of the page's address that says what is
+ * searched for: `#like=17,23&unlike=5&folder=2023/summer`. Each change of it is a step, and states say how many lead to an entry.
  */
 
 let open = [];

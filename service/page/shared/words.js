@@ -271,8 +271,6 @@ export const goesOn = (seconds) => `Your search will continue by itself in ${cou
 // What the page calls the parameters of a search.
 const FIELDS = { text: "The word", thing_text: "A name", folder: "The folder", after: "From", before: "Until", file: "The image" };
 
-const said = (message) => message.replace(/^\w+(?= )/, (name) => FIELDS[name] ?? name);
-
 // A title for each kind of error, and a text if its message is not enough.
 const TROUBLES = {
   not_ready: ["Not ready yet"],
@@ -287,7 +285,7 @@ const TROUBLES = {
 };
 
 export function trouble(error) {
-  const [title, text = ({ message }) => said(message)] = TROUBLES[error.code ?? error.constructor.name] ?? ["That did not work"];
+  const [title, text = ({ message }) => message.replace(/^\w+(?= )/, (name) => FIELDS[name] ?? name)] = TROUBLES[error.code ?? error.constructor.name] ?? ["That did not work"];
   return [title, text(error)];
 }
 

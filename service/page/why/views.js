@@ -1,9 +1,11 @@
 /** The views of an explanation: what each lays over the sketch and the photos, and what it says in plain words. */
 
-import { choose } from "../shared/dom.js";
+import { inked } from "../drawing/ink.js";
+import { choose, element } from "../shared/dom.js";
 import { percent, strength } from "../shared/words.js";
 
 const LIGHT = "#ffb000";
+const PLACES = ["top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right"];
 // White text can be read on each of them, and people who are colour-blind can distinguish them.
 const PAIRS = ["#c2410c", "#0072b2", "#b0478a", "#00785a", "#8a6a00"];
 const SHADE = 0.3;
@@ -21,10 +23,10 @@ const DAZZLING = 8;
  */
 export const VIEWS = {
   parts: {
-    lead: (yours) => `Point at a part of ${yours} to light up where the computer finds it in each photo. Tap a part to pin it in a colour, up to four at once. The words say how well the two match.`,
+    lead: (yours) => `Point at a part of ${yours} to light up where the computer finds it in each photo. Press it to pin it in a colour, up to four at once. The words say how well the two match.`,
     network: "Cosines of all pairs of sketch and photo tokens after cross-attention (eq. 8 of the paper). For every sketch token that the part crosses, its best photo token is lit; pale squares are tokens that were dropped.",
     alike: "Cosines of all pairs of patch tokens of the two photos, as they left the encoder, without their mean. For every token of the part, its best token in the other photo is lit; pale squares are tokens that were dropped. The ranking itself goes by [Ret].",
-    fits: comparesPatches,
+    fits: (answer) => comparesPatches(answer),
     sketch(overlay, { answer, pins }) {
       const kept = keptCells(answer.sketch, answer.grid);
       for (const { part, colour } of pins) {
@@ -120,9 +122,7 @@ export function bestMatches({ matches }, cells) {
 }
 
 /** Whether patches were matched: a network with one vector for each picture has none. */
-function comparesPatches({ photos }) {
-  return photos.some((photo) => photo.sketch_cells.length && photo.photo_cells.length);
-}
+const comparesPatches = ({ photos }) => photos.some((photo) => photo.sketch_cells.length && photo.photo_cells.length);
 
 const strongest = (cells) => [...cells].reduce((best, one) => (one[1] > best[1] ? one : best));
 
@@ -143,4 +143,25 @@ function number(overlay, pairs, side) {
     const ranks = cells.flatMap((other, i) => (other === cell ? [i + 1] : []));
     overlay.badge(cell, ranks.join(" "), PAIRS[ranks[0] - 1]);
   });
+}
+
+/**
+ * The ninths of the `prepared` picture that the network saw, {name, place, cells}, by their cells of a square grid, without bare
+ * paper: its tokens match each other well, which means nothing.
+ */
+export function partsOf(prepared, grid) {
+  const { naturalWidth: width, naturalHeight: height } = prepared;
+  const context = element("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+  context.drawImage(prepared, 0, 0);
+  const cellAt = ([x, y]) => Math.floor((y / height) * grid) * grid + Math.floor((x / width) * grid);
+  const all = [...new Set(inked(context).map(cellAt))].sort((a, b) => a - b);
+  const third = (line) => Math.floor((3 * (line + 0.5)) / grid);
+  const places = Map.groupBy(all, (cell) => 3 * third(Math.floor(cell / grid)) + third(cell % grid));
+  return PLACES.flatMap((name, place) => (places.has(place) ? [{ name: `The ${name}`, place, cells: new Set(places.get(place)) }] : []));
+}
+
+/** The parts, those in the middle first: it mostly has what a picture shows. */
+export function middleFirst(parts) {
+  const away = ({ place }) => Math.hypot((place % 3) - 1, Math.floor(place / 3) - 1);
+  return [...parts].sort((a, b) => away(a) - away(b));
 }

@@ -4,16 +4,14 @@ import * as api from "../shared/api.js";
 import { show as appear } from "../shared/history.js";
 import { choice, choose, element, byId } from "../shared/dom.js";
 import { Overlay } from "./overlay.js";
-import { middleFirst, paintPart, partAt, partsOf } from "./regions.js";
 import { createPlain } from "./plain.js";
-import { VIEWS, bestMatches, offer } from "./views.js";
+import { VIEWS, bestMatches, middleFirst, offer, partsOf } from "./views.js";
 import { fileName, methodName, numberOf, percent, score, sentence, trouble } from "../shared/words.js";
 
 // Colour-blind people can also distinguish them, and each has a letter.
 const PINS = [["A", "#d55e00"], ["B", "#0072b2"], ["C", "#b0478a"], ["D", "#00785a"]];
 const HOVER = ["\u2022", "#1e1f1c"];
 const PINNED_AT_FIRST = 3;
-const FACE = 80;
 const NEAREST = 8;
 
 /** @param {(status: number) => void} gone called with the HTTP status when the server cannot explain these photos */
@@ -43,7 +41,6 @@ export function createWhy(gone) {
     checked("why-view").parentElement.scrollIntoView({ block: "nearest", inline: "center" });
   });
   share.addEventListener("input", () => set({}));
-  listenToSketch(byId("why-sketch"));
   new ResizeObserver(draw).observe(body);
 
   const alike = () => !subject.blob || subject.kind === "photo";
@@ -127,7 +124,7 @@ export function createWhy(gone) {
   function fill(answer) {
     image.alt = `${sentence(yours)} as the computer sees it`;
     byId("why-parts").ariaLabel = `Parts of ${yours}`;
-    byId("why-parts").replaceChildren(...parts.map((one) => element("li", {}, chip(one))));
+    byId("why-parts").replaceChildren(...parts.map(area));
     const cards = answer.photos.map((photo, place) => card(photo, results[place], answer.grid));
     byId("why-photos").replaceChildren(...cards.map(({ item }) => item));
     pictures = [{ overlay: new Overlay(byId("why-sketch-overlay"), image, answer.grid) }, ...cards];
@@ -136,14 +133,13 @@ export function createWhy(gone) {
     byId("why-source").textContent = source(answer);
   }
 
-  function chip(one) {
-    const face = element("canvas", { width: FACE, height: FACE });
-    paintPart(face, one, image, state.answer.grid);
-    const made = element("button", { type: "button", title: one.name, ariaLabel: one.name, onclick: () => turn(one) }, face);
+  /** A part of the sketch, over it. */
+  function area(one) {
+    const made = element("button", { type: "button", title: one.name, ariaLabel: one.name, onclick: () => turn(one) });
     for (const [event, hovered] of [["pointerenter", one], ["pointerleave", null], ["focus", one], ["blur", null]]) {
       made.addEventListener(event, () => set({ hovered }));
     }
-    return made;
+    return element("li", { style: `grid-area: ${1 + Math.floor(one.place / 3)} / ${1 + (one.place % 3)}` }, made);
   }
 
   function card(photo, result, grid) {
@@ -208,25 +204,7 @@ export function createWhy(gone) {
       const face = byId("why-parts").children[i].firstElementChild;
       const kept = pins.find((old) => old.part === one);
       face.ariaPressed = String(Boolean(kept));
-      face.style.setProperty("--pin", kept?.colour ?? "var(--line)");
       face.dataset.letter = kept?.letter ?? "";
-    });
-  }
-
-  function listenToSketch(figure) {
-    const at = (event) => {
-      const box = figure.getBoundingClientRect();
-      const point = { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
-      return state && controls().view === "parts" ? partAt(parts, point) : null;
-    };
-    figure.addEventListener("pointermove", (event) => {
-      const hovered = event.pointerType === "touch" ? null : at(event);
-      if (hovered !== state?.hovered) { set({ hovered }); }
-    });
-    figure.addEventListener("pointerleave", () => set({ hovered: null }));
-    figure.addEventListener("click", (event) => {
-      const one = at(event);
-      if (one) { turn(one); }
     });
   }
 
@@ -246,7 +224,6 @@ export function createWhy(gone) {
 }
 
 const checked = (name) => document.querySelector(`[name=${name}]:checked`);
-
 const pin = (one, [letter, colour]) => ({ part: one, letter, colour });
 
 /** A photo's row in the words of the network: name, relation score, distance of [Ret], and how many tokens were compared. */

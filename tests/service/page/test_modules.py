@@ -140,9 +140,9 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             (
                 [],
                 [
-                    ["The top left", [0], True],
-                    ["The middle", [14, 15, 20, 21], True],
-                    ["The right", [16, 17, 22, 23], True],
+                    ["The top left", [0], 0],
+                    ["The middle", [14, 15, 20, 21], 4],
+                    ["The right", [16, 17, 22, 23], 5],
                 ],
             )
         ],
