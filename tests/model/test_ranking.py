@@ -153,7 +153,7 @@ def test_boxes_count_as_far_as_the_photos_that_the_drawing_finds_show_them() -> 
     assert ranking.backing(scores, shown[::-1]) == 0
     # One photo of a rare thing is enough, if the drawing finds it early.
     rare = np.where(np.arange(200) == 1, np.float32(1), 0)
-    assert ranking.backing(scores, rare) > 0.7
+    assert ranking.backing(scores, rare) > 0.6
     assert not ranking.evidence_of_boxes(shown[::-1], 0).any()
 
 
