@@ -41,6 +41,8 @@ WHOLE = 0.7
 # How much the box of a photo's thing counts that fits a drawn one, as a cosine, and how much further both reach on each
 # side, since nobody draws exactly.
 FIT, NEAR = 3.0, 0.05
+# The root of how surely a box is of a thing, and of one among several where places tell as much.
+ROOT, ROOT_OF_SEVERAL = 3, 5
 # Of what may be anywhere, larger boxes count more: their size to this power.
 LARGE = 1 / 16
 # A box is shown from this cubic root on, for example if a certain box is as likely as one to eight of the drawn kind.
@@ -244,11 +246,12 @@ def fit_boxes(
     """Finds the box of each photo that fits each thing best: how well, (t, p) in 0..1, the boxes, (t, p, 6), and how
     surely any box shows the thing, and its kind in any colour, (t, p) in 0..1.
 
-    A box fits by the cubic root of how probably the thing is of its kind times its certainty, times the overlap of
-    both: the intersection over the union of boxes that reach NEAR further; or of what may be anywhere, the power LARGE
-    of the box's size. If a thing has colours, and those of cells (p, m, 3) are given, how sure a box is of it falls by
-    exp(-(e / OTHER_BOX)^2), with e the distance of the box's mean colour, of several things at most OTHER_COLOUR. A box
-    is of one thing alone, the one that it fits best, so that two horses are not found in one.
+    A box fits by the cubic root of how probably the thing is of its kind times its certainty, or of several things with
+    places the fifth, times the overlap of both: the intersection over the union of boxes that reach NEAR further; or of
+    what may be anywhere, the power LARGE of the box's size. If a thing has colours, and those of cells (p, m, 3) are
+    given, how sure a box is of it falls by exp(-(e / OTHER_BOX)^2), with e the distance of the box's mean colour, of
+    several things at most OTHER_COLOUR. A box is of one thing alone, the one that it fits best, so that two horses are
+    not found in one.
     """
     near, photos, (count, slots) = np.float32(NEAR), np.arange(len(boxes)), boxes.shape[:2]
     corners = boxes[..., 2:] / np.float32(255) + np.array([-near, -near, near, near])
@@ -261,7 +264,8 @@ def fit_boxes(
     for row, (thing, likely) in enumerate(zip(things, kinds, strict=True)):
         probable = np.zeros(NO_KIND + 1, np.float32)
         probable[: len(likely)] = likely
-        sure[row] = np.cbrt(probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255))
+        root = ROOT_OF_SEVERAL if len(things) > 1 and thing.box != ANYWHERE else ROOT
+        sure[row] = (probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255)) ** np.float32(1 / root)
         of_kind[row] = sure[row].max(axis=1)
         if inside is not None and len(thing.colours):
             sure[row] *= np.exp(-((thing.colour_distance(inside, _most(things)) / np.float32(OTHER_BOX)) ** 2))
