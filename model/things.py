@@ -41,8 +41,8 @@ WHOLE = 0.7
 # How much the box of a photo's thing counts that fits a drawn one, as a cosine, and how much further both reach on each
 # side, since nobody draws exactly.
 FIT, NEAR = 3.0, 0.05
-# The root of how surely a box is of a thing, and of one among several where places tell as much.
-ROOT, ROOT_OF_SEVERAL = 3, 5
+# The power of how surely a box is of one of several things: where it lies tells as much.
+CERTAINTY_OF_SEVERAL = 1 / 5
 # Of what may be anywhere, larger boxes count more: their size to this power.
 LARGE = 1 / 16
 # A box is shown from this cubic root on, for example if a certain box is as likely as one to eight of the drawn kind.
@@ -187,7 +187,7 @@ def match_things(
         places: PLACES, another weight, or 0 if places do not count.
         kinds, boxes: (t, k), how probably each thing is of each kind of the detector, and (p, b, 6), of the photos;
             None without boxes.
-        whole: whether to find the extents of things.
+        whole: whether to find the extents of things, and their colours inside the boxes that show them.
     """
     centres = places_of_cells(regions.shape[1])
     lost = np.stack([((centres - thing.place) ** 2).sum(axis=1) for thing in things]) * np.float32(places)
@@ -217,8 +217,9 @@ def match_things(
         kinds, boxes = np.zeros((len(things), 1), np.float32), no_boxes(len(regions))
     fits, fitting, presence, of_kind = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
     best += np.float32(FIT) * fits
-    in_box = np.stack([_colours_inside(of_thing[:, None], colours)[:, 0] for of_thing in fitting])
-    seen_colours = np.where(fitting[..., :1] == NO_KIND, seen_colours, in_box)
+    if whole:
+        in_box = np.stack([_colours_inside(of_thing[:, None], colours)[:, 0] for of_thing in fitting])
+        seen_colours = np.where(fitting[..., :1] == NO_KIND, seen_colours, in_box)
     return Matched(best, cells, chosen, seen_colours, shown, fitting, fits, presence, of_kind)
 
 
@@ -256,7 +257,7 @@ def fit_boxes(
     near, photos, (count, slots) = np.float32(NEAR), np.arange(len(boxes)), boxes.shape[:2]
     corners = boxes[..., 2:] / np.float32(255) + np.array([-near, -near, near, near])
     sizes = (corners[..., 2:] - corners[..., :2]).prod(axis=-1)
-    sure, every = np.empty((2, len(things), count, slots), np.float32)
+    sure, fitting = np.empty((2, len(things), count, slots), np.float32)
     of_kind = np.empty((len(things), count), np.float32)
     inside = None
     if colours is not None and any(len(thing.colours) for thing in things):
@@ -264,33 +265,37 @@ def fit_boxes(
     for row, (thing, likely) in enumerate(zip(things, kinds, strict=True)):
         probable = np.zeros(NO_KIND + 1, np.float32)
         probable[: len(likely)] = likely
-        root = ROOT_OF_SEVERAL if len(things) > 1 and thing.box != ANYWHERE else ROOT
-        sure[row] = (probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255)) ** np.float32(1 / root)
+        certain = probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255)
+        sure[row] = np.cbrt(certain)
         of_kind[row] = sure[row].max(axis=1)
+        # However these count beside places, a box is shown, and its kind is seen, from one certainty on.
+        several = len(things) > 1 and thing.box != ANYWHERE
+        fitting[row] = certain ** np.float32(CERTAINTY_OF_SEVERAL) if several else sure[row]
         if inside is not None and len(thing.colours):
-            sure[row] *= np.exp(-((thing.colour_distance(inside, _most(things)) / np.float32(OTHER_BOX)) ** 2))
+            alike = np.exp(-((thing.colour_distance(inside, _most(things)) / np.float32(OTHER_BOX)) ** 2))
+            sure[row], fitting[row] = sure[row] * alike, fitting[row] * alike
         if placed and thing.box != ANYWHERE:
             low, high = np.array(thing.box, np.float32).reshape(2, 2) + np.array([[-near], [near]])
             both = np.minimum(corners[..., 2:], high) - np.maximum(corners[..., :2], low)
             both = np.maximum(both, 0).prod(axis=-1)
-            every[row] = sure[row] * both / (sizes + (high - low).prod() - both)
+            fitting[row] *= both / (sizes + (high - low).prod() - both)
         else:
-            every[row] = sure[row] * sizes**LARGE
+            fitting[row] *= sizes**LARGE
     presence, fits = sure.max(axis=2), np.zeros((len(things), count), np.float32)
     chosen = np.full((len(things), count, 6), NO_KIND, np.uint8)
     for _ in things:
         # Of the things and boxes that are left, the best pair in each photo.
-        thing_of, box_of = np.divmod(every.swapaxes(0, 1).reshape(count, len(things) * slots).argmax(axis=1), slots)
-        fits[thing_of, photos] = every[thing_of, photos, box_of]
+        thing_of, box_of = np.divmod(fitting.swapaxes(0, 1).reshape(count, len(things) * slots).argmax(axis=1), slots)
+        fits[thing_of, photos] = fitting[thing_of, photos, box_of]
         shown = (fits[thing_of, photos] > 0) & (sure[thing_of, photos, box_of] >= SHOWN)
         chosen[thing_of[shown], photos[shown]] = boxes[photos[shown], box_of[shown]]
-        every[:, photos, box_of] = np.minimum(every[:, photos, box_of], 0)
-        every[thing_of, photos] = -1
+        fitting[:, photos, box_of] = np.minimum(fitting[:, photos, box_of], 0)
+        fitting[thing_of, photos] = -1
     return fits, chosen, presence, of_kind
 
 
 def _most(things: Sequence[Thing]) -> float:
-    """The distance of colours above which all count alike."""
+    """Returns the distance of colours above which all count alike."""
     return OTHER_COLOUR if len(things) > 1 else math.inf
 
 

@@ -46,6 +46,17 @@ def test_a_box_fits_a_thing_by_kind_certainty_and_place() -> None:
     assert chosen[0, :, 0].tolist() == [dog, dog, dog, cat, NO_KIND]
 
 
+def test_a_doubtful_box_fits_one_of_several_things_better_but_is_shown_for_none() -> None:
+    dog = KINDS.index("dog")
+    boxes, kinds = boxes_of([(dog, 0.06, 0.1, 0.1, 0.5, 0.5)]), np.zeros((2, len(KINDS)), np.float32)
+    kinds[0, dog] = 1
+    things = [Thing(Tokens.of_ret(RET), (left, 0.1, left + 0.4, 0.5)) for left in (0.1, 0.6)]
+    among, alone = (fit_boxes(things[:count], kinds[:count], boxes, placed=True) for count in (2, 1))
+    assert among[0][0, 0] > alone[0][0, 0] > 0
+    assert [chosen[0, 0, 0] for _, chosen, *_ in (among, alone)] == [NO_KIND] * 2
+    assert among[3][0, 0] == alone[3][0, 0] < 0.5
+
+
 def test_where_a_thing_may_be_anywhere_its_size_counts_and_its_place_does_not() -> None:
     kinds = np.eye(len(KINDS), dtype=np.float32)[:1]
     boxes = boxes_of([(0, 0.9, 0.0, 0.0, 0.3, 0.3)], [(0, 0.9, 0.7, 0.7, 1.0, 1.0)], [(0, 0.9, 0.0, 0.1, 1.0, 0.9)], [])
