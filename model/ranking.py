@@ -258,9 +258,9 @@ def log_odds(scores: Floats, method: Method) -> NDArray[np.floating]:
 
 def evidence_of_own(before: Floats) -> NDArray[np.float64]:
     """Returns the evidence of relation scores before diffusion (..., p), in their shape: of the FIRST best alone."""
-    own = logits(before)
-    least = np.sort(own, axis=-1)[..., -FIRST:][..., :1]
-    return np.asarray(WITHIN * np.maximum(own - least, 0))
+    odds = logits(before)
+    least = np.sort(odds, axis=-1)[..., -FIRST:][..., :1]
+    return np.asarray(WITHIN * np.maximum(odds - least, 0))
 
 
 def evidence_for_diffusion(scores: Floats, before: Floats, method: Method) -> NDArray[np.floating]:

@@ -497,10 +497,8 @@ class BuildDatabase:
         ((count,),) = self._shown("count(*)")
         others = "SELECT DISTINCT segment FROM contents WHERE segment NOT IN (SELECT segment FROM own) ORDER BY segment"
         names = tuple(name for (name,) in (*self._all("SELECT segment FROM own"), *self._all(others)))
-        numbers, shown = (
-            {name: number for number, name in enumerate(names)},
-            self._shown("c.segment, c.row, coalesce(c.cluster, -1), c.parts"),
-        )
+        numbers = {name: number for number, name in enumerate(names)}
+        shown = self._shown("c.segment, c.row, coalesce(c.cluster, -1), c.parts")
         rows = ((numbers[name], *others) for name, *others in shown)
         table = np.fromiter(rows, _ROW, count)
         return Photos(

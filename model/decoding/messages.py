@@ -280,8 +280,8 @@ def receive_picture(stream: BinaryIO, job: Job) -> OpenedImage:
         if "error" in said:
             raise _ERRORS[said["error"]](said["text"])
         drawing, ends = None, np.cumsum([math.prod(shape) for shape in said["shapes"]])
-        every = np.split(np.frombuffer(data, np.uint8), ends[:-1])
-        pixels, *others = (own.reshape(shape) for own, shape in zip(every, said["shapes"], strict=True))
+        flat = np.split(np.frombuffer(data, np.uint8), ends[:-1])
+        pixels, *others = (values.reshape(shape) for values, shape in zip(flat, said["shapes"], strict=True))
         if said["drawing"] is not None:
             drawing = Drawing.unpack(pixels, said["drawing"])
             pixels = drawing.whole

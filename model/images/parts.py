@@ -82,18 +82,18 @@ def _pictures(image: Image.Image) -> tuple[Frame, ...]:
         ground_alone = Image.new("RGB", small.size, tuple(map(int, ground)))
         channels = ImageChops.difference(small, ground_alone).split()
         content = np.asarray(reduce(ImageChops.lighter, channels)) > even
-        every = slice(0, content.shape[0]), slice(0, content.shape[1])
-        boxes = [box for box in _divided(content, every) if content[box].size >= _LEAST * content.size]
-        found = [box for box in boxes if len(boxes) > 1 and _is_picture(content[box], pixels[box])]
-        if len(found) > 1:
+        page = slice(0, content.shape[0]), slice(0, content.shape[1])
+        boxes = [box for box in _divided(content, page) if content[box].size >= _LEAST * content.size]
+        pictures = [box for box in boxes if len(boxes) > 1 and _is_picture(content[box], pixels[box])]
+        if len(pictures) > 1:
             # Beside several whose borders are seen, what is as large and blends with the page somewhere is one, too.
-            least = min(content[box].size for box in found)
-            found = [box for box in boxes if box in found or content[box].size >= least]
-        if 2 <= len(found) <= MAX_PARTS and sum(content[box].size for box in found) >= _TOGETHER * content.size:
+            least = min(content[box].size for box in pictures)
+            pictures = [box for box in boxes if box in pictures or content[box].size >= least]
+        if 2 <= len(pictures) <= MAX_PARTS and sum(content[box].size for box in pictures) >= _TOGETHER * content.size:
             # Without what a JPEG mixes into the borders of a picture.
             return tuple(
                 (scale * (x.start + 1), scale * (y.start + 1), scale * (x.stop - 1), scale * (y.stop - 1))
-                for y, x in found
+                for y, x in pictures
             )
     return ()
 

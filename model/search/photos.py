@@ -38,7 +38,7 @@ _REPAIR = "build this index again (`sketch-search index build`)"
 
 
 class Photos(Protocol):
-    """What a search reads of p photos, which lie one cluster after the other, by id within each, then their parts.
+    """Holds what a search reads of p photos. They lie one cluster after the other, by id within each, then their parts.
 
     ids: (p,). parts: (q,) which of these rows are of parts, whose ids are their photos'. vectors: their [Ret].
     embeddings: CLIP's vectors; None if the photos were not clustered by these.

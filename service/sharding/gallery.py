@@ -348,9 +348,9 @@ class ShardedGallery(Gallery):
 
     def with_parts(self, rows: PhotoRows) -> tuple[NDArray[np.int64], PhotoRows]:
         answers = self._ask_homes(LocalGallery.with_parts, rows)
-        found = [(indices[of], there + self._layout.row_starts[shard]) for indices, shard, (of, there) in answers]
-        photos, every = (np.concatenate(column) for column in zip(*found, strict=True))
-        return photos, every
+        shown = [(indices[of], there + self._layout.row_starts[shard]) for indices, shard, (of, there) in answers]
+        photos, shown_by = (np.concatenate(column) for column in zip(*shown, strict=True))
+        return photos, shown_by
 
     def vectors(self, rows: PhotoRows) -> Floats:
         found = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float32)
