@@ -135,8 +135,8 @@ def test_a_page_that_leaves_and_comes_back_has_its_parts_again(parted: Collectio
     assert {path: len(rows) for path, rows in after.items()} == {path: len(rows) for path, rows in before.items()}
     assert remaining.items() <= after.items()
     # Encoded beside other photos than before, its last bits differ.
-    vectors = ([np.frombuffer(row, np.float32, width) for row in rows["5 wide.png"]] for rows in (after, before))
-    np.testing.assert_allclose(*vectors, atol=0.01)
+    again, first = ([np.frombuffer(row, np.float32, width) for row in rows["5 wide.png"]] for rows in (after, before))
+    np.testing.assert_allclose(again, first, atol=0.01)
 
 
 def test_damaged_rows_of_parts_are_computed_again(parted: Collection) -> None:
