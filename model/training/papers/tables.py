@@ -54,6 +54,7 @@ class Measure(Table):
 
     protocol: Protocol = "zero-shot"
     split: str | None = None
+    trained_on: str | None = None
     every: tuple[int, int] = (1, 1)
     each: int = 0  # the most sketches of each class; 0 for all
     clusters: int = 0
@@ -73,6 +74,7 @@ class Row(Table):
     backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder, or a shipped one's name, such as zero-shot
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
+    training: str = ""  # the name of the row before it whose training it measures otherwise
     learns: bool = True  # False trains it for one step at rates of 0, to measure what it starts as
     seeds: tuple[int, ...] = (0,)  # their figures are averaged query by query
     method: Literal["rn", "ret", "fused"] | None = None  # of scoring; None for the network's best
@@ -268,13 +270,14 @@ class TableRun:
         checkpoints, training = [Path(self._weights(row))], dict[str, Any]()
         if row.recipe:
             recipes = [table.recipe(row, seed) for seed in row.seeds]
-            slug = re.sub(r"\W+", "-", row.name.lower()).strip("-")
+            slug = re.sub(r"\W+", "-", (row.training or row.name).lower()).strip("-")
             folders = [self.folder / name / f"{slug}-{recipe.seed}" for recipe in recipes]
             start = self._weights(row)
             checkpoints = [self._train(*pair, start) for pair in zip(recipes, folders, strict=True)]
             validation = json.loads(read_metadata(checkpoints[0])["validation"])
             log = map(json.loads, (checkpoints[0].parent / "log.jsonl").read_text().splitlines())
-            curve = [(e["step"], [value for name, value in e.items() if name.startswith("val_")]) for e in log]
+            shown = f"val_{row.method or ''}"
+            curve = [(e["step"], [value for name, value in e.items() if name.startswith(shown)]) for e in log]
             training = {
                 "steps": recipes[0].steps if row.learns else 0,
                 "validation": max(float(value) for way, value in validation.items() if way in METHODS),
@@ -296,7 +299,7 @@ class TableRun:
 
     def task_of(self, where: Measure) -> Task:
         """Reads the task of a row."""
-        task = read_task(where.protocol, None if self.data else where.split, data=self.data)
+        task = read_task(where.protocol, None if self.data else where.split, where.trained_on, self.data)
         task = task.subsample(*where.every)
         corpus = task.corpus
         if where.vectors:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -149,9 +149,19 @@ class ZseRecipe(Recipe):
             raise ModelError('the matrices of a photo side are frozen: set tuned to "norms" or "pairs"')
 
 
-def instances(data: TrainingSet) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
-    """Finds photos (n,) and their sketches' rows by class. Raises ModelError if no class has two, one with a sketch."""
-    pairs = ((photos, dict(find_pairs(data.drawn_from, photos))) for photos in data.photo_rows)
+Kept: TypeAlias = dict[Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
+def instances(data: TrainingSet, kept: Kept | None = None) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
+    """Finds photos (n,) and their sketches' rows by class, of pictures whose tokens are kept if some are.
+
+    Raises ModelError if no class has two photos, one of them with a sketch.
+    """
+    drawn_from, of_classes = data.drawn_from, data.photo_rows
+    if kept:
+        drawn_from = torch.where(kept["sketch"][2] >= 0, drawn_from, -1)
+        of_classes = tuple(photos[kept["photo"][2][photos] >= 0] for photos in of_classes)
+    pairs = ((photos, dict(find_pairs(drawn_from, photos))) for photos in of_classes)
     usable = [(photos, sketches) for photos, sketches in pairs if sketches and len(photos) > 1]
     if not usable:
         raise ModelError(
@@ -206,18 +216,20 @@ class ZseTrainer(Trainer[Network]):
         origin = digest(recipe.identity + data.key, start.state_dict() if start else backbone)
         super().__init__(recipe, network, folder, origin, device)
         self.kept = self.keep_tokens() if recipe.tuned == "pairs" else None
+        if self.kept and self.instances:
+            self.instances = instances(data, self.kept)
 
     def tunes(self, name: str) -> bool:
         """Says whether a parameter of a frozen encoder is trained: all but matrices of its blocks and patches."""
         matrix = name.endswith("weight") and ("attn." in name or "mlp." in name or "tokenizer." in name)
         return not matrix if self.recipe.tuned == "norms" else ".project." in name
 
-    def keep_tokens(self) -> dict[Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def keep_tokens(self) -> Kept:
         """Encodes some pictures of each class, or reads their features (n, t, d) float16, positions, and rows.
 
         rows: (pictures,), the place of each picture of the training set in the others; -1 for one that is not kept.
         """
-        tokens: dict[Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        tokens: Kept = {}
         sides: tuple[tuple[Modality, torch.Tensor, Sequence[torch.Tensor]], ...]
         sides = (
             ("sketch", self.data.sketches, self.data.sketch_rows),

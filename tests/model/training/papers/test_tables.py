@@ -55,7 +55,7 @@ recipe = "RECIPE"
 method = "rn"
 set = { optimiser = { encoder_rate = RATE } }
 """
-BY_RET = '[[row]]\nname = "by [Ret]"\nrecipe = "RECIPE"\nlearns = false\nmethod = "ret"\n'
+BY_RET = '[[row]]\nname = "by [Ret]"\ntraining = "not trained"\nrecipe = "RECIPE"\nlearns = false\nmethod = "ret"\n'
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,7 @@ def test_a_table_trains_once_averages_seeds_and_measures(folder: Path, capsys: p
     assert [row["steps"] for row in (plain, by_ret, trained)] == [0, 0, 4]
     assert [point[0] for point in trained["curve"]] == [12, 24]
     assert plain["checkpoint"] == by_ret["checkpoint"] != trained["checkpoint"]
+    assert not (folder / "runs" / "two" / "by-ret-0").exists(), "a training of another row is measured"
     first = trained["figures"]["map_all"]
     assert first["low"] <= first["value"] <= first["high"]
     assert by_ret["figures"] != plain["figures"]
@@ -318,7 +319,8 @@ def test_every_table_has_usable_recipes(path: Path) -> None:
         assert bool(row.recipe) != bool(row.checkpoint)
         if row.recipe:
             recipe = table.recipe(row, row.seeds[0])
-            assert recipe.steps * recipe.pictures <= 16_000
+            # A network that learns everything at once needs more than what compares networks.
+            assert recipe.steps * recipe.pictures <= (45_000 if path.stem == "zse-tiny" else 16_000)
         else:
             assert tables.PHOTO_SIDE.with_name(f"{row.checkpoint}.safetensors").is_file()
         tables.Measure(**merge(table.measure, row.measure))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sketch_search.model.engine import file_sha256
+from sketch_search.model.engine import Modality, file_sha256
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import load_zse_network, photo_side_tensors, save_checkpoint
 from sketch_search.model.training.corpus import Corpus
@@ -17,7 +17,7 @@ from sketch_search.model.training.network.zse import Network
 from sketch_search.model.training.papers.pictures import TrainingSet, normalize, training_set
 from sketch_search.model.training.papers.trainings import read_recipe
 from sketch_search.model.training.papers.two_sided import listwise_loss
-from sketch_search.model.training.papers.zse import Samples, ZseOptimiser, ZseRecipe, ZseTrainer
+from sketch_search.model.training.papers.zse import Kept, Samples, ZseOptimiser, ZseRecipe, ZseTrainer, instances
 from sketch_search.model.training.tasks import Task
 from tests.learning import small_backbone, small_recipe, write_class_folders
 from tests.model.training.network.test_two_sided import two_sided, written
@@ -175,6 +175,17 @@ def test_instances_of_one_class_are_told_apart_and_judged_by_the_photo_that_was_
     assert (right.sum(axis=1) == 1).all()
     for sketch, row in zip(pairs.sketches, right.argmax(axis=1), strict=True):
         assert sketch.path.stem.rpartition("-")[0] == pairs.photos[row].path.stem
+    # The photo 0 and the sketch 2, which shows the photo 1, are not kept.
+    places: dict[Modality, torch.Tensor] = {
+        "photo": torch.tensor([-1, 0, 1, 2]),
+        "sketch": torch.tensor([0, 1, -1, 2, 3, 4, 5, 6]),
+    }
+    kept: Kept = {side: (torch.empty(0), torch.empty(0), at) for side, at in places.items()}
+    ((of_class, drawn),) = instances(trainer.data, kept)
+    assert (of_class.tolist(), {photo: rows.tolist() for photo, rows in drawn.items()}) == (
+        [1, 2, 3],
+        {1: [3], 2: [4, 5], 3: [6, 7]},
+    )
     without = write_class_folders(tmp_path / "hats", seeds=range(2), shapes=SHAPES[:1])
     with pytest.raises(ModelError, match="name sketches after their photos"):
         ZseTrainer(recipe, training_set(without, fewest=1), small_backbone(), tmp_path / "none")
