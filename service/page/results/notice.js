@@ -12,19 +12,20 @@ const SHOWN = 3;
 // it was 528 of 599. Using the vocabulary as well changed nothing. A face is not among them: drawn faces find no faces.
 const FARTHEST = 1.2;
 const KEPT = "sketch-search-examples";
-// A person who draws at once needs no examples.
-const PAUSE_MS = 1500;
 
 export class Notice {
   #draw;
   #said = "";
-  #timer = 0;
-  #asking = new AbortController();
-  // Names the generation of the index, and the one that the drawings shown were found in.
+  #question = new api.Latest();
+  // Names the generation of the index; what was found in which; and what of that is shown.
   #of = null;
+  #kept = JSON.parse(forSite.get(KEPT) ?? "{}");
   #shown = null;
 
-  constructor(draw) { this.#draw = draw; }
+  constructor(draw) {
+    this.#draw = draw;
+    byId("examples-find").addEventListener("click", () => this.#find());
+  }
 
   know({ index }) { this.#of = index && index.made; }
 
@@ -43,20 +44,13 @@ export class Notice {
     byId("folder-choose").hidden = form !== "folder";
   }
 
-  /** Invite to draw, show the drawings to start from, and search with them later, once for each generation of the index. */
+  /** Invite to draw, and offer the drawings to start from: nothing is searched for unasked, and once for each generation. */
   invite() {
     this.say("What are you looking for?", "Draw its outline to find photos of it. You can also drop, paste or choose an image, and draw over it.");
+    const best = this.#kept.of === this.#of ? this.#kept.best : null;
     byId("ghosts").hidden = false;
-    if (!this.#of || this.#of === this.#shown) {
-      byId("start").hidden = !byId("examples").childElementCount;
-      return;
-    }
-    const kept = JSON.parse(forSite.get(KEPT) ?? "{}");
-    if (kept.of === this.#of) {
-      void this.#fill(kept);
-    } else {
-      this.#timer = setTimeout(() => void this.#find(this.#of), PAUSE_MS);
-    }
+    byId("start").hidden = !this.#of || best?.length === 0;
+    if (this.#shown !== best) { void this.#fill(best); }
   }
 
   hide(all = true) {
@@ -68,39 +62,24 @@ export class Notice {
   }
 
   /** Do not search: the person is drawing, and should not have to wait. */
-  rest() {
-    clearTimeout(this.#timer);
-    this.#asking.abort();
+  rest() { this.#question.stop(); }
+
+  #find() {
+    const of = this.#of;
+    const take = (best) => {
+      this.#kept = { of, best };
+      forSite.set(KEPT, JSON.stringify(this.#kept));
+      this.invite();
+    };
+    void this.#question.ask(tried, take, () => (byId("start").hidden = true));
   }
 
-  async #find(of) {
-    this.#asking = new AbortController();
-    const { signal } = this.#asking;
-    const params = { k: SHOWN, fold: true, quality: "fast" };
-    const tried = [];
-    try {
-      for (const { name, marks } of await examples()) {
-        const { results } = await api.search(await png(marks), params, signal);
-        // Vectors can be compared between searches: the score of the last photo shows whether all fit.
-        tried.push({ name, sure: results.at(-1)?.raw_score ?? -Infinity, faces: results.map(({ thumbnail_url }) => thumbnail_url) });
-      }
-    } catch {
-      return; // nothing is better than a drawing that finds nothing
-    }
-    if (!signal.aborted) {
-      const kept = { of, best: tried.filter(({ sure }) => sure >= -FARTHEST).sort((a, b) => b.sure - a.sure).slice(0, SHOWN) };
-      forSite.set(KEPT, JSON.stringify(kept));
-      await this.#fill(kept);
-    }
-  }
-
-  async #fill({ of, best }) {
-    this.#shown = of;
+  async #fill(best) {
+    this.#shown = best;
     const all = new Map((await examples()).map((example) => [example.name, example]));
     // An older version of the page may have stored an example that no longer exists.
-    const known = best.filter(({ name }) => all.has(name));
+    const known = (best ?? []).filter(({ name }) => all.has(name));
     byId("examples").replaceChildren(...known.map(({ name, faces }) => this.#item(all.get(name), faces)));
-    byId("start").hidden = !known.length;
   }
 
   #item({ name, marks }, faces) {
@@ -112,6 +91,17 @@ export class Notice {
     const [ariaLabel, onclick] = [`Start from a sketch: ${name}`, () => this.#draw(marks)];
     return element("li", {}, element("button", { type: "button", title: name, ariaLabel, onclick }, faceOf(marks, FACE), ...photos));
   }
+}
+
+/** The drawings with the best matches, and these. */
+async function tried(signal) {
+  const all = [];
+  for (const { name, marks } of await examples()) {
+    const { results } = await api.search(await png(marks), { k: SHOWN, fold: true, quality: "fast" }, signal);
+    // Vectors can be compared between searches: the score of the last photo shows whether all fit.
+    all.push({ name, sure: results.at(-1)?.raw_score ?? -Infinity, faces: results.map(({ thumbnail_url }) => thumbnail_url) });
+  }
+  return all.filter(({ sure }) => sure >= -FARTHEST).sort((a, b) => b.sure - a.sure).slice(0, SHOWN);
 }
 
 /**

@@ -452,7 +452,7 @@ def test_a_stroke_is_drawn_and_moved_by_the_keyboard_alone(desk: Browser, server
     wait_for_photos(desk)
 
 
-def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
+def test_the_start_page_shows_what_three_drawings_find_if_asked_once_for_each_index(
     desk: Browser, settings: Settings, tmp_path: Path, matcher: Matcher
 ) -> None:
     photos = tmp_path / "photos"
@@ -473,9 +473,13 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
         desk.get(server.url)
         assert faces() == []
         assert looking.text(desk, "ghosts") == "Photos that match appear here."
-        place = desk.find_element(By.ID, "ghosts").location
+        press = desk.find_element(By.ID, "examples-find")
+        wait(desk).until(lambda _: press.is_displayed())
+        assert desk.find_element(By.ID, "ghosts").is_displayed()
+        assert examples_searched() == 0
+        press.click()
         wait(desk).until(lambda _: faces() == [3] * 3)
-        assert desk.find_element(By.ID, "start").location == place
+        assert not press.is_displayed()
         assert not desk.find_element(By.ID, "ghosts").is_displayed()
         assert examples_searched() == 12
         assert looking.axe_complaints(desk) == []
@@ -491,6 +495,9 @@ def test_the_start_page_shows_what_three_drawings_find_once_for_each_index(
             build(index, BuildRequest([photos]), matcher)
             wait_until(lambda: http.get("/info").json()["index"]["made"] != before, "the new index is not used")
         desk.refresh()
+        wait(desk).until(lambda d: d.find_element(By.ID, "examples-find").is_displayed())
+        assert faces() == []
+        desk.find_element(By.ID, "examples-find").click()
         wait(desk).until(lambda _: faces() == [3] * 3)
         assert examples_searched() == 12
         # An example is a drawing to go on with.
