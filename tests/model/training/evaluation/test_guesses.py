@@ -45,7 +45,7 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
     assert lines[1].split() == ["all", str(count), "0.500", "0.500", "0.500", "2.00"]
 
 
-@pytest.mark.parametrize(("share", "guessed"), [(0.05, []), (0.01, ["monkey"])])
+@pytest.mark.parametrize(("share", "guessed"), [(0.05, []), (0.02, []), (0.005, ["monkey"])])
 def test_what_may_be_a_person_is_not_guessed_to_be_an_animal(share: float, guessed: list[str]) -> None:
     chances = torch.tensor([0.9 - share, share]).log()
     known = vocabulary(directions=torch.zeros(2, 32), biases=chances, guess_scale=1.0, guess_none=math.log(0.1))
