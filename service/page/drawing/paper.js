@@ -4,6 +4,7 @@ import {
   evened, FORMATS, isShape, isWhite, markAt, mirrored, moved, outline, paint, piece, placeOf, pointAt, png, shapeOf, sharesOf, short, start, visible,
 } from "./ink.js";
 import { boxOf, copied, enclosed, inBox, settled, thingAt, thingsOf } from "./things.js";
+import { stepKey } from "../shared/history.js";
 
 // On a sheet for a longer image, the image is narrower than the sheet.
 const LONGEST = 2;
@@ -132,11 +133,13 @@ export class Paper extends EventTarget {
   get #done() { return this.#past.done; }
   get canUndo() { return this.#done.length > 0; }
   get canRedo() { return this.#past.undone.length > 0; }
-  undo() { this.#move("done", "undone"); }
+  /** Take the last action back; the words and photos that were cleared with it come back by the step of the history. */
+  undo() { this.#done.at(-1)?.step === stepKey() ? history.back() : this.#move("done", "undone"); }
   redo() { this.#move("undone", "done"); }
 
-  clear() {
-    if (this.marks.length) { this.replace([]); }
+  /** `step`: the key of the step of the history that cleared more than the sheet. */
+  clear(step) {
+    if (this.marks.length) { this.do({ kind: "marks", marks: [], step }); }
   }
 
   remove() {

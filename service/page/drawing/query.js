@@ -131,7 +131,7 @@ export function createQuery(paper, react) {
       file = null;
       changed();
     } else {
-      paper.clear();
+      paper.clear(asStep ? undefined : step);
     }
   }
 

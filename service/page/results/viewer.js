@@ -37,7 +37,7 @@ export function createViewer(react, parts) {
     copy,
     async reveal() {
       reveals && (await api.reveal(photo().id));
-      say(reveals ? "Its folder is open in the file manager." : `To show a photo in its folder, ${PRINTED}`);
+      say(reveals ? "Its folder is open in the file manager." : `To show a photo in its folder, use the page with the token: ${PRINTED}`);
     },
     async download() {
       const name = image.alt;

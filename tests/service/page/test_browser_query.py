@@ -528,6 +528,10 @@ def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(
     wait_for_notice(desk, "What are you looking for?")
     assert (parts(desk)["hash"], parts(desk)["parts"], names(desk), guessed(desk)) == ("", [], [], [])
     assert not desk.find_element(By.ID, "clear").is_enabled()
+    # Undo brings all of it back.
+    desk.find_element(By.ID, "undo").click()
+    wait_for_search(desk, "#text=dog")
+    assert parts(desk)["parts"] == ["Remove: The word dog", "Remove the drawing"]
 
 
 def test_a_word_leaves_the_photos_in_the_view_that_a_photo_got_and_a_drawing_finds_single_ones(
