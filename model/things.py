@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -187,7 +187,7 @@ def match_things(
         places: PLACES, another weight, or 0 if places do not count.
         kinds, boxes: (t, k), how probably each thing is of each kind of the detector, and (p, b, 6), of the photos;
             None without boxes.
-        whole: whether to find the extents of things, and their colours inside the boxes that show them.
+        whole: whether to find the extents of things, and of what shows them the colours nearest to their own.
     """
     centres = places_of_cells(regions.shape[1])
     lost = np.stack([((centres - thing.place) ** 2).sum(axis=1) for thing in things]) * np.float32(places)
@@ -218,8 +218,13 @@ def match_things(
     fits, fitting, presence, of_kind = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
     best += np.float32(FIT) * fits
     if whole:
-        in_box = np.stack([_colours_inside(of_thing[:, None], colours)[:, 0] for of_thing in fitting])
-        seen_colours = np.where(fitting[..., :1] == NO_KIND, seen_colours, in_box)
+        # However dark windows and wheels are, a red car is red.
+        for row, thing in enumerate(things):
+            for photo, (box, own) in enumerate(zip(fitting[row], shown[row], strict=True)):
+                if len(thing.colours):
+                    of_box = replace(thing, box=tuple((box[2:] / 255).tolist()))
+                    of_thing = colours[photo, own if box[0] == NO_KIND else of_box.covers(centres)].astype(np.float32)
+                    seen_colours[row, photo] = of_thing[thing.colour_distance(of_thing).argmin()]
     return Matched(best, cells, chosen, seen_colours, shown, fitting, fits, presence, of_kind)
 
 

@@ -236,7 +236,7 @@ function subject() {
   const asked = Object.fromEntries(["things", "places", "colours", "text"].flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
   const byWords = !snapshot.blob && !params.like.length;
   const also = alsoCounts(byWords ? { ...params, text: [] } : params, Boolean(snapshot.blob));
-  return { ...snapshot, asked, also, liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.nameOf(id) })) };
+  return { ...snapshot, asked, also, guesses: snapshot.blob ? drawn.guesses() : new Map(), liked: snapshot.blob ? [] : params.like.map((id) => ({ id, name: parts.nameOf(id) })) };
 }
 
 function explainable() {

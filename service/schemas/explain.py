@@ -121,7 +121,11 @@ class ShownThing(BaseModel):
         description="How well the region matches the thing as it was drawn, -1 to 1. From 0.75 on, most regions in the "
         "first photos are on such a thing; below 0.5, few, but of people and of what was drawn in a hurry half or more."
     )
-    colour: str = Field(description="The mean colour of the region, as #rrggbb.", examples=["#7a4a2b"])
+    colour: str = Field(
+        description="The mean colour, as #rrggbb, of the region of `cells`, or in `detected`, that is nearest to the "
+        "thing's colours; of `cell` if these do not count.",
+        examples=["#7a4a2b"],
+    )
     colour_distance: float | None = Field(description="From the thing's colours, CIE76; null if these do not count.")
 
 

@@ -213,6 +213,7 @@ export function createDrawn(paper, parts, word, react) {
       return dropped;
     },
     sorted: () => sorted,
+    guesses: () => guesses,
     said: () => things().map((thing) => said(thing)).filter(Boolean),
     /** Let things, places and colours count again. */
     reset() {

@@ -87,10 +87,10 @@ export function createPlain() {
   }
 
   /** Show an answer of POST /locate of a drawing, of the photo `liked`, named `yours`, or of words; `results` are its photos. */
-  return (answer, { blob, strokes, also }, liked, results, yours) => {
+  return (answer, { blob, strokes, also, guesses }, liked, results, yours) => {
     const seen = answer.things.map(seenThing);
     const words = !blob && !liked;
-    const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? guessed(guess), seen[i].colours]));
+    const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? guessed(guess ?? guesses.get(i)), seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
       letter: LETTERS[i],
       colour: TINTS[i],
