@@ -49,6 +49,7 @@ export class Notice {
     this.say("What are you looking for?", "Draw its outline to find photos of it. You can also drop, paste or choose an image, and draw over it.");
     const best = this.#kept.of === this.#of ? this.#kept.best : null;
     byId("ghosts").hidden = false;
+    this.#offer(false);
     byId("start").hidden = !this.#of || best?.length === 0;
     if (this.#shown !== best) { void this.#fill(best); }
   }
@@ -64,8 +65,13 @@ export class Notice {
   /** Do not search: the person is drawing, and should not have to wait. */
   rest() { this.#question.stop(); }
 
+  #offer(trying) {
+    Object.assign(byId("examples-find"), { disabled: trying, textContent: trying ? "Trying drawings\u2026" : "Show drawings to start from" });
+  }
+
   #find() {
     const of = this.#of;
+    this.#offer(true);
     const take = (best) => {
       this.#kept = { of, best };
       forSite.set(KEPT, JSON.stringify(this.#kept));
