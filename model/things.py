@@ -92,6 +92,12 @@ class Thing:
         left, top, right, bottom = self.box
         return math.sqrt((right - left) * (bottom - top))
 
+    @property
+    def flatness(self) -> float:
+        """The shorter side of its box in units of the longer one, in 0..1."""
+        left, top, right, bottom = self.box
+        return min(right - left, bottom - top) / max(right - left, bottom - top)
+
     def covers(self, centres: Floats) -> NDArray[np.bool_]:
         """Tells which of a photo's cells, by their centres (m, 2), lie in its box, or else which is nearest: (m,)."""
         (left, top, right, bottom), (x, y) = self.box, centres.T

@@ -19,10 +19,10 @@ from sketch_search.model.words import UnknownWord, colours
 
 #: A word whose probability is less for each thing of a drawing names a further thing, not drawn; but the only thing, if
 #: the best guess for it is less probable than SURE.
-LEAST_FIT, SURE = 0.005, 0.1
-# Of several things, such a word names the one that it fits best, if it is at least PROBABLE_BESIDE times as probable as
-# the best guess there; else the least sure one, if its best guess is less probable than SURE; else a further thing.
-PROBABLE_BESIDE = 0.02
+LEAST_FIT, SURE = 0.003, 0.1
+# Of several things, such a word names the one for which it is most probable of those whose best guess is less probable
+# than SURE_BESIDE, and that are no line of FLAT sides, such as a horizon; else a further thing.
+SURE_BESIDE, FLAT = 0.2, 0.12
 #: The share of the paper up to which the place of a single thing does not count.
 LEAST_PLACED = 0.01
 #: Whether photos must show things where they were drawn; "auto": if regions are kept.
@@ -105,15 +105,11 @@ def name_things(
             # The word may say what the drawing shows, which nobody could guess.
             beside[:] = False
         elif len(named) > 1:
-            share = fits / np.maximum(sure, np.finfo(np.float32).tiny)[:, None]
             for column in np.flatnonzero(beside):
-                taker = int(share[:, column].argmax())
-                if share[taker, column] < PROBABLE_BESIDE:
-                    taker = int(sure.argmin())
-                    if sure[taker] >= SURE:
-                        continue
-                fits[taker, column], beside[column] = 1, False
-                share[taker], sure[taker] = 0, 1
+                unsure = [row for row in np.flatnonzero(sure < SURE_BESIDE) if named[row].flatness > FLAT]
+                if unsure:
+                    taker = max(unsure, key=lambda row: fits[row, column])
+                    fits[taker, column], sure[taker], beside[column] = 1, 1, False
         anywhere = Thing(named[0].tokens, whole=named[0].whole)
         for column in np.flatnonzero(beside):
             further.append(name(anywhere, reading.things[column], reading.colours[column]))

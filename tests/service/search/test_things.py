@@ -1,6 +1,7 @@
 """Drawings of several things, things in their places and things in colours, by a network with regions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -124,17 +125,28 @@ def test_the_whole_drawing_counts_as_far_as_nobody_knows_what_its_things_are(net
     assert network.whole_direction(things) == pytest.approx(WHOLE * direction, abs=1e-5)
 
 
-@pytest.mark.parametrize(("ring", "taker"), [(0.0045, 0), (0.001, 1)])
-def test_a_word_goes_to_the_thing_that_it_fits_best_or_else_to_the_least_sure_one(
-    regional: Searcher, monkeypatch: pytest.MonkeyPatch, ring: float, taker: int
+@pytest.mark.parametrize(
+    ("guesses", "taker"),
+    [
+        # Of two drawings that nobody knows, the one that the word fits better; a line never is what a word means.
+        ([[0, 0.1, 0.001], [0.05, 0.02, 0]], 0),
+        ([[0, 0.1, 0.001], [0.3, 0.02, 0]], 0),
+        ([[0, 0.3, 0.001], [0.05, 0.02, 0]], None),
+        ([[0, 0.3, 0.001], [0.05, 0.02, 0.004]], 1),
+        ([[0, 0.3, 0.004], [0.05, 0.02, 0.001]], 0),
+    ],
+)
+def test_a_word_goes_to_the_drawing_that_it_may_mean_and_to_no_horizon_unless_it_fits(
+    regional: Searcher, monkeypatch: pytest.MonkeyPatch, guesses: list[list[float]], taker: int | None
 ) -> None:
     words = vocabulary((0, 1, 2), directions=np.eye(3, RET, dtype=np.float32), sketch_directions=np.zeros((3, RET)))
     network = regional_network().vocabulary_replaced(words, (("star",), ("cross",), ("ring",)))
-    things = encode_things(regional.matcher, regional.matcher.preprocessing.drawing(on_paper("star", 10))) * 2
-    monkeypatch.setattr(type(words), "guess", lambda *_: np.array([[0, 0.2, ring], [0.05, 0.02, 0]]))
+    (star,) = encode_things(regional.matcher, regional.matcher.preprocessing.drawing(on_paper("star", 10)))
+    monkeypatch.setattr(type(words), "guess", lambda *_: np.array(guesses))
+    things = [star, replace(star, box=(0, 0.5, 1, 0.55))]
     named, further = name_things(matcher_of(network), things, "ring", coloured=True)
     assert [thing.words for thing in named] == [(2,) if number == taker else () for number in range(2)]
-    assert not further
+    assert [thing.words for thing in further] == [(2,)] * (taker is None)
 
 
 @pytest.mark.parametrize(
