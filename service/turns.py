@@ -31,7 +31,7 @@ class Lane(NamedTuple):
 # of thumbnails, and others need connections. Decoding a large photo takes a few hundred MiB.
 PREPARING, NEW = Lane(2, 1, 1 << 16), Lane(1, 1, 1 << 16)
 SLOW, CLIP = Lane(1, 1, 6), Lane(1, 1, 1 << 16)
-LOOKUPS, UPKEEP = Lane(4, 3, 512), Lane(2, 1, 8)
+LOOKUPS, UPKEEP = Lane(4, 3, 512), Lane(2, 1, 64)
 THUMBNAILS, ORIGINALS, EXPLANATIONS = Lane(3, 2, 256), Lane(2, 1, 64), Lane(2, 1, 8)
 # Seconds of computing, those of an ordinary search, after which a job gives way to waiting ones.
 GIVE_WAY_SECONDS = 0.1

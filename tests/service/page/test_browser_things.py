@@ -526,7 +526,7 @@ def test_strokes_in_a_line_drawn_around_them_become_a_thing_or_part_of_another(d
         draw(desk, DESKTOP, [[(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]])
 
     surround(-1, 0.1, -0.55, 0.7)
-    assert desk.find_element(By.ID, "held-one").is_displayed()
+    wait(desk).until(lambda d: d.find_element(By.ID, "held-one").is_displayed())
     assert not desk.find_element(By.ID, "held-split").is_displayed()
     desk.find_element(By.ID, "held-one").click()
     wait_for_photos(desk, lambda d: len(labels(d)) == 3)
