@@ -1,5 +1,6 @@
 """Folders of photos for the tests, and looks into what became of them."""
 
+import json
 import shutil
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,11 +14,12 @@ from sketch_search.indexer import BuildReport, BuildRequest, Index, Progress, bu
 from sketch_search.indexer.building.writer import make_clusters
 from sketch_search.indexer.samples import SKETCHED, draw_photo
 from sketch_search.indexer.store.catalog import Catalog
+from sketch_search.indexer.store.files import hash_file
+from sketch_search.indexer.store.generation import current_generation
 from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
 from sketch_search.model import Matcher, Tokens
-from tests.pictures import SHAPES, encoded, photo
-from tests.wide import FOUR, page, panorama
+from tests.pictures import FOUR, SHAPES, encoded, page, panorama, photo
 
 #: The photos of ``save_parted`` without parts.
 ORDINARY = 8
@@ -131,3 +133,36 @@ def rows_at(*rows: tuple[str, int]) -> SegmentRows:
     names = [*dict.fromkeys(name for name, _ in rows)]
     sources = np.array([names.index(name) for name, _ in rows], np.int32)
     return SegmentRows(tuple(names), sources, np.array([number for _, number in rows]))
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def make_older(index: Path) -> Path:
+    """Makes an index one of format 13, without boxes. Returns the folder of its generation."""
+    folder = current_generation(IndexFolder(index)).path
+    (folder / "boxes.npy").unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = [entry for entry in manifest["files"] if entry["name"] != "boxes.npy"]
+    for name in ("detector", "unseen", "computed"):
+        del manifest[name]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files, "format_version": 13}))
+    return folder
+
+
+def sign(index: Path) -> None:
+    """Make the manifest agree with the files as they are now, as a faulty writer would."""
+    path = index / "g000001" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    places = [(index / "g000001", manifest)] + [(index / "segments" / s["id"], s) for s in manifest["segments"]]
+    for folder, holder in places:
+        for entry in holder["files"]:
+            entry |= {"size": (folder / entry["name"]).stat().st_size, "sha256": hash_file(folder / entry["name"])}
+    path.write_text(json.dumps(manifest))

@@ -12,8 +12,8 @@ import torch
 from sketch_search.indexer import EmbedderUnavailable, open_text_tower, verify
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.embedding import DEFAULT_CLIP_REPOSITORY, find_embedder
-from tests.indexer.clip_models import READING, SMALL, saved_clip
 from tests.indexer.galleries import Collection
+from tests.networks import READING, SMALL, saved_clip
 from tests.pictures import SHAPES, photo
 
 CPU = "cpu"

@@ -25,9 +25,8 @@ from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.model.engine import unit
 from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.images.preprocess import fit_photo
-from tests.indexer.clip_models import saved_clip
-from tests.indexer.damages import make_older, shorten
-from tests.indexer.galleries import Collection, save_photo
+from tests.indexer.galleries import Collection, make_older, save_photo, shorten
+from tests.networks import saved_clip
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 #: Of the files, those with boxes: the portrait, whole, turned, and its upper half.

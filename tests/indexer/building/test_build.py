@@ -13,8 +13,7 @@ from sketch_search.indexer.building.progress import Progress, ProgressState, rea
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.rows import PhotoTable
 from sketch_search.model.engine import unit
-from tests.indexer.damages import flip
-from tests.indexer.galleries import Collection, catalog, ids_of, save_photo, save_photos, tokens_of
+from tests.indexer.galleries import Collection, catalog, flip, ids_of, save_photo, save_photos, tokens_of
 from tests.pictures import photo
 
 

@@ -8,8 +8,7 @@ import pytest
 from sketch_search import model
 from sketch_search.indexer import IndexRefused, read_summary, remove, verify
 from sketch_search.indexer.building import builder
-from tests.indexer.damages import flip, shorten
-from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
+from tests.indexer.galleries import Collection, catalog, flip, save_photo, save_photos, shorten
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.reader import Index
 from sketch_search.model.images import find_parts, open_image
 from tests.indexer.building.test_boxes import edit_manifest
-from tests.indexer.damages import flip
-from tests.indexer.galleries import ORDINARY, Collection, current_catalog, save_parted
+from tests.indexer.galleries import ORDINARY, Collection, current_catalog, flip, save_parted
 from tests.indexer.killed_builds import StopAfter, Stopped
-from tests.wide import FOUR, page, panorama
+from tests.pictures import FOUR, page, panorama
 
 
 @pytest.fixture(scope="module")

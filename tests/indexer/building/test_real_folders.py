@@ -16,8 +16,8 @@ from PIL import ExifTags, Image
 
 from sketch_search import model
 from sketch_search.indexer import BadInvocation, BuildRequest, PhotoFilter, build, remove
-from tests.indexer.clip_models import saved_clip
 from tests.indexer.galleries import Collection, catalog, current_catalog, photo_file, save_photo
+from tests.networks import saved_clip
 from tests.pictures import SHAPES, dated, dng, encoded, photo
 
 PHOTO = photo("house", 128)

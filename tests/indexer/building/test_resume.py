@@ -16,14 +16,13 @@ from sketch_search.indexer.store.files import FileContent, FileStamp
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.location import IndexFolder
 from tests.benchmarks.results import soak
-from tests.indexer.damages import flip
 from tests.indexer.disks import read_only, small_disk
 from tests.indexer.distributed.same import held
-from tests.indexer.galleries import Collection, ids_of, index_bytes, save_photo, save_photos, tokens_of
+from tests.indexer.galleries import Collection, flip, ids_of, index_bytes, save_photo, save_photos, tokens_of
 from tests.indexer.killed_builds import StopAfter, Stopped, count_writes, in_child
 from tests.patience import SOAK_TIMEOUT
+from tests.pictures import panorama
 from tests.programs import LONG, run_python
-from tests.wide import panorama
 
 # The sentence that the soak writes down.
 SOAKED = "Builds and updates killed at 200 moments. Run again, each ends with the index that an undisturbed run makes"

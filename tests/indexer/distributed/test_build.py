@@ -17,10 +17,9 @@ from sketch_search.indexer.distributed.backend import check_ids, place_clusters
 from sketch_search.indexer.distributed.workers import Resources
 from sketch_search.indexer.store.shards import ShardsFolder
 from sketch_search.service.commands import main as serve
-from tests.indexer.damages import make_older
 from tests.indexer.distributed.same import check_same, read_shards
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
-from tests.indexer.galleries import Collection, index_bytes, save_parted, save_photo, save_photos
+from tests.indexer.galleries import Collection, index_bytes, make_older, save_parted, save_photo, save_photos
 from tests.indexer.killed_builds import StopAfter, Stopped, change
 from tests.indexer.remote.servers import webdav
 from tests.networks import tiny_checkpoint

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from sketch_search import indexer, model
-from tests.indexer.damages import shorten, sign
-from tests.indexer.galleries import Collection, save_photos
+from tests.indexer.galleries import Collection, save_photos, shorten, sign
 from tests.indexer.killed_builds import StopAfter, Stopped
 
 

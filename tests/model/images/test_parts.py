@@ -11,9 +11,9 @@ from PIL import Image
 from sketch_search.indexer.samples import SKETCHED, draw_photo
 from sketch_search.model.images import open_image
 from sketch_search.model.images.parts import MAX_PARTS, Frame, cut, find_parts
+from tests.pictures import page, panorama
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive
-from tests.wide import page, panorama
 
 CASES = Path(__file__).parents[2] / "cases"
 

@@ -21,7 +21,7 @@ from sketch_search.service.commands import main
 from sketch_search.service.http.middleware import MAX_BYTES
 from sketch_search.service.schemas.info import InfoResponse, WordsResponse
 from sketch_search.service.settings import Settings
-from tests.indexer.clip_models import READING, saved_clip
+from tests.networks import READING, saved_clip
 from tests.patience import PATIENCE, wait_for
 from tests.service.busy_server import Gate
 from tests.service.served import asked, wordy

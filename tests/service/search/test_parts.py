@@ -14,10 +14,9 @@ from sketch_search.model.images import open_image
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
 from sketch_search.service.schemas.query import TunedQuery
-from tests.pictures import difference
+from tests.pictures import FOUR, difference, page, panorama
 from tests.searching import Searcher
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
-from tests.wide import FOUR, page, panorama
 
 CASES = Path(__file__).parents[2] / "cases"
 #: The pages and panoramas by their names, and the things that each is found by.

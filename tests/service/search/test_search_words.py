@@ -23,7 +23,7 @@ from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guess, SearchResponse
-from tests.indexer.clip_models import READING, saved_clip
+from tests.networks import READING, saved_clip
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
 from tests.service.small_gallery import PHOTOS, draw_sketch

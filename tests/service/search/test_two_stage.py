@@ -16,9 +16,8 @@ from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.search.plan import plan_search
 from sketch_search.service.settings import Settings
-from tests.indexer.clip_models import saved_clip
 from tests.indexer.galleries import ids_of
-from tests.networks import tiny_checkpoint
+from tests.networks import saved_clip, tiny_checkpoint
 from tests.pictures import encoded
 from tests.searching import Searcher, searching
 from tests.service.served import asked

@@ -23,8 +23,7 @@ from sketch_search.model.ranking import likenesses
 from sketch_search.model.training.checkpoint import load_network, save_checkpoint
 from sketch_search.model.training.network import find_clip, read_backbone, read_clip
 from sketch_search.model.training.network.zse import Network
-from tests.indexer.clip_models import READING, saved_clip
-from tests.networks import matcher_of, randn, tiny_checkpoint, tiny_network, vocabulary
+from tests.networks import READING, matcher_of, randn, saved_clip, tiny_checkpoint, tiny_network, vocabulary
 from tests.pictures import drawing
 
 SEVERAL = 530

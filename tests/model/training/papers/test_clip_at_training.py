@@ -17,9 +17,8 @@ from sketch_search.model.training.network import PretrainedVit, VitLayout, read_
 from sketch_search.model.training.papers import clip_at
 from sketch_search.model.training.papers.clip_at import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe
 from sketch_search.model.training.papers.pictures import TrainingSet, training_set
-from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import small_backbone, write_class_folders
-from tests.networks import randn
+from tests.networks import READING, randn, saved_clip
 from tests.pictures import SHAPES
 
 VIT = PretrainedVit(

@@ -22,9 +22,8 @@ from sketch_search.model.training.papers.trainer import Run
 from sketch_search.model.training.papers.zse import ZseRecipe
 from sketch_search.model.training.tasks import read_task
 from tests.documents import CHECKOUT
-from tests.indexer.clip_models import saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
-from tests.networks import tiny_checkpoint
+from tests.networks import saved_clip, tiny_checkpoint
 from tests.pictures import SHAPES
 
 RECIPE = f"""\

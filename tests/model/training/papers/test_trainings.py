@@ -15,9 +15,8 @@ from sketch_search.model.engine import read_metadata
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.corpus import DATA_VARIABLE
 from sketch_search.model.training.papers.trainer import Trainer
-from tests.indexer.clip_models import READING, saved_clip
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
-from tests.networks import randn
+from tests.networks import READING, randn, saved_clip
 from tests.pictures import SHAPES, drawing
 
 SHARED = "steps = 4\nbf16 = false\nsave_every = 2\nevaluate_every = 2\n"
