@@ -177,39 +177,12 @@ def safe_parts(relative: str) -> list[str]:
     return parts
 
 
-def read_below(root: Path, relative: str) -> FileContent:
-    """Reads a regular file below ``root`` by its path as text. Raises OSError; FileChanging.
-
-    Not if it is too large, or the path leaves ``root`` or has a link below it; ``root`` itself may be a link.
-    """
-    with _open_regular_below(root, relative) as (file, status):
-        if status.st_size > MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", relative)
-        # One byte more than expected, however fast it grows.
-        data = file.read(status.st_size + 1)
-        after = os.fstat(file.fileno())
-        if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
-            raise FileChanging(errno.EAGAIN, "it changed while being read", relative)
-        return FileContent(data, FileStamp.of(status))
-
-
-def stamp_below(root: Path, relative: str) -> FileStamp:
-    """Returns the stamp of a file. Raises as ``read_below`` does."""
-    with _open_regular_below(root, relative) as (_, status):
-        return FileStamp.of(status)
-
-
-def read_part(root: Path, relative: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-    """Reads up to ``count`` bytes. Raises as ``read_below``; FileChanging if the file's size is not ``size``."""
-    with _open_regular_below(root, relative) as (file, status):
-        if size not in (None, status.st_size):
-            raise FileChanging(errno.EAGAIN, "its size has changed", relative)
-        file.seek(start)
-        return file.read(count)
-
-
 @contextmanager
-def _open_regular_below(root: Path, relative: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+def open_below(root: Path, relative: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """Opens a regular file below ``root`` by its path as text. Raises OSError.
+
+    Not if the path leaves ``root`` or has a link below it; ``root`` itself may be a link.
+    """
     parts = safe_parts(relative)
     try:
         descriptor = _open_below(root, parts) if os.open in os.supports_dir_fd else _open_checked(root, parts)

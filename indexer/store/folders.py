@@ -24,10 +24,8 @@ from sketch_search.indexer.store.files import (
     FileDigest,
     FileStamp,
     name_of_text,
-    read_below,
-    read_part,
+    open_below,
     safe_parts,
-    stamp_below,
     text_of_name,
 )
 from sketch_search.model.files import open_regular
@@ -158,13 +156,26 @@ class LocalFolder(Folder):
             return [_entry(entry) for entry in entries if not is_hidden(entry.name)]
 
     def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
-        return read_below(self.path, path)
+        with open_below(self.path, path) as (file, status):
+            if status.st_size > MAX_FILE_BYTES:
+                raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
+            # One byte more than expected, however fast it grows.
+            data = file.read(status.st_size + 1)
+            after = os.fstat(file.fileno())
+            if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
+                raise FileChanging(errno.EAGAIN, "it changed while being read", path)
+            return FileContent(data, FileStamp.of(status))
 
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-        return read_part(self.path, path, count, start=start, size=size)
+        with open_below(self.path, path) as (file, status):
+            if size not in (None, status.st_size):
+                raise FileChanging(errno.EAGAIN, "its size has changed", path)
+            file.seek(start)
+            return file.read(count)
 
     def stamp(self, path: str) -> FileStamp:
-        return stamp_below(self.path, path)
+        with open_below(self.path, path) as (_, status):
+            return FileStamp.of(status)
 
     def address_of(self, path: str) -> str:
         return str(self.path / name_of_text(path))

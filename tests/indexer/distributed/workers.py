@@ -13,7 +13,7 @@ import pytest
 
 from sketch_search.indexer import BuildReport
 from sketch_search.indexer.building import staging
-from sketch_search.indexer.store.files import FileContent, FileStamp, read_below
+from sketch_search.indexer.store.files import FileContent, FileStamp
 from sketch_search.indexer.store.folders import LocalFolder
 from tests.indexer.killed_builds import InThisProcess
 from tests.patience import forget_syncs
@@ -43,12 +43,14 @@ def connection(address: str, **variables: str) -> Iterator[None]:
 
 
 def install() -> None:
+    kept = LocalFolder.read
+
     def read(folder: LocalFolder, path: str, listed: FileStamp | None = None) -> FileContent:
         dead = folder.path.with_name("a worker is dead")
         if KILLS in path and not dead.exists():
             dead.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return read_below(folder.path, path)
+        return kept(folder, path, listed)
 
     patch = pytest.MonkeyPatch()
     forget_syncs(patch)

@@ -15,6 +15,7 @@ import pytest
 from sketch_search.indexer import IndexRefused
 from sketch_search.indexer.errors import IndexBusy
 from sketch_search.indexer.store import files
+from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.location import IndexFolder, hold_lock
 from sketch_search.model.files import read_regular
 from tests.indexer.galleries import save_photo
@@ -38,7 +39,7 @@ NO_FILES = ("inner", "inner/", "missing.png", "inner/photo.png/x", "inner\0/phot
 @pytest.mark.parametrize("path", [*OUTSIDE, *NO_FILES])
 def test_a_path_that_is_not_a_plain_file_below_the_root_is_refused(path: str, root: Path) -> None:
     with pytest.raises(OSError, match=r"\w"):
-        files.read_below(root, path)
+        LocalFolder(root).read(path)
 
 
 @pytest.mark.parametrize("change", ["grows", "shrinks", "is written over"])
@@ -60,7 +61,7 @@ def test_a_file_that_changes_while_read_is_refused(change: str, root: Path, monk
 
     monkeypatch.setattr(os, "fstat", looked_at)
     with pytest.raises(files.FileChanging, match="it changed while being read"):
-        files.read_below(root, "inner/photo.png")
+        LocalFolder(root).read("inner/photo.png")
 
 
 def test_a_pipe_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
