@@ -261,8 +261,14 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     settled = database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
     removals = Removals({**plan.removals.rules, **dict.fromkeys(settled.removed_before, True)})
     plan = replace(plan, removals=removals)
-    bad, boxed = database.bad(names), _find_boxes(plan, backend, progress)
-    changed = plan.rewrite or hidden + settled.changed + boxed > 0 or _asks_for_other_files(plan)
+    bad, boxed = database.bad(names), 0
+    if photos := [*database.files_of(_rows_without_boxes(plan))]:
+        rereader = Rereader(plan.roots, backend.matcher, plan.request.max_pixels)
+        boxed = rereader.find_boxes(photos, database, progress)
+    manifest = current.manifest
+    before = None if manifest is None else (manifest.roots, manifest.excluded, current.removals)
+    changed = plan.rewrite or hidden + settled.changed + boxed > 0
+    changed = changed or before != (roots, plan.settings.excluded, removals)
     if current.generation is not None and not changed:
         counts, sizes = current.generation.manifest.counts, current.generation.manifest.segment_sizes
         changed = bool(_to_merge(np.array([*sizes.values()]), counts.photos + counts.parts).any())
@@ -276,9 +282,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         encoded=encoded,
         gone=settled.gone,
         boxed=boxed,
-        undivided=current.manifest is not None
-        and current.manifest.format_version < PARTS_VERSION
-        and plan.current.reusable,
+        undivided=manifest is not None and manifest.format_version < PARTS_VERSION and plan.current.reusable,
         checked=plan.checked,
         damaged=current.problems + current.lost,
         bad=bad,
@@ -297,15 +301,6 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     )
 
 
-def _find_boxes(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> int:
-    """Finds boxes in photos whose rows have none. Returns in how many it looked."""
-    photos = [*backend.database.files_of(_rows_without_boxes(plan))]
-    if not photos:
-        return 0
-    rereader = Rereader(plan.roots, backend.matcher, plan.request.max_pixels)
-    return rereader.find_boxes(photos, backend.database, progress)
-
-
 def _rows_without_boxes(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
     """Returns which rows of the sources that have any have no boxes, by their names in the build's database."""
     current, detector = plan.current, plan.settings.detector
@@ -319,13 +314,6 @@ def _rows_without_boxes(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
                 if unseen.any():
                     lacking[f"{beginning}{name}"] = unseen
     return lacking
-
-
-def _asks_for_other_files(plan: BuildPlan) -> bool:
-    """Returns True if folders, removals or patterns are not those of the index."""
-    manifest = plan.current.manifest
-    before = None if manifest is None else (manifest.roots, manifest.excluded, plan.current.removals)
-    return before != (plan.roots, plan.settings.excluded, plan.removals)
 
 
 def _describe_removed(count: int) -> tuple[str, ...]:

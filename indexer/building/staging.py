@@ -6,9 +6,9 @@ Also reads photos of the index again: to find the boxes that they lack, and to c
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
@@ -131,18 +131,16 @@ class Stager:
         # A reader mostly waits for the server, and then for a decoding process.
         readers = max(workers, _MAX_READERS) if any(root.remote for root in self._roots) else workers
         step = min(batch, _PHOTOS_A_THREAD * threads()) if self._matcher.device == "cpu" else batch
-        with Decoders(workers) as decoders, ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool:
-            ready = read_ahead(pool, partial(self._read, decoders), files, window=batch + 2 * readers)
+        with (
+            Decoders(workers) as decoders,
+            closing(read_ahead(readers, partial(self._read, decoders), files, window=batch + 2 * readers)) as ready,
+        ):
             try:
                 while group := _group(ready, step, batch):
                     bad = self._encode(group)
                     if len(self._records) >= batch:
                         self._commit()
                     progress.advance(len(group), bad, known=sum(file.known for file in group))
-            except BaseException:
-                # Nobody waits for what is still to be read ahead.
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
             finally:
                 self._commit()
 
@@ -258,17 +256,20 @@ class Stager:
         return PhotoArrays(arrays)
 
 
-def read_ahead(
-    pool: ThreadPoolExecutor, read: Callable[[Source], Read], files: Iterable[Source], window: int
-) -> Iterator[Read]:
-    """Yields the files in order. The pool's threads read up to ``window`` files ahead, while the network computes."""
+def read_ahead(threads: int, read: Callable[[Source], Read], files: Iterable[Source], window: int) -> Generator[Read]:
+    """Yields the files in order. Threads read up to ``window`` files ahead, while the network computes; closing waits
+    for those that are being read."""
     waiting: deque[Future[Read]] = deque()
-    for file in files:
-        waiting.append(pool.submit(read, file))
-        if len(waiting) > window:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        try:
+            for file in files:
+                waiting.append(pool.submit(read, file))
+                if len(waiting) > window:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _group(ready: Iterator[_ReadFile], photos: int, most: int) -> list[_ReadFile]:
@@ -340,28 +341,23 @@ class Rereader:
         detector, workers, count, done = Detector(), min(MAX_DECODERS, threads()), 0, 0
         progress.start("boxes", len(photos))
         started = time.monotonic()
-        with Decoders(workers) as decoders, ThreadPoolExecutor(workers, thread_name_prefix="boxes") as pool:
 
-            def look(photo: tuple[str, list[FileKey]]) -> tuple[str, NDArray[np.uint8] | None]:
-                decoded = self.read(decoders, *photo)
-                return photo[0], None if decoded is None else np.stack([*map(detector.detect, decoded.wholes)])
+        def look(photo: tuple[str, list[FileKey]]) -> tuple[str, NDArray[np.uint8] | None]:
+            decoded = self.read(decoders, *photo)
+            return photo[0], None if decoded is None else np.stack([*map(detector.detect, decoded.wholes)])
 
-            ready = read_ahead(pool, look, photos, window=_BATCH)
-            try:
-                while part := [*islice(ready, _BATCH if done else _FIRST)]:
-                    boxes_by_content = {content: boxes for content, boxes in part if boxes is not None}
-                    database.note_boxes(boxes_by_content)
-                    count, done = count + len(boxes_by_content), done + len(part)
-                    progress.advance(len(part), len(part) - len(boxes_by_content))
-                    if done == len(part):
-                        left = (time.monotonic() - started) / done * (len(photos) - done)
-                        progress.say(
-                            f"{len(photos)} photos were indexed without boxes of their things; finding these takes "
-                            f"{about(left)}. If it is stopped, the next build continues."
-                        )
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        with Decoders(workers) as decoders, closing(read_ahead(workers, look, photos, window=_BATCH)) as ready:
+            while part := [*islice(ready, _BATCH if done else _FIRST)]:
+                boxes_by_content = {content: boxes for content, boxes in part if boxes is not None}
+                database.note_boxes(boxes_by_content)
+                count, done = count + len(boxes_by_content), done + len(part)
+                progress.advance(len(part), len(part) - len(boxes_by_content))
+                if done == len(part):
+                    left = (time.monotonic() - started) / done * (len(photos) - done)
+                    progress.say(
+                        f"{len(photos)} photos were indexed without boxes of their things; finding these takes "
+                        f"{about(left)}. If it is stopped, the next build continues."
+                    )
         return count
 
 
