@@ -14,23 +14,8 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL import Image
 
-from sketch_search.model import errors
-from sketch_search.model.images import (
-    MAX_PARTS,
-    MOST_INK,
-    Drawing,
-    OpenedImage,
-    Preprocessing,
-    Recorded,
-    cut,
-    find_parts,
-    fit_photo,
-    open_dated,
-    picture_of_body,
-    read_image_file,
-    read_strokes,
-    saved_strokes,
-)
+from sketch_search.model import errors, images
+from sketch_search.model.images import Drawing, OpenedImage, Preprocessing, Recorded
 from sketch_search.model.limits import MAX_PIXELS
 
 
@@ -71,9 +56,9 @@ class Job:
     def run(self, data: bytes, declare: Callable[[int], None] = lambda pixels: None) -> OpenedImage:
         """Makes the 8-bit RGB picture. declare: as for ``open_dated``. Raises ImageError."""
         data, given = (data[: -self.strokes], data[-self.strokes :]) if self.strokes else (data, b"")
-        data = read_image_file(picture_of_body(data) if self.sent else data)
-        strokes = () if not self.drawing else read_strokes(given) if given else saved_strokes(data)
-        opened = open_dated(
+        data = images.read_image_file(images.picture_of_body(data) if self.sent else data)
+        strokes = () if not self.drawing else images.read_strokes(given) if given else images.saved_strokes(data)
+        opened = images.open_dated(
             data,
             max_pixels=self.max_pixels,
             least_side=self.least_side,
@@ -88,8 +73,8 @@ class Job:
             drawing = self.preprocessing.drawing(image, everything=self.everything or bool(strokes))
             drawing = replace(drawing, strokes=strokes, page=opened.page)
             return replace(opened, image=Image.fromarray(drawing.whole), drawing=drawing)
-        pictures = [image, *(cut(image, frame) for frame in (find_parts(image) if self.parts else ()))]
-        wholes = () if self.whole is None else tuple(fit_photo(picture, self.whole) for picture in pictures)
+        pictures = [image, *(images.cut(image, frame) for frame in (images.find_parts(image) if self.parts else ()))]
+        wholes = () if self.whole is None else tuple(images.fit_photo(picture, self.whole) for picture in pictures)
         if self.preprocessing is not None:
             modality = "sketch" if self.sketch else "photo"
             pictures = [Image.fromarray(self.preprocessing.pixels(picture, modality)) for picture in pictures]
@@ -99,8 +84,8 @@ class Job:
     def most_pixels(self) -> int:
         """The most pixels of its result."""
         if self.preprocessing is not None:
-            most = self.preprocessing.image_size**2 + (MOST_INK if self.drawing else 0) + (self.whole or 0) ** 2
-            return most * (1 + MAX_PARTS * self.parts)
+            most = self.preprocessing.image_size**2 + (images.MOST_INK if self.drawing else 0) + (self.whole or 0) ** 2
+            return most * (1 + images.MAX_PARTS * self.parts)
         # Parts together have at most twice the pixels of their photo.
         most = self.max_pixels if self.longest_side is None else min(self.max_pixels, self.longest_side**2)
         return most * (1 + 2 * self.parts)

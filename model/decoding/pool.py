@@ -10,16 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from sketch_search.model.decoding.messages import (
-    CLOCK_PER_CPU,
-    PIXELS_A_SECOND,
-    READY,
-    Job,
-    Limits,
-    Request,
-    receive_picture,
-    send_request,
-)
+from sketch_search.model.decoding import messages
+from sketch_search.model.decoding.messages import CLOCK_PER_CPU, PIXELS_A_SECOND, READY, Job, Limits, Request
 from sketch_search.model.errors import DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
 from sketch_search.model.images import OpenedImage, read_image_file
 from sketch_search.model.terminal import start_child
@@ -71,8 +63,8 @@ class DecodingProcess:
         (job, limits, _), start, computed = request, time.monotonic(), _cpu_seconds(self.pid)
         try:
             with self._killed_after(limits.clock_seconds):
-                send_request(self._requests, request)
-                return receive_picture(self._replies, job)
+                messages.send_request(self._requests, request)
+                return messages.receive_picture(self._replies, job)
         except (EOFError, OSError) as error:
             late = time.monotonic() - start >= limits.clock_seconds
             computed = _cpu_seconds(self.pid) - computed

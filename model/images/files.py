@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
+from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage, import_decoder
 from sketch_search.model.files import MARK
 from sketch_search.model.images import damaged, paper, subject, tiff, vector
 from sketch_search.model.images.drawing import Drawing
@@ -483,20 +483,12 @@ def _open(data: bytes, media: str, allowed: Allowance, pages: _Pages) -> Image.I
     stream = io.BytesIO(data)
     if media in _SIZES and (size := _SIZES[media](data)):
         allowed.admit(*size)
+    # Their classes are used directly, because registering them would change Image.open for the whole process.
     if media == "image/heic":
-        try:
-            from pillow_heif import HeifImageFile
-        except ImportError as error:
-            raise UnsupportedImage("HEIC needs an extra package: pip install 'sketch-search[heic]'") from error
-        # The class is used directly, because registering it would change Image.open for the whole process.
-        picture: Image.Image = HeifImageFile(stream)  # type: ignore[no-untyped-call]
-        return picture
+        return cast(Image.Image, import_decoder("pillow_heif", "HEIC", "heic").HeifImageFile(stream))
     if media == "image/jxl":
-        try:
-            from pillow_jxl.JpegXLImagePlugin import JXLImageFile
-        except ImportError as error:
-            raise UnsupportedImage("JPEG XL needs an extra package: pip install 'sketch-search[jxl]'") from error
-        return JXLImageFile(stream)
+        plugin = import_decoder("pillow_jxl.JpegXLImagePlugin", "JPEG XL", "jxl")
+        return cast(Image.Image, plugin.JXLImageFile(stream))
     if media == vector.SVG:
         return vector.draw_svg(data, lambda inner: _picture_within(inner, allowed), allowed.declare)
     if media == vector.PDF:

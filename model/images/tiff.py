@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
+from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage, import_decoder
 from sketch_search.model.limits import Allowance
 
 #: Endings of the names of RAW files, in lower case.
@@ -210,10 +210,7 @@ def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 def open_preview(data: bytes, allowed: Allowance) -> Image.Image:
     """Opens a RAW file's largest preview, or develops it. Raises ImageError; ImageTooLarge."""
-    try:
-        import rawpy
-    except ImportError as error:
-        raise UnsupportedImage("RAW needs an extra package: pip install 'sketch-search[raw]'") from error
+    rawpy = import_decoder("rawpy", "RAW", "raw")
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
             sizes = raw.sizes

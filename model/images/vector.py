@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from PIL import Image, ImageOps
 
-from sketch_search.model.errors import UndecodableImage, UnsupportedImage
+from sketch_search.model.errors import UndecodableImage, UnsupportedImage, import_decoder
 
 SVG, PDF = "image/svg+xml", "application/pdf"
 # Pixels of the longer side of the drawing, and how many times longer it may be than the other.
@@ -98,10 +98,7 @@ def draw_svg(
 
     declare: is told how much work it is, by the pixels of a photo: one for each byte.
     """
-    try:
-        import resvg_py
-    except ImportError as error:
-        raise UnsupportedImage("SVG needs an extra package: pip install 'sketch-search[server]'") from error
+    resvg_py = import_decoder("resvg_py", "SVG", "server")
     if data.startswith(b"\x1f\x8b"):
         unpacker = zlib.decompressobj(31)
         data = unpacker.decompress(data, _UNPACKED + _UNPACKED_A_BYTE * len(data))
@@ -232,10 +229,7 @@ def is_pdf(head: bytes) -> bool:
 
 def draw_pdf(data: bytes, choose: Callable[[int, Callable[[int], Image.Image]], Image.Image]) -> Image.Image:
     """Draws a page of a PDF on white. choose: it gets how many there are, and what draws one. Raises ImageError."""
-    try:
-        import pypdfium2
-    except ImportError as error:
-        raise UnsupportedImage("PDF needs an extra package: pip install 'sketch-search[pdf]'") from error
+    pypdfium2 = import_decoder("pypdfium2", "PDF", "pdf")
     try:
         with pypdfium2.PdfDocument(data) as document:
 

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sketch_search.model.decoding import messages, pool
+from sketch_search.model import images
+from sketch_search.model.decoding import pool
 from sketch_search.model.images import files
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import soak
@@ -87,7 +88,7 @@ def test_only_the_beginning_of_a_body_is_looked_at_in_the_servers_own_process(
         return noting
 
     monkeypatch.setattr(files, "_known", noted(files._known))
-    for module in (messages, pool):
+    for module in (images, pool):
         for name in ("picture_of_body", "read_strokes", "saved_strokes", "read_image_file"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, noted(getattr(module, name)))
