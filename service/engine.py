@@ -23,7 +23,7 @@ from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
 from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
-from sketch_search.service.schemas.query import PageParams, PhotosParams, PictureKind, SearchQuery, WordsParams, Writing
+from sketch_search.service.schemas.query import PageParams, PhotosParams, SearchQuery, WordsParams
 from sketch_search.service.schemas.search import (
     ClusterResponse,
     DetectedBox,
@@ -109,21 +109,20 @@ class Engine:
     def prepare(
         self,
         sketch: bytes | Sequence[bytes],
+        asked: SearchQuery | LocateParams | None = None,
         *,
-        kind: PictureKind = "sketch",
         strokes: bytes = b"",
-        writing: Writing = "auto",
-        page: int = 0,
         quick: bool = False,
     ) -> PreparedSketch:
         """Decodes and prepares image files: a separate step, since it may take seconds and needs no network.
 
-        sketch: one picture, or one for each thing of a drawing. strokes: those of a single picture as JSON, if they are
-        known; else those that the page saved in it count. writing, page: as in a query.
+        sketch: one picture, or one for each thing of a drawing. asked: says what it is; None for a drawing. strokes:
+        those of a single picture as JSON, if they are known; else those that the page saved in it count.
 
         Raises ImageError, BadSearch; with ``quick``, SlowImage if it takes longer than ordinary pictures.
         """
-        start = time.perf_counter()
+        start, asked = time.perf_counter(), asked or SearchQuery()
+        kind = asked.kind
         files = (sketch,) if isinstance(sketch, bytes) else tuple(sketch)
         if not 1 <= len(files) <= MAX_THINGS:
             raise BadSearch(f"A drawing has 1 to {MAX_THINGS} things, not {len(files)}.")
@@ -133,7 +132,7 @@ class Engine:
             raise BadSearch("Strokes are those of one drawing: send one picture with them, without kind=photo.")
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
         job = replace(job, drawing=kind == "sketch", sent=True, strokes=len(strokes))
-        job = replace(job, everything=writing == "yes", page=page)
+        job = replace(job, everything=asked.writing == "yes", page=asked.page)
         parts = []
         for number, file in enumerate(files, 1):
             try:

@@ -22,7 +22,7 @@ from sketch_search.answers import Picture, Searches, Sketches, picture_bytes, pi
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Modality, Tokens, default_checkpoint, unit
 from sketch_search.model.terminal import printable
-from sketch_search.service.engine import Engine, PreparedSketch, name_network, open_matcher
+from sketch_search.service.engine import Engine, name_network, open_matcher
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
 from sketch_search.service.schemas.query import SearchQuery, TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
@@ -96,15 +96,10 @@ class Gallery(Searches):
             self._engine = None
 
     def _search(self, sketch: Sketches | None, query: SearchQuery) -> SearchResponse:
-        return self.engine.search(self._prepare(sketch, query), query)
+        return self.engine.search(None if sketch is None else self.engine.prepare(sketch, query), query)
 
     def _explain(self, sketch: Sketches | None, params: ExplainParams) -> ExplainResponse:
-        return self.engine.explain(self._prepare(sketch, params), params)
-
-    def _prepare(self, sketch: Sketches | None, asked: SearchQuery | ExplainParams) -> PreparedSketch | None:
-        if sketch is None:
-            return None
-        return self.engine.prepare(sketch, kind=asked.kind, writing=asked.writing, page=asked.page)
+        return self.engine.explain(None if sketch is None else self.engine.prepare(sketch, params), params)
 
     def _id_at(self, path: str) -> int:
         if "\0" in path:

@@ -153,9 +153,7 @@ def _opened(
     with closing(Engine(settings, open_matcher(settings))) as engine:
         # For a single picture, errors name its file.
         with _naming(sources[0] if len(sources) == 1 else None):
-            prepared = None
-            if data:
-                prepared = engine.prepare(data, kind=asked.kind, writing=asked.writing, page=asked.page)
+            prepared = engine.prepare(data, asked) if data else None
         yield engine, prepared
 
 

@@ -196,14 +196,7 @@ async def _receive(ctx: Context, request: Request) -> Sent:
 async def _prepare(
     ctx: Context, engine: Engine, client: str, sent: Sent, asked: SearchQuery | LocateParams
 ) -> PreparedSketch | None:
-    prepare = partial(
-        engine.prepare,
-        sent.pictures,
-        kind=asked.kind,
-        strokes=sent.strokes,
-        writing=asked.writing,
-        page=asked.page,
-    )
+    prepare = partial(engine.prepare, sent.pictures, asked, strokes=sent.strokes)
     return await ctx.worker.prepare(client, prepare) if sent.pictures else None
 
 
