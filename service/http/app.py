@@ -134,7 +134,7 @@ async def _answer_invalid(request: Request, error: RequestValidationError) -> Re
     if any(problem["loc"][0] == "path" for problem in problems):
         return error_answer(404, "not_found", "There is nothing here.", request.state.request_id)
     # A problem's location is ("query", "nprobe", "constrained-int"); the parameter is nprobe.
-    named = [{**problem, "loc": problem["loc"][1:] or problem["loc"]} for problem in problems]
+    named = [{**problem, "loc": problem["loc"][1:]} for problem in problems]
     return error_answer(422, "bad_parameter", f"{describe_problems(named)}.", request.state.request_id)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sketch_search.service.schemas.query import SENTENCE
 from sketch_search.service.schemas.search import optional
 
 _MAX_PROBLEMS = 5
@@ -35,6 +34,7 @@ _MUST_BE = {
     "string_too_long": "at most {max_length} characters long",
     "string_unicode": "Unicode",
     "digits": "a number of digits only",
+    "folder": "the path of a folder as results show it, such as 2023/summer",
     "missing": "given",
     "too_short": "given at least {min_length} times",
     "too_long": "given at most {max_length} times",
@@ -68,10 +68,8 @@ def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
 
 def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
     first = problems[0]
-    if first["type"] == SENTENCE:
-        return str(first["msg"])
     if first["type"] == "value_error":
-        # The message of a ValueError raised by a validator of this project.
+        # The message of a validator of this project: of a parameter, or a whole sentence about several.
         said = str(first["ctx"]["error"])
         return f"{name}: {said}" if name else said
     allowed = " or ".join(dict.fromkeys(map(_allowed, problems)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Any, Final, Literal, TypeAlias, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -35,8 +35,6 @@ PictureKind = Literal["sketch", "photo"]
 MAX_PHOTOS = 32
 # The most photos that may be named at once.
 MAX_NAMED = 64
-# The type of validation errors whose message is a whole sentence that names the parameters.
-SENTENCE: Final = "sentence"
 
 
 def _refuse_other_folders(value: object) -> object:
@@ -45,8 +43,7 @@ def _refuse_other_folders(value: object) -> object:
         return value
     path = value.removesuffix("/")
     if path != "." and {"", ".", ".."} & set(path.removesuffix("/.").split("/")):
-        problem = "folder must be the path of a folder as results show it, such as 2023/summer, not {given}"
-        raise PydanticCustomError(SENTENCE, problem, {"given": repr(value[:64])})
+        raise PydanticCustomError("folder", "It is not the path of a folder")
     return path
 
 
@@ -105,8 +102,7 @@ class Params(BaseModel):
         known = cls.model_fields
         unknown = [name for name in params if name not in known] if isinstance(params, dict) else []
         if unknown:
-            said = {"name": repr(unknown[0][:64]), "known": ", ".join(known)}
-            raise PydanticCustomError(SENTENCE, "Unknown parameter {name}; valid ones are {known}", said)
+            raise ValueError(f"Unknown parameter {unknown[0][:64]!r}; valid ones are {', '.join(known)}")
         return params
 
 
@@ -351,24 +347,19 @@ class SearchQuery(Params):
     @model_validator(mode="after")
     def _consistent(self) -> SearchQuery:
         if self.system == "two-stage" and (beyond := self.beyond_two_stage):
-            problem = "system=two-stage scores photos by the sketch alone: leave out {beyond}"
-            raise PydanticCustomError(SENTENCE, problem, {"beyond": ", ".join(beyond)})
+            raise ValueError(f"system=two-stage scores photos by the sketch alone: leave out {', '.join(beyond)}")
         if self.next is not None and self.offset:
-            raise PydanticCustomError(SENTENCE, "next goes on where an answer ended: leave out offset")
+            raise ValueError("next goes on where an answer ended: leave out offset")
         if self.after is not None and self.before is not None and self.after > self.before:
-            said = {"after": str(self.after), "before": str(self.before)}
-            problem = "after, {after}, must not be later than before, {before}"
-            raise PydanticCustomError(SENTENCE, problem, said)
+            raise ValueError(f"after, {self.after}, must not be later than before, {self.before}")
         if self.text is not None and (fault := why_no_name(self.text)):
-            raise PydanticCustomError(SENTENCE, "text {problem}", {"problem": fault})
+            raise ValueError(f"text {fault}")
         unwanted = {*self.unlike, *self.unlike_kind}
         given = len(self.like) + len(self.unlike) + len(self.unlike_kind)
         if given > MAX_PHOTOS:
-            problem = "like and unlike must be given at most {most} times together, not {given} times"
-            raise PydanticCustomError(SENTENCE, problem, {"most": MAX_PHOTOS, "given": given})
+            raise ValueError(f"like and unlike must be given at most {MAX_PHOTOS} times together, not {given} times")
         if both := sorted(unwanted & set(self.like)):
-            problem = "like and unlike name the same photo, {photo}: leave one of them out"
-            raise PydanticCustomError(SENTENCE, problem, {"photo": both[0]})
+            raise ValueError(f"like and unlike name the same photo, {both[0]}: leave one of them out")
         return self
 
 
