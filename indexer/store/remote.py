@@ -129,7 +129,7 @@ class RemoteFolder(Folder):
         return [entry for entry in entries if not is_hidden(entry.name) and "/" not in entry.name]
 
     def read(self, path: str, listed: files.FileStamp | None = None) -> files.FileContent:
-        at = self._at("/".join(files.safe_parts(path)))
+        at = self._at_file(path)
         stamp = listed or self.stamp(path)
         if (size := stamp.size) > files.MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {files.MAX_FILE_BYTES >> 20} MiB", path)
@@ -148,10 +148,7 @@ class RemoteFolder(Folder):
             data = _kept.get((self.url, path))
         if data is not None and size in (None, len(data)):
             return data[start : start + count]
-        at, end = (
-            self._at("/".join(files.safe_parts(path))),
-            start + count if size is None else min(start + count, size),
-        )
+        at, end = self._at_file(path), start + count if size is None else min(start + count, size)
         part = self._ask(lambda server: self._part(server, at, start, end - start)) if end > start else b""
         if size is not None and len(part) < end - start:
             raise files.FileChanging(errno.EAGAIN, "its size has changed", path)
@@ -162,7 +159,7 @@ class RemoteFolder(Folder):
         return files.FileDigest.of([content.data], content.stamp)
 
     def stamp(self, path: str) -> files.FileStamp:
-        at = self._at("/".join(files.safe_parts(path)))
+        at = self._at_file(path)
         stamp = _entry(self._ask(lambda server: server.info(at, timeout=_LONGEST)), at).stamp
         if stamp is None:
             raise OSError(errno.EINVAL, "not a file", path)
@@ -179,6 +176,9 @@ class RemoteFolder(Folder):
             return None
         inside = address[len(self.url) + 1 :]
         return files.text_of_name(inside if self._scheme == "s3" else unquote(inside, errors="surrogateescape"))
+
+    def _at_file(self, path: str) -> str:
+        return self._at("/".join(files.safe_parts(path)))
 
     def _at(self, inside: str) -> str:
         """Returns the library's path for a path in the folder."""

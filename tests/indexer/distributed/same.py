@@ -36,11 +36,8 @@ class Held:
 
 def held(index: Path) -> Held:
     live = current_generation(IndexFolder(index))
-    files, means, reader = (
-        read_catalog(live.path / "photos.sqlite"),
-        live.read_means(),
-        SegmentReader(live.open_rows()),
-    )
+    files, means = read_catalog(live.path / "photos.sqlite"), live.read_means()
+    reader = SegmentReader(live.open_rows())
     found = Held([file[:-3] for file in files], {}, {}, means)
     parts = {
         (name, row): count for name, row, count in live.open_photo_table().parts_by_row([*live.manifest.segment_sizes])

@@ -271,10 +271,8 @@ def test_more_shards_than_photos_or_clusters_are_refused(tmp_path: Path, sharded
 @pytest.mark.usefixtures("sharded")
 def test_impossible_updates_change_no_shards(photos: Path, shards: Path, tmp_path: Path) -> None:
     weights = tiny_checkpoint(tmp_path / "other.safetensors", seed=3)
-    own, others = (
-        indexer.BuildRequest((photos,)),
-        indexer.BuildRequest((save_photos(tmp_path / "photos", 3),), allow_root_removal=False),
-    )
+    own = indexer.BuildRequest((photos,))
+    others = indexer.BuildRequest((save_photos(tmp_path / "photos", 3),), allow_root_removal=False)
     before = read_shards(shards)
     for request, machines, sentence in (
         (own, Machines("auto", device="cpu", weights=str(weights)), "holds shards of another checkpoint"),

@@ -278,10 +278,8 @@ def test_things_of_a_drawing_are_guessed_by_what_the_gallery_shows_in_shards_too
 ) -> None:
     two = drawn(regional, on_paper("star", 10), on_paper("cross", 290))
     of_sketches = np.stack([thing.tokens.guessed_from[0] for thing in encode_things(regional.matcher, two)])
-    photo, region = (
-        regional.gallery.vectors(np.arange(1))[0],
-        unpack(regional.index.photo_regions(np.arange(1))[0])[0, 0],
-    )
+    photo = regional.gallery.vectors(np.arange(1))[0]
+    region = unpack(regional.index.photo_regions(np.arange(1))[0])[0, 0]
     words = vocabulary(
         (0, 1),
         directions=np.zeros((2, RET)),
