@@ -73,11 +73,8 @@ def read_summary(path: Path) -> IndexSummary:
         bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
         removed = [shown_path(names, *key) for key, removed in sorted(catalog.removals().rules.items()) if removed]
     boxes_by_row = current.boxes_by(current.manifest.detector)
-    boxes = (
-        np.zeros(0)
-        if boxes_by_row is None
-        else (boxes_by_row[current.open_photo_table().ids > 0, :, 0] != NO_KIND).sum(axis=1)
-    )
+    shown = current.open_photo_table().ids > 0
+    boxes = np.zeros(0) if boxes_by_row is None else (boxes_by_row[shown, :, 0] != NO_KIND).sum(axis=1)
     return IndexSummary(
         path=folder.path,
         generation=current.name,

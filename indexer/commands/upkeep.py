@@ -101,11 +101,8 @@ def info(index: Path, as_json: bool) -> None:
     kept = "one vector" if manifest.tokens == 1 else f"{manifest.tokens} tokens"
     size, segments = summary.bytes_on_disk, count(len(manifest.segments), "segment")
     lacking = counts.photos if manifest.detector is None else manifest.unseen
-    missing = (
-        f"; {lacking} still lack them, which `sketch-search index build` adds"
-        if lacking and manifest.keeps_boxes
-        else ""
-    )
+    added = f"; {lacking} still lack them, which `sketch-search index build` adds"
+    missing = added if lacking and manifest.keeps_boxes else ""
     parts = f", and {counts.parts} parts of pages and panoramas" if counts.parts else ""
     lines = [
         line("index", f"{summary.path}, generation {summary.generation}, format {manifest.format_version}"),

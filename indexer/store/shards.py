@@ -46,10 +46,6 @@ class ShardsManifest(Frozen):
     shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MAX_SHARDS)]
 
 
-def shard_name(number: int) -> str:
-    return f"shard-{number:04d}"
-
-
 class ShardsFolder:
     """The paths inside the folder of an index in shards. Making the object touches nothing on disk."""
 
@@ -58,7 +54,7 @@ class ShardsFolder:
         self.progress = self.path / "progress.json"
 
     def shard(self, number: int) -> location.IndexFolder:
-        return location.IndexFolder(self.path / shard_name(number))
+        return location.IndexFolder(self.path / f"shard-{number:04d}")
 
     def slices(self, key: str) -> Path:
         return self.path / f"{location.SLICES}{key}"
