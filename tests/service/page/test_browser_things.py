@@ -256,7 +256,7 @@ def test_two_things_are_searched_for_where_they_stand(
                 line.get_attribute("d") for line in desk.find_elements(By.CSS_SELECTOR, "#why-photo + svg .line")
             )
             assert re.fullmatch(r"M[\d.]+ [\d.]+H[\d.]+V[\d.]+H[\d.]+Z", str(framed))
-    assert re.search(r"car: seen here \(car, \d+\s%\); umbrella: matches partly$", said["car umbrella.png"])
+    assert re.search(r"car: perhaps here \(car, \d+\s%\); umbrella: matches partly$", said["car umbrella.png"])
     # What a photo lacks cannot be told from a thing that was drawn otherwise.
     assert said["cat house.png"].endswith("car: perhaps here; umbrella: perhaps here")
     assert len(desk.find_elements(By.CSS_SELECTOR, "#why-all button:last-child .unclear")) >= 2
