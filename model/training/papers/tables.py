@@ -340,7 +340,7 @@ class TableRun:
             figures, more = search_in_two_stages(matcher, task.corpus, tokens, vectors, where.clusters, where.nprobe)
             costs |= more | {"clusters": float(where.clusters)}
         else:
-            evaluation = measure(task, task_matrices(matcher, task))
+            evaluation = measure(task, task_matrices(matcher, task, [method]))
             figures, first = evaluation.per_query[method], table.columns[0]
             for group, means in evaluation.figures[method].items() if task.protocol == "within" else ():
                 costs |= {f"{TITLES[first]}: {group}": means[first]} if group != ALL else {}
