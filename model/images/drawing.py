@@ -28,6 +28,10 @@ MOST_INK = _KEPT**2
 _LEAST_CHROMA = 20.0
 # Ink of less lightness is black, if it has no colour.
 _DARK = 20.0
+# Of ink that is not as dark as this, only what is about as dark as the ink around it has a colour: not the soft edges.
+_INKED, _PALE, _SOFT = 128, 48, 0.9
+# The greys of the page's pens, and around white strokes: a colour if so much of all grey ink on white is exactly that.
+_GREYS, _FLAT = (0x8A, 0xB0, 0xC2), 0.15
 # An area that contains a square of this share of the paper's side is filled, not a stroke.
 _FILLED = 0.04
 # Colours that are nearer than this count as one, and a colour with a smaller share of the ink is ignored.
@@ -304,7 +308,7 @@ def read_drawing(image: Image.Image, side: int, *, everything: bool = False) -> 
     darkness, box = ink.find_ink(image)
     step = max(1, -(-max(image.size) // _SEEN))
     seen = np.asarray(image)[::step, ::step]
-    strong = darkness[::step, ::step] >= 128
+    strong = _find_strong(darkness, step)
     paper = ink.paper_colour(image)
     coloured, filled = _find_coloured(seen, strong, paper)
     left_out: tuple[Box, ...] = ()
@@ -318,7 +322,7 @@ def read_drawing(image: Image.Image, side: int, *, everything: bool = False) -> 
             darkness[marked] = 0
             box = ink.box_of_ink(darkness > 0) or box
         if channel is not None or left_out:
-            strong = darkness[::step, ::step] >= 128
+            strong = _find_strong(darkness, step)
             coloured, filled = _find_coloured(seen, strong, paper)
     top, bottom, left, right = box
     if filled.any():
@@ -380,10 +384,21 @@ def _erode(marked: Mask, reach: int) -> Mask:
 # Colours.
 
 
+def _find_strong(darkness: Pixels, step: int) -> Mask:
+    """Marks ink, but for soft edges, in one of ``step`` rows and columns."""
+    seen = darkness[::step, ::step]
+    around = Image.fromarray(ink.keep_greatest(darkness, step)).filter(ImageFilter.MaxFilter(3))
+    return np.asarray((seen >= _INKED) | ((seen >= _PALE) & (seen >= np.float32(_SOFT) * np.asarray(around))))
+
+
 def _find_coloured(seen: Pixels, strong: Mask, paper: tuple[int, int, int]) -> tuple[Mask, Mask]:
-    """Finds the ink that is neither black nor grey nor white, and the areas that are filled with it, (h, w) each."""
+    """Finds the ink of a colour or a chosen grey, and the areas that are filled with it, (h, w) each."""
     coloured = strong.copy()
     coloured[strong] = _chroma(seen[strong]) >= _LEAST_CHROMA
+    if min(paper) == 255:
+        greys = np.where(strong & (np.ptp(seen, axis=-1) == 0), seen[..., 0], 0)
+        counts = np.bincount(greys[greys >= _INKED], minlength=256)
+        coloured |= np.isin(greys, [grey for grey in _GREYS if counts[grey] > _FLAT * counts.sum()])
     tinted = bool(_chroma(np.array(paper, np.uint8)) >= _LEAST_CHROMA)
     if not coloured.any() and not tinted:
         return coloured, np.zeros_like(coloured)

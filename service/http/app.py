@@ -27,7 +27,7 @@ from sketch_search.service.settings import Settings
 from sketch_search.service.turns import EXPLANATIONS, NEW, PREPARING, SLOW, THUMBNAILS
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
-API_VERSION = "2.5.1"
+API_VERSION = "2.5.2"
 
 
 def create_app(

@@ -289,7 +289,7 @@ class SearchQuery(Params):
     )
     colours: Colours = Field(
         default="auto",
-        description="Match the drawing's colours: no or auto (auto). Black and grey strokes have none.",
+        description="Match the drawing's colours: no or auto (auto). Black, and greys but the page's, have none.",
         examples=["no"],
     )
     writing: Writing = WRITING

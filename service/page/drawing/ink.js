@@ -18,8 +18,8 @@ export const WHITE = "#ffffff";
 /** The formats of a sheet, with its width by its height; the first is that of most photos. */
 export const FORMATS = { landscape: 4 / 3, portrait: 3 / 4, square: 1 };
 const SHAPES = ["line", "rectangle", "ellipse"];
-// What surrounds white strokes, which could not be seen otherwise, in sides of the square around the sheet.
-const RIM = { colour: "#8a8a8a", width: 0.008 };
+// What surrounds white strokes, which could not be seen otherwise, in sides of the square around the sheet; the server knows it.
+export const RIM = { colour: "#b0b0b0", width: 0.01 };
 const ELLIPSE_CORNERS = 128;
 // A canvas of one colour tells whether a browser hides what a page paints.
 const PROBE = "#808080";

@@ -1,6 +1,6 @@
 /** The things of a drawing: which marks belong together, as the server or a person said; and the areas that a bucket fills. */
 
-import { inked, outline, placeOf, pointAt, shapeOf, sharesOf, sheet, WHITE } from "./ink.js";
+import { inked, isWhite, outline, placeOf, pointAt, RIM, shapeOf, sharesOf, sheet, WHITE } from "./ink.js";
 
 export const PENS = {
   Black: "#000000",
@@ -19,8 +19,6 @@ export const PENS = {
   Blue: "#2666b8",
   Purple: "#7b4fa3",
 };
-// So many of them, the first, are no colours to a search.
-const GREYS = 4;
 // Of the things, one after the other. Colour-blind people can also distinguish them.
 export const TINTS = ["#d55e00", "#0072b2", "#b0478a", "#00785a", "#8a6a00", "#5f605a", "#12523f", "#7b2d26"];
 // The area of a bucket is looked for on a grid of so many cells a side; gaps of twice this width are closed.
@@ -138,11 +136,12 @@ export function halved(marks, some) {
   return marks.map((mark) => (some.includes(mark) ? { ...mark, ...said(mark) } : mark));
 }
 
-/** The names of the pens that most of a thing is drawn or filled with, or that are like these colours, but for greys: at most two. */
+/** The names of the pens that most of a thing is drawn or filled with, or that are like these colours, but for black: at most two. */
 export function coloursOf({ marks }) {
   if (marks[0].colours) { return marks[0].colours; }
   const areas = new Map();
-  for (const { kind, colour, width, points } of marks.filter((mark) => mark.colour)) {
+  // White areas only cover what is below them.
+  for (const { kind, colour, width, points } of marks.filter((mark) => mark.colour && (mark.width || !isWhite(mark)))) {
     const area = kind === "fill" ? polygonArea(points) : width * lengthOf(outline({ kind, points }));
     areas.set(penOf(colour), (areas.get(penOf(colour)) ?? 0) + area);
   }
@@ -270,12 +269,13 @@ export const asNamed = (things, strokes) => things.map((one) => ({ ...one, word:
 
 const typedWord = ({ strokes: own = [] }, strokes) => own.map((i) => strokes[i]?.mark.word).find(Boolean);
 
-/** The name of the pen whose colour is the nearest; "" of a grey pen. */
+/** The name of the pen whose colour is the nearest; "" of the black one, which is no colour to a search. */
 function penOf(colour) {
-  const pens = Object.entries(PENS);
-  if (pens.slice(0, GREYS).some(([, grey]) => grey === colour)) { return ""; }
+  const [[, black], ...pens] = Object.entries(PENS);
+  if (colour === black) { return ""; }
+  if (colour === RIM.colour) { return "white"; }
   const parts = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
   const far = (pen) => parts(pen).reduce((sum, part, i) => sum + (part - parts(colour)[i]) ** 2, 0);
-  const nearest = pens.slice(GREYS).reduce((best, pen) => (far(pen[1]) < far(best[1]) ? pen : best));
+  const nearest = pens.reduce((best, pen) => (far(pen[1]) < far(best[1]) ? pen : best));
   return nearest[0].toLowerCase();
 }

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.images import SPECK, Drawing, Preprocessing, Stroke, average_cells, colours_of_cells, lab
@@ -95,6 +95,18 @@ def test_coloured_strokes_say_a_colour_and_black_ones_or_those_on_coloured_paper
     ImageDraw.Draw(chalk).rectangle([20, 60, 100, 140], outline="white", width=4)
     assert OURS.drawing(chalk).things[0].colours == ()
     assert OURS.drawing(with_squares(20)).things[0].colours == ()
+
+
+@pytest.mark.parametrize("pen", ["#8a8a8a", "#c2c2c2", "#d9c7a0", "#8cc4e8", "#e58fb0"])
+def test_pale_and_grey_pens_of_the_page_have_their_colour_beside_black_and_pencils_have_none(pen: str) -> None:
+    picture = with_squares(20)
+    ImageDraw.Draw(picture).rectangle([300, 60, 380, 140], outline=pen, width=4)
+    black, pale = in_halves(OURS.drawing(picture)).things
+    assert black.colours == ()
+    ((*colour, share),) = pale.colours
+    assert colour == pytest.approx(lab(np.array(ImageColor.getrgb(pen)) / 255), abs=2)
+    assert share == 1
+    assert OURS.drawing(with_squares(20, ink=(0x88, 0x88, 0x88))).things[0].colours == ()
 
 
 def test_a_colour_counts_by_its_share_of_all_ink() -> None:

@@ -645,8 +645,9 @@ def test_places_and_colours_that_do_not_count_are_shown_as_off(desk: Browser, sc
         desk.get(server.url)
         desk.find_element(By.CSS_SELECTOR, "#inks [title=Red]").click()
         draw_example(desk, "Car", -0.55, 0.3)
+        desk.find_element(By.CSS_SELECTOR, "#inks [title=Grey]").click()
         draw_example(desk, "Umbrella", 0.55, 0.1)
-        wait(desk).until(lambda d: text(d, "parts-things") == "red car, red umbrella")
+        wait(desk).until(lambda d: text(d, "parts-things") == "red car, grey umbrella")
         switches = [desk.find_element(By.ID, name) for name in ("places", "colours")]
         wait(desk).until(lambda _: not any(switch.is_enabled() for switch in switches))
         assert all(switch.is_displayed() and not switch.is_selected() for switch in switches)
