@@ -208,8 +208,8 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f) + PRESENT (b_i - max b),
 #
 # the scores of regions diffused, and times 1 - e for a thing without colours whose box is as large as a square of side
-# e of the paper. Boxes count as far as the drawing backs them (``backing``), also in f. `evaluate --protocol colours`
-# measures FITTING, `--protocol everyday` PRESENT.
+# e of the paper. Boxes count as far as the drawing backs them (``backing``), in f ALONE times as much as for words or
+# several things. `evaluate --protocol colours` measures FITTING and ALONE, `--protocol everyday` PRESENT.
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
@@ -223,7 +223,7 @@ OWN, KINDRED, LIKELY = 8.0, 0.6, 0.4
 LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
-FITTING, PRESENT = 8.0, 6.0
+FITTING, ALONE, PRESENT = 8.0, 2.0, 12.0
 # See ``backing``.
 BACKING, BACKED = 20, (0.3, 0.8)
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.

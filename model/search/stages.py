@@ -358,7 +358,8 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         assert photos.matched is not None
         boxes = photos.matched
         backed = 1.0 if named else ranking.backing(photos.scores, boxes.of_kind.mean(axis=0))
-        fits = photos.fits - np.float32(FIT * (1 - backed)) * boxes.fits.mean(axis=0)
+        share = FIT * ((ranking.ALONE if drawn else 1) * backed - 1)
+        fits = photos.fits + np.float32(share) * boxes.fits.mean(axis=0)
         # What fills the paper says little of where it was; without a drawing, fits are all that words say of boxes.
         weight = max(1.0 if len(thing.colours) or not drawn else 1 - thing.side for thing in query.things)
         parts.append(ranking.evidence_of_fits(fits, weight))

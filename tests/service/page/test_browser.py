@@ -261,7 +261,9 @@ def test_a_photo_whose_file_is_gone_is_said_to_be(
         expect_complaints(desk, "404")
         # This page has no token.
         desk.find_element(By.ID, "viewer-reveal").click()
-        wait(desk).until(lambda d: text(d, "viewer-note").startswith("To show a photo in its folder, open the address"))
+        wait(desk).until(
+            lambda d: text(d, "viewer-note").startswith("To show a photo in its folder, use the page with")
+        )
 
 
 def test_an_open_photo_says_when_and_how_it_was_taken_and_is_zoomed(
