@@ -440,7 +440,7 @@ def test_a_build_that_was_stopped_can_go_on(desk: Browser, default_settings: Set
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "To choose their folder here, open the address that the program printed when it started."),
+        ({}, "To choose their folder here, open the address that the program printed when it started, or the file."),
         ({"allow_build": False}, "sketch-search index build"),
         ({"weights": Path("nowhere.safetensors")}, "There is no checkpoint at"),
     ],
