@@ -12,7 +12,7 @@ const PHASES = { reading: "reading the photos", encoding: "analysing the photos"
 const ASKS =
   "Each photo is read only once, and you can search the first ones within a minute. Your photos are never changed and never leave this machine.";
 
-export const PRINTED = "open the address that the program printed when it started, or the file.";
+export const PRINTED = "open the address, or the file, that the program printed when it started.";
 
 export const ENDS = {
   photos: { more: "Show more photos", end: "No more matching photos." },

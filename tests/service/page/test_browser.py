@@ -176,7 +176,7 @@ def test_strangers_are_offered_no_folders_and_a_long_search_says_what_it_waits_f
     wait(desk).until(lambda d: gallery.name in text(d, "gallery"))
     assert str(gallery) not in text(desk, "gallery")
     assert not desk.find_element(By.ID, "growing").is_displayed()
-    assert "open the address that the program printed" in text(desk, "growing-how")
+    assert "open the address, or the file, that the program printed" in text(desk, "growing-how")
     desk.find_element(By.ID, "about-close").click()
     place = desk.find_element(By.ID, "notice").location
     with occupied(server):
@@ -440,7 +440,7 @@ def test_a_build_that_was_stopped_can_go_on(desk: Browser, default_settings: Set
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "To choose their folder here, open the address that the program printed when it started, or the file."),
+        ({}, "To choose their folder here, open the address, or the file, that the program printed when it started."),
         ({"allow_build": False}, "sketch-search index build"),
         ({"weights": Path("nowhere.safetensors")}, "There is no checkpoint at"),
     ],
