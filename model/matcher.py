@@ -52,8 +52,9 @@ CHUNK, GPU_CHUNK = 32, 256
 KEPT = 64
 # The most words guessed for a sketch, and the least probability of a guess: no guess is better than a wrong one.
 MAX_GUESSES, LEAST_PROBABLE = 3, 0.3
-# The least probability of a word offered with a question mark, if there is no guess; and of a person, with which none
-# of these is guessed: of 49 drawn people none is then, two by 0.03; 0.04 of 132 drawn animals lose their guess.
+# The least probability of a word offered with a question mark, if there is no guess; and of a person, from which on
+# _NO_PEOPLE are never guessed. At 0.03, two of 49 drawn people were taken for animals, at 0.01 none; there 0.04 of 132
+# drawn animals lose their guess.
 LEAST_POSSIBLE, LEAST_PERSON = 0.03, 0.01
 _NO_PEOPLE = "animal, bird, insect, reptile, ape, snowman, teddy bear, chimpanzee, gorilla, orangutan"
 

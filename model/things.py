@@ -223,14 +223,13 @@ def match_things(
         kinds, boxes = np.zeros((len(things), 1), np.float32), no_boxes(len(regions))
     fits, fitting, presence, of_kind = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
     best += np.float32(FIT) * fits
-    if whole:
+    for row in [row for row, thing in enumerate(things) if whole and len(thing.colours)]:
         # However dark windows and wheels are, a red car is red.
-        for row, thing in enumerate(things):
-            for photo, (box, own) in enumerate(zip(fitting[row], shown[row], strict=True)):
-                if len(thing.colours):
-                    of_box = replace(thing, box=tuple((box[2:] / 255).tolist()))
-                    of_thing = colours[photo, own if box[0] == NO_KIND else of_box.covers(centres)].astype(np.float32)
-                    seen_colours[row, photo] = of_thing[thing.colour_distance(of_thing).argmin()]
+        for photo, (box, extent) in enumerate(zip(fitting[row], shown[row], strict=True)):
+            of_box = replace(things[row], box=tuple((box[2:] / 255).tolist()))
+            showing = extent if box[0] == NO_KIND else of_box.covers(centres)
+            of_thing = colours[photo, showing].astype(np.float32)
+            seen_colours[row, photo] = of_thing[things[row].colour_distance(of_thing).argmin()]
     return Matched(best, cells, chosen, seen_colours, shown, fitting, fits, presence, of_kind)
 
 

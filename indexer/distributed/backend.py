@@ -284,9 +284,9 @@ class RayBackend:
             sources = self.sources(photos.rows)
             # Boxes that were found in photos of before are in the build's database.
             reader = SegmentReader({name: with_boxes(sources[name], database.boxes_of(name)) for name in sources})
-            every = np.ones(len(photos), np.bool_)
+            to_write = np.ones(len(photos), np.bool_)
             clustering = Clustering(draft.clustering.centroids[present], clusters)
-            part = GenerationDraft(draft.settings, draft.removals, database, photos, reader, every, clustering)
+            part = GenerationDraft(draft.settings, draft.removals, database, photos, reader, to_write, clustering)
             written = GenerationWriter(folder, self._plan.key, part, current, next_id).write(make_current=False)
         self._progress.advance(len(photos))
         counts = written.manifest.counts.model_dump(include={"photos", "files", "bad", "clusters"})
