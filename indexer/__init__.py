@@ -24,16 +24,14 @@ if TYPE_CHECKING:
     from sketch_search.indexer.store.catalog import PhotoFilter
     from sketch_search.indexer.store.folders import Address, Folder
     from sketch_search.indexer.store.generation import NETWORK_OF, EmbedderEntry, NetworkIdentity, System, network_of
-    from sketch_search.indexer.store.location import current_stamp, default_index_path
-    from sketch_search.indexer.store.reader import Index, PhotoEntry, open_index
-    from sketch_search.indexer.store.roots import folder_at, folder_of
-    from sketch_search.indexer.store.shards import shard_folders
+    from sketch_search.indexer.store.location import current_stamp, default_index_path, folder_at, folder_of
+    from sketch_search.indexer.store.reader import Index, PhotoEntry, open_index, shard_folders
     from sketch_search.indexer.upkeep import RemovalReport, count_files, indexed_folders, read_summary, remove, verify
 
 share(__name__)
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
-_STORE = ("store.location", "store.roots", "store.generation", "store.shards", "store.reader")
+_STORE = ("store.location", "store.generation", "store.reader")
 _MODULES = ("errors", *_STORE, "embedding", "building.progress", "building.plan", "building.builder", "upkeep")
 
 

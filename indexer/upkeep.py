@@ -20,8 +20,19 @@ from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import Catalog, PhotoFilter, Removals
 from sketch_search.indexer.store.folders import Address, Folder
 from sketch_search.indexer.store.generation import Generation, Manifest, current_generation, find_generation, keep_only
-from sketch_search.indexer.store.location import THUMBNAILS, IndexFolder, is_folder, no_index
-from sketch_search.indexer.store.roots import FileKey, Root, address_at, key_meant, key_shown, shown_path, with_folders
+from sketch_search.indexer.store.location import (
+    THUMBNAILS,
+    FileKey,
+    IndexFolder,
+    Root,
+    address_at,
+    is_folder,
+    key_meant,
+    key_shown,
+    no_index,
+    shown_path,
+    with_folders,
+)
 from sketch_search.indexer.store.rows import SegmentReader
 from sketch_search.model.engine.detector import NO_KIND
 from sketch_search.model.files import read_regular

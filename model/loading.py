@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from sketch_search.model.engine import Engine, default_checkpoint, file_sha256
 from sketch_search.model.engine.graphs import find_graphs
-from sketch_search.model.engine.zse import open_graphs
+from sketch_search.model.engine.runtime import open_graphs
 from sketch_search.model.errors import ModelError
 from sketch_search.model.matcher import Matcher
 

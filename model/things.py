@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Numbers, Tokens
 from sketch_search.model.engine.detector import NO_KIND, no_boxes
-from sketch_search.model.engine.rounding import multiply_regions, unpack
+from sketch_search.model.engine.tokens import multiply_regions, unpack
 from sketch_search.model.ranking import diffuse
 
 # Constants of scenes were chosen by `python -m model evaluate --protocol scenes --split val`, those of single things by

@@ -19,10 +19,16 @@ from sketch_search.model.errors import BlankSketch
 from sketch_search.model.images import MAX_THINGS, Drawing
 from sketch_search.model.pauses import Compute, compute_at_once
 from sketch_search.model.search import methods_of
-from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
-from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
-from sketch_search.service.photos import ThumbnailCache, reveal, still_opening, thumbnail
+from sketch_search.service.gallery import (
+    Gallery,
+    LocalGallery,
+    OpenGallery,
+    ThumbnailCache,
+    reveal,
+    still_opening,
+    thumbnail,
+)
 from sketch_search.service.schemas.query import PageParams, PhotosParams, SearchQuery, WordsParams
 from sketch_search.service.schemas.search import (
     ClusterResponse,
@@ -32,7 +38,7 @@ from sketch_search.service.schemas.search import (
     PhotosResponse,
     SearchResponse,
 )
-from sketch_search.service.search import Searcher, continue_page, next_place
+from sketch_search.service.search import ReadText, Searcher, TextTowers, continue_page, next_place
 from sketch_search.service.settings import Settings, index_path
 
 if TYPE_CHECKING:  # A search does without: the methods that need them import them.

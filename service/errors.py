@@ -1,6 +1,10 @@
-"""Defines the typed errors of the service, and how HTTP answers each of them."""
+"""Defines the typed errors of the service, how HTTP answers each, and sentences for pydantic's problems."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field
 
 from sketch_search.indexer import BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from sketch_search.model import errors
@@ -95,3 +99,93 @@ HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
     errors.GalleryUnusable: (503, "not_ready"),
     errors.DecodingUnavailable: (503, "not_ready"),
 }
+
+
+_MAX_PROBLEMS = 5
+_LONGEST_NAME = 64
+_LONGEST_VALUE = 40
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
+# What a parameter must be, by the type of pydantic's error, whose details fill the braces; with "given" no value is
+# shown.
+_MUST_BE = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(
+        ("date_parsing", "date_type", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+        "a day such as 2023-12-31",
+    ),
+    "int_parsing_size": "a smaller number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "string_too_short": "at least {min_length} characters long",
+    "string_too_long": "at most {max_length} characters long",
+    "string_unicode": "Unicode",
+    "digits": "a number of digits only",
+    "folder": "the path of a folder as results show it, such as 2023/summer",
+    "missing": "given",
+    "too_short": "given at least {min_length} times",
+    "too_long": "given at most {max_length} times",
+}
+
+
+class ErrorDetail(BaseModel):
+    """An error, for programs (code), for people (message), and for finding it in the log (request_id)."""
+
+    code: str
+    message: str
+    request_id: str
+    nearest: tuple[str, ...] = Field(
+        (),
+        description="Only with unknown_word: words to use instead, the nearest first.",
+        exclude_if=lambda words: not words,
+    )
+
+
+class ErrorResponse(BaseModel):
+    """Any answer that is not a success."""
+
+    error: ErrorDetail
+
+
+def describe_problems(problems: Sequence[Mapping[str, Any]]) -> str:
+    """Describes the first of pydantic's problems in one line without a full stop: "k must be at least 1, not 0"."""
+    problems_by: dict[str, list[Mapping[str, Any]]] = {}
+    for problem in problems[:_MAX_PROBLEMS]:
+        # A parameter of a union type has a problem for each type.
+        name = str(problem["loc"][0])[:_LONGEST_NAME] if problem["loc"] else ""
+        problems_by.setdefault(name, []).append(problem)
+    return "; ".join(_describe(name, of_one) for name, of_one in problems_by.items())
+
+
+def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
+    first = problems[0]
+    if first["type"] == "value_error":
+        # The message of a validator of this project: of a parameter, or a whole sentence about several.
+        said = str(first["ctx"]["error"])
+        return f"{name}: {said}" if name else said
+    allowed = " or ".join(dict.fromkeys(map(_allowed, problems)))
+    return f"{name} must be {allowed}{'' if allowed.startswith('given') else _quote(first.get('input'))}"
+
+
+def _allowed(problem: Mapping[str, Any]) -> str:
+    limits = problem.get("ctx", {}).items()
+    plain = {name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit for name, limit in limits}
+    return _MUST_BE.get(problem["type"], "of another form").format(**plain)
+
+
+def _quote(value: object) -> str:
+    """Returns the given value as the end of a sentence, or nothing if no person wrote it."""
+    if isinstance(value, bool | int | float):
+        return f", not {value}"
+    if not isinstance(value, str):
+        return ""
+    if not value:
+        return "; it is empty"
+    short = value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}\N{HORIZONTAL ELLIPSIS}"
+    return f", not {short if _NUMBER.fullmatch(short) else repr(short)}"

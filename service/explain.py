@@ -27,8 +27,7 @@ from sketch_search.model.search import Ids, PhotoRows, Query, Scores, best_first
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.gallery import Gallery
-from sketch_search.service.photos import still_opening
+from sketch_search.service.gallery import Gallery, still_opening
 from sketch_search.service.schemas.explain import (
     CrossAttention,
     ExplainedImage,

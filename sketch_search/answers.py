@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import expand_home, printable
-from sketch_search.service.schemas.errors import describe_problems
+from sketch_search.service.errors import describe_problems
 from sketch_search.service.schemas.explain import ExplainedPhoto, ExplainParams, ExplainResponse
 from sketch_search.service.schemas.query import SearchQuery, ThumbnailParams
 from sketch_search.service.schemas.search import SearchResponse, SearchResult

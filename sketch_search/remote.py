@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sketch_search.answers import Searches, Sketches
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import printable
-from sketch_search.service.schemas.errors import ErrorResponse
+from sketch_search.service.errors import ErrorResponse
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
 from sketch_search.service.schemas.query import Params, SearchQuery
 from sketch_search.service.schemas.search import SearchResponse

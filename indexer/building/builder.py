@@ -45,10 +45,9 @@ from sketch_search.indexer.store.generation import (
     keep_only,
     used_segments,
 )
-from sketch_search.indexer.store.location import IndexFolder, segment_name
-from sketch_search.indexer.store.roots import FileKey, Root, shown_path
+from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, segment_name, shown_path
+from sketch_search.indexer.store.reader import ShardEntry
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, with_boxes
-from sketch_search.indexer.store.shards import ShardEntry
 from sketch_search.model import Matcher
 from sketch_search.model.search.clusters import default_clusters
 

@@ -23,8 +23,7 @@ from sketch_search.indexer.errors import REPAIR, IndexDamaged
 from sketch_search.indexer.store.catalog import Catalog, GalleryFile, below, content_columns
 from sketch_search.indexer.store.files import FileStamp
 from sketch_search.indexer.store.generation import Generation
-from sketch_search.indexer.store.location import refuse_if_unwritable
-from sketch_search.indexer.store.roots import FileKey, shown_path
+from sketch_search.indexer.store.location import FileKey, refuse_if_unwritable, shown_path
 from sketch_search.indexer.store.rows import GrowingRows, PhotoArrays, SegmentRows
 from sketch_search.model.engine import Numbers
 

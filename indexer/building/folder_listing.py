@@ -18,8 +18,7 @@ from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.files import START, is_unicode, text_of_name
 from sketch_search.indexer.store.folders import NO_MEDIA, Entry, Listing
-from sketch_search.indexer.store.location import is_index
-from sketch_search.indexer.store.roots import FileKey, Root, shown_path, with_folders
+from sketch_search.indexer.store.location import FileKey, Root, is_index, shown_path, with_folders
 from sketch_search.model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from sketch_search.model.terminal import resolve
 

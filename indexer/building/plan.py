@@ -23,8 +23,15 @@ from sketch_search.indexer.store.generation import (
     System,
     find_generation,
 )
-from sketch_search.indexer.store.location import IndexFolder, first_build_has_begun, no_index
-from sketch_search.indexer.store.roots import Root, folder_of, locate, resolve_roots
+from sketch_search.indexer.store.location import (
+    IndexFolder,
+    Root,
+    first_build_has_begun,
+    folder_of,
+    locate,
+    no_index,
+    resolve_roots,
+)
 from sketch_search.indexer.store.rows import BOXES_FILE
 from sketch_search.model import Matcher
 from sketch_search.model.engine.detector import DETECTOR_NAME

@@ -23,13 +23,13 @@ from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import FileChanging, name_of_text, text_of_name
 from sketch_search.indexer.store.generation import Generation, Settings
-from sketch_search.indexer.store.roots import FileKey, Root
+from sketch_search.indexer.store.location import FileKey, Root
 from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.engine import Floats, threads, unit
 from sketch_search.model.engine.detector import SIZE, Detector
-from sketch_search.model.engine.rounding import round_tokens
+from sketch_search.model.engine.tokens import round_tokens
 from sketch_search.model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
 from sketch_search.model.images import OpenedImage, beside, day_beside, day_in_path, names_beside
 from sketch_search.model.limits import MAX_PIXELS

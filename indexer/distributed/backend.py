@@ -30,10 +30,9 @@ from sketch_search.indexer.distributed.workers import TOKEN, Setup, Workers, che
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.generation import Generation, Manifest, keep_only, open_generation
-from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
-from sketch_search.indexer.store.roots import FileKey
+from sketch_search.indexer.store.location import FileKey, IndexFolder, refuse_if_unwritable
+from sketch_search.indexer.store.reader import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, with_boxes
-from sketch_search.indexer.store.shards import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
 from sketch_search.model.search.clusters import train_centroids
 from sketch_search.model.terminal import installed_version

@@ -28,7 +28,7 @@ from sketch_search.indexer.store.files import sync_folder
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import NetworkIdentity, Settings
 from sketch_search.indexer.store.location import refuse_if_unwritable
-from sketch_search.indexer.store.shards import ShardsFolder
+from sketch_search.indexer.store.reader import ShardsFolder
 from sketch_search.model.engine import default_checkpoint, set_threads
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import installed_version

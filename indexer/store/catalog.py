@@ -13,7 +13,7 @@ from typing import Any
 
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, spellings
-from sketch_search.indexer.store.roots import FileKey, key_shown, with_folders
+from sketch_search.indexer.store.location import FileKey, key_shown, with_folders
 
 CATALOG_FILE = "photos.sqlite"
 _NS = 10**9

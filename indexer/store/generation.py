@@ -17,8 +17,7 @@ from pydantic_core import from_json
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, IndexRefused, unreadable
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.files import hash_file, write_atomically
-from sketch_search.indexer.store.location import IndexFolder, no_index
-from sketch_search.indexer.store.roots import Root
+from sketch_search.indexer.store.location import IndexFolder, Root, no_index
 from sketch_search.indexer.store.rows import (
     BOXES_FILE,
     CLUSTERS_FILE,

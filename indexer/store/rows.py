@@ -19,7 +19,7 @@ from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.model.engine import Floats, Numbers, Tokens
 from sketch_search.model.engine.detector import BOXES
-from sketch_search.model.engine.rounding import dequantize
+from sketch_search.model.engine.tokens import dequantize
 from sketch_search.model.search.clusters import assign, mean_tokens
 
 Array = npt.NDArray[Any]

@@ -1,6 +1,5 @@
 """Opens picture files safely, finds the ink of a sketch, and prepares pixels for a network."""
 
-from sketch_search.model.images.colours import average_cells, colours_of_cells, hexadecimal, lab
 from sketch_search.model.images.drawing import MAX_STROKES, MAX_THINGS, MOST_INK, SPECK, Drawing, DrawnThing, Stroke
 from sketch_search.model.images.files import (
     IMAGE_SUFFIXES,
@@ -17,4 +16,5 @@ from sketch_search.model.images.parts import MAX_PARTS, cut, find_parts
 from sketch_search.model.images.preprocess import Preprocessing, fit_photo
 from sketch_search.model.images.recorded import Recorded, beside, day_beside, day_in_path, names_beside
 from sketch_search.model.images.strokes import picture_of_body, read_strokes, saved_strokes
+from sketch_search.model.images.subject import average_cells, colours_of_cells, hexadecimal, lab
 from sketch_search.model.images.tiff import RAW_SUFFIXES

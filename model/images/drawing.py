@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from sketch_search.model.images import ink, subject
-from sketch_search.model.images.colours import lab
 from sketch_search.model.images.ink import Box, Pixels
+from sketch_search.model.images.subject import lab
 
 Mask: TypeAlias = NDArray[np.bool_]
 Labels: TypeAlias = NDArray[np.int64]

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage, import_decoder
 from sketch_search.model.files import MARK
-from sketch_search.model.images import damaged, paper, subject, tiff, vector
+from sketch_search.model.images import ink, subject, tiff, vector
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.ink import Pixels
 from sketch_search.model.images.recorded import Recorded, day_in_file, read_recorded, zone_in_file
@@ -198,12 +198,12 @@ def _decode_damaged(
     data: bytes, media: str, allowed: Allowance, least_side: int | None, sketch: bool, pages: _Pages
 ) -> OpenedImage:
     """Decodes a file that viewers would show although it is damaged. Raises any error."""
-    repaired = damaged.repair(data, media)
+    repaired = tiff.repair(data, media)
     if repaired is None:
         raise ValueError
-    with damaged.tolerance():
+    with tiff.tolerance():
         opened = _decode(repaired, media, allowed, least_side, sketch, pages)
-        share = damaged.decoded_share(data, media, lambda: _open(repaired, media, allowed, pages))
+        share = tiff.decoded_share(data, media, lambda: _open(repaired, media, allowed, pages))
     if share < _LEAST_DECODED:
         raise ValueError
     return replace(opened, incomplete=share < 1.0 or media != "image/png")
@@ -407,7 +407,7 @@ def _decode(
         recorded = read_recorded(picture, (width, height), turned=turn >= 5, dated=taken is not None)
     ImageOps.exif_transpose(rgb, in_place=True)
     exif.clear()
-    rgb = paper.on_even_paper(rgb) if sketch else rgb
+    rgb = ink.on_even_paper(rgb) if sketch else rgb
     return OpenedImage(rgb, taken, zone=zone, recorded=recorded, page=pages.number)
 
 

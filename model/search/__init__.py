@@ -2,10 +2,13 @@
 
 from sketch_search.model.search.candidates import (
     Candidates,
+    Clusters,
+    Gallery,
     Ids,
     Nearest,
     PhotoRows,
     Query,
+    Scored,
     Scores,
     Word,
     best_first,
@@ -25,6 +28,5 @@ from sketch_search.model.search.drawings import (
     sketch_of,
     things_of_text,
 )
-from sketch_search.model.search.gallery import Clusters, Gallery, Scored
 from sketch_search.model.search.photos import PhotoGallery, gallery_of
 from sketch_search.model.search.stages import FOLDED, Plan, Ranking, Stage, rank

@@ -11,8 +11,7 @@ import numpy as np
 from sketch_search.model.engine import Floats, Method, Modality, Tokens
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.search.candidates import Candidates, Query
-from sketch_search.model.search.gallery import Gallery
+from sketch_search.model.search.candidates import Candidates, Gallery, Query
 from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
 from sketch_search.model.words import UnknownWord, colours

@@ -10,14 +10,23 @@ from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Tokens, expectations, logsumexp, unit
 from sketch_search.model.engine.detector import KINDS, NO_KIND, no_boxes
-from sketch_search.model.engine.rounding import dequantize, round_tokens, unpack
+from sketch_search.model.engine.tokens import dequantize, round_tokens, unpack
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.pauses import pause
 from sketch_search.model.ranking import best_matches, likeness_to
-from sketch_search.model.search.candidates import BOXED, Nearest, PhotoRows, Query, Scores, best_first
+from sketch_search.model.search.candidates import (
+    BOXED,
+    Clusters,
+    Gallery,
+    Nearest,
+    PhotoRows,
+    Query,
+    Scored,
+    Scores,
+    best_first,
+)
 from sketch_search.model.search.clusters import Mask, Vectors, cluster, default_clusters, mean_tokens, unite
-from sketch_search.model.search.gallery import Clusters, Gallery, Scored
 from sketch_search.model.things import Matched, fit_boxes, match_things
 
 # Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this

@@ -30,8 +30,7 @@ from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.limits import NPROBE
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import SHORTLIST
-from sketch_search.model.search.candidates import Candidates, Mask, Query, Scores, best_first, interleave
-from sketch_search.model.search.gallery import Gallery
+from sketch_search.model.search.candidates import Candidates, Gallery, Mask, Query, Scores, best_first, interleave
 from sketch_search.model.things import FIT
 
 # Photos that the second stage scores by default: with diffusion, which estimates the others, and without. Both are

@@ -57,7 +57,7 @@ class _Application(CommandGroup):
         except ValueError as error:
             from pydantic import ValidationError
 
-            from sketch_search.service.schemas.errors import describe_problems
+            from sketch_search.service.errors import describe_problems
 
             if isinstance(error, ValidationError):
                 raise UserError(describe_problems(error.errors())) from error

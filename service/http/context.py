@@ -18,8 +18,7 @@ from sketch_search.service.errors import BadSearch, Forbidden, Unauthorized
 from sketch_search.service.http.middleware import cookie_name, network
 from sketch_search.service.http.upload import Uploads
 from sketch_search.service.serving import Builder, Live, Metrics, Worker
-from sketch_search.service.settings import Settings
-from sketch_search.service.turns import (
+from sketch_search.service.serving.worker import (
     EXPLANATIONS,
     LOOKUPS,
     ORIGINALS,
@@ -28,6 +27,7 @@ from sketch_search.service.turns import (
     Turns,
     cancelled_by,
 )
+from sketch_search.service.settings import Settings
 
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from starlette.responses import Response, StreamingResponse
 from sketch_search.indexer import PhotoEntry, PhotoFilter, count_files, read_summary
 from sketch_search.model.images import MAX_STROKES, MAX_THINGS
 from sketch_search.service.engine import Engine, PreparedSketch
-from sketch_search.service.errors import Forbidden, NotFound, NotReady
+from sketch_search.service.errors import ErrorResponse, Forbidden, NotFound, NotReady
+from sketch_search.service.gallery import file_manager
 from sketch_search.service.http.context import (
     WITHOUT_TOKEN,
     Context,
@@ -32,8 +33,6 @@ from sketch_search.service.http.context import (
 )
 from sketch_search.service.http.files import is_known, parts, zip_photos
 from sketch_search.service.http.upload import Sent
-from sketch_search.service.photos import file_manager
-from sketch_search.service.schemas.errors import ErrorResponse
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, LocateParams, LocateResponse
 from sketch_search.service.schemas.info import (
     Allowed,
@@ -63,8 +62,8 @@ from sketch_search.service.schemas.query import (
 )
 from sketch_search.service.schemas.search import HASH_SHOWN, ClusterResponse, PhotoFacts, PhotosResponse, SearchResponse
 from sketch_search.service.serving import folders_in
+from sketch_search.service.serving.worker import from_this_thread
 from sketch_search.service.settings import index_path
-from sketch_search.service.turns import from_this_thread
 
 # One range, as players and resumed downloads request. Others may be ignored (RFC 9110, 14.2).
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")

@@ -2,7 +2,6 @@
 
 from sketch_search.service.serving.builder import Builder, folders_in
 from sketch_search.service.serving.connection import PortTaken, address, listening, server_config
-from sketch_search.service.serving.live import Live
-from sketch_search.service.serving.metrics import Metrics
+from sketch_search.service.serving.live import Live, Metrics
 from sketch_search.service.serving.on_ray import deployed
 from sketch_search.service.serving.worker import Worker

@@ -1,21 +1,191 @@
-"""Runs searches in threads, with a bounded queue, beside threads that open sketches and run CLIP, all by client."""
+"""Runs searches in threads, beside threads that open sketches and run CLIP; clients take turns in bounded queues."""
 
+import asyncio
+import concurrent.futures
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from anyio import CancelScope, from_thread, get_current_task
 from anyio.to_thread import run_sync
 from cachetools import LRUCache
 
 from sketch_search.model.errors import SlowImage
-from sketch_search.service.errors import QueueFull
-from sketch_search.service.turns import CLIP, NEW, PREPARING, SLOW, Computation, Turns
+from sketch_search.model.pauses import at_pauses
+from sketch_search.service.errors import ClientGone, QueueFull
 
 T = TypeVar("T")
+
+
+class Lane(NamedTuple):
+    """How many jobs of a kind may run, how many of one client, and how many may wait, half of them of one client."""
+
+    at_once: int
+    each: int
+    waiting: int
+
+
+# All that runs beside searches: opening sketches, those of new clients, those that take long, and CLIP; reading the
+# index; reading photos for each of three purposes; and what builds, removes and lists folders. A page asks for dozens
+# of thumbnails, and others need connections. Decoding a large photo takes a few hundred MiB.
+PREPARING, NEW = Lane(2, 1, 1 << 16), Lane(1, 1, 1 << 16)
+SLOW, CLIP = Lane(1, 1, 6), Lane(1, 1, 1 << 16)
+LOOKUPS, UPKEEP = Lane(4, 3, 512), Lane(2, 1, 64)
+THUMBNAILS, ORIGINALS, EXPLANATIONS = Lane(3, 2, 256), Lane(2, 1, 64), Lane(2, 1, 8)
+# Seconds of computing, those of an ordinary search, after which a job gives way to waiting ones.
+GIVE_WAY_SECONDS = 0.1
+# Seconds after which a client that met a full queue may try again.
+RETRY_SECONDS = 1
+
+
+class Turns:
+    """Lets ``at_once`` jobs run at a time, while others wait. It is used from one event loop.
+
+    Clients take turns, however many jobs each of them has. ``waiting`` counts those that wait, for any thread to read.
+    """
+
+    def __init__(self, at_once: int, each: int | None = None, waiting: float = math.inf) -> None:
+        """As in a ``Lane``; each: None for all."""
+        self._at_once, self._each, self._most = at_once, each or at_once, waiting
+        self.waiting = 0
+        self._running = Counter[str]()
+        # The client whose turn is next is the first.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @property
+    def running(self) -> int:
+        return self._running.total()
+
+    def before(self, client: str, own: int) -> int:
+        """Counts the jobs that come before the next one of a client that has ``own`` already."""
+        others = {*self._running, *self._waiting} - {client}
+        return own + sum(min(own + 1, self._running[other] + len(self._waiting.get(other, ()))) for other in others)
+
+    @asynccontextmanager
+    async def turn(self, client: str = "") -> AsyncIterator[None]:
+        """Runs the block in its turn. Raises QueueFull if too many wait. Cancelled jobs leave the queue at once."""
+        await self._begin(client)
+        try:
+            yield
+        finally:
+            self._end(client)
+
+    async def compute(self, client: str, step: Callable[[], T]) -> T:
+        """Runs a step in a thread, in the client's turn."""
+        async with self.turn(client):
+            return await Computation(self, client).run(step)
+
+    async def give_way(self, client: str) -> None:
+        """Ends the turn of a running job, and waits for its next one."""
+        with CancelScope(shield=True):
+            self._end(client)
+            await self._begin(client)
+
+    async def _begin(self, client: str) -> None:
+        if self.running < self._at_once and self._running[client] < self._each:
+            self._running[client] += 1
+            return
+        own = self._waiting.get(client, ())
+        if self.waiting >= self._most or len(own) >= self._most / 2:
+            raise QueueFull(RETRY_SECONDS)
+        self.waiting += 1
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client, deque()).append(granted)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if not granted.cancelled():
+                self._end(client)
+            elif granted in (jobs := self._waiting.get(client, deque())):
+                jobs.remove(granted)
+                self.waiting -= 1
+                if not jobs:
+                    del self._waiting[client]
+            raise
+
+    def _end(self, client: str) -> None:
+        self._running -= Counter([client])
+        while self.running < self._at_once:
+            following = next((one for one in self._waiting if self._running[one] < self._each), None)
+            if following is None:
+                return
+            jobs = self._waiting.pop(following)
+            granted = jobs.popleft()
+            self.waiting -= 1
+            if jobs:
+                self._waiting[following] = jobs
+            if not granted.done():
+                self._running[following] += 1
+                granted.set_result(None)
+
+
+class Computation:
+    """A job that computes in a thread, in its turn; ``seconds`` is the time that it has computed for."""
+
+    def __init__(self, turns: Turns, client: str) -> None:
+        self.seconds = 0.0
+        self._turns, self._client, self._begun = turns, client, 0.0
+
+    async def run(self, step: Callable[..., T], *given: Any) -> T:
+        """Returns the result of the job. A thread cannot be stopped, so that cancelling ends it where it gives way."""
+        return await run_sync(self._run, step, *given)
+
+    def _run(self, step: Callable[..., T], *given: Any) -> T:
+        at_pauses.set(self.give_way)
+        self._begun = time.monotonic()
+        try:
+            return step(*given)
+        finally:
+            self._pause()
+
+    def give_way(self) -> None:
+        """Lets waiting jobs compute first if this one has computed for long. Raises CancelledError."""
+        from_thread.check_cancelled()
+        if time.monotonic() - self._begun >= GIVE_WAY_SECONDS and self._turns.waiting:
+            self._pause()
+            from_thread.run(self._turns.give_way, self._client)
+            self._begun = time.monotonic()
+
+    def _pause(self) -> None:
+        self.seconds += time.monotonic() - self._begun
+
+
+def from_this_thread(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:
+    """Runs a coroutine in the event loop that started this thread. Raises CancelledError if that no longer waits."""
+    from_thread.check_cancelled()
+    try:
+        return from_thread.run(_unless_cancelled, coroutine, *given)
+    except (asyncio.CancelledError, concurrent.futures.CancelledError):
+        # This raises anyio's own error, the only one that the cancelled scope catches.
+        from_thread.check_cancelled()
+        raise asyncio.CancelledError from None
+
+
+async def _unless_cancelled(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:
+    # A scope cancels only the tasks that it has at that moment. One that starts later would loop in anyio for ever,
+    # waiting to be cancelled, while it holds its turn.
+    if get_current_task().has_pending_cancellation():
+        raise asyncio.CancelledError
+    return await coroutine(*given)
+
+
+@asynccontextmanager
+async def cancelled_by(gone: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Cancels the block when ``gone`` ends, and raises ClientGone."""
+    listening = asyncio.create_task(gone)
+    try:
+        with CancelScope() as scope:
+            listening.add_done_callback(lambda ended: None if ended.cancelled() else scope.cancel())
+            yield
+    finally:
+        listening.cancel()
+    if scope.cancel_called:
+        raise ClientGone("The client disconnected.")
+
 
 # Seconds within which a slow sketch is usually prepared, and those of an ordinary one.
 _SLOW_RETRY, _ORDINARY = 10, 1

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sketch_search.model.engine import Floats, Tokens, unit, widen
-from sketch_search.model.engine.rounding import multiply_regions, pack, unpack
+from sketch_search.model.engine.tokens import multiply_regions, pack, unpack
 from sketch_search.model.things import (
     COLOURS,
     ELSEWHERE,

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sketch_search.service.errors import QueueFull
-from sketch_search.service.serving.worker import Worker
-from sketch_search.service.turns import cancelled_by
+from sketch_search.service.serving.worker import Worker, cancelled_by
 from tests.patience import PATIENCE, wait_for, wait_until
 from tests.service.served import Served
 from tests.service.talk import SEARCH, connect

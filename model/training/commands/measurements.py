@@ -30,8 +30,8 @@ from sketch_search.model.training.tasks import (
 if TYPE_CHECKING:
     from sketch_search.model.matcher import Matcher
     from sketch_search.model.training.corpus import Picture
+    from sketch_search.model.training.evaluation.answers import Contamination
     from sketch_search.model.training.evaluation.figures import Evaluation, Resampled
-    from sketch_search.model.training.evaluation.seen import Contamination
     from sketch_search.model.training.tasks import Task
 _SPLITS = (*PARTS, *STANDARD_SPLITS)
 _TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
@@ -88,10 +88,10 @@ def evaluate(
     **networks: Any,
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
+    from sketch_search.model.training.evaluation.answers import with_zero_shot
     from sketch_search.model.training.evaluation.figures import Evaluation, measure
     from sketch_search.model.training.evaluation.remembered import measure_clicks, measure_remembered
     from sketch_search.model.training.evaluation.scoring import task_matrices
-    from sketch_search.model.training.evaluation.seen import with_zero_shot
     from sketch_search.model.training.tasks import RememberedTask, read_remembered, read_task
 
     if protocol in ("parts", "parting"):
@@ -204,7 +204,7 @@ def _contaminations(
 ) -> dict[str, Contamination]:
     """Finds the task's classes that each network has seen, also by the contents of ``data``; unknown for CLIP's."""
     from sketch_search.model.training.corpus import DATA_VARIABLE, data_folder, read_data, read_more
-    from sketch_search.model.training.evaluation.seen import contamination
+    from sketch_search.model.training.evaluation.answers import contamination
 
     named = _name_networks(weights, networks).items()
     seen = {name: seen_classes(path) for name, path in named} | dict.fromkeys(networks)
@@ -307,9 +307,9 @@ def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -
     or a checkpoint.
     """
     from sketch_search.model.training.checkpoint import load_network
-    from sketch_search.model.training.evaluation.costs import costs_of, speeds_of
+    from sketch_search.model.training.evaluation.answers import costs_of, speeds_of
     from sketch_search.model.training.papers.recipe import changes_of
-    from sketch_search.model.training.papers.trainings import network_of, read_recipe
+    from sketch_search.model.training.papers.tables import network_of, read_recipe
 
     costs_by_name = {}
     for name in networks:

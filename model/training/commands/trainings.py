@@ -47,8 +47,8 @@ def train(
     """
     from sketch_search.model.training.network import find_device
     from sketch_search.model.training.papers.recipe import changes_of, merge
+    from sketch_search.model.training.papers.tables import TRAININGS, read_recipe
     from sketch_search.model.training.papers.trainer import Run, check_target
-    from sketch_search.model.training.papers.trainings import TRAININGS, read_recipe
 
     folder = folder or Path("runs") / recipe.stem
     target = out or folder / "final.safetensors"

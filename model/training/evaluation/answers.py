@@ -1,21 +1,259 @@
-"""Measures how often guessed words are right, and how often matching patches lie on the drawn thing."""
+"""Measures guesses, where matching patches lie, and costs; finds which classes a checkpoint has seen."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import copy
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from sketch_search.model.engine import Numbers
+from sketch_search.model.engine import (
+    Floats,
+    Numbers,
+    SeenClasses,
+    Tokens,
+    config_on_photo_side,
+    default_checkpoint,
+    file_sha256,
+    unit,
+)
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation
 from sketch_search.model.images import open_image
 from sketch_search.model.matcher import Matcher
+from sketch_search.model.search import Plan, Query, gallery_of, rank
 from sketch_search.model.training.corpus import Corpus, Picture, find_drawn_photos, rows_by_label
-from sketch_search.model.training.evaluation.figures import Interval, bootstrap
+from sketch_search.model.training.evaluation.figures import Interval, bootstrap, relevance
 from sketch_search.model.training.evaluation.scoring import encode_pictures
-from sketch_search.model.training.tasks import Task
+from sketch_search.model.training.network import ClipEmbedder, Network, RetNetwork, find_clip
+from sketch_search.model.training.tasks import UNSEEN, Task, class_key
+from sketch_search.model.words import WordBook, spelling
+
+# The name of the group of queries whose classes no checkpoint has seen.
+ZERO_SHOT = "zero-shot"
+_MOST_NAMED = 12
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """Queried classes a checkpoint was trained on, chosen on, and never saw; known: whether it lists them.
+
+    near: those whose names contain a seen class, each with it. compared, copies: how many training pictures the task's
+    pictures were compared with by their contents, and how many of the task's are among them.
+    """
+
+    trained: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    zero_shot: tuple[str, ...] = ()
+    known: bool = True
+    near: tuple[tuple[str, str], ...] = ()
+    compared: int = 0
+    copies: int = 0
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        return tuple(sorted({*self.trained, *self.chosen}))
+
+    def sentence(self, name: str) -> str:
+        """Describes for a reader of figures what the checkpoint ``name`` has seen, and what was compared."""
+        if not self.known:
+            return f"{name} does not say which classes it has seen, so that none may be called zero-shot"
+        count = len(self.seen) + len(self.zero_shot)
+        if not self.seen:
+            sentence = f"{name} has seen none of the {count} classes: all are zero-shot"
+        else:
+            sentence = f"{name} was trained on {len(self.trained)} of the {count} classes"
+            sentence += f" and chosen on {len(self.chosen)}: " if self.chosen else ": "
+            few = ", ".join(self.zero_shot[:_MOST_NAMED]) + (", ..." if len(self.zero_shot) > _MOST_NAMED else "")
+            sentence += f"{len(self.zero_shot)} zero-shot ({few})" if few else "none is zero-shot"
+        sentence += ", by names, synonyms and plurals"
+        if self.compared:
+            copies = f"{self.copies} of these pictures are" if self.copies else "none of these pictures is"
+            sentence += f"; {copies} among its {self.compared:,} training pictures at hand"
+        if self.near:
+            sentence += (
+                f"; check names near to seen ones: {', '.join(f'{label} ({seen})' for label, seen in self.near)}"
+            )
+        return sentence
+
+
+def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Picture] = ()) -> Contamination:
+    """Compares a task's classes with those seen; None if unlisted. training: their pictures, compared by content."""
+    if seen is None:
+        return Contamination(known=False)
+    classes = sorted(task.groups.get(UNSEEN) or {sketch.label for sketch in task.corpus.sketches})
+    trained, chosen = ({_thing(label)[0]: label for label in labels} for labels in (seen.trained, seen.chosen))
+    things, known = {label: _thing(label) for label in classes}, trained | chosen
+    new = tuple(label for label, (thing, _) in things.items() if thing not in known)
+    near = tuple((label, known[part]) for label in new for part in things[label][1] if part in known)
+    pictures = tuple(picture for picture in training if picture.label in seen.trained)
+    return Contamination(
+        trained=tuple(label for label, (thing, _) in things.items() if thing in trained),
+        chosen=tuple(label for label, (thing, _) in things.items() if thing in chosen),
+        zero_shot=new,
+        near=near,
+        compared=len(pictures),
+        copies=_copies((*task.corpus.sketches, *task.corpus.photos), pictures),
+    )
+
+
+@cache
+def _thing(label: str) -> tuple[str, tuple[str, ...]]:
+    """Returns one name for all names of what a class shows, and if it is a phrase, the things named in it."""
+    key = class_key(label)
+    with suppress(ModelError):  # an unknown word is its own name
+        reading = _book().read(key)
+        things = tuple(class_key(_book().words[meant[0]]) for meant in reading.things)
+        if reading.text != spelling(key):
+            return key, things
+        if len(reading.things) == len(reading.things[0]) == 1:
+            return things[0], ()
+    return key, ()
+
+
+@cache
+def _book() -> WordBook:
+    config = config_on_photo_side(default_checkpoint("default"))
+    return WordBook(config.words if config else ())
+
+
+def _copies(pictures: Iterable[Picture], training: Iterable[Picture]) -> int:
+    """Counts the pictures whose bytes are those of a training picture."""
+    paths = {picture.path for picture in training}
+    sizes = {path.stat().st_size for path in paths}
+    alike = [picture.path for picture in pictures if picture.path.stat().st_size in sizes]
+    sizes_alike = {path.stat().st_size for path in alike}
+    known = {file_sha256(path) for path in paths if path.stat().st_size in sizes_alike}
+    return sum(file_sha256(path) in known for path in alike)
+
+
+def with_zero_shot(task: Task, reports: list[Contamination]) -> Task:
+    """Makes a group of the classes that no checkpoint has seen, if that is neither all nor none, nor unknown."""
+    seen = {label for report in reports for label in report.seen}
+    new = frozenset(label for report in reports for label in report.zero_shot) - seen
+    if not seen or not new or not all(report.known for report in reports) or task.each_class:
+        return task
+    return replace(task, groups={**task.groups, ZERO_SHOT: new})
+
+
+# The number of results that are measured, as in the report of the two-stage system.
+TOP = 100
+# The number of photos that are opened before CLIP embeds them.
+_EMBEDDED = 64
+# The number of pairs compared at once, and how often each speed is measured.
+COMPARED, TRIES = 32, 5
+
+
+def costs_of(network: RetNetwork) -> dict[str, float]:
+    """Counts parameters, and by PyTorch's counter multiply-adds of a photo and of a pair; 0 if it compares no pairs."""
+    side = network.config.image_size
+    blank = torch.zeros(1, 3, side, side)
+
+    def flops(work: Callable[[], object]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            work()
+        return int(counter.get_total_flops())
+
+    with sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
+        of_photo, of_pair = flops(lambda: network.encode(blank, "photo")), 0
+        if isinstance(network, Network):
+            sketch = network.project(network.encode(blank, "sketch"), "sketch")
+            photo = network.project(network.encode(blank, "photo"), "photo")
+            of_pair = flops(lambda: network.relate(sketch, photo))
+    parameters = sum(tensor.numel() for tensor in network.parameters())
+    return {"M parameters": parameters / 1e6, "G a photo": of_photo / 2e9, "M a pair": of_pair / 2e6}
+
+
+def speeds_of(network: RetNetwork) -> dict[str, float]:
+    """Counts a step's multiply-adds, and times a photo alone, and pairs, COMPARED at once, by the shortest of TRIES."""
+    side = network.config.image_size
+    blank, learning = torch.zeros(1, 3, side, side), copy.deepcopy(network).requires_grad_(True)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        torch.autograd.backward(learning.encode(blank, "photo").ret.sum())
+
+    def milliseconds(work: Callable[[], object]) -> float:
+        times = []
+        for _ in range(TRIES):
+            # CPU time of the thread: other programs lengthen it less than wall time.
+            began = time.thread_time()
+            work()
+            times.append(time.thread_time() - began)
+        return 1000 * min(times)
+
+    with torch.inference_mode():
+        of_pair, of_photo = 0.0, milliseconds(lambda: network.encode(blank, "photo"))
+        if isinstance(network, Network):
+            sketch = network.project(network.encode(blank, "sketch"), "sketch")
+            photo = network.project(network.encode(blank, "photo"), "photo")
+            photos = photo.rows(torch.zeros(COMPARED, dtype=torch.int64))
+            of_pair = milliseconds(lambda: network.relate(sketch, photos)) / COMPARED
+    return {"G to learn from a photo": counter.get_total_flops() / 2e9, "ms a photo": of_photo, "ms a pair": of_pair}
+
+
+def search_in_two_stages(
+    matcher: Matcher, corpus: Corpus, tokens: tuple[Tokens, Tokens], vectors: Floats, clusters: int, nprobe: int
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+    """Searches by every sketch as the two-stage system does, and measures the first TOP results.
+
+    Figures are over min(TOP, relevant), with photos of other than the ``nprobe`` best clusters, or so many that they
+    hold TOP, as lost. tokens: of ``encode_both``. vectors: (p, e), for k-means. Returns "map_100" and "precision_100",
+    (q,), and means: average precision by the report's code, pairs, seconds, square distance from centroids, and the
+    share of photos that are of the most frequent class of their cluster.
+    Raises ModelError for fewer photos than clusters.
+    """
+    queries, photos = tokens
+    if len(photos) < clusters:
+        raise ModelError(f"{len(photos)} photos cannot make {clusters} clusters; name a folder of more photos")
+    points = unit(vectors)
+    gallery = gallery_of(photos, matcher, clusters, points)
+    plan, relevant, rows = Plan.two_stage(TOP, nprobe), relevance(corpus), []
+    for row in np.flatnonzero(relevant.any(axis=1)):
+        # CPU time: other programs lengthen it less than wall time.
+        began = time.process_time()
+        query = Query(plan.method, gallery.clusters.mean, queries[row : row + 1], plain=True)
+        ranking = rank(gallery, matcher, query, plan)
+        seconds = time.process_time() - began
+        hits, least = relevant[row, ranking.photos.ids[:TOP]], min(TOP, int(relevant[row].sum()))
+        precision = hits.cumsum() / np.arange(1, len(hits) + 1)
+        area = (np.maximum.accumulate(precision[::-1])[::-1] * hits).sum()
+        by_report = (precision * hits).sum() / max(1, hits.sum())
+        # Of a single cluster nothing is chosen.
+        pairs = ranking.pairs - (clusters == 1)
+        rows.append((area / least, hits[:least].sum() / least, by_report, pairs, seconds))
+    values = np.array(rows)
+    names = (f"mAP@{TOP} by the report's code", "pairs", "CPU seconds a query")
+    costs = dict(zip(names, values[:, 2:].mean(axis=0).tolist(), strict=True))
+    members = np.split(points[gallery.ids], gallery.clusters.ends[:-1])
+    spread = sum(float(((members_of - members_of.mean(axis=0)) ** 2).sum()) for members_of in members)
+    kinds = np.split(np.array([photo.label for photo in corpus.photos])[gallery.ids], gallery.clusters.ends[:-1])
+    most = sum(int(np.unique(members_of, return_counts=True)[1].max()) for members_of in kinds)
+    costs |= {"distance from centroids": spread / len(photos), "purity": most / len(photos)}
+    return {"map_100": values[:, 0], "precision_100": values[:, 1]}, costs
+
+
+def clip_vectors(photos: Sequence[Picture], source: str) -> tuple[Floats | None, str]:
+    """Embeds photos by a CLIP on this disk: (p, e) float32, and its name; or None, and the reason."""
+    if find_spec("open_clip") is None:
+        return None, "open_clip is not installed"
+    try:
+        clip = find_clip(source, download=False)
+        embedder = ClipEmbedder(*clip.open("cpu"), "cpu", clip.model)
+    except ModelError as error:
+        return None, str(error)
+    parts = (photos[start : start + _EMBEDDED] for start in range(0, len(photos), _EMBEDDED))
+    return np.concatenate(
+        [embedder.embed([embedder.prepare(open_image(picture.path)) for picture in part]) for part in parts]
+    ), clip.name
+
 
 COMPOSITES, PAIRS = 200, 250
 QUARTERS = 4

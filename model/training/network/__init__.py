@@ -11,7 +11,6 @@ from sketch_search.model.training.network.clip import (
     read_clip,
     rename,
 )
-from sketch_search.model.training.network.encoder import Encoder
 from sketch_search.model.training.network.engine import TorchEngine, find_device
 from sketch_search.model.training.network.one_vector import (
     Anchor,
@@ -24,7 +23,6 @@ from sketch_search.model.training.network.one_vector import (
     clip_at_network_from,
 )
 from sketch_search.model.training.network.relation import Tokens
-from sketch_search.model.training.network.ret_network import RetNetwork
 from sketch_search.model.training.network.two_sided import (
     PhotoSide,
     TwoSidedEncoder,
@@ -32,7 +30,15 @@ from sketch_search.model.training.network.two_sided import (
     second_layout,
     vit_of_photo_side,
 )
-from sketch_search.model.training.network.vit import PretrainedVit, VitLayout, layout_of, load_vit, vit_layout
+from sketch_search.model.training.network.vit import (
+    Encoder,
+    PretrainedVit,
+    RetNetwork,
+    VitLayout,
+    layout_of,
+    load_vit,
+    vit_layout,
+)
 from sketch_search.model.training.network.zse import (
     Network,
     as_zse,

@@ -15,9 +15,8 @@ from sketch_search.model.engine import Tokens as Arrays
 from sketch_search.model.engine import average_variants as averaged
 from sketch_search.model.engine.surface import lost_by_blocks
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.network.encoder import EncoderTrace
 from sketch_search.model.training.network.relation import BestMatchRelation, Tokens, as_tensor
-from sketch_search.model.training.network.ret_network import RetNetwork
+from sketch_search.model.training.network.vit import EncoderTrace, RetNetwork
 from sketch_search.model.training.network.zse import Network, as_zse
 
 # Tokens of sketches, and those of all patches of the first; and what encodes pixels (b, 3, H, W).

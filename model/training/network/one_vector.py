@@ -15,10 +15,8 @@ from torch import nn
 from sketch_search.model.engine import UNCALIBRATED, Calibration, Modality, NetworkConfig
 from sketch_search.model.engine.config import Size
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.network.encoder import EncoderTrace
 from sketch_search.model.training.network.relation import Tokens
-from sketch_search.model.training.network.ret_network import RetNetwork
-from sketch_search.model.training.network.vit import VitLayout, load_vit, mean_attention
+from sketch_search.model.training.network.vit import EncoderTrace, RetNetwork, VitLayout, load_vit, mean_attention
 
 # The training pulls a retrieval token to one of these: a word vector of the class, or the mean of its photos.
 Anchor = Literal["word", "visual"]

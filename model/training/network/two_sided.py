@@ -34,14 +34,13 @@ from torch import nn
 
 from sketch_search.model.engine import Modality, cells_of_patches
 from sketch_search.model.engine.graphs import BLOCK_PARAMETERS, SECOND_PATCH
-from sketch_search.model.training.network.encoder import EncoderTrace
 from sketch_search.model.training.network.relation import (
     Tokens,
     attention_weights,
     dot_product_attention,
     select_tokens,
 )
-from sketch_search.model.training.network.vit import VitLayout
+from sketch_search.model.training.network.vit import EncoderTrace, VitLayout
 
 if TYPE_CHECKING:
     from sketch_search.model.engine import TwoSidedConfig

@@ -14,7 +14,6 @@ from torch import nn
 from sketch_search.model.engine import UNCALIBRATED, Calibration, Modality, ModelConfig, TwoSidedConfig, ZseConfig
 from sketch_search.model.errors import ModelError
 from sketch_search.model.terminal import expand_home
-from sketch_search.model.training.network.encoder import ConvolutionalEncoder, Encoder, EncoderTrace
 from sketch_search.model.training.network.relation import (
     BestMatchRelation,
     CrossAttention,
@@ -25,9 +24,18 @@ from sketch_search.model.training.network.relation import (
     Tokens,
     Unaligned,
 )
-from sketch_search.model.training.network.ret_network import RetNetwork
 from sketch_search.model.training.network.two_sided import TwoSidedEncoder, vit_of_photo_side
-from sketch_search.model.training.network.vit import HUB, VitLayout, check_reachable, find_cached, load_vit
+from sketch_search.model.training.network.vit import (
+    HUB,
+    ConvolutionalEncoder,
+    Encoder,
+    EncoderTrace,
+    RetNetwork,
+    VitLayout,
+    check_reachable,
+    find_cached,
+    load_vit,
+)
 
 # Names in the encoder for names in timm.
 _RENAMED = {

@@ -27,14 +27,16 @@ from sketch_search.model.training.network import (
 from sketch_search.model.training.papers.pictures import (
     TrainingSet,
     class_batch,
+    class_rows,
+    class_vectors,
     draw_some,
     find_pairs,
     normalize,
+    read_word_vectors,
     training_set,
 )
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Several, Table, VectorRecipe
 from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, digest, load_start
-from sketch_search.model.training.papers.word_vectors import class_rows, class_vectors, read_word_vectors
 from sketch_search.model.training.tasks import Task
 
 # The paper's sentence for a class.

@@ -18,9 +18,9 @@ from sketch_search.model.metrics import first_page, query_metrics
 from sketch_search.model.training.checkpoint import load_zse_network
 from sketch_search.model.training.corpus import Picture, data_folder, read_data, read_more, rows_by_label
 from sketch_search.model.training.evaluation.scoring import encode_pictures
+from sketch_search.model.training.papers.pictures import read_word_vectors
 from sketch_search.model.training.papers.trainer import check_target
 from sketch_search.model.training.papers.vocabulary import imagenet_names, minimise, save_changed, word_of
-from sketch_search.model.training.papers.word_vectors import read_word_vectors
 from sketch_search.model.words import Names, WordBook, everyday_words, spelling, stem, why_no_name
 
 # A file with the mean vector of CLIP's image tower for each of ImageNet-1k's classes, in the classifier's order.

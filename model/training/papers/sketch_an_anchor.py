@@ -14,9 +14,9 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.training.corpus import Corpus, cache_folder, data_folder, read_split
 from sketch_search.model.training.network import Anchor, AnchorConfig, AnchorNetwork, anchor_network_from, read_backbone
 from sketch_search.model.training.papers import pictures
+from sketch_search.model.training.papers.pictures import WordVectors, class_rows, class_vectors, read_word_vectors
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Share, Table, VectorRecipe
 from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, digest, load_start
-from sketch_search.model.training.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from sketch_search.model.training.tasks import STANDARD_SPLITS, standard_split
 
 # Adam's epsilon in TensorFlow, which the paper used.

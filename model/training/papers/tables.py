@@ -1,4 +1,4 @@
-"""Runs tables of recipes/tables: each trains and measures the networks that its file names, and shows them.
+"""Reads recipes of trainings, and runs tables of recipes/tables: each trains, measures and shows networks.
 
 A table is a list of rows. Its sheet keeps of each its recipe, its figures, and the hash of its checkpoint.
 """
@@ -8,17 +8,18 @@ import platform
 import re
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from sketch_search import weights
 from sketch_search.model import load
@@ -27,14 +28,80 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.training.checkpoint import load_network, replacing
 from sketch_search.model.training.corpus import Corpus, Picture, data_folder, read_clip_vectors
-from sketch_search.model.training.evaluation.costs import clip_vectors, costs_of, search_in_two_stages
+from sketch_search.model.training.evaluation.answers import clip_vectors, costs_of, search_in_two_stages
 from sketch_search.model.training.evaluation.figures import ALL, TITLES, bootstrap, measure
 from sketch_search.model.training.evaluation.scoring import encode_both, task_matrices, trained_matcher
-from sketch_search.model.training.network import DEFAULT_CLIP, find_device
-from sketch_search.model.training.papers.recipe import RECIPES, Table, merge
-from sketch_search.model.training.papers.trainer import Run
-from sketch_search.model.training.papers.trainings import TRAININGS, AnyRecipe, read_recipe
+from sketch_search.model.training.network import DEFAULT_CLIP, AnchorNetwork, Network, RetNetwork, find_device
+from sketch_search.model.training.papers.clip_at import ClipAtRecipe, clip_at_trainer
+from sketch_search.model.training.papers.recipe import (
+    RECIPES,
+    Recipe,
+    Table,
+    merge,
+    read_content,
+    recipe_file,
+    unusable,
+)
+from sketch_search.model.training.papers.sketch_an_anchor import AnchorRecipe, anchor_trainer
+from sketch_search.model.training.papers.trainer import Run, train_from_backbone
+from sketch_search.model.training.papers.two_sided import TwoSidedRecipe, train_two_sided
+from sketch_search.model.training.papers.zse import ZseRecipe, zse_trainer
 from sketch_search.model.training.tasks import Protocol, Task, answerable, read_task, some_of_each
+
+AnyRecipe: TypeAlias = ZseRecipe | TwoSidedRecipe | AnchorRecipe | ClipAtRecipe
+
+
+_KINDS: dict[str | None, TypeAdapter[AnyRecipe]] = {
+    kind.method: TypeAdapter(kind) for kind in (ZseRecipe, TwoSidedRecipe, AnchorRecipe, ClipAtRecipe)
+}
+
+
+def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyRecipe:
+    """Reads a recipe from a TOML file, or by a name such as "zse/paper", with ``changes`` of its keys.
+
+    The key ``base`` names a recipe that this one changes, table by table; ``method`` the method, ZSE-SBIR without.
+    Raises ModelError for a file that cannot be used, with its name and what is wrong in it.
+    """
+    path = recipe_file(path)
+    try:
+        content = merge(read_content(path), changes or {})
+        method = content.pop("method", None)
+        if method not in _KINDS:
+            raise ValueError(f"there is no method {method!r}")
+        recipe = _KINDS[method].validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        raise unusable(path, why, changes) from error
+    except RecursionError as error:
+        raise unusable(path, "it is its own base, or nested too deeply") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise unusable(path, str(error), changes) from error
+    try:
+        recipe.check()
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return recipe
+
+
+def network_of(recipe: AnyRecipe) -> RetNetwork:
+    """Makes the network of a recipe with random weights. Raises ModelError if its backbone decides what it is."""
+    if isinstance(recipe, ZseRecipe):
+        return Network(recipe.config).eval()
+    if isinstance(recipe, AnchorRecipe):
+        return AnchorNetwork(recipe.config).eval()
+    raise ModelError(f"the network of a recipe of {recipe.title} depends on its backbone; name a checkpoint")
+
+
+# The function that trains by each kind of recipe, from the recipe and the options. The next call continues a training
+# that was stopped.
+TRAININGS: Mapping[type[Recipe], Callable[[Any, Run], None]] = {
+    ZseRecipe: partial(train_from_backbone, zse_trainer),
+    TwoSidedRecipe: train_two_sided,
+    AnchorRecipe: partial(train_from_backbone, anchor_trainer),
+    ClipAtRecipe: partial(train_from_backbone, clip_at_trainer),
+}
+
 
 TABLES = RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")

@@ -34,18 +34,21 @@ from sketch_search.model.training.network import Network, Tokens, TwoSidedEncode
 from sketch_search.model.training.papers.pictures import (
     Augmentation,
     TrainingSet,
+    WordVectors,
     balance,
+    class_rows,
+    class_vectors,
     draw_of_each,
     draw_some,
     find_pairs,
     keep_tensors,
     normalize,
+    read_word_vectors,
     training_corpora,
     training_set,
 )
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Recipe, Several, Share
 from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, check_validation, digest, run_steps
-from sketch_search.model.training.papers.word_vectors import WordVectors, class_rows, class_vectors, read_word_vectors
 from sketch_search.model.training.tasks import TRAINED, UNSEEN, Task, read_task, some_of_each
 
 # The number of photos that are encoded at once.

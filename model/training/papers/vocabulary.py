@@ -37,11 +37,17 @@ from sketch_search.model.training.corpus import (
 )
 from sketch_search.model.training.evaluation.scoring import encode_pictures, ret_matcher
 from sketch_search.model.training.network import Network, layout_of, read_backbone
-from sketch_search.model.training.papers.pictures import class_tokens, prepare_pixels, training_corpora
+from sketch_search.model.training.papers.pictures import (
+    STAND_IN,
+    WordVectors,
+    class_tokens,
+    prepare_pixels,
+    read_word_vectors,
+    training_corpora,
+)
+from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.trainer import check_target
-from sketch_search.model.training.papers.trainings import read_recipe
 from sketch_search.model.training.papers.two_sided import class_places
-from sketch_search.model.training.papers.word_vectors import STAND_IN, WordVectors, read_word_vectors
 from sketch_search.model.training.tasks import some_of_each
 from sketch_search.model.words import Names, WordBook, spelling, why_no_name
 

@@ -8,7 +8,7 @@ import pytest
 
 from sketch_search.indexer import BadInvocation, BuildRequest, build
 from sketch_search.indexer.building.folder_listing import MAX_LENGTH, MAX_PATTERNS, Exclusions, FolderListing
-from sketch_search.indexer.store.roots import Root, shown_path
+from sketch_search.indexer.store.location import Root, shown_path
 from tests.indexer.galleries import Collection, catalog, save_photo
 from tests.pictures import SHAPES, dng, encoded, photo
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from sketch_search.indexer.store.generation import current_generation
 from sketch_search.indexer.store.location import IndexFolder
+from sketch_search.indexer.store.reader import ShardsFolder, ShardsManifest
 from sketch_search.indexer.store.rows import SegmentReader
-from sketch_search.indexer.store.shards import ShardsFolder, ShardsManifest
 from tests.indexer.galleries import read_catalog, rows_at
 
 

@@ -15,7 +15,7 @@ from sketch_search.indexer.commands import main
 from sketch_search.indexer.distributed import Machines, build_shards
 from sketch_search.indexer.distributed.backend import check_ids, place_clusters
 from sketch_search.indexer.distributed.workers import Resources
-from sketch_search.indexer.store.shards import ShardsFolder
+from sketch_search.indexer.store.reader import ShardsFolder
 from sketch_search.service.commands import main as serve
 from tests.indexer.distributed.same import check_same, read_shards
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards

@@ -12,8 +12,8 @@ from sketch_search.indexer import BadInvocation, BuildRequest, PhotoUnavailable,
 from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.store import remote
 from sketch_search.indexer.store.files import FileChanging, FileStamp
+from sketch_search.indexer.store.location import Root
 from sketch_search.indexer.store.remote import RemoteFolder, Unreachable
-from sketch_search.indexer.store.roots import Root
 from sketch_search.indexer.upkeep import gallery_state
 from tests.indexer.galleries import Collection, catalog, photo_file
 from tests.indexer.remote.servers import SECRET, Bucket, Fault, Served, Server

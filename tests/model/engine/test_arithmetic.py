@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from sketch_search.model import load
 from sketch_search.model.engine import default_checkpoint, read_files, unit
 from sketch_search.model.engine.graphs import PAIRS, PHOTO_VIT, SECOND_VIT, VIT, find_graphs
-from sketch_search.model.engine.rounding import quantize, round_matrix
 from sketch_search.model.engine.runtime import OnnxEngine
-from sketch_search.model.engine.tokens import Floats
+from sketch_search.model.engine.tokens import Floats, quantize, round_matrix
 from tests.pictures import SHAPES, photo
 
 # [Ret] of `photo_vectors()`, float16; `python -m tests.model.engine.test_arithmetic FILE` writes it anew.

@@ -11,8 +11,8 @@ from sketch_search.model.engine import Aligned, Floats, Observed, SelfAttention,
 from sketch_search.model.explanation import STRONGEST, Explanation, influential_pairs, lost_logits
 from sketch_search.model.training.network import Tokens as Tensors
 from sketch_search.model.training.network import TorchEngine
-from sketch_search.model.training.network.encoder import EncoderTrace
 from sketch_search.model.training.network.relation import KernelRelation
+from sketch_search.model.training.network.vit import EncoderTrace
 from sketch_search.model.training.network.zse import Network
 from tests.networks import matcher_of, randn, tiny_network
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from sketch_search.model.images import Preprocessing, open_image
-from sketch_search.model.images.paper import on_even_paper
+from sketch_search.model.images.ink import on_even_paper
 from tests.pictures import SHAPES, drawing, encoded
 
 Pixels = NDArray[np.float64]

@@ -23,7 +23,7 @@ from sketch_search.model.images.files import open_image
 from sketch_search.model.ranking import centre
 from sketch_search.model.training.checkpoint import save_checkpoint
 from sketch_search.model.training.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
-from sketch_search.model.training.network.ret_network import RetNetwork
+from sketch_search.model.training.network.vit import RetNetwork
 from sketch_search.service.commands import main
 from sketch_search.service.commands.search import explain as explain_by_command
 from sketch_search.service.engine import Engine

@@ -8,8 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from sketch_search.service.http.logs import JsonLines, LogFormat, TextLines, configure_logging
-from sketch_search.service.http.middleware import Access, access_log
+from sketch_search.service.http.middleware import Access, JsonLines, LogFormat, TextLines, access_log, configure_logging
 from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.programs import started_python

@@ -15,10 +15,10 @@ from sketch_search.indexer import BuildRequest, RemovalReport
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.model.pauses import at_pauses, pause
 from sketch_search.model.search import photos as search_of_photos
-from sketch_search.service import turns
 from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.http import context, routes
 from sketch_search.service.serving import builder
+from sketch_search.service.serving import worker as turns
 from sketch_search.service.settings import Settings
 from tests.patience import wait_for, wait_until
 from tests.service.served import Served, served

@@ -162,7 +162,7 @@ def test_a_slow_tower_slows_no_others(by_clip: Settings, sketch: bytes, monkeypa
         gate()
         return open_text_tower(entry, device)
 
-    monkeypatch.setattr("sketch_search.service.clip_text.open_text_tower", slow)
+    monkeypatch.setattr("sketch_search.service.search.plan.open_text_tower", slow)
     with asked(by_clip) as http:
         ask = partial(httpx.post, http.base_url.join("/search"), timeout=PATIENCE)
         with ThreadPoolExecutor(3) as clients:

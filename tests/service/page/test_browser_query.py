@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
-from sketch_search.service.search import shown
+from sketch_search.service.search import searcher as shown
 from sketch_search.service.settings import Settings
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, Screen, draw, emulate, run, wait, wait_for_photos
 from tests.pictures import encoded, strokes

@@ -13,8 +13,8 @@ from PIL import ExifTags, Image
 
 from sketch_search import Gallery, model
 from sketch_search.indexer import BuildRequest, Index, build
+from sketch_search.service.gallery import ThumbnailCache, thumbnail
 from sketch_search.service.http.files import file_names
-from sketch_search.service.photos import ThumbnailCache, thumbnail
 from sketch_search.service.settings import Settings
 from tests.indexer.remote.servers import webdav
 from tests.patience import wait_until

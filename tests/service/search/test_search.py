@@ -12,7 +12,7 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, Index, build, open_index, remove
 from sketch_search.model import Matcher, Tokens
 from sketch_search.model.engine import Method, unit
-from sketch_search.model.engine.rounding import quantize
+from sketch_search.model.engine.tokens import quantize
 from sketch_search.model.images.files import open_image
 from sketch_search.model.ranking import SHORTLIST, best_matches, estimate, promise
 from sketch_search.model.search import Clusters, best_first, stages
@@ -137,8 +137,8 @@ def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
 
 
 def test_a_second_level_finds_nearly_all_of_the_clusters_that_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.model.search.gallery.MANY_CLUSTERS", 1)
-    monkeypatch.setattr("sketch_search.model.search.gallery.NEAR_CLUSTERS", 256)
+    monkeypatch.setattr("sketch_search.model.search.candidates.MANY_CLUSTERS", 1)
+    monkeypatch.setattr("sketch_search.model.search.candidates.NEAR_CLUSTERS", 256)
     random, count, opened = np.random.default_rng(0), 20_000, 64
     # Clusters of real photos lie in groups, as photos do.
     groups = random.normal(size=(200, 32))
@@ -160,7 +160,7 @@ def test_a_search_by_a_second_level_of_clusters_answers_as_one_without(
 ) -> None:
     searcher = Searcher(index, matcher)
     plain = searcher.find_sketch(**asked)
-    monkeypatch.setattr("sketch_search.model.search.gallery.MANY_CLUSTERS", 1)
+    monkeypatch.setattr("sketch_search.model.search.candidates.MANY_CLUSTERS", 1)
     found = searcher.find_sketch(**asked)
     assert (found.results, found.clusters) == (plain.results, plain.clusters)
 

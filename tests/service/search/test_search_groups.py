@@ -12,7 +12,7 @@ from sketch_search.service.schemas.query import TunedQuery, View
 from sketch_search.service.schemas.search import Group, SearchResult
 from sketch_search.service.search import searcher as searcher_module
 from sketch_search.service.search.plan import GROUPED
-from sketch_search.service.search.shown import is_far_ahead
+from sketch_search.service.search.searcher import is_far_ahead
 from tests.searching import Searcher, mean_direction, searching
 from tests.service.small_gallery import PHOTOS, draw_sketch, save_copy
 
@@ -123,7 +123,7 @@ def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
 def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch, far_ahead: bool, view: View
 ) -> None:
-    monkeypatch.setattr("sketch_search.service.search.shown.FAR_AHEAD", 0.0 if far_ahead else 1.1)
+    monkeypatch.setattr("sketch_search.service.search.searcher.FAR_AHEAD", 0.0 if far_ahead else 1.1)
     found = searcher.find_sketch(view="auto", k=3, offset=1)
     named = searcher.find_sketch(view=view, k=3, offset=1)
     assert (found.view, found.results, found.groups) == (view, named.results, named.groups)

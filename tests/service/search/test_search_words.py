@@ -19,10 +19,10 @@ from sketch_search.model.engine import Floats
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.ranking import EXAMPLES, clearness, is_shown
 from sketch_search.model.search import Nearest, Query
-from sketch_search.service.clip_text import ReadText, TextTowers
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guess, SearchResponse
+from sketch_search.service.search.plan import ReadText, TextTowers
 from tests.networks import READING, saved_clip
 from tests.searching import Searcher, searching
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of

@@ -14,7 +14,7 @@ from PIL import Image, ImageColor
 
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model.engine import Numbers, Projection, Tokens, unit
-from sketch_search.model.engine.rounding import unpack
+from sketch_search.model.engine.tokens import unpack
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_fits, weigh

@@ -14,8 +14,8 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import load_network, read_photo_side, save_checkpoint, save_photo_side
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.network import Network, TorchEngine
-from sketch_search.model.training.network.encoder import EncoderTrace
 from sketch_search.model.training.network.two_sided import TwoSidedEncoder
+from sketch_search.model.training.network.vit import EncoderTrace
 from tests.networks import matcher_of, randn
 from tests.pictures import drawing, photo
 

@@ -13,7 +13,13 @@ import torch
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.corpus import data_folder, read_split
 from sketch_search.model.training.papers.clip_at import ClipAtRecipe
-from sketch_search.model.training.papers.pictures import TrainingSet, training_set
+from sketch_search.model.training.papers.pictures import (
+    TrainingSet,
+    WordVectors,
+    class_rows,
+    read_word_vectors,
+    training_set,
+)
 from sketch_search.model.training.papers.sketch_an_anchor import (
     AnchorGraph,
     Anchoring,
@@ -32,8 +38,7 @@ from sketch_search.model.training.papers.sketch_an_anchor import (
     similarities,
     word_anchors,
 )
-from sketch_search.model.training.papers.trainings import read_recipe
-from sketch_search.model.training.papers.word_vectors import WordVectors, class_rows, read_word_vectors
+from sketch_search.model.training.papers.tables import read_recipe
 from tests.learning import small_backbone, small_vit, write_class_folders
 from tests.networks import randn
 from tests.pictures import SHAPES

@@ -18,7 +18,7 @@ from sketch_search.model import load
 from sketch_search.model.engine import seen_classes
 from sketch_search.model.training.corpus import data_folder
 from sketch_search.model.training.papers.pictures import training_corpora
-from sketch_search.model.training.papers.trainings import read_recipe
+from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.two_sided import TwoSidedRecipe
 from sketch_search.model.words import spelling
 from tests.installations import CHECKOUT

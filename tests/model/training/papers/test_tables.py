@@ -169,7 +169,7 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Clusters are opened until they hold so many photos.
-    monkeypatch.setattr("sketch_search.model.training.evaluation.costs.TOP", 2)
+    monkeypatch.setattr("sketch_search.model.training.evaluation.answers.TOP", 2)
     ways = [(1, 1), (4, 4), (4, 1)]
     rows = "".join(
         f'[[row]]\nname = "{n} of {c}"\nrecipe = "RECIPE"\nlearns = false\nmethod = "rn"\n'

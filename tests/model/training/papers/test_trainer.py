@@ -22,8 +22,8 @@ from sketch_search.model.training.network import RetNetwork
 from sketch_search.model.training.papers.clip_at import ClipAtRecipe
 from sketch_search.model.training.papers.recipe import RECIPES
 from sketch_search.model.training.papers.sketch_an_anchor import AnchorRecipe
+from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.trainer import Run, Trainer, check_validation, run_steps, warmed_cosine
-from sketch_search.model.training.papers.trainings import read_recipe
 from sketch_search.model.training.papers.two_sided import TwoSidedRecipe
 from sketch_search.model.training.papers.zse import ZseOptimiser, ZseRecipe
 

@@ -41,7 +41,7 @@ from sketch_search.model.training.papers.photo_side import (
     vit_tensors,
 )
 from sketch_search.model.training.papers.pictures import SIDE, Augmentation, training_corpora, training_set
-from sketch_search.model.training.papers.trainings import read_recipe
+from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedRecipe, TwoSidedTrainer
 from sketch_search.model.training.tasks import some_of_each
 from tests.learning import toml, write_class_folders

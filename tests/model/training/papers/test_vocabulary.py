@@ -17,6 +17,7 @@ from sketch_search.model.things import Thing
 from sketch_search.model.training.checkpoint import load_network, load_zse_network, save_checkpoint
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.evaluation.scoring import encode_pictures
+from sketch_search.model.training.papers.pictures import WordVectors
 from sketch_search.model.training.papers.placed_words import FEWEST, PROTOTYPES, find_further_words, read_keywords
 from sketch_search.model.training.papers.two_sided import class_places
 from sketch_search.model.training.papers.vocabulary import (
@@ -33,7 +34,6 @@ from sketch_search.model.training.papers.vocabulary import (
     word_list,
     word_of,
 )
-from sketch_search.model.training.papers.word_vectors import WordVectors
 from sketch_search.model.words import WordBook
 from tests.learning import small_backbone, write_class_folders
 from tests.model.training.network.test_two_sided import two_sided

@@ -15,7 +15,7 @@ from sketch_search.model.training.evaluation.scoring import calibrate, score_mat
 from sketch_search.model.training.network.relation import Tokens
 from sketch_search.model.training.network.zse import Network
 from sketch_search.model.training.papers.pictures import TrainingSet, normalize, training_set
-from sketch_search.model.training.papers.trainings import read_recipe
+from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.two_sided import listwise_loss
 from sketch_search.model.training.papers.zse import Kept, Samples, ZseOptimiser, ZseRecipe, ZseTrainer, instances
 from sketch_search.model.training.tasks import Task
