@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from sketch_search.short_names import share
+from sketch_search import share
 
 if TYPE_CHECKING:
     from sketch_search.model.engine import ModelConfig, Tokens
@@ -18,14 +18,10 @@ __all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "loa
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
 _HOMES = ("errors", "engine", "explanation", "matcher", "loading")
-# Modules available as attributes: model.images.open_image, model.metrics.category_metrics.
-_MODULES = ("images", "metrics")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports an exported name from the first module that has it, or one of the modules above."""
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+    """Imports an exported name from the first module that has it."""
     for home in _HOMES if name in __all__ else ():
         module = importlib.import_module(f"{__name__}.{home}")
         if hasattr(module, name):

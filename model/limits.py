@@ -1,7 +1,9 @@
-"""Limits of searches and pictures, apart from all else: settings and schemas read them without loading a network."""
+"""Limits of searches and pictures, apart from all else, and pauses between the parts of a long computation."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from sketch_search.model.errors import ImageTooLarge
 
@@ -28,3 +30,25 @@ class Allowance:
         if width * height > self.pixels:
             raise ImageTooLarge.of(width, height, self.pixels)
         self.declare(width * height)
+
+
+T = TypeVar("T")
+
+#: What a pause does in this thread; nothing by default.
+at_pauses: ContextVar[Callable[[], None]] = ContextVar("at_pauses")
+
+
+def pause() -> None:
+    """Does what whoever runs this computation wants between two of its parts. It may raise to end it."""
+    if (action := at_pauses.get(None)) is not None:
+        action()
+
+
+class Compute(Protocol):
+    """Runs a step that computes, and returns its result."""
+
+    def __call__(self, step: Callable[[], T], /) -> T: ...
+
+
+def compute_at_once(step: Callable[[], T], /) -> T:
+    return step()

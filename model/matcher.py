@@ -36,7 +36,7 @@ from sketch_search.model.engine import (
 from sketch_search.model.engine.detector import KINDS
 from sketch_search.model.engine.graphs import VERSION
 from sketch_search.model.engine.parting import SIDE
-from sketch_search.model.engine.threads import processor
+from sketch_search.model.engine.surface import processor
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, colours_of_cells

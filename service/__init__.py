@@ -1,6 +1,6 @@
 """The two-stage search over an index, its HTTP API and its client. Import names from their modules."""
 
-from sketch_search.short_names import share
+from sketch_search import share
 
 share(__name__)
 

@@ -17,7 +17,7 @@ from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
 from sketch_search.model.images import MAX_THINGS, Drawing
-from sketch_search.model.pauses import Compute, compute_at_once
+from sketch_search.model.limits import Compute, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.gallery import (
@@ -42,8 +42,15 @@ from sketch_search.service.search import ReadText, Searcher, TextTowers, continu
 from sketch_search.service.settings import Settings, index_path
 
 if TYPE_CHECKING:  # A search does without: the methods that need them import them.
-    from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, LocateParams, LocateResponse
-    from sketch_search.service.schemas.info import IndexInfo, ModelInfo, WordsResponse
+    from sketch_search.service.schemas.explain import (
+        ExplainParams,
+        ExplainResponse,
+        IndexInfo,
+        LocateParams,
+        LocateResponse,
+        ModelInfo,
+        WordsResponse,
+    )
 
 
 def name_network(settings: Settings, system: System | None = None) -> str | Path:
@@ -270,7 +277,7 @@ class Engine:
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
         """Describes the loaded network and index."""
-        from sketch_search.service.schemas.info import IndexInfo, ModelInfo
+        from sketch_search.service.schemas.explain import IndexInfo, ModelInfo
 
         matcher, index = self._matcher, self.gallery
         able = methods_of(matcher, index.tokens_kept)
@@ -305,7 +312,7 @@ class Engine:
         )
 
     def words(self, params: WordsParams) -> WordsResponse:
-        from sketch_search.service.schemas.info import WordsResponse
+        from sketch_search.service.schemas.explain import WordsResponse
 
         book = self._matcher.book
         words = book.complete(params.prefix, params.limit)

@@ -22,7 +22,7 @@ from sketch_search.model.engine import Floats, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
 from sketch_search.model.files import MARK, write_files
 from sketch_search.model.images import Drawing, Pixels, as_png, hexadecimal
-from sketch_search.model.pauses import Compute, compute_at_once
+from sketch_search.model.limits import Compute, compute_at_once
 from sketch_search.model.search import Ids, PhotoRows, Query, Scores, best_first, encode_things, gallery_of, query_of
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord

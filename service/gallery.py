@@ -24,8 +24,7 @@ from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import ImageError
 from sketch_search.model.files import read_regular
-from sketch_search.model.limits import MAX_PIXELS
-from sketch_search.model.pauses import pause
+from sketch_search.model.limits import MAX_PIXELS, pause
 from sketch_search.model.ranking import likeness_to, likenesses
 from sketch_search.model.search import Clusters, Ids, PhotoGallery, PhotoRows, Scores, first_of_each, most_alike
 from sketch_search.model.search.photos import BLOCK

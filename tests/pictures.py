@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFilter, ImageOps, Tif
 
 from sketch_search.indexer.samples import draw_photo
 from sketch_search.model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from sketch_search.model.images.parts import Frame
+from sketch_search.model.images.preprocess import Frame
 
 Line = list[tuple[float, float]]
 _ORIENTATION = 0x0112

@@ -1,4 +1,4 @@
-"""The commands of `sketch-search index`, also run by `python -m indexer`: ``build`` and ``upkeep``."""
+"""The commands of `sketch-search index`, also run by `python -m indexer`: those of the module ``build``."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,9 +15,9 @@ _EXAMPLES = examples(
 
 
 def _commands() -> Iterable[click.Command]:
-    from sketch_search.indexer.commands import build, upkeep
+    from sketch_search.indexer.commands import build as commands
 
-    return (build.build, build.add, upkeep.remove, upkeep.info, upkeep.verify, upkeep.samples)
+    return (commands.build, commands.add, commands.remove, commands.info, commands.verify, commands.samples)
 
 
 index = CommandGroup(

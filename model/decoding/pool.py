@@ -1,20 +1,289 @@
-"""Runs decoding processes, each of which decodes one picture at a time, for several threads."""
+"""Decodes pictures in separate processes that are kept: requests, replies and limits, and the pool of processes."""
 
+import json
 import math
 import os
 import signal
+import struct
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
-from sketch_search.model.decoding import messages
-from sketch_search.model.decoding.messages import CLOCK_PER_CPU, PIXELS_A_SECOND, READY, Job, Limits, Request
+import numpy as np
+from PIL import Image
+
+from sketch_search.model import errors, images
 from sketch_search.model.errors import DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
-from sketch_search.model.images import OpenedImage, read_image_file
+from sketch_search.model.images import Drawing, OpenedImage, Preprocessing, Recorded, read_image_file
+from sketch_search.model.limits import MAX_PIXELS
 from sketch_search.model.terminal import start_child
+
+
+@dataclass(frozen=True)
+class Job:
+    """Describes how to open one picture and how to process it, all in the same process.
+
+    max_pixels, least_side, sketch: as for ``model.images.open_image``. longest_side: in pixels, to which the
+    picture is reduced. preprocessing: prepares it by ``Preprocessing.pixels``, or with ``drawing`` by
+    ``Preprocessing.drawing``, with its ink and strokes. None leaves it as it is. whole: the longer side, in pixels,
+    of the whole photo that ``fit_photo`` makes of the same decoding; None for none. parts: whether all this is made
+    of its parts, too. sent: whether the picture was sent, perhaps in JSON. strokes: how many bytes behind the
+    picture are its strokes as JSON. everything: whether writing and marks beside the drawing count; they do if its
+    strokes are known. page: that of a file of several, from 1; 0 for the one with most ink that is no writing.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    least_side: int | None = None
+    sketch: bool = False
+    longest_side: int | None = None
+    preprocessing: Preprocessing | None = None
+    drawing: bool = False
+    whole: int | None = None
+    parts: bool = False
+    sent: bool = False
+    strokes: int = 0
+    everything: bool = False
+    page: int = 0
+
+    @classmethod
+    def preparing(
+        cls, preprocessing: Preprocessing, modality: str, max_pixels: int = MAX_PIXELS, **options: Any
+    ) -> "Job":
+        """Makes the job that prepares a picture for the network: (H, W, 3)."""
+        least_side, sketch = preprocessing.least_side(modality), modality == "sketch"
+        return cls(max_pixels, least_side, sketch, preprocessing=preprocessing, **options)
+
+    def run(self, data: bytes, declare: Callable[[int], None] = lambda pixels: None) -> OpenedImage:
+        """Makes the 8-bit RGB picture. declare: as for ``open_dated``. Raises ImageError."""
+        data, given = (data[: -self.strokes], data[-self.strokes :]) if self.strokes else (data, b"")
+        data = images.read_image_file(images.picture_of_body(data) if self.sent else data)
+        strokes = () if not self.drawing else images.read_strokes(given) if given else images.saved_strokes(data)
+        opened = images.open_dated(
+            data,
+            max_pixels=self.max_pixels,
+            least_side=self.least_side,
+            sketch=self.sketch,
+            declare=declare,
+            page=self.page,
+        )
+        image = opened.image
+        if self.longest_side is not None:
+            image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
+        if self.preprocessing is not None and self.drawing:
+            drawing = self.preprocessing.drawing(image, everything=self.everything or bool(strokes))
+            drawing = replace(drawing, strokes=strokes, page=opened.page)
+            return replace(opened, image=Image.fromarray(drawing.whole), drawing=drawing)
+        pictures = [image, *(images.cut(image, frame) for frame in (images.find_parts(image) if self.parts else ()))]
+        wholes = () if self.whole is None else tuple(images.fit_photo(picture, self.whole) for picture in pictures)
+        if self.preprocessing is not None:
+            modality = "sketch" if self.sketch else "photo"
+            pictures = [Image.fromarray(self.preprocessing.pixels(picture, modality)) for picture in pictures]
+        return replace(opened, image=pictures[0], wholes=wholes, parts=tuple(pictures[1:]))
+
+    @property
+    def most_pixels(self) -> int:
+        """The most pixels of its result."""
+        if self.preprocessing is not None:
+            most = self.preprocessing.image_size**2 + (images.MOST_INK if self.drawing else 0) + (self.whole or 0) ** 2
+            return most * (1 + images.MAX_PARTS * self.parts)
+        # Parts together have at most twice the pixels of their photo.
+        most = self.max_pixels if self.longest_side is None else min(self.max_pixels, self.longest_side**2)
+        return most * (1 + 2 * self.parts)
+
+
+# Measured for 36 megapixels: 18 bytes for each pixel of a lossless WebP, its file included, and 2.5 s for a PNG with 16
+# bits.
+_BYTES_A_PIXEL = 20
+_OWN_BYTES = 256 << 20
+# This allows for machines that are several times slower than the one of the measurement.
+PIXELS_A_SECOND = 8_000_000
+_OWN_SECONDS = 4
+# Enough seconds for 8 megapixels.
+_QUICK_SECONDS = 1
+# While other programs use the CPU, a second of CPU time takes longer on the clock.
+CLOCK_PER_CPU = 5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of decoding one picture: seconds of CPU and of the clock, and bytes of memory of the process.
+
+    a_pixel: the CPU seconds and bytes that are added for each pixel that its file declares.
+    """
+
+    cpu_seconds: float
+    clock_seconds: float
+    memory: int
+    a_pixel: tuple[float, int] = (0.0, 0)
+
+    @classmethod
+    def of(cls, size: int, most_pixels: int) -> "Limits":
+        """Makes limits for a file's size and at most so many pixels: several times the needs of ordinary pictures."""
+        clock = CLOCK_PER_CPU * (_OWN_SECONDS + most_pixels / PIXELS_A_SECOND)
+        return cls(_OWN_SECONDS, clock, _OWN_BYTES + 2 * size, (1 / PIXELS_A_SECOND, _BYTES_A_PIXEL))
+
+    def quick(self) -> "Limits":
+        """Returns limits with the same memory, and the time of ordinary pictures."""
+        clock, a_pixel = CLOCK_PER_CPU * _QUICK_SECONDS, (0.0, self.a_pixel[1])
+        return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=clock, a_pixel=a_pixel)
+
+    @contextmanager
+    def applied(self) -> Iterator[Callable[[int], None]]:
+        """Applies the limits to this process while the block runs, if the system can. Its parent limits the time.
+
+        Yields what raises them by the pixels that a file declares. Beyond the CPU time the system ends the process
+        (SIGPROF); beyond the memory, allocating raises CostlyImage. Linux has both limits, macOS that of CPU time,
+        Windows neither.
+        """
+        declared, memory = 0, self.memory
+
+        def declare(pixels: int) -> None:
+            nonlocal declared, memory
+            if pixels > declared:
+                memory = self.memory + pixels * self.a_pixel[1]
+                _limit((pixels - declared) * self.a_pixel[0], memory)
+                declared = pixels
+
+        _limit(self.cpu_seconds, memory)
+        try:
+            yield declare
+        except MemoryError as error:
+            raise errors.CostlyImage(
+                f"decoding it takes more than {memory >> 20:,} MiB of memory; make it smaller"
+            ) from error
+        finally:
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _limit(more_seconds: float, memory: int) -> None:
+    if hasattr(signal, "setitimer"):
+        # RLIMIT_CPU would count whole seconds, and from the start of the process.
+        signal.setitimer(signal.ITIMER_PROF, signal.getitimer(signal.ITIMER_PROF)[0] + more_seconds)
+    if sys.platform == "linux":
+        # The address space is not limited: loaded libraries and merely reserved memory would count.
+        lower_limit("RLIMIT_DATA", memory)
+
+
+def lower_limit(name: str, soft: int) -> None:
+    """Lowers a limit of this process, such as RLIMIT_CORE, if the system has limits."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    kind = getattr(resource, name)
+    # The hard limit is unchanged, so that the soft one can be set repeatedly.
+    hard = resource.getrlimit(kind)[1]
+    with suppress(OSError, ValueError):
+        resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+# The header of every message: the bytes of its JSON, and of the file or pixels that follow.
+_HEADER = struct.Struct("<IQ")
+# The most bytes of a reply's JSON, which describes the picture or an error, and of a drawing's, which has its strokes.
+_MAX_REPLY, _MAX_STROKES = 1 << 16, 1 << 24
+#: A process writes this first, as soon as it can receive requests.
+READY = b"ready"
+_ERRORS: tuple[type[Exception], ...] = (
+    errors.UndecodableImage,
+    errors.UnsupportedImage,
+    errors.ImageTooLarge,
+    errors.CostlyImage,
+    errors.BlankSketch,
+    errors.MalformedSketch,
+    # The last type represents all other errors, which are bugs of this program.
+    RuntimeError,
+)
+
+
+#: A picture to decode: how, within which limits, and its file.
+Request: TypeAlias = tuple[Job, Limits, bytes]
+
+
+def _send(stream: BinaryIO, said: dict[str, Any], data: bytes = b"") -> None:
+    text = json.dumps(said).encode()
+    stream.write(_HEADER.pack(len(text), len(data)) + text)
+    stream.write(data)
+    stream.flush()
+
+
+def _receive(stream: BinaryIO, most: tuple[int, int] | None = None) -> tuple[dict[str, Any], bytes]:
+    """Returns the JSON and the data of a message. Raises EOFError for none, or one of more bytes than ``most``."""
+    head = stream.read(_HEADER.size)
+    sizes = _HEADER.unpack(head) if len(head) == _HEADER.size else (0, 0)
+    if not sizes[0] or (most is not None and (sizes[0] > most[0] or sizes[1] > most[1])):
+        raise EOFError
+    text, data = map(stream.read, sizes)
+    if (len(text), len(data)) != sizes:
+        raise EOFError
+    return json.loads(text), data
+
+
+def send_request(stream: BinaryIO, request: Request) -> None:
+    job, limits, data = request
+    _send(stream, {"job": asdict(job), "limits": asdict(limits)}, data)
+
+
+def receive_request(stream: BinaryIO) -> Request | None:
+    """Waits for a request; None if the other process is gone."""
+    try:
+        asked, data = _receive(stream)
+    except EOFError:
+        return None
+    if (preprocessing := asked["job"]["preprocessing"]) is not None:
+        asked["job"]["preprocessing"] = Preprocessing(**preprocessing)
+    return Job(**asked["job"]), Limits(**asked["limits"]), data
+
+
+def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
+    pixels, drawing = [*map(np.asarray, (opened.image, *opened.parts))], None
+    if opened.drawing is not None:
+        pixels[0], drawing = opened.drawing.pack()
+    pixels += opened.wholes
+    said = {
+        "shapes": [picture.shape for picture in pixels],
+        "parts": len(opened.parts),
+        "taken": None if opened.taken is None else opened.taken.toordinal(),
+        "incomplete": opened.incomplete,
+        "drawing": drawing,
+        "zone": opened.zone,
+        "recorded": None if opened.recorded is None else asdict(opened.recorded),
+    }
+    _send(stream, said, b"".join(picture.tobytes() for picture in pixels))
+
+
+def send_error(stream: BinaryIO, error: Exception) -> None:
+    number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
+    text = str(error) if isinstance(error, errors.ImageError) else repr(error)
+    _send(stream, {"error": number, "text": text[: _MAX_REPLY // 8]})
+
+
+def receive_picture(stream: BinaryIO, job: Job) -> OpenedImage:
+    """Returns the picture of the reply, or raises its error; EOFError for none, or one larger than the job makes."""
+    said, data = _receive(stream, (_MAX_STROKES if job.drawing else _MAX_REPLY, 3 * job.most_pixels))
+    try:
+        if "error" in said:
+            raise _ERRORS[said["error"]](said["text"])
+        drawing, ends = None, np.cumsum([math.prod(shape) for shape in said["shapes"]])
+        flat = np.split(np.frombuffer(data, np.uint8), ends[:-1])
+        pixels, *others = (values.reshape(shape) for values, shape in zip(flat, said["shapes"], strict=True))
+        if said["drawing"] is not None:
+            drawing = Drawing.unpack(pixels, said["drawing"])
+            pixels = drawing.whole
+        taken = None if said["taken"] is None else date.fromordinal(said["taken"])
+        recorded = None if said["recorded"] is None else Recorded(**said["recorded"])
+        image, *parts = map(Image.fromarray, (pixels, *others[: said["parts"]]))
+        wholes = tuple(others[said["parts"] :])
+        return OpenedImage(image, taken, said["incomplete"], drawing, said["zone"], recorded, wholes, tuple(parts))
+    except (ValueError, TypeError, LookupError) as error:
+        raise EOFError from error
+
 
 # The most bytes of a file that are looked at outside of such a process.
 _SMALL = 1024
@@ -63,8 +332,8 @@ class DecodingProcess:
         (job, limits, _), start, computed = request, time.monotonic(), _cpu_seconds(self.pid)
         try:
             with self._killed_after(limits.clock_seconds):
-                messages.send_request(self._requests, request)
-                return messages.receive_picture(self._replies, job)
+                send_request(self._requests, request)
+                return receive_picture(self._replies, job)
         except (EOFError, OSError) as error:
             late = time.monotonic() - start >= limits.clock_seconds
             computed = _cpu_seconds(self.pid) - computed

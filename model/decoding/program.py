@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from sketch_search.model.decoding.messages import READY, lower_limit, receive_request, send_error, send_picture
+from sketch_search.model.decoding.pool import READY, lower_limit, receive_request, send_error, send_picture
 
 
 def main() -> None:

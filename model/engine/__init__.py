@@ -42,8 +42,16 @@ from sketch_search.model.engine.knowledge import (
     sigmoid,
 )
 from sketch_search.model.engine.parting import Parting
-from sketch_search.model.engine.surface import Aligned, Engine, Matching, Observed, SelfAttention, grid_maps
-from sketch_search.model.engine.threads import set_threads, threads
+from sketch_search.model.engine.surface import (
+    Aligned,
+    Engine,
+    Matching,
+    Observed,
+    SelfAttention,
+    grid_maps,
+    set_threads,
+    threads,
+)
 from sketch_search.model.engine.tokens import (
     Floats,
     Numbers,

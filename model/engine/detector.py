@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine.files import PACKAGED
-from sketch_search.model.engine.threads import threads
+from sketch_search.model.engine.surface import threads
 from sketch_search.model.engine.tokens import Floats, Numbers
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import read_regular

@@ -26,8 +26,8 @@ from sketch_search.model.engine.surface import (
     SelfAttention,
     grid_maps,
     lost_by_blocks,
+    threads,
 )
-from sketch_search.model.engine.threads import threads
 from sketch_search.model.engine.tokens import (
     Floats,
     Tokens,

@@ -1,9 +1,12 @@
-"""Defines the interface of a network for indexing, searching and explaining: numpy in, numpy out."""
+"""Defines what a search asks of an engine that runs networks, and the number of threads that compute."""
 
 import math
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,3 +145,32 @@ def grid_maps(cells: NDArray[Any], values: NDArray[Any], grid: int) -> NDArray[A
     maps = np.zeros((*values.shape[:-1], grid * grid), values.dtype)
     maps[..., cells] = values
     return maps.reshape(*values.shape[:-1], grid, grid)
+
+
+# The flags of Linux by which ONNX Runtime chooses how it multiplies whole numbers, the best first.
+_PROCESSORS = {"avx512_vnni": "VNNI", "avx_vnni": "VNNI", "avx512f": "AVX512", "avx2": "AVX2"}
+
+
+def processor() -> str:
+    """Returns the kind of processor: "VNNI", "AVX512", "AVX2", or "other", also where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return "other"
+    flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
+    return next((kind for flag, kind in _PROCESSORS.items() if flag in flags), "other")
+
+
+def threads() -> int:
+    """Returns how many threads may compute: OMP_NUM_THREADS if it is set, else the cores of this machine."""
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    return int(named) if named.isdigit() and int(named) else os.cpu_count() or 1
+
+
+def set_threads(count: int | None) -> None:
+    """Sets the threads of this process and its children, before a checkpoint is loaded; None changes nothing."""
+    if count is None:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(count)

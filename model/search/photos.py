@@ -12,8 +12,8 @@ from sketch_search.model.engine import Floats, Tokens, expectations, logsumexp, 
 from sketch_search.model.engine.detector import KINDS, NO_KIND, no_boxes
 from sketch_search.model.engine.tokens import dequantize, round_tokens, unpack
 from sketch_search.model.errors import GalleryUnusable
+from sketch_search.model.limits import pause
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.pauses import pause
 from sketch_search.model.ranking import best_matches, likeness_to
 from sketch_search.model.search.candidates import (
     BOXED,

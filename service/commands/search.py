@@ -13,11 +13,10 @@ from urllib.parse import urlencode, urlsplit
 from sketch_search.model.errors import ImageError, UserError
 from sketch_search.model.files import read_regular
 from sketch_search.model.terminal import printable, printable_json
-from sketch_search.service.address import answers_by, find_server
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import PictureKind, SearchQuery
 from sketch_search.service.schemas.search import Group, SearchResponse, SearchResult
-from sketch_search.service.settings import Settings, index_path, is_loopback
+from sketch_search.service.settings import Settings, answers_by, find_server, index_path, is_loopback
 
 if TYPE_CHECKING:
     from sketch_search.service.engine import Engine, PreparedSketch

@@ -30,13 +30,20 @@ from sketch_search.model.files import check_replaceable, write_files
 from sketch_search.model.images import as_png
 from sketch_search.model.terminal import printable
 from sketch_search.service import PROGRAM
-from sketch_search.service.address import ServerAddress, announced, answers_by, find_server, token_of
 from sketch_search.service.commands.search import missing_remark, results_table
 from sketch_search.service.engine import open_matcher
 from sketch_search.service.http import as_json, configure_logging, create_app
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.serving import Live, PortTaken, address, deployed, listening, server_config
-from sketch_search.service.settings import Settings, index_path
+from sketch_search.service.settings import (
+    ServerAddress,
+    Settings,
+    announced,
+    answers_by,
+    find_server,
+    index_path,
+    token_of,
+)
 from sketch_search.service.sharding import Shards, ShardsRefused, check_folders, shard_names
 
 # Addresses that stand for all of this machine's: a browser opens loopback instead.

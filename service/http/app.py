@@ -16,11 +16,10 @@ from sketch_search.model.decoding import Decoders, RunJob
 from sketch_search.model.terminal import installed_version
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import HTTP_ERRORS, QueueFull, ServiceError, Unauthorized, describe_problems
-from sketch_search.service.http.context import Context, require_key
+from sketch_search.service.http.context import Context, Uploads, require_key
 from sketch_search.service.http.files import page
 from sketch_search.service.http.middleware import AccessMiddleware, LimitMiddleware, error_answer
 from sketch_search.service.http.routes import api, health, monitoring
-from sketch_search.service.http.upload import Uploads
 from sketch_search.service.serving import Builder, Live, Metrics, Worker
 from sketch_search.service.serving.worker import EXPLANATIONS, NEW, PREPARING, SLOW, THUMBNAILS
 from sketch_search.service.settings import Settings

@@ -22,6 +22,7 @@ from sketch_search.service.http.context import (
     Ctx,
     HasToken,
     InUse,
+    Sent,
     check_build,
     client_of,
     connected,
@@ -32,16 +33,18 @@ from sketch_search.service.http.context import (
     require_key,
 )
 from sketch_search.service.http.files import is_known, parts, zip_photos
-from sketch_search.service.http.upload import Sent
-from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, LocateParams, LocateResponse
-from sketch_search.service.schemas.info import (
+from sketch_search.service.schemas.explain import (
     Allowed,
     BuildInfo,
+    ExplainParams,
+    ExplainResponse,
     FoldersResponse,
     GalleryResponse,
     HealthResponse,
     InfoResponse,
     Limits,
+    LocateParams,
+    LocateResponse,
     RemovedResponse,
     SearchDefaults,
     UnreadFile,

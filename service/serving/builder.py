@@ -21,7 +21,7 @@ from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import HomeUnknown, expand_home, printable, start_child
 from sketch_search.service.engine import open_matcher
 from sketch_search.service.errors import BuildRefused
-from sketch_search.service.schemas.info import BuildInfo, FoldersResponse
+from sketch_search.service.schemas.explain import BuildInfo, FoldersResponse
 from sketch_search.service.settings import Settings, index_path
 
 # The most folders listed in one folder.

@@ -26,7 +26,7 @@ from sketch_search.model.terminal import printable
 from sketch_search.service.engine import Engine, open_matcher
 from sketch_search.service.errors import NotReady
 from sketch_search.service.gallery import LocalGallery, OpenGallery, ThumbnailCache
-from sketch_search.service.schemas.info import ShardInfo
+from sketch_search.service.schemas.explain import ShardInfo
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.schemas.search import StageTimings
 from sketch_search.service.search import Searcher, TextTowers

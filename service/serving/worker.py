@@ -15,7 +15,7 @@ from anyio.to_thread import run_sync
 from cachetools import LRUCache
 
 from sketch_search.model.errors import SlowImage
-from sketch_search.model.pauses import at_pauses
+from sketch_search.model.limits import at_pauses
 from sketch_search.service.errors import ClientGone, QueueFull
 
 T = TypeVar("T")

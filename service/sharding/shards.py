@@ -12,7 +12,7 @@ import numpy as np
 from sketch_search.model.errors import UserError
 from sketch_search.service.errors import NotReady
 from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
-from sketch_search.service.schemas.info import ShardInfo
+from sketch_search.service.schemas.explain import ShardInfo
 from sketch_search.service.sharding.gallery import (
     Layout,
     Overview,

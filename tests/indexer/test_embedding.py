@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sketch_search.indexer import EmbedderUnavailable, open_text_tower, verify
+from sketch_search.indexer.building.plan import DEFAULT_CLIP_REPOSITORY, find_embedder
 from sketch_search.indexer.commands import main
-from sketch_search.indexer.embedding import DEFAULT_CLIP_REPOSITORY, find_embedder
 from tests.indexer.galleries import Collection
 from tests.networks import READING, SMALL, saved_clip
 from tests.pictures import SHAPES, photo
@@ -107,7 +107,7 @@ def test_auto_is_clip_if_it_is_on_this_disk_else_ret(tmp_path: Path, monkeypatch
         file.write_text("abc")
     assert find_embedder("auto", CPU).entry == find_embedder("clip", CPU).entry
     assert find_embedder("ret", CPU).entry.kind == "ret"
-    monkeypatch.setattr("sketch_search.indexer.embedding.find_spec", lambda name: None)
+    monkeypatch.setattr("sketch_search.indexer.building.plan.find_spec", lambda name: None)
     assert find_embedder("auto", CPU).entry.kind == "ret"
 
 

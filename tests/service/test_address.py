@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from sketch_search.model.errors import UserError
-from sketch_search.service.address import NAME, ServerAddress, announced, find_server, token_of
 from sketch_search.service.commands.serve import check_port
-from sketch_search.service.settings import Settings
+from sketch_search.service.settings import NAME, ServerAddress, Settings, announced, find_server, token_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files have no owner there")
 SERVER = ServerAddress(url="http://127.0.0.1:1", token="sesame")

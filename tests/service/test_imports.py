@@ -5,7 +5,7 @@ import pytest
 from tests.programs import run_python
 
 NETWORKS = {"torch", "onnxruntime", "faiss", "sketch_search.model.matcher", "sketch_search.model.training.network"}
-OF_SERVERS = {"sketch_search.service.schemas.explain", "sketch_search.service.schemas.info", "fastapi"}
+OF_SERVERS = {"sketch_search.service.schemas.explain", "fastapi"}
 # Runs command lines one after the other, whatever becomes of each.
 COMMANDS = """
 from sketch_search.service.commands import main

@@ -24,11 +24,10 @@ from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.model.errors import UserError
 from sketch_search.remote import ClientError
-from sketch_search.service.address import ServerAddress, announced, answers_by
 from sketch_search.service.commands import main
 from sketch_search.service.commands.search import search
 from sketch_search.service.schemas.query import SearchQuery
-from sketch_search.service.settings import Settings
+from sketch_search.service.settings import ServerAddress, Settings, announced, answers_by
 from tests.programs import run_python
 from tests.service.served import served, started
 from tests.service.server_process import address, running

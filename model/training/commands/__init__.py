@@ -15,9 +15,9 @@ _EXAMPLES = examples(
 
 
 def _commands() -> Iterable[click.Command]:
-    from sketch_search.model.training.commands import checkpoints, illustrations, measurements, trainings
+    from sketch_search.model.training.commands import illustrations, measurements, trainings
 
-    return (*checkpoints.COMMANDS, *trainings.COMMANDS, *measurements.COMMANDS, *illustrations.COMMANDS)
+    return (*trainings.COMMANDS, *measurements.COMMANDS, *illustrations.COMMANDS)
 
 
 model = CommandGroup("model", load=_commands, help="Make, train, measure and inspect checkpoints.", epilog=_EXAMPLES)

@@ -11,7 +11,6 @@ from sketch_search.model.training.network.clip import (
     read_clip,
     rename,
 )
-from sketch_search.model.training.network.engine import TorchEngine, find_device
 from sketch_search.model.training.network.one_vector import (
     Anchor,
     AnchorConfig,
@@ -41,8 +40,10 @@ from sketch_search.model.training.network.vit import (
 )
 from sketch_search.model.training.network.zse import (
     Network,
+    TorchEngine,
     as_zse,
     fastest_dtype,
+    find_device,
     from_backbone,
     multiplies_bf16,
     read_backbone,

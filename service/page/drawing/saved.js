@@ -9,7 +9,7 @@ const KEY = "sketch-search-drawing";
 const VERSION = 2;
 // Browsers give a site about five million characters; a drawing takes at most two fifths of them.
 const MOST_CHARACTERS = 2_000_000;
-// How the text begins that is added to a PNG, before its last chunk, of so many bytes. See model/images/strokes.py.
+// How the text begins that is added to a PNG, before its last chunk, of so many bytes. See model/images/vector.py.
 const TEXT = "iTXtsketch-search\0\0\0\0\0";
 const LAST = 12;
 const BITS = [1, 2, 3, 4, 5, 6, 7, 8];

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sketch_search.model import errors
 from sketch_search.model.decoding import Decoders, Job
-from sketch_search.model.decoding.messages import READY, Limits
+from sketch_search.model.decoding.pool import READY, Limits
 from sketch_search.model.images import Preprocessing, open_image
 from tests.patience import wait_until
 from tests.pictures import ODD_FILES, drawing, encoded, photo

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sketch_search.indexer.samples import SKETCHED, draw_photo
 from sketch_search.model.images import open_image
-from sketch_search.model.images.parts import MAX_PARTS, Frame, cut, find_parts
+from sketch_search.model.images.preprocess import MAX_PARTS, Frame, cut, find_parts
 from tests.pictures import page, panorama
 from tests.requirements import needs_shared_data
 from tests.shared_data import archive

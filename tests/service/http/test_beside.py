@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 
 from sketch_search.indexer import BuildRequest, RemovalReport
 from sketch_search.indexer.store.folders import LocalFolder
-from sketch_search.model.pauses import at_pauses, pause
+from sketch_search.model.limits import at_pauses, pause
 from sketch_search.model.search import photos as search_of_photos
 from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.http import context, routes

@@ -8,9 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sketch_search.service.address import ServerAddress, announced, find_server
 from sketch_search.service.http.context import TOKEN_HEADER
-from sketch_search.service.settings import Settings
+from sketch_search.service.settings import ServerAddress, Settings, announced, find_server
 from tests.indexer.disks import bound_by_permissions
 from tests.model.training.network.test_two_sided import written_with_graphs
 from tests.patience import PATIENCE, wait_until

@@ -19,7 +19,7 @@ from sketch_search.model.training.network import TextTower
 from sketch_search.remote import ClientError
 from sketch_search.service.commands import main
 from sketch_search.service.http.middleware import MAX_BYTES
-from sketch_search.service.schemas.info import InfoResponse, WordsResponse
+from sketch_search.service.schemas.explain import InfoResponse, WordsResponse
 from sketch_search.service.settings import Settings
 from tests.networks import READING, saved_clip
 from tests.patience import PATIENCE, wait_for

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sketch_search.model.metrics import FIGURES, category_metrics, target_ranks
 from sketch_search.model.training.corpus import Corpus, Picture
 from sketch_search.model.training.evaluation import figures
-from sketch_search.model.training.evaluation.figures import LEVEL, bootstrap, measure, relevance
+from sketch_search.model.training.evaluation.figures import (
+    FIGURES,
+    LEVEL,
+    bootstrap,
+    category_metrics,
+    measure,
+    relevance,
+    target_ranks,
+)
 from sketch_search.model.training.tasks import SUBSET, Task
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden
