@@ -104,17 +104,6 @@ def test_pictures_are_ranked_as_the_index_does(opened: Gallery, weights: Path, m
     assert rank(sketch, [], weights=place) == []
 
 
-def test_of_the_next_pages_each_ranking_has_twice_as_many_photos_until_all_are_shown(
-    opened: Gallery, sketch: bytes
-) -> None:
-    # 8 photos are ranked, then 16, then all: what has been seen comes first.
-    pages = [opened.search(sketch, k=3, rerank=8, diffuse=False)]
-    while (following := pages[-1].answer.next) is not None:
-        pages.append(opened.search(sketch, k=3, rerank=8, diffuse=False, next=following))
-    assert {photo.id for page in pages for photo in page} == {photo.id for photo in opened.search(sketch, k=PHOTOS)}
-    assert len(pages) <= 8
-
-
 def test_opening_a_folder_indexes_it_once_and_again_what_is_new(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, sketch: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,9 +11,7 @@ import httpx
 import pytest
 
 from sketch_search import Remote
-from sketch_search.indexer import BuildRequest, EmbedderEntry, build, open_text_tower, samples
-from sketch_search.model import Matcher
-from sketch_search.model.engine import default_checkpoint
+from sketch_search.indexer import EmbedderEntry, open_text_tower
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.model.training.network import TextTower
 from sketch_search.remote import ClientError
@@ -205,46 +203,3 @@ def moved(settings: Settings, folder: Path) -> tuple[Path, Path]:
     assert settings.index is not None
     shutil.copytree(settings.index.parent, folder / "copy")
     return folder / "copy" / "index", folder / "copy" / "photos"
-
-
-pytest.importorskip("sklearn", reason="scikit-learn has the two photos")
-TEMPLE, FLOWER = "scikit-learn/china.jpg", "scikit-learn/flower.jpg"
-
-
-@pytest.fixture(scope="module")
-def http_scenes(
-    tmp_path_factory: pytest.TempPathFactory, settings: Settings, default: Matcher
-) -> Iterator[httpx.Client]:
-    """A server for two photos and some painted things."""
-    folder, things = tmp_path_factory.mktemp("scenes"), ("star", "house", "umbrella", "car")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples, "THINGS", {thing: samples.THINGS[thing] for thing in things})
-        patch.setattr(samples, "SCENES", ())
-        patch.setattr(samples, "SKETCHED", ())
-        photos = samples.write_samples(folder / "samples").photos
-    build(folder / "index", BuildRequest([photos / name for name in ("scikit-learn", *things)]), default)
-    with asked(settings, index=folder / "index", weights=default_checkpoint()) as connection:
-        yield connection
-
-
-@pytest.mark.parametrize(
-    ("text", "means", "photo"),
-    [
-        *((text, means, TEMPLE) for text, means in (("temple", None), ("寺", "temple"), ("Tempel", "temple"))),
-        *((text, means, FLOWER) for text, means in (("flowers", None), ("Blumen", "flower"), ("fleurs", "flower"))),
-        *((text, None, None) for text in ("snow", "forest", "city", "people", "sunset")),
-        *((text, "snow", None) for text in ("Schnee", "neige", "nieve", "neve", "снег", "kar", "salju", "برف", "ثلج")),
-        *((text, "city", None) for text in ("Stadt", "ciudades", "город", "都市", "도시", "城市")),
-        *((text, "dog and snow", None) for text in ("Hund im Schnee", "perro en la nieve")),
-    ],
-)
-def test_a_scene_is_found_by_its_word_and_denied_if_no_photo_shows_it(
-    http_scenes: httpx.Client, text: str, means: str | None, photo: str | None
-) -> None:
-    found = http_scenes.post("/search", params={"text": text}).json()
-    assert found.get("word_means") == means
-    if photo is None:
-        assert found["word_fits"] is False
-    else:
-        assert found["results"][0]["paths"][0] == photo
-        assert found.get("word_fits") is not False

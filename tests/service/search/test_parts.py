@@ -13,10 +13,9 @@ from sketch_search.model import Matcher
 from sketch_search.model.images import open_image
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
-from sketch_search.service.schemas.query import TunedQuery
 from tests.pictures import FOUR, difference, page, panorama
 from tests.searching import Searcher
-from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
+from tests.service.sharding.shards_here import cut, links_to, searcher_of
 
 CASES = Path(__file__).parents[2] / "cases"
 #: The pages and panoramas by their names, and the things that each is found by.
@@ -126,13 +125,3 @@ def test_a_photo_is_not_said_to_lack_what_one_of_its_parts_shows(
         found = [locate(one, *each).photos for each in zip(drawings, asked, strict=True)]
         assert [photos[1].unseen for photos in found] == [()] * 3
         assert [photo.unseen for photo in found[0]] == [("umbrella",), (), ()]
-
-
-def test_shards_find_what_one_index_finds(searcher: Searcher, photos: Path, default: Matcher, tmp_path: Path) -> None:
-    folders = cut(photos.with_name("index"), default, tmp_path, [photo % 3 for photo in range(PHOTOS)])
-    shards = searcher_of(links_to(folders, default), default)
-    queries: list[dict[str, Any]] = [{}, {"method": "ret"}, {"view": "groups"}, {"text": "umbrella"}, {"like": [1]}]
-    for asked in queries:
-        query = TunedQuery(**{"k": PHOTOS, "view": "photos", **asked})
-        assert_same(*(one.search(draw_sketch("umbrella"), query) for one in (shards, searcher)))
-    assert shards.gallery.photo_count == PHOTOS

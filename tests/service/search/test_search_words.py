@@ -25,7 +25,6 @@ from sketch_search.service.schemas.search import Guess, SearchResponse
 from sketch_search.service.search.plan import ReadText, TextTowers
 from tests.networks import READING, saved_clip
 from tests.searching import Searcher, searching
-from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
 from tests.service.small_gallery import PHOTOS, draw_sketch
 
 NAMES = ("dog", "DOGS", "hound", "cat", "sea lions", "Sea-Lion", "pick_up", "pick up trucks", "leaves")
@@ -242,15 +241,6 @@ def by_clip(folder: Path, gallery: Path) -> Iterator[ByClip]:
     embedder = f"clip:{saved_clip(folder / 'reading-clip', READING)}"
     with searching(gallery, folder, embedder=embedder, words=WORDS, diffusion=0.2) as searcher:
         yield ByClip(searcher)
-
-
-def test_shards_answer_as_one_index_does(by_clip: ByClip, folder: Path, tmp_path: Path) -> None:
-    matcher = by_clip.matcher
-    links = links_to(cut(folder / "index", matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
-    asked: dict[str, Any] = {"method": "rn", "text": TEXT, "rerank": 4}
-    query = TunedQuery.model_validate({"k": PHOTOS, **asked})
-    found = searcher_of(links, matcher).search(draw_sketch(), query, by_clip.towers.read(by_clip.entry, TEXT))
-    assert_same(found, by_clip.find_sketch(**asked))
 
 
 def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,9 @@
 import json
 import select
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
 from http.client import HTTPResponse
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -19,7 +16,6 @@ from sketch_search.service.settings import Settings
 from tests.patience import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
 from tests.service.served import Served, served, started
-from tests.service.server_process import address, running
 from tests.service.small_gallery import MAX_UPLOAD
 from tests.service.talk import SEARCH, connect, plain_http, rest
 
@@ -327,31 +323,3 @@ def test_those_that_are_being_answered_stay_and_a_new_one_is_refused(small: Serv
         for connection in busy:
             assert status(rest(connection)) == 200
     assert answered(small) == 200
-
-
-@pytest.mark.soak
-@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of open files")
-def test_many_idle_connections_keep_nobody_out(default_settings: Settings, sketch: bytes, tmp_path: Path) -> None:
-    import resource
-
-    files, idle = 1024, 300
-    mine = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = idle + 200
-    if mine[1] != resource.RLIM_INFINITY and mine[1] < wanted:
-        pytest.skip("this machine allows too few open files")
-    log = tmp_path / "log"
-    with running(default_settings, log, files=files, SBIR_METRICS_PORT="0") as process, ExitStack() as opened:
-        metrics, url = (urlsplit(address(process)) for _ in range(2))
-        if mine[0] < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, mine[1]))
-            opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, mine)
-        for number in range(idle):
-            place = metrics if number % 2 else url
-            opened.enter_context(socket.create_connection((place.hostname, place.port or 80), timeout=PATIENCE))
-        for path in ("/healthz", "/photos/1", "/thumbnails/1", "/info"):
-            assert httpx.get(f"{url.geturl()}{path}", timeout=PATIENCE).status_code == 200
-        assert httpx.post(f"{url.geturl()}/search", content=sketch, timeout=PATIENCE).status_code == 200
-        assert httpx.get(f"{metrics.geturl()}/metrics", timeout=PATIENCE).status_code == 200
-    lines = log.read_text().splitlines()
-    assert [line for line in lines if "Traceback" in line or "out of system resource" in line] == []
-    assert any("the one that kept the server waiting longest" in line for line in lines)

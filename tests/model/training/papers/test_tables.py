@@ -1,6 +1,5 @@
 """Tables of a few rows, on generated pictures."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -18,8 +17,6 @@ from sketch_search.model.training.evaluation.figures import measure, relevance
 from sketch_search.model.training.evaluation.scoring import score_matrices
 from sketch_search.model.training.papers import tables
 from sketch_search.model.training.papers.recipe import merge
-from sketch_search.model.training.papers.trainer import Run
-from sketch_search.model.training.papers.zse import ZseRecipe
 from sketch_search.model.training.tasks import read_task
 from tests.documents import CHECKOUT
 from tests.learning import NETWORK, small_backbone, toml, write_class_folders
@@ -242,25 +239,6 @@ def test_a_shipped_checkpoint_is_measured_at_other_keep_rates(
     assert (whole["figures"], whole["costs"]) == (same["figures"], same["costs"])
     assert half["costs"]["M a pair"] < whole["costs"]["M a pair"]
     assert half["figures"] != whole["figures"]
-
-
-def test_a_training_that_was_interrupted_goes_on(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    only = ("--row", "trained")
-    assert run(folder, *only, "--runs", folder / "whole") == 0
-    whole = capsys.readouterr().out
-    training = tables.TRAININGS[ZseRecipe]
-
-    def interrupted(recipe: ZseRecipe, options: Run) -> None:
-        training(recipe, dataclasses.replace(options, until=2))
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tables, "TRAININGS", {ZseRecipe: interrupted})
-        assert run(folder, *only) == 130
-    assert run(folder, *only) == 0
-    assert capsys.readouterr().out == whole
 
 
 def test_a_row_that_diverges_leaves_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
