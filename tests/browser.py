@@ -21,7 +21,7 @@ from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.patience import PATIENCE
+from tests.programs import PATIENCE
 
 Browser = webdriver.Chrome
 # Features that ask hosts of their own, or start processes that no test needs.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.patience import PATIENCE, SOAK_TIMEOUT, forget_syncs
+from tests.programs import PATIENCE, SOAK_TIMEOUT, forget_syncs
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.requirements import need_browser, need_data, required
 

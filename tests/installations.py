@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sketch_search.model.terminal import EXTRAS
-from tests.patience import PATIENCE
-from tests.programs import LONG, run_python
+from tests.programs import LONG, PATIENCE, run_python
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 #: The packages, as they lie side by side in a checkout.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.patience import PATIENCE
+from tests.programs import PATIENCE
 from tests.requirements import need_ray
 
 if TYPE_CHECKING:

@@ -22,9 +22,8 @@ from sketch_search.indexer.commands import index, main
 from sketch_search.service.serving.connection import GRACE_SECONDS
 from sketch_search.service.settings import Settings
 from tests.indexer.galleries import save_photos
-from tests.patience import PATIENCE
-from tests.programs import parse, run_python
-from tests.service.server_process import address, running
+from tests.programs import PATIENCE, parse, run_python
+from tests.service.served import address, running
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _DOCKER = _CHECKOUT / "docker"

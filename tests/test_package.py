@@ -15,8 +15,7 @@ import pytest
 from tests.documents import read
 from tests.installations import CHECKOUT, PACKAGES, Environment, copy_of_the_project, environment_with, python
 from tests.networks import tiny_checkpoint
-from tests.patience import PATIENCE
-from tests.programs import run_until
+from tests.programs import PATIENCE, run_until
 from tests.service.small_gallery import save_copy
 
 _IMPORT_ALL = """

@@ -33,7 +33,7 @@ from tests.benchmarks.large import sketches
 from tests.benchmarks.large_index import write_large_shards
 from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
-from tests.service.server_process import address, running
+from tests.service.served import address, running
 from tests.service.sharding.served_on_ray import served_on_ray
 from tests.service.sharding.shards_here import Computed, LocalLink, searcher_of
 

@@ -30,7 +30,7 @@ from sketch_search.indexer.building.progress import Progress
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.images import OpenedImage
 from tests.indexer.galleries import save_photo, save_photos
-from tests.patience import forget_syncs
+from tests.programs import forget_syncs
 
 
 class InThisProcess(Decoders):

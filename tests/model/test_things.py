@@ -1,14 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Tokens, unit, widen
+from sketch_search.model.engine.detector import KINDS, NO_KIND, no_boxes
 from sketch_search.model.engine.tokens import multiply_regions, pack, unpack
+from sketch_search.model.search import Query, gallery_of
 from sketch_search.model.things import (
     COLOURS,
     ELSEWHERE,
     OTHERWISE,
     THERE,
     Thing,
+    fit_boxes,
     match_things,
     places_of_cells,
     window,
@@ -113,3 +120,119 @@ def test_packed_regions_are_multiplied_and_chosen_as_unpacked_ones() -> None:
 def test_every_float16_is_widened_as_numpy_does() -> None:
     for halves in (every := np.arange(1 << 16, dtype=np.uint16).view(np.float16), every[np.isfinite(every)]):
         assert np.array_equal(widen(halves), halves.astype(np.float32), equal_nan=True)
+
+
+def boxes_of(*photos: list[tuple[int, float, float, float, float, float]]) -> NDArray[np.uint8]:
+    """Makes the boxes of photos from kind, certainty and corners, as an index keeps them."""
+    boxes = no_boxes(len(photos))
+    for row, of_photo in enumerate(photos):
+        for slot, (kind, *numbers) in enumerate(of_photo):
+            boxes[row, slot] = [kind, *np.rint(np.array(numbers) * 255)]
+    return boxes
+
+
+def test_a_box_fits_a_thing_by_kind_certainty_and_place() -> None:
+    dog, cat = (KINDS.index(kind) for kind in ("dog", "cat"))
+    boxes = boxes_of(
+        [(dog, 0.9, 0.1, 0.1, 0.5, 0.5)],
+        [(dog, 0.9, 0.5, 0.5, 0.9, 0.9)],
+        [(dog, 0.4, 0.1, 0.1, 0.5, 0.5)],
+        [(cat, 0.9, 0.1, 0.1, 0.5, 0.5)],
+        [],
+    )
+    kinds = np.zeros((1, len(KINDS)), np.float32)
+    kinds[0, dog], kinds[0, cat] = 0.7, 0.2
+    drawn = Thing(Tokens.of_ret(RET), (0.1, 0.1, 0.5, 0.5))
+    fits, chosen, presence, _ = fit_boxes([drawn], kinds, boxes, placed=True)
+    assert fits[0, 0] == pytest.approx(np.cbrt(0.7 * 230 / 255), abs=0.02)
+    assert fits[0].argsort().tolist()[::-1][:2] == [0, 2]
+    assert fits[0, 3] == pytest.approx(np.cbrt(0.2 * 230 / 255), abs=0.02)
+    assert fits[0, 1] < 0.1
+    assert presence[0, 1] == presence[0, 0]
+    assert fits[0, 4] == presence[0, 4] == 0
+    assert chosen[0, :, 0].tolist() == [dog, dog, dog, cat, NO_KIND]
+
+
+def test_a_doubtful_box_fits_one_of_several_things_better_but_is_shown_for_none() -> None:
+    dog = KINDS.index("dog")
+    boxes, kinds = boxes_of([(dog, 0.06, 0.1, 0.1, 0.5, 0.5)]), np.zeros((2, len(KINDS)), np.float32)
+    kinds[0, dog] = 1
+    things = [Thing(Tokens.of_ret(RET), (left, 0.1, left + 0.4, 0.5)) for left in (0.1, 0.6)]
+    among, alone = (fit_boxes(things[:count], kinds[:count], boxes, placed=True) for count in (2, 1))
+    assert among[0][0, 0] > alone[0][0, 0] > 0
+    assert [chosen[0, 0, 0] for _, chosen, *_ in (among, alone)] == [NO_KIND] * 2
+    assert among[3][0, 0] == alone[3][0, 0] < 0.5
+
+
+def test_where_a_thing_may_be_anywhere_its_size_counts_and_its_place_does_not() -> None:
+    kinds = np.eye(len(KINDS), dtype=np.float32)[:1]
+    boxes = boxes_of([(0, 0.9, 0.0, 0.0, 0.3, 0.3)], [(0, 0.9, 0.7, 0.7, 1.0, 1.0)], [(0, 0.9, 0.0, 0.1, 1.0, 0.9)], [])
+    for thing, placed in ((Thing(Tokens.of_ret(RET)), True), (Thing(Tokens.of_ret(RET), (0.0, 0.0, 0.3, 0.3)), False)):
+        fits, _, presence, _ = fit_boxes([thing], kinds, boxes, placed=placed)
+        assert presence[0].tolist() == pytest.approx([0.965, 0.965, 0.965, 0], abs=0.01)
+        assert fits[0].tolist() == pytest.approx([0.86, 0.86, 0.965, 0], abs=0.01)
+
+
+def test_a_box_is_of_one_thing_alone_the_one_that_it_fits_best() -> None:
+    horse = KINDS.index("horse")
+    left, right = (0.05, 0.2, 0.45, 0.8), (0.55, 0.2, 0.95, 0.8)
+    boxes = boxes_of([(horse, 0.9, *right)], [(horse, 0.9, *right), (horse, 0.8, *left)], [(horse, 0.9, *left)])
+    kinds = np.zeros((2, len(KINDS)), np.float32)
+    kinds[:, horse] = 1
+    things = [Thing(Tokens.of_ret(RET), box) for box in (left, right)]
+    fits, chosen, presence, _ = fit_boxes(things, kinds, boxes, placed=True)
+    assert (fits > 0.8).tolist() == [[False, True, True], [True, True, False]]
+    assert fits[0, 0] == fits[1, 2] == 0
+    assert (chosen[..., 0] == horse).tolist() == (fits > 0).tolist()
+    assert chosen[0, 1].tolist() == boxes[1, 1].tolist()
+    assert (presence > 0.9).all()
+
+
+def test_a_coloured_thing_is_found_in_the_box_of_its_colour_whatever_is_around_it() -> None:
+    car = KINDS.index("car")
+    left, right = (0.0, 0.0, 0.4, 0.6), (0.6, 0.0, 1.0, 0.6)
+    boxes = boxes_of([(car, 0.9, *left), (car, 0.8, *right)], [(car, 0.9, *left)])
+    colours, red = np.zeros((2, 8, 8, 3), np.int8), (50, 70, 50)
+    # The middle of the right box, and all that no box covers.
+    colours[:, 1:4, 5:7], colours[:, 5:] = red, red
+    kinds = np.zeros((1, len(KINDS)), np.float32)
+    kinds[0, car] = 1
+    pen = Thing(Tokens.of_ret(RET), (0.0, 0.0, 0.4, 0.6), np.array([red], np.float32), np.ones(1, np.float32))
+    for drawn, slot in ((pen, 1), (replace(pen, colours=pen.colours[:0], shares=pen.shares[:0]), 0)):
+        fits, chosen, presence, _ = fit_boxes([drawn], kinds, boxes, colours.reshape(2, 64, 3), placed=False)
+        assert chosen[0, 0].tolist() == boxes[0, slot].tolist()
+        assert [column[0, 0] > 2 * column[0, 1] for column in (fits, presence)] == [slot == 1] * 2
+
+
+def test_a_photo_becomes_a_candidate_by_its_boxes_whatever_its_cluster(default: Matcher) -> None:
+    matcher, chance = default, np.random.default_rng(0)
+    config, count = matcher.config, 60
+    tokens = Tokens(
+        unit(chance.normal(size=(count, config.token_count("photo"), config.width)).astype(np.float32)),
+        np.tile(np.arange(config.token_count("photo") - 1), (count, 1)),
+        regions=unit(chance.normal(size=(count, config.regions, config.region_width)).astype(np.float32)),
+        colours=np.zeros((count, config.regions, 3), np.float32),
+    )
+    dogs = boxes_of(*([(KINDS.index("dog"), 0.9, 0.1, 0.1, 0.5, 0.5)] if row == 7 else [] for row in range(count)))
+    dog = matcher.book.of_class("dog")
+    assert dog is not None
+    thing = Thing(Tokens.of_ret(tokens.ret[:1]), (0.1, 0.1, 0.5, 0.5), words=(dog,))
+    for boxes, expected in ((dogs, True), (None, False)):
+        gallery = gallery_of(replace(tokens, boxes=boxes), matcher, 6)
+        (row,) = np.flatnonzero(gallery.ids == 7)
+        others = np.setdiff1d(np.arange(6), gallery.clusters.of(np.array([row])))
+        query = Query("things", gallery.clusters.mean, thing.tokens, (thing,), 2.0, clusters=others, count=10)
+        assert (7 in gallery.find(query).ids) is expected
+
+
+def test_a_word_says_that_a_thing_is_of_the_kinds_that_it_means(default: Matcher) -> None:
+    def kinds(word: str) -> set[str]:
+        (words,) = default.book.read(word).things
+        (probable,) = default.thing_kinds([Thing(Tokens.of_ret(RET), words=words)])
+        return {KINDS[number] for number in np.flatnonzero(probable)}
+
+    assert kinds("dog") == {"dog"}
+    assert kinds("Labrador retriever") == {"dog"}
+    assert kinds("taxi") == {"car"}
+    assert kinds("bird") == {"bird"}
+    assert not kinds("volcano")

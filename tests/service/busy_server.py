@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 from sketch_search.service.errors import QueueFull
 from sketch_search.service.serving.worker import Worker, cancelled_by
-from tests.patience import PATIENCE, wait_for, wait_until
-from tests.service.served import Served
-from tests.service.talk import SEARCH, connect
+from tests.programs import PATIENCE, wait_for, wait_until
+from tests.service.served import SEARCH, Served, connect
 
 T = TypeVar("T")
 #: The address from which tests ask.

@@ -15,8 +15,8 @@ from sketch_search.model.decoding import Decoders
 from sketch_search.service.http import app
 from sketch_search.service.serving import live
 from sketch_search.service.settings import Settings
-from tests.patience import PATIENCE
 from tests.pictures import encoded
+from tests.programs import PATIENCE
 from tests.searching import Searcher
 from tests.service.served import Served, served
 from tests.service.small_gallery import CLUSTERS, MAX_UPLOAD, PHOTOS, draw_photo, draw_sketch

@@ -16,8 +16,7 @@ from sketch_search.service.settings import Settings
 from tests.benchmarks import clicks
 from tests.benchmarks.results import Result, main, read_blocks
 from tests.benchmarks.scoring import random_tokens, released_logits, released_tokens
-from tests.learning import write_class_folders
-from tests.networks import tiny_checkpoint, tiny_network
+from tests.networks import tiny_checkpoint, tiny_network, write_class_folders
 from tests.service.served import served
 
 

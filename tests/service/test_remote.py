@@ -29,10 +29,8 @@ from sketch_search.service.commands.search import search
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import ServerAddress, Settings, announced, answers_by
 from tests.programs import run_python
-from tests.service.served import served, started
-from tests.service.server_process import address, running
+from tests.service.served import address, running, served, started, without_timings
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
-from tests.service.talk import without_timings
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ import pytest
 
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import soak
-from tests.patience import PATIENCE
 from tests.pictures import ODD_FILES, encoded
-from tests.service.server_process import address, running
+from tests.programs import PATIENCE
+from tests.service.served import address, metrics, running
 from tests.service.small_gallery import PHOTOS, draw_sketch
-from tests.service.talk import metrics
 
 # The sentence that the soak writes down.
 SOAKED = "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should be"

@@ -20,9 +20,8 @@ from tests.indexer.disks import read_only, small_disk
 from tests.indexer.distributed.same import held
 from tests.indexer.galleries import Collection, flip, ids_of, index_bytes, save_photo, save_photos, tokens_of
 from tests.indexer.killed_builds import StopAfter, Stopped, count_writes, in_child
-from tests.patience import SOAK_TIMEOUT
 from tests.pictures import panorama
-from tests.programs import LONG, run_python
+from tests.programs import LONG, SOAK_TIMEOUT, run_python
 
 # The sentence that the soak writes down.
 SOAKED = "Builds and updates killed at 200 moments. Run again, each ends with the index that an undisturbed run makes"

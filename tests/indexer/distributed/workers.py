@@ -16,7 +16,7 @@ from sketch_search.indexer.building import staging
 from sketch_search.indexer.store.files import FileContent, FileStamp
 from sketch_search.indexer.store.folders import LocalFolder
 from tests.indexer.killed_builds import InThisProcess
-from tests.patience import forget_syncs
+from tests.programs import forget_syncs
 
 KILLS = "kills its worker"
 # Files of a slice.

@@ -17,7 +17,7 @@ from sketch_search.indexer.store.remote import RemoteFolder, Unreachable
 from sketch_search.indexer.upkeep import gallery_state
 from tests.indexer.galleries import Collection, catalog, photo_file
 from tests.indexer.remote.servers import SECRET, Bucket, Fault, Served, Server
-from tests.patience import wait_for
+from tests.programs import wait_for
 
 # Libraries of servers and their clients leave sockets to the garbage collector.
 pytestmark = [

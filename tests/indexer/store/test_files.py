@@ -19,8 +19,7 @@ from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.location import IndexFolder, hold_lock
 from sketch_search.model.files import read_regular
 from tests.indexer.galleries import save_photo
-from tests.patience import PATIENCE
-from tests.programs import run_python
+from tests.programs import PATIENCE, run_python
 
 
 @pytest.fixture

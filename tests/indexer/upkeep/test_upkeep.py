@@ -13,8 +13,7 @@ from sketch_search.indexer.commands import main
 from sketch_search.indexer.upkeep import plan_removal, watch
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
-from tests.patience import PATIENCE
-from tests.programs import started_python
+from tests.programs import PATIENCE, started_python
 
 
 def test_a_removed_photo_vanishes_at_once_and_its_file_stays(built: Collection) -> None:

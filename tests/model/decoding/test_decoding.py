@@ -15,9 +15,8 @@ from sketch_search.model import errors
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.decoding.pool import READY, Limits
 from sketch_search.model.images import Preprocessing, open_image
-from tests.patience import wait_until
 from tests.pictures import ODD_FILES, drawing, encoded, photo
-from tests.programs import started_python
+from tests.programs import started_python, wait_until
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 LOSSLESS = ("WEBP", {"lossless": True})

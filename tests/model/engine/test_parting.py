@@ -1,19 +1,39 @@
 """A drawing is divided into its things by the ink that belongs together, and as a person said."""
 
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sketch_search.model.engine import Parting
+from sketch_search.model import Matcher, load
+from sketch_search.model.engine import Parting, default_checkpoint, read_files, unit
 from sketch_search.model.engine.config import TWO_SIDED
+from sketch_search.model.engine.detector import BOXES, DETECTOR, KINDS, NO_KIND, SIZE, Detector, no_boxes
+from sketch_search.model.engine.graphs import PAIRS, PHOTO_VIT, SECOND_VIT, VIT, find_graphs
 from sketch_search.model.engine.knowledge import knowledge_of
 from sketch_search.model.engine.parting import SIDE, Pieces, join_pieces
+from sketch_search.model.engine.runtime import OnnxEngine
+from sketch_search.model.engine.tokens import Floats, quantize, round_matrix
+from sketch_search.model.errors import ModelError
 from sketch_search.model.images import MAX_THINGS, SPECK
+from sketch_search.model.images.preprocess import fit_photo
+from sketch_search.model.search import gallery_of
+from sketch_search.model.training.corpus import Picture
+from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.papers.parting import PartingNetwork
 from tests.networks import parting_by_distance
+from tests.pictures import SHAPES, photo
 
 WIDTH = 8
 PATCHES = np.random.default_rng(0).normal(size=(2, 144, WIDTH)).astype(np.float32)
@@ -116,3 +136,162 @@ def test_numpy_computes_what_the_trained_network_computes() -> None:
         expected = torch.sigmoid(network(*tensors, torch.zeros(1, len(pieces), dtype=torch.bool)))[0].numpy()
     parting = Parting.of({name: tensor.numpy() for name, tensor in network.state_dict().items()})
     assert parting.probabilities(features, pieces) == pytest.approx(expected, abs=1e-5)
+
+
+# A woman in uniform, with a tie, from the waist up: her head is at the top, and she fills the picture.
+PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+PERSON, TIE = KINDS.index("person"), KINDS.index("tie")
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector()
+
+
+def named(boxes: NDArray[np.uint8], kind: int) -> NDArray[np.int64]:
+    return boxes[boxes[:, 0] == kind].astype(np.int64)
+
+
+def test_a_person_and_a_tie_are_found_where_they_are(detector: Detector) -> None:
+    boxes = detector.detect(fit_photo(Image.open(PORTRAIT), SIZE))
+    assert boxes.shape == (BOXES, 6)
+    assert boxes[:2, 0].tolist() == [PERSON, TIE]
+    assert (boxes[:2, 1] > 180).all()
+    corners = boxes[:2, 2:].astype(np.int64)
+    assert np.abs(corners - [[4, 17, 255, 249], [110, 173, 147, 226]]).max() <= 12
+    used = boxes[boxes[:, 0] != NO_KIND].astype(np.int64)
+    assert (np.diff(used[:, 1]) <= 0).all()
+    assert (used[:, 4:] > used[:, 2:4]).all()
+    assert np.array_equal(boxes[len(used) :], no_boxes(1)[0][len(used) :])
+
+
+def test_corners_are_shares_of_the_picture_whatever_its_shape(detector: Detector) -> None:
+    portrait = Image.open(PORTRAIT)
+    paper = Image.new("RGB", (2 * portrait.width, portrait.height), "white")
+    paper.paste(portrait, (portrait.width, 0))
+    (left,) = named(detector.detect(fit_photo(portrait, SIZE)), TIE)[:1]
+    (right,) = named(detector.detect(fit_photo(paper, SIZE)), TIE)[:1]
+    assert right[[2, 4]] == pytest.approx(128 + left[[2, 4]] / 2, abs=4)
+    assert right[[3, 5]] == pytest.approx(left[[3, 5]], abs=8)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 200), (3, 5_000)])
+def test_a_picture_of_any_size_and_mode_has_boxes_or_none(detector: Detector, size: tuple[int, int]) -> None:
+    assert np.array_equal(detector.detect(fit_photo(Image.new("CMYK", size), SIZE)), no_boxes(1)[0])
+
+
+def test_another_file_is_refused_by_its_hash(tmp_path: Path) -> None:
+    changed = bytearray(DETECTOR.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    other = tmp_path / "detector.onnx"
+    other.write_bytes(changed)
+    with pytest.raises(ModelError, match=r"is not the detector of this version .* install sketch-search again"):
+        Detector(other)
+    with pytest.raises(ModelError, match=r"missing\.onnx cannot be read .* install sketch-search again"):
+        Detector(tmp_path / "missing.onnx")
+
+
+def test_photos_are_encoded_with_boxes_if_asked(detector: Detector, default: Matcher, tmp_path: Path) -> None:
+    photo(SHAPES[0], 240, 1).save(tmp_path / "made.png")
+    photos = [Picture(PORTRAIT, "a", "a"), Picture(tmp_path / "made.png", "b", "b")]
+    encoded = encode_pictures(default, photos, "photo", boxes=True)
+    assert encoded.boxes is not None
+    assert np.array_equal(encoded.boxes[0], detector.detect(fit_photo(Image.open(PORTRAIT), SIZE)))
+    assert np.array_equal(encoded.features, encode_pictures(default, photos, "photo").features)
+    gallery = gallery_of(encoded, default)
+    assert gallery.boxes_kept
+    assert np.array_equal(gallery._photos.photo_boxes(np.argsort(gallery.ids)), encoded.boxes)
+    without = gallery_of(replace(encoded, boxes=None), default)
+    assert not without.boxes_kept
+    assert np.array_equal(without._photos.photo_boxes(np.arange(2)), no_boxes(2))
+
+
+# [Ret] of `photo_vectors()`, float16; `python -m tests.model.engine.test_parting FILE` writes it anew.
+DIGEST = Path(__file__).with_name("ret_of_generated_photos.npy")
+HIDE_AVX512 = Path(__file__).parents[2] / "avx2_alone.c"
+# Rounded to int8, these are multiplied as whole numbers.
+PRODUCTS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+
+
+def photo_vectors() -> Floats:
+    """Encodes 24 generated photos: their [Ret], (24, d)."""
+    matcher = load()
+    pictures = [photo(SHAPES[number % len(SHAPES)], 240, number) for number in range(24)]
+    return np.stack([matcher.encode(matcher.prepare(one, "photo")[None], "photo").ret[0] for one in pictures])
+
+
+def weights_in_int8(monkeypatch: pytest.MonkeyPatch, graph: str) -> dict[str, NDArray[np.int8]]:
+    """Returns the matrices (inputs, outputs) that a graph of the default multiplies in int8, as it is opened."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(OnnxEngine, "_session", lambda self, name, weights, threads: given.update({name: weights}))
+    folder = find_graphs(default_checkpoint())
+    assert folder is not None
+    engine = OnnxEngine(read_files(default_checkpoint()), folder)
+    _ = engine._pairs, engine._sketch_vit, engine._photo_vit, engine._second_vit
+    nodes = onnx.load(folder / f"{graph}.onnx", load_external_data=False).graph.node
+    return {node.input[1]: given[graph][node.input[1]] for node in nodes if node.op_type in PRODUCTS}
+
+
+def added_in_16_bits(steps: NDArray[np.uint8], matrix: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Multiplies (n, inputs) and (inputs, outputs) as AVX2 does: two products are added in 16 bits, which saturate."""
+    products = steps.astype(np.int64)[:, :, None] * matrix.astype(np.int64)
+    return (products[:, ::2] + products[:, 1::2]).clip(-(1 << 15), (1 << 15) - 1).sum(axis=1)
+
+
+@pytest.mark.parametrize("graph", [VIT, PHOTO_VIT, SECOND_VIT, PAIRS])
+def test_no_two_products_exceed_the_16_bits_in_which_avx2_adds_them(
+    monkeypatch: pytest.MonkeyPatch, graph: str
+) -> None:
+    matrices = weights_in_int8(monkeypatch, graph)
+    assert len(matrices) >= 4
+    for name, matrix in matrices.items():
+        assert matrix.dtype == np.int8, name
+        pairs = matrix.astype(np.int64).reshape(-1, 2, matrix.shape[1])
+        most = 255 * max(np.maximum(pairs, 0).sum(axis=1).max(), np.maximum(-pairs, 0).sum(axis=1).max())
+        assert most < 1 << 15, name
+
+
+def test_rows_are_added_as_avx2_adds_them_without_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = np.random.default_rng(0).integers(0, 256, (4, 192), dtype=np.uint8)
+    matrix = weights_in_int8(monkeypatch, SECOND_VIT)["blocks.3.qkv.weight"]
+    exact = steps.astype(np.int64) @ matrix.astype(np.int64)
+    np.testing.assert_array_equal(added_in_16_bits(steps, matrix), exact)
+    # Rows that are all as large as they may be, and rounded to the full range, are not added rightly.
+    wide = quantize(np.full((8, 192), 0.5, np.float32))[0].T
+    assert (added_in_16_bits(steps, wide) != steps.astype(np.int64) @ wide.astype(np.int64)).any()
+
+
+def test_a_matrix_is_rounded_by_at_most_half_a_step() -> None:
+    matrix = np.random.default_rng(1).normal(size=(64, 33)).astype(np.float32)
+    matrix[5] = 0
+    steps, scales = round_matrix(matrix)
+    assert np.abs(steps * scales[:, None] - matrix).max() <= scales.max() / 2
+    assert scales[5] == 0
+    # Most rows have no two large neighbours, and keep more than the 64 steps that any two could have.
+    assert np.median(np.abs(steps).max(axis=1)) > 90
+
+
+def test_photos_have_the_same_vectors_on_this_processor() -> None:
+    expected = np.load(DIGEST).astype(np.float32)
+    assert (unit(photo_vectors()) * unit(expected)).sum(axis=1).min() > 0.999
+
+
+def test_photos_have_the_same_vectors_on_a_processor_with_avx2_alone(tmp_path: Path) -> None:
+    compiler = shutil.which("cc")
+    features = Path("/proc/cpuinfo").read_text("utf-8").split() if sys.platform == "linux" else []
+    if compiler is None or "cpuid_fault" not in features or "avx512f" not in features or "LD_PRELOAD" in os.environ:
+        pytest.skip("needs a C compiler and a processor with AVX512 that is not hidden and whose cpuid can be trapped")
+    library, vectors = tmp_path / "avx2.so", tmp_path / "vectors.npy"
+    subprocess.run([compiler, "-shared", "-fPIC", HIDE_AVX512, "-o", library], check=True, timeout=60)
+    program = [sys.executable, "-m", "tests.model.engine.test_parting", str(vectors)]
+    subprocess.run(program, env={**os.environ, "LD_PRELOAD": str(library)}, check=True, timeout=300)
+    here, there, expected = (
+        unit(rows.astype(np.float32)) for rows in (photo_vectors(), np.load(vectors), np.load(DIGEST))
+    )
+    assert (there * expected).sum(axis=1).min() > 0.999
+    # Other instructions computed them: the last bits differ.
+    assert not np.array_equal(there, here)
+
+
+if __name__ == "__main__":
+    np.save(sys.argv[1], photo_vectors())

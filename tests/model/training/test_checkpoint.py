@@ -34,8 +34,16 @@ from sketch_search.model.training.commands import main
 from sketch_search.model.training.network import Tokens as Tensors
 from sketch_search.model.training.network import TorchEngine
 from sketch_search.model.training.network.zse import as_zse, from_backbone, read_backbone
-from tests.learning import small_backbone
-from tests.networks import SMALL, TINY, TINY_CALIBRATION, randn, tiny_checkpoint, tiny_config, tiny_network
+from tests.networks import (
+    SMALL,
+    TINY,
+    TINY_CALIBRATION,
+    randn,
+    small_backbone,
+    tiny_checkpoint,
+    tiny_config,
+    tiny_network,
+)
 from tests.pictures import drawing, photo
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden

@@ -33,7 +33,7 @@ from sketch_search.model.training.corpus import (
 )
 from sketch_search.model.training.evaluation.figures import measure
 from sketch_search.model.training.evaluation.scoring import PreparedPictures
-from tests.learning import write_class_folders
+from tests.networks import write_class_folders
 from tests.pictures import drawing, encoded, photo
 from tests.requirements import needs_shared_data
 from tests.shared_data import data, pack

@@ -10,11 +10,9 @@ from pydantic import SecretStr
 
 from sketch_search.service.http.middleware import Access, JsonLines, LogFormat, TextLines, access_log, configure_logging
 from sketch_search.service.settings import Settings
-from tests.patience import PATIENCE, wait_until
-from tests.programs import started_python
+from tests.programs import PATIENCE, started_python, wait_until
 from tests.service.busy_server import begun_upload
-from tests.service.served import Served, served
-from tests.service.server_process import address
+from tests.service.served import Served, address, served
 
 
 @pytest.fixture(autouse=True)

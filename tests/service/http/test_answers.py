@@ -10,8 +10,7 @@ from pydantic import SecretStr
 from sketch_search.service.http.app import create_app
 from sketch_search.service.http.middleware import PICTURES_A_REQUEST
 from sketch_search.service.settings import Settings
-from tests.service.served import Served, asked, served
-from tests.service.talk import error
+from tests.service.served import Served, asked, error, served
 
 
 @pytest.fixture(scope="module")

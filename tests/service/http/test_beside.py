@@ -20,10 +20,9 @@ from sketch_search.service.http import context, routes
 from sketch_search.service.serving import builder
 from sketch_search.service.serving import worker as turns
 from sketch_search.service.settings import Settings
-from tests.patience import wait_for, wait_until
-from tests.service.served import Served, served
+from tests.programs import wait_for, wait_until
+from tests.service.served import Served, connect, error, served
 from tests.service.small_gallery import PHOTOS
-from tests.service.talk import connect, error
 
 
 @dataclass

@@ -11,11 +11,10 @@ import pytest
 from sketch_search.service.http.context import TOKEN_HEADER
 from sketch_search.service.settings import ServerAddress, Settings, announced, find_server
 from tests.indexer.disks import bound_by_permissions
-from tests.model.training.network.test_two_sided import written_with_graphs
-from tests.patience import PATIENCE, wait_until
-from tests.service.served import served
+from tests.model.training.network.test_network import written_with_graphs
+from tests.programs import PATIENCE, wait_until
+from tests.service.served import error, served
 from tests.service.small_gallery import save_copy
-from tests.service.talk import error
 
 # As few as may all be missing before a build takes it for the wrong disk.
 PHOTOS = 5

@@ -15,10 +15,9 @@ from sketch_search.model.decoding import pool
 from sketch_search.model.images import files
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import soak
-from tests.patience import PATIENCE
 from tests.pictures import drawing, encoded
-from tests.service.served import Served
-from tests.service.server_process import address, running
+from tests.programs import PATIENCE
+from tests.service.served import Served, address, running
 from tests.service.small_gallery import MAX_UPLOAD
 
 # The first 1,024 bytes, as SECURITY.md says.

@@ -16,9 +16,8 @@ from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.service.http.middleware import MAX_BYTES, MAX_PARAMETERS
 from sketch_search.service.settings import Settings
 from tests.pictures import ODD_FILES, OddFile, encoded
-from tests.service.served import Served, asked
+from tests.service.served import SEARCH, Served, asked, connect, error, without_timings
 from tests.service.small_gallery import MAX_UPLOAD, PHOTOS, draw_sketch
-from tests.service.talk import SEARCH, connect, error, without_timings
 
 
 def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(

@@ -10,10 +10,8 @@ import httpx
 import pytest
 
 from sketch_search.service.settings import Settings
-from tests.patience import PATIENCE, wait_until
-from tests.service.served import Served
-from tests.service.server_process import running
-from tests.service.talk import check_is_stranger
+from tests.programs import PATIENCE, wait_until
+from tests.service.served import Served, check_is_stranger, running
 
 
 def test_neither_this_machine_nor_a_wrong_token_is_enough(server: Served, gallery: Path) -> None:

@@ -20,10 +20,9 @@ from sketch_search.service.http.middleware import MAX_BYTES
 from sketch_search.service.schemas.explain import InfoResponse, WordsResponse
 from sketch_search.service.settings import Settings
 from tests.networks import READING, saved_clip
-from tests.patience import PATIENCE, wait_for
+from tests.programs import PATIENCE, wait_for
 from tests.service.busy_server import Gate
-from tests.service.served import asked, wordy
-from tests.service.talk import error
+from tests.service.served import asked, error, wordy
 
 WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled",), ("Ärmel",))
 

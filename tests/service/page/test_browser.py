@@ -30,8 +30,8 @@ from sketch_search.service.http.app import create_app
 from sketch_search.service.settings import Settings, index_path
 from tests import browser
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
-from tests.patience import PATIENCE
 from tests.pictures import strokes
+from tests.programs import PATIENCE
 from tests.requirements import needs_browser
 from tests.service.busy_server import occupied
 from tests.service.looking import (

@@ -20,8 +20,8 @@ from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, stroke, wait, wait_for_photos
-from tests.patience import PATIENCE, wait_until
 from tests.pictures import encoded, strokes
+from tests.programs import PATIENCE, wait_until
 from tests.requirements import needs_browser
 from tests.service import looking
 from tests.service.served import Served

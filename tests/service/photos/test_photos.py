@@ -17,11 +17,10 @@ from sketch_search.service.gallery import ThumbnailCache, thumbnail
 from sketch_search.service.http.files import file_names
 from sketch_search.service.settings import Settings
 from tests.indexer.remote.servers import webdav
-from tests.patience import wait_until
 from tests.pictures import drawing, encoded, oriented
-from tests.service.served import Served, asked
+from tests.programs import wait_until
+from tests.service.served import Served, asked, error, plain_http
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
-from tests.service.talk import error, plain_http
 
 JPEG = b"\xff\xd8\xff\xd9"
 

@@ -28,13 +28,13 @@ from sketch_search.service.schemas.explain import ExplainParams, LocateParams
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guess
 from sketch_search.service.search import searcher as searching
-from tests.model.training.network.test_two_sided import SMALL, two_sided
+from tests.model.training.network.test_network import SMALL, two_sided
 from tests.networks import matcher_of, parting_by_distance, vocabulary
 from tests.pictures import drawing, encoded
 from tests.searching import Searcher
+from tests.service.served import error
 from tests.service.sharding.shards_here import assert_same, cut, links_to, searcher_of
 from tests.service.small_gallery import CLUSTERS, PHOTOS
-from tests.service.talk import error
 
 WIDTH, RET = 16, 24
 RED = (208, 32, 32)

@@ -13,11 +13,10 @@ from starlette.responses import StreamingResponse
 from sketch_search.service.serving import connection as connection_module
 from sketch_search.service.serving.connection import CHUNK_BYTES, FREE_CHUNKS, Connection, listening
 from sketch_search.service.settings import Settings
-from tests.patience import PATIENCE, wait_until
+from tests.programs import PATIENCE, wait_until
 from tests.service.busy_server import occupied, wait_until_room_is
-from tests.service.served import Served, served, started
+from tests.service.served import SEARCH, Served, connect, plain_http, rest, served, started
 from tests.service.small_gallery import MAX_UPLOAD
-from tests.service.talk import SEARCH, connect, plain_http, rest
 
 CLOSE = b"Connection: close\r\n"
 

@@ -16,8 +16,8 @@ from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
-from tests.patience import PATIENCE, wait_until
 from tests.pictures import encoded
+from tests.programs import PATIENCE, wait_until
 from tests.service.busy_server import occupied
 from tests.service.served import Served, served
 from tests.service.small_gallery import draw_photo, draw_sketch

@@ -11,12 +11,10 @@ from pydantic import SecretStr
 from sketch_search import Remote, Results
 from sketch_search.indexer import Index
 from sketch_search.service.settings import Settings
-from tests.patience import PATIENCE, wait_until
+from tests.programs import PATIENCE, wait_until
 from tests.service.busy_server import occupied, waiting_search
-from tests.service.served import served
-from tests.service.server_process import address, running
+from tests.service.served import address, error, metrics, running, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS
-from tests.service.talk import error, metrics
 
 
 def test_every_stage_of_a_search_is_timed(http: httpx.Client, sketch: bytes) -> None:

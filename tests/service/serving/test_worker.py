@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 from sketch_search.model.errors import CostlyImage, SlowImage
 from sketch_search.service.errors import ClientGone, QueueFull
 from sketch_search.service.serving.worker import ALWAYS, PREPARING, SLOW, Turns, Worker, cancelled_by, from_this_thread
-from tests.patience import PATIENCE, wait_for
+from tests.programs import PATIENCE, wait_for
 from tests.service.busy_server import Gate, has_room, never, run, until
 
 

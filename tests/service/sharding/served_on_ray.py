@@ -14,8 +14,7 @@ import httpx
 
 from sketch_search.service.serving.on_ray import APPLICATION
 from sketch_search.service.settings import Settings
-from tests.patience import PATIENCE
-from tests.programs import family, started_python
+from tests.programs import PATIENCE, family, started_python
 from tests.requirements import need_ray
 from tests.service.small_gallery import PHOTOS
 

@@ -18,8 +18,7 @@ from sketch_search.service.engine import open_matcher
 from sketch_search.service.serving.on_ray import Copies, SharedMatcher
 from sketch_search.service.settings import Settings, index_path
 from tests.benchmarks.results import soak
-from tests.patience import PATIENCE, wait_for, wait_until
-from tests.programs import family
+from tests.programs import PATIENCE, family, wait_for, wait_until
 from tests.service.busy_server import Gate
 from tests.service.served import asked
 from tests.service.sharding.conftest import HALVES

@@ -20,11 +20,11 @@ from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.sharding import Overview, Shards, ShardsRefused, ShardUnavailable
 from sketch_search.service.sharding import overview as summary
 from sketch_search.service.sharding.shards import shard_names
-from tests.patience import wait_until
+from tests.programs import wait_until
 from tests.requirements import need_ray
+from tests.service.served import error, metrics
 from tests.service.sharding.shards_here import Sharded, cut, links_to
 from tests.service.small_gallery import PHOTOS
-from tests.service.talk import error, metrics
 
 
 def opened(folder: Path, matcher: Matcher, keeps: int = 1) -> Shard:

@@ -24,8 +24,15 @@ from sketch_search.model.training.corpus import DATA_VARIABLE, Corpus, Picture, 
 from sketch_search.model.training.evaluation import answers
 from sketch_search.model.training.evaluation.figures import measure
 from sketch_search.model.training.tasks import Task, read_task
-from tests.learning import write_class_folders
-from tests.networks import READING, matcher_of, saved_clip, tiny_checkpoint, tiny_network, vocabulary
+from tests.networks import (
+    READING,
+    matcher_of,
+    saved_clip,
+    tiny_checkpoint,
+    tiny_network,
+    vocabulary,
+    write_class_folders,
+)
 from tests.pictures import SHAPES, drawing, encoded, photo
 from tests.requirements import needs_shared_data
 from tests.shared_data import pack

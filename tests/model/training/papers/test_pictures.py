@@ -22,8 +22,7 @@ from sketch_search.model.training.papers.pictures import training_corpora, train
 from sketch_search.model.training.papers.two_sided import TwoSidedRecipe, best_weight, with_prior
 from sketch_search.model.training.papers.zse import Samples
 from sketch_search.model.training.tasks import Task, hold_out
-from tests.learning import small_recipe, write_class_folders
-from tests.networks import tiny_network
+from tests.networks import small_recipe, tiny_network, write_class_folders
 from tests.pictures import SHAPES, drawing, encoded, photo
 from tests.shared_data import pack
 

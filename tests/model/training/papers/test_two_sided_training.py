@@ -44,9 +44,8 @@ from sketch_search.model.training.papers.pictures import SIDE, Augmentation, tra
 from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedRecipe, TwoSidedTrainer
 from sketch_search.model.training.tasks import some_of_each
-from tests.learning import toml, write_class_folders
-from tests.model.training.network.test_two_sided import two_sided, written
-from tests.networks import READING, saved_clip
+from tests.model.training.network.test_network import two_sided, written
+from tests.networks import READING, saved_clip, toml, write_class_folders
 from tests.pictures import SHAPES, encoded, photo
 from tests.shared_data import pack
 

@@ -19,9 +19,8 @@ from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.two_sided import listwise_loss
 from sketch_search.model.training.papers.zse import Kept, Samples, ZseOptimiser, ZseRecipe, ZseTrainer, instances
 from sketch_search.model.training.tasks import Task
-from tests.learning import small_backbone, small_recipe, write_class_folders
-from tests.model.training.network.test_two_sided import two_sided, written
-from tests.networks import matcher_of
+from tests.model.training.network.test_network import two_sided, written
+from tests.networks import matcher_of, small_backbone, small_recipe, write_class_folders
 from tests.pictures import SHAPES
 
 RELEASED = Samples(
