@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sketch_search.model.engine.tokens import Floats, unit
 from sketch_search.model.images import MAX_THINGS, SPECK, connected, neighbours
@@ -38,6 +39,9 @@ HEADS = 4
 # A group with less than the share LEAST of the ink joins the likeliest other one, or is a speck if that is less likely
 # than STRANGE.
 CUT, WHOLE, SURE, LEAST, STRANGE = 0.5, 0.45, 0.2, 0.05, 0.2
+# Things are cut into their bodies if so many of these look alike, by the cosine of rasters of so many cells a side, and
+# have at least such a side, as a share of the square, and such a proportion: five cows, but not tufts or waves.
+REPEATED, ALIKE, BODY, LEAST_BODY, LEAST_FLAT = 3, 0.6, 12, 0.055, 0.4
 Labels: TypeAlias = NDArray[np.int64]
 
 
@@ -139,6 +143,8 @@ class Parting:
             return pieces.labels, pieces.labels
         probabilities = self.probabilities(pieces.features(patches), pieces)
         things, halves = join_pieces(probabilities, pieces, told, whole=WHOLE - SURE * sure)
+        if told is None or (told < 0).all():
+            things = part_repeated(pieces, things)
         first, second = (np.where(pieces.labels >= 0, of[pieces.labels], -1) for of in (things, halves))
         return first, second
 
@@ -237,6 +243,45 @@ def join_pieces(
     kept, things = np.unique(groups, return_inverse=True)
     things = things - int(kept[0] < 0)
     return np.where(things < 0, SPECK, things)[labels], halves[labels]
+
+
+def part_repeated(pieces: Pieces, things: Labels) -> Labels:
+    """Makes each body of a thing a thing of its own, if at least REPEATED bodies look like one in it: (k,).
+
+    A body is the connected ink of one thing, with what lies at least half in its box; small ones go with the nearest.
+    There are never more than MAX_THINGS.
+    """
+    one_stroke = (pieces.strokes == pieces.strokes[:, None]) & (pieces.strokes >= 0)
+    pairs = ((pieces.gaps == 0) | one_stroke) & (things == things[:, None])
+    bodies, count = connected(np.array(np.nonzero(pairs)), len(things)), -1
+    while len(known := np.unique(bodies)) != count:
+        count, bodies = len(known), np.searchsorted(known, bodies)
+        owners, shown = things[np.unique(bodies, return_index=True)[1]], np.append(bodies, -1)[pieces.labels]
+        boxes = np.array([[at[[0, -1]] for at in map(np.unique, np.nonzero(shown == body))] for body in range(count)])
+        starts, ends = boxes[..., 0], boxes[..., 1] + 1
+        both = np.maximum(np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts), 0).prod(axis=2)
+        areas = (ends - starts).prod(axis=1)
+        inside = (2 * both >= np.minimum(areas, areas[:, None])) & (owners == owners[:, None])
+        bodies = connected(np.array(np.nonzero(inside)), count)[bodies]
+    large = (np.sqrt(areas) >= LEAST_BODY * SIDE) & (owners >= 0)
+    rasters = np.zeros((count, BODY**2), np.float32)
+    for body in np.flatnonzero(large & ((ends - starts).min(axis=1) >= LEAST_FLAT * (ends - starts).max(axis=1))):
+        (top, left), (bottom, right) = starts[body], ends[body]
+        cut = Image.fromarray((shown[top:bottom, left:right] == body).astype(np.float32))
+        rasters[body] = np.asarray(cut.resize((BODY, BODY), Image.Resampling.BOX)).ravel()
+    normal = unit(rasters - rasters.mean(axis=1, keepdims=True))
+    alike = normal @ normal.T >= ALIKE
+    repeated = alike[alike.sum(axis=1).argmax()]
+    parted = np.flatnonzero(np.isin(owners, owners[repeated]) & large)
+    others = len(set(things[things >= 0].tolist()) - set(owners[parted].tolist()))
+    if repeated.sum() < REPEATED or others + len(parted) > MAX_THINGS:
+        return things
+    middles, apart = (starts + ends) / 2, np.isin(things, owners[parted])
+    away = np.linalg.norm(middles[bodies[apart], None] - middles[parted], axis=2)
+    away[things[apart, None] != owners[parted]] = np.inf
+    numbers = things.copy()
+    numbers[apart] = things.max() + 1 + away.argmin(axis=1)
+    return np.where(numbers < 0, numbers, np.searchsorted(np.unique(numbers[numbers >= 0]), numbers))
 
 
 def _as_said(mean: NDArray[np.float64], one: Labels, other: Labels) -> NDArray[np.float64]:
