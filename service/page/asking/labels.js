@@ -7,13 +7,13 @@ const GRID = 72;
 // As much as so many cells of a thing's box cost a cell of another label, and one of ink.
 const LABEL = 1000;
 const INK = 50;
-// A label might as well lie over boxes as so many pixels away from the ink of its own thing, or so many too near to that of another.
-const NEAR = 40;
+// A label might as well lie over boxes of others as so many pixels away from the ink of its own thing, or so many too near to that of another.
+const NEAR = 24;
 const WRONG = 8;
 const FAR = 1000;
 
 /**
- * Where each label covers no other and no ink, as little as can be of the boxes, and lies near the ink of its own thing, nearer
+ * Where each label covers no other and no ink, as little as can be of others' boxes, and lies near the ink of its own thing, nearer
  * than to that of others. `marks` are all on the paper, by age, whose `place` is as in ink.js and `width` in pixels, as boxes and
  * sizes of labels in `things`: [{marks, box, width, height}, ...]. The work depends on the number of things, hardly on that of marks.
  */
@@ -36,17 +36,18 @@ export function placeLabels(marks, place, width, things) {
     });
   }
   const [boxes, labels] = [0, 0].map(() => new Uint8Array(wide * high));
-  things.forEach(({ box }) => {
+  const covered = things.map(({ box }) => {
     const one = new Uint8Array(wide * high);
     fill(one, ...["left", "top", "right", "bottom"].map((side) => Math.round(box[side] / pixels)), 1);
     one.forEach((on, cell) => (boxes[cell] += on));
+    return one;
   });
-  const [inkIn, boxesIn] = [counter((cell) => Math.min(1, owners[cell]), wide, high), counter((cell) => boxes[cell], wide, high)];
+  const inkIn = counter((cell) => Math.min(1, owners[cell]), wide, high);
 
   return things.map(({ box, width: long, height: tall }, i) => {
     const [w, h] = [Math.min(wide, Math.ceil(long / pixels)), Math.min(high, Math.ceil(tall / pixels))];
     const [across, down] = [wide - w + 1, high - h + 1];
-    const labelsIn = counter((cell) => labels[cell], wide, high);
+    const [labelsIn, boxesIn] = [counter((cell) => labels[cell], wide, high), counter((cell) => boxes[cell] - covered[i][cell], wide, high)];
     const ownIn = counter((cell) => Number(owners[cell] === i + 1), wide, high);
     const own = gaps((x, y) => ownIn(x, y, w, h), across, down);
     const other = gaps((x, y) => inkIn(x, y, w, h) - ownIn(x, y, w, h), across, down);
