@@ -161,13 +161,13 @@ export function createFound(react, notice, parts, viewer) {
   }
 
   function count({ next, photos }) {
-    of = next === null ? 0 : photos - liked;
+    of = next === null ? 0 : photos;
     showCount();
   }
 
   function showCount() {
     const ordered = results.ordered();
-    byId("status").textContent = shownCount(best().length, of, asked.params.view, ordered ? order : "");
+    byId("status").textContent = shownCount(best().length, of, asked.params.view, ordered ? order : "", liked > 0);
     box.classList.toggle("unordered", !ordered);
   }
 

@@ -138,10 +138,11 @@ export const undatedNote = (undated, of) =>
 
 export const chosenCount = (number, most) => `${count(number, "photo")} chosen${number === most ? ", the most at a time" : ""}`;
 
-/** How many photos or groups are shown. @param {number} of how many photos @param {string} order in which, or "" */
-export function shownCount(number, of, view, order) {
-  const shown = view === "photos" && of > number ? `${number.toLocaleString("en")} of ${count(of, "photo")}` : count(number, view.slice(0, -1));
-  return [shown, order].filter(Boolean).join(", ");
+/** How many photos or groups are shown. @param {number} of how many photos @param {string} order in which, or "" @param {boolean} more beside liked ones */
+export function shownCount(number, of, view, order, more) {
+  const shown = count(number, `${more && view === "photos" ? "more " : ""}${view.slice(0, -1)}`);
+  const among = view === "photos" && of > number ? shown.replace(/photos?$/, `of ${count(of, "photo")}`) : shown;
+  return [among, order].filter(Boolean).join(", ");
 }
 
 /** A share as a percentage: a whole number, or below 1 % its first digit that is not zero. */
@@ -166,8 +167,11 @@ export function alsoCounts({ text, like, unlike, unlike_kind: kinds }, drawn) {
   return all.length ? ` The order also depends on ${new Intl.ListFormat("en-GB").format(all)}.` : "";
 }
 
-/** Whether a match tells little: a photo may show the thing all the same, as it mostly does if this was drawn in a hurry. */
-export const unclear = ({ cosine, detected, doubted }) => doubted || (detected ? detected.certainty < 0.6 : cosine < 0.5);
+/** Whether a match tells little: a photo may show the thing all the same, as it mostly does if this was drawn in a hurry. `unsure`: one of several things, of which nobody knows what it is. */
+export const unclear = ({ cosine, detected, doubted, unsure }) => doubted || (detected ? detected.certainty < 0.6 : cosine < (unsure ? 0.75 : 0.5));
+
+/** Whether nothing tells where a photo shows a thing. */
+export const lost = ({ cosine, detected, doubted, unsure }) => !detected && (doubted || (unsure && cosine < 0.5));
 
 export const boxed = ({ kind, certainty }) => `${kind}, ${percent(certainty)}`;
 
@@ -179,7 +183,7 @@ export const boxed = ({ kind, certainty }) => `${kind}, ${percent(certainty)}`;
  * colour of a pen on a fifth of their box 0.01 are said to have another one, of those without its hue 0.82.
  */
 export function foundThing(thing) {
-  const how = unclear(thing) ? "perhaps here" : thing.detected ? "seen here" : `matches ${thing.cosine >= 0.75 ? "well" : "partly"}`;
+  const how = lost(thing) ? "not clear where" : unclear(thing) ? "perhaps here" : thing.detected ? "seen here" : `matches ${thing.cosine >= 0.75 ? "well" : "partly"}`;
   return `${how}${thing.detected ? ` (${boxed(thing.detected)})` : ""}${thing.colour_distance > 35 ? ", another colour" : ""}`;
 }
 

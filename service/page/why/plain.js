@@ -3,7 +3,7 @@
 import * as api from "../shared/api.js";
 import { asNamed, borders, seenThing, TINTS } from "../drawing/things.js";
 import { element, byId } from "../shared/dom.js";
-import { fileName, foundThing, guessed, numberOf, thingNames, unclear } from "../shared/words.js";
+import { fileName, foundThing, guessed, lost, numberOf, sure, thingNames, unclear } from "../shared/words.js";
 
 const LETTERS = "ABCDEFGH";
 const SIZE = 512;
@@ -28,11 +28,11 @@ export function createPlain() {
   drawing.addEventListener("error", () => (drawing.parentElement.hidden = true));
 
   const part = ({ cells, detected }, grid) => (detected ? frame(detected.box) : outline(cells, grid));
-  const parts = (one) => one.things.map((thing) => (lacks(thing) ? "" : part(thing, one.grid)));
+  const parts = (one) => one.things.map((thing) => (lost(thing) ? "" : part(thing, one.grid)));
   const outlined = (one) => lines(things, parts(one), one.things.map(unclear));
 
   const saysOf = (one) =>
-    things.flatMap(({ name, letter, colour }, i) => (lacks(one.things[i]) ? [] : [{ letter, colour, text: `${name}: ${foundThing(one.things[i])}` }]));
+    things.flatMap(({ name, letter, colour }, i) => (lost(one.things[i]) && one.things[i].doubted ? [] : [{ letter, colour, text: `${name}: ${foundThing(one.things[i])}` }]));
 
   function card(one) {
     const image = api.picture(`${one.thumbnail_url}?size=${SIZE}`, { className: "" });
@@ -82,7 +82,7 @@ export function createPlain() {
       const [[x0, y0], [x1, y1]] = [out.at(-1), back[0]];
       const points = [...out, [(x0 + x1) / 2, y0], [(x0 + x1) / 2, y1], ...back].map(([x, y]) => (across ? [x, y] : [y, x]).join(" "));
       const d = `M${points.slice(0, out.length).join("L")}C${points.slice(out.length, out.length + 3).join(" ")}L${points.slice(out.length + 2).join("L")}`;
-      joins.append(...stroked(d, things[i].colour, to[i].classList.contains("unclear")));
+      to[i].getAttribute("d") && joins.append(...stroked(d, things[i].colour, to[i].classList.contains("unclear")));
     });
   }
 
@@ -90,7 +90,8 @@ export function createPlain() {
   return (answer, { blob, strokes, also, guesses }, liked, results, yours) => {
     const seen = answer.things.map(seenThing);
     const words = !blob && !liked;
-    const names = thingNames(asNamed(answer.things, strokes).map(({ word, guess }, i) => [word ?? guessed(guess ?? guesses.get(i)), seen[i].colours]));
+    const known = asNamed(answer.things, strokes).map(({ word, guess }, i) => [word, guess ?? guesses.get(i)]);
+    const names = thingNames(known.map(([word, guess], i) => [word ?? guessed(guess), seen[i].colours]));
     things = seen.map(({ box: { left, top, right, bottom } }, i) => ({
       letter: LETTERS[i],
       colour: TINTS[i],
@@ -98,7 +99,7 @@ export function createPlain() {
       path: frame([left - AWAY, top - AWAY, right + AWAY, bottom + AWAY]),
     }));
     const doubted = ({ unseen = [] }, i) => (things.length > 1 ? unseen.includes(things[i].name) : unseen.length > 0);
-    const own = (one) => one.things.map((thing, i) => ({ ...thing, doubted: words && doubted(one, i) }));
+    const own = (one) => one.things.map((thing, i) => ({ ...thing, doubted: words && doubted(one, i), unsure: seen.length > 1 && !(known[i][0] ?? sure(known[i][1])) }));
     photos = answer.photos.map((one, i) => ({ ...one, things: own(one), name: fileName(one.paths[0]), number: numberOf(results[i]), grid: answer.region_grid }));
     drawing.parentElement.hidden = words;
     drawing.alt = yours;
@@ -111,16 +112,13 @@ export function createPlain() {
       void api.show(drawing, `thumbnails/${liked}?size=${SIZE}`);
     }
     const what = words ? "what a word names" : seen.length > 1 ? `the thing of its colour in ${yours}` : yours;
-    const dashed = photos.some((one) => one.things.some(unclear)) ? "; a dashed one is a guess" : "";
+    const dashed = photos.some((one) => one.things.some((thing) => unclear(thing) && !lost(thing))) ? "; a dashed one is a guess" : "";
     byId("why-lead-plain").textContent = `Each outline is the part of the photo that is most like ${what}${dashed}.${also}`;
     byId("why-all").replaceChildren(...photos.map(card));
     byId("why-all").hidden = photos.length < 2;
     choose(photos[0]);
   };
 }
-
-/** Whether a photo shows nothing that a word names, as far as is known. */
-const lacks = ({ doubted, detected }) => doubted && !detected;
 
 /** Points from a box to the right: from its middle, or past other boxes that lie in the way. */
 function way([left, top, right, bottom], boxes) {

@@ -79,46 +79,83 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
         [([[0, 1, 2, 4, 6, 8, 9, 10], 4], [0, 0, 0.75, 0.75])],
     ),
     "matches are as strong as was measured": (
-        "strengths",
-        [([[0.41, 0.39, 0.26, 0.24]], ["strong", "fair", "fair", "weak"])],
+        "words",
+        [(["strength", cosine], said) for cosine, said in ((0.41, "strong"), (0.39, "fair"), (0.24, "weak"))],
+    ),
+    "of several things, one that nobody knows is found only where it matches well": (
+        "words",
+        [
+            (["foundThing", {"cosine": cosine, "unsure": unsure}], said)
+            for cosine, unsure, said in (
+                (0.8, True, "matches well"),
+                (0.6, False, "matches partly"),
+                (0.6, True, "perhaps here"),
+                (0.4, False, "perhaps here"),
+                (0.4, True, "not clear where"),
+            )
+        ],
+    ),
+    "photos are counted beside liked ones, which are no results": (
+        "words",
+        [
+            (["shownCount", 19, 700, "photos", "best first", True], "19 more of 700 photos, best first"),
+            (["shownCount", 1, 0, "photos", "", True], "1 more photo"),
+            (["shownCount", 5, 700, "groups", "", True], "5 groups"),
+        ],
     ),
     "what no photo shows is named": (
-        "fit_remark",
+        "words",
         [
-            ([{}, None], ""),
-            ([{"sketch_fits": False}, None], nothing_like("your drawing")),
-            ([{"word_fits": False}, "cow"], nothing_like("“cow”")),
-            ([{"word_fits": False, "guesses": BOAT}, "cow"], nothing_like("“cow”")),
+            (["fitRemark", {}, None], ""),
+            (["fitRemark", {"sketch_fits": False}, None], nothing_like("your drawing")),
+            (["fitRemark", {"word_fits": False}, "cow"], nothing_like("“cow”")),
+            (["fitRemark", {"word_fits": False, "guesses": BOAT}, "cow"], nothing_like("“cow”")),
             (
-                [{"guesses": BOAT, "word_read": "cow"}, "cow"],
+                ["fitRemark", {"guesses": BOAT, "word_read": "cow"}, "cow"],
                 "Your drawing looks like “boat”; “cow” counts, too. Remove one to search for the other alone.",
             ),
-            ([{"guesses": BOAT, "word_read": "boats"}, "Boats"], ""),
-            ([{"guesses": [{"word": "airplane"}], "word_read": "plane"}, "plane"], ""),
+            (["fitRemark", {"guesses": BOAT, "word_read": "boats"}, "Boats"], ""),
+            (["fitRemark", {"guesses": [{"word": "airplane"}], "word_read": "plane"}, "plane"], ""),
             # Only the label of the thing has the word.
-            ([{"guesses": BOAT, "word_read": "sea", "word_means": "seashore"}, None], "sea: searched for seashore."),
-            ([{"guesses": BOAT, "word_means": "boat"}, "barco"], "barco: searched for boat."),
             (
-                [{"word_means": "dog", "word_ignored": ["two", "night"], "word_read": "dogs"}, "two dogs at night"],
+                ["fitRemark", {"guesses": BOAT, "word_read": "sea", "word_means": "seashore"}, None],
+                "sea: searched for seashore.",
+            ),
+            (["fitRemark", {"guesses": BOAT, "word_means": "boat"}, "barco"], "barco: searched for boat."),
+            (
+                [
+                    "fitRemark",
+                    {"word_means": "dog", "word_ignored": ["two", "night"], "word_read": "dogs"},
+                    "two dogs at night",
+                ],
                 "two dogs at night: searched for dog. Left out: two, night.",
             ),
             # The boat may be one of the others.
-            ([{"guesses": BOAT, "word_means": "car and 9 more"}, "vehicle"], "vehicle: searched for car and 9 more."),
+            (
+                ["fitRemark", {"guesses": BOAT, "word_means": "car and 9 more"}, "vehicle"],
+                "vehicle: searched for car and 9 more.",
+            ),
             # Of several things, one may be what the word names.
             (
-                [{"guesses": BOAT, "things": [seen("boat", True), seen(None)], "word_read": "cow"}, "cow"],
+                ["fitRemark", {"guesses": BOAT, "things": [seen("boat", True), seen(None)], "word_read": "cow"}, "cow"],
                 "“cow” is looked for anywhere. If you drew it, name it on the drawing.",
             ),
-            ([{"guesses": BOAT, "things": [seen("boat", True), seen("ox", word="cow")]}, "cow"], ""),
+            (["fitRemark", {"guesses": BOAT, "things": [seen("boat", True), seen("ox", word="cow")]}, "cow"], ""),
             # A guess may be wrong.
-            ([{"things": [seen("armor", False), seen("bus", True), seen(None)]}, None], ""),
+            (["fitRemark", {"things": [seen("armor", False), seen("bus", True), seen(None)]}, None], ""),
             (
-                [{"sketch_fits": False, "things": [seen("cow", False), seen("bus", False)]}, None],
+                ["fitRemark", {"sketch_fits": False, "things": [seen("cow", False), seen("bus", False)]}, None],
                 nothing_like("your drawing", "Try without Things or Places."),
             ),
             # That would not help.
-            ([{"things": [seen("armor", False, word="cow"), seen("bus", False)]}, None], nothing_like("“cow”")),
-            ([{"things": [seen(None), seen("bus")], "word_fits": False}, "giraffe"], nothing_like("“giraffe”")),
+            (
+                ["fitRemark", {"things": [seen("armor", False, word="cow"), seen("bus", False)]}, None],
+                nothing_like("“cow”"),
+            ),
+            (
+                ["fitRemark", {"things": [seen(None), seen("bus")], "word_fits": False}, "giraffe"],
+                nothing_like("“giraffe”"),
+            ),
         ],
     ),
     "what else counts is named": (

@@ -1,0 +1,4 @@
+async (name, ...given) => {
+  const words = await import("/page/shared/words.js");
+  return words[name](...given);
+}
