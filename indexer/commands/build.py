@@ -22,6 +22,14 @@ from sketch_search.indexer.store.location import default_index_path
 from sketch_search.model.command_line import a_folder, a_path, inherit, option
 from sketch_search.model.terminal import printable, printable_json
 
+if TYPE_CHECKING:
+    from sketch_search.indexer.building.builder import BuildReport
+    from sketch_search.indexer.building.plan import BuildRequest
+    from sketch_search.indexer.building.progress import Progress
+    from sketch_search.indexer.store.generation import System
+    from sketch_search.model import Matcher
+
+
 INDEX = option(
     "--index DIR",
     "Default: SBIR_INDEX, else your data folder.",
@@ -162,13 +170,6 @@ def samples(folder: Path) -> None:
     copied = f", and {count(written.copied, 'photo')} from other packages" if written.copied else ""
     show([line("photos", drawn + copied), line("sketches", f"{written.sketches}: {len(SKETCHED)}")])
 
-
-if TYPE_CHECKING:
-    from sketch_search.indexer.building.builder import BuildReport
-    from sketch_search.indexer.building.plan import BuildRequest
-    from sketch_search.indexer.building.progress import Progress
-    from sketch_search.indexer.store.generation import System
-    from sketch_search.model import Matcher
 
 # The most threads; the service's settings have the same limit.
 _MAX_THREADS = 512

@@ -31,25 +31,23 @@ from sketch_search.model.engine.files import (
     read_metadata,
     seen_classes,
 )
-from sketch_search.model.engine.knowledge import (
-    Prior,
-    Projection,
-    Vocabulary,
-    below,
-    expectations,
-    knowledge_of,
-    logsumexp,
-    sigmoid,
-)
 from sketch_search.model.engine.parting import Parting
 from sketch_search.model.engine.surface import (
     Aligned,
     Engine,
     Matching,
     Observed,
+    Prior,
+    Projection,
     SelfAttention,
+    Vocabulary,
+    below,
+    expectations,
     grid_maps,
+    knowledge_of,
+    logsumexp,
     set_threads,
+    sigmoid,
     threads,
 )
 from sketch_search.model.engine.tokens import (

@@ -17,14 +17,15 @@ from PIL import Image
 from sketch_search.model.engine import graphs
 from sketch_search.model.engine.config import Modality, ModelConfig, TwoSidedConfig, ZseConfig
 from sketch_search.model.engine.files import SCALE, ZSE, CheckpointFiles, check_memory, read_files
-from sketch_search.model.engine.knowledge import below, knowledge_of
 from sketch_search.model.engine.surface import (
     Aligned,
     Engine,
     Matching,
     Observed,
     SelfAttention,
+    below,
     grid_maps,
+    knowledge_of,
     lost_by_blocks,
     threads,
 )

@@ -39,6 +39,10 @@ from sketch_search.service.schemas.search import Cluster, DetectedBox, Group, Se
 from sketch_search.service.search.plan import GROUPED, ReadText, Stopwatch, check_options, plan_search
 from sketch_search.service.settings import Settings
 
+if TYPE_CHECKING:
+    from sketch_search.service.schemas.explain import LocateParams
+
+
 # Groups in the order of their first photos: each has the indices of its photos among the grouped ones, ascending.
 Groups: TypeAlias = tuple[NDArray[np.int64], ...]
 
@@ -122,9 +126,6 @@ def next_place(query: SearchQuery, place: Place, answer: SearchResponse) -> str 
             following, ended = Place(2 * answer.candidates, 0, shown=answer.candidates), False
     return None if ended else ".".join(map(str, following))
 
-
-if TYPE_CHECKING:
-    from sketch_search.service.schemas.explain import LocateParams
 
 # The best photos that are checked for the guessed things: it takes about a millisecond.
 GUESSED_OF = 50

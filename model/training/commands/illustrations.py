@@ -10,7 +10,7 @@ import click
 from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.engine import default_checkpoint
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.commands import options
+from sketch_search.model.training.commands.measurements import data, weights
 from sketch_search.model.training.tasks import PARTS
 
 _PROTOCOLS = ("category", "generalised", "cross-data-set", "fine-grained")
@@ -35,7 +35,7 @@ def _place(text: str) -> tuple[float, float]:
 @_SEARCHED
 @_PICTURE
 @option("--nearest K", "The mean of the K nearest patches of all photos.", click.IntRange(min=1))
-@options.weights
+@weights
 def rebuild(sketch: Path, photos: tuple[Path, ...], out: Path, nearest: int | None, weights: Path | None) -> None:
     """Rebuild a sketch from patches of the photos that match it best.
 
@@ -59,7 +59,7 @@ def rebuild(sketch: Path, photos: tuple[Path, ...], out: Path, nearest: int | No
 @_SEARCHED
 @option("--training FOLDER", "Photos that the network was trained on.", a_path, required=True)
 @_PICTURE
-@options.weights
+@weights
 def shared_matches(sketch: Path, photos: tuple[Path, ...], training: Path, out: Path, weights: Path | None) -> None:
     """Show what matches the same parts of a sketch in new photos and in photos of the training.
 
@@ -86,7 +86,7 @@ def shared_matches(sketch: Path, photos: tuple[Path, ...], training: Path, out: 
 @option(
     "--region X,Y", "A part of the sketch, from 0,0 to 1,1; repeatable (two that match best).", _place, multiple=True
 )
-@options.weights
+@weights
 def illustrate(
     sketch: Path, photos: tuple[Path, ...], out: Path, region: tuple[tuple[float, float], ...], weights: Path | None
 ) -> None:
@@ -123,7 +123,7 @@ def illustrate(
 @option("--protocol NAME", f"{', '.join(_PROTOCOLS)} (category).", click.Choice(_PROTOCOLS), default="category")
 @option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
 @option("--each N", "Sketches of each class (1).", click.IntRange(min=1), default=1)
-@options.data
+@data
 @_SEVERAL
 def first_photos(
     out: Path, protocol: Any, split: str | None, each: int, data: Path | None, weights: tuple[Path, ...]
@@ -166,7 +166,7 @@ def first_photos(
 @_SEVERAL
 @option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
 @option("--each N", "Sketches and photos of each class (20).", click.IntRange(min=1), default=20)
-@options.data
+@data
 def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, data: Path | None) -> None:
     """Draw [Ret] of sketches and photos in a plane, by t-SNE: crosses and dots in the colours of their classes."""
     import numpy as np

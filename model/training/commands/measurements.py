@@ -15,7 +15,7 @@ import click
 from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.engine import METHODS, default_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
-from sketch_search.model.training.commands import options
+from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.training.corpus import Corpus
 from sketch_search.model.training.tasks import (
     CLICKS,
@@ -33,6 +33,25 @@ if TYPE_CHECKING:
     from sketch_search.model.training.evaluation.answers import Contamination
     from sketch_search.model.training.evaluation.figures import Evaluation, Resampled
     from sketch_search.model.training.tasks import Task
+
+
+# Options that several commands share.
+BACKBONE = "--backbone FILE|TIMM-TAG"
+
+source = click.argument("source", type=a_path, metavar="IN.safetensors")
+target = click.argument("target", type=a_path, metavar="OUT.safetensors")
+data = option("--data DIR", "sketch/<class>/* and photo/<class>/* (default: the folder in SKETCH_SEARCH_DATA).", a_path)
+word_vectors = option("--words FILE", "Word vectors of classes (default: those of SKETCH_SEARCH_DATA).", a_path)
+settings = option("--set KEY=VALUE", "Change the recipe, as in optimiser.warmup=20.", name="settings", multiple=True)
+weights = option("--weights FILE", "Checkpoint (SBIR_WEIGHTS, else the embedded one).", a_path, envvar="SBIR_WEIGHTS")
+variants = option("--variants N", "Variants of each sketch (the checkpoint's).", click.IntRange(1, MAX_VARIANTS))
+part = option("--split NAME", f"Classes: {', '.join(PARTS)} (val).", click.Choice(PARTS), default="val")
+_LARGE = f"{', '.join(LARGE_PROTOCOLS)} (everyday)."
+large = option("--protocol NAME", _LARGE, click.Choice(LARGE_PROTOCOLS), default="everyday")
+trained_on = option("--trained-on PARTS", "Parts to take fresh pictures from, such as train+val.")
+as_json = option("--json", "Print JSON instead of tables.", name="as_json")
+
+
 _SPLITS = (*PARTS, *STANDARD_SPLITS)
 _TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
     generalised, fine-grained, fresh, everything: parts such as train+val."""
@@ -57,7 +76,7 @@ def _every(text: str) -> tuple[int, int]:
 @option("--allow-seen", "Also measure zero-shot protocols on classes that the network has seen.")
 @option("--split NAME", f"{', '.join(_SPLITS)} (val, or all of --data).", click.Choice(_SPLITS))
 @option("--trained-on NAME", _TRAINED_ON)
-@options.data
+@data
 @option("--among DIR", "scenes, colours: a folder of photos to search among, too.", a_path, multiple=True)
 @option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every)
 @option(
@@ -66,10 +85,10 @@ def _every(text: str) -> tuple[int, int]:
 @option("--by-class", "Figures for each class, with its first 10 results.")
 @option("--plain-metrics", "Textbook mAP and P@k, beside those of the papers' code.")
 @option("--words", "Large galleries: also search by words of the classes.")
-@options.variants
+@variants
 @option("--device NAME", "cpu, cuda, or auto (cpu).", default="cpu")
 @option("--dtype NAME", ", ".join(_DTYPES), click.Choice(_DTYPES), default="auto")
-@options.as_json
+@as_json
 @option("--intervals NAME", "95% intervals by resampling queries or classes.", click.Choice(("queries", "classes")))
 def evaluate(
     protocol: Any,
@@ -236,9 +255,9 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
 
 
 @click.command()
-@options.source
-@options.target
-@options.data
+@source
+@target
+@data
 @option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every, default="1,1")
 def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, int]) -> None:
     """Choose how methods are combined, on validation classes: fusion, diffusion, and the best one."""
@@ -258,12 +277,12 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
 
 
 @click.command()
-@options.weights
-@options.large
+@weights
+@large
 @option("--split NAME", "everything: classes not trained on (val).", click.Choice(PARTS))
-@options.trained_on
-@options.variants
-@options.as_json
+@trained_on
+@variants
+@as_json
 def guesses(
     weights: Path | None, protocol: Any, split: str | None, trained_on: str | None, variants: int | None, as_json: bool
 ) -> None:
@@ -282,8 +301,8 @@ def guesses(
 
 @click.command(epilog=examples("sketch-search model folders everything --split unseen"))
 @click.argument("out", type=a_path)
-@options.part
-@options.trained_on
+@part
+@trained_on
 def folders(out: Path, split: str, trained_on: str | None) -> None:
     """Write the protocol everything as class folders, for a server.
 
@@ -298,8 +317,8 @@ def folders(out: Path, split: str, trained_on: str | None) -> None:
 
 @click.command(epilog=examples("sketch-search model costs zse/paper zse/tiny weights/default.safetensors"))
 @click.argument("networks", nargs=-1, metavar="RECIPE|FILE...", required=True)
-@options.settings
-@options.as_json
+@settings
+@as_json
 def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
     """Count and measure what networks cost: parameters, multiply-adds, and milliseconds of this CPU.
 

@@ -12,7 +12,15 @@ from sketch_search.model import engine
 from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.errors import ModelError
 from sketch_search.model.terminal import printable
-from sketch_search.model.training.commands import options
+from sketch_search.model.training.commands.measurements import (
+    BACKBONE,
+    as_json,
+    data,
+    settings,
+    source,
+    target,
+    word_vectors,
+)
 
 if TYPE_CHECKING:
     from sketch_search.model.training.network import RetNetwork
@@ -73,7 +81,7 @@ def info(checkpoint: Path | None) -> None:
 
 @click.command()
 @click.argument("source", type=a_path, metavar="RELEASED.pth")
-@options.target
+@target
 def convert(source: Path, target: Path) -> None:
     """Turn a released file of ZSE-SBIR or CLIP-AT into a checkpoint."""
     from sketch_search.model.training.checkpoint import convert
@@ -84,7 +92,7 @@ def convert(source: Path, target: Path) -> None:
 
 @click.command()
 @click.argument("sources", type=a_path, nargs=-1, required=True, metavar="IN.safetensors...")
-@options.target
+@target
 def average(sources: tuple[Path, ...], target: Path) -> None:
     """Average the weights of networks trained alike. The calibration is the first one's."""
     from sketch_search.model.training.checkpoint import average_checkpoints
@@ -94,7 +102,7 @@ def average(sources: tuple[Path, ...], target: Path) -> None:
 
 
 @click.command()
-@options.source
+@source
 @click.argument("target", type=a_path, required=False, metavar="[DIR]")
 def export(source: Path, target: Path | None) -> None:
     """Write the ONNX graphs that run a two-sided network without PyTorch.
@@ -113,9 +121,9 @@ def export(source: Path, target: Path | None) -> None:
     )
 )
 @click.argument("recipe", type=a_path)
-@option(options.BACKBONE, "What to start from: a photo side, a ViT as a file or timm tag, or CLIP.")
+@option(BACKBONE, "What to start from: a photo side, a ViT as a file or timm tag, or CLIP.")
 @option("--start FILE", "Checkpoint of the same kind to continue from.", a_path)
-@options.settings
+@settings
 @option("--seed N", "The recipe's seed.", int)
 @option("--run DIR", "Default: runs/NAME-OF-RECIPE.", a_path, name="folder")
 @option("--until STEP", "Stop after this step; run again to continue.", int)
@@ -123,9 +131,9 @@ def export(source: Path, target: Path | None) -> None:
 @option("--patience N", "End after N evaluations without a better one; keeps the best.", click.IntRange(min=1))
 @option("--logger NAME", "Also log to tensorboard, if it is installed.", click.Choice(("tensorboard",)))
 @option("--out OUT.safetensors", "Default: DIR/final.safetensors.", a_path)
-@options.word_vectors
+@word_vectors
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
-@options.data
+@data
 def train(
     recipe: Path,
     folder: Path | None,
@@ -160,11 +168,11 @@ def train(
 
 
 @click.command()
-@options.source
-@option(options.BACKBONE, "The ViT that labels the photos: a safetensors file or a timm tag.", required=True)
+@source
+@option(BACKBONE, "The ViT that labels the photos: a safetensors file or a timm tag.", required=True)
 @option("--recipe RECIPE", "Of the photos (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
-@options.target
-@options.data
+@target
+@data
 def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | None) -> None:
     """Add a vocabulary to a checkpoint, to find photos by words."""
     from sketch_search.model.training.papers.vocabulary import give_words
@@ -173,9 +181,9 @@ def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | 
 
 
 @click.command()
-@options.source
+@source
 @option("--recipe RECIPE", "Of the sketches (two-sided/things).", a_path, default=Path("two-sided/things"))
-@options.target
+@target
 def things(source: Path, recipe: Path, target: Path) -> None:
     """Teach a checkpoint to guess further things, from a few line drawings of each."""
     from sketch_search.model.training.papers.vocabulary import give_things
@@ -184,8 +192,8 @@ def things(source: Path, recipe: Path, target: Path) -> None:
 
 
 @click.command("place-words")
-@options.source
-@options.target
+@source
+@target
 def place_words(source: Path, target: Path) -> None:
     """Add words without photos to a vocabulary, by the text vectors of SKETCH_SEARCH_DATA."""
     from sketch_search.model.training.papers.placed_words import place_words
@@ -194,8 +202,8 @@ def place_words(source: Path, target: Path) -> None:
 
 
 @click.command(epilog=examples("sketch-search model scenes IN OUT --photos corel --keywords train.csv --words snow"))
-@options.source
-@options.target
+@source
+@target
 @option("--photos DIR", "The photos, at any depth.", a_path, required=True)
 @option("--keywords FILE.csv", "A line for each: its name without ending, and its keywords.", a_path, required=True)
 @option("--test FILE.csv", "The same for other photos, to print the precision of each word.", a_path)
@@ -208,8 +216,8 @@ def scenes(source: Path, target: Path, words: str, **of_photos: Any) -> None:
 
 
 @click.command()
-@options.source
-@options.target
+@source
+@target
 @option("--recipe RECIPE", "Of the photos of things (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
 @option("--like FILE", "Use the projection of this checkpoint, so that one index serves both (fitted anew).", a_path)
 def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None:
@@ -220,8 +228,8 @@ def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None
 
 
 @click.command()
-@options.source
-@options.target
+@source
+@target
 @option("--drawings N", "How many drawings to learn from (22000).", click.IntRange(1), default=22_000)
 def parting(source: Path, target: Path, drawings: int) -> None:
     """Teach a checkpoint to divide drawings into their things, on sketches drawn together at random."""
@@ -232,7 +240,7 @@ def parting(source: Path, target: Path, drawings: int) -> None:
 
 @click.command("photo-side")
 @click.argument("encoder")
-@options.target
+@target
 @option("--second FILE|TIMM-TAG", "A ViT for photos alone, with its classifier over ImageNet-1k (none).")
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
 def photo_side(encoder: str, target: Path, second: str | None, device: str) -> None:
@@ -250,9 +258,9 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
 
 @click.command(epilog=examples("sketch-search model table one-budget --row 'ZSE: tiny'"))
 @click.argument("name")
-@options.data
-@option(options.BACKBONE, "The ViT to start from: a file or a timm tag (default: that of SKETCH_SEARCH_DATA).")
-@options.word_vectors
+@data
+@option(BACKBONE, "The ViT to start from: a file or a timm tag (default: that of SKETCH_SEARCH_DATA).")
+@word_vectors
 @option("--row NAME", "Only this row (default: all).", name="rows", multiple=True)
 @option("--runs DIR", "Default: runs/tables.", a_path, name="folder", default=Path("runs/tables"))
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one: of the trainings (cpu).", default="cpu")
@@ -260,7 +268,7 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
 @option("--kept", "Leave out rows that the sheet lacks.")
 @option("--plot FILE.svg", "Draw the table's figure with matplotlib.", a_path)
 @option("--page PAGE.md", "Write the table between its marks in a page.", a_path)
-@options.as_json
+@as_json
 def table(name: str, plot: Path | None, page: Path | None, as_json: bool, **further: Any) -> None:
     """Train and measure the rows of a paper's table.
 

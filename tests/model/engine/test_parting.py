@@ -21,9 +21,9 @@ from sketch_search.model.engine import Parting, default_checkpoint, read_files, 
 from sketch_search.model.engine.config import TWO_SIDED
 from sketch_search.model.engine.detector import BOXES, DETECTOR, KINDS, NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.engine.graphs import PAIRS, PHOTO_VIT, SECOND_VIT, VIT, find_graphs
-from sketch_search.model.engine.knowledge import knowledge_of
 from sketch_search.model.engine.parting import SIDE, Pieces, join_pieces, part_repeated
 from sketch_search.model.engine.runtime import OnnxEngine
+from sketch_search.model.engine.surface import knowledge_of
 from sketch_search.model.engine.tokens import Floats, quantize, round_matrix
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import MAX_THINGS, SPECK

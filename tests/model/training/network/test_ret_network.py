@@ -14,7 +14,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from sketch_search import model
 from sketch_search.model.engine import Floats, Modality, Prior, Tokens, sketch_variants, unit
-from sketch_search.model.engine.knowledge import LEAST_PRESENT, NEARNESS, SHARE, SHARPNESS, expectations
+from sketch_search.model.engine.surface import LEAST_PRESENT, NEARNESS, SHARE, SHARPNESS, expectations
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.limits import MAX_VARIANTS
