@@ -133,7 +133,7 @@ def test_the_query_is_shown_in_words_and_grows_from_the_page(
         # It is seen to arrive.
         wait(desk).until(lambda d: text(d, "about-note") == "Done: 24 photos in the index.")
         wait(desk).until(lambda d: text(d, "unread-count") == "1 file could not be read")
-        assert text(desk, "gallery").count(str(tmp_path / "more")) == 1
+        wait(desk).until(lambda d: text(d, "gallery").count(str(tmp_path / "more")) == 1)
         desk.find_element(By.CSS_SELECTOR, "#unread summary").click()
         assert text(desk, "unread-list").startswith("more/broken.jpg: not a supported image")
         assert axe_complaints(desk) == []
@@ -258,6 +258,7 @@ def test_a_photo_whose_file_is_gone_is_said_to_be(
         desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
         wait(desk).until(lambda d: text(d, "viewer-note").startswith("The file of this photo is gone"))
         assert not desk.find_element(By.ID, "viewer-download").is_displayed()
+        wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
         expect_complaints(desk, "404")
         # This page has no token.
         desk.find_element(By.ID, "viewer-reveal").click()
