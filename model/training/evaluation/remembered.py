@@ -16,16 +16,10 @@ from sketch_search.model.engine.parting import INK
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Drawing, find_ink, lab, open_image
 from sketch_search.model.matcher import Matcher
+from sketch_search.model.metrics import first_page, target_ranks
 from sketch_search.model.search import Gallery, Ranking, encode_things, gallery_of, search_drawing, search_things
 from sketch_search.model.training.corpus import Picture, find_drawn_photos
-from sketch_search.model.training.evaluation.figures import (
-    ALL,
-    Evaluation,
-    PerQuery,
-    first_page,
-    relevance,
-    target_ranks,
-)
+from sketch_search.model.training.evaluation.figures import ALL, Evaluation, PerQuery, relevance
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.tasks import Drawn, Remembered, RememberedTask, Task
 

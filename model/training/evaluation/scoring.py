@@ -26,9 +26,10 @@ from sketch_search.model.engine.detector import SIZE, Detector
 from sketch_search.model.errors import ImageError, ModelError
 from sketch_search.model.images import Pixels, Preprocessing, fit_photo
 from sketch_search.model.matcher import Matcher
+from sketch_search.model.metrics import category_metrics
 from sketch_search.model.search import encode_things, gallery_of, search_things
 from sketch_search.model.training.corpus import Corpus, Picture
-from sketch_search.model.training.evaluation.figures import category_metrics, relevance
+from sketch_search.model.training.evaluation.figures import relevance
 from sketch_search.model.training.network import RetNetwork, TorchEngine, fastest_dtype
 from sketch_search.model.training.tasks import Task
 

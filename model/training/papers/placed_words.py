@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from sketch_search.model import load
 from sketch_search.model.engine import Floats, Tokens, Vocabulary, unit
 from sketch_search.model.errors import ModelError
+from sketch_search.model.metrics import first_page, query_metrics
 from sketch_search.model.training.checkpoint import load_zse_network
 from sketch_search.model.training.corpus import Picture, data_folder, read_data, read_more, rows_by_label
-from sketch_search.model.training.evaluation.figures import first_page, query_metrics
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.papers.pictures import read_word_vectors
 from sketch_search.model.training.papers.trainer import check_target

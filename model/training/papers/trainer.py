@@ -25,9 +25,10 @@ from tqdm import tqdm
 from sketch_search.model.engine import SeenClasses, is_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import check_replaceable
+from sketch_search.model.metrics import category_metrics
 from sketch_search.model.training.checkpoint import load_network, replacing, save_checkpoint
 from sketch_search.model.training.corpus import Corpus
-from sketch_search.model.training.evaluation.figures import category_metrics, relevance
+from sketch_search.model.training.evaluation.figures import relevance
 from sketch_search.model.training.evaluation.scoring import calibrate, counts, score_matrices, trained_matcher
 from sketch_search.model.training.network import RetNetwork
 from sketch_search.model.training.papers.pictures import training_corpora

@@ -38,11 +38,12 @@ from sketch_search.model.engine.tokens import Floats
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.matcher import Matcher
+from sketch_search.model.metrics import category_metrics
 from sketch_search.model.search import encode_things
 from sketch_search.model.training.checkpoint import load_network, photo_side_tensors, save_checkpoint
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.corpus import read_protocol
-from sketch_search.model.training.evaluation.figures import category_metrics, relevance
+from sketch_search.model.training.evaluation.figures import relevance
 from sketch_search.model.training.evaluation.scoring import PreparedPictures, encode_both
 from sketch_search.model.training.network import TorchEngine, from_backbone
 from sketch_search.model.training.network.zse import Captured

@@ -1,3 +1,4 @@
+import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,17 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sketch_search.model.metrics import FIGURES, category_metrics, target_ranks
 from sketch_search.model.training.corpus import Corpus, Picture
 from sketch_search.model.training.evaluation import figures
-from sketch_search.model.training.evaluation.figures import (
-    FIGURES,
-    LEVEL,
-    bootstrap,
-    category_metrics,
-    measure,
-    relevance,
-    target_ranks,
-)
+from sketch_search.model.training.evaluation.figures import LEVEL, bootstrap, measure, relevance
 from sketch_search.model.training.tasks import SUBSET, Task
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden
@@ -152,3 +146,7 @@ def test_the_figures_are_the_released_code_s() -> None:
     for case in json.loads(golden("metrics_reference.json").read_text())["cases"]:
         ours = category_metrics(*random_scores(*(case[name] for name in ("seed", "queries", "gallery", "classes"))))
         assert list(ours.values()) == pytest.approx([case[name] for name in FIGURES], abs=1e-6)
+
+
+def test_programs_of_others_find_the_measures_by_their_short_name() -> None:
+    assert importlib.import_module("model.metrics").category_metrics is category_metrics
