@@ -114,8 +114,20 @@ def test_containers_run_as_nobody_without_rights_and_are_reached_from_this_machi
         Settings(**{key: text for key, text in given.items() if key in Settings.model_fields})
         assert int(service["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
         command = service.get("command", [])
+        # A service without a profile starts unless others are named. Both systems can run at once.
+        (profile,) = service.get("profiles", ["cpu"])
+        assert service["build"]["target"] == {"watch": "cpu", "two-stage": "clip"}.get(profile, profile)
+        assert (profile == "cpu") == (name in {"index", "service"})
+        assert bool(service["deploy"]["resources"].get("reservations")) == (profile == "gpu")
+        assert service.get("ports", ["127.0.0.1:8000:8000"]) == [f"127.0.0.1:{8000 + (name == 'two-stage')}:8000"]
+        writes = "index" in name or name == "ray-worker"
+        own = [mount for mount in service.get("volumes", ()) if isinstance(mount, str)]
+        assert all(mount.endswith(":ro") != writes for mount in own if "/index" in mount)
         if command[:3] == ["python", "-m", "indexer"]:
-            assert parse(index, command[3:]).params["folders"] == (Path(service["volumes"][0]["target"]),)
+            asked = parse(index, command[3:]).params
+            assert asked["folders"] == (Path(service["volumes"][0]["target"]),)
+            assert asked["system"] == ("two-stage" if name == "two-stage-index" else "auto")
+            assert asked["embedder"] == ("clip" if name in {"two-stage-index", "index-gpu"} else "auto")
             assert service["restart"] == ("unless-stopped" if "--watch" in command else "no")
 
 
