@@ -224,8 +224,8 @@ LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
 FITTING, ALONE, PRESENT = 8.0, 2.0, 12.0
-# See ``backing``.
-BACKING, BACKED = 20, (0.3, 0.8)
+# See ``backing``. `tests.benchmarks.clicks` measures BESIDE_LIKED.
+BACKING, BACKED, BESIDE_LIKED = 20, (0.3, 0.8), 0.3
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 EXAMPLES = 5
 # The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that a word's threshold grows
@@ -322,12 +322,13 @@ def evidence_of_boxes(presence: Floats, backed: float) -> Floats:
     return np.asarray(np.float32(PRESENT * backed) * (presence - presence.max(initial=0)))
 
 
-def backing(scores: Floats, of_kind: Floats) -> float:
+def backing(scores: Floats, of_kind: Floats, *, liked: bool = False) -> float:
     """Computes how far the best photos by a drawing say that its boxes are of what is drawn, 0 to 1.
 
     The drawing of a cow guesses sheep and horses too; a detector that knows no cows would find these. But then photos
     without such boxes lead. The normalised discounted cumulative gain of how surely boxes are of the kind, (p,), in the
-    first BACKING photos by the scores, (p,), counts nothing up to BACKED[0], and all from BACKED[1] on.
+    first BACKING photos by the scores, (p,), counts nothing up to BACKED[0], and all from BACKED[1] on; BESIDE_LIKED of
+    that beside liked photos, which say the kind themselves.
     """
     first = np.argsort(-scores, kind="stable")[:BACKING]
     discounts = 1 / np.log2(np.arange(len(first)) + np.float32(2))
@@ -335,7 +336,8 @@ def backing(scores: Floats, of_kind: Floats) -> float:
     if not most:
         return 1.0
     low, high = BACKED
-    return float(np.clip((discounts @ of_kind[first] / most - low) / (high - low), 0, 1))
+    backed = float(np.clip((discounts @ of_kind[first] / most - low) / (high - low), 0, 1))
+    return BESIDE_LIKED * backed if liked else backed
 
 
 def shares_of(scores: Floats, method: Method) -> Floats:

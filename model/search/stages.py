@@ -356,7 +356,8 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
     if photos.fits is not None and not several:
         assert photos.matched is not None
         boxes = photos.matched
-        backed = 1.0 if named else ranking.backing(photos.scores, boxes.of_kind.mean(axis=0))
+        kinds, liked = boxes.of_kind.mean(axis=0), photos.likeness is not None
+        backed = 1.0 if named else ranking.backing(photos.scores, kinds, liked=liked)
         share = FIT * ((ranking.ALONE if drawn else 1) * backed - 1)
         fits = photos.fits + np.float32(share) * boxes.fits.mean(axis=0)
         # What fills the paper says little of where it was; without a drawing, fits are all that words say of boxes.

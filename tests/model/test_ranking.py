@@ -149,6 +149,8 @@ def test_boxes_count_as_far_as_the_photos_that_the_drawing_finds_show_them() -> 
     assert ranking.backing(scores, shown) == 1
     shown[:20] = 1
     assert ranking.backing(scores, shown) == 1
+    # Liked photos say the kind better than what a drawing may be.
+    assert ranking.backing(scores, shown, liked=True) == ranking.BESIDE_LIKED
     assert 0.2 < ranking.backing(scores, np.roll(shown, 8)) < 0.8
     assert ranking.backing(scores, shown[::-1]) == 0
     # One photo of a rare thing is enough, if the drawing finds it early.
