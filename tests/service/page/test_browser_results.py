@@ -236,10 +236,10 @@ def test_a_copy_can_be_looked_at_and_liked_and_folding_turned_off(desk: Browser,
     wait_for_photos(desk)
     looking.choose(desk, "option[value='50']")
     looking.choose(desk, "#fold")
-    wait(desk).until(lambda d: looking.text(d, "status") == f"{ALL_FILES - 1} photos, best first")
+    wait(desk).until(lambda d: looking.text(d, "status") == f"{ALL_FILES - 1} more photos, best first")
     assert folded(desk) == []
     desk.refresh()
-    wait(desk).until(lambda d: looking.text(d, "status") == f"{ALL_FILES - 1} photos, best first")
+    wait(desk).until(lambda d: looking.text(d, "status") == f"{ALL_FILES - 1} more photos, best first")
     assert folded(desk) == []
 
 

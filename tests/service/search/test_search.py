@@ -225,8 +225,7 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     } == pytest.approx(known, abs=1e-4)
     expected = dict(zip(ids[order].tolist(), matcher.diffuse(likely[None], ret[order], "rn")[0].tolist(), strict=True))
 
-    for module in ("candidates", "gallery"):
-        monkeypatch.setattr(f"sketch_search.model.search.{module}.MATCHED", 9)
+    monkeypatch.setattr("sketch_search.model.search.candidates.MATCHED", 9)
     thinned = searcher.find_sketch(rerank=5, **how)
     assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
     assert {hit.id: hit.raw_score for hit in thinned.results} == pytest.approx(expected, abs=1e-4)
