@@ -149,9 +149,7 @@ def test_scenes_and_several_things_are_read_in_other_languages(text: str, means:
     [
         ("cat sofa", "cat and couch", []),
         ("dog cat", "dog and cat", []),
-        ("office chair", "chair", []),
-        ("two garden benches", "bench", ["two"]),
-        ("a rider on a horse", "person and horse", []),
+        ("red toy car", "red car", []),
         ("teddy bear bed", "teddy bear and bed", []),
         ("red car blue sofa", "red car and blue couch", []),
         ("orange cat, orange", "orange cat and orange", []),
