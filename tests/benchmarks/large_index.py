@@ -8,7 +8,7 @@ photos.
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import date
 from functools import lru_cache
@@ -30,6 +30,7 @@ from sketch_search.indexer.store.generation import (
 )
 from sketch_search.indexer.store.location import IndexFolder, generation_name
 from sketch_search.indexer.store.rows import (
+    BOXES_FILE,
     CLUSTERS_FILE,
     REGION_FILES,
     VECTORS_FILE,
@@ -102,7 +103,7 @@ def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None
     if all(place.exists() and IndexFolder(place).current() is not None for place in places):
         return
     live = current_generation(IndexFolder(source))
-    real = live.open_rows()[live.manifest.segments[0].id]
+    real = live.open_rows((), live.manifest.detector)[live.manifest.segments[0].id]
     ret = real.vectors()
     made = MadePhotos(ret, np.arange(count))
     centroids = _clusters(made, count)
@@ -137,7 +138,10 @@ def _write(
     write_array(generation / CLUSTERS_FILE, centroids)
     _tokens_of_clusters(real, centroids).write(generation)
     PhotoTable(made.numbers[order] + 1, clusters[order], np.zeros(count, np.int64), order).write(generation)
-    _write_vectors(generation / VECTORS_FILE, made, order)
+    _write_rows(generation / VECTORS_FILE, made, order, (made.width,), np.float16, lambda ret, _: ret)
+    if manifest.detector is not None:
+        boxes = np.array(real.arrays["boxes"][:])
+        _write_rows(generation / BOXES_FILE, made, order, boxes.shape[1:], np.uint8, lambda _, numbers: boxes[numbers])
     written = _manifest(manifest, folder, count, len(centroids), every)
     (generation / "manifest.json").write_text(written.model_dump_json(indent=1))
     folder.make_current(written.generation)
@@ -174,16 +178,26 @@ def _write_tokens(folder: Path, real: PhotoArrays, made: MadePhotos, count: int)
         write_blocks(folder / f"{name}.npy", (count, *array.shape[1:]), array.dtype, blocks)
 
 
-def _write_vectors(path: Path, made: MadePhotos, order: NDArray[np.int64]) -> None:
-    """Writes the vectors cell after cell. Photos are made in their own order, and so written into a memory map."""
+def _write_rows(
+    path: Path,
+    made: MadePhotos,
+    order: NDArray[np.int64],
+    shape: tuple[int, ...],
+    dtype: type[np.generic],
+    rows_of: Callable[[Floats, NDArray[np.int64]], NDArray[Any]],
+) -> None:
+    """Writes rows cell after cell. Photos are made in their own order, and so written into a memory map.
+
+    rows_of: the rows (n, *shape) of photos by their vectors (n, d) and real photos (n,).
+    """
     count = len(order)
     row_of = np.empty(count, np.int64)
     row_of[order] = np.arange(count)
-    _empty(path, (count, made.width), np.dtype(np.float16))
-    vectors = np.load(path, mmap_mode="r+")
+    _empty(path, (count, *shape), np.dtype(dtype))
+    rows = np.load(path, mmap_mode="r+")
     for start, size in _blocks(count):
-        vectors[row_of[start : start + size]] = made.block(start, size)[0]
-    vectors.flush()
+        rows[row_of[start : start + size]] = rows_of(*made.block(start, size))
+    rows.flush()
 
 
 def _rows(clusters: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterator[tuple[Any, ...]]:
