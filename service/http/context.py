@@ -56,7 +56,7 @@ RETRY_SECONDS = 1
 
 @dataclass(frozen=True)
 class Sent:
-    """What a request sent: image files, and the strokes of a drawing as JSON."""
+    """Holds what a request sent: image files, and the strokes of a drawing as JSON."""
 
     pictures: tuple[bytes, ...]
     strokes: bytes = b""

@@ -49,7 +49,7 @@ class Turns:
     """
 
     def __init__(self, at_once: int, each: int | None = None, waiting: float = math.inf) -> None:
-        """As in a ``Lane``; each: None for all."""
+        """Takes the limits of a ``Lane``; each: None for all."""
         self._at_once, self._each, self._most = at_once, each or at_once, waiting
         self.waiting = 0
         self._running = Counter[str]()

@@ -82,7 +82,7 @@ export function createPlain() {
       const [[x0, y0], [x1, y1]] = [out.at(-1), back[0]];
       const points = [...out, [(x0 + x1) / 2, y0], [(x0 + x1) / 2, y1], ...back].map(([x, y]) => (across ? [x, y] : [y, x]).join(" "));
       const d = `M${points.slice(0, out.length).join("L")}C${points.slice(out.length, out.length + 3).join(" ")}L${points.slice(out.length + 2).join("L")}`;
-      to[i].getAttribute("d") && joins.append(...stroked(d, things[i].colour, to[i].classList.contains("unclear")));
+      if (to[i].getAttribute("d")) { joins.append(...stroked(d, things[i].colour, to[i].classList.contains("unclear"))); }
     });
   }
 
