@@ -21,13 +21,7 @@ from numpy.typing import NDArray
 
 from sketch_search.indexer.distributed.backend import place_clusters
 from sketch_search.indexer.store.catalog import Removals, write_catalog
-from sketch_search.indexer.store.generation import (
-    Counts,
-    FileEntry,
-    Manifest,
-    SegmentEntry,
-    current_generation,
-)
+from sketch_search.indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, current_generation
 from sketch_search.indexer.store.location import IndexFolder, generation_name
 from sketch_search.indexer.store.rows import (
     BOXES_FILE,

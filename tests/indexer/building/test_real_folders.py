@@ -216,8 +216,7 @@ def test_a_photo_of_a_camera_for_all_directions_is_a_jpeg(collection: Collection
 
 
 @pytest.mark.parametrize(
-    ("method", "name"),
-    [(9, "deflate64"), (12, "bzip2"), (14, "LZMA"), (93, "zstandard"), (77, "method 77")],
+    ("method", "name"), [(9, "deflate64"), (12, "bzip2"), (14, "LZMA"), (93, "zstandard"), (77, "method 77")]
 )
 def test_the_packer_of_an_unread_zip_is_named(method: int, name: str, tmp_path: Path, collection: Collection) -> None:
     stream = io.BytesIO()

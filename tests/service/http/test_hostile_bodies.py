@@ -98,8 +98,7 @@ def test_only_the_beginning_of_a_body_is_looked_at_in_the_servers_own_process(
 
 
 @pytest.mark.parametrize(
-    "bodies",
-    [pytest.param(1, id="each"), pytest.param(6, marks=pytest.mark.soak, id="a hundred")],
+    "bodies", [pytest.param(1, id="each"), pytest.param(6, marks=pytest.mark.soak, id="a hundred")]
 )
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are read from /proc")
 def test_no_body_takes_much_of_the_servers_own_memory(

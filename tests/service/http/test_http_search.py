@@ -40,12 +40,7 @@ def test_a_sketch_is_seen_in_as_many_variants_as_the_server_or_the_query_says(
 
 @pytest.mark.parametrize(
     "params",
-    [
-        {"k": 10},
-        {"k": 10, "fold": "true"},
-        {"k": 10, "after": "1990-01-01"},
-        {"k": 10, "nprobe": "all", "offset": 3},
-    ],
+    [{"k": 10}, {"k": 10, "fold": "true"}, {"k": 10, "after": "1990-01-01"}, {"k": 10, "nprobe": "all", "offset": 3}],
 )
 def test_next_brings_every_photo_and_ends(http: httpx.Client, sketch: bytes, params: dict[str, Any]) -> None:
     body = None if "after" in params else sketch

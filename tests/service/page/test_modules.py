@@ -173,16 +173,7 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
     # A stroke from the middle to the right and a dot on bare paper: three of the ninths.
     "only what is drawn is a part of a picture": (
         "image_parts",
-        [
-            (
-                [],
-                [
-                    ["The top left", [0], 0],
-                    ["The middle", [14, 15, 20, 21], 4],
-                    ["The right", [16, 17, 22, 23], 5],
-                ],
-            )
-        ],
+        [([], [["The top left", [0], 0], ["The middle", [14, 15, 20, 21], 4], ["The right", [16, 17, 22, 23], 5]])],
     ),
 }
 
