@@ -24,16 +24,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.building.progress import Phase, ProgressState
-from sketch_search.model import Matcher
-from sketch_search.service.http import middleware
 from sketch_search.service.http.app import create_app
 from sketch_search.service.settings import Settings, index_path
 from tests import browser
-from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
+from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
 from tests.pictures import strokes
 from tests.programs import PATIENCE
 from tests.requirements import needs_browser
-from tests.service.busy_server import occupied
 from tests.service.looking import (
     axe_complaints,
     choose,
@@ -81,33 +78,6 @@ def test_a_drawing_finds_photos_and_a_click_shows_one(opened: Browser, server: S
         wait(driver).until(lambda d: d.switch_to.active_element == second)
 
         assert driver.execute_script("return document.documentElement.scrollWidth") <= PHONE.width
-
-
-def test_long_names_break_between_words_and_lead_to_another_program(
-    opened: Browser, settings: Settings, tmp_path: Path, matcher: Matcher
-) -> None:
-    name = "_".join(["umbrella"] * 20) + ".png"
-    save_copy(tmp_path / "photos" / name, 97, 0)
-    build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), matcher)
-    settings = settings.model_copy(update={"link": "https://photos.example/search?query={name}"})
-    with on_screen(opened, LAPTOP) as driver, served_to(driver, settings, index=tmp_path / "index") as server:
-        find(driver, server)
-        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
-        title = driver.find_element(By.ID, "viewer-title")
-        assert title.get_property("textContent") == title.get_attribute("title") == name
-        assert len(driver.find_elements(By.CSS_SELECTOR, "#viewer-title wbr")) == 21
-        link = driver.find_element(By.ID, "viewer-link")
-        assert link.text == "Open at photos.example"
-        assert link.get_attribute("href") == f"https://photos.example/search?query={name}"
-        assert axe_complaints(driver) == []
-        # What is under the middle of the button, which something else could cover.
-        assert (
-            driver.execute_script(
-                "const { x, y, width, height } = document.getElementById('viewer-next').getBoundingClientRect();"
-                "return document.elementFromPoint(x + width / 2, y + height / 2)?.closest('button')?.id"
-            )
-            == "viewer-next"
-        )
 
 
 def test_the_query_is_shown_in_words_and_grows_from_the_page(
@@ -165,26 +135,6 @@ def add_folder(driver: Browser, folder: Path) -> None:
     field.clear()
     field.send_keys(str(folder), Keys.ENTER)
     wait(driver).until(lambda d: not d.find_element(By.ID, "folders").is_displayed())
-
-
-def test_strangers_are_offered_no_folders_and_a_long_search_says_what_it_waits_for(
-    desk: Browser, server: Served, gallery: Path
-) -> None:
-    desk.get(server.url)
-    wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
-    desk.find_element(By.ID, "about-open").click()
-    wait(desk).until(lambda d: gallery.name in text(d, "gallery"))
-    assert str(gallery) not in text(desk, "gallery")
-    assert not desk.find_element(By.ID, "growing").is_displayed()
-    assert "open the address, or the file, that the program printed" in text(desk, "growing-how")
-    desk.find_element(By.ID, "about-close").click()
-    place = desk.find_element(By.ID, "notice").location
-    with occupied(server):
-        draw(desk, DESKTOP, strokes("star"))
-        wait(desk).until(lambda d: text(d, "waiting") == "The computer is busy: another search is running.")
-        assert desk.find_element(By.ID, "notice").location == place
-    wait_for_photos(desk)
-    assert text(desk, "waiting") == ""
 
 
 def test_the_page_can_be_installed_and_without_javascript_shows_a_message_alone(desk: Browser, server: Served) -> None:
@@ -277,10 +227,15 @@ def test_an_open_photo_says_when_and_how_it_was_taken_and_is_zoomed(
     draw_photo(0).resize((900, 600)).save(tmp_path / "photos" / "a.jpg", exif=exif)
     index = tmp_path / "index"
     build(index, BuildRequest([tmp_path / "photos"], clusters=1, embedder="ret"), model.load(weights))
-    with served_to(desk, settings, index=index) as server:
+    with served_to(desk, settings, index=index, link="https://photos.example/search?query={name}") as server:
         find(desk, server)
         desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
         wait(desk).until(lambda d: text(d, "viewer-facts"))
+        link = desk.find_element(By.ID, "viewer-link")
+        assert (link.text, link.get_attribute("href")) == (
+            "Open at photos.example",
+            "https://photos.example/search?query=a.jpg",
+        )
         size = (tmp_path / "photos" / "a.jpg").stat().st_size
         assert text(desk, "viewer-facts").split("\n") == [
             *("Taken", "14 July 2019, 17:03:21", "Camera", "Nokia Lumia"),
@@ -479,35 +434,6 @@ def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: 
         draw(desk, DESKTOP, strokes("house"))
         (tmp_path / "progress.json").write_text(progress("clustering", 30))
         wait(desk).until(lambda d: "30 of 40" in text(d, "notice-text"))
-
-
-def test_a_search_that_is_refused_for_now_says_when_it_goes_on(
-    desk: Browser, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The server forgives requests as this clock goes on.
-    now = 0.0
-    monkeypatch.setattr(middleware, "monotonic", lambda: now)
-    with served_to(desk, settings, rate_limit=60) as server:
-        desk.get(server.url)
-        wait(desk).until(lambda d: text(d, "about-open") == f"{PHOTOS} photos")
-        while server.http.get("/info").status_code == 200:
-            pass
-        draw(desk, DESKTOP, strokes("house"))
-        wait_for_notice(desk, "Too many requests")
-        assert text(desk, "notice-text") == "Your search will continue by itself in 1 second."
-        now += 60
-        wait_for_photos(desk)
-
-        # Nor does the page give up where it is refused what the server has.
-        desk.get("about:blank")
-        while server.http.get("/info").status_code == 200:
-            pass
-        now += 1
-        desk.get(server.url)
-        wait_for_notice(desk, "Too many requests")
-        now += 60
-        wait(desk).until(lambda d: text(d, "about-open") == f"{PHOTOS} photos")
-    expect_complaints(desk, "429")
 
 
 @pytest.mark.parametrize(

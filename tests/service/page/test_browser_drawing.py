@@ -508,19 +508,6 @@ def test_the_start_page_shows_what_three_drawings_find_if_asked_once_for_each_in
         assert 0 < looking.ink(desk) < drawn
 
 
-def test_a_file_that_is_no_image_is_reported_in_words(desk: Browser, server: Served, tmp_path: Path) -> None:
-    file = tmp_path / "letter.txt"
-    file.write_text("Dear all,")
-    desk.get(server.url)
-    desk.find_element(By.ID, "file").send_keys(str(file))
-    looking.wait_for_notice(desk, "That did not work")
-    looking.expect_complaints(desk, "415")
-    assert looking.text(desk, "notice-text")
-    assert looking.text(desk, "picture-name") == "letter.txt"
-    desk.find_element(By.ID, "picture-remove").click()
-    looking.wait_for_notice(desk, "What are you looking for?")
-
-
 def test_a_browser_that_hides_what_is_drawn_is_named(desk: Browser, server: Served) -> None:
     with before_pages(desk, "disturb_canvas"):
         desk.get(server.url)

@@ -21,7 +21,6 @@ from sketch_search.service.settings import Settings
 from tests.browser import DESKTOP, LAPTOP, PHONE, Browser, Screen, draw, emulate, run, wait, wait_for_photos
 from tests.pictures import encoded, strokes
 from tests.requirements import needs_browser
-from tests.service.busy_server import occupied
 from tests.service.looking import (
     axe_complaints,
     check_suits_everybody,
@@ -114,21 +113,6 @@ def test_what_looks_like_an_unwanted_photo_and_ranks_behind_it_can_be_hidden_too
     others.click()
     wait_for_photos(desk, lambda d: text(d, "parts-hidden") == f"{hidden + number} hidden")
     assert set(before[:2]) <= set(names(desk))
-
-
-def test_back_takes_what_was_hidden_out_of_the_line_before_the_photos_come(desk: Browser, server: Served) -> None:
-    find(desk, server)
-    liked = photo(desk, 2)[1]
-    press(desk, "like", 2)
-    wait_for_search(desk, f"#like={liked}")
-    press(desk, "unlike", 3)
-    wait_for_photos(desk, lambda d: text(d, "parts-hidden").endswith(" hidden"))
-    with occupied(server):
-        desk.back()
-        wait(desk).until(lambda d: parts(d)["hash"] == f"#like={liked}")
-        assert parts(desk)["shown"]
-        assert text(desk, "parts-hidden") == ""
-    wait_for_photos(desk)
 
 
 def test_a_photo_of_an_address_that_is_gone_is_reported_and_can_be_taken_out(desk: Browser, server: Served) -> None:
@@ -391,21 +375,6 @@ def test_folders_and_times_replace_or_add_as_they_are_pressed(
         wait_for_notice(desk, "What are you looking for?")
 
 
-def test_a_folder_of_one_day_offers_neither_folders_nor_times(
-    desk: Browser, settings: Settings, tmp_path: Path, matcher: model.Matcher
-) -> None:
-    for number in range(2):
-        save_copy(tmp_path / "photos" / f"{number}.png", number, 0)
-    build(tmp_path / "index", BuildRequest([tmp_path / "photos"]), matcher)
-    with served_to(desk, settings, index=tmp_path / "index") as server:
-        desk.get(server.url)
-        wait(desk).until(lambda d: text(d, "about-open") == "2 photos")
-        desk.find_element(By.CSS_SELECTOR, "#filter summary").click()
-        wait(desk).until(lambda d: text(d, "filter-undated"))
-        assert desk.find_elements(By.CSS_SELECTOR, ".bars button") == []
-        assert not desk.find_element(By.ID, "filter-folder").is_displayed()
-
-
 def test_a_filter_alone_shows_what_passes_newest_first(desk: Browser, server: Served, gallery: Path) -> None:
     desk.get(f"{server.url}/#after=2001-01-01")
     wait_for_photos(desk)
@@ -436,25 +405,6 @@ def test_a_filter_alone_shows_what_passes_newest_first(desk: Browser, server: Se
     wait(desk).until(lambda d: "best first" in text(d, "status"))
     assert sorted(names(desk)) == IN_FOLDER
     assert not desk.find_element(By.ID, "more").is_displayed()
-
-
-def test_everybody_can_use_all_parts_of_a_query(opened: Browser, known: Served, mine: Path) -> None:
-    with on_screen(opened, PHONE, dark=True) as driver:
-        driver.get(f"{known.url}/{FOLDER_HASH}&after=2001-02-03&text=sofa")
-        choose_file(driver, mine)
-        wait_for_photos(driver, lambda d: kind(d) == "photo")
-        press(driver, "like", 1)
-        wait_for_photos(driver, lambda d: len(parts(d)["parts"]) == 5)
-        press(driver, "unlike", 2)
-        wait_for_photos(driver, lambda d: len(parts(d)["parts"]) == 6)
-        check_suits_everybody(driver)
-        driver.find_element(By.CSS_SELECTOR, "#filter summary").click()
-        wait(driver).until(lambda d: d.find_element(By.ID, "filter-folder").is_displayed())
-        check_suits_everybody(driver)
-        driver.find_element(By.CSS_SELECTOR, "#filter summary").click()
-        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
-        wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
-        assert axe_complaints(driver) == []
 
 
 WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled",), ("tuba",))
@@ -556,26 +506,6 @@ def test_a_word_leaves_the_photos_in_the_view_that_a_photo_got_and_a_drawing_fin
     # Another drawing is another matter.
     draw(desk, DESKTOP, strokes("cross"))
     wait_for_photos(desk, lambda d: " photos" in text(d, "status"))
-
-
-def test_a_drawing_among_many_photos_is_shown_in_the_view_that_the_server_chooses(
-    desk: Browser, known: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shown, "FAR_AHEAD", 2)
-    many = """const get = fetch; fetch = async (...of) => {
-        const answer = await get(...of);
-        if (!String(of[0]).endsWith("info")) return answer;
-        const info = await answer.json();
-        info.index.photos = 2001;
-        return new Response(JSON.stringify(info));
-    };"""
-    script = desk.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": many})
-    try:
-        find(desk, known, "circle")
-        choose(desk, "label:has([value='auto'])")
-        wait(desk).until(lambda d: " group" in text(d, "status"))
-    finally:
-        desk.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
 def in_the_line(driver: Browser, end: str) -> bool:

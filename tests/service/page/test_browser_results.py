@@ -128,20 +128,6 @@ def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: 
     assert beside == numbered
 
 
-def test_scrolling_brings_every_group_once_and_view_and_number_are_remembered(desk: Browser, server: Served) -> None:
-    shown = find_groups(desk, server)
-    looking.choose(desk, "option[value='10']")
-    wait(desk).until(lambda d: len(groups_shown(d)) == 10)
-    wait(desk).until(lambda d: run(d, "scroll_to_the_end") == "No more groups.")
-    assert groups_shown(desk) == shown
-    desk.get("about:blank")
-    desk.get(server.url)
-    wait_for_groups(desk)
-    show(desk, "photos")
-    wait(desk).until(lambda d: looking.text(d, "status") == "10 of 23 photos, best first")
-    assert all(group["size"] == 1 for group in groups_shown(desk))
-
-
 def test_a_stroke_is_answered_by_one_variant_and_the_resting_pen_by_all(desk: Browser, settings: Settings) -> None:
     with looking.served_to(desk, settings, variants=3) as server:
         desk.get(server.url)
@@ -241,23 +227,6 @@ def test_a_copy_can_be_looked_at_and_liked_and_folding_turned_off(desk: Browser,
     desk.refresh()
     wait(desk).until(lambda d: looking.text(d, "status") == f"{ALL_FILES - 1} more photos, best first")
     assert folded(desk) == []
-
-
-def test_photos_and_copies_that_do_not_come_say_so(desk: Browser, doubled: Served) -> None:
-    looking.find(desk, doubled)
-    desk.execute_script("document.querySelector('#results img').src = 'nowhere'")
-    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#results .gone"))
-    shown = "return getComputedStyle(document.querySelector('#results .gone'), '::after').content"
-    assert desk.execute_script(shown) == '"not available"'
-    looking.expect_complaints(desk, "404")
-    desk.execute_script("window.fetch = async () => { throw new TypeError('away'); }")
-    press_first(desk)
-    wait(desk).until(
-        lambda d: (
-            "Can’t reach the server"
-            in d.execute_script("return document.querySelector('.copies:not([hidden])').textContent")
-        )
-    )
 
 
 SHARDS = 3

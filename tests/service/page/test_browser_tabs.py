@@ -1,12 +1,10 @@
 """The page in a real browser: its history, several tabs, and what comes from other pages."""
 
 import base64
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -15,9 +13,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.browser import DESKTOP, Browser, draw, run, wait, wait_for_photos
 from tests.pictures import odd_file, strokes
 from tests.requirements import needs_browser
-from tests.service.looking import expect_complaints, find, paper, searches, text, wait_for_notice
+from tests.service.looking import expect_complaints, find, paper, text, wait_for_notice
 from tests.service.served import Served
-from tests.service.small_gallery import draw_sketch
 
 pytestmark = needs_browser
 
@@ -184,37 +181,3 @@ def test_code_that_is_no_image_is_reported(desk: Browser, server: Served) -> Non
         desk.find_element(By.ID, "clear").click()
         wait_for_notice(desk, "What are you looking for?")
     expect_complaints(desk, "Failed to load resource")
-
-
-def test_white_strokes_on_nothing_can_be_seen_and_searched_with(desk: Browser, server: Served, tmp_path: Path) -> None:
-    file = tmp_path / "white.png"
-    file.write_bytes(odd_file("white on nothing.png"))
-    desk.get(server.url)
-    desk.find_element(By.ID, "file").send_keys(str(file))
-    wait_for_photos(desk)
-    pixels = paper(desk)
-    assert 0.005 < (pixels > 200).mean() < 0.5
-    draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
-    wait_for_photos(desk)
-
-
-def test_writing_beside_a_drawing_is_shown_and_one_press_takes_it_back_in(
-    desk: Browser, server: Served, tmp_path: Path
-) -> None:
-    sheet = Image.new("RGB", (700, 900), "white")
-    sheet.paste(draw_sketch().resize((320, 320)), (40, 40))
-    for line in range(5):
-        ImageDraw.Draw(sheet).text((60, 500 + 40 * line), "and then we went on", "black", ImageFont.load_default(26))
-    sheet.save(tmp_path / "page.png")
-    desk.get(server.url)
-    desk.find_element(By.ID, "file").send_keys(str(tmp_path / "page.png"))
-    wait_for_photos(desk)
-    frame = desk.find_element(By.CSS_SELECTOR, "#left-out i").rect
-    paper_box = desk.find_element(By.ID, "paper").rect
-    assert abs((frame["y"] - paper_box["y"]) / paper_box["height"] - 0.56) < 0.02
-    desk.find_element(By.CSS_SELECTOR, "#writing-switch").click()
-    wait(desk).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "#left-out i"))
-    assert searches(desk)[-1]["writing"] == ["yes"]
-    desk.find_element(By.CSS_SELECTOR, "#writing-switch").click()
-    wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#left-out i"))
-    assert "writing" not in searches(desk)[-1]

@@ -51,7 +51,6 @@ from tests.service.looking import (
     on_screen,
     paper,
     searches,
-    served_to,
     text,
 )
 from tests.service.served import Served, served
@@ -395,30 +394,6 @@ def test_no_task_is_long_while_somebody_draws_types_and_gets_answers(desk: Brows
         desk.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 1})
 
 
-def test_labels_are_placed_in_few_steps_and_not_while_somebody_types(desk: Browser, scenes: Served) -> None:
-    def placed() -> list[int]:
-        """Returns how often each part of the code that places labels has run since the last call, all of it first."""
-        scripts = desk.execute_cdp_cmd("Profiler.takePreciseCoverage", {})["result"]
-        functions = [one for script in scripts if script["url"].endswith("/labels.js") for one in script["functions"]]
-        functions.sort(key=lambda function: function["functionName"] != "placeLabels")
-        return [part["count"] for function in functions for part in function["ranges"]]
-
-    desk.execute_cdp_cmd("Profiler.enable", {})
-    desk.execute_cdp_cmd("Profiler.startPreciseCoverage", {"callCount": True, "detailed": True})
-    try:
-        draw_rings(desk, scenes, 20, 15)
-        wait(desk).until(lambda _: placed())
-        field = desk.find_element(By.CSS_SELECTOR, "#things input")
-        field.send_keys("umbrel")
-        wait(desk).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#words option"))
-        assert placed() == []
-        field.send_keys("la", Keys.ENTER)
-        times, *steps = wait(desk).until(lambda _: placed())
-        assert sum(steps) / times < 2e6
-    finally:
-        desk.execute_cdp_cmd("Profiler.disable", {})
-
-
 def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
     desk: Browser, scenes: Served, tmp_path: Path
 ) -> None:
@@ -578,21 +553,6 @@ def test_what_is_chosen_is_copied_mirrored_enlarged_and_turned(desk: Browser, se
     wait_for_photos(desk)
 
 
-def test_a_split_leaves_the_other_things_as_they_are(desk: Browser, scenes: Served) -> None:
-    with before_pages(desk, "record_searches"):
-        draw_car_and_umbrella(desk, scenes)
-        own = desk.execute_script("return searches.at(-1).answer.things.map(({ strokes }) => strokes)")
-        press(desk, 1, "split")
-        sent = "return JSON.parse(searches.at(-1).body.get('strokes')).map(({ thing }) => thing)"
-        wait_for_photos(desk, lambda d: None not in d.execute_script(sent))
-        told = desk.execute_script(sent)
-        car, umbrella = ({told[stroke] for stroke in strokes} for strokes in own)
-        assert (len(car), len(umbrella)) == (1, 2)
-        assert not car & umbrella
-        assert len(labels(desk)) == 3
-        assert labels(desk)[0] == "car"
-
-
 def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, scenes: Served) -> None:
     draw_car_and_umbrella(desk, scenes)
     with occupied(scenes):
@@ -637,22 +597,6 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     assert [line.partition(":")[0][1:].strip() for line in (car, tent)] == ["car", "tent"]
     # What is typed and not seen in the photo is said.
     assert "No “giraffe” seen here." in unseen
-
-
-def test_places_and_colours_that_do_not_count_are_shown_as_off(desk: Browser, scenes: Served) -> None:
-    # Vectors of whole photos know neither.
-    with served_to(desk, scenes.context.settings, quality="fast") as server:
-        desk.get(server.url)
-        desk.find_element(By.CSS_SELECTOR, "#inks [title=Red]").click()
-        draw_example(desk, "Car", -0.55, 0.3)
-        desk.find_element(By.CSS_SELECTOR, "#inks [title=Grey]").click()
-        draw_example(desk, "Umbrella", 0.55, 0.1)
-        wait(desk).until(lambda d: text(d, "parts-things") == "red car, grey umbrella")
-        switches = [desk.find_element(By.ID, name) for name in ("places", "colours")]
-        wait(desk).until(lambda _: not any(switch.is_enabled() for switch in switches))
-        assert all(switch.is_displayed() and not switch.is_selected() for switch in switches)
-        wait_for_photos(desk)
-        assert not {"places", "colours"} & searches(desk)[-1].keys()
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.color import Color
-from starlette.middleware.base import RequestResponseEndpoint
-from starlette.requests import Request
-from starlette.responses import Response
 
-from sketch_search.service.http.app import create_app
-from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import DESKTOP, Browser, Screen, run, wait, wait_for_photos
 from tests.requirements import needs_browser
@@ -152,24 +147,6 @@ def test_every_view_of_an_explanation_shows_something_else(desk: Browser, server
     assert framed[0] == [title for title in yours if any(title in row for row in photos)]
     assert any(framed)
     assert "By looks alone: rank" in looking.text(desk, "why-nearest")
-
-
-def test_without_explanations_the_page_stops_offering_them(desk: Browser, settings: Settings) -> None:
-    app = create_app(settings)
-
-    @app.middleware("http")
-    async def without(request: Request, ask: RequestResponseEndpoint) -> Response:
-        return Response(status_code=405) if request.url.path == "/explain" else await ask(request)
-
-    with looking.served_to(desk, settings, app) as server:
-        looking.find(desk, server, "house")
-        desk.find_element(By.ID, "why-open").click()
-        wait(desk).until(lambda d: d.find_element(By.ID, "why-again").is_displayed())
-        desk.find_element(By.ID, "why-close").click()
-        assert not desk.find_element(By.ID, "why-open").is_displayed()
-        desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
-        assert not desk.find_element(By.ID, "viewer-why").is_displayed()
-        looking.expect_complaints(desk, "405")
 
 
 def test_an_answer_that_comes_after_its_dialog_was_closed_is_not_shown(desk: Browser, server: Served) -> None:
