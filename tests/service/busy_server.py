@@ -43,15 +43,6 @@ def begun_upload(server: Served, part: bytes = b"half") -> Iterator[socket.socke
         yield connection
 
 
-@contextmanager
-def waiting_search(server: Served, sketch: bytes) -> Iterator[None]:
-    """While the block runs, a search has the one place in the queue of an occupied server; it hangs up then."""
-    with connect(server) as connection:
-        connection.sendall(SEARCH + b"Content-Length: %d\r\n\r\n" % len(sketch) + sketch)
-        wait_until_room_is(server, False)
-        yield
-
-
 def wait_until_held(server: Served, bytes_held: int) -> None:
     """Until so many bytes of sketches are here that are on their way."""
     wait_until(lambda: server.context.uploads.held == bytes_held, f"{bytes_held} bytes are not held")

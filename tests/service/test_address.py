@@ -46,12 +46,6 @@ def test_a_second_server_on_a_taken_port_says_where_the_index_is_served(settings
             check_port(second)
 
 
-def test_a_host_that_is_not_there_is_not_said_to_be_served(settings: Settings, file: Path) -> None:
-    elsewhere = settings.model_copy(update={"host": "203.0.113.1", "index": file.parent})
-    with pytest.raises(UserError, match=r"cannot listen on 203\.0\.113\.1, port .*; name another with [^;]*$"):
-        check_port(elsewhere)
-
-
 def test_the_file_of_a_killed_server_is_ignored(folder: Path) -> None:
     with announced(folder, SERVER):
         left = (folder / NAME).read_bytes()

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sketch_search
 from sketch_search import Gallery, Remote, UserError, encode, rank
 from sketch_search.answers import Results
 from sketch_search.indexer.commands.build import Work
@@ -23,7 +22,6 @@ from sketch_search.model.engine import unit
 from sketch_search.model.errors import UnsupportedImage
 from sketch_search.service.engine import open_matcher as of_the_service
 from sketch_search.service.settings import Settings
-from tests.networks import tiny_checkpoint
 from tests.pictures import encoded
 from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
 
@@ -253,34 +251,6 @@ def test_a_photo_is_liked_as_found_by_its_id_or_its_path(opened: Gallery, remote
     # Nor does one folder need a list.
     alone, listed = (opened.search(sketch, folder=folder).answer.results for folder in ("größe", ["größe"]))
     assert alone == listed
-
-
-def test_a_photo_gives_its_picture_whatever_its_type(tmp_path: Path, weights: Path, sketch: bytes) -> None:
-    pillow_heif = pytest.importorskip("pillow_heif", reason="reads and writes HEIC")
-    picture = draw_photo(1).convert("RGB")
-    (tmp_path / "photos").mkdir()
-    pillow_heif.from_pillow(picture).save(tmp_path / "photos" / "a.heic")
-    with Gallery.open(tmp_path / "photos", index=tmp_path / "index", weights=weights, progress=False) as gallery:
-        (found,) = gallery.search(sketch)
-        assert (found.image().size, found.image().mode) == (picture.size, "RGB")
-
-
-def test_vectors_are_of_the_named_checkpoint(sketch: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = []
-    for seed in (0, 1, 0):
-        monkeypatch.setenv("SBIR_WEIGHTS", str(tiny_checkpoint(tmp_path / f"{seed}.safetensors", seed=seed)))
-        vectors.append(encode([sketch], "sketch"))
-    assert np.array_equal(vectors[0], vectors[2])
-    assert not np.array_equal(vectors[0], vectors[1])
-    # The last file gets other weights.
-    tiny_checkpoint(tmp_path / "0.safetensors", seed=1)
-    assert np.array_equal(encode([sketch], "sketch"), vectors[1])
-
-
-def test_every_public_name_is_there() -> None:
-    assert all(getattr(sketch_search, name) is not None for name in sketch_search.__all__)
-    with pytest.raises(AttributeError, match="Galery"):
-        getattr(sketch_search, "Galery")  # noqa: B009
 
 
 DOCS = Path(__file__).parents[2] / "docs" / "python.md"

@@ -20,17 +20,13 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from sketch_search import Remote
-from sketch_search.indexer import BuildRequest, build
-from sketch_search.model import Matcher
 from sketch_search.model.errors import UserError
 from sketch_search.remote import ClientError
 from sketch_search.service.commands import main
-from sketch_search.service.commands.search import search
-from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import ServerAddress, Settings, announced, answers_by
 from tests.programs import run_python
 from tests.service.served import address, running, served, started, without_timings
-from tests.service.small_gallery import PHOTOS, draw_photo, draw_sketch
+from tests.service.small_gallery import draw_sketch
 
 
 @pytest.fixture
@@ -168,15 +164,6 @@ def test_an_answer_of_another_program_is_refused(body: bytes) -> None:
     assert refused.value.code == "unexpected_answer"
 
 
-def test_text_from_a_server_moves_no_cursor() -> None:
-    said = {"code": "\x1b[2J", "message": "gone \u202e\x9b", "request_id": "\n"}
-    answer = json.dumps({"error": said}).encode()
-    with answering(answer, 500) as url, Remote(url) as remote, pytest.raises(ClientError) as refused:
-        remote.search(like=1)
-    assert str(refused.value).isprintable()
-    assert refused.value.message == "gone \\u202e\\x9b"
-
-
 def test_the_api_key_in_any_script_is_sent_and_one_that_cannot_be_is_refused(settings: Settings) -> None:
     with served(settings, api_key=SecretStr("ключ")) as server:
         with Remote(server.url, api_key="ключ") as remote:
@@ -187,12 +174,6 @@ def test_the_api_key_in_any_script_is_sent_and_one_that_cannot_be_is_refused(set
             with pytest.raises(ValueError, match="such as a line break") as refused:
                 Remote(server.url, api_key=key)
             assert key not in str(refused.value)
-
-
-@pytest.mark.parametrize("url", ["http://[::", "http://a:b", "http://\0/"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="not the address of a server"):
-        Remote(url)
 
 
 _SOCKS = {"ALL_PROXY": "socks5h://127.0.0.1:9"}
@@ -241,56 +222,3 @@ def test_where_no_server_answers_its_address_is_reported() -> None:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with Remote(url) as remote, pytest.raises(ConnectionError, match=f"no server answers at {url}: "):
             remote.search(like=1)
-
-
-def test_the_table_shows_rank_and_path(
-    options: list[str], sketch: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sketch)))
-    assert main(["search", "-", *options, "--k", str(PHOTOS), "--nprobe", "all"]) == 0
-    heading, *lines = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["rank", "path"]
-    ranked = [line for line in lines if line[:4].strip()]
-    assert [int(line[:4]) for line in ranked] == list(range(1, PHOTOS + 1))
-    # Equal files are one photo, with a line for each further path.
-    assert len(lines) == PHOTOS + 2
-    assert len({line.index("p") for line in ranked if "größe" not in line and "again" not in line}) == 1
-
-
-def test_without_photos_a_sentence_says_so(options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for view in ("photos", "groups"):
-        assert main(["search", str(drawn), *options, "--view", view, "--after", "2199-01-01"]) == 0
-        assert capsys.readouterr().out.startswith("no photos: none passes the filters, or --offset is beyond")
-        assert main(["search", str(drawn), *options, "--view", view, "--folder", "nowhere"]) == 2
-        assert "No indexed photo is below the folder 'nowhere'" in capsys.readouterr().err
-
-
-def test_the_table_of_groups_shows_their_sizes_and_their_best_photos(
-    remote: Remote, options: list[str], drawn: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["search", str(drawn), *options, "--view", "groups", "--offset", "1"]) == 0
-    heading, *lines = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["group", "photos", "rank", "path"]
-    groups = remote.search(drawn, view="groups", offset=1).answer.groups
-    assert groups
-    assert [line.split()[:3] for line in lines if line[:5].strip()] == [
-        [str(group.rank), str(group.size), str(group.best.rank)] for group in groups
-    ]
-    # A path has its place, whether it is of the best photo, of a further one, or a further path of the same.
-    place, shown = heading.index("path"), [result for group in groups for result in (group.best, *group.more)]
-    assert [line[place:] for line in lines] == [path for result in shown for path in result.paths]
-
-
-def test_names_in_json_do_not_reach_a_terminal_as_they_are(
-    settings: Settings, matcher: Matcher, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names = ["\x9b31mred\u202egpj.png", "Ännchen.png"]
-    (tmp_path / "photos").mkdir()
-    for seed, name in enumerate(names):
-        draw_photo(seed).save(tmp_path / "photos" / name)
-    build(tmp_path / "index", BuildRequest([tmp_path / "photos"], embedder="ret"), matcher)
-    own = settings.model_copy(update={"index": tmp_path / "index"})
-    assert search(own, [str(drawn)], SearchQuery(), as_json=True) == 0
-    printed = capsys.readouterr().out
-    assert printed.rstrip("\n").isprintable()
-    assert {result["paths"][0] for result in json.loads(printed)["results"]} == {*names}

@@ -2,14 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from pydantic import ValidationError
 
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.service.commands import main
-from sketch_search.service.engine import open_matcher
 from sketch_search.service.settings import MAX_THREADS, Settings
-from tests.networks import tiny_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -114,18 +110,3 @@ def test_the_api_key_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SBIR_API_KEY", "another")
     with pytest.raises(ValidationError, match="both set"):
         Settings()
-
-
-def test_the_api_key_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_API_KEY", "open sesame")
-    assert "sesame" not in repr(Settings())
-
-
-def test_only_a_program_sets_the_threads_of_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_to: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    monkeypatch.setenv("SBIR_THREADS", "7")
-    open_matcher(Settings(weights=tiny_checkpoint(tmp_path / "tiny.safetensors"), dtype="float32"))
-    assert set_to == [], "opening a checkpoint changes nothing for the rest of the process"
-    main(["search", str(tmp_path / "nothing.png"), "--index", str(tmp_path)])
-    assert set_to == [7]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -188,16 +187,6 @@ def test_a_folder_is_indexed_served_and_opened(
 
 
 @on_posix
-def test_without_an_index_it_serves_and_says_how_to_make_one(
-    tmp_path: Path, weights: Path, told_by: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    ready = told_by(lambda url: httpx.get(f"{url}/readyz"), "--index", tmp_path / "none", "--weights", weights)
-    assert ready.status_code == 503
-    told = "There is no index yet: choose a folder of photos on the page, or run `sketch-search FOLDER`"
-    assert told in capsys.readouterr().err
-
-
-@on_posix
 def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path) -> None:
     photos = RESULTS + 1
     for seed in range(photos):
@@ -217,15 +206,3 @@ def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path) -> 
     rows = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit() and ".png" in line]
     ranks = [row[0] for row in rows if len(row) == 2]
     assert ranks == [str(rank) for rank in range(1, RESULTS + 1)]
-
-
-def test_a_missing_checkpoint_is_a_sentence_and_nothing_is_drawn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # Then it does not matter if its port is free.
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        options = ["--weights", str(tmp_path / "none"), "--port", str(taken.getsockname()[1])]
-        for command in (["demo", str(tmp_path / "demo")], [str(tmp_path), "--index", str(tmp_path / "index")]):
-            assert main([*command, *options]) == 2
-            assert "there is no checkpoint" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []

@@ -147,15 +147,6 @@ def test_the_photos_nearest_to_a_photo_are_those_of_diffusion(index: Index, resp
         np.testing.assert_allclose([near.cosine for near in explained.nearest], [c for _, c in others[:6]], atol=2e-3)
 
 
-def test_around_a_liked_photo_are_those_like_it_and_it_is_not_said_to_be_like_itself(searcher: Searcher) -> None:
-    liked = explain(searcher, None, ExplainParams(photo=[7, 12], like=7, nearest=3))
-    found = list(by_hand(searcher.index, 7))
-    assert [one.id for one in liked.nearest] == found[1:4]
-    # This is as in a search, where the liked photo is the first result.
-    assert [one.ret_rank for one in liked.photos] == [1, 1 + found.index(12)]
-    assert liked.photos[0].nearest == liked.nearest
-
-
 # 289 patches: more than an index has places for, but these networks keep none of them.
 LAYOUT = VitLayout(patch_size=16, width=16, depth=1, heads=2, mlp_width=32)
 ONE_VECTOR: dict[str, Callable[[], RetNetwork]] = {
@@ -205,20 +196,6 @@ def why(
     """Runs the command for these photos, and returns what it has written."""
     assert explain_by_command(settings, [sketch] if sketch else [], photos, folder, like=like, kind="sketch") == 0
     return read(folder)
-
-
-def test_the_command_explains_a_drawing_of_several_pictures(settings: Settings, drawn: Path, tmp_path: Path) -> None:
-    with Image.open(drawn) as image:
-        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "other.png")
-    common = ["--index", str(settings.index), "--weights", str(settings.weights)]
-    things = [str(drawn), "--thing", str(tmp_path / "other.png")]
-    assert main(["explain", *common, *things, "-o", str(tmp_path / "both")]) == 0
-    alone = decoded(why(settings, drawn, tmp_path / "one").sketch.image)
-    assert ink(decoded(read(tmp_path / "both").sketch.image)) > ink(alone)
-
-
-def ink(image: Image.Image) -> float:
-    return float((np.asarray(image.convert("L")) < 128).mean())
 
 
 def test_photos_are_named_by_id_as_results_show_them_or_by_where_they_are(

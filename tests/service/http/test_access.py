@@ -8,10 +8,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from sketch_search.service.http.middleware import Access, JsonLines, LogFormat, TextLines, access_log, configure_logging
+from sketch_search.service.http.middleware import Access, JsonLines, TextLines
 from sketch_search.service.settings import Settings
 from tests.programs import PATIENCE, started_python, wait_until
-from tests.service.busy_server import begun_upload
 from tests.service.served import Served, address, served
 
 
@@ -61,20 +60,6 @@ def test_a_request_is_one_line_whatever_becomes_of_it_and_healthy_checks_are_non
     assert "secret" not in ours
 
 
-@pytest.mark.parametrize(
-    ("terminal", "log_format", "written"), [(True, "text", False), (True, "json", True), (False, "text", True)]
-)
-def test_a_terminal_shows_no_requests(
-    monkeypatch: pytest.MonkeyPatch, terminal: bool, log_format: LogFormat, written: bool
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    try:
-        configure_logging(log_format)
-        assert access_log.isEnabledFor(logging.INFO) == written
-    finally:
-        access_log.setLevel(logging.NOTSET)
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets the size of a pipe")
 def test_a_log_that_nobody_reads_does_not_stop_the_server(default_settings: Settings) -> None:
     read, write = os.pipe()
@@ -105,21 +90,6 @@ def test_keys_and_images_are_not_logged(settings: Settings, logged: pytest.LogCa
     assert "POST" in told
     for secret in ("sesame", "wr0ng", "PNG", "IHDR"):
         assert secret not in told
-
-
-def test_a_proxys_client_is_not_quoted(server: Served, http: httpx.Client, logged: pytest.LogCaptureFixture) -> None:
-    # The server trusts a proxy on its own machine, as which this test poses.
-    for said in ("203.0.113.7", "2001:db8::1", "x status=200 route=/admin"):
-        http.get("/info", headers={"x-forwarded-for": said})
-    told = wait_for_lines(server, logged, 3)
-    assert [access.client for access in told] == ["203.0.113.7", "2001:db8::1", "-"]
-
-
-def test_a_client_that_hangs_up_is_logged_as_such(server: Served, logged: pytest.LogCaptureFixture) -> None:
-    with begun_upload(server):
-        pass
-    (access,) = wait_for_lines(server, logged, 1)
-    assert (access.route, access.status, access.method) == ("/search", 499, None)
 
 
 def test_no_message_forges_a_line_of_the_log_nor_moves_the_cursor() -> None:

@@ -1,5 +1,3 @@
-import io
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,19 +114,6 @@ def test_a_build_excludes_by_patterns_that_are_kept(settings: Settings, few: Pat
         assert http.get("/gallery").json()["excluded"] == ["*.gif"]
         # They may name what nobody else is to know of.
         assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["excluded"] == []
-
-
-def test_a_build_reads_names_in_albums_as_the_server_is_told(settings: Settings, few: Path, tmp_path: Path) -> None:
-    raw = "\u5199\u771f.png".encode("cp932")
-    album = io.BytesIO()
-    with zipfile.ZipFile(album, "w") as archive:
-        archive.write(few / "0.png", "x" * len(raw))
-    (tmp_path / "album.zip").write_bytes(album.getvalue().replace(b"x" * len(raw), raw))
-    with empty(settings, tmp_path / "index", zip_encoding="cp932") as http:
-        http.post("/build", params={"folder": str(tmp_path / "album.zip")})
-        assert over(http)["failed"] is None
-        wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
-        assert http.get("/photos", params={"id": 1}).json()["photos"][0]["paths"] == ["\u5199\u771f.png"]
 
 
 def test_folders_are_listed_to_builders(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,6 @@ from pydantic import SecretStr
 from sketch_search import service
 from sketch_search.service import http
 from sketch_search.service.commands import main
-from sketch_search.service.search.plan import GROUPED
-from sketch_search.service.search.searcher import MORE
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.service.served import Served, asked, served
@@ -41,15 +39,6 @@ def test_the_server_answers_with_the_pinned_document_and_the_command_prints_it_o
     assert main(["openapi"]) == 0
     assert capsys.readouterr().out == pinned
     assert OPENAPI.stat().st_mtime_ns == before
-
-
-def test_the_numbers_that_describe_groups_are_those_of_the_search(http: httpx.Client) -> None:
-    document = http.get("/openapi.json").json()
-    group = document["components"]["schemas"]["Group"]["properties"]
-    assert f"the {GROUPED} best" in group["size"]["description"]
-    assert f"at most {MORE}." in group["more"]["description"]
-    view = next(p for p in document["paths"]["/search"]["post"]["parameters"] if p["name"] == "view")
-    assert f"the {GROUPED} best" in view["description"]
 
 
 def test_every_list_that_a_client_may_send_has_a_bound() -> None:

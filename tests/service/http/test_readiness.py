@@ -6,7 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +21,7 @@ from sketch_search.service.http import routes
 from sketch_search.service.settings import Settings
 from tests.documents import CHECKOUT, read
 from tests.programs import PATIENCE, wait_for, wait_until
-from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is, waiting_search
+from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
 from tests.service.served import Served, asked, check_is_stranger, error, served
 from tests.service.small_gallery import MAX_UPLOAD
 
@@ -107,24 +107,6 @@ def test_a_full_queue_is_answered_at_once_with_when_to_come_back(small: Served, 
         assert not waiting.done()
     assert waiting.result().status_code == 200
     assert small.http.post("/search", content=sketch).status_code == 200
-
-
-def test_a_client_that_hangs_up_leaves_the_queue(small: Served, sketch: bytes) -> None:
-    with occupied(small):
-        with waiting_search(small, sketch):
-            pass
-        wait_until_room_is(small, True)
-    assert small.http.post("/search", content=sketch).status_code == 200
-
-
-def test_clients_that_send_slowly_block_nobody(small: Served, sketch: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    with ExitStack() as slow:
-        for _ in range(20):
-            slow.enter_context(begun_upload(small))
-        wait_until_held(small, 20 * 4)
-        assert small.http.post("/search", content=sketch).status_code == 200
-    wait_until_held(small, 0)
-    assert "Traceback" not in caplog.text
 
 
 def test_a_sketch_of_which_nothing_comes_gives_way_if_it_is_full(settings: Settings, sketch: bytes) -> None:

@@ -66,21 +66,6 @@ def test_words_are_completed(http_words: httpx.Client, query: str, words: list[s
     assert (answer.json()["vocabulary"], answer.json()["words"]) == (len(WORDS), words)
 
 
-def test_a_word_that_no_photo_fits_is_reported_and_the_nearest_photos_are_found(
-    http_words: httpx.Client, worded: Settings, sketch: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for body in (b"", sketch):
-        for word, fits in (("cat", True), ("Ärmel", False)):
-            found = http_words.post("/search", content=body, params={"text": word, "k": 3}).json()
-            assert (found.get("word_fits", True), len(found["results"])) == (fits, 3)
-    told = "'my Ärmel' is searched for as 'Ärmel'\nno photo clearly shows 'my Ärmel'; these are the closest\n"
-    for word, said in (("cat", ""), ("my Ärmel", told)):
-        assert by_command(worded, word, "--k", "1") == 0
-        printed = capsys.readouterr()
-        heading, first = printed.out.splitlines()
-        assert (heading.split(), first.split()[0], printed.err) == (["rank", "path"], "1", said)
-
-
 @pytest.mark.parametrize(
     ("text", "code", "sentence"),
     [

@@ -1,7 +1,6 @@
 import hashlib
 import io
 import os
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -314,17 +313,6 @@ def test_thumbnails_are_found_again_after_a_restart_unless_their_file_is_damaged
     assert ask() == kept.read_bytes() == made
 
 
-def test_a_folder_of_thumbnails_loses_its_older_half_when_it_is_full(tmp_path: Path) -> None:
-    files = [encoded(drawing("house", size=8), "JPEG")] * 9
-    (tmp_path / "CURRENT").touch()
-    cache = ThumbnailCache(0, tmp_path / "small", 4 * len(files[0]))
-    for number, file in enumerate(files):
-        cache.keep(f"{number}-8", file)
-        os.utime(tmp_path / "small" / f"{number}-8.jpg", (number, number))
-    fresh = ThumbnailCache(2**20, tmp_path / "small")
-    assert [number for number in range(9) if fresh.read(f"{number}-8")] == [6, 7, 8]
-
-
 def test_a_folder_of_thumbnails_that_cannot_be_written_or_is_a_link_keeps_nothing(tmp_path: Path) -> None:
     for file in ("file", "CURRENT"):
         (tmp_path / file).touch()
@@ -401,15 +389,6 @@ def test_chosen_photos_come_as_one_file_each_as_it_is_and_once(
     assert unzipped(answer) == {file.name: file.read_bytes() for file in files}
 
 
-def test_photos_in_a_file_keep_the_time_of_their_last_change(http: httpx.Client, index: Index, gallery: Path) -> None:
-    entry = index.photo(7)
-    changed = (gallery / entry.paths[0]).stat().st_mtime
-    with zipfile.ZipFile(io.BytesIO(http.get("/photos.zip", params={"id": 7}).content)) as archive:
-        (written,) = archive.infolist()
-    # A ZIP file counts in steps of two seconds.
-    assert abs(time.mktime((*written.date_time, 0, 0, -1)) - changed) < 2
-
-
 def test_names_do_not_clash_and_suit_every_system() -> None:
     paths = ["a/cat.jpg", "b/Cat.JPG", "c/cat.jpg", "d/what? a:name.png", "e/..", "f/.hidden", "g/cat (2).jpg"]
     paths += ["a/\x9b2J.jpg", "a/\u202egpj.exe"]
@@ -418,12 +397,6 @@ def test_names_do_not_clash_and_suit_every_system() -> None:
     paths += ["a/CON.jpg", "a/nul", "a/com1.tar.gz", "a/Lpt\xb9.png", "a/conan.jpg", "a/aux .jpg", "a/dots.. ."]
     names += ["_CON.jpg", "_nul", "_com1.tar.gz", "_Lpt\xb9.png", "conan.jpg", "_aux .jpg", "dots"]
     assert file_names(paths) == names
-
-
-def test_bad_requests_for_an_archive_are_refused(http: httpx.Client) -> None:
-    assert error(http.get("/photos.zip", params={"id": [1, 1000]})) == (404, "not_found")
-    assert error(http.get("/photos.zip")) == (422, "bad_parameter")
-    assert error(http.get("/photos.zip", params={"id": range(1, 66)})) == (422, "bad_parameter")
 
 
 def test_only_the_token_shows_where_files_lie(http: httpx.Client, server: Served, index: Index, gallery: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sketch_search import model
-from sketch_search.indexer import BuildRequest, Index, build, open_index, remove
+from sketch_search.indexer import BuildRequest, Index, build, open_index
 from sketch_search.model import Matcher, Tokens
 from sketch_search.model.engine import Method, unit
 from sketch_search.model.engine.tokens import quantize
@@ -115,19 +115,6 @@ def test_only_the_best_by_ret_reach_the_relation_network_and_need_no_centroid(se
     assert (ret.rerank, ret.candidates) == (None, PHOTOS)
 
 
-def test_after_a_removal_the_next_cells_are_opened(gallery: Path, matcher: Matcher, tmp_path: Path) -> None:
-    build(tmp_path / "index", BuildRequest([gallery], clusters=CLUSTERS, embedder="ret"), matcher)
-    with open_index(tmp_path / "index", matcher) as index:
-        first, second = (cluster.id for cluster in Searcher(index, matcher).find_sketch(nprobe=2, k=1).clusters[:2])
-        ids = ids_of(index, first).tolist()
-    remove([], tmp_path / "index", ids=ids)
-    with open_index(tmp_path / "index", matcher) as index:
-        assert index.cluster_sizes[first] == 0
-        found = Searcher(index, matcher).find_sketch(nprobe=1, k=1)
-    assert [cluster.id for cluster in found.clusters] == [second]
-    assert len(found.results) == 1
-
-
 @pytest.mark.parametrize("count", [None, 0, 1, 7, 30, 31])
 def test_the_best_few_are_the_first_of_all(count: int | None) -> None:
     generator = np.random.default_rng(3)
@@ -230,19 +217,6 @@ def test_in_diffusion_photos_that_were_not_scored_count_as_is_likely_by_those_th
     assert (len(thinned.results), thinned.candidates, thinned.diffused) == (PHOTOS, PHOTOS, True)
     assert {hit.id: hit.raw_score for hit in thinned.results} == pytest.approx(expected, abs=1e-4)
     assert thinned.pairs_scored == 5 + (CLUSTERS if how == {"nprobe": "all"} else 0)
-
-
-def test_of_unscored_photos_the_next_best_are_ranked(diffusing: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    searcher = diffusing
-    monkeypatch.setattr(stages, "SHORTLIST", 8)
-    by_ret = searcher.find_sketch(k=8, method="ret")
-    thinned = searcher.find_sketch(k=8, rerank=5)
-    assert {hit.id for hit in thinned.results} == {hit.id for hit in by_ret.results}
-    assert thinned.candidates == 8
-    # A longer page than can be ranked so has as many photos scored as it takes.
-    monkeypatch.setattr(stages, "RERANK", 5)
-    assert searcher.find_sketch(k=8).pairs_scored == 5
-    assert searcher.find_sketch(k=9).pairs_scored == 9
 
 
 Both = tuple[Searcher, Searcher]

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sketch_search.model.ranking import groups_of
-from sketch_search.model.search import stages
 from sketch_search.service.schemas.query import TunedQuery, View
 from sketch_search.service.schemas.search import Group, SearchResult
 from sketch_search.service.search import searcher as searcher_module
@@ -92,21 +91,6 @@ def test_the_ranking_and_that_before_diffusion_give_photos_by_turns_to_the_kinds
     assert 1 < len(found) < PHOTOS
 
 
-def test_only_the_best_ranked_photos_are_grouped(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("plan", "searcher"):
-        monkeypatch.setattr(f"sketch_search.service.search.{module}.GROUPED", 6)
-    with_all_photos(monkeypatch)
-    for way in ({}, {"nprobe": "all"}, {"method": "rn", "diffuse": False}):
-        grouped = [hit for kind in kinds(searcher, k=PHOTOS, **way) for hit in (kind.best, *kind.more)]
-        assert len(grouped) == 6
-    assert sorted(hit.rank for hit in grouped) == [1, 2, 3, 4, 5, 6], "as no diffusion changed the ranking"
-    # Whatever page is asked for, no further photos are scored.
-    asked = TunedQuery(view="groups", method="rn", nprobe=1, diffuse=False, k=1)
-    first = searcher.search(draw_sketch(), asked)
-    later = searcher.search(draw_sketch(), asked.model_copy(update={"offset": 1000}))
-    assert (later.groups, later.candidates) == ((), first.candidates)
-
-
 def test_a_kind_is_far_ahead_if_it_holds_much_of_the_support() -> None:
     groups = (np.array([0, 2]), np.array([1]), np.array([3, 4]))
     scores = np.array([0.9, 0.5, 0.3, 0.2, 0.1], np.float32)
@@ -171,24 +155,3 @@ def test_folded_results_are_the_ranking_without_folding(copied: Searcher, way: d
     assert [[hit.id, *copies(hit)] for hit in folded.results] == list(first.values())
     scores = {hit.id: hit.raw_score for hit in ranked.results}
     assert [hit.raw_score for hit in folded.results] == [scores[hit.id] for hit in folded.results]
-
-
-def test_a_page_is_full_if_few_photos_are_ranked_for_it(copied: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {"k": 4, "nprobe": 1, "diffuse": False, "method": "rn"}
-    short = copied.find_sketch(**asked)
-    assert short.candidates < ALL_FILES
-    assert len(copied.find_sketch(fold=True, **{**asked, "k": len(FILES)}).results) == len(FILES)
-    # Beyond the photos that are folded, each is a result of its own.
-    monkeypatch.setattr(stages, "FOLDED", 3)
-    results = copied.find_sketch(fold=True).results
-    assert len(results) > len(FILES)
-    assert all(hit.copies == () for hit in results[3:])
-
-
-def test_liked_photos_are_results_of_their_own_even_if_they_are_copies(copied: Searcher) -> None:
-    same = [hit for hit in copied.find_sketch(fold=True).results if hit.copies]
-    one = same[0]
-    first, second, *others = sorted((one.id, *copies(one)))
-    found = copied.find_sketch(False, fold=True, like=[second, first]).results
-    assert [hit.id for hit in found[:2]] == [first, second]
-    assert sorted(photo for hit in found[:2] for photo in copies(hit)) == others

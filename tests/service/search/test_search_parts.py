@@ -44,13 +44,6 @@ def test_photos_that_look_like_a_liked_one_come_before_the_others(searcher: Sear
     assert first in after
 
 
-def test_the_order_and_number_of_times_in_which_photos_are_named_changes_nothing(searcher: Searcher) -> None:
-    a, b, c, d = searcher.index.ids.tolist()[:4]
-    one = searcher.find_sketch(like=[a, b], unlike=[c, d])
-    other = searcher.find_sketch(like=[b, a, b], unlike=[d, c, d, d])
-    assert (one.results, one.candidates) == (other.results, other.candidates)
-
-
 def test_a_photo_goes_by_each_of_its_ids(searcher: Searcher) -> None:
     index = searcher.index
     shown = index.photo_at("again.png").id
@@ -189,16 +182,6 @@ def test_filters_alone_find_newest_first(filtered: Searcher, asked: dict[str, An
     assert found.candidates == len(numbers) + (2 if "k" in asked else 0)
     with pytest.raises(BadSearch, match="The query is empty"):
         filtered.find(None, unlike=[filtered.index.ids[0].item()], **asked)
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [{"method": "nonsense"}, {"view": "groups"}, {"system": "two-stage"}, {"quality": "fast"}, {"nprobe": 2}],
-    ids=lambda asked: next(iter(asked)),
-)
-def test_options_of_a_ranking_are_refused_with_filters_alone(filtered: Searcher, asked: dict[str, Any]) -> None:
-    with pytest.raises(BadSearch, match="filters alone: leave"):
-        filtered.find(None, after=FIRST, **asked)
 
 
 def test_a_folder_is_found_whether_its_accents_are_composed_or_not(tmp_path: Path) -> None:

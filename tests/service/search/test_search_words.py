@@ -18,7 +18,7 @@ from sketch_search.model import Tokens, ranking
 from sketch_search.model.engine import Floats
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.ranking import EXAMPLES, clearness, is_shown
-from sketch_search.model.search import Nearest, Query
+from sketch_search.model.search import Query
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guess, SearchResponse
@@ -203,15 +203,6 @@ def test_a_word_lifts_the_photos_that_show_it(
         before, after = ids(find(searcher, picture, **way)), ids(find(searcher, picture, text=word, **way))
         assert best in after
         assert after.index(best) <= (before.index(best) if best in before else PHOTOS)
-
-
-def test_half_of_the_photos_to_score_are_of_the_kind_that_words_and_likes_say() -> None:
-    rows, by_vector = np.arange(8), np.arange(8, 0, -1).astype(np.float32)
-    query = Query(method="rn", mean=np.zeros(1, np.float32), rerank=4)
-    found = Nearest(rows, rows, by_vector, by_word=np.array([-99] * 5 + [1, 2, 0], np.float32))
-    assert found.to_score(query).tolist() == [0, 1, 5, 6]
-    assert replace(found, likeness=np.array([1] * 6 + [-1, 1], np.float32)).to_score(query).tolist() == [0, 1, 5, 7]
-    assert replace(found, by_word=None).to_score(query).tolist() == [0, 1, 2, 3]
 
 
 CPU = "cpu"

@@ -9,16 +9,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from sketch_search.indexer import BuildRequest, build, open_index
-from sketch_search.model.engine import Numbers, Projection, Tokens, unit
+from sketch_search.model.engine import Projection, Tokens, unit
 from sketch_search.model.engine.tokens import unpack
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_fits, weigh
-from sketch_search.model.search import encode_things, name_things, sketch_of, stages
+from sketch_search.model.search import encode_things, name_things, sketch_of
 from sketch_search.model.search.drawings import SURE
 from sketch_search.model.things import PLACES, WHOLE, Thing, match_things
 from sketch_search.model.training.network import Network
@@ -191,15 +190,6 @@ def test_a_word_for_what_is_surely_not_drawn_names_a_further_thing(
     assert (by_method.method, by_method.placed) == ("rn", True)
 
 
-def test_regions_decide_against_likeness_of_whole_photos(regional: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    best = regional.find(both(), quality="best", k=3)
-    found = regional.find(both(), k=3)
-    assert [result.id for result in found.results] == [result.id for result in best.results]
-    monkeypatch.setattr(stages, "COMPARED_WITH_THINGS", 3)
-    by_vector = regional.find(both(), k=3)
-    assert {result.id for result in by_vector.results} != {result.id for result in best.results}
-
-
 def test_one_picture_and_the_pictures_of_its_things_find_the_same(regional: Searcher) -> None:
     apart = regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), TunedQuery(k=PHOTOS))
     together = regional.find(both())
@@ -306,21 +296,6 @@ def test_things_of_a_drawing_are_guessed_by_what_the_gallery_shows_in_shards_too
     assert_same(searcher_of(links, knowing).search(both(), asked), whole.search(both(), asked))
 
 
-@pytest.mark.parametrize("picture", [both(), on_paper("star", 150)])
-def test_a_search_reads_the_regions_of_each_photo_once(
-    regional: Searcher, monkeypatch: pytest.MonkeyPatch, picture: Image.Image
-) -> None:
-    read, photo_regions = list[int](), regional.index.photo_regions
-
-    def reading(rows: Numbers) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-        read.extend(rows.tolist())
-        return photo_regions(rows)
-
-    monkeypatch.setattr(regional.index, "photo_regions", reading)
-    assert regional.find(picture).results[0].cells is not None
-    assert sorted(read) == [*range(PHOTOS)]
-
-
 def test_an_explanation_says_where_each_thing_is_how_well_it_matches_and_in_which_colour(regional: Searcher) -> None:
     pictures = drawn(regional, on_paper("star", 10, RED), on_paper("cross", 290))
     found = {result.id: result for result in regional.search(pictures, TunedQuery(k=PHOTOS)).results}
@@ -386,12 +361,6 @@ def test_what_words_alone_name_is_located_and_not_explained(regional: Searcher) 
         explain(searcher, None, ExplainParams(photo=[5], text="star"))
 
 
-def test_without_regions_nothing_is_located(http: httpx.Client, sketch: bytes) -> None:
-    answer = http.post("/locate?photo=1&photo=5", content=sketch).json()
-    assert (answer["things"], answer["region_grid"]) == ([], None)
-    assert [(photo["id"], photo["things"]) for photo in answer["photos"]] == [(1, []), (5, [])]
-
-
 @pytest.mark.parametrize(
     ("guesses", "biases", "each", "whole"),
     [
@@ -419,22 +388,6 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
     # A photo that matches a thing well fits, whatever it was guessed to be.
     monkeypatch.setattr(searching, "WELL", -1.0)
     assert [thing.fits for thing in searcher.find(both()).things] == [one or None for one in each]
-
-
-def test_an_index_without_tokens_compares_things_by_vectors(network: Matcher, gallery: Path, tmp_path: Path) -> None:
-    build(tmp_path / "index", BuildRequest([gallery], clusters=CLUSTERS, embedder="ret", tokens="none"), network)
-    with open_index(tmp_path / "index", network) as index:
-        searcher = Searcher(index, network)
-        pictures = drawn(searcher, on_paper("star", 10), on_paper("cross", 290))
-        answer = searcher.search(pictures, TunedQuery(k=PHOTOS))
-        assert answer.method == "ret"
-        assert (len(answer.results), len(answer.things), answer.placed) == (PHOTOS, 2, False)
-        for sentence, asked in (
-            ("which this index does not keep", {"places": "yes"}),
-            ("rerank limits", {"rerank": 3}),
-        ):
-            with pytest.raises(BadSearch, match=sentence):
-                searcher.search(pictures, TunedQuery.model_validate(asked))
 
 
 def test_pictures_that_are_no_drawing_are_refused_with_a_sentence(http: httpx.Client) -> None:

@@ -301,14 +301,6 @@ def test_the_connection_that_has_been_idle_longest_makes_room(small: Served) -> 
             assert status(rest(other)) == 200
 
 
-def test_a_slow_request_makes_room_too(small: Served) -> None:
-    with ExitStack() as opened:
-        slow = [opened.enter_context(connect(small)) for _ in range(3)]
-        for connection in slow:
-            connection.sendall(SEARCH + b"Content-Length: 1000\r\n\r\nhalf")
-        assert {answered(small) for _ in range(4)} == {200}
-
-
 def test_those_that_are_being_answered_stay_and_a_new_one_is_refused(small: Served, sketch: bytes) -> None:
     search = SEARCH + CLOSE + b"Content-Length: %d\r\n\r\n" % len(sketch)
     with ExitStack() as opened:

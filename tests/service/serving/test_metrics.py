@@ -12,7 +12,6 @@ from sketch_search import Remote, Results
 from sketch_search.indexer import Index
 from sketch_search.service.settings import Settings
 from tests.programs import PATIENCE, wait_until
-from tests.service.busy_server import occupied, waiting_search
 from tests.service.served import address, error, metrics, running, served
 from tests.service.small_gallery import CLUSTERS, PHOTOS
 
@@ -62,17 +61,6 @@ def test_the_index_and_the_build_are_named(http: httpx.Client, index: Index) -> 
     assert told[f'sbir_index_info{{embedder="{embedder}",generation="{generation}",model="tiny-random"}}'] == 1
     assert told["sbir_index_created_seconds"] == index.manifest.created.timestamp()
     assert told[f'sbir_build_info{{version="{http.get("/info").json()["version"]}"}}'] == 1
-
-
-def test_the_queue_can_be_watched(settings: Settings, sketch: bytes) -> None:
-    with served(settings, queue=1) as server:
-        idle = metrics(server.http)
-        assert (idle["sbir_queue_depth"], idle["sbir_queue_limit"]) == (0, 1)
-        assert idle["sbir_http_requests_in_flight"] == 1  # this one
-        with occupied(server), waiting_search(server, sketch):
-            busy = metrics(server.http)
-            assert (busy["sbir_queue_depth"], busy["sbir_queue_places_taken"]) == (1, 2)
-            assert busy["sbir_http_requests_in_flight"] == 2
 
 
 def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Settings) -> None:

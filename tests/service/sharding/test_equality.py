@@ -1,7 +1,6 @@
 """A gallery in shards gets the answers of one index of all its photos, however they are divided."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 
 from sketch_search.indexer import Index
 from sketch_search.model import Matcher
-from sketch_search.model.engine import Floats
-from sketch_search.model.search import Nearest, Query
+from sketch_search.model.search import Query
 from sketch_search.service.gallery import Gallery
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
@@ -155,39 +153,3 @@ def test_only_shards_with_an_opened_cluster_are_asked_and_in_two_rounds(divide: 
     clusters = np.array([0, 3]) * whole.index.cluster_count + np.array([0, 3])
     gallery.find(drawn(whole.matcher, gallery, clusters))
     assert [len(link.asked) for link in links] == [2, 0, 0, 2, 0]
-
-
-def noted(answers: list[Any]) -> Callable[[Any], Any]:
-    """Notes the answers of a link, and gives them back as they are."""
-
-    def note(answer: Any) -> Any:
-        answers.append(answer)
-        return answer
-
-    return note
-
-
-def test_shards_score_as_many_pairs_as_one_index_and_send_few_bytes(quarters: list[LocalLink], whole: Searcher) -> None:
-    gallery, nearest, scores = gallery_of(quarters), list[Nearest](), list[tuple[Floats, Floats, Floats | None]]()
-    for link in quarters:
-        link.lies = {"packed_nearest": noted(nearest), "scored": noted(scores)}
-    query = drawn(whole.matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=8, rerank=5)
-    found = gallery.find(query)
-    assert (len(found), found.scored.sum(), sum(len(scored) for _, scored, _ in scores)) == (8, 5, 5)
-    for photos in nearest:
-        assert photos.rows.nbytes + photos.ids.nbytes + photos.by_vector.nbytes == 12 * len(photos)
-    assert sum(vectors.nbytes for vectors, *_ in scores) == 8 * whole.matcher.config.width * 2
-
-
-def test_a_shard_that_has_more_of_the_best_than_was_expected_of_it_is_asked_again(
-    whole: Searcher, quarters: list[LocalLink], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sketch_search.service.sharding.gallery.MARGIN", 0.0)
-    monkeypatch.setattr("sketch_search.service.sharding.gallery.SPARE", 1)
-    gallery = gallery_of(quarters)
-    every = drawn(whole.matcher, gallery, np.arange(len(gallery.clusters.sizes)), count=9, rerank=9)
-    found = gallery.find(every)
-    expected = whole.gallery.find(replace(every, clusters=np.arange(whole.index.cluster_count)))
-    assert sorted(found.ids) == sorted(expected.ids)
-    assert found.scores[np.argsort(found.ids)] == pytest.approx(expected.scores[np.argsort(expected.ids)], abs=1e-4)
-    assert sum(question.__name__ == "packed_nearest" for link in quarters for question in link.asked) > 4

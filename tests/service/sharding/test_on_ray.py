@@ -8,22 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from sketch_search.model import Matcher, Tokens
 from sketch_search.service.engine import open_matcher
-from sketch_search.service.serving.on_ray import Copies, SharedMatcher
 from sketch_search.service.settings import Settings, index_path
 from tests.benchmarks.results import soak
-from tests.programs import PATIENCE, family, wait_for, wait_until
-from tests.service.busy_server import Gate
+from tests.programs import PATIENCE, family, wait_until
 from tests.service.served import asked
 from tests.service.sharding.conftest import HALVES
 from tests.service.sharding.served_on_ray import OnRay, served_on_ray
-from tests.service.sharding.shards_here import Computed, cut
+from tests.service.sharding.shards_here import cut
 from tests.service.small_gallery import PHOTOS
 
 if TYPE_CHECKING:
@@ -181,35 +177,3 @@ def test_copies_that_end_at_random_leave_answers_right_or_reported_and_come_back
                 lambda: [len(on_ray.copies(shard)) for shard in (0, 1)] == [COPIES, COPIES],
                 "the copies did not come back",
             )
-
-
-class Counted(Copies):
-    """Stands for the copies of the encoder on a cluster. They encode as ``matcher`` does, and count their pictures."""
-
-    def __init__(self, matcher: Matcher) -> None:
-        self.matcher, self.encoded = matcher, 0
-
-    def call(self, method: str, *arguments: Any) -> Any:
-        self.encoded += 1
-        return Computed(lambda: getattr(self.matcher, method)(*arguments))
-
-
-def test_a_second_sketch_goes_to_a_copy(settings: Settings, sketch: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, gate, copies = open_matcher(settings), Gate(), Counted(open_matcher(settings))
-    image, encode = here.prepare(here.open(sketch, "sketch"), "sketch")[None], here.engine.encode
-
-    def slow(*asked: Any) -> Tokens:
-        gate()
-        return encode(*asked)
-
-    monkeypatch.setattr(here.engine, "encode", slow)
-    shared = SharedMatcher(here, copies, settings)
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(shared.encode, image, "sketch")
-        wait_for(gate.begun, "the server does not encode")
-        second = shared.encode(image, "sketch")
-        gate.opened.set()
-        assert np.array_equal(first.result(PATIENCE).ret, second.ret)
-    assert copies.encoded == 1
-    assert np.array_equal(shared.encode(image, "sketch").ret, second.ret)
-    assert copies.encoded == 1

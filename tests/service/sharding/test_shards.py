@@ -19,7 +19,6 @@ from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.sharding import Overview, Shards, ShardsRefused, ShardUnavailable
 from sketch_search.service.sharding import overview as summary
-from sketch_search.service.sharding.shards import shard_names
 from tests.programs import wait_until
 from tests.requirements import need_ray
 from tests.service.served import error, metrics
@@ -86,10 +85,6 @@ def test_a_folder_of_shards_stands_for_all_of_them_and_another_one_for_itself(tm
     (tmp_path / "shards.json").write_text("{}")
     with pytest.raises(IndexRefused, match="is damaged"):
         folders_of(tmp_path)
-
-
-def test_shards_are_named_by_their_folders(tmp_path: Path) -> None:
-    assert shard_names([tmp_path / "x" / "s", tmp_path / "y" / "s", tmp_path / "t"]) == ["s-0", "s-1", "t"]
 
 
 def test_a_missing_cluster_fails(weights: Path, shard_folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,16 +193,6 @@ def test_a_search_is_answered_without_a_shard_that_fails_and_the_log_says_so(
     photos = {hit["id"] for hit in found["results"]}
     assert photos <= honest if asked else photos == honest
     assert "shard shard-1 is missing" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("question", "fault"), [("state", "refused"), ("state", "late"), *(("overview", fault) for fault in FAULTS)]
-)
-def test_a_shard_whose_description_fails_is_not_searched(question: str, fault: str, many: Sharded) -> None:
-    many.links[1].lies = {question: FAULTS[fault]}
-    shards = Shards(many.links, seconds=0)
-    shards.refresh()
-    assert shards.missing == {1}
 
 
 @pytest.mark.parametrize("fault", ["refused", "late"])
