@@ -26,7 +26,6 @@ from sketch_search.model.engine import unit
 from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.images.preprocess import fit_photo
 from tests.indexer.galleries import Collection, make_older, save_photo, shorten
-from tests.networks import saved_clip
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 #: Of the files, those with boxes: the portrait, whole, turned, and its upper half.
@@ -219,16 +218,6 @@ def test_boxes_stay_with_their_photos_as_photos_come_and_go(boxed: Collection, o
     assert same(found, expected)
 
 
-def test_an_index_of_vectors_alone_has_no_boxes(once: Collection, tmp_path: Path) -> None:
-    alone = Collection(once.photos, tmp_path / "index", once.matcher)
-    alone.build(tokens="none")
-    with alone.open() as index:
-        assert not index.boxes_kept
-        assert np.array_equal(index.photo_boxes(np.arange(COUNT)), no_boxes(COUNT))
-    assert (read_summary(alone.index).boxes, read_summary(alone.index).manifest.detector) == (0, None)
-    assert not alone.build().changed
-
-
 def test_wrong_vectors_of_unknown_arithmetic_are_computed_again_and_a_stopped_build_continues(
     boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -269,9 +258,3 @@ def test_vectors_that_no_photo_can_check_stay_as_they_are(boxed: Collection) -> 
     boxed.photos.rmdir()
     away.rename(boxed.photos)
     assert boxed.update().boxed == COUNT
-
-
-def test_photos_that_clip_clusters_have_the_same_boxes(once: Collection, tmp_path: Path) -> None:
-    by_clip = Collection(once.photos, tmp_path / "index", once.matcher)
-    by_clip.build(embedder=f"clip:{saved_clip(tmp_path / 'clip')}")
-    assert same(boxes_of(by_clip), boxes_of(once))

@@ -21,8 +21,6 @@ from sketch_search.indexer import (
 from sketch_search.indexer.building.progress import Progress, ProgressState, read_progress
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.files import FileStamp
-from sketch_search.indexer.store.generation import current_generation
-from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.indexer.store.rows import PhotoTable
 from sketch_search.model.engine import unit
 from tests.indexer.galleries import Collection, catalog, flip, ids_of, save_photo, save_photos, tokens_of
@@ -191,18 +189,6 @@ def test_the_file_has_rate_and_time_left_at_most_once_a_second(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["p.json"]
 
 
-def test_without_a_terminal_a_line_now_and_then_reports_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    clock = Clock()
-    for bar, said in ((False, []), (True, [2, 4, 6, 7, 8])):
-        progress = Progress(bar=bar, clock=clock)
-        progress.start("encoding", 9)
-        # Soon at first, and later more rarely.
-        for seconds in (1, 3, 4, 4, 15, 1, 32, 32, 31):
-            clock.now += seconds
-            progress.advance()
-        assert capsys.readouterr().err == "".join(f"encoding: {done} of 9 photos\n" for done in said)
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_file_that_is_no_progress_gives_none_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
@@ -245,14 +231,6 @@ def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_ot
     after, plain = catalog(collection.index), catalog(tmp_path / "at once")
     assert [entry[0] for entry in after.values()] == [entry[0] for entry in plain.values()]
     assert verify(collection.index) == []
-
-
-def test_a_build_that_grows_keeps_the_clusters_if_few_photos_are_new(built: Collection) -> None:
-    before = current_generation(IndexFolder(built.index)).read_means()
-    save_photo(built.photos / "new.png", 50)
-    report = build_growing(built.index, BuildRequest(), built.matcher)
-    assert (report.encoded, report.photos) == (1, 13)
-    np.testing.assert_array_equal(current_generation(IndexFolder(built.index)).read_means(), before)
 
 
 def test_a_changed_file_that_waits_for_the_next_build_stays_as_it_was(built: Collection) -> None:

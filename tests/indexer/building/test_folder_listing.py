@@ -1,7 +1,6 @@
 """Which files of a folder are photos of the gallery, and what patterns keep out."""
 
 import os
-import unicodedata
 from pathlib import Path
 
 import pytest
@@ -49,14 +48,6 @@ def test_the_thumbnails_of_an_index_are_no_photos(built: Collection, tmp_path: P
         build(other, BuildRequest([built.index]), built.matcher)
     outer = build(other, BuildRequest([built.photos.parent]), built.matcher)
     assert (outer.photos, outer.skipped) == (12, ("1 folder of thumbnails, deleted or hidden files: 1 of an index",))
-
-
-def test_the_most_frequent_endings_are_named_and_the_others_counted(tmp_path: Path) -> None:
-    for number in range(7):
-        (tmp_path / f"file.{number}").touch()
-    listing = FolderListing([Root(name="a", path=str(tmp_path))], tmp_path / "index")
-    assert [*listing] == []
-    assert listing.skipped == ("7 files of other types: 1 .0, 1 .1, 1 .2, 1 .3, 1 .4, 2 others",)
 
 
 def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo(tmp_path: Path) -> None:
@@ -149,13 +140,6 @@ def test_a_raw_file_counts_if_the_photo_beside_it_is_excluded(collection: Collec
 def test_a_gallery_of_which_all_is_excluded_is_refused(collection: Collection) -> None:
     with pytest.raises(BadInvocation, match=r"no image files in .*photos besides those that --exclude leaves out"):
         collection.build(excluded=["*"])
-
-
-def test_accents_match_however_they_are_written() -> None:
-    for form in ("NFC", "NFD"):
-        exclusions = Exclusions([unicodedata.normalize(form, "Mädchen/")])
-        for other in ("NFC", "NFD"):
-            assert exclusions.hides(unicodedata.normalize(other, "Ägypten/Mädchen/1.jpg"))
 
 
 @pytest.mark.parametrize(

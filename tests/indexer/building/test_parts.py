@@ -14,7 +14,7 @@ from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.reader import Index
 from sketch_search.model.images import find_parts, open_image
 from tests.indexer.building.test_boxes import edit_manifest
-from tests.indexer.galleries import ORDINARY, Collection, current_catalog, flip, save_parted
+from tests.indexer.galleries import ORDINARY, Collection, current_catalog, save_parted
 from tests.indexer.killed_builds import StopAfter, Stopped
 from tests.pictures import FOUR, page, panorama
 
@@ -136,16 +136,6 @@ def test_a_page_that_leaves_and_comes_back_has_its_parts_again(parted: Collectio
     # Encoded beside other photos than before, its last bits differ.
     again, first = ([np.frombuffer(row, np.float32, width) for row in rows["5 wide.png"]] for rows in (after, before))
     np.testing.assert_allclose(again, first, atol=0.01)
-
-
-def test_damaged_rows_of_parts_are_computed_again(parted: Collection) -> None:
-    before = of(parted)
-    (tokens,) = (parted.index / "segments").rglob("tokens.npy")
-    flip(tokens)
-    assert len(verify(parted.index)) == 1
-    assert parted.build().encoded == ORDINARY + 2
-    assert of(parted) == before
-    assert verify(parted.index) == []
 
 
 def test_an_older_index_is_kept_and_the_build_says_that_its_photos_are_whole(

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from sketch_search import indexer, model
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.distributed import Machines, build_shards
-from sketch_search.indexer.distributed.backend import check_ids, place_clusters
+from sketch_search.indexer.distributed.backend import place_clusters
 from sketch_search.indexer.distributed.workers import Resources
-from sketch_search.indexer.store.reader import ShardsFolder
 from sketch_search.service.commands import main as serve
 from tests.indexer.distributed.same import check_same, read_shards
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
@@ -154,15 +153,6 @@ def test_every_cluster_is_in_one_shard_and_every_shard_has_one(data: st.DataObje
     assert len(placed) == len(sizes)
 
 
-def test_shards_of_many_clusters_are_nearly_equal() -> None:
-    generator = np.random.default_rng(0)
-    sizes = generator.integers(50, 150, 400)
-    placed = place_clusters(generator.normal(size=(400, 8)).astype(np.float32), sizes, 7)
-    photos = np.bincount(placed, weights=sizes)
-    assert photos.max() < 1.2 * photos.mean()
-    assert photos.min() > 0.6 * photos.mean()
-
-
 def test_neighbours_are_in_one_shard() -> None:
     groups = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
     noise = 0.01 * np.random.default_rng(0).normal(size=groups.shape).astype(np.float32)
@@ -202,12 +192,6 @@ def test_a_cluster_with_too_little_is_refused() -> None:
         Resources.of([{"CPU": 8}, {"GPU": 1}], "cuda")
     with pytest.raises(indexer.BadInvocation, match="device 'tpu' cannot be used"):
         Resources.of([{"CPU": 8}], "tpu")
-
-
-def test_ids_that_do_not_fit_are_refused() -> None:
-    check_ids(2**31)
-    with pytest.raises(indexer.BadInvocation, match="file ids go up to 2,147,483,648"):
-        check_ids(2**31 + 1)
 
 
 def test_only_a_folder_of_shards_or_an_empty_one_is_built_into(built_once: Collection, tmp_path: Path) -> None:
@@ -311,21 +295,6 @@ def test_workers_import_what_the_driver_has_imported(tmp_path: Path, ray_cluster
     place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = run_python("-P", "-c", TASK, ray_cluster.address, folder=tmp_path, environment=place)
     assert done.returncode == 0, done.stderr
-
-
-def test_a_second_build_of_the_same_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
-    folder = ShardsFolder(tmp_path / "shards")
-    with folder.writing(), pytest.raises(indexer.IndexBusy, match="another build is writing"):
-        build_shards(folder.path, indexer.BuildRequest((gallery,)), Machines("local"))
-
-
-def test_a_damaged_manifest_of_shards_is_refused(tmp_path: Path, gallery: Path) -> None:
-    shards = tmp_path / "shards"
-    shards.mkdir()
-    for text, problem in (("{", "cannot be read"), ('{"version": 2}', "is damaged")):
-        (shards / "shards.json").write_text(text)
-        with pytest.raises(indexer.IndexRefused, match=problem):
-            build_shards(shards, indexer.BuildRequest((gallery,)), Machines("local"))
 
 
 def test_shards_have_the_boxes_of_their_photos_and_those_of_older_ones_get_them(

@@ -153,22 +153,9 @@ def test_a_build_writes_through_no_link_to_a_file(name: str, copied: Collection,
     assert mine.read_text() == "mine"
 
 
-def halve(file: Path) -> None:
+def test_a_database_of_no_build_is_begun_anew(collection: Collection) -> None:
+    file = stopped(collection) / "build.sqlite"
     os.truncate(file, file.stat().st_size // 2)
-
-
-def shorten_rows(file: Path) -> None:
-    (tokens,) = file.parent.parent.glob("segments/*/tokens.npy")
-    halve(tokens)
-
-
-def pickle_rows(file: Path) -> None:
-    np.save(file.with_name("vectors.npy"), np.array([print] * 8))
-
-
-@pytest.mark.parametrize("change", [halve, shorten_rows, pickle_rows])
-def test_a_database_of_no_build_is_begun_anew(change: Callable[[Path], None], collection: Collection) -> None:
-    change(stopped(collection) / "build.sqlite")
     assert collection.build().encoded == 12
 
 

@@ -28,11 +28,6 @@ def test_a_removed_photo_vanishes_at_once_and_its_file_stays(built: Collection) 
     assert len(read_summary(built.index).removed) == 1
 
 
-def test_a_removal_waits_for_no_pipe_in_the_place_of_the_thumbnails(built: Collection) -> None:
-    os.mkfifo(built.index / "thumbnails")
-    assert remove([], built.index, ids=[3]).photos == 11
-
-
 def test_a_removed_photo_stays_out_under_another_name_until_it_is_added_and_a_build_says_so(built: Collection) -> None:
     shown = read_summary(built.index).manifest.counts.photos
     shutil.copytree(built.photos / "in here", built.photos / "twice")
@@ -82,14 +77,6 @@ def test_a_folder_without_photos_leaves_the_index_by_its_name_or_address(copied:
         assert len(read_summary(copied.index).manifest.roots) == 2
         assert remove([name], copied.index).files == 0
         assert [root.path for root in read_summary(copied.index).manifest.roots] == [str(copied.photos)]
-
-
-def test_a_bad_file_that_is_removed_is_not_reported_again(built: Collection) -> None:
-    (built.photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    assert len(built.build().bad) == 1
-    remove(["broken.jpg"], built.index)
-    assert read_summary(built.index).bad == ()
-    assert built.build().bad == ()
 
 
 @pytest.mark.parametrize(
