@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,13 +61,6 @@ def compose() -> dict[str, Any]:
     text = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", (_CHECKOUT / "docker-compose.yml").read_text())
     assert "$" not in text
     return yaml.safe_load(text)
-
-
-def _unit(name: str) -> dict[str, list[str]]:
-    settings = defaultdict[str, list[str]](list)
-    for key, value in re.findall(r"^([^#=\n]+)=(.*)$", (_DOCKER / name).read_text(), re.MULTILINE):
-        settings[key].append(value)
-    return settings
 
 
 def _setting_names(environment: dict[str, str]) -> set[str]:
@@ -181,27 +173,6 @@ def test_the_example_of_env_has_every_variable_of_the_compose_file_with_its_defa
     used = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", (_CHECKOUT / "docker-compose.yml").read_text()))
     named = dict(re.findall(r"^# ([A-Z_]+)=(\S*)", (_CHECKOUT / ".env.example").read_text(), re.MULTILINE))
     assert used == named
-
-
-def test_the_units_share_user_and_index_and_give_up_all_privileges() -> None:
-    service, job = map(_unit, _UNITS)
-    given_up = dict.fromkeys(
-        ("DynamicUser", "NoNewPrivileges", "PrivateTmp", "ProtectHome", "RestrictNamespaces"), "yes"
-    )
-    given_up |= {"ProtectSystem": "strict", "CapabilityBoundingSet": ""}
-    given_up |= {"SystemCallFilter": "@system-service", "SystemCallFilter+": "~@privileged @resources"}
-    for unit in (service, job):
-        assert {name: unit[name.rstrip("+")][name.endswith("+")] for name in given_up} == given_up
-    for name in ("User", "StateDirectory", "EnvironmentFile"):
-        assert service[name] == job[name]
-    # It cannot write the index, so that nobody needs a token.
-    assert service["Environment"] == [*job["Environment"], "SBIR_ALLOW_BUILD=no"]
-    (started,) = _unit("sketch-search-index.timer")["Unit"]
-    assert started == _UNITS[1]
-    assert service["ReadOnlyPaths"] == ["%S/sketch-search"]
-    assert int(service["TimeoutStopSec"][0]) > GRACE_SECONDS
-    (command,) = job["ExecStart"]
-    assert parse(index, command.split()[2:]).params["folders"] == (Path("/srv/photos"),)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="these are commands of a shell")

@@ -1,27 +1,18 @@
 """Hostile pictures, made by hypothesis: they are refused or opened.
 
 `make test` tries the same few every time. `make soak` tries many more, other ones each time. HTTP requests are
-made in the same way by ``tests/service/http/test_openapi.py``. No expression takes more steps than its text is long.
+made in the same way by ``tests/service/http/test_openapi.py``.
 """
 
-import importlib
-import pkgutil
-import re
 import struct
 import zlib
 from collections.abc import Iterator
 from functools import cache
-from re import _constants as kinds
-from re import _parser as parser
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sketch_search import service
-from sketch_search.indexer import store
-from sketch_search.model import images
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import ImageError
 from sketch_search.model.images import media_type
@@ -101,38 +92,3 @@ def test_a_damaged_picture_is_opened_or_refused(
         return
     assert picture.mode == "RGB"
     assert min(picture.size) > 0
-
-
-def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
-    for package in (images, service, store):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if ".commands" in module.name or module.name.endswith(("__main__", "on_ray")):
-                continue
-            for name, value in vars(importlib.import_module(module.name)).items():
-                for one in value if isinstance(value, tuple | list) else (value,):
-                    for pattern in one if isinstance(one, tuple) else (one,):
-                        if isinstance(pattern, re.Pattern):
-                            yield f"{module.name}.{name}", pattern
-
-
-def endless(parsed: Any) -> Iterator[Any]:
-    """Yields what a parsed expression repeats without bound."""
-    for kind, value in parsed:
-        parts = [one for one in value if isinstance(one, parser.SubPattern)] if isinstance(value, tuple) else []
-        if kind is kinds.BRANCH:
-            parts = value[1]
-        elif kind is kinds.ATOMIC_GROUP:
-            parts = [value]
-        if kind in (kinds.MAX_REPEAT, kinds.MIN_REPEAT, kinds.POSSESSIVE_REPEAT) and value[1] is kinds.MAXREPEAT:
-            yield value[2]
-        for part in parts:
-            yield from endless(part)
-
-
-def test_no_regular_expression_repeats_endlessly_what_repeats_endlessly() -> None:
-    found = dict(patterns())
-    assert len(found) > 20
-    for name, pattern in found.items():
-        for repeated in endless(parser.parse(pattern.pattern, pattern.flags & ~re.DEBUG)):
-            # What a sign begins can be repeated in one way only.
-            assert not [*endless(repeated)] or repeated[0][0] is kinds.LITERAL, name

@@ -59,15 +59,6 @@ def written_out(scores: NDArray[np.float64], ret: Floats, method: str) -> NDArra
     return back[method]
 
 
-def test_fused_scores_are_diffused_alike_wherever_they_lie() -> None:
-    scores, ret = scored_loosely(seed=4, photos=30)
-    near, far = (
-        ranking.diffuse(scores["fused"] + np.float32(shift), ret, THRESHOLD, "fused") - shift for shift in (0.0, -64.0)
-    )
-    np.testing.assert_allclose(near, far, atol=1e-4, rtol=1e-4)
-    assert np.isfinite(ranking.diffuse(100 * scores["fused"], ret, THRESHOLD, "fused")).all()
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: Method) -> None:
     scores, ret = scored_loosely(seed=1, photos=30)
@@ -101,20 +92,6 @@ def test_evidence_adds_to_the_log_odds_of_scores_and_none_changes_nothing(method
     np.testing.assert_allclose(np.log(after), np.log(before) + evidence, rtol=1e-3, atol=1e-3)
 
 
-def test_likes_and_words_say_the_kind_and_leave_its_order_to_the_drawing() -> None:
-    likeness = np.array([1, 0.9, ranking.KIND, 0.1, -1], np.float32)
-    assert (ranking.evidence_of_likes(likeness)[:3] == 0).all()
-    assert (np.diff(ranking.evidence_of_likes(likeness)[2:]) < 0).all()
-    assert (np.diff(ranking.evidence_of_likes(likeness, drawn=False)) < 0).all()
-    words = np.array([7, 6, 7 - ranking.SPREAD, -3], np.float32)
-    assert ranking.evidence_of_words(words)[:3].tolist() == [0, 0, 0]
-    assert ranking.evidence_of_words(words)[3] < 0
-    assert (np.diff(ranking.evidence_of_words(words, drawn=False)) < 0).all()
-    assert ranking.evidence_of_fits(likeness, 1.0)[0] == 0
-    assert (np.diff(ranking.evidence_of_fits(likeness, 1.0)) < 0).all()
-    assert (ranking.evidence_of_fits(likeness, 0.0) == 0).all()
-
-
 def test_a_liked_photos_kind_has_a_page_of_photos_at_least_and_orders_them_if_the_drawing_shows_others() -> None:
     spread, by_drawing = np.linspace(1, 0.2, 50, dtype=np.float32), np.arange(50, dtype=np.float32)
     kin, others = (np.full(50, value, np.float32) for value in (ranking.KINDRED, 0.1))
@@ -130,18 +107,6 @@ def test_a_liked_photos_kind_has_a_page_of_photos_at_least_and_orders_them_if_th
     # Of few photos, those of less kinship than KIND may all be of the kind.
     assert ranking.evidence_of_kin(kin[:3], spread[-3:], by_drawing[:3]).tolist() == [0, 0, 0]
     assert ranking.evidence_of_kin(kin[:0], spread[:0], by_drawing[:0]).tolist() == []
-
-
-@pytest.mark.parametrize("method", ["rn", "ret"])
-def test_the_diffused_scores_of_a_drawing_count_half_beside_what_says_the_kind(method: Method) -> None:
-    (before,), (shared,) = (scored_loosely(seed, photos=50, sketches=1)[0][method] for seed in (5, 6))
-    own = ranking.logits(before) if method == "rn" else np.zeros(50)
-    kept = ranking.WITHIN * np.maximum(own - np.sort(own)[-ranking.FIRST], 0)
-    after = ranking.weigh(shared, kept, method)
-    halved = ranking.weigh(after, ranking.evidence_for_diffusion(after, before, method), method)
-    expected = ranking.SHARED * ranking.log_odds(shared, method) + kept
-    assert (kept > 0).sum() == (ranking.FIRST - 1 if method == "rn" else 0)
-    np.testing.assert_allclose(ranking.log_odds(halved, method), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_boxes_count_as_far_as_the_photos_that_the_drawing_finds_show_them() -> None:
@@ -205,21 +170,6 @@ def test_a_score_is_the_line_by_distance_and_what_photos_like_it_lie_off_it(meth
         off = sum(weight * (values[j] - start - slope * float(distances[j])) for j, weight in alike.items())
         likely = start + slope * float(distances[i]) + off / (ranking.PRIOR_WEIGHT + sum(alike.values()))
         assert float(after[i]) == pytest.approx(1 / (1 + math.exp(-likely)) if method == "rn" else likely, abs=1e-5)
-
-
-def test_estimates_fall_with_the_distance_or_are_level_and_lie_between_0_and_1() -> None:
-    scores, distances, ret = scored_gallery(seed=2)
-    known, apart = some(6), np.eye(PHOTOS, dtype=np.float32)  # no two photos are alike
-    rising = ranking.estimate(distances / np.float32(2), known, distances, apart, LIKE, "fused")[~known]
-    np.testing.assert_allclose(rising, distances[known].mean() / 2, rtol=1e-5)
-    by_distance_alone = ranking.estimate(scores, np.zeros(PHOTOS, np.bool_), distances, ret, LIKE, "rn")
-    assert np.argsort(-by_distance_alone).tolist() == distances.argsort().tolist()
-    # Some scores were rounded to 0 or 1, or all photos lie as far.
-    for after in (
-        ranking.estimate(scores.round(), known, distances, ret, LIKE, "rn"),
-        ranking.estimate(scores, known, np.ones(PHOTOS, np.float32), apart, LIKE, "rn"),
-    ):
-        assert ((after[~known] > 0) & (after[~known] < 1)).all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -13,7 +13,7 @@ from sketch_search.model.command_line import a_path
 from sketch_search.model.errors import UserError
 from sketch_search.model.files import MARK, write_files
 from sketch_search.model.terminal import HomeUnknown, expand_home, printable, run_program
-from tests.programs import PATIENCE, run_python
+from tests.programs import PATIENCE
 
 NOBODY = "~nobody-of-this-name"
 
@@ -30,17 +30,6 @@ NOBODY = "~nobody-of-this-name"
 )
 def test_a_name_cannot_forge_a_line_nor_move_the_cursor(name: str, shown: str) -> None:
     assert printable(name) == shown
-
-
-def test_a_library_without_memory_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    class PanicException(BaseException):
-        """As Rust's libraries raise it."""
-
-    def work() -> int:
-        raise PanicException("PyObject pointer is null")
-
-    assert run_program(work) == 2
-    assert capsys.readouterr().err == ("error: not enough memory; end other programs, or process less at once.\n")
 
 
 def test_a_path_is_taken_as_written_and_a_home_folder_that_nobody_has_is_a_sentence() -> None:
@@ -93,12 +82,6 @@ def test_a_reader_of_the_output_that_ends_is_no_error() -> None:
         process.stdout.close()
         assert process.wait(PATIENCE) == 141
         assert process.stderr.read() == b""
-
-
-def test_a_terminal_without_a_character_gets_an_escape_and_the_rest() -> None:
-    code = PROGRAM.format("print('Ännchen, all') or 0")
-    done = run_python("-c", code, environment={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert (done.returncode, done.stdout, done.stderr) == (0, "\\xc4nnchen, all\n", "")
 
 
 def test_a_closed_output_is_refused_because_results_would_be_lost() -> None:

@@ -237,16 +237,6 @@ def test_a_checkpoint_without_one_of_its_arrays_is_refused(name: str, tmp_path: 
         OnnxEngine(files, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name", ["cross.photo.ffn.3.weight", "relation.sketch_worth.bias", "relation.scale", "ret_term.scale"]
-)
-def test_a_checkpoint_whose_weights_for_pairs_have_other_shapes_is_refused(name: str, tmp_path: Path) -> None:
-    files = read_files(default_checkpoint())
-    files.arrays[name] = np.stack([files.arrays[name]] * 2)
-    with pytest.raises(ModelError, match=rf"tensors of its configuration: {name} has the shape \(2,.*, not \("):
-        OnnxEngine(files, tmp_path)
-
-
 def test_a_missing_or_damaged_graph_is_named_with_its_command(graphs: Path, tmp_path: Path, photos: Floats) -> None:
     files, folder = read_files(default_checkpoint()), Path(shutil.copytree(graphs, tmp_path / graphs.name))
     (folder / "photo-vit.onnx").write_bytes(b"no graph")

@@ -24,7 +24,7 @@ from sketch_search.model.engine.graphs import PAIRS, PHOTO_VIT, SECOND_VIT, VIT,
 from sketch_search.model.engine.parting import SIDE, Pieces, join_pieces, part_repeated
 from sketch_search.model.engine.runtime import OnnxEngine
 from sketch_search.model.engine.surface import knowledge_of
-from sketch_search.model.engine.tokens import Floats, quantize, round_matrix
+from sketch_search.model.engine.tokens import Floats, quantize
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import MAX_THINGS, SPECK
 from sketch_search.model.images.preprocess import fit_photo
@@ -277,16 +277,6 @@ def test_rows_are_added_as_avx2_adds_them_without_a_difference(monkeypatch: pyte
     # Rows that are all as large as they may be, and rounded to the full range, are not added rightly.
     wide = quantize(np.full((8, 192), 0.5, np.float32))[0].T
     assert (added_in_16_bits(steps, wide) != steps.astype(np.int64) @ wide.astype(np.int64)).any()
-
-
-def test_a_matrix_is_rounded_by_at_most_half_a_step() -> None:
-    matrix = np.random.default_rng(1).normal(size=(64, 33)).astype(np.float32)
-    matrix[5] = 0
-    steps, scales = round_matrix(matrix)
-    assert np.abs(steps * scales[:, None] - matrix).max() <= scales.max() / 2
-    assert scales[5] == 0
-    # Most rows have no two large neighbours, and keep more than the 64 steps that any two could have.
-    assert np.median(np.abs(steps).max(axis=1)) > 90
 
 
 def test_photos_have_the_same_vectors_on_this_processor() -> None:

@@ -125,13 +125,6 @@ def test_the_header_alone_tells_a_picture_too_large() -> None:
             open_image(png(np.zeros((1, 1), np.uint8), claims=(side, side)))
 
 
-def test_a_missing_file_and_a_folder_are_the_caller_s_affair(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        open_image(tmp_path / "nothing.png")
-    with pytest.raises(IsADirectoryError):
-        open_image(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("package", "extra", "data"),
     [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from sketch_search.indexer.samples import SKETCHED, draw_photo
-from sketch_search.model.errors import BlankSketch, ModelError
+from sketch_search.model.errors import BlankSketch
 from sketch_search.model.images.files import open_image
 from sketch_search.model.images.preprocess import (
     MAX_PARTS,
@@ -94,16 +94,6 @@ def test_photos_alone_are_opened_reduced_and_never_for_the_released_networks() -
         assert whole == open_image(data)
     seen = small.pixels(small.open(data, "photo"), "photo").astype(int)
     assert np.abs(seen - small.pixels(open_image(data), "photo")).max() <= 4
-
-
-@both
-def test_prepared_pictures_are_normalised_float32(preprocessing: Preprocessing) -> None:
-    small = replace(preprocessing, image_size=64, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
-    for modality in ("sketch", "photo"):
-        tensor = small.prepare(drawing("house"), modality)
-        assert tensor.shape == (3, 64, 64)
-        assert tensor.dtype == np.float32
-        np.testing.assert_allclose(tensor.max(axis=(1, 2)), [1.0, 2.4, 3.5], rtol=1e-6)
 
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
@@ -219,11 +209,6 @@ def test_a_picture_of_another_mode_is_converted_first(preprocessing: Preprocessi
     for mode in ("L", "RGBA", "P"):
         pixels = preprocessing.pixels(house.convert(mode), "sketch")
         assert np.array_equal(pixels, preprocessing.pixels(house, "sketch"))
-
-
-def test_an_unknown_modality_is_refused() -> None:
-    with pytest.raises(ModelError, match="'sketch' or 'photo'"):
-        OURS.prepare(drawing("house"), "painting")
 
 
 def test_the_fingerprint_of_a_side_changes_when_its_pixels_would() -> None:

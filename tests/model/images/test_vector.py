@@ -359,12 +359,6 @@ def test_pictures_of_things_become_one_drawing_that_looks_like_all_of_them() -> 
         Drawing.joined([*parts, other])
 
 
-def test_colours_are_converted_to_cielab() -> None:
-    given = np.array([[1, 1, 1], [1, 0, 0], [0, 0, 1], [0.5, 0.5, 0.5]])
-    wanted = [[100, 0, 0], [53.2, 80.1, 67.2], [32.3, 79.2, -107.9], [53.4, 0, 0]]
-    assert lab(given) == pytest.approx(np.array(wanted), abs=0.1)
-
-
 def test_each_cell_of_a_photo_has_its_mean_colour() -> None:
     picture = np.zeros((1, 3, 56, 56), np.float32)
     picture[0, 0, :14, 42:] = 1  # red, in the upper right cell of four in a row

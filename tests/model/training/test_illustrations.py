@@ -13,7 +13,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.training import illustrations
 from sketch_search.model.training.commands import main
-from sketch_search.model.training.illustrations import COLOURS, RIGHT, WRONG, Seen, compare, look
+from sketch_search.model.training.illustrations import COLOURS, Seen, compare, look
 from sketch_search.model.training.network import AnchorConfig, AnchorNetwork, VitLayout
 from tests.documents import CHECKOUT, read
 from tests.networks import matcher_of, tiny_checkpoint, tiny_network, write_class_folders
@@ -122,25 +122,6 @@ def test_a_network_with_one_vector_is_refused_where_patches_are_needed(data: Pat
     matcher = matcher_of(AnchorNetwork(AnchorConfig(name="plain", vit=layout, image_size=64, units=24)).eval())
     with pytest.raises(ModelError, match="plain has one vector for each picture, and compares no patches"):
         compare(matcher, *seen(data, matcher))
-
-
-def test_a_frame_keeps_its_colour_in_a_file_among_many_others() -> None:
-    many = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8))
-    right = [[row == column == 0 for column in range(10)] for row in range(5)]
-    sheet = illustrations.first_photos([many] * 5, [[many] * 10] * 5, right, [1] * 5)
-    reduced = illustrations.reduce_colours(sheet)
-    assert reduced.mode == "P"
-    # Its left edge; a query, its rank and a gap stand before it.
-    place = (96 + 8 + 48 + 8, 40)
-    assert reduced.convert("RGB").getpixel(place) == sheet.getpixel(place) == ImageColor.getrgb(RIGHT)
-    assert sheet.getpixel((place[0] + 96 + 8, place[1])) == ImageColor.getrgb(WRONG)
-
-
-def test_classes_are_scattered_in_colours_of_their_own() -> None:
-    points = np.array([[0, 0], [1, 1], [0, 1], [1, 0]], np.float32)
-    sheet = illustrations.scatter(points, ["cat", "dog", "cat", "dog"], sketches=2, side=100)
-    corners = [sheet.getpixel((x, y)) for x, y in ((8, 8), (92, 92), (8, 92), (92, 8))]
-    assert corners[0] == corners[2] != corners[1] == corners[3]
 
 
 def test_every_command_draws_by_any_network(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import save_file
 from torch.utils.data import DataLoader
 
 from sketch_search.model.errors import ModelError
@@ -23,7 +21,6 @@ from sketch_search.model.training.corpus import (
     find_drawn_photos,
     is_fresh,
     read_class_folders,
-    read_clip_vectors,
     read_data,
     read_drawings,
     read_split,
@@ -247,15 +244,6 @@ def test_a_folder_laid_out_otherwise_is_named_in_the_error(tmp_path: Path) -> No
         read_class_folders(tmp_path)
 
 
-def test_a_pipe_in_a_class_folder_is_not_waited_for(tmp_path: Path) -> None:
-    for side in ("sketch", "photo"):
-        (tmp_path / side / "cat").mkdir(parents=True)
-        os.mkfifo(tmp_path / side / "cat" / "pipe.png")
-        (tmp_path / side / "cat" / "cat.png").touch()
-    corpus = read_class_folders(tmp_path)
-    assert [picture.path.name for picture in (*corpus.sketches, *corpus.photos)] == ["cat.png"] * 2
-
-
 def test_a_data_set_as_sketchy_lays_it_out_is_read_and_classes_with_one_half_are_named(tmp_path: Path) -> None:
     for place in ("sketch/tx_000000000000/cat/1.png", "sketch/tx_000000000010/cat/2.png", "photo/tx_0/cat/1.jpg"):
         (tmp_path / place).parent.mkdir(parents=True)
@@ -331,28 +319,3 @@ def test_a_loader_gets_pixels_as_the_network_takes_them_and_numbers_of_classes(t
     assert [photos.labels[label] for label in labels] == [photo.label for photo in corpus.photos]
     last = corpus.photos[-1]
     assert torch.equal(pixels[-1], torch.from_numpy(LOOK.prepare(LOOK.open(last.path, "photo"), "photo")))
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    write_class_folders(tmp_path, seeds=range(1), shapes=("circle",))
-    broken = tmp_path / "photo" / "circle" / "000.png"
-    broken.write_bytes(b"no picture")
-    photos = PreparedPictures(read_class_folders(tmp_path).photos, "photo", LOOK)
-    with pytest.raises(ModelError, match=rf"{broken}: .*; remove it or repair it"):
-        photos[0]
-
-
-def test_photos_have_the_vectors_that_the_lines_of_the_list_name(tmp_path: Path) -> None:
-    found = pictures("photo", "caltech101", "face", "Faces_image_0002.jpg", "Faces_image_0009.jpg")
-    others = pictures("photo", "sketchy", "face", "Faces_image_0001.jpg")
-    with pytest.raises(ModelError, match=r"there is no .*clip_caltech101\.safetensors; the optional data has it"):
-        read_clip_vectors(tmp_path, found)
-    folder = tmp_path / "data" / "more3"
-    folder.mkdir(parents=True)
-    vectors = np.eye(2, 512, dtype=np.float16)
-    save_file({"clip_vitb32_image": vectors}, folder / "clip_caltech101.safetensors")
-    lines = b"Faces/image_0001.jpg\tface\nFaces/image_0002.jpg\tface\n"
-    (folder / "clip_caltech101.txt.gz").write_bytes(gzip.compress(lines))
-    read = read_clip_vectors(tmp_path, found + others)
-    assert list(read) == [found[0]]
-    assert (read[found[0]] == vectors[1]).all()

@@ -14,7 +14,6 @@ import torch
 
 from sketch_search import model
 from sketch_search.model.engine import Modality, SeenClasses, SelfAttention, Tokens
-from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.model.training.checkpoint import load_zse_network, save_checkpoint
@@ -33,7 +32,7 @@ from tests.networks import (
     vocabulary,
     write_class_folders,
 )
-from tests.pictures import SHAPES, drawing, encoded, photo
+from tests.pictures import SHAPES, encoded, photo
 from tests.requirements import needs_shared_data
 from tests.shared_data import pack
 
@@ -159,17 +158,6 @@ def test_bad_combinations_and_missing_data_are_reported(
     command = ["evaluate", "--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
     assert main([*command, *arguments]) == 2
     assert reason in capsys.readouterr().err
-
-
-def test_a_standard_split_and_a_training_s_classes_choose_among_a_folder_s(tmp_path: Path) -> None:
-    for label in ("cup", "swan", "pig", "my_own"):
-        for half, make in (("sketch", drawing), ("photo", photo)):
-            (tmp_path / half / label).mkdir(parents=True)
-            make("star", 64, 1).save(tmp_path / half / label / "1.png")
-    assert read_task(split="sketchy_100_25", data=tmp_path).corpus.labels == ("cup", "swan")
-    crossed = read_task("cross-data-set", trained_on="sketchy_100_25", data=tmp_path)
-    assert crossed.corpus.labels == ("cup", "my_own", "swan")
-    assert crossed.about == ("classes outside the training classes of sketchy_100_25",)
 
 
 @needs_shared_data
@@ -337,17 +325,6 @@ def test_what_may_be_a_person_is_not_guessed_to_be_an_animal(share: float, guess
     matcher = matcher_of(tiny_network().vocabulary_replaced(known, (("monkey",), ("person",))))
     sketch = Tokens.of_ret(np.ones((1, 32), np.float32))
     assert [guess.word for guess in matcher.guesses(sketch)] == guessed
-
-
-def test_guesses_without_a_vocabulary_or_data_are_refused(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(ModelError, match="no vocabulary, and guesses nothing"):
-        answers.measure_guesses(matcher_of(tiny_network()), task)
-    weights = tiny_checkpoint(tmp_path / "tiny.safetensors", words=((FIRST,),))
-    monkeypatch.delenv("SKETCH_SEARCH_DATA", raising=False)
-    assert main(["guesses", "--weights", str(weights)]) == BAD_INPUT
-    assert "set SKETCH_SEARCH_DATA to the folder" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -57,16 +57,6 @@ def test_scenes_are_large_things_of_two_kinds_and_colours_of_each(sketches: tupl
     assert [[query.photo for query in half] for half in of_colours] == [[0, 0, 2, 2, 4, 4, 4, 4, 4], [1, 1, 3]]
 
 
-def test_each_seed_draws_the_same_things_by_other_sketches(sketches: tuple[Picture, ...]) -> None:
-    many = [replace(one, path=one.path.with_stem(f"{one.label}-{n}")) for one in sketches for n in range(9)]
-    scenes = [scene(("cat", LEFT), ("dog", RIGHT))] * 4
-    first, again, other = (choose_remembered(scenes, many, "scenes", 0, seed) for seed in (0, 0, 1))
-    assert first == again != other
-    assert [query.photo for query in other] == [query.photo for query in first] == [0, 2]
-    boxes = [[thing.box for query in draw for thing in query.things] for draw in (first, other)]
-    assert boxes[0] == boxes[1]
-
-
 def test_a_sketch_is_drawn_as_large_as_its_box_allows_by_a_pen(sketches: tuple[Picture, ...]) -> None:
     paper = on_paper(Drawn(sketches[0], RIGHT), (200, 50, 43))
     _, (top, bottom, left, right) = find_ink(paper)

@@ -151,18 +151,6 @@ def test_new_networks_of_all_methods_encode_exactly_as_the_vit_they_start_from()
     assert not zse.state_dict()["encoder.tokenizer.learnable.layers.6.weight"].any()
 
 
-def test_networks_and_matchers_take_tensors_and_arrays_that_must_not_be_written() -> None:
-    network, images = tiny_network(), pictures(2, 1)
-    array = images.numpy()
-    array.flags.writeable = False
-    matcher, expected = matcher_of(network), network.encode(images, "photo").features
-    assert torch.equal(network.encode(array, "photo").features, expected)
-    assert np.array_equal(matcher.encode(images.requires_grad_(), "photo").features, expected.numpy())
-    assert np.array_equal(matcher.observe(images[0], "sketch").tokens.ret, matcher.encode(array[:1], "sketch").ret)
-    (gradient,) = torch.autograd.grad(network.encode(images, "photo").ret[:, 0].sum(), images)
-    assert gradient.any()
-
-
 SMALL = dataclasses.replace(
     engine.TWO_SIDED,
     width=24,

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -149,33 +148,6 @@ def test_a_table_is_drawn_from_its_sheet_alone_which_is_refused_if_of_another_re
     assert f"trained in {folder / 'sheets' / 'two.json'} is of another recipe or measure" in capsys.readouterr().err
 
 
-def test_a_sheet_of_other_weights_or_of_another_split_is_not_printed(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny_checkpoint(folder / "zse.safetensors")
-    (folder / "optional" / "data").mkdir(parents=True)
-    (folder / "optional" / "data" / "split.json").write_text("{}")
-    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(folder / "optional"))
-    monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
-    task = read_task(data=folder / "data")
-    monkeypatch.setattr(tables, "read_task", lambda *_, **__: task)
-    write_table(folder, 'title = "One"\n[[row]]\nname = "it"\ncheckpoint = "zse"\nmethod = "ret"\n')
-
-    def printed() -> int:
-        return main(["table", "two", "--runs", str(folder / "runs"), "--sheets", str(folder / "sheets")])
-
-    assert printed() == 0
-    first = capsys.readouterr().out
-    assert printed() == 0
-    assert capsys.readouterr().out == first
-    tiny_checkpoint(folder / "zse.safetensors", seed=1)
-    assert printed() == 2
-    assert "two.json is of other weights; remove it to run the row again" in capsys.readouterr().err
-    (folder / "optional" / "data" / "split.json").write_text('{"train": []}')
-    assert printed() == 2
-    assert "is of other weights and split; remove it" in capsys.readouterr().err
-
-
 def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhaustive_one_does(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,17 +227,6 @@ def test_a_shipped_checkpoint_is_measured_at_other_keep_rates(
     assert half["figures"] != whole["figures"]
 
 
-def test_a_row_that_diverges_leaves_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_table(folder, TABLE, rate=1e30)
-    page = folder / "page.md"
-    page.write_text("<!-- begin: table two -->\n<!-- end: table two -->\n")
-    assert run(folder, "--page", page) == 2
-    output = capsys.readouterr()
-    assert "trained: training diverged at step" in output.err
-    assert "| not trained | rn | 0 |" in output.out
-    assert "- Not run: trained (training diverged at step" in page.read_text()
-
-
 def test_unknown_rows_and_missing_data_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, name="three") == 2
     assert "there is no table three; name one of small, two" in capsys.readouterr().err
@@ -279,16 +240,6 @@ def test_unknown_rows_and_missing_data_are_reported(folder: Path, capsys: pytest
     shutil.rmtree(fewer / "photo" / SHAPES[3])
     assert run(folder, "--row", "trained", "--data", fewer) == 2
     assert f"there are no photos of {SHAPES[3]}" in capsys.readouterr().err
-
-
-def test_without_matplotlib_the_table_is_printed_and_the_plot_is_not(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert run(folder, "--row", "not trained", "--plot", folder / "figure.svg") == 2
-    found = capsys.readouterr()
-    assert "| not trained |" in found.out
-    assert "plots need matplotlib: pip install 'sketch-search[train]'" in found.err
 
 
 PAGE = CHECKOUT / "docs" / "research" / "networks.md"

@@ -5,10 +5,8 @@ import json
 import math
 import os
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -170,42 +168,6 @@ def test_nothing_is_chosen_by_fewer_than_three_validation_classes(
     assert "best method and its weights mean nothing now" in capsys.readouterr().out
 
 
-def test_the_log_has_rate_and_gradient_and_without_a_terminal_lines_tell_how_far_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sketch_search.model.training.papers.trainer._TELL_EVERY", 0)
-    loop = Fitting(tmp_path, RECIPE)
-    loop.run(until=2)
-    entries = [json.loads(line) for line in loop.log_path.read_text().splitlines()]
-    assert [entry["rate"] for entry in entries] == pytest.approx([0.05, 0.1])
-    assert all(entry["gradient"] > 0 for entry in entries)
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("step 1, of 7, fit ")
-    assert second.startswith("step 2, of 7, fit ")
-
-
-def test_every_figure_goes_to_tensorboard_if_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, written = dataclasses.replace(asked(tmp_path), logger="tensorboard"), list[tuple[str, int]]()
-
-    class Writer:
-        def __init__(self, folder: str, purge_step: int) -> None:
-            assert (folder, purge_step) == (str(tmp_path), 1)
-
-        def add_scalar(self, name: str, _: float, step: int) -> None:
-            written.append((name, step))
-
-        def close(self) -> None:
-            written.append(("closed", 0))
-
-    module = "torch.utils.tensorboard"
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ModelError, match="pip install tensorboard"):
-        Judged(tmp_path, EVEN).run(SOME, options=run)
-    monkeypatch.setitem(sys.modules, module, SimpleNamespace(SummaryWriter=Writer))
-    Judged(tmp_path, EVEN).run(SOME, options=run, until=2)
-    assert {("fit", 1), ("gradient", 1), ("val_rn", 2), ("closed", 0)} <= set(written)
-
-
 def test_a_training_that_diverges_is_stopped_with_a_sentence(tmp_path: Path) -> None:
     loop = Fitting(tmp_path, RECIPE)
     nn.init.constant_(loop.network.weight, math.inf)
@@ -295,11 +257,3 @@ def test_a_mistake_in_a_recipe_is_named(text: str, sentence: str, tmp_path: Path
     with pytest.raises(ModelError) as refused:
         read_recipe(path)
     assert sentence in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "blamed"), [({"no": {"such": 1}}, "no: "), ({"samples": {"such": 1}}, "samples.such: ")]
-)
-def test_a_mistake_in_a_change_does_not_blame_the_recipe(change: dict[str, object], blamed: str) -> None:
-    with pytest.raises(ModelError, match=f"tiny.toml, as it was changed, is not a usable training recipe: {blamed}"):
-        read_recipe(Path("zse/tiny"), change)

@@ -40,7 +40,7 @@ from sketch_search.model.training.papers.photo_side import (
     renormalise,
     vit_tensors,
 )
-from sketch_search.model.training.papers.pictures import SIDE, Augmentation, training_corpora, training_set
+from sketch_search.model.training.papers.pictures import training_corpora, training_set
 from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedRecipe, TwoSidedTrainer
 from sketch_search.model.training.tasks import some_of_each
@@ -162,26 +162,6 @@ def test_photos_of_one_class_are_told_apart_by_the_sketches_that_were_drawn_from
         assert losses[3][name].item() == pytest.approx(3 * losses[1][name].item())
     torch.autograd.backward(losses[1]["instances"])
     assert trainer.network.tuning.fc1_bias.grad is not None, "the gradient reaches the sketch tower"
-
-
-def test_only_sketches_that_are_compared_within_a_class_keep_their_side() -> None:
-    ink = torch.zeros(40, 1, SIDE, SIDE)
-    ink[..., 60:160, 20:60] = 1
-
-    def on_the_left(posed: bool) -> list[bool]:
-        drawn = Augmentation(5).sketches(ink, posed=posed)
-        left, right = (half.sum(dim=(1, 2, 3)) for half in drawn.chunk(2, dim=3))
-        return (left > right).tolist()
-
-    assert all(on_the_left(True))
-    assert len(set(on_the_left(False))) == 2
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_training_on_a_gpu_goes_on_where_it_was_stopped(work: Path) -> None:
-    for until in ("1", "4"):
-        assert main([*COMMAND, "--run", "gpu", "--until", until, "--device", "cuda"]) == 0
-    assert trained(work, "gpu").calibration == trained(work, "whole").calibration
 
 
 def test_a_start_on_another_photo_side_or_device_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,6 @@ from sketch_search.model.training.papers.two_sided import class_places
 from sketch_search.model.training.papers.vocabulary import (
     FURTHER_LESS,
     MOST_NONE,
-    NONE_SHARE,
     Entry,
     fit_guesses,
     fit_words,
@@ -152,15 +151,6 @@ def test_guesses_are_as_sure_as_they_are_often_right() -> None:
     assert -MOST_NONE <= known[1] <= MOST_NONE
 
 
-def test_none_is_the_best_guess_for_a_small_share_of_the_sketches_if_all_show_something() -> None:
-    generator = torch.Generator().manual_seed(1)
-    drawn = torch.randint(0, 5, (201,), generator=generator)
-    logits = torch.randn(201, 5, generator=generator) + 3 * torch.nn.functional.one_hot(drawn, 5)
-    scale, none = fit_guesses(logits.clone(), drawn)
-    unknown = torch.cat([scale * logits, torch.full((201, 1), none)], dim=1).softmax(dim=1)[:, -1]
-    assert (unknown > 0.5 + 1e-4).sum() == round(NONE_SHARE * 200)
-
-
 def test_a_vocabulary_finds_photos_and_learns_guesses_from_other_sketches(tmp_path: Path) -> None:
     corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])
     before, labels = with_words(tiny_network(), (("dog",),)), sorted(SHAPES[:3])
@@ -230,12 +220,6 @@ def test_the_command_gives_a_checkpoint_words(
     assert "no folder nowhere" in capsys.readouterr().err
 
 
-def test_names_with_equal_vectors_are_synonyms() -> None:
-    names = ("chaise_longue", "couch", "tree", "sofa", "daybed")
-    vectors = WordVectors("w", names, torch.tensor([[1.0], [2.0], [3.0], [2.0], [1.0]]))
-    assert vectors.synonyms() == [("chaise longue", "daybed"), ("couch", "sofa")]
-
-
 # Classes of ImageNet and others, of which some photos show their own class.
 KNOWN = ("goldfish", "tench", "hammer", *(f"thing {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"))
 SHOWN = ("hammer", "thing_a", "thing_b", "thing_c", "thing_d")
@@ -299,33 +283,6 @@ def test_words_without_photos_lie_by_text_vectors(world: torch.Tensor, capsys: p
     # A second time the placed words are replaced.
     assert main(["place-words", "out.safetensors", "again.safetensors"]) == 0
     assert load_zse_network(Path("again.safetensors")).config == after.config
-
-
-def test_a_thing_keeps_its_word_if_words_are_placed_anew_or_else_is_nameless(world: torch.Tensor) -> None:
-    network = load_zse_network(Path("in.safetensors"))
-    assert network.vocabulary is not None
-    words = (*network.config.words, ("marzipan",), *((name,) for name in FURTHER))
-    drawn = (1, *range(len(KNOWN), len(words)))
-    directions = F.pad(torch.from_numpy(network.vocabulary.directions), (0, 0, 0, 5))
-    placed = vocabulary(drawn, 5, directions=directions, sketch_directions=np.zeros((len(drawn), 32)))
-    save_checkpoint(network.vocabulary_replaced(placed, words), Path("named.safetensors"))
-    assert main(["place-words", "named.safetensors", "out.safetensors"]) == 0
-    after = load_zse_network(Path("out.safetensors")).config
-    named = [after.words[number][0] if number >= 0 else None for number in after.drawn]
-    assert named == [KNOWN[1], None, *(name if (name,) in after.words else None for name in FURTHER)]
-    assert len(set(named) & set(FURTHER)) == after.placed == 2
-
-
-def test_missing_inputs_of_placed_words_are_named(world: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
-    save_checkpoint(tiny_network(), Path("plain.safetensors"))
-    assert main(["place-words", "plain.safetensors", "out.safetensors"]) == 2
-    assert "has no vocabulary; give it one by sketch-search model words" in capsys.readouterr().err
-    Path("data/some.tar.gz").unlink()
-    assert main(["place-words", "in.safetensors", "out.safetensors"]) == 2
-    assert "no word of the vocabulary has both photos and a text vector" in capsys.readouterr().err
-    (Path("data/more3") / PROTOTYPES).unlink()
-    assert main(["place-words", "in.safetensors", "out.safetensors"]) == 2
-    assert f"there is no {Path.cwd() / 'data/more3' / PROTOTYPES}" in capsys.readouterr().err
 
 
 # Photos with each keyword, a quarter of them held back: white ones, and blue ones.
@@ -469,8 +426,3 @@ def test_a_trained_parting_divides_drawings_by_what_their_patches_show() -> None
     patches[:, :5, 0] = patches[:, 5:, 1] = 3
     labels, _ = parting.divide(patches.reshape(1, 144, 8), one)
     assert set(np.unique(labels[:, :65])) - {-1} != set(np.unique(labels[:, 80:])) - {-1}
-
-
-def test_too_few_drawings_are_refused() -> None:
-    with pytest.raises(ModelError, match="at least 16 drawings"):
-        train_parting([example(np.random.default_rng(0))], epochs=1)
