@@ -54,6 +54,8 @@ _FOREIGN_ENDING = re.compile(
 _UNSPACED = "[\u3040-\u30ff\u4e00-\u9fff]"
 _ENGLISH = ("small", "beside")
 _EVERY = (*_ENGLISH, "small_abroad", "beside_abroad")
+# Numbers that count: of more things alike a photo may show any number.
+_NUMBERS = range(2, MOST_THINGS + 1)
 _BREAKS = ",;&+、。，"
 _TOKEN = re.compile(rf"{_UNSPACED}|[{_BREAKS}]|(?:(?!{_UNSPACED})[^\s{_BREAKS}])+")
 # The most tokens of a name, of which Chinese has one for each character.
@@ -76,20 +78,27 @@ class UnknownWord(ModelError):
 @dataclass(frozen=True)
 class Reading:
     """What a text means: the part understood; words that may name each thing, any of which counts; words searched
-    instead, or None; the names of each thing's colours; and what was not understood.
+    instead, or None; the names of each thing's colours; how many there are of each; and what was not understood.
     """
 
     text: str
     things: tuple[tuple[int, ...], ...]
     means: str | None = None
     colours: tuple[tuple[str, ...], ...] = ()
+    numbers: tuple[int, ...] = ()
     ignored: tuple[str, ...] = ()
+
+    def each(self, most: int = MOST_THINGS) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
+        """Lists the words and colours of each thing as often as it is there; once if these are more than ``most``."""
+        once = list(zip(self.things, self.colours, strict=True))
+        each = [thing for thing, number in zip(once, self.numbers, strict=True) for _ in range(number)]
+        return each if len(each) <= most else once
 
 
 @dataclass(frozen=True)
 class _Span:
     """Some tokens of a text in a row: what they mean, as numbers of words, the colour that they name, the section that
-    they are in, and the names of the colours of the thing that they name.
+    they are in, the names of the colours of the thing that they name, and the number of such things.
     """
 
     text: str
@@ -99,6 +108,7 @@ class _Span:
     colour: str | None = None
     section: int = 0
     colours: tuple[str, ...] = ()
+    number: int = 1
 
     def distance(self, other: "_Span") -> tuple[bool, int]:
         return self.section != other.section, max(self.start - other.end, other.start - self.end)
@@ -163,15 +173,18 @@ class WordBook:
             parts, ignored = min((one for one in read if one[0]), key=lambda one: len(one[1]), default=((), ()))
             if parts:
                 return self._reading(key, parts, ignored)
-        return Reading(spelling(text), ((self.find(text),),), colours=((),))
+        return Reading(spelling(text), ((self.find(text),),), colours=((),), numbers=(1,))
 
     def _reading(self, key: str, parts: Sequence[_Span], ignored: Sequence[str]) -> Reading:
         things: dict[tuple[int, ...], tuple[str, ...]] = {}
+        numbers: dict[tuple[int, ...], int] = {}
         for part in parts:
             meant = self.widen(part.meant)
             things[meant] = tuple(dict.fromkeys((*things.get(meant, ()), *part.colours)))
+            numbers[meant] = max(numbers.get(meant, 1), part.number)
         text = " and ".join(" ".join((*part.colours, part.text)) for part in parts)
-        return Reading(text, tuple(things), self._said(key, parts), tuple(things.values()), tuple(ignored))
+        counted = tuple(things.values()), tuple(numbers.values())
+        return Reading(text, tuple(things), self._said(key, parts), *counted, tuple(ignored))
 
     def of_class(self, label: str) -> int | None:
         """Finds the number of the word that names a class, spelt as folders are; None if there is no such word."""
@@ -232,7 +245,9 @@ class WordBook:
 
     def _said(self, key: str, parts: Sequence[_Span]) -> str | None:
         """Returns the words searched for instead of a text's things; None if the text names them."""
-        said = list(dict.fromkeys(" ".join((*part.colours, self._list(part.meant))) for part in parts))
+        times = {number: f"{number} \u00d7" for number in _NUMBERS}
+        named = ([*filter(None, [times.get(part.number)]), *part.colours, self._list(part.meant)] for part in parts)
+        said = list(dict.fromkeys(map(" ".join, named)))
         typed = [stem(part) for part in re.split(r" and |\s*[,&+]\s*", key)]
         return None if typed == [stem(spelling(one)) for one in said] else " and ".join(said)
 
@@ -295,7 +310,7 @@ def _parts_of(key: str, known: _Known, small: Set[str]) -> tuple[Sequence[_Span]
         return [_Span(key, meant)], []
     tokens = _TOKEN.findall(key)
     spans = _spans_of(tokens, known, small)
-    sections, aside, ignored = [""], set[int](), list[tuple[int, str]]()
+    sections, aside, ignored, counts = [""], set[int](), list[tuple[int, str]](), list[_Span]()
     covered = {at for span in spans for at in range(span.start, span.end)}
     for at, token in enumerate(tokens):
         if at in covered:
@@ -304,22 +319,27 @@ def _parts_of(key: str, known: _Known, small: Set[str]) -> tuple[Sequence[_Span]
         if joint or token in _BREAKS:
             sections.append(token)
             aside.update([len(sections) - 1] if joint == "aside" else [])
+        elif number := next((number for number in _NUMBERS if token in _small_words()[str(number)]), None):
+            counts.append(_Span(token, (), at, at + 1, section=len(sections) - 1, number=number))
         elif token not in small:
             after = ignored and ignored[-1][0] == at - 1
             ignored = [*ignored[:-1], (at, _together([ignored[-1][1], token]))] if after else [*ignored, (at, token)]
         spans = [replace(span, section=len(sections) - 1) if span.start > at else span for span in spans]
     things = [span for span in spans if span.meant and not _only_colours(span, spans, sections)]
-    colours = {thing: list[str]() for thing in things}
+    colours, numbers = {thing: list[str]() for thing in things}, dict.fromkeys(things, 1)
     for span in spans:
         if span.colour and span not in colours and things:
             near = min(
                 things, key=lambda thing: (*span.distance(thing), bool(colours[thing]), thing.start < span.start)
             )
             colours[near].append(span.colour)
+    for span in counts if things else ():
+        near = min(things, key=lambda thing: (thing.start < span.start, *span.distance(thing)))
+        numbers[near] = span.number
     beside = [thing for thing in things if thing.section not in aside]
     taken = beside[:MOST_THINGS] or things[:1]
     ignored += [(thing.start, thing.text) for thing in things if thing not in taken]
-    parts = [replace(thing, colours=tuple(dict.fromkeys(colours[thing]))) for thing in taken]
+    parts = [replace(one, colours=tuple(dict.fromkeys(colours[one])), number=numbers[one]) for one in taken]
     return parts, [text for _, text in sorted(ignored)]
 
 

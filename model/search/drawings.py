@@ -1,6 +1,6 @@
 """Makes the query of a drawing, and searches by it as a search does by default."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -77,28 +77,28 @@ def name_things(
     """
     named, further = list(things), list[Thing]()
 
-    def name(thing: Thing, words: Sequence[int], names: Sequence[str]) -> Thing:
+    def name(thing: Thing, words: Iterable[int], names: Sequence[str]) -> Thing:
         thing = replace(thing, words=tuple(words))
         return _coloured(thing, names) if names and coloured else thing
 
     for number, own in enumerate(thing_text):
         if own.strip():
             reading = matcher.book.read(own)
-            words = list(chain.from_iterable(reading.things))
+            words = dict.fromkeys(chain.from_iterable(reading.things))
             named[number] = name(named[number], words, reading.colours[0])
     vocabulary = matcher.engine.vocabulary
     if text is None or vocabulary is None or not named:
         return named, further
     with suppress(UnknownWord):
-        reading = matcher.book.read(text)
+        each = matcher.book.read(text).each(len(named))
         shown = vocabulary.guess(Tokens.cat([thing.tokens.without_patches for thing in named]))
-        fits = np.stack([shown[:, list(words)].sum(axis=1) for words in reading.things], axis=1)
+        fits = np.stack([shown[:, list(words)].sum(axis=1) for words, _ in each], axis=1)
         sure = shown.max(axis=1)
         known = [number for number, thing in enumerate(named) if thing.words]
         for number in known:
-            fits[number], sure[number] = [set(words) <= set(named[number].words) for words in reading.things], 1
-        drawable = np.array([np.isin(words, vocabulary.drawn).any() for words in reading.things])
-        drawable |= [coloured and len(names) > 0 for names in reading.colours]
+            fits[number], sure[number] = [set(words) <= set(named[number].words) for words, _ in each], 1
+        drawable = np.array([np.isin(words, vocabulary.drawn).any() for words, _ in each])
+        drawable |= [coloured and len(names) > 0 for _, names in each]
         beside = drawable & (fits.max(axis=0) < LEAST_FIT)
         if len(named) == 1 and sure[0] < SURE and beside.all():
             # The word may say what the drawing shows, which nobody could guess.
@@ -111,12 +111,12 @@ def name_things(
                     fits[taker, column], sure[taker], beside[column] = 1, 1, False
         anywhere = Thing(named[0].tokens, whole=named[0].whole)
         for column in np.flatnonzero(beside):
-            further.append(name(anywhere, reading.things[column], reading.colours[column]))
+            further.append(name(anywhere, *each[column]))
         left = drawable & ~beside & ~(fits[known] == 1).any(axis=0)
         fits[:, ~left] = fits[known] = -1
         for _ in range(left.sum() if left.sum() <= len(named) - len(known) else 0):
             row, column = np.unravel_index(int(fits.argmax()), fits.shape)
-            named[row] = name(named[row], reading.things[column], reading.colours[column])
+            named[row] = name(named[row], *each[column])
             fits[row], fits[:, column] = -1, -1
     return named, further
 
@@ -132,10 +132,10 @@ def sketch_of(matcher: Matcher, things: Sequence[Thing]) -> Tokens:
 def things_of_text(matcher: Matcher, text: str) -> tuple[Thing, ...]:
     """Returns the things of a text, with the colours that it gives them; none if only CLIP knows it."""
     with suppress(UnknownWord):
-        reading = matcher.book.read(text)
-        things = [Thing(Tokens.of_ret(matcher.word_direction(words)[None]), words=words) for words in reading.things]
+        each = matcher.book.read(text).each()
+        things = [Thing(Tokens.of_ret(matcher.word_direction(words)[None]), words=words) for words, _ in each]
         return tuple(
-            _coloured(thing, names) if names else thing for thing, names in zip(things, reading.colours, strict=True)
+            _coloured(thing, names) if names else thing for thing, (_, names) in zip(things, each, strict=True)
         )
     return ()
 

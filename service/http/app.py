@@ -25,7 +25,7 @@ from sketch_search.service.serving.worker import EXPLANATIONS, NEW, PREPARING, S
 from sketch_search.service.settings import Settings
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
-API_VERSION = "2.5.2"
+API_VERSION = "2.6.0"
 
 
 def create_app(

@@ -56,16 +56,17 @@ export function watchServer(react) {
   return server;
 }
 
-// Long enough to begin the next stroke of the same shape, short enough to feel immediate.
+// Long enough to begin the next stroke of the same shape. A server that answers as quickly is asked at once.
 const PAUSE_MS = 200;
 
 /**
- * Decides when to search: shortly after a stroke, one search at a time; only the latest one is shown. `ask` does one search until a
+ * Decides when to search: soon after a stroke, one search at a time; only the latest one is shown. `ask` does one search until a
  * signal; `show` is told whether it is `busy`, what is `found`, and a `trouble`.
  */
 export function createLiveSearch(ask, show) {
   const question = new api.Latest();
   let timer = 0;
+  let took = Infinity;
 
   /** A stroke begins: cancel the search that waits for the pause. One that is running may still be shown. */
   const hold = () => clearTimeout(timer);
@@ -84,12 +85,15 @@ export function createLiveSearch(ask, show) {
   async function now() {
     hold();
     show.busy(true);
+    const asked = performance.now();
     await question.ask(ask, show.found, (error) => {
       show.trouble(error);
       if (error.retryAfter > 0) { waitFor(error.retryAfter * 1000); }
     });
-    if (!question.busy) { show.busy(false); }
+    if (question.busy) { return; }
+    took = performance.now() - asked;
+    show.busy(false);
   }
 
-  return { hold, stop, now, soon: () => waitFor(PAUSE_MS) };
+  return { hold, stop, now, soon: () => waitFor(took <= PAUSE_MS ? 0 : PAUSE_MS) };
 }

@@ -231,8 +231,8 @@ class SearchResponse(BaseModel):
         "person for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'."
     )
     word_ignored: tuple[str, ...] = optional(
-        "Only with text read by the vocabulary: the parts of it that do not count, such as two and night in 'two dogs "
-        "at night'.",
+        "Only with text read by the vocabulary: the parts of it that do not count, such as night in 'two dogs at "
+        "night'.",
         (),
     )
     timings_ms: StageTimings

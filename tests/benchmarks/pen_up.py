@@ -46,7 +46,7 @@ class Lift(BaseModel):
 def rows(lifts: Sequence[Lift]) -> list[Row]:
     """A row for each thing that is waited for, with the median and the 95th percentile in each view."""
     waits = {
-        "until the search is sent: the page waits for the next stroke": "pause_ms",
+        "until the search is sent": "pause_ms",
         "until it is answered": "request_ms",
         "until the photos are shown": "show_ms",
         "from the end of the stroke to its photos": "total_ms",

@@ -9,6 +9,7 @@ from sketch_search.model.engine import Floats, Tokens, unit, widen
 from sketch_search.model.engine.detector import KINDS, NO_KIND, no_boxes
 from sketch_search.model.engine.tokens import multiply_regions, pack, unpack
 from sketch_search.model.search import Query, gallery_of
+from sketch_search.model.search.drawings import search_things
 from sketch_search.model.things import (
     COLOURS,
     ELSEWHERE,
@@ -223,6 +224,25 @@ def test_a_photo_becomes_a_candidate_by_its_boxes_whatever_its_cluster(default: 
         others = np.setdiff1d(np.arange(6), gallery.clusters.of(np.array([row])))
         query = Query("things", gallery.clusters.mean, thing.tokens, (thing,), 2.0, clusters=others, count=10)
         assert (7 in gallery.find(query).ids) is expected
+
+
+@pytest.mark.parametrize(("text", "first"), [("dog", 0), ("two dogs", 1), ("drei Hunde", 2)])
+def test_a_number_finds_the_photos_that_show_so_many(default: Matcher, text: str, first: int) -> None:
+    config, count = default.config, 3
+    alike = np.random.default_rng(0).normal(size=(1, config.token_count("photo"), config.width)).astype(np.float32)
+    regions = unit(np.random.default_rng(1).normal(size=(1, config.regions, config.region_width)).astype(np.float32))
+    dog, area = KINDS.index("dog"), [(0.0, 0.0, 0.4, 0.4), (0.5, 0.5, 0.9, 0.9), (0.0, 0.5, 0.4, 0.9)]
+    # The more dogs, the less certain each.
+    boxes = boxes_of(*([(dog, 0.9 - shown / 5, *corners) for corners in area[: shown + 1]] for shown in range(count)))
+    photos = Tokens(
+        np.repeat(unit(alike), count, axis=0),
+        np.tile(np.arange(config.token_count("photo") - 1), (count, 1)),
+        regions=np.repeat(regions, count, axis=0),
+        colours=np.zeros((count, config.regions, 3), np.float32),
+        boxes=boxes,
+    )
+    ranking = search_things(gallery_of(photos, default, 1), default, [], count, text=text)
+    assert ranking.photos.ids[0] == first
 
 
 def test_a_word_says_that_a_thing_is_of_the_kinds_that_it_means(default: Matcher) -> None:

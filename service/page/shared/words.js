@@ -82,7 +82,7 @@ export function fitRemark({ word_means: means = "", word_read: read, word_ignore
   const comparable = text && sure(guesses[0]) && things.length < 2 && !means.endsWith(" more");
   const said = plain(read ?? typed ?? "");
   const agree = guesses.some(({ word }) => plain(`${said} ${means}`).includes(plain(word)) || plain(word).includes(said));
-  const both = `Your drawing looks like \u201c${guesses[0]?.word}\u201d; \u201c${text}\u201d counts, too. Remove one to search for the other alone.`;
+  const both = `Searched for \u201c${text}\u201d with your drawing, which looks like \u201c${guesses[0]?.word}\u201d. Remove one to search for either alone.`;
   const anywhere = `\u201c${text}\u201d is looked for anywhere. If you drew it, name it on the drawing.`;
   const loose = text && things.length > 1 && !things.some(({ word }) => word);
   return [

@@ -112,7 +112,7 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             (["fitRemark", {"word_fits": False, "guesses": BOAT}, "cow"], nothing_like("“cow”")),
             (
                 ["fitRemark", {"guesses": BOAT, "word_read": "cow"}, "cow"],
-                "Your drawing looks like “boat”; “cow” counts, too. Remove one to search for the other alone.",
+                "Searched for “cow” with your drawing, which looks like “boat”. Remove one to search for either alone.",
             ),
             (["fitRemark", {"guesses": BOAT, "word_read": "boats"}, "Boats"], ""),
             (["fitRemark", {"guesses": [{"word": "airplane"}], "word_read": "plane"}, "plane"], ""),
@@ -125,10 +125,10 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             (
                 [
                     "fitRemark",
-                    {"word_means": "dog", "word_ignored": ["two", "night"], "word_read": "dogs"},
+                    {"word_means": "2 × dog", "word_ignored": ["night"], "word_read": "dogs"},
                     "two dogs at night",
                 ],
-                "two dogs at night: searched for dog. Left out: two, night.",
+                "two dogs at night: searched for 2 × dog. Left out: night.",
             ),
             # The boat may be one of the others.
             (

@@ -18,7 +18,7 @@ from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_fits, weigh
 from sketch_search.model.search import encode_things, name_things, sketch_of
-from sketch_search.model.search.drawings import SURE
+from sketch_search.model.search.drawings import SURE, SURE_BESIDE
 from sketch_search.model.things import PLACES, WHOLE, Thing, match_things
 from sketch_search.model.training.network import Network
 from sketch_search.service.errors import BadSearch
@@ -146,6 +146,11 @@ def test_a_word_goes_to_the_drawing_that_it_may_mean_and_to_no_horizon_unless_it
     named, further = name_things(matcher_of(network), things, "ring", coloured=True)
     assert [thing.words for thing in named] == [(2,) if number == taker else () for number in range(2)]
     assert [thing.words for thing in further] == [(2,)] * (taker is None)
+    if np.max(guesses) < SURE_BESIDE:
+        # Of rings, two drawings are as many as a text says, or one is.
+        for text, rings in (("two rings", 2), ("three rings", 1)):
+            named, _ = name_things(matcher_of(network), [star, star], text, coloured=True)
+            assert sum(thing.words == (2,) for thing in named) == rings
 
 
 @pytest.mark.parametrize(
