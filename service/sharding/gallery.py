@@ -3,7 +3,6 @@
 Shards with the best clusters send ids and scores by vector, 12 bytes a photo; those of the best then score pairs.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
@@ -23,10 +22,6 @@ from sketch_search.service.gallery import Gallery, LocalGallery
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-# The share of the variance of a cluster's photos along the direction of a sketch.
-SPREAD = 1 / 96
-# A shard sends more photos than expected, by this factor and this number, since asking again costs a round.
-MARGIN, SPARE = 1.5, 32
 
 
 class ShardUnavailable(UserError):
@@ -276,34 +271,14 @@ class ShardedGallery(Gallery):
     def nearest(self, query: Query) -> Nearest:
         if query.sketch is not None:
             query = replace(query, sketch=query.sketch.without_patches)
-        questions = self._split(query)
-        answers = self._ask_nearest(questions)
-        every = Nearest.joined([Nearest.nothing(query), *answers.values()])
-        if short := [shard for shard, part in answers.items() if is_cut(part, questions[shard], every, query)]:
-            answers |= self._ask_nearest({shard: replace(questions[shard], count=query.count) for shard in short})
-            every = Nearest.joined([*answers.values()])
-        return every.best(query)
-
-    def _ask_nearest(self, questions: dict[int, Query]) -> dict[int, Nearest]:
-        pending = {shard: self._begin(shard, packed_nearest, question) for shard, question in questions.items()}
-        answers = self._answers(pending).items()
-        return {shard: replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in answers}
-
-    def _split(self, query: Query) -> dict[int, Query]:
-        """Splits a query by shard, with an estimate of its photos. A shard with more is asked again."""
         shards = np.searchsorted(self._layout.cluster_ends, query.clusters, side="right")
-        asked = [shard for shard in np.unique(shards).tolist() if shard in self._layout.asked]
-        counts: NDArray[np.float64] | None = None
-        if query.count is not None and query.sketch is not None and query.parts == 1 < len(asked):
-            counts = expect_counts(self.clusters, query.clusters, query.sketch.ret[0], query.count)
-        questions: dict[int, Query] = {}
-        for shard in asked:
-            indices, count = np.flatnonzero(shards == shard), query.count
-            if counts is not None and count is not None:
-                count = min(count, math.ceil(MARGIN * counts[indices].sum()) + SPARE)
-            clusters = query.clusters[indices] - self._layout.cluster_starts[shard]
-            questions[shard] = replace(query, clusters=clusters, count=count)
-        return questions
+        pending: dict[int, Pending[Nearest]] = {}
+        for shard in np.intersect1d(shards, self._layout.asked).tolist():
+            clusters = query.clusters[shards == shard] - self._layout.cluster_starts[shard]
+            pending[shard] = self._begin(shard, packed_nearest, replace(query, clusters=clusters))
+        answers = self._answers(pending).items()
+        parts = [replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in answers]
+        return Nearest.joined([Nearest.nothing(query), *parts]).best(query)
 
     # Looking up.
 
@@ -417,32 +392,3 @@ def rows_there(shard: LocalGallery, ids: Sequence[int]) -> PhotoRows:
             return -1
 
     return np.array([row(photo) for photo in ids], np.int64)
-
-
-# Estimates of the ingress.
-
-
-def expect_counts(clusters: Clusters, opened: NDArray[np.int64], ret: Floats, count: int) -> NDArray[np.float64]:
-    """Estimates how many of the nearest photos each opened cluster has, (n,), by logistic spreads of products."""
-    vectors, sizes = clusters.vectors[opened].astype(np.float64), clusters.sizes[opened]
-    means = vectors @ (ret / np.linalg.norm(ret))
-    widths = np.sqrt(SPREAD * np.maximum(1 - (vectors**2).sum(axis=1), 1e-6))
-    least, most = -2.0, 2.0
-    for _ in range(40):
-        cosine = (least + most) / 2
-        counts = sizes / (1 + np.exp(np.clip((cosine - means) / widths, -50, 50)))
-        least, most = (cosine, most) if counts.sum() > count else (least, cosine)
-    return np.asarray(counts)
-
-
-def is_cut(part: Nearest, asked: Query, every: Nearest, query: Query) -> bool:
-    """Returns True if a shard, asked for ``asked`` of ``query``, may have more photos among the best of ``every``."""
-    if asked.count == query.count:
-        return False
-    for (column, sent), (of_all, count) in zip(part.rankings(asked), every.rankings(query), strict=True):
-        if len(column) < sent:
-            continue
-        least = np.partition(column, -sent)[-sent]
-        if len(of_all) < count or least >= np.partition(of_all, -count)[-count]:
-            return True
-    return False
