@@ -1,9 +1,10 @@
 """Holds what all routes share, checks who sends a request, and reads uploads, of a sketch as body or in a form."""
 
 import asyncio
+import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,9 +14,8 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from python_multipart.multipart import MAX_BOUNDARY_LENGTH, parse_options_header
-from starlette.datastructures import Headers
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MAX_BOUNDARY_LENGTH, MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from sketch_search.model.images import MAX_THINGS
@@ -50,6 +50,8 @@ _ADVICE = (
     "send a sketch as the raw request body or as the file field 'file', or the things of one drawing as several fields "
     "'file'; its strokes as the field 'strokes'; put parameters into the query."
 )
+# Without the colon, as the parser passes a header on. Clients send the name of a file as filename*, empty, or not.
+_DISPOSITION = re.compile(rb"^content-disposition(.*)", re.I | re.M)
 # Seconds after which a client whose sketch was dropped may try again.
 RETRY_SECONDS = 1
 
@@ -104,11 +106,11 @@ class Uploads:
                     image = b"".join([chunk async for chunk in self._chunks(request, upload, self._limit)])
                     return Sent((image,) if image else ())
                 most = self._limit + MULTIPART_OVERHEAD
-                images, strokes = await _read_form(content_type, self._chunks(request, upload, most), most)
-                if sum(map(len, [*images, strokes])) > self._limit:
+                sent = await _read_form(content_type, self._chunks(request, upload, most))
+                if sum(map(len, [*sent.pictures, sent.strokes])) > self._limit:
                     raise self._too_large()
                 # A form with one empty file sends nothing, as an empty body does.
-                return Sent(() if images == (b"",) else images, strokes)
+                return Sent((), sent.strokes) if sent.pictures == (b"",) else sent
         except ClientDisconnect:
             raise ClientGone("The upload was interrupted.") from None
         except TimeoutError:
@@ -119,7 +121,7 @@ class Uploads:
             self._arriving.pop(upload, None)
             self.held -= upload.held
 
-    async def _chunks(self, request: Request, upload: _Upload, most: int) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, request: Request, upload: _Upload, most: int) -> AsyncIterator[bytes]:
         """Yields the body as it arrives. Raises UploadTooLarge beyond ``most`` bytes."""
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
@@ -147,57 +149,54 @@ class Uploads:
         return UploadTooLarge(f"The sketch is larger than the limit of {self._limit} bytes; send a smaller one.")
 
 
-class _Form(MultiPartParser):
-    """Reads files and strokes into memory. A form is refused at the header of the first part that is neither."""
-
-    spool_max_size = 0
-    has_ended = False
-
-    def on_headers_finished(self) -> None:
-        # Clients send the name of a file as filename*, empty, or not at all; Starlette tells files by "filename".
-        if parse_options_header(self._current_part.content_disposition)[1].get(b"name") == b"file":
-            self._current_part.content_disposition = b'form-data; name="file"; filename="sketch"'
-        super().on_headers_finished()
-        if (name := self._current_part.field_name) not in ("file", "strokes"):
-            raise BadSearch(f"The form has an unknown part {name[:64]!r}; {_ADVICE}")
-        if self._current_files > MAX_THINGS:
-            raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', the most things of a drawing.")
-
-    def on_end(self) -> None:
-        self.has_ended = True
-
-
-async def _read_form(
-    content_type: str, body: AsyncGenerator[bytes, None], most: int
-) -> tuple[tuple[bytes, ...], bytes]:
-    """Returns the files and the strokes of a form of at most ``most`` bytes. Raises BrokenUpload, BadSearch.
-
-    Only the boundary of its content type is used. Starlette would decode each field by the client's charset; some take
-    seconds, and Python caches each unknown one.
-    """
+async def _read_form(content_type: str, body: AsyncIterator[bytes]) -> Sent:
+    """Reads a form into memory, up to the header of a part that is unknown. Raises BrokenUpload, BadSearch."""
     boundary = b""
     if len(content_type) <= MAX_CONTENT_TYPE:
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
         raise BrokenUpload("The form has no valid boundary.")
-    headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary.decode("latin-1")}"'})
-    parser = _Form(headers, body, max_part_size=most)
+    head, images, strokes, ended = bytearray(), list[bytearray](), bytearray(), asyncio.Event()
+    parts = [strokes]
+
+    def note(data: bytes, start: int, end: int) -> None:
+        head.extend(data[start:end])
+
+    def begin() -> None:
+        disposition = _DISPOSITION.search(head)
+        name = parse_options_header(bytes(disposition[1]) if disposition else b"")[1].get(b"name", b"")
+        head.clear()
+        if not name:
+            raise FormParserError
+        if name not in (b"file", b"strokes"):
+            raise BadSearch(f"The form has an unknown part {name[:64].decode(errors='replace')!r}; {_ADVICE}")
+        if name == b"file":
+            images.append(bytearray())
+        if len(images) > MAX_THINGS or len(parts) > 2 * MAX_THINGS:
+            raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', the most things of a drawing.")
+        parts.append(images[-1] if name == b"file" else strokes)
+
+    form = MultipartParser(
+        boundary,
+        {
+            "on_header_field": note,
+            "on_header_value": note,
+            "on_header_end": lambda: head.extend(b"\n"),
+            "on_headers_finished": begin,
+            "on_part_data": lambda data, start, end: parts[-1].extend(data[start:end]),
+            "on_end": ended.set,
+        },
+    )
     try:
-        parts = [
-            (name, part.encode() if isinstance(part, str) else await part.read())
-            for name, part in (await parser.parse()).multi_items()
-        ]
-    except MultiPartException as error:
+        async for chunk in body:
+            form.write(chunk)
+    except FormParserError as error:
         raise BrokenUpload("The form cannot be parsed.") from error
-    finally:
-        for file in parser._files_to_close_on_error:
-            file.close()
-    if not parser.has_ended:
+    if not ended.is_set():
         raise BrokenUpload("The form is cut short.")
-    images = tuple(data for name, data in parts if name == "file")
     if not images:
         raise BadSearch(f"The form is empty; {_ADVICE}")
-    return images, b"".join(data for name, data in parts if name == "strokes")
+    return Sent(tuple(map(bytes, images)), bytes(strokes))
 
 
 T = TypeVar("T")
