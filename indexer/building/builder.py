@@ -234,13 +234,10 @@ class LocalBackend:
         else:
             assert current.generation is not None  # the first build has a draft
             written = current.generation
-        self.close()
+        self.database.close()
         keep_only(self._folder, written, building=set())
         counts = written.manifest.counts
         return Written(written.name, counts.photos, counts.files, counts.clusters)
-
-    def close(self) -> None:
-        self.database.close()
 
 
 def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> BuildReport:
@@ -423,7 +420,8 @@ def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progre
         progress = progress or Progress()
         with progress.of_build(folder.progress):
             plan = check_arithmetic(plan, matcher, progress)
-            with closing(LocalBackend(folder, plan, matcher, progress)) as backend:
+            backend = LocalBackend(folder, plan, matcher, progress)
+            with closing(backend.database):
                 return run_plan(plan, backend, progress)
 
 

@@ -63,14 +63,16 @@ class Progress:
     def of_build(self, file: Path) -> Iterator[None]:
         """While the block runs, writes the JSON document to ``file``, at most once a second within a phase."""
         self._file = file
+        ended: Phase = "stopped"
         try:
             yield
-            self.finish("done")
-        except BaseException:
+            ended = "done"
+        finally:
+            self._close_bar()
+            self._phase = ended
             # The build may have stopped because nothing can be written.
             with suppress(IndexUnwritable):
-                self.finish("stopped")
-            raise
+                self._write()
 
     def start(self, phase: Phase, total: int = 0) -> None:
         """Begins a phase of ``total`` photos; 0 if their number is not known."""
@@ -115,11 +117,6 @@ class Progress:
         """Prints a sentence where the bar is, if there is one."""
         if self._bar_wanted:
             tqdm.write(sentence, file=sys.stderr)
-
-    def finish(self, phase: Literal["done", "stopped"]) -> None:
-        self._close_bar()
-        self._phase = phase
-        self._write()
 
     def _close_bar(self) -> None:
         if self._bar is not None:

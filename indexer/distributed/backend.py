@@ -82,7 +82,8 @@ def build_shards(
         plan = _plan(request, folder, current, matcher)
         with progress.of_build(folder.progress):
             plan = check_arithmetic(plan, matcher, progress)
-            with closing(RayBackend(folder, plan, current, workers, machines, matcher, progress)) as backend:
+            backend = RayBackend(folder, plan, current, workers, machines, matcher, progress)
+            with closing(backend.database):
                 return run_plan(plan, backend, progress)
 
 
@@ -234,15 +235,12 @@ class RayBackend:
             self._manifest = self._write(draft)
             self._folder.commit(self._manifest)
         assert self._manifest is not None  # the first build has a draft
-        self.close()
+        self.database.close()
         self._folder.clean(self._manifest, None)
         shards = self._manifest.shards
         generation = "+".join(sorted({shard.generation for shard in shards}))
         photos, files = sum(shard.photos for shard in shards), sum(shard.files for shard in shards)
         return Written(generation, photos, files, self._manifest.clusters, shards)
-
-    def close(self) -> None:
-        self.database.close()
 
     def _write(self, draft: GenerationDraft) -> ShardsManifest:
         """Writes all shards, and returns their common manifest. None of them is current yet."""
@@ -254,7 +252,7 @@ class RayBackend:
         self._progress.start("writing", len(draft.photos))
         sizes = np.bincount(clustering.clusters, minlength=clusters)
         self.database.deal(clustering.clusters, place_clusters(clustering.centroids, sizes, plan.shards))
-        self.close()
+        self.database.close()
         current = () if self._current is None else self._current.generations[: plan.shards]
         shards = [
             self._write_shard(number, draft, generation, next_id)

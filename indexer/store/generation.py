@@ -402,16 +402,13 @@ def open_generation(folder: IndexFolder, name: str, *, check: bool = True) -> Ge
 
 def find_generation(folder: IndexFolder, *, check: bool = True) -> Generation | None:
     """Opens the current generation; None before a build. Raises as ``open_generation`` does."""
-    name = folder.current()
-    while name is not None:
+    while (name := folder.current()) is not None:
         try:
             return open_generation(folder, name, check=check)
         except IndexRefused:
             # Two builds may have ended since CURRENT was read, and the second deletes the generation that it named.
-            latest = folder.current()
-            if latest is None or latest == name:
+            if folder.current() in (None, name):
                 raise
-            name = latest
     return None
 
 
