@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -229,7 +229,12 @@ def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -
 def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
     roots = before.manifest.roots
     with before.open_catalog() as catalog:
-        keys = dict.fromkeys([*_by_path(targets, catalog, roots), *_by_id(ids, catalog)])
+        named = [_by_path(str(target), catalog, roots) for target in targets]
+        for number in ids:
+            if not (same := catalog.sharing([number])):
+                raise BadInvocation(f"no photo has the id {number}.")
+            named += [(file.root, file.path) for file in same]
+        keys = dict.fromkeys(named)
         counts = {key: catalog.count(*key) for key in keys}
         removals = catalog.removals()
         # Files in a folder that leaves are counted once.
@@ -252,25 +257,17 @@ def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int])
     return RemovalPlan(leaving, files, whole.files + whole.bad, staying, removals.renumber(numbers))
 
 
-def _by_id(ids: Sequence[int], catalog: Catalog) -> Iterator[FileKey]:
-    for number in ids:
-        if not (files := catalog.sharing([number])):
-            raise BadInvocation(f"no photo has the id {number}.")
-        yield from ((file.root, file.path) for file in files)
-
-
-def _by_path(targets: Sequence[str | Path], catalog: Catalog, roots: Sequence[Root]) -> Iterator[FileKey]:
-    for target in map(str, targets):
-        if not target:
-            raise BadInvocation("a path is empty; write . for the current folder.")
-        # A whole root may be removed although it has no photos.
-        key = key_meant(target, lambda key: not key[1] or catalog.count(*key)[0] > 0, roots)
-        if key is None:
-            advice = "name one as results show it, or a folder of them"
-            if target.isascii() and target.isdigit() and catalog.sharing([int(target)]):
-                advice = f"name the photo with that id by --id {target}"
-            raise BadInvocation(f"the index has no photo at {target}; {advice}.")
-        yield key
+def _by_path(target: str, catalog: Catalog, roots: Sequence[Root]) -> FileKey:
+    if not target:
+        raise BadInvocation("a path is empty; write . for the current folder.")
+    # A whole root may be removed although it has no photos.
+    key = key_meant(target, lambda key: not key[1] or catalog.count(*key)[0] > 0, roots)
+    if key is None:
+        advice = "name one as results show it, or a folder of them"
+        if target.isascii() and target.isdigit() and catalog.sharing([int(target)]):
+            advice = f"name the photo with that id by --id {target}"
+        raise BadInvocation(f"the index has no photo at {target}; {advice}.")
+    return key
 
 
 def address_of_removed(target: Address, index: Path) -> Address:

@@ -104,12 +104,10 @@ class Engine:
 
     @property
     def gallery(self) -> Gallery:
-        """The photos that can be searched now."""
         return self._open(())
 
     @property
     def system(self) -> System:
-        """The system that searches by a sketch alone."""
         return self._settings.system or self.gallery.system
 
     def searcher(self, gallery: Gallery) -> Searcher:
@@ -247,7 +245,6 @@ class Engine:
         return self.gallery.original(entry.id)
 
     def cached_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
-        """Returns the result of ``thumbnail`` if it is in memory, else None."""
         return self._thumbnails.find(f"{entry.content_hash}-{size}")
 
     def thumbnail(self, entry: PhotoEntry, size: int) -> bytes:
@@ -276,7 +273,6 @@ class Engine:
         return ClusterResponse(id=cluster_id, size=len(rows), offset=page.offset, photos=photos)
 
     def info(self) -> tuple[ModelInfo, IndexInfo]:
-        """Describes the loaded network and index."""
         from sketch_search.service.schemas.explain import IndexInfo, ModelInfo
 
         matcher, index = self._matcher, self.gallery
@@ -324,7 +320,6 @@ class Engine:
 
     @property
     def _text_tower(self) -> str | None:
-        """The CLIP model that reads texts, or None."""
         embedder = self.gallery.embedder
         return embedder.name if self._has_clip and self._towers.refusal(embedder) is None else None
 

@@ -71,6 +71,7 @@ def locate(
     start, gallery, settings = time.perf_counter(), searcher.gallery, searcher.settings
     check_compared(sketch, params, text_will_do=True)
     entries = _entries_of(gallery, params)
+    rows = gallery.rows_of_ids([entry.id for entry in entries])
     things, places, words = list[Thing](), 0.0, params.thing_text
     if not gallery.regions_kept or searcher.matcher.engine.projection is None:
         pass
@@ -87,8 +88,8 @@ def locate(
     shown: Sequence[tuple[ShownThing, ...]] = [()] * len(entries)
     unseen: Sequence[tuple[str, ...]] = [()] * len(entries)
     if things:
-        shown = compute(lambda: _shown(searcher, things, places, entries))
-        unseen = compute(lambda: _unseen(searcher, (*words, params.text or ""), entries))
+        shown = compute(lambda: _shown(searcher.matcher, gallery, rows, things, places))
+        unseen = compute(lambda: _unseen(searcher, (*words, params.text or ""), rows))
     return LocateResponse(
         things=tuple(map(searcher.seen, things)),
         region_grid=math.isqrt(gallery.regions_kept) if things else None,
@@ -121,17 +122,9 @@ def _query_of(
 
 
 def _shown(
-    searcher: Searcher, things: Sequence[Thing], places: float, entries: Sequence[PhotoEntry]
-) -> list[tuple[ShownThing, ...]]:
-    """Finds where each photo shows each thing, how well, and in which colour."""
-    gallery = searcher.gallery
-    rows = gallery.rows_of_ids([entry.id for entry in entries])
-    return _shown_in(searcher.matcher, gallery, rows, things, places)
-
-
-def _shown_in(
     matcher: Matcher, gallery: search.Gallery, rows: PhotoRows, things: Sequence[Thing], places: float
 ) -> list[tuple[ShownThing, ...]]:
+    """Finds where each photo shows each thing, how well, and in which colour."""
     bare = [replace(thing, tokens=thing.tokens.without_patches) for thing in things]
     asked = Query("things", gallery.clusters.mean, things=tuple(bare), places=places, extents=True)
     matched = gallery.matched(asked, rows)
@@ -164,14 +157,13 @@ def _named(searcher: Searcher, texts: Sequence[str]) -> dict[str, Sequence[int]]
     return named
 
 
-def _unseen(searcher: Searcher, texts: Sequence[str], entries: Sequence[PhotoEntry]) -> list[tuple[str, ...]]:
+def _unseen(searcher: Searcher, texts: Sequence[str], rows: PhotoRows) -> list[tuple[str, ...]]:
     """Returns, for each photo, which of the things that these texts name it does not show, as far as that is known."""
-    gallery, named = searcher.gallery, _named(searcher, texts)
-    if not named or not entries:
-        return [()] * len(entries)
-    photos, rows = gallery.with_parts(gallery.rows_of_ids([entry.id for entry in entries]))
-    shown = searcher.clearness([*named.values()], rows) >= 0
-    lacking = np.stack([~shown[:, photos == photo].any(axis=1) for photo in range(len(entries))], axis=1)
+    if not (named := _named(searcher, texts)):
+        return [()] * len(rows)
+    photos, pictures = searcher.gallery.with_parts(rows)
+    shown = searcher.clearness([*named.values()], pictures) >= 0
+    lacking = np.stack([~shown[:, photos == photo].any(axis=1) for photo in range(len(rows))], axis=1)
     return [tuple(name for name, lacks in zip(named, of_photo, strict=True) if lacks) for of_photo in lacking.T]
 
 
@@ -183,7 +175,6 @@ class Surroundings:
     """
 
     def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, settings: Settings) -> None:
-        """given: the sketch or photo, a batch of one."""
         self._gallery, self._settings = gallery, settings
         self._ids, scores = gallery.nearness(given.without_patches, modality)
         # Scores of a sketch are minus the distances of vectors of length 1, which guesses increase.
@@ -195,7 +186,6 @@ class Surroundings:
         self._by_id = np.argsort(self._ids)
 
     def rank(self, photo: PhotoEntry) -> int:
-        """Returns the rank of a photo by its nearness to the given picture, from 1."""
         return int(self._ranks[self._ids == photo.id][0])
 
     def of_given(self, count: int, own: PhotoEntry | None = None) -> list[NearPhoto]:
@@ -278,11 +268,11 @@ def explain(
     if sketch is not None and modality == "sketch" and index.regions_kept:
         named, query, _ = _query_of(searcher, sketch, params, compute)
         if query.things:
-            asked = query.things, query.places
-            things, in_photos = named, compute(lambda: _shown(searcher, *asked, entries))
+            asked, rows = (query.things, query.places), index.rows_of_ids([entry.id for entry in entries])
+            things, in_photos = named, compute(lambda: _shown(matcher, index, rows, *asked))
             for number, part in ((n, parts[entry.id]) for n, entry in enumerate(entries) if entry.id in parts):
                 alone = gallery_of(part, matcher, 1), np.zeros(1, np.int64)
-                (in_photos[number],) = compute(partial(_shown_in, matcher, *alone, *asked))
+                (in_photos[number],) = compute(partial(_shown, matcher, *alone, *asked))
     located = time.perf_counter()
     columns = zip(entries, photos, explanations, to_photos, in_photos, strict=True)
     shown = [
@@ -320,7 +310,6 @@ def _describe_image(pixels: Pixels, observed: Observed, file_format: str) -> Exp
 
 
 def _describe_photo(image: ExplainedImage, explanation: Explanation, rank: int, **of_index: Any) -> ExplainedPhoto:
-    """Describes a photo compared with the sketch. of_index: arguments of ``Photo.of``, and the nearest photos."""
     crossed = None
     if (aligned := explanation.aligned) is not None:
         # [Ret] is the first token.

@@ -88,7 +88,6 @@ class ThumbnailCache:
         self._room = 0
 
     def find(self, key: str) -> bytes | None:
-        """Returns the thumbnail in memory under ``key``, or None."""
         with self._lock:
             return self._kept.get(key)
 

@@ -126,7 +126,6 @@ class Settings(BaseModel):
 
     @property
     def known_hosts(self) -> tuple[str, ...]:
-        """The host names that a Host header may contain."""
         if self.allowed_hosts:
             return self.allowed_hosts
         if not is_loopback(self.host):
@@ -268,26 +267,24 @@ def announced(folder: Path, address: ServerAddress) -> Iterator[None]:
     """Keeps the file in the index while the block runs, if there is one that is writable and not another server's."""
     over = threading.Event()
     with ExitStack() as held:
-        if sys.platform != "win32" and not _announces(folder, address, held):
-            waiting = threading.Thread(target=_wait_for_the_index, args=(folder, address, held, over), daemon=True)
+
+        def lacks_index() -> bool:
+            try:
+                held.enter_context(_written(address, folder))
+            except OSError as error:
+                return isinstance(error, FileNotFoundError)
+            return False
+
+        def wait_for_index() -> None:
+            while not over.wait(_AGAIN_SECONDS) and lacks_index():
+                pass
+
+        if sys.platform != "win32" and lacks_index():
+            waiting = threading.Thread(target=wait_for_index, daemon=True)
             waiting.start()
             held.callback(waiting.join)
             held.callback(over.set)
         yield
-
-
-def _announces(folder: Path, address: ServerAddress, held: ExitStack) -> bool:
-    """Writes the file, if it can be written, until ``held`` ends. Returns False if there is no index yet."""
-    try:
-        held.enter_context(_written(address, folder))
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError)
-    return True
-
-
-def _wait_for_the_index(folder: Path, address: ServerAddress, held: ExitStack, over: threading.Event) -> None:
-    while not over.wait(_AGAIN_SECONDS) and not _announces(folder, address, held):
-        pass
 
 
 def find_server(folder: Path) -> ServerAddress | None:

@@ -139,8 +139,6 @@ class Explanation:
 
 
 class Searches(ABC):
-    """A collection of photos that can be searched."""
-
     _query: type[SearchQuery] = SearchQuery
 
     def search(

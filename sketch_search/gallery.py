@@ -38,7 +38,6 @@ class Gallery(Searches):
     _query = TunedQuery
 
     def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
-        """Opens the index of the settings."""
         self.matcher = open_matcher(settings) if matcher is None else matcher
         self._engine: Engine | None = Engine(settings, self.matcher)
 
@@ -110,9 +109,7 @@ class Gallery(Searches):
         return self.engine.gallery.address_of(shown)
 
     def _original(self, photo_id: int) -> bytes:
-        entry = self.engine.gallery.photo(photo_id)
-        size, _ = self.engine.original(entry)
-        return self.engine.gallery.part_of_photo(entry.id, size, 0, size)
+        return self.engine.gallery.open_photo(photo_id)
 
     def _thumbnail(self, photo_id: int, size: int) -> bytes:
         return self.engine.thumbnail(self.engine.gallery.photo(photo_id), size)

@@ -87,7 +87,6 @@ class Remote(Searches):
         return _parse(model, self._answer("POST", path, params=params, **body))
 
     def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Returns the answer to a successful request."""
         try:
             response = self._http.request(method, path, **options)
         except httpx.RequestError as error:

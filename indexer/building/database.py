@@ -256,7 +256,6 @@ class BuildDatabase:
         self.staged = row
 
     def staged_rows(self) -> PhotoArrays:
-        """Maps all rows that were staged into memory."""
         return self._rows.open(self.staged)
 
     def files_of(self, rows: Mapping[str, npt.NDArray[np.bool_]]) -> Iterator[tuple[str, list[FileKey]]]:
@@ -278,7 +277,6 @@ class BuildDatabase:
         return self._all("SELECT row, parts, boxes FROM boxes JOIN contents USING (hash) WHERE segment = ?", segment)
 
     def counts_read(self) -> tuple[int, int]:
-        """Counts the files that were read, and the bad ones of them."""
         ((files, bad),) = self._all("SELECT count(*), count(reason) FROM seen")
         return files, bad
 
@@ -394,7 +392,6 @@ class BuildDatabase:
 
     @property
     def listed(self) -> int:
-        """The number of the last listed file."""
         return self._number("SELECT coalesce(max(number), 0) FROM seen")
 
     def photo_beside(self, photo: FileKey, raw: FileKey) -> tuple[bool, bool, int | None]:
@@ -477,7 +474,6 @@ class BuildDatabase:
             return database.execute(query).rowcount
 
     def bad(self, names: Sequence[str]) -> tuple[BadFile, ...]:
-        """Returns the files that cannot be used, by the paths that users see."""
         rows = self._all("SELECT root, path, reason FROM files WHERE reason IS NOT NULL")
         bad = (BadFile(shown_path(names, root, path), reason) for root, path, reason in rows)
         return tuple(sorted(bad, key=lambda file: file.path))

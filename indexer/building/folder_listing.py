@@ -156,7 +156,6 @@ class FolderListing:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Sentences on the entries skipped so far, one for each kind, with the reason."""
         words, links, special = [], self._links, self._special
         if folders := self._not_photos.total():
             which = ", ".join(f"{count} {name}" for name, count in self._not_photos.most_common(_NAMED))
@@ -321,7 +320,6 @@ class FolderListing:
         self._unlisted[number, text] = BadFile(shown, reason)
 
     def _is_photo(self, number: int, path: str, entry: Entry) -> bool:
-        """Returns True for an image file, and counts everything else."""
         if entry.kind == "link":
             self._links += 1
         elif entry.kind == "special":

@@ -114,7 +114,6 @@ class Progress:
             self._write()
 
     def say(self, sentence: str) -> None:
-        """Prints a sentence where the bar is, if there is one."""
         if self._bar_wanted:
             tqdm.write(sentence, file=sys.stderr)
 

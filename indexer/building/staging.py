@@ -93,7 +93,6 @@ class _ReadFile:
 
     @property
     def known(self) -> bool:
-        """True if the content has a row."""
         return self.photo is None and self.record.reason is None
 
 
@@ -362,7 +361,6 @@ class Rereader:
 
 
 def about(seconds: float) -> str:
-    """Writes a time to wait in words."""
     if seconds < 90:
         return "a second" if seconds < 1.5 else f"about {round(seconds)} seconds"
     return f"about {round(seconds / 60)} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"

@@ -141,6 +141,9 @@ class GenerationWriter:
     def _manifest(self, working: Path) -> generation.Manifest:
         draft, statuses = self._draft, self._draft.database.counts()
         photos, files = len(draft.photos), statuses.get("indexed", 0)
+        unseen = 0
+        if draft.settings.detector is not None:
+            unseen = int(are_unseen(np.load(working / BOXES_FILE, mmap_mode="r")[self._table.ids > 0]).sum())
         return generation.Manifest(
             **draft.settings.model_dump(),
             generation=generation_name(self._number),
@@ -158,16 +161,10 @@ class GenerationWriter:
             next_id=max(self._next_id, draft.database.last_id() + 1),
             created=datetime.now(UTC).replace(microsecond=0),
             software=installed_version(),
-            unseen=self._count_unseen(working),
+            unseen=unseen,
             segments=tuple(self._segments),
             files=tuple(generation.FileEntry.of(path) for path in sorted(working.iterdir())),
         )
-
-    def _count_unseen(self, working: Path) -> int:
-        if self._draft.settings.detector is None:
-            return 0
-        boxes, ids = np.load(working / BOXES_FILE, mmap_mode="r"), self._table.ids
-        return int(are_unseen(boxes[ids > 0]).sum())
 
     def _write_segment(self) -> generation.SegmentEntry:
         folder, reader = self._folder.segments / self._new_segment, self._draft.reader

@@ -182,8 +182,6 @@ _LONGEST_INTERVAL = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class Work:
-    """The options of a command that computes."""
-
     index: Path
     weights: Path | None
     device: str
@@ -224,7 +222,6 @@ class Work:
         return self.done(build(self.index, request, matcher or self.matcher(request.system), self.progress()))
 
     def done(self, report: BuildReport) -> int:
-        """Prints the report of a build. Returns the exit code."""
         show(_of_build(report, self.device), self.quiet)
         for error in report.kept:
             print(printable(f"error: {error}"), file=sys.stderr, flush=True)
@@ -232,7 +229,6 @@ class Work:
 
 
 def _of_build(report: BuildReport, device: str) -> list[str]:
-    """Describes a build: its work, the files that were not indexed, and the shards if there are any."""
     from sketch_search.model import where_it_computes
 
     news, paths = [bad for bad in report.bad if bad not in report.bad_before], ", ".join(report.prefixes)

@@ -29,7 +29,7 @@ from sketch_search.indexer.building.writer import Clustering, GenerationDraft, G
 from sketch_search.indexer.distributed.workers import TOKEN, Setup, Workers, check_address, connected, encode_slice
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
-from sketch_search.indexer.store.generation import Generation, Manifest, keep_only, open_generation
+from sketch_search.indexer.store.generation import Generation, keep_only, open_generation
 from sketch_search.indexer.store.location import FileKey, IndexFolder, refuse_if_unwritable
 from sketch_search.indexer.store.reader import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, with_boxes
@@ -71,7 +71,8 @@ def build_shards(
     folder, progress = ShardsFolder(index), progress or Progress()
     # Checked before anything slow, and again under the lock, since the shards may have changed.
     there = CurrentShards.read(folder)
-    request.roots(folder.path, None if there is None else there.first)
+    # All shards have the same network and folders.
+    request.roots(folder.path, None if there is None else there.generations[0].manifest)
     with folder.writing(), connected(machines.address):
         workers = Workers(machines.device, machines.workers)
         matcher = model.load(default_checkpoint(machines.weights), "cpu")
@@ -119,13 +120,7 @@ class CurrentShards:
         shards = enumerate(manifest.shards)
         return CurrentShards(manifest, tuple(open_generation(folder.shard(n), shard.generation) for n, shard in shards))
 
-    @property
-    def first(self) -> Manifest:
-        """The manifest of the first shard: all have the same network and folders."""
-        return self.generations[0].manifest
-
     def state(self) -> Current:
-        """Joins all shards to the state of one index."""
         names = (f"{shard.folder}/{shard.generation}/" for shard in self.manifest.shards)
         catalogs, first = dict(zip(names, self.generations, strict=True)), Current.of(self.generations[0])
         return replace(first, catalogs=catalogs, next_id=self.manifest.next_id, clusters=self.manifest.clusters)

@@ -58,7 +58,6 @@ class Resources:
 
     @staticmethod
     def of(nodes: Sequence[Mapping[str, float]], device: str) -> "Resources":
-        """Divides the resources of each machine. Raises BadInvocation: no machine has enough for a worker."""
         cpus = [int(node.get("CPU", 0)) for node in nodes]
         with_gpu = [(int(node.get("GPU", 0)), int(node.get("CPU", 0))) for node in nodes]
         with_gpu = [(gpus, cpus) for gpus, cpus in with_gpu if gpus and cpus]

@@ -205,7 +205,6 @@ class Catalog:
         self.close()
 
     def entries(self) -> Iterator[tuple[Any, ...]]:
-        """Yields the columns of every entry, by id."""
         return self._rows("SELECT * FROM photos ORDER BY id")
 
     def count(self, root: int, path: str = "") -> tuple[int, int]:
@@ -223,7 +222,6 @@ class Catalog:
         return files, indexed
 
     def bad(self) -> list[GalleryFile]:
-        """Reads the files that cannot be indexed, by id."""
         return [*self._files("WHERE status = 'bad' ORDER BY id")]
 
     def last_id(self) -> int:
@@ -246,7 +244,6 @@ class Catalog:
         ]
 
     def at(self, root: int, path: str) -> int | None:
-        """Finds the id of the indexed file at this path of a root; None if there is no such file."""
         if not is_unicode(path):
             return None
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"

@@ -83,7 +83,6 @@ class FileStamp:
 
     @staticmethod
     def make(size: int, mtime: int | None, ctime: int | None) -> "FileStamp":
-        """Makes a stamp, dropping impossible times."""
         return FileStamp(size, *(None if ns is None or not MIN_TIME <= ns <= MAX_TIME else ns for ns in (mtime, ctime)))
 
     @staticmethod

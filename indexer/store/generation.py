@@ -73,8 +73,6 @@ class FileEntry(Frozen):
 
 
 class SegmentEntry(Frozen):
-    """A segment: its name, how many rows it has, and its arrays."""
-
     id: str
     rows: Number
     files: tuple[FileEntry, ...]
@@ -192,7 +190,6 @@ class Manifest(Settings):
 
     @property
     def segment_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each array of a photo in a segment, by its name."""
         if self.tokens == 1:
             return {}
         shapes: dict[str, tuple[int, ...]] = {
@@ -356,7 +353,6 @@ class Generation:
         return None
 
     def open_segment(self, segment: SegmentEntry) -> PhotoArrays:
-        """Maps the tokens and regions of a segment."""
         folder, rows, shapes = self.folder.segments / segment.id, segment.rows, self.manifest.segment_shapes
         arrays = {name: map_array(folder / f"{name}.npy", (rows, *each), DTYPES[name]) for name, each in shapes.items()}
         return PhotoArrays(arrays)

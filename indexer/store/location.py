@@ -65,7 +65,6 @@ def first_build_has_begun(index: Path) -> bool:
 
 
 def no_index(path: Path) -> IndexRefused:
-    """Makes the error for a folder without an index."""
     if (path / SHARDS_FILE).exists():
         return IndexRefused(f"{path} holds an index in shards; name one of its shards, such as {path / 'shard-0000'}.")
     if first_build_has_begun(path):
@@ -135,7 +134,6 @@ class IndexFolder:
         return 1 + max((int(name[1:]) for name in self.generations()), default=0)
 
     def make_current(self, name: str) -> None:
-        """Makes generation ``name`` the current one."""
         with refuse_if_unwritable(self.path):
             write_atomically(self.path / "CURRENT", f"{name}\n".encode())
 
@@ -369,7 +367,6 @@ def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Roo
 
 
 def address_at(key: FileKey, roots: Sequence[Root]) -> str:
-    """Returns the path on this machine, or the URL, of a file or folder."""
     root, path = key
     return roots[root].folder.address_of(path)
 

@@ -7,13 +7,13 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,16 +35,6 @@ from sketch_search.indexer.store.generation import (
     open_generation,
     read_document,
 )
-from sketch_search.indexer.store.location import (
-    FileKey,
-    IndexFolder,
-    Root,
-    address_at,
-    folder_of,
-    key_meant,
-    key_shown,
-    shown_path,
-)
 from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, are_unseen
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Numbers, Tokens
@@ -53,7 +43,6 @@ from sketch_search.model.images import media_type
 from sketch_search.model.search.clusters import Mask, Vectors
 from sketch_search.model.terminal import expand_home
 
-T = TypeVar("T")
 log = logging.getLogger("sketch_search")
 # Files whose digests are kept, some hundred bytes each.
 _DIGESTS = 4096
@@ -85,7 +74,7 @@ class Index:
     vectors: [Ret] of the photos. embeddings: CLIP's vectors, or None.
     """
 
-    def __init__(self, generation: Generation, roots: Sequence[Root]) -> None:
+    def __init__(self, generation: Generation, roots: Sequence[location.Root]) -> None:
         manifest, counts = generation.manifest, generation.manifest.counts
         self.generation, self.manifest, self._roots = generation.name, manifest, tuple(roots)
         self.photo_count, self.cluster_count = counts.photos, counts.clusters
@@ -118,7 +107,7 @@ class Index:
         if opened.features is not None and opened.positions is not None:
             self.centroids = Tokens(np.array(opened.features), np.array(opened.positions, np.int64))
         self._lock = threading.Lock()
-        self._digests: LRUCache[FileKey, FileDigest] = LRUCache(_DIGESTS)
+        self._digests: LRUCache[location.FileKey, FileDigest] = LRUCache(_DIGESTS)
         # The catalog is opened last, since it must be closed.
         self._catalog = generation.open_catalog()
 
@@ -133,7 +122,6 @@ class Index:
 
     @property
     def regions_kept(self) -> int:
-        """How many regions of each photo the index keeps."""
         return self.manifest.regions if self.manifest.tokens > 1 else 0
 
     @property
@@ -167,7 +155,6 @@ class Index:
         return np.lexsort((self._segment_rows.numbers[photo_rows], self._segment_rows.sources[photo_rows]))
 
     def photo(self, photo: int) -> PhotoEntry:
-        """Finds the photo that a file's id belongs to. Raises UnknownPhoto."""
         return self.photos([photo])[0]
 
     def photos(self, photos: Sequence[int]) -> tuple[PhotoEntry, ...]:
@@ -185,7 +172,7 @@ class Index:
         return tuple(self._entry(entries[photo]) for photo in photos)
 
     def _entry(self, files: Sequence[GalleryFile]) -> PhotoEntry:
-        paths = tuple(shown_path(self.manifest.root_names, file.root, file.path) for file in files)
+        paths = tuple(location.shown_path(self.manifest.root_names, file.root, file.path) for file in files)
         first = files[0]
         changed = None if first.stamp is None else first.stamp.mtime
         size = 0 if first.stamp is None else first.stamp.size
@@ -194,7 +181,7 @@ class Index:
 
     def photo_at(self, target: str) -> PhotoEntry:
         """Finds a photo by a path as results show it, or on disk. Raises BadInvocation if unknown or ambiguous."""
-        key = key_meant(target, lambda key: self._id_at(key) is not None, self._roots)
+        key = location.key_meant(target, lambda key: self._id_at(key) is not None, self._roots)
         number = None if key is None else self._id_at(key)
         if number is None:
             raise BadInvocation(f"the index has no photo at {target}; name one as results show it.")
@@ -202,9 +189,9 @@ class Index:
 
     def address_of(self, shown: str) -> str:
         """Returns the path or URL of a file from its path in results; it need not exist. Raises BadInvocation."""
-        if (key := key_shown(self.manifest.root_names, shown)) is None:
+        if (key := location.key_shown(self.manifest.root_names, shown)) is None:
             raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
-        return address_at(key, self._roots)
+        return location.address_at(key, self._roots)
 
     def passing(self, wanted: PhotoFilter) -> Mask:
         """Returns a mask (r,) by row: whether one of a photo's files passes a filter."""
@@ -229,30 +216,34 @@ class Index:
         keys = np.array([numbers[segment] * longest + row for segment, row in segment_rows], np.int64)
         return self._segment_rows.sources * longest + self._segment_rows.numbers, keys
 
-    def _id_at(self, key: FileKey) -> int | None:
+    def _id_at(self, key: location.FileKey) -> int | None:
         with self._lock:
             return self._catalog.at(*key)
 
     def open_photo(self, photo: int) -> bytes:
         """Reads the indexed bytes, from the first file that has them. Raises UnknownPhoto; PhotoUnavailable."""
-
-        def read(file: GalleryFile, folder: Folder) -> tuple[str, bytes]:
-            content = folder.read(file.path)
-            known = FileDigest.of([content.data], content.stamp)
-            with self._lock:
-                self._digests[file.root, file.path] = known
-            return known.sha256, content.data
-
-        return self._first_unchanged(photo, read)
+        size, _ = self.original(photo)
+        return self.part_of_photo(photo, size, 0, size)
 
     def original(self, photo: int) -> tuple[int, str | None]:
         """Returns size and media type, None for no image, of a photo's file, checked once. Raises as ``open_photo``."""
-
-        def check(file: GalleryFile, folder: Folder) -> tuple[str, tuple[int, str | None]]:
-            known = self._digest(file, folder)
-            return ("", (0, None)) if known is None else (known.sha256, (known.stamp.size, media_type(known.start)))
-
-        return self._first_unchanged(photo, check)
+        problem = ""
+        for file in self._files_of(photo):
+            folder = self._roots[file.root].folder
+            try:
+                known = self._digest(file, folder)
+            except OSError as error:
+                reason = error.strerror or error
+                # A build does not help if a server does not answer or refuses access.
+                later = folder.remote and not isinstance(error, FileNotFoundError)
+                trouble = f"cannot be read now: {reason}" if later else f"can no longer be read ({reason}); {_BUILD}"
+                problem = problem or trouble
+                continue
+            if known is not None and known.sha256 == file.content_hash:
+                return known.stamp.size, media_type(known.start)
+            # This is reported rather than a missing file, because then the advice helps.
+            problem = f"has changed since it was indexed; {_BUILD}"
+        raise PhotoUnavailable(f"photo {photo} {problem}.")
 
     def _digest(self, file: GalleryFile, folder: Folder) -> FileDigest | None:
         """Returns the digest of a file as it is now; None if its size has changed."""
@@ -266,26 +257,6 @@ class Index:
             with self._lock:
                 self._digests[key] = known
         return known
-
-    def _first_unchanged(self, photo: int, read: Callable[[GalleryFile, Folder], tuple[str, T]]) -> T:
-        """Reads the files of a photo until one has its bytes. read: returns a file's SHA-256, and what is wanted."""
-        problem = ""
-        for file in self._files_of(photo):
-            folder = self._roots[file.root].folder
-            try:
-                sha256, wanted = read(file, folder)
-            except OSError as error:
-                reason = error.strerror or error
-                # A build does not help if a server does not answer or refuses access.
-                later = folder.remote and not isinstance(error, FileNotFoundError)
-                trouble = f"cannot be read now: {reason}" if later else f"can no longer be read ({reason}); {_BUILD}"
-                problem = problem or trouble
-                continue
-            if sha256 == file.content_hash:
-                return wanted
-            # This is reported rather than a missing file, because then the advice helps.
-            problem = f"has changed since it was indexed; {_BUILD}"
-        raise PhotoUnavailable(f"photo {photo} {problem}.")
 
     def part_of_photo(self, photo: int, size: int, start: int, count: int) -> bytes:
         """Reads a part of a photo's first file with its bytes, which are ``size``. Raises as ``open_photo``."""
@@ -333,7 +304,7 @@ class Index:
 
 def open_index(path: Path, matcher: Matcher, *, gallery_roots: Sequence[Address] | None = None) -> Index:
     """Opens the current generation. gallery_roots: addresses in order; None for the build's. Raises IndexRefused."""
-    folder = IndexFolder(path)
+    folder = location.IndexFolder(path)
     while True:
         generation = current_generation(folder)
         try:
@@ -355,8 +326,8 @@ def _open(generation: Generation, matcher: Matcher, gallery_roots: Sequence[Addr
                 f"the index has {len(roots)} gallery root(s) ({names}), but {len(gallery_roots)} were given; "
                 "name a folder for each, in that order (SBIR_GALLERY)."
             )
-        paths = zip(manifest.root_names, map(folder_of, gallery_roots), strict=True)
-        roots = tuple(Root(name=name, path=str(folder)) for name, folder in paths)
+        paths = zip(manifest.root_names, map(location.folder_of, gallery_roots), strict=True)
+        roots = tuple(location.Root(name=name, path=str(folder)) for name, folder in paths)
     return Index(generation, roots)
 
 

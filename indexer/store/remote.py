@@ -289,7 +289,6 @@ class RemoteFolder(Folder):
         return self._at("/".join(files.safe_parts(path)))
 
     def _at(self, inside: str) -> str:
-        """Returns the library's path for a path in the folder."""
         path = "/".join(part for part in (self._top, inside) if part)
         if self._scheme == "s3":
             return f"{self._netloc}/{path}".rstrip("/")

@@ -71,16 +71,13 @@ class PhotoArrays:
     arrays: Mapping[str, Array | ArraySubset]
 
     def take(self, rows: Choice) -> PhotoArrays:
-        """Reads these rows of every array into memory."""
         return PhotoArrays({name: np.array(array[rows]) for name, array in self.arrays.items()})
 
     @staticmethod
     def join(parts: Sequence[PhotoArrays]) -> PhotoArrays:
-        """Joins arrays in memory, which have the same names."""
         return PhotoArrays({name: np.concatenate([part.arrays[name][:] for part in parts]) for name in parts[0].arrays})
 
     def vectors(self) -> npt.NDArray[np.float32]:
-        """Reads the vectors: (m, d) float32."""
         return np.array(self.arrays["vectors"][:], np.float32)
 
     def features(self) -> npt.NDArray[np.float32]:
@@ -112,7 +109,6 @@ class SegmentRows:
         return SegmentRows(self.names, sources, numbers + _counted(1 + parts))
 
     def trim(self) -> SegmentRows:
-        """Returns the same rows, without unused names."""
         used, sources = np.unique(self.sources, return_inverse=True)
         return SegmentRows(tuple(self.names[name] for name in used.tolist()), sources.astype(np.int32), self.numbers)
 
@@ -266,7 +262,6 @@ def _map_grown(path: Path, count: int) -> Array:
 
 
 def write_array(path: Path, array: Array) -> None:
-    """Writes one whole array as .npy, synced."""
     write_blocks(path, array.shape, array.dtype, [array])
 
 

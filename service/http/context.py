@@ -234,7 +234,6 @@ class Context:
 
 
 async def context(request: Request) -> Context:
-    """Returns the application's context, made when it started."""
     return cast(Context, request.app.state.context)
 
 

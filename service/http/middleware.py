@@ -304,7 +304,6 @@ class LimitMiddleware:
 
 
 def cookie_name(scope: Scope) -> str:
-    """Names the cookie that holds the server's token."""
     # Browsers share cookies between the ports of a host, each of which may be a server.
     return f"sketch-search-{scope['server'][1]}"
 
@@ -358,7 +357,6 @@ _PIPE_TAKES = 1024
 
 
 def as_json(message: str) -> str:
-    """Returns a message in the format of the JSON log."""
     return JsonLines().format(log.makeRecord(log.name, logging.INFO, "", 0, message, (), None))
 
 

@@ -156,7 +156,10 @@ async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[Sea
     async with connected(request):
         with ctx.worker.place(client):
             sketch = await _prepare(ctx, engine, client, sent, query)
-            text = None if query.text is None else await ctx.worker.ask_clip(client, engine.read_text, query)
+            text = None
+            if query.text is not None:
+                async with ctx.worker.clip.turn(client):
+                    text = await run_sync(engine.read_text, query)
             answer = await ctx.worker.compute(client, engine.search, sketch, query, text)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)

@@ -50,17 +50,14 @@ class TextTowers:
     """Holds the text tower of the CLIP model that an index was clustered by. Threads may share it."""
 
     def __init__(self, device: str) -> None:
-        """Loads nothing yet."""
         self._device = device
         # One thread computes at a time: two would only slow each other down.
         self._lock = threading.Lock()
         self._last: _Attempt | None = None
         # By the SHA-256 of the model's weights, and the text.
         self._texts: LRUCache[tuple[str | None, str], NDArray[np.float32]] = LRUCache(TEXTS_KEPT)
-        self._texts_lock = threading.Lock()
 
     def refusal(self, entry: EmbedderEntry) -> str | None:
-        """Returns the reason why loading this index's tower failed, or None."""
         last = self._last
         return last.refusal if last is not None and last.entry == entry else None
 
@@ -68,17 +65,13 @@ class TextTowers:
         """Reads a text by the CLIP model of an index, loading the model if needed."""
         began = time.perf_counter()
         key = entry.sha256, " ".join(text.split())
-        with self._texts_lock:
-            known = self._texts.get(key)
-        if known is not None:
-            return ReadText(known)
         with self._lock:
+            if (known := self._texts.get(key)) is not None:
+                return ReadText(known)
             attempt = self._attempt(entry)
             if attempt.tower is None:
                 return ReadText(refusal=attempt.refusal)
-            vector = attempt.tower.text(text)
-        with self._texts_lock:
-            self._texts[key] = vector
+            self._texts[key] = vector = attempt.tower.text(text)
         return ReadText(vector, milliseconds=(time.perf_counter() - began) * 1000)
 
     def _attempt(self, entry: EmbedderEntry) -> _Attempt:
@@ -239,7 +232,6 @@ class Stopwatch:
         self._last = time.perf_counter()
 
     def lap(self, stage: Stage) -> None:
-        """Counts the time since the last lap as this stage's."""
         now = time.perf_counter()
         self._seconds[stage] += now - self._last
         self._last = now

@@ -144,7 +144,6 @@ class Searcher:
     """Searches a gallery with the checkpoint that made its tokens."""
 
     def __init__(self, gallery: Gallery, matcher: Matcher, settings: Settings | None = None) -> None:
-        """settings: None for their defaults."""
         self.matcher, self.gallery = matcher, gallery
         self.settings = settings or Settings.model_construct()
 
@@ -322,7 +321,6 @@ class Searcher:
         return self.matcher.guesses(thing.tokens)
 
     def seen(self, thing: Thing) -> SeenThing:
-        """Describes a thing for answers."""
         return SeenThing(
             box=thing.box,
             guess=next(iter(self.guesses(thing)), None),
@@ -348,7 +346,6 @@ class Searcher:
             raise UnknownWord(query.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
 
     def _opened(self, ranking: Ranking) -> tuple[Cluster, ...]:
-        """Describes the clusters of the scored photos, best first."""
         found, sizes, scores = ranking.found, ranking.sizes, ranking.clusters
         opened = np.unique(self.gallery.clusters.of(found.rows[found.scored]))
         numbers = opened[best_first(opened, scores[opened])].tolist()

@@ -98,7 +98,6 @@ class Builder:
             self._removing = False
 
     def info(self) -> BuildInfo | None:
-        """Describes the running or the last build; None if there was none."""
         with self._lock:
             running = self._running()
             state = indexer.read_progress(index_path(self._settings))

@@ -176,7 +176,6 @@ class Connection(H11Protocol):
             self._looking = self.loop.call_later(self.head_seconds, self._look)
 
     def _make_room(self) -> None:
-        """Closes another connection if there are too many."""
         if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
             others = cast(set[Connection], self.connections - {self})
             if waiting := [one for one in others if one._is_waiting or one.conn.their_state is h11.SEND_BODY]:
@@ -207,5 +206,4 @@ def listening(host: str, port: int, setting: str = "--port or SBIR_PORT") -> soc
 
 
 def address(host: str, port: int) -> str:
-    """Returns the address as a URL for browsers."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

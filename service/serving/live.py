@@ -87,7 +87,6 @@ class LiveIndex:
 
     @property
     def reason(self) -> str:
-        """The reason why no generation is open, if none is."""
         return (self._last.refusal if self._last is not None else None) or STARTING
 
     @property
@@ -318,7 +317,6 @@ class Metrics(Collector):
         self._request_seconds.labels(route).observe(seconds)
 
     def waited(self, seconds: float) -> None:
-        """Records how long a search waited for its turn."""
         self._stages.labels("queue").observe(seconds)
 
     def searched(self, timings: StageTimings, *, complete: bool = True) -> None:
@@ -329,7 +327,6 @@ class Metrics(Collector):
             self._stages.labels(stage).observe(getattr(timings, stage) / 1000)
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """Yields the metrics that are read on request."""
         held = self._worker.held
         waiting = max(0, held - self._worker.at_once)
         yield GaugeMetricFamily("sbir_queue_places_taken", "Searches that are running or waiting.", value=held)

@@ -38,8 +38,6 @@ _SERVER = "server-"
 
 
 class Shard(LiveIndex):
-    """An index that answers as a shard."""
-
     def state(self) -> State:
         """Returns the generation in use. Raises ShardRefuses."""
         if self.newest is None:
@@ -79,8 +77,6 @@ class ShardReplica(Shard):
 
 
 class EncoderReplica:
-    """A copy of the encoder, in a process of Ray."""
-
     def __init__(self, settings: Settings) -> None:
         set_threads(settings.threads)
         self._matcher = open_matcher(settings)

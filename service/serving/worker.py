@@ -75,7 +75,6 @@ class Turns:
             self._end(client)
 
     async def compute(self, client: str, step: Callable[[], T]) -> T:
-        """Runs a step in a thread, in the client's turn."""
         async with self.turn(client):
             return await Computation(self, client).run(step)
 
@@ -206,8 +205,8 @@ class Worker:
     others.
 
     queue: how many jobs may wait behind the running ones. seconds: the longest expected wait; up to ALWAYS may wait
-    longer. at_once: how many may run. turns, slow: those of computing, also for what is no search, and of sketches that
-    take long.
+    longer. at_once: how many may run. turns, slow, clip: those of computing, also for what is no search, of sketches
+    that take long, and of reading texts by CLIP, which delays only others that do.
     """
 
     def __init__(
@@ -225,12 +224,11 @@ class Worker:
         self._waited = waited
         self._mean_seconds = 0.0
         self._preparing, self._new = Turns(*PREPARING), Turns(*NEW)
-        self.slow, self._clip = Turns(*SLOW), Turns(*CLIP)
+        self.slow, self.clip = Turns(*SLOW), Turns(*CLIP)
         self._was_slow: LRUCache[str, bool] = LRUCache(_CLIENTS)
 
     @property
     def held(self) -> int:
-        """How many jobs run, wait or are being prepared."""
         return self._held.total()
 
     def check_room(self, client: str) -> None:
@@ -278,11 +276,6 @@ class Worker:
             raise QueueFull(_SLOW_RETRY) from None
         self._was_slow[client] = time.monotonic() - begun >= _ORDINARY
         return result
-
-    async def ask_clip(self, client: str, step: Callable[..., T], *given: Any) -> T:
-        """Runs a step of CLIP, which delays only other jobs with CLIP."""
-        async with self._clip.turn(client):
-            return await run_sync(step, *given)
 
     async def compute(self, client: str, step: Callable[..., T], *given: Any) -> T:
         """Runs the last step of a client's job in its turn. An error affects no other job."""

@@ -79,8 +79,6 @@ def overview(shard: LocalGallery) -> Overview:
 
 
 class Pending(Protocol[T_co]):
-    """An answer that is on its way."""
-
     def result(self, seconds: float) -> T_co:
         """Waits for the answer. Raises ShardUnavailable if it is late, and the errors of the request."""
 

@@ -60,7 +60,6 @@ class Shards:
 
     @property
     def missing(self) -> frozenset[int]:
-        """The numbers of the shards that do not answer."""
         with self._lock:
             return frozenset(n for n, known in enumerate(self._known) if not known.answers or known.overview is None)
 
@@ -80,7 +79,6 @@ class Shards:
 
     @property
     def infos(self) -> tuple[ShardInfo, ...]:
-        """Describes the shards to users."""
         with self._lock:
             return tuple(_info(link.name, known) for link, known in zip(self.links, self._known, strict=True))
 
