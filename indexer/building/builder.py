@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -176,8 +176,8 @@ class BuildBackend(Protocol):
     database: BuildDatabase
     incomplete: list[FileKey]
 
-    def encode(self, files: Iterator[GalleryFile]) -> int:
-        """Reads these files, which the database lists, and stages their rows. Returns how many photos were encoded."""
+    def encode(self, last: int) -> int:
+        """Reads the unread files listed after number ``last``, and stages their rows. Returns how many were encoded."""
 
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
         """Opens the arrays from which these rows are read."""
@@ -200,16 +200,14 @@ class LocalBackend:
         segment = folder.segments / segment_name(folder.next_number(), plan.key)
         self.database = BuildDatabase(folder.building(plan.key) / DATABASE_FILE, segment, used_segments(folder))
 
-    def encode(self, files: Iterator[GalleryFile]) -> int:
-        # All are listed first, for the total of the progress bar.
-        before = self.database.listed
-        count, plan = sum(1 for _ in files), self._plan
+    def encode(self, last: int) -> int:
+        count, plan = self.database.count_unread(last), self._plan
         self._progress.start("encoding", count)
         if not count:
             return 0
         embedder = plan.embedder.load()
         stager = Stager(plan.settings, self.matcher, embedder, self.database, plan.request.max_pixels)
-        unread, step = self.database.unread(before), plan.request.max_new_files or count
+        unread, step = self.database.unread(last), plan.request.max_new_files or count
         for _ in range(0, count, step):
             stager.stage(islice(unread, step), plan.request.batch, self._progress)
             if stager.encoded:
@@ -251,7 +249,12 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     bad_before = database.bad(names)
     listing = FolderListing(roots, backend.path, plan.removals, plan.exclusions, database.has_below)
     take_listed = partial(database.take_listed, reusable=current.reusable, checksum=plan.request.checksum)
-    encoded = backend.encode(_to_read(listing, take_listed(listing), plan, database, progress))
+    first = take_listed(listing)
+    progress.skip(*database.count_settled())
+    listing.check(database.there())
+    if not listing.unlisted:
+        check_counts(plan, listing.count)
+    encoded = backend.encode(first)
     if raws := _raws_that_count(listing, roots, backend):
         encoded += backend.encode(take_listed(listing.taking(raws)))
     settled = database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
@@ -317,19 +320,6 @@ def _describe_removed(count: int) -> tuple[str, ...]:
         return ()
     files = "1 file of a photo that was" if count == 1 else f"{count} files of photos that were"
     return (f"{files} removed under another name; `sketch-search index add PATH` shows it again",)
-
-
-def _to_read(
-    listing: FolderListing, files: Iterator[GalleryFile], plan: BuildPlan, database: BuildDatabase, progress: Progress
-) -> Iterator[GalleryFile]:
-    """Yields the files to read; at the end, raises BadInvocation if there are too few photos."""
-    yield from files
-    settled, bad = database.count_settled()
-    progress.skip(settled)
-    progress.advance(0, bad)
-    listing.check(database.there())
-    if not listing.unlisted:
-        check_counts(plan, listing.count)
 
 
 def _raws_that_count(listing: FolderListing, roots: Sequence[Root], backend: BuildBackend) -> list[GalleryFile]:

@@ -113,14 +113,6 @@ _NOTE_READ = """ON CONFLICT (root, path) DO UPDATE SET hash = excluded.hash, siz
 
 
 @dataclass(frozen=True)
-class Content:
-    """The day of a photo's content, as an ordinal, if it is known; and how many parts it has."""
-
-    taken: int | None
-    parts: int = 0
-
-
-@dataclass(frozen=True)
 class Photos:
     """The p photos that are shown, by id: their rows, each followed by those of so many ``parts``, and their clusters
     in the current generation; -1 for new ones."""
@@ -239,15 +231,20 @@ class BuildDatabase:
         ((number,),) = self._all(query, *values)
         return int(number)
 
-    def stage(self, records: Sequence[GalleryFile], new: Mapping[str, Content], rows: PhotoArrays | None) -> None:
-        """Commits a batch: its records, and the rows of new contents, overwritten by the next after a kill."""
+    def stage(
+        self, records: Sequence[GalleryFile], new: Mapping[str, tuple[int | None, int]], rows: PhotoArrays | None
+    ) -> None:
+        """Commits a batch: its records, and the rows of new contents, overwritten by the next after a kill.
+
+        new: the day of each content, as an ordinal, if it is known; and how many parts it has.
+        """
         if rows is not None:
             with refuse_if_unwritable(self.segment):
                 self._rows.append(rows, self.staged)
         row, values = self.staged, list[tuple[str, int, int | None, int]]()
-        for content, known in new.items():
-            values.append((content, row, known.taken, known.parts))
-            row += 1 + known.parts
+        for content, (taken, parts) in new.items():
+            values.append((content, row, taken, parts))
+            row += 1 + parts
         with self._writing() as database:
             insert = "INSERT INTO contents (hash, segment, row, taken, parts)"
             database.executemany(f"{insert} VALUES (?, (SELECT segment FROM own), ?, ?, ?)", values)
@@ -357,13 +354,14 @@ class BuildDatabase:
     def there(self) -> Iterator[FileKey]:
         yield from self._database.execute("SELECT root, path FROM files WHERE status <> 'gone'")
 
-    def take_listed(self, files: Iterable[GalleryFile], *, reusable: bool, checksum: bool) -> Iterator[GalleryFile]:
-        """Records the files of a listing, and yields those to read.
+    def take_listed(self, files: Iterable[GalleryFile], *, reusable: bool, checksum: bool) -> int:
+        """Records the files of a listing, also which are to be read. Returns the number of the last one before.
 
         A file need not be read if its size and times are those that the index has, which counts if it is ``reusable``,
         or those of a file that was read before. With ``checksum``, all are read.
         """
-        left, last = iter(files), self.listed
+        left, last = iter(files), self._number("SELECT coalesce(max(number), 0) FROM seen")
+        before = last
         while part := [*islice(left, _AT_ONCE)]:
             rows = [(*content_columns(file), number) for number, file in enumerate(part, last + 1)]
             with self._writing() as database:
@@ -387,12 +385,8 @@ class BuildDatabase:
                            AND (f.reason IS NOT NULL OR f.segment IS NOT NULL))""",
                         (last,),
                     )
-            yield from self.unread(last)
             last += len(part)
-
-    @property
-    def listed(self) -> int:
-        return self._number("SELECT coalesce(max(number), 0) FROM seen")
+        return before
 
     def photo_beside(self, photo: FileKey, raw: FileKey) -> tuple[bool, bool, int | None]:
         """Returns if a listed photo is bad, if it and the RAW file beside it are known, and its day if it was read."""
@@ -403,8 +397,11 @@ class BuildDatabase:
             return bool(bad), bool(known and has_raw), None if known else taken
         return False, False, None
 
-    def unread(self, last: int = 0) -> Iterator[GalleryFile]:
-        """Yields the files to read again, after the first ``last`` listed ones."""
+    def count_unread(self, last: int = 0) -> int:
+        return self._number("SELECT count(*) FROM seen WHERE state = 'unread' AND number > ?", last)
+
+    def unread(self, last: int) -> Iterator[GalleryFile]:
+        """Yields the files to read, after the first ``last`` listed ones."""
         query = """SELECT number, root, path, size, mtime, ctime FROM seen WHERE state = 'unread' AND number > ?
                    ORDER BY number LIMIT ?"""
         while rows := self._all(query, last, _AT_ONCE):
@@ -431,7 +428,7 @@ class BuildDatabase:
         and, without ``allow_loss``, if they are too many. Files that are gone stay, too: a file that comes back gets
         its id again, and also its row if that still exists.
         """
-        waiting = self._number("SELECT count(*) FROM seen WHERE state = 'unread'")
+        waiting = self.count_unread()
         # Photos of the index that are there and could not be read stay as they were.
         unread = self._all(f"SELECT l.root, l.path, l.reason {_SPOILED} AND l.hash IS NULL AND l.size IS NULL")
         for file in unread:

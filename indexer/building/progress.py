@@ -80,24 +80,15 @@ class Progress:
         skipped = self._skipped if phase == "encoding" else 0
         self._phase, self._done, self._total, self._known = phase, skipped, total + skipped, 0
         self._phase_start = self._clock()
-        self.expect(0)
-        self._write()
-
-    def expect(self, more: int) -> None:
-        self._total += more
-        if self._bar is not None:
-            self._bar.total = self._total
-        elif self._bar_wanted and self._total:
+        if self._bar_wanted and self._total:
             self._bar = tqdm(
                 total=self._total, initial=self._done, desc=self._phase, unit="photo", dynamic_ncols=True, disable=None
             )
+        self._write()
 
-    def skip(self, files: int = 1) -> None:
-        """Counts files that need not be read as done in the phase "encoding", which may come later."""
-        self._skipped += files
-        if self._phase == "encoding":
-            self._done += files
-            self._total += files
+    def skip(self, files: int, bad: int = 0) -> None:
+        """Counts files that need not be read as done in the phase "encoding", which comes later."""
+        self._skipped, self._bad = self._skipped + files, self._bad + bad
 
     def advance(self, done: int = 1, bad: int = 0, *, known: int = 0) -> None:
         """Counts files. ``known`` of them were only read, as after a resumption, and say nothing of the speed."""

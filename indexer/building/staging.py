@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sketch_search.indexer.building.database import BuildDatabase, Content
+from sketch_search.indexer.building.database import BuildDatabase
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import FileChanging, name_of_text, text_of_name
@@ -59,12 +59,11 @@ _BATCH, _FIRST = 64, 8
 
 @dataclass(frozen=True)
 class DecodedPhoto:
-    """A photo and its parts prepared for the network, for the embedder if there is one, and whole for the detector."""
+    """A photo and its parts prepared for the network, and for the embedder if there is one."""
 
     opened: OpenedImage
     pixels: Floats
     for_embedder: Sequence[Floats]
-    wholes: Sequence[NDArray[np.uint8]]
 
     @staticmethod
     def of(
@@ -76,12 +75,12 @@ class DecodedPhoto:
             opened = decoders.run(data, Job(max_pixels, preprocessing.least_side("photo"), whole=SIZE, parts=True))
             pictures = opened.image, *opened.parts
             pixels = np.stack([preprocessing.prepare(picture, "photo") for picture in pictures])
-            return DecodedPhoto(opened, pixels, [*map(embedder.prepare, pictures)], opened.wholes)
+            return DecodedPhoto(opened, pixels, [*map(embedder.prepare, pictures)])
         # Only the small pictures are sent between processes, because copying costs time.
         opened = decoders.run(data, Job.preparing(preprocessing, "photo", max_pixels, whole=SIZE, parts=True))
         pictures = opened.image, *opened.parts
         pixels = np.stack([preprocessing.normalise(np.asarray(picture)) for picture in pictures])
-        return DecodedPhoto(opened, pixels, (), opened.wholes)
+        return DecodedPhoto(opened, pixels, ())
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,8 @@ class Stager:
         self._keeps_tokens, self._max_pixels = settings.tokens > 1, max_pixels
         self._detector = None if settings.detector is None else Detector()
         # What is computed and not committed yet: the records of files, and the contents with these rows.
-        self._records, self._new, self._rows = list[GalleryFile](), dict[str, Content](), list[PhotoArrays]()
+        self._records, self._rows = list[GalleryFile](), list[PhotoArrays]()
+        self._new = dict[str, tuple[int | None, int]]()
         self._listing = lru_cache(maxsize=None)(lambda root: roots[root].listing())
         self._names_beside = lru_cache(_FOLDERS_KNOWN)(
             lambda root, folder: beside(self._names_in(root, folder, "file"))
@@ -206,20 +206,20 @@ class Stager:
         return []
 
     def _encode(self, group: Sequence[_ReadFile]) -> int:
-        records, new = [file.record for file in group], dict[str, Content]()
-        photos = list[DecodedPhoto]()
+        records, photos = [file.record for file in group], list[DecodedPhoto]()
+        new = dict[str, tuple[int | None, int]]()
         for file in group:
             content = file.record.content_hash
             # Equal files may have been read at the same time.
             if file.photo is None or content is None or content in self._new or self._database.days(content):
                 continue
             if content not in new:
-                new[content] = Content(file.record.taken, len(file.photo.wholes) - 1)
+                new[content] = file.record.taken, len(file.photo.opened.parts)
                 photos.append(file.photo)
         if photos:
             arrays = self._compute(photos)
             # Whether all values of a photo and its parts are finite.
-            rows = 1 + np.array([content.parts for content in new.values()])
+            rows = 1 + np.array([parts for _, parts in new.values()])
             by_row = [np.isfinite(array[:]).reshape(rows.sum(), -1).all(axis=1) for array in arrays.arrays.values()]
             finite = np.logical_and.reduceat(np.all(by_row, axis=0), np.cumsum(rows) - rows)
             broken = {content for content, fine in zip(new, finite, strict=True) if not fine}
@@ -248,9 +248,8 @@ class Stager:
             arrays["embeddings"] = self._embedder.embed(inputs).astype(np.float16)
         if tokens.features.shape[1] > 1 and self._keeps_tokens:
             if self._detector is not None:
-                tokens = replace(
-                    tokens, boxes=self._detector.detect_all([whole for photo in photos for whole in photo.wholes])
-                )
+                wholes = [whole for photo in photos for whole in photo.opened.wholes]
+                tokens = replace(tokens, boxes=self._detector.detect_all(wholes))
             arrays |= round_tokens(tokens)
         return PhotoArrays(arrays)
 
@@ -343,7 +342,7 @@ class Rereader:
 
         def look(photo: tuple[str, list[FileKey]]) -> tuple[str, NDArray[np.uint8] | None]:
             decoded = self.read(decoders, *photo)
-            return photo[0], None if decoded is None else np.stack([*map(detector.detect, decoded.wholes)])
+            return photo[0], None if decoded is None else np.stack([*map(detector.detect, decoded.opened.wholes)])
 
         with Decoders(workers) as decoders, closing(read_ahead(workers, look, photos, window=_BATCH)) as ready:
             while part := [*islice(ready, _BATCH if done else _FIRST)]:

@@ -201,26 +201,24 @@ class RayBackend:
             self.database.take_slice(path)
             self._taken.add(path)
 
-    def encode(self, files: Iterator[GalleryFile]) -> int:
+    def encode(self, last: int) -> int:
         for left in self._slices.glob("attempt-*"):
             # A worker of a build that was killed may still be writing.
             shutil.rmtree(left, ignore_errors=True)
-        self._progress.start("encoding")
+        self._progress.start("encoding", self.database.count_unread(last))
         encoded = 0
-        with closing(self._ray.each(encode_slice, self._cut(files), on_gpu=True)) as parts:
+        with closing(self._ray.each(encode_slice, self._cut(last), on_gpu=True)) as parts:
             for read, bad, rows in parts:
                 encoded += rows
                 self._progress.advance(read, bad)
         self._take_slices()
         return encoded
 
-    def _cut(self, files: Iterator[GalleryFile]) -> Iterator[tuple[Setup, int, Sequence[GalleryFile]]]:
+    def _cut(self, last: int) -> Iterator[tuple[Setup, int, Sequence[GalleryFile]]]:
         there = (int(path.name.split("-")[1]) for path in self._slices.glob("slice-*"))
-        for number in count(1 + max(there, default=-1)):
-            if not (part := tuple(islice(files, SLICE))):
-                return
-            self._progress.expect(len(part))
-            yield self._setup, number, part
+        files, numbers = self.database.unread(last), count(1 + max(there, default=-1))
+        while part := tuple(islice(files, SLICE)):
+            yield self._setup, next(numbers), part
 
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
         return Sources(self.path, self._slices, rows.trim().names, self._plan.settings.detector)
