@@ -83,7 +83,6 @@ def shared_data() -> None:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> "Path":
-    """A small checkpoint with random weights."""
     from tests.networks import tiny_checkpoint
 
     return tiny_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
@@ -99,7 +98,6 @@ def default() -> "Matcher":
 
 @pytest.fixture(scope="session")
 def decoders() -> "Iterator[Decoders]":
-    """Decoding processes, for all tests that need none of their own."""
     from sketch_search.model.decoding import Decoders
 
     with Decoders(4) as running:

@@ -180,7 +180,6 @@ def small_vit() -> timm.models.VisionTransformer:
 
 
 def small_backbone() -> dict[str, torch.Tensor]:
-    """The weights of ``small_vit``."""
     return small_vit().state_dict()
 
 

@@ -98,7 +98,6 @@ def photo(shape: str, size: int = 256, seed: int = 0) -> Image.Image:
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """Returns the mean difference of two pictures of one size, in levels of 255."""
     assert one.size == other.size
     return float(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).mean())
 
@@ -292,7 +291,6 @@ _RAW_FILES = (
 )
 _PDF_FILES = (OddFile("page.pdf", lambda: encoded(drawing("star"), "PDF"), error=UnsupportedImage),)
 ODD_FILES: tuple[OddFile, ...] = (
-    # A search for nothing.
     OddFile("empty.jpg", lambda: b"", error=UndecodableImage, as_sketch=422),
     _damaged("cut short.jpg", lambda: encoded(photo("star"), "JPEG")[:4000]),
     _damaged("cut short.png", lambda: encoded(photo("star"))[:9000]),

@@ -41,7 +41,6 @@ def wait_for(event: threading.Event, otherwise: str) -> None:
 
 
 def join(thread: threading.Thread) -> None:
-    """Wait until a thread has ended. AssertionError: it was not in time."""
     thread.join(PATIENCE)
     assert not thread.is_alive(), f"the thread {thread.name} has not ended, after {PATIENCE} seconds"
 
@@ -151,7 +150,6 @@ def parse(command: click.Command, arguments: Sequence[str]) -> click.Context:
 
 
 def commands_of(command: click.Command) -> dict[str, click.Command]:
-    """Returns the commands of a group by name; none of a command that is no group."""
     if not isinstance(command, click.Group):
         return {}
     context = click.Context(command)

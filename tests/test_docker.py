@@ -31,8 +31,6 @@ _UNITS = ("sketch-search.service", "sketch-search-index.service")
 
 @dataclass
 class Stage:
-    """A FROM of a Dockerfile and its (instruction, arguments), after those of the stages below it."""
-
     name: str
     base: str
     steps: list[tuple[str, str]] = field(default_factory=list)
@@ -83,9 +81,7 @@ def test_copied_files_exist_and_reach_the_builder(stages: dict[str, Stage]) -> N
     assert {pattern.removesuffix("*") for pattern in packages["include"]} <= copied
 
 
-def test_containers_run_as_nobody_without_rights_and_are_reached_from_this_machine_alone(
-    compose: dict[str, Any], stages: dict[str, Stage]
-) -> None:
+def test_containers_run_as_nobody_and_listen_here_alone(compose: dict[str, Any], stages: dict[str, Stage]) -> None:
     user = stages["cpu"].all("USER")[-1]
     assert min(map(int, user.split(":"))) > 0
     # A list, since a shell in between would keep the signals to itself.
@@ -149,7 +145,6 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
 
 def test_the_health_check_finds_the_service_alive_without_an_index_until_it_stops(tmp_path: Path) -> None:
     def healthy() -> int:
-        # A proxy that is not there: the check must not ask one.
         proxies = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
         variables = {**os.environ, **proxies, "SBIR_PORT": str(url.port)}
         return run_python(str(_DOCKER / "healthcheck.py"), environment=variables).returncode
@@ -157,7 +152,6 @@ def test_the_health_check_finds_the_service_alive_without_an_index_until_it_stop
     settings = Settings(index=tmp_path / "none")
     with running(settings, tmp_path / "log", SBIR_ALLOWED_HOSTS="photos.example") as process:
         url = httpx.URL(address(process))
-        # Pods ask for their health by address.
         for path, host, status in (
             ("/readyz", "127.0.0.1", 503),
             ("/info", "photos.example", 200),

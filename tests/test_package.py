@@ -55,8 +55,6 @@ except model.ModelError as error:
 
 @dataclass(frozen=True)
 class Built:
-    """The distributions that were built, and the environment in which the wheel is installed."""
-
     source: Path
     wheel: Path
     there: Environment
@@ -211,7 +209,6 @@ def test_the_lines_of_the_readme_run_one_after_the_other(built: Built, tmp_path:
     found = [one for line, one in printed.items() if line.startswith(("sketch-search search", "curl"))]
     assert len(found) == 3
     assert all("umbrella" in one for one in found[:2])
-    # Without the samples, which were removed again.
     assert [paths[0] for paths in sorted(hit["paths"] for hit in json.loads(found[2])["results"])] == [
         f"{n}.png" for n in range(3)
     ]

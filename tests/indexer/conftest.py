@@ -1,5 +1,3 @@
-"""A small network and a small gallery for every test of the indexer."""
-
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -67,7 +65,6 @@ def index_path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def collection(gallery: Path, index_path: Path, matcher: model.Matcher) -> Collection:
-    """Photos of which nothing is indexed yet."""
     return Collection(gallery, index_path, matcher)
 
 

@@ -109,7 +109,6 @@ def fates(count: int, writes: int, seconds: float, random: Random) -> Iterator[t
 
 
 def change(photos: Path) -> None:
-    """Add photos to the gallery, change one, rename one and delete one."""
     save_photos(photos, 7, start=40)
     old = sorted(photos.glob("*.png"))
     save_photo(old[0], 60)
@@ -135,7 +134,6 @@ def disturb_builds(photos: Path, matcher: model.Matcher, out: Path, count: int) 
             index = killed(number)
             live = (index / "CURRENT").exists()
             ended = run(index, fate)
-            # By the clock one may well be through before.
             assert ended in (signal.SIGALRM, 0) if timed else ended == signal.SIGKILL
             assert not live or verify(index) == []
             if number % 2:

@@ -62,7 +62,6 @@ def test_a_photos_vector_is_what_open_clip_gives_whatever_comes_with_it(clip_fol
         ("{clip}/open_clip_model.safetensors", r"name it with MODEL@"),
         ("ViT-S-32-alt@{clip}/open_clip_model.safetensors", "cannot be loaded as CLIP"),
         ("ViT-S-32-alt@{here}/weights.npz", "is not a weights file"),
-        # Pickles may run code.
         ("ViT-S-32-alt@{here}/evil.pt", "cannot be loaded as CLIP"),
         ("{here}/vision", "names an encoder that would be downloaded"),
         ("{here}/text", "names an encoder that would be downloaded"),
@@ -81,8 +80,6 @@ def test_weights_that_cannot_be_used_are_refused(source: str, sentence: str, cli
 
 
 class _Evil:
-    """Makes a file when it is unpickled."""
-
     def __init__(self, file: Path) -> None:
         self._file = str(file)
 
@@ -91,7 +88,6 @@ class _Evil:
 
 
 def configured(clip: Path, folder: Path, base: Mapping[str, Any], part: str, **changes: str) -> str:
-    """A copy of a model with a changed configuration."""
     shutil.copytree(clip, folder)
     config = {"model_cfg": {**base, part: {**base[part], **changes}}, "preprocess_cfg": {}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))

@@ -107,7 +107,6 @@ def relation_logit(config: ZseConfig, state: State, sketch: torch.Tensor, photo:
     s, s_cells = encode(config, state, sketch.double(), "sketch")
     p, p_cells = encode(config, state, photo.double(), "photo")
     if config.ret == "mean":
-        # A mean is no token.
         s, p = s[1:], p[1:]
     s2, p2 = s, p
     if config.keep_cross < 1:

@@ -1,5 +1,3 @@
-"""Diffused scores, and scores that are estimated, against their formulas written out pair by pair."""
-
 import math
 
 import numpy as np
@@ -27,7 +25,6 @@ def grouped(seed: int, photos: int) -> Floats:
 
 
 def scored_loosely(seed: int, photos: int, sketches: int = 2) -> tuple[dict[str, Floats], Floats]:
-    """Scores by every method, and [Ret]."""
     uniform = np.random.default_rng(seed).random((sketches, photos), np.float32)
     scores = {name: np.float32(low) + np.float32(high - low) * uniform for name, (low, high) in RANGES.items()}
     return scores, grouped(seed, photos)

@@ -1,5 +1,3 @@
-"""Clean names, paths, options in full, and errors as sentences, which the three programs share."""
-
 import os
 import subprocess
 import sys
@@ -60,9 +58,7 @@ def _raising(error: BaseException) -> int:
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_every_error_becomes_one_sentence_and_an_exit_code(
-    error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_are_sentences(error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_program(lambda: _raising(error)) == code
     out, err = capsys.readouterr()
     assert out == ""

@@ -124,7 +124,6 @@ def test_every_float16_is_widened_as_numpy_does() -> None:
 
 
 def boxes_of(*photos: list[tuple[int, float, float, float, float, float]]) -> NDArray[np.uint8]:
-    """Makes the boxes of photos from kind, certainty and corners, as an index keeps them."""
     boxes = no_boxes(len(photos))
     for row, of_photo in enumerate(photos):
         for slot, (kind, *numbers) in enumerate(of_photo):
@@ -194,7 +193,6 @@ def test_a_coloured_thing_is_found_in_the_box_of_its_colour_whatever_is_around_i
     left, right = (0.0, 0.0, 0.4, 0.6), (0.6, 0.0, 1.0, 0.6)
     boxes = boxes_of([(car, 0.9, *left), (car, 0.8, *right)], [(car, 0.9, *left)])
     colours, red = np.zeros((2, 8, 8, 3), np.int8), (50, 70, 50)
-    # The middle of the right box, and all that no box covers.
     colours[:, 1:4, 5:7], colours[:, 5:] = red, red
     kinds = np.zeros((1, len(KINDS)), np.float32)
     kinds[0, car] = 1

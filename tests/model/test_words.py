@@ -1,5 +1,3 @@
-"""Words that people type, and the vocabulary that they are found in."""
-
 from typing import Any
 
 import pytest
@@ -98,10 +96,8 @@ def test_an_unknown_word_is_refused_with_the_nearest_ones_if_any_is_near(text: s
         ("old bus, dog", "bus and dog", [["bus"], ["dog"]], "bus and dog"),
         ("on the bus with a dog in sunglasses", "bus and dog and sunglasses", [["bus"], ["dog"], ["sunglasses"]], ...),
         ("a bus for dogs", "bus", [["bus"]], "bus"),
-        # Words that are written apart, or together.
         ("sealions", "sealions", [["sea lion"]], "sea lion"),
         ("cell phone", "cell phone", [["mobile phone"]], "mobile phone"),
-        # Other languages.
         *((text, text.lower(), [["dog"]], "dog") for text in ("Hund", "chien", "perro", "イヌ", "狗", "собака", "كلب")),
         *((text, text, [["bus"]], "bus") for text in ("autobús", "автобус")),
         *(
@@ -142,9 +138,7 @@ def test_wider_foreign_and_several_words_are_read(text: str, read: str, things: 
         *((text, "red car and sea", [night]) for text, night in CARS_BY_THE_SEA.items()),
     ],
 )
-def test_things_are_found_however_they_are_joined_and_the_rest_is_named(
-    text: str, means: str, ignored: list[str]
-) -> None:
+def test_things_are_found_however_joined_and_the_rest_is_named(text: str, means: str, ignored: list[str]) -> None:
     words = "dog cat bed bear teddy_bear orange car leash sea beach"
     vocabulary = [*((word.replace("_", " "),) for word in words.split() if word != "leash"), ("couch", "sofa")]
     reading = WordBook(vocabulary).read(text)
@@ -154,7 +148,6 @@ def test_things_are_found_however_they_are_joined_and_the_rest_is_named(
 def test_a_word_of_the_vocabulary_means_itself_and_what_widens_it() -> None:
     book = WordBook([("animal",), ("dog", "hound"), ("puppy", "young dog"), ("beagle",), ("boxer",)])
     assert [book.read(text).things for text in ("animals", "puppy", "beagle")] == [((0,),), ((2,),), ((3,),)]
-    # So do its further names, and everyday words for it.
     assert {book.read(text).things for text in ("dog", "hounds", "doggy")} == {((1, 3, 4),)}
     assert book.find("dog") == 1
 

@@ -14,7 +14,6 @@ from tests.programs import PATIENCE, wait_for, wait_until
 from tests.service.served import SEARCH, Served, connect
 
 T = TypeVar("T")
-#: The address from which tests ask.
 CLIENT = "127.0.0.1"
 
 
@@ -26,7 +25,6 @@ def occupied(server: Served) -> Iterator[None]:
     running: Future[str] = asyncio.run_coroutine_threadsafe(waiting, server.loop)
     wait_until(lambda: gate.begun.is_set() or running.done(), "the job has not begun")
     if running.done():
-        # It says why it was refused.
         running.result()
     try:
         yield
@@ -53,7 +51,6 @@ def wait_until_room_is(server: Served, there: bool) -> None:
 
 
 def has_room(worker: Worker) -> bool:
-    """Returns True if one more job may wait."""
     try:
         worker.check_room(CLIENT)
     except QueueFull:
@@ -64,7 +61,6 @@ def has_room(worker: Worker) -> bool:
 async def run(
     worker: Worker, prepare: Callable[[bool], Callable[[], T]], hung_up: Coroutine[Any, Any, None], client: str = CLIENT
 ) -> T:
-    """Runs the job that ``prepare`` returns."""
     async with cancelled_by(hung_up):
         with worker.place(client):
             return await worker.compute(client, await worker.prepare(client, prepare))

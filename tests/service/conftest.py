@@ -1,5 +1,3 @@
-"""A small gallery, its index, and the service over it on a real port."""
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,7 +155,6 @@ def sketch() -> bytes:
 
 @pytest.fixture
 def drawn(tmp_path: Path, sketch: bytes) -> Path:
-    """The sketch as a file."""
     file = tmp_path / "sketch.png"
     file.write_bytes(sketch)
     return file

@@ -43,7 +43,6 @@ class Served:
 
     @property
     def page(self) -> str:
-        """The address that the program opens in a browser."""
         return f"{self.url}/?token={self.app.state.token}"
 
     @property
@@ -146,7 +145,6 @@ def running(
 
 
 def address(process: subprocess.Popen[str]) -> str:
-    """Returns the next address that it prints, without a token."""
     assert process.stdout is not None
     found = (re.search(r"http://[^\s/\"]+", line) for line in process.stdout)
     return next(address[0] for address in found if address is not None)

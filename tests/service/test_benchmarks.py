@@ -35,7 +35,6 @@ def test_the_command_prints_the_gain_of_each_click(tmp_path: Path, capsys: pytes
     assert [row.split("|")[1].strip() for row in rows] == ["0", "1", "2"]
     pages = [float(row.split("|")[2]) for row in rows]
     assert 0 <= pages[0] <= 1
-    # A liked photo is the first result itself.
     assert pages[-1] == 1
 
 

@@ -188,7 +188,6 @@ def test_impossible_calls_raise_errors(opened: Gallery, remote: Remote, weights:
     for folder in (tmp_path / "nowhere", "http://[::", "a\0b", "~nobody-of-this-name/x"):
         with pytest.raises(UserError):
             Gallery.open(folder, index=tmp_path / "index", progress=False)
-    # A path is repeated as it was written.
     with pytest.raises(UserError, match=r"^no/where does not exist"):
         Gallery.open("no/where", index=tmp_path / "index", progress=False)
     for file in (tmp_path / "nothing.png", "a\0b", "~nobody-of-this-name/x.png", "http://[::"):
@@ -214,9 +213,7 @@ def test_impossible_calls_raise_errors(opened: Gallery, remote: Remote, weights:
         rank("cat.png", draw_photo(0))  # type: ignore[arg-type]
 
 
-def test_a_sketch_may_be_a_picture_pixels_of_any_kind_a_file_or_text(
-    opened: Gallery, sketch: bytes, drawn: Path
-) -> None:
+def test_a_sketch_may_be_a_picture_pixels_a_file_or_text(opened: Gallery, sketch: bytes, drawn: Path) -> None:
     with Image.open(io.BytesIO(sketch)) as image:
         grey = np.asarray(image.convert("L"))
 
@@ -245,10 +242,8 @@ def test_a_photo_is_liked_as_found_by_its_id_or_its_path(opened: Gallery, remote
     assert opened.explain(sketch, shown).answer.id == best.id
     for liked in (best, best.id, str(best.id)):
         assert [photo.id for photo in remote.search(like=liked, k=3)] == expected
-    # Digits are one id, and not an id each.
     assert opened.search(like="12", k=1)[0].id == remote.search(like=12, k=1)[0].id == 12
     assert opened.search(sketch, like=None, unlike=None, k=1)[0] == best
-    # Nor does one folder need a list.
     alone, listed = (opened.search(sketch, folder=folder).answer.results for folder in ("größe", ["größe"]))
     assert alone == listed
 

@@ -1,5 +1,3 @@
-"""A gallery on a server and the command line, which answer what the server answers."""
-
 import io
 import json
 import os
@@ -92,8 +90,6 @@ def test_what_the_server_refuses_is_raised(remote: Remote) -> None:
 
 @contextmanager
 def answering(body: bytes, status: int = 200) -> Iterator[str]:
-    """A server that gives everybody this answer, as one of somebody else may."""
-
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         await Response(body, status)(scope, receive, send)
 
@@ -110,9 +106,7 @@ print("here" if "numpy" in sys.modules else "by the server", file=sys.stderr)
 """
 
 
-def test_the_terminal_asks_the_server_of_the_index_and_prints_what_a_search_here_would(
-    default_settings: Settings, drawn: Path, gallery: Path, tmp_path: Path
-) -> None:
+def test_the_terminal_asks_the_server(default_settings: Settings, drawn: Path, gallery: Path, tmp_path: Path) -> None:
     def search(*options: str, **environment: str) -> tuple[str, Any]:
         variables = {**os.environ, "SBIR_INDEX": str(default_settings.index), **environment}
         done = run_python("-c", _SEARCH, str(drawn), *options, environment=variables)

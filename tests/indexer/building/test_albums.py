@@ -1,5 +1,3 @@
-"""Albums of one file: a ZIP as a root of an index."""
-
 import random
 import zipfile
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Boxes of things in an index, those of older indexes, and vectors of unknown arithmetic."""
-
 import errno
 import json
 import re
@@ -19,13 +17,18 @@ from sketch_search.indexer import Progress, read_summary, remove, verify
 from sketch_search.indexer.building import staging
 from sketch_search.indexer.building.progress import Phase
 from sketch_search.indexer.commands import main
+from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.files import FileContent, FileStamp, hash_file
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.location import IndexFolder
+from sketch_search.indexer.store.reader import Index
 from sketch_search.model.engine import unit
 from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
+from sketch_search.model.images import find_parts, open_image
 from sketch_search.model.images.preprocess import fit_photo
-from tests.indexer.galleries import Collection, make_older, save_photo, shorten
+from tests.indexer.galleries import ORDINARY, Collection, current_catalog, make_older, save_parted, save_photo, shorten
+from tests.indexer.killed_builds import StopAfter, Stopped
+from tests.pictures import FOUR, page, panorama
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 #: Of the files, those with boxes: the portrait, whole, turned, and its upper half.
@@ -51,7 +54,6 @@ def once(tmp_path_factory: pytest.TempPathFactory, default: model.Matcher) -> Co
 
 @pytest.fixture
 def boxed(once: Collection, tmp_path: Path) -> Collection:
-    """The photos and their index, to be changed."""
     photos = Path(shutil.copytree(once.photos, tmp_path / "photos"))
     copied = Collection(photos, Path(shutil.copytree(once.index, tmp_path / "index")), once.matcher)
     roots = [{"name": "photos", "path": str(photos)}]
@@ -121,9 +123,7 @@ def test_photos_of_every_kind_are_indexed_with_their_boxes(once: Collection) -> 
     assert (once.index / "g000001" / "boxes.npy").stat().st_size <= 128 + 96 * summary.manifest.counts.rows
 
 
-def test_an_older_index_is_searched_without_boxes_and_the_next_build_adds_them(
-    boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_older_index_gets_its_boxes(boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]) -> None:
     make_older(boxed.index)
     with boxed.open() as index:
         assert not index.boxes_kept
@@ -146,9 +146,7 @@ def test_an_older_index_is_searched_without_boxes_and_the_next_build_adds_them(
     assert (again.changed, again.boxed, again.checked) == (False, 0, None)
 
 
-def test_a_photo_that_cannot_be_read_meanwhile_gets_its_boxes_later(
-    boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unread_photos_get_boxes_later(boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     make_older(boxed.index)
     edit_manifest(boxed.index, computed=["an older version, checked"])
     read = LocalFolder.read
@@ -169,9 +167,7 @@ def test_a_photo_that_cannot_be_read_meanwhile_gets_its_boxes_later(
     assert same(boxes_of(boxed), all_boxes)
 
 
-def test_finding_boxes_may_be_stopped_and_continues(
-    boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finding_boxes_can_be_resumed(boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     make_older(boxed.index)
     monkeypatch.setattr(staging, "_FIRST", 2)
     with pytest.raises(KeyboardInterrupt):
@@ -218,9 +214,7 @@ def test_boxes_stay_with_their_photos_as_photos_come_and_go(boxed: Collection, o
     assert same(found, expected)
 
 
-def test_wrong_vectors_of_unknown_arithmetic_are_computed_again_and_a_stopped_build_continues(
-    boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_vectors_are_recomputed(boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]) -> None:
     path = make_older(boxed.index) / "vectors.npy"
     vectors = np.load(path)
     noise = np.random.default_rng(0).normal(size=vectors.shape)
@@ -258,3 +252,137 @@ def test_vectors_that_no_photo_can_check_stay_as_they_are(boxed: Collection) -> 
     boxed.photos.rmdir()
     away.rename(boxed.photos)
     assert boxed.update().boxed == COUNT
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Collection:
+    folder = tmp_path_factory.mktemp("parts")
+    collection = Collection(save_parted(folder / "photos"), folder / "index", matcher)
+    collection.build()
+    return collection
+
+
+@pytest.fixture
+def parted(pages: Collection, tmp_path: Path) -> Collection:
+    photos = Path(shutil.copytree(pages.photos, tmp_path / "photos"))
+    changed = Collection(photos, tmp_path / "index", pages.matcher)
+    changed.build()
+    return changed
+
+
+def held(index: Index) -> dict[str, list[bytes]]:
+    """Returns all that is kept of each photo and its parts, by path."""
+    rows: dict[str, list[bytes]] = {}
+    kept = index.vectors.of(np.arange(len(index.ids))), index.photo_boxes(np.arange(len(index.ids)))
+    tokens = index.photo_tokens(np.arange(len(index.ids)), scaled=False)
+    for row, photo in enumerate(index.ids.tolist()):
+        every = *(array[row].tobytes() for array in kept), tokens.features[row].tobytes()
+        rows.setdefault(index.photo(photo).paths[0], []).append(b"".join(every))
+    return rows
+
+
+def of(collection: Collection) -> dict[str, list[bytes]]:
+    with collection.open() as index:
+        return held(index)
+
+
+def test_parts_have_rows_and_their_photo_stays_one(pages: Collection) -> None:
+    wide = len(find_parts(open_image(pages.photos / "5 wide.png")))
+    with pages.open() as index:
+        counts = {path: len(rows) - 1 for path, rows in held(index).items()}
+        assert (counts.pop("4 page.png"), counts.pop("5 wide.png")) == (4, wide)
+        assert {*counts.values()} == {0}
+        assert index.photo_count == ORDINARY + 2 == len(index.wholes) == index.cluster_sizes.sum()
+        assert index.ids[index.parts_of].tolist() == index.ids[index.parts].tolist()
+        assert not np.isin(index.parts_of, index.parts).any()
+    found = read_summary(pages.index).manifest.counts
+    assert (found.photos, found.files, found.duplicates, found.parts) == (ORDINARY + 2, ORDINARY + 2, 0, 4 + wide)
+    assert found.rows == found.photos + found.parts
+    assert not pages.build().changed
+    assert verify(pages.index) == []
+
+
+def test_a_part_has_the_row_of_its_picture_alone(pages: Collection, tmp_path: Path) -> None:
+    alone = Collection(tmp_path / "photos", tmp_path / "index", pages.matcher)
+    alone.photos.mkdir()
+    picture = open_image(pages.photos / "4 page.png")
+    for number, frame in enumerate(find_parts(picture)):
+        picture.crop(frame).save(alone.photos / f"{number}.png")
+    alone.build()
+    cut = of(alone)
+    assert of(pages)["4 page.png"][1:] == [cut[f"{number}.png"][0] for number in range(4)]
+
+
+def test_ordinary_photos_are_kept_as_without_pages_beside_them(pages: Collection, tmp_path: Path) -> None:
+    ordinary = Collection(tmp_path / "photos", tmp_path / "index", pages.matcher)
+    shutil.copytree(pages.photos, ordinary.photos, ignore=shutil.ignore_patterns("4 page*", "5 wide*"))
+    ordinary.build()
+    every = of(pages)
+    assert of(ordinary) == {path: rows for path, rows in every.items() if path not in ("4 page.png", "5 wide.png")}
+    assert read_summary(ordinary.index).manifest.counts.parts == 0
+
+
+def test_a_stopped_build_goes_on_and_ends_in_the_same_bytes(pages: Collection, tmp_path: Path) -> None:
+    stopped, whole = (Collection(pages.photos, tmp_path / name, pages.matcher) for name in ("index", "whole"))
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            stopped.build(batch=1, progress=StopAfter(5))
+    assert stopped.build(batch=1).encoded < ORDINARY + 2
+    whole.build(batch=1)
+    assert of(stopped) == of(whole)
+    assert verify(stopped.index) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"recluster": True}, {"system": "two-stage"}, {"tokens": "none"}])
+def test_parts_come_go_and_move_with_their_photos(parted: Collection, options: dict[str, Any]) -> None:
+    parted.build(**options)
+    before = of(parted)
+    panorama(SKETCHED[2:6]).save(parted.photos / "6 new.png")
+    (parted.photos / "0 apple.png").rename(parted.photos / "9 apple.png")
+    (parted.photos / "5 wide.png").unlink()
+    (parted.photos / "4 page.png").rename(parted.photos / "4 renamed.png")
+    assert parted.build(**options, allow_loss=True).encoded == 1
+    anew = Collection(parted.photos, parted.index.with_name("anew"), parted.matcher)
+    anew.build(**options)
+    assert of(parted) == of(anew)
+    assert of(parted)["4 renamed.png"] == before["4 page.png"]
+    assert "5 wide.png" not in of(parted)
+
+
+def test_a_page_that_leaves_and_comes_back_has_its_parts_again(parted: Collection) -> None:
+    before = of(parted)
+    (parted.photos / "4 page.png").rename(away := parted.photos.with_name("page.png"))
+    parted.build(allow_loss=True)
+    assert [file[8] for file in current_catalog(parted.index) if file[2] == "4 page.png"] == ["gone"]
+    assert read_summary(parted.index).manifest.counts.parts == len(before["5 wide.png"]) - 1
+    away.rename(parted.photos / "4 page.png")
+    parted.build()
+    assert of(parted) == before
+    remove(["5 wide.png"], parted.index)
+    remaining = {path: rows for path, rows in before.items() if path != "5 wide.png"}
+    assert of(parted) == remaining
+    parted.build()
+    assert of(parted) == remaining
+    parted.build(added=[parted.photos / "5 wide.png"])
+    after, width = of(parted), parted.matcher.config.width
+    assert {path: len(rows) for path, rows in after.items()} == {path: len(rows) for path, rows in before.items()}
+    assert remaining.items() <= after.items()
+    # Encoded beside other photos than before, its last bits differ.
+    again, first = ([np.frombuffer(row, np.float32, width) for row in rows["5 wide.png"]] for rows in (after, before))
+    np.testing.assert_allclose(again, first, atol=0.01)
+
+
+def test_an_older_index_keeps_its_photos_whole(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
+    collection.build()
+    edit_manifest(collection.index, format_version=14)
+    before = of(collection)
+    assert not collection.build().changed
+    page(FOUR, 2)[0].save(collection.photos / "page.png")
+    report = collection.build()
+    assert (report.undivided, report.encoded) == (True, 1)
+    found = of(collection)
+    assert len(found.pop("page.png")) == 5
+    assert found == before
+    assert main(["info", "--index", str(collection.index)]) == 0
+    assert "13 (13 files, 0 of them duplicates), and 4 parts of pages and panoramas" in capsys.readouterr().out
+    assert not collection.build().undivided

@@ -1,5 +1,3 @@
-"""A build makes an index of a gallery, and says meanwhile how far it is."""
-
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -7,17 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sketch_search import model
-from sketch_search.indexer import (
-    BuildRequest,
-    IndexRefused,
-    build,
-    build_growing,
-    open_index,
-    read_summary,
-    remove,
-    verify,
-)
+from sketch_search import indexer, model
 from sketch_search.indexer.building.progress import Progress, ProgressState, read_progress
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.files import FileStamp
@@ -49,17 +37,16 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
                 np.testing.assert_allclose(ret[len(seen)], unit(own.ret[0]), atol=1e-3, rtol=1e-3)
                 seen.append(photo)
         assert seen == index.ids.tolist()
-    # Ids are given in the order of the paths.
     assert [entry[0] for _, entry in sorted(catalog(collection.index).items())] == list(range(1, 13))
-    assert verify(collection.index) == []
+    assert indexer.verify(collection.index) == []
 
 
 def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path, matcher: model.Matcher) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     photo("house", 640).save(photos / "large.jpg")
-    build(tmp_path / "index", BuildRequest([photos], embedder="ret"), matcher)
-    with open_index(tmp_path / "index", matcher) as index:
+    indexer.build(tmp_path / "index", indexer.BuildRequest([photos], embedder="ret"), matcher)
+    with indexer.open_index(tmp_path / "index", matcher) as index:
         row = index.vectors.of()[0]
         image = matcher.open(index.open_photo(1), "photo")
     assert image.size == (320, 320)
@@ -69,37 +56,37 @@ def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path,
 
 def test_an_index_inside_the_gallery_is_not_searched_for_photos(gallery: Path, matcher: model.Matcher) -> None:
     index = gallery / "index"
-    build(index, BuildRequest([gallery]), matcher)
+    indexer.build(index, indexer.BuildRequest([gallery]), matcher)
     save_photo(index / "photo.png", 50)
-    assert not build(index, BuildRequest([gallery]), matcher).changed
+    assert not indexer.build(index, indexer.BuildRequest([gallery]), matcher).changed
 
 
 def test_an_index_without_tokens_has_the_same_vectors(built: Collection, tmp_path: Path) -> None:
     none = replace(built, index=tmp_path / "none")
     report = none.build(tokens="none")
-    assert (report.photos, report.clusters, verify(none.index)) == (12, 3, [])
+    assert (report.photos, report.clusters, indexer.verify(none.index)) == (12, 3, [])
     with built.open() as whole, none.open() as small:
         assert np.array_equal(whole.vectors.of(), small.vectors.of())
         assert (whole.ids.tolist(), small.manifest.tokens) == (small.ids.tolist(), 1)
         assert small.photo_tokens(np.arange(3)).features.shape == (3, 1, built.matcher.config.width)
     assert list((none.index / "segments").rglob("*.npy")) == []
     assert not (none.index / "g000001" / "centroid_tokens.npy").exists()
-    assert read_summary(none.index).bytes_on_disk < read_summary(built.index).bytes_on_disk
+    assert indexer.read_summary(none.index).bytes_on_disk < indexer.read_summary(built.index).bytes_on_disk
 
 
 def test_it_stays_without_tokens_until_it_is_told_otherwise(collection: Collection) -> None:
     collection.build(tokens="none")
     save_photos(collection.photos, 2, start=20)
     assert collection.update().encoded == 2
-    assert read_summary(collection.index).manifest.tokens == 1
-    remove([], collection.index, ids=[2])
+    assert indexer.read_summary(collection.index).manifest.tokens == 1
+    indexer.remove([], collection.index, ids=[2])
     assert not collection.update().changed
-    assert verify(collection.index) == []
+    assert indexer.verify(collection.index) == []
     flip(collection.index / "g000003" / "vectors.npy")
-    assert len(verify(collection.index)) == 1
-    assert (collection.update().encoded, read_summary(collection.index).manifest.tokens) == (13, 1)
+    assert len(indexer.verify(collection.index)) == 1
+    assert (collection.update().encoded, indexer.read_summary(collection.index).manifest.tokens) == (13, 1)
     assert collection.update(tokens="all").encoded == 13
-    assert read_summary(collection.index).manifest.tokens == collection.matcher.config.token_count("photo")
+    assert indexer.read_summary(collection.index).manifest.tokens == collection.matcher.config.token_count("photo")
     assert not collection.update().changed
 
 
@@ -124,7 +111,7 @@ def check(built: Collection, photos: int) -> None:
         for row, vector in enumerate(vectors):
             (nearest,) = opened.vectors.near(vector[None], 1, None, np.arange(opened.cluster_count)).tolist()
             assert vectors[nearest] @ vector >= vectors[row] @ vector - 1e-3
-    assert verify(built.index) == []
+    assert indexer.verify(built.index) == []
 
 
 def test_the_table_and_vectors_follow_photos_that_come_and_go_clusters_and_merged_segments(built: Collection) -> None:
@@ -133,18 +120,17 @@ def test_the_table_and_vectors_follow_photos_that_come_and_go_clusters_and_merge
     save_photos(built.photos, 5, start=20)
     built.update()
     check(built, 17)
-    remove([], built.index, ids=[2, 15])
+    indexer.remove([], built.index, ids=[2, 15])
     check(built, 15)
-    # Clustering again rewrites no tokens.
     assert built.update(clusters=5).encoded == 0
     check(built, 15)
     assert segments < set((built.index / "segments").iterdir())
     # More than a tenth of the rows is dead, so the segments are merged.
     assert built.update().encoded == 0
-    (merged,) = read_summary(built.index).manifest.segments
+    (merged,) = indexer.read_summary(built.index).manifest.segments
     assert (merged.rows, built.update().changed) == (15, False)
     check(built, 15)
-    remove([], built.index, ids=[*range(3, 15), 16, 17])
+    indexer.remove([], built.index, ids=[*range(3, 15), 16, 17])
     check(built, 1)
 
 
@@ -210,27 +196,29 @@ def test_an_update_computes_only_new_photos_and_keeps_ids_rows_and_clusters(buil
     new = sorted(after[path] for path in after.keys() - before.keys())
     assert [entry[0] for entry in new] == [13, 14, 15, 16, 17]
     assert len({entry[3] for entry in after.values()}) == 2
-    assert verify(built.index) == []
+    assert indexer.verify(built.index) == []
 
 
-def test_a_build_that_grows_lets_the_first_photos_be_searched_and_ends_as_any_other(
+def test_a_growing_build_ends_as_others(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
         (collection.photos / f"! {number}.jpg").write_bytes(b"\xff\xd8\xff")
     # The first files are bad, so that one more step is read before there is a generation.
-    first = build(collection.index, BuildRequest((collection.photos,), max_new_files=3), collection.matcher)
+    first = indexer.build(
+        collection.index, indexer.BuildRequest((collection.photos,), max_new_files=3), collection.matcher
+    )
     assert (first.photos, first.waiting, len(first.bad)) == (3, 9, 3)
     with collection.open() as index:
         assert index.photo_count == 3
     monkeypatch.setattr("sketch_search.indexer.building.builder.FIRST_GENERATION", 3)
-    report = build_growing(collection.index, BuildRequest([collection.photos]), collection.matcher)
+    report = indexer.build_growing(collection.index, indexer.BuildRequest([collection.photos]), collection.matcher)
     assert (report.generation, report.photos, report.waiting, report.encoded) == ("g000003", 12, 0, 6)
-    whole = build(tmp_path / "at once", BuildRequest([collection.photos]), collection.matcher)
+    whole = indexer.build(tmp_path / "at once", indexer.BuildRequest([collection.photos]), collection.matcher)
     assert (report.clusters, report.bad) == (whole.clusters, whole.bad)
     after, plain = catalog(collection.index), catalog(tmp_path / "at once")
     assert [entry[0] for entry in after.values()] == [entry[0] for entry in plain.values()]
-    assert verify(collection.index) == []
+    assert indexer.verify(collection.index) == []
 
 
 def test_a_changed_file_that_waits_for_the_next_build_stays_as_it_was(built: Collection) -> None:
@@ -286,19 +274,21 @@ def test_another_number_of_clusters_clusters_anew_without_computing(built: Colle
     assert not built.build(clusters=5).changed
     assert not built.build().changed
     assert built.build(recluster=True).clusters == 5, "the number that was asked for first"
-    build(tmp_path / "at once", BuildRequest([built.photos], clusters=5), built.matcher)
-    with built.open() as index, open_index(tmp_path / "at once", built.matcher) as other:
+    indexer.build(tmp_path / "at once", indexer.BuildRequest([built.photos], clusters=5), built.matcher)
+    with built.open() as index, indexer.open_index(tmp_path / "at once", built.matcher) as other:
         assert np.array_equal(index.centroids.features, other.centroids.features)
         for number in range(5):
             assert np.array_equal(tokens_of(index, number).features, tokens_of(other, number).features)
-    assert verify(built.index) == []
+    assert indexer.verify(built.index) == []
 
 
 def test_another_checkpoint_computes_all_and_keeps_ids(built: Collection, other_matcher: model.Matcher) -> None:
     built.build(clusters=5)
     before = catalog(built.index)
-    with pytest.raises(IndexRefused, match=r"other photo weights .* run `sketch-search index build` with this one"):
-        build(built.index, BuildRequest(added=[built.photos]), other_matcher)
+    with pytest.raises(
+        indexer.IndexRefused, match=r"other photo weights .* run `sketch-search index build` with this one"
+    ):
+        indexer.build(built.index, indexer.BuildRequest(added=[built.photos]), other_matcher)
     (built.photos / "Ännchen 001.png").unlink()
     save_photo(built.photos / "a new one.png", 70)
     report = built.build(other_matcher)
@@ -307,7 +297,7 @@ def test_another_checkpoint_computes_all_and_keeps_ids(built: Collection, other_
     assert {path: after[path][0] for path in before} == {path: entry[0] for path, entry in before.items()}
     assert after["Ännchen 001.png"][1] == "gone"
     assert after["a new one.png"][0] == 13
-    assert verify(built.index) == []
+    assert indexer.verify(built.index) == []
 
 
 def test_a_reader_is_not_disturbed_by_later_builds_which_keep_the_last_two_generations(collection: Collection) -> None:
@@ -365,7 +355,7 @@ def test_a_tenth_may_go_and_renamed_files_are_not_missing(built: Collection, mon
     (built.photos / "in here").rename(built.photos / "other")
     for number, file in enumerate(built.photos.glob("*.png")):
         file.rename(built.photos / f"{number}.png")
-    report = build_growing(built.index, BuildRequest(), built.matcher)
+    report = indexer.build_growing(built.index, indexer.BuildRequest(), built.matcher)
     assert (report.photos, report.files, report.encoded, report.kept) == (45, 45, 0, [])
     for number in range(10):
         save_photo(built.photos / f"{number}.png", 200 + number)
@@ -378,7 +368,6 @@ def test_a_folder_whose_photos_were_moved_is_no_missing_disk(built: Collection, 
         file.rename(built.photos / file.name)
     report = built.update()
     assert (report.photos, report.files, report.gone, report.kept) == (12, 12, 4, [])
-    # A copy elsewhere says nothing of the others.
     save_photo(built.photos / "in here" / "a.png", 60)
     save_photo(built.photos / "in here" / "b.png", 61)
     save_photo(built.photos / "b.png", 61)

@@ -112,9 +112,7 @@ PATHS = ("a.png", "b.JPG", "raw/a.png", "trip/raw/a.png", "trip/keep.png", "trip
         (["*.jpg", "raw"], {"a.png", "b.JPG", "trip/keep.png", "trip/screenshots 1/a.png"}),
     ],
 )
-def test_patterns_leave_the_same_photos_in_a_new_index_and_in_one_that_has_them(
-    patterns: list[str], left: set[str], collection: Collection, tmp_path: Path
-) -> None:
+def test_patterns_hide_the_same(patterns: list[str], left: set[str], collection: Collection, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     for number, path in enumerate(PATHS):
         save_photo(folder / path, number)

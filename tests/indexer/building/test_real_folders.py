@@ -64,7 +64,6 @@ def test_a_raw_file_counts_if_the_photo_beside_it_differs(collection: Collection
         assert [bad.path for bad in report.bad] == ["empty.jpg", "half.jpg"]
         assert "2 files beside a photo of the same name: 2 .dng" in report.skipped
     assert not report.changed
-    # As soon as the photo can be read, it shows what the RAW file has.
     (folder / "half.jpg").write_bytes(encoded(photo("hexagon", 128), "JPEG"))
     collection.build()
     assert {path for path in shown(collection) if path.endswith(".dng")} == counting - {"half.dng"}
@@ -105,7 +104,6 @@ def test_the_day_may_lie_beside_a_photo_or_in_its_name(tmp_path: Path, collectio
     exif = Image.Exif()
     exif.update(lost)
     (photos / "night.jpg").write_bytes(encoded(photo("cross", 64), "JPEG", exif=exif))
-    # What the file itself says comes first.
     (photos / names[-1]).write_bytes(dated(PHOTO, "2020:01:01 00:00:00"))
     build(collection.index, BuildRequest([photos], clusters=2), collection.matcher)
     assert of_day(collection) == set(names) - {"e.jpg", "evening.jpg", names[-1]}
@@ -137,9 +135,7 @@ def _jpeg(seed: int) -> bytes:
     return encoded(photo(SHAPES[seed], 64, seed=seed), "JPEG")
 
 
-def test_names_in_albums_are_read_as_they_were_meant(
-    tmp_path: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_album_names_are_read_as_meant(tmp_path: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBIR_ZIP_ENCODING", "cp932")
     # As they stand in the file: as UTF-8 without its flag, in Japanese, and as cp437.
     meant = {"Fotos/\u00dcber uns.jpg": "utf-8", "\u5199\u771f/1.jpg": "cp932", "plain.jpg": "ascii"}
@@ -183,9 +179,7 @@ def test_a_file_time_of_nothing_is_no_day(collection: Collection, folder: Path) 
         assert index.passing(wanted).sum() == 2
 
 
-def test_the_newest_photos_have_the_days_that_filters_count(
-    collection: Collection, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_newest_photos_have_filter_days(collection: Collection, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "evening.jpg").write_bytes(_jpeg(1))
     # 22:30 of the 14th in Greenwich.
     os.utime(folder / "evening.jpg", (1_500_071_400, 1_500_071_400))
@@ -277,7 +271,6 @@ DAYS = {**{name: day for name, (_, day) in SAID.items()}, "broken block.jpg": No
 
 @pytest.fixture
 def diary(tmp_path: Path, index_path: Path, matcher: model.Matcher) -> Collection:
-    """Photos that say their day, or no day, or nonsense; their files were changed on the same day."""
     folder = tmp_path / "photos"
     folder.mkdir()
     kinds = {".jpg": "JPEG", ".tif": "TIFF", ".png": "PNG"}
@@ -420,9 +413,7 @@ def test_an_unreadable_file_is_reported_and_tried_again(collection: Collection) 
 
 
 @pytest.mark.usefixtures("own_decoders")
-def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
-    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heic_is_read_once_installed(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pillow_heif")
     # Photos are decoded in other processes, which look for modules where this one does.
     (tmp_path / "modules").mkdir()
@@ -436,7 +427,6 @@ def test_a_heic_file_is_tried_again_once_its_decoder_is_installed(
         assert [bad.path for bad in report.bad] == ["broken.jpg", heic.name]
         assert "sketch-search[heic]" in report.bad[1].reason
         assert not collection.build().changed
-    # The broken file is known by its size and time; only the other is read again.
     sizes = {path: size for _, _, path, _, size, *_ in current_catalog(collection.index)}
     assert (sizes["broken.jpg"], sizes[heic.name]) == (3, None)
     report = collection.build()

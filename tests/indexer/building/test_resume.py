@@ -6,19 +6,33 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sketch_search import indexer
+from sketch_search import indexer, model
+from sketch_search.indexer import IndexRefused, read_summary, remove, verify
+from sketch_search.indexer.building import builder
 from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.files import FileContent, FileStamp
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.location import IndexFolder
 from tests.benchmarks.results import soak
 from tests.indexer.disks import read_only, small_disk
-from tests.indexer.distributed.same import held
-from tests.indexer.galleries import Collection, flip, ids_of, index_bytes, save_photo, save_photos, tokens_of
+from tests.indexer.galleries import (
+    Collection,
+    catalog,
+    flip,
+    held,
+    ids_of,
+    index_bytes,
+    save_photo,
+    save_photos,
+    shorten,
+    tokens_of,
+)
 from tests.indexer.killed_builds import StopAfter, Stopped, count_writes, in_child
 from tests.pictures import panorama
 from tests.programs import LONG, SOAK_TIMEOUT, run_python
@@ -31,7 +45,6 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes
 
 
 def disturbed(out: Path, weights: Path, count: int) -> Path:
-    """Makes the indexes that killed builds and updates leave; see tests.indexer.killed_builds."""
     photos = save_photos(out / "photos", 8)
     shutil.copy(photos / "Ännchen 001.png", photos / "zz a copy.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff")
@@ -65,7 +78,6 @@ def test_a_removal_killed_at_any_point_is_done_or_can_be_done_again(copied: Coll
         removal = partial(indexer.remove, ["in here"], killed)
         assert in_child(removal, partial(count_writes, point)) == signal.SIGKILL
         assert indexer.verify(killed) == []
-        # After the last writes it is done.
         with suppress(indexer.BadInvocation):
             removal()
         shutil.rmtree(killed / ".building-removal", ignore_errors=True)
@@ -147,7 +159,6 @@ def test_a_full_disk_is_reported_and_the_work_done_later(name: str, limit: int, 
 
 
 def writers(collection: Collection) -> dict[str, Callable[[], object]]:
-    """Returns every operation that writes an index."""
     return {
         "build": lambda: collection.build(batch=8),
         "add": lambda: collection.update(added=[collection.photos]),
@@ -172,9 +183,7 @@ def test_a_read_only_index_is_searched_and_what_would_write_it_says_so(built_onc
         assert not on_disk.build().changed
 
 
-def test_a_gallery_that_changes_while_it_is_read_is_right_after_the_next_build(
-    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changes_meanwhile_are_found(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos, read, begun = sorted(collection.photos.glob("*.png")), LocalFolder.read, list[bool]()
 
     def changed(folder: LocalFolder, path: str, listed: FileStamp | None = None) -> FileContent:
@@ -210,3 +219,100 @@ def test_while_one_builds_others_are_refused_and_readers_read(built_once: Collec
                 work()
         with built_once.open() as index:
             assert index.photo_count == 12
+
+
+@pytest.fixture(scope="module")
+def updated(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Collection:
+    """A collection with an index of two segments, in two generations; one photo is removed."""
+    folder = tmp_path_factory.mktemp("updated")
+    updated = Collection(save_photos(folder / "photos", 12), folder / "index", matcher)
+    updated.build()
+    save_photos(updated.photos, 5, start=20)
+    updated.update()
+    remove([], updated.index, ids=[3])
+    return updated
+
+
+@pytest.fixture
+def segmented(updated: Collection, tmp_path: Path) -> Collection:
+    return updated.copied(tmp_path)
+
+
+def known(index: Path) -> dict[str, tuple[int, str]]:
+    return {path: entry[:2] for path, entry in catalog(index).items()}
+
+
+def tokens(collection: Collection) -> dict[int, bytes]:
+    with collection.open() as opened:
+        features = opened.photo_tokens(np.arange(opened.photo_count)).features
+        return {photo: features[place].tobytes() for place, photo in enumerate(opened.ids.tolist())}
+
+
+# Each damaged part, and how many photos are computed again: those of the first segment, or all.
+PARTS = {
+    **dict.fromkeys(("tokens.npy", "scales.npy", "positions.npy"), ("segments/s000001-*", 11)),
+    **dict.fromkeys(("vectors.npy", "clusters.npy", "centroid_tokens.npy", "places.npy"), ("g000003", 16)),
+}
+DAMAGED = [*((name, flip) for name in PARTS), *product(("tokens.npy", "clusters.npy"), (shorten, Path.unlink))]
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGED)
+def test_damaged_files_are_rebuilt_from_the_photos_and_everything_else_stays(
+    name: str, damage: Callable[[Path], None], updated: Collection, segmented: Collection
+) -> None:
+    folder, encoded = PARTS[name]
+    damage(next(segmented.index.glob(folder)) / name)
+    (problem,) = verify(segmented.index)
+    assert problem.endswith("build this index again (`sketch-search index build`) to rebuild the damaged parts.")
+    report = segmented.update()
+    assert (len(report.damaged), report.encoded, report.photos) == (1, encoded, 16)
+    assert verify(segmented.index) == []
+    assert not segmented.update().changed
+    assert (known(segmented.index), tokens(segmented)) == (known(updated.index), tokens(updated))
+
+
+def test_a_build_reads_no_file_until_a_verification_finds_damage(segmented: Collection) -> None:
+    flip(next(segmented.index.glob("segments/s000001-*")) / "tokens.npy")
+    assert segmented.update().damaged == ()
+    assert len(verify(segmented.index)) == 1
+    assert len(segmented.update().damaged) == 1
+    assert verify(segmented.index) == []
+    assert segmented.update().damaged == ()
+
+
+def test_without_its_catalog_all_is_computed_and_no_id_given_twice(updated: Collection, segmented: Collection) -> None:
+    shorten(segmented.index / "g000003" / "photos.sqlite")
+    report = segmented.update()
+    assert "photos get new ids" in report.damaged[-1]
+    assert (report.encoded, report.photos) == (17, 17)
+    assert verify(segmented.index) == []
+    assert sorted(entry[0] for entry in known(segmented.index).values()) == list(range(18, 35))
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "g000009"])
+@pytest.mark.parametrize("name", ["CURRENT", "g000003/manifest.json"])
+def test_without_a_manifest_nothing_is_written(name: str, text: str, segmented: Collection) -> None:
+    (segmented.index / name).write_text(text)
+    left = sorted(segmented.index.rglob("*"))
+    for work in (segmented.update, segmented.build, lambda: verify(segmented.index)):
+        with pytest.raises(IndexRefused, match=r"delete .* and build again"):
+            work()
+    assert sorted(segmented.index.rglob("*")) == left
+
+
+def test_small_segments_are_merged_before_there_are_many(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2 * 5 * builder.MAX_SEGMENTS <= 128
+    monkeypatch.setattr(builder, "MAX_SEGMENTS", 3)
+    (largest,), counts = read_summary(built.index).manifest.segments, []
+    for number in range(20, 24):
+        save_photo(built.photos / f"{number}.png", number)
+        built.update()
+        segments = read_summary(built.index).manifest.segments
+        assert segments[0] == largest
+        counts.append([segment.rows for segment in segments[1:]])
+    assert (counts, verify(built.index)) == ([[1], [1, 1], [3], [3, 1]], [])
+    monkeypatch.setattr(builder, "MAX_SEGMENTS", 2)
+    assert built.update().changed
+    assert not built.update().changed
+    assert [segment.rows for segment in read_summary(built.index).manifest.segments] == [12, 4]
+    assert verify(built.index) == []

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import faiss
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sketch_search.indexer.commands import main
+from sketch_search.indexer.samples import EACH, SCENES, SIZE, SKETCHED, THINGS
 from tests.indexer.galleries import save_photos
 from tests.programs import run_python
 
@@ -21,7 +24,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, weights: Path, index_path: Path
 
 
 def info(capsys: pytest.CaptureFixture[str]) -> str:
-    """Returns the output of the command info about the index that the environment names."""
     assert main(["info"]) == 0
     return capsys.readouterr().out
 
@@ -73,7 +75,6 @@ def test_no_name_of_a_file_forges_a_line_of_the_report(gallery: Path, capsys: py
         assert "not indexed: a\\x1b[2J\\nphotos:      99.jpg: " in out
         assert "\x1b" not in out
         assert "\nphotos:      99.jpg" not in out
-    # The next build names those that are new.
     (gallery / "empty.jpg").write_bytes(b"")
     assert main(["build"]) == 0
     out = capsys.readouterr().out
@@ -108,7 +109,6 @@ def test_a_build_asks_before_it_drops_a_tenth_of_photos(gallery: Path, capsys: p
 
 
 def test_excluded_photos_stay_out_until_they_are_included(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Without an index, `add` makes one.
     assert main(["add", str(gallery), "--exclude", "in here", "--exclude", "*1.png", "--quiet"]) == 0
     assert "photos:      6 (" in info(capsys)
     assert main(["build", "--include", "*1.png"]) == 0
@@ -145,14 +145,12 @@ def test_removed_photos_stay_out_until_added(gallery: Path, tmp_path: Path, caps
     assert main(["remove", "--id", "3", "more", "--yes"]) == 0
     assert "removed:     5 files; unchanged on disk" in capsys.readouterr().out
     assert "removed:     in here/Ännchen 006.png\n" in info(capsys)
-    # Neither a change of a file nor a build that names its folder brings it back.
     os.utime(gallery / "in here" / "Ännchen 006.png", ns=(1, 1))
     for folders in ([], [str(gallery)]):
         assert main(["build", *folders]) == 0
         out = capsys.readouterr().out
         assert "photos:      11" in out
         assert "paths:" not in out
-    # It is shown again by its path in the report, or on disk.
     (removed,) = [line.split(maxsplit=1)[1] for line in info(capsys).splitlines() if line.startswith("removed:")]
     for path in (removed, str(gallery / removed)):
         assert main(["add", path]) == 0
@@ -282,3 +280,46 @@ def test_threads_may_come_from_the_environment(
     monkeypatch.setenv("SBIR_DEVICE", "")
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (used or threads, used or threads)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples") / "new"
+    assert main(["samples", str(folder)]) == 0
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_at_least_60_pictures_of_at_least_15_things_are_drawn_and_all_differ(written: Path) -> None:
+    assert len(THINGS) >= 15
+    drawn = [path for name in THINGS for path in sorted((written / "photos" / name).iterdir())]
+    assert len(drawn) == len(THINGS) * EACH >= 60
+    drawn += sorted((written / "photos" / "scenes").iterdir())
+    assert len(drawn) == (len(THINGS) + len(SCENES)) * EACH
+    assert len({path.read_bytes() for path in drawn}) == len(drawn)
+    for path in drawn:
+        with Image.open(path) as picture:
+            assert (picture.mode, picture.size) == ("RGB", (SIZE, SIZE))
+            assert np.asarray(picture).std() > 10
+
+
+def test_the_sketches_are_black_lines_on_white(written: Path) -> None:
+    assert len(SKETCHED) >= 12
+    assert sorted(path.stem for path in (written / "sketches").iterdir()) == sorted(SKETCHED)
+    for path in (written / "sketches").iterdir():
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        assert (pixels.max(axis=2) == pixels.min(axis=2)).all()
+        assert 0.01 < (pixels < 128).mean() < 0.2
+        # Nothing is cut off at the edges.
+        assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255
+
+
+def test_existing_files_are_not_overwritten(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(written)
+    assert main(["samples", str(written)]) == 2
+    assert "already exists" in capsys.readouterr().err
+    assert files(written) == before

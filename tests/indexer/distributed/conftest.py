@@ -1,5 +1,3 @@
-"""A connection to the cluster for all tests of building on many machines, and what they build."""
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +56,6 @@ def plain(photos: Path, tmp_path_factory: pytest.TempPathFactory, by_small: mode
 
 @pytest.fixture(scope="package")
 def shards(photos: Path, tmp_path_factory: pytest.TempPathFactory, sharded: BuildShards) -> Path:
-    """Three shards of them. No test may change these."""
     folder = tmp_path_factory.mktemp("shards") / "shards"
     sharded(photos, folder, 3)
     return folder

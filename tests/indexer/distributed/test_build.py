@@ -16,9 +16,17 @@ from sketch_search.indexer.distributed import Machines, build_shards
 from sketch_search.indexer.distributed.backend import place_clusters
 from sketch_search.indexer.distributed.workers import Resources
 from sketch_search.service.commands import main as serve
-from tests.indexer.distributed.same import check_same, read_shards
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
-from tests.indexer.galleries import Collection, index_bytes, make_older, save_parted, save_photo, save_photos
+from tests.indexer.galleries import (
+    Collection,
+    check_same,
+    index_bytes,
+    make_older,
+    read_shards,
+    save_parted,
+    save_photo,
+    save_photos,
+)
 from tests.indexer.killed_builds import StopAfter, Stopped, change
 from tests.indexer.remote.servers import webdav
 from tests.networks import tiny_checkpoint
@@ -45,9 +53,7 @@ def test_shards_hold_what_one_index_holds_and_their_build_shows_progress(shards:
     assert (progress.phase, progress.done, progress.bad) == ("done", 24, 1)
 
 
-def test_parts_of_pages_and_panoramas_are_in_the_shards_of_their_photos(
-    tmp_path: Path, sharded: BuildShards, by_small: model.Matcher
-) -> None:
+def test_parts_are_in_the_shards_of_their_photos(tmp_path: Path, sharded: BuildShards, by_small: model.Matcher) -> None:
     photos, plain = save_parted(tmp_path / "photos"), Collection(tmp_path / "photos", tmp_path / "plain", by_small)
     sharded(photos, tmp_path / "shards", 2)
     plain.build(embedder="ret")
@@ -66,7 +72,6 @@ def test_an_update_of_shards_equals_an_indexs(tmp_path: Path, sharded: BuildShar
     sharded(photos, tmp_path / "shards", 3)
     indexer.build(tmp_path / "index", indexer.BuildRequest([photos], embedder="ret"), by_small)
     change(photos)
-    # Fewer shards than before, so that photos come from another.
     report = sharded(photos, tmp_path / "shards", 2)
     indexer.build(tmp_path / "index", indexer.BuildRequest([photos], recluster=True), by_small)
     # The seven new ones, and one that changed. One that was renamed has another name and time only.
@@ -128,9 +133,7 @@ def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
     assert "but 160 copies of shards and the encoder need 160" in capsys.readouterr().err
 
 
-def test_workers_read_photos_by_url(
-    tmp_path: Path, photos: Path, sharded: BuildShards, by_small: model.Matcher
-) -> None:
+def test_workers_read_photo_urls(tmp_path: Path, photos: Path, sharded: BuildShards, by_small: model.Matcher) -> None:
     with webdav(tmp_path / "served", home=None) as server:
         server.fill(photos)
         indexer.build(tmp_path / "plain", indexer.BuildRequest([server.url], embedder="ret"), by_small)
@@ -297,9 +300,7 @@ def test_workers_import_what_the_driver_has_imported(tmp_path: Path, ray_cluster
     assert done.returncode == 0, done.stderr
 
 
-def test_shards_have_the_boxes_of_their_photos_and_those_of_older_ones_get_them(
-    tmp_path: Path, ray_cluster: "Cluster", sharded: BuildShards, default: model.Matcher
-) -> None:
+def test_shards_get_boxes(tmp_path: Path, ray_cluster: "Cluster", sharded: BuildShards, default: model.Matcher) -> None:
     photos = save_photos(tmp_path / "photos", 3)
     shutil.copy(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg", photos)
     matcher, index, machines = default, tmp_path / "shards", Machines(ray_cluster.address, "cpu", 1)

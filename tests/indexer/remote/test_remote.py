@@ -30,7 +30,6 @@ FIRST = "Ännchen 001.png"
 
 @pytest.fixture
 def filled(server: Server, gallery: Path) -> Server:
-    """Each of the servers, with the photos of the gallery."""
     server.fill(gallery)
     return server
 
@@ -48,7 +47,6 @@ def test_a_folder_on_a_server_is_indexed_like_a_local(filled: Server, collection
         asked = filled.requests
         parts = [index.part_of_photo(photo.id, len(content), start, 100) for start in range(0, len(content), 100)]
         assert b"".join(parts) == content
-        # It was kept when it was opened.
         assert filled.requests == asked
         filled.remove(FIRST)
         with pytest.raises(PhotoUnavailable, match="nothing is at its address"):
@@ -61,7 +59,6 @@ def test_only_what_has_changed_on_a_server_is_read_again(filled: Server, collect
     state = gallery_state(collection.index)
     assert not collection.update().changed
     assert gallery_state(collection.index) == state
-    # Three listings, none of which reads.
     listings = filled.requests - asked
     assert listings % 3 == 0
     assert listings < first.photos
@@ -75,9 +72,7 @@ def test_only_what_has_changed_on_a_server_is_read_again(filled: Server, collect
     assert filled.requests - asked == listings // 3 + 2
 
 
-def test_no_credential_is_in_an_index_or_in_what_is_said_of_a_server(
-    filled: Server, collection: Collection, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_credential_is_kept(filled: Server, collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     collection.update(folders=[filled.url])
     filled.fails("gone", everywhere=True)
@@ -210,8 +205,6 @@ def test_a_url_without_the_extra_says_how_to_install(collection: Collection, mon
     with pytest.raises(BadInvocation, match=r"bucket needs no_such_library.*pip install 'sketch-search\[remote\]'"):
         collection.update(folders=["s3://bucket"])
 
-
-# Servers that lie: about sizes, about where things are, and without end.
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

@@ -51,8 +51,6 @@ class Store(stateful.RuleBasedStateMachine):
     def teardown(self) -> None:
         self.folder.cleanup()
 
-    # These rules are what a person does to files.
-
     @stateful.initialize(content=st.sampled_from(CONTENTS))
     def first_build(self, content: int) -> None:
         self.write("a.png", content)
@@ -108,8 +106,6 @@ class Store(stateful.RuleBasedStateMachine):
         self.time += 1
         os.utime(self.photos / path, ns=(self.time, self.time))
 
-    # These rules are the commands that are run.
-
     @stateful.precondition(lambda self: self.expected())
     @stateful.rule(recluster=st.booleans())
     def build(self, recluster: bool) -> None:
@@ -156,8 +152,6 @@ class Store(stateful.RuleBasedStateMachine):
             self.built(build(self.index, BuildRequest(added=[self.photos / path]), self.matcher))
         else:
             self.hidden = before
-
-    # These methods compute what is expected.
 
     def built(self, report: BuildReport | None = None) -> None:
         self.live = self.expected()

@@ -52,7 +52,6 @@ def test_removals_are_taken_over_by_an_index_that_is_built_anew(built: Collectio
     summary.write_text(read_summary(built.index).model_dump_json())
     anew = tmp_path / "anew"
     assert build(anew, BuildRequest([built.photos]), built.matcher).photos == 11
-    # A file that is there no more is passed over.
     assert upkeep.removed_elsewhere(summary, anew) == ["in here"]
     assert main(["remove", "--from", str(summary), "--yes", "--index", str(anew)]) == 0
     assert read_summary(anew).manifest.counts.photos == 7
@@ -163,9 +162,7 @@ def test_unreadable_photos_stay(hidden: str, mode: int, unread: int, built: Coll
         ("aaabb", 0, "a", "b"),
     ],
 )
-def test_a_gallery_is_updated_when_a_change_has_rested(
-    states: str, failures: int, indexed: str | None, updates: str
-) -> None:
+def test_a_gallery_is_updated_once_it_rests(states: str, failures: int, indexed: str | None, updates: str) -> None:
     now, made = "", list[str]()
 
     def pauses() -> Iterator[None]:

@@ -58,7 +58,6 @@ ROUNDED = 0.05
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the default network's graphs, as they are written now."""
     return write_graphs(read_files(default_checkpoint()).config, tmp_path_factory.mktemp("graphs"))
 
 
@@ -91,9 +90,7 @@ def cosines(ours: Floats, theirs: Floats) -> Floats:
     return (unit(ours) * unit(theirs)).sum(axis=-1)
 
 
-def test_photos_and_sketches_are_encoded_as_pytorch_encodes_them(
-    engine: OnnxEngine, by_torch: TorchEngine, photos: Floats, sketch: Floats
-) -> None:
+def test_encodings_match_pytorch(engine: OnnxEngine, by_torch: TorchEngine, photos: Floats, sketch: Floats) -> None:
     shown = by_torch.encode(photos, "photo")
     drawn = average_variants(by_torch.encode(sketch_variants(sketch, 3), "sketch"))
     ours = average_variants(engine.encode(sketch_variants(sketch, 3), "sketch"))
@@ -143,7 +140,6 @@ def test_regions_are_those_of_pytorch_and_the_twin(engine: OnnxEngine, by_torch:
     assert ours.shape == theirs.shape == (len(photos), engine.config.regions, engine.config.region_width)
     assert np.linalg.norm(ours, axis=-1) == pytest.approx(1, abs=1e-5)
     assert np.median(cosines(ours, theirs)) > 0.95
-    # One index serves both.
     assert load("weights/zero-shot.safetensors").photo_sha256 == load().photo_sha256
 
 
@@ -198,9 +194,7 @@ def test_export_writes_graphs_that_hold_no_weights(tmp_path: Path, capsys: pytes
     assert "without a photo side, which only PyTorch runs" in capsys.readouterr().err
 
 
-def test_graphs_are_found_only_where_export_writes_them(
-    graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graphs_are_found_where_export_writes(graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr("sketch_search.model.engine.graphs.PACKAGED", tmp_path)
     checkpoint = Path(shutil.copy(default_checkpoint(), tmp_path / "network.safetensors"))
@@ -289,9 +283,7 @@ def shown(matcher: Matcher) -> Tokens:
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_scores_do_not_depend_on_batch_or_order(
-    data: st.DataObject, matcher: Matcher, sketches: Tokens, shown: Tokens
-) -> None:
+def test_scores_ignore_batch_and_order(data: st.DataObject, matcher: Matcher, sketches: Tokens, shown: Tokens) -> None:
     method = data.draw(st.sampled_from(METHODS))
     whole = matcher.scores(sketches, shown, method)
     order = np.array(data.draw(st.permutations(range(len(shown)))))
@@ -366,7 +358,6 @@ def test_zse_sbir_on_a_photo_side_runs_without_pytorch_as_with_it(tmp_path: Path
         assert near[:, 0].min() > 0.97
         assert near.mean() > 0.96
         assert (one.positions == other.positions).all()
-    # From the same tokens, both compute the same, but for rounding.
     drawn, shown = theirs.encode(sketch, "sketch", 1), theirs.encode(pictures, "photo")
     np.testing.assert_allclose(ours.engine.relate(drawn, shown), theirs.engine.relate(drawn, shown), atol=0.005)
     aligned = [matcher.engine.align(drawn, shown[:1]) for matcher in (ours, theirs)]

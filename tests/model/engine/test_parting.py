@@ -1,5 +1,3 @@
-"""A drawing is divided into its things by the ink that belongs together, and as a person said."""
-
 import os
 import shutil
 import subprocess
@@ -40,7 +38,6 @@ PATCHES = np.random.default_rng(0).normal(size=(2, 144, WIDTH)).astype(np.float3
 
 
 def ink(*boxes: tuple[int, int, int, int]) -> np.ndarray:
-    """Outlines of rectangles, as darkness."""
     paper = Image.new("L", (SIDE, SIDE))
     for box in boxes:
         ImageDraw.Draw(paper).rectangle(box, outline=255, width=2)
@@ -51,7 +48,6 @@ LEFT, RIGHT = (3, 60, 43, 110), (125, 60, 165, 110)
 
 
 def divide(*given: Any) -> Any:
-    """The number of each pixel's thing."""
     return parting_by_distance(WIDTH).divide(*given)[0]
 
 
@@ -257,9 +253,7 @@ def added_in_16_bits(steps: NDArray[np.uint8], matrix: NDArray[np.int8]) -> NDAr
 
 
 @pytest.mark.parametrize("graph", [VIT, PHOTO_VIT, SECOND_VIT, PAIRS])
-def test_no_two_products_exceed_the_16_bits_in_which_avx2_adds_them(
-    monkeypatch: pytest.MonkeyPatch, graph: str
-) -> None:
+def test_no_two_products_exceed_the_16_bits_of_avx2(monkeypatch: pytest.MonkeyPatch, graph: str) -> None:
     matrices = weights_in_int8(monkeypatch, graph)
     assert len(matrices) >= 4
     for name, matrix in matrices.items():

@@ -1,5 +1,3 @@
-"""Pairs are explained by tokens, scores and blocks, and by what a score would be without a part."""
-
 import dataclasses
 from typing import Literal
 
@@ -25,7 +23,6 @@ def image(seed: int, network: Network) -> Floats:
 
 
 def observed(cells: list[int], features: Floats) -> Observed:
-    """An image of which these cells were kept; features (1 + cells, d), [Ret] first."""
     nothing = SelfAttention(np.zeros((1, 1, GRID, GRID), np.float32), ())
     return Observed(Tokens(features[None], np.array([cells])), nothing)
 
@@ -112,7 +109,6 @@ def test_attention_by_head_and_layer_is_what_each_block_computed_and_zero_where_
     # Selection keeps what [Ret] attends to most, on the average of the heads (eq. 7).
     first = seen.layers[1].flatten()
     assert first[seen.kept[0].flatten()].min() >= first[~seen.kept[0].flatten()].max()
-    # Blocks before the first selection see every token, later ones only those that were kept.
     assert [int((layer > 0).sum()) for layer in seen.layers] == [16, 16, 12, 9]
 
 
@@ -183,7 +179,7 @@ def test_the_share_lost_without_a_pair_is_that_of_leaving_it_out(sketch: Tokens,
 
 
 @pytest.mark.parametrize("relation", ["kernel-mlp", "pair-mlp"])
-def test_each_pair_of_blocks_of_the_papers_relation_network_is_set_to_zero_and_scored_again(
+def test_pairs_of_blocks_are_zeroed(
     relation: Literal["kernel-mlp", "pair-mlp"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = tiny_network(relation=relation, relation_ret=False)

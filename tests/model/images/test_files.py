@@ -1,5 +1,3 @@
-"""Files of all types are opened within bounds, turned the right way up, and with the day on which they were taken."""
-
 import io
 import struct
 import sys

@@ -88,7 +88,6 @@ def test_photos_alone_are_opened_reduced_and_never_for_the_released_networks() -
     data = encoded(photo("house", 2 * 3 * 64), "JPEG")
     small, released = replace(OURS, image_size=64), replace(RELEASED, image_size=64)
     assert small.open(data, "photo").size == (192, 192)
-    # What a sketch is drawn on is made even.
     assert small.open(data, "sketch") == open_image(data, sketch=True)
     for whole in (released.open(data, "photo"), OURS.open(data, "photo")):
         assert whole == open_image(data)
@@ -108,9 +107,7 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
         *(((230, 230, 230), (200, 180, 160)), ((250, 240, 90), (20, 60, 30))),
     ],
 )
-def test_any_pen_on_any_paper_is_cropped_to_its_ink(
-    preprocessing: Preprocessing, ink: tuple[int, int, int], paper: tuple[int, int, int]
-) -> None:
+def test_ink_is_cropped(preprocessing: Preprocessing, ink: tuple[int, int, int], paper: tuple[int, int, int]) -> None:
     def drawn(ink: tuple[int, int, int], paper: tuple[int, int, int]) -> NDArray[np.uint8]:
         sketch = Image.new("RGB", (400, 300), paper)
         ImageDraw.Draw(sketch).rectangle([300, 200, 349, 249], outline=ink, width=4)
@@ -197,7 +194,6 @@ def test_white_strokes_on_a_transparent_sheet_are_white_strokes_on_black(name: s
     shape = "house" if "16 bits" in name else "star"
     seen = OURS.pixels(open_image(sketch, sketch=True), "sketch")
     assert np.array_equal(seen, OURS.pixels(ImageOps.invert(drawing(shape)), "sketch"))
-    # A photo keeps its white paper.
     assert np.asarray(open_image(sketch)).min() == 255
     with Image.open(io.BytesIO(sketch)) as image:
         assert np.array_equal(OURS.pixels(image, "sketch"), seen)
@@ -225,7 +221,6 @@ CASES = Path(__file__).parents[2] / "cases"
 
 
 def overlap(one: Frame, other: Frame) -> float:
-    """Returns the share that two frames have in common of what they cover together."""
     left, top = (max(one[side], other[side]) for side in (0, 1))
     right, bottom = (min(one[side], other[side]) for side in (2, 3))
     common = max(0, right - left) * max(0, bottom - top)

@@ -325,7 +325,6 @@ def test_a_photo_that_is_very_large_is_reduced_first(monkeypatch: pytest.MonkeyP
 
 
 def _strokes(*others: tuple[str, tuple[int, int, int, int]], ink: str = "white") -> Image.Image:
-    """A transparent sheet with strokes, and discs of other colours."""
     sheet = Image.new("RGBA", (256, 256))
     sheet.paste(
         Image.new("RGBA", sheet.size, ink), mask=Image.eval(drawing("star").convert("L"), lambda level: 255 - level)

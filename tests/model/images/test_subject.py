@@ -18,7 +18,6 @@ WORDS = "and then we went on, over the hill"
 
 
 def page(width: int, height: int, place: tuple[int, int], name: str = "bicycle", side: int = 320) -> Image.Image:
-    """A sheet with a sketch of the samples at this place."""
     sheet = Image.new("RGB", (width, height), "white")
     sheet.paste(draw_sketch(name).convert("RGB").resize((side, side), Image.Resampling.LANCZOS), place)
     return sheet
@@ -83,7 +82,6 @@ def test_what_is_written_on_the_page_of_a_drawing_does_not_count(
     assert same(drawing, plain)
     assert drawing.things[0].box == pytest.approx(plain.things[0].box, abs=0.005)
     assert drawing.left_out
-    # On demand all ink counts.
     assert not same(everything, plain)
     assert not everything.left_out
 
@@ -202,14 +200,11 @@ def _likeness(one: Image.Image, other: Image.Image) -> float:
 
 @pytest.mark.parametrize("shape", SHAPES[:4])
 @pytest.mark.parametrize("scene", [_board, _table, _shadow], ids=["board", "table", "shadow"])
-def test_a_photo_of_a_drawing_is_read_as_the_drawing(
-    scene: Callable[[Image.Image, int], Image.Image], shape: str
-) -> None:
+def test_a_photo_of_a_drawing_is_read_as_that(scene: Callable[[Image.Image, int], Image.Image], shape: str) -> None:
     drawn = drawing(shape, 512)
     photo = scene(drawn, SHAPES.index(shape))
     assert _likeness(photo, drawn) < 0.7
     assert _likeness(open_image(encoded(photo, "JPEG", quality=90), sketch=True), drawn) > 0.93
-    # As a photo it stays as it is.
     assert open_image(encoded(photo)) == photo
 
 

@@ -1,5 +1,3 @@
-"""SVG and PDF files as sketches, strokes, and drawings of several things."""
-
 import base64
 import gzip
 from dataclasses import replace
@@ -88,7 +86,6 @@ def test_an_svg_is_known_by_its_first_element() -> None:
 
 def test_an_svg_has_the_size_that_its_units_say() -> None:
     plain = _drawn(svg(LINE)).image
-    # 100 by 50 CSS pixels.
     for size in (
         'width="26.4583mm" height="13.2292mm"',
         'width="75pt" height="37.5pt"',
@@ -142,7 +139,6 @@ def test_a_page_of_a_pdf_is_a_sketch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _written(*lines: str) -> Image.Image:
-    """A page of writing."""
     sheet = Image.new("RGB", (420, 594), "white")
     for number, line in enumerate(lines):
         ImageDraw.Draw(sheet).text((60, 60 + 40 * number), line, "black", ImageFont.load_default(26))
@@ -157,9 +153,7 @@ _BLANK = Image.new("RGB", (420, 594), "white")
 @pytest.mark.parametrize(
     ("before", "number"), [([_COVER], 2), ([_BLANK], 2), ([_DIARY], 2), ([_COVER, _BLANK, _DIARY], 4), ([], 1)]
 )
-def test_of_several_pages_the_one_with_the_drawing_is_taken_or_a_named_one(
-    before: list[Image.Image], number: int, kind: str
-) -> None:
+def test_the_page_with_the_drawing_is_taken_or_a_named_one(before: list[Image.Image], number: int, kind: str) -> None:
     pytest.importorskip("pypdfium2")
     page = Image.new("RGB", (420, 594), "white")
     page.paste(drawing("star", 300, 3).convert("RGB"), (60, 120))
@@ -231,7 +225,6 @@ def paper(colour: str = "white") -> Image.Image:
 def with_squares(
     *lefts: int, ink: tuple[int, int, int] = (0, 0, 0), fill: tuple[int, int, int] | None = None
 ) -> Image.Image:
-    """Squares of 80 pixels whose left sides are at these places."""
     picture = paper()
     for left in lefts:
         ImageDraw.Draw(picture).rectangle([left, 60, left + 80, 140], outline=ink, fill=fill, width=4)
@@ -239,7 +232,6 @@ def with_squares(
 
 
 def in_halves(drawing: Drawing, middle: float = 0.5) -> Drawing:
-    """Divides a drawing at a share of the width of its prepared square."""
     ink = drawing.darkness(SIDE) > 50
     return drawing.divide(np.where(ink, np.arange(SIDE) > middle * SIDE, -1).astype(np.int64))
 

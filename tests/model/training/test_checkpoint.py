@@ -16,17 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sketch_search import model
-from sketch_search.model.engine import (
-    TWO_SIDED,
-    Calibration,
-    Floats,
-    Modality,
-    Tokens,
-    TwoSidedConfig,
-    ZseConfig,
-    preset,
-    read_metadata,
-)
+from sketch_search.model import engine
 from sketch_search.model.errors import ModelError, UserError
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.training.checkpoint import convert, read_released, save_checkpoint
@@ -34,16 +24,7 @@ from sketch_search.model.training.commands import main
 from sketch_search.model.training.network import Tokens as Tensors
 from sketch_search.model.training.network import TorchEngine
 from sketch_search.model.training.network.zse import as_zse, from_backbone, read_backbone
-from tests.networks import (
-    SMALL,
-    TINY,
-    TINY_CALIBRATION,
-    randn,
-    small_backbone,
-    tiny_checkpoint,
-    tiny_config,
-    tiny_network,
-)
+from tests import networks
 from tests.pictures import drawing, photo
 from tests.requirements import needs_shared_data
 from tests.shared_data import golden
@@ -52,34 +33,37 @@ from tests.shared_data import golden
 @pytest.mark.parametrize(
     ("record", "changes", "sentence"),
     [
-        (TINY, {"image_size": 70}, "not a multiple of patch_size"),
-        (TINY, {"heads": 3}, "not a multiple of heads"),
-        (TINY, {"keep_photo": 0.0}, "keep rates"),
-        (TINY, {"select_after": (9,)}, "beyond depth"),
-        (TINY, {"image_size": 48, "relation": "kernel-mlp"}, "even patch grid"),
-        (TINY, {"released_value_from_query": True, "keep_photo": 0.5}, "equal numbers"),
-        (TINY, {"select_after": (1,) * 3}, "must ascend"),
-        (TINY, {"words": (("dog",),) * 20_001}, "at most 20,000 words, not 20,001"),
-        (TINY, {"words": ((),)}, "1 to 16 names, not 0"),
-        (TINY, {"words": (("dog",) * 17,)}, "1 to 16 names, not 17"),
-        (TINY, {"words": (("",),)}, "must have letters"),
-        (TINY, {"words": (("d" * 101,),)}, "at most 100 characters"),
-        (TINY, {"words": (("dog", "d\x1bg"),)}, "control characters"),
-        (TINY, {"words": (("dog",), ("Dog",))}, "a unique name"),
-        (TINY, {"words": (("dog",),), "placed": 1}, "placed must be fewer than words"),
-        (TWO_SIDED, {"sketch_size": 238}, "larger than image_size"),
-        (TWO_SIDED, {"second_heads": 7}, "not a multiple of its heads"),
-        (TINY_CALIBRATION, {"best_method": "fused"}, "best_method"),
-        (TINY_CALIBRATION, {"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
-        *((TINY_CALIBRATION, {"fusion": fusion}, "fusion must lie in") for fusion in (math.inf, math.nan, 1e308)),
-        (TINY_CALIBRATION, {"diffusion": 1.0}, "diffusion must lie in"),
-        (TINY_CALIBRATION, {"diffusion": -1.5}, "diffusion must lie in"),
-        (TINY_CALIBRATION, {"variants": 0}, "variants must be 1 to 3"),
+        (networks.TINY, {"image_size": 70}, "not a multiple of patch_size"),
+        (networks.TINY, {"heads": 3}, "not a multiple of heads"),
+        (networks.TINY, {"keep_photo": 0.0}, "keep rates"),
+        (networks.TINY, {"select_after": (9,)}, "beyond depth"),
+        (networks.TINY, {"image_size": 48, "relation": "kernel-mlp"}, "even patch grid"),
+        (networks.TINY, {"released_value_from_query": True, "keep_photo": 0.5}, "equal numbers"),
+        (networks.TINY, {"select_after": (1,) * 3}, "must ascend"),
+        (networks.TINY, {"words": (("dog",),) * 20_001}, "at most 20,000 words, not 20,001"),
+        (networks.TINY, {"words": ((),)}, "1 to 16 names, not 0"),
+        (networks.TINY, {"words": (("dog",) * 17,)}, "1 to 16 names, not 17"),
+        (networks.TINY, {"words": (("",),)}, "must have letters"),
+        (networks.TINY, {"words": (("d" * 101,),)}, "at most 100 characters"),
+        (networks.TINY, {"words": (("dog", "d\x1bg"),)}, "control characters"),
+        (networks.TINY, {"words": (("dog",), ("Dog",))}, "a unique name"),
+        (networks.TINY, {"words": (("dog",),), "placed": 1}, "placed must be fewer than words"),
+        (engine.TWO_SIDED, {"sketch_size": 238}, "larger than image_size"),
+        (engine.TWO_SIDED, {"second_heads": 7}, "not a multiple of its heads"),
+        (networks.TINY_CALIBRATION, {"best_method": "fused"}, "best_method"),
+        (networks.TINY_CALIBRATION, {"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
+        *(
+            (networks.TINY_CALIBRATION, {"fusion": fusion}, "fusion must lie in")
+            for fusion in (math.inf, math.nan, 1e308)
+        ),
+        (networks.TINY_CALIBRATION, {"diffusion": 1.0}, "diffusion must lie in"),
+        (networks.TINY_CALIBRATION, {"diffusion": -1.5}, "diffusion must lie in"),
+        (networks.TINY_CALIBRATION, {"variants": 0}, "variants must be 1 to 3"),
     ],
     ids=lambda value: str(value)[:40],
 )
 def test_an_impossible_configuration_or_calibration_is_refused_with_a_sentence(
-    record: ZseConfig | TwoSidedConfig | Calibration, changes: dict[str, Any], sentence: str
+    record: engine.ZseConfig | engine.TwoSidedConfig | engine.Calibration, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ModelError, match=sentence):
         dataclasses.replace(record, **changes)
@@ -101,7 +85,7 @@ def test_files_that_are_no_checkpoints_say_what_to_do(tmp_path: Path, monkeypatc
     with pytest.raises(ModelError, match="without this project's configuration"):
         model.load(path)
     path.unlink()
-    tiny_checkpoint(path)
+    networks.tiny_checkpoint(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="not a safetensors file"):
         model.load(path)
@@ -123,10 +107,10 @@ def test_files_that_are_no_checkpoints_say_what_to_do(tmp_path: Path, monkeypatc
     ids=lambda value: str(value)[:40],
 )
 def test_damaged_and_foreign_checkpoints_are_refused(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
-    path = tiny_checkpoint(tmp_path / "net.safetensors")
-    tensors, metadata = load_file(path), read_metadata(path) | changes.get("metadata", {})
+    path = networks.tiny_checkpoint(tmp_path / "net.safetensors")
+    tensors, metadata = load_file(path), engine.read_metadata(path) | changes.get("metadata", {})
     if "config" in changes:
-        metadata["config"] = json.dumps({**dataclasses.asdict(TINY), **changes["config"]})
+        metadata["config"] = json.dumps({**dataclasses.asdict(networks.TINY), **changes["config"]})
     tensors |= {name: torch.full_like(tensors[name], math.nan) for name in changes.get("spoil", ())}
     kept = {name: tensor for name, tensor in tensors.items() if name not in changes.get("drop", ())}
     save_file(kept, path, metadata=metadata)
@@ -139,14 +123,14 @@ def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
     notes = {name: name.title() for name in names}
     files = []
     for number in range(4):
-        save_checkpoint(tiny_network(), tmp_path / f"{number}.safetensors", notes)
+        save_checkpoint(networks.tiny_network(), tmp_path / f"{number}.safetensors", notes)
         files.append((tmp_path / f"{number}.safetensors").read_bytes())
     assert len(set(files)) == 1
-    assert notes.items() <= read_metadata(tmp_path / "0.safetensors").items()
+    assert notes.items() <= engine.read_metadata(tmp_path / "0.safetensors").items()
 
 
 def test_a_checkpoint_replaces_checkpoints_alone(tmp_path: Path) -> None:
-    network, target = from_backbone(tiny_config(), small_backbone()), tmp_path / "network.safetensors"
+    network, target = from_backbone(networks.tiny_config(), networks.small_backbone()), tmp_path / "network.safetensors"
     for _ in range(2):
         save_checkpoint(network, target)
     target.write_text("no checkpoint")
@@ -157,7 +141,7 @@ def test_a_checkpoint_replaces_checkpoints_alone(tmp_path: Path) -> None:
 
 def test_an_untrained_relation_network_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "new.safetensors"
-    save_checkpoint(from_backbone(tiny_config(), small_backbone()), target)
+    save_checkpoint(from_backbone(networks.tiny_config(), networks.small_backbone()), target)
     assert main(["info", str(target)]) == 0
     out = capsys.readouterr().out
     assert "ret (best: ret)" in out
@@ -168,16 +152,15 @@ def test_an_untrained_relation_network_is_reported(tmp_path: Path, capsys: pytes
 
 def test_a_backbone_of_another_size_or_kind_is_refused() -> None:
     with pytest.raises(ModelError, match=r"Missing key.*use the preset or recipe of its size"):
-        from_backbone(preset("zse-b16"), small_backbone())
+        from_backbone(engine.preset("zse-b16"), networks.small_backbone())
     with pytest.raises(ModelError, match=r"Missing key.*cls_token"):
-        from_backbone(tiny_config(), {k: v for k, v in small_backbone().items() if k != "cls_token"})
+        from_backbone(networks.tiny_config(), {k: v for k, v in networks.small_backbone().items() if k != "cls_token"})
     with pytest.raises(ModelError, match="neither a safetensors file nor a timm model tag"):
         read_backbone("no_such_model")
 
 
 @pytest.fixture(scope="module")
 def reference() -> dict[str, Any]:
-    """The names of the script that made the golden figures."""
     return runpy.run_path(str(golden("reference.py")))
 
 
@@ -207,13 +190,13 @@ def released(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, Any]
 def test_a_released_checkpoint_gives_the_released_figures(
     drawn: list[int], shown: list[int], released: Matcher, reference: dict[str, Any], figures: dict[str, Any]
 ) -> None:
-    def encoded(kind: Modality, count: int, rows: list[int]) -> Tokens:
+    def encoded(kind: engine.Modality, count: int, rows: list[int]) -> engine.Tokens:
         return released.encode(reference["inputs"](kind, count, figures["seed"])[rows], kind)
 
     sketches = encoded("sketch", figures["sketches"], drawn)
     photos = encoded("photo", figures["photos"], shown)
 
-    def close(actual: Floats, expected: Any, tolerance: float = 1e-5) -> None:
+    def close(actual: engine.Floats, expected: Any, tolerance: float = 1e-5) -> None:
         np.testing.assert_allclose(actual, expected, atol=tolerance, rtol=0)
 
     def of_pairs(name: str) -> Any:
@@ -241,8 +224,6 @@ def test_a_released_checkpoint_gives_the_released_figures(
 
 
 class Hostile:
-    """A pickle that would run code."""
-
     def __reduce__(self) -> tuple[Any, ...]:
         return (print, ("this must never be printed",))
 
@@ -285,17 +266,6 @@ def test_a_missing_or_damaged_file_is_refused_with_a_sentence(data: bytes, name:
         convert(source, tmp_path / "out.safetensors")
 
 
-@pytest.mark.parametrize("module", ["numpy._core.multiarray", "numpy.core.multiarray"])
-def test_numpy_scalars_are_admitted_by_their_new_and_their_old_name(module: str, tmp_path: Path) -> None:
-    source = tmp_path / "scalar.pth"
-    torch.save({"model": {}, "map_all": np.float64(0.5)}, source, _use_new_zipfile_serialization=False)
-    data = source.read_bytes()
-    assert b"numpy._core.multiarray" in data
-    source.write_bytes(data.replace(b"numpy._core.multiarray", module.encode()))
-    with pytest.raises(ModelError, match="not a released ZSE-SBIR checkpoint"):
-        convert(source, tmp_path / "out.safetensors")
-
-
 PROMPTS = 3
 
 
@@ -304,7 +274,7 @@ def clip() -> Any:
     """A CLIP as OpenAI's: with another GELU than open_clip's own."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return open_clip.CLIP(**SMALL, quick_gelu=True).eval()
+        return open_clip.CLIP(**networks.SMALL, quick_gelu=True).eval()
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +289,6 @@ def state(clip: Any) -> dict[str, torch.Tensor]:
 
 
 def lightning(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """An entry that PyTorch Lightning saves beside the weights."""
     callback = {"monitor": "val_loss", "best_model_score": torch.tensor(0.1), "best_model_path": "last.ckpt"}
     return {
         "epoch": 3,
@@ -347,8 +316,8 @@ def test_a_released_file_prepares_and_encodes_pictures_as_the_public_code_does(
     torch.save(lightning(state), tmp_path / "last.ckpt")
     assert main(["convert", str(tmp_path / "last.ckpt"), str(tmp_path / "c.safetensors")]) == 0
     matcher = model.load(tmp_path / "c.safetensors")
-    images = randn(2, 3, 32, 32, seed=2)
-    modalities: tuple[tuple[Modality, str], ...] = (("sketch", "sk_prompt"), ("photo", "img_prompt"))
+    images = networks.randn(2, 3, 32, 32, seed=2)
+    modalities: tuple[tuple[engine.Modality, str], ...] = (("sketch", "sk_prompt"), ("photo", "img_prompt"))
     for modality, name in modalities:
         expected = ret_of_clip(clip.visual, images, state[name])
         found = matcher.encode(images.numpy(), modality, variants=1).ret

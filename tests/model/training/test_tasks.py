@@ -142,7 +142,6 @@ def test_everything_has_the_pictures_of_fresh_all_unseen_photos_and_ordinary_one
     }
     assert stems(task.corpus.photos, TRAINING) == [*(name for name in fresh[FRESH_PHOTOS] if int(name) < 40), "1"]
     assert stems(task.corpus.sketches, TRAINING) == fresh[FRESH_SKETCHES]
-    # Of unseen classes it has the photos and the ten sketches of the protocols.
     assert len(stems(task.corpus.photos, NEW)) == 40
     assert stems(task.corpus.sketches, NEW) == [f"{i:03}" for i in range(10)]
     assert sum(p.source == "voc2007" for p in task.corpus.photos) == 2
@@ -160,7 +159,6 @@ def test_protocols_of_unseen_classes_have_ten_sketches_of_each_and_the_photos_th
         return len(corpus.sketches), len(corpus.photos)
 
     assert sizes("zero-shot", "unseen") == (10, 40)
-    # A fifth of the photos of the trained class is held out.
     assert sizes("generalised", "unseen") == (10, 40 + 8)
     assert sizes("cross-data-set", "unseen", "sketchy") == (10, 40)
     with pytest.raises(ModelError, match="train has classes of train"):

@@ -1,6 +1,15 @@
+import fcntl
+import json
+import logging
+import os
 import re
+import signal
+import sys
 from collections.abc import Iterator
+from http import cookies
 from itertools import product
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -8,9 +17,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from sketch_search.service.http.app import create_app
-from sketch_search.service.http.middleware import PICTURES_A_REQUEST
+from sketch_search.service.http.middleware import PICTURES_A_REQUEST, Access, JsonLines, TextLines
 from sketch_search.service.settings import Settings
-from tests.service.served import Served, asked, error, served
+from tests.programs import PATIENCE, started_python, wait_until
+from tests.service.served import Served, address, asked, check_is_stranger, error, running, served
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +75,6 @@ def test_every_answer_has_headers_against_trust(broken: Served, verb: str, path:
 
 def test_with_an_api_key_only_clients_with_it_are_answered(settings: Settings, sketch: bytes) -> None:
     with asked(settings, api_key=SecretStr("schlüssel")) as http:
-        # The page is what asks for the key.
         for path in ("/healthz", "/readyz", "/", "/page/main.js"):
             assert http.get(path).status_code == 200
         for path in ("/info", "/metrics", "/photos?id=1", "/photos/1", "/thumbnails/1", "/clusters/1", "/photos/1000"):
@@ -89,7 +98,6 @@ def test_other_web_origins_are_let_in_only_when_named(settings: Settings, http: 
         assert answer.headers["access-control-allow-origin"] == "https://a.example"
         other = named.get("/healthz", headers={"origin": "https://b.example"})
         assert "access-control-allow-origin" not in other.headers
-        # Its img elements may show the photos then.
         assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
 
 
@@ -126,12 +134,6 @@ def test_a_browser_that_names_the_origin_alone_is_refused_what_other_pages_ask(s
                 assert answer.status_code == (400 if origin in refused else 422), origin
 
 
-def test_another_port_of_this_machine_is_another_page_by_whatever_name(http: httpx.Client) -> None:
-    for origin in ("http://localhost:9000", "http://localhost", "http://[::1]:9000", "http://127.0.0.1:9000"):
-        answer = http.post("/search", headers={"host": "127.0.0.1:8000", "origin": origin})
-        assert error(answer) == (400, "bad_request"), origin
-
-
 STRANGE_HOSTS = ("attacker.example", "127.0.0.1.attacker.example", "localhost.attacker.example:8000", "a b", ".")
 OWN_HOSTS = ("localhost", "LocalHost:8000", "[::1]:8000", "127.0.0.1", "localhost.", "localhost.:8000", "")
 
@@ -151,9 +153,7 @@ def test_only_known_hosts_are_answered(settings: Settings, http: httpx.Client) -
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [("https://app.example", 200), ("https://other.example", 400)])
-def test_a_listed_page_of_the_internet_may_reach_a_server_at_home(
-    settings: Settings, origin: str, allowed: int
-) -> None:
+def test_a_listed_page_may_reach_a_server_at_home(settings: Settings, origin: str, allowed: int) -> None:
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     for path in ("/search", "/explain", "/info"):
         with asked(settings, cors_origins=("https://app.example",)) as http:
@@ -207,7 +207,6 @@ def test_a_minutes_requests_may_come_at_once_and_no_more(settings: Settings, ske
             refused = http.post("/search", content=sketch, headers={"origin": "https://a.example"})
             assert error(refused) == (429, "rate_limited")
             assert int(refused.headers["retry-after"]) == 20
-            # A page of another origin may read why.
             assert refused.headers["access-control-allow-origin"] == "https://a.example"
         # More of the page's files than it needs, while nothing else is answered any more.
         for path in ("/healthz", "/readyz", "/page/main.js", *["/thumbnails/1"] * (3 * PICTURES_A_REQUEST - 1)):
@@ -224,3 +223,192 @@ def test_a_minutes_requests_may_come_at_once_and_no_more(settings: Settings, ske
         for seconds, more in ((14, 0), (6, 1), (100_000, 3)):
             clock[0] += seconds
             assert [http.get("/info").status_code for _ in range(more + 1)] == [200] * more + [429]
+
+
+def test_neither_this_machine_nor_a_wrong_token_is_enough(server: Served, gallery: Path) -> None:
+    name = f"sketch-search-{urlsplit(server.url).port}"
+    for wrong in ("", "wrong", server.app.state.token[:-1], "\xff"):
+        for header in ({"x-sbir-token": wrong}, {"cookie": f"{name}={wrong}"}):
+            with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+                check_is_stranger(http, gallery, **header)
+
+
+def test_no_cookie_but_the_servers_own_is_read(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[str]()
+
+    def noted(value: str) -> str:
+        """In the place of what takes the square of a value's length."""
+        read.append(value)
+        return value
+
+    monkeypatch.setattr(cookies, "_unquote", noted)
+    own = f"sketch-search-{urlsplit(server.url).port}"
+    quotes = '"' + '\\"' * 20_000 + '"'
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+        for name in ("a", own):
+            check_is_stranger(http, Path("/"), cookie=f"{name}={quotes}")
+        http.headers["cookie"] = f"a={quotes}; {own}={server.app.state.token};{own}"
+        assert http.get("/info").json()["allows"]["build"]
+    assert {*read} == {server.app.state.token}
+
+
+def test_the_token_is_printed_on_a_terminal_or_in_a_file(default_settings: Settings, tmp_path: Path) -> None:
+    # In the place of a browser: it notes what it is to open.
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/opened.part; mv {tmp_path}/opened.part {tmp_path}/opened\n')
+    browser.chmod(0o700)
+    # The server is told to end by it; who runs the tests may ignore it, as nohup does.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with running(
+        default_settings,
+        tmp_path / "log",
+        "--open",
+        BROWSER=str(browser),
+        SBIR_LOG_FORMAT="json",
+        SBIR_METRICS_PORT="0",
+    ) as process:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline())["message"] for _ in range(3)]
+        assert [line.rpartition(" ")[0] for line in lines] == [
+            "metrics at",
+            "sketch-search at",
+            "open this file for the page with the token; only you can read it:",
+        ]
+        page = Path(lines[2].split()[-1])
+        assert page.stat().st_mode & 0o777 == 0o600
+        url = lines[1].split()[-1]
+        assert "token" not in url
+        wait_until((tmp_path / "opened").exists, "no browser is opened")
+        assert (tmp_path / "opened").read_text() == f"{page.as_uri()}\n"
+        address = page.read_text().partition("url=")[2].partition('"')[0]
+        with httpx.Client(timeout=PATIENCE, follow_redirects=True) as http:
+            http.get(address)
+            assert http.get(f"{url}/info").json()["allows"]["build"]
+        # As a terminal sends it that is closed.
+        process.send_signal(signal.SIGHUP)
+        process.wait(PATIENCE)
+        assert not page.exists()
+    with running(default_settings, tmp_path / "log", SBIR_ALLOW_BUILD="no") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        process.terminate()
+        assert "token" not in "".join([*lines, *process.stdout])
+
+
+def test_a_terminal_shows_the_address_with_the_token(default_settings: Settings, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    with (
+        open(ours, "rb", buffering=0) as shown,
+        open(theirs, "wb") as terminal,
+        running(default_settings, tmp_path / "log", output=terminal),
+    ):
+        line = shown.readline()
+    assert re.fullmatch(rb"sketch-search at http://127.0.0.1:[0-9]+/\?token=[\w-]{32}\r\n", line)
+
+
+def test_the_token_in_the_pages_address_becomes_a_cookie_that_no_script_and_no_other_site_has(server: Served) -> None:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+        answer = http.get(server.page)
+        assert (answer.status_code, answer.headers["location"]) == (303, "./")
+        name, *attributes = answer.headers["set-cookie"].split("; ")
+        assert name == f"sketch-search-{urlsplit(server.url).port}={server.app.state.token}"
+        assert {*attributes} == {"HttpOnly", "Path=/", "SameSite=strict"}
+        assert answer.headers["cache-control"] == "no-store"
+        assert http.get("/info").json()["allows"]["build"]
+    refused = httpx.get(server.url, params={"token": "wröng"}, timeout=PATIENCE)
+    assert (refused.status_code, "set-cookie" in refused.headers) == (303, False)
+
+
+@pytest.fixture(autouse=True)
+def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def wait_for_lines(server: Served, caplog: pytest.LogCaptureFixture, count: int) -> list[Access]:
+    """Returns the lines in the order of the answers; whoever has an answer may be a little before its line."""
+
+    def lines() -> list[Access]:
+        return [vars(record)["access"] for record in caplog.records if record.name == "sketch_search.access"]
+
+    wait_until(lambda: len(lines()) >= count or not server.http.get("/healthz"), "there are too few lines")
+    return lines()
+
+
+def test_requests_are_lines(
+    server: Served, http: httpx.Client, logged: pytest.LogCaptureFixture, sketch: bytes
+) -> None:
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert http.get(path).status_code == 200
+    plain = http.post("/search", content=sketch)
+    wait_for_lines(server, logged, 1)
+    exact = http.post("/search", content=sketch, params={"nprobe": "all", "method": "ret"})
+    wait_for_lines(server, logged, 2)
+    http.post("/search", content=b"text")
+    http.get("/photos/1000")
+    http.get("/no/such%0d%0apath?secret=1")
+    http.get("/", headers={"host": "attacker.example"})
+    first, second, *refused = wait_for_lines(server, logged, 6)
+    assert first.request_id == plain.headers["x-request-id"]
+    assert second.request_id == exact.headers["x-request-id"]
+    assert (first.verb, first.route, first.status, first.bytes_in) == ("POST", "/search", 200, len(sketch))
+    assert first.ms > 0
+    generation = plain.json()["generation"]
+    searches = [(access.method, access.quality, access.nprobe, access.generation) for access in (first, second)]
+    assert searches == [("rn", "good", "default", generation), ("ret", "good", "all", generation)]
+    shown = [(access.route, access.status, access.method) for access in refused]
+    assert shown == [("/search", 415, None), ("/photos/{photo_id}", 404, None), ("-", 404, None), ("-", 400, None)]
+    # uvicorn logs a request only where somebody listens, which pytest does and the program does not.
+    others = ("httpx", "uvicorn.access")
+    ours = "\n".join(record.getMessage() for record in logged.records if record.name not in others)
+    assert "such" not in ours
+    assert "secret" not in ours
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets the size of a pipe")
+def test_a_log_that_nobody_reads_does_not_stop_the_server(default_settings: Settings) -> None:
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    variables = {**os.environ, "SBIR_INDEX": str(default_settings.index), "SBIR_PORT": "0"}
+    with (
+        open(read, "rb"),
+        open(write, "w") as errors,
+        started_python("-m", "service", environment=variables, errors=errors) as process,
+        httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
+    ):
+        for _ in range(50):
+            assert http.get("/nowhere").status_code == 404
+
+
+def test_keys_and_images_are_not_logged(settings: Settings, logged: pytest.LogCaptureFixture, sketch: bytes) -> None:
+    logged.set_level(logging.DEBUG)
+    with served(settings, api_key=SecretStr("sesame")) as server:
+        for headers in ({"x-api-key": "sesame"}, {"authorization": "Bearer sesame"}, {"x-api-key": "wr0ng"}):
+            server.http.post("/search", content=sketch, headers=headers)
+        wait_for_lines(server, logged, 3)
+    told = "\n".join(
+        formatter.format(record)
+        for record in logged.records
+        if record.name.startswith(("sketch_search", "uvicorn"))
+        for formatter in (TextLines(), JsonLines())
+    )
+    assert "POST" in told
+    for secret in ("sesame", "wr0ng", "PNG", "IHDR"):
+        assert secret not in told
+
+
+def test_no_message_forges_a_line_of_the_log_nor_moves_the_cursor() -> None:
+    forged = "\n2026-01-01T00:00:00.000Z INFO all is well\x1b[2J"
+    try:
+        raise ValueError(f"not{forged}")
+    except ValueError:
+        failure = logging.LogRecord("", logging.ERROR, __file__, 1, f"searched with a{forged}", None, sys.exc_info())
+    first, *trace = TextLines().format(failure).splitlines()
+    assert first.endswith(r"searched with a\n2026-01-01T00:00:00.000Z INFO all is well\x1b[2J")
+    assert trace[0] == "  Traceback (most recent call last):"
+    assert all(line.startswith("  ") and line.isprintable() for line in trace)
+    line = JsonLines().format(failure)
+    assert line.isprintable()
+    told = json.loads(line)
+    assert (told["level"], told["message"]) == ("error", f"searched with a{forged}")
+    assert told["trace"].startswith("Traceback")

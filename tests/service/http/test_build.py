@@ -20,7 +20,6 @@ PHOTOS = 5
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Few photos in two folders, which are soon indexed."""
     root = tmp_path_factory.mktemp("gallery")
     for seed in range(PHOTOS):
         save_copy(root / ("größe" if seed % 2 else "") / f"{seed}.png", seed, 0)
@@ -64,9 +63,7 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
         assert (build["phase"], build["failed"]) == ("done", None)
         wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
         assert len(http.post("/search", content=sketch, params={"k": 50}).json()["results"]) == PHOTOS
-        # From now on commands find it.
         wait_until(lambda: find_server(own) is not None, "the server does not tell where it is")
-        # Another folder comes beside it, and files that cannot be read are told.
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "broken.png").write_bytes(b"no picture")
         save_copy(tmp_path / "more" / "one.png", 77, 0)
@@ -85,7 +82,6 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
         assert (sum(within["days"].values()), within["below"]) == (1, known["below"])
         for folders, photos in ((["more"], 1), ([], PHOTOS + 1), ([f"{few.name}/."], PHOTOS - inside)):
             assert http.post("/search", content=sketch, params={"folder": folders}).json()["photos"] == photos
-        # It leaves again, and its files stay.
         removed = http.post("/remove", params={"folder": str(tmp_path / "more")})
         assert removed.json() == {"files": 2, "photos": PHOTOS}
         assert (tmp_path / "more" / "one.png").exists()
@@ -94,7 +90,6 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
             assert error(http.post("/remove", params={"folder": folder}), said) == (422, "bad_parameter")
         http.post("/build", params={"folder": str(tmp_path / "more")})
         assert over(http)["failed"] is None
-        # Without the token, nobody sees where folders lie.
         without = httpx.post(f"{http.base_url}/remove", params={"folder": "more"}, timeout=PATIENCE)
         assert error(without) == (403, "forbidden")
         assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["folders"] == [few.name, "more"]
@@ -112,7 +107,6 @@ def test_a_build_excludes_by_patterns_that_are_kept(settings: Settings, few: Pat
         http.post("/build", params={"include": "größe/"})
         assert over(http)["failed"] is None
         assert http.get("/gallery").json()["excluded"] == ["*.gif"]
-        # They may name what nobody else is to know of.
         assert httpx.get(f"{http.base_url}/gallery", timeout=PATIENCE).json()["excluded"] == []
 
 
@@ -126,7 +120,6 @@ def test_folders_are_listed_to_builders(settings: Settings, tmp_path: Path, monk
         told = http.get("/folders", params={"path": str(tmp_path / "photos")}).json()
         assert told == {"path": str(tmp_path / "photos"), "above": str(tmp_path), "folders": ["A", "b", "c"]}
         assert http.get("/folders", params={"path": "/"}).json()["above"] is None
-        # The folder for pictures, unless it is empty.
         monkeypatch.setenv("XDG_PICTURES_DIR", str(tmp_path / "pictures"))
         (tmp_path / "pictures").mkdir()
         assert http.get("/folders").json()["path"] == str(tmp_path)
@@ -182,7 +175,6 @@ def test_a_setting_lets_all_build_or_nobody(settings: Settings, tmp_path: Path, 
         if allowed:
             del http.headers[TOKEN_HEADER]
         assert http.get("/info").json()["allows"]["build"] is allowed
-        # Who may build is told what is wrong with the folder.
         asked_for = http.post("/build", params={"folder": "none"})
         assert asked_for.status_code == status
 

@@ -62,7 +62,6 @@ PATIENCE = 60
 # Characters of a query that httpx sends, and that the server's parser of HTTP reads, with the rest of the line: of
 # longer ones it says in plain text that they are invalid.
 LONGEST_QUERY = 65_000
-# For each of the paths.
 few = hypothesis.settings(max_examples=hypothesis.settings().max_examples // 33)
 
 
@@ -75,7 +74,6 @@ def closed(settings: Settings) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Soak]:
-    """Returns how the requests to all paths were answered."""
     with soak("Requests generated from the contract, and against it. Each answer is as documented") as made:
         yield made
 

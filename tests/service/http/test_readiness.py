@@ -4,26 +4,34 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
+from sketch_search.indexer import BuildRequest, RemovalReport
 from sketch_search.indexer.store.folders import LocalFolder
-from sketch_search.service.http import routes
+from sketch_search.model.limits import at_pauses, pause
+from sketch_search.model.search import photos as search_of_photos
+from sketch_search.service.gallery import LocalGallery
+from sketch_search.service.http import context, routes
+from sketch_search.service.serving import builder
+from sketch_search.service.serving import worker as turns
 from sketch_search.service.settings import Settings
 from tests.documents import CHECKOUT, read
 from tests.programs import PATIENCE, wait_for, wait_until
 from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
-from tests.service.served import Served, asked, check_is_stranger, error, served
-from tests.service.small_gallery import MAX_UPLOAD
+from tests.service.served import Served, asked, check_is_stranger, connect, error, served
+from tests.service.small_gallery import MAX_UPLOAD, PHOTOS
 
 
 @pytest.fixture
@@ -72,15 +80,6 @@ def test_a_server_whose_photos_are_all_gone_is_not_ready_and_searches(
         over.set()
 
 
-def test_defaults_of_a_search_are_reported(settings: Settings, sketch: bytes) -> None:
-    with asked(settings, quality="fast", nprobe=3, default_k=7) as http:
-        wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
-        info = http.get("/info").json()
-        assert info["defaults"] == {"k": 7, "system": "default", "quality": "fast", "nprobe": 3}
-        answer = http.post("/search", content=sketch).json()
-        assert (len(answer["results"]), answer["quality"], answer["method"]) == (7, "fast", "ret")
-
-
 def test_without_a_checkpoint_clients_with_the_key_read_where_to_get_one(settings: Settings, tmp_path: Path) -> None:
     for key, headers in ((None, {}), (SecretStr("key"), {"x-api-key": "key"})):
         missing = {"weights": tmp_path / "none.safetensors", "index": tmp_path / "none"}
@@ -90,7 +89,6 @@ def test_without_a_checkpoint_clients_with_the_key_read_where_to_get_one(setting
             assert ("none.safetensors" in answer.text) is (key is None)
             info = http.get("/info", headers=headers).json()
             assert "there is no checkpoint at" in info["reason"]
-            # To index a folder would be no help.
             assert (info["remedy"], info["allows"]["build"]) == (None, False)
             assert http.get("/healthz").status_code == 200
 
@@ -118,11 +116,6 @@ def test_a_sketch_of_which_nothing_comes_gives_way_if_it_is_full(settings: Setti
         assert error(server.http.post("/search", content=part)) == (415, "unsupported_image")
         wait_until_held(server, 0)
         assert stalled.recv(65536).startswith(b"HTTP/1.1 429 ")
-
-
-def test_a_full_queue_refuses_a_sketch_before_it_has_arrived(settings: Settings) -> None:
-    with served(settings, queue=0) as server, occupied(server), begun_upload(server) as connection:
-        assert connection.recv(65536).startswith(b"HTTP/1.1 429 ")
 
 
 _NGINX = """
@@ -174,9 +167,7 @@ def _answers(port: int) -> bool:
     return False
 
 
-def test_the_server_block_of_the_docs_adds_tls_and_its_clients_have_nothing_done_without_the_token(
-    settings: Settings, gallery: Path, sketch: bytes, tmp_path: Path
-) -> None:
+def test_the_server_block_of_the_docs_works(settings: Settings, gallery: Path, sketch: bytes, tmp_path: Path) -> None:
     with (
         served(settings, allowed_hosts=("photos.example",)) as server,
         behind_nginx(_BLOCKS[0], {"http://127.0.0.1:8000": server.url}, tmp_path) as http,
@@ -186,7 +177,6 @@ def test_the_server_block_of_the_docs_adds_tls_and_its_clients_have_nothing_done
         assert http.get(best["photo_url"]).content == (gallery / best["paths"][0]).read_bytes()
         assert http.post("/search", content=bytes(11 << 20)).status_code == 413
         check_is_stranger(http, gallery)
-        # The owner may come this way, too.
         assert "Secure" in http.get("/", params={"token": server.app.state.token}).headers["set-cookie"]
         assert http.get("/info").json()["allows"]["build"]
 
@@ -216,9 +206,7 @@ def guard() -> Iterator[str]:
         server.shutdown()
 
 
-def test_below_a_path_users_whom_another_program_knows_see_the_page_index_and_search(
-    settings: Settings, gallery: Path, guard: str, sketch: bytes, tmp_path: Path
-) -> None:
+def test_known_users_see_the_page(settings: Settings, gallery: Path, guard: str, sketch: bytes, tmp_path: Path) -> None:
     block = re.sub(r"    location / \{.*?\n    \}\n", lambda _: _BLOCKS[1], _BLOCKS[0], flags=re.DOTALL)
     with served(settings, allowed_hosts=("photos.example",), index=tmp_path / "index") as server:
         addresses = {"127.0.0.1:8000": urlsplit(server.url).netloc, "127.0.0.1:9091": guard}
@@ -239,3 +227,165 @@ def test_below_a_path_users_whom_another_program_knows_see_the_page_index_and_se
             best = http.post("/sketches/search", content=sketch).json()["results"][0]
             assert http.get(f"/sketches{best['photo_url']}").content == (gallery / best["paths"][0]).read_bytes()
             assert http.get(f"/sketches{best['thumbnail_url']}").headers["content-type"] == "image/jpeg"
+
+
+@dataclass
+class Slow:
+    """Work that takes for as long as the test wants; ``begun`` counts what has begun."""
+
+    begun: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait(self) -> None:
+        with self._lock:
+            self.begun += 1
+        wait_for(self.over, "the test has not ended")
+
+    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def waiting(*given: Any, **named: Any) -> Any:
+            self.wait()
+            return function(*given, **named)
+
+        return waiting
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    work = Slow()
+    yield work
+    work.over.set()
+
+
+@pytest.fixture
+def slow_disk(settings: Settings, slow: Slow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A server that anybody may have build, with photos on a disk that does not answer, nor any folder of it."""
+    with served(settings, allow_build=True) as server:
+        for name in ("read", "read_part", "digest"):
+            monkeypatch.setattr(LocalFolder, name, slow.before(getattr(LocalFolder, name)))
+        for name in ("read_summary", "folders_in", "count_files"):
+            monkeypatch.setattr(routes, name, slow.before(getattr(routes, name)))
+        report = RemovalReport("g000001", photos=PHOTOS, files=1)
+        monkeypatch.setattr("sketch_search.indexer.remove", slow.before(lambda *given: report))
+        monkeypatch.setattr(BuildRequest, "check", slow.before(lambda *given: None))
+        monkeypatch.setattr(builder, "start_child", slow.before(builder.start_child))
+        yield server
+        slow.over.set()
+
+
+ALL = "&".join(f"photo={number}" for number in range(1, 13))
+IDS = "&".join(f"id={number}" for number in range(1, 24))
+# The worst request of each route, and whether it waits for the disk.
+WORST = {
+    ("POST", "/explain"): (f"/explain?nearest=20&{ALL}", True),
+    ("POST", "/locate"): (f"/locate?{ALL}", False),
+    ("GET", "/photos"): (f"/photos?{IDS}", False),
+    ("GET", "/photos.zip"): (f"/photos.zip?{IDS}", True),
+    ("GET", "/photos/{photo_id}"): ("/photos/7", True),
+    ("GET", "/photos/{photo_id}/facts"): ("/photos/7/facts", True),
+    ("POST", "/photos/{photo_id}/reveal"): ("/photos/7/reveal", True),
+    ("GET", "/thumbnails/{photo_id}"): ("/thumbnails/7?size=1023", True),
+    ("GET", "/thumbnails/{photo_id}/{content}"): ("/thumbnails/8/CONTENT?size=1022", True),
+    ("GET", "/clusters/{cluster_id}"): ("/clusters/0?k=50", False),
+    ("POST", "/build"): ("/build", True),
+    ("POST", "/remove"): ("/remove?folder=/", True),
+    ("GET", "/folders"): ("/folders?path=/", True),
+    ("GET", "/gallery"): ("/gallery", True),
+    ("GET", "/words"): ("/words?limit=1000", False),
+    ("GET", "/info"): ("/info", False),
+    ("GET", "/healthz"): ("/healthz", False),
+    ("GET", "/readyz"): ("/readyz", False),
+    ("GET", "/metrics"): ("/metrics", False),
+}
+
+
+def test_every_route_has_its_worst_request() -> None:
+    every = {
+        (method, route.path)
+        for router in (routes.api, routes.health, routes.monitoring)
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    assert every == {*WORST, ("POST", "/search")}
+
+
+@pytest.mark.parametrize("route", WORST)
+def test_a_search_is_answered_beside_any_other_request(
+    slow_disk: Served, slow: Slow, sketch: bytes, route: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "may_reveal", lambda *given: True)
+    monkeypatch.setattr(routes, "may_reveal", lambda *given: True)
+    http, (path, waits) = slow_disk.http, WORST[route]
+    path = path.replace("CONTENT", http.get("/photos?id=8").json()["photos"][0]["thumbnail_url"].rpartition("/")[2])
+    body = sketch if route[1] in ("/explain", "/locate") else None
+    with ThreadPoolExecutor(2) as pool:
+        # One more than may run, so that one of them waits for its turn.
+        others = [pool.submit(http.request, route[0], path, content=body) for _ in range(2)]
+        if waits:
+            wait_until(lambda: slow.begun, "it does not wait for the disk")
+        assert http.post("/search?quality=best", content=sketch).status_code == 200
+        # Nor does it keep anybody from looking up what is in memory.
+        assert http.get("/info").status_code == http.get("/photos?id=1").status_code == 200
+        assert not waits or not any(other.done() for other in others)
+        slow.over.set()
+        assert {other.result().status_code for other in others} <= {200, 202, 204, 404, 409}
+
+
+def test_searches_pass_downloads(server: Served, slow: Slow, sketch: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalGallery, "part_of_photo", slow.before(LocalGallery.part_of_photo))
+    with ExitStack() as crowd:
+        # More than there are threads.
+        for _ in range(50):
+            connection = crowd.enter_context(connect(server))
+            connection.sendall(b"GET /photos/9 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: slow.begun and server.context.originals.waiting >= 20, "they do not wait")
+        assert server.http.post("/search", content=sketch).status_code == 200
+        slow.over.set()
+
+
+def test_searches_pass_a_long_one(server: Served, slow: Slow, sketch: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = list[object]()
+
+    def gives_way() -> None:
+        """The first search never ends its photos, as if there were millions."""
+        jobs.append(at_pauses.get(None))
+        while jobs[-1] == jobs[0] and not slow.over.is_set():
+            slow.begun += 1
+            pause()
+
+    monkeypatch.setattr(turns, "GIVE_WAY_SECONDS", 0)
+    monkeypatch.setattr(search_of_photos, "pause", gives_way)
+    with ThreadPoolExecutor(1) as pool:
+        long = pool.submit(server.http.post, "/search?quality=best", content=sketch)
+        wait_until(lambda: slow.begun, "it has not begun")
+        assert server.http.post("/search", content=sketch).status_code == 200
+        assert not long.done()
+        slow.over.set()
+        assert long.result().status_code == 200
+
+
+def test_an_explanation_ends_when_its_client_is_gone(slow_disk: Served, slow: Slow, sketch: bytes) -> None:
+    request = b"POST /explain?photo=1&photo=2&photo=3 HTTP/1.1\r\nHost: localhost\r\n"
+    with connect(slow_disk) as connection:
+        connection.sendall(request + b"Content-Length: %d\r\n\r\n" % len(sketch) + sketch)
+        wait_until(lambda: slow.begun, "it does not read")
+    explanations = slow_disk.context.explanations
+    slow.over.set()
+    wait_until(lambda: not explanations.running, "it goes on")
+    # The first photo was compared with what was indexed, in one part, and read.
+    assert slow.begun == 3
+
+
+def test_requests_that_wait_for_thumbnails_leave_room_for_others(slow_disk: Served, slow: Slow, sketch: bytes) -> None:
+    thumbnails = slow_disk.context.thumbnails
+    _, running, waiting = turns.THUMBNAILS
+    with ExitStack() as crowd:
+        for number in range(running + waiting // 2):
+            connection = crowd.enter_context(connect(slow_disk))
+            connection.sendall(b"GET /thumbnails/9?size=%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % (200 + number))
+        wait_until(lambda: thumbnails.waiting == waiting // 2, "they do not wait")
+        assert error(slow_disk.http.get("/thumbnails/9")) == (429, "queue_full")
+        assert slow_disk.http.post("/search", content=sketch).status_code == 200
+        assert slow_disk.http.get("/readyz").status_code == 200
+    wait_until(lambda: not thumbnails.waiting, "they have not left")

@@ -1,5 +1,3 @@
-"""Holds the fixtures that all tests of the page have in common."""
-
 from collections.abc import Iterator
 
 import pytest

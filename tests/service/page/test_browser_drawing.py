@@ -1,5 +1,3 @@
-"""The page in a real browser: drawing."""
-
 import io
 import shutil
 from dataclasses import replace
@@ -33,9 +31,7 @@ RED, WHITE = [0xC8, 0x32, 0x2B], [255, 255, 255]
 TABLET = replace(PHONE, name="tablet", width=1024, height=768)
 
 
-def test_strokes_are_saved_undone_and_redone_and_clearing_is_undone(
-    desk: Browser, server: Served, tmp_path: Path
-) -> None:
+def test_strokes_are_saved_undone_and_redone(desk: Browser, server: Served, tmp_path: Path) -> None:
     browser.download_to(desk, tmp_path)
     looking.find(desk, server, "cross")
     desk.find_element(By.ID, "save").click()
@@ -89,7 +85,6 @@ def test_a_pen_pressed_harder_draws_a_broader_line_and_an_eraser_takes_it_away(d
         stroke(desk, POINTER_PEN, [(0, -0.7), (0, 0.7)], pressure)
         drawn.append(looking.ink(desk))
     assert 0 < drawn[0] < drawn[1] < drawn[2]
-    # The eraser takes half of it away.
     desk.find_element(By.CSS_SELECTOR, "[value=eraser]").send_keys(Keys.SPACE)
     draw(desk, DESKTOP, [[(0, 0), (0, 0.9)]])
     assert 0.3 * drawn[2] < looking.ink(desk) < 0.7 * drawn[2]
@@ -122,7 +117,6 @@ def pen_line(driver: Browser, *places: tuple[float, float], pointer: str = "pen"
 
 
 def marks(driver: Browser) -> list[int]:
-    """Returns the number of points of each mark that the page has saved."""
     script = "return (JSON.parse(sessionStorage.getItem('sketch-search-drawing'))?.marks ?? [])"
     return driver.execute_script(f"{script}.map(({{ points }}) => points.length / 3)")
 
@@ -130,12 +124,10 @@ def marks(driver: Browser) -> list[int]:
 def test_the_pen_wins_against_the_palm_and_then_fingers_scroll(opened: Browser, server: Served) -> None:
     with looking.on_screen(opened, TABLET) as driver:
         driver.get(server.url)
-        # A palm that the system cancels leaves nothing.
         touch(driver, "touchStart", 0.8, 0.8)
         touch(driver, "touchMove", 0.7, 0.75)
         touch(driver, "touchCancel")
         assert (marks(driver), looking.ink(driver)) == ([], 0)
-        # One that comes before the pen, and stays.
         touch(driver, "touchStart", 0.8, 0.85)
         touch(driver, "touchMove", 0.78, 0.83)
         pen_line(driver, (0.2, 0.2), (0.4, 0.4), (0.6, 0.6))
@@ -263,7 +255,6 @@ def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, s
     filled = (looking.paper(desk) == RED).all(axis=2).mean()
     # A square of half the sheet's height, at 0.42 heights to each side of the middle.
     assert 0.87 * 0.42**2 < filled * 4 / 3 < 0.42**2
-    # Outside of it nothing closes anything in.
     draw(desk, DESKTOP, [[(0.9, 0.9)]])
     assert "closed outline" in looking.text(desk, "hint")
     assert (looking.paper(desk) == RED).all(axis=2).mean() == filled
@@ -278,7 +269,6 @@ def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, s
     desk.find_element(By.CSS_SELECTOR, "#inks [title=Blue]").click()
     draw(desk, DESKTOP, [[(-0.2, 0), (0.2, 0)]])
     assert middle() == [0x26, 0x66, 0xB8]
-    # Any other colour is picked.
     pick = "const pick = document.querySelector('#inks [type=color]'); pick.value = '#f0a0c0';"
     desk.execute_script(f"{pick} pick.dispatchEvent(new Event('input'))")
     draw(desk, DESKTOP, [[(-0.2, 0), (0.2, 0)]])
@@ -311,7 +301,6 @@ def check_sent(driver: Browser, size: tuple[int, int]) -> None:
 
 def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, server: Served) -> None:
     def form() -> tuple[float, float]:
-        """Returns the width of the paper and that of what is drawn, both by their heights."""
         pixels = looking.paper(desk)
         left, top, right, bottom = drawn_box(pixels)
         shape = pixels.shape[1] / pixels.shape[0]
@@ -328,7 +317,6 @@ def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, ser
 
     with before_pages(desk, "record_searches"):
         desk.get(server.url)
-        # Nearly as wide as the paper.
         draw(desk, DESKTOP, [[(-1.4, -0.4), (1.4, -0.4), (1.4, 0.4), (-1.4, 0.4), (-1.4, -0.4)]])
         wait_for_photos(desk)
         assert form() == pytest.approx((4 / 3, 3.5), rel=0.05)
@@ -337,7 +325,6 @@ def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, ser
             press(key, shape)
             assert form() == pytest.approx((shape, 3.5), rel=0.05)
             check_sent(desk, size)
-        # It is as large as it was, and so it is after Undo and Redo.
         wide = drawn_box(looking.paper(desk))
         assert wide[2] - wide[0] > 0.8
         press("t", 3 / 4)
@@ -349,7 +336,6 @@ def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, ser
         wait_for_photos(desk)
         assert form() == pytest.approx((3 / 4, 3.5), rel=0.05)
         check_sent(desk, (384, 512))
-        # Each turn is a step of Undo, and a round of them as well.
         for key, shape in (("t", 1), ("t", 4 / 3), ("t", 3 / 4)):
             press(key, shape)
         for shape in (4 / 3, 1, 3 / 4):
@@ -357,13 +343,11 @@ def test_the_paper_is_turned_and_what_is_drawn_keeps_its_form(desk: Browser, ser
             wait_for_shape(shape)
             assert form() == pytest.approx((shape, 3.5), rel=0.05)
         wait_for_photos(desk)
-        # Clear leaves the paper as it is, and Back brings back both.
         desk.find_element(By.ID, "clear").click()
         press("t", 1)
         desk.back()
         wait_for_photos(desk)
         assert form() == pytest.approx((3 / 4, 3.5), rel=0.05)
-    # Another tab has nothing of this one, and begins on landscape paper.
     desk.execute_script("sessionStorage.clear()")
     desk.refresh()
     wait(desk).until(lambda d: "Paper: landscape" in str(d.find_element(By.ID, "turn").get_attribute("title")))
@@ -385,7 +369,6 @@ def test_a_damaged_drawing_in_the_storage_is_ignored(desk: Browser, server: Serv
         desk.refresh()
         wait(desk).until(lambda d: looking.text(d, "about-open") == "23 photos")
         assert looking.text(desk, "notice-title") == "What are you looking for?", kept
-    # A tap is a dot.
     draw(desk, DESKTOP, [[(0, 0)]])
     wait_for_photos(desk)
     assert looking.ink(desk) > 0
@@ -403,13 +386,11 @@ def test_a_thing_or_a_stroke_of_it_is_moved_and_deleted_by_hand(desk: Browser, s
 
     assert rows() == [True, False, True]
     desk.find_element(By.CSS_SELECTOR, "[value=move]").send_keys(Keys.SPACE)
-    # Both strokes are one thing, which is taken by its box, too, and stays taken.
     stroke(desk, POINTER_MOUSE, [(0, 0)])
     stroke(desk, POINTER_MOUSE, [(0, 0), (0, -0.5)])
     assert rows() == [True, True, False]
     stroke(desk, POINTER_MOUSE, [(0, 0), (0, 0.5)])
     assert rows() == [True, False, True]
-    # A second press takes one of them.
     stroke(desk, POINTER_MOUSE, [(0, -0.5)])
     stroke(desk, POINTER_MOUSE, [(0, -0.5), (0, 0)])
     assert rows() == [False, True, True]
@@ -419,7 +400,6 @@ def test_a_thing_or_a_stroke_of_it_is_moved_and_deleted_by_hand(desk: Browser, s
     for before in ([False, True, True], [True, False, True]):
         desk.find_element(By.ID, "undo").click()
         assert rows() == before
-    # A press beside all things takes none, and the key deletes what is taken.
     stroke(desk, POINTER_MOUSE, [(0, 0.9)])
     assert not remove.is_displayed()
     stroke(desk, POINTER_MOUSE, [(0, 0)])
@@ -452,9 +432,7 @@ def test_a_stroke_is_drawn_and_moved_by_the_keyboard_alone(desk: Browser, server
     wait_for_photos(desk)
 
 
-def test_the_start_page_shows_what_three_drawings_find_if_asked_once_for_each_index(
-    desk: Browser, settings: Settings, tmp_path: Path, matcher: Matcher
-) -> None:
+def test_the_start_page_searches_if_asked(desk: Browser, settings: Settings, tmp_path: Path, matcher: Matcher) -> None:
     photos = tmp_path / "photos"
     for seed in range(5):
         save_copy(photos / f"{seed}.png", seed, 0)
@@ -483,11 +461,9 @@ def test_the_start_page_shows_what_three_drawings_find_if_asked_once_for_each_in
         assert not desk.find_element(By.ID, "ghosts").is_displayed()
         assert examples_searched() == 12
         assert looking.axe_complaints(desk) == []
-        # They are remembered.
         desk.refresh()
         wait(desk).until(lambda _: faces() == [3] * 3)
         assert examples_searched() == 0
-        # Another index, whose generation has the same number, and as many photos.
         save_copy(photos / "4.png", 5, 0)
         with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
             before = http.get("/info").json()["index"]["made"]
@@ -500,7 +476,6 @@ def test_the_start_page_shows_what_three_drawings_find_if_asked_once_for_each_in
         desk.find_element(By.ID, "examples-find").click()
         wait(desk).until(lambda _: faces() == [3] * 3)
         assert examples_searched() == 12
-        # An example is a drawing to go on with.
         desk.find_element(By.CSS_SELECTOR, "#examples button").click()
         wait_for_photos(desk)
         drawn = looking.ink(desk)
@@ -527,7 +502,6 @@ def test_a_small_image_with_nothing_drawn_on_it_is_sent_as_it_is(
         desk.find_element(By.ID, "file").send_keys(str(file))
         wait_for_photos(desk)
         assert (looking.last_search(desk) == file.read_bytes()) == as_it_is
-        # Drawn on, it is another picture.
         draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
         wait(desk).until(lambda d: d.execute_script("return searches.length") == 2)
         with Image.open(io.BytesIO(looking.last_search(desk))) as image:

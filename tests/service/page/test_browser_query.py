@@ -1,5 +1,3 @@
-"""The page in a real browser: the parts of a query beside the drawing: photos, filters and words."""
-
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -44,7 +42,6 @@ pytestmark = needs_browser
 
 
 def photo(driver: Browser, place: int) -> tuple[str, str]:
-    """Name and id of the photo in this place of the grid."""
     name, source = driver.execute_script(
         "const tile = document.querySelectorAll('#results .tile')[arguments[0]];"
         "return [tile.querySelector('.name').textContent, tile.querySelector('img').dataset.path];",
@@ -55,7 +52,6 @@ def photo(driver: Browser, place: int) -> tuple[str, str]:
 
 
 def press(driver: Browser, deed: str, place: int) -> None:
-    """Press "like" or "unlike" of the photo in this place, by the keyboard."""
     driver.execute_script(
         "document.querySelectorAll('#results .tile')[arguments[0]].querySelector(`.small.${arguments[1]}`).focus()",
         place,
@@ -64,16 +60,13 @@ def press(driver: Browser, deed: str, place: int) -> None:
     ActionChains(driver).send_keys(Keys.ENTER).perform()
 
 
-def test_a_liked_photo_becomes_a_part_and_an_unliked_one_leaves_until_that_is_undone(
-    desk: Browser, server: Served
-) -> None:
+def test_a_liked_photo_becomes_a_part_and_an_unliked_one_leaves(desk: Browser, server: Served) -> None:
     find(desk, server)
     before = names(desk)
     assert not parts(desk)["shown"]
     liked, liked_id = photo(desk, 5)
     press(desk, "like", 5)
     wait_for_search(desk, f"#like={liked_id}")
-    # It takes the place of nothing that is looked for: the others have the ranks from 1 on.
     wait(desk).until(lambda d: liked not in names(d))
     ranks = desk.execute_script(
         "return [...document.querySelectorAll('#results .rank')].map((r) => Number(r.textContent))"
@@ -88,7 +81,6 @@ def test_a_liked_photo_becomes_a_part_and_an_unliked_one_leaves_until_that_is_un
     assert parts(desk)["parts"][1:] == ["Remove the drawing", f"Remove: Not {unliked}"]
     last = searches(desk)[-1]
     assert (last["like"], last["unlike"]) == ([liked_id], [unliked_id])
-    # Only this photo and its near duplicates are hidden, and the line says how many.
     hidden = int(text(desk, "parts-hidden").removesuffix(" hidden"))
     assert 1 <= hidden < len(before)
     assert len(names(desk)) >= len(before) - hidden - 1
@@ -119,14 +111,12 @@ def test_a_photo_of_an_address_that_is_gone_is_reported_and_can_be_taken_out(des
     desk.get(f"{server.url}/#like=4,987654")
     wait_for_notice(desk, "A photo is gone")
     assert "987654" in text(desk, "notice-text")
-    # Its name stands in place of the thumbnail that it does not have.
     wait(desk).until(lambda d: text(d, "parts-first").count("photo 987654") == 1)
     desk.execute_script("document.querySelectorAll('#parts .like')[1].click()")
     wait_for_search(desk, "#like=4")
     # Of the search, and of a thumbnail that may come after it.
     expect_complaints(desk, "404")
     wait(desk).until(lambda d: len(names(d)) > 1)
-    # The line may be drawn anew at any time.
     desk.execute_script("document.querySelector('#parts .like').click()")
     wait_for_notice(desk, "What are you looking for?")
 
@@ -162,7 +152,6 @@ def choose_file(driver: Browser, file: Path) -> None:
 
 
 def kind(driver: Browser) -> str | None:
-    """Returns the kind as which the image is searched with; None if nobody is asked."""
     return driver.execute_script(
         "const asked = document.getElementById('as');"
         "return asked.checkVisibility() ? asked.querySelector(':checked').value : null;"
@@ -189,7 +178,6 @@ def filter_by(driver: Browser, **days: str) -> None:
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    """A photo of one's own."""
     file = tmp_path / "mine.png"
     file.write_bytes(encoded(draw_photo(5)))
     return file
@@ -209,7 +197,6 @@ def test_an_image_is_searched_with_as_the_kind_that_is_chosen(desk: Browser, ser
     assert kind(desk) == "sketch"
     desk.find_element(By.XPATH, "//input[@name='as'][@value='photo']/..").click()
     wait_for_photos(desk, lambda d: names(d)[:1] == ["p05.png"])
-    # Photos of the gallery beside it are further parts of the query.
     press(desk, "like", 1)
     wait_for_photos(desk, lambda d: len(parts(d)["parts"]) == 2)
     assert parts(desk)["parts"][-1] == "Remove the photo"
@@ -222,9 +209,7 @@ def test_an_image_is_searched_with_as_the_kind_that_is_chosen(desk: Browser, ser
     assert asked[-1].keys() & {"kind", "like"} == {"like"}
 
 
-def test_a_camera_s_picture_of_many_tones_is_a_photo_also_on_white(
-    desk: Browser, server: Served, tmp_path: Path
-) -> None:
+def test_a_camera_s_picture_of_many_tones_is_a_photo_on_white(desk: Browser, server: Served, tmp_path: Path) -> None:
     # A disc in which hue and brightness change, as a bird before the sky.
     y, x = np.mgrid[-1:1:96j, -1:1:96j]
     disc = np.stack([(x + 0.6) * 212, (y + 0.6) * 212, (1.2 - x - y) * 106], axis=-1)
@@ -269,7 +254,6 @@ def test_an_image_of_a_drawing_is_opened_searched_and_drawn_over(desk: Browser, 
     assert text(desk, "opening") == ""
     assert kind(desk) == "sketch"
     assert "kind" not in searches(desk)[-1]
-    # Drawn over, it can be nothing else.
     draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
     wait_for_photos(desk, lambda d: kind(d) is None)
     shown = paper(desk)
@@ -289,7 +273,6 @@ def test_photos_are_filtered_by_days_beside_liked_ones(desk: Browser, server: Se
     wait_for_search(desk, "#like=4&after=2001-02-03")
     assert parts(desk)["parts"][:-1] == ["Remove: From 3 February 2001"]
     assert names(desk) == found
-    # What is typed, month and day, counts once it is complete.
     day = desk.find_element(By.ID, "filter-after")
     day.send_keys("1215")
     assert parts(desk)["hash"] == "#like=4&after=2001-02-03"
@@ -312,9 +295,7 @@ def test_photos_are_filtered_by_days_beside_liked_ones(desk: Browser, server: Se
     wait(desk).until(lambda d: names(d) == found)
 
 
-def test_folders_and_times_replace_or_add_as_they_are_pressed(
-    desk: Browser, settings: Settings, tmp_path: Path, matcher: model.Matcher
-) -> None:
+def test_folders_and_times_filter(desk: Browser, settings: Settings, tmp_path: Path, matcher: model.Matcher) -> None:
     days = {"2021/snow": (2021, 1, 5), "2021/town": (2021, 7, 3), "garden": (2022, 7, 9), ".": (2020, 7, 9)}
     for number, (folder, day) in enumerate(days.items()):
         file = tmp_path / "photos" / folder / f"{number}.png"
@@ -347,14 +328,12 @@ def test_folders_and_times_replace_or_add_as_they_are_pressed(
         wait_for_bars("2020")
         press("Only garden", "#folder=garden")
         assert names(desk) == ["2.png"]
-        # Years are counted within the folder.
         wait_for_bars("2022")
         press("Folders in 2021", "#folder=garden")
         press("Only 2021/snow", "#folder=2021/snow")
         both = "#folder=2021/snow&folder=garden"
         press("Also garden", both)
         assert text(desk, "status") == "2 photos, newest first"
-        # Opened again, it shows what is set.
         desk.find_element(By.CSS_SELECTOR, "#filter summary").click()
         open_filter(desk)
         assert text(desk, "filter-said") == "In 2021/snow or garden"
@@ -369,7 +348,6 @@ def test_folders_and_times_replace_or_add_as_they_are_pressed(
         assert names(desk) == ["0.png"]
         wait_for_bars("5")
         assert axe_complaints(desk) == []
-        # A second time it is taken back, up to its year.
         press("January 2021: 1 photo", f"{both}&after=2021-01-01&before=2021-12-31")
         desk.find_element(By.ID, "filter-none").click()
         wait_for_notice(desk, "What are you looking for?")
@@ -380,9 +358,7 @@ def test_a_filter_alone_shows_what_passes_newest_first(desk: Browser, server: Se
     wait_for_photos(desk)
     assert text(desk, "status") == f"20 of {PHOTOS} photos, newest first"
     assert parts(desk)["parts"] == ["Remove: From 1 January 2001"]
-    # Without a vocabulary there is no field for words.
     assert not desk.find_element(By.ID, "word").is_displayed()
-    # A part of a folder's name finds it, and what no folder has is said.
     open_filter(desk)
     field = desk.find_element(By.ID, "filter-folder")
     field.send_keys("nowhere", Keys.ENTER)
@@ -398,7 +374,6 @@ def test_a_filter_alone_shows_what_passes_newest_first(desk: Browser, server: Se
     wait_for_search(desk, FOLDER_HASH)
     assert parts(desk)["parts"] == ["Remove: In größe"]
     wait(desk).until(lambda d: sorted(names(d)) == IN_FOLDER)
-    # All are shown, so that there is nothing to ask for.
     assert not desk.find_element(By.ID, "more").is_displayed()
     assert text(desk, "more-note") == "These are all the photos."
     draw(desk, DESKTOP, strokes("star"))
@@ -412,13 +387,11 @@ WORDS = (("sofa", "couch"), ("dog", "hound"), ("cat",), ("sea lion",), ("dogsled
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory, gallery: Path, settings: Settings) -> Iterator[Served]:
-    """A server whose network has a vocabulary."""
     with served(wordy(settings, gallery, tmp_path_factory.mktemp("words"), WORDS)) as running:
         yield running
 
 
 def guessed(driver: Browser) -> list[str]:
-    """Returns the words that the page offers for the drawing."""
     return driver.execute_script(
         "return [...document.querySelectorAll('#guesses button')].map((button) => button.firstChild.textContent)"
     )
@@ -437,7 +410,6 @@ def test_a_word_is_completed_and_enough_to_search_with(desk: Browser, known: Ser
     wait_for_search(desk, "#text=dog")
     assert parts(desk)["parts"] == ["Remove: The word dog"]
     assert searches(desk)[-1]["text"] == ["dog"]
-    # Without regions of photos nobody knows where they show it.
     desk.find_element(By.ID, "why-open").click()
     wait(desk).until(lambda d: text(d, "why-wait-text").startswith("Where photos show"))
     desk.find_element(By.ID, "why-close").click()
@@ -471,26 +443,21 @@ def test_a_word_that_is_not_known_is_set_aside_and_the_drawing_is_searched_with(
     desk.find_element(By.CSS_SELECTOR, "#word-nearest button").click()
     wait_for_search(desk, "#text=dog")
     assert text(desk, "word-unknown") == ""
-    # The word before stays. Search takes what is typed, as Enter does.
     desk.find_element(By.ID, "word").send_keys("water")
     desk.find_element(By.ID, "search").click()
     wait(desk).until(lambda d: text(d, "word-unknown").startswith(UNKNOWN.format("water", "left out")))
     expect_complaints(desk, "422")
     assert parts(desk)["parts"][0] == "Remove: The word dog"
-    # Clear takes all back: the drawing, the word, and what is said of them.
     desk.find_element(By.ID, "clear").click()
     wait_for_notice(desk, "What are you looking for?")
     assert (parts(desk)["hash"], parts(desk)["parts"], names(desk), guessed(desk)) == ("", [], [], [])
     assert not desk.find_element(By.ID, "clear").is_enabled()
-    # Undo brings all of it back.
     desk.find_element(By.ID, "undo").click()
     wait_for_search(desk, "#text=dog")
     assert parts(desk)["parts"] == ["Remove: The word dog", "Remove the drawing"]
 
 
-def test_a_word_leaves_the_photos_in_the_view_that_a_photo_got_and_a_drawing_finds_single_ones(
-    desk: Browser, known: Served, mine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_word_keeps_the_view(desk: Browser, known: Served, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # No group is far ahead.
     monkeypatch.setattr(shown, "FAR_AHEAD", 2)
     find(desk, known, "circle")
@@ -498,12 +465,10 @@ def test_a_word_leaves_the_photos_in_the_view_that_a_photo_got_and_a_drawing_fin
     wait(desk).until(lambda d: " photos" in text(d, "status"))
     choose_file(desk, mine)
     wait_for_photos(desk, lambda d: " group" in text(d, "status"))
-    # Now no group would be shown as one.
     monkeypatch.setattr(shown, "FAR_AHEAD", 0)
     desk.find_element(By.ID, "word").send_keys("dog", Keys.ENTER)
     wait_for_search(desk, "#text=dog")
     assert " group" in text(desk, "status")
-    # Another drawing is another matter.
     draw(desk, DESKTOP, strokes("cross"))
     wait_for_photos(desk, lambda d: " photos" in text(d, "status"))
 
@@ -513,9 +478,7 @@ def in_the_line(driver: Browser, end: str) -> bool:
 
 
 @pytest.mark.parametrize("screen", [LAPTOP, PHONE], ids=lambda screen: screen.name)
-def test_what_is_added_to_the_query_and_said_of_it_moves_photos_by_a_line_and_a_remark(
-    opened: Browser, known: Served, screen: Screen
-) -> None:
+def test_what_is_added_to_the_query_moves_photos_by_two_lines(opened: Browser, known: Served, screen: Screen) -> None:
     with on_screen(opened, screen) as driver:
         find(driver, known, screen=screen)
         wait(driver).until(guessed)
@@ -533,7 +496,6 @@ def test_what_is_added_to_the_query_and_said_of_it_moves_photos_by_a_line_and_a_
             press(driver, deed, where)
             wait(driver).until(partial(in_the_line, end=name))
             check()
-        # What was added last is in sight.
         last, line = (driver.find_element(By.CSS_SELECTOR, one).rect for one in ("#parts .unlike", "#parts"))
         assert line["x"] <= last["x"] <= last["x"] + last["width"] <= line["x"] + line["width"]
         for word, part in (("dog", "#parts .word"), ("dgo", "#word-nearest button")):
@@ -545,7 +507,6 @@ def test_what_is_added_to_the_query_and_said_of_it_moves_photos_by_a_line_and_a_
         check()
         driver.find_element(By.ID, "choose").click()
         wait(driver).until(lambda d: not d.find_element(By.ID, "chosen").is_displayed())
-        # Nor does what is done with the drawing.
         draw(driver, screen, strokes("cross"))
         check()
         driver.execute_script("document.querySelector('[name=tool][value=move]').click()")
@@ -574,7 +535,6 @@ def test_a_guess_is_added_by_a_press_and_leaves_with_its_drawing(desk: Browser, 
     wait(desk).until(guessed)
     wait_for_photos(desk)
     word = guessed(desk)[0].rstrip("?")
-    # They are seen in the window of a small laptop.
     emulate(desk, LAPTOP)
     assert desk.execute_script(
         "return document.getElementById('guesses').getBoundingClientRect().bottom <= innerHeight"
@@ -582,9 +542,7 @@ def test_a_guess_is_added_by_a_press_and_leaves_with_its_drawing(desk: Browser, 
     emulate(desk, DESKTOP)
     desk.execute_script("document.querySelector('#guesses button').click()")
     wait(desk).until(lambda d: parts(d)["parts"] == [f"Remove: The word {word}", "Remove the drawing"])
-    # What has a name is not guessed.
     wait_for_photos(desk, lambda d: guessed(d) == [])
-    # There is one word: the next one takes its place.
     assert desk.find_element(By.ID, "word").get_attribute("placeholder") == "Change word"
     desk.find_element(By.CSS_SELECTOR, "#parts .word").click()
     wait_for_photos(desk, lambda d: guessed(d)[:1] == [f"{word}?"])

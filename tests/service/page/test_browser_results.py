@@ -1,5 +1,3 @@
-"""The page in a real browser: what is found: groups as stacks, near duplicates, and parts that do not answer."""
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,15 +6,29 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests import browser
-from tests.browser import DESKTOP, PHONE, Browser, before_pages, draw, run, wait, wait_for_photos
+from tests.browser import (
+    DESKTOP,
+    LAPTOP,
+    PHONE,
+    Browser,
+    Screen,
+    before_pages,
+    draw,
+    emulate,
+    run,
+    wait,
+    wait_for_photos,
+)
 from tests.pictures import strokes
 from tests.requirements import needs_browser
 from tests.service import looking
+from tests.service.looking import axe_complaints, check_suits_everybody, find, on_screen, text
 from tests.service.served import Served, served
 from tests.service.sharding.shards_here import Sharded, cut, links_to, sharded
 from tests.service.small_gallery import CLUSTERS, PHOTOS, save_copy
@@ -29,7 +41,6 @@ SAID = {"groups": " groups, best first", "photos": " photos, best first"}
 
 
 def show(driver: Browser, view: str) -> None:
-    """Choose what is shown, "groups" or "photos", as a click does."""
     looking.choose(driver, f"label:has([value='{view}'])")
 
 
@@ -54,7 +65,6 @@ def find_groups(driver: Browser, server: Served) -> list[dict[str, Any]]:
 
 
 def press_toggle(driver: Browser, place: int) -> None:
-    """Press the button that opens and closes a group, by the keyboard."""
     driver.execute_script(
         "document.querySelectorAll('#results > li')[arguments[0]].querySelector('.toggle').focus()", place
     )
@@ -76,7 +86,6 @@ def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: 
     assert [group["rank"] for group in shown] == list(range(1, len(shown) + 1))
     assert sum(group["size"] for group in shown) == PHOTOS
     assert not any(group["open"] or group["more"] for group in shown)
-    # Thumbnails of groups that are closed are not asked for.
     thumbnails = {url for url in browser.requested(desk) if "/thumbnails/" in url}
     assert len(thumbnails) <= len(shown)
 
@@ -84,19 +93,16 @@ def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: 
     press_toggle(desk, place)
     opened = groups_shown(desk)
     assert opened[place]["open"]
-    # All of its photos, and not only those that came with the search.
     wait(desk).until(lambda d: len(groups_shown(d)[place]["more"]) == shown[place]["size"] - 1)
     assert [group["best"] for group in opened] == [group["best"] for group in shown]
     wait_for_photos(desk)
     assert looking.axe_complaints(desk) == []
-    # It is closed by its button and by Escape.
     press_toggle(desk, place)
     assert not groups_shown(desk)[place]["open"]
     press_toggle(desk, place)
     ActionChains(desk).send_keys(Keys.TAB, Keys.ESCAPE).perform()
     assert not groups_shown(desk)[place]["open"]
     assert has_focus(desk, ".toggle")
-    # Escape in a dialog closes the dialog only.
     press_toggle(desk, place)
     desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "viewer").is_displayed())
@@ -104,7 +110,6 @@ def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: 
     wait(desk).until(lambda d: not d.find_element(By.ID, "viewer").is_displayed())
     group = groups_shown(desk)[place]
     assert group["open"]
-    # Its photos open the viewer and can be explained.
     desk.find_element(By.CSS_SELECTOR, ".further .photo").click()
     wait(desk).until(lambda d: d.find_element(By.ID, "viewer-why").is_displayed())
     assert looking.text(desk, "viewer-paths").split("\n") == group["more"][0].split("\n")
@@ -147,7 +152,6 @@ ALL_FILES = sum(FILES)
 
 @pytest.fixture(scope="module")
 def doubled(tmp_path_factory: pytest.TempPathFactory, settings: Settings, matcher: Matcher) -> Iterator[Served]:
-    """A server whose gallery has near duplicates."""
     folder = tmp_path_factory.mktemp("doubled")
     for picture, files in enumerate(FILES):
         for number in range(files):
@@ -163,7 +167,6 @@ def folded(driver: Browser) -> list[dict[str, Any]]:
 
 
 def press_first(driver: Browser) -> None:
-    """Press the button of the first photo that stands for several, by the keyboard."""
     driver.execute_script("document.querySelector('#results .times:not([hidden])').focus()")
     ActionChains(driver).send_keys(Keys.ENTER).perform()
 
@@ -186,7 +189,6 @@ def test_each_picture_is_shown_once_and_says_how_many_photos_it_stands_for(desk:
     several = [f"\u00d7{FILES[int(picture(name))]}" for name in shown if FILES[int(picture(name))] > 1]
     assert [one["stands"] for one in folded(desk)] == several
     assert not any(one["open"] or one["copies"] for one in folded(desk))
-    # It opens in place, and is closed by its button and by Escape.
     press_first(desk)
     first = wait_for_copies(desk)
     count = FILES[int(picture(first["photo"]))]
@@ -217,7 +219,6 @@ def test_a_copy_can_be_looked_at_and_liked_and_folding_turned_off(desk: Browser,
     desk.find_element(By.ID, "viewer").send_keys(Keys.ARROW_RIGHT)
     desk.find_element(By.ID, "viewer-like").click()
     wait(desk).until(lambda d: "#like=" in d.current_url and first["copies"][0] not in looking.names(d))
-    # The others fold into the one that is liked.
     assert first["photo"] not in looking.names(desk)
     wait_for_photos(desk)
     looking.choose(desk, "option[value='50']")
@@ -274,3 +275,98 @@ def test_the_page_says_how_many_parts_did_not_answer_until_all_do_again(opened: 
             link.broken = False
         many.answers(SHARDS)
         search_again(driver, "")
+
+
+SMALL = Screen("small phone", 320, 640, ratio=2.0, phone=True)
+TALL = Screen("phone", 390, 844, ratio=2.0, phone=True)
+LOW = Screen("low laptop", 1366, 707)
+WIDE = Screen("wide", 1920, 1000)
+
+
+def test_the_line_above_the_photos_is_never_cut(opened: Browser, server: Served) -> None:
+    with on_screen(opened, TALL) as driver:
+        find(driver, server, screen=TALL)
+        driver.execute_script("document.querySelector('#results .small.like').click()")
+        wait_for_photos(driver, lambda d: d.find_element(By.ID, "parts-undo").is_displayed())
+        for said in ("20 of 23 photos, best first", "1,200 of 123,456 photos, newest first"):
+            driver.execute_script("document.getElementById('status').textContent = arguments[0]", said)
+            for screen in (TALL, LAPTOP, LOW, DESKTOP, WIDE):
+                emulate(driver, screen)
+                assert run(driver, "cut", "#bar > *") == [], screen.name
+                assert driver.execute_script("return document.getElementById('bar').clientHeight") < 100, screen.name
+
+
+def check_views_stay_on_the_screen(driver: Browser) -> None:
+    for radio in driver.find_elements(By.NAME, "why-view"):
+        chosen = radio.find_element(By.XPATH, "..")
+        if not chosen.is_displayed():
+            continue
+        chosen.click()
+        assert radio.is_selected()
+        for shown in (driver.find_element(By.ID, "why-lead"), chosen):
+            # Not its rect, which is whole where a box around it cuts it off.
+            assert run(driver, "visible_share", shown) in (None, 1)
+
+
+def check_shapes_fit(driver: Browser, screen: Screen) -> None:
+    """Turn the paper to each shape: it fits the screen, and no tool is covered."""
+    paper, desk = (driver.find_element(By.ID, name).rect for name in ("paper", "desk"))
+    assert paper["width"] > (0.99 if screen.phone else 0.8) * desk["width"]
+    for shape in (4 / 3, 3 / 4, 1):
+        paper, desk = (driver.find_element(By.ID, name).rect for name in ("paper", "desk"))
+        assert paper["width"] / paper["height"] == pytest.approx(shape, rel=0.01)
+        assert paper["y"] + paper["height"] < screen.height
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= screen.width
+        assert run(driver, "covered", "#desk") == []
+        if not screen.phone:
+            assert desk["y"] + desk["height"] <= screen.height
+        driver.execute_script("document.getElementById('turn').click()")
+    wait_for_photos(driver)
+
+
+@pytest.mark.parametrize("screen", [SMALL, TALL, LOW], ids=lambda screen: screen.name)
+def test_the_page_fits_the_screen_and_everybody_can_press_it(opened: Browser, server: Served, screen: Screen) -> None:
+    def check(name: str) -> None:
+        assert run(driver, "covered", name) == []
+        # On two screens, one of them dark: the others have the same elements.
+        assert screen not in (LOW, TALL) or axe_complaints(driver) == []
+
+    with on_screen(opened, screen, dark=screen.phone) as driver:
+        driver.get(server.url)
+        wait(driver).until(lambda d: text(d, "about-open") == "23 photos")
+        check("#desk")
+        draw(driver, screen, strokes("star"))
+        wait_for_photos(driver)
+        check("#desk")
+        for menu in ("filter", "settings"):
+            driver.find_element(By.CSS_SELECTOR, f"#{menu} > summary").click()
+            assert run(driver, "covered", f"#{menu} .panel") == []
+            driver.find_element(By.CSS_SELECTOR, f"#{menu} > summary").click()
+        if screen.phone:
+            driver.find_element(By.ID, "tools-open").click()
+            check("#desk")
+            # There is no mouse to show them by.
+            assert run(driver, "covered", "#results li:first-child .over") == []
+        for dialog, shown in (("about", "about-title"), ("help", "help-title"), ("why", "why-views")):
+            driver.find_element(By.ID, f"{dialog}-open").click()
+            wait(driver).until(visibility_of_element_located((By.ID, shown)))
+            check(f"#{dialog}")
+            if screen.phone and dialog == "why":
+                check_views_stay_on_the_screen(driver)
+            driver.find_element(By.ID, f"{dialog}-close").click()
+        driver.find_element(By.CSS_SELECTOR, "#results .photo").click()
+        wait(driver).until(lambda d: not d.find_elements(By.CSS_SELECTOR, "dialog.loading"))
+        check("#viewer")
+        if not screen.phone:
+            last, steps = (driver.find_element(By.CSS_SELECTOR, one).rect for one in ("#viewer-original", ".steps"))
+            assert last["y"] + last["height"] <= steps["y"]
+        driver.find_element(By.ID, "viewer-close").click()
+        if screen.phone:
+            driver.find_element(By.ID, "tools-open").click()
+        driver.find_element(By.ID, "choose").click()
+        for dark in (False, True):
+            emulate(driver, screen, dark=dark)
+            check_suits_everybody(driver, screen)
+        ring = "return getComputedStyle(document.querySelector('.swatch'), '::after').borderTopColor"
+        assert driver.execute_script(ring) == "rgb(163, 164, 155)"
+        check_shapes_fit(driver, screen)

@@ -1,5 +1,3 @@
-"""The page in a real browser: drawing several things, where they stood and in their colours."""
-
 import itertools
 import json
 import math
@@ -62,7 +60,6 @@ PAIRS = ("car umbrella", "umbrella car", "bicycle tree", "cat house")
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory, settings: Settings, default: Matcher) -> Iterator[Served]:
-    """A server with the default network, over pictures of two things each."""
     folder = tmp_path_factory.mktemp("scenes")
     (folder / "photos").mkdir()
     for pair in PAIRS:
@@ -145,7 +142,6 @@ def press(driver: Browser, place: int, deed: str) -> None:
 
 
 def rename(driver: Browser, place: int, word: str) -> None:
-    """Type this word over the label of a thing."""
     field = driver.find_elements(By.CSS_SELECTOR, "#things input")[place]
     field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE, word, Keys.ENTER)
 
@@ -171,9 +167,7 @@ def check_joined(driver: Browser, things: int) -> None:
     assert colours == [colours[0]] * 3
 
 
-def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
-    desk: Browser, scenes: Served, tmp_path: Path
-) -> None:
+def test_things_seen_in_a_picture_are_said_and_framed(desk: Browser, scenes: Served, tmp_path: Path) -> None:
     paper = Image.new("RGB", (900, 400), "white")
     for name, left, pen in (("car", 20, "black"), ("umbrella", 580, "#2666b8")):
         ink = draw_sketch(name).convert("L").resize((300, 300))
@@ -198,7 +192,6 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     wait(desk).until(lambda d: (searches(d) or [{}])[-1].get("colours") == ["no"])
     wait(desk).until(lambda d: text(d, "parts-things").replace("?", "") == "car, umbrella")
     assert desk.find_element(By.ID, "colours-switch").is_displayed()
-    # They are named, joined and split as what is drawn on the page, and Back takes each of these back.
     assert len(labels(desk)) == 2
     frames = "return [...document.querySelectorAll('#things li')].map(({ style }) => parseFloat(style.top))"
     assert all(10 < top < 45 for top in desk.execute_script(frames)), "the wide picture lies in the middle of the paper"
@@ -221,13 +214,10 @@ def test_the_things_that_the_server_saw_in_a_picture_are_said_and_framed(
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: not d.find_element(By.ID, "colours-switch").is_displayed())
     assert not desk.find_element(By.ID, "parts").is_displayed()
-    # The next drawing begins with both.
     assert all(desk.find_element(By.ID, name).is_selected() for name in ("apart", "places", "colours"))
 
 
-def test_two_things_are_searched_for_where_they_stand(
-    desk: Browser, scenes: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_things_are_found_where_they_stand(desk: Browser, scenes: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     with before_pages(desk, "record_searches"):
         draw_car_and_umbrella(desk, scenes)
     assert labels(desk) == ["car", "umbrella"]
@@ -240,7 +230,6 @@ def test_two_things_are_searched_for_where_they_stand(
     assert {*strokes[0]} == {"points", "width", "filled"}
     assert "places" not in searches(desk)[-1]
     assert axe_complaints(desk) == []
-    # Each is outlined where it was found, and its match said in a word.
     open_why(desk)
     check_joined(desk, 2)
     said = dict[str, str]()
@@ -250,19 +239,16 @@ def test_two_things_are_searched_for_where_they_stand(
         said[name] = str(card.get_attribute("aria-label")).partition(". ")[2]
         check_joined(desk, 2)
         if name == "car umbrella.png":
-            # What was seen is framed by its box.
             (framed, _) = (
                 line.get_attribute("d") for line in desk.find_elements(By.CSS_SELECTOR, "#why-photo + svg .line")
             )
             assert re.fullmatch(r"M[\d.]+ [\d.]+H[\d.]+V[\d.]+H[\d.]+Z", str(framed))
     assert re.search(r"car: perhaps here \(car, \d+\s%\); umbrella: matches partly$", said["car umbrella.png"])
-    # What a photo lacks cannot be told from a thing that was drawn otherwise.
     assert said["cat house.png"].endswith("car: perhaps here; umbrella: perhaps here")
     assert len(desk.find_elements(By.CSS_SELECTOR, "#why-all button:last-child .unclear")) >= 2
     assert text(desk, "why-lead-plain").endswith("in your drawing; a dashed one is a guess.")
     assert not any("/explain" in url for url in requested(desk))
     assert axe_complaints(desk) == []
-    # The technical details come when they are asked for, and begin anew with the next drawing.
     for _ in range(2):
         assert not desk.find_element(By.ID, "why-body").is_displayed()
         desk.find_element(By.CSS_SELECTOR, "#why-details summary").click()
@@ -272,20 +258,17 @@ def test_two_things_are_searched_for_where_they_stand(
         desk.find_element(By.ID, "why-close").click()
         open_why(desk)
     desk.find_element(By.ID, "why-close").click()
-    # As one thing, it is searched for whole, until a second press.
     desk.find_element(By.ID, "apart-switch").click()
     wait_for_photos(desk, lambda d: (searches(d) or [{}])[-1].get("things") == ["one"])
     assert (labels(desk), text(desk, "parts-things")) == ([], "Drawing")
     assert desk.find_element(By.ID, "places-switch").is_displayed()
     desk.find_element(By.ID, "apart-switch").click()
     wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
-    # The car is moved to the other side, above the umbrella: all of it, by one of its strokes.
     frames = "return [...document.querySelectorAll('#things li')].map(({ style }) => parseFloat(style.top))"
     car, umbrella = desk.execute_script(frames)
     assert car > umbrella
     ActionChains(desk).send_keys("m").perform()
     grip = placed(drawing(desk, "Car"), -0.55, 0.3, 0.4)[0][0]
-    # It stays what it was guessed to be, even if it looks less like it there.
     engine = scenes.context.live.engine()._matcher.engine
     assert engine.vocabulary is not None
     monkeypatch.setattr(engine, "vocabulary", replace(engine.vocabulary, guess_none=1e6))
@@ -296,7 +279,6 @@ def test_two_things_are_searched_for_where_they_stand(
     assert labels(desk) == ["car", "umbrella"]
     ActionChains(desk).send_keys("p").perform()
     desk.find_element(By.ID, "clear").click()
-    # Words alone are explained, too, by frames in the photo; and an open photo outlines what the index knows of it.
     desk.find_element(By.ID, "word").send_keys("car", Keys.ENTER)
     wait_for_photos(desk, lambda d: d.current_url.endswith("#text=car"))
     open_why(desk)
@@ -328,11 +310,9 @@ def test_two_things_are_searched_for_where_they_stand(
 
 def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) -> None:
     draw_car_and_umbrella(desk, scenes)
-    # By a mouse, just after a click into the label.
     desk.find_element(By.CSS_SELECTOR, "#things input").click()
     desk.find_element(By.ID, "held-join").click()
     wait_for_photos(desk, lambda d: labels(d) == [])
-    # A single thing needs no outline. It is offered to be parted again.
     assert labels(desk) == []
     assert desk.find_element(By.ID, "places-switch").is_displayed()
     desk.find_element(By.ID, "undo").click()
@@ -344,7 +324,6 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
     wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
     desk.refresh()
     wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
-    # After Back of the browser, Undo takes back what was done before.
     marks = "return JSON.parse(sessionStorage.getItem('sketch-search-drawing')).marks.length"
     drawn = desk.execute_script(marks)
     press(desk, 0, "join")
@@ -356,9 +335,7 @@ def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) 
 
 
 @pytest.mark.parametrize("screen", [Screen("phone", 390, 844, ratio=2.0, phone=True), Screen("low laptop", 1366, 707)])
-def test_where_things_overlap_each_label_lies_at_the_ink_of_its_own(
-    opened: Browser, scenes: Served, screen: Screen
-) -> None:
+def test_labels_of_overlapping_things_lie_at_their_own_ink(opened: Browser, scenes: Served, screen: Screen) -> None:
     with on_screen(opened, screen) as driver:
         draw_overlapping(driver, scenes)
         found = run(driver, "ink_at_labels")
@@ -394,28 +371,23 @@ def test_no_task_is_long_while_somebody_draws_types_and_gets_answers(desk: Brows
         desk.execute_cdp_cmd("Emulation.setCPUThrottlingRate", {"rate": 1})
 
 
-def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
-    desk: Browser, scenes: Served, tmp_path: Path
-) -> None:
+def test_a_saved_drawing_keeps_its_things_for_programs_too(desk: Browser, scenes: Served, tmp_path: Path) -> None:
     words = ["umbrella", "bicycle", "house"]
     file, turned = tmp_path / "umbrella, bicycle, house.png", tmp_path / "turned.png"
     browser.download_to(desk, tmp_path)
     with before_pages(desk, "record_searches"):
         draw_overlapping(desk, scenes, words)
         here = SearchResponse.model_validate(desk.execute_script("return searches.at(-1).answer"))
-    # The line of the query has no room for all three.
     assert text(desk, "parts-things") == "red umbrella, blue bicycle, green house"
     assert run(desk, "names_cut") == []
     desk.find_element(By.ID, "save").click()
     desk.find_element(By.ID, "keep-png").click()
     wait(desk).until(lambda _: file.exists())
-    # Of another picture, or damaged, they do not count.
     with Image.open(file) as image:
         others = encoded(image.rotate(180))
     data = file.read_bytes()
     turned.write_bytes(others[:-12] + data[data.rindex(b"iTXt") - 4 :])
     damaged = data.replace(b'"points"', b'"pionts"')
-    # As curl --data-binary sends it, and a program that has it as base64.
     sent = (data, b64encode(data), damaged, turned.read_bytes())
     found = [scenes.http.post("/search", content=body).text for body in sent]
     *same, of_damaged, of_turned = map(SearchResponse.model_validate_json, found)
@@ -425,7 +397,6 @@ def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
     assert of_damaged.ink
     assert of_turned.ink
     assert not here.ink
-    # Opened, it is drawn again.
     drawn = paper(desk)
     desk.find_element(By.ID, "clear").click()
     wait(desk).until(lambda d: labels(d) == [])
@@ -438,7 +409,6 @@ def test_a_saved_drawing_keeps_its_things_for_programs_and_for_the_page(
 
 def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: Browser, scenes: Served) -> None:
     draw_overlapping(desk, scenes)
-    # The line is the nearest to both others.
     press(desk, 1, "join")
     assert text(desk, "hint") == "Press what it belongs to."
     assert len(desk.find_elements(By.CSS_SELECTOR, "#things .joining, #things .from")) == 1
@@ -449,7 +419,6 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
     line, *others = desk.execute_script(colours)
     assert len({*others}) == 1
     assert line not in others
-    # By keys, and not if it is pressed again or Escape.
     searches(desk)
     desk.find_element(By.ID, "undo").click()
     wait(desk).until(searches)
@@ -470,9 +439,7 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
 
 
 @pytest.mark.parametrize("pointer", [POINTER_MOUSE, POINTER_TOUCH])
-def test_a_stroke_may_begin_on_a_label_and_a_press_there_is_the_label_s(
-    desk: Browser, scenes: Served, pointer: str
-) -> None:
+def test_a_stroke_may_begin_on_a_label_which_a_press_edits(desk: Browser, scenes: Served, pointer: str) -> None:
     draw_car_and_umbrella(desk, scenes)
     label = desk.find_element(By.CSS_SELECTOR, "#things input")
     actions = ActionBuilder(desk, mouse=PointerInput(pointer, pointer), duration=8)  # type: ignore[no-untyped-call]
@@ -507,7 +474,6 @@ def test_strokes_in_a_line_drawn_around_them_become_a_thing_or_part_of_another(d
     wait_for_photos(desk, lambda d: len(labels(d)) == 3)
     before = desk.execute_script(told)
     assert len(set(before)) == 3
-    # The same strokes go to the umbrella, which is pressed then.
     surround(-1, 0.1, -0.55, 0.7)
     desk.find_element(By.ID, "held-join").click()
     stroke(desk, POINTER_MOUSE, [(0.55, 0.1)])
@@ -546,7 +512,6 @@ def test_what_is_chosen_is_copied_mirrored_enlarged_and_turned(desk: Browser, se
     assert larger[0] == pytest.approx(left + 0.04, abs=0.01)
     assert larger[2] / wide == pytest.approx(larger[3] / high, rel=0.02)
     assert larger[2] > wide
-    # A quarter of a turn, by keys: six steps of fifteen degrees.
     desk.find_element(By.CSS_SELECTOR, "#handles button:last-child").send_keys(*[Keys.ARROW_RIGHT] * 6)
     assert boxes()[1][2:] == pytest.approx((larger[3], larger[2]), abs=2e-3)
     assert boxes()[0] == (left, top, wide, high)
@@ -567,7 +532,6 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     expect_complaints(desk, "422")
     desk.refresh()
     wait_for_photos(desk, lambda d: labels(d) == ["car", "tent"])
-    # One of the nearest words can be chosen for the thing.
     rename(desk, 0, "hosre")
     wait(desk).until(lambda d: "hosre" in text(d, "word-unknown"))
     expect_complaints(desk, "422")
@@ -580,12 +544,9 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     wait_for_photos(desk, lambda d: text(d, "parts-things") == "car, tent")
     rename(desk, 1, "")
     wait_for_photos(desk, lambda d: text(d, "parts-things") == "car, umbrella")
-    # Why names the thing as the person did, not by the vocabulary's word for it.
     rename(desk, 1, "tent")
     wait_for_photos(desk)
-    # Only what has no name is guessed.
     wait(desk).until(lambda d: text(d, "guesses") == "car?")
-    # A guess that is pressed becomes the name.
     desk.find_element(By.CSS_SELECTOR, "#guesses button").click()
     wait_for_photos(desk, lambda d: text(d, "guesses") == "")
     words = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ word }) => word)"
@@ -595,7 +556,6 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     open_why(desk)
     car, tent, *unseen = matches(desk)
     assert [line.partition(":")[0][1:].strip() for line in (car, tent)] == ["car", "tent"]
-    # What is typed and not seen in the photo is said.
     assert "No “giraffe” seen here." in unseen
 
 
@@ -611,13 +571,10 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
         draw_example(driver, "Car", -0.55, 0.3, screen)
         draw_example(driver, "Umbrella", 0.55, 0.1, screen)
         wait_for_photos(driver, lambda d: len(labels(d)) == 2)
-        # The labels lie on the paper, and neither on each other nor on what is drawn.
         assert run(driver, "covered", "#things") == []
         assert run(driver, "labels_astray", True) == []
-        # While a search is slow, the guesses before it are still seen.
         driver.execute_script("document.getElementById('guesses').classList.add('stale')")
         check_suits_everybody(driver, screen)
-        # Whatever the query has, all of it is in sight, and moves photos by a line at most.
         first = driver.find_element(By.ID, "results").rect["y"]
         assert first - driver.find_element(By.ID, "bar").rect["y"] < 160
         for deed, place in (("like", 1), ("unlike", 2)):
@@ -633,7 +590,6 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
             assert line["x"] <= part.rect["x"] <= line["x"] + line["width"] - part.rect["width"] + 1, part.text
             assert line["y"] <= part.rect["y"] <= line["y"] + line["height"] - part.rect["height"] + 1, part.text
         assert first <= driver.find_element(By.ID, "results").rect["y"] <= first + line["height"] / 2
-        # A line that crosses the paper between few points lies under no label, either.
         draw(driver, screen, [[(-1, -0.55), (1, -0.5)]])
         wait_for_photos(driver)
         wait(driver).until(lambda d: run(d, "labels_astray", False) == [])

@@ -1,5 +1,3 @@
-"""The page's own modules in a real browser, asked by themselves."""
-
 from typing import Any
 
 import pytest
@@ -34,7 +32,6 @@ PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
 
 
 def seen(guess: str | None, fit: bool | None = None, *, word: str | None = None) -> dict[str, Any]:
-    """A thing of an answer."""
     return {"guess": guess and {"word": guess}, "fits": fit, "word": word}
 
 
@@ -116,7 +113,6 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             ),
             (["fitRemark", {"guesses": BOAT, "word_read": "boats"}, "Boats"], ""),
             (["fitRemark", {"guesses": [{"word": "airplane"}], "word_read": "plane"}, "plane"], ""),
-            # Only the label of the thing has the word.
             (
                 ["fitRemark", {"guesses": BOAT, "word_read": "sea", "word_means": "seashore"}, None],
                 "sea: searched for seashore.",
@@ -130,24 +126,20 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
                 ],
                 "two dogs at night: searched for 2 × dog. Left out: night.",
             ),
-            # The boat may be one of the others.
             (
                 ["fitRemark", {"guesses": BOAT, "word_means": "car and 9 more"}, "vehicle"],
                 "vehicle: searched for car and 9 more.",
             ),
-            # Of several things, one may be what the word names.
             (
                 ["fitRemark", {"guesses": BOAT, "things": [seen("boat", True), seen(None)], "word_read": "cow"}, "cow"],
                 "“cow” is looked for anywhere. If you drew it, name it on the drawing.",
             ),
             (["fitRemark", {"guesses": BOAT, "things": [seen("boat", True), seen("ox", word="cow")]}, "cow"], ""),
-            # A guess may be wrong.
             (["fitRemark", {"things": [seen("armor", False), seen("bus", True), seen(None)]}, None], ""),
             (
                 ["fitRemark", {"sketch_fits": False, "things": [seen("cow", False), seen("bus", False)]}, None],
                 nothing_like("your drawing", "Try without Things or Places."),
             ),
-            # That would not help.
             (
                 ["fitRemark", {"things": [seen("armor", False, word="cow"), seen("bus", False)]}, None],
                 nothing_like("“cow”"),
@@ -180,7 +172,6 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
 
 @pytest.fixture(scope="module")
 def page(opened: Browser, server: Served) -> Browser:
-    """The page, which no test here changes."""
     forgetful(opened).get(server.url)
     return opened
 

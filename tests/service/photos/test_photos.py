@@ -36,9 +36,7 @@ def test_a_photo_comes_with_an_etag_and_is_not_sent_twice(http: httpx.Client, pa
     assert http.get(f"{path}/1", headers={"if-none-match": '"other"'}).content == first.content
 
 
-def test_an_original_is_sent_as_it_is_and_read_in_parts(
-    http: httpx.Client, index: Index, gallery: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_originals_are_whole(http: httpx.Client, index: Index, gallery: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = index.photo(7)
     whole = (gallery / entry.paths[0]).read_bytes()
     monkeypatch.setattr("sketch_search.service.http.files.PART", 1000)
@@ -122,7 +120,6 @@ def test_a_browser_keeps_a_thumbnail_for_as_long_as_its_id_is_of_that_photo(http
     assert first.headers["cache-control"] == "private, max-age=31536000, immutable"
     known = http.get(address, params={"size": 32}, headers={"if-none-match": first.headers["etag"]})
     assert (known.status_code, "immutable" in known.headers["cache-control"]) == (304, True)
-    # As where the index was replaced by one that gives the id to another photo.
     for other in (another.replace("/4/", "/3/"), address[:-1], f"{address}0"):
         assert error(http.get(other)) == (404, "not_found")
 
@@ -177,11 +174,8 @@ def test_missing_paths_are_not_found(server: Served, path: str) -> None:
     assert b"x-request-id" in head.lower()
 
 
-def test_a_photo_is_not_found_once_all_its_files_are_gone_or_changed(
-    settings: Settings, gallery: Path, tmp_path: Path, index: Index, sketch: bytes
-) -> None:
+def test_gone_photos_are_absent(settings: Settings, gallery: Path, tmp_path: Path, index: Index, sketch: bytes) -> None:
     copied, gone, broken, changed, there = (index.photo(photo).paths for photo in (1, 7, 3, 4, 5))
-    # Another, almost empty copy of the gallery, which the root is remapped to.
     same = {path: (gallery / path).read_bytes() for path in (copied[2], there[0])}
     other = encoded(draw_photo(100))
     for path, content in {**same, copied[0]: other, changed[0]: other, broken[0]: b"no longer a picture"}.items():
@@ -202,9 +196,7 @@ def test_a_photo_is_not_found_once_all_its_files_are_gone_or_changed(
     assert gone[0] in files["not in this file.txt"].decode()
 
 
-def test_an_original_comes_from_the_file_whose_bytes_were_checked(
-    settings: Settings, gallery: Path, tmp_path: Path, index: Index
-) -> None:
+def test_originals_come_from_checked_files(settings: Settings, gallery: Path, tmp_path: Path, index: Index) -> None:
     first, _, last = index.photo(1).paths
     photo = (gallery / last).read_bytes()
     for path, content in {first: b"<script>".ljust(len(photo)), last: photo}.items():
@@ -218,9 +210,7 @@ def test_an_original_comes_from_the_file_whose_bytes_were_checked(
         assert error(http.get("/photos/1")) == (404, "photo_unavailable")
 
 
-def test_a_camera_s_facts_are_read_from_the_file_and_damaged_ones_passed_over(
-    settings: Settings, weights: Path, tmp_path: Path
-) -> None:
+def test_a_camera_s_facts_are_read_unless_damaged(settings: Settings, weights: Path, tmp_path: Path) -> None:
     picture, exif = draw_photo(0).resize((96, 64)), Image.Exif()
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Canon", "Canon\x00EOS 5D"
     exif[ExifTags.Base.Orientation] = 6

@@ -1,5 +1,3 @@
-"""Searchers of the small gallery by networks that know words."""
-
 from collections.abc import Iterator
 from pathlib import Path
 

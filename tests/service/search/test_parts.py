@@ -1,5 +1,3 @@
-"""Searches for what a photo on an album page, or a part of a panorama, shows."""
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +25,7 @@ SHOWN = {
     "wide.png": ("cat", "guitar"),
     "around.png": ("bicycle",),
 }
-PHOTOS = 3 * len(SKETCHED) + len(SHOWN)
+PHOTOS = 2 * len(SKETCHED) + len(SHOWN)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts") / "photos"
     folder.mkdir()
     for thing in SKETCHED:
-        for number in (2, 3, 4):
+        for number in (2, 3):
             draw_photo(thing, number).save(folder / f"{thing} {number}.png")
     shutil.copy(CASES / "58_photo_album_page.jpg", folder / "album.jpg")
     shutil.copy(CASES / "59_photo_panorama.jpg", folder / "panorama.jpg")
@@ -60,10 +58,8 @@ def paths(searcher: Searcher, thing: str | None, **asked: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "thing"), [(name, thing) for name, things in SHOWN.items() for thing in things])
-def test_a_page_or_panorama_is_among_the_first_for_each_thing_that_a_part_shows(
-    searcher: Searcher, name: str, thing: str
-) -> None:
-    assert name in paths(searcher, thing)[:7]
+def test_a_page_or_panorama_is_found_by_each_thing_that_a_part_shows(searcher: Searcher, name: str, thing: str) -> None:
+    assert name in paths(searcher, thing)[:6]
 
 
 @pytest.mark.parametrize(
@@ -112,9 +108,7 @@ def test_the_part_that_matches_is_explained(searcher: Searcher, photos: Path) ->
     assert album.nearest[0].paths[0].startswith("guitar")
 
 
-def test_a_photo_is_not_said_to_lack_what_one_of_its_parts_shows(
-    searcher: Searcher, photos: Path, default: Matcher, tmp_path: Path
-) -> None:
+def test_no_photo_lacks_what_a_part_shows(searcher: Searcher, photos: Path, default: Matcher, tmp_path: Path) -> None:
     names = ["apple 2.png", "album.jpg", "panorama.jpg"]
     ids = [searcher.gallery.photo_at(name).id for name in names]
     folders = cut(photos.with_name("index"), default, tmp_path, [photo % 3 for photo in range(PHOTOS)])

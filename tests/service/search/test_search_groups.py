@@ -70,9 +70,7 @@ def test_every_ranked_photo_is_in_one_kind_in_order_of_the_ranking(searcher: Sea
 
 
 @pytest.mark.parametrize("diffuse", [False, True])
-def test_the_ranking_and_that_before_diffusion_give_photos_by_turns_to_the_kinds_that_the_model_makes(
-    searcher: Searcher, monkeypatch: pytest.MonkeyPatch, diffuse: bool
-) -> None:
+def test_both_rankings_give_photos_by_turns(searcher: Searcher, monkeypatch: pytest.MonkeyPatch, diffuse: bool) -> None:
     with_all_photos(monkeypatch)
     whole: dict[str, Any] = {"nprobe": "all", "method": "rn"}
     before = [hit.id for hit in ranking(searcher, diffuse=False, **whole)]
@@ -80,7 +78,6 @@ def test_the_ranking_and_that_before_diffusion_give_photos_by_turns_to_the_kinds
     assert (before != after) == diffuse
     turns = list(dict.fromkeys(photo for pair in zip(before, after, strict=True) for photo in pair))
     ret, ids = searcher.index.vectors.of(), searcher.index.ids.tolist()
-    # Around the mean of the whole gallery.
     mine = groups_of(ret[[ids.index(photo) for photo in turns]], mean_direction(ret)).tolist()
     found = kinds(searcher, k=GROUPED, diffuse=diffuse, **whole)
     assert [[hit.id for hit in (kind.best, *kind.more)] for kind in found] == [

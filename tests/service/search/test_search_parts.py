@@ -47,7 +47,6 @@ def test_photos_that_look_like_a_liked_one_come_before_the_others(searcher: Sear
 def test_a_photo_goes_by_each_of_its_ids(searcher: Searcher) -> None:
     index = searcher.index
     shown = index.photo_at("again.png").id
-    # Each of its files has one.
     copy = next(photo for photo in range(1, PHOTOS + 3) if photo != shown and index.photo(photo).id == shown)
     assert searcher.find_sketch(like=[copy]).results == searcher.find_sketch(like=[shown]).results
     assert searcher.find_sketch(like=[copy, shown]).results == searcher.find_sketch(like=[shown]).results
@@ -103,7 +102,6 @@ def filtered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
         file = folder / "photos" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(encoded(draw_photo(number)))
-        # The last second of one day, or the first of another.
         at = time(23, 59, 59) if number % 2 else time(0)
         changed = datetime.combine(FIRST + timedelta(days), at).timestamp()
         os.utime(file, (changed, changed))

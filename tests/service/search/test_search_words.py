@@ -1,5 +1,3 @@
-"""Searches by words of a vocabulary, and by any text over an index that was clustered by CLIP."""
-
 import io
 import itertools
 import math
@@ -93,7 +91,6 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     if folder is not None:
         asked["folder"] = [folder]
     if picture is None and not liked and word is None:
-        # Filters alone are a search.
         assume(folder is None or unliked)
         with pytest.raises(BadSearch, match="The query is empty"):
             find(searcher, picture, **asked)
@@ -121,7 +118,6 @@ def test_every_combination_of_parts_finds_the_photos_it_may(
     assert len(set(ranked)) == len(ranked)
     assert set(ranked) <= allowed
     if found.groups is None:
-        # What ranks before all unwanted photos stays.
         assert set(itertools.takewhile(lambda photo: photo not in dislikes, before)) <= set(ranked)
     scores = [hit.raw_score for hit in hits]
     assert scores == sorted(scores, reverse=True)
@@ -145,14 +141,6 @@ def test_a_word_alone_finds_what_shows_it_most_first(searcher: Searcher, word: s
     assert order[0] in ids(found)[:EXAMPLES]
     assert set(ids(found)[:EXAMPLES]) <= set(order[: PHOTOS // 3 + 1])
     assert ids(found).index(order[-1]) > PHOTOS // 2
-
-
-@pytest.mark.parametrize("word", ["dog", "cat", "leaf"])
-def test_a_word_finds_the_same_in_any_clusters(searcher: Searcher, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
-    whole = find(searcher, None, text=word, quality="best")
-    monkeypatch.setattr(searcher, "settings", searcher.settings.model_copy(update={"nprobe": 1}))
-    assert find(searcher, None, text=word, quality="best").results == whole.results
-    assert find(searcher, None, text=word).results != whole.results
 
 
 def test_of_two_words_photos_are_compared_with_both(searcher: Searcher) -> None:

@@ -1,5 +1,3 @@
-"""Drawings of several things, things in their places and things in colours, by a network with regions."""
-
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle
@@ -64,7 +62,6 @@ def regional(network: Matcher, folder: Path) -> Iterator[Searcher]:
 
 
 def on_paper(shape: str, x: int, ink: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-    """A shape of 100 pixels on a paper of 400 x 200 pixels."""
     paper = Image.new("RGB", (400, 200), "white")
     small = np.asarray(drawing(shape, 100, 1).convert("L"))[..., None] / 255
     paper.paste(Image.fromarray((small * 255 + (1 - small) * np.array(ink)).astype(np.uint8)), (x, 50))
@@ -120,7 +117,6 @@ def test_the_whole_drawing_counts_as_far_as_nobody_knows_what_its_things_are(net
     assert knowing.whole_direction(things) == pytest.approx(WHOLE * (1 - np.mean(surely)) ** 2 * direction, abs=1e-5)
     one = encode_things(knowing, knowing.preprocessing.drawing(on_paper("star", 10)))
     assert knowing.whole_direction(one) is None
-    # Without words nobody knows anything.
     assert network.whole_direction(things) == pytest.approx(WHOLE * direction, abs=1e-5)
 
 
@@ -160,15 +156,11 @@ def test_a_word_goes_to_the_drawing_that_it_may_mean_and_to_no_horizon_unless_it
         ("ring", True, None, ["ring"]),
         ("red ring", True, None, ["ring"]),
         ("star and ring", True, "star", ["ring"]),
-        # Nobody knows what is drawn: the word may say it.
         ("ring", False, "ring", []),
-        # No drawing shows it: it is a word for the whole photo.
         ("snow", True, None, []),
     ],
 )
-def test_a_word_for_what_is_surely_not_drawn_names_a_further_thing(
-    regional: Searcher, text: str, surely: bool, named: str | None, beside: list[str]
-) -> None:
+def test_words_add_things(regional: Searcher, text: str, surely: bool, named: str | None, beside: list[str]) -> None:
     picture = on_paper("star", 10)
     (thing,) = encode_things(regional.matcher, regional.matcher.preprocessing.drawing(picture))
     towards = unit(thing.tokens.guessed_from[0]) * (20 if surely else 0)
@@ -220,7 +212,6 @@ def test_one_thing_is_searched_for_as_a_whole_and_where_it_stands(regional: Sear
     assert {result.id: result.raw_score for result in alone.results} == pytest.approx(expected, abs=1e-4)
     assert regional.find(both(), things="one").method == "fused"
     assert not regional.find(on_paper("star", 150), method="rn").placed, "a method that is named scores alone"
-    # Only whole drawings have a score by pairs.
     assert regional.find(both(), method="rn").things == ()
 
 
@@ -253,24 +244,7 @@ def test_likes_groups_and_filters_go_with_things(regional: Searcher) -> None:
     assert all(any(path.startswith("größe/") for path in result.paths) for result in filtered)
 
 
-def test_shards_answer_as_one_index(regional: Searcher, folder: Path, tmp_path: Path) -> None:
-    matcher = regional.matcher
-    links = links_to(cut(folder, matcher, tmp_path, [photo % 3 for photo in range(PHOTOS)]), matcher)
-    star = on_paper("star", 10, RED)
-    asks: list[tuple[Image.Image, dict[str, Any]]] = [
-        (both(), {}),
-        (both(ink=RED), {"places": "no"}),
-        (both(), {"folder": ["größe"]}),
-        (star, {}),
-    ]
-    for picture, asked in asks:
-        query = TunedQuery.model_validate({"k": PHOTOS, **asked})
-        assert_same(searcher_of(links, matcher).search(picture, query), regional.search(picture, query))
-
-
-def test_things_of_a_drawing_are_guessed_by_what_the_gallery_shows_in_shards_too(
-    regional: Searcher, folder: Path, tmp_path: Path
-) -> None:
+def test_things_are_guessed_by_what_galleries_and_shards_show(regional: Searcher, folder: Path, tmp_path: Path) -> None:
     two = drawn(regional, on_paper("star", 10), on_paper("cross", 290))
     of_sketches = np.stack([thing.tokens.guessed_from[0] for thing in encode_things(regional.matcher, two)])
     photo = regional.gallery.vectors(np.arange(1))[0]
@@ -292,7 +266,6 @@ def test_things_of_a_drawing_are_guessed_by_what_the_gallery_shows_in_shards_too
         assert seen.guess is not None
         assert seen.guess.probability == pytest.approx(knowing.guesses(thing.tokens)[0].probability, abs=1e-4)
         assert words.guess(thing.tokens)[0, 0] > words.guess(thing.tokens.expecting(None))[0, 0]
-    # A single thing is guessed as it is.
     (alone,) = encode_things(knowing, drawn(whole, on_paper("star", 10)), expects=expects)
     assert alone.tokens.expects is None
 
@@ -326,9 +299,7 @@ def test_an_explanation_says_where_each_thing_is_how_well_it_matches_and_in_whic
     assert [photo.things for photo in located.photos] == [photo.things for photo in answer.photos]
 
 
-def test_what_a_photo_shows_of_one_thing_is_located_without_reading_the_photo(
-    regional: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_thing_is_located_without_reading_the_photo(regional: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regional.gallery, "open_photo", None)
     one = drawn(regional, on_paper("star", 10))
     vectors = regional.gallery.vectors(regional.gallery.rows_of_ids([7]))
@@ -390,7 +361,6 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
     answer = searcher.find(both())
     assert [thing.fits for thing in answer.things] == each
     assert answer.sketch_fits is whole
-    # A photo that matches a thing well fits, whatever it was guessed to be.
     monkeypatch.setattr(searching, "WELL", -1.0)
     assert [thing.fits for thing in searcher.find(both()).things] == [one or None for one in each]
 

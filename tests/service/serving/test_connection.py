@@ -280,14 +280,12 @@ def test_one_address_stands_for_both_ip_versions(host: str, answering: set[int])
 
 @pytest.fixture
 def small(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A server with room for three connections, and none yet."""
     monkeypatch.setattr(connection_module, "most_connections", lambda: 4)
     with served(settings) as server:
         yield server
 
 
 def answered(server: Served) -> int:
-    """By a connection of its own."""
     return httpx.get(f"{server.url}/healthz", timeout=PATIENCE).status_code
 
 

@@ -1,3 +1,5 @@
+import itertools
+import json
 import logging
 import os
 import shutil
@@ -7,20 +9,23 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
-from sketch_search.indexer import BuildRequest, build
+from sketch_search import Remote, Results
+from sketch_search.indexer import BuildRequest, Index, build
 from sketch_search.model import Matcher
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
-from tests.pictures import encoded
+from tests.pictures import ODD_FILES, encoded
 from tests.programs import PATIENCE, wait_until
 from tests.service.busy_server import occupied
-from tests.service.served import Served, served
-from tests.service.small_gallery import draw_photo, draw_sketch
+from tests.service.served import Served, address, error, metrics, running, served
+from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
 CLIENTS = 4
 GOOD = {"search 200", "thumbnail 200", "health 200, 200"}
@@ -75,7 +80,7 @@ def growing(tmp_path: Path, matcher: Matcher) -> Growing:
 
 
 @pytest.fixture
-def server(growing: Growing, settings: Settings) -> Iterator[Served]:
+def swapping(growing: Growing, settings: Settings) -> Iterator[Served]:
     with served(settings, index=growing.index) as running:
         yield running
 
@@ -115,13 +120,13 @@ def load(http: httpx.Client) -> Iterator[Counter[str]]:
         client.result()
 
 
-def test_generations_swap_under_load_without_a_failed_request(growing: Growing, server: Served) -> None:
-    swap_under_load(growing, server, Soak(), builds=2)
+def test_generations_swap_under_load_without_a_failed_request(growing: Growing, swapping: Served) -> None:
+    swap_under_load(growing, swapping, Soak(), builds=2)
 
 
-def test_a_build_runs_until_photos_are_found(growing: Growing, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_runs_until_photos_show(growing: Growing, swapping: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     def state() -> tuple[bool, int]:
-        info = server.http.get("/info").json()
+        info = swapping.http.get("/info").json()
         return info["build"]["running"], info["index"]["photos"]
 
     assert state() == (False, growing.photos)
@@ -135,23 +140,22 @@ def test_a_build_runs_until_photos_are_found(growing: Growing, server: Served, m
 
 
 @pytest.mark.soak
-def test_many_generations_swap_under_load_without_a_failed_request(growing: Growing, server: Served) -> None:
+def test_many_generations_swap_under_load_without_a_failed_request(growing: Growing, swapping: Served) -> None:
     with soak("Requests answered while another build went live 60 times") as run:
-        swap_under_load(growing, server, run, builds=60)
+        swap_under_load(growing, swapping, run, builds=60)
 
 
-def swap_under_load(growing: Growing, server: Served, run: Soak, builds: int) -> None:
+def swap_under_load(growing: Growing, swapping: Served, run: Soak, builds: int) -> None:
     """``run``: gets how many requests were made, and how many of them failed."""
     photos = {growing.generation: growing.photos}
-    with load(server.http) as told:
+    with load(swapping.http) as told:
         for _ in range(builds):
             name = growing.grow()
             photos[name] = growing.photos
-            wait_for_generation(server.http, name)
+            wait_for_generation(swapping.http, name)
         searched = f"{name} {growing.photos}"
         wait_until(lambda: told[searched], "the last generation is not searched")
-    assert server.context.live.swaps == builds
-    # Every answer is of one generation, whole.
+    assert swapping.context.live.swaps == builds
     found = {key: count for key, count in told.items() if key.startswith("g")}
     assert set(found) <= {f"{name} {count}" for name, count in photos.items()}
     assert len(found) > 1
@@ -161,14 +165,14 @@ def swap_under_load(growing: Growing, server: Served, run: Soak, builds: int) ->
     assert answers.keys() == GOOD
 
 
-def test_a_search_in_flight_is_answered_by_its_own_generation(growing: Growing, server: Served) -> None:
+def test_a_search_in_flight_is_answered_by_its_own_generation(growing: Growing, swapping: Served) -> None:
     before = growing.generation
     with ThreadPoolExecutor(1) as pool:
-        with occupied(server):
-            waiting = pool.submit(server.http.post, "/search", content=encoded(draw_sketch()))
-            wait_until(lambda: server.context.worker.held == 2, "the search does not wait")
+        with occupied(swapping):
+            waiting = pool.submit(swapping.http.post, "/search", content=encoded(draw_sketch()))
+            wait_until(lambda: swapping.context.worker.held == 2, "the search does not wait")
             for _ in range(2):
-                wait_for_generation(server.http, growing.grow())
+                wait_for_generation(swapping.http, growing.grow())
             assert files_open_below(growing.index / before)
         found = waiting.result().json()
         assert (found["generation"], found["candidates"]) == (before, 6)
@@ -177,17 +181,17 @@ def test_a_search_in_flight_is_answered_by_its_own_generation(growing: Growing, 
 
 @pytest.mark.parametrize("damage", ["a short file", "no numbers"])
 def test_a_damaged_generation_is_refused_and_the_old_one_stays(
-    growing: Growing, server: Served, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    growing: Growing, swapping: Served, damage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sketch_search.service.serving.live.RETRY_SECONDS", 0.0)
     caplog.set_level(logging.INFO, "sketch_search")
     sketch = encoded(draw_sketch())
-    http = server.http
+    http = swapping.http
     before = growing.generation
     results = http.post("/search", content=sketch).json()["results"]
     growing.grow_damaged(damage)
     for _ in range(3):
-        server.context.live.refresh()
+        swapping.context.live.refresh()
     info = http.get("/info").json()
     assert (info["ready"], info["reason"], info["index"]["generation"]) == (True, None, before)
     assert "index build" in info["refused"] or "index verify" in info["refused"]
@@ -209,7 +213,7 @@ def test_a_damaged_generation_is_refused_and_the_old_one_stays(
 
 
 def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
-    growing: Growing, server: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    growing: Growing, swapping: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = threading.Semaphore(0)
 
@@ -217,10 +221,10 @@ def test_an_unforeseen_error_is_logged_once_and_does_not_end_the_watch(
         looked.release()
         raise RuntimeError("unforeseen")
 
-    http = server.http
+    http = swapping.http
     with monkeypatch.context() as patch:
         # Not for all servers of this process.
-        patch.setattr(server.context.live.source, "refresh", fails)
+        patch.setattr(swapping.context.live.source, "refresh", fails)
         for _ in range(3):
             assert looked.acquire(timeout=PATIENCE)
         assert http.get("/readyz").status_code == 200
@@ -238,3 +242,144 @@ def files_open_below(folder: Path) -> list[str]:
         with suppress(OSError):  # another thread may have closed it
             found.append(os.readlink(link))
     return [line for line in found if f"{folder}/" in line]
+
+
+# The sentence that the soak writes down.
+SOAKED = "Requests of every kind in a row, with odd and damaged files among them. Each is answered as it should be"
+
+# Far below what the uploads, pictures or answers of so many requests would take if they were kept, above what an
+# allocator keeps for itself.
+GROWTH = 8 * 1024 * 1024
+
+
+def requests(http: httpx.Client) -> Iterator[tuple[str, httpx.Response, int]]:
+    """Makes requests of every kind without end: the name of each, its answer, and the status that it should have."""
+    sketches = [encoded(draw_sketch(seed).resize((512, 512))) for seed in range(4)]
+    # Only odd files are used that take less than a second each.
+    odd_files = itertools.cycle(odd for odd in ODD_FILES if len(odd.data) < 200_000 and odd.name != "very long.png")
+    for turn in itertools.count():
+        which, photo = turn % len(sketches), 1 + turn % PHOTOS
+        yield f"sketch {which}", http.post("/search", content=sketches[which]), 200
+        for odd in itertools.islice(odd_files, 2):
+            yield odd.name, http.post("/search", content=odd.data), odd.as_sketch
+        yield "a form", http.post("/search", files={"file": sketches[0]}), 200
+        yield f"thumbnail {photo}", http.get(f"/thumbnails/{photo}", params={"size": 64}), 200
+        yield f"photo {photo}", http.get(f"/photos/{photo}"), 200
+        yield "too many bytes", http.post("/search", content=bytes(600_000)), 413
+        yield "nothing", http.get(f"/photos/{1000 + turn}"), 404
+        yield "unknown", http.post("/search", params={f"n{turn}": "1"}), 422
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
+def test_ten_thousand_requests_leave_memory_flat(settings: Settings, tmp_path: Path) -> None:
+    with (
+        soak(SOAKED) as run,
+        running(settings, tmp_path / "log", SBIR_MAX_UPLOAD_BYTES="500000") as process,
+        httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
+    ):
+        first: dict[str, Any] = {}
+        for name, answer, status in itertools.islice(requests(http), 11_000):
+            run.times += 1
+            assert answer.status_code == status, answer.text
+            if status == 200:
+                shown = answer.json()["results"] if "json" in answer.headers["content-type"] else answer.content
+                assert first.setdefault(name, shown) == shown
+            if run.times == 1000:
+                before = metrics(http)["process_resident_memory_bytes"]
+        grown = metrics(http)["process_resident_memory_bytes"] - before
+        run.grown_mib = grown / 2**20
+        assert grown < GROWTH
+
+
+def test_every_stage_of_a_search_is_timed(http: httpx.Client, sketch: bytes) -> None:
+    stages = ("queue", "prepare", "encode", "clusters", "photos", "diffusion", "total")
+    before = metrics(http)
+    spent = http.post("/search", content=sketch).json()["timings_ms"]
+    after = metrics(http)
+    grown = {name: after[name] - before[name] for name in after if name.startswith("sbir_search_stage_seconds_")}
+    for stage in stages:
+        assert grown[f'sbir_search_stage_seconds_count{{stage="{stage}"}}'] == 1
+    for stage in stages[1:]:
+        seconds = grown[f'sbir_search_stage_seconds_sum{{stage="{stage}"}}']
+        # An answer gives thousandths of a millisecond.
+        assert seconds == pytest.approx(spent[stage] / 1000, abs=0.6e-6)
+
+
+def test_requests_are_counted_by_route_and_status(http: httpx.Client, sketch: bytes) -> None:
+    before = metrics(http)
+    http.post("/search", content=sketch)
+    http.post("/search", content=b"text")
+    for path in ("/photos/1", "/photos/2", "/photos/1000", "/no/such/path", "/nor/this"):
+        http.get(path)
+    http.request("PROPFIND", "/photos/1")
+    after = metrics(http)
+
+    def counted(verb: str, route: str, status: int) -> float:
+        name = f'sbir_http_requests_total{{route="{route}",status="{status}",verb="{verb}"}}'
+        return after[name] - before.get(name, 0.0)
+
+    assert counted("POST", "/search", 200) == 1
+    assert counted("POST", "/search", 415) == 1
+    assert counted("GET", "/photos/{photo_id}", 200) == 2
+    assert counted("GET", "/photos/{photo_id}", 404) == 1
+    assert counted("GET", "-", 404) == 2
+    assert counted("other", "/photos/{photo_id}", 405) == 1
+    assert after['sbir_http_request_seconds_count{route="/search"}'] >= 2
+
+
+def test_the_index_and_the_build_are_named(http: httpx.Client, index: Index) -> None:
+    told = metrics(http)
+    said = ("ready", "index_refused", "index_photos", "index_clusters", "index_generation")
+    names = [f"sbir_{name}" for name in said]
+    assert [told[name] for name in names] == [1, 0, PHOTOS, CLUSTERS, 1]
+    embedder, generation = index.manifest.embedder.name, index.generation
+    assert told[f'sbir_index_info{{embedder="{embedder}",generation="{generation}",model="tiny-random"}}'] == 1
+    assert told["sbir_index_created_seconds"] == index.manifest.created.timestamp()
+    assert told[f'sbir_build_info{{version="{http.get("/info").json()["version"]}"}}'] == 1
+
+
+def test_a_port_of_their_own_has_nothing_else_and_the_same_limits(settings: Settings) -> None:
+    with served(settings, metrics_port=0, api_key=SecretStr("secret")) as server:
+        http, own = server.http, f"http://127.0.0.1:{server.app.state.metrics_port}/metrics"
+        assert "sbir_ready" in metrics(http, own)
+        assert error(http.get("/metrics", headers={"x-api-key": "secret"})) == (404, "not_found")
+        for path in ("/", "/info", "/healthz", "/metrics/"):
+            assert error(http.get(own.replace("/metrics", path))) == (404, "not_found")
+        assert error(http.get(own, headers={"host": "attacker.example"})) == (400, "bad_host")
+
+
+SEARCHES = 8
+
+
+def test_told_to_stop_it_finishes_what_waits(default_settings: Settings, sketch: bytes, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running(
+        default_settings, log, SBIR_METRICS_PORT="0", SBIR_LOG_FORMAT="json", SBIR_API_KEY="sesame"
+    ) as process:
+        own, url = address(process), address(process)
+        with Remote(url, api_key="sesame", timeout=PATIENCE) as remote, ThreadPoolExecutor(SEARCHES) as pool:
+            assert httpx.get(f"{url}/metrics", headers={"x-api-key": "sesame"}, timeout=PATIENCE).status_code == 404
+
+            def search(_: int) -> Results:
+                return remote.search(sketch, nprobe="all")
+
+            begun = [pool.submit(search, number) for number in range(SEARCHES)]
+            wait_until(lambda: arrived(f"{own}/metrics") >= SEARCHES, "the searches do not arrive")
+            process.terminate()
+            assert {len(answer.result()) for answer in begun} == {20}
+        assert process.wait(PATIENCE) in (0, -15)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    searches = [line for line in lines if line.get("route") == "/search"]
+    assert [line["status"] for line in searches] == [200] * SEARCHES
+    assert all(line["nprobe"] == "all" and line["generation"] for line in searches)
+    assert "sesame" not in log.read_text()
+    assert not [line for line in lines if line["level"] in ("warning", "error")]
+
+
+def arrived(url: str) -> float:
+    """Returns the number of searches that are over or have a place in the queue."""
+    with httpx.Client(timeout=PATIENCE) as http:
+        told = metrics(http, url)
+    over = told.get('sbir_http_requests_total{route="/search",status="200",verb="POST"}', 0)
+    return over + told["sbir_queue_places_taken"]

@@ -1,5 +1,3 @@
-"""Turns of clients, and the one thread that searches."""
-
 import asyncio
 import threading
 import time
@@ -97,7 +95,6 @@ def test_sketches_that_take_long_wait_for_each_other_and_no_other_client_waits_f
         for _ in range(2 * worker.queue):
             with pytest.raises(QueueFull, match="Try again in 10 s"):
                 await run(worker, slow, never())
-        # What is no picture is not tried again.
         with pytest.raises(CostlyImage):
             await run(worker, broken, never(), "another client")
         gate.opened.set()

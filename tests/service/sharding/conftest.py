@@ -15,7 +15,6 @@ HALVES = [2 * photo // PHOTOS for photo in range(PHOTOS)]
 
 @pytest.fixture(scope="module")
 def shard_folders(index_path: Path, matcher: Matcher, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two shards, the photos with the lower ids in the first."""
     return cut(index_path, matcher, tmp_path_factory.mktemp("shards"), HALVES)
 
 
@@ -30,7 +29,6 @@ def running(
 
 @pytest.fixture
 def many(running: Sharded) -> Iterator[Sharded]:
-    """A server over three shards, which all answer."""
     yield running
     for link in running.links:
         link.broken, link.lies = False, {}

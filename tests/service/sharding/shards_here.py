@@ -47,8 +47,6 @@ def cut(index: Path, matcher: Matcher, folder: Path, parts: Sequence[int]) -> li
 
 @dataclass(frozen=True)
 class Computed(Generic[T]):
-    """An answer that is computed in this process, when it is wanted."""
-
     compute: Callable[[], T]
 
     def result(self, seconds: float) -> T:

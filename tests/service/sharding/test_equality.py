@@ -17,7 +17,7 @@ from sketch_search.service.gallery import Gallery
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
 from tests.searching import PictureSearcher, Searcher, searching
-from tests.service.sharding.shards_here import NEARLY, LocalLink, assert_same, cut, gallery_of, links_to, searcher_of
+from tests.service.sharding.shards_here import NEARLY, LocalLink, assert_same, cut, links_to, searcher_of
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
 Divide = Callable[[Sequence[int]], list[LocalLink]]
@@ -71,14 +71,12 @@ def whole(folder: Path, gallery: Path) -> Iterator[Searcher]:
 
 @pytest.fixture(scope="module")
 def divide(folder: Path, whole: Searcher, tmp_path_factory: pytest.TempPathFactory) -> Divide:
-    """Divides the photos into shards: by the shard of each, in the order of their ids."""
     matcher = whole.matcher
     return lambda parts: links_to(cut(folder / "index", matcher, tmp_path_factory.mktemp("shards"), parts), matcher)
 
 
 @pytest.fixture(scope="module")
 def quarters(divide: Divide) -> list[LocalLink]:
-    """Four shards, each with photos of all clusters."""
     return divide([photo % 4 for photo in range(PHOTOS)])
 
 
@@ -104,7 +102,6 @@ def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def answers_of(searcher: PictureSearcher) -> dict[str, SearchResponse]:
-    """Returns the answers to all queries: by a sketch, by a photo, and by neither."""
     return {
         name: searcher.search(picture, TunedQuery(**{"k": PHOTOS, **asked}))
         for picture, queries in ((draw_sketch(), QUERIES), (draw_photo(3), BY_PHOTO), (None, WITHOUT_SKETCH))
@@ -142,14 +139,3 @@ def test_clusters_choose_the_same_photos_in_shards(divide: Divide, whole: Search
 def drawn(matcher: Matcher, gallery: Gallery, clusters: NDArray[np.int64], **asked: Any) -> Query:
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")
     return Query("rn", gallery.clusters.mean, sketch, clusters=clusters, **asked)
-
-
-def test_only_shards_with_an_opened_cluster_are_asked_and_in_two_rounds(divide: Divide, whole: Searcher) -> None:
-    links = divide(clusters_of(whole.index).tolist())
-    gallery = gallery_of(links)
-    for link in links:
-        link.asked.clear()
-    # Shard n has all photos of cluster n, and the other clusters without photos.
-    clusters = np.array([0, 3]) * whole.index.cluster_count + np.array([0, 3])
-    gallery.find(drawn(whole.matcher, gallery, clusters))
-    assert [len(link.asked) for link in links] == [2, 0, 0, 2, 0]

@@ -1,5 +1,3 @@
-"""Shards as they are opened, which of them are searched together, and the HTTP API over them."""
-
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
@@ -50,7 +48,6 @@ def test_shards_that_do_not_go_together_are_refused(
     links[1].lies = {"overview": misfit}
     with pytest.raises(ShardsRefused, match=told):
         Shards(links, seconds=1).refresh(strict=True)
-    # A server that runs goes on without it.
     shards = Shards(links, seconds=1)
     shards.refresh()
     assert shards.missing == {1}
@@ -95,7 +92,6 @@ def test_a_missing_cluster_fails(weights: Path, shard_folders: list[Path], capsy
 
 
 def around(explained: dict[str, Any]) -> tuple[int | None, list[int]]:
-    """Returns the rank, and the ids of the photos around what is explained."""
     return explained.get("ret_rank"), [near["id"] for near in explained["nearest"]]
 
 
@@ -209,9 +205,7 @@ def test_a_search_is_answered_without_a_shard_that_fails_and_the_log_says_so(
         ("vectors", "/search?like={}"),
     ],
 )
-def test_requests_for_a_shard_that_fails_are_refused_as_if_it_were_missing(
-    question: str, path: str, fault: str, many: Sharded, sketch: bytes
-) -> None:
+def test_failing_shards_count_as_missing(question: str, path: str, fault: str, many: Sharded, sketch: bytes) -> None:
     path = path.format(min(many.links[1].ids()))
     many.links[1].lies = {question: FAULTS[fault]}
     method, body = ("GET", None) if path.startswith(("/photos", "/thumbnails")) else ("POST", sketch)

@@ -104,9 +104,7 @@ def test_the_fine_grained_protocol_prints_chance_too(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.usefixtures("alone")
-def test_clicks_are_measured_by_searches_of_the_drawn_photos(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_clicks_are_measured_by_searches_of_drawn_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_class_folders(tmp_path, seeds=range(4), shapes=FOUR, drawn=1)
     command = ["--data", str(tmp_path), "--protocol", "clicks"]
     clicks = printed(capsys, *command, "--variants", "1")["methods"]
@@ -121,18 +119,6 @@ def test_clicks_are_measured_by_searches_of_the_drawn_photos(
     assert all(clicks[click]["all"]["lost"] == 0 for click in ("the drawing", "+", "the word"))
     assert main(["evaluate", "--weights", str(tiny_checkpoint(tmp_path / "tiny.safetensors")), *command]) == BAD_INPUT
     assert "has no diffusion or no vocabulary" in capsys.readouterr().err
-
-
-def test_every_fifth_class_of_a_folder_is_unseen_in_the_generalised_protocol(tmp_path: Path) -> None:
-    shapes = SHAPES[:6]
-    write_class_folders(tmp_path, seeds=range(5), shapes=shapes)
-    task = read_task("generalised", data=tmp_path)
-    unseen = sorted(shapes)[::5]
-    assert {p.label for p in task.corpus.sketches} == set(unseen)
-    of_seen = [p for p in task.corpus.photos if p.label not in unseen]
-    assert len(of_seen) == 4
-    assert len(task.corpus.photos) == len(of_seen) + 5 * len(unseen)
-    assert "the gallery holds 4 photos" in task.about[0]
 
 
 @pytest.mark.parametrize(
@@ -167,9 +153,7 @@ def test_the_unseen_protocols_have_as_many_pictures_as_the_data_gives() -> None:
     assert (fine.photos, {p.source for p in fine.sketches}) == (zero.photos, {"sketchy"})
 
 
-def test_a_checkpoint_gets_the_weight_of_the_fusion_that_is_best_on_the_data(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_gets_the_best_weight_of_the_fusion(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = tiny_network()
     bad = replace(network.calibration, methods=("rn", "ret", "fused"), fusion=-50.0, variants=1)
     bad_file, good_file, data = folder / "bad.safetensors", folder / "good.safetensors", folder / "data"
@@ -225,9 +209,7 @@ def test_a_zero_shot_protocol_is_refused_for_seen_classes(folder: Path, capsys: 
     assert "tiny.safetensors does not say which classes it has seen" in capsys.readouterr().out
 
 
-def test_other_names_and_copies_of_what_a_network_has_seen_are_no_zero_shot_figures(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copies_do_not_count(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for half in ("sketch", "photo"):
         for label, name in zip(FOUR, ("aeroplane", "pears", "my sword", "egg"), strict=True):
             (folder / "data" / half / label).rename(folder / "data" / half / name)
@@ -277,7 +259,6 @@ def test_costs_are_those_of_the_recipe_or_the_checkpoint(tmp_path: Path, capsys:
     assert tiny["M parameters"] == pytest.approx(sum(p.numel() for p in tiny_network().parameters()) / 1e6)
     assert recipe["M parameters"] > tiny["M parameters"]
     for found in (tiny, recipe, one_vector):
-        # A step forth and back computes three products for each one of a step forth.
         assert 2 < found["G to learn from a photo"] / found["G a photo"] < 3.1
         assert found["ms a photo"] > 0
     assert min(tiny["ms a pair"], recipe["ms a pair"]) > 0
@@ -306,7 +287,6 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
         network = tiny_network().vocabulary_replaced(known, ((FIRST,), ("sea lion",)))
         return matcher_of(network)
 
-    # All sketches look like the first word most, and a little like the other.
     found = answers.measure_guesses(matcher(1.0, 0.5), task)
     count = len(task.corpus.sketches)
     assert found[FIRST] == answers.GuessFigures(count // 2, named=1.0, first=1.0, among=1.0, shown=2.0)
@@ -337,7 +317,7 @@ def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not
     assert (found.composites, found.classes, found.pairs, found.order) == (18, 9, 0, None)
     assert found.right.low > answers.CHANCE
     assert found.right.low <= found.right.value <= found.right.high
-    senseless = answers.measure_parts(matcher_of(tiny_network()), corpus, corpus, 80)
+    senseless = answers.measure_parts(matcher_of(tiny_network()), corpus, corpus, 50)
     assert senseless.right.low < answers.CHANCE < senseless.right.high
     assert senseless.right.value < 0.4
 

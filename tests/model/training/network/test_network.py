@@ -1,5 +1,3 @@
-"""The network against a slow one, its cross-attention, sizes and precisions."""
-
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,5 +1,3 @@
-"""These tests cover what networks add to [Ret]: variants of a sketch, the prior, the vocabulary."""
-
 import shutil
 from pathlib import Path
 from string import ascii_lowercase
@@ -71,9 +69,7 @@ def test_several_variants_change_ret_alone_and_keep_its_length(plain: Network) -
     np.testing.assert_allclose(three.encode(sketch, "sketch", variants=1).ret, alone.ret, atol=1e-4)
 
 
-def test_the_latest_sketches_are_encoded_once_and_later_variants_alone(
-    plain: Network, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_latest_sketches_are_encoded_once_by_variant(plain: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     matcher, asked = matcher_of(plain, 3), list[int]()
     encode = matcher.engine.encode
 

@@ -60,7 +60,6 @@ def test_the_classes_that_a_committed_network_has_seen_are_those_of_the_card(nam
     if name == "zero-shot":
         assert seen.trained == shown
     else:
-        # Line drawings taught it more things.
         assert seen.trained > shipped > shown
 
 
@@ -89,7 +88,6 @@ QUICK = {
 
 
 def card_commands() -> list[list[str]]:
-    """Reads the arguments of the card's commands, after ``python -m model``."""
     card = (CHECKOUT / "weights" / "CARD.md").read_text(encoding="utf-8")
     block = card.partition("## Training")[2].partition("```sh")[2].partition("```")[0]
     vit = re.findall(r"VIT=(\S+)", block)[0]
@@ -116,7 +114,6 @@ def keep_some(source: Path, target: Path) -> None:
 
 
 def write_keywords(images: Path, data: Path, words: list[str]) -> str:
-    """Copies 20 photos for each word to a folder, and returns lines of their names and keywords."""
     lines = []
     with tarfile.open(data / "more" / "imagenet1k.tar.gz") as photos:
         members = [one for one in photos.getmembers() if one.isfile() and one.name.endswith(".jpg")]

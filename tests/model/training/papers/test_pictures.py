@@ -139,7 +139,6 @@ def test_a_training_on_folders_leaves_out_every_fifth_class_and_what_is_held_out
     kept = training_corpora(tmp_path, dataclasses.replace(PLAIN, hold_out=True)).training
     assert kept == hold_out(found.training)[0]
     assert len(kept.photos) == 0.8 * len(found.training.photos)
-    # Folders are of no data set.
     assert training_corpora(tmp_path, dataclasses.replace(PLAIN, data_set="tuberlin")).training == found.training
 
 

@@ -1,5 +1,3 @@
-"""Tables of a few rows, on generated pictures."""
-
 import json
 import re
 import shutil
@@ -23,19 +21,11 @@ from sketch_search.model.training.papers import tables
 from sketch_search.model.training.papers.recipe import merge
 from sketch_search.model.training.papers.trainer import Trainer
 from sketch_search.model.training.tasks import read_task
+from tests import networks
 from tests.documents import CHECKOUT
-from tests.networks import (
-    NETWORK,
-    READING,
-    randn,
-    saved_clip,
-    small_backbone,
-    tiny_checkpoint,
-    toml,
-    write_class_folders,
-)
 from tests.pictures import SHAPES, drawing
 
+SIZES = networks.toml(networks.NETWORK)
 RECIPE = f"""\
 preset = "zse-ti16"
 steps = 4
@@ -43,7 +33,7 @@ evaluate_every = 2
 bf16 = false
 [network]
 image_size = 64
-{toml(NETWORK)}
+{SIZES}
 [samples]
 count = 2
 [optimiser]
@@ -69,9 +59,8 @@ BY_RET = '[[row]]\nname = "by [Ret]"\ntraining = "not trained"\nrecipe = "RECIPE
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures that every table measures, and that no test may change."""
     folder = tmp_path_factory.mktemp("data")
-    write_class_folders(folder, seeds=range(3))
+    networks.write_class_folders(folder, seeds=range(3))
     return folder
 
 
@@ -79,7 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data").symlink_to(data)
     (tmp_path / "small.toml").write_text(RECIPE)
-    save_file(small_backbone(), tmp_path / "vit.safetensors")
+    save_file(networks.small_backbone(), tmp_path / "vit.safetensors")
     write_table(tmp_path, TABLE)
     monkeypatch.setattr(tables, "TABLES", tmp_path)
     return tmp_path
@@ -115,7 +104,6 @@ def test_a_table_trains_once_averages_seeds_and_measures(folder: Path, capsys: p
     assert plain["costs"]["G a photo"] > 0
     assert plain["costs"]["M a pair"] > 0
     logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("state.safetensors")}
-    # A second time nothing is trained, and a page gets the table between its marks.
     page = folder / "page.md"
     page.write_text("Before\n<!-- begin: table two -->\nold\n<!-- end: table two -->\nAfter\n")
     assert run(folder, "--page", page) == 0
@@ -169,7 +157,6 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     assert opened["costs"]["distance from centroids"] < exhaustive["costs"]["distance from centroids"]
     assert exhaustive["costs"]["purity"] == pytest.approx(1 / len(SHAPES)), "each shape has as many photos"
     assert exhaustive["costs"]["purity"] < opened["costs"]["purity"] <= 1
-    # The figure of each formula, of rankings that are written out: every photo by its score.
     matcher = load(next((folder / "runs").rglob("final.safetensors")), dtype="float32", variants=1)
     corpus = read_class_folders(folder / "data")
     ranked = np.argsort(-score_matrices(matcher, corpus, ["rn"])["rn"], axis=1, kind="stable")
@@ -191,11 +178,11 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
 def test_a_shipped_checkpoint_is_measured_with_clusters_by_clip_if_there_is_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny_checkpoint(folder / "shipped.safetensors")
+    networks.tiny_checkpoint(folder / "shipped.safetensors")
     monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
     rows = "".join(
         f'[[row]]\nname = "{n}"\ncheckpoint = "shipped"\nmeasure = {{ clusters = {n}, each = 2, clip = "{clip}" }}\n'
-        for n, clip in ((1, saved_clip(folder / "clip")), (3, folder / "clip"), (4, "ViT-S-32-alt@nowhere"))
+        for n, clip in ((1, networks.saved_clip(folder / "clip")), (3, folder / "clip"), (4, "ViT-S-32-alt@nowhere"))
     )
     title = 'title = "Two stages"\ncolumns = ["map_100", "precision_100"]\n'
     write_table(folder, title + rows)
@@ -211,7 +198,7 @@ def test_a_shipped_checkpoint_is_measured_with_clusters_by_clip_if_there_is_one(
 def test_a_shipped_checkpoint_is_measured_at_other_keep_rates(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny_checkpoint(folder / "shipped.safetensors", keep_sketch=1.0, keep_photo=1.0)
+    networks.tiny_checkpoint(folder / "shipped.safetensors", keep_sketch=1.0, keep_photo=1.0)
     monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
     rates = {"as it is": "1.0", "the same": "1.0", "half": "0.5"}
     rows = (
@@ -273,7 +260,7 @@ ON_VIT = (
     f'backbone = "vit_tiny_patch16_224"\n{SHARED}[network]\nimage_size = 64\n'
     "[network.sizes]\nembed_dim = 32\ndepth = 4\nnum_heads = 2\nmlp_ratio = 2.0\n"
 )
-ZSE = f'preset = "zse-ti16"\n{SHARED}[network]\nimage_size = 64\n{toml(NETWORK)}\n[samples]\ncount = 3\n'
+ZSE = f'preset = "zse-ti16"\n{SHARED}[network]\nimage_size = 64\n{SIZES}\n[samples]\ncount = 3\n'
 ANCHORS = 'method = "sketch-an-anchor"\nbatch = 3\n' + ON_VIT.replace("[network]", "[network]\nunits = 40")
 CLIP_AT = 'method = "clip-at"\nbatch = 4\ncategories = 2\n'
 ON_CLIP = f'{CLIP_AT}backbone = "clip"\n{SHARED}[network]\nname = "small-clip-at"\n'
@@ -285,7 +272,7 @@ def write_words(words: Sequence[str]) -> None:
     from gensim.models import KeyedVectors
 
     table = KeyedVectors(12)
-    table.add_vectors(words, randn(len(words), 12).numpy())
+    table.add_vectors(words, networks.randn(len(words), 12).numpy())
     table.save_word2vec_format("words.txt")
 
 
@@ -294,11 +281,11 @@ def prepare(recipe: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[
     monkeypatch.chdir(folder)
     # An evaluation compares its pictures with those, once it has unpacked and listed them all.
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
-    write_class_folders(Path("mine"), seeds=range(2), drawn=2)
-    save_file(small_backbone(), "vit.safetensors")
+    networks.write_class_folders(Path("mine"), seeds=range(2), drawn=2)
+    save_file(networks.small_backbone(), "vit.safetensors")
     write_words([*SHAPES, "egg", "kite"])
     Path("small.toml").write_text(recipe)
-    backbone = str(saved_clip(Path("clip"), READING)) if recipe == ON_CLIP else "vit.safetensors"
+    backbone = str(networks.saved_clip(Path("clip"), networks.READING)) if recipe == ON_CLIP else "vit.safetensors"
     return ["train", "small.toml", "--backbone", backbone, "--data", "mine"]
 
 

@@ -1,5 +1,3 @@
-"""The training loop, with a training of a single layer."""
-
 import dataclasses
 import json
 import math
@@ -109,8 +107,6 @@ def test_a_signal_ends_the_step_saves_the_state_and_acts_as_usual(number: int, t
 
 
 class Judged(Fitting):
-    """Has these figures on validation classes, by step."""
-
     scripted: ClassVar = {2: 0.1, 4: 0.5, 6: 0.3, 8: 0.4, 10: 0.6}
 
     def figures(self, validation: Corpus) -> dict[str, float]:
@@ -154,9 +150,7 @@ def test_a_training_ends_once_its_patience_does_and_continues_with_more(tmp_path
         run_steps(loop, run, None)
 
 
-def test_nothing_is_chosen_by_fewer_than_three_validation_classes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fewer_than_three_validation_classes_choose_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     halves = [Picture(tmp_path / "1.png", label, "") for label in ("ant", "bee", "cow")]
     run = asked(tmp_path)
     check_validation(RECIPE, run, Corpus(tuple(halves), tuple(halves)))

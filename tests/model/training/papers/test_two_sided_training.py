@@ -145,7 +145,6 @@ def test_a_step_computes_on_the_device_that_the_training_is_told(work: Path, mon
 
 def test_photos_of_one_class_are_told_apart_by_the_sketches_that_were_drawn_from_them(work: Path) -> None:
     write_class_folders(work / "pairs", seeds=range(8), shapes=SHAPES[:3], drawn=2)
-    # Too few of these photos were drawn.
     write_class_folders(work / "pairs", seeds=range(7), shapes=SHAPES[3:4], drawn=2)
     network = load_zse_network(work / "start.safetensors").prior_replaced(None).vocabulary_replaced(None)
     losses = {}
@@ -264,7 +263,6 @@ def test_a_training_anew_takes_nothing_but_the_calibration_of_its_start(work: Pa
     command = by_another_recipe(work, "anew.toml", "anew = true")
     other = two_sided(SMALL, seed=9)
     other.calibration = dataclasses.replace(other.calibration, fusion=7.0)
-    # Both starts stand on one photo side.
     state = two_sided(SMALL).state_dict()
     other.load_state_dict(other.state_dict() | {key: value for key, value in state.items() if "photo_side" in key})
     written(work, other, "other.safetensors")
@@ -273,13 +271,6 @@ def test_a_training_anew_takes_nothing_but_the_calibration_of_its_start(work: Pa
     one, two = trained(work, "one"), trained(work, "two")
     assert two.calibration.fusion == 7.0
     assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
-
-
-def test_the_default_is_one_on_its_own_vit_and_both_sides_of_any_keep_as_many_tokens() -> None:
-    assert config_on(DEFAULT, second=True) == TWO_SIDED
-    config = config_on(VitLayout(16, 768, 12, 12, 3072))
-    assert (config.grid, config.patches("sketch"), config.second_width) == (14, 10, 0)
-    assert (config.token_count("photo"), config.token_count("sketch")) == (17, 17)
 
 
 def test_a_vit_is_named_by_timm_by_open_clip_or_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

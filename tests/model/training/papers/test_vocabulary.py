@@ -1,5 +1,3 @@
-"""A checkpoint learns words from photos, text vectors, keywords and regions."""
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,16 +59,6 @@ def test_classes_and_imagenets_names_that_mean_the_same_are_one_word_and_what_is
         Entry(("goldfish", "Carassius auratus"), (), (0,)),
         Entry(("crane", "hoist"), (), (2, 3)),
     )
-
-
-def test_a_name_of_two_imagenet_classes_is_the_word_that_shows_it_or_none() -> None:
-    classes = [("mouth organ", "harp"), ("harp",), ("red panda", "panda"), ("giant panda", "panda")]
-    assert [entry.classes for entry in word_list(["harp", "panda"], classes)[:2]] == [(1,), ()]
-    names = [entry.names for entry in word_list([], classes)]
-    assert names == [("mouth organ",), ("harp",), ("red panda",), ("giant panda",)]
-    words = word_list(["goldfish"], imagenet_names())
-    assert sorted(index for entry in words for index in entry.classes) == list(range(1000))
-    assert words[0].names[0] == "goldfish"
 
 
 def test_a_drawn_head_is_a_person_and_no_headland_and_other_homonyms_are_no_words() -> None:
@@ -196,9 +184,7 @@ def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move
     assert with_further_things(nameless_first, [*others, *lines]).config.drawn == network.config.drawn
 
 
-def test_the_command_gives_a_checkpoint_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_words_are_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     write_class_folders(tmp_path / "mine", seeds=range(3), shapes=SHAPES[:3])
     save_file(small_backbone(), tmp_path / "vit.safetensors")
@@ -247,7 +233,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """Writes a checkpoint whose words lie where a linear map puts their text vectors; returns FURTHER's directions."""
     generator = torch.Generator().manual_seed(3)
     texts = F.normalize(torch.randn(len(KNOWN) + len(FURTHER), 16, generator=generator), dim=1)
-    # Further words are like known ones.
     texts[len(KNOWN) :] = F.normalize(texts[3 : 3 + len(FURTHER)] + 0.4 * texts[len(KNOWN) :], dim=1)
     placed = 20 * texts @ torch.randn(16, 32, generator=generator)
     data = tmp_path / "data"
@@ -280,7 +265,6 @@ def test_words_without_photos_lie_by_text_vectors(world: torch.Tensor, capsys: p
         cosines = F.cosine_similarity(direction[None], world)
         assert cosines.argmax() == FURTHER.index(name)
         assert cosines.max() > 0.6
-    # A second time the placed words are replaced.
     assert main(["place-words", "out.safetensors", "again.safetensors"]) == 0
     assert load_zse_network(Path("again.safetensors")).config == after.config
 
@@ -313,9 +297,7 @@ def scenes(*words: str, keywords: str = "train.csv") -> int:
     return main(["scenes", "in.safetensors", "out.safetensors", *files, "--words", ",".join(words)])
 
 
-def test_words_of_keywords_find_their_photos_and_change_no_other_word(
-    photos: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_keywords_find_their_photos_and_change_no_other_word(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert scenes("field", "lake") == 0
     held = PHOTOS // 4
     printed = capsys.readouterr().out
@@ -332,23 +314,6 @@ def test_words_of_keywords_find_their_photos_and_change_no_other_word(
     assert (of_field[:held] > 0).all()
     assert (of_field[held:] < 0).all()
     assert ((of_lake > 0) == (of_field < 0)).all()
-
-
-@pytest.mark.parametrize(
-    ("words", "missing", "sentence"),
-    [
-        (("dog", "field"), False, "the vocabulary has these words already: dog"),
-        (("field", "snow"), False, "fewer than 20 photos have these keywords: snow"),
-        (("field",), True, "photos lacks 1 photos of other.csv, such as nowhere"),
-    ],
-)
-def test_keywords_that_cannot_become_words_are_named(
-    photos: Path, words: tuple[str, ...], missing: bool, sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("other.csv").write_text("nowhere,field\n", encoding="utf-8")
-    assert scenes(*words, keywords="other.csv" if missing else "train.csv") == 2
-    assert sentence in capsys.readouterr().err
-    assert not Path("out.safetensors").exists()
 
 
 KEPT = 8
@@ -395,7 +360,6 @@ def test_a_thing_is_looked_for_where_regions_that_show_its_guess_lie() -> None:
     known = replace(guessing(network.config.width, tokens.guessed_from.shape[1]), region_places=there)
     alone, led = (matcher(one).thing_directions([Thing(tokens)])[0] for one in (None, known))
     assert led @ there[0] > max(0.8, alone @ there[0])
-    # Without them, whole photos of the guessed things lead.
     whole = np.zeros((2, network.config.width), np.float32)
     whole[0, 2] = 1
     by_whole = matcher(replace(known, region_places=np.empty((0, 0), np.float32), places=whole))

@@ -60,7 +60,6 @@ def test_a_network_is_offered_by_what_it_was_trained_for_and_with_the_method_tha
     measured = measure(Task(corpus), score_matrices(matcher_of(network, variants=1), corpus)).figures
     found = {name: round(groups["all"]["map_all"], 4) for name, groups in measured.items()}
     assert {name: found[name] for name in figures} == pytest.approx(figures, abs=1e-4)
-    # A search returns a diffused ranking.
     assert found[f"{best}+diffusion"] == max(figure for name, figure in found.items() if name.endswith("+diffusion"))
 
 
@@ -217,9 +216,7 @@ def test_pairs_learn_on_features_that_are_kept_of_an_encoder_that_stays_as_it_is
     assert {"ret", "triplet", "relation", "pairs"} <= first.keys()
 
 
-def test_norms_learn_and_the_checkpoint_leaves_the_matrices_to_the_photo_side(
-    corpus: Corpus, data: TrainingSet, tmp_path: Path
-) -> None:
+def test_norms_learn_and_matrices_stay_with_the_photo_side(corpus: Corpus, data: TrainingSet, tmp_path: Path) -> None:
     side = written_photo_side(tmp_path)
     network = {**SMALL_ZSE, "photo_side": file_sha256(side)}
     changes = {"tuned": "norms", "steps": 2, "network": network, "samples": {"count": 3}}
