@@ -248,33 +248,25 @@ def join_pieces(
 def part_repeated(pieces: Pieces, things: Labels) -> Labels:
     """Makes each body of a thing a thing of its own, if at least REPEATED bodies look like one in it: (k,).
 
-    A body is the connected ink of one thing, with what lies at least half in its box; small ones go with the nearest.
     There are never more than MAX_THINGS.
     """
-    one_stroke = (pieces.strokes == pieces.strokes[:, None]) & (pieces.strokes >= 0)
-    pairs = ((pieces.gaps == 0) | one_stroke) & (things == things[:, None])
-    bodies, count = connected(np.array(np.nonzero(pairs)), len(things)), -1
-    while len(known := np.unique(bodies)) != count:
-        count, bodies = len(known), np.searchsorted(known, bodies)
-        owners, shown = things[np.unique(bodies, return_index=True)[1]], np.append(bodies, -1)[pieces.labels]
-        boxes = np.array([[at[[0, -1]] for at in map(np.unique, np.nonzero(shown == body))] for body in range(count)])
-        starts, ends = boxes[..., 0], boxes[..., 1] + 1
-        both = np.maximum(np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts), 0).prod(axis=2)
-        areas = (ends - starts).prod(axis=1)
-        inside = (2 * both >= np.minimum(areas, areas[:, None])) & (owners == owners[:, None])
-        bodies = connected(np.array(np.nonzero(inside)), count)[bodies]
-    large = (np.sqrt(areas) >= LEAST_BODY * SIDE) & (owners >= 0)
-    rasters = np.zeros((count, BODY**2), np.float32)
-    for body in np.flatnonzero(large & ((ends - starts).min(axis=1) >= LEAST_FLAT * (ends - starts).max(axis=1))):
+    bodies, starts, ends = _bodies(pieces, things)
+    owners, sides = things[np.unique(bodies, return_index=True)[1]], ends - starts
+    large = (np.sqrt(sides.prod(axis=1)) >= LEAST_BODY * SIDE) & (owners >= 0)
+    compared = np.flatnonzero(large & (sides.min(axis=1) >= LEAST_FLAT * sides.max(axis=1)))
+    if len(compared) < REPEATED:
+        return things
+    shown, rasters = np.append(bodies, -1)[pieces.labels], np.zeros((len(compared), BODY**2), np.float32)
+    for raster, body in zip(rasters, compared, strict=True):
         (top, left), (bottom, right) = starts[body], ends[body]
         cut = Image.fromarray((shown[top:bottom, left:right] == body).astype(np.float32))
-        rasters[body] = np.asarray(cut.resize((BODY, BODY), Image.Resampling.BOX)).ravel()
+        raster[:] = np.asarray(cut.resize((BODY, BODY), Image.Resampling.BOX)).ravel()
     normal = unit(rasters - rasters.mean(axis=1, keepdims=True))
     alike = normal @ normal.T >= ALIKE
-    repeated = alike[alike.sum(axis=1).argmax()]
+    repeated = compared[alike[alike.sum(axis=1).argmax()]]
     parted = np.flatnonzero(np.isin(owners, owners[repeated]) & large)
     others = len(set(things[things >= 0].tolist()) - set(owners[parted].tolist()))
-    if repeated.sum() < REPEATED or others + len(parted) > MAX_THINGS:
+    if len(repeated) < REPEATED or others + len(parted) > MAX_THINGS:
         return things
     middles, apart = (starts + ends) / 2, np.isin(things, owners[parted])
     away = np.linalg.norm(middles[bodies[apart], None] - middles[parted], axis=2)
@@ -282,6 +274,29 @@ def part_repeated(pieces: Pieces, things: Labels) -> Labels:
     numbers = things.copy()
     numbers[apart] = things.max() + 1 + away.argmin(axis=1)
     return np.where(numbers < 0, numbers, np.searchsorted(np.unique(numbers[numbers >= 0]), numbers))
+
+
+def _bodies(pieces: Pieces, things: Labels) -> tuple[Labels, Labels, Labels]:
+    """Returns the body of each piece, (k,), and the first and the end row and column of each body, (b, 2).
+
+    A body is the connected ink of one thing, with what lies at least half in its box; small ones go with the nearest.
+    """
+    ink = np.argwhere(pieces.labels >= 0)
+    one_stroke = (pieces.strokes == pieces.strokes[:, None]) & (pieces.strokes >= 0)
+    joined = ((pieces.gaps == 0) | one_stroke) & (things == things[:, None])
+    bodies, count = connected(np.array(np.nonzero(joined)), len(things)), 0
+    while True:
+        numbers, first, bodies = np.unique(bodies, return_index=True, return_inverse=True)
+        starts, ends = np.full((len(numbers), 2), SIDE), np.zeros((len(numbers), 2), np.int64)
+        of_ink = bodies[pieces.labels[*ink.T]]
+        np.minimum.at(starts, of_ink, ink)
+        np.maximum.at(ends, of_ink, ink + 1)
+        if len(numbers) == count:
+            return bodies, starts, ends
+        count, owners, areas = len(numbers), things[first], (ends - starts).prod(axis=1)
+        both = np.maximum(np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts), 0).prod(axis=2)
+        inside = (2 * both >= np.minimum(areas, areas[:, None])) & (owners == owners[:, None])
+        bodies = connected(np.array(np.nonzero(inside)), count)[bodies]
 
 
 def _as_said(mean: NDArray[np.float64], one: Labels, other: Labels) -> NDArray[np.float64]:
