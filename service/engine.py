@@ -180,8 +180,12 @@ class Engine:
             gallery = self._open(without)
             try:
                 answer = self.searcher(gallery).search(drawing, query, text, milliseconds)
-                if not answer.candidates and not gallery.missing:
-                    _check_folders(gallery, query.folder)
+                for folder in () if answer.candidates or gallery.missing else query.folder:
+                    if not gallery.passing(PhotoFilter((folder,))).any():
+                        raise BadSearch(
+                            f"No indexed photo is below the folder {folder!r}; write it as results show paths, which "
+                            "begin with the name of their indexed folder if there are several."
+                        )
                 return answer.model_copy(update={"next": next_place(query, place, answer)})
             except ShardsLost as lost:
                 if (without | set(gallery.missing)).issuperset(lost.names):
@@ -326,13 +330,3 @@ class Engine:
     def _check_page_size(self, k: int | None) -> None:
         if k is not None and k > self._settings.max_k:
             raise BadSearch(f"k must be at most {self._settings.max_k}, not {k}; use offset for the next page.")
-
-
-def _check_folders(gallery: Gallery, folders: Sequence[str]) -> None:
-    """Raises BadSearch if no photo is below one of these folders."""
-    for folder in folders:
-        if not gallery.passing(PhotoFilter((folder,))).any():
-            raise BadSearch(
-                f"No indexed photo is below the folder {folder!r}; write it as results show paths, which begin with "
-                "the name of their indexed folder if there are several."
-            )

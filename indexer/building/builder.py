@@ -274,6 +274,10 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     if changed:
         progress.start("clustering")
     written = backend.write(_contents(plan, backend, bad) if changed else None)
+    skipped = listing.skipped
+    if count := len(settled.removed_before):
+        files = "1 file of a photo that was" if count == 1 else f"{count} files of photos that were"
+        skipped += (f"{files} removed under another name; `sketch-search index add PATH` shows it again",)
     return BuildReport(
         **vars(written),
         changed=changed,
@@ -290,7 +294,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         unlisted=listing.unlisted,
         missing=settled.missing,
         spoiled=settled.spoiled,
-        skipped=listing.skipped + _describe_removed(len(settled.removed_before)),
+        skipped=skipped,
         prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
         system=plan.settings.system,
         embedder=plan.settings.embedder.description,
@@ -313,13 +317,6 @@ def _rows_without_boxes(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
                 if unseen.any():
                     lacking[f"{beginning}{name}"] = unseen
     return lacking
-
-
-def _describe_removed(count: int) -> tuple[str, ...]:
-    if not count:
-        return ()
-    files = "1 file of a photo that was" if count == 1 else f"{count} files of photos that were"
-    return (f"{files} removed under another name; `sketch-search index add PATH` shows it again",)
 
 
 def _raws_that_count(listing: FolderListing, roots: Sequence[Root], backend: BuildBackend) -> list[GalleryFile]:

@@ -219,7 +219,7 @@ class GenerationWriter:
             [
                 Centroids.of_photos(draft.reader, draft.photos.rows[rows])
                 if old is None or (len(rows) and number in changed)
-                else old.of_cluster(number)
+                else Centroids(*(array[number : number + 1] for array in old.arrays().values()))
                 for number, rows in enumerate(photos)
             ]
         )

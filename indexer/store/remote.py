@@ -118,21 +118,17 @@ def _describe(response: ElementTree.Element) -> dict[str, Any]:
     href = urlsplit(response.findtext("{DAV:}href", "")).path
     folder = response.find(".//{DAV:}resourcetype/{DAV:}collection") is not None
     size = response.findtext(".//{DAV:}getcontentlength", "0" if folder else "").strip()
+    modified = None
+    with suppress(ValueError, OverflowError):
+        modified = parsedate_to_datetime(response.findtext(".//{DAV:}getlastmodified", ""))
     return {
         "name": unquote(href, errors="surrogateescape").strip("/"),
         # What has no size, or an impossible one, is no file that can be read.
         "type": "directory" if folder else "file" if _SIZE.fullmatch(size) else "other",
         "size": int(size) if _SIZE.fullmatch(size) else 0,
         "etag": response.findtext(".//{DAV:}getetag"),
-        "modified": _time(response.findtext(".//{DAV:}getlastmodified", "")),
+        "modified": modified,
     }
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        return parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
 
 
 # The library for each scheme of an address. The extra "remote" installs those of S3 and SFTP.

@@ -337,9 +337,6 @@ class Centroids:
         for name, array in self.arrays().items():
             write_array(folder / f"{name}.npy", array)
 
-    def of_cluster(self, number: int) -> Centroids:
-        return Centroids(*(array[number : number + 1] for array in self.arrays().values()))
-
 
 @dataclass(frozen=True)
 class PhotoTable:

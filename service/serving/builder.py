@@ -1,13 +1,12 @@
 """Runs builds that are started from the page in a separate process, so that searches continue meanwhile."""
 
-import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
@@ -58,8 +57,9 @@ class Builder:
         index = index_path(self._settings)
         try:
             named = () if folder is None else (expand_home(folder),)
-            added = bool(indexer.indexed_folders(index))
-            request = replace(_request(named, added=added), excluded=excluded, included=included)
+            folders, added = ((), named) if indexer.indexed_folders(index) else (named, ())
+            most = self._settings.max_photo_pixels
+            request = indexer.BuildRequest(folders, added, excluded, included, max_pixels=most)
             request.check(index)
         except OSError as error:  # unknown home folder, or a name that is too long
             raise indexer.BadInvocation(str(error)) from error
@@ -74,13 +74,10 @@ class Builder:
             self._process = start_child(
                 "-c", f"from {__name__} import main; main()", SBIR_ZIP_ENCODING=self._settings.zip_encoding
             )
-            wanted = self._settings.model_dump(include={"weights", "device", "dtype", "threads", "max_pixels"})
-            patterns = {"excluded": excluded, "included": included}
-            asked = {"settings": {**wanted, "index": index}, "folders": named, "added": added, "patterns": patterns}
+            settings = self._settings.model_copy(update={"index": index, "api_key": None, "api_key_file": None})
             requests = cast(BinaryIO, self._process.stdin)
             with suppress(BrokenPipeError):  # if it has already ended, ``info`` says so
-                # Not by pydantic, which refuses paths that are not valid Unicode.
-                requests.write(json.dumps(asked, default=os.fspath).encode() + b"\n")
+                pickle.dump((settings, request), requests)
                 requests.flush()
 
     def remove(self, folder: str) -> indexer.RemovalReport:
@@ -122,10 +119,6 @@ class Builder:
             with self._process as ended:
                 ended.terminate()
             self._process = None
-
-
-def _request(folders: tuple[Path, ...], *, added: bool) -> indexer.BuildRequest:
-    return indexer.BuildRequest(added=folders) if added else indexer.BuildRequest(folders)
 
 
 def folders_in(folder: str | None) -> FoldersResponse:
@@ -189,15 +182,12 @@ def _meant(pasted: str) -> str:
 
 def main() -> None:
     """Runs the build described on standard input, and prints its error. It ends with the server, however that ends."""
-    asked = json.loads(sys.stdin.buffer.readline())
+    settings, request = pickle.load(sys.stdin.buffer)
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
-    settings = Settings.model_validate(asked["settings"])
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     set_threads(settings.threads)
     try:
-        request = _request(tuple(map(Path, asked["folders"])), added=asked["added"])
-        request = replace(request, max_pixels=settings.max_photo_pixels, **asked["patterns"])
         report = indexer.build_growing(index_path(settings), request, open_matcher(settings))
         if report.kept:
             raise UserError(" ".join(report.kept))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from numpy.typing import ArrayLike
@@ -26,7 +26,7 @@ from sketch_search.service.engine import open_matcher
 from sketch_search.service.errors import NotReady
 from sketch_search.service.serving.live import POLL_SECONDS, LiveIndex
 from sketch_search.service.settings import Settings
-from sketch_search.service.sharding import ShardRefuses, ShardsRefused, ShardUnavailable, State
+from sketch_search.service.sharding import Pending, ShardRefuses, ShardsRefused, ShardUnavailable, State
 
 T = TypeVar("T")
 
@@ -85,50 +85,46 @@ class EncoderReplica:
         return self._matcher.encode(images, modality, variants)
 
 
-class Response(Generic[T]):
-    """A request on its way to a copy, or to the next one if that has ended."""
-
-    def __init__(self, copies: Sequence[Any], method: str, arguments: Sequence[Any]) -> None:
-        self._sends = (getattr(copy, method).remote(*arguments) for copy in copies)
-        self._sent = next(self._sends)
-
-    def result(self, seconds: float) -> T:
-        import ray
-        from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-
-        until = time.monotonic() + seconds
-        ended: RayError | None = None
-        for sent in itertools.chain([self._sent], self._sends):
-            try:
-                result: T = ray.get(sent, timeout=max(0.0, until - time.monotonic()))
-                return result
-            except RayError as error:
-                # Ray wraps errors of the copy.
-                if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
-                    raise error.cause from error
-                if isinstance(error, GetTimeoutError):
-                    ray.cancel(sent)
-                    raise ShardUnavailable(f"it did not answer within {seconds:.1f} s") from error
-                ended = error
-                if not isinstance(error, RayActorError):
-                    break
-        raise ShardUnavailable(f"it has ended ({type(ended).__name__})") from ended
-
-
 class Copies:
     """Actors that handle the same requests, in turns; those of a shard are its ``ShardLink``."""
 
     def __init__(self, name: str, actors: Sequence[Any]) -> None:
         self.name, self._actors, self._turns = name, tuple(actors), itertools.count()
 
-    def call(self, method: str, *arguments: Any) -> Response[Any]:
+    def call(self, method: str, *arguments: Any) -> Pending[Any]:
+        """Sends a request to a copy, and to the next one if that has ended."""
         first = next(self._turns) % len(self._actors)
-        return Response([*self._actors[first:], *self._actors[:first]], method, arguments)
+        copies = [*self._actors[first:], *self._actors[:first]]
+        sends = (getattr(copy, method).remote(*arguments) for copy in copies)
+        sent_first = next(sends)
 
-    def state(self) -> Response[State]:
+        def result(seconds: float) -> Any:
+            import ray
+            from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+            until = time.monotonic() + seconds
+            ended: RayError | None = None
+            for sent in itertools.chain([sent_first], sends):
+                try:
+                    return ray.get(sent, timeout=max(0.0, until - time.monotonic()))
+                except RayError as error:
+                    # Ray wraps errors of the copy.
+                    if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
+                        raise error.cause from error
+                    if isinstance(error, GetTimeoutError):
+                        ray.cancel(sent)
+                        raise ShardUnavailable(f"it did not answer within {seconds:.1f} s") from error
+                    ended = error
+                    if not isinstance(error, RayActorError):
+                        break
+            raise ShardUnavailable(f"it has ended ({type(ended).__name__})") from ended
+
+        return result
+
+    def state(self) -> Pending[State]:
         return self.call("state")
 
-    def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Response[T]:
+    def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         return self.call("answer", generation_id, question, *arguments)
 
 
@@ -219,8 +215,8 @@ class SharedMatcher(Matcher):
                 return super().encode(pictures, modality, variants)
             finally:
                 self._turn.release()
-        sent: Response[Tokens] = self._copies.call("encode", pictures, modality, variants)
+        sent: Pending[Tokens] = self._copies.call("encode", pictures, modality, variants)
         try:
-            return sent.result(self._seconds)
+            return sent(self._seconds)
         except ShardUnavailable as error:
             raise NotReady(f"Sketches cannot be encoded now: {error}. Try again in a moment.") from error

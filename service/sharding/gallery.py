@@ -6,7 +6,7 @@ Shards with the best clusters send ids and scores by vector, 12 bytes a photo; t
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from sketch_search.service.errors import ShardsLost
 from sketch_search.service.gallery import Gallery, LocalGallery
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
 class ShardUnavailable(UserError):
@@ -78,9 +77,8 @@ def overview(shard: LocalGallery) -> Overview:
     return Overview(index.generation_id, index.generation, ids, *known)
 
 
-class Pending(Protocol[T_co]):
-    def result(self, seconds: float) -> T_co:
-        """Waits for the answer. Raises ShardUnavailable if it is late, and the errors of the request."""
+#: Waits so many seconds for an answer. Raises ShardUnavailable if it is late, and the errors of the request.
+Pending: TypeAlias = Callable[[float], T]
 
 
 class ShardLink(Protocol):
@@ -98,7 +96,7 @@ class ShardLink(Protocol):
 def receive(pending: Pending[T], seconds: float) -> T:
     """Waits for an answer. Raises ShardUnavailable, and UnknownPhoto and PhotoUnavailable of the request."""
     try:
-        answer = pending.result(seconds)
+        answer = pending(seconds)
     # For the client. Other errors are the shard's own.
     except (indexer.UnknownPhoto, indexer.PhotoUnavailable, ShardUnavailable):
         raise

@@ -35,7 +35,7 @@ from tests.benchmarks.results import Row
 from tests.ray_cluster import ray_cluster_of, set_environment
 from tests.service.served import address, running
 from tests.service.sharding.served_on_ray import served_on_ray
-from tests.service.sharding.shards_here import Computed, LocalLink, searcher_of
+from tests.service.sharding.shards_here import LocalLink, searcher_of
 
 T = TypeVar("T")
 
@@ -118,10 +118,10 @@ class Weighed(LocalLink):
     def ask(self, generation_id: str, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         sent = pickle.dumps((question, arguments))
         question, arguments = pickle.loads(sent)
-        answer = pickle.dumps(super().ask(generation_id, question, *arguments).result(0))
+        answer = pickle.dumps(super().ask(generation_id, question, *arguments)(0))
         self.out += len(sent)
         self.back += len(answer)
-        return Computed(lambda: pickle.loads(answer))
+        return lambda seconds: pickle.loads(answer)
 
 
 def sent(folders: Sequence[Path], matcher: Matcher, drawn: Sequence[bytes]) -> Row:

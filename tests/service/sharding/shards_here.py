@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -45,14 +45,6 @@ def cut(index: Path, matcher: Matcher, folder: Path, parts: Sequence[int]) -> li
     return places
 
 
-@dataclass(frozen=True)
-class Computed(Generic[T]):
-    compute: Callable[[], T]
-
-    def result(self, seconds: float) -> T:
-        return self.compute()
-
-
 class LocalLink:
     """A link to a shard in this process.
 
@@ -79,15 +71,15 @@ class LocalLink:
         return self._told(question.__name__, lambda: self.index.answer(generation_id, question, *arguments))
 
     def _told(self, question: str, answer: Callable[[], T]) -> Pending[T]:
-        def told() -> T:
+        def told(seconds: float) -> T:
             if self.broken:
                 raise ShardUnavailable("it is broken")
             return self.lies.get(question, lambda truth: truth)(answer())
 
-        return Computed(told)
+        return told
 
     def ids(self) -> set[int]:
-        return set(self.ask(self.state().result(0).generation_id, overview).result(0).ids.tolist())
+        return set(self.ask(self.state()(0).generation_id, overview)(0).ids.tolist())
 
 
 def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
