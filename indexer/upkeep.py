@@ -37,7 +37,6 @@ from sketch_search.indexer.store.rows import SegmentReader
 from sketch_search.model.engine.detector import NO_KIND
 from sketch_search.model.files import read_regular
 
-# The most bytes of a summary.
 _MAX_SUMMARY = 2**28
 # Names the folder in which a removal works.
 _KEY = "removal"

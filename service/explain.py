@@ -48,7 +48,6 @@ from sketch_search.service.settings import Settings
 
 # Matches shown in a picture, strongest first, each in its colour.
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")
-# Pixels between the sketch and the photo.
 _GAP = 8
 _JPEG_QUALITY = 90
 

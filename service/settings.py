@@ -36,7 +36,6 @@ from sketch_search.model.terminal import expand_home
 from sketch_search.service.schemas.query import Quality, System
 
 MIB = 1024 * 1024
-# The most bytes of a file that holds an API key.
 _MAX_KEY = 4096
 # More threads than cores only wait for each other, and with thousands of them a search never ends.
 MAX_THREADS = 512

@@ -174,7 +174,7 @@ class BuildDatabase:
                 except BaseException:
                     self.close()
                     raise
-        self.staged = self._count_staged()
+        self.staged, self._rows = self._count_staged(), GrowingRows(self.segment, path.parent)
 
     def _go_on(self, used: Collection[str]) -> None:
         """Keeps what a stopped build has read, if it is sound, and forgets all else."""
@@ -276,10 +276,6 @@ class BuildDatabase:
     def counts_read(self) -> tuple[int, int]:
         ((files, bad),) = self._all("SELECT count(*), count(reason) FROM seen")
         return files, bad
-
-    @property
-    def _rows(self) -> GrowingRows:
-        return GrowingRows(self.segment, self._path.parent)
 
     def take_over(
         self, catalogs: Mapping[str, Generation], numbers: Sequence[int | None], unusable: Collection[str] = ()

@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
@@ -86,7 +87,6 @@ _ENDING = re.compile(r"\.[a-z0-9_~-]*[a-z_~][a-z0-9_~-]*", re.ASCII)
 # and a folder on a server may lead back to itself.
 MAX_DEPTH = 100
 MAX_PATH = 4096
-# The most folders of one server that are listed.
 MAX_FOLDERS = 50_000
 # Folders in which cameras, disks and other programs keep deleted files, thumbnails and copies, in lower case: Synology,
 # QNAP, NetApp and other storage; Windows, macOS and Android; Lightroom, Bridge and iPods; Nextcloud.
@@ -326,20 +326,17 @@ class FolderListing:
             self._special += 1
         else:
             ending = os.path.splitext(entry.name)[1].lower()
-            # Reading the start of each file from a server would mean waiting for the server each time.
-            looked_into = not _ENDING.fullmatch(ending) and not self._roots[number].folder.remote
-            if ending in IMAGE_SUFFIXES or (looked_into and _is_image(self._roots[number], path)):
+            folder = self._roots[number].folder
+            if ending in IMAGE_SUFFIXES:
                 return True
+            # Reading the start of each file from a server would mean waiting for the server each time.
+            if not _ENDING.fullmatch(ending) and not folder.remote:
+                with suppress(OSError):
+                    if media_type(folder.read_part(path, START)) is not None:
+                        return True
             self._endings[text_of_name(ending)] += 1
         return False
 
 
 def _unread(error: OSError) -> str:
     return f"the folder cannot be read: {error.strerror}"
-
-
-def _is_image(root: Root, path: str) -> bool:
-    try:
-        return media_type(root.folder.read_part(path, START)) is not None
-    except OSError:
-        return False

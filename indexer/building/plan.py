@@ -56,8 +56,6 @@ class ChosenEmbedder:
 
 # Where the weights of ``model.training.network.DEFAULT_CLIP`` are published; a test compares them.
 DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
-# The forms of ``--embedder``, for the message about an unknown one.
-FORMS = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE or clip:FOLDER"
 
 
 def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEmbedder:
@@ -71,7 +69,8 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
         )
     kind, colon, source = spec.partition(":")
     if kind != "clip" or (colon and not source):
-        raise EmbedderUnavailable(f"unknown embedder {spec!r}; use {FORMS}, or auto.")
+        forms = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE, clip:FOLDER or auto"
+        raise EmbedderUnavailable(f"unknown embedder {spec!r}; use {forms}.")
     with _refuse_if_unavailable():
         from sketch_search.model.training.network import DEFAULT_CLIP, find_clip
 

@@ -20,7 +20,6 @@ Phase = Literal["reading", "encoding", "boxes", "clustering", "writing", "done",
 _INTERVAL = 1.0
 # Seconds between two lines where there is no terminal for a bar: each pause is twice the last one, up to the second.
 _FIRST_LINES, _LINES = 4.0, 32.0
-# The most bytes that are read of a progress file; it has some 200.
 _MAX_BYTES = 10_000
 
 

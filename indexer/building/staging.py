@@ -42,11 +42,9 @@ Read = TypeVar("Read")
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
 MAX_DECODERS = 8
-# The most files that are read from servers at the same time.
 _MAX_READERS = 16
 # Photos that each CPU thread encodes between two steps of the bar. What is encoded is not lost if the build is stopped.
 _PHOTOS_A_THREAD = 4
-# Bytes that are read of a file beside a photo.
 _MAX_BESIDE = 1 << 18
 # Folders whose files beside photos are known at a time.
 _FOLDERS_KNOWN = 256

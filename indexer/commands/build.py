@@ -232,7 +232,8 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
     from sketch_search.model import where_it_computes
 
     news, paths = [bad for bad in report.bad if bad not in report.bad_before], ", ".join(report.prefixes)
-    duplicates = f" ({report.files} files, {report.duplicates} of them duplicates)" if report.duplicates else ""
+    more = report.files - report.photos
+    duplicates = f" ({report.files} files, {more} of them duplicates)" if more else ""
     by = f", by {where_it_computes(device)}" if report.encoded else ""
     earlier, now = len(report.bad) - len(news), "now current" if report.changed else "unchanged"
     before = f", {earlier} of them before; `sketch-search index info` lists all" if earlier else ""

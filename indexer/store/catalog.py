@@ -17,7 +17,6 @@ from sketch_search.indexer.store.location import FileKey, key_shown, with_folder
 
 CATALOG_FILE = "photos.sqlite"
 _NS = 10**9
-# A day in ns.
 _DAY = 86400 * _NS
 # The Julian day that begins before the first ordinal.
 _JULIAN = 1721424.5

@@ -33,7 +33,6 @@ SLICES = ".slices-"
 THUMBNAILS = "thumbnails"
 #: A file in the folder of each of its shards.
 SHARD_MARK = "SHARD"
-# The most bytes of CURRENT, which holds the name of a generation.
 _MAX_NAME = 1024
 
 

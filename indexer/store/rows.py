@@ -118,9 +118,6 @@ def _counted(lengths: Numbers) -> Numbers:
     return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
-NO_ROWS = SegmentRows((), np.empty(0, np.int32), np.empty(0, np.int64))
-
-
 def unseen_boxes(photos: int) -> npt.NDArray[np.uint8]:
     """Returns what is kept of photos in which no boxes were looked for yet, (photos, BOXES, 6), not to be written."""
     return np.broadcast_to(np.uint8(255), (photos, BOXES, 6))
@@ -181,7 +178,7 @@ class SegmentReader:
 def write_rows(folder: Path, reader: SegmentReader, rows: SegmentRows, names: Sequence[str]) -> None:
     """Writes the existing arrays of ``names`` of these rows in order, as .npy files, synced."""
     for name in (name for name in names if name in reader.names):
-        none = reader.take(NO_ROWS, (name,)).arrays[name]
+        none = reader.take(rows[:0], (name,)).arrays[name]
         parts = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
         blocks = (reader.take(part, (name,)).arrays[name][:] for part in parts)
         write_blocks(folder / f"{name}.npy", (len(rows), *none.shape[1:]), none.dtype, blocks)

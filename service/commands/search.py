@@ -27,8 +27,6 @@ _PATIENCE, _MAX_NAME = 5, 1024
 EXPLAINED = 3
 _ID = re.compile("[0-9]+")
 _HEADING = f"{'rank':>4}  path"
-# Printed if a search finds no photo.
-_NOTHING = "no photos: none passes the filters, or --offset is beyond the last"
 
 
 def search(
@@ -48,17 +46,16 @@ def search(
             answer = engine.search(prepared, asked)
     if as_json:
         print(printable_json(answer.model_dump_json()))
-    elif answer.results or answer.groups:
-        print(results_table(answer) if answer.groups is None else groups_table(answer.groups))
+    elif not (answer.results or answer.groups):
+        print("no photos: none passes the filters, or --offset is beyond the last")
     else:
-        print(_NOTHING)
-        return 0
-    if answer.word_means and not as_json:
-        print(f"'{printable(query.text or '')}' is searched for as '{answer.word_means}'", file=sys.stderr)
-    if answer.word_ignored and not as_json:
-        print(f"not understood: {printable(', '.join(answer.word_ignored))}", file=sys.stderr)
-    if (remark := missing_remark(answer, query.text)) and not as_json:
-        print(printable(remark), file=sys.stderr)
+        print(results_table(answer) if answer.groups is None else groups_table(answer.groups))
+        if answer.word_means:
+            print(f"'{printable(query.text or '')}' is searched for as '{answer.word_means}'", file=sys.stderr)
+        if answer.word_ignored:
+            print(f"not understood: {printable(', '.join(answer.word_ignored))}", file=sys.stderr)
+        if remark := missing_remark(answer, query.text):
+            print(printable(remark), file=sys.stderr)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Serves files: those of the page; and those of photos, one, or several in a ZIP file."""
 
 import hashlib
+import io
 import re
 import secrets
 import time
@@ -8,7 +9,7 @@ import zipfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePath
-from typing import IO, TypeAlias, cast
+from typing import IO, Any, TypeAlias, cast
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
@@ -58,21 +59,18 @@ _FILES = {
 }
 
 
-class _Sink:
+class _Sink(io.RawIOBase):
     """Holds bytes written but not sent yet. It cannot seek, so ``zipfile`` writes in one pass."""
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
+        self._held = bytearray()
 
-    def write(self, data: bytes) -> int:
-        self._held.append(bytes(data))
+    def write(self, data: Any) -> int:
+        self._held += data
         return len(data)
 
-    def flush(self) -> None:
-        """Nothing is held back."""
-
     def take(self) -> bytes:
-        held, self._held = b"".join(self._held), []
+        held, self._held = bytes(self._held), bytearray()
         return held
 
 

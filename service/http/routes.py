@@ -70,12 +70,8 @@ from sketch_search.service.settings import index_path
 
 # One range, as players and resumed downloads request. Others may be ignored (RFC 9110, 14.2).
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
-# The most unreadable files that are listed.
-MAX_UNREAD = 1000
-# The most folders with photos that are listed.
-MAX_BELOW = 1000
-# The most days with photos that are listed.
-MAX_DAYS = 10_000
+# The most unreadable files, and folders and days with photos, that are listed.
+MAX_UNREAD, MAX_BELOW, MAX_DAYS = 1000, 1000, 10_000
 # Seconds in which a folder that is there is found.
 DISK_SECONDS = 2.0
 

@@ -129,7 +129,6 @@ def plan_search(
     page = 0 if query.view == "groups" else query.offset + (query.k or 0)
     results = max(page, 0 if query.view == "photos" else GROUPED)
     if system == "two-stage":
-        # Raises BadSearch if there is no relation network.
         _method(query.model_copy(update={"method": "rn"}), matcher, quality, tokens_kept, "drawing")
         # It encodes only the sketch itself.
         query = query.model_copy(update={"variants": query.variants or 1})

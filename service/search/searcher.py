@@ -257,8 +257,6 @@ class Searcher:
             embedder=self.gallery.embedder.name,
         )
 
-    # Encode.
-
     def divide(self, drawing: Drawing, query: "SearchQuery | LocateParams") -> Drawing:
         """Divides a drawing into its things, as ``Matcher.divide``, if the query and the gallery allow several."""
         return self.matcher.divide(drawing) if query.splits and self.gallery.regions_kept else drawing
@@ -347,8 +345,6 @@ class Searcher:
         numbers = opened[best_first(opened, scores[opened])].tolist()
         return tuple(Cluster(id=number, score=float(scores[number]), size=int(sizes[number])) for number in numbers)
 
-    # Judge what photos show.
-
     def clearness(self, things: Sequence[Sequence[int]], rows: NDArray[np.int64], photos: int = 1) -> Floats:
         """Computes how clearly photos show what words name, (t, p), see ``model.ranking.clearness``.
 
@@ -404,8 +400,6 @@ class Searcher:
                     fitting = None if cosines[number].max() >= WELL else False
             described.append(thing.model_copy(update={"fits": fitting}))
         return tuple(described)
-
-    # The page.
 
     def _page(
         self, ranking: Candidates, asked: TunedQuery, plan: Plan, query: Query

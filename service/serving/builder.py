@@ -23,7 +23,6 @@ from sketch_search.service.errors import BuildRefused
 from sketch_search.service.schemas.explain import BuildInfo, FoldersResponse
 from sketch_search.service.settings import Settings, index_path
 
-# The most folders listed in one folder.
 MAX_FOLDERS = 1000
 # The niceness of a build: searches of the server come first.
 _NICENESS = 5

@@ -195,8 +195,6 @@ class ShardedGallery(Gallery):
     def expects(self) -> Floats | None:
         return self._layout.expects
 
-    # Asking.
-
     def _begin(self, shard: int, question: Callable[..., T], *arguments: Any) -> Pending[T]:
         overview = self._layout.overviews[shard]
         assert overview is not None  # this shard has no photos
@@ -234,8 +232,6 @@ class ShardedGallery(Gallery):
         for shard in np.unique(shards).tolist():
             indices = np.flatnonzero(shards == shard)
             yield shard, indices, rows[indices] - self._layout.row_starts[shard]
-
-    # Searching.
 
     def matches(self, query: Query, rows: PhotoRows) -> Scores:
         scores = np.empty(len(rows), np.float32)
@@ -275,8 +271,6 @@ class ShardedGallery(Gallery):
         answers = self._answers(pending).items()
         parts = [replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in answers]
         return Nearest.joined([Nearest.nothing(query), *parts]).best(query)
-
-    # Looking up.
 
     def passing(self, wanted: indexer.PhotoFilter) -> NDArray[np.int64]:
         counts = np.zeros_like(self.clusters.sizes)
@@ -367,9 +361,6 @@ class ShardedGallery(Gallery):
     def _ask_home(self, photo: int, question: Callable[..., T], *arguments: int) -> T:
         ((shard, _, _),) = self._by_shard(self.rows_of_ids([photo]))
         return self._answers({shard: self._begin(shard, question, photo, *arguments)})[shard]
-
-
-# Functions that are computed on the machine of a shard's files.
 
 
 def packed_nearest(shard: LocalGallery, query: Query) -> Nearest:

@@ -168,7 +168,7 @@ def test_guesses_fit_or_do_not_fit_the_gallery(searcher: Searcher, monkeypatch: 
         assert find(searcher).sketch_fits == expected
     # That no photo shows a doubtful guess says nothing of the drawing.
     guess = Guess(word=searcher.matcher.words[0], probability=0.4)
-    monkeypatch.setattr(searcher, "guesses", lambda thing: (guess,))
+    monkeypatch.setattr(searcher.matcher, "guesses", lambda tokens, least=0.0: (guess,))
     assert find(searcher).sketch_fits is None
     assert find(searcher, None, text="dog").sketch_fits is None
     assert find(searcher, None, text="dog", folder=["nowhere"]).word_fits is False
