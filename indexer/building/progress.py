@@ -95,11 +95,7 @@ class Progress:
         self._bad += bad
         self._known += known
         if self._bar is not None:
-            if not self._bar.disable:
-                self._bar.initial += known
-                self._bar.n += known
-                self._bar.last_print_n += known
-            self._bar.update(done - known)
+            self._bar.update(done)
         if self._clock() - self._written >= _INTERVAL:
             self._write()
 

@@ -223,10 +223,6 @@ class Catalog:
     def bad(self) -> list[GalleryFile]:
         return [*self._files("WHERE status = 'bad' ORDER BY id")]
 
-    def last_id(self) -> int:
-        ((last,),) = self._all("SELECT coalesce(max(id), 0) FROM photos")
-        return int(last)
-
     def removals(self) -> Removals:
         rules = self._all("SELECT root, path, removed FROM removals")
         return Removals({(root, path): bool(removed) for root, path, removed in rules})
