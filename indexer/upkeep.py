@@ -17,22 +17,10 @@ from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
 from sketch_search.indexer.building.plan import BuildRequest, Current
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
+from sketch_search.indexer.store import location
 from sketch_search.indexer.store.catalog import Catalog, PhotoFilter, Removals
 from sketch_search.indexer.store.folders import Address, Folder
 from sketch_search.indexer.store.generation import Generation, Manifest, current_generation, find_generation, keep_only
-from sketch_search.indexer.store.location import (
-    THUMBNAILS,
-    FileKey,
-    IndexFolder,
-    Root,
-    address_at,
-    is_folder,
-    key_meant,
-    key_shown,
-    no_index,
-    shown_path,
-    with_folders,
-)
 from sketch_search.indexer.store.rows import SegmentReader
 from sketch_search.model.engine.detector import NO_KIND
 from sketch_search.model.files import read_regular
@@ -70,18 +58,20 @@ class IndexSummary(BaseModel):
 
 def indexed_folders(path: Path) -> list[Folder]:
     """Lists the folders that an index has; none if there is no index. Raises as ``read_summary`` does."""
-    current = find_generation(IndexFolder(path))
+    current = find_generation(location.IndexFolder(path))
     return [] if current is None else [root.folder for root in current.manifest.roots]
 
 
 def read_summary(path: Path) -> IndexSummary:
     """Describes an index. Raises IndexRefused: there is none, of another format, or with a missing or short file."""
-    folder = IndexFolder(path)
+    folder = location.IndexFolder(path)
     current = current_generation(folder)
     names = current.manifest.root_names
     with current.open_catalog() as catalog:
-        bad = [BadFile(shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
-        removed = [shown_path(names, *key) for key, removed in sorted(catalog.removals().rules.items()) if removed]
+        bad = [BadFile(location.shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
+        removed = [
+            location.shown_path(names, *key) for key, removed in sorted(catalog.removals().rules.items()) if removed
+        ]
     boxes_by_row = current.boxes_by(current.manifest.detector)
     shown = current.open_photo_table().ids > 0
     boxes = np.zeros(0) if boxes_by_row is None else (boxes_by_row[shown, :, 0] != NO_KIND).sum(axis=1)
@@ -112,13 +102,18 @@ class FileCounts:
 
 def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
     """Counts files by folder, in order of paths, and the wanted of the last ``days``. Raises as ``read_summary``."""
-    current = current_generation(IndexFolder(path))
+    current = current_generation(location.IndexFolder(path))
     names, counts, alone = current.manifest.root_names, Counter[str](), dict[str, int]()
     with current.open_catalog() as catalog:
         for root, innermost, files in catalog.folders():
             # A single root is all that there is, and has no path.
-            counts.update({shown_path(names, root, folder).rstrip("/"): files for folder in with_folders(innermost)})
-            alone[shown_path(names, root, innermost).rstrip("/")] = files
+            counts.update(
+                {
+                    location.shown_path(names, root, folder).rstrip("/"): files
+                    for folder in location.with_folders(innermost)
+                }
+            )
+            alone[location.shown_path(names, root, innermost).rstrip("/")] = files
         dated = [*catalog.days(days, wanted, names)]
     around = {folder.rpartition("/")[0] for folder in counts if folder}
     counts.update({f"{folder}/.".lstrip("/"): files for folder, files in alone.items() if folder in around})
@@ -133,9 +128,9 @@ def verify(path: Path) -> list[str]:
     Returns the damage, one sentence each, which the next build computes again. Raises IndexRefused if there is no
     index, or its manifest cannot be read.
     """
-    folder = IndexFolder(path)
+    folder = location.IndexFolder(path)
     if (current := find_generation(folder, check=False)) is None:
-        raise no_index(folder.path)
+        raise location.no_index(folder.path)
     damaged = current.damage(read=True)
     if damaged or folder.damaged.exists():
         # An index may lie on a read-only disk.
@@ -164,7 +159,7 @@ class RemovalPlan:
     leaving: tuple[tuple[str, int], ...]
     files: int
     of: int
-    roots: tuple[Root, ...]
+    roots: tuple[location.Root, ...]
     removals: Removals
 
 
@@ -174,15 +169,15 @@ def removed_elsewhere(summary: Path, index: Path) -> list[str]:
         removed = _Removed.model_validate_json(read_regular(summary, _MAX_SUMMARY)).removed
     except ValidationError as error:
         raise BadInvocation(f"{summary} is not the output of `sketch-search index info --json`.") from error
-    current = current_generation(IndexFolder(index))
+    current = current_generation(location.IndexFolder(index))
     with current.open_catalog() as catalog:
-        keys = [(path, key_shown(current.manifest.root_names, path)) for path in removed]
+        keys = [(path, location.key_shown(current.manifest.root_names, path)) for path in removed]
         return [path for path, key in keys if key is not None and catalog.count(*key)[0]]
 
 
 def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
     """Computes the effect of ``remove``, and raises as it does, but writes nothing."""
-    return _plan(current_generation(IndexFolder(index)), targets, ids)
+    return _plan(current_generation(location.IndexFolder(index)), targets, ids)
 
 
 def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalReport:
@@ -195,7 +190,7 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
     Raises BadInvocation: no such photo, an ambiguous path, or no photo would be left; IndexUnwritable; IndexBusy;
     IndexRefused.
     """
-    folder = IndexFolder(index)
+    folder = location.IndexFolder(index)
     # This comes before the lock, which would make a folder if there is no index.
     current_generation(folder)
     with folder.writing():
@@ -205,12 +200,12 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
         after = _write_without(folder, before, plan)
         keep_only(folder, after)
         # Servers make those of other photos again.
-        if is_folder(folder.path / THUMBNAILS):
-            shutil.rmtree(folder.path / THUMBNAILS, ignore_errors=True)
+        if location.is_folder(folder.path / location.THUMBNAILS):
+            shutil.rmtree(folder.path / location.THUMBNAILS, ignore_errors=True)
         return RemovalReport(after.name, after.manifest.counts.photos, plan.files)
 
 
-def _write_without(folder: IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
+def _write_without(folder: location.IndexFolder, before: Generation, plan: RemovalPlan) -> Generation:
     """Writes a generation with the rows and clusters of ``before``, without what the plan removes."""
     manifest, working = before.manifest, folder.building(_KEY)
     settings = manifest.settings.model_copy(update={"roots": plan.roots})
@@ -237,7 +232,9 @@ def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int])
         counts = {key: catalog.count(*key) for key in keys}
         removals = catalog.removals()
         # Files in a folder that leaves are counted once.
-        outer = [(root, path) for root, path in keys if not any((root, f) in keys for f in with_folders(path)[:-1])]
+        outer = [
+            (root, path) for root, path in keys if not any((root, f) in keys for f in location.with_folders(path)[:-1])
+        ]
         files, shown = np.sum([(0, 0), *(counts[key] for key in outer)], axis=0).tolist()
     for root, path in keys:
         if path:
@@ -250,17 +247,17 @@ def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int])
         raise BadInvocation("no photo would be left; to remove the index, delete its folder.")
     names = before.manifest.root_names
     leaving = tuple(
-        (shown_path(names, root, path) if path else roots[root].path, count)
+        (location.shown_path(names, root, path) if path else roots[root].path, count)
         for (root, path), (count, _) in counts.items()
     )
     return RemovalPlan(leaving, files, whole.files + whole.bad, staying, removals.renumber(numbers))
 
 
-def _by_path(target: str, catalog: Catalog, roots: Sequence[Root]) -> FileKey:
+def _by_path(target: str, catalog: Catalog, roots: Sequence[location.Root]) -> location.FileKey:
     if not target:
         raise BadInvocation("a path is empty; write . for the current folder.")
     # A whole root may be removed although it has no photos.
-    key = key_meant(target, lambda key: not key[1] or catalog.count(*key)[0] > 0, roots)
+    key = location.key_meant(target, lambda key: not key[1] or catalog.count(*key)[0] > 0, roots)
     if key is None:
         advice = "name one as results show it, or a folder of them"
         if target.isascii() and target.isdigit() and catalog.sharing([int(target)]):
@@ -273,12 +270,12 @@ def address_of_removed(target: Address, index: Path) -> Address:
     """Returns the address of what was removed at a shown path; others as they are. Raises BadInvocation."""
     # A build reports the damage of an index.
     with suppress(IndexRefused):
-        current = current_generation(IndexFolder(index))
+        current = current_generation(location.IndexFolder(index))
         roots = current.manifest.roots
         with current.open_catalog() as catalog:
             removals = catalog.removals()
-        if (key := key_meant(str(target), lambda key: removals.hides(*key), roots)) is not None:
-            return address_at(key, roots)
+        if (key := location.key_meant(str(target), lambda key: removals.hides(*key), roots)) is not None:
+            return location.address_at(key, roots)
     return target
 
 
@@ -287,7 +284,7 @@ def gallery_state(index: Path, request: BuildRequest | None = None) -> str:
 
     Raises IndexRefused: the index has another format or is damaged; BadInvocation as ``BuildRequest.roots`` does.
     """
-    folder = IndexFolder(index)
+    folder = location.IndexFolder(index)
     current = find_generation(folder)
     manifest = None if current is None else current.manifest
     digest = hashlib.sha256()

@@ -28,20 +28,7 @@ from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import Gallery, still_opening
-from sketch_search.service.schemas.explain import (
-    CrossAttention,
-    ExplainedImage,
-    ExplainedPhoto,
-    ExplainParams,
-    ExplainResponse,
-    ExplainTimings,
-    LocatedPhoto,
-    LocateParams,
-    LocateResponse,
-    MatchedCells,
-    NearPhoto,
-    ShownThing,
-)
+from sketch_search.service.schemas import explain as answers
 from sketch_search.service.schemas.search import DetectedBox
 from sketch_search.service.search import Searcher
 from sketch_search.service.settings import Settings
@@ -52,7 +39,7 @@ _GAP = 8
 _JPEG_QUALITY = 90
 
 
-def check_compared(sketch: Drawing | None, params: LocateParams, *, text_will_do: bool = False) -> None:
+def check_compared(sketch: Drawing | None, params: answers.LocateParams, *, text_will_do: bool = False) -> None:
     """Raises BadSearch unless there is one picture to compare photos with, or words if these will do."""
     if sketch is None and params.like is None and not (text_will_do and params.text):
         raise BadSearch("Nothing to compare the photos with: send a sketch, or name a photo with like.")
@@ -61,8 +48,8 @@ def check_compared(sketch: Drawing | None, params: LocateParams, *, text_will_do
 
 
 def locate(
-    searcher: Searcher, sketch: Drawing | None, params: LocateParams, compute: Compute = compute_at_once
-) -> LocateResponse:
+    searcher: Searcher, sketch: Drawing | None, params: answers.LocateParams, compute: Compute = compute_at_once
+) -> answers.LocateResponse:
     """Finds where photos show each thing of a sketch, or that ``text`` alone names; or a photo, sent or in ``like``.
 
     It reads no photo, and encodes a drawing of one thing once. Arguments and errors are those of ``explain``.
@@ -84,16 +71,16 @@ def locate(
     else:
         things, query, words = _query_of(searcher, sketch, params, compute)
         places = query.places
-    shown: Sequence[tuple[ShownThing, ...]] = [()] * len(entries)
+    shown: Sequence[tuple[answers.ShownThing, ...]] = [()] * len(entries)
     unseen: Sequence[tuple[str, ...]] = [()] * len(entries)
     if things:
         shown = compute(lambda: _shown(searcher.matcher, gallery, rows, things, places))
         unseen = compute(lambda: _unseen(searcher, (*words, params.text or ""), rows))
-    return LocateResponse(
+    return answers.LocateResponse(
         things=tuple(map(searcher.seen, things)),
         region_grid=math.isqrt(gallery.regions_kept) if things else None,
         photos=[
-            LocatedPhoto.of(entry, settings, things=of_photo, unseen=lacking)
+            answers.LocatedPhoto.of(entry, settings, things=of_photo, unseen=lacking)
             for entry, of_photo, lacking in zip(entries, shown, unseen, strict=True)
         ],
         total_ms=_milliseconds(start, time.perf_counter()),
@@ -102,13 +89,13 @@ def locate(
     )
 
 
-def _entries_of(gallery: Gallery, params: LocateParams) -> list[PhotoEntry]:
+def _entries_of(gallery: Gallery, params: answers.LocateParams) -> list[PhotoEntry]:
     """Returns the photos to compare: ids of equal files name one photo."""
     return [*{entry.id: entry for entry in gallery.photos(params.photo)}.values()]
 
 
 def _query_of(
-    searcher: Searcher, sketch: Drawing, params: LocateParams, compute: Compute
+    searcher: Searcher, sketch: Drawing, params: answers.LocateParams, compute: Compute
 ) -> tuple[list[Thing], Query, tuple[str, ...]]:
     """Returns the named things of a drawing, its query, and the words for them."""
     matcher, gallery, coloured = searcher.matcher, searcher.gallery, params.colours == "auto"
@@ -122,7 +109,7 @@ def _query_of(
 
 def _shown(
     matcher: Matcher, gallery: search.Gallery, rows: PhotoRows, things: Sequence[Thing], places: float
-) -> list[tuple[ShownThing, ...]]:
+) -> list[tuple[answers.ShownThing, ...]]:
     """Finds where each photo shows each thing, how well, and in which colour."""
     bare = [replace(thing, tokens=thing.tokens.without_patches) for thing in things]
     asked = Query("things", gallery.clusters.mean, things=tuple(bare), places=places, extents=True)
@@ -130,7 +117,7 @@ def _shown(
     cosines = matched.cosines(matcher.thing_directions(bare))
     return [
         tuple(
-            ShownThing(
+            answers.ShownThing(
                 cell=int(matched.cells[number, photo]),
                 cells=tuple(matched.extents[number, photo].nonzero()[0].tolist()),
                 detected=DetectedBox.of(matched.boxes[number, photo]),
@@ -187,33 +174,35 @@ class Surroundings:
     def rank(self, photo: PhotoEntry) -> int:
         return int(self._ranks[self._ids == photo.id][0])
 
-    def of_given(self, count: int, own: PhotoEntry | None = None) -> list[NearPhoto]:
+    def of_given(self, count: int, own: PhotoEntry | None = None) -> list[answers.NearPhoto]:
         """Returns the ``count`` photos nearest to the given picture, without ``own``, its own photo."""
         first = self._order[: count + 1]
         return self._near(self._ids[first], self._cosines[first], count, own)
 
     def of_photos(
         self, photos: Sequence[Tokens], count: int, owns: Sequence[PhotoEntry | None]
-    ) -> list[list[NearPhoto]]:
+    ) -> list[list[answers.NearPhoto]]:
         """Returns the photos nearest to each of several photos, batches of one; arguments as for ``of_given``."""
         found = self._gallery.alike(np.concatenate([photo.ret for photo in photos]), count + 1)
         return [self._near(ids, cosines, count, own) for (ids, cosines), own in zip(found, owns, strict=True)]
 
-    def _near(self, ids: Ids, cosines: Scores, count: int, excluded: PhotoEntry | None) -> list[NearPhoto]:
+    def _near(self, ids: Ids, cosines: Scores, count: int, excluded: PhotoEntry | None) -> list[answers.NearPhoto]:
         others = np.flatnonzero(ids != excluded.id)[:count] if excluded is not None else np.arange(len(ids))[:count]
         chosen = ids[others]
         ranks = self._ranks[self._by_id[np.searchsorted(self._ids, chosen, sorter=self._by_id)]]
         rows = zip(self._gallery.photos(chosen.tolist()), cosines[others].tolist(), ranks.tolist(), strict=True)
-        return [NearPhoto.of(entry, self._settings, cosine=round(near, 3), rank=rank) for entry, near, rank in rows]
+        return [
+            answers.NearPhoto.of(entry, self._settings, cosine=round(near, 3), rank=rank) for entry, near, rank in rows
+        ]
 
 
 def explain(
     searcher: Searcher,
     sketch: Drawing | None,
-    params: ExplainParams,
+    params: answers.ExplainParams,
     run: RunJob = decode_inline,
     compute: Compute = compute_at_once,
-) -> ExplainResponse:
+) -> answers.ExplainResponse:
     """Explains why photos match a sketch or a photo, which was sent or is given by ``like``.
 
     The photos are encoded again, in full precision, so scores may differ from a search's in the third digit. Of a photo
@@ -226,12 +215,12 @@ def explain(
     start = time.perf_counter()
     index, matcher, settings = searcher.gallery, searcher.matcher, searcher.settings
 
-    def encode(pixels: Pixels, modality: Modality) -> tuple[Observed, ExplainedImage]:
+    def encode(pixels: Pixels, modality: Modality) -> tuple[Observed, answers.ExplainedImage]:
         prepared = matcher.preprocessing.normalise(pixels)
         observed = compute(lambda: matcher.observe(prepared, modality))
         return observed, _describe_image(pixels, observed, "JPEG" if modality == "photo" else "PNG")
 
-    def encode_photo(entry: PhotoEntry, given: Tokens | None = None) -> tuple[Observed, ExplainedImage]:
+    def encode_photo(entry: PhotoEntry, given: Tokens | None = None) -> tuple[Observed, answers.ExplainedImage]:
         job = Job.preparing(matcher.preprocessing, "photo", settings.max_photo_pixels, parts=given is not None)
         with still_opening(entry):
             opened = run(index.open_photo(entry.id), job)
@@ -263,7 +252,7 @@ def explain(
     tokens = [photo.tokens for photo, _ in photos]
     to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
     things = list[Thing]()
-    in_photos: list[tuple[ShownThing, ...]] = [()] * len(entries)
+    in_photos: list[tuple[answers.ShownThing, ...]] = [()] * len(entries)
     if sketch is not None and modality == "sketch" and index.regions_kept:
         named, query, _ = _query_of(searcher, sketch, params, compute)
         if query.things:
@@ -278,14 +267,14 @@ def explain(
         _describe_photo(seen, pair, around.rank(entry), entry=entry, settings=settings, nearest=near, things=there)
         for entry, (_, seen), pair, near, there in columns
     ]
-    return ExplainResponse(
+    return answers.ExplainResponse(
         grid=matcher.config.grid,
         sketch=image,
         things=tuple(map(searcher.seen, things)),
         region_grid=math.isqrt(index.regions_kept) if things else None,
         photos=shown,
         nearest=to_given,
-        timings_ms=ExplainTimings(
+        timings_ms=answers.ExplainTimings(
             encode=_milliseconds(start, encoded),
             pairs=_milliseconds(encoded, paired),
             nearest=_milliseconds(paired, located),
@@ -297,10 +286,10 @@ def explain(
     )
 
 
-def _describe_image(pixels: Pixels, observed: Observed, file_format: str) -> ExplainedImage:
+def _describe_image(pixels: Pixels, observed: Observed, file_format: str) -> answers.ExplainedImage:
     attention, out = observed.attention, io.BytesIO()
     Image.fromarray(pixels).save(out, file_format, quality=_JPEG_QUALITY)
-    return ExplainedImage(
+    return answers.ExplainedImage(
         image=f"data:image/{file_format.lower()};base64,{base64.b64encode(out.getvalue()).decode()}",
         attention=_round(attention.heads, 4),
         attention_layers=_round(attention.layers, 4),
@@ -308,13 +297,15 @@ def _describe_image(pixels: Pixels, observed: Observed, file_format: str) -> Exp
     )
 
 
-def _describe_photo(image: ExplainedImage, explanation: Explanation, rank: int, **of_index: Any) -> ExplainedPhoto:
+def _describe_photo(
+    image: answers.ExplainedImage, explanation: Explanation, rank: int, **of_index: Any
+) -> answers.ExplainedPhoto:
     crossed = None
     if (aligned := explanation.aligned) is not None:
         # [Ret] is the first token.
         maps = aligned.sketch_to_photo[:, 0, 1:], aligned.photo_to_sketch[:, 0, 1:]
-        crossed = CrossAttention(sketch_to_photo=_round(maps[0], 4), photo_to_sketch=_round(maps[1], 4))
-    return ExplainedPhoto.of(
+        crossed = answers.CrossAttention(sketch_to_photo=_round(maps[0], 4), photo_to_sketch=_round(maps[1], 4))
+    return answers.ExplainedPhoto.of(
         **of_index,
         **dict(image),
         ret_rank=rank,
@@ -325,7 +316,7 @@ def _describe_photo(image: ExplainedImage, explanation: Explanation, rank: int, 
         correspondence=_round(explanation.correspondence, 3),
         cross_attention=crossed,
         matches=[
-            MatchedCells(sketch_cell=there, photo_cell=here, cosine=round(cosine, 3))
+            answers.MatchedCells(sketch_cell=there, photo_cell=here, cosine=round(cosine, 3))
             for there, here, cosine in explanation.matches()
         ],
         influence=[*explanation.influence],
@@ -343,7 +334,7 @@ def _milliseconds(start: float, end: float) -> float:
     return round((end - start) * 1000, 3)
 
 
-def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
+def write_explanation(answer: answers.ExplainResponse, out: Path) -> tuple[Path, ...]:
     """Writes ``explanation.json``, ``1.png`` and so on; returns them. Raises UserError for other files there."""
     out.mkdir(parents=True, exist_ok=True)
     document = {"written_by": MARK, **answer.model_dump(mode="json")}
@@ -361,7 +352,7 @@ def write_explanation(answer: ExplainResponse, out: Path) -> tuple[Path, ...]:
 
 
 def side_by_side(
-    sketch: Image.Image, photo: ExplainedPhoto, cells: Iterable[tuple[int, int]], grid: int
+    sketch: Image.Image, photo: answers.ExplainedPhoto, cells: Iterable[tuple[int, int]], grid: int
 ) -> Image.Image:
     """Draws sketch and photo side by side: the strongest pairs of cells of a ``grid`` framed, and things with names."""
     shown, side = photo.picture(), sketch.width

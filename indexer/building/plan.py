@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from sketch_search.indexer.building.database import SCHEMA
 from sketch_search.indexer.building.folder_listing import Exclusions
 from sketch_search.indexer.errors import BadInvocation, EmbedderUnavailable
+from sketch_search.indexer.store import location
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Removals
 from sketch_search.indexer.store.files import hash_file
 from sketch_search.indexer.store.folders import Address, LocalFolder
@@ -25,15 +26,6 @@ from sketch_search.indexer.store.generation import (
     Settings,
     System,
     find_generation,
-)
-from sketch_search.indexer.store.location import (
-    IndexFolder,
-    Root,
-    first_build_has_begun,
-    folder_of,
-    locate,
-    no_index,
-    resolve_roots,
 )
 from sketch_search.indexer.store.rows import BOXES_FILE
 from sketch_search.model import Matcher
@@ -167,26 +159,26 @@ class BuildRequest:
     max_new_files: int | None = None
     max_pixels: int = MAX_PIXELS
 
-    def roots(self, index: Path, manifest: Manifest | None) -> tuple[Root, ...]:
+    def roots(self, index: Path, manifest: Manifest | None) -> tuple[location.Root, ...]:
         """Returns the roots of the next generation, the current ones first. Raises BadInvocation."""
         if self.clusters is not None and self.clusters < 1:
             raise BadInvocation("the number of clusters must be at least 1.")
         current = () if manifest is None else manifest.roots
         if not self.folders and not current:
-            if first_build_has_begun(index):
-                raise no_index(index)
+            if location.first_build_has_begun(index):
+                raise location.no_index(index)
             if not self.added:
                 raise BadInvocation(
                     f"there is no index at {index} yet; run `sketch-search index build FOLDER` first, or "
                     "`sketch-search FOLDER`, which also serves it."
                 )
         for path in self.added:
-            key = locate(path, current)
+            key = location.locate(path, current)
             whole = key is None or not key[1] or type(current[key[0]].folder) is LocalFolder
-            if whole and folder_of(path).problem() == "does not exist":
+            if whole and location.folder_of(path).problem() == "does not exist":
                 raise BadInvocation(f"{path} does not exist; name a folder of photos.")
-        new = [path for path in self.added if locate(path, current) is None]
-        roots = resolve_roots([*(self.folders or (root.folder for root in current)), *new], index, current)
+        new = [path for path in self.added if location.locate(path, current) is None]
+        roots = location.resolve_roots([*(self.folders or (root.folder for root in current)), *new], index, current)
         leaving = ", ".join(root.path for root in current if root not in roots)
         if leaving and not self.allow_root_removal:
             raise BadInvocation(
@@ -207,7 +199,7 @@ class BuildRequest:
 
     def check(self, index: Path) -> None:
         """Detects mistakes before a network is loaded. Raises BadInvocation; IndexRefused for an unusable index."""
-        folder = IndexFolder(index)
+        folder = location.IndexFolder(index)
         current = find_generation(folder, check=False)
         manifest = None if current is None else current.manifest
         self.roots(folder.path, manifest)
@@ -241,7 +233,7 @@ class Current:
         return self.catalogs.get("")
 
     @property
-    def roots(self) -> tuple[Root, ...]:
+    def roots(self) -> tuple[location.Root, ...]:
         return () if self.manifest is None else self.manifest.roots
 
     @property
@@ -250,7 +242,7 @@ class Current:
         names = (name for catalog in self.catalogs.values() for name in catalog.manifest.segment_sizes)
         return self.damaged if self.reusable else frozenset(names)
 
-    def numbers(self, roots: Sequence[Root]) -> list[int | None]:
+    def numbers(self, roots: Sequence[location.Root]) -> list[int | None]:
         """Returns the number in ``roots`` of each current root; None for one that leaves."""
         numbers = {root.path: number for number, root in enumerate(roots)}
         return [numbers.get(root.path) for root in self.roots]
@@ -264,7 +256,7 @@ class Current:
         return Current({"": generation}, manifest, removals, manifest.next_id, manifest.counts.clusters)
 
     @staticmethod
-    def find(folder: IndexFolder) -> "Current":
+    def find(folder: location.IndexFolder) -> "Current":
         """Looks at the current generation, and at what a verification found. Raises IndexRefused."""
         if (generation := find_generation(folder, check=False)) is None:
             return Current()
@@ -303,7 +295,7 @@ class BuildPlan:
     checked: str | None = None
 
     @property
-    def roots(self) -> tuple[Root, ...]:
+    def roots(self) -> tuple[location.Root, ...]:
         return self.settings.roots
 
     @cached_property
@@ -344,8 +336,8 @@ def plan_build(request: BuildRequest, current: Current, matcher: Matcher, index:
         computed = manifest.computed if current.reusable else ()
     removals = current.removals.renumber(current.numbers(roots))
     for path in request.added:
-        if (location := locate(path, roots)) is not None:
-            removals = removals.with_change(*location, removed=False)
+        if (key := location.locate(path, roots)) is not None:
+            removals = removals.with_change(*key, removed=False)
     settings = Settings(
         **identity.model_dump(),
         system=system,

@@ -17,17 +17,7 @@ from typing import IO, ClassVar, Literal
 
 from cachetools import LRUCache
 
-from sketch_search.indexer.store.files import (
-    MAX_FILE_BYTES,
-    FileChanging,
-    FileContent,
-    FileDigest,
-    FileStamp,
-    name_of_text,
-    open_below,
-    safe_parts,
-    text_of_name,
-)
+from sketch_search.indexer.store import files
 from sketch_search.model.files import open_regular
 from sketch_search.model.terminal import expand_home, resolve
 
@@ -44,7 +34,7 @@ class Entry:
 
     name: str
     kind: Literal["file", "folder", "link", "special"]
-    stamp: FileStamp | None = None
+    stamp: files.FileStamp | None = None
     reason: str = ""
 
 
@@ -93,7 +83,7 @@ class Folder(ABC):
         """Begins a listing of the folder as it is now. Raises OSError."""
 
     @abstractmethod
-    def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
+    def read(self, path: str, listed: files.FileStamp | None = None) -> files.FileContent:
         """Reads a file; ``listed`` is its stamp, to save a request. Raises OSError; FileChanging."""
 
     @abstractmethod
@@ -101,16 +91,16 @@ class Folder(ABC):
         """Reads at most ``count`` bytes of a file. Raises as ``read`` does; FileChanging if its size has changed."""
 
     @abstractmethod
-    def stamp(self, path: str) -> FileStamp:
+    def stamp(self, path: str) -> files.FileStamp:
         """Returns the stamp of a file as it is now. Raises as ``read`` does."""
 
-    def digest(self, path: str) -> FileDigest:
+    def digest(self, path: str) -> files.FileDigest:
         """Reads a file to compare it with another, with only a part of it in memory. Raises as ``read`` does."""
         stamp = self.stamp(path)
-        starts = range(0, min(stamp.size, MAX_FILE_BYTES), _PART)
-        digest = FileDigest.of((self.read_part(path, _PART, start=at, size=stamp.size) for at in starts), stamp)
+        starts = range(0, min(stamp.size, files.MAX_FILE_BYTES), _PART)
+        digest = files.FileDigest.of((self.read_part(path, _PART, start=at, size=stamp.size) for at in starts), stamp)
         if self.stamp(path) != stamp:
-            raise FileChanging(errno.EAGAIN, "it changed while being read", path)
+            raise files.FileChanging(errno.EAGAIN, "it changed while being read", path)
         return digest
 
     @abstractmethod
@@ -155,30 +145,30 @@ class LocalFolder(Folder):
         with os.scandir(self.path / folder) as entries:
             return [_entry(entry) for entry in entries if not is_hidden(entry.name)]
 
-    def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
-        with open_below(self.path, path) as (file, status):
-            if status.st_size > MAX_FILE_BYTES:
-                raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
+    def read(self, path: str, listed: files.FileStamp | None = None) -> files.FileContent:
+        with files.open_below(self.path, path) as (file, status):
+            if status.st_size > files.MAX_FILE_BYTES:
+                raise OSError(errno.EFBIG, f"larger than {files.MAX_FILE_BYTES >> 20} MiB", path)
             # One byte more than expected, however fast it grows.
             data = file.read(status.st_size + 1)
             after = os.fstat(file.fileno())
             if (after.st_size, after.st_mtime_ns) != (len(data), status.st_mtime_ns):
-                raise FileChanging(errno.EAGAIN, "it changed while being read", path)
-            return FileContent(data, FileStamp.of(status))
+                raise files.FileChanging(errno.EAGAIN, "it changed while being read", path)
+            return files.FileContent(data, files.FileStamp.of(status))
 
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-        with open_below(self.path, path) as (file, status):
+        with files.open_below(self.path, path) as (file, status):
             if size not in (None, status.st_size):
-                raise FileChanging(errno.EAGAIN, "its size has changed", path)
+                raise files.FileChanging(errno.EAGAIN, "its size has changed", path)
             file.seek(start)
             return file.read(count)
 
-    def stamp(self, path: str) -> FileStamp:
-        with open_below(self.path, path) as (_, status):
-            return FileStamp.of(status)
+    def stamp(self, path: str) -> files.FileStamp:
+        with files.open_below(self.path, path) as (_, status):
+            return files.FileStamp.of(status)
 
     def address_of(self, path: str) -> str:
-        return str(self.path / name_of_text(path))
+        return str(self.path / files.name_of_text(path))
 
     def path_of(self, address: str) -> str | None:
         if "://" in address:
@@ -189,7 +179,7 @@ class LocalFolder(Folder):
         if not full.is_relative_to(self.path):
             return None
         inside = full.relative_to(self.path).as_posix()
-        return "" if inside == "." else text_of_name(inside)
+        return "" if inside == "." else files.text_of_name(inside)
 
 
 def _entry(scanned: os.DirEntry[str]) -> Entry:
@@ -200,7 +190,7 @@ def _entry(scanned: os.DirEntry[str]) -> Entry:
     if not scanned.is_file(follow_symlinks=False):
         return Entry(scanned.name, "special")
     try:
-        return Entry(scanned.name, "file", FileStamp.of(scanned.stat(follow_symlinks=False)))
+        return Entry(scanned.name, "file", files.FileStamp.of(scanned.stat(follow_symlinks=False)))
     except OSError as error:
         return Entry(scanned.name, "file", reason=str(error.strerror))
 
@@ -222,27 +212,27 @@ class Album(LocalFolder):
             for name, info in self._opened()[1].items()
         )
 
-    def read(self, path: str, listed: FileStamp | None = None) -> FileContent:
+    def read(self, path: str, listed: files.FileStamp | None = None) -> files.FileContent:
         info = self._info(path)
-        return FileContent(self._unpack(info, 0, info.file_size), _stamp(info))
+        return files.FileContent(self._unpack(info, 0, info.file_size), _stamp(info))
 
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
         info = self._info(path)
         if size not in (None, info.file_size):
-            raise FileChanging(errno.EAGAIN, "its size has changed", path)
+            raise files.FileChanging(errno.EAGAIN, "its size has changed", path)
         return self._unpack(info, start, count)
 
-    def stamp(self, path: str) -> FileStamp:
+    def stamp(self, path: str) -> files.FileStamp:
         return _stamp(self._info(path))
 
     def _info(self, path: str) -> zipfile.ZipInfo:
-        safe_parts(path)
+        files.safe_parts(path)
         try:
-            info = self._opened()[1][name_of_text(path)]
+            info = self._opened()[1][files.name_of_text(path)]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "it is not in the album", path) from None
-        if info.file_size > MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB", path)
+        if info.file_size > files.MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {files.MAX_FILE_BYTES >> 20} MiB", path)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # Python unpacks a whole block of bzip2 or LZMA, however large, and does not support all other methods.
             packer = _PACKERS.get(info.compress_type, f"method {info.compress_type}")
@@ -292,13 +282,13 @@ def _opened(path: Path, size: int, mtime: int) -> tuple[zipfile.ZipFile, dict[st
         infos = album.infolist()
         # Programs of Windows separate folders by backslashes; elsewhere they are characters like others.
         windows = not any("/" in info.filename for info in infos)
-        files = {_path_of(info, windows or info.create_system == 0): info for info in infos}
+        by_path = {_path_of(info, windows or info.create_system == 0): info for info in infos}
     except BaseException:
         file.close()
         raise
     # The file is closed when it is no longer read.
     weakref.finalize(album, file.close)
-    return album, {name: info for name, info in files.items() if not name.endswith("/")}
+    return album, {name: info for name, info in by_path.items() if not name.endswith("/")}
 
 
 def _path_of(info: zipfile.ZipInfo, backslashes: bool) -> str:
@@ -323,30 +313,30 @@ def _path_of(info: zipfile.ZipInfo, backslashes: bool) -> str:
 _PACKERS = {9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "zstandard", 95: "xz"}
 
 
-def _stamp(info: zipfile.ZipInfo) -> FileStamp:
+def _stamp(info: zipfile.ZipInfo) -> files.FileStamp:
     changed = None
     # Albums do not state the time zone of their times, and the first of all is that of programs that know none.
     with suppress(ValueError):
         if info.date_time > (1980, 1, 1, 0, 0, 0):
             changed = int(datetime(*info.date_time, tzinfo=UTC).timestamp()) * _NS
-    return FileStamp.make(info.file_size, changed, info.CRC)
+    return files.FileStamp.make(info.file_size, changed, info.CRC)
 
 
-def listing_of(files: Iterable[Entry]) -> Listing:
+def listing_of(entries: Iterable[Entry]) -> Listing:
     """Makes the listing of a root from all its files, whose names are their paths in it."""
     # Of several files with one name the last counts, as it does when one is read.
     inside: dict[str, Entry] = {}
     outside: list[Entry] = []
-    for file in files:
+    for file in entries:
         try:
-            safe_parts(text_of_name(file.name))
+            files.safe_parts(files.text_of_name(file.name))
             inside[file.name] = file
         except PermissionError as error:
             outside.append(Entry(file.name, "file", reason=str(error.strerror)))
     # Folders are found by search, because the paths of all folders would take the square of a long path's length.
     names = sorted(inside)
 
-    def entries(folder: str) -> list[Entry]:
+    def listing(folder: str) -> list[Entry]:
         start = f"{folder}/" if folder else ""
         inner = [] if folder else [*outside]
         at = bisect_left(names, start)
@@ -359,4 +349,4 @@ def listing_of(files: Iterable[Entry]) -> Listing:
             at = bisect_left(names, f"{start}{name}0", at) if slash else at + 1
         return inner
 
-    return entries
+    return listing

@@ -19,16 +19,8 @@ from python_multipart.multipart import MAX_BOUNDARY_LENGTH, MultipartParser, par
 from starlette.requests import ClientDisconnect
 
 from sketch_search.model.images import MAX_THINGS
+from sketch_search.service import errors
 from sketch_search.service.engine import Engine
-from sketch_search.service.errors import (
-    BadSearch,
-    BrokenUpload,
-    ClientGone,
-    Forbidden,
-    QueueFull,
-    Unauthorized,
-    UploadTooLarge,
-)
 from sketch_search.service.http.middleware import cookie_name, network
 from sketch_search.service.serving import Builder, Live, Metrics, Worker
 from sketch_search.service.serving.worker import (
@@ -112,11 +104,13 @@ class Uploads:
                 # A form with one empty file sends nothing, as an empty body does.
                 return Sent((), sent.strokes) if sent.pictures == (b"",) else sent
         except ClientDisconnect:
-            raise ClientGone("The upload was interrupted.") from None
+            raise errors.ClientGone("The upload was interrupted.") from None
         except TimeoutError:
             if upload.dropped:
-                raise QueueFull(RETRY_SECONDS) from None
-            raise BrokenUpload(f"The sketch did not arrive within {self._patience:g} s; send a smaller one.") from None
+                raise errors.QueueFull(RETRY_SECONDS) from None
+            raise errors.BrokenUpload(
+                f"The sketch did not arrive within {self._patience:g} s; send a smaller one."
+            ) from None
         finally:
             self._arriving.pop(upload, None)
             self.held -= upload.held
@@ -145,8 +139,8 @@ class Uploads:
         upload.held += size
         self.held += size
 
-    def _too_large(self) -> UploadTooLarge:
-        return UploadTooLarge(f"The sketch is larger than the limit of {self._limit} bytes; send a smaller one.")
+    def _too_large(self) -> errors.UploadTooLarge:
+        return errors.UploadTooLarge(f"The sketch is larger than the limit of {self._limit} bytes; send a smaller one.")
 
 
 async def _read_form(content_type: str, body: AsyncIterator[bytes]) -> Sent:
@@ -155,7 +149,7 @@ async def _read_form(content_type: str, body: AsyncIterator[bytes]) -> Sent:
     if len(content_type) <= MAX_CONTENT_TYPE:
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not 0 < len(boundary) <= MAX_BOUNDARY_LENGTH:
-        raise BrokenUpload("The form has no valid boundary.")
+        raise errors.BrokenUpload("The form has no valid boundary.")
     head, images, strokes, ended = bytearray(), list[bytearray](), bytearray(), asyncio.Event()
     parts = [strokes]
 
@@ -169,11 +163,11 @@ async def _read_form(content_type: str, body: AsyncIterator[bytes]) -> Sent:
         if not name:
             raise FormParserError
         if name not in (b"file", b"strokes"):
-            raise BadSearch(f"The form has an unknown part {name[:64].decode(errors='replace')!r}; {_ADVICE}")
+            raise errors.BadSearch(f"The form has an unknown part {name[:64].decode(errors='replace')!r}; {_ADVICE}")
         if name == b"file":
             images.append(bytearray())
         if len(images) > MAX_THINGS or len(parts) > 2 * MAX_THINGS:
-            raise BadSearch(f"The form has more than {MAX_THINGS} fields 'file', the most things of a drawing.")
+            raise errors.BadSearch(f"The form has more than {MAX_THINGS} fields 'file', the most things of a drawing.")
         parts.append(images[-1] if name == b"file" else strokes)
 
     form = MultipartParser(
@@ -191,11 +185,11 @@ async def _read_form(content_type: str, body: AsyncIterator[bytes]) -> Sent:
         async for chunk in body:
             form.write(chunk)
     except FormParserError as error:
-        raise BrokenUpload("The form cannot be parsed.") from error
+        raise errors.BrokenUpload("The form cannot be parsed.") from error
     if not ended.is_set():
-        raise BrokenUpload("The form is cut short.")
+        raise errors.BrokenUpload("The form is cut short.")
     if not images:
-        raise BadSearch(f"The form is empty; {_ADVICE}")
+        raise errors.BadSearch(f"The form is empty; {_ADVICE}")
     return Sent(tuple(map(bytes, images)), bytes(strokes))
 
 
@@ -253,7 +247,7 @@ async def require_key(
     given = header or (bearer.credentials if bearer else "")
     # HTTP headers are bytes that the server has read as Latin-1.
     if not secrets.compare_digest(given.encode("latin-1"), ctx.settings.api_key.get_secret_value().encode()):
-        raise Unauthorized("This server requires its API key, as the header X-API-Key or as a bearer token.")
+        raise errors.Unauthorized("This server requires its API key, as the header X-API-Key or as a bearer token.")
 
 
 async def refuse_doubles(request: Request) -> None:
@@ -263,7 +257,7 @@ async def refuse_doubles(request: Request) -> None:
     for params in request.scope["route"].dependant.query_params:
         for name, times in given.items():
             if times > 1 and name not in params.field_info.annotation.repeatable():
-                raise BadSearch(f"The parameter {name[:64]} is given {times} times; give it only once.")
+                raise errors.BadSearch(f"The parameter {name[:64]} is given {times} times; give it only once.")
 
 
 _token = Header(
@@ -302,8 +296,8 @@ def check_build(trusted: bool, ctx: Context) -> None:
     if not may_build(trusted, ctx):
         if trusted or ctx.settings.allow_build is False:
             message = "Indexing is disabled on this server; on its machine, run `sketch-search index build FOLDER`."
-            raise Forbidden(message)
-        raise Forbidden(f"To index a folder {WITHOUT_TOKEN}")
+            raise errors.Forbidden(message)
+        raise errors.Forbidden(f"To index a folder {WITHOUT_TOKEN}")
 
 
 def client_of(request: Request) -> str:

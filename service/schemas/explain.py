@@ -8,23 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, Field
 
 from sketch_search.model.answers import InfluentialPair
-from sketch_search.service.schemas.query import (
-    LONGEST,
-    PAGE,
-    THING_TEXT,
-    WRITING,
-    AtLeast0,
-    Colours,
-    Id,
-    Params,
-    PictureKind,
-    Places,
-    Quality,
-    System,
-    Things,
-    ThingText,
-    Writing,
-)
+from sketch_search.service.schemas import query
 from sketch_search.service.schemas.search import DetectedBox, Photo, SeenThing, optional
 
 if TYPE_CHECKING:
@@ -33,26 +17,32 @@ if TYPE_CHECKING:
 MAX_PHOTOS = 12
 
 
-class LocateParams(Params):
+class LocateParams(query.Params):
     """The query parameters of where photos show the things of a drawing."""
 
-    photo: list[Id] = Field(min_length=1, max_length=MAX_PHOTOS, description="Ids of photos to compare; repeatable.")
-    like: Id | None = Field(
+    photo: list[query.Id] = Field(
+        min_length=1, max_length=MAX_PHOTOS, description="Ids of photos to compare; repeatable."
+    )
+    like: query.Id | None = Field(
         default=None,
         description="The id of a photo to compare with instead of a sketch, to explain why the photos are like it. The "
         "body is then empty.",
         examples=[17],
     )
-    kind: PictureKind = Field(default="sketch", description="What the body is; photo: explain why photos are like it.")
-    text: str | None = Field(
-        default=None, max_length=LONGEST, description="As in a search: words lead things. /locate takes it alone, too."
+    kind: query.PictureKind = Field(
+        default="sketch", description="What the body is; photo: explain why photos are like it."
     )
-    thing_text: tuple[ThingText, ...] = THING_TEXT
-    things: Things = Field(default="auto", description="As in a search.")
-    places: Places = Field(default="auto", description="As in a search.")
-    colours: Colours = Field(default="auto", description="As in a search.")
-    writing: Writing = WRITING
-    page: AtLeast0 = PAGE
+    text: str | None = Field(
+        default=None,
+        max_length=query.LONGEST,
+        description="As in a search: words lead things. /locate takes it alone, too.",
+    )
+    thing_text: tuple[query.ThingText, ...] = query.THING_TEXT
+    things: query.Things = Field(default="auto", description="As in a search.")
+    places: query.Places = Field(default="auto", description="As in a search.")
+    colours: query.Colours = Field(default="auto", description="As in a search.")
+    writing: query.Writing = query.WRITING
+    page: query.AtLeast0 = query.PAGE
 
     @property
     def splits(self) -> bool:
@@ -227,7 +217,7 @@ class IndexInfo(BaseModel):
     photos: int = Field(description="Photos shown; equal files count once.")
     clusters: int
     tokens: int = Field(description="Tokens kept of each photo, [Ret] among them.")
-    system: System = Field(description="The system that it was built for.")
+    system: query.System = Field(description="The system that it was built for.")
     embedder: str = Field(description="What the clusters were made with.")
     embedder_description: str
     boxes: bool = Field(description="Whether it keeps boxes of the things that photos show.")
@@ -325,8 +315,8 @@ class SearchDefaults(BaseModel):
     """The defaults of a search."""
 
     k: int = Field(description="Results.")
-    system: System = Field(description="The system that searches by a sketch alone.")
-    quality: Quality = Field(description="How much is scored.")
+    system: query.System = Field(description="The system that searches by a sketch alone.")
+    quality: query.Quality = Field(description="How much is scored.")
     nprobe: int = Field(description="The least number of clusters to open.")
 
 
