@@ -6,19 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from PIL import Image
 
+from sketch_search.model import load
 from sketch_search.model.command_line import a_path, examples, option
-from sketch_search.model.engine import default_checkpoint
+from sketch_search.model.engine import default_checkpoint, unit
 from sketch_search.model.errors import ModelError
+from sketch_search.model.files import write_files
+from sketch_search.model.images import IMAGE_SUFFIXES, as_png, open_image
+from sketch_search.model.training import illustrations as draw
 from sketch_search.model.training.commands.measurements import data, weights
-from sketch_search.model.training.tasks import PARTS
+from sketch_search.model.training.corpus import Corpus, find_drawn_photos
+from sketch_search.model.training.evaluation.figures import relevance
+from sketch_search.model.training.tasks import PARTS, read_task, some_of_each
 
 _PROTOCOLS = ("category", "generalised", "cross-data-set", "fine-grained")
+_SKETCH = click.argument("sketch", type=a_path)
 _SEARCHED = click.argument("photos", type=a_path, nargs=-1, required=True, metavar="PHOTOS...")
 _SEVERAL = option(
     "--weights FILE", "Checkpoint (the embedded one); several stand beside each other.", a_path, multiple=True
 )
 _PICTURE = option("-o --output OUT.png", "The picture to write.", a_path, name="out", required=True)
+_SPLIT = option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
 
 
 def _place(text: str) -> tuple[float, float]:
@@ -31,7 +41,7 @@ def _place(text: str) -> tuple[float, float]:
 
 
 @click.command(epilog=examples("sketch-search model rebuild umbrella.png ~/Pictures -o rebuilt.png"))
-@click.argument("sketch", type=a_path)
+@_SKETCH
 @_SEARCHED
 @_PICTURE
 @option("--nearest K", "The mean of the K nearest patches of all photos.", click.IntRange(min=1))
@@ -41,21 +51,18 @@ def rebuild(sketch: Path, photos: tuple[Path, ...], out: Path, nearest: int | No
 
     PHOTOS are files or folders.
     """
-    from sketch_search.model import load
-    from sketch_search.model.training import illustrations
-
     matcher, paths = load(default_checkpoint(weights)), _photos(photos)
-    drawn = illustrations.look(matcher, sketch, "sketch")
+    drawn = draw.look(matcher, sketch, "sketch")
     if nearest:
-        _save(illustrations.tile([drawn.image, illustrations.rebuild_from_all(matcher, drawn, paths, nearest)]), out)
-        return
-    best = illustrations.best_photos(matcher, drawn, paths)
-    made = illustrations.rebuild(drawn, best, illustrations.compare(matcher, drawn, best))
-    _save(illustrations.tile([drawn.image, made, *(photo.image for photo in best)]), out)
+        row = [draw.rebuild_from_all(matcher, drawn, paths, nearest)]
+    else:
+        best = draw.best_photos(matcher, drawn, paths)
+        row = [draw.rebuild(drawn, best, draw.compare(matcher, drawn, best)), *(photo.image for photo in best)]
+    _save(draw.tile([drawn.image, *row]), out)
 
 
 @click.command("shared-matches", epilog=examples("sketch-search model shared-matches tank.png new --training trained"))
-@click.argument("sketch", type=a_path)
+@_SKETCH
 @_SEARCHED
 @option("--training FOLDER", "Photos that the network was trained on.", a_path, required=True)
 @_PICTURE
@@ -65,22 +72,18 @@ def shared_matches(sketch: Path, photos: tuple[Path, ...], training: Path, out: 
 
     The first row has the best of PHOTOS, files or folders, the second those of the training.
     """
-    from sketch_search.model import load
-    from sketch_search.model.training import illustrations
-
-    matcher = load(default_checkpoint(weights))
-    drawn = illustrations.look(matcher, sketch, "sketch")
-    rows, regions = [], list[int]()
+    matcher, rows, regions = load(default_checkpoint(weights)), [], list[int]()
+    drawn = draw.look(matcher, sketch, "sketch")
     for paths in (_photos(photos), _photos([training])):
-        best = illustrations.best_photos(matcher, drawn, paths)
-        explained = illustrations.compare(matcher, drawn, best)
-        regions = regions or illustrations.strongest_regions(explained[0], illustrations.MATCHES)
-        rows.append(illustrations.draw_matches(drawn, best, explained, regions))
-    _save(illustrations.tile(rows, downwards=True), out)
+        best = draw.best_photos(matcher, drawn, paths)
+        explained = draw.compare(matcher, drawn, best)
+        regions = regions or draw.strongest_regions(explained[0], draw.MATCHES)
+        rows.append(draw.draw_matches(drawn, best, explained, regions))
+    _save(draw.tile(rows, downwards=True), out)
 
 
 @click.command()
-@click.argument("sketch", type=a_path)
+@_SKETCH
 @_SEARCHED
 @option("-o --output DIR", "The folder to write.", a_path, name="out", required=True)
 @option(
@@ -94,22 +97,19 @@ def illustrate(
 
     Writes selection.png, attention.png, correspondence.png, rebuilt.png and influence.png. PHOTOS are files or folders.
     """
-    from sketch_search.model import load
-    from sketch_search.model.training import illustrations
-
     matcher = load(default_checkpoint(weights))
-    drawn = illustrations.look(matcher, sketch, "sketch")
-    best = illustrations.best_photos(matcher, drawn, _photos(photos))
-    explanations = illustrations.compare(matcher, drawn, best)
-    chosen = [illustrations.region_at(explanations[0], place) for place in region]
-    regions = chosen or illustrations.strongest_regions(explanations[0])
+    drawn = draw.look(matcher, sketch, "sketch")
+    best = draw.best_photos(matcher, drawn, _photos(photos))
+    explanations = draw.compare(matcher, drawn, best)
+    chosen = [draw.region_at(explanations[0], place) for place in region]
+    regions = chosen or draw.strongest_regions(explanations[0])
     out.mkdir(parents=True, exist_ok=True)
     pictures = {
-        "selection": illustrations.draw_selection(drawn, best[0], explanations[0]),
-        "attention": illustrations.draw_attention([drawn, best[0]]),
-        "correspondence": illustrations.draw_matches(drawn, best, explanations, regions, illustrations.MATCHES),
-        "rebuilt": illustrations.tile([drawn.image, illustrations.rebuild(drawn, best, explanations)]),
-        "influence": illustrations.draw_influence(drawn, best[0], explanations[0]),
+        "selection": draw.draw_selection(drawn, best[0], explanations[0]),
+        "attention": draw.draw_attention([drawn, best[0]]),
+        "correspondence": draw.draw_matches(drawn, best, explanations, regions, draw.MATCHES),
+        "rebuilt": draw.tile([drawn.image, draw.rebuild(drawn, best, explanations)]),
+        "influence": draw.draw_influence(drawn, best[0], explanations[0]),
     }
     for name, picture in pictures.items():
         if picture is None:
@@ -121,7 +121,7 @@ def illustrate(
 @click.command("first-photos", epilog=examples("sketch-search model first-photos --protocol fine-grained -o first.png"))
 @_PICTURE
 @option("--protocol NAME", f"{', '.join(_PROTOCOLS)} (category).", click.Choice(_PROTOCOLS), default="category")
-@option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
+@_SPLIT
 @option("--each N", "Sketches of each class (1).", click.IntRange(min=1), default=1)
 @data
 @_SEVERAL
@@ -129,15 +129,7 @@ def first_photos(
     out: Path, protocol: Any, split: str | None, each: int, data: Path | None, weights: tuple[Path, ...]
 ) -> None:
     """Show the first ten photos of sketches, framed green if right, else red, and the rank of the first right one."""
-    import numpy as np
-
-    from sketch_search.model import load
-    from sketch_search.model.images import open_image
-    from sketch_search.model.training import illustrations
-    from sketch_search.model.training.corpus import Corpus, find_drawn_photos
-    from sketch_search.model.training.evaluation.figures import relevance
     from sketch_search.model.training.evaluation.scoring import score_matrices
-    from sketch_search.model.training.tasks import read_task, some_of_each
 
     corpus = read_task(protocol, split, None, data).corpus
     queries = Corpus(some_of_each(corpus.sketches, each), corpus.photos)
@@ -150,49 +142,37 @@ def first_photos(
         matcher = load(default_checkpoint(file))
         method = matcher.best_method
         order = np.argsort(-score_matrices(matcher, queries, [method])[method], axis=1, kind="stable")
-        hits, first = np.take_along_axis(right, order, axis=1), order[rows, : illustrations.FIRST].tolist()
-        sheet = illustrations.first_photos(
-            drawn,
-            [[open_image(queries.photos[n].path) for n in numbers] for numbers in first],
-            hits[rows, : illustrations.FIRST].tolist(),
-            (1 + hits[rows].argmax(axis=1)).tolist(),
-        )
-        sheets.append(sheet)
-    _save(illustrations.tile(sheets), out)
+        hits, first = np.take_along_axis(right, order, axis=1), order[rows, : draw.FIRST].tolist()
+        shown = [[open_image(queries.photos[n].path) for n in numbers] for numbers in first]
+        ranks = (1 + hits[rows].argmax(axis=1)).tolist()
+        sheets.append(draw.first_photos(drawn, shown, hits[rows, : draw.FIRST].tolist(), ranks))
+    _save(draw.tile(sheets), out)
 
 
 @click.command(epilog=examples("sketch-search model scatter --weights a.st --weights b.st -o map.png"))
 @_PICTURE
 @_SEVERAL
-@option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
+@_SPLIT
 @option("--each N", "Sketches and photos of each class (20).", click.IntRange(min=1), default=20)
 @data
 def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, data: Path | None) -> None:
     """Draw [Ret] of sketches and photos in a plane, by t-SNE: crosses and dots in the colours of their classes."""
-    import numpy as np
     from sklearn.manifold import TSNE
 
-    from sketch_search.model import load
-    from sketch_search.model.engine import unit
-    from sketch_search.model.training import illustrations
-    from sketch_search.model.training.corpus import Corpus
     from sketch_search.model.training.evaluation.scoring import encode_both
-    from sketch_search.model.training.tasks import read_task, some_of_each
 
     whole = read_task("category", split, None, data).corpus
     corpus = Corpus(some_of_each(whole.sketches, each), some_of_each(whole.photos, each))
     labels = [picture.label for picture in (*corpus.sketches, *corpus.photos)]
     panels = []
-    for file in weights or (default_checkpoint(None),):
-        ret = unit(np.concatenate([tokens.ret for tokens in encode_both(load(file), corpus)]))
+    for file in weights or (None,):
+        ret = unit(np.concatenate([tokens.ret for tokens in encode_both(load(default_checkpoint(file)), corpus)]))
         plane = TSNE(perplexity=min(30, len(ret) // 4), metric="cosine", init="random", random_state=0)
-        panels.append(illustrations.scatter(plane.fit_transform(ret), labels, len(corpus.sketches)))
-    _save(illustrations.tile(panels), out)
+        panels.append(draw.scatter(plane.fit_transform(ret), labels, len(corpus.sketches)))
+    _save(draw.tile(panels), out)
 
 
 def _photos(named: Sequence[Path]) -> list[Path]:
-    from sketch_search.model.images import IMAGE_SUFFIXES
-
     files = [file for path in named for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     photos = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     if not photos:
@@ -200,12 +180,8 @@ def _photos(named: Sequence[Path]) -> list[Path]:
     return photos
 
 
-def _save(picture: Any, out: Path) -> None:
-    from sketch_search.model.files import write_files
-    from sketch_search.model.images import as_png
-    from sketch_search.model.training.illustrations import reduce_colours
-
-    write_files({out: as_png(reduce_colours(picture))})
+def _save(picture: Image.Image, out: Path) -> None:
+    write_files({out: as_png(draw.reduce_colours(picture))})
     print(f"wrote {out}")
 
 

@@ -12,28 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sketch_search.model import Matcher, load
 from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.engine import METHODS, default_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.model.training.corpus import Corpus
-from sketch_search.model.training.tasks import (
-    CLICKS,
-    LARGE_PROTOCOLS,
-    PARTS,
-    PROTOCOLS,
-    REMEMBERED_PROTOCOLS,
-    STANDARD_SPLITS,
-    ZERO_SHOT_PROTOCOLS,
-)
+from sketch_search.model.training import tasks
+from sketch_search.model.training.corpus import DATA_VARIABLE, Corpus, data_folder, read_data, read_more, read_protocol
+from sketch_search.model.training.evaluation.figures import Evaluation, Resampled, measure
 
 if TYPE_CHECKING:
-    from sketch_search.model.matcher import Matcher
-    from sketch_search.model.training.corpus import Picture
     from sketch_search.model.training.evaluation.answers import Contamination
-    from sketch_search.model.training.evaluation.figures import Evaluation, Resampled
-    from sketch_search.model.training.tasks import Task
-
 
 # Options that several commands share.
 BACKBONE = "--backbone FILE|TIMM-TAG"
@@ -45,18 +34,16 @@ word_vectors = option("--words FILE", "Word vectors of classes (default: those o
 settings = option("--set KEY=VALUE", "Change the recipe, as in optimiser.warmup=20.", name="settings", multiple=True)
 weights = option("--weights FILE", "Checkpoint (SBIR_WEIGHTS, else the embedded one).", a_path, envvar="SBIR_WEIGHTS")
 variants = option("--variants N", "Variants of each sketch (the checkpoint's).", click.IntRange(1, MAX_VARIANTS))
-part = option("--split NAME", f"Classes: {', '.join(PARTS)} (val).", click.Choice(PARTS), default="val")
-_LARGE = f"{', '.join(LARGE_PROTOCOLS)} (everyday)."
-large = option("--protocol NAME", _LARGE, click.Choice(LARGE_PROTOCOLS), default="everyday")
+part = option("--split NAME", f"Classes: {', '.join(tasks.PARTS)} (val).", click.Choice(tasks.PARTS), default="val")
+_LARGE = f"{', '.join(tasks.LARGE_PROTOCOLS)} (everyday)."
+large = option("--protocol NAME", _LARGE, click.Choice(tasks.LARGE_PROTOCOLS), default="everyday")
 trained_on = option("--trained-on PARTS", "Parts to take fresh pictures from, such as train+val.")
 as_json = option("--json", "Print JSON instead of tables.", name="as_json")
-
-
-_SPLITS = (*PARTS, *STANDARD_SPLITS)
-_TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {STANDARD_SPLITS[0]} and so on;
-    generalised, fine-grained, fresh, everything: parts such as train+val."""
+_SPLITS = (*tasks.PARTS, *tasks.STANDARD_SPLITS)
+_TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with --data: {tasks.STANDARD_SPLITS[0]} and
+    so on; generalised, fine-grained, fresh, everything: parts such as train+val."""
 # Explanations have no scores: of them "parts" measures where matching patches lie.
-_PROTOCOLS = (*PROTOCOLS, *REMEMBERED_PROTOCOLS, "parts", "parting")
+_PROTOCOLS = (*tasks.PROTOCOLS, *tasks.REMEMBERED_PROTOCOLS, "parts", "parting")
 # "search" ranks as POST /search does by default.
 _METHODS = (*METHODS, "search")
 _DTYPES = ("auto", "int8", "float32", "bfloat16", "float16")
@@ -108,10 +95,8 @@ def evaluate(
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
     from sketch_search.model.training.evaluation.answers import with_zero_shot
-    from sketch_search.model.training.evaluation.figures import Evaluation, measure
     from sketch_search.model.training.evaluation.remembered import measure_clicks, measure_remembered
     from sketch_search.model.training.evaluation.scoring import task_matrices
-    from sketch_search.model.training.tasks import RememberedTask, read_remembered, read_task
 
     if protocol in ("parts", "parting"):
         report_on = _parts_report(protocol, split, data)
@@ -120,27 +105,27 @@ def evaluate(
             described = {"checkpoint": name, **dataclasses.asdict(report)}
             print(json.dumps(described) if as_json else f"{name}: {report.table()}")
         return
-    remembered = protocol in REMEMBERED_PROTOCOLS
+    remembered = protocol in tasks.REMEMBERED_PROTOCOLS
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
         raise ModelError(f"--protocol {protocol} allows only --split and the options for computing and printing")
     if among and not remembered:
-        raise ModelError(f"--among is for --protocol {', '.join(REMEMBERED_PROTOCOLS)}")
-    large = protocol in LARGE_PROTOCOLS
+        raise ModelError(f"--among is for --protocol {', '.join(tasks.REMEMBERED_PROTOCOLS)}")
+    large = protocol in tasks.LARGE_PROTOCOLS
     if words and not large:
-        raise ModelError(f"--words is for --protocol {', '.join(LARGE_PROTOCOLS)}")
-    if protocol in CLICKS and (methods or plain_metrics):
+        raise ModelError(f"--words is for --protocol {', '.join(tasks.LARGE_PROTOCOLS)}")
+    if protocol in tasks.CLICKS and (methods or plain_metrics):
         raise ModelError(f"--protocol {protocol} has no --method and no --plain-metrics")
-    if by_class and (large or protocol in ("fine-grained", *CLICKS)):
+    if by_class and (large or protocol in ("fine-grained", *tasks.CLICKS)):
         raise ModelError("--by-class is for category protocols")
-    task: Task | RememberedTask
+    task: tasks.Task | tasks.RememberedTask
     seen: dict[str, Contamination] = {}
     if remembered:
-        task = read_remembered(protocol, split or PARTS[0], among)
+        task = tasks.read_remembered(protocol, split or tasks.PARTS[0], among)
     else:
-        task = read_task(protocol, split, trained_on, data)
+        task = tasks.read_task(protocol, split, trained_on, data)
         task = dataclasses.replace(task.subsample(*every) if every else task, plain=plain_metrics)
         seen = _contaminations(task, networks["weights"], networks["networks"], data)
-        if protocol in ZERO_SHOT_PROTOCOLS and not allow_seen:
+        if protocol in tasks.ZERO_SHOT_PROTOCOLS and not allow_seen:
             for name, classes in seen.items():
                 if classes.seen:
                     raise ModelError(
@@ -151,9 +136,9 @@ def evaluate(
     evaluations: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
     for name, matcher in _load_networks(validated=data is None and not remembered, **networks):
-        if isinstance(task, RememberedTask):
+        if isinstance(task, tasks.RememberedTask):
             evaluations[name] = measure_remembered(matcher, task)
-        elif protocol in CLICKS:
+        elif protocol in tasks.CLICKS:
             evaluations[name] = measure_clicks(matcher, task)
         else:
             evaluations[name] = measure(task, task_matrices(matcher, task, methods, words=words))
@@ -185,13 +170,12 @@ def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callab
     """Returns what measures a matcher by the protocol "parts" or "parting"."""
     from sketch_search.model.training.evaluation.answers import measure_parts
     from sketch_search.model.training.evaluation.remembered import measure_parting
-    from sketch_search.model.training.tasks import read_remembered, read_task
 
     if protocol == "parting":
-        task = read_remembered("scenes", split or PARTS[0])
+        task = tasks.read_remembered("scenes", split or tasks.PARTS[0])
         return lambda matcher: measure_parting(matcher, task)
-    corpus = read_task("zero-shot", split, None, data).corpus
-    drawn = corpus if data is not None else read_task("fine-grained", split).corpus
+    corpus = tasks.read_task("zero-shot", split, None, data).corpus
+    drawn = corpus if data is not None else tasks.read_task("fine-grained", split).corpus
     return lambda matcher: measure_parts(matcher, corpus, drawn)
 
 
@@ -199,9 +183,6 @@ def _load_networks(
     weights: tuple[Path, ...], networks: tuple[str, ...], device: str, dtype: Any, variants: int | None, validated: bool
 ) -> Iterator[tuple[str, Matcher]]:
     """Loads the networks to measure one after the other, each with a unique name."""
-    from sketch_search.model import load
-    from sketch_search.model.training.corpus import read_protocol
-
     for name, path in _name_networks(weights, networks).items():
         yield name, load(path, device, None if dtype == "auto" else dtype, variants=variants)
     for name in networks:
@@ -219,24 +200,20 @@ def _name_networks(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict
 
 
 def _contaminations(
-    task: Task, weights: tuple[Path, ...], networks: tuple[str, ...], data: Path | None
+    task: tasks.Task, weights: tuple[Path, ...], networks: tuple[str, ...], data: Path | None
 ) -> dict[str, Contamination]:
     """Finds the task's classes that each network has seen, also by the contents of ``data``; unknown for CLIP's."""
-    from sketch_search.model.training.corpus import DATA_VARIABLE, data_folder, read_data, read_more
     from sketch_search.model.training.evaluation.answers import contamination
 
     named = _name_networks(weights, networks).items()
     seen = {name: seen_classes(path) for name, path in named} | dict.fromkeys(networks)
-    training: tuple[Picture, ...] = ()
-    if data is not None and os.environ.get(DATA_VARIABLE):
-        corpora = read_data(data_folder()), read_more(data_folder())
-        training = tuple(picture for c in corpora for picture in (*c.sketches, *c.photos))
+    known = [read(data_folder()) for read in (read_data, read_more)] if data and os.environ.get(DATA_VARIABLE) else []
+    training = [picture for corpus in known for picture in (*corpus.sketches, *corpus.photos)]
     return {name: contamination(task, classes, training) for name, classes in seen.items()}
 
 
 def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
     """Makes a matcher by CLIP's image vectors, "clip:MODEL"; validation: to choose diffusion. Raises ModelError."""
-    from sketch_search.model.matcher import Matcher
     from sketch_search.model.training.evaluation.scoring import calibrate
     from sketch_search.model.training.network import ClipAtConfig, TorchEngine, clip_at_network_from, read_clip
 
@@ -265,12 +242,11 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
     from sketch_search.model.training.evaluation.scoring import calibrate
     from sketch_search.model.training.papers.trainer import check_target
     from sketch_search.model.training.papers.vocabulary import save_changed
-    from sketch_search.model.training.tasks import read_task
 
     check_target(target)
     network = load_zse_network(source)
     methods = [method for method in network.calibration.methods if method != "fused"]
-    validation, variants = read_task(data=data).corpus.subsample(*every), network.calibration.variants
+    validation, variants = tasks.read_task(data=data).corpus.subsample(*every), network.calibration.variants
     ready, figures = calibrate(network, validation, methods=methods, variants=variants)
     save_changed(ready, source, target)
     print(f"wrote {target}; mAP@all on validation classes: {figures}")
@@ -279,7 +255,7 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
 @click.command()
 @weights
 @large
-@option("--split NAME", "everything: classes not trained on (val).", click.Choice(PARTS))
+@option("--split NAME", "everything: classes not trained on (val).", click.Choice(tasks.PARTS))
 @trained_on
 @variants
 @as_json
@@ -287,12 +263,10 @@ def guesses(
     weights: Path | None, protocol: Any, split: str | None, trained_on: str | None, variants: int | None, as_json: bool
 ) -> None:
     """Measure how often the words guessed for sketches are right."""
-    from sketch_search.model import load
     from sketch_search.model.training.evaluation.answers import guess_table, measure_guesses
-    from sketch_search.model.training.tasks import read_task
 
     matcher = load(default_checkpoint(weights), variants=variants)
-    figures = measure_guesses(matcher, read_task(protocol, split, trained_on))
+    figures = measure_guesses(matcher, tasks.read_task(protocol, split, trained_on))
     if as_json:
         print(json.dumps({name: dataclasses.asdict(row) for name, row in figures.items()}))
     else:
@@ -308,10 +282,8 @@ def folders(out: Path, split: str, trained_on: str | None) -> None:
 
     The folders photo, trained and unseen are created in OUT, a new folder.
     """
-    from sketch_search.model.training.tasks import read_task, write_folders
-
-    task = read_task("everything", split, trained_on)
-    write_folders(task, out)
+    task = tasks.read_task("everything", split, trained_on)
+    tasks.write_folders(task, out)
     print(f"{len(task.corpus.photos):,} photos and {len(task.corpus.sketches):,} sketches are in {out}")
 
 

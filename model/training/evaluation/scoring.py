@@ -11,17 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from sketch_search.model.engine import (
-    METHODS,
-    Calibration,
-    Floats,
-    Method,
-    Modality,
-    Tokens,
-    check_modality,
-    sigmoid,
-    unit,
-)
+from sketch_search.model import engine
 from sketch_search.model.engine.detector import SIZE, Detector
 from sketch_search.model.errors import ImageError, ModelError
 from sketch_search.model.images import Pixels, Preprocessing, fit_photo
@@ -40,7 +30,7 @@ SEARCH = "search"
 # The results of a search by default.
 RESULTS = 20
 Calibrated = TypeVar("Calibrated", bound=RetNetwork)
-BOTH: tuple[Method, ...] = ("rn", "ret")
+BOTH: tuple[engine.Method, ...] = ("rn", "ret")
 # The candidates for the weight of the fusion, and for the threshold of the diffusion.
 FUSIONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 DIFFUSIONS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
@@ -52,12 +42,12 @@ class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
     def __init__(
         self,
         pictures: Sequence[Picture],
-        modality: Modality,
+        modality: engine.Modality,
         preprocessing: Preprocessing,
         labels: Sequence[str] | None = None,
     ) -> None:
         """labels: all classes, such as ``Corpus.labels``; None for the sorted classes of the pictures."""
-        check_modality(modality)
+        engine.check_modality(modality)
         self.pictures, self.modality, self.preprocessing = pictures, modality, preprocessing
         self.labels = tuple(sorted({picture.label for picture in pictures}) if labels is None else labels)
         self._numbers = {label: number for number, label in enumerate(self.labels)}
@@ -98,7 +88,7 @@ def score_matrices(
     if not corpus.shared:
         raise ModelError("no sketch has a photo of its class; the two halves must use the same class names")
     queries, gallery = encode_both(matcher, corpus)
-    chosen = [m for m in METHODS if m in (methods or matcher.methods)]
+    chosen = [m for m in engine.METHODS if m in (methods or matcher.methods)]
     scores = matcher.scores_by(queries, gallery, chosen)
     matrices: dict[str, NDArray[np.floating]] = {method: scores[method] for method in chosen}
     if matcher.calibration.diffusion is not None:
@@ -123,7 +113,7 @@ def task_matrices(
     if task.protocol != "within":
         return score_matrices(matcher, task.corpus, methods)
     # The cosines of [Ret] among all pictures, sketches before photos.
-    ret = unit(np.concatenate([tokens.ret for tokens in encode_both(matcher, task.corpus)]))
+    ret = engine.unit(np.concatenate([tokens.ret for tokens in encode_both(matcher, task.corpus)]))
     return {"ret": ret @ ret.T}
 
 
@@ -135,7 +125,7 @@ def search_matrices(
     words: also by the word of each sketch's class, and by both; see ``task_matrices``. Raises ModelError if the
     vocabulary lacks a class.
     """
-    photos, rows = encode_pictures(matcher, corpus.photos, "photo", boxes=boxes), dict[str, list[Floats]]()
+    photos, rows = encode_pictures(matcher, corpus.photos, "photo", boxes=boxes), dict[str, list[engine.Floats]]()
     gallery, count = gallery_of(photos, matcher), len(photos)
     search = partial(search_things, gallery, matcher, results=RESULTS)
     kinds = sorted({sketch.label for sketch in corpus.sketches}) if words else []
@@ -154,14 +144,14 @@ def search_matrices(
     return {name: np.stack(of_sketches) for name, of_sketches in rows.items()}
 
 
-def encode_both(matcher: Matcher, corpus: Corpus) -> tuple[Tokens, Tokens]:
+def encode_both(matcher: Matcher, corpus: Corpus) -> tuple[engine.Tokens, engine.Tokens]:
     """Encodes the sketches of a corpus, and its photos; see ``encode_pictures``."""
     return encode_pictures(matcher, corpus.sketches, "sketch"), encode_pictures(matcher, corpus.photos, "photo")
 
 
 def encode_pictures(
-    matcher: Matcher, pictures: Sequence[Picture], modality: Modality, *, boxes: bool = False
-) -> Tokens:
+    matcher: Matcher, pictures: Sequence[Picture], modality: engine.Modality, *, boxes: bool = False
+) -> engine.Tokens:
     """Encodes all pictures in order; photos with their ``boxes`` if asked. Raises ModelError for an unreadable file."""
     parts, detector = [], Detector() if boxes else None
     for start in range(0, len(pictures), PREPARED_AT_ONCE):
@@ -173,7 +163,7 @@ def encode_pictures(
         pixels, wholes = zip(*(batch.with_whole(row, SIZE) for row in rows), strict=True)
         tokens = matcher.encode(torch.stack(pixels), modality)
         parts.append(replace(tokens, boxes=detector.detect_all(wholes)))
-    return Tokens.cat(parts)
+    return engine.Tokens.cat(parts)
 
 
 def counts(corpus: Corpus) -> str:
@@ -182,10 +172,10 @@ def counts(corpus: Corpus) -> str:
 
 
 def trained_matcher(
-    network: RetNetwork, dtype: torch.dtype = torch.float32, methods: Sequence[Method] = BOTH, variants: int = 1
+    network: RetNetwork, dtype: torch.dtype = torch.float32, methods: Sequence[engine.Method] = BOTH, variants: int = 1
 ) -> Matcher:
     """Copies a network in training into a matcher that scores by the methods that are being trained."""
-    calibration = Calibration(methods=tuple(methods), best_method=methods[0])
+    calibration = engine.Calibration(methods=tuple(methods), best_method=methods[0])
     return Matcher(
         TorchEngine(network.with_calibration(calibration).set_precision(dtype)), "untracked", variants=variants
     )
@@ -200,7 +190,7 @@ def calibrate(
     network: Calibrated,
     validation: Corpus,
     dtype: torch.dtype = torch.float32,
-    methods: Sequence[Method] = BOTH,
+    methods: Sequence[engine.Method] = BOTH,
     relevant: NDArray[np.bool_] | None = None,
     variants: int = 1,
 ) -> tuple[Calibrated, dict[str, float]]:
@@ -217,14 +207,14 @@ def calibrate(
     queries, gallery = encode_both(matcher, validation)
     relevant = relevance(validation) if relevant is None else relevant
 
-    def figure(scores: Floats) -> float:
+    def figure(scores: engine.Floats) -> float:
         return category_metrics(scores, relevant)["map_all"]
 
-    scores: dict[Method, Floats] = {}
+    scores: dict[engine.Method, engine.Floats] = {}
     fusion = None
     if "rn" in methods:
         logits = matcher.relation_logits(queries, gallery)
-        scores["rn"] = sigmoid(logits)
+        scores["rn"] = engine.sigmoid(logits)
     if "ret" in methods:
         distances = matcher.ret_distances(queries, gallery)
         scores["ret"] = -distances

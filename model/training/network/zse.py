@@ -17,21 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from sketch_search.model.engine import (
-    UNCALIBRATED,
-    Aligned,
-    Calibration,
-    Engine,
-    Floats,
-    Matching,
-    Modality,
-    ModelConfig,
-    Observed,
-    SelfAttention,
-    TwoSidedConfig,
-    ZseConfig,
-    grid_maps,
-)
+from sketch_search.model import engine
 from sketch_search.model.engine import Tokens as Arrays
 from sketch_search.model.engine import average_variants as averaged
 from sketch_search.model.engine.surface import lost_by_blocks
@@ -76,14 +62,14 @@ class Network(RetNetwork):
     """Images to tokens (``encode``), tokens to half a cross-attention (``project``), pairs to logits (``relate``)."""
 
     kind: ClassVar[str] = "zse"
-    config_kind = ModelConfig
-    config: ModelConfig
+    config_kind = engine.ModelConfig
+    config: engine.ModelConfig
 
-    def __init__(self, config: ModelConfig, calibration: Calibration = UNCALIBRATED) -> None:
+    def __init__(self, config: engine.ModelConfig, calibration: engine.Calibration = engine.UNCALIBRATED) -> None:
         super().__init__(config, calibration)
         self.encoder: Encoder | ConvolutionalEncoder | TwoSidedEncoder
         self.relation: KernelRelation | BestMatchRelation
-        if isinstance(config, ZseConfig):
+        if isinstance(config, engine.ZseConfig):
             self.encoder = Encoder(config) if config.encoder == "vit" else ConvolutionalEncoder(config)
             self.cross = CrossAttention(config) if config.cross_attention else Unaligned()
             kinds: dict[str, type[KernelRelation | BestMatchRelation]]
@@ -91,18 +77,18 @@ class Network(RetNetwork):
             self.relation = kinds[config.relation](config)
             self.ret_term = RetTerm() if config.relation_ret else None
         else:
-            assert isinstance(config, TwoSidedConfig)
+            assert isinstance(config, engine.TwoSidedConfig)
             self.encoder = TwoSidedEncoder(config)
             self.cross = CrossAttention(config)
             self.relation = BestMatchRelation(config)
             self.ret_term = RetTerm()
 
-    def _encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None) -> Tokens:
+    def _encode(self, images: torch.Tensor, modality: engine.Modality, trace: EncoderTrace | None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens."""
         tokens: Tokens = self.encoder(images, modality, trace)
         return tokens
 
-    def project(self, tokens: Tokens, modality: Modality) -> Side:
+    def project(self, tokens: Tokens, modality: engine.Modality) -> Side:
         """Computes the part of a pair's score that depends on one image alone; once for each image."""
         return self.cross.project(tokens, modality)
 
@@ -174,7 +160,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def from_backbone(config: ZseConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
+def from_backbone(config: engine.ZseConfig, weights: dict[str, torch.Tensor], seed: int = 0) -> Network:
     """Makes a network from a ViT, photo side or ResNet-50 w/o SA; learnable tokenizers are zero. Raises ModelError."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -260,7 +246,7 @@ class Captured:
         return self._found
 
 
-class TorchEngine(Engine):
+class TorchEngine(engine.Engine):
     """A network in evaluation mode, on the device and in the precision that it has."""
 
     def __init__(self, network: RetNetwork) -> None:
@@ -274,7 +260,7 @@ class TorchEngine(Engine):
         self.captured: dict[tuple[int, bool], Run] = {}
         self._replaying = threading.Lock()
 
-    def encode(self, pictures: Floats, modality: Modality) -> Arrays:
+    def encode(self, pictures: engine.Floats, modality: engine.Modality) -> Arrays:
         chunk = CHUNK if self.device == "cpu" else GPU_CHUNK
         parts = [pictures[start : start + chunk] for start in range(0, len(pictures), chunk)]
         threads = torch.get_num_threads()
@@ -291,19 +277,19 @@ class TorchEngine(Engine):
             torch.set_num_threads(threads)
 
     @torch.inference_mode()
-    def _encode(self, pictures: Floats, modality: Modality) -> Arrays:
+    def _encode(self, pictures: engine.Floats, modality: engine.Modality) -> Arrays:
         if modality == "sketch":
             return self._sketches(pictures, whole=False)[0]
         return self.reduce_regions(as_arrays(self.network.encode(pictures, modality)))
 
     @torch.inference_mode()
-    def encode_whole(self, variants: Floats) -> tuple[Arrays, Floats]:
+    def encode_whole(self, variants: engine.Floats) -> tuple[Arrays, engine.Floats]:
         tokens, patches = self._sketches(variants, whole=True)
         if patches is None:
             raise ModelError(f"{self.config.name} has no tokens of all patches; only two-sided networks have")
         return tokens, patches
 
-    def _sketches(self, pictures: Floats, *, whole: bool) -> tuple[Arrays, Floats | None]:
+    def _sketches(self, pictures: engine.Floats, *, whole: bool) -> tuple[Arrays, engine.Floats | None]:
         """Encodes sketches: their tokens, and if asked for, those of all patches of the first."""
 
         def run(pixels: torch.Tensor) -> Encoded:
@@ -323,29 +309,29 @@ class TorchEngine(Engine):
             return as_arrays(tokens), None if patches is None else as_array(patches)
 
     @torch.inference_mode()
-    def relate(self, sketch: Arrays, photos: Arrays) -> Floats:
+    def relate(self, sketch: Arrays, photos: Arrays) -> engine.Floats:
         network = as_zse(self.network)
         sides = network.project(self._tokens(sketch), "sketch"), network.project(self._tokens(photos), "photo")
         return as_array(network.relate(*sides)).astype(np.float32)
 
     @torch.inference_mode()
-    def observe(self, pictures: Floats, modality: Modality) -> Observed:
+    def observe(self, pictures: engine.Floats, modality: engine.Modality) -> engine.Observed:
         trace, grid = EncoderTrace(), self.config.grid
         tokens = averaged(self.reduce_regions(as_arrays(self.network.encode(pictures, modality, trace))))
         blocks = [
-            grid_maps(as_array(positions[0]), as_array(attention[0].float()), grid)
+            engine.grid_maps(as_array(positions[0]), as_array(attention[0].float()), grid)
             for attention, positions in zip(trace.attention, trace.positions, strict=True)
         ]
-        kept = [grid_maps(as_array(cells[0]), np.ones(cells.shape[1], np.bool_), grid) for cells in trace.kept]
-        return Observed(
+        kept = [engine.grid_maps(as_array(cells[0]), np.ones(cells.shape[1], np.bool_), grid) for cells in trace.kept]
+        return engine.Observed(
             tokens,
-            SelfAttention(np.stack(blocks), tuple(kept)),
+            engine.SelfAttention(np.stack(blocks), tuple(kept)),
             None if trace.everything is None else as_arrays(trace.everything),
             None if trace.local is None else as_array(trace.local[0].float()),
         )
 
     @torch.inference_mode()
-    def align(self, sketch: Arrays, photo: Arrays) -> Aligned | None:
+    def align(self, sketch: Arrays, photo: Arrays) -> engine.Aligned | None:
         network = self.network
         if not isinstance(network, Network):
             return None
@@ -357,11 +343,11 @@ class TorchEngine(Engine):
         matching, lost, relation = None, None, network.relation
         if isinstance(relation, BestMatchRelation):
             worths = (as_array(worth[0]) for worth in relation.token_weights(of_sketch, of_photo))
-            matching = Matching(float(relation.scale), *worths)
+            matching = engine.Matching(float(relation.scale), *worths)
         elif not relation.untransposed:
             kernel, read = as_array(relation.kernel(of_sketch, of_photo)[0]), relation.read
             lost = lost_by_blocks(kernel, lambda k: as_array(read(self._tensor(k))), (drawn, shown), (places, cells))
-        return Aligned(forth, back, drawn, shown, cells, matching, lost)
+        return engine.Aligned(forth, back, drawn, shown, cells, matching, lost)
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
         return as_tensor(values, self._device)

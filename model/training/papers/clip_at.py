@@ -24,17 +24,7 @@ from sketch_search.model.training.network import (
     read_backbone,
     read_clip,
 )
-from sketch_search.model.training.papers.pictures import (
-    TrainingSet,
-    class_batch,
-    class_rows,
-    class_vectors,
-    draw_some,
-    find_pairs,
-    normalize,
-    read_word_vectors,
-    training_set,
-)
+from sketch_search.model.training.papers import pictures
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Several, Table, VectorRecipe
 from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.training.tasks import Task
@@ -201,7 +191,7 @@ class ClipAtTrainer(Trainer[Trained]):
     def __init__(
         self,
         recipe: ClipAtRecipe,
-        data: TrainingSet,
+        data: pictures.TrainingSet,
         texts: torch.Tensor,
         vit: PretrainedVit,
         folder: Path,
@@ -214,7 +204,7 @@ class ClipAtTrainer(Trainer[Trained]):
         self.config = self.start.config
         # The number of pairs of each category in a fine-grained step, and the categories with enough pairs.
         self.pairs = recipe.batch // recipe.categories
-        pairs_of = {label: find_pairs(data.drawn_from, photos) for label, photos in enumerate(data.photo_rows)}
+        pairs_of = {label: pictures.find_pairs(data.drawn_from, photos) for label, photos in enumerate(data.photo_rows)}
         self.usable = {label: pairs for label, pairs in pairs_of.items() if len(pairs) >= self.pairs}
         if recipe.fine_grained:
             self._check_pairs()
@@ -266,9 +256,9 @@ class ClipAtTrainer(Trainer[Trained]):
     def _category_losses(self) -> dict[str, torch.Tensor]:
         recipe, weights = self.recipe, self.recipe.losses
         generator = self.generator()
-        labels, sketches, photos = class_batch(self.data, recipe.batch, generator)
-        sketch = self._vectors(normalize(sketches, self.config), "sketch")
-        photo = self._vectors(normalize(photos, self.config), "photo")
+        labels, sketches, photos = pictures.class_batch(self.data, recipe.batch, generator)
+        sketch = self._vectors(pictures.normalize(sketches, self.config), "sketch")
+        photo = self._vectors(pictures.normalize(photos, self.config), "photo")
         losses = self._classification(sketch, photo, labels)
         if weights.triplet:
             wrong = photo[draw_others(labels, generator)]
@@ -280,8 +270,8 @@ class ClipAtTrainer(Trainer[Trained]):
         weights = self.recipe.losses
         generator = self.generator()
         labels, sketch_rows, photo_rows = self.pair_batch(generator)
-        sketches = normalize(self.data.sketches[sketch_rows], self.config)
-        photos = normalize(self.data.photos[photo_rows], self.config)
+        sketches = pictures.normalize(self.data.sketches[sketch_rows], self.config)
+        photos = pictures.normalize(self.data.photos[photo_rows], self.config)
         sketch, photo = self._vectors(sketches, "sketch"), self._vectors(photos, "photo")
         by_category = (self.recipe.categories, self.pairs, self.config.width)
         distances = category_distances(sketch.reshape(by_category), photo.reshape(by_category))
@@ -307,7 +297,7 @@ class ClipAtTrainer(Trainer[Trained]):
             for number in torch.randperm(len(pairs), generator=generator)[: self.pairs].tolist():
                 photo, drawn = pairs[number]
                 labels.append(label)
-                sketches.append(int(draw_some(drawn, 1, generator)))
+                sketches.append(int(pictures.draw_some(drawn, 1, generator)))
                 photos.append(photo)
         return torch.tensor(labels), torch.tensor(sketches), torch.tensor(photos)
 
@@ -353,8 +343,8 @@ def read_start(
         texts = clip.text([SENTENCE.format(label.replace("_", " ")) for label in labels])
         return clip.encoder, texts, f"CLIP's text encoder, {SENTENCE.format('[CLASS]')!r}"
     weights = read_backbone(backbone)
-    vectors = read_word_vectors(words)
-    texts = F.normalize(class_vectors(vectors, class_rows(vectors, labels, recipe.names)), dim=1)
+    vectors = pictures.read_word_vectors(words)
+    texts = F.normalize(pictures.class_vectors(vectors, pictures.class_rows(vectors, labels, recipe.names)), dim=1)
     return PretrainedVit(recipe.layout, recipe.image_size, weights, _MEAN, _STD), texts, vectors.name
 
 
@@ -367,5 +357,5 @@ def clip_at_trainer(
         raise ModelError(f"{run.start} was not trained at the level {recipe.level}; name a recipe of the other level")
     vit, texts, source = read_start(recipe, run.needed_backbone, run.words, training.labels)
     print(f"text vectors of {len(texts)} classes from {source}")
-    data = training_set(training)
+    data = pictures.training_set(training)
     return ClipAtTrainer(recipe, data, texts, vit, run.folder, run.device, start), {"texts": source}

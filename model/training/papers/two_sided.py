@@ -21,15 +21,8 @@ from sketch_search.model.engine import TWO_SIDED, Method, Prior, TwoSidedConfig,
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
 from sketch_search.model.training.corpus import IMAGENET_PART, Corpus, Picture, rows_by_label
+from sketch_search.model.training.evaluation import scoring
 from sketch_search.model.training.evaluation.figures import HARMONIC, measure
-from sketch_search.model.training.evaluation.scoring import (
-    calibrate,
-    counts,
-    encode_both,
-    encode_pictures,
-    ret_matcher,
-    trained_matcher,
-)
 from sketch_search.model.training.network import Network, Tokens, TwoSidedEncoder
 from sketch_search.model.training.papers.pictures import (
     Augmentation,
@@ -382,7 +375,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
     check_validation(recipe, run, validation)
     more = f" and {len(further.sketches):,} sketches without photos" if further.sketches else ""
-    print(f"training on {counts(training)}{more}")
+    print(f"training on {scoring.counts(training)}{more}")
     vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None
     data = training_set(training, further)
     plain = network.prior_replaced(None).vocabulary_replaced(None)
@@ -402,7 +395,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
             parts = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
             large = read_task("everything", "val", parts).subsample(recipe.evaluate_everything, 1)
             trained, harmonic = with_chosen_prior(trained, training, further, large, recipe.dtype)
-        trained, figures = calibrate(trained, chosen_on, recipe.dtype, recipe.methods)
+        trained, figures = scoring.calibrate(trained, chosen_on, recipe.dtype, recipe.methods)
         notes["validation"] = json.dumps(figures | harmonic)
     elif start is not None:
         if start.prior is not None and run.data is None:
@@ -420,8 +413,8 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
 def centre_tokens(network: Network, sketches: Sequence[Picture]) -> None:
     """Shifts the tokens of sketches, so that those of some of these sketches of every class have the mean 0."""
     chosen = some_of_each(sketches, SKETCHES_PER_CLASS)
-    matcher = ret_matcher(network)
-    patches = encode_pictures(matcher, chosen, "sketch").patches
+    matcher = scoring.ret_matcher(network)
+    patches = scoring.encode_pictures(matcher, chosen, "sketch").patches
     assert isinstance(network.encoder, TwoSidedEncoder)
     network.encoder.head.tokens.bias.sub_(torch.from_numpy(patches.mean(axis=(0, 1))))
 
@@ -479,9 +472,9 @@ def with_prior(
 ) -> Network:
     """Returns a copy of the network with the prior of its training sketches: k-means over their [Ret]."""
     plain = network.prior_replaced(None)
-    matcher = ret_matcher(plain)
+    matcher = scoring.ret_matcher(plain)
     some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
-    sketches = encode_pictures(matcher, some, "sketch")
+    sketches = scoring.encode_pictures(matcher, some, "sketch")
     # Equal sketches cannot be the centres of two clusters.
     directions = np.unique(unit(sketches.ret).round(4), axis=0)
     # This is imported late because it takes longer than all other imports of a training.
@@ -490,7 +483,7 @@ def with_prior(
     clusters = KMeans(min(PROTOTYPES, len(directions)), n_init=1, random_state=0).fit(directions)
     prior = Prior(unit(clusters.cluster_centers_.astype(np.float32)), 0.0, ret_weight, relation_weight)
     photos = training.photos + further.photos
-    shown = encode_pictures(matcher, photos[:: max(1, len(photos) // LEVEL_PHOTOS)], "photo")
+    shown = scoring.encode_pictures(matcher, photos[:: max(1, len(photos) // LEVEL_PHOTOS)], "photo")
     return plain.prior_replaced(replace(prior, level=float(prior(shown.ret).mean())))
 
 
@@ -502,8 +495,8 @@ def with_chosen_prior(
     prior = other.prior
     if prior is None or not {TRAINED, UNSEEN} <= large.groups.keys():
         raise ModelError("a prior is chosen between trained classes and others; the gallery lacks one of them")
-    matcher = trained_matcher(other, dtype)
-    queries, gallery = encode_both(matcher, large.corpus)
+    matcher = scoring.trained_matcher(other, dtype)
+    queries, gallery = scoring.encode_both(matcher, large.corpus)
     priors = prior(gallery.ret)
     cosines = 1 - matcher.ret_distances(queries, gallery) ** 2 / 2
     logits = matcher.relation_logits(queries[::RELATION_EVERY], gallery)

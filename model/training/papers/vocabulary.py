@@ -12,29 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sketch_search.model import load
-from sketch_search.model.engine import (
-    MAX_NAMES,
-    Floats,
-    Projection,
-    SeenClasses,
-    Vocabulary,
-    read_metadata,
-    seen_classes,
-)
+from sketch_search.model import engine, load
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
+from sketch_search.model.training import corpus
 from sketch_search.model.training.checkpoint import load_zse_network, save_checkpoint
-from sketch_search.model.training.corpus import (
-    DRAWINGS_PART,
-    IMAGENET_PART,
-    Picture,
-    data_folder,
-    read_data,
-    read_imagenet,
-    read_split,
-    rows_by_label,
-)
 from sketch_search.model.training.evaluation.scoring import encode_pictures, ret_matcher
 from sketch_search.model.training.network import Network, layout_of, read_backbone
 from sketch_search.model.training.papers.pictures import (
@@ -76,15 +58,15 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     # Guesses are calibrated on sketches that they are not learned from, and on those of validation classes. If neither
     # are there, all calibrate them, and none teaches them. ``give_things`` adds what has line drawings alone.
     every = pictures.training.sketches + pictures.further.sketches
-    sketches = tuple(sketch for sketch in every if sketch.source != DRAWINGS_PART)
+    sketches = tuple(sketch for sketch in every if sketch.source != corpus.DRAWINGS_PART)
     # Every tenth sketch of each class; none of a class of ten or fewer.
-    rows_of = rows_by_label(sketch.label for sketch in sketches).values() if data is None else ()
+    rows_of = corpus.rows_by_label(sketch.label for sketch in sketches).values() if data is None else ()
     held = tuple(sketches[row] for rows in rows_of for row in rows[10::10])
     others = set(held)
     left = held + (pictures.validation.sketches if pictures.validation else ())
     calibrating = some_of_each(left or sketches, SKETCHES_PER_CLASS)
     drawn = some_of_each(tuple(s for s in sketches if s not in others), DRAWN_PER_CLASS) if left else ()
-    vectors = read_word_vectors(None) if data is None and (data_folder() / "data" / STAND_IN).is_file() else None
+    vectors = read_word_vectors(None) if data is None and (corpus.data_folder() / "data" / STAND_IN).is_file() else None
     worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, vectors)
     save_changed(worded, source, target, pictures.seen)
     print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(shown):,} photos")
@@ -97,14 +79,14 @@ def give_things(source: Path, target: Path, *, recipe: Path) -> None:
     more = with_further_things(load_zse_network(source), pictures.training.sketches + pictures.further.sketches)
     book = WordBook(more.config.words)
     taught = frozenset(label for label in pictures.seen.trained if word_of(label, book) >= 0)
-    save_changed(more, source, target, SeenClasses(taught))
+    save_changed(more, source, target, engine.SeenClasses(taught))
     print(f"wrote {target}: it guesses {len(more.config.drawn)} things")
 
 
-def save_changed(network: Network, source: Path, target: Path, seen: SeenClasses | None = None) -> None:
+def save_changed(network: Network, source: Path, target: Path, seen: engine.SeenClasses | None = None) -> None:
     """Writes a network with the training record of ``source``. seen: classes of the pictures that changed it."""
-    notes = {name: text for name, text in read_metadata(source).items() if name in ("origin", "validation")}
-    if before := seen_classes(source):
+    notes = {name: text for name, text in engine.read_metadata(source).items() if name in ("origin", "validation")}
+    if before := engine.seen_classes(source):
         notes |= (before | seen).note()
     save_checkpoint(network.half(), target, notes)
 
@@ -157,10 +139,10 @@ _HOMONYMS = ("head", "mole", "napkin", "sweet potato")
 
 def with_vocabulary(
     network: Network,
-    photos: Sequence[Picture],
+    photos: Sequence[corpus.Picture],
     beliefs: torch.Tensor,
-    sketches: Sequence[Picture],
-    drawn: Sequence[Picture] = (),
+    sketches: Sequence[corpus.Picture],
+    drawn: Sequence[corpus.Picture] = (),
     vectors: WordVectors | None = None,
 ) -> Network:
     """Returns the network with words of the photos' classes, and ImageNet's if the ViT classifies.
@@ -171,7 +153,7 @@ def with_vocabulary(
     plain = network.vocabulary_replaced(None)
     matcher = ret_matcher(plain)
     # ImageNet's classes are known by number only. The classifier's probabilities have them already.
-    labels = tuple(None if photo.source == IMAGENET_PART else photo.label for photo in photos)
+    labels = tuple(None if photo.source == corpus.IMAGENET_PART else photo.label for photo in photos)
     names = imagenet_names()
     ret = torch.from_numpy(encode_pictures(matcher, photos, "photo").ret)
     labelled = sorted({label for label in labels if label})
@@ -192,7 +174,7 @@ def with_vocabulary(
         places = class_places(labels_drawn, [photo.label for photo in photos], ret, vectors)
         arrays |= {"sketch_directions": directions, "sketch_biases": biases, "places": places}
         arrays |= {"ret_gain": RET_GAIN, "relation_gain": RELATION_GAIN}
-    vocabulary = Vocabulary.of(arrays, [word_of(label, book) for label in things])
+    vocabulary = engine.Vocabulary.of(arrays, [word_of(label, book) for label in things])
     if sketches:
         shows = torch.from_numpy(vocabulary.things(encode_pictures(matcher, sketches, "sketch")))
         targets = [things.get(s.label, -1) if things else word_of(s.label, book) for s in sketches]
@@ -201,9 +183,9 @@ def with_vocabulary(
     return plain.vocabulary_replaced(vocabulary, words)
 
 
-def with_further_things(network: Network, sketches: Sequence[Picture]) -> Network:
+def with_further_things(network: Network, sketches: Sequence[corpus.Picture]) -> Network:
     """Adds guesses of things of line drawings alone, for words that name them; the guesses before stay."""
-    known = sorted({sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART})
+    known = sorted({sketch.label for sketch in sketches if sketch.source != corpus.DRAWINGS_PART})
     others = {sketch.label for sketch in sketches} - set(known)
     book, before = WordBook(network.config.words), network.vocabulary
     named = [(number, word_of(label, book)) for label, number in zip(known, network.config.drawn, strict=False)]
@@ -426,7 +408,8 @@ def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple
         if len(rows) == 1:
             added.setdefault(rows[0], []).append(spelt[key])
     return tuple(
-        replace(entry, names=(*entry.names, *added.get(number, ()))[:MAX_NAMES]) for number, entry in enumerate(entries)
+        replace(entry, names=(*entry.names, *added.get(number, ()))[: engine.MAX_NAMES])
+        for number, entry in enumerate(entries)
     )
 
 
@@ -460,10 +443,13 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
     if like is not None and projection is None:
         raise ModelError(f"{like} has no regions; leave --like out")
     if projection is None:
-        data = data_folder()
-        photos = (*read_data(data).of(read_split(data, "train")).photos, *read_imagenet(data).photos)[::_EVERY]
+        data = corpus.data_folder()
+        photos = (
+            *corpus.read_data(data).of(corpus.read_split(data, "train")).photos,
+            *corpus.read_imagenet(data).photos,
+        )[::_EVERY]
         regions = _regions(source, photos)
-        projection = Projection.fit(regions.reshape(-1, regions.shape[2]), WIDTH)
+        projection = engine.Projection.fit(regions.reshape(-1, regions.shape[2]), WIDTH)
     network, seen = network.projection_replaced(projection), None
     if network.vocabulary is not None and len(network.vocabulary.drawn):
         pictures = training_corpora(None, read_recipe(recipe))
@@ -471,7 +457,7 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
         some = some_of_each(pictures.training.photos, PHOTOS_PER_CLASS)
         words = [word_of(photo.label, book) for photo in some]
         shown = [photo for photo, word in zip(some, words, strict=True) if word >= 0]
-        of_word = rows_by_label(word for word in words if word >= 0)
+        of_word = corpus.rows_by_label(word for word in words if word >= 0)
         learned = with_regions(network.vocabulary, projection, _regions(source, shown), of_word)
         network, seen = network.vocabulary_replaced(learned, network.config.words), pictures.seen
     save_changed(network, source, target, seen)
@@ -479,8 +465,8 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
 
 
 def with_regions(
-    vocabulary: Vocabulary, projection: Projection, regions: Floats, of_word: dict[int, list[int]]
-) -> Vocabulary:
+    vocabulary: engine.Vocabulary, projection: engine.Projection, regions: engine.Floats, of_word: dict[int, list[int]]
+) -> engine.Vocabulary:
     """Adds where regions (p, m, d) that show things lie: from whole photos' places to the nearest regions' means."""
     places = np.zeros((len(vocabulary.places), len(projection.axes)), np.float32)
     for thing, word in enumerate(vocabulary.drawn.tolist()):
@@ -495,11 +481,11 @@ def with_regions(
     return replace(vocabulary, region_places=places)
 
 
-def _regions(checkpoint: Path, photos: Sequence[Picture]) -> Floats:
+def _regions(checkpoint: Path, photos: Sequence[corpus.Picture]) -> engine.Floats:
     """Computes the local [Ret] of photos' regions, (p, m, d) of length 1."""
     matcher = load(checkpoint)
     # Regions as they are.
-    matcher.engine.projection = Projection(np.eye(matcher.config.width, dtype=np.float32))
+    matcher.engine.projection = engine.Projection(np.eye(matcher.config.width, dtype=np.float32))
     regions = encode_pictures(matcher, photos, "photo").regions
     if regions is None:
         raise ModelError(f"{checkpoint} has no regions; only two-sided networks with an even patch grid have")
