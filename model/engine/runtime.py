@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -44,6 +43,7 @@ from sketch_search.model.files import read_regular
 
 # Otherwise, on import, it writes an id of this machine into the user's folder, and reports to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime  # noqa: E402
 
 # The most bytes of a graph, which has no weights.
 _MOST_BYTES = 16 << 20
