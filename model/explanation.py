@@ -95,7 +95,12 @@ def compare(
 
 def _preference(sketch: Tokens, local: Floats) -> Floats:
     """Computes how much sketch patches prefer photo patches: (n_s, n) float32. local: (n, d), local [Ret]."""
-    relevance, side = _relevance(unit(sketch.ret[0]), local), math.isqrt(len(local))
+    # The mean cosine of each patch and its neighbours to the whole sketch: fewer neighbours at the border.
+    side, border = math.isqrt(len(local)), _AROUND // 2
+    maps = np.stack([(local @ unit(sketch.ret[0])).reshape(side, side), np.ones((side, side), np.float32)])
+    padded = np.pad(maps, ((0, 0), (border, border), (border, border)))
+    sums = np.lib.stride_tricks.sliding_window_view(padded, (_AROUND, _AROUND), axis=(1, 2)).sum(axis=(3, 4))
+    relevance = (sums[0] / sums[1]).ravel()
     drawn, shown = _places(sketch.positions[0], side), _places(np.arange(len(local)), side)
     least = np.quantile(relevance, 1 - _THING)
     here = _spread_out(drawn, np.ones(len(drawn)))
@@ -114,17 +119,6 @@ def _spread_out(places: NDArray[np.float64], weights: NDArray[np.floating]) -> N
     spread = np.sqrt(np.average((places - mean) ** 2, axis=0, weights=weights))
     # Cells in a single row or column have no spread along the other side.
     return (places - mean) / np.maximum(spread, 1)
-
-
-def _relevance(sketch: Floats, local: Floats) -> Floats:
-    """Computes how like a sketch (d,) each of n patches of a photo and its neighbours are, (n,), by local [Ret]."""
-    cosines = local @ sketch
-    side, border = math.isqrt(len(cosines)), _AROUND // 2
-    # The mean is over the existing neighbours: fewer at the border.
-    maps = np.stack([cosines.reshape(side, side), np.ones((side, side), np.float32)])
-    padded = np.pad(maps, ((0, 0), (border, border), (border, border)))
-    sums = np.lib.stride_tricks.sliding_window_view(padded, (_AROUND, _AROUND), axis=(1, 2)).sum(axis=(3, 4))
-    return np.asarray((sums[0] / sums[1]).ravel())
 
 
 def compare_photos(liked: Observed, photo: Observed) -> Explanation:

@@ -225,11 +225,6 @@ def _receive(stream: BinaryIO, most: tuple[int, int] | None = None) -> tuple[dic
     return json.loads(text), data
 
 
-def send_request(stream: BinaryIO, request: Request) -> None:
-    job, limits, data = request
-    _send(stream, {"job": asdict(job), "limits": asdict(limits)}, data)
-
-
 def receive_request(stream: BinaryIO) -> Request | None:
     """Waits for a request; None if the other process is gone."""
     try:
@@ -329,10 +324,10 @@ class DecodingProcess:
 
     def run(self, request: Request, *, quick: bool = False) -> OpenedImage:
         """Runs a job. Errors but its own end the process: CostlyImage, SlowImage, EndedDecoding, DecoderCrashed."""
-        (job, limits, _), start, computed = request, time.monotonic(), _cpu_seconds(self.pid)
+        (job, limits, data), start, computed = request, time.monotonic(), _cpu_seconds(self.pid)
         try:
             with self._killed_after(limits.clock_seconds):
-                send_request(self._requests, request)
+                _send(self._requests, {"job": asdict(job), "limits": asdict(limits)}, data)
                 return receive_picture(self._replies, job)
         except (EOFError, OSError) as error:
             late = time.monotonic() - start >= limits.clock_seconds

@@ -89,9 +89,8 @@ class Detector:
         height, width = picture.shape[:2]
         square = np.full((SIZE, SIZE, 3), _GREY, np.float32)
         square[:height, :width] = picture[:, :, ::-1]
-        places: Floats = self._session.run(None, {"images": np.ascontiguousarray(square.transpose(2, 0, 1))[None]})[0][
-            0
-        ]
+        pixels = np.ascontiguousarray(square.transpose(2, 0, 1))[None]
+        places: Floats = self._session.run(None, {"images": pixels})[0][0]
         certainties = places[:, 4:5] * places[:, 5:]
         likely = np.flatnonzero(certainties.max(axis=1) >= _LEAST_CERTAIN)
         kinds, certainty = certainties[likely].argmax(axis=1), certainties[likely].max(axis=1)

@@ -43,7 +43,7 @@ from sketch_search.model.files import read_regular
 
 # Otherwise, on import, it writes an id of this machine into the user's folder, and reports to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 # The most bytes of a graph, which has no weights.
 _MOST_BYTES = 16 << 20
@@ -96,7 +96,10 @@ class GraphEngine(Engine):
     def _open(self, name: str, weights: Callable[[], _Weights], threads: int) -> onnxruntime.InferenceSession:
         """Opens a graph with these weights. Raises ModelError: it is missing, damaged, or does not fit."""
         session = self._session(name, weights(), threads)
-        _return_free_memory()
+        # glibc would keep tens of MiB that the copies of weights took.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+        if trim is not None:
+            trim(0)
         return session
 
     def _session(self, name: str, weights: _Weights, threads: int) -> onnxruntime.InferenceSession:
@@ -193,8 +196,7 @@ class OnnxEngine(GraphEngine):
         everything, local = None, None
         if modality == "photo":
             everything, attention, importance, of_patches = self._photo(pictures[0], patches**2)
-            local = self._local(of_patches)
-            chosen = _most_important(importance, kept)
+            local, chosen = self._local(of_patches), _most_important(importance, kept)
             features = everything.features[:, np.concatenate([[0], 1 + chosen])]
             tokens = Tokens(features, everything.positions[:, chosen])
         else:
@@ -259,13 +261,6 @@ class OnnxEngine(GraphEngine):
         vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("second_vit.", "second_tuning."))
         in_int8 = graphs.SECOND_IN_INT8
         return self._open_vit(graphs.SECOND_VIT, lambda: vit_weights(vit, tuning, in_int8), vit["position"], 1)
-
-
-def _return_free_memory() -> None:
-    """Returns what the copies of weights took to the system: glibc would keep tens of MiB that nobody needs again."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 _ONLY_WHAT_IS_ASKED = onnxruntime.RunOptions()
@@ -434,13 +429,11 @@ class ZseEngine(GraphEngine):
 
     def _kernel(self, sketch: Floats, photo: Floats) -> Floats:
         """Compares blocks of 2 x 2 aligned patch tokens, (p, n, d) each (eq. 8): cosines (p, m, m), rows sketch."""
-        one, other = (unit(self._blocks(tokens)) for tokens in (sketch, photo))
-        return np.asarray(one @ other.transpose(0, 2, 1))
-
-    def _blocks(self, patches: Floats) -> Floats:
-        half, width = self.config.grid // 2, self.config.width
-        rows = patches.reshape(len(patches), half, 2, half, 2, width).transpose(0, 1, 3, 2, 4, 5)
-        return np.asarray(rows.reshape(len(patches), half * half, 4 * width) @ self._downsample + self._bias)
+        half, sides = self.config.grid // 2, list[Floats]()
+        for patches in (sketch, photo):
+            rows = patches.reshape(len(patches), half, 2, half, 2, -1).transpose(0, 1, 3, 2, 4, 5)
+            sides.append(unit(rows.reshape(len(patches), half * half, -1) @ self._downsample + self._bias))
+        return np.asarray(sides[0] @ sides[1].transpose(0, 2, 1))
 
     def _read(self, kernel: Floats) -> Floats:
         """Turns kernel matrices (p, m, m) into logits (p,) by the relation network (eq. 9)."""

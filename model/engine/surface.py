@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,8 +37,6 @@ LEAST_PRESENT = 0.01
 # The number of words, the likeliest for one photo, by which others are compared with it. Of 16 and of all words, the
 # precision of the first 20 photos after a liked photo is the same, to 0.01.
 SHARED_WORDS = 16
-# Sketches whose guesses are kept, together and one after the other.
-_GUESSED = 16
 Arrays = Mapping[str, ArrayLike]
 Value = TypeVar("Value")
 
@@ -158,10 +156,7 @@ class Vocabulary:
 
     def things(self, sketches: Tokens) -> Floats:
         """Computes the logits y of the things that n sketches may show, (n, k) float32."""
-        return self._logits(sketches.guessed_from)
-
-    def _logits(self, given: NDArray[Any]) -> Floats:
-        return unit(given) @ self.sketch_directions.T + self.sketch_biases
+        return unit(sketches.guessed_from) @ self.sketch_directions.T + self.sketch_biases
 
     def guess_things(self, sketches: Tokens) -> Floats:
         """Computes how probably n sketches show each thing: (n, k) float32; zeros for a photo without summary.
@@ -169,35 +164,14 @@ class Vocabulary:
         What the gallery shows (``Tokens.expects``) moves probability between things, but leaves their sum: it does not
         say whether a sketch shows any of them.
         """
-        given, expects = np.asarray(sketches.guessed_from, np.float32), sketches.expects
-        if given.shape[1] != self.sketch_directions.shape[1]:
+        if sketches.guessed_from.shape[1] != self.sketch_directions.shape[1]:
             return np.zeros((len(sketches), len(self.sketch_biases)), np.float32)
-        if len(given) > _GUESSED:
-            return self._guess(given, expects)
-        return self._guessed(given.tobytes(), None if expects is None else expects.astype(np.float32).tobytes())
-
-    @cached_property
-    def _guessed(self) -> Callable[[bytes, bytes | None], Floats]:
-        """The guesses for the latest sketches, which each stage of a search needs."""
-
-        @lru_cache(maxsize=_GUESSED)
-        def guess(given: bytes, expects: bytes | None) -> Floats:
-            rows = np.frombuffer(given, np.float32).reshape(-1, self.sketch_directions.shape[1])
-            expected = None if expects is None else np.frombuffer(expects, np.float32).reshape(len(rows), -1)
-            found = self._guess(rows, expected)
-            found.flags.writeable = False
-            return found
-
-        return guess
-
-    def _guess(self, given: Floats, expects: Floats | None) -> Floats:
-        y = self._logits(given)
-        none = np.full((len(y), 1), self.guess_none, np.float32)
-        found = softmax(np.concatenate([np.float32(self.guess_scale) * y, none], axis=1))[:, :-1]
-        if expects is None:
-            return found
-        raised: Floats = found * expects
-        raised *= (found.sum(axis=1) / np.maximum(raised.sum(axis=1), np.finfo(np.float32).tiny))[:, None]
+        none = np.full((len(sketches), 1), self.guess_none, np.float32)
+        shares = softmax(np.concatenate([np.float32(self.guess_scale) * self.things(sketches), none], axis=1))[:, :-1]
+        if sketches.expects is None:
+            return shares
+        raised = np.asarray(shares * sketches.expects, np.float32)
+        raised *= (shares.sum(axis=1) / np.maximum(raised.sum(axis=1), np.finfo(np.float32).tiny))[:, None]
         return raised
 
     def guess(self, sketches: Tokens) -> Floats:

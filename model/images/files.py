@@ -15,7 +15,6 @@ from typing import BinaryIO, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
@@ -288,7 +287,10 @@ def _on_paper(image: Image.Image, paper: int) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _from_numbers(image, paper)
     if image.mode == "LAB":
-        return _from_lab(image)
+        profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
+        if (converted := ImageCms.profileToProfile(image, *profiles, outputMode="RGB")) is None:
+            raise UndecodableImage("its Lab colours cannot be converted")
+        return converted
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         rgb = Image.new("RGB", image.size, (paper, paper, paper))
@@ -321,18 +323,15 @@ def read_image_file(source: Source) -> bytes:
 
 
 def _unwrap(data: bytes) -> bytes:
-    """Returns the file in a data URL or in base64; other bytes as they are."""
-    inner = None if _known(data) else _from_text(data)
+    """Returns the file in a data URL or in base64, of which a beginning may do; other bytes as they are."""
+    if _known(data):
+        return data
+    inner = _from_base64(data) if _BASE64.fullmatch(data[:64]) else None
+    if data[:5].lower() == b"data:" and (comma := data.find(b",", 0, _LONGEST_HEAD)) >= 0:
+        inner = _unquote(data, comma + 1)
+        if inner and data[:comma].lower().endswith(b";base64"):
+            inner = _from_base64(inner)
     return data if inner is None or not _known(inner) else inner
-
-
-def _from_text(data: bytes) -> bytes | None:
-    """Decodes the file in a data URL, or in base64, as web pages and programs send them; a beginning may do."""
-    if data[:5].lower() == b"data:":
-        comma = data.find(b",", 0, _LONGEST_HEAD)
-        body = _unquote(data, comma + 1) if comma >= 0 else None
-        return _from_base64(body) if body and data[:comma].lower().endswith(b";base64") else body
-    return _from_base64(data) if _BASE64.fullmatch(data[:64]) else None
 
 
 def _unquote(text: bytes, at: int) -> bytes:
@@ -340,8 +339,7 @@ def _unquote(text: bytes, at: int) -> bytes:
     pieces = list[bytes]()
     while at < len(text):
         # No piece ends within a sign.
-        end = at + _BEGINNING
-        end = max(end, text.rfind(b"%", end - 2, end) + 3)
+        end = max(at + _BEGINNING, text.rfind(b"%", at + _BEGINNING - 2, at + _BEGINNING) + 3)
         pieces.append(unquote_to_bytes(text[at:end]))
         at = end
     return b"".join(pieces)
@@ -358,7 +356,8 @@ def _from_base64(text: bytes) -> bytes | None:
 
 
 def _known(head: bytes) -> str | None:
-    return media_type(head) or (vector.SVG if vector.is_svg(head) else vector.PDF if vector.is_pdf(head) else None)
+    pdf = vector.PDF if head[:1024].lstrip().startswith(b"%PDF-") else None
+    return media_type(head) or (vector.SVG if vector.is_svg(head) else pdf)
 
 
 def _media(head: bytes) -> str:
@@ -461,11 +460,10 @@ def _orientation(picture: Image.Image) -> int:
 
 def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
     """Converts the colours of a picture from its profile to sRGB. A profile that does not fit is passed over."""
-    if not isinstance(profile, bytes) or image.mode not in ("L", "RGB", "RGBA", "CMYK"):
-        return image
     with suppress(Exception):  # profiles are also untrusted bytes
-        if (transform := _to_srgb(profile, image.mode)) is not None:
-            return ImageCms.applyTransform(image, transform) or image
+        if isinstance(profile, bytes) and image.mode in ("L", "RGB", "RGBA", "CMYK"):
+            transform = _to_srgb(profile, image.mode)
+            return image if transform is None else ImageCms.applyTransform(image, transform) or image
     return image
 
 
@@ -576,7 +574,12 @@ def _drop_exif(jpeg: bytes) -> bytes:
 def _from_numbers(image: Image.Image, paper: int) -> Image.Image:
     """Scales the modes I;16, I and F by their usual range, or from their least to their greatest value."""
     values = np.asarray(image)
-    low, high = (0.0, 65535.0) if image.format == "PNG" else _range(values)
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    low, high = (0.0, 65535.0) if image.format == "PNG" else (float(finite.min()), float(finite.max()))
+    # A usual range counts only if the values fill it: 12-bit values in 16-bit words, or ten labels, would be black.
+    usual = [1.0] * (values.dtype.kind == "f" and 0 < high <= 1)
+    usual += [full for least, full in ((16.0, 255.0), (4096.0, 65535.0)) if least < high <= full]
+    low, high = (0.0, usual[0]) if usual and low >= 0 else (low, max(high, low + 1.0))
     negative = tiff.is_white_zero(image)
     grey = np.empty(values.shape, np.uint8)
     rows = max(1, _STRIP_PIXELS // values.shape[1])
@@ -588,23 +591,3 @@ def _from_numbers(image: Image.Image, paper: int) -> Image.Image:
     if isinstance(transparent, int):
         grey[values == transparent] = paper
     return Image.fromarray(grey).convert("RGB")
-
-
-def _range(values: NDArray[np.generic]) -> tuple[float, float]:
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    low, high = float(finite.min()), float(finite.max())
-    if low >= 0.0:
-        # A usual range counts only if the values fill it: 12-bit values in 16-bit words, or ten labels, would be black.
-        for least, full in ((0.0, 1.0), (16.0, 255.0), (4096.0, 65535.0)):
-            if least < high <= full and (full > 1.0 or values.dtype.kind == "f"):
-                return 0.0, full
-    return low, max(high, low + 1.0)
-
-
-def _from_lab(image: Image.Image) -> Image.Image:
-    rgb = ImageCms.profileToProfile(
-        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-    )
-    if rgb is None:
-        raise UndecodableImage("its Lab colours cannot be converted")
-    return rgb

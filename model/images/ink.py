@@ -199,14 +199,22 @@ def on_even_paper(image: Image.Image) -> Image.Image:
     ground = _ground(image)
     sheet = _sheet(ground)
     if sheet is not None:
-        scale = max(image.size) / max(ground.size)
-        image = _straighten(image, sheet * scale)
+        corners = sheet * max(image.size) / max(ground.size)
+        corners = corners + 2 * _RIM * (corners.mean(axis=0) - corners)
+        sides = [float(np.hypot(*(b - a))) for a, b in pairwise([*corners, corners[0]])]
+        size = max(1, round(max(sides[0], sides[2]))), max(1, round(max(sides[1], sides[3])))
+        left_top, right_top, right_bottom, left_bottom = corners.tolist()
+        quad = (*left_top, *left_bottom, *right_bottom, *right_top)
+        image = image.transform(size, Image.Transform.QUAD, quad, Image.Resampling.BILINEAR)
         ground = _ground(image)
     light = np.asarray(ground.convert("L"), np.float64)
     border = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
     if sheet is None and np.ptp(np.percentile(border, (5, 95))) < _UNEVEN:
         return image
-    return _whiten_frame(_flatten(image, ground))
+    even = ground.filter(ImageFilter.GaussianBlur(_STROKE / 2)).resize(image.size, Image.Resampling.BICUBIC)
+    pixels = np.asarray(image, np.float32) * (255 / np.maximum(np.asarray(even, np.float32), 1))
+    # The noise of the paper is white, too.
+    return _whiten_frame(Image.fromarray(np.clip(pixels * 1.06, 0, 255).astype(np.uint8)))
 
 
 def _is_file(image: Image.Image) -> bool:
@@ -241,46 +249,21 @@ def _sheet(ground: Image.Image) -> Corners | None:
     if not found:
         return None
     sheet = max(found, key=lambda one: float(light[one].mean()))
-    around = light[~sheet]
-    corners = _corners(sheet)
-    area = _area(corners)
-    filled = sheet.sum() / max(area, 1.0)
-    whole = sheet.mean() > 1 - _RIM
-    if whole or filled < _LEAST_FILLED or light[sheet].mean() - np.median(around) < _BRIGHTER:
-        return None
-    return corners
-
-
-def _corners(sheet: NDArray[np.bool_]) -> Corners:
-    """Finds the corners of a surface: the outermost points on both diagonals, or on both axes if it lies aslant."""
+    # The outermost points on both diagonals, or on both axes if it lies aslant.
     y, x = np.nonzero(sheet)
     points = np.stack([x, y], axis=1).astype(np.float64)
-    chosen = [
-        points[[np.argmin(one), np.argmax(other), np.argmax(one), np.argmin(other)]]
-        for one, other in ((x + y, x - y), (y, x))
-    ]
-    return max(chosen, key=_area)
+    ends = ((x + y, x - y), (y, x))
+    chosen = [points[[one.argmin(), other.argmax(), one.argmax(), other.argmin()]] for one, other in ends]
+    corners = max(chosen, key=_area)
+    whole, filled = sheet.mean() > 1 - _RIM, sheet.sum() / max(_area(corners), 1.0)
+    if whole or filled < _LEAST_FILLED or light[sheet].mean() - np.median(light[~sheet]) < _BRIGHTER:
+        return None
+    return corners
 
 
 def _area(corners: Corners) -> float:
     (x, y), (following_x, following_y) = corners.T, np.roll(corners, -1, axis=0).T
     return float(abs((x * following_y - following_x * y).sum()) / 2)
-
-
-def _straighten(image: Image.Image, corners: Corners) -> Image.Image:
-    corners = corners + 2 * _RIM * (corners.mean(axis=0) - corners)
-    sides = [float(np.hypot(*(b - a))) for a, b in pairwise([*corners, corners[0]])]
-    size = max(1, round(max(sides[0], sides[2]))), max(1, round(max(sides[1], sides[3])))
-    left_top, right_top, right_bottom, left_bottom = corners.tolist()
-    quad = (*left_top, *left_bottom, *right_bottom, *right_top)
-    return image.transform(size, Image.Transform.QUAD, quad, Image.Resampling.BILINEAR)
-
-
-def _flatten(image: Image.Image, ground: Image.Image) -> Image.Image:
-    light = ground.filter(ImageFilter.GaussianBlur(_STROKE / 2)).resize(image.size, Image.Resampling.BICUBIC)
-    pixels = np.asarray(image, np.float32) * (255 / np.maximum(np.asarray(light, np.float32), 1))
-    # The noise of the paper is white, too.
-    return Image.fromarray(np.clip(pixels * 1.06, 0, 255).astype(np.uint8))
 
 
 def _whiten_frame(image: Image.Image) -> Image.Image:

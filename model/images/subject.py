@@ -148,7 +148,10 @@ def _lines(boxes: Labels) -> list[Labels]:
             continue
         level = ~used & (heights <= tall) & (boxes[:, 0] < boxes[first, 1]) & (boxes[:, 1] > boxes[first, 0])
         row = np.flatnonzero(level & (widths <= _WIDEST * tall))
-        row = _connected_to(first, row[np.argsort(boxes[row, 2], kind="stable")], boxes, _GAP * tall)
+        # From left to right, what hangs together with the first by small gaps.
+        row = row[np.argsort(boxes[row, 2], kind="stable")]
+        breaks = np.flatnonzero(boxes[row[1:], 2] - np.maximum.accumulate(boxes[row, 3])[:-1] > _GAP * tall) + 1
+        row = next((part for part in np.split(row, breaks) if first in part), row[:0])
         even = row[heights[row] * _TALLER >= tall]
         if len(even) < _PARTS or boxes[row, 3].max() - boxes[row, 2].min() < _LENGTH * tall:
             continue
@@ -161,16 +164,6 @@ def _lines(boxes: Labels) -> list[Labels]:
     tallest = [float(_heights(boxes[row]).max()) for row in rows]
     alike = [sum(max(one, other) <= _TALLER * min(one, other) for other in tallest) for one in tallest]
     return [row for row, count in zip(rows, alike, strict=True) if len(row) >= (_PARTS if count > 1 else _PARTS_ALONE)]
-
-
-def _connected_to(first: int, row: Labels, boxes: Labels, gap: float) -> Labels:
-    """Returns those of a row, from left to right, that hang together with the first by gaps of at most so much."""
-    ends = np.maximum.accumulate(boxes[row, 3])
-    breaks = np.flatnonzero(boxes[row[1:], 2] - ends[:-1] > gap) + 1
-    for part in np.split(row, breaks):
-        if first in part:
-            return part
-    return row[:0]
 
 
 def _find_far(boxes: Labels) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -196,19 +196,12 @@ def _weight(root: ElementTree.Element) -> int:
             waiting.pop()
             continue
         count += 1
-        waiting.append(_drawn_for(element, by_id))
+        used = next((element.get(name) for name in _HREFS if element.get(name)), None)
+        instance = by_id.get(used[1:]) if used is not None and _name(element) == "use" else None
+        waiting.append(iter([*element] if instance is None else [*element, instance]))
         if len(waiting) > _MAX_DEPTH:
             raise UndecodableImage(f"the SVG file is damaged: its elements are more than {_MAX_DEPTH} in each other")
     return count
-
-
-def _drawn_for(
-    element: ElementTree.Element, by_id: dict[str | None, ElementTree.Element]
-) -> Iterator[ElementTree.Element]:
-    yield from element
-    used = next((element.get(name) for name in _HREFS if element.get(name)), None)
-    if _name(element) == "use" and used is not None and used[1:] in by_id:
-        yield by_id[used[1:]]
 
 
 def _size(root: ElementTree.Element) -> tuple[float, float]:
@@ -226,10 +219,6 @@ def _size(root: ElementTree.Element) -> tuple[float, float]:
     if max(width, height) > _MOST_LONGER * min(width, height):
         raise UndecodableImage(f"the SVG file is more than {_MOST_LONGER} times longer than wide; save it as PNG")
     return width, height
-
-
-def is_pdf(head: bytes) -> bool:
-    return head[:1024].lstrip().startswith(b"%PDF-")
 
 
 def draw_pdf(data: bytes, choose: Callable[[int, Callable[[int], Image.Image]], Image.Image]) -> Image.Image:

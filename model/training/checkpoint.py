@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import reduce
 from operator import or_
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,25 +79,13 @@ def save_checkpoint(network: RetNetwork, path: str | Path, notes: Mapping[str, s
     if network.projection is not None:
         # In full precision, since its bytes determine which index fits.
         state |= {f"projection.{n}": torch.as_tensor(array) for n, array in network.projection.arrays().items()}
-    shared = shared_matrices(network)
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in state.items()
-        if not name.startswith(PHOTO_SIDE) and name not in shared
-    }
+    left_out: tuple[str, ...] = (PHOTO_SIDE,)
+    if isinstance(network.config, engine.ZseConfig) and network.config.photo_side:
+        # The matrices of its ViT are those of the photo side.
+        ours = "encoder.tokenizer.patch.", "encoder.blocks."
+        left_out += tuple(n for n, value in network.named_parameters() if value.ndim > 1 and n.startswith(ours))
+    tensors = {n: t.detach().cpu().contiguous() for n, t in state.items() if not n.startswith(left_out)}
     _write(tensors, path, metadata)
-
-
-def shared_matrices(network: RetNetwork) -> set[str]:
-    """Names the matrices of a network that are those of a photo side's ViT, so that its checkpoint leaves them out."""
-    if (
-        not isinstance(network, Network)
-        or not isinstance(network.config, engine.ZseConfig)
-        or not network.config.photo_side
-    ):
-        return set()
-    names = (name for name, value in network.encoder.named_parameters() if value.ndim > 1)
-    return {f"encoder.{name}" for name in names if name == "tokenizer.patch.weight" or name.startswith("blocks.")}
 
 
 def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -167,11 +156,10 @@ def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
     """Averages weights of networks trained from one start (Model soups, ICML 2022). Raises ModelError."""
     networks = [load_zse_network(path) for path in sources]
     plain = [network.prior_replaced(None).vocabulary_replaced(None).parting_replaced(None) for network in networks]
-    mean, prior = plain[0], networks[0].prior
+    mean, prior, states = plain[0], networks[0].prior, [network.state_dict() for network in plain]
     for network, path in zip(plain, sources, strict=True):
         if network.config != mean.config:
             raise ModelError(f"{path} and {sources[0]} have different configurations; average networks trained alike")
-    states = [network.state_dict() for network in plain]
     mean.load_state_dict({name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]})
     if isinstance(mean.config, engine.TwoSidedConfig):
         keep_photo_side(engine.find_photo_side(mean.config.photo_side, sources[0]), target)
@@ -184,14 +172,11 @@ def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
 
 def save_photo_side(tensors: Mapping[str, torch.Tensor], path: Path, notes: Mapping[str, str] | None = None) -> str:
     """Writes the tensors of a `PhotoSide` atomically, matrices as int8; returns the file's SHA-256."""
-    stored: dict[str, torch.Tensor] = {}
-    for name, tensor in tensors.items():
-        if "vit." in name and tensor.ndim == 3:
-            scale = (tensor.abs().amax(dim=-1) / _MOST).half().clamp(min=1e-7)
-            stored[name] = (tensor / scale.float()[..., None]).round().clamp(-_MOST, _MOST).to(torch.int8)
-            stored[name + SCALE] = scale
-        else:
-            stored[name] = tensor.half().contiguous()
+    stored = {name: tensor.half().contiguous() for name, tensor in tensors.items()}
+    for name in [name for name, tensor in tensors.items() if "vit." in name and tensor.ndim == 3]:
+        scale = (tensors[name].abs().amax(dim=-1) / _MOST).half().clamp(min=1e-7)
+        stored[name] = (tensors[name] / scale.float()[..., None]).round().clamp(-_MOST, _MOST).to(torch.int8)
+        stored[name + SCALE] = scale
     _write(stored, path, {PHOTO_SIDE_KIND: json.dumps(dict(notes or {}), sort_keys=True)})
     return engine.file_sha256(path)
 
@@ -221,14 +206,8 @@ def read_photo_side(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
             f"{path} cannot be read as a photo side ({error}); install sketch-search again, or make it again by model "
             "photo-side"
         ) from error
-    tensors = {
-        PHOTO_SIDE + name: tensor.float() * stored[name + SCALE].float()[..., None]
-        if name + SCALE in stored
-        else tensor.float()
-        for name, tensor in stored.items()
-        if not name.endswith(SCALE)
-    }
-    return tensors, notes
+    scales = {name: stored.pop(name).float()[..., None] for name in [*stored] if name.endswith(SCALE)}
+    return {PHOTO_SIDE + name: tensor.float() * scales.get(name + SCALE, 1) for name, tensor in stored.items()}, notes
 
 
 def photo_side_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -338,8 +317,7 @@ def convert(source: Path, target: Path) -> None:
             f"{source} has a relation network for {round(first.shape[1] ** 0.5)} tokens; only those for 49 can be "
             "used, because the released forward pass always downsamples to 49"
         )
-    kept = {key: value.float() for key, value in state.items() if not key.startswith(UNUSED)}
-    tensors = {rename(key, RENAMED): value for key, value in kept.items()}
+    tensors = {rename(key, RENAMED): value.float() for key, value in state.items() if not key.startswith(UNUSED)}
     network = Network(config, RELEASED_CALIBRATION)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -366,16 +344,9 @@ def build_clip_at(state: Mapping[str, torch.Tensor], source: Path) -> ClipAtNetw
         shapes = {tuple(value.shape) for value in prompts.values()}
         if len(shapes) != 1 or len(shape := shapes.pop()) != 2 or shape[1] != vit.layout.width:
             raise ModelError(f"its prompts are not (k, {vit.layout.width})")
-        config = ClipAtConfig(
-            name="clip-at-released",
-            vit=vit.layout,
-            image_size=vit.image_size,
-            prompts=shape[0],
-            shared_norms=True,
-            mean=vit.mean,
-            std=vit.std,
-            released_padding=True,
-        )
+        look: dict[str, Any] = {"image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
+        of_release: dict[str, Any] = {"name": "clip-at-released", "shared_norms": True, "released_padding": True}
+        config = ClipAtConfig(vit=vit.layout, prompts=shape[0], **of_release, **look)
         network = clip_at_network_from(config, vit.weights)
     except ModelError as error:
         raise ModelError(f"{source} is not a released CLIP-AT checkpoint: {error}") from error

@@ -50,8 +50,8 @@ class Picture:
 class Corpus:
     """Sketches and photos, each sorted by source, class and file name."""
 
-    sketches: tuple[Picture, ...]
-    photos: tuple[Picture, ...]
+    sketches: tuple[Picture, ...] = ()
+    photos: tuple[Picture, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -111,10 +111,11 @@ def data_folder() -> Path:
 
 def read_data(folder: Path) -> Corpus:
     """Reads all labelled sets among the archives in ``folder``/data, which are unpacked once, to the user's cache."""
-    return _corpus(archive for archive in (folder / "data").glob("*.tar.gz") if archive.name != UNLABELLED)
+    return read_archives(archive for archive in (folder / "data").glob("*.tar.gz") if archive.name != UNLABELLED)
 
 
-def _corpus(archives: Iterable[Path]) -> Corpus:
+def read_archives(archives: Iterable[Path]) -> Corpus:
+    """Reads the labelled sets in archives, which are unpacked once, to the user's cache."""
     names = {(root, child) for root in map(unpack, archives) for child in _children(root)}
     parts = [read_class_folders(root / child, child) for root, child in sorted(names)]
     halves = [p for c in parts for p in c.sketches], [p for c in parts for p in c.photos]
@@ -124,7 +125,7 @@ def _corpus(archives: Iterable[Path]) -> Corpus:
 def read_more(folder: Path) -> Corpus:
     """Reads the labelled pictures of FURTHER_ARCHIVES in ``folder``/data/more. Empty without archives."""
     archives = [folder / "data" / "more" / f"{name}.tar.gz" for name in FURTHER_ARCHIVES]
-    return _corpus(archive for archive in archives if archive.is_file())
+    return read_archives(archive for archive in archives if archive.is_file())
 
 
 def read_clip_vectors(folder: Path, photos: Sequence[Picture]) -> dict[Picture, NDArray[np.float32]]:
@@ -261,20 +262,21 @@ def split_fresh(corpus: Corpus) -> tuple[Corpus, Corpus]:
     return corpus.kept(lambda picture: picture not in fresh), corpus.kept(lambda picture: picture in fresh)
 
 
+def read_both(folder: Path) -> Corpus:
+    """Reads the labelled pictures of ``folder``/data and of data/more."""
+    first, more = read_data(folder), read_more(folder)
+    return Corpus(first.sketches + more.sketches, first.photos + more.photos)
+
+
 def fresh_sketches(folder: Path, labels: Collection[str]) -> tuple[Picture, ...]:
     """Reads the fresh sketches of these classes."""
-    return _split_sketches(folder, labels)[1].sketches
+    return split_fresh(read_both(folder).of(labels))[1].sketches
 
 
 def stale_sketches(folder: Path, labels: Collection[str]) -> tuple[Picture, ...]:
     """Reads the sketches of these classes that are not fresh, on which networks may have been trained."""
-    return _split_sketches(folder, labels, read_drawings(folder))[0].sketches
-
-
-def _split_sketches(folder: Path, labels: Collection[str], further: tuple[Picture, ...] = ()) -> tuple[Corpus, Corpus]:
-    first, more = read_data(folder), read_more(folder)
-    data = Corpus(first.sketches + more.sketches + further, first.photos + more.photos)
-    return split_fresh(data.of(labels))
+    data = read_both(folder)
+    return split_fresh(Corpus(data.sketches + read_drawings(folder), data.photos).of(labels))[0].sketches
 
 
 def is_fresh(label: str, name: str, share: float) -> bool:
@@ -295,13 +297,13 @@ _NEAR = {"val": "near_val", "ship": "near_unseen"}
 
 def read_imagenet(folder: Path) -> Corpus:
     """Reads the photos of IMAGENET_PART in ``folder``/data/more; their class is their folder, "<index>_<name>"."""
-    return _corpus([folder / "data" / "more" / f"{IMAGENET_PART}.tar.gz"])
+    return read_archives([folder / "data" / "more" / f"{IMAGENET_PART}.tar.gz"])
 
 
 def read_drawings(folder: Path) -> tuple[Picture, ...]:
     """Reads the sketches in ``folder``/data/more2, some of which are lines to draw. Empty without that folder."""
     people, strokes = (folder / "data" / "more2" / f"{name}.tar.gz" for name in ("people", "strokes"))
-    sketches = _corpus(path for path in (people,) if path.is_file()).sketches
+    sketches = read_archives(path for path in (people,) if path.is_file()).sketches
     return sketches + (_class_folders(_draw_strokes(unpack(strokes)), "strokes") if strokes.is_file() else ())
 
 
@@ -315,13 +317,8 @@ def read_line_drawings(folder: Path, parts: Sequence[str]) -> tuple[Picture, ...
             classes = {row["class"] for row in csv.DictReader(file) if row["leave_out"] in allowed}
     except (OSError, KeyError) as error:
         raise ModelError(f"{archives / 'classes.csv'} does not say which drawings to leave out ({error})") from error
-    sketches = _corpus([archives / f"{DRAWINGS_PART}.tar.gz"]).of(classes).sketches
+    sketches = read_archives([archives / f"{DRAWINGS_PART}.tar.gz"]).of(classes).sketches
     return tuple(replace(sketch, source=DRAWINGS_PART) for sketch in sketches)
-
-
-def read_pacs(folder: Path) -> tuple[Picture, ...]:
-    """Reads the sketches of PACS_PART in ``folder``/data/more3."""
-    return _corpus([folder / "data" / "more3" / "pacs_sketches.tar.gz"]).sketches
 
 
 def _draw_strokes(root: Path) -> Path:

@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
@@ -36,6 +35,8 @@ STANDARD_SPLITS = ("sketchy_104_21", "sketchy_100_25", "tuberlin_220_30", "quick
 # Share of the photos of each training class that the generalised protocol holds out of training.
 HELD_OUT = 0.2
 _SPLITS = Path(__file__).parent / "splits"
+# The optional data's names of classes that the lists of public data sets name otherwise.
+OTHER_NAMES = dict(line.split() for line in (_SPLITS / "other_names.txt").read_text(encoding="utf-8").splitlines())
 # Sets with sketches. Only Sketchy has photos of its own; the other two share the photos of all other sets.
 SKETCH_SETS = ("sketchy", "tuberlin", "quickdraw")
 _WITH_PHOTOS = "sketchy"
@@ -122,8 +123,7 @@ def read_task(
 
 
 def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Task:
-    folder = files.data_folder()
-    everything = files.read_data(folder)
+    everything = files.read_data(folder := files.data_folder())
     groups, about = {}, []
     if split == "all":
         corpus = answerable(everything)
@@ -158,6 +158,8 @@ def _read_optional(protocol: Protocol, split: str, trained_on: str | None) -> Ta
 
 def _read_folders(protocol: Protocol, split: str | None, trained_on: str | None, data: Path) -> Task:
     corpus = files.read_class_folders(data)
+    if protocol != "generalised" and split in STANDARD_SPLITS:
+        corpus = choose_classes(corpus, standard_split(split)[1])
     if protocol == "cross-data-set":
         if trained_on not in STANDARD_SPLITS:
             raise ModelError(
@@ -165,8 +167,7 @@ def _read_folders(protocol: Protocol, split: str | None, trained_on: str | None,
                 f"name their split with --trained-on, one of {', '.join(STANDARD_SPLITS)}"
             )
         corpus = choose_classes(corpus, standard_split(trained_on)[0], exclude=True)
-        about = (f"classes outside the training classes of {trained_on}",)
-        return Task(_of_split(corpus, split), protocol, about=about)
+        return Task(corpus, protocol, about=(f"classes outside the training classes of {trained_on}",))
     if protocol == "generalised":
         if split in STANDARD_SPLITS:
             seen, unseen = (choose_classes(corpus, labels).labels for labels in standard_split(split))
@@ -175,19 +176,10 @@ def _read_folders(protocol: Protocol, split: str | None, trained_on: str | None,
             seen = tuple(set(corpus.labels) - set(unseen))
         whole = choose_generalised(corpus, seen, unseen)
         return Task(whole, protocol, about=(_held_out(len(whole.photos) - len(corpus.of(unseen).photos), ["seen"]),))
-    corpus = _of_split(corpus, split)
-    return Task(files.with_pairs(corpus) if protocol == "fine-grained" else corpus, protocol, about=_unmatched(corpus))
-
-
-def _unmatched(corpus: Corpus) -> tuple[str, ...]:
-    """Names the classes that have only sketches or only photos."""
-    labels = {half: {p.label for p in pictures} for half, pictures in vars(corpus).items()}
-    alone = {half: sorted(own - corpus.shared) for half, own in labels.items()}
-    return tuple(f"classes with {half} alone ({len(c)}): {', '.join(c)}" for half, c in alone.items() if c)
-
-
-def _of_split(corpus: Corpus, split: str | None) -> Corpus:
-    return choose_classes(corpus, standard_split(split)[1]) if split in STANDARD_SPLITS else corpus
+    halves = {half: {p.label for p in pictures} for half, pictures in vars(corpus).items()}
+    alone = {half: sorted(labels - corpus.shared) for half, labels in halves.items()}
+    about = tuple(f"classes with {half} alone ({len(c)}): {', '.join(c)}" for half, c in alone.items() if c)
+    return Task(files.with_pairs(corpus) if protocol == "fine-grained" else corpus, protocol, about=about)
 
 
 def _held_out(count: int, parts: list[str]) -> str:
@@ -198,8 +190,7 @@ def _held_out(count: int, parts: list[str]) -> str:
 
 
 def _fresh_pairs(trained_on: str) -> Task:
-    folder = files.data_folder()
-    data = files.read_data(folder)
+    data = files.read_data(folder := files.data_folder())
     trained = data.of(classes_of(folder, trained_on.split("+"), data))
     queries = files.split_fresh(trained)[1].sketches
     about = (f"fresh sketches of {trained_on}; most photos of the gallery are no fresh ones",)
@@ -211,8 +202,7 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
     folder = files.data_folder()
     if split is not None and protocol != "everything":
         raise ModelError(f"--protocol {protocol} has no split; leave out --split")
-    first, more = files.read_data(folder), files.read_more(folder)
-    data = Corpus(first.sketches + more.sketches, first.photos + more.photos)
+    data = files.read_both(folder)
     if protocol == "everyday":
         if trained_on is not None:
             raise ModelError("ordinary photos do not depend on what was trained on; leave out --trained-on")
@@ -225,7 +215,7 @@ def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -
         return Task(corpus, protocol, _groups(corpus, {label: {label} for label in sorted(classes)}), sizes=sizes)
     split = split or "val"
     trained_on = trained_on or ("train" if (protocol, split) == ("everything", "val") else _ALL_TRAINED)
-    trained = classes_of(folder, trained_on.split("+"), first)
+    trained = classes_of(folder, trained_on.split("+"), files.read_data(folder))
     fresh = files.split_fresh(data.of(trained))[1]
     if protocol == "fresh":
         return Task(answerable(fresh), protocol)
@@ -245,14 +235,12 @@ def _groups(corpus: Corpus, labels_of: Mapping[str, Collection[str]]) -> dict[st
 
 def hold_out(corpus: Corpus) -> tuple[Corpus, tuple[Picture, ...]]:
     """Splits off a fifth of the photos of each class, from every set, by the names alone: the rest, and them."""
-    names = sorted(
-        {(photo.label, photo.path.stem.lower()) for photo in corpus.photos},
-        key=lambda name: hashlib.sha256("/".join(name).encode()).digest(),
-    )
+    named = {photo: (photo.label, photo.path.stem.lower()) for photo in corpus.photos}
+    names = sorted({*named.values()}, key=lambda name: hashlib.sha256("/".join(name).encode()).digest())
     of_class = rows_by_label(label for label, _ in names).values()
     held = {names[row] for rows in of_class for row in rows[: round(HELD_OUT * len(rows))]}
-    out = tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) in held)
-    return Corpus(corpus.sketches, tuple(p for p in corpus.photos if (p.label, p.path.stem.lower()) not in held)), out
+    kept = Corpus(corpus.sketches, tuple(photo for photo in corpus.photos if named[photo] not in held))
+    return kept, tuple(photo for photo in corpus.photos if named[photo] in held)
 
 
 def choose_generalised(corpus: Corpus, seen: Collection[str], unseen: Collection[str]) -> Corpus:
@@ -308,23 +296,17 @@ def choose_standard_split(corpus: Corpus, name: str, part: Literal["seen", "unse
     of_set = chosen.kept(lambda sketch: sketch.source == source, lambda photo: True)
     seen_part = of_set.of(of_set.shared)
     keys = set(map(class_key, seen_part.labels))
-    lacking = [name_given for name_given in names if class_key(name_given) not in keys]
+    lacking = [label for label in names if class_key(label) not in keys]
     if not seen_part.labels:
         raise ModelError(f"this data has no sketches of {source} with photos of the {part} classes of {name}")
     sentence = f"{len(names) - len(lacking)} of the {len(names)} {part} classes of {name}"
     return seen_part, sentence + (f"; this data lacks {', '.join(lacking)}" if lacking else "")
 
 
-@cache
-def _other_names() -> dict[str, str]:
-    """Reads the optional data's names of classes that the lists of public data sets name otherwise."""
-    return dict(line.split() for line in (_SPLITS / "other_names.txt").read_text(encoding="utf-8").splitlines())
-
-
 def class_key(name: str) -> str:
     """Unifies the names of a class: "hot-air balloon" and "Hot_air_balloon" become "hot_air_balloon"."""
     key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return _other_names().get(key, key)
+    return OTHER_NAMES.get(key, key)
 
 
 def choose_classes(corpus: Corpus, names: Collection[str], *, exclude: bool = False) -> Corpus:
@@ -426,15 +408,11 @@ def choose_remembered(
     rows, chance = rows_by_label(sketch.label for sketch in sketches), np.random.default_rng(seed)
     queries = list[Remembered]()
     for number in range(half, len(scenes), 2):
-        large = [(label, box) for label, box in scenes[number].boxes if label in rows and _share(box) >= _LEAST_SHARE]
+        sized = [(label, box, (box[2] - box[0]) * (box[3] - box[1])) for label, box in scenes[number].boxes]
+        large = [(label, box) for label, box, share in sized if label in rows and share >= _LEAST_SHARE]
         things = tuple(Drawn(sketches[int(chance.choice(rows[label]))], box) for label, box in large)
         if protocol == "colours":
             queries += [Remembered(number, (thing,)) for thing in things]
         elif len(things) <= _MOST_THINGS and len({label for label, _ in large}) > 1:
             queries.append(Remembered(number, things))
     return tuple(queries)
-
-
-def _share(box: Box) -> float:
-    left, top, right, bottom = box
-    return (right - left) * (bottom - top)

@@ -79,11 +79,8 @@ class Contamination:
         if self.compared:
             copies = f"{self.copies} of these pictures are" if self.copies else "none of these pictures is"
             sentence += f"; {copies} among its {self.compared:,} training pictures at hand"
-        if self.near:
-            sentence += (
-                f"; check names near to seen ones: {', '.join(f'{label} ({seen})' for label, seen in self.near)}"
-            )
-        return sentence
+        near = ", ".join(f"{label} ({seen})" for label, seen in self.near)
+        return sentence + (f"; check names near to seen ones: {near}" if near else "")
 
 
 def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Picture] = ()) -> Contamination:
@@ -107,23 +104,23 @@ def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Pictu
 
 
 @cache
+def _book() -> WordBook:
+    config = config_on_photo_side(default_checkpoint("default"))
+    return WordBook(config.words if config else ())
+
+
+@cache
 def _thing(label: str) -> tuple[str, tuple[str, ...]]:
     """Returns one name for all names of what a class shows, and if it is a phrase, the things named in it."""
-    key = class_key(label)
+    key, book = class_key(label), _book()
     with suppress(ModelError):  # an unknown word is its own name
-        reading = _book().read(key)
-        things = tuple(class_key(_book().words[meant[0]]) for meant in reading.things)
+        reading = book.read(key)
+        things = tuple(class_key(book.words[meant[0]]) for meant in reading.things)
         if reading.text != spelling(key):
             return key, things
         if len(reading.things) == len(reading.things[0]) == 1:
             return things[0], ()
     return key, ()
-
-
-@cache
-def _book() -> WordBook:
-    config = config_on_photo_side(default_checkpoint("default"))
-    return WordBook(config.words if config else ())
 
 
 def _copies(pictures: Iterable[Picture], training: Iterable[Picture]) -> int:
@@ -158,19 +155,16 @@ def costs_of(network: RetNetwork) -> dict[str, float]:
     side = network.config.image_size
     blank = torch.zeros(1, 3, side, side)
 
-    def flops(work: Callable[[], object]) -> int:
-        with FlopCounterMode(display=False) as counter:
-            work()
-        return int(counter.get_total_flops())
-
+    of_photo, of_pair = (FlopCounterMode(display=False) for _ in range(2))
     with sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
-        of_photo, of_pair = flops(lambda: network.encode(blank, "photo")), 0
+        with of_photo:
+            tokens = network.encode(blank, "photo")
         if isinstance(network, Network):
-            sketch = network.project(network.encode(blank, "sketch"), "sketch")
-            photo = network.project(network.encode(blank, "photo"), "photo")
-            of_pair = flops(lambda: network.relate(sketch, photo))
-    parameters = sum(tensor.numel() for tensor in network.parameters())
-    return {"M parameters": parameters / 1e6, "G a photo": of_photo / 2e9, "M a pair": of_pair / 2e6}
+            sketch, photo = network.project(network.encode(blank, "sketch"), "sketch"), network.project(tokens, "photo")
+            with of_pair:
+                network.relate(sketch, photo)
+    counts = sum(tensor.numel() for tensor in network.parameters()) / 1e6, of_photo.get_total_flops() / 2e9
+    return {"M parameters": counts[0], "G a photo": counts[1], "M a pair": of_pair.get_total_flops() / 2e6}
 
 
 def speeds_of(network: RetNetwork) -> dict[str, float]:
@@ -229,8 +223,7 @@ def search_in_two_stages(
         # Of a single cluster nothing is chosen.
         pairs = ranking.pairs - (clusters == 1)
         rows.append((area / least, hits[:least].sum() / least, by_report, pairs, seconds))
-    values = np.array(rows)
-    names = (f"mAP@{TOP} by the report's code", "pairs", "CPU seconds a query")
+    values, names = np.array(rows), (f"mAP@{TOP} by the report's code", "pairs", "CPU seconds a query")
     costs = dict(zip(names, values[:, 2:].mean(axis=0).tolist(), strict=True))
     members = np.split(points[gallery.ids], gallery.clusters.ends[:-1])
     spread = sum(float(((members_of - members_of.mean(axis=0)) ** 2).sum()) for members_of in members)
@@ -250,9 +243,8 @@ def clip_vectors(photos: Sequence[Picture], source: str) -> tuple[Floats | None,
     except ModelError as error:
         return None, str(error)
     parts = (photos[start : start + _EMBEDDED] for start in range(0, len(photos), _EMBEDDED))
-    return np.concatenate(
-        [embedder.embed([embedder.prepare(open_image(picture.path)) for picture in part]) for part in parts]
-    ), clip.name
+    prepared = ([embedder.prepare(open_image(picture.path)) for picture in part] for part in parts)
+    return np.concatenate([embedder.embed(part) for part in prepared]), clip.name
 
 
 COMPOSITES, PAIRS = 200, 250

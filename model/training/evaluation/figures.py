@@ -164,8 +164,8 @@ class Evaluation:
         """Returns all figures and their intervals, without the figures of single queries."""
         methods = {m: {f: asdict(i) for f, i in row.items()} for m, row in self.intervals(resampled).items()}
         intervals = {"level": LEVEL, "resamples": RESAMPLES, "resampled": resampled, "methods": methods}
-        about = {"definitions": ADAPTED.removeprefix("* ")}
-        return {"methods": self.figures, **self._sizes(), "groups": self.groups, "intervals": intervals, **about}
+        figures = {"methods": self.figures, **self._sizes(), "groups": self.groups, "intervals": intervals}
+        return figures | {"definitions": ADAPTED.removeprefix("* ")}
 
     def _sizes(self) -> dict[str, int]:
         corpus = self.corpus

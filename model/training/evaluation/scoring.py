@@ -1,7 +1,6 @@
 """Scores every sketch of a corpus against every photo, by each method of a checkpoint; chooses calibrations by that."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -56,22 +55,13 @@ class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
         return len(self.pictures)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
-        with self._naming(row):
-            pixels = self.preprocessing.prepare(
-                self.preprocessing.open(self.pictures[row].path, self.modality), self.modality
-            )
-        return torch.from_numpy(pixels), self._numbers[self.pictures[row].label]
+        return self.with_whole(row)[0], self._numbers[self.pictures[row].label]
 
-    def with_whole(self, row: int, side: int) -> tuple[torch.Tensor, Pixels]:
-        """Reads a photo once, as (3, H, W) float32, and whole, as ``fit_photo`` scales it. Raises ModelError."""
-        with self._naming(row):
+    def with_whole(self, row: int, side: int = 1) -> tuple[torch.Tensor, Pixels]:
+        """Reads a picture once, as (3, H, W) float32, and whole, as ``fit_photo`` scales it. Raises ModelError."""
+        try:
             image = self.preprocessing.open(self.pictures[row].path, self.modality)
             return torch.from_numpy(self.preprocessing.prepare(image, self.modality)), fit_photo(image, side)
-
-    @contextmanager
-    def _naming(self, row: int) -> Iterator[None]:
-        try:
-            yield
         except ImageError as error:
             raise ModelError(f"{self.pictures[row].path}: {error}; remove it or repair it") from error
 
@@ -156,13 +146,10 @@ def encode_pictures(
     parts, detector = [], Detector() if boxes else None
     for start in range(0, len(pictures), PREPARED_AT_ONCE):
         batch = PreparedPictures(pictures[start : start + PREPARED_AT_ONCE], modality, matcher.preprocessing)
-        rows = range(len(batch))
-        if detector is None:
-            parts.append(matcher.encode(torch.stack([batch[row][0] for row in rows]), modality))
-            continue
-        pixels, wholes = zip(*(batch.with_whole(row, SIZE) for row in rows), strict=True)
+        seen = (batch.with_whole(row, SIZE if detector else 1) for row in range(len(batch)))
+        pixels, wholes = zip(*seen, strict=True)
         tokens = matcher.encode(torch.stack(pixels), modality)
-        parts.append(replace(tokens, boxes=detector.detect_all(wholes)))
+        parts.append(replace(tokens, boxes=detector.detect_all(wholes)) if detector else tokens)
     return engine.Tokens.cat(parts)
 
 

@@ -23,6 +23,7 @@ from sketch_search.model.training.network.one_vector import (
 )
 from sketch_search.model.training.network.relation import Tokens
 from sketch_search.model.training.network.two_sided import (
+    BLOCK_MATRICES,
     PhotoSide,
     TwoSidedEncoder,
     main_layout,

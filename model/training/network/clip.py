@@ -67,9 +67,8 @@ class ClipFiles:
         try:
             if pretrained is None:
                 named = json.loads(self.files[1].read_bytes())["model_cfg"]
-                if ":" in str(named["vision_cfg"].get("timm_model_name")) or "hf_model_name" in named.get(
-                    "text_cfg", {}
-                ):
+                abroad = ":" in str(named["vision_cfg"].get("timm_model_name"))
+                if abroad or "hf_model_name" in named.get("text_cfg", {}):
                     raise ValueError("its configuration names an encoder that would be downloaded")
             network, transform = open_clip.create_model_from_pretrained(
                 self.model, pretrained, device=device, weights_only=True, **self.options

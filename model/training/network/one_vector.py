@@ -209,13 +209,10 @@ class Learned(nn.Module):
 
     def __init__(self, config: ClipAtConfig, norms: LayerNorms) -> None:
         super().__init__()
-        self.prompts = nn.ParameterDict(
-            {
-                name: nn.Parameter(_PROMPT_SPREAD * torch.randn(config.prompts, config.vit.width))
-                for name in _names(config.shared_prompts)
-            }
-        )
-        self.norms = nn.ModuleDict({name: copy.deepcopy(norms) for name in _names(config.shared_norms)})
+        of_prompts, of_norms = ((_BOTH,) if s else _MODALITIES for s in (config.shared_prompts, config.shared_norms))
+        starts = {name: _PROMPT_SPREAD * torch.randn(config.prompts, config.vit.width) for name in of_prompts}
+        self.prompts = nn.ParameterDict(starts)
+        self.norms = nn.ModuleDict({name: copy.deepcopy(norms) for name in of_norms})
 
     def of(self, modality: Modality) -> tuple[torch.Tensor, LayerNorms]:
         """Returns the prompts (k, d) and the LayerNorms of sketches or of photos."""
@@ -264,7 +261,3 @@ def clip_at_network_from(config: ClipAtConfig, weights: dict[str, torch.Tensor],
     for norm in network.learned.norms.values():
         norm.load_state_dict(norms.state_dict())
     return network
-
-
-def _names(shared: bool) -> tuple[str, ...]:
-    return (_BOTH,) if shared else _MODALITIES

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -225,14 +226,10 @@ class LearnableTokenizer(nn.Module):
 
     def __init__(self, config: ZseConfig) -> None:
         super().__init__()
-        widths = (3, *config.tokenizer_widths, config.vit_width)
-        layers: list[nn.Module] = []
-        for index, kernel in enumerate((7, 3, 3, 3)):
-            if index:
-                layers.append(nn.ReLU())
-            layers.append(
-                nn.Conv2d(widths[index], widths[index + 1], kernel, stride=2, padding=kernel // 2, bias=False)
-            )
+        widths, layers = pairwise((3, *config.tokenizer_widths, config.vit_width)), list[nn.Module]()
+        for (inputs, outputs), kernel in zip(widths, (7, 3, 3, 3), strict=True):
+            convolution = nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2, bias=False)
+            layers += [nn.ReLU(), convolution] if layers else [convolution]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

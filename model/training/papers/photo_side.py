@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from sketch_search.model.engine import TWO_SIDED, TwoSidedConfig, from_json
+from sketch_search.model.engine import TWO_SIDED, Modality, TwoSidedConfig, from_json
 from sketch_search.model.engine.graphs import BLOCK_PARAMETERS
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
@@ -24,8 +24,6 @@ from sketch_search.model.training.papers.trainer import CPU
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.
 _SECOND_MEAN = _SECOND_STD = 0.5
-# Names of a block's matrices here, and in timm.
-_MATRICES = {"qkv": "attn.qkv.weight", "proj": "attn.proj.weight", "fc1": "mlp.fc1.weight", "fc2": "mlp.fc2.weight"}
 # The number of photos that are encoded at once. Every _EVERY_PATCH-th of their patches is kept for the principal
 # components.
 _PHOTOS, _EVERY_PATCH = 16, 5
@@ -96,6 +94,10 @@ def fields_of(vit: network.PretrainedVit, name: str, second: bool) -> dict[str, 
     base, layout = TWO_SIDED, vit.layout
     grid = base.image_size // layout.patch_size
     drawn = round(grid * base.sketch_size / base.image_size)
+
+    def keep_rate(modality: Modality, side: int) -> float:
+        return math.floor(1e4 * min(1.0, (base.token_count(modality) - 1) / side**2)) / 1e4
+
     fields: dict[str, Any] = {
         "image_size": grid * layout.patch_size,
         "sketch_size": drawn * layout.patch_size,
@@ -105,8 +107,8 @@ def fields_of(vit: network.PretrainedVit, name: str, second: bool) -> dict[str, 
         "heads": layout.heads,
         "mlp_ratio": layout.mlp_width / layout.width,
         "norm_eps": layout.norm_eps,
-        "keep_photo": _kept(base.token_count("photo") - 1, grid),
-        "keep_sketch": _kept(base.token_count("sketch") - 1, drawn),
+        "keep_photo": keep_rate("photo", grid),
+        "keep_sketch": keep_rate("sketch", drawn),
         "pre_norm": layout.clip,
         "quick_gelu": layout.quick_gelu,
         "mean": tuple(vit.mean),
@@ -115,10 +117,6 @@ def fields_of(vit: network.PretrainedVit, name: str, second: bool) -> dict[str, 
     }
     differing = {field: value for field, value in fields.items() if value != getattr(base, field)}
     return {"name": f"two-sided on {name}", **differing} if differing else {}
-
-
-def _kept(tokens: int, grid: int) -> float:
-    return math.floor(1e4 * min(1.0, tokens / grid**2)) / 1e4
 
 
 def photo_features(
@@ -157,11 +155,12 @@ def vit_tensors(
         value, scale = weights[name].float(), weights.get(f"{name}.scale")
         return value if scale is None else value * scale.float()[:, None]
 
+    bias = "patch_embed.proj.bias"
     try:
         blocks = range(layout.depth)
         tensors = {
             f"{prefix}vit.{ours}": torch.stack([given(f"blocks.{block}.{name}") for block in blocks])
-            for ours, name in _MATRICES.items()
+            for ours, name in network.BLOCK_MATRICES.items()
         }
         for ours, name in BLOCK_PARAMETERS.items():
             scaled = ours.startswith("scale") and f"blocks.0.{name}" not in weights
@@ -172,9 +171,7 @@ def vit_tensors(
             f"{prefix}vit.patch_kernel": given("patch_embed.proj.weight"),
             f"{prefix}vit.class_token": given("cls_token").flatten(),
             f"{prefix}vit.position": position[0],
-            f"{prefix}tuning.patch_bias": given("patch_embed.proj.bias")
-            if "patch_embed.proj.bias" in weights
-            else torch.zeros(layout.width),
+            f"{prefix}tuning.patch_bias": given(bias) if bias in weights else torch.zeros(layout.width),
             f"{prefix}tuning.norm_weight": given("norm.weight"),
             f"{prefix}tuning.norm_bias": given("norm.bias"),
         }

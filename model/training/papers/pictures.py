@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +109,12 @@ def class_rows(
     places: dict[str, int] = {}
     for number, word in enumerate(words.words):
         places.setdefault(spelling(word), number)
-    rows_of = {label: _rows(label, names, places) for label in labels}
+    rows_of = dict[str, list[int]]()
+    for label in labels:
+        spellings = [spelling(name) for name in names.get(label, (label,))]
+        if label not in names and spellings[0] not in places:
+            spellings = spellings[0].split()
+        rows_of[label] = [places[word] for word in spellings] if all(word in places for word in spellings) else []
     without = [label for label, rows in rows_of.items() if not rows]
     if without and not lacking:
         raise ModelError(
@@ -122,16 +127,6 @@ def class_rows(
 def class_vectors(words: WordVectors, rows: Mapping[str, Sequence[int]]) -> torch.Tensor:
     """Computes the mean direction of each class's words, (c, d) float32. rows: from ``class_rows``."""
     return torch.stack([F.normalize(words.vectors[list(numbers)], dim=1).mean(dim=0) for numbers in rows.values()])
-
-
-def _rows(label: str, names: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[int]:
-    if label in names:
-        spellings = [spelling(name) for name in names[label]]
-    else:
-        spellings = [spelling(label)]
-        if spellings[0] not in places:
-            spellings = spellings[0].split()
-    return [places[word] for word in spellings] if all(word in places for word in spellings) else []
 
 
 # One of this many class folders is for validation.
@@ -165,14 +160,18 @@ class TrainingSet:
     key: str
     photos_key: str
 
+    def of(self, modality: Modality) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Returns the pixels of sketches or of photos, and the rows of each class that has both."""
+        return (self.sketches, self.sketch_rows) if modality == "sketch" else (self.photos, self.photo_rows)
+
 
 @dataclass(frozen=True)
 class TrainingCorpora:
     """The pictures of a training, and ``further`` ones; validation: None if its classes are trained on."""
 
     training: Corpus
-    further: Corpus
     validation: Corpus | None
+    further: Corpus = field(default_factory=Corpus)
 
     @property
     def seen(self) -> SeenClasses:
@@ -199,15 +198,14 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         seen = choose_standard_split(files.split_fresh(first)[0], standard[0], "seen")[0]
         alone = _all_but_held(seen, standard[0], recipe)
         return replace(alone, validation=alone.validation and alone.validation.protocol())
-    classes, everything = files.classes_of(data, recipe.split, first), first
-    lines: tuple[Picture, ...] = ()
+    classes, everything, lines = files.classes_of(data, recipe.split, first), first, tuple[Picture, ...]()
     if {"more", "ship", IMAGENET_PART, DRAWINGS_PART, PACS_PART} & set(recipe.split):
         more = files.read_more(data)
         sketches = first.sketches + more.sketches
         if recipe.further:
             sketches += files.read_drawings(data)
         if PACS_PART in recipe.split:
-            sketches += files.read_pacs(data)
+            sketches += files.read_archives([data / "data" / "more3" / "pacs_sketches.tar.gz"]).sketches
         everything = Corpus(sketches, first.photos + more.photos)
         near = files.too_near(data, recipe.split)
         classes -= near
@@ -218,7 +216,12 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
     allowed = _allowed(seen, recipe)
     training = allowed.of(allowed.shared)
     validation = None if "val" in recipe.split else first.of(files.read_split(data, "val")).protocol()
-    return TrainingCorpora(training, _further(data, allowed, training, recipe), validation)
+    if not recipe.further:
+        return TrainingCorpora(training, validation)
+    trained = set(training.labels)
+    further = allowed.kept(lambda picture: picture.label not in trained)
+    looks = files.split_fresh(files.read_imagenet(data))[0].photos if IMAGENET_PART in recipe.split else ()
+    return TrainingCorpora(training, validation, Corpus(further.sketches, further.photos + looks))
 
 
 def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
@@ -228,7 +231,7 @@ def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
         validation = files.with_pairs(Corpus(corpus.sketches, out))
         drawn = set(validation.sketches)
         rest = kept.kept(lambda sketch: sketch not in drawn, lambda photo: True)
-        return TrainingCorpora(_allowed(rest, recipe), Corpus((), ()), validation)
+        return TrainingCorpora(_allowed(rest, recipe), validation)
     held = () if "val" in recipe.split else corpus.labels[::VALIDATION_EVERY]
     trained = [label for label in corpus.labels if label not in held]
     if len(trained) < FEWEST_CLASSES:
@@ -237,7 +240,7 @@ def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
             f"validation; at least {FEWEST_CLASSES} are needed, because a network learns by telling them apart: "
             'add class folders, or name a recipe that trains on all of them (split = ["train", "val"])'
         )
-    return TrainingCorpora(_allowed(corpus.of(trained), recipe), Corpus((), ()), corpus.of(held) if held else None)
+    return TrainingCorpora(_allowed(corpus.of(trained), recipe), corpus.of(held) if held else None)
 
 
 def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
@@ -246,20 +249,9 @@ def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
     return corpus if not recipe.data_set else split_by_data_set(corpus, recipe.data_set)[0]
 
 
-def _further(data: Path, allowed: Corpus, training: Corpus, recipe: Recipe) -> Corpus:
-    if not recipe.further:
-        return Corpus((), ())
-    trained = set(training.labels)
-    photos = tuple(p for p in allowed.photos if p.label not in trained)
-    if IMAGENET_PART in recipe.split:
-        photos += files.split_fresh(files.read_imagenet(data))[0].photos
-    return Corpus(tuple(p for p in allowed.sketches if p.label not in trained), photos)
-
-
 def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int = FEWEST_CLASSES) -> TrainingSet:
     """Prepares pixels. Raises ModelError for fewer classes than ``fewest``, or without sketches or photos."""
-    further = further or Corpus((), ())
-    labels = corpus.labels
+    labels, further = corpus.labels, further or Corpus()
     if len(labels) < fewest:
         raise ModelError(
             f"the training pictures are of {len(labels)} class only; at least {FEWEST_CLASSES} are needed, because the "
@@ -274,27 +266,24 @@ def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int =
                 "photos, in folders of the same name"
             )
         rows.append(tuple(torch.tensor(rows_of[label]) for label in labels))
-    preprocessing = Preprocessing()
+    look, drawn_from = Preprocessing(), torch.from_numpy(files.find_drawn_photos(corpus))
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
     beside = rows_by_label(sketch.label for sketch in further.sketches)
-    classes = (*labels, *beside)
-    keys = [pictures_key(sketches, "sketch", preprocessing), pictures_key(photos, "photo", preprocessing)]
+    classes, photos_key = (*labels, *beside), pictures_key(photos, "photo", look)
     otherwise = {sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART}
     return TrainingSet(
-        sketches=prepare_pixels(sketches, "sketch", preprocessing),
-        photos=prepare_pixels(photos, "photo", preprocessing),
+        sketches=prepare_pixels(sketches, "sketch", look),
+        photos=prepare_pixels(photos, "photo", look),
         sketch_rows=rows[0],
         photo_rows=rows[1],
-        drawn_from=torch.cat(
-            [torch.from_numpy(files.find_drawn_photos(corpus)), torch.full((len(further.sketches),), -1)]
-        ),
+        drawn_from=torch.cat([drawn_from, torch.full((len(further.sketches),), -1)]),
         sources=torch.from_numpy(np.unique([sketch.source for sketch in sketches], return_inverse=True)[1]),
         further_rows=tuple(len(corpus.sketches) + torch.tensor(rows_of) for rows_of in beside.values()),
         classes=classes,
         shown=tuple(photo.label for photo in photos),
         lines_alone=torch.tensor([label not in otherwise for label in classes]),
-        key="".join(keys),
-        photos_key=keys[1],
+        key=pictures_key(sketches, "sketch", look) + photos_key,
+        photos_key=photos_key,
     )
 
 

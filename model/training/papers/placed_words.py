@@ -75,7 +75,12 @@ def place_words(source: Path, target: Path) -> None:
         raise ModelError(f"{source} has no vocabulary; give it one by sketch-search model words")
     fitted = len(network.config.words) - network.config.placed
     names, before = network.config.words[:fitted], network.vocabulary
-    things, texts = _things()
+    read = read_word_vectors(None)
+    rows_of = read.things()
+    # "Human hand" is what a person calls a hand.
+    plain = [word.replace("_", " ").removeprefix("human ") for word in read.words]
+    things = [tuple(plain[row] for row in rows) for rows in rows_of]
+    texts = _centre(read.vectors[[rows[0] for rows in rows_of]])
     if not (path := folder / "data" / "more3" / PROTOTYPES).is_file():
         raise ModelError(f"there is no {path}; the optional data has it, and this needs it")
     (prototypes,) = load_file(path).values()
@@ -175,15 +180,6 @@ def _regress(
     weights = torch.linalg.solve(kernel(inputs) + ridge * torch.eye(len(inputs)), targets - mean)
     outputs: torch.Tensor = kernel(points) @ weights + mean
     return outputs
-
-
-def _things() -> tuple[list[Names], torch.Tensor]:
-    """Reads the names of each thing, which have equal vectors, and these, (t, c), of length 1 and then centred."""
-    read = read_word_vectors(None)
-    things = read.things()
-    # "Human hand" is what a person calls a hand.
-    plain = [word.replace("_", " ").removeprefix("human ") for word in read.words]
-    return [tuple(plain[row] for row in rows) for rows in things], _centre(read.vectors[[rows[0] for rows in things]])
 
 
 def _centre(vectors: torch.Tensor) -> torch.Tensor:

@@ -217,8 +217,7 @@ class Trainer(ABC, Generic[Trained]):
                 began = time.monotonic()
                 losses = self.train_step()
                 entry: dict[str, float | int] = {"step": self.step, "of": recipe.steps, **losses}
-                entry["rate"] = max(group["lr"] for group in self.optimiser.param_groups)
-                entry["gradient"] = self.gradient
+                entry |= {"rate": max(group["lr"] for group in self.optimiser.param_groups), "gradient": self.gradient}
                 entry["seconds"] = round(time.monotonic() - began, 3)
                 bar.update()
                 bar.set_postfix(losses, refresh=False)
@@ -319,17 +318,14 @@ def noted_signals() -> Iterator[list[int]]:
     # Signals that are ignored stay ignored.
     before = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
 
-    def restore() -> None:
+    def restore(*received: Any) -> None:
+        noted.extend(received[:1])
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def note(number: int, _: object) -> None:
-        noted.append(number)
-        restore()
-
     try:
         for number in before:
-            signal.signal(number, note)
+            signal.signal(number, restore)
         yield noted
     finally:
         restore()
@@ -410,9 +406,6 @@ def train_from_backbone(begin: Begin, recipe: Recipe, run: Run) -> None:
     if run_steps(trainer, run, validation):
         chosen_on, relevant = trainer.judged(validation, recipe.choose_share)
         ready, figures = calibrate(trainer.trained, chosen_on, trainer.dtype, recipe.methods, relevant)
-        save_checkpoint(
-            ready.cpu().half(),
-            run.target,
-            {**trainer.notes(run, pictures.seen), **notes, "validation": json.dumps(figures)},
-        )
+        all_notes = {**trainer.notes(run, pictures.seen), **notes, "validation": json.dumps(figures)}
+        save_checkpoint(ready.cpu().half(), run.target, all_notes)
         print(f"wrote {run.target}; mAP@all on validation classes: {figures}")

@@ -6,6 +6,7 @@ Cross-attention begins as the identity.
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,7 +152,8 @@ def class_places(
     def mean(rows: list[int]) -> torch.Tensor:
         return F.normalize(directions[rows].mean(dim=0), dim=0)
 
-    photos = rows_by_label(map(class_name, shown))
+    # A class of ImageNet has its number before its name: 401_accordion.
+    photos = rows_by_label(re.sub(r"^\d+_", "", label) for label in shown)
     if vectors is not None:
         rows = class_rows(vectors, [*photos, *classes], {}, lacking=True)
         fitted = {name: rows[name] for name in photos if rows[name]}
@@ -356,19 +358,16 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 
 def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     """Trains, calibrates and writes a two-sided network; one trained on "val" keeps its start's calibration."""
-    if run.start and run.backbone is None:
-        config = load_zse_network(run.start).config
-        if not isinstance(config, TwoSidedConfig):
+    start = load_zse_network(run.start) if run.start else None
+    if run.start and start and run.backbone is None:
+        if not isinstance(start.config, TwoSidedConfig):
             raise ModelError(f"{run.start} is not two-sided: continue it by the recipe that it was trained by")
-        photo_side = find_photo_side(config.photo_side, run.start)
+        photo_side = find_photo_side(start.config.photo_side, run.start)
     else:
         photo_side = Path(run.needed_backbone)
-    network = load_zse_network(run.start) if run.start else new_network(recipe, photo_side)
-    if network.config.photo_side != file_sha256(photo_side):
+    if start and start.config.photo_side != file_sha256(photo_side):
         raise ModelError(f"{run.start} was trained against another photo side than {photo_side}; name that one")
-    start = network if run.start else None
-    if recipe.anew:
-        network = new_network(recipe, photo_side)
+    network = new_network(recipe, photo_side) if start is None or recipe.anew else start
     pictures = training_corpora(run.data, recipe)
     training, validation, further = pictures.training, pictures.validation, pictures.further
     if validation is None and start is None:
@@ -389,8 +388,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         # The start keeps its prior, because the pictures of its prior and its vocabulary are not among these.
         trained = trained.prior_replaced(start.prior)
     if validation is not None:
-        chosen_on = validation.subsample(recipe.choose_share, recipe.choose_share)
-        harmonic: dict[str, float] = {}
+        chosen_on, harmonic = validation.subsample(recipe.choose_share, recipe.choose_share), dict[str, float]()
         if recipe.evaluate_everything and run.data is None:
             parts = "+".join(part for part in recipe.split if part not in ("more", IMAGENET_PART))
             large = read_task("everything", "val", parts).subsample(recipe.evaluate_everything, 1)
@@ -399,8 +397,7 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         notes["validation"] = json.dumps(figures | harmonic)
     elif start is not None:
         if start.prior is not None and run.data is None:
-            weights = start.prior.ret_weight, start.prior.relation_weight
-            trained = with_prior(trained, training, further, *weights)
+            trained = with_prior(trained, training, further, start.prior.ret_weight, start.prior.relation_weight)
         trained = trained.with_calibration(start.calibration)
     if run.data is not None and start is not None:
         trained = trained.vocabulary_replaced(start.vocabulary, start.config.words)
@@ -431,12 +428,6 @@ def pair_logits(network: Network, sketches: Tokens, photos: Tokens) -> torch.Ten
     rows = torch.arange(len(drawn)).repeat_interleave(len(shown))
     columns = torch.arange(len(shown)).repeat(len(drawn))
     return network.relate(drawn.rows(rows), shown.rows(columns)).view(len(drawn), len(shown))
-
-
-def class_name(label: str) -> str:
-    """Returns the name of a class of ImageNet without its number, as in "401_accordion"; any other name as it is."""
-    number, _, name = label.partition("_")
-    return name if number.isdigit() else label
 
 
 def new_network(recipe: TwoSidedRecipe, photo_side: Path) -> Network:

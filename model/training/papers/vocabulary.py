@@ -53,8 +53,13 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     pictures = training_corpora(data, read_recipe(recipe))
     photos = pictures.training.photos + pictures.further.photos
 
-    shown = some_of_each(photos, PHOTOS_PER_CLASS)
-    beliefs = vit_beliefs(weights, prepare_pixels(shown, "photo", Preprocessing()))
+    shown, look = some_of_each(photos, PHOTOS_PER_CLASS), Preprocessing()
+    # The ViT's probabilities of what the photos show; none without a classifier.
+    beliefs = class_tokens(layout_of(weights), weights, prepare_pixels(shown, "photo", look), look)
+    if "head.weight" in weights:
+        beliefs = F.linear(beliefs, weights["head.weight"].float(), weights["head.bias"].float()).softmax(dim=1)
+    else:
+        beliefs = beliefs[:, :0]
     # Guesses are calibrated on sketches that they are not learned from, and on those of validation classes. If neither
     # are there, all calibrate them, and none teaches them. ``give_things`` adds what has line drawings alone.
     every = pictures.training.sketches + pictures.further.sketches
@@ -89,14 +94,6 @@ def save_changed(network: Network, source: Path, target: Path, seen: engine.Seen
     if before := engine.seen_classes(source):
         notes |= (before | seen).note()
     save_checkpoint(network.half(), target, notes)
-
-
-def vit_beliefs(weights: dict[str, torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
-    """Computes a ViT's probabilities of what photos (n, 3, 224, 224) show: (n, k); k is 0 without a classifier."""
-    tokens = class_tokens(layout_of(weights), weights, pixels, Preprocessing())
-    if "head.weight" not in weights:
-        return tokens[:, :0]
-    return F.linear(tokens, weights["head.weight"].float(), weights["head.bias"].float()).softmax(dim=1)
 
 
 @cache
@@ -238,7 +235,11 @@ def fit_words(
     targets = torch.where(labelled, LABEL_SHARE, 1.0) * (beliefs @ belongs) + of_label * (LABEL_SHARE if known else 1.0)
     classified = belongs.sum(dim=0)
     masks = torch.where(labelled | (classified > 0), 0.0, _NEVER)
-    weights, first = _fit_map(inputs, beliefs)
+    logs = beliefs.clamp(min=1e-12).log()
+    logs = logs - logs.mean(dim=1, keepdim=True)
+    first = logs.mean(dim=0)
+    covariance = inputs.T @ inputs / len(inputs) + MAP_RIDGE * torch.eye(inputs.shape[1])
+    weights = torch.linalg.solve(covariance, inputs.T @ (logs - first) / len(inputs))
     weights = (weights @ belongs) / classified.clamp(min=1)
     first = torch.where(classified > 0, first @ belongs / classified.clamp(min=1), first.mean())
     moved, biases = _regress(inputs, targets, masks, weights, first)
@@ -277,14 +278,6 @@ def fit_things(
             schedule.step()
     further = regression.weight.detach() / spread
     return torch.cat([directions, further]), torch.cat([biases, regression.bias.detach() - further @ mean])
-
-
-def _fit_map(inputs: torch.Tensor, beliefs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    logs = beliefs.clamp(min=1e-12).log()
-    logs = logs - logs.mean(dim=1, keepdim=True)
-    biases = logs.mean(dim=0)
-    covariance = inputs.T @ inputs / len(inputs) + MAP_RIDGE * torch.eye(inputs.shape[1])
-    return torch.linalg.solve(covariance, inputs.T @ (logs - biases) / len(inputs)), biases
 
 
 def _regress(
@@ -383,9 +376,16 @@ def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterabl
     for indices in first.values():
         if left := [index for index in indices if index not in taken]:
             entries.append(Entry(tuple(name for index in left for name in classes[index]), (), tuple(left)))
-    shown_names = {spelling(entry.names[0]) for entry in entries}
+    # An entry keeps its shown name, and those further names that no other word has.
+    taken_names = {spelling(entry.names[0]) for entry in entries}
     shared = Counter(key for entry in entries for key in {spelling(name) for name in entry.names})
-    return _with_synonyms([_with_own_names(entry, shown_names, shared) for entry in entries], synonyms)
+    for number, entry in enumerate(entries):
+        own = {spelling(entry.names[0]): entry.names[0]}
+        for name in entry.names[1:]:
+            if (key := spelling(name)) not in taken_names and shared[key] == 1:
+                own.setdefault(key, name)
+        entries[number] = replace(entry, names=tuple(own.values()))
+    return _with_synonyms(entries, synonyms)
 
 
 def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple[Entry, ...]:
@@ -411,16 +411,6 @@ def _with_synonyms(entries: Sequence[Entry], synonyms: Iterable[Names]) -> tuple
         replace(entry, names=(*entry.names, *added.get(number, ()))[: engine.MAX_NAMES])
         for number, entry in enumerate(entries)
     )
-
-
-def _with_own_names(entry: Entry, shown: set[str], shared: Counter[str]) -> Entry:
-    """Returns the entry with its shown name, and with those further names that no other word has."""
-    names = {spelling(entry.names[0]): entry.names[0]}
-    for name in entry.names[1:]:
-        key = spelling(name)
-        if key not in shown and shared[key] == 1:
-            names.setdefault(key, name)
-    return Entry(tuple(names.values()), entry.labels, entry.classes)
 
 
 # Numbers of a region, chosen by `sketch-search model evaluate --protocol scenes`: fewer found fewer scenes.

@@ -2,11 +2,10 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -152,6 +151,11 @@ class ZseRecipe(Recipe):
 Kept: TypeAlias = dict[Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
+def encoder_of(network: Network) -> Encoder:
+    assert isinstance(network.encoder, Encoder)
+    return network.encoder
+
+
 def instances(data: TrainingSet, kept: Kept | None = None) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
     """Finds photos (n,) and their sketches' rows by class, of pictures whose tokens are kept if some are.
 
@@ -229,17 +233,11 @@ class ZseTrainer(Trainer[Network]):
 
         rows: (pictures,), the place of each picture of the training set in the others; -1 for one that is not kept.
         """
-        tokens: Kept = {}
-        sides: tuple[tuple[Modality, torch.Tensor, Sequence[torch.Tensor]], ...]
-        sides = (
-            ("sketch", self.data.sketches, self.data.sketch_rows),
-            ("photo", self.data.photos, self.data.photo_rows),
-        )
-        encoder = self.network.encoder
-        assert isinstance(encoder, Encoder)
-        frozen = {name: value for name, value in encoder.state_dict().items() if not name.startswith("project.")}
+        tokens, state = Kept(), encoder_of(self.network).state_dict()
+        frozen = {name: value for name, value in state.items() if not name.startswith("project.")}
         key = digest(f"{self.data.key} {self.recipe.kept} {self.network.config.image_size}", frozen)
-        for modality, pixels, classes in sides:
+        for modality in get_args(Modality):
+            pixels, classes = self.data.of(modality)
             chosen = torch.cat([spread(rows, self.recipe.kept) for rows in classes])
             path = cache_folder() / "tokens" / f"{modality}-{key[:16]}.safetensors"
             kept = keep_tensors(path, partial(self._encode, pixels, chosen, modality))
@@ -250,8 +248,7 @@ class ZseTrainer(Trainer[Network]):
 
     @torch.no_grad()
     def _encode(self, pixels: torch.Tensor, chosen: torch.Tensor, modality: Modality) -> dict[str, torch.Tensor]:
-        encoder, parts = self.average.eval().encoder, []
-        assert isinstance(encoder, Encoder)
+        encoder, parts = encoder_of(self.average.eval()), []
         for some_rows in tqdm(torch.split(chosen, _ENCODED_AT_ONCE), desc=f"encoding each {modality}", disable=None):
             pictures = normalize(pixels[some_rows], self.network.config).to(self.device)
             with self.autocast():
@@ -263,12 +260,10 @@ class ZseTrainer(Trainer[Network]):
     def tokens(self, rows: torch.Tensor, modality: Modality) -> Tokens:
         """Encodes pictures of the training set, or reads the kept tokens of their encoding."""
         if self.kept is None:
-            pixels = self.data.sketches if modality == "sketch" else self.data.photos
-            return self.network.encode(normalize(pixels[rows], self.network.config).to(self.device), modality)
-        features, positions, at = self.kept[modality]
-        places, encoder = at[rows], self.network.encoder
-        assert isinstance(encoder, Encoder)
-        return encoder.projected(features[places].to(self.device).float(), positions[places].to(self.device).long())
+            pixels = normalize(self.data.of(modality)[0][rows], self.network.config)
+            return self.network.encode(pixels.to(self.device), modality)
+        features, positions = (kept[self.kept[modality][2][rows]].to(self.device) for kept in self.kept[modality][:2])
+        return encoder_of(self.network).projected(features.float(), positions.long())
 
     @property
     def trained(self) -> Network:
@@ -332,13 +327,11 @@ class ZseTrainer(Trainer[Network]):
 
     def _draw(self, labels: torch.Tensor, modality: Modality, generator: torch.Generator) -> torch.Tensor:
         """Draws a picture of each class, one whose tokens are kept if some are."""
-        classes = self.data.sketch_rows if modality == "sketch" else self.data.photo_rows
-        if self.kept is None:
-            return draw_of_each(classes, labels, generator)
-        at = self.kept[modality][2]
-        return torch.stack(
-            [draw_some(rows[at[rows] >= 0], 1, generator)[0] for rows in (classes[i] for i in labels.tolist())]
-        )
+        classes = self.data.of(modality)[1]
+        if self.kept is not None:
+            at = self.kept[modality][2]
+            classes = tuple(rows[at[rows] >= 0] for rows in classes)
+        return draw_of_each(classes, labels, generator)
 
     def _instance_batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         count = self.recipe.samples.count
@@ -361,21 +354,14 @@ class ZseTrainer(Trainer[Network]):
 
     def make_optimiser(self) -> torch.optim.AdamW:
         chosen = self.recipe.optimiser
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            pretrained = name.startswith("encoder.") and not _NEW.search(name)
-            groups.setdefault((pretrained, parameter.ndim > 1), []).append(parameter)
+            if parameter.requires_grad:
+                pretrained = name.startswith("encoder.") and not _NEW.search(name)
+                rate = chosen.encoder_rate if pretrained else chosen.head_rate
+                groups.setdefault((rate, chosen.decay if parameter.ndim > 1 else 0.0), []).append(parameter)
         return torch.optim.AdamW(
-            [
-                {
-                    "params": parameters,
-                    "rate": chosen.encoder_rate if pretrained else chosen.head_rate,
-                    "weight_decay": chosen.decay if matrix else 0.0,
-                }
-                for (pretrained, matrix), parameters in groups.items()
-            ]
+            [{"params": of_group, "rate": rate, "weight_decay": decay} for (rate, decay), of_group in groups.items()]
         )
 
 
