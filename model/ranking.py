@@ -162,11 +162,10 @@ def estimate(
 
         x_i = l(d_i) + sum_j A_ij (x_j - l(d_j)) / (PRIOR_WEIGHT + sum_j A_ij), over the known j.
 
-    Args:
-        scores: (p,) float32 by ``method``, "rn" or "fused"; only those of known photos are read.
-        known: (p,) bool, the scored photos.
-        distances: (p,) distances of the photos' [Ret] to the sketch's, or the negative of their ``promise``.
-        ret, threshold, weights: as in the diffusion.
+    scores: (p,) float32 by ``method``, "rn" or "fused"; only those of known photos are read.
+    known: (p,) bool, the scored photos.
+    distances: (p,) distances of the photos' [Ret] to the sketch's, or the negative of their ``promise``.
+    ret, threshold, weights: as in the diffusion.
 
     Returns (p,) float32. If no photo is known, the estimates rank the photos by distance.
     """

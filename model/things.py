@@ -61,14 +61,13 @@ ANYWHERE = (0.0, 0.0, 1.0, 1.0)
 class Thing:
     """One thing of a drawing.
 
-    Attributes:
-        tokens: a batch of one.
-        box: left, top, right and bottom of its ink, as shares of the paper's width and height.
-        colours: (c, 3) float32, its colours as CIELAB, at most three; none for black ink.
-        shares: (c,) float32, the share of its ink for each; the rest is black.
-        words: the numbers of words, any of which names it, in the place of guesses; none if nobody named it.
-        strokes, second_half: as of a ``DrawnThing``.
-        whole: (d,) float32, the [Ret] of the drawing that it is one of several things of; none if it is all of it.
+    tokens: a batch of one.
+    box: left, top, right and bottom of its ink, as shares of the paper's width and height.
+    colours: (c, 3) float32, its colours as CIELAB, at most three; none for black ink.
+    shares: (c,) float32, the share of its ink for each; the rest is black.
+    words: the numbers of words, any of which names it, in the place of guesses; none if nobody named it.
+    strokes, second_half: as of a ``DrawnThing``.
+    whole: (d,) float32, the [Ret] of the drawing that it is one of several things of; none if it is all of it.
     """
 
     tokens: Tokens
@@ -187,13 +186,11 @@ def match_things(
 
     and FIT times how well a box of the photo fits the thing (``fit_boxes``).
 
-    Args:
-        directions: (t, r) of length 1, of the things. regions, colours: (p, m, r), or packed, and (p, m, 3), of p
-            photos.
-        places: PLACES, another weight, or 0 if places do not count.
-        kinds, boxes: (t, k), how probably each thing is of each kind of the detector, and (p, b, 6), of the photos;
-            None without boxes.
-        whole: whether to find the extents of things, and of what shows them the colours nearest to their own.
+    directions: (t, r) of length 1, of the things. regions, colours: (p, m, r), or packed, and (p, m, 3), of p photos.
+    places: PLACES, another weight, or 0 if places do not count.
+    kinds, boxes: (t, k), how probably each thing is of each kind of the detector, and (p, b, 6), of the photos; None
+        without boxes.
+    whole: whether to find the extents of things, and of what shows them the colours nearest to their own.
     """
     centres = places_of_cells(regions.shape[1])
     lost = np.stack([((centres - thing.place) ** 2).sum(axis=1) for thing in things]) * np.float32(places)

@@ -41,7 +41,6 @@ from sketch_search.model.engine.surface import (
     Projection,
     SelfAttention,
     Vocabulary,
-    below,
     expectations,
     grid_maps,
     knowledge_of,

@@ -49,11 +49,10 @@ Labels: TypeAlias = NDArray[np.int64]
 class Pieces:
     """The k pieces of a drawing's ink.
 
-    Attributes:
-        labels: (SIDE, SIDE), the number of the piece of each pixel, or -1. centres: (k, 2), y and x in 0..1.
-        pixels: (k,) float32, how many there are. shapes: (k, s) float32, what each looks like, and the ink around it.
-        gaps: (k, k) float32, the distance of the ink that is connected with each, 0 if it is the same.
-        strokes: (k,), the stroke of each, -1 if unknown.
+    labels: (SIDE, SIDE), the number of the piece of each pixel, or -1. centres: (k, 2), y and x in 0..1.
+    pixels: (k,) float32, how many there are. shapes: (k, s) float32, what each looks like, and the ink around it.
+    gaps: (k, k) float32, the distance of the ink that is connected with each, 0 if it is the same.
+    strokes: (k,), the stroke of each, -1 if unknown.
     """
 
     labels: Labels
@@ -129,14 +128,13 @@ class Parting:
 
         The halves of a thing are the two groups of which it was joined at last.
 
-        Args:
-            patches: (b, n, e), the tokens of all patches of the square from b blocks of the encoder, row by row.
-            darkness: (SIDE, SIDE) uint8, the ink of the square, 0 on paper.
-            strokes: (SIDE, SIDE), the number of the stroke of each pixel, or -1; a stroke belongs to one thing.
-            told: which thing each stroke belongs to as a person said, or -1. Strokes of the same number are one thing,
-                and those of different ones never are.
-            sure: the probability of the best guess for the whole drawing. The higher it is, the more readily the last
-                two groups are joined.
+        patches: (b, n, e), the tokens of all patches of the square from b blocks of the encoder, row by row.
+        darkness: (SIDE, SIDE) uint8, the ink of the square, 0 on paper.
+        strokes: (SIDE, SIDE), the number of the stroke of each pixel, or -1; a stroke belongs to one thing.
+        told: which thing each stroke belongs to as a person said, or -1. Strokes of the same number are one thing, and
+            those of different ones never are.
+        sure: the probability of the best guess for the whole drawing. The higher it is, the more readily the last two
+            groups are joined.
         """
         pieces = Pieces.of(darkness, strokes)
         if not len(pieces):

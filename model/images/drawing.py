@@ -116,12 +116,11 @@ class Sheet:
 class Drawing:
     """A drawing, prepared for the network.
 
-    Attributes:
-        size: width and height of the paper in pixels. whole: (H, W, 3) uint8, all of it as one thing.
-        things: at least one; one with the pixels of ``whole`` if there is one.
-        sheet: its ink, if it may be divided. strokes: those that made the ink, in order, if that is known.
-        left_out: where other ink is, which is no drawing: left, top, right and bottom, as shares of the paper's sides.
-        page: its number in a file of several, from 1; else 0.
+    size: width and height of the paper in pixels. whole: (H, W, 3) uint8, all of it as one thing.
+    things: at least one; one with the pixels of ``whole`` if there is one.
+    sheet: its ink, if it may be divided. strokes: those that made the ink, in order, if that is known.
+    left_out: where other ink is, which is no drawing: left, top, right and bottom, as shares of the paper's sides.
+    page: its number in a file of several, from 1; else 0.
     """
 
     size: tuple[int, int]

@@ -17,16 +17,13 @@ from sketch_search.model.search.candidates import (
     most_alike,
 )
 from sketch_search.model.search.drawings import (
-    Places,
     encode_things,
     methods_of,
     name_things,
-    place_things,
     query_of,
     search_drawing,
     search_things,
     sketch_of,
-    things_of_text,
 )
 from sketch_search.model.search.photos import PhotoGallery, gallery_of
-from sketch_search.model.search.stages import FOLDED, Plan, Ranking, Stage, rank
+from sketch_search.model.search.stages import Plan, Ranking, rank

@@ -73,22 +73,21 @@ def interleave(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | N
 class Query:
     """An encoded query, the clusters to open, and how many photos to return.
 
-    Attributes:
-        method: what scores photos; "ret" compares vectors alone.
-        plain: whether the relation network scores alone, without prior and guesses.
-        mean: (d,) the mean of all vectors of the gallery.
-        sketch: the query's tokens: the sketch's, a batch of one, or of all things of a drawing; without one, one [Ret]
-            near liked photos, or near those of the word.
-        things: those to find in the regions of photos. places: the weight of their places. extents: whether to find how
-            far they reach. whole: (d,) the direction of the whole drawing, as long as it counts beside several things.
-        wanted: a filter of photos, which the gallery understands; None for all.
-        liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
-        unliked, unliked_ids, unliked_rows: (u, d) vectors, ids and (u,) rows of unwanted photos. unliked_kinds: (u,)
-            whether those that look like them are unwanted, too.
-        homes: (h,) the clusters of the liked photos in the whole gallery, which are opened in any case.
-        clusters: (n,) int64 ascending, the clusters to open.
-        count: how many photos become candidates, the best by vector, and as many more by the word; None for all.
-        rerank: how many of them ``method`` scores; None for all.
+    method: what scores photos; "ret" compares vectors alone.
+    plain: whether the relation network scores alone, without prior and guesses.
+    mean: (d,) the mean of all vectors of the gallery.
+    sketch: the query's tokens: the sketch's, a batch of one, or of all things of a drawing; without one, one [Ret] near
+        liked photos, or near those of the word.
+    things: those to find in the regions of photos. places: the weight of their places. extents: whether to find how far
+        they reach. whole: (d,) the direction of the whole drawing, as long as it counts beside several things.
+    wanted: a filter of photos, which the gallery understands; None for all.
+    liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
+    unliked, unliked_ids, unliked_rows: (u, d) vectors, ids and (u,) rows of unwanted photos. unliked_kinds: (u,)
+        whether those that look like them are unwanted, too.
+    homes: (h,) the clusters of the liked photos in the whole gallery, which are opened in any case.
+    clusters: (n,) int64 ascending, the clusters to open.
+    count: how many photos become candidates, the best by vector, and as many more by the word; None for all.
+    rerank: how many of them ``method`` scores; None for all.
     """
 
     method: Method
@@ -143,16 +142,15 @@ class Query:
 class Nearest:
     """Photos whose vectors are near a query, in the order of ``rows``.
 
-    Attributes:
-        rows, ids: (m,) their rows in the gallery, and their ids.
-        by_vector: (m,) float32, the query's score with each by [Ret]; of several things, their mean.
-        by_thing: (m, t) float32, the scores of each of several things; None for one.
-        by_word: (m,) float32, how much each shows the thing that the word names, as logits, the mean of several things;
-            None without a word.
-        likeness: (m,) float32, the similarity of each to the most similar liked photo, -1 to 1; None without one.
-        promise: (m,) float32, by vector and by best matches of tokens (``model.ranking.promise``); None if these do not
-            choose the photos to score.
-        by_box: (m,) float32, how well boxes of each fit the things of the query, the mean; None without such things.
+    rows, ids: (m,) their rows in the gallery, and their ids.
+    by_vector: (m,) float32, the query's score with each by [Ret]; of several things, their mean.
+    by_thing: (m, t) float32, the scores of each of several things; None for one.
+    by_word: (m,) float32, how much each shows the thing that the word names, as logits, the mean of several things;
+        None without a word.
+    likeness: (m,) float32, the similarity of each to the most similar liked photo, -1 to 1; None without one.
+    promise: (m,) float32, by vector and by best matches of tokens (``model.ranking.promise``); None if these do not
+        choose the photos to score.
+    by_box: (m,) float32, how well boxes of each fit the things of the query, the mean; None without such things.
     """
 
     rows: PhotoRows
@@ -265,14 +263,13 @@ class Nearest:
 class Candidates(Nearest):
     """Photos found and scored, in the order of ``rows`` until they are ranked.
 
-    Attributes:
-        vectors: (m, d) float16, as they are kept.
-        scores: (m,) float32; not a number for a photo that was not scored. Diffusion, likes and words change them.
-        before: (m,) the scores before diffusion; None if more than diffusion has changed them.
-        matched: the regions that match the things of the drawing best; None without such things.
-        fits: (m,) their scores, the mean of the things; diffused for a single one.
-        firsts: (m,) the row of the candidate that represents this one: its own, unless it is a near duplicate of an
-            earlier one. None if nothing was to be folded.
+    vectors: (m, d) float16, as they are kept.
+    scores: (m,) float32; not a number for a photo that was not scored. Diffusion, likes and words change them.
+    before: (m,) the scores before diffusion; None if more than diffusion has changed them.
+    matched: the regions that match the things of the drawing best; None without such things.
+    fits: (m,) their scores, the mean of the things; diffused for a single one.
+    firsts: (m,) the row of the candidate that represents this one: its own, unless it is a near duplicate of an earlier
+        one. None if nothing was to be folded.
     """
 
     vectors: NDArray[np.float16]
@@ -317,11 +314,10 @@ Scored: TypeAlias = tuple[NDArray[np.float16], Scores, Matched | None]
 class Clusters:
     """The clusters of a gallery, whose photos lie one cluster after the other.
 
-    Attributes:
-        sizes: (c,) int64, photos in each. vectors: (c, d) float32, their mean vectors.
-        features, positions: of their mean tokens, (c, n, d) and (c, n-1).
-        embeddings: (c, e) float32, their centroids by CLIP; None if they were not made by it.
-        parts: (c,) int64, rows of parts of photos behind these; None for none.
+    sizes: (c,) int64, photos in each. vectors: (c, d) float32, their mean vectors.
+    features, positions: of their mean tokens, (c, n, d) and (c, n-1).
+    embeddings: (c, e) float32, their centroids by CLIP; None if they were not made by it.
+    parts: (c,) int64, rows of parts of photos behind these; None for none.
     """
 
     sizes: NDArray[np.int64]
@@ -408,10 +404,9 @@ class Gallery(ABC):
 
     Any thread may call the methods.
 
-    Attributes:
-        tokens_kept: of each photo, [Ret] included. regions_kept: of each photo.
-        boxes_kept: whether photos have boxes, as far as things were detected in them.
-        expects: (k,) float32, by what its photos multiply the guess of each thing; None without a vocabulary.
+    tokens_kept: of each photo, [Ret] included. regions_kept: of each photo.
+    boxes_kept: whether photos have boxes, as far as things were detected in them.
+    expects: (k,) float32, by what its photos multiply the guess of each thing; None without a vocabulary.
     """
 
     clusters: Clusters

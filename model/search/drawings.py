@@ -78,8 +78,7 @@ def name_things(
     named, further = list(things), list[Thing]()
 
     def name(thing: Thing, words: Iterable[int], names: Sequence[str]) -> Thing:
-        thing = replace(thing, words=tuple(words))
-        return _coloured(thing, names) if names and coloured else thing
+        return _coloured(replace(thing, words=tuple(words)), names if coloured else ())
 
     for number, own in enumerate(thing_text):
         if own.strip():
@@ -93,8 +92,7 @@ def name_things(
         each = matcher.book.read(text).each(len(named))
         shown = vocabulary.guess(Tokens.cat([thing.tokens.without_patches for thing in named]))
         fits = np.stack([shown[:, list(words)].sum(axis=1) for words, _ in each], axis=1)
-        sure = shown.max(axis=1)
-        known = [number for number, thing in enumerate(named) if thing.words]
+        sure, known = shown.max(axis=1), [number for number, thing in enumerate(named) if thing.words]
         for number in known:
             fits[number], sure[number] = [set(words) <= set(named[number].words) for words, _ in each], 1
         drawable = np.array([np.isin(words, vocabulary.drawn).any() for words, _ in each])
@@ -134,20 +132,15 @@ def things_of_text(matcher: Matcher, text: str) -> tuple[Thing, ...]:
     with suppress(UnknownWord):
         each = matcher.book.read(text).each()
         things = [Thing(Tokens.of_ret(matcher.word_direction(words)[None]), words=words) for words, _ in each]
-        return tuple(
-            _coloured(thing, names) if names else thing for thing, (_, names) in zip(things, each, strict=True)
-        )
+        return tuple(_coloured(thing, names) for thing, (_, names) in zip(things, each, strict=True))
     return ()
 
 
 def _coloured(thing: Thing, names: Sequence[str]) -> Thing:
+    if not names:
+        return thing
     shown = lab(np.array([colours()[name] for name in names]) / 255).astype(np.float32)
     return replace(thing, colours=shown, shares=np.full(len(shown), 1 / len(shown), np.float32))
-
-
-def _area(thing: Thing) -> float:
-    left, top, right, bottom = thing.box
-    return (right - left) * (bottom - top)
 
 
 def place_things(
@@ -157,7 +150,7 @@ def place_things(
 
     several: whether the query has several things; a single one is included if its place or its colours count.
     """
-    if places == "auto" and len(things) == 1 and _area(things[0]) <= LEAST_PLACED:
+    if places == "auto" and len(things) == 1 and things[0].side ** 2 <= LEAST_PLACED:
         # A small drawing on the page of a program: where it stands there says little about the photo.
         places = "no"
     apart = several or (len(things) == 1 and (places != "no" or len(things[0].colours) > 0))

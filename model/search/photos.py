@@ -114,16 +114,14 @@ class PhotoGallery(Gallery):
         blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
         nearest = Nearest.joined([self._compare(block, query) for block in blocks])
         if not query.boxes_count:
-            return self._once(nearest).best(query)
+            return (nearest.once() if len(self._photos.parts) else nearest).best(query)
         by_box = self._by_box(query)
         best = np.flatnonzero(by_box)
         best = best[best_first(self._photos.ids[best], by_box[best], BOXED)]
         if len(best := np.setdiff1d(best, nearest.rows)):
             nearest = Nearest.joined([nearest, self._compare(best, replace(query, count=None))])
-        return self._once(replace(nearest, by_box=by_box[nearest.rows])).best(query)
-
-    def _once(self, nearest: Nearest) -> Nearest:
-        return nearest.once() if len(self._photos.parts) else nearest
+        nearest = replace(nearest, by_box=by_box[nearest.rows])
+        return (nearest.once() if len(self._photos.parts) else nearest).best(query)
 
     def _by_box(self, query: Query) -> Scores:
         """Computes how well boxes of all photos fit the things of a query, (p,): 0 for filtered ones, and by chance."""

@@ -55,15 +55,14 @@ Stage: TypeAlias = Literal["clusters", "photos", "diffusion"]
 class Plan:
     """The parameters of all stages.
 
-    Attributes:
-        method: the one that scores photos; "ret" if there is no sketch.
-        results: how long the ranking must be.
-        nprobe: the least number of clusters to open for each part of the query; "all" for every one.
-        chosen: whether the method chooses the clusters: if the query sets their number.
-        whole: whether all photos of the opened clusters are scored, unless ``limit`` is set.
-        limit: how many photos the method scores; None for the default.
-        diffuse: whether photos that look alike share their scores. fold: whether near duplicates are one result.
-        plain: whether this is the two-stage report's system, which has no prior, guesses, diffusion or other scores.
+    method: the one that scores photos; "ret" if there is no sketch.
+    results: how long the ranking must be.
+    nprobe: the least number of clusters to open for each part of the query; "all" for every one.
+    chosen: whether the method chooses the clusters: if the query sets their number.
+    whole: whether all photos of the opened clusters are scored, unless ``limit`` is set.
+    limit: how many photos the method scores; None for the default.
+    diffuse: whether photos that look alike share their scores. fold: whether near duplicates are one result.
+    plain: whether this is the two-stage report's system, which has no prior, guesses, diffusion or other scores.
     """
 
     method: Method
@@ -107,12 +106,11 @@ class Plan:
 class Ranking:
     """The result of ``rank``.
 
-    Attributes:
-        photos: best first. found: the same and others, before diffusion; those with scores were scored by the method.
-        plan: as it was carried out; folding may need a longer ranking.
-        sizes: (c,) how many photos of each cluster can be found. clusters: (c,) their scores; NaN for a cluster that
-            was not compared. pairs: how many clusters and photos the method scored.
-        hidden: the unwanted photos of the query. left_out: how many photos these hide together.
+    photos: best first. found: the same and others, before diffusion; those with scores were scored by the method.
+    plan: as it was carried out; folding may need a longer ranking.
+    sizes: (c,) how many photos of each cluster can be found. clusters: (c,) their scores; NaN for a cluster that was
+        not compared. pairs: how many clusters and photos the method scored.
+    hidden: the unwanted photos of the query. left_out: how many photos these hide together.
     """
 
     photos: Candidates
@@ -431,9 +429,8 @@ def order(photos: Candidates, query: Query) -> Candidates:
 def fold(gallery: Gallery, photos: Candidates, liked: int, grid: int) -> NDArray[np.int64]:
     """Finds the near duplicates in a ranking: (m,) the rank of the photo that represents each (``Candidates.firsts``).
 
-    Args:
-        liked: how many of its first photos are liked: each is a separate result, since somebody chose it.
-        grid: cells in a row of the network's patch grid.
+    liked: how many of its first photos are liked: each is a separate result, since somebody chose it.
+    grid: cells in a row of the network's patch grid.
     """
     firsts = np.arange(len(photos))
     best = photos[firsts[:FOLDED]]

@@ -1,6 +1,5 @@
 """Declares the commands that train, and those that make, convert and describe checkpoints."""
 
-import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -52,31 +51,25 @@ def info(checkpoint: Path | None) -> None:
 
         lines["network"] += f", {sum(tensor.numel() for tensor in read.parameters()) / 1e6:.1f} M parameters"
         if isinstance(read, ClipAtNetwork):
-            shared = read.config.shared_norms
-            whose = "shared by sketches and photos" if shared else "separate for sketches and photos"
-            lines["clip-at"] = f"{read.config.prompts} prompts and LayerNorms {whose}; the encoder is frozen"
-    if calibration.fusion is not None:
-        lines["fusion weight"] = f"{calibration.fusion:g}"
-    if calibration.diffusion is not None:
-        lines["diffusion threshold"] = f"cosine {calibration.diffusion:g}"
-    if config.words:
-        lines["vocabulary"] = f"{len(config.words):,} words"
-    if isinstance(config, engine.ModelConfig) and not calibration.relation_trained:
-        lines["relation network"] = "untrained, not offered"
-    seen = engine.seen_classes(path)
-    lines["classes seen"] = (
-        f"trained on {len(seen.trained)}, chosen on {len(seen.chosen)}" if seen else "unknown, so zero-shot is unknown"
-    )
-    lines |= {name: metadata[name] for name in sorted(metadata.keys() - engine.DESCRIPTION)}
-    released = [
-        field.name.removeprefix("released_")
-        for field in dataclasses.fields(config)
-        if field.name.startswith("released_") and getattr(config, field.name)
-    ]
-    if released:
-        lines["released quirks"] = ", ".join(released)
+            whose = "shared by" if read.config.shared_norms else "separate for"
+            prompts = f"{read.config.prompts} prompts and LayerNorms {whose} sketches and photos"
+            lines["clip-at"] = f"{prompts}; the encoder is frozen"
+    seen, (fusion, diffusion) = engine.seen_classes(path), (calibration.fusion, calibration.diffusion)
+    classes = f"trained on {len(seen.trained)}, chosen on {len(seen.chosen)}" if seen else ""
+    untrained = isinstance(config, engine.ModelConfig) and not calibration.relation_trained
+    quirks = (name for name, value in vars(config).items() if name.startswith("released_") and value)
+    lines |= {
+        "fusion weight": "" if fusion is None else f"{fusion:g}",
+        "diffusion threshold": "" if diffusion is None else f"cosine {diffusion:g}",
+        "vocabulary": f"{len(config.words):,} words" if config.words else "",
+        "relation network": "untrained, not offered" if untrained else "",
+        "classes seen": classes or "unknown, so zero-shot is unknown",
+        **{name: metadata[name] for name in sorted(metadata.keys() - engine.DESCRIPTION)},
+        "released quirks": ", ".join(name.removeprefix("released_") for name in quirks),
+    }
     for name, value in lines.items():
-        print(printable(f"{name + ':':<21}{value}"))
+        if value:
+            print(printable(f"{name + ':':<21}{value}"))
 
 
 @click.command()

@@ -25,19 +25,8 @@ from sketch_search.model.training.tasks import Drawn, Remembered, RememberedTask
 
 Colour: TypeAlias = tuple[int, ...]
 #: The coloured pens of the page, as sRGB.
-PENS = (
-    (0x7A, 0x4A, 0x2B),
-    (0xE3, 0xAB, 0x84),
-    (0xD9, 0xC7, 0xA0),
-    (0xC8, 0x32, 0x2B),
-    (0xE5, 0x8F, 0xB0),
-    (0xE0, 0x82, 0x14),
-    (0xE8, 0xC1, 0x1C),
-    (0x2E, 0x8B, 0x57),
-    (0x8C, 0xC4, 0xE8),
-    (0x26, 0x66, 0xB8),
-    (0x7B, 0x4F, 0xA3),
-)
+_PENS = "7a4a2b e3ab84 d9c7a0 c8322b e58fb0 e08214 e8c11c 2e8b57 8cc4e8 2666b8 7b4fa3"
+PENS = tuple(tuple(bytes.fromhex(pen)) for pen in _PENS.split())
 # Things of less chroma count as colourless.
 _LEAST_CHROMA = 20.0
 # Pixels of the paper's sides.

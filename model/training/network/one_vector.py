@@ -118,9 +118,7 @@ class AnchorNetwork(RetNetwork):
         blocks: Any = vit.blocks
         for block in blocks:
             if trace is not None:
-                attention = mean_attention(block.attn, block.norm1(x), count)[:, :, -(self.config.grid**2) :]
-                trace.attention.append(attention)
-                trace.positions.append(torch.arange(attention.shape[2], device=x.device).expand(len(x), -1))
+                trace.add(mean_attention(block.attn, block.norm1(x), count)[:, :, -(self.config.grid**2) :])
             x = block(x)
         tokens: torch.Tensor = vit.norm(x)[:, :count]
         return tokens
@@ -195,9 +193,7 @@ class FrozenVit(nn.Module):
         for block, norm1, norm2 in zip(vit.blocks, norms.attention, norms.mlp, strict=True):
             y = norm1(x)
             if trace is not None:
-                attention = mean_attention(block.attn, y, 1)[:, :, 1 : 1 + cells]
-                trace.attention.append(attention)
-                trace.positions.append(torch.arange(cells, device=x.device).expand(len(x), -1))
+                trace.add(mean_attention(block.attn, y, 1)[:, :, 1 : 1 + cells])
             x = x + block.attn(y)
             x = x + block.mlp(norm2(x))
         token: torch.Tensor = norms.last(x[:, 0])

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, get_args
 
@@ -50,26 +49,19 @@ _OF_PRODUCTS = frozenset({"qkv_bias", "proj_bias", "fc1_bias", "fc2_bias"})
 
 def main_layout(config: TwoSidedConfig) -> VitLayout:
     """Returns the layout of the ViT of photos and sketches."""
-    layout = _layout(config, config.encoder_width, config.heads, config.patch_size)
-    return replace(layout, clip=config.pre_norm, quick_gelu=config.quick_gelu)
+    width, look = config.encoder_width, (config.norm_eps, config.pre_norm, config.quick_gelu)
+    return VitLayout(config.patch_size, width, config.depth, config.heads, int(width * config.mlp_ratio), *look)
 
 
 def second_layout(config: TwoSidedConfig) -> VitLayout:
     """Returns the layout of the ViT that sees photos alone."""
-    return _layout(config, config.second_width, config.second_heads, SECOND_PATCH)
-
-
-def _layout(config: TwoSidedConfig, width: int, heads: int, patch: int) -> VitLayout:
-    return VitLayout(patch, width, config.depth, heads, int(width * config.mlp_ratio), config.norm_eps)
+    width, hidden = config.second_width, int(config.second_width * config.mlp_ratio)
+    return VitLayout(SECOND_PATCH, width, config.depth, config.second_heads, hidden, config.norm_eps)
 
 
 # The matrices of a block, and their names in timm.
-BLOCK_MATRICES = {
-    "qkv": "attn.qkv.weight",
-    "proj": "attn.proj.weight",
-    "fc1": "mlp.fc1.weight",
-    "fc2": "mlp.fc2.weight",
-}
+_TIMM = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+BLOCK_MATRICES = {name.partition(".")[2]: f"{name}.weight" for name in _TIMM}
 
 
 def vit_of_photo_side(tensors: Mapping[str, torch.Tensor], *, matrices_only: bool = False) -> dict[str, torch.Tensor]:
@@ -157,7 +149,7 @@ class FrozenVit(nn.Module):
         importance = x.new_zeros(b, n - 1)
         dtype, last = self.qkv.dtype, len(self.qkv) - 1
         # Taken apart at once: on a GPU each call from Python takes as long as what it computes.
-        matrices = zip(self.qkv.unbind(), self.proj.unbind(), self.fc1.unbind(), self.fc2.unbind(), strict=True)
+        matrices = zip(*(self.get_buffer(name).unbind() for name in BLOCK_MATRICES), strict=True)
         for index, ((of_qkv, *others), (norm1_w, norm1_b, qkv_b, *rest)) in enumerate(
             zip(matrices, side.blocks(dtype), strict=True)
         ):
@@ -206,7 +198,7 @@ class FrozenVit(nn.Module):
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Lets the products of tokens and matrices compute in ``dtype``. All other steps stay in float32."""
-        for name in ("qkv", "proj", "fc1", "fc2"):
+        for name in BLOCK_MATRICES:
             setattr(self, name, getattr(self, name).to(dtype))
 
 
@@ -324,8 +316,7 @@ class TwoSidedEncoder(nn.Module):
             under = torch.from_numpy(cells_of_patches(self.config.grid, self.config.patches(modality))).to(x.device)
             for heads in attention:
                 shown = heads[:, :, under]
-                trace.attention.append(shown * (heads.sum(dim=2, keepdim=True) / shown.sum(dim=2, keepdim=True)))
-            trace.positions.extend(torch.arange(under.numel(), device=x.device).expand(len(x), -1) for _ in attention)
+                trace.add(shown * (heads.sum(dim=2, keepdim=True) / shown.sum(dim=2, keepdim=True)))
             trace.kept.append(positions)
             if modality == "photo":
                 trace.everything = Tokens(torch.cat([ret[:, None], project(x[:, 1:])], dim=1), cells.expand(len(x), -1))

@@ -274,6 +274,11 @@ class EncoderTrace:
     local: torch.Tensor | None = None
     attends: bool = True
 
+    def add(self, attention: torch.Tensor) -> None:
+        """Records a block's attention (b, heads, n), to all patches."""
+        self.attention.append(attention)
+        self.positions.append(torch.arange(attention.shape[2], device=attention.device).expand(len(attention), -1))
+
 
 class Encoder(nn.Module):
     """Tokenizer, [Ret], position embedding and pre-norm blocks; both modalities share its weights."""
@@ -363,8 +368,7 @@ class ConvolutionalEncoder(nn.Module):
         cells = self.norm(self.project(self.map(images)[0]).flatten(2).transpose(1, 2))
         positions = torch.arange(cells.shape[1], device=cells.device).expand(len(images), -1)
         if trace is not None:
-            trace.attention.append(cells.new_full((len(cells), 1, cells.shape[1]), 1 / cells.shape[1]))
-            trace.positions.append(positions)
+            trace.add(cells.new_full((len(cells), 1, cells.shape[1]), 1 / cells.shape[1]))
         return Tokens(with_mean(cells), positions)
 
 

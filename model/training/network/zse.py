@@ -78,10 +78,8 @@ class Network(RetNetwork):
             self.ret_term = RetTerm() if config.relation_ret else None
         else:
             assert isinstance(config, engine.TwoSidedConfig)
-            self.encoder = TwoSidedEncoder(config)
-            self.cross = CrossAttention(config)
-            self.relation = BestMatchRelation(config)
-            self.ret_term = RetTerm()
+            self.encoder, self.cross = TwoSidedEncoder(config), CrossAttention(config)
+            self.relation, self.ret_term = BestMatchRelation(config), RetTerm()
 
     def _encode(self, images: torch.Tensor, modality: engine.Modality, trace: EncoderTrace | None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens."""
@@ -192,11 +190,10 @@ def from_backbone(config: engine.ZseConfig, weights: dict[str, torch.Tensor], se
 
 def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
     """Chooses float16 on CUDA, bfloat16 on a CPU that is faster with it, else float32."""
-    if isinstance(network, Network) and device.type == "cuda":
-        return torch.float16
-    if isinstance(network, Network) and device.type == "cpu" and multiplies_bf16():
-        return torch.bfloat16
-    return torch.float32
+    if not isinstance(network, Network):
+        return torch.float32
+    on_cpu = torch.bfloat16 if device.type == "cpu" and multiplies_bf16() else torch.float32
+    return torch.float16 if device.type == "cuda" else on_cpu
 
 
 @cache
@@ -323,12 +320,9 @@ class TorchEngine(engine.Engine):
             for attention, positions in zip(trace.attention, trace.positions, strict=True)
         ]
         kept = [engine.grid_maps(as_array(cells[0]), np.ones(cells.shape[1], np.bool_), grid) for cells in trace.kept]
-        return engine.Observed(
-            tokens,
-            engine.SelfAttention(np.stack(blocks), tuple(kept)),
-            None if trace.everything is None else as_arrays(trace.everything),
-            None if trace.local is None else as_array(trace.local[0].float()),
-        )
+        everything = None if trace.everything is None else as_arrays(trace.everything)
+        local = None if trace.local is None else as_array(trace.local[0].float())
+        return engine.Observed(tokens, engine.SelfAttention(np.stack(blocks), tuple(kept)), everything, local)
 
     @torch.inference_mode()
     def align(self, sketch: Arrays, photo: Arrays) -> engine.Aligned | None:
@@ -338,16 +332,16 @@ class TorchEngine(engine.Engine):
         sides = network.project(self._tokens(sketch), "sketch"), network.project(self._tokens(photo), "photo")
         forth, back = (as_array(weights[0]) for weights in network.cross.attention(*sides))
         of_sketch, of_photo = network.align(*sides)
-        drawn, shown = (as_array(tokens.patches[0].float()) for tokens in (of_sketch, of_photo))
-        places, cells = (as_array(tokens.positions[0]) for tokens in (of_sketch, of_photo))
+        drawn, shown = as_arrays(of_sketch), as_arrays(of_photo)
+        patches, cells = (drawn.patches[0], shown.patches[0]), (drawn.positions[0], shown.positions[0])
         matching, lost, relation = None, None, network.relation
         if isinstance(relation, BestMatchRelation):
             worths = (as_array(worth[0]) for worth in relation.token_weights(of_sketch, of_photo))
             matching = engine.Matching(float(relation.scale), *worths)
         elif not relation.untransposed:
             kernel, read = as_array(relation.kernel(of_sketch, of_photo)[0]), relation.read
-            lost = lost_by_blocks(kernel, lambda k: as_array(read(self._tensor(k))), (drawn, shown), (places, cells))
-        return engine.Aligned(forth, back, drawn, shown, cells, matching, lost)
+            lost = lost_by_blocks(kernel, lambda k: as_array(read(self._tensor(k))), patches, cells)
+        return engine.Aligned(forth, back, *patches, cells[1], matching, lost)
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
         return as_tensor(values, self._device)

@@ -40,8 +40,6 @@ _POINTS = torch.linspace(-2, 2, 81)
 # The mean of max(0, margin + distance(s, p+) - distance(s, p-)) over the rows of three (n, d).
 _by_distance = F.triplet_margin_with_distance_loss
 triplet_loss = partial(_by_distance, distance_function=lambda a, b: 1 - F.cosine_similarity(a, b, dim=-1))
-
-
 # The backbone in a recipe of CLIP-AT if ``--backbone`` names a CLIP.
 CLIP = "clip"
 
@@ -254,8 +252,7 @@ class ClipAtTrainer(Trainer[Trained]):
         return self._pair_losses() if self.recipe.fine_grained else self._category_losses()
 
     def _category_losses(self) -> dict[str, torch.Tensor]:
-        recipe, weights = self.recipe, self.recipe.losses
-        generator = self.generator()
+        recipe, weights, generator = self.recipe, self.recipe.losses, self.generator()
         labels, sketches, photos = pictures.class_batch(self.data, recipe.batch, generator)
         sketch = self._vectors(pictures.normalize(sketches, self.config), "sketch")
         photo = self._vectors(pictures.normalize(photos, self.config), "photo")
@@ -267,14 +264,13 @@ class ClipAtTrainer(Trainer[Trained]):
 
     def _pair_losses(self) -> dict[str, torch.Tensor]:
         """Computes hard triplets, classification, divergence of categories (C), and triplets of shuffled patches."""
-        weights = self.recipe.losses
-        generator = self.generator()
+        weights, generator = self.recipe.losses, self.generator()
         labels, sketch_rows, photo_rows = self.pair_batch(generator)
         sketches = pictures.normalize(self.data.sketches[sketch_rows], self.config)
         photos = pictures.normalize(self.data.photos[photo_rows], self.config)
         sketch, photo = self._vectors(sketches, "sketch"), self._vectors(photos, "photo")
-        by_category = (self.recipe.categories, self.pairs, self.config.width)
-        distances = category_distances(sketch.reshape(by_category), photo.reshape(by_category))
+        by_category = (half.reshape(self.recipe.categories, self.pairs, -1) for half in (sketch, photo))
+        distances = category_distances(*by_category)
         losses = self._classification(sketch, photo, labels)
         if weights.triplet:
             losses["triplet"] = weights.triplet * hard_triplet_loss(distances, weights.margin)

@@ -116,11 +116,10 @@ def _place(sketch: Picture, box: tuple[float, float, float], pen: float | None, 
         framed.paste(ink, (6, 6))
         ink = _redraw(framed, pen)
     paper = Image.new("L", (_PAPER, _PAPER))
-    corner = [
-        int(np.clip(round(at * _PAPER - side / 2), 0, max(0, _PAPER - side)))
-        for at, side in ((x, ink.width), (y, ink.height))
-    ]
-    paper.paste(ink, (corner[0], corner[1]))
+    left, top = (
+        min(max(0, round(at * _PAPER - s / 2)), max(0, _PAPER - s)) for at, s in zip((x, y), ink.size, strict=True)
+    )
+    paper.paste(ink, (left, top))
     return np.asarray(paper)
 
 
@@ -224,9 +223,8 @@ def loss_of(network: PartingNetwork, examples: Sequence[Example]) -> torch.Tenso
         tensors = [torch.from_numpy(value.astype(np.float32)) for value in values]
         return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=end)
 
-    features = stack([drawing.features for drawing in examples])
-    centres = stack([drawing.centres for drawing in examples])
-    pixels = stack([drawing.pixels for drawing in examples])[..., None]
+    features, centres, pixels = (stack([vars(d)[name] for d in examples]) for name in ("features", "centres", "pixels"))
+    pixels = pixels[..., None]
     things = stack([drawing.things for drawing in examples], -1)[..., None]
     ends = ((0, pixels.shape[1] - len(drawing.pixels)) for drawing in examples)
     gaps = torch.from_numpy(np.stack([np.pad(d.gaps, end) for d, end in zip(examples, ends, strict=True)])).float()
@@ -235,10 +233,10 @@ def loss_of(network: PartingNetwork, examples: Sequence[Example]) -> torch.Tenso
     weight = (pixels * (things >= 0)).sqrt()
     pairs = weight * weight.transpose(1, 2) * (1 - torch.eye(pixels.shape[1]))
     alike = things == things.transpose(1, 2)
-    losses = []
+    loss = torch.zeros(len(examples))
     for sign, counted in ((-1, pairs * alike), (1, pairs * ~alike)):
-        losses.append((F.softplus(sign * logits) * counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2)).clamp_min(1e-6))
-    return torch.stack(losses).sum(dim=0).mean() / 2
+        loss += (F.softplus(sign * logits) * counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2)).clamp_min(1e-6)
+    return loss.mean() / 2
 
 
 def train_parting(examples: Sequence[Example], epochs: int) -> Parting:
@@ -250,15 +248,11 @@ def train_parting(examples: Sequence[Example], epochs: int) -> Parting:
     chance = np.random.default_rng(0)
     network = PartingNetwork(usable[0].features.shape[1])
     matrices = [parameter for name, parameter in network.named_parameters() if name != "pairs"]
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": DECAY},
-        {"params": [network.pairs], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups)
+    decays = ((matrices, DECAY), ([network.pairs], 0.0))
+    optimiser = torch.optim.AdamW([{"params": group, "weight_decay": decay} for group, decay in decays])
     steps = len(usable) // BATCH
     # Five numbers have farther to go than those of matrices.
-    rates = [RATE, 20 * RATE]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, epochs * steps, pct_start=0.08)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [RATE, 20 * RATE], epochs * steps, pct_start=0.08)
     for _ in tqdm(range(epochs), desc="training", unit="epoch", disable=None):
         network.train()
         order = chance.permutation(len(usable))

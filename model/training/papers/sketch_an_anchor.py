@@ -162,11 +162,11 @@ def choose_photos(
         return tuple(rows)
     generator, chosen = torch.Generator().manual_seed(recipe.seed), []
     for photo_rows, anchor in zip(rows, anchors, strict=True):
-        order = F.cosine_similarity(features[photo_rows], anchor[None]).argsort(
-            descending=recipe.photos_by == "nearest"
-        )
         if recipe.photos_by == "chance":
             order = torch.randperm(len(photo_rows), generator=generator)
+        else:
+            cosines = F.cosine_similarity(features[photo_rows], anchor[None])
+            order = cosines.argsort(descending=recipe.photos_by == "nearest")
         chosen.append(photo_rows[order[: recipe.photos]])
     return tuple(chosen)
 
@@ -186,11 +186,9 @@ def compute_features(
 
 def join_edges(of_each: list[torch.Tensor]) -> torch.Tensor:
     """Normalises the adjacency (g c, g c) of g graphs (c, c), whose anchors of one class are joined like themselves."""
-    count = len(of_each[0])
-    rows = []
+    rows, apart = [], ~torch.eye(len(of_each[0]), dtype=torch.bool, device=of_each[0].device)
     for number, edges in enumerate(of_each):
-        none = torch.full_like(edges, -torch.inf)
-        across = torch.where(torch.eye(count, dtype=torch.bool, device=edges.device), edges.diagonal()[:, None], none)
+        across = edges.diagonal()[:, None].expand_as(edges).masked_fill(apart, -torch.inf)
         rows.append(torch.cat([edges if other == number else across for other in range(len(of_each))], dim=1))
     return torch.cat(rows).softmax(dim=1)
 
@@ -278,9 +276,7 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         generator = self.generator()
         labels, sketches, photos = pictures.class_batch(self.data, recipe.batch, generator)
         with self.autocast():
-            pixels = torch.cat(
-                [pictures.normalize(sketches, network.config), pictures.normalize(photos, network.config)]
-            )
+            pixels = torch.cat([pictures.normalize(half, network.config) for half in (sketches, photos)])
             tokens = network.retrieval_tokens(pixels.to(self.device)).float()
         factor = recipe.optimiser.backbone_gradient
         tokens.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -49,11 +49,7 @@ from sketch_search.model.training.papers.zse import ZseRecipe, zse_trainer
 from sketch_search.model.training.tasks import Protocol, Task, answerable, read_task, some_of_each
 
 AnyRecipe: TypeAlias = ZseRecipe | TwoSidedRecipe | AnchorRecipe | ClipAtRecipe
-
-
-_KINDS: dict[str | None, TypeAdapter[AnyRecipe]] = {
-    kind.method: TypeAdapter(kind) for kind in (ZseRecipe, TwoSidedRecipe, AnchorRecipe, ClipAtRecipe)
-}
+_KINDS = {kind.method: TypeAdapter[AnyRecipe](kind) for kind in get_args(AnyRecipe)}
 
 
 def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyRecipe:
@@ -226,9 +222,8 @@ class Shown:
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ModelError(
-                "plots need matplotlib: pip install 'sketch-search[train]'; the table needs none"
-            ) from error
+            remedy = "pip install 'sketch-search[train]'; the table needs none"
+            raise ModelError(f"plots need matplotlib: {remedy}") from error
         figure, title, curve = Figure((8, 4), layout="constrained"), self.table.columns[0], self.table.plot == "curve"
         axes = figure.subplots()
         if self.table.plot == "elbow":
@@ -311,9 +306,8 @@ class TableRun:
 
     def _determining(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Returns all that determines the figures of a row but the contents of files."""
-        measure = merge(table.measure, row.measure)
         recipe = asdict(table.recipe(row, row.seeds[0])) if row.recipe else {"set": row.set} if row.set else {}
-        start = {"backbone": row.backbone, "method": row.method, "measure": measure}
+        start = {"backbone": row.backbone, "method": row.method, "measure": merge(table.measure, row.measure)}
         return dict(json.loads(json.dumps(start | recipe)))
 
     def _hashes(self, row: Row) -> dict[str, str]:
@@ -421,12 +415,11 @@ class TableRun:
 
 def _describe_run(device: str) -> str:
     """Returns the machine, the device of the training if it is another one, and the day of a row."""
-    cpus = Path("/proc/cpuinfo")
+    cpus, trained = Path("/proc/cpuinfo"), find_device(device)
     names = re.findall(r"^model name\s*: (.+)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
-    day = datetime.now(UTC).date().isoformat()
-    trained = find_device(device)
     gpu = f"trained on {torch.cuda.get_device_name(trained)}, " if trained.type == "cuda" else ""
-    return f"{[*names, platform.machine()][0]}, {torch.get_num_threads()} threads, {gpu}{day}"
+    machine = f"{[*names, platform.machine()][0]}, {torch.get_num_threads()} threads, {gpu}"
+    return machine + datetime.now(UTC).date().isoformat()
 
 
 def write_block(page: Path, name: str, text: str) -> None:
