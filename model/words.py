@@ -3,15 +3,17 @@
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sketch_search.model.errors import ModelError
+
+Meaning = TypeVar("Meaning")
 
 # What a name means, as numbers of words.
 _Known = Callable[[str], tuple[int, ...] | None]
@@ -122,12 +124,8 @@ class WordBook:
         # First names take precedence over further names.
         shown = [(names[0], number) for number, names in enumerate(vocabulary)]
         further = [(name, number) for number, names in enumerate(vocabulary) for name in names[1:]]
-        self._numbers: dict[str, int] = {}
-        for name, number in (*shown, *further):
-            self._numbers.setdefault(spelling(name), number)
-        self._stems: dict[str, int] = {}
-        for key, number in self._numbers.items():
-            self._stems.setdefault(stem(key), number)
+        self._numbers = _first_of((spelling(name), number) for name, number in (*shown, *further))
+        self._stems = _first_of((stem(key), number) for key, number in self._numbers.items())
         # Further meanings of words, such as the breeds of dogs.
         self._widened: dict[int, tuple[int, ...]] = {}
         self.everyday: dict[str, tuple[int, ...]] = {}
@@ -140,9 +138,8 @@ class WordBook:
                 self._widened[self._numbers[name]] = found
         self._everyday_stems = {stem(name): found for name, found in self.everyday.items()}
         # For words written apart or together: "motor bike" and "hotdog".
-        self._joined: dict[str, tuple[int, ...]] = {}
-        for name, numbers in [*((name, (number,)) for name, number in self._numbers.items()), *self.everyday.items()]:
-            self._joined.setdefault(stem(name.replace(" ", "")), numbers)
+        every = [*((name, (number,)) for name, number in self._numbers.items()), *self.everyday.items()]
+        self._joined = _first_of((stem(name.replace(" ", "")), numbers) for name, numbers in every)
 
     def find(self, text: str) -> int:
         """Finds the number of the word named, in any case, hyphens, number. Raises UnknownWord; ModelError."""
@@ -238,10 +235,7 @@ class WordBook:
 
     @cached_property
     def _foreign_stems(self) -> dict[str, tuple[int, ...]]:
-        stems: dict[str, tuple[int, ...]] = {}
-        for name, numbers in self._foreign.items():
-            stems.setdefault(_FOREIGN_ENDING.sub("", name), numbers)
-        return stems
+        return _first_of((_FOREIGN_ENDING.sub("", name), numbers) for name, numbers in self._foreign.items())
 
     def _said(self, key: str, parts: Sequence[_Span]) -> str | None:
         """Returns the words searched for instead of a text's things; None if the text names them."""
@@ -302,6 +296,14 @@ class WordBook:
 
     def _number(self, key: str) -> int | None:
         return self._numbers.get(key, self._stems.get(stem(key)))
+
+
+def _first_of(pairs: Iterable[tuple[str, Meaning]]) -> dict[str, Meaning]:
+    """Makes a dictionary in which the first value of a key counts."""
+    first: dict[str, Meaning] = {}
+    for key, value in pairs:
+        first.setdefault(key, value)
+    return first
 
 
 def _parts_of(key: str, known: _Known, small: Set[str]) -> tuple[Sequence[_Span], Sequence[str]]:
@@ -374,10 +376,8 @@ def _together(tokens: Sequence[str]) -> str:
 def colours() -> dict[str, tuple[int, int, int]]:
     """Reads the colours that words name, as sRGB."""
     # Not by Pillow, which takes longer to load than a server to answer.
-    triples = {
-        name: bytes.fromhex(colour["rgb"].removeprefix("#")) for name, colour in _read_toml("colours.toml").items()
-    }
-    return {name: (red, green, blue) for name, (red, green, blue) in triples.items()}
+    shades = {name: bytes.fromhex(colour["rgb"][1:]) for name, colour in _read_toml("colours.toml").items()}
+    return {name: (red, green, blue) for name, (red, green, blue) in shades.items()}
 
 
 @cache
@@ -388,14 +388,13 @@ def colour_names() -> dict[str, str]:
 
 def _inflect(lists: Mapping[str, str]) -> dict[str, str]:
     """Returns what each name in lists means, by its spellings with each ending, as in "rot(e/er)"."""
-    found: dict[str, str] = {}
+    found = list[tuple[str, str]]()
     for meant, names in lists.items():
         for name in map(str.strip, names.split(",")):
             before, _, rest = name.partition("(")
             endings, _, after = rest.partition(")")
-            for ending in ("", *filter(None, endings.split("/"))):
-                found.setdefault(spelling(before + ending + after), meant)
-    return found
+            found += [(spelling(before + e + after), meant) for e in ("", *filter(None, endings.split("/")))]
+    return _first_of(found)
 
 
 def _read_toml(name: str) -> dict[str, Any]:

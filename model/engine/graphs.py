@@ -51,9 +51,9 @@ def folder_name(config: TwoSidedConfig | ZseConfig) -> str:
 
     A network of ZSE-SBIR uses the graphs of a two-sided one of its shape, whatever the second ViT of that.
     """
-    names = ("width", "heads", "depth", "patch_size", "mlp_ratio", "norm_eps", "encoder_width", "second_width")
-    names_of_pairs = ("second_heads", "cross_heads", "cross_ffn")
-    shape = {name: getattr(config, name, getattr(TWO_SIDED, name)) for name in (*names, *names_of_pairs)}
+    names = """width heads depth patch_size mlp_ratio norm_eps encoder_width second_width second_heads cross_heads
+        cross_ffn"""
+    shape = {name: getattr(config, name, getattr(TWO_SIDED, name)) for name in names.split()}
     digest = hashlib.sha256(json.dumps(shape | {"version": VERSION}, sort_keys=True).encode()).hexdigest()
     return f"graphs-{digest[:8]}"
 
@@ -185,9 +185,8 @@ class _Graph:
         helper, kinds = self._onnx.helper, self._onnx.TensorProto
 
         def described(shown: str, sizes: list[str | int] | None) -> Any:
-            return helper.make_tensor_value_info(
-                shown, kinds.INT64 if shown in {"kept", "chosen"} else kinds.FLOAT, sizes
-            )
+            kind = kinds.INT64 if shown in {"kept", "chosen"} else kinds.FLOAT
+            return helper.make_tensor_value_info(shown, kind, sizes)
 
         names = {value: shown for shown, value in outputs.items()}
         for values in (values for node in self._nodes for values in (node.input, node.output)):

@@ -172,16 +172,12 @@ class Drawing:
         else:
             strokes, owners, seconds = self._dots(labels, second)
         parts = self._parts(labels) if labels.max(initial=-1) > 0 or (labels == SPECK).any() else [self.things[0]]
-        found = [
-            replace(
-                part,
-                strokes=tuple(np.flatnonzero(owners == number).tolist()),
-                second_half=tuple(np.flatnonzero((owners == number) & (seconds == 1)).tolist()),
-            )
-            for number, part in enumerate(parts)
-            if part is not None
-        ]
-        return replace(self, strokes=strokes, things=tuple(sorted(found, key=lambda one: (one.box[0], one.box[1]))))
+        things = list[DrawnThing]()
+        for number, part in enumerate(parts):
+            halves_of = (owners == number, (owners == number) & (seconds == 1))
+            whole, half = (tuple(np.flatnonzero(marked).tolist()) for marked in halves_of)
+            things += [] if part is None else [replace(part, strokes=whole, second_half=half)]
+        return replace(self, strokes=strokes, things=tuple(sorted(things, key=lambda thing: thing.box[:2])))
 
     def _parts(self, labels: Labels) -> list[DrawnThing | None]:
         """Cuts the things out of the sheet, None for one without ink."""
@@ -279,10 +275,8 @@ class Drawing:
         colours = tuple((float(one), float(a), float(b), float(share)) for one, a, b, share in notes["colours"])
         thing = DrawnThing(whole, _four(notes["box"]), colours)
         left_out, page = tuple(map(_four, notes["left_out"])), int(notes["page"])
-        strokes = tuple(
-            Stroke(**{**stroke, "points": tuple((float(x), float(y)) for x, y in stroke["points"])})
-            for stroke in notes["strokes"]
-        )
+        points = (tuple((float(x), float(y)) for x, y in stroke["points"]) for stroke in notes["strokes"])
+        strokes = tuple(Stroke(**{**one, "points": p}) for one, p in zip(notes["strokes"], points, strict=True))
         if "ink" not in notes:
             return Drawing(size, whole, (thing,), None, strokes, left_out, page)
         rows, columns = _pair(notes["ink"])
@@ -337,10 +331,8 @@ def read_drawing(image: Image.Image, side: int, *, everything: bool = False) -> 
     if palette:
         tints[coloured] = 1 + np.linalg.norm(colours[:, None] - np.array(palette), axis=2).argmin(axis=1)
     whole = ink.centre(darkness[top:bottom, left:right], side)
-    place, *others = (
-        (start / image.width, first / image.height, end / image.width, last / image.height)
-        for first, last, start, end in (box, *left_out)
-    )
+    width, height = image.size
+    place, *others = ((a / width, y / height, b / width, z / height) for y, z, a, b in (box, *left_out))
     tints = tints.repeat(step, axis=0).repeat(step, axis=1)[top:bottom, left:right]
     own = darkness[top:bottom, left:right]
     factor = -(-max(own.shape) // _KEPT)

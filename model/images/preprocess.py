@@ -155,10 +155,8 @@ def prepare_padded(image: Image.Image, size: int, *, sketch: bool) -> Pixels:
         ink.find_ink(rgb)
     longer = max(rgb.size)
     width, height = (max(1, round(side / longer * size)) for side in rgb.size)
-    square = Image.new("RGB", (size, size))
-    square.paste(
-        rgb.resize((width, height), Image.Resampling.BICUBIC), (round((size - width) / 2), round((size - height) / 2))
-    )
+    square, corner = Image.new("RGB", (size, size)), (round((size - width) / 2), round((size - height) / 2))
+    square.paste(rgb.resize((width, height), Image.Resampling.BICUBIC), corner)
     return np.array(square)
 
 
@@ -317,10 +315,8 @@ def _pictures(image: Image.Image) -> tuple[Frame, ...]:
             pictures = [box for box in boxes if box in pictures or content[box].size >= least]
         if 2 <= len(pictures) <= MAX_PARTS and sum(content[box].size for box in pictures) >= _TOGETHER * content.size:
             # Without what a JPEG mixes into the borders of a picture.
-            return tuple(
-                (scale * (x.start + 1), scale * (y.start + 1), scale * (x.stop - 1), scale * (y.stop - 1))
-                for y, x in pictures
-            )
+            ends = np.array([(x.start + 1, y.start + 1, x.stop - 1, y.stop - 1) for y, x in pictures]) * scale
+            return tuple((left, top, right, bottom) for left, top, right, bottom in ends.tolist())
     return ()
 
 

@@ -54,10 +54,9 @@ def day_in_file(picture: Image.Image) -> date | None:
     with suppress(Exception):  # Cameras and editors write EXIF that no parser expects.
         exif = picture.getexif()
         inner = exif.get_ifd(ExifTags.IFD.Exif)
-        for tag in (ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized, ExifTags.Base.DateTime):
-            for block in (inner, exif):
-                if day := _day(block.get(tag)):
-                    return day
+        tags = ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized, ExifTags.Base.DateTime
+        if day := next(filter(None, (_day(block.get(tag)) for tag in tags for block in (inner, exif))), None):
+            return day
     xmp = picture.info.get("xmp") or picture.info.get("XML:com.adobe.xmp") or b""
     if day := day_in_xmp(xmp.encode() if isinstance(xmp, str) else xmp):
         return day
@@ -92,10 +91,8 @@ def zone_at(longitude: float) -> int | None:
 
 def day_in_xmp(xmp: bytes) -> date | None:
     """Reads the day from XMP, in a picture or in a file beside it."""
-    for name in _IN_XMP:
-        if (found := name.search(xmp, 0, _MAX_XMP)) and (day := _day(found[1].decode())):
-            return day
-    return None
+    found = (name.search(xmp, 0, _MAX_XMP) for name in _IN_XMP)
+    return next(filter(None, (_day(day[1].decode()) for day in found if day)), None)
 
 
 def names_beside(name: str) -> list[str]:
@@ -106,11 +103,9 @@ def names_beside(name: str) -> list[str]:
         stem, names = whole.rpartition(".")[0] or whole, [(whole, "")]
         if numbered := _NUMBERED.fullmatch(whole):
             names.insert(0, (numbered[1] + numbered[3], numbered[2]))
-        found += [f"{one}.xmp" for one in (whole, stem)]
-        found += [f"{whole}{ending}.json" for ending in _TAKEOUT]
-        found += [
-            f"{(one + ending)[:_LONGEST_IN_TAKEOUT]}{number}.json" for one, number in names for ending in _TAKEOUT
-        ]
+        found += [f"{one}.xmp" for one in (whole, stem)] + [f"{whole}{ending}.json" for ending in _TAKEOUT]
+        cut = ((one + ending, number) for one, number in names for ending in _TAKEOUT)
+        found += [f"{one[:_LONGEST_IN_TAKEOUT]}{number}.json" for one, number in cut]
     # The original of an edited copy may be of another type.
     return [*dict.fromkeys(map(str.casefold, [*found, f"{edited[1]}."] if edited else found))]
 
@@ -206,10 +201,8 @@ def read_recorded(picture: Image.Image, size: tuple[int, int], *, turned: bool, 
             time = next((found[1] for one in moments if (found := _TIME.match(str(one)))), None)
         maker, model = (_name(exif.get(tag)) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
         # Most models begin with their maker: Canon, Canon EOS 5D.
-        first = maker.split()[0].lower() if maker else ""
-        camera = (
-            model if not maker or (model or "").lower().startswith(first) else " ".join(filter(None, (maker, model)))
-        )
+        named = not maker or (model or "").lower().startswith(maker.split()[0].lower())
+        camera = model if named else " ".join(filter(None, (maker, model)))
         lens = _name(inner.get(ExifTags.Base.LensModel))
     return Recorded(width, height, time, camera, lens)
 

@@ -187,18 +187,13 @@ class _Directory:
     def is_reduced(self) -> bool:
         return bool(self.tags.get(_SUBFILE, 0) & _REDUCED) or self.tags.get(_OLD_SUBFILE) == _OLD_REDUCED
 
-    @property
-    def is_raw(self) -> bool:
-        return _DNG_VERSION in self.tags or self.tags.get(_PHOTOMETRIC) in _SENSOR_VALUES
-
 
 def is_raw_tiff(data: bytes) -> bool:
     """Returns True if a TIFF file is that of a RAW file, as most cameras' are. A beginning of a file may do."""
     directories = [*_directories(data)]
-    first = directories[0] if directories else _Directory(0, {}, {})
     # If only the beginning of the file is known, a small copy of the picture most probably belongs to a RAW file.
-    unknown = first.is_reduced and any(at >= len(data) for at in first.below)
-    return unknown or any(directory.is_raw for directory in directories)
+    unknown = any(one.is_reduced and any(at >= len(data) for at in one.below) for one in directories[:1])
+    return unknown or any(_DNG_VERSION in d.tags or d.tags.get(_PHOTOMETRIC) in _SENSOR_VALUES for d in directories)
 
 
 def with_picture_first(data: bytes) -> bytes:
@@ -213,8 +208,7 @@ def with_picture_first(data: bytes) -> bytes:
     if largest is first or (first is directories[0] and not first.is_reduced and 4 * first.pixels > largest.pixels):
         return data
     sign, big = _layout(data)
-    field = struct.pack(f"{sign}{'Q' if big else 'I'}", largest.at)
-    start = 8 if big else 4
+    field, start = struct.pack(f"{sign}{'Q' if big else 'I'}", largest.at), 8 if big else 4
     return data[:start] + field + data[start + len(field) :]
 
 
@@ -266,18 +260,13 @@ def _directory(data: bytes, at: int) -> tuple[_Directory, int]:
 
 def is_whole(data: bytes) -> bool:
     """Returns True if all that the directories of a TIFF name lies in the file."""
-    for directory in _directories(data):
-        for starts, sizes in _PARTS:
-            parts = zip(directory.places.get(starts, ()), directory.places.get(sizes, ()), strict=False)
-            if any(start + size > len(data) for start, size in parts):
-                return False
-    return True
+    parts = ([one.places.get(tag, ()) for tag in part] for one in _directories(data) for part in _PARTS)
+    return all(start + size <= len(data) for part in parts for start, size in zip(*part, strict=False))
 
 
 def needs_own_reader(picture: Image.Image) -> bool:
     """Returns True if Pillow would read an opened TIFF wrongly: with 16 bits, one plane after the other, not packed."""
-    tags = getattr(picture, "tag_v2", {})
-    codecs = {tile[0] for tile in getattr(picture, "tile", ())}
+    tags, codecs = getattr(picture, "tag_v2", {}), {tile[0] for tile in getattr(picture, "tile", ())}
     return tags.get(_PLANAR) == 2 and max(tags.get(258, (1,))) > 8 and codecs == {"raw"}
 
 
@@ -311,13 +300,12 @@ def read_pixels(data: bytes, allowed: Allowance) -> Image.Image:
     if pixels.ndim not in (2, 3) or photometric not in (0, 1, 2, _SEPARATED):
         raise UnsupportedImage("this kind of TIFF is not supported; save it as RGB with 8 or 16 bits")
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-    colours = {2: 3, _SEPARATED: 4}.get(photometric, 1)
+    colours, mode = {2: (3, "RGB"), _SEPARATED: (4, "CMYK")}.get(photometric, (1, "L"))
     whole = _bytes(pixels[..., :colours])
     if photometric == _WHITE_IS_ZERO:
         whole = 255 - whole
     if colours == 3 and extra[:1] in ((1,), (2,)) and pixels.shape[-1] > 3:
-        return Image.fromarray(np.concatenate([whole, _bytes(pixels[..., 3:4])], axis=-1), "RGBA")
-    mode = {1: "L", 3: "RGB", 4: "CMYK"}[colours]
+        mode, whole = "RGBA", np.concatenate([whole, _bytes(pixels[..., 3:4])], axis=-1)
     return Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), np.ascontiguousarray(whole).tobytes())
 
 

@@ -132,10 +132,9 @@ class Query:
         """Scores photos or centroids by the query's method: (p,)."""
         # Only queries by vectors alone may have no tokens.
         assert self.sketch is not None
-        scores = (
-            matcher.plain_scores(self.sketch, given) if self.plain else matcher.scores(self.sketch, given, self.method)
-        )
-        return np.asarray(scores[0])
+        if self.plain:
+            return np.asarray(matcher.plain_scores(self.sketch, given)[0])
+        return np.asarray(matcher.scores(self.sketch, given, self.method)[0])
 
 
 @dataclass(frozen=True)
@@ -348,8 +347,7 @@ class Clusters:
 
     def are_parts(self, rows: PhotoRows) -> NDArray[np.bool_]:
         """Returns which of these rows are of parts of photos."""
-        clusters = self.of(rows)
-        return rows >= (self.ends - self.rows + self.sizes)[clusters]
+        return rows >= (self.ends - self.rows + self.sizes)[self.of(rows)]
 
     @cached_property
     def mean(self) -> Floats:
@@ -362,10 +360,8 @@ class Clusters:
         """The second level: about the square root of the clusters hold these as clusters hold photos."""
         import faiss
 
-        above = faiss.index_factory(
-            self.vectors.shape[1], f"IVF{round(math.sqrt(len(self.sizes)))},Flat", faiss.METRIC_INNER_PRODUCT
-        )
-        directions = unit(self.vectors)
+        kind, directions = f"IVF{round(math.sqrt(len(self.sizes)))},Flat", unit(self.vectors)
+        above = faiss.index_factory(directions.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
         above.train(directions)
         above.add(directions)
         faiss.extract_index_ivf(above).nprobe = OPENED_ABOVE

@@ -50,19 +50,11 @@ def train_centroids(points: Floats, count: int) -> Floats:
     """Computes the centroids (count, e) of points (m, e) of unit length by k-means; every run gives the same."""
     import faiss
 
-    width = points.shape[1]
-    per_cluster = math.ceil(len(points) / count)
-    kmeans = faiss.Kmeans(
-        width,
-        count,
-        niter=ITERATIONS,
-        seed=SEED,
-        min_points_per_centroid=1,
-        max_points_per_centroid=per_cluster,
-        gpu=faiss.get_num_gpus() > 0,
-    )
+    settings: dict[str, Any] = {"niter": ITERATIONS, "seed": SEED, "gpu": faiss.get_num_gpus() > 0}
+    settings |= {"min_points_per_centroid": 1, "max_points_per_centroid": math.ceil(len(points) / count)}
+    kmeans = faiss.Kmeans(points.shape[1], count, **settings)
     kmeans.train(np.ascontiguousarray(points))
-    return np.asarray(kmeans.centroids, np.float32).reshape(count, width)
+    return np.asarray(kmeans.centroids, np.float32).reshape(count, -1)
 
 
 def assign(embeddings: Floats, centroids: Floats) -> npt.NDArray[np.int64]:

@@ -316,16 +316,13 @@ def gallery_of(
     count: of clusters; None for an index's default. clustered_by: (p, e) of length 1; None for [Ret].
     """
     vectors = unit(photos.ret).astype(np.float16)
-    labels = cluster(
-        vectors.astype(np.float32) if clustered_by is None else clustered_by, count or default_clusters(len(photos))
-    )
+    points = vectors.astype(np.float32) if clustered_by is None else clustered_by
+    labels = cluster(points, count or default_clusters(len(photos)))
     order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
-    members, arrays = np.split(order, np.cumsum(sizes)[:-1]), round_tokens(photos)
-    centroids = np.stack([vectors[own].astype(np.float32).mean(axis=0) for own in members])
-    kept = _InMemory(order, Vectors(vectors[order], sizes, centroids), arrays)
-    rows = np.split(np.arange(len(order)), np.cumsum(sizes)[:-1])
+    ends, regions = np.cumsum(sizes)[:-1], 0 if photos.regions is None else photos.regions.shape[1]
+    centroids = np.stack([vectors[own].astype(np.float32).mean(axis=0) for own in np.split(order, ends)])
+    kept = _InMemory(order, Vectors(vectors[order], sizes, centroids), round_tokens(photos))
+    rows = np.split(np.arange(len(order)), ends)
     means = Tokens.cat([mean_tokens([kept.photo_tokens(own)]) for own in rows])
-    features, positions = means.features.astype(np.float16), means.positions.astype(np.uint8)
-    regions = 0 if photos.regions is None else photos.regions.shape[1]
-    clusters = Clusters(sizes, centroids, features, positions)
+    clusters = Clusters(sizes, centroids, means.features.astype(np.float16), means.positions.astype(np.uint8))
     return PhotoGallery(kept, matcher, clusters, photos.features.shape[1], regions, photos.boxes is not None)
