@@ -99,9 +99,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Span:
-    """Some tokens of a text in a row: what they mean, as numbers of words, the colour that they name, the section that
-    they are in, the names of the colours of the thing that they name, and the number of such things.
-    """
+    """Tokens in a row: words or the colour that they name, section, colours and number of the things that they name."""
 
     text: str
     meant: tuple[int, ...]

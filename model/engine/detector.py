@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sketch_search.model.engine.files import PACKAGED
 from sketch_search.model.engine.surface import threads
-from sketch_search.model.engine.tokens import Floats, Numbers
+from sketch_search.model.engine.tokens import Floats
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import read_regular
 
@@ -101,21 +101,15 @@ class Detector:
         order = np.argsort(-certainty, kind="stable")
         # Nothing is left of a box in the grey.
         order = order[(inside[order, 2:] > inside[order, :2]).all(axis=1)]
-        boxes = no_boxes(1)[0]
-        for row, best in enumerate(_separate(inside, kinds, order)):
+        boxes, areas = no_boxes(1)[0], (inside[:, 2:] - inside[:, :2]).prod(axis=1)
+        for row in boxes:
+            if not len(order):
+                break
+            best, order = int(order[0]), order[1:]
             ends = np.concatenate([np.floor(inside[best, :2] * 255), np.ceil(inside[best, 2:] * 255)])
-            boxes[row] = kinds[best], np.rint(certainty[best] * 255), *ends
+            row[:] = kinds[best], np.rint(certainty[best] * 255), *ends
+            shared = np.minimum(inside[best, 2:], inside[order, 2:]) - np.maximum(inside[best, :2], inside[order, :2])
+            overlap = shared.clip(0).prod(axis=1)
+            same = overlap > _SAME * (areas[best] + areas[order] - overlap)
+            order = order[~(same & (kinds[order] == kinds[best]))]
         return np.asarray(boxes)
-
-
-def _separate(corners: Floats, kinds: Numbers, order: Numbers) -> list[int]:
-    """Chooses the first boxes in an order, up to BOXES, of which none of a kind are the same."""
-    chosen = list[int]()
-    while len(order) and len(chosen) < BOXES:
-        best, order = int(order[0]), order[1:]
-        chosen.append(best)
-        shared = np.minimum(corners[best, 2:], corners[order, 2:]) - np.maximum(corners[best, :2], corners[order, :2])
-        overlap, areas = shared.clip(0).prod(axis=1), (corners[:, 2:] - corners[:, :2]).prod(axis=1)
-        same = overlap > _SAME * (areas[best] + areas[order] - overlap)
-        order = order[~(same & (kinds[order] == kinds[best]))]
-    return chosen

@@ -45,11 +45,12 @@ Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | Bi
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """A picture as `open_image` returns it, the day on which it was taken, if its file says so, and whether the file
-    is damaged and a part of the picture may be missing. drawing: prepared of it, if that was asked for. zone: that of
-    the photo's clock, in minutes, if its file says no day but its zone or place. recorded: what else its file says.
-    wholes: the photo and its parts scaled by ``fit_photo``, if that was asked for. parts: of the photo, by
-    ``find_parts``, if that was. page: of a drawing's file with several, the one that was opened, from 1; else 0."""
+    """A picture as `open_image` returns it, and the day on which it was taken, if its file says so.
+
+    incomplete: whether a part may be missing. zone: of the photo's clock, in minutes, if its file says no day but its
+    zone or place. recorded: what else it says. drawing, parts, and wholes, the photo and its parts by ``fit_photo``:
+    if asked for. page: of a drawing's file with several, the one that was opened, from 1; else 0.
+    """
 
     image: Image.Image
     taken: date | None
@@ -411,9 +412,7 @@ def _decode(
 
 
 def _frame(picture: Image.Image, sketch: bool, max_pixels: int, pages: _Pages) -> Image.Image:
-    """Decodes a picture. Of an animation, it returns the first frame that is not all of one colour, or the first; of a
-    sketch, the one with most ink, because a film of its drawing begins with a few strokes; of a TIFF, a page.
-    """
+    """Decodes a picture: of an animation the first frame not of one colour, of a sketch the one with most ink."""
     if sketch and picture.format == "TIFF" and (count := getattr(picture, "n_frames", 1)) > 1:
 
         def draw(number: int) -> Image.Image:

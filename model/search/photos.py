@@ -190,7 +190,9 @@ class PhotoGallery(Gallery):
             of_things = self._matcher.scores(query.sketch, ret, "ret", priors)
             by_vector, by_thing = (of_things[0], None) if len(of_things) == 1 else (of_things.mean(axis=0), of_things.T)
         if isinstance(query.word, np.ndarray):
-            by_word = self._by_clip(query.word, rows)
+            by_word = np.asarray(self._embeddings.of(rows) @ query.word)
+            if not np.isfinite(by_word).all():
+                raise GalleryUnusable(f"the CLIP vectors of the index are damaged; {_REPAIR}.")
         elif query.word is not None:
             levels = self._recall(self._levels, rows, ret, self._matcher.word_levels)
             of_words = [logsumexp(self._matcher.word_scores(ret, thing, levels).T) for thing in query.word]
@@ -252,13 +254,6 @@ class PhotoGallery(Gallery):
         if self._photos.embeddings is None:
             raise GalleryUnusable(f"the index has no CLIP vectors; {_REPAIR}.")
         return self._photos.embeddings
-
-    def _by_clip(self, vector: Floats, rows: PhotoRows) -> Scores:
-        """Multiplies a vector (e,) by CLIP's vectors of these photos, (m,) float32."""
-        scores: Scores = self._embeddings.of(rows) @ vector
-        if not np.isfinite(scores).all():
-            raise GalleryUnusable(f"the CLIP vectors of the index are damaged; {_REPAIR}.")
-        return scores
 
     @property
     def ids(self) -> NDArray[np.int64]:

@@ -163,18 +163,15 @@ def lead(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: ND
     """Makes the mean of liked photos, or else of the best photos by the word, the sketch of a query without one."""
     if query.sketch is not None:
         return query
-    leading = _examples(gallery, matcher, query, plan, sizes) if query.liked is None else query.liked
+    leading = query.liked
+    if leading is None:
+        order = _order_clusters(gallery, matcher, query, _compared(gallery, matcher, query), [], sizes)
+        clusters = np.sort(order if plan.nprobe == "all" else order[: plan.nprobe])
+        best = gallery.find(replace(query, clusters=clusters, method="ret", count=ranking.EXAMPLES))
+        leading = np.zeros((1, best.vectors.shape[1]), np.float32)
+        if best.by_word is not None and len(best):
+            leading = best.vectors[best_first(best.ids, best.by_word, ranking.EXAMPLES)].astype(np.float32)
     return replace(query, sketch=Tokens.of_ret(unit(unit(leading).mean(axis=0, keepdims=True))))
-
-
-def _examples(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Floats:
-    """Returns the vectors of the photos that represent a word alone, the best ones by it, (e, d)."""
-    order = _order_clusters(gallery, matcher, query, _compared(gallery, matcher, query), [], sizes)
-    clusters = np.sort(order if plan.nprobe == "all" else order[: plan.nprobe])
-    best = gallery.find(replace(query, clusters=clusters, method="ret", count=ranking.EXAMPLES))
-    if best.by_word is None or not len(best):
-        return np.zeros((1, best.vectors.shape[1]), np.float32)
-    return best.vectors[best_first(best.ids, best.by_word, ranking.EXAMPLES)].astype(np.float32)
 
 
 # Stage 1: clusters.

@@ -93,22 +93,18 @@ def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str
     try:
         with replacing(path) as partial:
             save_file(tensors, partial, metadata=metadata)
-            _sort_metadata(partial)
+            # The library writes the metadata in random order; sorted, equal weights give equal files.
+            with partial.open("r+b") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length))
+                header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+                text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+                if len(text) == length:
+                    file.seek(8)
+                    file.write(text)
             partial.chmod(0o644)  # the library lets only the owner read it, but services often run as another user
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be written ({error}); name a folder that exists and has room") from error
-
-
-def _sort_metadata(path: Path) -> None:
-    """Sorts the entries of a file's metadata, which the library writes in random order: equal weights, equal files."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
-        if len(text) == length:
-            file.seek(8)
-            file.write(text)
 
 
 def load_network(path: str | Path) -> RetNetwork:

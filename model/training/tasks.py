@@ -118,7 +118,11 @@ def read_task(
     if protocol == "fine-grained" and trained_on is not None:
         if split is not None:
             raise ModelError("fresh sketches of trained classes have no split; leave out --split or --trained-on")
-        return _fresh_pairs(trained_on)
+        data_set = files.read_data(folder := files.data_folder())
+        trained = data_set.of(classes_of(folder, trained_on.split("+"), data_set))
+        queries = files.split_fresh(trained)[1].sketches
+        about = (f"fresh sketches of {trained_on}; most photos of the gallery are no fresh ones",)
+        return Task(fine_grained(Corpus(queries, trained.photos)), protocol, about=about)
     return _read_optional(protocol, split or "val", trained_on)
 
 
@@ -187,14 +191,6 @@ def _held_out(count: int, parts: list[str]) -> str:
         f"the gallery holds {count} photos, {HELD_OUT:.0%} of each {' and '.join(parts)} class; valid for "
         "a checkpoint that was trained without them"
     )
-
-
-def _fresh_pairs(trained_on: str) -> Task:
-    data = files.read_data(folder := files.data_folder())
-    trained = data.of(classes_of(folder, trained_on.split("+"), data))
-    queries = files.split_fresh(trained)[1].sketches
-    about = (f"fresh sketches of {trained_on}; most photos of the gallery are no fresh ones",)
-    return Task(fine_grained(Corpus(queries, trained.photos)), "fine-grained", about=about)
 
 
 def _read_large(protocol: Protocol, split: str | None, trained_on: str | None) -> Task:

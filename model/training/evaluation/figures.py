@@ -187,10 +187,8 @@ def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluat
         return _measure_groups(task, matrices)
     if task.protocol == "within":
         return _measure_within(task, matrices)
-    return (_measure_instances if task.protocol == "fine-grained" else _measure_categories)(task, matrices)
-
-
-def _measure_categories(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:
+    if task.protocol == "fine-grained":
+        return _measure_instances(task, matrices)
     relevant = relevance(task.corpus)
     scored = tuple(task.corpus.sketches[row] for row in np.flatnonzero(relevant.any(axis=1)))
     groups = {source: np.array([p.source == source for p in scored]) for source in {p.source for p in scored} if source}

@@ -204,8 +204,15 @@ class ClipAtTrainer(Trainer[Trained]):
         self.pairs = recipe.batch // recipe.categories
         pairs_of = {label: pictures.find_pairs(data.drawn_from, photos) for label, photos in enumerate(data.photo_rows)}
         self.usable = {label: pairs for label, pairs in pairs_of.items() if len(pairs) >= self.pairs}
-        if recipe.fine_grained:
-            self._check_pairs()
+        size, needed, grid = self.config.image_size, recipe.categories, recipe.losses.patch_grid
+        if recipe.fine_grained and len(self.usable) < needed:
+            raise ModelError(
+                f"{len(self.usable)} categories have {self.pairs} photos with sketches drawn from them, and the recipe "
+                f"needs {needed}; name sketches after their photos (NAME-1.png of NAME.jpg), add some, or lower batch "
+                "or categories"
+            )
+        if recipe.fine_grained and recipe.losses.patches and size % grid:
+            raise ModelError(f"{size} pixels cannot be cut into {grid} equal rows")
         to_text = None
         if not self.config.vit.projection:
             with torch.random.fork_rng(devices=[]):
@@ -217,17 +224,6 @@ class ClipAtTrainer(Trainer[Trained]):
         weights = start.state_dict() if start else vit.weights
         origin = digest(recipe.identity + data.key, weights | {"texts": texts})
         super().__init__(recipe, Trained(self.start.learned, to_text), folder, origin, device)
-
-    def _check_pairs(self) -> None:
-        size, needed, losses = self.config.image_size, self.recipe.categories, self.recipe.losses
-        if len(self.usable) < needed:
-            raise ModelError(
-                f"{len(self.usable)} categories have {self.pairs} photos with sketches drawn from them, and the recipe "
-                f"needs {needed}; name sketches after their photos (NAME-1.png of NAME.jpg), add some, or lower batch "
-                "or categories"
-            )
-        if losses.patches and size % losses.patch_grid:
-            raise ModelError(f"{size} pixels cannot be cut into {losses.patch_grid} equal rows")
 
     @property
     def trained(self) -> ClipAtNetwork:

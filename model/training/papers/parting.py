@@ -76,7 +76,10 @@ def compose(sketches: Sequence[Sequence[Picture]], chance: np.random.Generator) 
         ]
         if chance.random() < 0.15:
             for front in range(count - 1, 0, -1):
-                covered = _cover(drawn[front])
+                # What lies within the outline, at half the paper's size.
+                small = ndimage.maximum_filter(drawn[front], 4)[::2, ::2] > _INK
+                filled = ndimage.binary_fill_holes(ndimage.binary_dilation(small, iterations=2))
+                covered = filled.repeat(2, axis=0).repeat(2, axis=1)
                 drawn[:front] = [np.where(covered, np.uint8(0), behind) for behind in drawn[:front]]
         layers = np.stack(drawn)
         if ((layers > _INK).sum(axis=(1, 2)) >= _FEWEST).all():
@@ -135,13 +138,6 @@ def _redraw(ink: Image.Image, pen: float) -> Image.Image:
     for _ in range(min(abs(steps), 5)):
         changed = changed.filter(ImageFilter.MaxFilter(3) if steps > 0 else ImageFilter.MinFilter(3))
     return changed if (np.asarray(changed) > 2 * _INK).sum() > _FEWEST / 4 else ink
-
-
-def _cover(darkness: Pixels) -> NDArray[np.bool_]:
-    """Marks what lies within a thing's outline, at half the paper's size."""
-    small = ndimage.binary_dilation(ndimage.maximum_filter(darkness, 4)[::2, ::2] > _INK, iterations=2)
-    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(small)
-    return filled.repeat(2, axis=0).repeat(2, axis=1)
 
 
 @dataclass(frozen=True)

@@ -248,8 +248,13 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
             optimiser.step()
     with torch.no_grad():
         goals = F.normalize(F.normalize(F.linear(both, ret), dim=1) - centre, dim=1)
+        # A ridge regression of centred rows, scaled to results of length 1.
         inputs = torch.cat([a, F.normalize(features.mean, dim=1)], dim=1)
-        from_first = _fit_map(inputs, goals)
+        x, y = inputs - inputs.mean(dim=0), goals - goals.mean(dim=0)
+        covariance = x.T @ x / len(x)
+        ridge = _RIDGE * covariance.diagonal().sum() * torch.eye(x.shape[1])
+        from_first = torch.linalg.solve(covariance + ridge, x.T @ y / len(x))
+        from_first /= (x @ from_first).norm(dim=1).mean()
     axes = _find_components(features.patches, width)
     patch_mean = features.patches.mean(dim=0)
     spread = ((features.patches - patch_mean) @ axes).std(dim=0)
@@ -279,13 +284,3 @@ def _find_components(x: torch.Tensor, count: int) -> torch.Tensor:
         raise ModelError(f"{count} principal components need as many photos and dimensions, not {tuple(x.shape)}")
     axes: torch.Tensor = torch.linalg.svd(x - x.mean(dim=0), full_matrices=False).Vh[:count].T
     return axes
-
-
-def _fit_map(inputs: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
-    """Fits a ridge regression from centred rows (n, d) to centred rows (n, w), scaled to results of length 1."""
-    x, y = inputs - inputs.mean(dim=0), goals - goals.mean(dim=0)
-    covariance = x.T @ x / len(x)
-    ridge = _RIDGE * covariance.diagonal().sum() * torch.eye(x.shape[1])
-    weights: torch.Tensor = torch.linalg.solve(covariance + ridge, x.T @ y / len(x))
-    length: torch.Tensor = (x @ weights).norm(dim=1).mean()
-    return weights / length

@@ -397,7 +397,10 @@ class Augmentation:
     def sketches(self, ink: torch.Tensor, *, posed: bool = False) -> torch.Tensor:
         """Varies pose, pen and parts of sketches. posed: hardly turns and never mirrors, to stay like the photo."""
         ink = self._pen(ink)
-        grid = self._affine(len(ink), posed) + self._bend(len(ink))
+        grid = self._affine(len(ink), posed)
+        bends = 0.05 * torch.randn(len(ink), 2, 5, 5, generator=self.generator)
+        bends = F.interpolate(bends, size=(SIDE, SIDE), mode="bicubic", align_corners=True)
+        grid = grid + bends.permute(0, 2, 3, 1)
         return self._erase(F.grid_sample(ink, grid, padding_mode="zeros", align_corners=False))
 
     def _pen(self, ink: torch.Tensor) -> torch.Tensor:
@@ -429,11 +432,6 @@ class Augmentation:
         across, down = self._uniform(b, -0.08, 0.08), self._uniform(b, -0.08, 0.08)
         theta = torch.stack([cos * mirror, lean - sin, across, sin * mirror, cos, down], dim=1).view(b, 2, 3)
         return F.affine_grid(theta, [b, 1, SIDE, SIDE], align_corners=False)
-
-    def _bend(self, b: int) -> torch.Tensor:
-        field = 0.05 * torch.randn(b, 2, 5, 5, generator=self.generator)
-        smooth = F.interpolate(field, size=(SIDE, SIDE), mode="bicubic", align_corners=True)
-        return smooth.permute(0, 2, 3, 1)
 
     def _uniform(self, count: int, low: float, high: float) -> torch.Tensor:
         return torch.rand(count, generator=self.generator) * (high - low) + low

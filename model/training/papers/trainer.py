@@ -100,9 +100,7 @@ def warmed_cosine(step: int, steps: int, warmup: int, last: float) -> float:
 
 
 class Trainer(ABC, Generic[Trained]):
-    """A training by a recipe: the network, the running average of its weights, the optimiser, and its state on disk.
-
-    A training that was stopped and goes on gives the weights of one that was not stopped, up to rounding.
+    """A training by a recipe; one that was stopped and goes on gives the weights of one that was not, up to rounding.
 
     network: this is trained, and moved to the device. folder: keeps state.safetensors, from which a training is
     continued; log.jsonl, with the losses, the learning rate, the norm of the gradients before they are clipped, seconds
@@ -209,7 +207,14 @@ class Trainer(ABC, Generic[Trained]):
         last = min(until or recipe.steps, recipe.steps)
         best, patience = (options.keep == "best", options.patience) if options else (False, None)
         self._cut_log()
-        writer = summary_writer(self.folder, self.step) if options and options.logger else None
+        writer = None
+        if options and options.logger:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                remedy = "pip install tensorboard; log.jsonl has the same figures"
+                raise ModelError(f"--logger tensorboard needs the package: {remedy}") from error
+            writer = SummaryWriter(str(self.folder), purge_step=self.step + 1)
         bar = tqdm(total=recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
         reported = time.monotonic()
         with bar, noted_signals() as noted:
@@ -353,17 +358,6 @@ def check_validation(recipe: Recipe, run: Run, validation: Corpus | None) -> Non
     if run.keep == "best":
         raise ModelError(f"{problem}; or leave --keep best and --patience out")
     print(f"{problem}; the checkpoint's best method and its weights mean nothing now")
-
-
-def summary_writer(folder: Path, step: int) -> Any:
-    """Makes the writer of TensorBoard's files in a folder. Raises ModelError without the package."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ModelError(
-            "--logger tensorboard needs the package: pip install tensorboard; log.jsonl has the same figures"
-        ) from error
-    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def load_start(run: Run, kind: type[Started]) -> Started | None:

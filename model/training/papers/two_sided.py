@@ -21,7 +21,7 @@ from torch import nn
 from sketch_search.model.engine import TWO_SIDED, Method, Prior, TwoSidedConfig, file_sha256, find_photo_side, unit
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import keep_photo_side, load_zse_network, read_photo_side, save_checkpoint
-from sketch_search.model.training.corpus import IMAGENET_PART, Corpus, Picture, rows_by_label
+from sketch_search.model.training.corpus import IMAGENET_PART, Corpus, rows_by_label
 from sketch_search.model.training.evaluation import scoring
 from sketch_search.model.training.evaluation.figures import HARMONIC, measure
 from sketch_search.model.training.network import Network, Tokens, TwoSidedEncoder
@@ -261,7 +261,11 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         """
         augment = Augmentation(self.step_seed)
         side, generator = self.network, augment.generator
-        classes = self._classes(generator)
+        # A share of the classes has line drawings alone.
+        order, recipe = torch.randperm(len(self.rows), generator=generator), self.recipe
+        lines = self.data.lines_alone[order]
+        few = min(round(recipe.drawings * recipe.classes), int(lines.sum()))
+        classes = torch.cat([order[~lines][: recipe.classes - few], order[lines][:few]])
         # Classes with photos come first, so that the pairs are in the first rows.
         classes = classes[(classes >= self.with_photos).int().argsort(stable=True)]
         sketches = draw_of_each(self.rows, classes, generator)
@@ -304,13 +308,6 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         weight = recipe.instance_weight
         losses = torch.stack(by_relation).mean(), torch.stack(by_ret).mean()
         return {"instances": weight * losses[0], "instances_ret": weight / 2 * losses[1]}
-
-    def _classes(self, generator: torch.Generator) -> torch.Tensor:
-        """Draws the classes of a step, of which a share has line drawings alone."""
-        order, recipe = torch.randperm(len(self.rows), generator=generator), self.recipe
-        lines = self.data.lines_alone[order]
-        few = min(round(recipe.drawings * recipe.classes), int(lines.sum()))
-        return torch.cat([order[~lines][: recipe.classes - few], order[lines][:few]])
 
     def _encode(self, sketches: torch.Tensor, augment: Augmentation, *, posed: bool = False) -> Tokens:
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255, posed=posed)
@@ -383,7 +380,11 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
         return
     trained, notes = trainer.trained, trainer.notes(run, pictures.seen)
     if recipe.kept_tokens < 1:
-        centre_tokens(trained, training.sketches + further.sketches)
+        # Tokens of some sketches of every class get the mean 0.
+        chosen = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
+        patches = scoring.encode_pictures(scoring.ret_matcher(trained), chosen, "sketch").patches
+        assert isinstance(trained.encoder, TwoSidedEncoder)
+        trained.encoder.head.tokens.bias.sub_(torch.from_numpy(patches.mean(axis=(0, 1))))
     if run.data is not None and start is not None:
         # The start keeps its prior, because the pictures of its prior and its vocabulary are not among these.
         trained = trained.prior_replaced(start.prior)
@@ -405,15 +406,6 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     keep_photo_side(photo_side, run.target)
     about_words = "" if trained.vocabulary else "; its words are made by sketch-search model words"
     print(f"wrote {run.target}{about_words}")
-
-
-def centre_tokens(network: Network, sketches: Sequence[Picture]) -> None:
-    """Shifts the tokens of sketches, so that those of some of these sketches of every class have the mean 0."""
-    chosen = some_of_each(sketches, SKETCHES_PER_CLASS)
-    matcher = scoring.ret_matcher(network)
-    patches = scoring.encode_pictures(matcher, chosen, "sketch").patches
-    assert isinstance(network.encoder, TwoSidedEncoder)
-    network.encoder.head.tokens.bias.sub_(torch.from_numpy(patches.mean(axis=(0, 1))))
 
 
 def listwise_loss(logits: torch.Tensor) -> torch.Tensor:

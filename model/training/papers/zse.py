@@ -157,10 +157,7 @@ def encoder_of(network: Network) -> Encoder:
 
 
 def instances(data: TrainingSet, kept: Kept | None = None) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
-    """Finds photos (n,) and their sketches' rows by class, of pictures whose tokens are kept if some are.
-
-    Raises ModelError if no class has two photos, one of them with a sketch.
-    """
+    """Finds photos (n,) and their sketches' rows by class, if some tokens are kept of these. Raises ModelError."""
     drawn_from, of_classes = data.drawn_from, data.photo_rows
     if kept:
         drawn_from = torch.where(kept["sketch"][2] >= 0, drawn_from, -1)
@@ -192,8 +189,8 @@ class ZseTrainer(Trainer[Network]):
 
     A sample is a sketch, a photo of its class, and a photo of another class. Relation scores (eq. 11) and triplets of
     [Ret] (eq. 10) are of all sketches and photos of a step. With two pairs a sample also has a second sketch of the
-    class: its first sketch and photo, and its second sketch and other photo have targets, and the first sketch and
-    both photos are the triplet.
+    class: its first sketch and photo match, its second sketch and other photo do not, and the first sketch and both
+    photos are the triplet.
 
     Of an encoder that is not trained, tokens of some pictures of each class are computed once, and kept.
 
@@ -308,11 +305,7 @@ class ZseTrainer(Trainer[Network]):
         return losses
 
     def batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """Draws the rows of n sketches and of m photos, and what each shows: a class, or at the level of instances
-        the row of a photo.
-
-        With two pairs both are twice the samples: the first half matches, and the second half does not.
-        """
+        """Draws the rows of n sketches and of m photos, and what each shows: a class, or of instances a photo's row."""
         options, data = self.recipe.samples, self.data
         if self.instances:
             return self._instance_batch(generator)
