@@ -78,59 +78,6 @@ def test_only_the_shortlist_is_diffused_and_the_rest_follow_in_their_order(monke
     assert (np.diff(after[0, rest]) <= 0).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_evidence_adds_to_the_log_odds_of_scores_and_none_changes_nothing(method: Method) -> None:
-    scores, evidence = scored_loosely(seed=4, photos=9, sketches=1)[0][method][0], -np.arange(9, dtype=np.float32)
-    best = float(scores.max())
-    np.testing.assert_allclose(ranking.weigh(scores, 0 * evidence, method), scores, rtol=1e-5, atol=1e-6)
-    before, after = (ranking.support_of(row, best, method) for row in (scores, ranking.weigh(scores, evidence, method)))
-    if method == "rn":
-        before, after = (row / (1 - row) for row in (before, after))
-    np.testing.assert_allclose(np.log(after), np.log(before) + evidence, rtol=1e-3, atol=1e-3)
-
-
-def test_a_liked_photos_kind_has_a_page_of_photos_at_least_and_orders_them_if_the_drawing_shows_others() -> None:
-    spread, by_drawing = np.linspace(1, 0.2, 50, dtype=np.float32), np.arange(50, dtype=np.float32)
-    kin, others = (np.full(50, value, np.float32) for value in (ranking.KINDRED, 0.1))
-    agreed = ranking.evidence_of_kin(kin, spread, by_drawing)
-    assert spread[ranking.KIN - 1] < ranking.KIND
-    assert (agreed[: ranking.KIN] == 0).all()
-    assert (np.diff(agreed[ranking.KIN - 1 :]) < 0).all()
-    # By the drawing, half of the first photos are of another kind.
-    kinship = np.where(np.arange(50) % 2, kin, others)
-    assert ranking.evidence_of_kin(kinship, np.ones(50, np.float32), by_drawing)[:2].tolist() == pytest.approx(
-        [0.5 * ranking.OWN * (0.1 - ranking.KINDRED), 0], abs=1e-5
-    )
-    # Of few photos, those of less kinship than KIND may all be of the kind.
-    assert ranking.evidence_of_kin(kin[:3], spread[-3:], by_drawing[:3]).tolist() == [0, 0, 0]
-    assert ranking.evidence_of_kin(kin[:0], spread[:0], by_drawing[:0]).tolist() == []
-
-
-def test_boxes_count_as_far_as_the_photos_that_the_drawing_finds_show_them() -> None:
-    scores, shown = np.linspace(1, 0, 200, dtype=np.float32), np.zeros(200, np.float32)
-    assert ranking.backing(scores, shown) == 1
-    shown[:20] = 1
-    assert ranking.backing(scores, shown) == 1
-    # Liked photos say the kind better than what a drawing may be.
-    assert ranking.backing(scores, shown, liked=True) == ranking.BESIDE_LIKED
-    assert 0.2 < ranking.backing(scores, np.roll(shown, 8)) < 0.8
-    assert ranking.backing(scores, shown[::-1]) == 0
-    # One photo of a rare thing is enough, if the drawing finds it early.
-    rare = np.where(np.arange(200) == 1, np.float32(1), 0)
-    assert ranking.backing(scores, rare) > 0.6
-    assert not ranking.evidence_of_boxes(shown[::-1], 0).any()
-
-
-def test_what_several_unwanted_photos_share_sinks_more_than_what_one_shows() -> None:
-    one, three = (
-        ranking.evidence_of_dislikes(np.array([[0.8], [0.0]])),
-        ranking.evidence_of_dislikes(np.array([[0.8] * 3, [0.8, 0, 0]])),
-    )
-    assert one[1] == 0
-    assert three[0] == pytest.approx(9 * one[0])
-    assert three[1] == pytest.approx(one[0])
-
-
 LIKE = 0.3
 PHOTOS = 12
 
@@ -296,23 +243,3 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     pairs = ranking.pairs_to_compare(tokens.ret)
     same = [(photo, earlier) for photo, earlier in pairs[ranking.sameness(tokens, pairs, grid) > ranking.SAME].tolist()]
     assert ranking.first_of_same(len(opened), same).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]
-
-
-def test_best_matches_are_the_sums_of_the_highest_cosines_of_rows_and_columns_whatever_is_beside() -> None:
-    generator = np.random.default_rng(5)
-    sketch = Tokens(generator.normal(size=(1, 4, 8)), np.arange(3)[None])
-    photos = Tokens(generator.normal(size=(6, 5, 8)).astype(np.float32), np.tile(np.arange(4), (6, 1)))
-    photos.features[2, 3] = 0
-    found = ranking.best_matches(sketch, photos)
-    for row in range(6):
-        kernel = unit(photos.patches[row]) @ unit(sketch.patches[0]).T
-        assert found[row] == pytest.approx(kernel.max(axis=0).sum() + kernel.max(axis=1).sum(), abs=1e-5)
-        assert ranking.best_matches(sketch, photos[[row]]) == pytest.approx(found[row], abs=1e-5)
-
-
-def test_a_promise_adds_distances_and_matches_in_their_spreads_and_is_by_distance_for_photos_without_matches() -> None:
-    distances = np.array([-1, -2, -3, -4], np.float32)
-    total = ranking.promise(distances, np.array([0, 1]), np.array([10, 30], np.float32))
-    assert total == pytest.approx([1 - 1, -1 + 1, -3, -5])
-    alone = ranking.promise(distances[:1], np.array([0]), np.array([7], np.float32))
-    assert alone == pytest.approx([0])

@@ -19,7 +19,6 @@ from sketch_search.model.things import (
     fit_boxes,
     match_things,
     places_of_cells,
-    window,
 )
 
 RET = np.zeros((1, 4), np.float32)
@@ -79,36 +78,6 @@ def test_a_photo_that_shows_a_thing_all_over_its_box_comes_first_and_one_that_sh
     assert anywhere.tolist() == pytest.approx([anywhere[0]] * 3)
 
 
-def test_half_of_what_a_large_thing_needs_of_a_cell_is_the_mean_of_a_window_around_it() -> None:
-    shown = np.zeros(64, np.float32)
-    shown[[27, 28]] = 1
-    # In cells, the window reaches 0, a half, 1 and 1.5 beyond the middle one.
-    for side, half in ((0.2, 1), (0.325, 1.5 / 4), (0.45, 2 / 9), (0.575, 2 / 16)):
-        assert (shown @ window(side, 64))[27] == pytest.approx(0.5 + 0.5 * half)
-    for box, side in (((0.1, 0.1, 0.55, 0.55), 0.45), ((0.0, 0.0, 1.0, 1.0), 0.2)):
-        drawn = Thing(Tokens.of_ret(RET), box)
-        matched = match_things([drawn], np.ones((1, 1), np.float32), shown[None, :, None], np.zeros((1, 64, 3)), 0.0)
-        assert matched.scores[0, 0] == pytest.approx((shown @ window(side, 64)).max())
-
-
-def test_where_a_large_thing_is_counts_more_than_where_a_small_one_is() -> None:
-    directions = unit(NUMBERS.normal(size=(2, 8)))
-    regions, colours = unit(NUMBERS.normal(size=(3, 64, 8))), np.zeros((3, 64, 3), np.float32)
-    large, small = (Thing(Tokens.of_ret(RET), (0.0, 0.0, side, side)) for side in (0.75, 0.25))
-    both = match_things([large, small], directions, regions, colours, 2.0).scores
-    alone = [
-        match_things([one], direction[None], regions, colours, 2.0).scores[0]
-        for one, direction in zip((large, small), directions, strict=True)
-    ]
-    for row, (one, direction, weight, side) in enumerate(
-        zip((large, small), directions, (1.5, 0.5), (0.75, 0.25), strict=True)
-    ):
-        shown, inside = regions @ direction, one.covers(places_of_cells(64))
-        shown = shown @ window(side, 64)
-        placed = THERE * shown[:, inside].mean(axis=1) - OTHERWISE * shown[:, ~inside].mean(axis=1)
-        np.testing.assert_allclose(both[row] - alone[row], (weight - 1) * placed, atol=2e-3)
-
-
 def test_packed_regions_are_multiplied_and_chosen_as_unpacked_ones() -> None:
     directions, packed = unit(NUMBERS.normal(size=(2, 8))), pack(unit(NUMBERS.normal(size=(3, 16, 8))))
     np.testing.assert_allclose(multiply_regions(packed, directions), unpack(packed) @ directions.T, atol=1e-6)
@@ -151,17 +120,6 @@ def test_a_box_fits_a_thing_by_kind_certainty_and_place() -> None:
     assert presence[0, 1] == presence[0, 0]
     assert fits[0, 4] == presence[0, 4] == 0
     assert chosen[0, :, 0].tolist() == [dog, dog, dog, cat, NO_KIND]
-
-
-def test_a_doubtful_box_fits_one_of_several_things_better_but_is_shown_for_none() -> None:
-    dog = KINDS.index("dog")
-    boxes, kinds = boxes_of([(dog, 0.06, 0.1, 0.1, 0.5, 0.5)]), np.zeros((2, len(KINDS)), np.float32)
-    kinds[0, dog] = 1
-    things = [Thing(Tokens.of_ret(RET), (left, 0.1, left + 0.4, 0.5)) for left in (0.1, 0.6)]
-    among, alone = (fit_boxes(things[:count], kinds[:count], boxes, placed=True) for count in (2, 1))
-    assert among[0][0, 0] > alone[0][0, 0] > 0
-    assert [chosen[0, 0, 0] for _, chosen, *_ in (among, alone)] == [NO_KIND] * 2
-    assert among[3][0, 0] == alone[3][0, 0] < 0.5
 
 
 def test_where_a_thing_may_be_anywhere_its_size_counts_and_its_place_does_not() -> None:

@@ -221,12 +221,6 @@ def test_a_growing_build_ends_as_others(
     assert indexer.verify(collection.index) == []
 
 
-def test_a_changed_file_that_waits_for_the_next_build_stays_as_it_was(built: Collection) -> None:
-    changed = [save_photo(built.photos / "in here" / f"Ännchen 00{number}.png", 50 + number) for number in range(3)]
-    report = built.update(max_new_files=1)
-    assert (report.photos, report.waiting, report.gone) == (12, len(changed) - 1, 0)
-
-
 def test_an_updated_index_has_the_centroids_that_a_full_computation_gives(built: Collection) -> None:
     save_photos(built.photos, 5, start=20)
     (built.photos / "in here" / "Ännchen 000.png").unlink()

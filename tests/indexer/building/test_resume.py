@@ -112,13 +112,6 @@ def test_a_file_that_changed_since_it_was_staged_is_computed_again(collection: C
     assert indexer.verify(collection.index) == []
 
 
-def test_a_build_stopped_within_a_batch_keeps_rows(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.indexer.building.staging.threads", lambda: 1)
-    with pytest.raises(Stopped):
-        collection.build(batch=64, progress=StopAfter(4))
-    assert collection.build().encoded == 8
-
-
 def test_a_removal_leaves_what_a_stopped_update_has_computed(built: Collection) -> None:
     save_photos(built.photos, 8, start=20)
     with pytest.raises(Stopped):

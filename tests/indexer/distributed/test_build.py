@@ -15,7 +15,6 @@ from sketch_search.indexer.commands import main
 from sketch_search.indexer.distributed import Machines, build_shards
 from sketch_search.indexer.distributed.backend import place_clusters
 from sketch_search.indexer.distributed.workers import Resources
-from sketch_search.service.commands import main as serve
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
 from tests.indexer.galleries import (
     Collection,
@@ -124,15 +123,6 @@ def test_the_command_prints_what_became_of_photos_and_shards_and_where_nothing_h
     assert written() == before
 
 
-@pytest.mark.usefixtures("sharded")
-def test_more_copies_of_shards_than_a_cluster_has_room_for_are_not_served(
-    shards: Path, ray_cluster: "Cluster", small: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--ray", ray_cluster.address, "--weights", str(small), "--replicas", "40", "--shards", str(shards)]
-    assert serve(["serve", *options]) == 2
-    assert "but 160 copies of shards and the encoder need 160" in capsys.readouterr().err
-
-
 def test_workers_read_photo_urls(tmp_path: Path, photos: Path, sharded: BuildShards, by_small: model.Matcher) -> None:
     with webdav(tmp_path / "served", home=None) as server:
         server.fill(photos)
@@ -154,15 +144,6 @@ def test_every_cluster_is_in_one_shard_and_every_shard_has_one(data: st.DataObje
     placed = place_clusters(centroids, sizes, shards)
     assert set(placed.tolist()) == set(range(shards))
     assert len(placed) == len(sizes)
-
-
-def test_neighbours_are_in_one_shard() -> None:
-    groups = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)
-    noise = 0.01 * np.random.default_rng(0).normal(size=groups.shape).astype(np.float32)
-    placed = place_clusters(groups + noise, np.full(40, 5), 4)
-    assert [set(placed[start : start + 10].tolist()) for start in range(0, 40, 10)] == [
-        {shard} for shard in placed[::10].tolist()
-    ]
 
 
 def refused(photos: Path, shards: Path, ray: str) -> str:

@@ -7,7 +7,6 @@ import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from sketch_search.indexer import IndexRefused
 from sketch_search.indexer.errors import IndexBusy
 from sketch_search.indexer.store import files
 from sketch_search.indexer.store.folders import LocalFolder
-from sketch_search.indexer.store.generation import current_generation
 from sketch_search.indexer.store.location import IndexFolder, hold_lock
 from sketch_search.model.engine import unit
 from sketch_search.model.files import read_regular
@@ -220,17 +218,6 @@ def test_with_every_cell_opened_the_best_are_found(count: int, wanted: int, seve
         assert found == sorted(set().union(*(exact(vectors, one, able, some) for one in directions)))
 
 
-def test_a_cell_may_be_empty_and_a_gallery_too_and_rows_that_are_not_shown_are_never_found() -> None:
-    values = photos(12).astype(np.float16)
-    sizes, centroids = np.array([4, 0, 5]), photos(3, seed=2)
-    vectors = Vectors(values, sizes, centroids)
-    assert (vectors.rows_of(1).tolist(), vectors.rows_of(np.array([2, 1])).tolist()) == ([], [4, 5, 6, 7, 8])
-    assert vectors.near(photos(1), 20, None, every(vectors)).tolist() == [*range(9)]
-    assert (len(vectors.near(photos(1), 3, None, every(vectors))), len(vectors.of())) == (3, 9)
-    nothing = Vectors(values[:0], np.zeros(3, np.int64), centroids)
-    assert (nothing.count, nothing.near(photos(1), 3, None, every(nothing)).tolist()) == (0, [])
-
-
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 60), data=st.data())
 def test_every_photo_is_in_one_cluster_and_no_cluster_is_empty(count: int, data: st.DataObject) -> None:
@@ -255,18 +242,6 @@ def test_a_gallery_of_more_than_twice_the_photos_gets_new_clusters(collection: C
     assert collection.build(clusters=2).clusters == 2
     save_photos(collection.photos, 6, start=60)
     assert collection.build().clusters == 2
-
-
-def test_a_gallery_of_other_photos_gets_new_clusters(collection: Collection, tmp_path: Path) -> None:
-    collection.build(clusters=2)
-    for photo in collection.photos.rglob("*.png"):
-        photo.unlink()
-    save_photos(collection.photos, 12, start=20)
-    collection.build(allow_loss=True)
-    fresh = replace(collection, index=tmp_path / "fresh")
-    fresh.build(clusters=2)
-    updated, anew = (current_generation(IndexFolder(one.index)).read_means() for one in (collection, fresh))
-    assert np.array_equal(updated, anew)
 
 
 @pytest.fixture

@@ -70,17 +70,6 @@ def test_a_picture_that_takes_too_much_cpu_time_is_a_bad_picture(slow: bytes) ->
         assert opened(decoders, encoded(drawing("star"))) == drawing("star")
 
 
-def test_a_quick_job_gives_up_where_another_would_go_on(slow: bytes) -> None:
-    quick = AMPLE.quick()
-    assert quick.cpu_seconds < AMPLE.cpu_seconds
-    assert quick.memory == AMPLE.memory
-    with Decoders(1, replace(AMPLE, clock_seconds=0.5)) as decoders:
-        picture = encoded(drawing("star"))
-        assert decoders.run(picture, Job(), quick=True).image == drawing("star")
-        with pytest.raises(errors.SlowImage, match=r"than 0\.5 sec"):
-            decoders.run(slow, Job(), quick=False)
-
-
 def test_limits_follow_the_pixels_that_a_file_declares_and_not_those_that_are_allowed() -> None:
     limits = Limits.of(100, 1 << 27)
     assert (limits.cpu_seconds, limits.memory >> 20) == (4, 256)

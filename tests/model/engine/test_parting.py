@@ -19,12 +19,12 @@ from sketch_search.model.engine import Parting, default_checkpoint, read_files, 
 from sketch_search.model.engine.config import TWO_SIDED
 from sketch_search.model.engine.detector import BOXES, DETECTOR, KINDS, NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.engine.graphs import PAIRS, PHOTO_VIT, SECOND_VIT, VIT, find_graphs
-from sketch_search.model.engine.parting import SIDE, Pieces, join_pieces, part_repeated
+from sketch_search.model.engine.parting import SIDE, Pieces, part_repeated
 from sketch_search.model.engine.runtime import OnnxEngine
 from sketch_search.model.engine.surface import knowledge_of
 from sketch_search.model.engine.tokens import Floats, quantize
 from sketch_search.model.errors import ModelError
-from sketch_search.model.images import MAX_THINGS, SPECK
+from sketch_search.model.images import SPECK
 from sketch_search.model.images.preprocess import fit_photo
 from sketch_search.model.search import gallery_of
 from sketch_search.model.training.corpus import Picture
@@ -54,21 +54,6 @@ def divide(*given: Any) -> Any:
 def at(labels: np.ndarray, box: tuple[int, int, int, int]) -> set[int]:
     left, top, right, bottom = box
     return set(np.unique(labels[top : bottom + 1, left : right + 1])) - {-1}
-
-
-def test_pieces_are_what_is_connected_within_a_cell_with_gaps_to_other_ink() -> None:
-    pieces = Pieces.of(ink(LEFT))
-    assert (pieces.labels >= 0).sum() == (ink(LEFT) > 0).sum()
-    assert pieces.pixels.sum() == (ink(LEFT) > 0).sum()
-    assert not pieces.gaps.any(), "all of an outline is connected"
-    gaps = Pieces.of(ink(LEFT, RIGHT)).gaps
-    assert set(np.unique(gaps > 0.4)) == {False, True}
-    assert set(np.unique(gaps[gaps < 0.4])) == {0}
-    assert ((pieces.centres > 0) & (pieces.centres < 1)).all()
-    dots = np.zeros((SIDE, SIDE), np.uint8)
-    assert len(Pieces.of(dots)) == 0
-    dots[5, [5, 6, 80]] = 255
-    assert Pieces.of(dots).pixels.tolist() == [2, 1]
 
 
 def test_a_drawing_is_divided_into_groups_of_ink_that_belong_together() -> None:
@@ -130,14 +115,6 @@ def test_what_is_drawn_three_times_is_three_things(boxes: list[tuple[int, int, i
     numbers = part_repeated(pieces, np.zeros(len(pieces), np.int64))
     assert set(numbers) == set(range(things))
     assert (part_repeated(pieces, np.full(len(pieces), SPECK)) == SPECK).all()
-
-
-def test_there_are_never_more_things_than_a_drawing_may_have() -> None:
-    pieces = Pieces.of(
-        ink(*[(5 + 40 * (n % 4), 5 + 40 * (n // 4), 35 + 40 * (n % 4), 35 + 40 * (n // 4)) for n in range(12)])
-    )
-    things, _ = join_pieces(np.eye(len(pieces), dtype=np.float32), pieces, least=0.0)
-    assert things.max() == MAX_THINGS - 1
 
 
 def test_numpy_computes_what_the_trained_network_computes() -> None:

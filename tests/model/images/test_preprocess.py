@@ -199,14 +199,6 @@ def test_white_strokes_on_a_transparent_sheet_are_white_strokes_on_black(name: s
         assert np.array_equal(OURS.pixels(image, "sketch"), seen)
 
 
-@both
-def test_a_picture_of_another_mode_is_converted_first(preprocessing: Preprocessing) -> None:
-    house = drawing("house")
-    for mode in ("L", "RGBA", "P"):
-        pixels = preprocessing.pixels(house.convert(mode), "sketch")
-        assert np.array_equal(pixels, preprocessing.pixels(house, "sketch"))
-
-
 def test_the_fingerprint_of_a_side_changes_when_its_pixels_would() -> None:
     others = [Preprocessing(padded=True), Preprocessing(image_size=64), Preprocessing(mean=(0.4, 0.5, 0.5))]
     others.append(Preprocessing(std=(1, 1, 1)))

@@ -9,7 +9,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.errors import UndecodableImage, UnsupportedImage
-from sketch_search.model.images import SPECK, Drawing, Preprocessing, Stroke, average_cells, colours_of_cells, lab
+from sketch_search.model.images import Drawing, Preprocessing, Stroke, lab
 from sketch_search.model.images.files import OpenedImage, open_dated
 from tests.pictures import difference, drawing, encoded
 
@@ -254,13 +254,6 @@ def test_a_drawing_is_one_thing_until_it_is_divided_and_with_all_its_ink_in_one_
         assert thing.colours == ()
 
 
-def test_ink_of_no_thing_is_left_out_of_a_drawing_of_one() -> None:
-    both = OURS.drawing(with_squares(20, 300))
-    labels = np.where(both.darkness(SIDE) > 50, np.where(np.arange(SIDE) > SIDE / 2, SPECK, 0), -1)
-    (thing,) = both.divide(labels).things
-    assert np.array_equal(thing.pixels, OURS.pixels(with_squares(20), "sketch"))
-
-
 def test_each_stroke_belongs_to_the_thing_that_most_of_its_ink_is_in() -> None:
     lines = [
         Stroke(((left / 400, 0.5), ((left + 80) / 400, 0.5)), 0.01, word=word)
@@ -313,14 +306,6 @@ def test_pale_and_grey_pens_of_the_page_have_their_colour_beside_black_and_penci
     assert OURS.drawing(with_squares(20, ink=(0x88, 0x88, 0x88))).things[0].colours == ()
 
 
-def test_a_colour_counts_by_its_share_of_all_ink() -> None:
-    for width, shares in ((4, []), (8, [0.4]), (20, [0.6])):
-        picture = with_squares(20)
-        ImageDraw.Draw(picture).line([130, 60, 130, 140], fill=RED, width=width)
-        (thing,) = OURS.drawing(picture).things
-        assert [round(share, 1) for *_, share in thing.colours] == shares
-
-
 def test_a_filled_area_says_its_colour_and_leaves_its_outline_to_the_network() -> None:
     (filled,) = OURS.drawing(picture := with_squares(20, fill=GREEN)).things
     ((*colour, _),) = filled.colours
@@ -328,15 +313,6 @@ def test_a_filled_area_says_its_colour_and_leaves_its_outline_to_the_network() -
     assert filled.pixels[56, 56].tolist() == [255, 255, 255]
     assert (filled.pixels[:, 56] < 128).any()
     assert np.array_equal(filled.pixels, OURS.pixels(picture, "sketch")), "for training, too"
-
-
-def test_a_drawing_survives_the_way_from_the_process_that_decodes() -> None:
-    before = OURS.drawing(with_squares(20, 300, ink=RED))
-    after = Drawing.unpack(*before.pack())
-    assert after.size == before.size == (400, 200)
-    for ours, theirs in zip(in_halves(after).things, in_halves(before).things, strict=True):
-        assert (ours.box, ours.colours) == (theirs.box, theirs.colours)
-        assert np.array_equal(ours.pixels, theirs.pixels)
 
 
 def test_pictures_of_things_become_one_drawing_that_looks_like_all_of_them() -> None:
@@ -349,14 +325,3 @@ def test_pictures_of_things_become_one_drawing_that_looks_like_all_of_them() -> 
     other = OURS.drawing(with_squares(20).resize((100, 50)))
     with pytest.raises(ValueError, match="the same size"):
         Drawing.joined([*parts, other])
-
-
-def test_each_cell_of_a_photo_has_its_mean_colour() -> None:
-    picture = np.zeros((1, 3, 56, 56), np.float32)
-    picture[0, 0, :14, 42:] = 1  # red, in the upper right cell of four in a row
-    picture[0, :, 42:, :7] = 1  # white, in half of the lower left cell
-    colours = colours_of_cells(average_cells(picture, 4), 4)
-    assert colours.shape == (1, 16, 3)
-    assert colours[0, 3] == pytest.approx(lab(np.array([1, 0, 0])), abs=0.1)
-    assert colours[0, 12] == pytest.approx([50, 0, 0], abs=0.1)
-    assert np.abs(np.delete(colours[0], [3, 12], axis=0)).max() < 0.1

@@ -152,7 +152,7 @@ def test_an_untrained_relation_network_is_reported(tmp_path: Path, capsys: pytes
 
 def test_a_backbone_of_another_size_or_kind_is_refused() -> None:
     with pytest.raises(ModelError, match=r"Missing key.*use the preset or recipe of its size"):
-        from_backbone(engine.preset("zse-b16"), networks.small_backbone())
+        from_backbone(engine.preset("zse-ti16"), networks.small_backbone())
     with pytest.raises(ModelError, match=r"Missing key.*cls_token"):
         from_backbone(networks.tiny_config(), {k: v for k, v in networks.small_backbone().items() if k != "cls_token"})
     with pytest.raises(ModelError, match="neither a safetensors file nor a timm model tag"):

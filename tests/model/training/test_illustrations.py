@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from sketch_search.model.errors import ModelError
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.training import illustrations
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.illustrations import COLOURS, Seen, compare, look
-from sketch_search.model.training.network import AnchorConfig, AnchorNetwork, VitLayout
 from tests.documents import CHECKOUT, read
 from tests.networks import matcher_of, tiny_checkpoint, tiny_network, write_class_folders
 from tests.pictures import SHAPES
@@ -89,27 +87,6 @@ def test_regions_are_apart_and_have_their_colour_in_every_picture(data: Path) ->
         found = {tuple(colour) for colour in drawn[:, left : left + GRID * SIDE].reshape(-1, 3).tolist()}
         # Of two matches in one place, the later frame hides the first.
         assert found & {ImageColor.getrgb(colour) for colour in COLOURS[:2]}
-
-
-def test_the_most_influential_pair_is_framed_and_without_one_there_is_no_picture(data: Path) -> None:
-    matcher = matcher_of(tiny_network())
-    sketch, photos = seen(data, matcher)
-    explanation = compare(matcher, sketch, photos)[0]
-    picture = illustrations.draw_influence(sketch, photos[0], explanation)
-    assert picture is not None
-    pair = explanation.influence[0]
-    top = picture.height - GRID * SIDE
-    x, y = pair.sketch_cell % GRID * SIDE, pair.sketch_cell // GRID * SIDE
-    assert picture.getpixel((x + SIDE // 2, top + y)) == ImageColor.getrgb(illustrations.WRONG)
-    untrained = matcher_of(tiny_network(methods=("ret",), best_method="ret"))
-    assert illustrations.draw_influence(sketch, photos[0], compare(untrained, sketch, photos)[0]) is None
-
-
-def test_a_network_with_one_vector_is_refused_where_patches_are_needed(data: Path) -> None:
-    layout = VitLayout(16, 16, 1, 2, 32)
-    matcher = matcher_of(AnchorNetwork(AnchorConfig(name="plain", vit=layout, image_size=64, units=24)).eval())
-    with pytest.raises(ModelError, match="plain has one vector for each picture, and compares no patches"):
-        compare(matcher, *seen(data, matcher))
 
 
 def test_every_command_draws_by_any_network(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

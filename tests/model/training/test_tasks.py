@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Preprocessing
@@ -29,8 +27,6 @@ from sketch_search.model.training.corpus import (
     with_pairs,
 )
 from sketch_search.model.training.evaluation.figures import measure
-from sketch_search.model.training.evaluation.scoring import PreparedPictures
-from tests.networks import write_class_folders
 from tests.pictures import drawing, encoded, photo
 from tests.requirements import needs_shared_data
 from tests.shared_data import data, pack
@@ -307,13 +303,3 @@ def test_strokes_are_drawn_once_as_black_lines_on_white(tmp_path: Path, monkeypa
 
 
 LOOK = Preprocessing(64)
-
-
-def test_a_loader_gets_pixels_as_the_network_takes_them_and_numbers_of_classes(tmp_path: Path) -> None:
-    corpus = write_class_folders(tmp_path, seeds=range(2), shapes=("circle", "star", "square"))
-    photos = PreparedPictures(corpus.photos, "photo", LOOK, ("other", *corpus.labels))
-    ((pixels, labels),) = DataLoader(photos, batch_size=len(photos))
-    assert (pixels.shape, pixels.dtype) == ((6, 3, 64, 64), torch.float32)
-    assert [photos.labels[label] for label in labels] == [photo.label for photo in corpus.photos]
-    last = corpus.photos[-1]
-    assert torch.equal(pixels[-1], torch.from_numpy(LOOK.prepare(LOOK.open(last.path, "photo"), "photo")))

@@ -1,37 +1,27 @@
 """Explanations by library, HTTP and command, against what the network says of files and what searches find."""
 
 import base64
-import dataclasses
 import io
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageColor
 
-from sketch_search import model
-from sketch_search.indexer import BuildRequest, Index, build
+from sketch_search.indexer import Index
 from sketch_search.model import Matcher
 from sketch_search.model.engine import unit
 from sketch_search.model.errors import UserError
 from sketch_search.model.images import Drawing
 from sketch_search.model.images.files import open_image
-from sketch_search.model.training.checkpoint import save_checkpoint
-from sketch_search.model.training.network import AnchorConfig, AnchorNetwork, ClipAtConfig, ClipAtNetwork, VitLayout
-from sketch_search.model.training.network.vit import RetNetwork
 from sketch_search.service.commands import main
 from sketch_search.service.commands.search import explain as explain_by_command
-from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BadInvocation, BadSearch
 from sketch_search.service.explain import _COLOURS, _GAP, explain, side_by_side
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, ShownThing
-from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.schemas.search import DetectedBox
-from sketch_search.service.serving.live import check_searches
 from sketch_search.service.settings import Settings
 from tests.pictures import encoded
 from tests.searching import Searcher
@@ -123,45 +113,6 @@ def test_the_photos_nearest_to_a_sketch_are_first_by_ret(searcher: Searcher, res
     for explained in response.photos:
         assert explained.ret_rank == found[explained.id][0]
         assert [near.rank for near in explained.nearest] == [found[near.id][0] for near in explained.nearest]
-
-
-# 289 patches: more than an index has places for, but these networks keep none of them.
-LAYOUT = VitLayout(patch_size=16, width=16, depth=1, heads=2, mlp_width=32)
-ONE_VECTOR: dict[str, Callable[[], RetNetwork]] = {
-    "sketch-an-anchor": lambda: AnchorNetwork(AnchorConfig(name="one-vector", vit=LAYOUT, image_size=272, units=24)),
-    "clip-at": lambda: ClipAtNetwork(ClipAtConfig(name="one-vector", vit=LAYOUT, image_size=272)),
-}
-
-
-@pytest.fixture(scope="module", params=ONE_VECTOR)
-def engine(request: pytest.FixtureRequest, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("one-vector")
-    torch.manual_seed(0)
-    network = ONE_VECTOR[request.param]()
-    network = network.with_calibration(dataclasses.replace(network.calibration, diffusion=0.3))
-    save_checkpoint(network, folder / "weights.safetensors")
-    matcher = model.load(folder / "weights.safetensors")
-    build(folder / "index", BuildRequest([gallery], clusters=3), matcher)
-    opened = Engine(Settings(index=folder / "index", weights=folder / "weights.safetensors"), matcher)
-    yield opened
-    opened.close()
-
-
-def test_a_network_of_one_vector_searches_by_it_and_shows_where_it_looked(engine: Engine) -> None:
-    check_searches(engine.searcher(engine.gallery))
-    sketch = engine.prepare(encoded(draw_sketch(1)))
-    found = engine.search(sketch, SearchQuery(k=2))
-    assert (found.method, found.model, len(found.results)) == ("ret", "one-vector", 2)
-    assert engine.search(sketch, SearchQuery(k=4, nprobe=2)).results
-    answer = engine.explain(sketch, ExplainParams(photo=[result.id for result in found.results]))
-    assert answer.grid == 17
-    for picture in (answer.sketch, *answer.photos):
-        assert [len(head) for head in picture.attention] == [289, 289]
-        assert all(0.5 < sum(head) <= 1 for head in picture.attention)
-    for photo in answer.photos:
-        assert (photo.relation_score, photo.matches, photo.influence, photo.correspondence) == (None, [], [], [])
-        assert 0 <= photo.ret_distance <= 2
-        assert len(photo.nearest) == 6
 
 
 def read(folder: Path) -> ExplainResponse:

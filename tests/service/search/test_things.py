@@ -17,7 +17,7 @@ from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_fits, weigh
 from sketch_search.model.search import encode_things, name_things, sketch_of
 from sketch_search.model.search.drawings import SURE, SURE_BESIDE
-from sketch_search.model.things import PLACES, WHOLE, Thing, match_things
+from sketch_search.model.things import PLACES, Thing, match_things
 from sketch_search.model.training.network import Network
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
@@ -102,22 +102,6 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     assert [result.raw_score for result in answer.results] == sorted(
         (result.raw_score for result in answer.results), reverse=True
     )
-
-
-def test_the_whole_drawing_counts_as_far_as_nobody_knows_what_its_things_are(network: Matcher) -> None:
-    divided = network.divide(network.preprocessing.drawing(both()))
-    things = encode_things(network, divided)
-    width, chance = things[0].tokens.guessed_from.shape[1], np.random.default_rng(1)
-    directions, of_sketches = chance.normal(size=(2, RET)), chance.normal(size=(2, width))
-    words = vocabulary((0, 1), biases=np.zeros(2), directions=directions, sketch_directions=of_sketches)
-    knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
-    direction = unit(knowing.encode(knowing.preprocessing.normalise(divided.whole)[None], "sketch").ret[0])
-    surely = [float(words.guess(thing.tokens).max()) for thing in things]
-    assert 0 < min(surely) < max(surely) < 1
-    assert knowing.whole_direction(things) == pytest.approx(WHOLE * (1 - np.mean(surely)) ** 2 * direction, abs=1e-5)
-    one = encode_things(knowing, knowing.preprocessing.drawing(on_paper("star", 10)))
-    assert knowing.whole_direction(one) is None
-    assert network.whole_direction(things) == pytest.approx(WHOLE * direction, abs=1e-5)
 
 
 @pytest.mark.parametrize(

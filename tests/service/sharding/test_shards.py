@@ -8,19 +8,14 @@ import httpx
 import numpy as np
 import pytest
 
-from sketch_search.indexer import IndexRefused, remove
+from sketch_search.indexer import IndexRefused
 from sketch_search.indexer import shard_folders as folders_of
 from sketch_search.model import Matcher
-from sketch_search.model.terminal import BAD_INPUT
-from sketch_search.service.commands import main
-from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.sharding import Overview, Shards, ShardsRefused, ShardUnavailable
-from sketch_search.service.sharding import overview as summary
 from tests.programs import wait_until
-from tests.requirements import need_ray
 from tests.service.served import error, metrics
-from tests.service.sharding.shards_here import Sharded, cut, links_to
+from tests.service.sharding.shards_here import Sharded, links_to
 from tests.service.small_gallery import PHOTOS
 
 
@@ -54,24 +49,6 @@ def test_shards_that_do_not_go_together_are_refused(
     assert told in (shards.infos[1].reason or "")
 
 
-def test_a_search_ends_with_the_generation_it_began_with(index_path: Path, matcher: Matcher, tmp_path: Path) -> None:
-    (folder,) = cut(index_path, matcher, tmp_path, [0] * PHOTOS)
-    index = opened(folder, matcher, keeps=2)
-    first = index.state().generation_id
-    photo = int(index.answer(first, summary).ids[0])
-    assert len(index.answer(first, LocalGallery.rows_of_ids, (photo,))) == 1
-    seen = [first]
-    for _ in range(2):
-        gone = index.answer(seen[-1], summary).ids[-1]
-        remove([], folder, ids=[int(gone)])
-        index.refresh()
-        seen.append(index.state().generation_id)
-        before, after = (index.answer(generation, summary).photos for generation in seen[-2:])
-        assert before == after + 1
-    with pytest.raises(ShardUnavailable, match="no longer exists"):
-        index.answer(first, LocalGallery.entries, np.array([0]))
-
-
 def test_a_shard_without_an_index_says_so(matcher: Matcher, tmp_path: Path) -> None:
     with pytest.raises(ShardsRefused, match="the shard shard-0 cannot be searched: there is no index at"):
         Shards(links_to([tmp_path / "nothing"], matcher), seconds=1).refresh(strict=True)
@@ -82,13 +59,6 @@ def test_a_folder_of_shards_stands_for_all_of_them_and_another_one_for_itself(tm
     (tmp_path / "shards.json").write_text("{}")
     with pytest.raises(IndexRefused, match="is damaged"):
         folders_of(tmp_path)
-
-
-def test_a_missing_cluster_fails(weights: Path, shard_folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    need_ray()
-    place = ["--ray", "127.0.0.1:1", "--weights", str(weights)]
-    assert main(["serve", *place, "--shards", *map(str, shard_folders)]) == BAD_INPUT
-    assert "no Ray cluster can be reached at 127.0.0.1:1" in capsys.readouterr().err
 
 
 def around(explained: dict[str, Any]) -> tuple[int | None, list[int]]:

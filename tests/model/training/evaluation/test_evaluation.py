@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from sketch_search import model
-from sketch_search.model.engine import Modality, SeenClasses, SelfAttention, Tokens
-from sketch_search.model.explanation import Explanation
+from sketch_search.model.engine import Modality, SeenClasses, Tokens
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.model.training.checkpoint import load_zse_network, save_checkpoint
 from sketch_search.model.training.commands import main
@@ -74,22 +73,6 @@ def test_json_has_the_figures_and_their_intervals(folder: Path, capsys: pytest.C
             interval = result["intervals"]["methods"][method][figure]
             assert interval["value"] == pytest.approx(value)
             assert interval["low"] <= value <= interval["high"]
-
-
-def test_the_table_shows_intervals_and_classes_if_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["evaluate", "--weights", str(folder / "tiny.safetensors"), "--data", str(folder / "data")]
-    assert main(command) == 0
-    plain = capsys.readouterr().out
-    assert "mAP@all" in plain
-    assert "interval" not in plain
-    assert main([*command, "--intervals", "classes"]) == 0
-    with_intervals = capsys.readouterr().out
-    assert with_intervals.startswith(plain)
-    assert "95% intervals by 2000 resamples of classes" in with_intervals
-    assert main([*command, "--by-class"]) == 0
-    by_class = capsys.readouterr().out
-    assert "P@10" in by_class
-    assert all(f"{shape} (3)" in by_class for shape in FOUR)
 
 
 @pytest.mark.usefixtures("alone")
@@ -320,17 +303,3 @@ def test_the_default_network_points_at_the_thing_drawn_and_a_random_one_does_not
     senseless = answers.measure_parts(matcher_of(tiny_network()), corpus, corpus, 50)
     assert senseless.right.low < answers.CHANCE < senseless.right.high
     assert senseless.right.value < 0.4
-
-
-def test_the_order_of_parts_is_that_of_the_columns_and_rows_of_their_matches() -> None:
-    def kept(drawn: list[int], found: list[int]) -> tuple[float, float]:
-        attention = SelfAttention(np.zeros((1, 1, 4, 4), np.float32), ())
-        correspondence = np.zeros((len(drawn), 16), np.float32)
-        correspondence[np.arange(len(drawn)), found] = 1
-        cells = np.arange(16)
-        return answers.order_kept(Explanation(4, attention, attention, np.array(drawn), cells, correspondence, 0.0))
-
-    corners = [0, 3, 12, 15]
-    assert kept(corners, [5, 6, 9, 10]) == (1, 1)
-    assert kept(corners, [6, 5, 10, 9]) == (0.5, 1), "mirrored: rows alone are in order"
-    assert kept(corners, [5, 5, 5, 5]) == (0.5, 0.25)

@@ -20,13 +20,11 @@ from sketch_search.model.training.network import (
     AnchorConfig,
     ClipAtConfig,
     Network,
-    TorchEngine,
     VitLayout,
     anchor_network_from,
     clip_at_network_from,
 )
 from sketch_search.model.training.network.relation import select_tokens
-from sketch_search.model.training.network.two_sided import TwoSidedEncoder
 from sketch_search.model.training.network.vit import EncoderTrace
 from sketch_search.model.training.network.zse import from_backbone
 from tests.model import plain
@@ -235,19 +233,6 @@ def test_a_photo_side_that_is_another_one_or_damaged_is_refused_with_what_to_do(
         read_photo_side(side)
 
 
-def test_in_bfloat16_both_sides_point_where_they_point_in_float32() -> None:
-    exact, fast = two_sided(), two_sided().set_precision(torch.bfloat16)
-    assert isinstance(fast.encoder, TwoSidedEncoder)
-    side = fast.encoder.photo_side
-    assert side.second_vit is not None
-    assert side.vit.fc1.dtype == side.second_vit.fc1.dtype == torch.bfloat16
-    modalities: tuple[engine.Modality, ...] = ("sketch", "photo")
-    for modality in modalities:
-        images = torch.randn(1, 3, 112, 112)
-        one, other = (network.encode(images, modality).ret for network in (exact, fast))
-        assert float((one * other).sum()) > 0.99
-
-
 def test_a_pair_is_explained_by_all_patches_of_the_photo_with_the_scores_of_a_search() -> None:
     prior = engine.Prior(engine.unit(randn(8, SMALL.width).numpy()), 0.1, 1.5, 8.0)
     matcher = matcher_of(two_sided().prior_replaced(prior), variants=1)
@@ -260,14 +245,6 @@ def test_a_pair_is_explained_by_all_patches_of_the_photo_with_the_scores_of_a_se
     scores = matcher.scores_by(sketches, photos, ("rn", "ret"))
     assert found.relation_score == pytest.approx(float(scores["rn"][0, 0]), abs=1e-5)
     assert found.ret_distance == pytest.approx(-float(scores["ret"][0, 0]), abs=1e-4)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
-def test_a_photo_has_the_same_tokens_if_the_last_block_computes_all(dtype: torch.dtype, tolerance: float) -> None:
-    network, images = two_sided().set_precision(dtype), torch.randn(1, 3, 112, 112)
-    alone, traced = network.encode(images, "photo"), TorchEngine(network).observe(images.numpy(), "photo").tokens
-    assert np.array_equal(alone.positions.numpy(), traced.positions)
-    np.testing.assert_allclose(alone.features.float().numpy(), traced.features, atol=tolerance)
 
 
 def test_networks_are_averaged_with_the_first_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

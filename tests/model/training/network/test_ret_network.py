@@ -15,7 +15,6 @@ from sketch_search.model.engine.surface import LEAST_PRESENT, NEARNESS, SHARE, S
 from sketch_search.model.errors import ModelError
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.matcher import KEPT, Matcher
-from sketch_search.model.ranking import likenesses
 from sketch_search.model.training.checkpoint import load_network, save_checkpoint
 from sketch_search.model.training.network import find_clip, read_backbone, read_clip
 from sketch_search.model.training.network.zse import Network
@@ -134,23 +133,6 @@ def test_a_photo_scores_by_the_word_it_points_to_less_what_its_other_words_have_
     network = tiny_network().vocabulary_replaced(vocabulary(placed=1, directions=np.zeros((3, 32))), WORDS)
     assert network.with_calibration(network.calibration).config.placed == 1
     assert network.vocabulary_replaced(None).config.placed == 0
-
-
-def test_photos_are_of_a_kind_if_they_look_alike_and_if_words_that_were_not_placed_say_the_same_of_them() -> None:
-    directions = np.concatenate([randn(3, 32, seed=6).numpy(), np.full((1, 32), 9)])
-    known = vocabulary(placed=1, directions=directions)
-    (liked, others), mean = np.split(photos(9).ret, [2]), np.full(32, 0.1, np.float32)
-    p, q = (np.sqrt([softmax(*row) for row in known.logits(ret, slice(3)).tolist()]) for ret in (others, liked))
-    expected = p @ q.T
-    np.testing.assert_allclose(known.alike(liked, others), expected, rtol=1e-5)
-    np.testing.assert_allclose(np.diag(known.alike(liked, liked)), 1, rtol=1e-5)
-    looks = likenesses(liked, others, mean)
-    words = (*WORDS, ("anything",))
-    with_words = matcher_of(tiny_network().vocabulary_replaced(known, words))
-    np.testing.assert_allclose(
-        with_words.kinship(liked, others, mean), ((looks + expected) / 2).mean(axis=1), rtol=1e-4
-    )
-    np.testing.assert_allclose(matcher_of(tiny_network()).kinship(liked, others, mean), looks.mean(axis=1), rtol=1e-5)
 
 
 def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> None:

@@ -24,6 +24,7 @@ from sketch_search.model.training.tasks import read_task
 from tests import networks
 from tests.documents import CHECKOUT
 from tests.pictures import SHAPES, drawing
+from tests.searching import Searcher
 
 SIZES = networks.toml(networks.NETWORK)
 RECIPE = f"""\
@@ -349,6 +350,7 @@ def test_one_command_trains_what_can_be_described_measured_indexed_and_explained
     build(tmp_path / "index", BuildRequest([Path("mine/photo")]), matcher)
     with open_index(tmp_path / "index", matcher) as index:
         assert index.photo_count == 2 * len(SHAPES)
+        assert len(Searcher(index, matcher).find_sketch(k=2).results) == 2
     explained = matcher.explain(drawing("star", 96, 1), drawing("star", 96, 2))
     assert explained.sketch.blocks.shape[0] == explained.photo.blocks.shape[0] > 1
     assert (explained.relation_score is None) == ("rn" not in matcher.methods)

@@ -19,7 +19,7 @@ from sketch_search.model.training.papers.clip_at import ClipAtRecipe
 from sketch_search.model.training.papers.recipe import RECIPES
 from sketch_search.model.training.papers.sketch_an_anchor import AnchorRecipe
 from sketch_search.model.training.papers.tables import read_recipe
-from sketch_search.model.training.papers.trainer import Run, Trainer, check_validation, run_steps, warmed_cosine
+from sketch_search.model.training.papers.trainer import Run, Trainer, check_validation, run_steps
 from sketch_search.model.training.papers.two_sided import TwoSidedRecipe
 from sketch_search.model.training.papers.zse import ZseOptimiser, ZseRecipe
 
@@ -84,13 +84,6 @@ def test_a_stopped_or_killed_training_goes_on_to_the_same_weights(tmp_path: Path
     assert all(torch.equal(one, other) for one, other in zip(values(whole), values(parts), strict=True))
     with pytest.raises(ModelError, match="belongs to another recipe, backbone, start or data; name another folder"):
         Fitting(tmp_path / "parts", RECIPE, origin="b")
-
-
-def test_the_log_of_another_program_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text('{"level": "info"}\n')
-    with pytest.raises(ModelError, match="name another folder with --run"):
-        Fitting(tmp_path, RECIPE).run()
-    assert (tmp_path / "log.jsonl").read_text() == '{"level": "info"}\n'
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -168,15 +161,6 @@ def test_a_training_that_diverges_is_stopped_with_a_sentence(tmp_path: Path) -> 
     with pytest.raises(ModelError, match="training diverged at step 0; lower the learning rates"):
         loop.run()
     assert not loop.state_path.exists()
-
-
-def test_a_rate_rises_linearly_and_falls_by_a_cosine() -> None:
-    shares = [warmed_cosine(step, 1500, 150, 0.2) for step in range(1500)]
-    assert shares[0] == pytest.approx(1 / 150)
-    assert shares[149] == shares[150] == pytest.approx(1)
-    assert shares[825] == pytest.approx(0.6)
-    assert shares[1499] == pytest.approx(0.2, rel=1e-3)
-    assert warmed_cosine(90, 100, 2, 1.0) == 1
 
 
 ZSE = 'preset = "zse-ti16"\nsteps = 1\n'

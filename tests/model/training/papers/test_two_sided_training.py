@@ -259,20 +259,6 @@ def test_a_recipe_may_keep_a_part_of_what_was_learned_and_tokens_are_centred_aga
     assert np.linalg.norm(tokens.mean(axis=(0, 1))) < 0.05 * np.linalg.norm(tokens, axis=-1).mean()
 
 
-def test_a_training_anew_takes_nothing_but_the_calibration_of_its_start(work: Path) -> None:
-    command = by_another_recipe(work, "anew.toml", "anew = true")
-    other = two_sided(SMALL, seed=9)
-    other.calibration = dataclasses.replace(other.calibration, fusion=7.0)
-    state = two_sided(SMALL).state_dict()
-    other.load_state_dict(other.state_dict() | {key: value for key, value in state.items() if "photo_side" in key})
-    written(work, other, "other.safetensors")
-    assert main([*command, "--run", "one"]) == 0
-    assert main([*command[:-1], "other.safetensors", "--run", "two"]) == 0
-    one, two = trained(work, "one"), trained(work, "two")
-    assert two.calibration.fusion == 7.0
-    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
-
-
 def test_a_vit_is_named_by_timm_by_open_clip_or_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     state = timm.create_model("vit_tiny_patch16_224").state_dict()
