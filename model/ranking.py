@@ -208,7 +208,8 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #
 # the scores of regions diffused, and times 1 - e for a thing without colours whose box is as large as a square of side
 # e of the paper. Boxes count as far as the drawing backs them (``backing``), in f ALONE times as much as for words or
-# several things. `evaluate --protocol colours` measures FITTING and ALONE, `--protocol everyday` PRESENT.
+# several things; ALONE_NAMED times if a word names the thing, so that boxes of its kind elsewhere hide its photo less.
+# `evaluate --protocol colours` measures FITTING and ALONE, `--protocol everyday --words` ALONE_NAMED and PRESENT.
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
 # above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
@@ -222,7 +223,7 @@ OWN, KINDRED, LIKELY = 8.0, 0.6, 0.4
 LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
-FITTING, ALONE, PRESENT = 8.0, 2.0, 12.0
+FITTING, ALONE, ALONE_NAMED, PRESENT = 8.0, 2.0, 3.0, 12.0
 # See ``backing``. `tests.benchmarks.clicks` measures BESIDE_LIKED.
 BACKING, BACKED, BESIDE_LIKED = 20, (0.3, 0.8), 0.3
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.

@@ -353,7 +353,8 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         boxes = photos.matched
         kinds, liked = boxes.of_kind.mean(axis=0), photos.likeness is not None
         backed = 1.0 if named else ranking.backing(photos.scores, kinds, liked=liked)
-        share = FIT * ((ranking.ALONE if drawn else 1) * backed - 1)
+        alone = (ranking.ALONE_NAMED if named else ranking.ALONE) if drawn else 1
+        share = FIT * (alone * backed - 1)
         fits = photos.fits + np.float32(share) * boxes.fits.mean(axis=0)
         # What fills the paper says little of where it was; without a drawing, fits are all that words say of boxes.
         weight = max(1.0 if len(thing.colours) or not drawn else 1 - thing.side for thing in query.things)

@@ -341,12 +341,13 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
     knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
     searcher = Searcher(regional.index, knowing)
     found = cycle([(Guess(word=word, probability=0.9),) if word else () for word in guesses])
-    monkeypatch.setattr(searcher, "guesses", lambda thing: next(found))
-    answer = searcher.find(both())
+    monkeypatch.setattr(knowing, "guesses", lambda tokens: next(found))
+    query, pictures = TunedQuery(k=PHOTOS), drawn(searcher, on_paper("star", 10), on_paper("cross", 290))
+    answer = searcher.search(pictures, query)
     assert [thing.fits for thing in answer.things] == each
     assert answer.sketch_fits is whole
     monkeypatch.setattr(searching, "WELL", -1.0)
-    assert [thing.fits for thing in searcher.find(both()).things] == [one or None for one in each]
+    assert [thing.fits for thing in searcher.search(pictures, query).things] == [one or None for one in each]
 
 
 def test_pictures_that_are_no_drawing_are_refused_with_a_sentence(http: httpx.Client) -> None:
