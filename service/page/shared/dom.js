@@ -13,9 +13,7 @@ export function element(kind, properties = {}, ...children) {
 export function refill(box, ...items) {
   const focused = box.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   box.replaceChildren(...items);
-  if (focused !== undefined) {
-    box.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-  }
+  if (focused !== undefined) { box.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true }); }
 }
 
 export function icon(name) {
@@ -81,11 +79,7 @@ export function closeOutside(menu) {
  */
 function storage(name) {
   const touch = (use) => {
-    try {
-      return use(window[name]);
-    } catch {
-      return null;
-    }
+    try { return use(window[name]); } catch { return null; }
   };
   const set = (key, text) => touch((kept) => kept.setItem(key, text) ?? true);
   const remove = (key) => touch((kept) => kept.removeItem(key));
