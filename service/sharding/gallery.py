@@ -21,6 +21,7 @@ from sketch_search.service.errors import ShardsLost
 from sketch_search.service.gallery import Gallery, LocalGallery
 
 T = TypeVar("T")
+D = TypeVar("D", bound=np.generic)
 
 
 class ShardUnavailable(UserError):
@@ -226,6 +227,14 @@ class ShardedGallery(Gallery):
         answers = self._answers({shard: self._begin(shard, question, *before, there) for shard, _, there in split})
         return [(indices, shard, answers[shard]) for shard, indices, _ in split]
 
+    def _filled(
+        self, out: NDArray[D], question: Callable[..., NDArray[D]], rows: PhotoRows, *before: Any
+    ) -> NDArray[D]:
+        """Fills ``out``, (m, ...), with what their shards answer about these photos, and returns it."""
+        for indices, _, answer in self._ask_homes(question, rows, *before):
+            out[indices] = answer
+        return out
+
     def _by_shard(self, rows: PhotoRows) -> Iterator[tuple[int, NDArray[np.int64], PhotoRows]]:
         """Yields each shard with some of these photos: its number, which photos, and their rows there."""
         shards = np.searchsorted(self._layout.row_ends, rows, side="right")
@@ -234,10 +243,7 @@ class ShardedGallery(Gallery):
             yield shard, indices, rows[indices] - self._layout.row_starts[shard]
 
     def matches(self, query: Query, rows: PhotoRows) -> Scores:
-        scores = np.empty(len(rows), np.float32)
-        for indices, _, matches in self._ask_homes(LocalGallery.matches, rows, query):
-            scores[indices] = matches
-        return scores
+        return self._filled(np.empty(len(rows), np.float32), LocalGallery.matches, rows, query)
 
     def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
         without_sketch, scores = replace(query, sketch=None), np.full(len(rows), np.nan, np.float32)
@@ -318,16 +324,11 @@ class ShardedGallery(Gallery):
         return photos, shown_by
 
     def vectors(self, rows: PhotoRows) -> Floats:
-        found = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float32)
-        for indices, _, vectors in self._ask_homes(LocalGallery.vectors, rows):
-            found[indices] = vectors
-        return found
+        vectors = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float32)
+        return self._filled(vectors, LocalGallery.vectors, rows)
 
     def boxes(self, rows: PhotoRows) -> NDArray[np.uint8]:
-        boxes = no_boxes(len(rows))
-        for indices, _, of_shard in self._ask_homes(LocalGallery.boxes, rows):
-            boxes[indices] = of_shard
-        return boxes
+        return self._filled(no_boxes(len(rows)), LocalGallery.boxes, rows)
 
     def tokens(self, rows: PhotoRows) -> Tokens:
         parts = self._ask_homes(LocalGallery.tokens, rows)

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -66,16 +66,7 @@ class Shards:
     @property
     def refused(self) -> str | None:
         """The reason why shards do not use their newest generation while an older one is in use, or None."""
-        with self._lock:
-            known = [known if known.answers else _Known(reason=None) for known in self._known]
-        return self._reasons(known) or None
-
-    def _reasons(self, known: Iterable[_Known]) -> str:
-        return "; ".join(
-            f"{link.name}: {shard.reason}"
-            for link, shard in zip(self.links, known, strict=True)
-            if shard.reason is not None
-        )
+        return "; ".join(f"{one.name}: {one.reason}" for one in self.infos if one.answers and one.reason) or None
 
     @property
     def infos(self) -> tuple[ShardInfo, ...]:
@@ -93,7 +84,8 @@ class Shards:
     def opened(self) -> OpenGallery:
         """Returns a function that opens the current generations. Raises NotReady if no shard answers."""
         if len(self.missing) == len(self.links):
-            raise NotReady(f"No shard of the gallery answers ({self._reasons(self._known)}).")
+            reasons = "; ".join(f"{one.name}: {one.reason}" for one in self.infos if one.reason)
+            raise NotReady(f"No shard of the gallery answers ({reasons}).")
         return partial(self._gallery, self._layout)
 
     def _gallery(self, layout: Callable[[frozenset[int]], Layout], without: Collection[str] = ()) -> Gallery:
