@@ -2,11 +2,10 @@
 
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import count, islice, zip_longest
 from pathlib import Path
 
@@ -30,15 +29,13 @@ from sketch_search.indexer.distributed.workers import TOKEN, Setup, Workers, che
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.generation import Generation, keep_only, open_generation
-from sketch_search.indexer.store.location import FileKey, IndexFolder, refuse_if_unwritable
+from sketch_search.indexer.store.location import FileKey, refuse_if_unwritable
 from sketch_search.indexer.store.reader import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, with_boxes
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
 from sketch_search.model.search.clusters import train_centroids
 from sketch_search.model.terminal import installed_version
 
-# Each source has up to five arrays mapped into memory, and Linux lets a process have 65,530 of them.
-_MAX_OPEN = 8_000
 # Files that a worker encodes at a time, whose rows are kept all or not at all: some 5 MB of rows of the default
 # network, and less than a minute of a worker's time.
 SLICE = 1024
@@ -123,34 +120,6 @@ class CurrentShards:
         return replace(first, catalogs=catalogs, next_id=self.manifest.next_id, clusters=self.manifest.clusters)
 
 
-class Sources(Mapping[str, PhotoArrays]):
-    """Opens sources of rows by name: slices, and segments such as "shard-0003/g000002/s000001-0a1b2c3d"."""
-
-    def __init__(self, shards: Path, slices: Path, names: Iterable[str], detector: str | None) -> None:
-        self._shards, self._slices, self._detector = shards, slices, detector
-        self._names = tuple(sorted(set(names)))
-        self._open = lru_cache(maxsize=_MAX_OPEN)(self._open_now)
-
-    def __getitem__(self, name: str) -> PhotoArrays:
-        return self._open(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def _open_now(self, name: str) -> PhotoArrays:
-        if "/" not in name:
-            with closing(BuildDatabase(self._slices / name / DATABASE_FILE, shard=0)) as database:
-                return database.staged_rows()
-        shard, generation, segment = name.split("/")
-        folder = IndexFolder(self._shards / shard)
-        opened = open_generation(folder, generation)
-        others = [entry.id for entry in opened.manifest.segments if entry.id != segment]
-        return opened.open_rows(others, self._detector)[segment]
-
-
 class RayBackend:
     """Encodes by workers, to slices with a database each, and writes shards from these. The caller holds the lock."""
 
@@ -218,7 +187,18 @@ class RayBackend:
             yield self._setup, next(numbers), part
 
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
-        return Sources(self.path, self._slices, rows.trim().names, self._plan.settings.detector)
+        """Opens the arrays of slices, and of segments such as "shard-0003/g000002/s000001-0a1b2c3d"."""
+        names = {rows.names[source] for source in np.unique(rows.sources).tolist()}
+        opened = dict[str, PhotoArrays]()
+        for beginning, generation in self._plan.current.catalogs.items():
+            others = [name for name in generation.manifest.segment_sizes if f"{beginning}{name}" not in names]
+            kept = generation.open_rows(others, self._plan.settings.detector)
+            opened |= {f"{beginning}{name}": arrays for name, arrays in kept.items()}
+        for name in names:
+            if name not in opened:
+                with closing(BuildDatabase(self._slices / name / DATABASE_FILE, shard=0)) as database:
+                    opened[name] = database.staged_rows()
+        return opened
 
     def write(self, draft: GenerationDraft | None) -> Written:
         if draft is not None:

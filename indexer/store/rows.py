@@ -108,10 +108,6 @@ class SegmentRows:
         sources, numbers = (np.repeat(column, 1 + parts) for column in (self.sources, self.numbers))
         return SegmentRows(self.names, sources, numbers + _counted(1 + parts))
 
-    def trim(self) -> SegmentRows:
-        used, sources = np.unique(self.sources, return_inverse=True)
-        return SegmentRows(tuple(self.names[name] for name in used.tolist()), sources.astype(np.int32), self.numbers)
-
 
 def _counted(lengths: Numbers) -> Numbers:
     """Counts from 0 in runs of these lengths, one after the other."""
