@@ -251,17 +251,11 @@ SCENES = tuple(
 SKETCHED = tuple(name for name in THINGS if name not in ("duck", "flower", "star", "tree"))
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The folders that were written, and how many photos came from other packages."""
+def write_samples(folder: Path) -> int:
+    """Writes ``folder/photos`` and ``folder/sketches``, always the same, with photos of other packages.
 
-    photos: Path
-    sketches: Path
-    copied: int
-
-
-def write_samples(folder: Path) -> Samples:
-    """Writes ``folder/photos`` and ``folder/sketches``, always the same. Raises BadInvocation if one exists."""
+    Returns the number of these. Raises BadInvocation if one of the folders exists.
+    """
     photos, sketches = folder / "photos", folder / "sketches"
     for target in (photos, sketches):
         if target.exists():
@@ -288,7 +282,7 @@ def write_samples(folder: Path) -> Samples:
         working.rmdir()
     except OSError as error:
         raise BadInvocation(f"{folder} cannot be written: {error.strerror}; name another folder.") from error
-    return Samples(photos, sketches, copied)
+    return copied
 
 
 def draw_sketch(name: str) -> Image.Image:

@@ -16,13 +16,13 @@ def main(out: Path) -> int:
     digests = {name: file_sha256(default_checkpoint(name)) for name in PLACES}
     (out / "weights.json").write_text(json.dumps(digests, indent=1) + "\n")
     with tempfile.TemporaryDirectory(prefix="sketch-search-figures-") as folder:
-        samples = write_samples(Path(folder) / "samples")
-        code = max(draw(samples.sketches, samples.photos, name, out / place) for name, place in PLACES.items())
+        write_samples(samples := Path(folder) / "samples")
+        code = max(draw(samples / "sketches", samples / "photos", name, out / place) for name, place in PLACES.items())
         # Figure 4 of ZSE-SBIR's network, which selects nothing by itself, at the rates of the paper's.
         selecting, drawn = Path(folder) / "selecting.safetensors", Path(folder) / "drawn"
         rates = {"keep_sketch": 0.7, "keep_photo": 0.7, "keep_cross": 0.9}
         save_checkpoint(load_network(default_checkpoint("zse")).with_config(**rates), selecting)
-        code = max(code, draw(samples.sketches, samples.photos, str(selecting), drawn))
+        code = max(code, draw(samples / "sketches", samples / "photos", str(selecting), drawn))
         (drawn / "selection.png").replace(out / PLACES["zse"] / "selection.png")
         return code
 

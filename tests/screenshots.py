@@ -162,7 +162,8 @@ def main() -> int:
         return 2
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sketch-search-pictures-") as folder:
-        photos, index = write_samples(Path(folder)).photos, Path(folder) / "index"
+        write_samples(Path(folder))
+        photos, index = Path(folder) / "photos", Path(folder) / "index"
         print(f"The gallery: {build(index, BuildRequest([photos]), model.load()).photos} photos.")
         with served(Settings(index=index, port=0)) as server:
             for screen, pictures in PICTURES.items():

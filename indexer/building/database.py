@@ -36,7 +36,7 @@ _TENTH, _FEW = 10, 5
 _AT_ONCE = 4096
 # Added to the ids of files that are not shown, so that the least id of a content is one that is shown.
 _GONE = 1 << 62
-_ROW = np.dtype([("source", np.int32), ("row", np.int32), ("cluster", np.int32), ("parts", np.int32)])
+_ROW = np.dtype([("id", np.int64), *((name, np.int32) for name in ("source", "row", "cluster", "parts"))])
 
 # files: those of the index as it is, and after ``settle`` as it will be, in the columns of a catalog. Roots that leave
 # have negative numbers.
@@ -117,6 +117,7 @@ class Photos:
     """The p photos that are shown, by id: their rows, each followed by those of so many ``parts``, and their clusters
     in the current generation; -1 for new ones."""
 
+    ids: Numbers
     rows: SegmentRows
     clusters: npt.NDArray[np.int32]
     parts: Numbers
@@ -482,24 +483,15 @@ class BuildDatabase:
 
     def photos(self) -> Photos:
         """Reads the rows of all photos. The first source is the segment that this build appends to."""
-        ((count,),) = self._shown("count(*)")
         others = "SELECT DISTINCT segment FROM contents WHERE segment NOT IN (SELECT segment FROM own) ORDER BY segment"
         names = tuple(name for (name,) in (*self._all("SELECT segment FROM own"), *self._all(others)))
         numbers = {name: number for number, name in enumerate(names)}
-        shown = self._shown("c.segment, c.row, coalesce(c.cluster, -1), c.parts")
-        rows = ((numbers[name], *others) for name, *others in shown)
-        table = np.fromiter(rows, _ROW, count)
-        return Photos(
-            SegmentRows(names, table["source"], table["row"]), table["cluster"], table["parts"].astype(np.int64)
-        )
-
-    def ids(self) -> Iterator[int]:
-        return (number for (number,) in self._shown("f.id"))
-
-    def _shown(self, columns: str) -> Iterator[tuple[Any, ...]]:
-        query = f"""SELECT {columns} FROM files f JOIN contents c ON c.hash = f.hash AND c.id = f.id
-            WHERE f.shard = ? ORDER BY f.id"""
-        return self._database.execute(query, (self._shard,))
+        query = """SELECT f.id, c.segment, c.row, coalesce(c.cluster, -1), c.parts
+            FROM files f JOIN contents c ON c.hash = f.hash AND c.id = f.id WHERE f.shard = ? ORDER BY f.id"""
+        shown = self._database.execute(query, (self._shard,))
+        table = np.fromiter(((photo, numbers[name], *others) for photo, name, *others in shown), _ROW)
+        rows = SegmentRows(names, table["source"], table["row"])
+        return Photos(table["id"], rows, table["cluster"], table["parts"].astype(np.int64))
 
     def changed_clusters(self) -> set[int]:
         """Returns the clusters of the current generation that lost a photo, or got one back."""
@@ -512,9 +504,9 @@ class BuildDatabase:
     def last_id(self) -> int:
         return self._number("SELECT coalesce(max(id), 0) FROM files")
 
-    def deal(self, clusters: npt.NDArray[np.integer[Any]], shard_of: Numbers) -> None:
-        """Gives photos (p,), by id, their clusters, and files the shard of their photo, or any. shard_of: (c,)."""
-        places = zip(self.ids(), clusters.tolist(), shard_of[clusters].tolist(), strict=True)
+    def deal(self, ids: Numbers, clusters: npt.NDArray[np.integer[Any]], shard_of: Numbers) -> None:
+        """Gives photos (p,) their clusters, and files the shard of their photo, or any. shard_of: (c,)."""
+        places = zip(ids.tolist(), clusters.tolist(), shard_of[clusters].tolist(), strict=True)
         with self._writing() as database:
             database.execute("CREATE TEMP TABLE placed (id INTEGER PRIMARY KEY, cluster INTEGER, shard INTEGER)")
             database.executemany("INSERT INTO placed VALUES (?, ?, ?)", places)

@@ -113,7 +113,6 @@ class GenerationWriter:
         segments, segment_rows = numbers[rows.sources], rows.numbers.astype(np.int64)
         segments[to_write] = len(self._old_segments)
         segment_rows[moved] = self._staged + np.cumsum(1 + parts[moved]) - 1 - parts[moved]
-        self._ids = np.fromiter(database.ids(), np.int64, len(rows))
         self._segment_of, self._segment_rows = segments, segment_rows
 
     def write(self, *, make_current: bool = True) -> generation.Generation:
@@ -184,7 +183,7 @@ class GenerationWriter:
     def _write_photo_table(self, working: Path) -> None:
         clusters, sizes = self._clustering.clusters.astype(np.int64), [entry.rows for entry in self._segments]
         count = len(self._clustering.centroids)
-        columns = self._ids, clusters, self._segment_of, self._segment_rows
+        columns = self._draft.photos.ids, clusters, self._segment_of, self._segment_rows
         self._table = table = PhotoTable.of_photos(columns, self._draft.photos.parts, sizes, count)
         table.write(working)
         # The new segment has no vectors: they are still where the photos were encoded.
@@ -202,7 +201,7 @@ class GenerationWriter:
         names = [*self._old_segments, self._new_segment]
         segments = (names[number] for number in self._segment_of)
         clusters = map(int, self._clustering.clusters)
-        photos = zip(map(int, self._ids), clusters, segments, map(int, self._segment_rows), strict=True)
+        photos = zip(map(int, self._draft.photos.ids), clusters, segments, map(int, self._segment_rows), strict=True)
         entries = self._draft.database.catalog(photos, self._old_segments if self._clustering.as_before else ())
         write_catalog(working / CATALOG_FILE, entries, self._draft.removals)
 

@@ -163,12 +163,11 @@ def samples(folder: Path) -> None:
     """
     from sketch_search.indexer.samples import EACH, SCENES, SKETCHED, THINGS, write_samples
 
-    written = write_samples(folder)
-    drawn = (
-        f"{written.photos}: {len(THINGS) * EACH} drawn of {len(THINGS)} things, {len(SCENES) * EACH} of two at a time"
-    )
-    copied = f", and {count(written.copied, 'photo')} from other packages" if written.copied else ""
-    show([line("photos", drawn + copied), line("sketches", f"{written.sketches}: {len(SKETCHED)}")])
+    copied = write_samples(folder)
+    drawn = f"{len(THINGS) * EACH} drawn of {len(THINGS)} things, {len(SCENES) * EACH} of two at a time"
+    more = f", and {count(copied, 'photo')} from other packages" if copied else ""
+    show([line("photos", f"{folder / 'photos'}: {drawn}{more}")])
+    show([line("sketches", f"{folder / 'sketches'}: {len(SKETCHED)}")])
 
 
 # The most threads; the service's settings have the same limit.

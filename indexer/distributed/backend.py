@@ -221,7 +221,8 @@ class RayBackend:
         check_shards(plan.shards, clusters, "clusters, which are not split among shards")
         self._progress.start("writing", len(draft.photos))
         sizes = np.bincount(clustering.clusters, minlength=clusters)
-        self.database.deal(clustering.clusters, place_clusters(clustering.centroids, sizes, plan.shards))
+        shard_of = place_clusters(clustering.centroids, sizes, plan.shards)
+        self.database.deal(draft.photos.ids, clustering.clusters, shard_of)
         self.database.close()
         current = () if self._current is None else self._current.generations[: plan.shards]
         shards = [

@@ -11,9 +11,8 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic, perf_counter
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
 
 from cachetools import LRUCache
 from starlette.datastructures import Headers, MutableHeaders
@@ -52,32 +51,6 @@ PICTURES_A_REQUEST = 100
 
 log = logging.getLogger("sketch_search")
 access_log = logging.getLogger("sketch_search.access")
-
-
-@dataclass(frozen=True)
-class Access:
-    """One logged request, without its headers and body. ``route`` is the template of its path, or "-".
-
-    method, quality, nprobe, generation: of a search: as it answered, and ``nprobe`` as requested.
-    """
-
-    request_id: str
-    client: str
-    verb: str
-    route: str
-    status: int
-    ms: float
-    bytes_in: int
-    method: str | None = None
-    quality: str | None = None
-    nprobe: str | None = None
-    generation: str | None = None
-
-    def fields(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if value is not None}
-
-    def __str__(self) -> str:
-        return " ".join(f"{name}={value}" for name, value in self.fields().items())
 
 
 def error_answer(
@@ -238,18 +211,20 @@ class AccessMiddleware:
         except ValueError:
             # A proxy may have passed on arbitrary text, which could pose as other log fields.
             client = "-"
-        access = Access(
-            request_id=scope["state"]["request_id"],
-            client=client,
-            verb=verb if verb.isalpha() and len(verb) <= 16 else "-",
-            route=route,
-            status=status,
-            ms=round(seconds * 1000, 1),
-            bytes_in=bytes_in,
+        access = {
+            "request_id": scope["state"]["request_id"],
+            "client": client,
+            "verb": verb if verb.isalpha() and len(verb) <= 16 else "-",
+            # The template of its path, or "-".
+            "route": route,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "bytes_in": bytes_in,
             **scope["state"].get("search", {}),
-        )
+        }
         level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
-        access_log.log(level, "%s", access, extra={"access": access})
+        line = " ".join(f"{name}={value}" for name, value in access.items())
+        access_log.log(level, "%s", line, extra={"access": access})
 
 
 class LimitMiddleware:
@@ -351,7 +326,6 @@ def network(address: str) -> str:
     return str(ip)
 
 
-LogFormat = Literal["text", "json"]
 # Characters that a pipe with free space accepts at once: 4096 bytes, at most four for a character.
 _PIPE_TAKES = 1024
 
@@ -360,7 +334,7 @@ def as_json(message: str) -> str:
     return JsonLines().format(log.makeRecord(log.name, logging.INFO, "", 0, message, (), None))
 
 
-def configure_logging(log_format: LogFormat) -> None:
+def configure_logging(log_format: Literal["text", "json"]) -> None:
     """Writes the log to standard error in this format. A terminal shows no requests: they hide the address."""
     handler = _Handler()
     handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
@@ -403,9 +377,8 @@ class JsonLines(TextLines):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {"time": self.formatTime(record), "level": record.levelname.lower(), "logger": record.name}
-        access = getattr(record, "access", None)
-        if isinstance(access, Access):
-            return json.dumps({**line, **access.fields()})
+        if (access := getattr(record, "access", None)) is not None:
+            return json.dumps({**line, **access})
         line["message"] = record.getMessage()
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)

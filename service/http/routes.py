@@ -159,7 +159,8 @@ async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[Sea
             answer = await ctx.worker.compute(client, engine.search, sketch, query, text)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     asked = "default" if query.nprobe is None else str(query.nprobe)
-    request.state.search = {"nprobe": asked, **answer.model_dump(include={"method", "quality", "generation"})}
+    how = {"method": answer.method, "quality": answer.quality}
+    request.state.search = {**how, "nprobe": asked, "generation": answer.generation}
     return answer
 
 
