@@ -162,8 +162,6 @@ class SegmentReader:
             source, numbers = rows.names[rows.sources[chosen[0]]], rows.numbers[chosen]
             arrays = self._sources[source].arrays
             for name, array in taken.items():
-                if arrays[name].shape[1:] != array.shape[1:]:
-                    raise IndexDamaged(f"{name} of {source} differ in length from the others; {REPAIR}.")
                 if len(chosen) == len(rows):
                     taken[name] = np.asarray(arrays[name][numbers], array.dtype)
                 else:
@@ -227,13 +225,13 @@ class GrowingRows:
         if not count:
             return PhotoArrays({})
         paths = map(self._path, DTYPES)
-        return PhotoArrays({path.stem: _map_grown(path, count) for path in paths if path.exists()})
+        return PhotoArrays({path.stem: _map_file(path, count) for path in paths if path.exists()})
 
     def finish(self, names: Sequence[str], count: int) -> tuple[Path, ...]:
         """Makes complete .npy files of so many rows, synced, and returns their paths by name."""
         paths = tuple(self._path(name) for name in sorted(names))
         for path in paths:
-            rows = _map_grown(path, count)
+            rows = _map_file(path, count)
             with path.open("r+b") as file:
                 file.write(_header(rows.shape, rows.dtype))
                 file.truncate(file.tell() + rows.nbytes)
@@ -244,14 +242,6 @@ class GrowingRows:
 
     def _path(self, name: str) -> Path:
         return (self.segment if name in TOKEN_FILES + REGION_FILES else self.vectors) / f"{name}.npy"
-
-
-def _map_grown(path: Path, count: int) -> Array:
-    """Maps the first rows of a file that may not be finished."""
-    rows = _map_file(path, count)
-    if rows.dtype != DTYPES[path.stem]:
-        raise IndexDamaged(f"{path} is damaged ({rows.dtype}, not {np.dtype(DTYPES[path.stem])}); {REPAIR}.")
-    return rows
 
 
 def write_array(path: Path, array: Array) -> None:
