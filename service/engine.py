@@ -240,13 +240,9 @@ class Engine:
 
     def reveal(self, entry: PhotoEntry) -> None:
         """Shows a photo's file in this machine's file manager. Raises PhotoUnavailable and NotFound."""
-        self.original(entry)
+        self.gallery.original(entry.id)
         files = [Path(self.gallery.address_of(path)) for path in entry.paths]
         reveal(next((file for file in files if file.is_file()), files[0]))
-
-    def original(self, entry: PhotoEntry) -> tuple[int, str | None]:
-        """Returns the size and media type of a photo's file. Raises PhotoUnavailable if it has changed."""
-        return self.gallery.original(entry.id)
 
     def cached_thumbnail(self, entry: PhotoEntry, size: int) -> bytes | None:
         return self._thumbnails.find(f"{entry.content_hash}-{size}")

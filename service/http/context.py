@@ -27,6 +27,7 @@ from sketch_search.service.serving.worker import (
     EXPLANATIONS,
     LOOKUPS,
     ORIGINALS,
+    RETRY_SECONDS,
     THUMBNAILS,
     UPKEEP,
     Turns,
@@ -44,8 +45,6 @@ _ADVICE = (
 )
 # Without the colon, as the parser passes a header on. Clients send the name of a file as filename*, empty, or not.
 _DISPOSITION = re.compile(rb"^content-disposition(.*)", re.I | re.M)
-# Seconds after which a client whose sketch was dropped may try again.
-RETRY_SECONDS = 1
 
 
 @dataclass(frozen=True)

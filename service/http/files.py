@@ -105,7 +105,7 @@ async def zip_photos(engine: Engine, photos: Sequence[PhotoEntry], turn: Turn) -
         for photo, name in zip(photos, names, strict=True):
             try:
                 async with turn():
-                    size, _ = await run_sync(engine.original, photo)
+                    size, _ = await run_sync(engine.gallery.original, photo.id)
             except PhotoUnavailable as error:
                 missing.append(f"{photo.paths[0]}: {error}\n")
                 continue

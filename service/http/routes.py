@@ -265,7 +265,7 @@ async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> 
     part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, entry.size)
     if part is not None and not part:
         raise HTTPException(416, "The file ends before this range.", {"Content-Range": f"bytes */{entry.size}"})
-    size, media = await in_turn(request, ctx.originals, lambda: engine.original(entry))
+    size, media = await in_turn(request, ctx.originals, lambda: engine.gallery.original(entry.id))
     turn = partial(ctx.originals.turn, client_of(request))
     if part is None:
         # The HTTP server leaves out the body of an answer to HEAD.

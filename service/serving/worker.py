@@ -38,7 +38,7 @@ LOOKUPS, UPKEEP = Lane(4, 3, 512), Lane(2, 1, 64)
 THUMBNAILS, ORIGINALS, EXPLANATIONS = Lane(3, 2, 256), Lane(2, 1, 64), Lane(2, 1, 8)
 # Seconds of computing, those of an ordinary search, after which a job gives way to waiting ones.
 GIVE_WAY_SECONDS = 0.1
-# Seconds after which a client that met a full queue may try again.
+# Seconds after which a client that met a full queue, or whose sketch was dropped for others, may try again.
 RETRY_SECONDS = 1
 
 
