@@ -1,5 +1,7 @@
 """Draws what papers show of a network: rebuilt sketches, attention, matches, first photos, and maps of [Ret]."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageOps
 
+from sketch_search import model
 from sketch_search.model.engine import Modality, Observed, unit
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation
 from sketch_search.model.images import Pixels
-from sketch_search.model.matcher import Matcher
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42a5c9")
 RIGHT, WRONG = "#3cb44b", "#e6194b"
@@ -36,13 +38,13 @@ class Seen:
         return Image.fromarray(self.pixels)
 
 
-def look(matcher: Matcher, path: Path, modality: Modality) -> Seen:
+def look(matcher: model.Matcher, path: Path, modality: Modality) -> Seen:
     """Opens and observes a picture. Raises as ``open_image`` does, and BlankSketch."""
     pixels = matcher.preprocessing.pixels(matcher.open(path, modality), modality)
     return Seen(pixels, matcher.observe(matcher.preprocessing.normalise(pixels), modality))
 
 
-def best_photos(matcher: Matcher, sketch: Seen, paths: Sequence[Path]) -> list[Seen]:
+def best_photos(matcher: model.Matcher, sketch: Seen, paths: Sequence[Path]) -> list[Seen]:
     """Finds the photos that match a sketch best, by the network's best method. Raises as ``look`` does."""
     scores = []
     for start in range(0, len(paths), _AT_ONCE):
@@ -53,7 +55,7 @@ def best_photos(matcher: Matcher, sketch: Seen, paths: Sequence[Path]) -> list[S
     return [look(matcher, paths[row], "photo") for row in order.tolist()]
 
 
-def compare(matcher: Matcher, sketch: Seen, photos: Iterable[Seen]) -> list[Explanation]:
+def compare(matcher: model.Matcher, sketch: Seen, photos: Iterable[Seen]) -> list[Explanation]:
     """Compares a sketch with at least one photo. Raises ModelError for a network that compares no patches."""
     explanations = [matcher.compare(sketch.observed, photo.observed) for photo in photos]
     if not explanations[0].correspondence.size:
@@ -74,7 +76,7 @@ def rebuild(sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explana
     return Image.fromarray(canvas)
 
 
-def rebuild_from_all(matcher: Matcher, sketch: Seen, paths: Iterable[Path], count: int) -> Image.Image:
+def rebuild_from_all(matcher: model.Matcher, sketch: Seen, paths: Iterable[Path], count: int) -> Image.Image:
     """Rebuilds a sketch of the mean of the ``count`` nearest patches by the encoder, as in Fig. 7 (b)."""
     canvas, grid, tokens = _pale(sketch), matcher.config.grid, sketch.observed.tokens
     drawn = unit(tokens.patches[0])

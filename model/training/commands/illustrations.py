@@ -9,7 +9,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from sketch_search.model import load
+from sketch_search import model
 from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.engine import default_checkpoint, unit
 from sketch_search.model.errors import ModelError
@@ -51,7 +51,7 @@ def rebuild(sketch: Path, photos: tuple[Path, ...], out: Path, nearest: int | No
 
     PHOTOS are files or folders.
     """
-    matcher, paths = load(default_checkpoint(weights)), _photos(photos)
+    matcher, paths = model.load(default_checkpoint(weights)), _photos(photos)
     drawn = draw.look(matcher, sketch, "sketch")
     if nearest:
         row = [draw.rebuild_from_all(matcher, drawn, paths, nearest)]
@@ -72,7 +72,7 @@ def shared_matches(sketch: Path, photos: tuple[Path, ...], training: Path, out: 
 
     The first row has the best of PHOTOS, files or folders, the second those of the training.
     """
-    matcher, rows, regions = load(default_checkpoint(weights)), [], list[int]()
+    matcher, rows, regions = model.load(default_checkpoint(weights)), [], list[int]()
     drawn = draw.look(matcher, sketch, "sketch")
     for paths in (_photos(photos), _photos([training])):
         best = draw.best_photos(matcher, drawn, paths)
@@ -97,7 +97,7 @@ def illustrate(
 
     Writes selection.png, attention.png, correspondence.png, rebuilt.png and influence.png. PHOTOS are files or folders.
     """
-    matcher = load(default_checkpoint(weights))
+    matcher = model.load(default_checkpoint(weights))
     drawn = draw.look(matcher, sketch, "sketch")
     best = draw.best_photos(matcher, drawn, _photos(photos))
     explanations = draw.compare(matcher, drawn, best)
@@ -139,7 +139,7 @@ def first_photos(
     rows = np.flatnonzero(right.any(axis=1)).tolist()
     drawn, sheets = [open_image(queries.sketches[row].path) for row in rows], []
     for file in weights or (None,):
-        matcher = load(default_checkpoint(file))
+        matcher = model.load(default_checkpoint(file))
         method = matcher.best_method
         order = np.argsort(-score_matrices(matcher, queries, [method])[method], axis=1, kind="stable")
         hits, first = np.take_along_axis(right, order, axis=1), order[rows, : draw.FIRST].tolist()
@@ -166,7 +166,7 @@ def scatter(out: Path, weights: tuple[Path, ...], split: str | None, each: int, 
     labels = [picture.label for picture in (*corpus.sketches, *corpus.photos)]
     panels = []
     for file in weights or (None,):
-        ret = unit(np.concatenate([tokens.ret for tokens in encode_both(load(default_checkpoint(file)), corpus)]))
+        ret = unit(np.concatenate([tokens.ret for tokens in encode_both(model.load(default_checkpoint(file)), corpus)]))
         plane = TSNE(perplexity=min(30, len(ret) // 4), metric="cosine", init="random", random_state=0)
         panels.append(draw.scatter(plane.fit_transform(ret), labels, len(corpus.sketches)))
     _save(draw.tile(panels), out)

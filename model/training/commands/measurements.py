@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sketch_search.model import Matcher, load
+from sketch_search import model
 from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.engine import METHODS, default_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
@@ -166,7 +166,7 @@ def evaluate(
         print("\n" + less.interval_table(resampled, base))
 
 
-def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callable[[Matcher], Any]:
+def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callable[[model.Matcher], Any]:
     """Returns what measures a matcher by the protocol "parts" or "parting"."""
     from sketch_search.model.training.evaluation.answers import measure_parts
     from sketch_search.model.training.evaluation.remembered import measure_parting
@@ -181,10 +181,10 @@ def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callab
 
 def _load_networks(
     weights: tuple[Path, ...], networks: tuple[str, ...], device: str, dtype: Any, variants: int | None, validated: bool
-) -> Iterator[tuple[str, Matcher]]:
+) -> Iterator[tuple[str, model.Matcher]]:
     """Loads the networks to measure one after the other, each with a unique name."""
     for name, path in _name_networks(weights, networks).items():
-        yield name, load(path, device, None if dtype == "auto" else dtype, variants=variants)
+        yield name, model.load(path, device, None if dtype == "auto" else dtype, variants=variants)
     for name in networks:
         # The threshold of diffusion is chosen on the validation classes, if available, as for networks trained here.
         validation = read_protocol("val").subsample(2, 2) if validated else None
@@ -212,7 +212,7 @@ def _contaminations(
     return {name: contamination(task, classes, training) for name, classes in seen.items()}
 
 
-def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> Matcher:
+def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", variants: int = 1) -> model.Matcher:
     """Makes a matcher by CLIP's image vectors, "clip:MODEL"; validation: to choose diffusion. Raises ModelError."""
     from sketch_search.model.training.evaluation.scoring import calibrate
     from sketch_search.model.training.network import ClipAtConfig, TorchEngine, clip_at_network_from, read_clip
@@ -228,7 +228,7 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
     if validation is not None:
         plain, _ = calibrate(plain, validation, methods=("ret",))
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in encoder.weights.values())).hexdigest()
-    return Matcher(TorchEngine(plain.to(device)), digest, variants=variants)
+    return model.Matcher(TorchEngine(plain.to(device)), digest, variants=variants)
 
 
 @click.command()
@@ -265,7 +265,7 @@ def guesses(
     """Measure how often the words guessed for sketches are right."""
     from sketch_search.model.training.evaluation.answers import guess_table, measure_guesses
 
-    matcher = load(default_checkpoint(weights), variants=variants)
+    matcher = model.load(default_checkpoint(weights), variants=variants)
     figures = measure_guesses(matcher, tasks.read_task(protocol, split, trained_on))
     if as_json:
         print(json.dumps({name: dataclasses.asdict(row) for name, row in figures.items()}))
