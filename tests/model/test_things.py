@@ -11,7 +11,6 @@ from sketch_search.model.engine.tokens import multiply_regions, pack, unpack
 from sketch_search.model.search import Query, gallery_of
 from sketch_search.model.search.drawings import search_things
 from sketch_search.model.things import (
-    COLOURS,
     ELSEWHERE,
     OTHERWISE,
     THERE,
@@ -28,31 +27,6 @@ NUMBERS = np.random.default_rng(0)
 def thing(x: float, y: float, colour: Floats | None = None) -> Thing:
     colours = np.empty((0, 3), np.float32) if colour is None else colour[None]
     return Thing(Tokens.of_ret(RET), (x, y, x, y), colours, np.ones(len(colours), np.float32))
-
-
-def test_a_score_is_that_of_the_best_cell_by_what_it_shows_its_place_and_its_colour_and_of_where_it_was_drawn() -> None:
-    regions = unit(NUMBERS.normal(size=(5, 16, 8)))
-    colours = NUMBERS.uniform(-50, 50, (5, 16, 3)).astype(np.float32)
-    directions = unit(NUMBERS.normal(size=(2, 8)))
-    things = [thing(0.1, 0.9), thing(0.7, 0.2, np.array([50, 60, 40], np.float32))]
-    drawn_at = [12, 2]
-    centres = [((column + 0.5) / 4, (row + 0.5) / 4) for row in range(4) for column in range(4)]
-    for one, direction, there in zip(things, directions, drawn_at, strict=True):
-        matched = match_things([one], direction[None], regions, colours, 2.0)
-        for photo in range(5):
-            scores = []
-            for cell, (x, y) in enumerate(centres):
-                score = regions[photo, cell] @ direction
-                score -= 2.0 * ((x - one.place[0]) ** 2 + (y - one.place[1]) ** 2)
-                if len(one.colours):
-                    score -= COLOURS * np.linalg.norm(colours[photo, cell] - one.colours[0])
-                scores.append(score)
-            shown = regions[photo] @ direction
-            others = np.delete(shown, there)
-            placed = THERE * shown[there] - OTHERWISE * others.mean() - ELSEWHERE * others.max()
-            assert matched.scores[0, photo] == pytest.approx(max(scores) + placed, abs=1e-5)
-            assert matched.cells[0, photo] == int(np.argmax(scores))
-            np.testing.assert_allclose(matched.regions[0, photo], regions[photo, np.argmax(scores)], atol=1e-3)
 
 
 def test_cells_are_counted_row_by_row_from_the_top_left() -> None:
@@ -120,15 +94,6 @@ def test_a_box_fits_a_thing_by_kind_certainty_and_place() -> None:
     assert presence[0, 1] == presence[0, 0]
     assert fits[0, 4] == presence[0, 4] == 0
     assert chosen[0, :, 0].tolist() == [dog, dog, dog, cat, NO_KIND]
-
-
-def test_where_a_thing_may_be_anywhere_its_size_counts_and_its_place_does_not() -> None:
-    kinds = np.eye(len(KINDS), dtype=np.float32)[:1]
-    boxes = boxes_of([(0, 0.9, 0.0, 0.0, 0.3, 0.3)], [(0, 0.9, 0.7, 0.7, 1.0, 1.0)], [(0, 0.9, 0.0, 0.1, 1.0, 0.9)], [])
-    for thing, placed in ((Thing(Tokens.of_ret(RET)), True), (Thing(Tokens.of_ret(RET), (0.0, 0.0, 0.3, 0.3)), False)):
-        fits, _, presence, _ = fit_boxes([thing], kinds, boxes, placed=placed)
-        assert presence[0].tolist() == pytest.approx([0.965, 0.965, 0.965, 0], abs=0.01)
-        assert fits[0].tolist() == pytest.approx([0.86, 0.86, 0.965, 0], abs=0.01)
 
 
 def test_a_box_is_of_one_thing_alone_the_one_that_it_fits_best() -> None:

@@ -27,7 +27,6 @@ from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxe
 from sketch_search.model.images import find_parts, open_image
 from sketch_search.model.images.preprocess import fit_photo
 from tests.indexer.galleries import ORDINARY, Collection, current_catalog, make_older, save_parted, save_photo, shorten
-from tests.indexer.killed_builds import StopAfter, Stopped
 from tests.pictures import FOUR, page, panorama
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -320,17 +319,6 @@ def test_ordinary_photos_are_kept_as_without_pages_beside_them(pages: Collection
     every = of(pages)
     assert of(ordinary) == {path: rows for path, rows in every.items() if path not in ("4 page.png", "5 wide.png")}
     assert read_summary(ordinary.index).manifest.counts.parts == 0
-
-
-def test_a_stopped_build_goes_on_and_ends_in_the_same_bytes(pages: Collection, tmp_path: Path) -> None:
-    stopped, whole = (Collection(pages.photos, tmp_path / name, pages.matcher) for name in ("index", "whole"))
-    for _ in range(2):
-        with pytest.raises(Stopped):
-            stopped.build(batch=1, progress=StopAfter(5))
-    assert stopped.build(batch=1).encoded < ORDINARY + 2
-    whole.build(batch=1)
-    assert of(stopped) == of(whole)
-    assert verify(stopped.index) == []
 
 
 @pytest.mark.parametrize("options", [{}, {"recluster": True}, {"system": "two-stage"}, {"tokens": "none"}])

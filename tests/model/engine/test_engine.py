@@ -294,16 +294,6 @@ def test_scores_ignore_batch_and_order(data: st.DataObject, matcher: Matcher, sk
     np.testing.assert_allclose(matcher.scores(sketches[row : row + 1], shown, method)[0], whole[row], atol=1e-4)
 
 
-def test_an_images_tokens_do_not_depend_on_a_batch(matcher: Matcher, engine: OnnxEngine, photos: Floats) -> None:
-    images = np.stack([matcher.prepare(photo("house", seed=seed), "photo") for seed in range(37)])
-    for encode, pictures in ((matcher.encode, images), (engine.encode, photos)):
-        order = np.random.default_rng(1).permutation(len(pictures))
-        whole, shuffled, alone = (encode(some, "photo") for some in (pictures, pictures[order], pictures[-1:]))
-        np.testing.assert_allclose(shuffled.features, whole.features[order], atol=1e-4)
-        np.testing.assert_allclose(alone.features, whole.features[-1:], atol=1e-4)
-        np.testing.assert_array_equal(shuffled.positions, whole.positions[order])
-
-
 def test_scores_by_each_method_are_what_their_names_say(matcher: Matcher, sketches: Tokens, shown: Tokens) -> None:
     together = matcher.scores_by(sketches, shown, METHODS)
     for method, scores in together.items():

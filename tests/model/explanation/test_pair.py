@@ -1,5 +1,4 @@
 import dataclasses
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ from sketch_search.model.engine import Aligned, Floats, Observed, SelfAttention,
 from sketch_search.model.explanation import STRONGEST, Explanation, influential_pairs, lost_logits
 from sketch_search.model.training.network import Tokens as Tensors
 from sketch_search.model.training.network import TorchEngine
-from sketch_search.model.training.network.relation import KernelRelation
 from sketch_search.model.training.network.vit import EncoderTrace
 from sketch_search.model.training.network.zse import Network
 from tests.networks import matcher_of, randn, tiny_network
@@ -176,30 +174,6 @@ def test_the_share_lost_without_a_pair_is_that_of_leaving_it_out(sketch: Tokens,
     row, column = np.unravel_index(drops.argmax(), drops.shape)
     cells = int(sketch.positions[0, row]), int(photo.positions[0, column])
     assert cells == (found[0].sketch_cell, found[0].photo_cell)
-
-
-@pytest.mark.parametrize("relation", ["kernel-mlp", "pair-mlp"])
-def test_pairs_of_blocks_are_zeroed(
-    relation: Literal["kernel-mlp", "pair-mlp"], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = tiny_network(relation=relation, relation_ret=False)
-    engine, sketch, photo = TorchEngine(network), tokens(16, 1), tokens(9, 2)
-    logit = np.float64(engine.relate(sketch, photo)[0])
-    best = influential_pairs(engine, sketch, photo, float(sigmoid(logit)))[0]
-    row, column = (cell // 8 * 2 + cell % 4 // 2 for cell in (best.sketch_cell, best.photo_cell))
-
-    assert isinstance(network.relation, KernelRelation)
-    read = network.relation.read
-
-    def without(kernel: torch.Tensor) -> torch.Tensor:
-        kernel = kernel.clone()
-        kernel[:, row, column] = 0
-        return read(kernel)
-
-    monkeypatch.setattr(network.relation, "read", without)
-    score = sigmoid(np.float64(engine.relate(sketch, photo)[0]))
-    assert best.drop == pytest.approx(1 - score / sigmoid(logit), abs=1e-4)
-    assert best.drop > 1e-4
 
 
 def test_no_pair_is_named_if_blocks_have_no_place_as_in_released_checkpoints() -> None:

@@ -173,27 +173,6 @@ def test_clients_take_turns_however_many_jobs_each_has() -> None:
     played(scenario, lambda: Turns(1))
 
 
-def test_one_client_leaves_a_turn_to_others() -> None:
-    async def scenario(crowd: Crowd) -> None:
-        await crowd.come("a1", "a2", "a3", "b1")
-        assert crowd.running == ["a1", "a2", "b1"]
-        await crowd.end("b1")
-        assert crowd.running == ["a1", "a2"]
-
-    played(scenario, lambda: Turns(3, each=2))
-
-
-def test_a_turn_that_is_granted_to_a_job_that_leaves_goes_to_the_next() -> None:
-    async def scenario(crowd: Crowd) -> None:
-        await crowd.come("a1", "b1", "c1")
-        crowd._gates["a1"].set()
-        crowd._tasks["b1"].cancel()
-        await crowd.end("a1")
-        assert crowd.running == ["c1"]
-
-    played(scenario, lambda: Turns(1))
-
-
 def test_a_step_that_comes_just_after_its_client_has_gone_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     # The client goes between the look whether it is there and the beginning of the step.
     looks = iter([lambda: None])

@@ -2,7 +2,6 @@ import importlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,8 @@ from PIL import Image
 
 from sketch_search import model
 from sketch_search.model.engine import default_checkpoint
-from sketch_search.model.images import Drawing, find_ink
+from sketch_search.model.images import find_ink
 from sketch_search.model.metrics import FIGURES, category_metrics, target_ranks
-from sketch_search.model.search import encode_things, gallery_of, search_things
 from sketch_search.model.terminal import BAD_INPUT
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.corpus import DATA_VARIABLE, Box, Corpus, Picture, Scene
@@ -222,24 +220,6 @@ def test_the_pens_are_the_coloured_ones_of_the_page() -> None:
     assert [tuple(bytes.fromhex(pen)) for name, pen in pens if name not in {"Black", "Grey", "Light grey"}] == list(
         PENS
     )
-
-
-def test_a_liked_photo_leaves_both_things_first(matcher: model.Matcher, sketches: tuple[Picture, ...]) -> None:
-    papers = [on_paper(Drawn(sketch, box)) for sketch, box in zip(sketches, (LEFT, RIGHT), strict=True)]
-    drawn = Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers])
-    things = encode_things(matcher, drawn)
-    directions = matcher.thing_directions(things)
-    shown = matcher.encode(
-        np.stack([matcher.prepare(photo(shape), "photo") for shape in ("circle", "star", "star", "cross")]), "photo"
-    )
-    regions = np.zeros((4, 64, directions.shape[1]), np.float32)
-    regions[:3, 8 * 3 + 1] = directions[0]
-    regions[0, 8 * 3 + 6] = directions[1]
-    gallery = gallery_of(replace(shown, regions=regions, colours=np.zeros((4, 64, 3), np.float32)), matcher)
-    ranked = search_things(gallery, matcher, things, 20).photos
-    assert ranked.ids[0] == 0
-    liked = search_things(gallery, matcher, things, 20, liked=ranked[ranked.ids == 1]).photos
-    assert liked.ids.tolist()[:3] == [1, 0, 2]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from sketch_search import model
 from sketch_search.model.engine import Floats, Modality, Prior, Tokens, sketch_variants, unit
-from sketch_search.model.engine.surface import LEAST_PRESENT, NEARNESS, SHARE, SHARPNESS, expectations
+from sketch_search.model.engine.surface import SHARPNESS
 from sketch_search.model.errors import ModelError
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.matcher import KEPT, Matcher
@@ -122,31 +122,6 @@ def photos(count: int) -> Tokens:
     return Tokens.of_ret(randn(count, 32, seed=5).numpy())
 
 
-def test_a_photo_scores_by_the_word_it_points_to_less_what_its_other_words_have_that_were_not_placed() -> None:
-    directions = np.array([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [9.0, 0.0, 0.0]])
-    known = vocabulary(placed=1, directions=directions, biases=[1.0, 0.0, 0.0])
-    ret = np.array([[9.0, 0.0, 0.0], [0.0, 0.1, 0.0]], np.float32)
-    expected = np.array([[5.0, 0.0, 9.0], [1.0, 4.0, 0.0]])
-    np.testing.assert_allclose(known.logits(ret), expected, atol=1e-6)
-    np.testing.assert_allclose(known.logits(ret, [1, 2]), expected[:, 1:], atol=1e-6)
-    np.testing.assert_allclose(known.levels(ret), SHARE * np.log(np.exp(expected[:, :2]).sum(axis=1)), rtol=1e-5)
-    network = tiny_network().vocabulary_replaced(vocabulary(placed=1, directions=np.zeros((3, 32))), WORDS)
-    assert network.with_calibration(network.calibration).config.placed == 1
-    assert network.vocabulary_replaced(None).config.placed == 0
-
-
-def test_a_word_is_as_probable_for_a_sketch_as_the_things_that_it_names() -> None:
-    things: dict[str, Any] = {
-        "sketch_directions": [[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 9.0]],
-        "sketch_biases": [0.0, 0.5, 0.0, 0.0],
-    }
-    known = vocabulary([2, -1, 2, 0], directions=np.zeros((3, 2)), guess_scale=2.0, guess_none=4.0, **things)
-    armchair, anvil, chair, dog, _ = softmax(6.0, 5.0, 2.0, 0.0, 4.0)
-    found = known.guess(Tokens.of_ret(np.array([[7.0, 0.0]], np.float32)))
-    np.testing.assert_allclose(found, [[dog, 0.0, armchair + chair]], rtol=1e-5)
-    assert found.sum() < 1 - anvil
-
-
 def led(network: Network, **gains: Any) -> Network:
     """A copy of the network whose guesses of three things lead it; nobody knows where photos of the last one lie."""
     arrays: dict[str, Any] = {
@@ -156,21 +131,6 @@ def led(network: Network, **gains: Any) -> Network:
     arrays["places"][2] = 0
     known = vocabulary([0, 2, -1], **arrays, guess_scale=3.0, **gains)
     return network.vocabulary_replaced(known, WORDS)
-
-
-def test_a_sketch_and_a_photo_agree_as_far_as_they_probably_show_the_same_thing() -> None:
-    things: dict[str, Any] = {
-        "sketch_directions": [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]],
-        "places": [[1.0, 0.0], [0.6, 0.8], [0.0, 0.0]],
-    }
-    known = vocabulary([0, 1, -1], directions=np.zeros((2, 2)), **things)
-    sketch, photo = np.array([[5.0, 0.0]], np.float32), np.array([[0.0, 2.0], [7.0, 0.0]], np.float32)
-    guessed = softmax(1.0, 0.0, -1.0, 0.0)[:2]
-    shown = np.stack([softmax(*(NEARNESS * np.array(cosines))) for cosines in ([0.0, 0.8], [1.0, 0.6])])
-    agreements = known.agreements(Tokens.of_ret(sketch), photo)
-    np.testing.assert_allclose(agreements, (shown @ guessed)[None], rtol=1e-4)
-    named = known.agreements(Tokens.of_ret(np.repeat(sketch, 2, axis=0)), photo, [(1,), ()])
-    np.testing.assert_allclose(named, [shown[:, 1], agreements[0]], rtol=1e-4)
 
 
 def test_few_photos_may_be_nearest_and_the_nearest_are_among_them(plain: Network) -> None:
@@ -188,28 +148,6 @@ def test_few_photos_may_be_nearest_and_the_nearest_are_among_them(plain: Network
         for way in (*distances, distances.mean(axis=0)):
             assert set(np.argsort(way)[:20]) <= set(may)
         assert len(may) < 60 * len(some)
-
-
-def test_guesses_expect_what_a_gallery_shows_and_are_together_as_probable_as_before() -> None:
-    places, regions = np.eye(4, 3), np.eye(4, 2)
-    drawn: dict[str, Any] = {"sketch_directions": np.eye(4, 3), "places": places, "region_places": regions}
-    known = vocabulary([0, 1, 2, 3], directions=np.zeros((4, 3)), **drawn)
-    photos, parts = np.array([[2.0, 0, 0], [0, 0, 1.0]]), np.array([[[0.6, 0.8], [1, 0]], [[1, 0], [1, 0]]])
-    presence = known.presence(photos, parts.astype(np.float32))
-    by_regions = np.mean([[1.0, softmax(NEARNESS * 0.6, NEARNESS * 0.8)[1]], [1.0, 0.0]], axis=0)
-    np.testing.assert_allclose(presence, [[0.5, 0, 0.5, 0], [*by_regions, 0, 0]], atol=1e-5)
-    expects = expectations(presence)
-    middle = np.median(by_regions)
-    factors = np.array([by_regions / middle, [1, 1]]).T + LEAST_PRESENT
-    photos_factors = np.array([0.5, 0, 0.5]) / 0.5 + LEAST_PRESENT
-    np.testing.assert_allclose(expects[:2], np.sqrt(factors[:, 0] * photos_factors[:2]), rtol=1e-3)
-    np.testing.assert_allclose(expects[2:], [np.sqrt(photos_factors[2]), 1], rtol=1e-3)
-
-    sketch = Tokens.of_ret(np.array([[0.0, 0.0, 1.0]], np.float32))
-    before, after = (known.guess(one)[0] for one in (sketch, sketch.expecting(expects)))
-    np.testing.assert_allclose(after / before, expects * before.sum() / (before * expects).sum(), rtol=1e-4)
-    assert after.sum() == pytest.approx(before.sum())
-    assert expectations(np.zeros((2, 4), np.float32)) == pytest.approx(1)
 
 
 def test_logits_and_cosines_are_lowered_by_the_prior_and_raised_where_guesses_agree(plain: Network) -> None:

@@ -8,24 +8,18 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 
-from sketch_search.model import Matcher, load
+from sketch_search.model import load
 from sketch_search.model.engine import Floats, Projection, Tokens, Vocabulary, unit
 from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.errors import ModelError
-from sketch_search.model.things import Thing
 from sketch_search.model.training.checkpoint import load_network, load_zse_network, save_checkpoint
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.papers.parting import BATCH, Example, train_parting
-from sketch_search.model.training.papers.pictures import WordVectors
 from sketch_search.model.training.papers.placed_words import FEWEST, PROTOTYPES, find_further_words, read_keywords
-from sketch_search.model.training.papers.two_sided import class_places
 from sketch_search.model.training.papers.vocabulary import (
     FURTHER_LESS,
-    MOST_NONE,
     Entry,
-    fit_guesses,
-    fit_words,
     imagenet_names,
     with_further_things,
     with_regions,
@@ -34,10 +28,8 @@ from sketch_search.model.training.papers.vocabulary import (
     word_of,
 )
 from sketch_search.model.words import WordBook
-from tests.model.training.network.test_network import two_sided
 from tests.networks import (
     matcher_of,
-    randn,
     small_backbone,
     tiny_checkpoint,
     tiny_network,
@@ -95,48 +87,6 @@ def test_synonyms_of_a_word_are_further_names_of_it() -> None:
         ("eraser", "rubber"),
     ]
     assert word_list(["cat"], (), [("cat", *(f"cat{n}" for n in range(30)))])[0].names[15:] == ("cat14",)
-
-
-def test_words_point_to_the_photos_that_show_them() -> None:
-    # Dogs and hens have a class, the others are known to the ViT alone.
-    kinds = torch.arange(80) % 4
-    ret = torch.nn.functional.one_hot(kinds, 8) + 0.2 * randn(80, 8, seed=2)
-    beliefs = torch.full((80, 2), 0.5)
-    beliefs[kinds == 2] = torch.tensor([0.99, 0.01])
-    beliefs[kinds == 3] = torch.tensor([0.01, 0.99])
-    classes = [("dog", "hen", None, None)[kind] for kind in kinds.tolist()]
-    entries = tuple(Entry((label,), (label,)) for label in ("dog", "hen"))
-    entries += (Entry(("cat",), (), (0,)), Entry(("cow",), (), (1,)))
-    directions, biases = fit_words(ret, classes, beliefs, entries)
-    logits = torch.nn.functional.normalize(ret, dim=1) @ directions.T + biases
-    labelled = kinds < 2
-    assert torch.equal(logits[labelled, :2].argmax(dim=1), kinds[labelled])
-    assert torch.equal(logits[~labelled, 2:].argmax(dim=1) + 2, kinds[~labelled])
-
-
-def test_things_lie_at_the_mean_of_their_photos_or_where_their_word_says_or_nowhere() -> None:
-    photos = ("dog", "dog", "hen", "7_cow")
-    ret = torch.tensor([[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]])
-    vectors = WordVectors(
-        "w", ("dog", "hen", "cow", "calf"), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0.1, 1]])
-    )
-    places = class_places(("calf", "dog", "yeti"), photos, ret, vectors)
-    torch.testing.assert_close(places[1], torch.tensor([1.0, 1.0, 0.0]) / 2**0.5)
-    assert (places[0] @ ret.T / ret.norm(dim=1)).argmax() == 3
-    assert not places[2].any()
-    assert not class_places(("calf",), photos, ret, None).any()
-
-
-def test_guesses_are_as_sure_as_they_are_often_right() -> None:
-    # There are a hundred sketches, all alike: 60 are of the first word, 20 of the second, and 20 of none.
-    logits = torch.tensor([2.0, 1.0]).expand(100, 2)
-    drawn = torch.tensor([0] * 60 + [1] * 20 + [-1] * 20)
-    scale, none = fit_guesses(logits, drawn)
-    found = torch.cat([scale * logits[0], torch.tensor([none])]).softmax(dim=0)
-    torch.testing.assert_close(found, torch.tensor([0.6, 0.2, 0.2]), atol=0.01, rtol=0)
-    known = fit_guesses(torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 1]))
-    assert 0 < known[0] <= 100
-    assert -MOST_NONE <= known[1] <= MOST_NONE
 
 
 def test_a_vocabulary_finds_photos_and_learns_guesses_from_other_sketches(tmp_path: Path) -> None:
@@ -344,26 +294,6 @@ def test_regions_of_a_thing_lie_where_its_photos_are_most_like_it_and_not_in_the
     assert not learned.region_places[1].any()
     kept = Vocabulary.of(learned.arrays(), learned.drawn.tolist())
     assert np.array_equal(kept.region_places, learned.region_places)
-
-
-def test_a_thing_is_looked_for_where_regions_that_show_its_guess_lie() -> None:
-    network = two_sided()
-    projection = Projection(np.eye(KEPT, network.config.width, dtype=np.float32))
-    there = np.eye(2, KEPT, dtype=np.float32)
-    pixels = np.random.default_rng(1).normal(size=(1, 3, *[network.config.image_size] * 2)).astype(np.float32)
-
-    def matcher(known: Vocabulary | None) -> Matcher:
-        words = () if known is None else (("cat",), ("dog",))
-        return matcher_of(network.projection_replaced(projection).vocabulary_replaced(known, words))
-
-    tokens = matcher(None).encode(pixels, "sketch", 1)
-    known = replace(guessing(network.config.width, tokens.guessed_from.shape[1]), region_places=there)
-    alone, led = (matcher(one).thing_directions([Thing(tokens)])[0] for one in (None, known))
-    assert led @ there[0] > max(0.8, alone @ there[0])
-    whole = np.zeros((2, network.config.width), np.float32)
-    whole[0, 2] = 1
-    by_whole = matcher(replace(known, region_places=np.empty((0, 0), np.float32), places=whole))
-    assert by_whole.thing_directions([Thing(tokens)])[0, 2] > 0.9
 
 
 def example(chance: np.random.Generator) -> Example:
