@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -222,16 +222,30 @@ class Index:
 
     def open_photo(self, photo: int) -> bytes:
         """Reads the indexed bytes, from the first file that has them. Raises UnknownPhoto; PhotoUnavailable."""
-        size, _ = self.original(photo)
-        return self.part_of_photo(photo, size, 0, size)
+
+        def read(file: GalleryFile, folder: Folder) -> tuple[FileDigest, bytes]:
+            content = folder.read(file.path)
+            known = FileDigest.of([content.data], content.stamp)
+            with self._lock:
+                self._digests[file.root, file.path] = known
+            return known, content.data
+
+        return self._first_unchanged(photo, read)[1]
 
     def original(self, photo: int) -> tuple[int, str | None]:
         """Returns size and media type, None for no image, of a photo's file, checked once. Raises as ``open_photo``."""
+        known, _ = self._first_unchanged(photo, lambda file, folder: (self._digest(file, folder), b""))
+        return known.stamp.size, media_type(known.start)
+
+    def _first_unchanged(
+        self, photo: int, read: Callable[[GalleryFile, Folder], tuple[FileDigest | None, bytes]]
+    ) -> tuple[FileDigest, bytes]:
+        """Reads the files of a photo until one has its bytes."""
         problem = ""
         for file in self._files_of(photo):
             folder = self._roots[file.root].folder
             try:
-                known = self._digest(file, folder)
+                known, content = read(file, folder)
             except OSError as error:
                 reason = error.strerror or error
                 # A build does not help if a server does not answer or refuses access.
@@ -240,7 +254,7 @@ class Index:
                 problem = problem or trouble
                 continue
             if known is not None and known.sha256 == file.content_hash:
-                return known.stamp.size, media_type(known.start)
+                return known, content
             # This is reported rather than a missing file, because then the advice helps.
             problem = f"has changed since it was indexed; {_BUILD}"
         raise PhotoUnavailable(f"photo {photo} {problem}.")
