@@ -23,6 +23,7 @@ from sketch_search.model.engine import average_variants as averaged
 from sketch_search.model.engine.surface import lost_by_blocks
 from sketch_search.model.errors import ModelError
 from sketch_search.model.terminal import expand_home
+from sketch_search.model.training.network import vit
 from sketch_search.model.training.network.relation import (
     BestMatchRelation,
     CrossAttention,
@@ -35,17 +36,6 @@ from sketch_search.model.training.network.relation import (
     as_tensor,
 )
 from sketch_search.model.training.network.two_sided import TwoSidedEncoder, vit_of_photo_side
-from sketch_search.model.training.network.vit import (
-    HUB,
-    ConvolutionalEncoder,
-    Encoder,
-    EncoderTrace,
-    RetNetwork,
-    VitLayout,
-    check_reachable,
-    find_cached,
-    load_vit,
-)
 
 # Names in the encoder for names in timm.
 _RENAMED = {
@@ -58,7 +48,7 @@ _RENAMED = {
 _TURNS = 9
 
 
-class Network(RetNetwork):
+class Network(vit.RetNetwork):
     """Images to tokens (``encode``), tokens to half a cross-attention (``project``), pairs to logits (``relate``)."""
 
     kind: ClassVar[str] = "zse"
@@ -67,10 +57,10 @@ class Network(RetNetwork):
 
     def __init__(self, config: engine.ModelConfig, calibration: engine.Calibration = engine.UNCALIBRATED) -> None:
         super().__init__(config, calibration)
-        self.encoder: Encoder | ConvolutionalEncoder | TwoSidedEncoder
+        self.encoder: vit.Encoder | vit.ConvolutionalEncoder | TwoSidedEncoder
         self.relation: KernelRelation | BestMatchRelation
         if isinstance(config, engine.ZseConfig):
-            self.encoder = Encoder(config) if config.encoder == "vit" else ConvolutionalEncoder(config)
+            self.encoder = vit.Encoder(config) if config.encoder == "vit" else vit.ConvolutionalEncoder(config)
             self.cross = CrossAttention(config) if config.cross_attention else Unaligned()
             kinds: dict[str, type[KernelRelation | BestMatchRelation]]
             kinds = {"kernel-mlp": KernelRelation, "pair-mlp": PairRelation, "best-match": BestMatchRelation}
@@ -81,7 +71,7 @@ class Network(RetNetwork):
             self.encoder, self.cross = TwoSidedEncoder(config), CrossAttention(config)
             self.relation, self.ret_term = BestMatchRelation(config), RetTerm()
 
-    def _encode(self, images: torch.Tensor, modality: engine.Modality, trace: EncoderTrace | None) -> Tokens:
+    def _encode(self, images: torch.Tensor, modality: engine.Modality, trace: vit.EncoderTrace | None) -> Tokens:
         """(b, 3, H, W) normalised pixels -> tokens."""
         tokens: Tokens = self.encoder(images, modality, trace)
         return tokens
@@ -121,7 +111,7 @@ class Network(RetNetwork):
         return self
 
 
-def as_zse(network: RetNetwork) -> Network:
+def as_zse(network: vit.RetNetwork) -> Network:
     """Returns the network if it compares pairs, else raises ModelError."""
     if not isinstance(network, Network):
         raise ModelError(
@@ -142,13 +132,13 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
             return load_file(path)
         except SafetensorError as error:
             raise ModelError(f"{path} is not a safetensors file ({error})") from error
-    named = source.startswith(HUB)
+    named = source.startswith(vit.HUB)
     if not named and (path.suffix == ".safetensors" or "/" in source or not timm.is_model(source)):
-        raise ModelError(f"{source} is neither a safetensors file nor a timm model tag, also {HUB}OWNER/NAME")
+        raise ModelError(f"{source} is neither a safetensors file nor a timm model tag, also {vit.HUB}OWNER/NAME")
     known = None if named else timm.get_pretrained_cfg(source)
-    repository = source.removeprefix(HUB) if named else known and known.hf_hub_id
-    if repository and find_cached(repository, (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)) is None:
-        check_reachable(repository)
+    repository = source.removeprefix(vit.HUB) if named else known and known.hf_hub_id
+    if repository and vit.find_cached(repository, (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)) is None:
+        vit.check_reachable(repository)
     try:
         state: dict[str, torch.Tensor] = timm.create_model(source, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:
@@ -164,12 +154,12 @@ def from_backbone(config: engine.ZseConfig, weights: dict[str, torch.Tensor], se
         torch.manual_seed(seed)
         network = Network(config)
     encoder = network.encoder
-    if isinstance(encoder, ConvolutionalEncoder):
+    if isinstance(encoder, vit.ConvolutionalEncoder):
         left = encoder.map.load_state_dict(weights, strict=False)
         if left.missing_keys:
             raise ModelError(f"the backbone has no {left.missing_keys[0]}; w/o SA starts from timm's resnet50")
         return network
-    assert isinstance(encoder, Encoder)
+    assert isinstance(encoder, vit.Encoder)
     if config.photo_side:
         from timm.layers.pos_embed import resample_abs_pos_embed
 
@@ -179,16 +169,16 @@ def from_backbone(config: engine.ZseConfig, weights: dict[str, torch.Tensor], se
         if encoder.tokenizer.learnable is not None:
             nn.init.zeros_(encoder.tokenizer.learnable.layers[-1].weight)  # type: ignore[arg-type]
         hidden = int(config.vit_width * config.mlp_ratio)
-        layout = VitLayout(config.patch_size, config.vit_width, config.depth, config.heads, hidden, config.norm_eps)
-        vit = layout.build(config.image_size)
-        load_vit(vit, weights)
-        tensors = {_RENAMED.get(name, name): value for name, value in vit.state_dict().items()}
+        layout = vit.VitLayout(config.patch_size, config.vit_width, config.depth, config.heads, hidden, config.norm_eps)
+        plain = layout.build(config.image_size)
+        vit.load_vit(plain, weights)
+        tensors = {_RENAMED.get(name, name): value for name, value in plain.state_dict().items()}
     state = encoder.state_dict()
     encoder.load_state_dict(state | {name: value for name, value in tensors.items() if name in state})
     return network
 
 
-def fastest_dtype(network: RetNetwork, device: torch.device) -> torch.dtype:
+def fastest_dtype(network: vit.RetNetwork, device: torch.device) -> torch.dtype:
     """Chooses float16 on CUDA, bfloat16 on a CPU that is faster with it, else float32."""
     if not isinstance(network, Network):
         return torch.float32
@@ -246,7 +236,7 @@ class Captured:
 class TorchEngine(engine.Engine):
     """A network in evaluation mode, on the device and in the precision that it has."""
 
-    def __init__(self, network: RetNetwork) -> None:
+    def __init__(self, network: vit.RetNetwork) -> None:
         self.network = network.eval()
         self.kind, self.config, self.calibration = network.kind, network.config, network.calibration
         self.prior, self.vocabulary = network.prior, network.vocabulary
@@ -290,7 +280,7 @@ class TorchEngine(engine.Engine):
         """Encodes sketches: their tokens, and if asked for, those of all patches of the first."""
 
         def run(pixels: torch.Tensor) -> Encoded:
-            trace = EncoderTrace(attends=False) if whole else None
+            trace = vit.EncoderTrace(attends=False) if whole else None
             tokens = self.network.encode(pixels, "sketch", trace)
             return tokens, None if trace is None or trace.patches is None else trace.patches[:, 0].float()
 
@@ -313,7 +303,7 @@ class TorchEngine(engine.Engine):
 
     @torch.inference_mode()
     def observe(self, pictures: engine.Floats, modality: engine.Modality) -> engine.Observed:
-        trace, grid = EncoderTrace(), self.config.grid
+        trace, grid = vit.EncoderTrace(), self.config.grid
         tokens = averaged(self.reduce_regions(as_arrays(self.network.encode(pictures, modality, trace))))
         blocks = [
             engine.grid_maps(as_array(positions[0]), as_array(attention[0].float()), grid)

@@ -12,18 +12,10 @@ from torch import nn
 
 from sketch_search.model.engine import Modality
 from sketch_search.model.errors import ModelError
+from sketch_search.model.training import network
 from sketch_search.model.training.corpus import Corpus, find_drawn_photos, with_pairs
 from sketch_search.model.training.evaluation.figures import measure
 from sketch_search.model.training.evaluation.scoring import score_matrices, trained_matcher
-from sketch_search.model.training.network import (
-    ClipAtConfig,
-    ClipAtNetwork,
-    Learned,
-    PretrainedVit,
-    clip_at_network_from,
-    read_backbone,
-    read_clip,
-)
 from sketch_search.model.training.papers import pictures
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Several, Table, VectorRecipe
 from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, digest, load_start
@@ -81,7 +73,7 @@ class ClipAtRecipe(VectorRecipe):
     level: "category", or "fine-grained" pairs with one encoder (A), from so many ``categories`` of a step.
     """
 
-    method: ClassVar[str | None] = ClipAtNetwork.kind
+    method: ClassVar[str | None] = network.ClipAtNetwork.kind
     title: ClassVar[str] = "CLIP-AT"
     fixed: ClassVar[tuple[str, ...]] = ("vit", "shared_prompts", "shared_norms")
 
@@ -95,11 +87,11 @@ class ClipAtRecipe(VectorRecipe):
         """True if each sketch has to find the very photo that it was drawn from."""
         return self.level == "fine-grained"
 
-    def config(self, vit: PretrainedVit) -> ClipAtConfig:
+    def config(self, vit: network.PretrainedVit) -> network.ClipAtConfig:
         """Makes the configuration of the network that starts from this ViT. Raises ModelError if it cannot be used."""
         shared = {"shared_prompts": self.fine_grained, "shared_norms": self.fine_grained}
         look = {"name": self.method, "image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
-        return self.configure(ClipAtConfig, vit=vit.layout, **shared, **look)
+        return self.configure(network.ClipAtConfig, vit=vit.layout, **shared, **look)
 
     def check(self) -> None:
         super().check()
@@ -176,7 +168,7 @@ def draw_others(labels: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 class Trained(nn.Module):
     """The parameters of a training, with a linear map to text vectors if the ViT has no projection of CLIP's."""
 
-    def __init__(self, learned: Learned, to_text: nn.Linear | None) -> None:
+    def __init__(self, learned: network.Learned, to_text: nn.Linear | None) -> None:
         super().__init__()
         self.learned, self.to_text = learned, to_text
 
@@ -191,14 +183,14 @@ class ClipAtTrainer(Trainer[Trained]):
         recipe: ClipAtRecipe,
         data: pictures.TrainingSet,
         texts: torch.Tensor,
-        vit: PretrainedVit,
+        vit: network.PretrainedVit,
         folder: Path,
         device: torch.device = CPU,
-        start: ClipAtNetwork | None = None,
+        start: network.ClipAtNetwork | None = None,
     ) -> None:
         self.recipe, self.data, self.texts = recipe, data, texts.to(device)
-        new = start or clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed)
-        self.start: ClipAtNetwork = new.to(device)
+        new = start or network.clip_at_network_from(recipe.config(vit), vit.weights, recipe.seed)
+        self.start: network.ClipAtNetwork = new.to(device)
         self.config = self.start.config
         # The number of pairs of each category in a fine-grained step, and the categories with enough pairs.
         self.pairs = recipe.batch // recipe.categories
@@ -226,13 +218,13 @@ class ClipAtTrainer(Trainer[Trained]):
         super().__init__(recipe, Trained(self.start.learned, to_text), folder, origin, device)
 
     @property
-    def trained(self) -> ClipAtNetwork:
+    def trained(self) -> network.ClipAtNetwork:
         """The average over steps. It shares the training's encoder."""
         with torch.device("meta"):
-            network = ClipAtNetwork(self.config)
+            copied = network.ClipAtNetwork(self.config)
         learned = {f"learned.{name}": value for name, value in self.average.learned.state_dict().items()}
-        network.load_state_dict(self.start.state_dict() | learned, assign=True)
-        return network.eval()
+        copied.load_state_dict(self.start.state_dict() | learned, assign=True)
+        return copied.eval()
 
     def make_optimiser(self) -> torch.optim.Adam:
         chosen, learned = self.recipe.optimiser, self.network.learned
@@ -326,25 +318,25 @@ class ClipAtTrainer(Trainer[Trained]):
 
 def read_start(
     recipe: ClipAtRecipe, backbone: str, words: Path | None, labels: Sequence[str]
-) -> tuple[PretrainedVit, torch.Tensor, str]:
+) -> tuple[network.PretrainedVit, torch.Tensor, str]:
     """Reads a CLIP, or a ViT of timm with word vectors; the text vectors (c, d) of classes; and their source."""
     if recipe.backbone == CLIP:
         if words is not None:
             raise ModelError("CLIP reads the names of classes itself: leave --words out")
-        clip = read_clip(backbone)
+        clip = network.read_clip(backbone)
         texts = clip.text([SENTENCE.format(label.replace("_", " ")) for label in labels])
         return clip.encoder, texts, f"CLIP's text encoder, {SENTENCE.format('[CLASS]')!r}"
-    weights = read_backbone(backbone)
+    weights = network.read_backbone(backbone)
     vectors = pictures.read_word_vectors(words)
     texts = F.normalize(pictures.class_vectors(vectors, pictures.class_rows(vectors, labels, recipe.names)), dim=1)
-    return PretrainedVit(recipe.layout, recipe.image_size, weights, _MEAN, _STD), texts, vectors.name
+    return network.PretrainedVit(recipe.layout, recipe.image_size, weights, _MEAN, _STD), texts, vectors.name
 
 
 def clip_at_trainer(
     recipe: ClipAtRecipe, run: Run, training: Corpus, _: Corpus
 ) -> tuple[ClipAtTrainer, dict[str, str]]:
     """Begins or continues a training of a network of CLIP-AT; see ``train_from_backbone``."""
-    start = load_start(run, ClipAtNetwork)
+    start = load_start(run, network.ClipAtNetwork)
     if start and start.config.shared_norms != recipe.fine_grained:
         raise ModelError(f"{run.start} was not trained at the level {recipe.level}; name a recipe of the other level")
     vit, texts, source = read_start(recipe, run.needed_backbone, run.words, training.labels)

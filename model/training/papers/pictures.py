@@ -18,15 +18,6 @@ from sketch_search.model.errors import ImageError, ModelError
 from sketch_search.model.images import Preprocessing
 from sketch_search.model.training import corpus as files
 from sketch_search.model.training.checkpoint import replacing
-from sketch_search.model.training.corpus import (
-    DRAWINGS_PART,
-    IMAGENET_PART,
-    PACS_PART,
-    Corpus,
-    Picture,
-    data_folder,
-    rows_by_label,
-)
 from sketch_search.model.training.network import VitLayout, load_vit, multiplies_bf16
 from sketch_search.model.training.papers.recipe import Recipe
 from sketch_search.model.training.tasks import STANDARD_SPLITS, choose_standard_split, hold_out, split_by_data_set
@@ -48,7 +39,7 @@ class WordVectors:
 
     def things(self) -> list[list[int]]:
         """Finds the rows of each thing: several names of one thing have equal vectors in the stand-in."""
-        return list(rows_by_label(row.tobytes() for row in self.vectors.numpy()).values())
+        return list(files.rows_by_label(row.tobytes() for row in self.vectors.numpy()).values())
 
     def synonyms(self) -> list[Names]:
         """Returns the names of each thing that has several."""
@@ -59,7 +50,7 @@ def read_word_vectors(path: Path | None) -> WordVectors:
     """Reads a word2vec file, a .npy with a .txt of words, or, for None, the stand-in. Raises ModelError."""
     if path is None:
         try:
-            folder = data_folder() / "data"
+            folder = files.data_folder() / "data"
         except ModelError as error:
             raise ModelError(
                 "this recipe needs word vectors of the classes: name a file with --words, or set SKETCH_SEARCH_DATA to "
@@ -169,15 +160,15 @@ class TrainingSet:
 class TrainingCorpora:
     """The pictures of a training, and ``further`` ones; validation: None if its classes are trained on."""
 
-    training: Corpus
-    validation: Corpus | None
-    further: Corpus = field(default_factory=Corpus)
+    training: files.Corpus
+    validation: files.Corpus | None
+    further: files.Corpus = field(default_factory=files.Corpus)
 
     @property
     def seen(self) -> SeenClasses:
         """The classes that a training on these pictures has seen. Of ImageNet's photos only the looks are used."""
         pictures = (*self.training.sketches, *self.training.photos, *self.further.sketches, *self.further.photos)
-        trained = frozenset(picture.label for picture in pictures if picture.source != IMAGENET_PART)
+        trained = frozenset(picture.label for picture in pictures if picture.source != files.IMAGENET_PART)
         return SeenClasses(trained, frozenset(self.validation.labels if self.validation else ()))
 
 
@@ -198,21 +189,21 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         seen = choose_standard_split(files.split_fresh(first)[0], standard[0], "seen")[0]
         alone = _all_but_held(seen, standard[0], recipe)
         return replace(alone, validation=alone.validation and alone.validation.protocol())
-    classes, everything, lines = files.classes_of(data, recipe.split, first), first, tuple[Picture, ...]()
-    if {"more", "ship", IMAGENET_PART, DRAWINGS_PART, PACS_PART} & set(recipe.split):
+    classes, everything, lines = files.classes_of(data, recipe.split, first), first, tuple[files.Picture, ...]()
+    if {"more", "ship", files.IMAGENET_PART, files.DRAWINGS_PART, files.PACS_PART} & set(recipe.split):
         more = files.read_more(data)
         sketches = first.sketches + more.sketches
         if recipe.further:
             sketches += files.read_drawings(data)
-        if PACS_PART in recipe.split:
+        if files.PACS_PART in recipe.split:
             sketches += files.read_archives([data / "data" / "more3" / "pacs_sketches.tar.gz"]).sketches
-        everything = Corpus(sketches, first.photos + more.photos)
+        everything = files.Corpus(sketches, first.photos + more.photos)
         near = files.too_near(data, recipe.split)
         classes -= near
-        if DRAWINGS_PART in recipe.split:
+        if files.DRAWINGS_PART in recipe.split:
             lines = tuple(p for p in files.read_line_drawings(data, recipe.split) if p.label not in near)
     chosen = everything.of(classes)
-    seen = files.split_fresh(Corpus(chosen.sketches + lines, chosen.photos))[0]
+    seen = files.split_fresh(files.Corpus(chosen.sketches + lines, chosen.photos))[0]
     allowed = _allowed(seen, recipe)
     training = allowed.of(allowed.shared)
     validation = None if "val" in recipe.split else first.of(files.read_split(data, "val")).protocol()
@@ -220,15 +211,15 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         return TrainingCorpora(training, validation)
     trained = set(training.labels)
     further = allowed.kept(lambda picture: picture.label not in trained)
-    looks = files.split_fresh(files.read_imagenet(data))[0].photos if IMAGENET_PART in recipe.split else ()
-    return TrainingCorpora(training, validation, Corpus(further.sketches, further.photos + looks))
+    looks = files.split_fresh(files.read_imagenet(data))[0].photos if files.IMAGENET_PART in recipe.split else ()
+    return TrainingCorpora(training, validation, files.Corpus(further.sketches, further.photos + looks))
 
 
-def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
+def _all_but_held(corpus: files.Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
     if len(corpus.labels) == recipe.fewest_classes == 1:
         # No other class is left for validation: a fifth of the photos is, with the sketches that were drawn from them.
         kept, out = hold_out(corpus)
-        validation = files.with_pairs(Corpus(corpus.sketches, out))
+        validation = files.with_pairs(files.Corpus(corpus.sketches, out))
         drawn = set(validation.sketches)
         rest = kept.kept(lambda sketch: sketch not in drawn, lambda photo: True)
         return TrainingCorpora(_allowed(rest, recipe), validation)
@@ -243,15 +234,17 @@ def _all_but_held(corpus: Corpus, name: str, recipe: Recipe) -> TrainingCorpora:
     return TrainingCorpora(_allowed(corpus.of(trained), recipe), corpus.of(held) if held else None)
 
 
-def _allowed(corpus: Corpus, recipe: Recipe) -> Corpus:
+def _allowed(corpus: files.Corpus, recipe: Recipe) -> files.Corpus:
     if recipe.hold_out:
         corpus = hold_out(corpus)[0]
     return corpus if not recipe.data_set else split_by_data_set(corpus, recipe.data_set)[0]
 
 
-def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int = FEWEST_CLASSES) -> TrainingSet:
+def training_set(
+    corpus: files.Corpus, further: files.Corpus | None = None, *, fewest: int = FEWEST_CLASSES
+) -> TrainingSet:
     """Prepares pixels. Raises ModelError for fewer classes than ``fewest``, or without sketches or photos."""
-    labels, further = corpus.labels, further or Corpus()
+    labels, further = corpus.labels, further or files.Corpus()
     if len(labels) < fewest:
         raise ModelError(
             f"the training pictures are of {len(labels)} class only; at least {FEWEST_CLASSES} are needed, because the "
@@ -259,7 +252,7 @@ def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int =
         )
     rows = []
     for what, pictures in (("sketches", corpus.sketches), ("photos", corpus.photos)):
-        rows_of = rows_by_label(picture.label for picture in pictures)
+        rows_of = files.rows_by_label(picture.label for picture in pictures)
         if lacking := [label for label in labels if label not in rows_of]:
             raise ModelError(
                 f"there are no {what} of {', '.join(lacking)}; every class that is trained on needs sketches and "
@@ -268,9 +261,9 @@ def training_set(corpus: Corpus, further: Corpus | None = None, *, fewest: int =
         rows.append(tuple(torch.tensor(rows_of[label]) for label in labels))
     look, drawn_from = Preprocessing(), torch.from_numpy(files.find_drawn_photos(corpus))
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos
-    beside = rows_by_label(sketch.label for sketch in further.sketches)
+    beside = files.rows_by_label(sketch.label for sketch in further.sketches)
     classes, photos_key = (*labels, *beside), pictures_key(photos, "photo", look)
-    otherwise = {sketch.label for sketch in sketches if sketch.source != DRAWINGS_PART}
+    otherwise = {sketch.label for sketch in sketches if sketch.source != files.DRAWINGS_PART}
     return TrainingSet(
         sketches=prepare_pixels(sketches, "sketch", look),
         photos=prepare_pixels(photos, "photo", look),
@@ -305,7 +298,7 @@ def keep_tensors(path: Path, make: Callable[[], Mapping[str, torch.Tensor]]) -> 
     return tensors
 
 
-def prepare_pixels(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> torch.Tensor:
+def prepare_pixels(pictures: Sequence[files.Picture], modality: Modality, preprocessing: Preprocessing) -> torch.Tensor:
     """Prepares pixels (n, c, H, W) uint8, kept in the cache, memory-mapped; c is 1 for sketches, 3 for photos."""
     shape = (len(pictures), 1 if modality == "sketch" else 3, preprocessing.image_size, preprocessing.image_size)
     if not pictures:
@@ -329,7 +322,7 @@ def prepare_pixels(pictures: Sequence[Picture], modality: Modality, preprocessin
     return torch.from_numpy(np.load(target, mmap_mode="c"))
 
 
-def pictures_key(pictures: Sequence[Picture], modality: Modality, preprocessing: Preprocessing) -> str:
+def pictures_key(pictures: Sequence[files.Picture], modality: Modality, preprocessing: Preprocessing) -> str:
     key = hashlib.sha256(preprocessing.fingerprint(modality).encode())
     for picture in pictures:
         stat = picture.path.stat()

@@ -25,22 +25,7 @@ from sketch_search.model.training.corpus import IMAGENET_PART, Corpus, rows_by_l
 from sketch_search.model.training.evaluation import scoring
 from sketch_search.model.training.evaluation.figures import HARMONIC, measure
 from sketch_search.model.training.network import Network, Tokens, TwoSidedEncoder
-from sketch_search.model.training.papers.pictures import (
-    Augmentation,
-    TrainingSet,
-    WordVectors,
-    balance,
-    class_rows,
-    class_vectors,
-    draw_of_each,
-    draw_some,
-    find_pairs,
-    keep_tensors,
-    normalize,
-    read_word_vectors,
-    training_corpora,
-    training_set,
-)
+from sketch_search.model.training.papers import pictures
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Recipe, Several, Share
 from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, check_validation, digest, run_steps
 from sketch_search.model.training.tasks import TRAINED, UNSEEN, Task, read_task, some_of_each
@@ -141,7 +126,7 @@ class TwoSidedRecipe(Recipe):
 
 
 def class_places(
-    classes: Sequence[str], shown: Sequence[str], ret: torch.Tensor, vectors: WordVectors | None
+    classes: Sequence[str], shown: Sequence[str], ret: torch.Tensor, vectors: pictures.WordVectors | None
 ) -> torch.Tensor:
     """Computes each class's place, (c, d) of length 1: the mean of its photos, or a ridge regression from words,
 
@@ -155,13 +140,13 @@ def class_places(
     # A class of ImageNet has its number before its name: 401_accordion.
     photos = rows_by_label(re.sub(r"^\d+_", "", label) for label in shown)
     if vectors is not None:
-        rows = class_rows(vectors, [*photos, *classes], {}, lacking=True)
+        rows = pictures.class_rows(vectors, [*photos, *classes], {}, lacking=True)
         fitted = {name: rows[name] for name in photos if rows[name]}
-        x, y = class_vectors(vectors, fitted), torch.stack([mean(photos[name]) for name in fitted])
+        x, y = pictures.class_vectors(vectors, fitted), torch.stack([mean(photos[name]) for name in fitted])
         x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
         x = x - x_mean
         weights = torch.linalg.solve(x @ x.T + _RIDGE * torch.eye(len(x)), y - y_mean)
-        of_classes = class_vectors(vectors, {name: rows[name] for name in classes if rows[name]})
+        of_classes = pictures.class_vectors(vectors, {name: rows[name] for name in classes if rows[name]})
         known = torch.tensor([bool(rows[name]) for name in classes])
         places[known] = F.normalize((of_classes - x_mean) @ x.T @ weights + y_mean, dim=1)
     rows_of = rows_by_label(shown)
@@ -195,10 +180,10 @@ class TwoSidedTrainer(Trainer[SketchSide]):
     def __init__(
         self,
         recipe: TwoSidedRecipe,
-        data: TrainingSet,
+        data: pictures.TrainingSet,
         network: Network,
         folder: Path,
-        vectors: WordVectors | None = None,
+        vectors: pictures.WordVectors | None = None,
         device: torch.device = CPU,
     ) -> None:
         self.recipe, self.data, self.base, self.device = recipe, data, network, device
@@ -209,9 +194,11 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         network.to(device)
         side = SketchSide(network, len(data.further_rows)).requires_grad_(True)
         # Each data set has an equal part in a class, however many sketches it has.
-        self.rows = tuple(balance(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
+        self.rows = tuple(pictures.balance(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
         # Of classes in which enough photos were drawn: these photos, each with the rows of its sketches.
-        drawn = [find_pairs(data.drawn_from, rows) for rows in data.photo_rows] if recipe.instance_classes else []
+        drawn = (
+            [pictures.find_pairs(data.drawn_from, rows) for rows in data.photo_rows] if recipe.instance_classes else []
+        )
         self.drawn = [pairs for pairs in drawn if len(pairs) >= _FEWEST_INSTANCES]
         photos = self._encode_photos(folder)
         # Classes with photos come first.
@@ -259,7 +246,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         in the batch. pairs: the list-wise loss of the relation logits of all pairs. Half of the sketches that were
         drawn from a photo meet this photo. instances, instances_ret: see ``_within``.
         """
-        augment = Augmentation(self.step_seed)
+        augment = pictures.Augmentation(self.step_seed)
         side, generator = self.network, augment.generator
         # A share of the classes has line drawings alone.
         order, recipe = torch.randperm(len(self.rows), generator=generator), self.recipe
@@ -268,7 +255,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         classes = torch.cat([order[~lines][: recipe.classes - few], order[lines][:few]])
         # Classes with photos come first, so that the pairs are in the first rows.
         classes = classes[(classes >= self.with_photos).int().argsort(stable=True)]
-        sketches = draw_of_each(self.rows, classes, generator)
+        sketches = pictures.draw_of_each(self.rows, classes, generator)
         tokens = self._encode(sketches, augment)
         ret = F.normalize(tokens.ret, dim=1)
         scale = side.log_scale.exp().clamp(max=_MOST_SCALE)
@@ -277,7 +264,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         losses = {"classes": F.cross_entropy(scale * ret @ places.T, classes.to(self.device))}
         shown = int((classes < self.with_photos).sum())
         if shown > 1:
-            photos = draw_of_each(self.data.photo_rows, classes[:shown], generator)
+            photos = pictures.draw_of_each(self.data.photo_rows, classes[:shown], generator)
             originals = self.data.drawn_from[sketches[:shown]]
             photos = torch.where((originals >= 0) & (torch.rand(shown, generator=generator) < 0.5), originals, photos)
             cosines = ret[:shown] @ F.normalize(self.photos.ret[photos], dim=1).T
@@ -286,7 +273,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             losses["pairs"] = listwise_loss(pair_logits(network, tokens[:few], self.photos[photos[:few]]))
         return losses | self._within(augment, scale)
 
-    def _within(self, augment: Augmentation, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _within(self, augment: pictures.Augmentation, scale: torch.Tensor) -> dict[str, torch.Tensor]:
         """Computes list-wise losses within classes: by relation logits, and by cosines, which count half."""
         recipe, generator, network = self.recipe, augment.generator, self.base
         chosen = torch.randperm(len(self.drawn), generator=generator)[: recipe.instance_classes].tolist()
@@ -296,7 +283,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         for pairs in (self.drawn[number] for number in chosen):
             few = [pairs[at] for at in torch.randperm(len(pairs), generator=generator)[: recipe.instances]]
             photos = torch.tensor([photo for photo, _ in few])
-            groups.append((photos, torch.cat([draw_some(sketches, 1, generator) for _, sketches in few])))
+            groups.append((photos, torch.cat([pictures.draw_some(sketches, 1, generator) for _, sketches in few])))
         tokens = self._encode(torch.cat([sketches for _, sketches in groups]), augment, posed=True)
         by_relation, by_ret, first = [], [], 0
         for photos, sketches in groups:
@@ -309,9 +296,9 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         losses = torch.stack(by_relation).mean(), torch.stack(by_ret).mean()
         return {"instances": weight * losses[0], "instances_ret": weight / 2 * losses[1]}
 
-    def _encode(self, sketches: torch.Tensor, augment: Augmentation, *, posed: bool = False) -> Tokens:
+    def _encode(self, sketches: torch.Tensor, augment: pictures.Augmentation, *, posed: bool = False) -> Tokens:
         ink = augment.sketches(1 - self.data.sketches[sketches].float() / 255, posed=posed)
-        return self.base.encode(normalize(1 - ink, self.base.config).to(self.device), "sketch")
+        return self.base.encode(pictures.normalize(1 - ink, self.base.config).to(self.device), "sketch")
 
     def _encode_photos(self, folder: Path) -> Tokens:
         """Encodes all training photos once, and keeps their tokens in the folder."""
@@ -320,26 +307,28 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 
         @torch.inference_mode()
         def encode() -> dict[str, torch.Tensor]:
-            batches = (normalize(part, network.config).to(self.device) for part in torch.split(data.photos, _PHOTOS))
+            batches = (
+                pictures.normalize(part, network.config).to(self.device) for part in torch.split(data.photos, _PHOTOS)
+            )
             tokens_of = [network.encode(images, "photo") for images in batches]
             return {
                 "features": torch.cat([tokens.features for tokens in tokens_of]).half().cpu(),
                 "positions": torch.cat([tokens.positions for tokens in tokens_of]).cpu(),
             }
 
-        kept = keep_tensors(folder / f"photos-{origin[:16]}.safetensors", encode)
+        kept = pictures.keep_tensors(folder / f"photos-{origin[:16]}.safetensors", encode)
         return Tokens(kept["features"].float(), kept["positions"])
 
     def begin(self) -> None:
         """Subtracts the means of sketches, unless an earlier training did, and puts points at their sketches."""
-        augment, first = Augmentation(self.recipe.seed), self.with_photos
+        augment, first = pictures.Augmentation(self.recipe.seed), self.with_photos
         centred = bool(self.network.head.centre.any())
         tokens: dict[int, Tokens] = {}
         with torch.inference_mode():
             for number in range(len(self.rows)):
                 if not centred or not self.placed[number]:
                     labels = torch.full((_FIRST_SKETCHES,), number)
-                    tokens[number] = self._encode(draw_of_each(self.rows, labels, augment.generator), augment)
+                    tokens[number] = self._encode(pictures.draw_of_each(self.rows, labels, augment.generator), augment)
         mean = torch.zeros_like(self.network.head.centre)
         if not centred:
             mean = F.normalize(torch.cat([of_class.ret for of_class in tokens.values()]), dim=1).mean(dim=0)
@@ -365,20 +354,20 @@ def train_two_sided(recipe: TwoSidedRecipe, run: Run) -> None:
     if start and start.config.photo_side != file_sha256(photo_side):
         raise ModelError(f"{run.start} was trained against another photo side than {photo_side}; name that one")
     network = new_network(recipe, photo_side) if start is None or recipe.anew else start
-    pictures = training_corpora(run.data, recipe)
-    training, validation, further = pictures.training, pictures.validation, pictures.further
+    corpora = pictures.training_corpora(run.data, recipe)
+    training, validation, further = corpora.training, corpora.validation, corpora.further
     if validation is None and start is None:
         raise ModelError("a recipe that trains on the validation classes needs --start, whose calibration it keeps")
     check_validation(recipe, run, validation)
     more = f" and {len(further.sketches):,} sketches without photos" if further.sketches else ""
     print(f"training on {scoring.counts(training)}{more}")
-    vectors = read_word_vectors(run.words) if run.data is None and further.sketches else None
-    data = training_set(training, further)
+    vectors = pictures.read_word_vectors(run.words) if run.data is None and further.sketches else None
+    data = pictures.training_set(training, further)
     plain = network.prior_replaced(None).vocabulary_replaced(None)
     trainer = TwoSidedTrainer(recipe, data, plain, run.folder, vectors, run.device)
     if not run_steps(trainer, run, validation):
         return
-    trained, notes = trainer.trained, trainer.notes(run, pictures.seen)
+    trained, notes = trainer.trained, trainer.notes(run, corpora.seen)
     if recipe.kept_tokens < 1:
         # Tokens of some sketches of every class get the mean 0.
         chosen = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)

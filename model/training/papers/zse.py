@@ -28,15 +28,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import keep_photo_side, load_zse_network, photo_side_tensors
 from sketch_search.model.training.corpus import Corpus, cache_folder, find_drawn_photos, with_pairs
 from sketch_search.model.training.network import Encoder, Network, Tokens, TwoSidedEncoder, from_backbone, read_backbone
-from sketch_search.model.training.papers.pictures import (
-    TrainingSet,
-    draw_of_each,
-    draw_some,
-    find_pairs,
-    keep_tensors,
-    normalize,
-    training_set,
-)
+from sketch_search.model.training.papers import pictures
 from sketch_search.model.training.papers.recipe import Count, Optimiser, Positive, Recipe, Share, Table
 from sketch_search.model.training.papers.trainer import CPU, Run, Trainer, digest, load_start
 from sketch_search.model.training.papers.two_sided import listwise_loss
@@ -156,13 +148,15 @@ def encoder_of(network: Network) -> Encoder:
     return network.encoder
 
 
-def instances(data: TrainingSet, kept: Kept | None = None) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
+def instances(
+    data: pictures.TrainingSet, kept: Kept | None = None
+) -> list[tuple[torch.Tensor, dict[int, torch.Tensor]]]:
     """Finds photos (n,) and their sketches' rows by class, if some tokens are kept of these. Raises ModelError."""
     drawn_from, of_classes = data.drawn_from, data.photo_rows
     if kept:
         drawn_from = torch.where(kept["sketch"][2] >= 0, drawn_from, -1)
         of_classes = tuple(photos[kept["photo"][2][photos] >= 0] for photos in of_classes)
-    pairs = ((photos, dict(find_pairs(drawn_from, photos))) for photos in of_classes)
+    pairs = ((photos, dict(pictures.find_pairs(drawn_from, photos))) for photos in of_classes)
     usable = [(photos, sketches) for photos, sketches in pairs if sketches and len(photos) > 1]
     if not usable:
         raise ModelError(
@@ -203,7 +197,7 @@ class ZseTrainer(Trainer[Network]):
     def __init__(
         self,
         recipe: ZseRecipe,
-        data: TrainingSet,
+        data: pictures.TrainingSet,
         backbone: dict[str, torch.Tensor],
         folder: Path,
         device: torch.device = CPU,
@@ -237,7 +231,7 @@ class ZseTrainer(Trainer[Network]):
             pixels, classes = self.data.of(modality)
             chosen = torch.cat([spread(rows, self.recipe.kept) for rows in classes])
             path = cache_folder() / "tokens" / f"{modality}-{key[:16]}.safetensors"
-            kept = keep_tensors(path, partial(self._encode, pixels, chosen, modality))
+            kept = pictures.keep_tensors(path, partial(self._encode, pixels, chosen, modality))
             at = torch.full((len(pixels),), -1)
             at[chosen] = torch.arange(len(chosen))
             tokens[modality] = kept["features"], kept["positions"], at
@@ -247,9 +241,9 @@ class ZseTrainer(Trainer[Network]):
     def _encode(self, pixels: torch.Tensor, chosen: torch.Tensor, modality: Modality) -> dict[str, torch.Tensor]:
         encoder, parts = encoder_of(self.average.eval()), []
         for some_rows in tqdm(torch.split(chosen, _ENCODED_AT_ONCE), desc=f"encoding each {modality}", disable=None):
-            pictures = normalize(pixels[some_rows], self.network.config).to(self.device)
+            images = pictures.normalize(pixels[some_rows], self.network.config).to(self.device)
             with self.autocast():
-                features, positions = encoder.features(pictures, modality)
+                features, positions = encoder.features(images, modality)
             parts.append((features.half().cpu(), positions.short().cpu()))
         features, positions = (torch.cat(of_all) for of_all in zip(*parts, strict=True))
         return {"features": features, "positions": positions}
@@ -257,7 +251,7 @@ class ZseTrainer(Trainer[Network]):
     def tokens(self, rows: torch.Tensor, modality: Modality) -> Tokens:
         """Encodes pictures of the training set, or reads the kept tokens of their encoding."""
         if self.kept is None:
-            pixels = normalize(self.data.of(modality)[0][rows], self.network.config)
+            pixels = pictures.normalize(self.data.of(modality)[0][rows], self.network.config)
             return self.network.encode(pixels.to(self.device), modality)
         features, positions = (kept[self.kept[modality][2][rows]].to(self.device) for kept in self.kept[modality][:2])
         return encoder_of(self.network).projected(features.float(), positions.long())
@@ -281,13 +275,13 @@ class ZseTrainer(Trainer[Network]):
             else:
                 first = second = torch.arange(len(s))
             s, p = s.rows(first), p.rows(second)
-            sketches, pictures = network.align(s, p)
-            logits = network.relation_logits(sketches, pictures, s, p)
+            sketches, photos = network.align(s, p)
+            logits = network.relation_logits(sketches, photos, s, p)
         alike = (of_sketch[first] == of_photo[second]).to(self.device)
         if options.listwise and options.relation:
             losses["pairs"] = options.listwise * listwise_loss(logits.reshape(len(sketch_rows), len(photo_rows)))
         if options.triplet:
-            sides = (s, p) if options.ret == "encoder" else (sketches, pictures)
+            sides = (s, p) if options.ret == "encoder" else (sketches, photos)
             sketch_ret, photo_ret = (side.ret.float() for side in sides)
             if options.normalised:
                 sketch_ret, photo_ret = F.normalize(sketch_ret, dim=1), F.normalize(photo_ret, dim=1)
@@ -324,7 +318,7 @@ class ZseTrainer(Trainer[Network]):
         if self.kept is not None:
             at = self.kept[modality][2]
             classes = tuple(rows[at[rows] >= 0] for rows in classes)
-        return draw_of_each(classes, labels, generator)
+        return pictures.draw_of_each(classes, labels, generator)
 
     def _instance_batch(self, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         count = self.recipe.samples.count
@@ -334,7 +328,7 @@ class ZseTrainer(Trainer[Network]):
         right = torch.tensor([drawn[number] for number in order.tolist() * count])[:count]
         others = photos[torch.multinomial((photos[None] != right[:, None]).float(), 1, generator=generator)[:, 0]]
         of_sketches = right if self.recipe.samples.pairs == "all" else torch.cat([right, right])
-        sketches = torch.cat([draw_some(sketches_of[photo], 1, generator) for photo in of_sketches.tolist()])
+        sketches = torch.cat([pictures.draw_some(sketches_of[photo], 1, generator) for photo in of_sketches.tolist()])
         shown = torch.cat([right, others])
         return sketches, shown, of_sketches, shown
 
@@ -387,7 +381,7 @@ def zse_trainer(recipe: ZseRecipe, run: Run, training: Corpus, _: Corpus) -> tup
         recipe = replace(recipe, network={**recipe.network, "photo_side": file_sha256(side)})
     elif start is None:
         backbone = read_backbone(run.needed_backbone)
-    data = training_set(training, fewest=recipe.fewest_classes)
+    data = pictures.training_set(training, fewest=recipe.fewest_classes)
     trainer = ZseTrainer(recipe, data, backbone, run.folder, run.device, start)
     if side:
         keep_photo_side(side, run.target)
