@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from sketch_search.model.answers import InfluentialPair
 from sketch_search.model.engine import Aligned, Engine, Floats, Numbers, Observed, SelfAttention, Tokens, sigmoid, unit
 
-# A token whose cosine to another token of its own photo is above this does not describe its place. Networks keep a few
-# tokens of this kind in fixed corners, for themselves. They are the same in every photo, and would match best of all.
+# A token whose cosine to another token of its photo is above this is not of its place: networks keep a few for
+# themselves, in fixed corners, which are the same in every photo and would match best of all.
 _REPEATED = 0.97
-# What the best patch for a part of a sketch is chosen by, beside the cosine: the weight of its relevance, which is how
-# like the whole sketch the square of so many patches a side around it is; the weight of the squared distance of both
-# places, each in the spread of its picture; and the share of the photo's patches, the most relevant, that have this
-# spread. docs/quality.md says how these were chosen.
+# What the best patch for a part of a sketch is chosen by, beside the cosine (docs/quality.md): the weight of its
+# relevance, how like the sketch the square of so many patches a side around it is; the weight of the squared distance
+# of places, each in the spread of its picture; and the share of patches, the most relevant, that have this spread.
 _RELEVANCE, _AROUND = 2.0, 3
 _PLACE, _THING = 0.05, 1 / 8
 

@@ -9,8 +9,7 @@ from sketch_search.model.errors import ImageTooLarge
 
 #: The most variants of a sketch: one of each kind.
 MAX_VARIANTS = 3
-#: Clusters that are opened for each part of a query by default. There are about as many as the square root of the
-#: photos, so these hold some 7,000 of 12,000 photos, and 64,000 of a million.
+#: Clusters that are opened for each part of a query: some 7,000 of 12,000 photos, and 64,000 of a million.
 NPROBE = 64
 #: The most points of a drawing's strokes, and how many things they may be numbered by.
 MAX_POINTS, MAX_NUMBERS = 100_000, 1000

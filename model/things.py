@@ -19,8 +19,7 @@ from sketch_search.model.ranking import diffuse
 # Constants of scenes were chosen by `python -m model evaluate --protocol scenes --split val`, those of single things by
 # `--protocol colours`; docs/research/searching.md has the alternatives.
 
-# The weight of squared distance against a cosine: a thing drawn a quarter of the paper away from where a photo
-# shows it loses 0.125.
+# The weight of squared distance against a cosine: a quarter of the paper loses 0.125.
 PLACES = 2.0
 # If places count, how much the mean of the regions where a thing was drawn counts beside the best one, and the mean and
 # the best of the others against it: a photo that shows a thing everywhere shows it nowhere in particular.
@@ -29,17 +28,13 @@ THERE, OTHERWISE, ELSEWHERE = 1.0, 0.6, 0.6
 COLOURS, OTHER_BOX = 0.0075, 60.0
 # Of several things, distances above this count alike, so that another colour of one does not outweigh another thing.
 OTHER_COLOUR = 40.0
-# How much regions that show the guessed things count beside the thing itself, and the cosine from which two regions
-# share their scores.
+# How much regions that show guessed things count beside the thing, and from which cosine two regions share scores.
 GUESSED, ALIKE = 2.5, 0.4
-# The weight of the logarithm of how well a whole photo agrees with the guesses for the things, and what is added to the
-# agreement before.
+# The weight of the logarithm of how well a whole photo agrees with the guesses, and what is added before.
 AGREEING, LEAST_AGREEING = 0.05, 0.06
-# How much the whole drawing counts, as a cosine, where nobody knows what its things are: people draw them less plainly
-# than the sketches of the measurements.
+# How much the whole drawing counts, as a cosine, where nobody knows what its things are.
 WHOLE = 0.7
-# How much the box of a photo's thing counts that fits a drawn one, as a cosine, and how much further both reach on each
-# side, since nobody draws exactly.
+# How much a photo's box that fits a drawn thing counts, as a cosine, and how much further both reach on each side.
 FIT, NEAR = 3.0, 0.05
 # The power of how surely a box is of one of several things: where it lies tells as much.
 CERTAINTY_OF_SEVERAL = 1 / 5
@@ -47,11 +42,9 @@ CERTAINTY_OF_SEVERAL = 1 / 5
 LARGE = 1 / 16
 # A box is shown from this cubic root on, for example if a certain box is as likely as one to eight of the drawn kind.
 SHOWN = 0.5
-# A thing larger than this share of the paper's side shows in many cells, so that half of a cell's cosine is the mean of
-# a window around it.
+# Of a thing larger than this share of the paper's side, half of a cell's cosine is the mean of a window around it.
 SMALL = 0.2
-# How far below the cosine of its best region a thing still reaches, as a share of what lies between it and the photo's
-# mean.
+# How far below its best cosine a thing still reaches, as a share of what lies between it and the photo's mean.
 EXTENT = 0.5
 # The box of what may be anywhere.
 ANYWHERE = (0.0, 0.0, 1.0, 1.0)

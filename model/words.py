@@ -254,8 +254,7 @@ class WordBook:
 
         parts = (self._number(part) for part in reversed(key.split()))
         found = [self.words[number] for number in parts if number is not None]
-        # An English name is offered as it is spelt, since its word may look like something else: "pool" is near "tool",
-        # which is shown as "hammer".
+        # An English name is offered as it is spelt: "pool" is near "tool", whose word is shown as "hammer".
         shown = {spelling(word): word for word in self.words}
         english = {name: shown.get(name, name) for name in (*self.everyday, *self._numbers)}
         foreign = {name: self.words[meant[0]] for name, meant in self._foreign.items()}

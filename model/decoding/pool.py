@@ -97,8 +97,7 @@ class Job:
         return most * (1 + 2 * self.parts)
 
 
-# Measured for 36 megapixels: 18 bytes for each pixel of a lossless WebP, its file included, and 2.5 s for a PNG with 16
-# bits.
+# Measured for 36 megapixels: 18 bytes a pixel of a lossless WebP with its file, 2.5 s for a PNG with 16 bits.
 _BYTES_A_PIXEL = 20
 _OWN_BYTES = 256 << 20
 # This allows for machines that are several times slower than the one of the measurement.
@@ -440,8 +439,7 @@ class Decoders:
         limits = self._limits or Limits.of(len(data), job.max_pixels)
         request = job, limits.quick() if quick else limits, data
         with self._room:
-            # The process may have been killed for an unrelated reason. Only a system that is short of memory kills it
-            # twice in a row.
+            # Only a system that is short of memory kills the process twice in a row, and not for another reason.
             with suppress(DecoderCrashed, EndedDecoding), self._process() as process:
                 return process.run(request, quick=quick)
             with self._process() as process:

@@ -20,22 +20,18 @@ from sketch_search.model.engine.parting import Parting, count_features
 from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, cosines, unit
 from sketch_search.model.errors import ModelError
 
-# The sharpness of a log-mean-exp, between the mean over the prototypes and the maximum. It was chosen on validation
-# classes, among values from 7 to 45.
+# The sharpness of a log-mean-exp, between the mean and the maximum over prototypes, chosen on validation classes.
 SHARPNESS = 12.0
 # The weight of a photo's other words against a word: 0 ranks photos by the word's logit, 1 by its probability among
-# all words. On training photos that the fit did not see, of one thing, two and three, mean average precision was 0.932,
-# 0.818 and 0.727 with this value, 0.927, 0.807 and 0.713 with 0, and 0.933, 0.809 and 0.724 with 1.
+# all words. Chosen by mean average precision on training photos that the fit did not see.
 SHARE = 0.5
 # The sharpness of the things' places for deciding which thing a photo shows. Values from 20 to 45 hardly differ.
 NEARNESS = 30.0
-# The likeliest things of a sketch that say which photos agree most with it: by 8, 1,000 of 4,096 photos are known to
-# within ten, in a tenth of the time that all things take.
+# The likeliest things of a sketch by which photos are compared first, in a tenth of the time that all things take.
 LIKELY = 8
 # How present any thing is in a gallery at least, in units of the thing in the middle.
 LEAST_PRESENT = 0.01
-# The number of words, the likeliest for one photo, by which others are compared with it. Of 16 and of all words, the
-# precision of the first 20 photos after a liked photo is the same, to 0.01.
+# The number of words, the likeliest for one photo, by which others are compared with it: all words find no more.
 SHARED_WORDS = 16
 Arrays = Mapping[str, ArrayLike]
 Value = TypeVar("Value")

@@ -194,8 +194,7 @@ def round_tokens(photos: Tokens) -> dict[str, NDArray[Any]]:
     """Returns the arrays in which photos are kept: "tokens", "scales" and "positions"; with regions also "regions" and
     "colours", and with boxes "boxes".
     """
-    # Tokens are always rounded to float16 first, so that equal photos get equal bytes in each segment. Values that
-    # float16 cannot hold become infinite, and are reported as not finite.
+    # In float16 first, so that equal photos get equal bytes; what it cannot hold is reported as not finite.
     with np.errstate(over="ignore"):
         tokens, scales = quantize(photos.features.astype(np.float16))
     arrays: dict[str, NDArray[Any]] = {

@@ -97,8 +97,7 @@ _LEAST_DECODED = 0.6
 _LARGE = 40_000_000
 # The most frames of an animation that are looked at, at so many pixels a side, and what differs from its paper there.
 _FRAMES, _LOOKED_AT, _LEAST_DIFFERENCE = 1000, 256, 4
-# The side of the picture on which the ink of a transparent drawing is compared on white and black, and the least
-# difference between neighbours that is an edge.
+# The side at which the ink of a transparent drawing is compared on white and black, and what is an edge there.
 _COMPARED, _EDGE = 512, 20
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]{16,}=*\s*")
 _SPACES = b" \t\n\r\v\f"
@@ -395,8 +394,7 @@ def _decode(
             shown = frame.reduce(max(1, min(picture.size) // least_side))
         rgb = to_rgb(_as_srgb(shown, profile), sketch=sketch)
         if reduced is not None and (box := reduced[1])[2:] != rgb.size and shown is frame:
-            # What lies outside the whole picture, in the last row and column, is cut off. Else the picture would be
-            # squashed by up to a pixel, which changes tokens more than the reduction itself.
+            # Else the picture would be squashed by up to a pixel, which changes tokens more than the reduction itself.
             rgb = rgb.resize((round(box[2]), round(box[3])), Image.Resampling.BICUBIC, box)
         taken = day_in_file(picture)
         zone = None if taken else zone_in_file(picture)

@@ -17,8 +17,7 @@ _BLANK = "the sketch is blank: no stroke stands out from its paper; draw somethi
 
 # Pixels that differ from the paper by less than this, in the channel that differs most, are paper.
 LEAST_CONTRAST = 10
-# In a noisy picture the limit is this many times the median difference, but at most _MAX_NOISE, because in a photo
-# most pixels differ much.
+# In a noisy picture the limit is this many times the median difference, but at most so much, because of photos.
 _NOISE_FACTOR = 5
 _MAX_NOISE = 40
 # Fainter than this share of the strongest ink is a smudge or a compression artefact, which must not widen the crop.
@@ -178,8 +177,7 @@ _SIDE, _STROKE = 160, 11
 _EVEN = 0.25
 # White that the camera could not tell apart, and the share of the border that has one colour where it shows a table.
 _OVEREXPOSED, _NOISY = 0xFFFFFF, 0.5
-# Differences of grey levels: between neighbours on one surface, between a sheet and what it lies on, and of the light
-# on one sheet.
+# Grey levels: between neighbours on one surface, a sheet and what it lies on, and the light on one sheet.
 _STEP, _BRIGHTER, _UNEVEN = 9, 15, 24
 # The least share of the photo that a sheet takes, and of its corners' area that is bright.
 _LEAST_AREA, _LEAST_FILLED = 0.08, 0.8

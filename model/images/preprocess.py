@@ -18,8 +18,7 @@ from sketch_search.model.images.ink import Pixels
 
 _MODALITIES = ("sketch", "photo")
 
-# A JPEG photo is decoded to at least this many times the side of the input. That changes tokens no more than saving the
-# photo again would.
+# A JPEG photo is decoded to this many times the input's side, which changes tokens no more than saving it again.
 _PHOTO_DETAIL = 3
 
 # Constants of the released code: the greatest channel sum of ink, and the margin around the ink in pixels.

@@ -64,8 +64,7 @@ _INK = 100
 _GAP, _WIDEST, _LENGTH, _APART, _TALLER, _PARTS, _PARTS_ALONE, _LEAST = 1.6, 6.0, 4.0, 0.5, 2.2, 3, 7, 4
 # A drawing is at least this many times taller or wider than a line is tall.
 _DRAWN = 3.5
-# Marks that are far: their area as a share of the drawing's, or that of a title, which is so flat; and the distance in
-# sides of the drawing.
+# Marks that are far: their share of the drawing's area, a flat title's and its flatness, and the distance in its sides.
 _SMALL, _TITLE, _FLAT, _FAR = 0.1, 0.4, 0.3, 1.5
 # Construction lines: their least lightness and chroma, and how much darker the ink is.
 _LIGHT, _CHROMA, _DARKER = 55.0, 12.0, 25.0

@@ -28,8 +28,7 @@ Ids: TypeAlias = NDArray[np.int64]
 PhotoRows: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
-#: A query's words: for each thing to find, the numbers of words of the checkpoint's vocabulary, any of which counts; or
-#: CLIP's vector of a text.
+#: A query's words: of each thing, numbers of words of the vocabulary, any of which counts; or CLIP's vector of a text.
 Word: TypeAlias = tuple[tuple[int, ...], ...] | NDArray[np.float32]
 
 # The best photos by vector whose tokens are matched with the sketch's, to choose those that the method scores.
@@ -298,8 +297,7 @@ class Candidates(Nearest):
         return None if self.firsts is None else tuple(self.ids[self.firsts == row][1:].tolist())
 
 
-# A gallery with this many clusters has a second level of clusters above them, which finds those that a query is
-# compared with: sorting all of them would take longer than scoring photos.
+# A gallery with this many clusters has a second level above them, since sorting all would take longer than scoring.
 MANY_CLUSTERS = 100_000
 # Clusters found for each part of a query, 64 times as many as are opened, and clusters above that are opened for it.
 NEAR_CLUSTERS, OPENED_ABOVE = 4096, 64

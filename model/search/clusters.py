@@ -12,11 +12,9 @@ from sketch_search.model.engine import Floats, Numbers, Tokens, widen
 
 SEED = 1234
 ITERATIONS = 25
-# The most patches of a grid, since an index keeps a position in one byte. Patches that a smaller grid does not have are
-# in no photo, and so never chosen.
+# The most patches of a grid, since an index keeps a position in one byte; those beyond a smaller grid are in no photo.
 MAX_PATCHES = 256
-# The most photos for each cluster that k-means trains on, as in FAISS. More would hardly move a centroid, and cost
-# time in every iteration.
+# The most photos for each cluster that k-means trains on, as in FAISS: more would hardly move a centroid.
 POINTS_PER_CLUSTER = 256
 # The number of vectors that are compared at a time: some 12 MiB of float32 with the default network.
 _BLOCK = 1 << 14

@@ -16,8 +16,7 @@ from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
 from sketch_search.model.words import UnknownWord, colours
 
-#: A word whose probability is less for each thing of a drawing names a further thing, not drawn; but the only thing, if
-#: the best guess for it is less probable than SURE.
+#: A word less probable than this for each thing names a further one; but the only one if that is guessed below SURE.
 LEAST_FIT, SURE = 0.003, 0.1
 # Of several things, such a word names the one for which it is most probable of those whose best guess is less probable
 # than SURE_BESIDE, and that are no line of FLAT sides, such as a horizon; else a further thing.

@@ -29,13 +29,11 @@ from sketch_search.model.search.candidates import (
 from sketch_search.model.search.clusters import Mask, Vectors, cluster, default_clusters, mean_tokens, unite
 from sketch_search.model.things import Matched, fit_boxes, match_things
 
-# Clusters are searched by the cosine alone. They yield this many times as many photos as wanted, and at least this
-# number, because the prior and other scores change their order.
+# Clusters are searched by the cosine alone: for so many times the photos wanted, at least so many, before all scores.
 FOUND_FOR_ONE, FOUND_AT_LEAST = 4, 4096
 # Photos whose vectors are compared at a time: some 12 MiB with the default network.
 BLOCK = 1 << 14
-# Chunks of the matcher whose tokens are copied into memory at a time, photos whose tokens are matched, and photos whose
-# regions are multiplied at a time: more would leave the CPU's cache.
+# Read at a time, as much as the CPU's cache holds: chunks of the matcher, photos with tokens, and with regions.
 BATCHED, MATCHED_AT_ONCE, REGIONS_AT_ONCE = 2, 128, 256
 # Photos, in even distances, by which a gallery tells what it shows, when it is first searched.
 SHOWING = 128

@@ -33,18 +33,15 @@ from sketch_search.model.ranking import SHORTLIST
 from sketch_search.model.search.candidates import Candidates, Gallery, Mask, Query, Scores, best_first, interleave
 from sketch_search.model.things import FIT
 
-# Photos that the second stage scores by default: with diffusion, which estimates the others, and without. Both are
-# multiples of the matcher's chunk on a CPU, 32.
+# Photos that the second stage scores: with diffusion, which estimates others, and without; multiples of the chunk.
 RERANK, RERANK_WITHOUT_DIFFUSION = 64, 192
 # Photos whose regions are compared with several things: [Ret] of a whole photo is a poor guide to the things in it.
 COMPARED_WITH_THINGS = 2000
 # Photos whose regions are diffused for a single thing.
 FITS_DIFFUSED = 300
-# Clusters that the method scores if a query sets the number to open, the best by vector; and how many of these it
-# scores by default.
+# Clusters that the method scores, the best by vector, if a query sets the number to open, and by default.
 MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 8
-# The number of best photos that are folded. All pages show parts of this one folding, so that a result represents the
-# same photos on every page; beyond them, every photo is a separate result. It takes some milliseconds.
+# The best photos that are folded, so that a result represents the same photos on every page.
 FOLDED = 1000
 
 #: What ``rank`` has just finished.

@@ -30,8 +30,7 @@ UNLABELLED = "realphotos.tar.gz"
 # Archives of data/more laid out as those of data are: <set>/{sketch,photo}/<class>/*.
 FURTHER_ARCHIVES = ("ship", "sketches")
 QUERIES_PER_CLASS = 10
-# Classes of the unseen split that neither are nor contain a class of ImageNet-1k: a network that was pretrained on
-# ImageNet never saw their names.
+# Classes of the unseen split that neither are nor contain a class of ImageNet-1k, on which networks are pretrained.
 WITHOUT_NAMESAKE = ("bat", "brain", "cabin", "pear", "rollerblades", "saw", "skyscraper", "sword", "tree")
 Label = TypeVar("Label", bound=Hashable)
 
@@ -247,8 +246,7 @@ def with_pairs(corpus: Corpus) -> Corpus:
     return Corpus(sketches, corpus.photos)
 
 
-# The shares of a class's sketches and photos that are fresh. The share of sketches must not be larger than that of
-# photos: see `split_fresh`.
+# The shares of a class that are fresh; that of sketches must not be larger than that of photos: see `split_fresh`.
 FRESH_SKETCHES, FRESH_PHOTOS = 0.1, 0.2
 
 
@@ -360,8 +358,7 @@ def too_near(folder: Path, parts: Sequence[str]) -> frozenset[str]:
 
 
 _SCENES_SOURCE = "voc2007"
-# The class of drawn things for each word of PASCAL VOC; both have the same name in _SAME. The dining table is left out:
-# people hardly draw it by itself.
+# The class of drawn things for each word of PASCAL VOC, but for the dining table, which people hardly draw alone.
 _SAME = ("bicycle", "bird", "bus", "car", "cat", "chair", "cow", "dog", "horse", "person", "sheep", "train")
 _OTHERS = "aeroplane=airplane boat=sailboat bottle=wine_bottle motorbike=motorcycle pottedplant=potted_plant sofa=couch"
 _RENAMED = dict(pair.split("=") for pair in f"{_OTHERS} tvmonitor=television".split())

@@ -12,9 +12,8 @@ from sketch_search.model.metrics import FIGURES, first_page, query_metrics, targ
 from sketch_search.model.training.corpus import Corpus, Picture, find_drawn_photos
 from sketch_search.model.training.tasks import LARGE_PROTOCOLS, TRAINED, UNSEEN, Task
 
-# Either single queries are resampled, or whole classes with all their queries. Queries of one class look for the same
-# photos, so intervals over queries are too narrow for statements about other classes; intervals over classes hold for
-# such statements.
+# Single queries are resampled, or whole classes with all their queries, for statements about other classes: queries of
+# one class look for the same photos.
 Resampled = Literal["queries", "classes"]
 RESAMPLES = 2000
 LEVEL = 0.95

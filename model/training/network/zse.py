@@ -254,8 +254,7 @@ class TorchEngine(engine.Engine):
         workers = min(threads, len(parts)) if self.device == "cpu" else 1
         if workers == 1:
             return Arrays.cat([self._encode(part, modality) for part in parts])
-        # PyTorch's own threads would share one chunk, and wait for each other after each step of the network. While
-        # other work needs a core, such as decoding the next photos, that takes several times as long.
+        # PyTorch's own threads would wait for each other at each step, several times as long if another needs a core.
         try:
             with ThreadPoolExecutor(workers, "encode", torch.set_num_threads, (threads // workers,)) as pool:
                 return Arrays.cat(list(pool.map(lambda part: self._encode(part, modality), parts)))

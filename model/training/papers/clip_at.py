@@ -44,12 +44,10 @@ class ClipAtLosses(Table):
     margin: float = 0.2  # the public code's
     classes: float = 1.0  # of the classification by the text vectors of the training's classes
     temperature: Positive = 0.01  # of its cosines, at which CLIP's own training ends
-    # Fine-grained networks only: the average divergence of the categories (C). The triplet loss is about 0.1 and the
-    # divergence about 1, so that a weight of 0.1 makes them count equally.
+    # Fine-grained alone: the average divergence of categories (C), about ten times as large as the triplet loss.
     divergence: float = 0.1
     bandwidth: Positive = 0.1  # of the kernels by which the relative distances of a category become a density
-    # Fine-grained networks only: the triplet loss on shuffled patches. A grid of 2 has 24 orders, and halves of things
-    # can still be seen; in finer grids parts are harder to recognise.
+    # Fine-grained alone: the triplet loss on shuffled patches; in finer grids parts are harder to recognise.
     patches: float = 1.0
     patch_margin: float = 0.2
     patch_grid: Several = 2

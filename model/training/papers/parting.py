@@ -28,8 +28,7 @@ from sketch_search.model.training.papers.vocabulary import save_changed
 
 # Drawings to train on: the share of single sketches, and how many things the others have, each with its share.
 SINGLE, THINGS = 0.2, {2: 0.55, 3: 0.3, 4: 0.15}
-# Of each drawing KEPT pieces are kept, 270 kB, and a step sees at most PIECES of them. `sketch-search model evaluate
-# --protocol parting` prints the adjusted Rand index by which these were chosen.
+# Of a drawing KEPT pieces are kept, and a step sees PIECES; chosen by `model evaluate --protocol parting`.
 KEPT, EPOCHS, BATCH, PIECES, RATE, NOISE, DECAY, CLIP = 128, 7, 16, 96, 1e-3, 0.4, 0.1, 1.0
 WIDTH, LAYERS, DIRECTION, DROPOUT = 128, 2, 32, 0.2
 # Pieces count from this share of pixels of one thing on.

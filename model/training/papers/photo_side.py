@@ -24,8 +24,7 @@ from sketch_search.model.training.papers.trainer import CPU
 
 # The ViT that sees photos alone was trained with this mean and spread of pixels.
 _SECOND_MEAN = _SECOND_STD = 0.5
-# The number of photos that are encoded at once. Every _EVERY_PATCH-th of their patches is kept for the principal
-# components.
+# Photos encoded at once, every _EVERY_PATCH-th of whose patches is kept for the principal components.
 _PHOTOS, _EVERY_PATCH = 16, 5
 # The fit of the projection: steps, photos of each step, and learning rates; the sharpness of likenesses and of classes.
 _STEPS, _BATCH, _RATE, _CLASS_RATE = 250, 512, 3e-3, 1e-2

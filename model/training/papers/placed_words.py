@@ -25,8 +25,7 @@ from sketch_search.model.words import Names, WordBook, everyday_words, spelling,
 
 # A file with the mean vector of CLIP's image tower for each of ImageNet-1k's classes, in the classifier's order.
 PROTOTYPES = "clip_imagenet_prototypes.safetensors"
-# The kernel ridge regressions from CLIP's vectors to directions, and to how well these are predicted. Chosen on words
-# that were held out.
+# The kernel ridge regressions from CLIP's vectors to directions and to their quality, chosen on held-out words.
 SHARPNESS, RIDGE = 1.0, 0.1
 LIKELY_SHARPNESS, LIKELY_RIDGE = 3.0, 3.0
 # Predicted directions are shorter than fitted ones. With this factor, photos score by them as by fitted ones.
@@ -35,12 +34,10 @@ STRETCH = 1 / 0.7
 SCENE_RIDGE = 0.01
 # The fewest photos that a word of a scene is fitted to, and the parts of photos or words that are held back in turn.
 FEWEST, _PARTS = 20, 5
-# The median score of a word's photos that the fit did not see, since keywords are often missing, which lowers logits.
-# With it, photos with the word pass the bound of ``fits``, and ordinary ones without it do not.
+# The median score of a word's photos that the fit did not see, so that they pass the bound of ``fits``.
 MEDIAN = 1.5
 _STEPS = 200
-# The share of the things without a word that get one: those that are most likely to be placed well, by held-out words
-# (docs/research/default-network.md).
+# The share of things without a word that get one, the best placed by held-out words (docs/research/default-network.md).
 KEPT = 0.5
 # The most words of a name.
 _LONGEST = 3

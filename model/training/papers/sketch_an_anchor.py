@@ -31,8 +31,7 @@ class Anchoring(Table):
     randomised: bool = True  # whether each step draws its anchors
     neighbours: Annotated[int, Field(ge=0)] = 10  # the nearest words that a class's word may be swapped for
     swap: Share = 1.0  # the share of words that a step swaps for a neighbour
-    # Similarities of anchors are multiplied by it before the softmax, in the targets and in the graph (eq. 2). With the
-    # paper's 1, cosines of 100 and more classes become targets that are nearly equal for all.
+    # Factor of similarities in targets and graph (eq. 2): by the paper's 1 those of 100 classes are nearly equal.
     sharpness: Positive = 1.0
 
 

@@ -89,8 +89,7 @@ def network_of(recipe: AnyRecipe) -> RetNetwork:
     raise ModelError(f"the network of a recipe of {recipe.title} depends on its backbone; name a checkpoint")
 
 
-# The function that trains by each kind of recipe, from the recipe and the options. The next call continues a training
-# that was stopped.
+# What trains by each kind of recipe, from the recipe and the options; the next call continues a stopped training.
 TRAININGS: Mapping[type[Recipe], Callable[[Any, Run], None]] = {
     ZseRecipe: partial(train_from_backbone, zse_trainer),
     TwoSidedRecipe: train_two_sided,

@@ -41,8 +41,7 @@ PHOTOS_PER_CLASS = 16
 SKETCHES_PER_CLASS = 5
 # The most sketches of each class that guesses are learned from.
 DRAWN_PER_CLASS = 400
-# Further things are told apart from this many sketches of each class that is guessed already. These are drawn as often
-# as if all DRAWN_PER_CLASS were there.
+# Further things are told apart from so many sketches of each guessed class, drawn as often as DRAWN_PER_CLASS.
 BESIDE_PER_CLASS = 20
 
 
@@ -108,8 +107,7 @@ def imagenet_names() -> tuple[tuple[str, ...], ...]:
 
 # A photo that has a class takes this share of its target from its class, and the rest from the ViT's probabilities.
 LABEL_SHARE = 0.5
-# The ridges hold words back: MAP_RIDGE keeps the classifier's words near the place where a linear map from [Ret] puts
-# them, WORD_RIDGE keeps the other words near 0. Both were chosen on photos that the fit did not see.
+# Ridges: the classifier's words stay near a linear map from [Ret], others near 0; chosen on photos held out.
 MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
 # The fit of things in sketches, chosen on validation classes and on sketches that the fit did not see.
@@ -118,11 +116,9 @@ THING_PASSES, THING_BATCH, THING_RATE, THING_DECAY = 12, 256, 1e-3, 0.3
 FURTHER_PASSES = 36
 # With the logits of further things this much lower, the other things are guessed as well as without them.
 FURTHER_LESS = 0.75
-# The amounts by which cosines and relation logits are raised if guesses and photo agree. Both were chosen on validation
-# classes, as docs/networks.md says.
+# How much cosines and relation logits rise if guesses and photo agree, chosen on validation classes (docs/networks.md).
 RET_GAIN, RELATION_GAIN = 0.2, 4.0
-# If there are no sketches of other things to calibrate on: the share of sketches for which none is at least as probable
-# as all things together.
+# Without sketches of other things: the share of sketches for which none is as probable as all things together.
 NONE_SHARE = 0.03
 STEPS = 40
 GUESS_STEPS = 100
