@@ -1,25 +1,14 @@
 """Makes a relation logit of a sketch's and a photo's tokens, by cross-attention (3.3) and relation network (3.5).
 
-The tokens of one pair flow through the cross-attention like this; ``project`` runs once for each image, and all other
-steps once for each pair::
+``project`` runs once for each image, and all other steps once for each pair::
 
       sketch tokens x_s                               photo tokens x_p
-          |                                               |
           | project                                       | project
-          v                                               v
       q_s, k_s, v_s                                   q_p, k_p, v_p
-          |                                               |
           |      with r_CA < 1, [Ret] of the sketch selects patch tokens of the photo
-          |                                               |
-          v                                               v
       attention(q_s, k_p, v_p)                        attention(q_p, k_s, v_s)
           |                                               |
-          v                                               v
-      sketch branch: out, + x_s, norm,                photo branch: out, + x_p, norm,
-        feed-forward, +, norm                           feed-forward, +, norm
-          |                                               |
-          v                                               v
-      sketch tokens that know the photo               photo tokens that know the sketch
+      out, + x_s, norm, feed-forward, +, norm         out, + x_p, norm, feed-forward, +, norm
 """
 
 from collections.abc import Sequence

@@ -1,19 +1,11 @@
-"""A ViT that photos and sketches share: frozen for photos, with norms, biases and scales of its own for sketches.
-
-A picture becomes tokens like this. Both sides share one set of matrices in memory::
+"""A ViT that photos and sketches share: frozen for photos, with norms, biases and scales of its own for sketches::
 
       photo (224 x 224)                              sketch (224 x 224, scaled to 168 x 168)
-          |                                              |
           | 16 x 16 patches                              | 12 x 12 patches
-          v                                              v
       blocks: matrices, norms, biases, scales        blocks: the matrices, and norms, biases, scales of sketches
-          |                                              |
           | class token and mean patch                   |
-          v                                              v
       projected, centred: [Ret]                      the photos' projection, centred by the sketches' mean: [Ret]
-          |                                              |
           | patches to which the class token attends     |
-          v                                              v
       projected: tokens                              projected by a matrix of the sketches: tokens
 
 The part that photos need, the *photo side*, is one file that several checkpoints share: an index that was made by it
