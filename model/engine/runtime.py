@@ -13,21 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sketch_search.model.engine import graphs
+from sketch_search.model.engine import graphs, surface
 from sketch_search.model.engine.config import Modality, ModelConfig, TwoSidedConfig, ZseConfig
 from sketch_search.model.engine.files import SCALE, ZSE, CheckpointFiles, check_memory, read_files
-from sketch_search.model.engine.surface import (
-    Aligned,
-    Engine,
-    Matching,
-    Observed,
-    SelfAttention,
-    below,
-    grid_maps,
-    knowledge_of,
-    lost_by_blocks,
-    threads,
-)
 from sketch_search.model.engine.tokens import (
     Floats,
     Tokens,
@@ -62,14 +50,14 @@ _Weights: TypeAlias = Mapping[str, NDArray[Any]]
 Vit: TypeAlias = Callable[[Floats, int], Sequence[Any]]
 
 
-class GraphEngine(Engine):
+class GraphEngine(surface.Engine):
     """Runs ONNX graphs in a folder with weights that are given to them. Opens no graph yet."""
 
     kind, device, dtype = ZSE, "cpu", "int8"
 
     def __init__(self, files: CheckpointFiles, folder: Path) -> None:
         self.config, self.calibration = files.config, files.calibration
-        self._files, self._folder, self._threads = files, folder, threads()
+        self._files, self._folder, self._threads = files, folder, surface.threads()
         self._pair_weights: _Weights = {}
 
     def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
@@ -155,10 +143,10 @@ class OnnxEngine(GraphEngine):
         arrays = files.arrays
         assert isinstance(files.config, TwoSidedConfig)
         try:
-            self.prior, self.vocabulary, self.projection, self.parting = knowledge_of(files.config, arrays)
+            self.prior, self.vocabulary, self.projection, self.parting = surface.knowledge_of(files.config, arrays)
             self._head = {name: arrays[f"encoder.head.{name}"] for name in _HEAD}
-            self._position, tuning = arrays["encoder.position"], below("encoder.tuning.", arrays)
-            self._sketch_weights = vit_weights(below("vit.", files.photo_side), tuning)
+            self._position, tuning = arrays["encoder.position"], surface.below("encoder.tuning.", arrays)
+            self._sketch_weights = vit_weights(surface.below("vit.", files.photo_side), tuning)
             pair_weights = _pair_weights(files.config, arrays)
             self._ret_scale, self._pair_weights = pair_weights.pop("ret_term.scale"), pair_weights
         # Of a vocabulary's arrays, those that are missing are arguments that are missing.
@@ -166,7 +154,9 @@ class OnnxEngine(GraphEngine):
             raise ModelError(
                 f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"
             ) from error
-        self._photo_head = {n: array.astype(np.float32) for n, array in below("head.", files.photo_side).items()}
+        self._photo_head = {
+            n: array.astype(np.float32) for n, array in surface.below("head.", files.photo_side).items()
+        }
         # A patch alone is class token and mean patch in one.
         of_class, of_mean = np.split(self._photo_head["from_first.weight"], 2, axis=1)
         self._from_patch = np.ascontiguousarray((of_class + of_mean).T)
@@ -190,7 +180,7 @@ class OnnxEngine(GraphEngine):
         logits = self._run_pairs(("logits",), sketch, photos)[0]
         return np.asarray(logits + self._ret_scale * (unit(photos.ret) @ unit(sketch.ret)[0]))
 
-    def observe(self, pictures: Floats, modality: Modality) -> Observed:
+    def observe(self, pictures: Floats, modality: Modality) -> surface.Observed:
         config, patches = self.config, self.config.patches(modality)
         kept = config.token_count(modality) - 1
         everything, local = None, None
@@ -205,15 +195,15 @@ class OnnxEngine(GraphEngine):
         under = cells_of_patches(config.grid, patches)
         shown = attention[:, :, under]
         shown = shown * (attention.sum(axis=2, keepdims=True) / shown.sum(axis=2, keepdims=True))
-        mask = grid_maps(tokens.positions[0], np.ones(kept, np.bool_), config.grid)
+        mask = surface.grid_maps(tokens.positions[0], np.ones(kept, np.bool_), config.grid)
         blocks = shown.reshape(*shown.shape[:2], config.grid, config.grid)
-        return Observed(tokens, SelfAttention(blocks, (mask,)), everything, local)
+        return surface.Observed(tokens, surface.SelfAttention(blocks, (mask,)), everything, local)
 
-    def align(self, sketch: Tokens, photo: Tokens) -> Aligned:
+    def align(self, sketch: Tokens, photo: Tokens) -> surface.Aligned:
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo", "sketch_worth", "photo_worth")
         forth, back, of_sketch, of_photo, worth, worth_of_photo = (x[0] for x in self._run_pairs(names, sketch, photo))
-        matching = Matching(float(self._pair_weights["relation.scale"]), worth, worth_of_photo)
-        return Aligned(forth, back, of_sketch, of_photo, photo.positions[0], matching)
+        matching = surface.Matching(float(self._pair_weights["relation.scale"]), worth, worth_of_photo)
+        return surface.Aligned(forth, back, of_sketch, of_photo, photo.positions[0], matching)
 
     def _sketch(self, picture: Floats, count: int) -> tuple[Tokens, Floats, Floats]:
         """Encodes one sketch: its tokens, attention (depth, heads, n), and patches (2, n, e) for ``encode_whole``."""
@@ -253,12 +243,12 @@ class OnnxEngine(GraphEngine):
 
     @cached_property
     def _photo_vit(self) -> Vit:
-        vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("vit.", "tuning."))
+        vit, tuning = (surface.below(prefix, self._files.photo_side) for prefix in ("vit.", "tuning."))
         return self._open_vit(graphs.PHOTO_VIT, lambda: vit_weights(vit, tuning), vit["position"], 1)
 
     @cached_property
     def _second_vit(self) -> Vit:
-        vit, tuning = (below(prefix, self._files.photo_side) for prefix in ("second_vit.", "second_tuning."))
+        vit, tuning = (surface.below(prefix, self._files.photo_side) for prefix in ("second_vit.", "second_tuning."))
         in_int8 = graphs.SECOND_IN_INT8
         return self._open_vit(graphs.SECOND_VIT, lambda: vit_weights(vit, tuning, in_int8), vit["position"], 1)
 
@@ -353,7 +343,7 @@ def _most_important(importance: Floats, count: int) -> NDArray[np.int64]:
     return np.sort(np.argsort(-importance, kind="stable")[:count])
 
 
-def open_graphs(path: Path, folder: Path) -> Engine:
+def open_graphs(path: Path, folder: Path) -> surface.Engine:
     """Opens a checkpoint of a network on a photo side, with the graphs in a folder. Raises ModelError."""
     files = read_files(path)
     return OnnxEngine(files, folder) if isinstance(files.config, TwoSidedConfig) else ZseEngine(files, folder)
@@ -372,10 +362,10 @@ class ZseEngine(GraphEngine):
         width, inner, (first, second) = config.width, config.kernel_width, config.relation_hidden
         blocks = (config.grid // 2) ** 2
         try:
-            self.prior, self.vocabulary, self.projection, self.parting = knowledge_of(config, arrays)
-            encoder = below("encoder.", arrays)
+            self.prior, self.vocabulary, self.projection, self.parting = surface.knowledge_of(config, arrays)
+            encoder = surface.below("encoder.", arrays)
             self._project = encoder["project.weight"].T, encoder["project.bias"]
-            self._position, vit = encoder["position"][0], below("vit.", files.photo_side)
+            self._position, vit = encoder["position"][0], surface.below("vit.", files.photo_side)
             tuning = {"patch_bias": encoder["tokenizer.patch.bias"]}
             tuning |= {f"norm_{part}": encoder[f"norm.{part}"] for part in ("weight", "bias")}
             for name, timm in graphs.BLOCK_PARAMETERS.items():
@@ -390,7 +380,7 @@ class ZseEngine(GraphEngine):
             shapes = {"downsample.weight": (inner, width, 2, 2), "downsample.bias": (inner,)}
             for number, inputs, outputs in ((0, blocks**2, first), (3, first, second), (6, second, 1)):
                 shapes |= {f"mlp.{number}.weight": (outputs, inputs), f"mlp.{number}.bias": (outputs,)}
-            self._relation = take_arrays(below("relation.", arrays), shapes)
+            self._relation = take_arrays(surface.below("relation.", arrays), shapes)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"
@@ -412,20 +402,20 @@ class ZseEngine(GraphEngine):
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
         return self._read(self._kernel(*self._run_pairs(("aligned_sketch", "aligned_photo"), sketch, photos)))
 
-    def observe(self, pictures: Floats, modality: Modality) -> Observed:
+    def observe(self, pictures: Floats, modality: Modality) -> surface.Observed:
         encoded, grid = [self._encode_one(picture) for picture in pictures], self.config.grid
         attention = encoded[0][1]
-        every = grid_maps(np.arange(grid**2), np.ones(grid**2, np.bool_), grid)
+        every = surface.grid_maps(np.arange(grid**2), np.ones(grid**2, np.bool_), grid)
         blocks = attention.reshape(*attention.shape[:2], grid, grid)
         tokens = average_variants(Tokens.cat([one for one, _ in encoded]))
-        return Observed(tokens, SelfAttention(blocks, (every,) * self.config.selections))
+        return surface.Observed(tokens, surface.SelfAttention(blocks, (every,) * self.config.selections))
 
-    def align(self, sketch: Tokens, photo: Tokens) -> Aligned:
+    def align(self, sketch: Tokens, photo: Tokens) -> surface.Aligned:
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo")
         forth, back, of_sketch, of_photo = self._run_pairs(names, sketch, photo)
         patches, cells = (of_sketch[0], of_photo[0]), (sketch.positions[0], photo.positions[0])
-        lost = lost_by_blocks(self._kernel(of_sketch, of_photo)[0], self._read, patches, cells)
-        return Aligned(forth[0], back[0], *patches, cells[1], lost=lost)
+        lost = surface.lost_by_blocks(self._kernel(of_sketch, of_photo)[0], self._read, patches, cells)
+        return surface.Aligned(forth[0], back[0], *patches, cells[1], lost=lost)
 
     def _kernel(self, sketch: Floats, photo: Floats) -> Floats:
         """Compares blocks of 2 x 2 aligned patch tokens, (p, n, d) each (eq. 8): cosines (p, m, m), rows sketch."""

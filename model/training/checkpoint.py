@@ -27,18 +27,7 @@ from sketch_search.model.engine import Calibration, ZseConfig, preset
 from sketch_search.model.engine.files import FORMAT, PHOTO_SIDE_KIND, PHOTO_SIDE_NAME, SCALE, VERSION, ZSE, check_memory
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import check_replaceable
-from sketch_search.model.training.network import (
-    NETWORKS,
-    ClipAtConfig,
-    ClipAtNetwork,
-    Network,
-    RetNetwork,
-    as_zse,
-    clip_at_network_from,
-    clip_encoder,
-    rename,
-    vit_of_photo_side,
-)
+from sketch_search.model.training import network as networks
 
 #: In the state of a network, the names of the photo side's tensors begin with this.
 PHOTO_SIDE = "encoder.photo_side."
@@ -60,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def save_checkpoint(network: RetNetwork, path: str | Path, notes: Mapping[str, str] | None = None) -> None:
+def save_checkpoint(network: networks.RetNetwork, path: str | Path, notes: Mapping[str, str] | None = None) -> None:
     """Writes a checkpoint atomically, with further ``notes``. Raises ModelError if it cannot be written."""
     path = Path(path)
     metadata = {
@@ -107,11 +96,11 @@ def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str
         raise ModelError(f"{path} cannot be written ({error}); name a folder that exists and has room") from error
 
 
-def load_network(path: str | Path) -> RetNetwork:
+def load_network(path: str | Path) -> networks.RetNetwork:
     """Loads a checkpoint's network, float32, evaluation mode, on the CPU. Raises ModelError; MemoryError."""
     path = Path(path)
     metadata = engine.read_metadata(path)
-    kind = NETWORKS.get(metadata.get("kind", ZSE))
+    kind = networks.NETWORKS.get(metadata.get("kind", ZSE))
     if kind is None:
         raise ModelError(
             f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not support; "
@@ -130,7 +119,9 @@ def load_network(path: str | Path) -> RetNetwork:
             tensors |= read_photo_side(engine.find_photo_side(config.photo_side, path))[0]
         elif isinstance(config, engine.ZseConfig) and config.photo_side:
             side = photo_side_tensors(engine.find_photo_side(config.photo_side, path))
-            tensors |= {f"encoder.{n}": value for n, value in vit_of_photo_side(side, matrices_only=True).items()}
+            tensors |= {
+                f"encoder.{n}": value for n, value in networks.vit_of_photo_side(side, matrices_only=True).items()
+            }
         known = {name: tensors.pop(name).numpy() for name in list(tensors) if name.startswith(KNOWLEDGE)}
         network.prior, network.vocabulary, network.projection, network.parting = engine.knowledge_of(config, known)
         network.load_state_dict(tensors, strict=True, assign=True)
@@ -143,16 +134,16 @@ def load_network(path: str | Path) -> RetNetwork:
     return network.requires_grad_(False).eval()
 
 
-def load_zse_network(path: Path) -> Network:
+def load_zse_network(path: Path) -> networks.Network:
     """Loads a network that must be one of ZSE-SBIR. Raises ModelError like ``load_network``, and for another kind."""
-    return as_zse(load_network(path))
+    return networks.as_zse(load_network(path))
 
 
 def average_checkpoints(sources: Sequence[Path], target: Path) -> None:
     """Averages weights of networks trained from one start (Model soups, ICML 2022). Raises ModelError."""
-    networks = [load_zse_network(path) for path in sources]
-    plain = [network.prior_replaced(None).vocabulary_replaced(None).parting_replaced(None) for network in networks]
-    mean, prior, states = plain[0], networks[0].prior, [network.state_dict() for network in plain]
+    loaded = [load_zse_network(path) for path in sources]
+    plain = [network.prior_replaced(None).vocabulary_replaced(None).parting_replaced(None) for network in loaded]
+    mean, prior, states = plain[0], loaded[0].prior, [network.state_dict() for network in plain]
     for network, path in zip(plain, sources, strict=True):
         if network.config != mean.config:
             raise ModelError(f"{path} and {sources[0]} have different configurations; average networks trained alike")
@@ -313,8 +304,10 @@ def convert(source: Path, target: Path) -> None:
             f"{source} has a relation network for {round(first.shape[1] ** 0.5)} tokens; only those for 49 can be "
             "used, because the released forward pass always downsamples to 49"
         )
-    tensors = {rename(key, RENAMED): value.float() for key, value in state.items() if not key.startswith(UNUSED)}
-    network = Network(config, RELEASED_CALIBRATION)
+    tensors = {
+        networks.rename(key, RENAMED): value.float() for key, value in state.items() if not key.startswith(UNUSED)
+    }
+    network = networks.Network(config, RELEASED_CALIBRATION)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if shapes != expected:
@@ -331,19 +324,19 @@ _ENCODER = "clip.visual."
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def build_clip_at(state: Mapping[str, torch.Tensor], source: Path) -> ClipAtNetwork:
+def build_clip_at(state: Mapping[str, torch.Tensor], source: Path) -> networks.ClipAtNetwork:
     """Builds the network in a released file, without its text encoder. Raises ModelError with what does not fit."""
     weights = {key.removeprefix(_ENCODER): value for key, value in state.items() if key.startswith(_ENCODER)}
     prompts = {modality: state[name].float() for modality, name in PROMPTS.items()}
     try:
-        vit = clip_encoder(weights, mean=_MEAN, std=_STD)
+        vit = networks.clip_encoder(weights, mean=_MEAN, std=_STD)
         shapes = {tuple(value.shape) for value in prompts.values()}
         if len(shapes) != 1 or len(shape := shapes.pop()) != 2 or shape[1] != vit.layout.width:
             raise ModelError(f"its prompts are not (k, {vit.layout.width})")
         look: dict[str, Any] = {"image_size": vit.image_size, "mean": vit.mean, "std": vit.std}
         of_release: dict[str, Any] = {"name": "clip-at-released", "shared_norms": True, "released_padding": True}
-        config = ClipAtConfig(vit=vit.layout, prompts=shape[0], **of_release, **look)
-        network = clip_at_network_from(config, vit.weights)
+        config = networks.ClipAtConfig(vit=vit.layout, prompts=shape[0], **of_release, **look)
+        network = networks.clip_at_network_from(config, vit.weights)
     except ModelError as error:
         raise ModelError(f"{source} is not a released CLIP-AT checkpoint: {error}") from error
     with torch.no_grad():

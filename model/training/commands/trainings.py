@@ -11,15 +11,7 @@ from sketch_search.model import engine
 from sketch_search.model.command_line import a_path, examples, option
 from sketch_search.model.errors import ModelError
 from sketch_search.model.terminal import printable
-from sketch_search.model.training.commands.measurements import (
-    BACKBONE,
-    as_json,
-    data,
-    settings,
-    source,
-    target,
-    word_vectors,
-)
+from sketch_search.model.training.commands import measurements as shared
 
 if TYPE_CHECKING:
     from sketch_search.model.training.network import RetNetwork
@@ -74,7 +66,7 @@ def info(checkpoint: Path | None) -> None:
 
 @click.command()
 @click.argument("source", type=a_path, metavar="RELEASED.pth")
-@target
+@shared.target
 def convert(source: Path, target: Path) -> None:
     """Turn a released file of ZSE-SBIR or CLIP-AT into a checkpoint."""
     from sketch_search.model.training.checkpoint import convert
@@ -85,7 +77,7 @@ def convert(source: Path, target: Path) -> None:
 
 @click.command()
 @click.argument("sources", type=a_path, nargs=-1, required=True, metavar="IN.safetensors...")
-@target
+@shared.target
 def average(sources: tuple[Path, ...], target: Path) -> None:
     """Average the weights of networks trained alike. The calibration is the first one's."""
     from sketch_search.model.training.checkpoint import average_checkpoints
@@ -95,7 +87,7 @@ def average(sources: tuple[Path, ...], target: Path) -> None:
 
 
 @click.command()
-@source
+@shared.source
 @click.argument("target", type=a_path, required=False, metavar="[DIR]")
 def export(source: Path, target: Path | None) -> None:
     """Write the ONNX graphs that run a two-sided network without PyTorch.
@@ -114,9 +106,9 @@ def export(source: Path, target: Path | None) -> None:
     )
 )
 @click.argument("recipe", type=a_path)
-@option(BACKBONE, "What to start from: a photo side, a ViT as a file or timm tag, or CLIP.")
+@option(shared.BACKBONE, "What to start from: a photo side, a ViT as a file or timm tag, or CLIP.")
 @option("--start FILE", "Checkpoint of the same kind to continue from.", a_path)
-@settings
+@shared.settings
 @option("--seed N", "The recipe's seed.", int)
 @option("--run DIR", "Default: runs/NAME-OF-RECIPE.", a_path, name="folder")
 @option("--until STEP", "Stop after this step; run again to continue.", int)
@@ -124,9 +116,9 @@ def export(source: Path, target: Path | None) -> None:
 @option("--patience N", "End after N evaluations without a better one; keeps the best.", click.IntRange(min=1))
 @option("--logger NAME", "Also log to tensorboard, if it is installed.", click.Choice(("tensorboard",)))
 @option("--out OUT.safetensors", "Default: DIR/final.safetensors.", a_path)
-@word_vectors
+@shared.word_vectors
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
-@data
+@shared.data
 def train(
     recipe: Path,
     folder: Path | None,
@@ -161,11 +153,11 @@ def train(
 
 
 @click.command()
-@source
-@option(BACKBONE, "The ViT that labels the photos: a safetensors file or a timm tag.", required=True)
+@shared.source
+@option(shared.BACKBONE, "The ViT that labels the photos: a safetensors file or a timm tag.", required=True)
 @option("--recipe RECIPE", "Of the photos (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
-@target
-@data
+@shared.target
+@shared.data
 def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | None) -> None:
     """Add a vocabulary to a checkpoint, to find photos by words."""
     from sketch_search.model.training.papers.vocabulary import give_words
@@ -174,9 +166,9 @@ def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | 
 
 
 @click.command()
-@source
+@shared.source
 @option("--recipe RECIPE", "Of the sketches (two-sided/things).", a_path, default=Path("two-sided/things"))
-@target
+@shared.target
 def things(source: Path, recipe: Path, target: Path) -> None:
     """Teach a checkpoint to guess further things, from a few line drawings of each."""
     from sketch_search.model.training.papers.vocabulary import give_things
@@ -185,8 +177,8 @@ def things(source: Path, recipe: Path, target: Path) -> None:
 
 
 @click.command("place-words")
-@source
-@target
+@shared.source
+@shared.target
 def place_words(source: Path, target: Path) -> None:
     """Add words without photos to a vocabulary, by the text vectors of SKETCH_SEARCH_DATA."""
     from sketch_search.model.training.papers.placed_words import place_words
@@ -195,8 +187,8 @@ def place_words(source: Path, target: Path) -> None:
 
 
 @click.command(epilog=examples("sketch-search model scenes IN OUT --photos corel --keywords train.csv --words snow"))
-@source
-@target
+@shared.source
+@shared.target
 @option("--photos DIR", "The photos, at any depth.", a_path, required=True)
 @option("--keywords FILE.csv", "A line for each: its name without ending, and its keywords.", a_path, required=True)
 @option("--test FILE.csv", "The same for other photos, to print the precision of each word.", a_path)
@@ -209,8 +201,8 @@ def scenes(source: Path, target: Path, words: str, **of_photos: Any) -> None:
 
 
 @click.command()
-@source
-@target
+@shared.source
+@shared.target
 @option("--recipe RECIPE", "Of the photos of things (two-sided/shipped).", a_path, default=Path("two-sided/shipped"))
 @option("--like FILE", "Use the projection of this checkpoint, so that one index serves both (fitted anew).", a_path)
 def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None:
@@ -221,8 +213,8 @@ def regions(source: Path, target: Path, recipe: Path, like: Path | None) -> None
 
 
 @click.command()
-@source
-@target
+@shared.source
+@shared.target
 @option("--drawings N", "How many drawings to learn from (22000).", click.IntRange(1), default=22_000)
 def parting(source: Path, target: Path, drawings: int) -> None:
     """Teach a checkpoint to divide drawings into their things, on sketches drawn together at random."""
@@ -233,7 +225,7 @@ def parting(source: Path, target: Path, drawings: int) -> None:
 
 @click.command("photo-side")
 @click.argument("encoder")
-@target
+@shared.target
 @option("--second FILE|TIMM-TAG", "A ViT for photos alone, with its classifier over ImageNet-1k (none).")
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
 def photo_side(encoder: str, target: Path, second: str | None, device: str) -> None:
@@ -251,9 +243,9 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
 
 @click.command(epilog=examples("sketch-search model table one-budget --row 'ZSE: tiny'"))
 @click.argument("name")
-@data
-@option(BACKBONE, "The ViT to start from: a file or a timm tag (default: that of SKETCH_SEARCH_DATA).")
-@word_vectors
+@shared.data
+@option(shared.BACKBONE, "The ViT to start from: a file or a timm tag (default: that of SKETCH_SEARCH_DATA).")
+@shared.word_vectors
 @option("--row NAME", "Only this row (default: all).", name="rows", multiple=True)
 @option("--runs DIR", "Default: runs/tables.", a_path, name="folder", default=Path("runs/tables"))
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one: of the trainings (cpu).", default="cpu")
@@ -261,7 +253,7 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
 @option("--kept", "Leave out rows that the sheet lacks.")
 @option("--plot FILE.svg", "Draw the table's figure with matplotlib.", a_path)
 @option("--page PAGE.md", "Write the table between its marks in a page.", a_path)
-@as_json
+@shared.as_json
 def table(name: str, plot: Path | None, page: Path | None, as_json: bool, **further: Any) -> None:
     """Train and measure the rows of a paper's table.
 

@@ -32,16 +32,8 @@ from sketch_search.model.training.evaluation.answers import clip_vectors, costs_
 from sketch_search.model.training.evaluation.figures import ALL, TITLES, bootstrap, measure
 from sketch_search.model.training.evaluation.scoring import encode_both, task_matrices, trained_matcher
 from sketch_search.model.training.network import DEFAULT_CLIP, AnchorNetwork, Network, RetNetwork, find_device
+from sketch_search.model.training.papers import recipe as recipes
 from sketch_search.model.training.papers.clip_at import ClipAtRecipe, clip_at_trainer
-from sketch_search.model.training.papers.recipe import (
-    RECIPES,
-    Recipe,
-    Table,
-    merge,
-    read_content,
-    recipe_file,
-    unusable,
-)
 from sketch_search.model.training.papers.sketch_an_anchor import AnchorRecipe, anchor_trainer
 from sketch_search.model.training.papers.trainer import Run, train_from_backbone
 from sketch_search.model.training.papers.two_sided import TwoSidedRecipe, train_two_sided
@@ -58,9 +50,9 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
     The key ``base`` names a recipe that this one changes, table by table; ``method`` the method, ZSE-SBIR without.
     Raises ModelError for a file that cannot be used, with its name and what is wrong in it.
     """
-    path = recipe_file(path)
+    path = recipes.recipe_file(path)
     try:
-        content = merge(read_content(path), changes or {})
+        content = recipes.merge(recipes.read_content(path), changes or {})
         method = content.pop("method", None)
         if method not in _KINDS:
             raise ValueError(f"there is no method {method!r}")
@@ -68,11 +60,11 @@ def read_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> AnyReci
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        raise unusable(path, why, changes) from error
+        raise recipes.unusable(path, why, changes) from error
     except RecursionError as error:
-        raise unusable(path, "it is its own base, or nested too deeply") from error
+        raise recipes.unusable(path, "it is its own base, or nested too deeply") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise unusable(path, str(error), changes) from error
+        raise recipes.unusable(path, str(error), changes) from error
     try:
         recipe.check()
     except ModelError as error:
@@ -90,7 +82,7 @@ def network_of(recipe: AnyRecipe) -> RetNetwork:
 
 
 # What trains by each kind of recipe, from the recipe and the options; the next call continues a stopped training.
-TRAININGS: Mapping[type[Recipe], Callable[[Any, Run], None]] = {
+TRAININGS: Mapping[type[recipes.Recipe], Callable[[Any, Run], None]] = {
     ZseRecipe: partial(train_from_backbone, zse_trainer),
     TwoSidedRecipe: train_two_sided,
     AnchorRecipe: partial(train_from_backbone, anchor_trainer),
@@ -98,7 +90,7 @@ TRAININGS: Mapping[type[Recipe], Callable[[Any, Run], None]] = {
 }
 
 
-TABLES = RECIPES / "tables"
+TABLES = recipes.RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
 _FORMULAS = (
     "average precision is interpolated, over min(100, relevant); by the report's code, plain precision over the "
@@ -107,7 +99,7 @@ _FORMULAS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure(Table):
+class Measure(recipes.Table):
     """The measurement of a row; see ``read_task``, and ``search_in_two_stages`` for ``clusters`` and ``nprobe``.
 
     vectors: whether only photos are searched of which the data has CLIP's vectors. by: what makes the clusters: those,
@@ -127,7 +119,7 @@ class Measure(Table):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row(Table):
+class Row(recipes.Table):
     """A row of a table. ``set`` overrides keys of its recipe, or network; ``measure`` those of the table."""
 
     name: str
@@ -144,7 +136,7 @@ class Row(Table):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperTable(Table):
+class PaperTable(recipes.Table):
     """A table of a paper."""
 
     title: str
@@ -158,12 +150,14 @@ class PaperTable(Table):
 
     def recipe(self, row: Row, seed: int) -> AnyRecipe:
         """Reads the recipe of a row."""
-        changes = merge(merge(self.set, row.set), {"seed": seed})
+        changes = recipes.merge(recipes.merge(self.set, row.set), {"seed": seed})
         recipe = read_recipe(Path(row.recipe), changes)
         if row.learns:
             return recipe
         still = {name: 0.0 for name in vars(recipe.optimiser) if name.endswith("rate")}
-        return read_recipe(Path(row.recipe), merge(changes, {"steps": 1, "evaluate_every": 1, "optimiser": still}))
+        return read_recipe(
+            Path(row.recipe), recipes.merge(changes, {"steps": 1, "evaluate_every": 1, "optimiser": still})
+        )
 
 
 def read_table(name: str) -> PaperTable:
@@ -298,7 +292,7 @@ class TableRun:
     def _check(self, what: str, kept: dict[str, Any], determining: dict[str, Any], hashes: dict[str, str]) -> None:
         """Raises ModelError if a row was made by another recipe, or from other files than those on this disk."""
         # A row may lack keys that recipes have had since.
-        if merge(determining, kept["determining"]) != determining:
+        if recipes.merge(determining, kept["determining"]) != determining:
             raise ModelError(f"{what} is of another recipe or measure; remove it to run the row again")
         if changed := [name for name, digest in hashes.items() if kept["hashes"].get(name) != digest]:
             raise ModelError(f"{what} is of other {' and '.join(changed)}; remove it to run the row again")
@@ -306,7 +300,7 @@ class TableRun:
     def _determining(self, table: PaperTable, row: Row) -> dict[str, Any]:
         """Returns all that determines the figures of a row but the contents of files."""
         recipe = asdict(table.recipe(row, row.seeds[0])) if row.recipe else {"set": row.set} if row.set else {}
-        start = {"backbone": row.backbone, "method": row.method, "measure": merge(table.measure, row.measure)}
+        start = {"backbone": row.backbone, "method": row.method, "measure": recipes.merge(table.measure, row.measure)}
         return dict(json.loads(json.dumps(start | recipe)))
 
     def _hashes(self, row: Row) -> dict[str, str]:
@@ -329,19 +323,19 @@ class TableRun:
         """Trains a row by each of its seeds, and measures the networks."""
         checkpoints, training = [Path(self._weights(row))], dict[str, Any]()
         if row.recipe:
-            recipes = [table.recipe(row, seed) for seed in row.seeds]
+            of_seeds = [table.recipe(row, seed) for seed in row.seeds]
             slug = re.sub(r"\W+", "-", (row.training or row.name).lower()).strip("-")
-            folders = [self.folder / name / f"{slug}-{recipe.seed}" for recipe in recipes]
+            folders = [self.folder / name / f"{slug}-{recipe.seed}" for recipe in of_seeds]
             start = self._weights(row)
-            checkpoints = [self._train(*pair, start) for pair in zip(recipes, folders, strict=True)]
+            checkpoints = [self._train(*pair, start) for pair in zip(of_seeds, folders, strict=True)]
             validation = json.loads(read_metadata(checkpoints[0])["validation"])
             log = map(json.loads, (checkpoints[0].parent / "log.jsonl").read_text().splitlines())
             shown = f"val_{row.method or ''}"
             curve = [(e["step"], [value for name, value in e.items() if name.startswith(shown)]) for e in log]
             training = {
-                "steps": recipes[0].steps if row.learns else 0,
+                "steps": of_seeds[0].steps if row.learns else 0,
                 "validation": max(float(value) for way, value in validation.items() if way in METHODS),
-                "curve": [(step * recipes[0].pictures, max(values)) for step, values in curve if values],
+                "curve": [(step * of_seeds[0].pictures, max(values)) for step, values in curve if values],
             }
         measured = [self._measure(table, row, checkpoint) for checkpoint in checkpoints]
         values = np.mean([figures for figures, _ in measured], axis=0)
@@ -380,7 +374,7 @@ class TableRun:
 
     def _measure(self, table: PaperTable, row: Row, checkpoint: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Measures a network, in float32, so that all machines find the same: (columns, queries), and what it was."""
-        where = TypeAdapter(Measure).validate_python(merge(table.measure, row.measure))
+        where = TypeAdapter(Measure).validate_python(recipes.merge(table.measure, row.measure))
         task, about = self.task_of(where), list[str]()
         matcher, network = load(checkpoint, dtype="float32", variants=1), load_network(checkpoint)
         if row.checkpoint and row.set:
