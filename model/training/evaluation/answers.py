@@ -16,16 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from sketch_search.model.engine import (
-    Floats,
-    Numbers,
-    SeenClasses,
-    Tokens,
-    config_on_photo_side,
-    default_checkpoint,
-    file_sha256,
-    unit,
-)
+from sketch_search.model import engine
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation
 from sketch_search.model.images import open_image
@@ -83,7 +74,7 @@ class Contamination:
         return sentence + (f"; check names near to seen ones: {near}" if near else "")
 
 
-def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Picture] = ()) -> Contamination:
+def contamination(task: Task, seen: engine.SeenClasses | None, training: Iterable[Picture] = ()) -> Contamination:
     """Compares a task's classes with those seen; None if unlisted. training: their pictures, compared by content."""
     if seen is None:
         return Contamination(known=False)
@@ -105,7 +96,7 @@ def contamination(task: Task, seen: SeenClasses | None, training: Iterable[Pictu
 
 @cache
 def _book() -> WordBook:
-    config = config_on_photo_side(default_checkpoint("default"))
+    config = engine.config_on_photo_side(engine.default_checkpoint("default"))
     return WordBook(config.words if config else ())
 
 
@@ -129,8 +120,8 @@ def _copies(pictures: Iterable[Picture], training: Iterable[Picture]) -> int:
     sizes = {path.stat().st_size for path in paths}
     alike = [picture.path for picture in pictures if picture.path.stat().st_size in sizes]
     sizes_alike = {path.stat().st_size for path in alike}
-    known = {file_sha256(path) for path in paths if path.stat().st_size in sizes_alike}
-    return sum(file_sha256(path) in known for path in alike)
+    known = {engine.file_sha256(path) for path in paths if path.stat().st_size in sizes_alike}
+    return sum(engine.file_sha256(path) in known for path in alike)
 
 
 def with_zero_shot(task: Task, reports: list[Contamination]) -> Task:
@@ -194,7 +185,12 @@ def speeds_of(network: RetNetwork) -> dict[str, float]:
 
 
 def search_in_two_stages(
-    matcher: Matcher, corpus: Corpus, tokens: tuple[Tokens, Tokens], vectors: Floats, clusters: int, nprobe: int
+    matcher: Matcher,
+    corpus: Corpus,
+    tokens: tuple[engine.Tokens, engine.Tokens],
+    vectors: engine.Floats,
+    clusters: int,
+    nprobe: int,
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
     """Searches by every sketch as the two-stage system does, and measures the first TOP results.
 
@@ -207,7 +203,7 @@ def search_in_two_stages(
     queries, photos = tokens
     if len(photos) < clusters:
         raise ModelError(f"{len(photos)} photos cannot make {clusters} clusters; name a folder of more photos")
-    points = unit(vectors)
+    points = engine.unit(vectors)
     gallery = gallery_of(photos, matcher, clusters, points)
     plan, relevant, rows = Plan.two_stage(TOP, nprobe), relevance(corpus), []
     for row in np.flatnonzero(relevant.any(axis=1)):
@@ -233,7 +229,7 @@ def search_in_two_stages(
     return {"map_100": values[:, 0], "precision_100": values[:, 1]}, costs
 
 
-def clip_vectors(photos: Sequence[Picture], source: str) -> tuple[Floats | None, str]:
+def clip_vectors(photos: Sequence[Picture], source: str) -> tuple[engine.Floats | None, str]:
     """Embeds photos by a CLIP on this disk: (p, e) float32, and its name; or None, and the reason."""
     if find_spec("open_clip") is None:
         return None, "open_clip is not installed"
@@ -362,7 +358,7 @@ def compose(photos: Sequence[Image.Image], size: int) -> Image.Image:
     return canvas
 
 
-def quarters_of(cells: Numbers, grid: int) -> Numbers:
+def quarters_of(cells: engine.Numbers, grid: int) -> engine.Numbers:
     """Finds the quarter in which the centre of each cell lies, in the shape of ``cells``."""
     down, across = cells // grid, cells % grid
     return np.int64(2) * (2 * down + 1 > grid) + (2 * across + 1 > grid)

@@ -14,16 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from sketch_search.model.engine import (
-    Method,
-    Modality,
-    TwoSidedConfig,
-    ZseConfig,
-    file_sha256,
-    find_photo_side,
-    is_checkpoint,
-    preset,
-)
+from sketch_search.model import engine
 from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import keep_photo_side, load_zse_network, photo_side_tensors
 from sketch_search.model.training.corpus import Corpus, cache_folder, find_drawn_photos, with_pairs
@@ -111,8 +102,8 @@ class ZseRecipe(Recipe):
     optimiser: ZseOptimiser = ZseOptimiser()
 
     @property
-    def methods(self) -> tuple[Method, ...]:
-        trained: dict[Method, float] = {"rn": self.samples.relation, "ret": self.samples.triplet}
+    def methods(self) -> tuple[engine.Method, ...]:
+        trained: dict[engine.Method, float] = {"rn": self.samples.relation, "ret": self.samples.triplet}
         return tuple(method for method, weight in trained.items() if weight)
 
     @property
@@ -124,9 +115,9 @@ class ZseRecipe(Recipe):
         return 1 if self.samples.level == "instance" else 2
 
     @property
-    def config(self) -> ZseConfig:
+    def config(self) -> engine.ZseConfig:
         """The configuration of the network. Raises ModelError for one that cannot be used."""
-        return self.configure(ZseConfig, **dataclasses.asdict(preset(self.preset)))
+        return self.configure(engine.ZseConfig, **dataclasses.asdict(engine.preset(self.preset)))
 
     def check(self) -> None:
         super().check()
@@ -140,7 +131,7 @@ class ZseRecipe(Recipe):
             raise ModelError('the matrices of a photo side are frozen: set tuned to "norms" or "pairs"')
 
 
-Kept: TypeAlias = dict[Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+Kept: TypeAlias = dict[engine.Modality, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 def encoder_of(network: Network) -> Encoder:
@@ -227,7 +218,7 @@ class ZseTrainer(Trainer[Network]):
         tokens, state = Kept(), encoder_of(self.network).state_dict()
         frozen = {name: value for name, value in state.items() if not name.startswith("project.")}
         key = digest(f"{self.data.key} {self.recipe.kept} {self.network.config.image_size}", frozen)
-        for modality in get_args(Modality):
+        for modality in get_args(engine.Modality):
             pixels, classes = self.data.of(modality)
             chosen = torch.cat([spread(rows, self.recipe.kept) for rows in classes])
             path = cache_folder() / "tokens" / f"{modality}-{key[:16]}.safetensors"
@@ -238,7 +229,7 @@ class ZseTrainer(Trainer[Network]):
         return tokens
 
     @torch.no_grad()
-    def _encode(self, pixels: torch.Tensor, chosen: torch.Tensor, modality: Modality) -> dict[str, torch.Tensor]:
+    def _encode(self, pixels: torch.Tensor, chosen: torch.Tensor, modality: engine.Modality) -> dict[str, torch.Tensor]:
         encoder, parts = encoder_of(self.average.eval()), []
         for some_rows in tqdm(torch.split(chosen, _ENCODED_AT_ONCE), desc=f"encoding each {modality}", disable=None):
             images = pictures.normalize(pixels[some_rows], self.network.config).to(self.device)
@@ -248,7 +239,7 @@ class ZseTrainer(Trainer[Network]):
         features, positions = (torch.cat(of_all) for of_all in zip(*parts, strict=True))
         return {"features": features, "positions": positions}
 
-    def tokens(self, rows: torch.Tensor, modality: Modality) -> Tokens:
+    def tokens(self, rows: torch.Tensor, modality: engine.Modality) -> Tokens:
         """Encodes pictures of the training set, or reads the kept tokens of their encoding."""
         if self.kept is None:
             pixels = pictures.normalize(self.data.of(modality)[0][rows], self.network.config)
@@ -312,7 +303,7 @@ class ZseTrainer(Trainer[Network]):
         of_sketches, shown = right if options.pairs == "all" else torch.cat([right, right]), torch.cat([right, other])
         return self._draw(of_sketches, "sketch", generator), self._draw(shown, "photo", generator), of_sketches, shown
 
-    def _draw(self, labels: torch.Tensor, modality: Modality, generator: torch.Generator) -> torch.Tensor:
+    def _draw(self, labels: torch.Tensor, modality: engine.Modality, generator: torch.Generator) -> torch.Tensor:
         """Draws a picture of each class, one whose tokens are kept if some are."""
         classes = self.data.of(modality)[1]
         if self.kept is not None:
@@ -358,27 +349,27 @@ def photo_side_backbone(run: Run) -> tuple[Path, dict[str, torch.Tensor]]:
     The backbone is a photo side, or a two-sided checkpoint: then norms, biases and scales are those of its sketches.
     """
     if run.start:
-        return find_photo_side(load_zse_network(run.start).config.photo_side, run.start), {}
+        return engine.find_photo_side(load_zse_network(run.start).config.photo_side, run.start), {}
     path = Path(run.needed_backbone)
-    if not is_checkpoint(path):
+    if not engine.is_checkpoint(path):
         return path, photo_side_tensors(path)
     encoder = load_zse_network(path).encoder
     if not isinstance(encoder, TwoSidedEncoder):
         raise ModelError(f"{path} is not two-sided; name a photo side or a two-sided checkpoint with --backbone")
     tuning = {f"tuning.{name}": value for name, value in encoder.tuning.state_dict().items()}
-    return find_photo_side(encoder.config.photo_side, path), encoder.photo_side.state_dict() | tuning
+    return engine.find_photo_side(encoder.config.photo_side, path), encoder.photo_side.state_dict() | tuning
 
 
 def zse_trainer(recipe: ZseRecipe, run: Run, training: Corpus, _: Corpus) -> tuple[ZseTrainer, dict[str, str]]:
     """Begins or continues a training of a network of ZSE-SBIR; see ``train_from_backbone``."""
     start = load_start(run, Network)
-    if start and isinstance(start.config, TwoSidedConfig):
+    if start and isinstance(start.config, engine.TwoSidedConfig):
         raise ModelError(f"{run.start} is two-sided: continue it by a recipe such as two-sided/own")
     backbone, side = dict[str, torch.Tensor](), None
     config = start.config if start else recipe.config
     if config.photo_side:
         side, backbone = photo_side_backbone(run)
-        recipe = replace(recipe, network={**recipe.network, "photo_side": file_sha256(side)})
+        recipe = replace(recipe, network={**recipe.network, "photo_side": engine.file_sha256(side)})
     elif start is None:
         backbone = read_backbone(run.needed_backbone)
     data = pictures.training_set(training, fewest=recipe.fewest_classes)
