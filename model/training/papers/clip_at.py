@@ -235,29 +235,23 @@ class ClipAtTrainer(Trainer[Trained]):
         return torch.optim.Adam(groups)
 
     def losses(self) -> dict[str, torch.Tensor]:
-        return self._pair_losses() if self.recipe.fine_grained else self._category_losses()
-
-    def _category_losses(self) -> dict[str, torch.Tensor]:
+        """Computes classification, and triplets; within categories also divergence (C), and shuffled patches."""
         recipe, weights, generator = self.recipe, self.recipe.losses, self.generator()
-        labels, sketches, photos = pictures.class_batch(self.data, recipe.batch, generator)
-        sketch = self._vectors(pictures.normalize(sketches, self.config), "sketch")
-        photo = self._vectors(pictures.normalize(photos, self.config), "photo")
-        losses = self._classification(sketch, photo, labels)
-        if weights.triplet:
+        if recipe.fine_grained:
+            labels, sketch_rows, photo_rows = self.pair_batch(generator)
+            sketches, photos = self.data.sketches[sketch_rows], self.data.photos[photo_rows]
+        else:
+            labels, sketches, photos = pictures.class_batch(self.data, recipe.batch, generator)
+        sketches, photos = (pictures.normalize(half, self.config) for half in (sketches, photos))
+        sketch, photo = self._vectors(sketches, "sketch"), self._vectors(photos, "photo")
+        losses = self._classification(sketch, photo, labels=labels)
+        if weights.triplet and not recipe.fine_grained:
             wrong = photo[draw_others(labels, generator)]
             losses["triplet"] = weights.triplet * triplet_loss(sketch, photo, wrong, margin=weights.margin)
-        return losses
-
-    def _pair_losses(self) -> dict[str, torch.Tensor]:
-        """Computes hard triplets, classification, divergence of categories (C), and triplets of shuffled patches."""
-        weights, generator = self.recipe.losses, self.generator()
-        labels, sketch_rows, photo_rows = self.pair_batch(generator)
-        sketches = pictures.normalize(self.data.sketches[sketch_rows], self.config)
-        photos = pictures.normalize(self.data.photos[photo_rows], self.config)
-        sketch, photo = self._vectors(sketches, "sketch"), self._vectors(photos, "photo")
-        by_category = (half.reshape(self.recipe.categories, self.pairs, -1) for half in (sketch, photo))
+        if not recipe.fine_grained:
+            return losses
+        by_category = (half.reshape(recipe.categories, self.pairs, -1) for half in (sketch, photo))
         distances = category_distances(*by_category)
-        losses = self._classification(sketch, photo, labels)
         if weights.triplet:
             losses["triplet"] = weights.triplet * hard_triplet_loss(distances, weights.margin)
         if weights.divergence:
@@ -274,29 +268,25 @@ class ClipAtTrainer(Trainer[Trained]):
         """Draws categories (b,), and the rows of sketches and of the photos that they were drawn from, by category."""
         chosen = torch.randperm(len(self.usable), generator=generator)[: self.recipe.categories]
         usable = list(self.usable.items())
-        labels, sketches, photos = [], [], []
+        rows = list[tuple[int, int, int]]()
         for label, pairs in (usable[number] for number in chosen.tolist()):
             for number in torch.randperm(len(pairs), generator=generator)[: self.pairs].tolist():
                 photo, drawn = pairs[number]
-                labels.append(label)
-                sketches.append(int(pictures.draw_some(drawn, 1, generator)))
-                photos.append(photo)
-        return torch.tensor(labels), torch.tensor(sketches), torch.tensor(photos)
+                rows.append((label, int(pictures.draw_some(drawn, 1, generator)), photo))
+        labels, sketches, photos = torch.tensor(rows).unbind(1)
+        return labels, sketches, photos
 
     def _vectors(self, images: torch.Tensor, modality: Modality) -> torch.Tensor:
         with self.autocast():
             vectors: torch.Tensor = self.start.encoder(images.to(self.device), *self.network.learned.of(modality))
         return vectors.float()
 
-    def _classification(
-        self, sketch: torch.Tensor, photo: torch.Tensor, labels: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def _classification(self, *vectors: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         chosen, to_text = self.recipe.losses, self.network.to_text
         if not chosen.classes:
             return {}
-        vectors = (sketch, photo) if to_text is None else (to_text(sketch), to_text(photo))
         targets = labels.to(self.device), self.texts, chosen.temperature
-        losses = [classification_loss(of_half, *targets) for of_half in vectors]
+        losses = [classification_loss(to_text(half) if to_text else half, *targets) for half in vectors]
         return {"classes": chosen.classes * torch.stack(losses).sum()}
 
     def judgement(self, figures: Mapping[str, float]) -> float:

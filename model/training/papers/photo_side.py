@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -54,13 +55,11 @@ def make_photo_side(encoder: str, second: str | None, target: Path, device: torc
         classifier = others["head.weight"].float(), others["head.bias"].float()
     data = data_folder()
     photos = read_data(data).of(read_split(data, "train")).photos
-    labels = sorted({photo.label for photo in photos})
-    numbers = [labels.index(photo.label) for photo in photos]
-    more = read_imagenet(data).photos
-    look = Preprocessing(config.image_size, config.mean, config.std)
+    more, look = read_imagenet(data).photos, Preprocessing(config.image_size, config.mean, config.std)
     pixels = prepare_pixels((*photos, *more), "photo", look)
     features = photo_features(config, tensors, pixels, classifier, device)
-    known = torch.tensor(numbers + [-1] * len(more))
+    numbers = np.unique([photo.label for photo in photos], return_inverse=True)[1]
+    known = torch.tensor([*numbers.tolist(), *[-1] * len(more)])
     tensors |= {f"head.{name}": value for name, value in fit_head(features, known, config.width).items()}
     if fields:
         notes["network"] = json.dumps(fields)
@@ -73,19 +72,15 @@ def read_vit(source: str) -> network.PretrainedVit:
     kind, _, name = source.partition(":")
     if kind == "clip":
         return network.read_clip(name).encoder
-    base = TWO_SIDED
-    mean, std = base.mean, base.std
-    if kind == "timm":
-        from timm.models import get_pretrained_cfg
+    size, mean, std = TWO_SIDED.image_size, TWO_SIDED.mean, TWO_SIDED.std
+    weights = network.read_backbone(name if kind == "timm" else source)
+    if kind != "timm":
+        return network.PretrainedVit(network.layout_of(weights), size, weights, mean, std)
+    from timm.models import get_pretrained_cfg
 
-        weights = network.read_backbone(name)
-        layout = network.vit_layout(name.partition(".")[0], base.image_size)
-        if (known := get_pretrained_cfg(name, allow_unregistered=True)) is not None:
-            mean, std = (known.mean[0], known.mean[1], known.mean[2]), (known.std[0], known.std[1], known.std[2])
-    else:
-        weights = network.read_backbone(source)
-        layout = network.layout_of(weights)
-    return network.PretrainedVit(layout, base.image_size, weights, mean, std)
+    if (known := get_pretrained_cfg(name, allow_unregistered=True)) is not None:
+        mean, std = (known.mean[0], known.mean[1], known.mean[2]), (known.std[0], known.std[1], known.std[2])
+    return network.PretrainedVit(network.vit_layout(name.partition(".")[0], size), size, weights, mean, std)
 
 
 def fields_of(vit: network.PretrainedVit, name: str, second: bool) -> dict[str, Any]:
@@ -227,11 +222,10 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
         anchors = nn.Parameter(torch.randn(max(classes, 1), width) * 0.05)
         words = nn.Linear(width, max(known, 1))
         classes_of = [anchors, *words.parameters()]
-        groups = [{"params": [ret, centre], "rate": _RATE}, {"params": classes_of, "rate": _CLASS_RATE}]
+        groups = [{"params": [ret, centre], "lr": _RATE}, {"params": classes_of, "lr": _CLASS_RATE}]
         optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
-        for step in range(_STEPS):
-            for group in optimiser.param_groups:
-                group["lr"] = group["rate"] * (1 + math.cos(math.pi * step / _STEPS)) / 2
+        fall = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: (1 + math.cos(math.pi * step / _STEPS)) / 2)
+        for _ in range(_STEPS):
             rows = torch.randint(len(both), (min(_BATCH, len(both)),))
             vectors = F.normalize(F.normalize(F.linear(both[rows], ret), dim=1) - centre, dim=1)
             loss = _likeness_loss(vectors @ vectors.T, alike[rows] @ alike[rows].T)
@@ -245,6 +239,7 @@ def fit_head(features: PhotoFeatures, labels: torch.Tensor, width: int) -> dict[
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
+            fall.step()
     with torch.no_grad():
         goals = F.normalize(F.normalize(F.linear(both, ret), dim=1) - centre, dim=1)
         # A ridge regression of centred rows, scaled to results of length 1.

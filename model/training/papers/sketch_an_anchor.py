@@ -302,29 +302,25 @@ def anchor_trainer(
     recipe: AnchorRecipe, run: Run, training: Corpus, validation: Corpus
 ) -> tuple[AnchorTrainer, dict[str, str]]:
     """Begins or continues a training of a network of Sketch-an-Anchor; see ``train_from_backbone``."""
-    start = load_start(run, AnchorNetwork)
+    start, wanted = load_start(run, AnchorNetwork), recipe.config.anchors
     if start and (start.config.anchors, start.config.units) != (recipe.config.anchors, recipe.config.units):
         raise ModelError(f"{run.start} has other anchors than the recipe; name the recipe that it was trained by")
     # The visual anchors are features of the pretrained ViT, which a start has no longer.
     backbone, data = read_backbone(run.needed_backbone), pictures.training_set(training)
-    anchors: dict[Anchor, WordAnchors | VisualAnchors] = {}
-    notes = {}
-    if "word" in recipe.config.anchors:
+    anchors, notes = dict[Anchor, WordAnchors | VisualAnchors](), dict[str, str]()
+    if "word" in wanted:
         vectors = read_word_vectors(run.words)
         print(f"word anchors from {vectors.name}")
         notes["words"] = vectors.name
         neighbours = recipe.anchoring.neighbours if recipe.anchoring.randomised else 0
         # The names of these classes may be unknown to the training.
-        unseen: Sequence[str] = ()
+        kept_out, part = validation.labels, recipe.split[0]
         if run.data is None:
-            part = recipe.split[0]
-            unseen = standard_split(part)[1] if part in STANDARD_SPLITS else read_split(data_folder(), "unseen")
-        kept_out = (*validation.labels, *unseen)
+            kept_out += standard_split(part)[1] if part in STANDARD_SPLITS else read_split(data_folder(), "unseen")
         anchors["word"] = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
-    if "visual" in recipe.config.anchors or recipe.photos:
+    if "visual" in wanted or recipe.photos:
         features = compute_features(recipe.config, backbone, data.photos, data.key)
         visual = VisualAnchors.of_features(features, data.photo_rows)
-        if "visual" in recipe.config.anchors:
-            anchors["visual"] = visual
+        anchors |= {"visual": visual} if "visual" in wanted else {}
         data = replace(data, photo_rows=choose_photos(recipe, features, visual.vectors, data.photo_rows))
     return AnchorTrainer(recipe, data, anchors, backbone, run.folder, run.device, start), notes
