@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -56,9 +57,24 @@ class GraphEngine(surface.Engine):
     kind, device, dtype = ZSE, "cpu", "int8"
 
     def __init__(self, files: CheckpointFiles, folder: Path) -> None:
+        """Raises ModelError if the checkpoint lacks arrays, or they have other shapes."""
         self.config, self.calibration = files.config, files.calibration
         self._files, self._folder, self._threads = files, folder, surface.threads()
         self._pair_weights: _Weights = {}
+        try:
+            self.prior, self.vocabulary, self.projection, self.parting = surface.knowledge_of(
+                files.config, files.arrays
+            )
+            self._take(files.arrays)
+        # Of a vocabulary's arrays, those that are missing are arguments that are missing.
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"
+            ) from error
+
+    @abstractmethod
+    def _take(self, arrays: _Weights) -> None:
+        """Takes the weights from a checkpoint's arrays. Raises KeyError or ValueError."""
 
     def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
         given = {"sketch": widen(sketch.features), "photos": np.ascontiguousarray(widen(photos.features))}
@@ -137,26 +153,17 @@ class OnnxEngine(GraphEngine):
 
     config: TwoSidedConfig
 
-    def __init__(self, files: CheckpointFiles, folder: Path) -> None:
-        """Raises ModelError if the checkpoint lacks arrays, or they have other shapes."""
-        super().__init__(files, folder)
-        arrays = files.arrays
-        assert isinstance(files.config, TwoSidedConfig)
-        try:
-            self.prior, self.vocabulary, self.projection, self.parting = surface.knowledge_of(files.config, arrays)
-            self._head = {name: arrays[f"encoder.head.{name}"] for name in _HEAD}
-            self._position, tuning = arrays["encoder.position"], surface.below("encoder.tuning.", arrays)
-            self._sketch_weights = vit_weights(surface.below("vit.", files.photo_side), tuning)
-            pair_weights = _pair_weights(files.config, arrays)
-            self._ret_scale, self._pair_weights = pair_weights.pop("ret_term.scale"), pair_weights
-        # Of a vocabulary's arrays, those that are missing are arguments that are missing.
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"
-            ) from error
-        self._photo_head = {
-            n: array.astype(np.float32) for n, array in surface.below("head.", files.photo_side).items()
-        }
+    def _take(self, arrays: _Weights) -> None:
+        side = self._files.photo_side
+        self._head = {name: arrays[f"encoder.head.{name}"] for name in _HEAD}
+        self._position, tuning = arrays["encoder.position"], surface.below("encoder.tuning.", arrays)
+        self._sketch_weights = vit_weights(surface.below("vit.", side), tuning)
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("ret_term.scale", "relation.scale", "relation.bias"), ())
+        for branch in ("sketch", "photo"):
+            shapes |= {f"relation.{branch}_worth.weight": (1, self.config.width), f"relation.{branch}_worth.bias": (1,)}
+        pair_weights = take_arrays(arrays, shapes | cross_shapes(self.config))
+        self._ret_scale, self._pair_weights = pair_weights.pop("ret_term.scale"), pair_weights
+        self._photo_head = {name: array.astype(np.float32) for name, array in surface.below("head.", side).items()}
         # A patch alone is class token and mean patch in one.
         of_class, of_mean = np.split(self._photo_head["from_first.weight"], 2, axis=1)
         self._from_patch = np.ascontiguousarray((of_class + of_mean).T)
@@ -257,14 +264,6 @@ _ONLY_WHAT_IS_ASKED = onnxruntime.RunOptions()
 _ONLY_WHAT_IS_ASKED.only_execute_path_to_fetches = True
 
 
-def _pair_weights(config: TwoSidedConfig, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Takes the weights that compare pairs. Raises KeyError or ValueError if one is missing or has another shape."""
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("ret_term.scale", "relation.scale", "relation.bias"), ())
-    for side in ("sketch", "photo"):
-        shapes |= {f"relation.{side}_worth.weight": (1, config.width), f"relation.{side}_worth.bias": (1,)}
-    return take_arrays(arrays, shapes | cross_shapes(config))
-
-
 def _pairs_in_int8(weights: _Weights) -> _Weights:
     """Names the weights that compare pairs as their graph does, matrices (inputs, outputs), and rounds some to int8."""
     given: dict[str, NDArray[Any]] = {
@@ -354,37 +353,27 @@ class ZseEngine(GraphEngine):
 
     config: ZseConfig
 
-    def __init__(self, files: CheckpointFiles, folder: Path) -> None:
-        """Raises ModelError if the checkpoint lacks arrays, or they have other shapes."""
-        super().__init__(files, folder)
-        config, arrays = files.config, files.arrays
-        assert isinstance(config, ZseConfig)
+    def _take(self, arrays: _Weights) -> None:
+        config, encoder = self.config, surface.below("encoder.", arrays)
         width, inner, (first, second) = config.width, config.kernel_width, config.relation_hidden
         blocks = (config.grid // 2) ** 2
-        try:
-            self.prior, self.vocabulary, self.projection, self.parting = surface.knowledge_of(config, arrays)
-            encoder = surface.below("encoder.", arrays)
-            self._project = encoder["project.weight"].T, encoder["project.bias"]
-            self._position, vit = encoder["position"][0], surface.below("vit.", files.photo_side)
-            tuning = {"patch_bias": encoder["tokenizer.patch.bias"]}
-            tuning |= {f"norm_{part}": encoder[f"norm.{part}"] for part in ("weight", "bias")}
-            for name, timm in graphs.BLOCK_PARAMETERS.items():
-                tuning[name] = np.stack([encoder[f"blocks.{block}.{timm}"] for block in range(config.depth)])
-            self._vit_weights = vit_weights(vit | {"class_token": encoder["ret"][0, 0]}, tuning)
-            # The graph also weights best matches, which nobody reads here.
-            shapes: dict[str, tuple[int, ...]] = {"scale": (), "bias": ()}
-            for side in ("sketch", "photo"):
-                shapes |= {f"{side}_worth.weight": (1, width), f"{side}_worth.bias": (1,)}
-            unused = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-            self._pair_weights = take_arrays(arrays, cross_shapes(config)) | unused
-            shapes = {"downsample.weight": (inner, width, 2, 2), "downsample.bias": (inner,)}
-            for number, inputs, outputs in ((0, blocks**2, first), (3, first, second), (6, second, 1)):
-                shapes |= {f"mlp.{number}.weight": (outputs, inputs), f"mlp.{number}.bias": (outputs,)}
-            self._relation = take_arrays(surface.below("relation.", arrays), shapes)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"
-            ) from error
+        self._project = encoder["project.weight"].T, encoder["project.bias"]
+        self._position, vit = encoder["position"][0], surface.below("vit.", self._files.photo_side)
+        tuning = {"patch_bias": encoder["tokenizer.patch.bias"]}
+        tuning |= {f"norm_{part}": encoder[f"norm.{part}"] for part in ("weight", "bias")}
+        for name, timm in graphs.BLOCK_PARAMETERS.items():
+            tuning[name] = np.stack([encoder[f"blocks.{block}.{timm}"] for block in range(config.depth)])
+        self._vit_weights = vit_weights(vit | {"class_token": encoder["ret"][0, 0]}, tuning)
+        # The graph also weights best matches, which nobody reads here.
+        shapes: dict[str, tuple[int, ...]] = {"scale": (), "bias": ()}
+        for side in ("sketch", "photo"):
+            shapes |= {f"{side}_worth.weight": (1, width), f"{side}_worth.bias": (1,)}
+        unused = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        self._pair_weights = take_arrays(arrays, cross_shapes(config)) | unused
+        shapes = {"downsample.weight": (inner, width, 2, 2), "downsample.bias": (inner,)}
+        for number, inputs, outputs in ((0, blocks**2, first), (3, first, second), (6, second, 1)):
+            shapes |= {f"mlp.{number}.weight": (outputs, inputs), f"mlp.{number}.bias": (outputs,)}
+        self._relation = take_arrays(surface.below("relation.", arrays), shapes)
         # (k, d, y, x) -> (y x d, k), for the 2 x 2 tokens of a block in a row.
         self._downsample = self._relation["downsample.weight"].transpose(2, 3, 1, 0).reshape(4 * width, inner)
         self._bias = self._relation["downsample.bias"]
