@@ -62,9 +62,8 @@ class GraphEngine(surface.Engine):
         self._files, self._folder, self._threads = files, folder, surface.threads()
         self._pair_weights: _Weights = {}
         try:
-            self.prior, self.vocabulary, self.projection, self.parting = surface.knowledge_of(
-                files.config, files.arrays
-            )
+            knowledge = surface.knowledge_of(files.config, files.arrays)
+            self.prior, self.vocabulary, self.projection, self.parting = knowledge
             self._take(files.arrays)
         # Of a vocabulary's arrays, those that are missing are arguments that are missing.
         except (KeyError, TypeError, ValueError) as error:
