@@ -257,9 +257,14 @@ _Box: TypeAlias = tuple[slice, slice]
 def find_parts(image: Image.Image) -> tuple[Frame, ...]:
     """Finds the parts of an RGB photo; most have none."""
     width, height = image.size
-    if width > _WIDE * height or (_AROUND[0] <= width / height <= _AROUND[1] and _goes_around(image)):
-        return tuple(_views(width, height, around=width <= _WIDE * height))
-    return _pictures(image)
+    around = _AROUND[0] <= width / height <= _AROUND[1] and _goes_around(image)
+    if not around and width <= _WIDE * height:
+        return _pictures(image)
+    # Overlapping views from left to right; of a photo that goes around, the last one spans the seam.
+    view = max(_VIEW * height, width / (1 + (_MOST_VIEWS - 1) * _STEP / _VIEW))
+    count = int(np.ceil(((width if around else width - view) / (view * _STEP / _VIEW)) - 1e-6)) + (not around)
+    last = width * (count - 1) / count if around else width - view
+    return tuple((round(left), 0, round(left + view), height) for left in np.linspace(0, last, count).tolist())
 
 
 def cut(image: Image.Image, frame: Frame) -> Image.Image:
@@ -269,15 +274,6 @@ def cut(image: Image.Image, frame: Frame) -> Image.Image:
     if right > image.width:
         part.paste(image.crop((0, top, right - image.width, bottom)), (image.width - left, 0))
     return part
-
-
-def _views(width: int, height: int, *, around: bool) -> Iterator[Frame]:
-    """Yields overlapping views from left to right; of a photo that goes around, the last one spans the seam."""
-    view = max(_VIEW * height, width / (1 + (_MOST_VIEWS - 1) * _STEP / _VIEW))
-    count = int(np.ceil(((width if around else width - view) / (view * _STEP / _VIEW)) - 1e-6)) + (not around)
-    last = width * (count - 1) / count if around else width - view
-    for left in np.linspace(0, last, count):
-        yield round(left), 0, round(left + view), height
 
 
 def _goes_around(image: Image.Image) -> bool:

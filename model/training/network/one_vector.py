@@ -68,8 +68,7 @@ class GatedProjection(nn.Module):
 
     def __init__(self, width: int, units: int) -> None:
         super().__init__()
-        self.project = nn.Linear(width, units)
-        self.gate = nn.Linear(units, units)
+        self.project, self.gate = nn.Linear(width, units), nn.Linear(units, units)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.project(x)

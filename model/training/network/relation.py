@@ -91,8 +91,7 @@ class StdNorm(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         width = x.shape[-1]
@@ -106,12 +105,8 @@ class CrossBranch(nn.Module):
         super().__init__()
         width = config.width
         norm = StdNorm if config.released_cross_norm else nn.LayerNorm
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
-        self.norm1 = norm(width)
-        self.norm2 = norm(width)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.norm1, self.norm2 = norm(width), norm(width)
         self.ffn = nn.Sequential(
             nn.Linear(width, config.cross_ffn),
             nn.ReLU(),
@@ -136,8 +131,7 @@ class CrossAttention(nn.Module):
         self.value_from_query = config.released_value_from_query
         # A mean of visual tokens is none: others do not attend to it.
         self.first_key = 1 if config.ret == "mean" else 0
-        self.sketch = CrossBranch(config)
-        self.photo = CrossBranch(config)
+        self.sketch, self.photo = CrossBranch(config), CrossBranch(config)
 
     def project(self, tokens: Tokens, modality: Modality) -> Side:
         """Computes query, key and value of one modality. Key and value come from the branch that reads them (eq. 6)."""
@@ -297,8 +291,7 @@ class PairRelation(KernelRelation):
     def __init__(self, config: ZseConfig) -> None:
         super().__init__(config)
         width = config.kernel_width
-        self.sketch_part = nn.Linear(width, width)
-        self.photo_part = nn.Linear(width, width, bias=False)
+        self.sketch_part, self.photo_part = nn.Linear(width, width), nn.Linear(width, width, bias=False)
         self.metric = nn.Linear(width, 1)
 
     def kernel(self, sketch: Tokens, photo: Tokens) -> torch.Tensor:
@@ -316,10 +309,8 @@ class BestMatchRelation(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.sketch_worth = nn.Linear(config.width, 1)
-        self.photo_worth = nn.Linear(config.width, 1)
-        self.scale = nn.Parameter(torch.tensor(20.0))
-        self.bias = nn.Parameter(torch.tensor(-15.0))
+        self.sketch_worth, self.photo_worth = (nn.Linear(config.width, 1) for _ in range(2))
+        self.scale, self.bias = nn.Parameter(torch.tensor(20.0)), nn.Parameter(torch.tensor(-15.0))
 
     def token_weights(self, sketch: Tokens, photo: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes the weights of aligned tokens, (b, n_s) and (b, n_p) float32. Each row sums to 1."""
