@@ -39,9 +39,7 @@ def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
 
 
 def write_files(files: Mapping[Path, bytes]) -> None:
-    """Writes files for people, all or none if one may not be written; each should contain MARK. Raises as
-    ``check_replaceable`` does, and OSError.
-    """
+    """Writes files for people with MARK, all or none. Raises as ``check_replaceable`` does, and OSError."""
     for file in files:
         check_replaceable(file)
     for file, data in files.items():

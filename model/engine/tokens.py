@@ -191,17 +191,12 @@ _REGION_STEPS = 13
 
 
 def round_tokens(photos: Tokens) -> dict[str, NDArray[Any]]:
-    """Returns the arrays in which photos are kept: "tokens", "scales" and "positions"; with regions also "regions" and
-    "colours", and with boxes "boxes".
-    """
+    """Returns the arrays in which photos are kept: "tokens", "scales", "positions"; "regions", "colours"; "boxes"."""
     # In float16 first, so that equal photos get equal bytes; what it cannot hold is reported as not finite.
     with np.errstate(over="ignore"):
         tokens, scales = quantize(photos.features.astype(np.float16))
-    arrays: dict[str, NDArray[Any]] = {
-        "tokens": tokens,
-        "scales": scales,
-        "positions": photos.positions.astype(np.uint8),
-    }
+    arrays: dict[str, NDArray[Any]] = {"tokens": tokens, "scales": scales}
+    arrays["positions"] = photos.positions.astype(np.uint8)
     if photos.regions is not None and photos.colours is not None:
         arrays["regions"] = pack(photos.regions)
         arrays["colours"] = np.rint(photos.colours).clip(-128, 127).astype(np.int8)

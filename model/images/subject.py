@@ -244,9 +244,7 @@ def construction_channel(seen: Pixels, ink: NDArray[np.bool_], filled: NDArray[n
         if outer is None or inner is None or (lines & filled).any():
             continue
         reach = 0.05 * max(outer[1] - outer[0], outer[3] - outer[2])
-        within = all(
-            sign * (one - other) <= reach for sign, one, other in zip((-1, 1, -1, 1), inner, outer, strict=True)
-        )
+        within = all(s * (one - other) <= reach for s, one, other in zip((-1, 1, -1, 1), inner, outer, strict=True))
         sides = [max(box[1] - box[0], box[3] - box[2]) for box in (inner, outer)]
         seen_there = dark.any() and np.median(seen[..., channel][dark]) < _SEEN
         if seen_there and within and sides[0] >= 0.2 * sides[1] and dark.sum() >= 0.1 * (dark | lines).sum():

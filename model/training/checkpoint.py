@@ -119,9 +119,7 @@ def load_network(path: str | Path) -> networks.RetNetwork:
             tensors |= read_photo_side(engine.find_photo_side(config.photo_side, path))[0]
         elif isinstance(config, engine.ZseConfig) and config.photo_side:
             side = photo_side_tensors(engine.find_photo_side(config.photo_side, path))
-            tensors |= {
-                f"encoder.{n}": value for n, value in networks.vit_of_photo_side(side, matrices_only=True).items()
-            }
+            tensors |= {f"encoder.{n}": v for n, v in networks.vit_of_photo_side(side, matrices_only=True).items()}
         known = {name: tensors.pop(name).numpy() for name in list(tensors) if name.startswith(KNOWLEDGE)}
         network.prior, network.vocabulary, network.projection, network.parting = engine.knowledge_of(config, known)
         network.load_state_dict(tensors, strict=True, assign=True)
@@ -304,9 +302,8 @@ def convert(source: Path, target: Path) -> None:
             f"{source} has a relation network for {round(first.shape[1] ** 0.5)} tokens; only those for 49 can be "
             "used, because the released forward pass always downsamples to 49"
         )
-    tensors = {
-        networks.rename(key, RENAMED): value.float() for key, value in state.items() if not key.startswith(UNUSED)
-    }
+    used = {key: value.float() for key, value in state.items() if not key.startswith(UNUSED)}
+    tensors = {networks.rename(key, RENAMED): value for key, value in used.items()}
     network = networks.Network(config, RELEASED_CALIBRATION)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -137,9 +137,7 @@ def region_at(explanation: Explanation, place: tuple[float, float]) -> int:
 def draw_matches(
     sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation], regions: Sequence[int], count: int = 1
 ) -> Image.Image:
-    """Draws regions of a sketch, and in their colours the ``count`` of each photo that match them best, as in Figs. 6
-    and 8 (a).
-    """
+    """Draws regions of a sketch, and in their colours the ``count`` best of each photo, as in Figs. 6 and 8 (a)."""
     grid, colours = explanations[0].grid, dict(zip(regions, COLOURS, strict=False))
     marked = [_frame(sketch.image, colours.items(), grid)]
     for photo, explanation in zip(photos, explanations, strict=True):

@@ -24,9 +24,7 @@ from sketch_search.model.training.tasks import PARTS, read_task, some_of_each
 _PROTOCOLS = ("category", "generalised", "cross-data-set", "fine-grained")
 _SKETCH = click.argument("sketch", type=a_path)
 _SEARCHED = click.argument("photos", type=a_path, nargs=-1, required=True, metavar="PHOTOS...")
-_SEVERAL = option(
-    "--weights FILE", "Checkpoint (the embedded one); several stand beside each other.", a_path, multiple=True
-)
+_SEVERAL = option("--weights FILE", "Checkpoint (the embedded one); several are side by side.", a_path, multiple=True)
 _PICTURE = option("-o --output OUT.png", "The picture to write.", a_path, name="out", required=True)
 _SPLIT = option("--split NAME", f"{', '.join(PARTS)} (val, or all of --data).", click.Choice(PARTS))
 

@@ -101,9 +101,7 @@ class Evaluation:
     def side_by_side(results: "Mapping[str, Evaluation]") -> "Evaluation":
         """Joins evaluations of one task, with methods named "NAME: METHOD"."""
         first = next(iter(results.values()))
-        per_query = {
-            f"{name}: {m}": figures for name, result in results.items() for m, figures in result.per_query.items()
-        }
+        per_query = {f"{name}: {m}": row for name, result in results.items() for m, row in result.per_query.items()}
         figures = {f"{name}: {m}": groups for name, result in results.items() for m, groups in result.figures.items()}
         return Evaluation(first.corpus, first.queries, per_query, first.groups, figures)
 
@@ -207,10 +205,8 @@ def _measure_within(task: Task, matrices: Mapping[str, NDArray[np.floating]]) ->
     allowed = np.concatenate([alike, np.tile(~of_sketch, (sketches, 1))])
     relevant = relevance(Corpus(pictures, pictures))[queries] & allowed
     scored = relevant.any(axis=1)
-    per_query = {
-        m: query_metrics(np.where(allowed, matrix[queries], -np.inf), relevant, plain=task.plain)
-        for m, matrix in matrices.items()
-    }
+    ranked = {method: np.where(allowed, matrix[queries], -np.inf) for method, matrix in matrices.items()}
+    per_query = {method: query_metrics(scores, relevant, plain=task.plain) for method, scores in ranked.items()}
     half = np.searchsorted([sketches, len(pictures)], np.arange(len(queries)), side="right")[scored]
     groups = {name: half == number for number, name in enumerate(WITHIN_GROUPS)}
     return Evaluation.of(task.corpus, tuple(pictures[row] for row in queries[scored]), per_query, groups)

@@ -163,9 +163,8 @@ def trained_matcher(
 ) -> Matcher:
     """Copies a network in training into a matcher that scores by the methods that are being trained."""
     calibration = engine.Calibration(methods=tuple(methods), best_method=methods[0])
-    return Matcher(
-        TorchEngine(network.with_calibration(calibration).set_precision(dtype)), "untracked", variants=variants
-    )
+    copied = network.with_calibration(calibration).set_precision(dtype)
+    return Matcher(TorchEngine(copied), "untracked", variants=variants)
 
 
 def ret_matcher(network: RetNetwork) -> Matcher:
@@ -209,12 +208,8 @@ def calibrate(
         fusion = max(FUSIONS, key=lambda weight: figure(logits - np.float32(weight) * distances))
         scores["fused"] = logits - np.float32(fusion) * distances
     figures = {str(method): figure(matrix) for method, matrix in scores.items()}
-    after = {
-        (m, c): figure(matcher.diffuse(matrix, gallery.ret, m, c)) for m, matrix in scores.items() for c in DIFFUSIONS
-    }
-    best, diffusion = max(after, key=lambda chosen: after[chosen])
-    calibration = replace(
-        network.calibration, methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion
-    )
+    after = {(m, c): figure(matcher.diffuse(s, gallery.ret, m, c)) for m, s in scores.items() for c in DIFFUSIONS}
+    best, diffusion = max(after, key=lambda pair: after[pair])
+    chosen = replace(network.calibration, methods=tuple(scores), best_method=best, fusion=fusion, diffusion=diffusion)
     all_figures = figures | {f"{best}+diffusion": after[best, diffusion]}
-    return network.with_calibration(calibration), {name: round(value, 4) for name, value in all_figures.items()}
+    return network.with_calibration(chosen), {name: round(value, 4) for name, value in all_figures.items()}

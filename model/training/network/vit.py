@@ -293,12 +293,10 @@ class Encoder(nn.Module):
         self.position = nn.Parameter(torch.zeros(1, 1 + config.grid**2, width))
         self.dropout = nn.Dropout(config.dropout)
         norm: Any = partial(nn.LayerNorm, eps=config.norm_eps)
-        options = {"qkv_bias": True, "proj_drop": config.dropout, "norm_layer": norm}
+        options = {"mlp_ratio": config.mlp_ratio, "qkv_bias": True, "proj_drop": config.dropout, "norm_layer": norm}
         # The ViT of a photo side has scales after attention and MLP.
         options["init_values"] = 1.0 if config.photo_side else None
-        self.blocks = nn.ModuleList(
-            Block(width, config.heads, config.mlp_ratio, **options) for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(Block(width, config.heads, **options) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.project = nn.Linear(width, config.width) if config.encoder_width else nn.Identity()
         for parameter in (self.ret, self.position):

@@ -118,9 +118,8 @@ def _place(sketch: Picture, box: tuple[float, float, float], pen: float | None, 
         framed.paste(ink, (6, 6))
         ink = _redraw(framed, pen)
     paper = Image.new("L", (_PAPER, _PAPER))
-    left, top = (
-        min(max(0, round(at * _PAPER - s / 2)), max(0, _PAPER - s)) for at, s in zip((x, y), ink.size, strict=True)
-    )
+    middles = (x, ink.width), (y, ink.height)
+    left, top = (min(max(0, round(at * _PAPER - side / 2)), max(0, _PAPER - side)) for at, side in middles)
     paper.paste(ink, (left, top))
     return np.asarray(paper)
 

@@ -196,9 +196,7 @@ class TwoSidedTrainer(Trainer[SketchSide]):
         # Each data set has an equal part in a class, however many sketches it has.
         self.rows = tuple(pictures.balance(rows, data.sources) for rows in (*data.sketch_rows, *data.further_rows))
         # Of classes in which enough photos were drawn: these photos, each with the rows of its sketches.
-        drawn = (
-            [pictures.find_pairs(data.drawn_from, rows) for rows in data.photo_rows] if recipe.instance_classes else []
-        )
+        drawn = [pictures.find_pairs(data.drawn_from, rows) for rows in data.photo_rows if recipe.instance_classes]
         self.drawn = [pairs for pairs in drawn if len(pairs) >= _FEWEST_INSTANCES]
         photos = self._encode_photos(folder)
         # Classes with photos come first.
@@ -307,9 +305,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
 
         @torch.inference_mode()
         def encode() -> dict[str, torch.Tensor]:
-            batches = (
-                pictures.normalize(part, network.config).to(self.device) for part in torch.split(data.photos, _PHOTOS)
-            )
+            parts = torch.split(data.photos, _PHOTOS)
+            batches = (pictures.normalize(part, network.config).to(self.device) for part in parts)
             tokens_of = [network.encode(images, "photo") for images in batches]
             return {
                 "features": torch.cat([tokens.features for tokens in tokens_of]).half().cpu(),

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -366,12 +367,10 @@ def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterabl
         indices = [index for index in indices if index not in taken]
         taken |= set(indices)
         shown = " ".join(same[0].replace("_", " ").split())
-        entries.append(
-            Entry((shown, *(name for index in indices for name in classes[index])), tuple(same), tuple(indices))
-        )
+        entries.append(Entry((shown, *chain.from_iterable(classes[i] for i in indices)), tuple(same), tuple(indices)))
     for indices in first.values():
         if left := [index for index in indices if index not in taken]:
-            entries.append(Entry(tuple(name for index in left for name in classes[index]), (), tuple(left)))
+            entries.append(Entry(tuple(chain.from_iterable(classes[i] for i in left)), (), tuple(left)))
     # An entry keeps its shown name, and those further names that no other word has.
     taken_names = {spelling(entry.names[0]) for entry in entries}
     shared = Counter(key for entry in entries for key in {spelling(name) for name in entry.names})
