@@ -166,11 +166,8 @@ def influential_pairs(
     drops = 1 - sigmoid(np.log(score / (1 - score)) - lost) / score
     strongest = np.argsort(-drops, axis=None, kind="stable")[:STRONGEST]
     cells, places = sketch.positions[0].tolist(), aligned.photo_cells.tolist()
-    return tuple(
-        InfluentialPair(cells[row], places[column], float(drops[row, column]))
-        for row, column in (divmod(index, len(places)) for index in strongest.tolist())
-        if drops[row, column] > 0
-    )
+    rows = (divmod(index, len(places)) for index in strongest.tolist())
+    return tuple(InfluentialPair(cells[s], places[p], float(drops[s, p])) for s, p in rows if drops[s, p] > 0)
 
 
 def lost_logits(aligned: Aligned) -> Floats:

@@ -336,10 +336,8 @@ def _pairs(config: TwoSidedConfig) -> bytes:
     values = g("Reshape", g("MatMul", of_sketch("photo", "value"), by_head), g.number([-1, width]))
     values = g("Add", values, g("Mul", g.weight("photo.out.bias", width), g.number(1 / heads)))
     drawn = g("MatMul", g("Slice", g("Reshape", back, g.number([0, 0, -1])), *patches_only), values)
-    patches = {
-        "sketch": after("sketch", g("Add", out, g("Add", g("Slice", "sketch", *patches_only), bias))),
-        "photo": after("photo", g("Add", g("Slice", "photos", *patches_only), drawn)),
-    }
+    patches = {"sketch": after("sketch", g("Add", out, g("Add", g("Slice", "sketch", *patches_only), bias)))}
+    patches["photo"] = after("photo", g("Add", g("Slice", "photos", *patches_only), drawn))
     worth = {
         side: g("Softmax", g("Squeeze", g.linear(tokens, f"{side}_worth", width, 1), g.number([2])), axis=-1)
         for side, tokens in patches.items()

@@ -271,9 +271,8 @@ def _pairs_in_int8(weights: _Weights) -> _Weights:
         if name != "cross.sketch.key.bias"
     }
     for side in ("sketch", "photo"):
-        mean, spread, matrix, bias = (
-            given[f"{side}.{name}"] for name in ("norm1.bias", "norm1.weight", "ffn.0.weight", "ffn.0.bias")
-        )
+        names = ("norm1.bias", "norm1.weight", "ffn.0.weight", "ffn.0.bias")
+        mean, spread, matrix, bias = (given[f"{side}.{name}"] for name in names)
         read = (abs(mean) + _FAR * abs(spread)).max() / _STEPS_OF_SIGNED
         hidden = (mean @ matrix + bias + _FAR * np.sqrt(spread**2 @ matrix**2)).max() / _STEPS_OF_POSITIVE
         for name, step in ((f"{side}.ffn.0", read), (f"{side}.ffn.3", hidden)):

@@ -139,10 +139,8 @@ class Drawing:
     @property
     def words(self) -> tuple[str, ...]:
         """Returns the word that a person gave to each thing, which one of its strokes has; "" if there is none."""
-        return tuple(
-            next((word for stroke in thing.strokes if (word := self.strokes[stroke].word.strip())), "")
-            for thing in self.things
-        )
+        words = ([self.strokes[stroke].word.strip() for stroke in thing.strokes] for thing in self.things)
+        return tuple(next(filter(None, of_thing), "") for of_thing in words)
 
     @staticmethod
     def joined(parts: Sequence[Drawing]) -> Drawing:
@@ -185,10 +183,9 @@ class Drawing:
         side, shape = len(self.whole), self.sheet.ink.shape[:2]
         near, scale = _grow(labels), len(labels) / side
         starts, lengths = ink.place_in_square(shape, side)
-        rows, columns = (
-            ((start + (np.arange(count) + 0.5) * length / count) * scale).astype(int)
-            for start, count, length in zip(starts, shape, lengths, strict=True)
-        )
+        sides = zip(starts, shape, lengths, strict=True)
+        middles = (start + (np.arange(count) + 0.5) * length / count for start, count, length in sides)
+        rows, columns = ((middle * scale).astype(int) for middle in middles)
         owner = near[rows[:, None], columns]
         return [self.sheet.part(owner == number, side) for number in range(int(labels.max()) + 1)]
 

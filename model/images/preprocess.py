@@ -130,10 +130,8 @@ def prepare_released_sketch(image: Image.Image, size: int) -> Pixels:
         darkness, box = ink.find_ink(rgb)
         pixels = np.repeat(255 - darkness[:, :, None], 3, axis=2)
     top, bottom, left, right = box
-    crop = pixels[
-        max(0, top - _RELEASED_MARGIN) : bottom - 1 + _RELEASED_MARGIN,
-        max(0, left - _RELEASED_MARGIN) : right - 1 + _RELEASED_MARGIN,
-    ]
+    margin = _RELEASED_MARGIN
+    crop = pixels[max(0, top - margin) : bottom - 1 + margin, max(0, left - margin) : right - 1 + margin]
     height, width = crop.shape[:2]
     # The quotient is computed first, as in the released code: truncated, size / (h / w) and size * w / h may differ.
     ratio = height / width

@@ -101,11 +101,9 @@ def draw_selection(sketch: Seen, photo: Seen, explanation: Explanation) -> Image
     of_sketch, of_photo = (list(seen.observed.attention.kept) for seen in (sketch, photo))
     if len(left) < photo.observed.tokens.positions.shape[1]:
         of_photo.append(np.isin(np.arange(grid**2), left).reshape(grid, grid))
-    rows = (
-        tile([seen.image, *(_shade(seen, kept.astype(np.float32)) for kept in selections)])
-        for seen, selections in ((sketch, of_sketch), (photo, of_photo))
-    )
-    return tile(rows, downwards=True)
+    both = (sketch, of_sketch), (photo, of_photo)
+    shades = ([_shade(seen, kept.astype(np.float32)) for kept in selections] for seen, selections in both)
+    return tile((tile([seen.image, *row]) for (seen, _), row in zip(both, shades, strict=True)), downwards=True)
 
 
 def draw_attention(pictures: Sequence[Seen]) -> Image.Image:

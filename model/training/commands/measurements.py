@@ -221,9 +221,8 @@ def clip_matcher(network: str, validation: Corpus | None, device: str = "cpu", v
     if kind != "clip" or not source:
         raise ModelError(f"--network {network} is unknown; name clip:MODEL, such as clip:ViT-B-32/laion2b_s34b_b79k")
     encoder = read_clip(source).encoder
-    config = ClipAtConfig(
-        name=network, vit=encoder.layout, image_size=encoder.image_size, prompts=0, mean=encoder.mean, std=encoder.std
-    )
+    look: dict[str, Any] = {"image_size": encoder.image_size, "mean": encoder.mean, "std": encoder.std}
+    config = ClipAtConfig(name=network, vit=encoder.layout, prompts=0, **look)
     plain = clip_at_network_from(config, encoder.weights).requires_grad_(False).to(device).eval()
     if validation is not None:
         plain, _ = calibrate(plain, validation, methods=("ret",))

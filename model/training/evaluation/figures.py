@@ -109,18 +109,13 @@ class Evaluation:
         names = list(dict.fromkeys(name for groups in self.figures.values() for name in groups[ALL]))
         width = max(len(name) for name in ("method", *self.figures)) + 2
         sizes, titles = self._sizes(), {name: f"{_title(name):>{max(10, len(_title(name)) + 2)}}" for name in names}
-        lines = [
-            f"{sizes['queries']} sketches of {sizes['classes']} classes against {sizes['photos']} photos",
-            "",
-            f"{'method':<{width}}{'queries':<26}" + "".join(titles.values()),
-        ]
+        lines = [f"{sizes['queries']} sketches of {sizes['classes']} classes against {sizes['photos']} photos", ""]
+        lines.append(f"{'method':<{width}}{'queries':<26}" + "".join(titles.values()))
         for method, groups in self.figures.items():
             for group, means in groups.items():
                 title = f"{group} ({self.groups[group]})" if group in self.groups else group
-                cells = "".join(
-                    f"{means[name]:.4f}".rjust(len(head)) if name in means else " " * len(head)
-                    for name, head in titles.items()
-                )
+                shown = ((f"{means[name]:.4f}" if name in means else "", len(head)) for name, head in titles.items())
+                cells = "".join(cell.rjust(width_of) for cell, width_of in shown)
                 lines.append(f"{method if group == ALL else '':<{width}}{title:<26}{cells}".rstrip())
         if "*" in lines[2]:
             lines += ["", ADAPTED]

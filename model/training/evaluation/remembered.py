@@ -141,15 +141,12 @@ def divide(matcher: Matcher, papers: Sequence[Image.Image]) -> tuple[Drawing, Nu
 
 def measure_parting(matcher: Matcher, task: RememberedTask) -> "PartingReport":
     """Divides the drawings of remembered scenes, and the sketches of their things alone, each once."""
-    scenes = [
-        divide(matcher, [on_paper(thing) for thing in query.things])[2]
-        for query in tqdm(task.queries, desc="dividing", unit="scene", disable=None)
-    ]
+    queries = tqdm(task.queries, desc="dividing", unit="scene", disable=None)
+    scenes = [divide(matcher, [on_paper(thing) for thing in query.things])[2] for query in queries]
     sketches = dict.fromkeys(thing.sketch for query in task.queries for thing in query.things)
-    whole = [
-        divide(matcher, [on_paper(Drawn(sketch, (0.1, 0.1, 0.9, 0.9)))])[2].right
-        for sketch in tqdm(sketches, desc="dividing", unit="sketch", disable=None)
-    ]
+    alone = (on_paper(Drawn(sketch, (0.1, 0.1, 0.9, 0.9))) for sketch in sketches)
+    papers = tqdm(alone, "dividing", len(sketches), unit="sketch", disable=None)
+    whole = [divide(matcher, [paper])[2].right for paper in papers]
     rand, right = np.mean(scenes, axis=0).tolist()
     return PartingReport(len(scenes), rand, right, len(whole), float(np.mean(whole)))
 
@@ -267,10 +264,8 @@ def measure_clicks(matcher: Matcher, task: Task) -> Evaluation:
         counting.append(row)
     if not rows:
         raise ModelError("no sketch was drawn from one of the photos without finding it first already")
-    per_query: PerQuery = {
-        click: {name: np.array([row[click][name] for row in rows]) for name in figures}
-        for click, figures in rows[0].items()
-    }
+    names = {click: list(figures) for click, figures in rows[0].items()}
+    per_query: PerQuery = {c: {n: np.array([row[c][n] for row in rows]) for n in of} for c, of in names.items()}
     return Evaluation.of(task.corpus, tuple(task.corpus.sketches[row] for row in counting), per_query, {})
 
 

@@ -304,10 +304,8 @@ class TorchEngine(engine.Engine):
     def observe(self, pictures: engine.Floats, modality: engine.Modality) -> engine.Observed:
         trace, grid = vit.EncoderTrace(), self.config.grid
         tokens = averaged(self.reduce_regions(as_arrays(self.network.encode(pictures, modality, trace))))
-        blocks = [
-            engine.grid_maps(as_array(positions[0]), as_array(attention[0].float()), grid)
-            for attention, positions in zip(trace.attention, trace.positions, strict=True)
-        ]
+        pairs = zip(trace.positions, trace.attention, strict=True)
+        blocks = [engine.grid_maps(as_array(cells[0]), as_array(heads[0].float()), grid) for cells, heads in pairs]
         kept = [engine.grid_maps(as_array(cells[0]), np.ones(cells.shape[1], np.bool_), grid) for cells in trace.kept]
         everything = None if trace.everything is None else as_arrays(trace.everything)
         local = None if trace.local is None else as_array(trace.local[0].float())

@@ -226,13 +226,9 @@ class ClipAtTrainer(Trainer[Trained]):
 
     def make_optimiser(self) -> torch.optim.Adam:
         chosen, learned = self.recipe.optimiser, self.network.learned
-        groups = [
-            {"params": list(learned.norms.parameters()), "rate": chosen.encoder_rate},
-            {"params": list(learned.prompts.parameters()), "rate": chosen.prompt_rate},
-        ]
-        if self.network.to_text is not None:
-            groups.append({"params": list(self.network.to_text.parameters()), "rate": chosen.text_rate})
-        return torch.optim.Adam(groups)
+        parts = [(learned.norms, chosen.encoder_rate), (learned.prompts, chosen.prompt_rate)]
+        parts += [] if self.network.to_text is None else [(self.network.to_text, chosen.text_rate)]
+        return torch.optim.Adam([{"params": list(part.parameters()), "rate": rate} for part, rate in parts])
 
     def losses(self) -> dict[str, torch.Tensor]:
         """Computes classification, and triplets; within categories also divergence (C), and shuffled patches."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -69,10 +70,8 @@ def compose(sketches: Sequence[Sequence[Picture]], chance: np.random.Generator) 
         if count > 1 and chance.random() < 0.2:
             chosen = chosen[:1] * count
         pen = chance.uniform(3, 11) if chance.random() < 0.5 else None
-        drawn = [
-            _place(sketches[number][int(chance.integers(len(sketches[number])))], box, pen, chance)
-            for number, box in zip(chosen, _boxes(count, chance), strict=True)
-        ]
+        placed = zip((sketches[number] for number in chosen), _boxes(count, chance), strict=True)
+        drawn = [_place(alike[int(chance.integers(len(alike)))], box, pen, chance) for alike, box in placed]
         if chance.random() < 0.15:
             for front in range(count - 1, 0, -1):
                 # What lies within the outline, at half the paper's size.
@@ -185,10 +184,8 @@ class PartingNetwork(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.first = nn.Linear(features, WIDTH)
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(WIDTH, HEADS, 2 * WIDTH, DROPOUT, batch_first=True, norm_first=True)
-            for _ in range(LAYERS)
-        )
+        layer = partial(nn.TransformerEncoderLayer, WIDTH, HEADS, 2 * WIDTH, DROPOUT, batch_first=True, norm_first=True)
+        self.layers = nn.ModuleList(layer() for _ in range(LAYERS))
         self.last, self.direction = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, DIRECTION)
         self.pairs = nn.Parameter(torch.tensor([5.0, 0.0, 2.0, 2.0, 1.0]))
 

@@ -216,9 +216,8 @@ def give_scenes(
     print(f"wrote {target}: {len(words)} words, from {len(training):,} photos")
     if test is not None:
         held = read_keywords(photos, test)
-        scores = load(target).word_scores(
-            Tokens.of_ret(encode_pictures(matcher, held, "photo").ret), range(len(before.biases), len(after.biases))
-        )
+        tokens, added = encode_pictures(matcher, held, "photo"), range(len(before.biases), len(after.biases))
+        scores = load(target).word_scores(Tokens.of_ret(tokens.ret), added)
         print("| word | photos | precision@10 | average precision |\n|---|---|---|---|")
         for word, row, right in zip(words, scores, _shown(held, words), strict=True):
             if right.any():

@@ -101,11 +101,8 @@ class VisualAnchors:
     @staticmethod
     def of_features(features: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> "VisualAnchors":
         """Computes the anchors of classes with these rows from the features (n, d) of all photos."""
-        of_class = [features[features_of] for features_of in rows]
-        return VisualAnchors(
-            torch.stack([features_of.mean(dim=0) for features_of in of_class]),
-            torch.stack([features_of.std(dim=0, correction=0) for features_of in of_class]),
-        )
+        means = torch.stack([features[of_class].mean(dim=0) for of_class in rows])
+        return VisualAnchors(means, torch.stack([features[of_class].std(dim=0, correction=0) for of_class in rows]))
 
     def draw(self, generator: torch.Generator, swap: float) -> torch.Tensor:
         """Draws a sample of each class's normal distribution, (c, d) (section 3.5)."""
@@ -281,10 +278,8 @@ class AnchorTrainer(Trainer[AnchoredNetwork]):
         tokens.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]
         (sketch, of_sketch), (photo, of_photo) = (network.represent(half) for half in tokens.chunk(2))
         how = recipe.anchoring
-        drawn = {
-            name: (of_one.draw(generator, how.swap) if how.randomised else of_one.vectors).to(self.device)
-            for name, of_one in self.anchors.items()
-        }
+        drawn = {n: a.draw(generator, how.swap) if how.randomised else a.vectors for n, a in self.anchors.items()}
+        drawn = {name: vectors.to(self.device) for name, vectors in drawn.items()}
         adapted = self.network.graph(drawn) if drawn else {}
         losses = {"nce": info_nce(sketch, photo, recipe.temperature)}
         for name, s, p in zip(drawn, of_sketch, of_photo, strict=False):

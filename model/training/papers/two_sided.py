@@ -308,10 +308,8 @@ class TwoSidedTrainer(Trainer[SketchSide]):
             parts = torch.split(data.photos, _PHOTOS)
             batches = (pictures.normalize(part, network.config).to(self.device) for part in parts)
             tokens_of = [network.encode(images, "photo") for images in batches]
-            return {
-                "features": torch.cat([tokens.features for tokens in tokens_of]).half().cpu(),
-                "positions": torch.cat([tokens.positions for tokens in tokens_of]).cpu(),
-            }
+            features, positions = (torch.cat([vars(t)[n] for t in tokens_of]).cpu() for n in ("features", "positions"))
+            return {"features": features.half(), "positions": positions}
 
         kept = pictures.keep_tensors(folder / f"photos-{origin[:16]}.safetensors", encode)
         return Tokens(kept["features"].float(), kept["positions"])

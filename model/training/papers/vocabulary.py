@@ -289,10 +289,8 @@ def _regress(
         total = -(targets * logits.log_softmax(dim=1)).sum() / len(inputs)
         return total + WORD_RIDGE * (moves.square().sum() + 0.01 * shifts.square().sum())
 
-    optimiser = torch.optim.LBFGS(
-        [moves, shifts], max_iter=STEPS, history_size=8, line_search_fn="strong_wolfe", tolerance_grad=1e-6
-    )
-    minimise(loss, optimiser)
+    settings: dict[str, Any] = {"history_size": 8, "line_search_fn": "strong_wolfe", "tolerance_grad": 1e-6}
+    minimise(loss, torch.optim.LBFGS([moves, shifts], max_iter=STEPS, **settings))
     return (weights + moves).detach(), (biases + shifts).detach()
 
 

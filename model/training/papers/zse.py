@@ -338,9 +338,8 @@ class ZseTrainer(Trainer[Network]):
                 pretrained = name.startswith("encoder.") and not _NEW.search(name)
                 rate = chosen.encoder_rate if pretrained else chosen.head_rate
                 groups.setdefault((rate, chosen.decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-        return torch.optim.AdamW(
-            [{"params": of_group, "rate": rate, "weight_decay": decay} for (rate, decay), of_group in groups.items()]
-        )
+        options = (({"rate": rate, "weight_decay": decay}, group) for (rate, decay), group in groups.items())
+        return torch.optim.AdamW([{"params": group, **of_group} for of_group, group in options])
 
 
 def photo_side_backbone(run: Run) -> tuple[Path, dict[str, torch.Tensor]]:
