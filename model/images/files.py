@@ -365,9 +365,7 @@ def _media(head: bytes) -> str:
         raise UndecodableImage("the file is empty")
     media = _known(head)
     if media is None:
-        raise UnsupportedImage(
-            f"not a supported image type; convert it to {_READABLE}; a drawing may be SVG or PDF, too"
-        )
+        raise UnsupportedImage(f"not a supported image type; convert it to {_READABLE}; a drawing may be SVG or PDF")
     return media
 
 

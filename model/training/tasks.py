@@ -111,7 +111,7 @@ def read_task(
     parted = protocol in ("generalised", "fine-grained") and data is None
     if trained_on is not None and protocol != "cross-data-set" and not parted:
         raise ModelError(
-            "--trained-on belongs to --protocol cross-data-set, and without --data to generalised and fine-grained"
+            "--trained-on is for --protocol cross-data-set, and without --data generalised and fine-grained"
         )
     if data is not None:
         return _read_folders(protocol, split, trained_on, data)

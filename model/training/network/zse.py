@@ -142,9 +142,7 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
     try:
         state: dict[str, torch.Tensor] = timm.create_model(source, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:
-        raise ModelError(
-            f"the weights of {source} could not be fetched ({error}); give a safetensors file instead"
-        ) from error
+        raise ModelError(f"the weights of {source} could not be fetched ({error}); name a safetensors file") from error
     return state
 
 
