@@ -41,11 +41,8 @@ class ImageTooLarge(ImageError):
 
     @classmethod
     def of(cls, width: int, height: int, most: int) -> Self:
-        millions = f"{width * height / 1e6:,.0f} million"
-        return cls(
-            f"{width} x {height} pixels ({millions}) exceed the limit of {most:,} pixels; make it smaller, or "
-            "raise SBIR_MAX_PIXELS"
-        )
+        pixels = f"{width} x {height} pixels ({width * height / 1e6:,.0f} million)"
+        return cls(f"{pixels} exceed the limit of {most:,} pixels; make it smaller, or raise SBIR_MAX_PIXELS")
 
 
 class CostlyImage(ImageError):

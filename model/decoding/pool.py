@@ -153,9 +153,8 @@ class Limits:
         try:
             yield declare
         except MemoryError as error:
-            raise errors.CostlyImage(
-                f"decoding it takes more than {memory >> 20:,} MiB of memory; make it smaller"
-            ) from error
+            limit = f"{memory >> 20:,} MiB of memory"
+            raise errors.CostlyImage(f"decoding it takes more than {limit}; make it smaller") from error
         finally:
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_PROF, 0)
@@ -335,15 +334,13 @@ class DecodingProcess:
             code = self._process.returncode
             if late and not quick and computed < limits.clock_seconds / CLOCK_PER_CPU:
                 # What it did not compute is no fault of the picture.
-                raise EndedDecoding(
-                    f"the decoder stood still for {limits.clock_seconds:g} seconds, twice; free memory, and try again"
-                ) from error
+                still = f"{limits.clock_seconds:g} seconds, twice"
+                raise EndedDecoding(f"the decoder stood still for {still}; free memory, and try again") from error
             if late or -code == getattr(signal, "SIGPROF", None):
                 spent = f"{limits.clock_seconds:g}" if late else f"{limits.cpu_seconds:g} CPU"
                 beside = f", and one for each {PIXELS_A_SECOND / 1e6:g} million pixels" if limits.a_pixel[0] else ""
-                raise SlowImage(
-                    f"decoding it takes more than {spent} seconds{beside}; save it again, or smaller"
-                ) from error
+                limit = f"{spent} seconds{beside}"
+                raise SlowImage(f"decoding it takes more than {limit}; save it again, or smaller") from error
             if -code == getattr(signal, "SIGKILL", None):
                 raise EndedDecoding(
                     "the system killed the decoder twice, probably out of memory; make it smaller"

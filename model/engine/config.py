@@ -62,10 +62,8 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
         if record is ModelConfig:
             kind = TwoSidedConfig if values.get("encoder") == "two-sided" else ZseConfig
         if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(kind)}):
-            raise ModelError(
-                f"{title} has unknown fields ({', '.join(unknown)}); "
-                "check their names, or install a newer sketch-search"
-            )
+            remedy = "check their names, or install a newer sketch-search"
+            raise ModelError(f"{title} has unknown fields ({', '.join(unknown)}); {remedy}")
         adapter: TypeAdapter[Record] = _adapter(kind)
         return adapter.validate_json(text, strict=True)
     except ValidationError as error:

@@ -61,10 +61,8 @@ class Detector:
         except OSError as error:
             raise ModelError(f"{path} cannot be read ({error.strerror}); install sketch-search again") from error
         if (found := hashlib.sha256(data).hexdigest()) != DETECTOR_SHA256:
-            raise ModelError(
-                f"{path} is not the detector of this version (its SHA-256 is {found[:12]}, not "
-                f"{DETECTOR_SHA256[:12]}); install sketch-search again"
-            )
+            hashes = f"its SHA-256 is {found[:12]}, not {DETECTOR_SHA256[:12]}"
+            raise ModelError(f"{path} is not the detector of this version ({hashes}); install sketch-search again")
         # Reading boxes from an index needs no ONNX Runtime.
         from sketch_search.model.engine.runtime import open_session, session_options
 

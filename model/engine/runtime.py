@@ -67,9 +67,8 @@ class GraphEngine(surface.Engine):
             self._take(files.arrays)
         # Of a vocabulary's arrays, those that are missing are arguments that are missing.
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"{files.path} does not hold the tensors of its configuration: {error}; use another checkpoint"
-            ) from error
+            problem = f"{files.path} does not hold the tensors of its configuration: {error}"
+            raise ModelError(f"{problem}; use another checkpoint") from error
 
     @abstractmethod
     def _take(self, arrays: _Weights) -> None:

@@ -38,10 +38,8 @@ class Tokens:
 
     def __post_init__(self) -> None:
         if self.features.ndim != 3 or self.positions.shape != (self.features.shape[0], self.features.shape[1] - 1):
-            raise ValueError(
-                f"tokens need features (b, n, d) and positions (b, n-1), not {self.features.shape} "
-                f"and {self.positions.shape}"
-            )
+            shapes = f"{self.features.shape} and {self.positions.shape}"
+            raise ValueError(f"tokens need features (b, n, d) and positions (b, n-1), not {shapes}")
 
     def __len__(self) -> int:
         return len(self.features)

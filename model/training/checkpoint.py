@@ -187,10 +187,8 @@ def read_photo_side(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]
             notes = json.loads((file.metadata() or {})[PHOTO_SIDE_KIND])
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise ModelError(
-            f"{path} cannot be read as a photo side ({error}); install sketch-search again, or make it again by model "
-            "photo-side"
-        ) from error
+        remedy = "install sketch-search again, or make it again by model photo-side"
+        raise ModelError(f"{path} cannot be read as a photo side ({error}); {remedy}") from error
     scales = {name: stored.pop(name).float()[..., None] for name in [*stored] if name.endswith(SCALE)}
     return {PHOTO_SIDE + name: tensor.float() * scales.get(name + SCALE, 1) for name, tensor in stored.items()}, notes
 
@@ -276,10 +274,8 @@ def read_released(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        raise ModelError(
-            f'{path} holds no "model" state dict of ZSE-SBIR, nor a "state_dict" of CLIP-AT; expected a released '
-            "checkpoint"
-        )
+        kinds = '"model" state dict of ZSE-SBIR, nor a "state_dict" of CLIP-AT'
+        raise ModelError(f"{path} holds no {kinds}; expected a released checkpoint")
     # DataParallel and torch.compile put these before all names.
     return {_WRAPPERS.sub("", name): value for name, value in state.items()}
 

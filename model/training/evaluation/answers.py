@@ -329,10 +329,8 @@ def choose_composites(corpus: Corpus, count: int) -> tuple[Composite, ...]:
     photos, sketches = (rows_by_label(p.label for p in pictures) for pictures in (corpus.photos, corpus.sketches))
     sketches = {label: rows for label, rows in sketches.items() if label in photos}
     if len(photos) < QUARTERS or not sketches:
-        raise ModelError(
-            f"composites need photos of {QUARTERS} classes and a sketch of one of them; "
-            f"there are photos of {len(photos)} and sketches of {len(sketches)} of these"
-        )
+        counts = f"there are photos of {len(photos)} and sketches of {len(sketches)} of these"
+        raise ModelError(f"composites need photos of {QUARTERS} classes and a sketch of one of them; {counts}")
     chance = np.random.default_rng(0)
     labels = [str(label) for label in chance.permutation(sorted(sketches))]
     quarters = chance.permutation(np.arange(count) % QUARTERS).tolist()

@@ -108,9 +108,8 @@ def find_clip(source: str, *, download: bool = True) -> ClipFiles:
     model, _, tag = source.rpartition("/")
     known: Mapping[str, Any] = open_clip.get_pretrained_cfg(model, tag) if model else {}
     if not known:
-        raise ModelError(
-            f"{source} is neither a file nor an open_clip model with weights; name {FORMS}, such as {DEFAULT_CLIP}"
-        )
+        remedy = f"name {FORMS}, such as {DEFAULT_CLIP}"
+        raise ModelError(f"{source} is neither a file nor an open_clip model with weights; {remedy}")
     weights = _find_published(source, known, download)
     options = {f"image_{name}": known.get(name) for name in ("mean", "std", "interpolation", "resize_mode")}
     options["force_quick_gelu"] = bool(known.get("quick_gelu", False))
@@ -285,10 +284,8 @@ def _tokenizer(model: Any, source: str, name: str) -> Callable[[list[str]], torc
     else:
         config = open_clip.get_model_config(source)
     if "siglip" in source.lower() or config.get("text_cfg", {}).get("hf_tokenizer_name"):
-        raise ModelError(
-            f"the text tower of {name} needs a tokenizer that does not come with open_clip; use a model such as "
-            "ViT-B-32"
-        )
+        missing = "a tokenizer that does not come with open_clip; use a model such as ViT-B-32"
+        raise ModelError(f"the text tower of {name} needs {missing}")
     tokenizer: Any = open_clip.get_tokenizer(source)
     if tokenizer.vocab_size > embeddings[0].num_embeddings:
         raise ModelError(

@@ -199,10 +199,8 @@ def check_reachable(repository: str) -> None:
     # The errors of the library's HTTP client, which has changed.
     except Exception as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise ModelError(
-            f"{repository} is not on this disk, and the hub cannot be reached ({reason}); connect to the network, or "
-            "name a file"
-        ) from error
+        problem = f"{repository} is not on this disk, and the hub cannot be reached ({reason})"
+        raise ModelError(f"{problem}; connect to the network, or name a file") from error
 
 
 def fetch(repository: str, name: str) -> Path:

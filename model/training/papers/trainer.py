@@ -287,10 +287,8 @@ class Trainer(ABC, Generic[Trained]):
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             if metadata.get("origin") != self.origin:
-                raise ModelError(
-                    f"{path} belongs to another recipe, backbone, start or data; "
-                    "name another folder with --run, or remove this one to start again"
-                )
+                remedy = "name another folder with --run, or remove this one to start again"
+                raise ModelError(f"{path} belongs to another recipe, backbone, start or data; {remedy}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         self.step = int(metadata["step"])
         for part, network in (("network.", self.network), ("average.", self.average)):
