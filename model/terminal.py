@@ -42,9 +42,8 @@ def expand_home(path: str | Path) -> Path:
     """Replaces "~" or "~NAME" at the beginning of a path by the home folder. Raises HomeUnknown."""
     full = os.path.expanduser(path)
     if full.startswith("~"):
-        raise HomeUnknown(
-            f"{path}: the home folder {Path(path).parts[0]} is unknown; write the whole path, or set HOME."
-        )
+        home = Path(path).parts[0]
+        raise HomeUnknown(f"{path}: the home folder {home} is unknown; write the whole path, or set HOME.")
     return Path(full)
 
 

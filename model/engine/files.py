@@ -49,9 +49,8 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
         return path
     embedded = PACKAGED / f"{name}.safetensors"
     if not embedded.is_file():
-        raise ModelError(
-            f"this installation has no checkpoint {name!r}; name a file with --weights FILE or SBIR_WEIGHTS"
-        )
+        remedy = "name a file with --weights FILE or SBIR_WEIGHTS"
+        raise ModelError(f"this installation has no checkpoint {name!r}; {remedy}")
     return embedded
 
 
@@ -64,9 +63,8 @@ def read_metadata(path: Path) -> dict[str, str]:
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         check_memory(error)
-        raise ModelError(
-            f"{path} is not a safetensors file ({error}); convert a released .pth file with sketch-search model convert"
-        ) from error
+        remedy = "convert a released .pth file with sketch-search model convert"
+        raise ModelError(f"{path} is not a safetensors file ({error}); {remedy}") from error
     if metadata.get("format") != FORMAT or "config" not in metadata:
         raise ModelError(
             f"{path} is a safetensors file without this project's configuration; name a checkpoint, or train one from "

@@ -325,7 +325,6 @@ def picture_of_body(body: bytes) -> bytes:
         return body
     values = [*value.values()] if isinstance(value, dict) else [value]
     if len(values) != 1 or not isinstance(values[0], str):
-        raise MalformedSketch(
-            'JSON must be {"image": "the picture as base64"} and nothing else; put parameters into the query'
-        )
+        wanted = '{"image": "the picture as base64"} and nothing else'
+        raise MalformedSketch(f"JSON must be {wanted}; put parameters into the query")
     return values[0].encode("utf-8", "replace")

@@ -376,10 +376,8 @@ class Clusters:
         """Multiplies a vector of CLIP (e,) by the centroids by CLIP: (c,). Raises GalleryUnusable if lengths differ."""
         assert self.embeddings is not None
         if vector.shape != self.embeddings.shape[1:]:
-            raise GalleryUnusable(
-                f"the index has CLIP vectors of length {self.embeddings.shape[1]}, but its model gives {len(vector)}; "
-                "delete the index folder and build again."
-            )
+            lengths = f"of length {self.embeddings.shape[1]}, but its model gives {len(vector)}"
+            raise GalleryUnusable(f"the index has CLIP vectors {lengths}; delete the index folder and build again.")
         return (self.embeddings @ vector).astype(np.float32)
 
     def vectors_of(self, clusters: NDArray[np.int64]) -> Floats:

@@ -274,10 +274,8 @@ def find_photos(
             break
         opened *= 4
     if known.scored.sum() < len(known.to_score(query)):
-        raise GalleryUnusable(
-            "The network gives scores that are not numbers: the checkpoint or the index is damaged. Use another "
-            "checkpoint, or run `sketch-search index verify`."
-        )
+        problem = "The network gives scores that are not numbers: the checkpoint or the index is damaged"
+        raise GalleryUnusable(f"{problem}. Use another checkpoint, or run `sketch-search index verify`.")
     return known
 
 

@@ -102,10 +102,8 @@ def load_network(path: str | Path) -> networks.RetNetwork:
     metadata = engine.read_metadata(path)
     kind = networks.NETWORKS.get(metadata.get("kind", ZSE))
     if kind is None:
-        raise ModelError(
-            f"{path} holds a network of the kind {metadata['kind']!r}, which this version does not support; "
-            "install a newer sketch-search"
-        )
+        problem = f"of the kind {metadata['kind']!r}, which this version does not support"
+        raise ModelError(f"{path} holds a network {problem}; install a newer sketch-search")
     config = engine.from_json(kind.config_kind, metadata["config"], "the checkpoint's configuration")
     calibration = engine.from_json(engine.Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
     with torch.device("meta"):

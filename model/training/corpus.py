@@ -239,10 +239,8 @@ def with_pairs(corpus: Corpus) -> Corpus:
     """Keeps only the sketches that were drawn from one of the photos, and all photos. Raises ModelError without any."""
     sketches = tuple(corpus.sketches[row] for row in np.flatnonzero(find_drawn_photos(corpus) >= 0))
     if not sketches:
-        raise ModelError(
-            "no sketch is named after a photo of its class (sketch NAME-1.png or NAME_1.png of photo NAME.jpg), "
-            "so there is nothing fine-grained to measure"
-        )
+        problem = "no sketch is named after a photo of its class (sketch NAME-1.png or NAME_1.png of photo NAME.jpg)"
+        raise ModelError(f"{problem}, so there is nothing fine-grained to measure")
     return Corpus(sketches, corpus.photos)
 
 

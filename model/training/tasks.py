@@ -166,10 +166,8 @@ def _read_folders(protocol: Protocol, split: str | None, trained_on: str | None,
         corpus = choose_classes(corpus, standard_split(split)[1])
     if protocol == "cross-data-set":
         if trained_on not in STANDARD_SPLITS:
-            raise ModelError(
-                "across data sets a folder is measured without the classes trained on: "
-                f"name their split with --trained-on, one of {', '.join(STANDARD_SPLITS)}"
-            )
+            remedy = f"name their split with --trained-on, one of {', '.join(STANDARD_SPLITS)}"
+            raise ModelError(f"across data sets a folder is measured without the classes trained on: {remedy}")
         corpus = choose_classes(corpus, standard_split(trained_on)[0], exclude=True)
         return Task(corpus, protocol, about=(f"classes outside the training classes of {trained_on}",))
     if protocol == "generalised":

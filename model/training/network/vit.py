@@ -118,10 +118,8 @@ def _layout(architecture: str, image_size: int, sizes: str) -> VitLayout:
         first: Any = vit.blocks[0]
         plain = vit.num_prefix_tokens == 1 and type(first.mlp) is Mlp and isinstance(first.attn.q_norm, nn.Identity)
     if not plain:
-        raise ModelError(
-            f"{architecture} is not a plain ViT: with a class token and a position embedding, without registers, "
-            "gated MLPs and normalised queries"
-        )
+        kind = "with a class token and a position embedding, without registers, gated MLPs and normalised queries"
+        raise ModelError(f"{architecture} is not a plain ViT: {kind}")
     norm: Any = vit.norm
     return VitLayout(
         patch_size=vit.patch_embed.patch_size[0],
@@ -158,9 +156,8 @@ def load_vit(vit: "VisionTransformer", weights: dict[str, torch.Tensor]) -> None
         vit.load_state_dict(state)
     except RuntimeError as error:
         first = shorten(str(error).splitlines()[1], 120)
-        raise ModelError(
-            f"the backbone's weights do not fit the named ViT ({first}); use the preset or recipe of its size"
-        ) from error
+        problem = f"the backbone's weights do not fit the named ViT ({first})"
+        raise ModelError(f"{problem}; use the preset or recipe of its size") from error
 
 
 def mean_attention(attn: Any, x: torch.Tensor, count: int) -> torch.Tensor:

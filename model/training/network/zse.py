@@ -114,10 +114,8 @@ class Network(vit.RetNetwork):
 def as_zse(network: vit.RetNetwork) -> Network:
     """Returns the network if it compares pairs, else raises ModelError."""
     if not isinstance(network, Network):
-        raise ModelError(
-            f"{network.config.name} is a network of kind {network.kind!r}, with one vector for each "
-            "picture; this needs a network of ZSE-SBIR, such as the default one"
-        )
+        problem = f"{network.config.name} is a network of kind {network.kind!r}, with one vector for each picture"
+        raise ModelError(f"{problem}; this needs a network of ZSE-SBIR, such as the default one")
     return network
 
 

@@ -254,10 +254,8 @@ def training_set(
     for what, pictures in (("sketches", corpus.sketches), ("photos", corpus.photos)):
         rows_of = files.rows_by_label(picture.label for picture in pictures)
         if lacking := [label for label in labels if label not in rows_of]:
-            raise ModelError(
-                f"there are no {what} of {', '.join(lacking)}; every class that is trained on needs sketches and "
-                "photos, in folders of the same name"
-            )
+            remedy = "every class that is trained on needs sketches and photos, in folders of the same name"
+            raise ModelError(f"there are no {what} of {', '.join(lacking)}; {remedy}")
         rows.append(tuple(torch.tensor(rows_of[label]) for label in labels))
     look, drawn_from = Preprocessing(), torch.from_numpy(files.find_drawn_photos(corpus))
     sketches, photos = corpus.sketches + further.sketches, corpus.photos + further.photos

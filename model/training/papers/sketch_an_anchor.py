@@ -122,9 +122,8 @@ def similarities(anchors: torch.Tensor, sharpness: float = 1.0) -> torch.Tensor:
 def pad_anchors(anchors: torch.Tensor, units: int) -> torch.Tensor:
     """Appends zeros to anchors (c, d) -> (c, units), which keeps all cosines. Raises ModelError if d is larger."""
     if anchors.shape[1] > units:
-        raise ModelError(
-            f"anchors of {anchors.shape[1]} numbers do not fit into {units} units; set units in the recipe's [network]"
-        )
+        problem = f"anchors of {anchors.shape[1]} numbers do not fit into {units} units"
+        raise ModelError(f"{problem}; set units in the recipe's [network]")
     return F.pad(anchors, (0, units - anchors.shape[1]))
 
 

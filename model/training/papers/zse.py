@@ -150,10 +150,8 @@ def instances(
     pairs = ((photos, dict(pictures.find_pairs(drawn_from, photos))) for photos in of_classes)
     usable = [(photos, sketches) for photos, sketches in pairs if sketches and len(photos) > 1]
     if not usable:
-        raise ModelError(
-            "no class has a sketch that is named after one of two photos or more; name sketches after their photos "
-            "(NAME-1.png of NAME.jpg)"
-        )
+        problem = "no class has a sketch that is named after one of two photos or more"
+        raise ModelError(f"{problem}; name sketches after their photos (NAME-1.png of NAME.jpg)")
     return usable
 
 
