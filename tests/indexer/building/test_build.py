@@ -199,9 +199,7 @@ def test_an_update_computes_only_new_photos_and_keeps_ids_rows_and_clusters(buil
     assert indexer.verify(built.index) == []
 
 
-def test_a_growing_build_ends_as_others(
-    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_growing_build_ends_as_one(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         (collection.photos / f"! {number}.jpg").write_bytes(b"\xff\xd8\xff")
     # The first files are bad, so that one more step is read before there is a generation.

@@ -84,7 +84,7 @@ def test_limits_follow_the_pixels_that_a_file_declares_and_not_those_that_are_al
         Job().run(data, declared.append)
     assert {*declared} == {64 * 64, 640 * 480}
     pytest.importorskip("pillow_jxl")
-    for size in ((640, 480), (8, 8), (64, 64), (1000, 999), (3, 700), (4096, 2304)):
+    for size in ((640, 480), (8, 8), (64, 64), (1000, 999), (3, 700), (1920, 1080)):
         declared.clear()
         Job().run(encoded(Image.new("RGB", size), "JXL"), declared.append)
         assert {*declared} == {size[0] * size[1]}

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,7 @@ HIDE_AVX512 = Path(__file__).parents[2] / "avx2_alone.c"
 PRODUCTS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 
 
+@cache
 def photo_vectors() -> Floats:
     """Encodes 24 generated photos: their [Ret], (24, d)."""
     matcher = load()

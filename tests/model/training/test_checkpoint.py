@@ -41,7 +41,6 @@ from tests.shared_data import golden
         (networks.TINY, {"released_value_from_query": True, "keep_photo": 0.5}, "equal numbers"),
         (networks.TINY, {"select_after": (1,) * 3}, "must ascend"),
         (networks.TINY, {"words": (("dog",),) * 20_001}, "at most 20,000 words, not 20,001"),
-        (networks.TINY, {"words": ((),)}, "1 to 16 names, not 0"),
         (networks.TINY, {"words": (("dog",) * 17,)}, "1 to 16 names, not 17"),
         (networks.TINY, {"words": (("",),)}, "must have letters"),
         (networks.TINY, {"words": (("d" * 101,),)}, "at most 100 characters"),
@@ -52,11 +51,7 @@ from tests.shared_data import golden
         (engine.TWO_SIDED, {"second_heads": 7}, "not a multiple of its heads"),
         (networks.TINY_CALIBRATION, {"best_method": "fused"}, "best_method"),
         (networks.TINY_CALIBRATION, {"methods": ("fused",), "best_method": "fused"}, "fusion weight"),
-        *(
-            (networks.TINY_CALIBRATION, {"fusion": fusion}, "fusion must lie in")
-            for fusion in (math.inf, math.nan, 1e308)
-        ),
-        (networks.TINY_CALIBRATION, {"diffusion": 1.0}, "diffusion must lie in"),
+        (networks.TINY_CALIBRATION, {"fusion": math.nan}, "fusion must lie in"),
         (networks.TINY_CALIBRATION, {"diffusion": -1.5}, "diffusion must lie in"),
         (networks.TINY_CALIBRATION, {"variants": 0}, "variants must be 1 to 3"),
     ],
@@ -101,7 +96,6 @@ def test_files_that_are_no_checkpoints_say_what_to_do(tmp_path: Path, monkeypatc
         ({"config": {"novel": 1}}, "has unknown fields"),
         ({"config": {"depth": "12"}}, "depth: Input should be a valid integer"),
         ({"config": {"tokenizer_widths": [1, 2]}}, "tokenizer_widths"),
-        ({"config": {"name": None}}, "name: Input should be a valid string"),
         ({"metadata": {"config": "[" * 100_000}}, "configuration cannot be read"),
     ],
     ids=lambda value: str(value)[:40],

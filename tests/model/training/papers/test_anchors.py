@@ -220,18 +220,6 @@ def trainer(
     return sketch_an_anchor.AnchorTrainer(recipe, data, anchors, small_backbone(), folder)
 
 
-def test_a_step_has_seven_losses_or_one(data: TrainingSet, anchors: sketch_an_anchor.Anchors, tmp_path: Path) -> None:
-    whole = trainer(data, anchors, tmp_path / "whole").train_step()
-    anchored = {f"{name}_{of}" for name in ("word", "visual") for of in ("sketch", "photo", "sample")}
-    assert set(whole) == {"nce", *anchored}
-    plain = {**RECIPE.network, "anchors": []}
-    assert set(trainer(data, {}, tmp_path / "plain", network=plain).train_step()) == {"nce"}
-    alone = {**RECIPE.network, "anchors": ["visual"]}
-    visual = trainer(data, {"visual": anchors["visual"]}, tmp_path / "alone", network=alone)
-    assert set(visual.train_step()) == {"nce", "visual_sketch", "visual_photo", "visual_sample"}
-    assert visual.network.network.config.width == 40
-
-
 VIT = PretrainedVit(
     VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64), 64, small_backbone(), (0.5,) * 3, (0.5,) * 3
 )

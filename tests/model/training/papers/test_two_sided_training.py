@@ -33,9 +33,7 @@ from sketch_search.model.training.network import (
     second_layout,
 )
 from sketch_search.model.training.papers.photo_side import (
-    PhotoFeatures,
     fields_of,
-    fit_head,
     read_vit,
     renormalise,
     vit_tensors,
@@ -224,24 +222,6 @@ def test_the_second_vit_has_its_shape_and_sees_the_pixels_that_it_was_trained_wi
     assert torch.allclose(own, other, atol=1e-4)
     with pytest.raises(ModelError, match="not the weights of a ViT with 3 blocks"):
         vit_tensors(weights, dataclasses.replace(layout, depth=3), SMALL.image_size)
-
-
-def test_the_projection_of_photos_keeps_who_is_like_whom() -> None:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(6).repeat_interleave(20)
-    centres = torch.randn(6, 16, generator=generator)
-    first = centres[labels] + 0.5 * torch.randn(120, 16, generator=generator)
-    second = (centres @ torch.randn(16, 8, generator=generator))[labels] + torch.randn(120, 8, generator=generator)
-    features = PhotoFeatures(first, second, first, torch.zeros(120, 0), torch.randn(500, 16, generator=generator))
-    head = fit_head(features, labels, 12)
-    network = two_sided(dataclasses.replace(SMALL, width=12))
-    own = photo_side_of(network).head
-    own.load_state_dict(head)
-    with torch.inference_mode():
-        ret = own(first, second)
-    cosines = ret @ ret.T
-    same = labels[:, None] == labels[None]
-    assert float(cosines[same].mean()) > float(cosines[~same].mean()) + 0.5
 
 
 def test_a_recipe_may_keep_a_part_of_what_was_learned_and_tokens_are_centred_again(work: Path) -> None:
