@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sketch_search import weights
 from sketch_search.model import load
-from sketch_search.model.engine import METHODS, Floats, Tokens, file_sha256, read_metadata
+from sketch_search.model.engine import METHODS, Floats, Tokens, file_sha256, read_metadata, unit
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.training.checkpoint import load_network, replacing
@@ -103,7 +103,7 @@ class Measure(recipes.Table):
     """The measurement of a row; see ``read_task``, and ``search_in_two_stages`` for ``clusters`` and ``nprobe``.
 
     vectors: whether only photos are searched of which the data has CLIP's vectors. by: what makes the clusters: those,
-    or ``clip`` if it is on this disk, else [Ret]; or [Ret] in any case.
+    or ``clip`` if it is on this disk, else [Ret]; [Ret] in any case; or a map of [Ret] into CLIP's space.
     """
 
     protocol: Protocol = "zero-shot"
@@ -115,7 +115,7 @@ class Measure(recipes.Table):
     nprobe: int = 1
     clip: str = DEFAULT_CLIP
     vectors: bool = False
-    by: Literal["clip", "ret"] = "clip"
+    by: Literal["clip", "map", "ret"] = "clip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +253,7 @@ class TableRun:
     kept: bool = False  # whether rows that are in no sheet are left out
     # Rows that differ in clusters and nprobe alone share their tokens, which are the slowest part, and CLIP's vectors.
     tokens: dict[str, tuple[Tokens, Tokens]] = field(default_factory=dict)
-    vectors: dict[str, tuple[Floats | None, str]] = field(default_factory=dict)
+    vectors: dict[str, tuple[Floats, str]] = field(default_factory=dict)
 
     def run(self, name: str, command: str) -> Shown:
         """Trains and measures the rows; ``command`` is written below the table. Raises ModelError."""
@@ -362,15 +362,22 @@ class TableRun:
             corpus = Corpus(some_of_each(corpus.sketches, where.each), corpus.photos)
         return replace(task, corpus=corpus)
 
-    def _vectors(self, where: Measure, photos: Sequence[Picture]) -> tuple[Floats | None, str]:
-        """Returns CLIP's vectors of photos, None for [Ret]; and what makes clusters, unless the row says it."""
+    def _vectors(self, where: Measure, photos: Sequence[Picture], ret: Floats) -> tuple[Floats, str]:
+        """Returns the vectors of photos that make clusters, and what these are, unless the row says it."""
         if where.by == "ret":
-            return None, ""
+            return ret, ""
+        known = read_clip_vectors(data_folder(), photos) if where.vectors or where.by == "map" else {}
         if where.vectors:
-            known = read_clip_vectors(data_folder(), photos)
             return np.stack([known[photo] for photo in photos]), ""
+        if where.by == "map":
+            from sklearn.linear_model import RidgeCV
+
+            taught = [row for row, photo in enumerate(photos) if photo in known]
+            ridge = RidgeCV(np.logspace(-3, 3, 7)).fit(unit(ret[taught]), np.stack([*known.values()]))
+            mapped = np.asarray(ridge.predict(unit(ret)), np.float32)
+            return mapped, f"the map, a ridge regression, learnt from the {len(taught)} photos with CLIP's vectors"
         vectors, why = clip_vectors(photos, where.clip)
-        return vectors, f"clusters are by {'[Ret]: ' if vectors is None else ''}{why}"
+        return (ret, f"clusters are by [Ret]: {why}") if vectors is None else (vectors, f"clusters are by {why}")
 
     def _measure(self, table: PaperTable, row: Row, checkpoint: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Measures a network, in float32, so that all machines find the same: (columns, queries), and what it was."""
@@ -387,9 +394,8 @@ class TableRun:
             if key not in self.tokens:
                 self.tokens[key] = encode_both(matcher, task.corpus)
             if (by := f"{key} {where.by}") not in self.vectors:
-                self.vectors[by] = self._vectors(where, task.corpus.photos)
+                self.vectors[by] = self._vectors(where, task.corpus.photos, self.tokens[key][1].ret)
             tokens, (vectors, why) = self.tokens[key], self.vectors[by]
-            vectors = tokens[1].ret if vectors is None else vectors
             about = [*filter(None, [why]), _FORMULAS]
             figures, more = search_in_two_stages(matcher, task.corpus, tokens, vectors, where.clusters, where.nprobe)
             costs |= more | {"clusters": float(where.clusters)}

@@ -133,7 +133,8 @@ export function createDrawn(paper, parts, word, react) {
     const size = (known || placeholder).length;
     const made = element("input", { type: "text", value: known, placeholder, size, maxLength: 100, ariaLabel: "What this thing is", autocomplete: "off" });
     made.setAttribute("list", "words");
-    made.addEventListener("focus", () => sorting.take(thing));
+    // What was guessed is typed over, once the press has put the cursor.
+    made.addEventListener("focus", () => { sorting.take(thing); setTimeout(() => made.select()); });
     made.addEventListener("input", () => word.complete(made.value.trim()));
     made.addEventListener("change", () => {
       made.blur();

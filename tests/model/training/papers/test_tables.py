@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model import load
 from sketch_search.model.engine import read_metadata
 from sketch_search.model.training.commands import main
-from sketch_search.model.training.corpus import DATA_VARIABLE, read_class_folders
+from sketch_search.model.training.corpus import DATA_VARIABLE, Picture, read_class_folders
 from sketch_search.model.training.evaluation.figures import measure, relevance
 from sketch_search.model.training.evaluation.scoring import score_matrices
 from sketch_search.model.training.papers import tables
@@ -137,20 +138,55 @@ def test_a_table_is_drawn_from_its_sheet_alone_which_is_refused_if_of_another_re
     assert f"trained in {folder / 'sheets' / 'two.json'} is of another recipe or measure" in capsys.readouterr().err
 
 
+def test_a_sheet_of_other_weights_or_of_another_split_is_not_printed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks.tiny_checkpoint(folder / "zse.safetensors")
+    (folder / "optional" / "data").mkdir(parents=True)
+    (folder / "optional" / "data" / "split.json").write_text("{}")
+    monkeypatch.setenv("SKETCH_SEARCH_DATA", str(folder / "optional"))
+    monkeypatch.setattr(tables, "PHOTO_SIDE", folder / "photo-side.safetensors")
+    task = read_task(data=folder / "data")
+    monkeypatch.setattr(tables, "read_task", lambda *_, **__: task)
+    write_table(folder, 'title = "One"\n[[row]]\nname = "it"\ncheckpoint = "zse"\nmethod = "ret"\n')
+
+    def printed() -> int:
+        return main(["table", "two", "--runs", str(folder / "runs"), "--sheets", str(folder / "sheets")])
+
+    assert printed() == 0
+    first = capsys.readouterr().out
+    assert printed() == 0
+    assert capsys.readouterr().out == first
+    networks.tiny_checkpoint(folder / "zse.safetensors", seed=1)
+    assert printed() == 2
+    assert "two.json is of other weights; remove it to run the row again" in capsys.readouterr().err
+    (folder / "optional" / "data" / "split.json").write_text('{"train": []}')
+    assert printed() == 2
+    assert "is of other weights and split; remove it" in capsys.readouterr().err
+
+
 def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhaustive_one_does(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Clusters are opened until they hold so many photos.
     monkeypatch.setattr("sketch_search.model.training.evaluation.answers.TOP", 2)
-    ways = [(1, 1), (4, 4), (4, 1)]
+    kinds = np.eye(len(SHAPES), dtype=np.float32)
+
+    def known(_: Path, photos: Sequence[Picture]) -> dict[Picture, NDArray[np.float32]]:
+        return {photo: kinds[list(SHAPES).index(photo.label)] for photo in photos[1:]}
+
+    monkeypatch.setattr(tables, "read_clip_vectors", known)
+    ways = [(1, 1, "clip"), (4, 4, "clip"), (4, 1, "clip"), (4, 1, "map")]
     rows = "".join(
-        f'[[row]]\nname = "{n} of {c}"\nrecipe = "RECIPE"\nlearns = false\nmethod = "rn"\n'
-        f"measure = {{ clusters = {c}, nprobe = {n} }}\n"
-        for c, n in ways
+        f'[[row]]\nname = "{n} of {c} by {by}"\nrecipe = "RECIPE"\nlearns = false\nmethod = "rn"\n'
+        f'measure = {{ clusters = {c}, nprobe = {n}, by = "{by}" }}\n'
+        for c, n, by in ways
     )
     write_table(folder, f'title = "Two stages"\ncolumns = ["map_100", "precision_100"]\n{rows}')
     assert run(folder, "--json") == 0
-    exhaustive, opened, one = json.loads(capsys.readouterr().out)["rows"]
+    exhaustive, opened, one, mapped = json.loads(capsys.readouterr().out)["rows"]
+    assert f"learnt from the {exhaustive['photos'] - 1} photos with CLIP's vectors" in mapped["about"][0]
+    assert mapped["costs"]["purity"] >= one["costs"]["purity"], "vectors of the kinds make purer clusters"
     assert opened["figures"] == exhaustive["figures"]
     assert opened["costs"]["pairs"] == exhaustive["costs"]["pairs"] + 4 == exhaustive["photos"] + 4
     assert one["costs"]["pairs"] < exhaustive["photos"]
