@@ -111,7 +111,7 @@ def test_clicks_are_measured_by_searches_of_drawn_photos(tmp_path: Path, capsys:
         (("--protocol", "cross-data-set"), "name their split with --trained-on"),
         (("--split", "sketchy_104_21"), "none of the classes asked for"),
         (("--protocol", "fine-grained"), "(sketch NAME-1.png or NAME_1.png of photo NAME.jpg)"),
-        (("--trained-on", "sketchy"), "--trained-on belongs to --protocol cross-data-set"),
+        (("--trained-on", "sketchy"), "--trained-on is for --protocol cross-data-set"),
         (("--by-class", "--protocol", "fine-grained"), "--by-class is for category protocols"),
         (("--every", "3"), "two numbers from 1 on with a comma between"),
         (("--network", "resnet"), "name clip:MODEL"),
