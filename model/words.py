@@ -56,7 +56,7 @@ _FOREIGN_ENDING = re.compile(
 _UNSPACED = "[\u3040-\u30ff\u4e00-\u9fff]"
 _ENGLISH = ("small", "beside")
 _EVERY = (*_ENGLISH, "small_abroad", "beside_abroad")
-# Numbers that count: of more things alike a photo may show any number.
+# How many of a thing a text may ask for: as many as it may have things.
 _NUMBERS = range(2, MOST_THINGS + 1)
 _BREAKS = ",;&+、。，"
 _TOKEN = re.compile(rf"{_UNSPACED}|[{_BREAKS}]|(?:(?!{_UNSPACED})[^\s{_BREAKS}])+")
@@ -91,7 +91,7 @@ class Reading:
     ignored: tuple[str, ...] = ()
 
     def each(self, most: int = MOST_THINGS) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
-        """Lists the words and colours of each thing as often as it is there; once if these are more than ``most``."""
+        """Lists each thing's words and colours, as often as the text says; once if that makes more than ``most``."""
         once = list(zip(self.things, self.colours, strict=True))
         each = [thing for thing, number in zip(once, self.numbers, strict=True) for _ in range(number)]
         return each if len(each) <= most else once
@@ -237,8 +237,10 @@ class WordBook:
 
     def _said(self, key: str, parts: Sequence[_Span]) -> str | None:
         """Returns the words searched for instead of a text's things; None if the text names them."""
-        times = {number: f"{number} \u00d7" for number in _NUMBERS}
-        named = ([*filter(None, [times.get(part.number)]), *part.colours, self._list(part.meant)] for part in parts)
+        named = (
+            [*([f"{part.number} \u00d7"] if part.number > 1 else []), *part.colours, self._list(part.meant)]
+            for part in parts
+        )
         said = list(dict.fromkeys(map(" ".join, named)))
         typed = [stem(part) for part in re.split(r" and |\s*[,&+]\s*", key)]
         return None if typed == [stem(spelling(one)) for one in said] else " and ".join(said)
