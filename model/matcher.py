@@ -340,17 +340,17 @@ class Matcher:
         guesses = (Guess(self.words[number], float(probabilities[number])) for number in best)
         return tuple(guess for guess in guesses if guess.probability >= least)
 
-    def whole_direction(self, things: Sequence[Thing]) -> Floats | None:
+    def drawing_direction(self, things: Sequence[Thing]) -> Floats | None:
         """Returns the direction of the whole drawing of several things, (d,), as long as it counts; None if unknown.
 
         Its length is WHOLE (1 - p)^2, with p the mean probability of the best guess of each thing, named or not.
         """
-        if not things or things[0].whole is None:
+        if not things or things[0].drawing_ret is None:
             return None
         known, vocabulary = np.zeros(len(things), np.float32), self.engine.vocabulary
         if vocabulary is not None:
             known = vocabulary.guess(Tokens.cat([thing.tokens for thing in things])).max(axis=1)
-        return unit(things[0].whole) * np.float32(WHOLE * (1 - known.mean()) ** 2)
+        return unit(things[0].drawing_ret) * np.float32(WHOLE * (1 - known.mean()) ** 2)
 
     def thing_directions(self, things: Sequence[Thing]) -> Floats:
         """Returns what regions that show each of t things are like, (t, r) of length 1. Raises ModelError.

@@ -367,17 +367,17 @@ def is_shown(clearness: float) -> bool | None:
 ALIKE = 0.45
 
 
-def groups_of(ret: NDArray[np.floating], mean: Floats, threshold: float = ALIKE) -> Numbers:
+def groups_of(ret: NDArray[np.floating], mean: Floats) -> Numbers:
     """Finds the group of look-alikes of each photo of a ranking.
 
     Let r_i be the normalised [Ret] of the i-th photo minus ``mean``, normalised again. Down the ranking, photo i joins
-    the first group whose first photo j has r_i . r_j above the threshold. If there is none, it begins a group.
+    the first group whose first photo j has r_i . r_j above ALIKE. If there is none, it begins a group.
 
     ret: (p, d), best first. mean: (d,) of the normalised [Ret] of the whole gallery; that of the ranking itself would
     hide what its photos have in common. Returns (p,) int64: groups are numbered from 0, in the order of first photos.
     """
     directions = centre(ret, mean)
-    alike = directions @ directions.T > threshold
+    alike = directions @ directions.T > ALIKE
     groups = np.full(len(directions), -1, np.int64)
     # Group by group is the same as photo by photo: the next photo without a group is like no first photo before it.
     for first in range(len(directions)):
@@ -463,17 +463,17 @@ def _matching(first: Tokens, second: Tokens, grid: int) -> Floats:
     return np.asarray((cosines.max(axis=2).mean(axis=1) + cosines.max(axis=1).mean(axis=1)) / 2)
 
 
-def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], own: int = 0) -> Numbers:
+def first_of_same(count: int, duplicates: Sequence[tuple[int, int]], liked: int = 0) -> Numbers:
     """Finds the photo of a ranking that represents each photo: the first of its near duplicates, or itself.
 
     A photo follows its first pair; if the other photo of this pair is itself a duplicate, the same photo stands for
     both. So a burst, in which each photo is like the next, is one.
 
-    duplicates: ranks of a photo and an earlier photo, in the order of the first. own: this many first photos stand for
-    themselves. Returns (count,) int64: ranks, from 0.
+    duplicates: ranks of a photo and an earlier photo, in the order of the first. liked: so many first photos stand
+    for themselves. Returns (count,) int64: ranks, from 0.
     """
     firsts = np.arange(count)
     for photo, earlier in duplicates:
-        if photo >= own and firsts[photo] == photo:
+        if photo >= liked and firsts[photo] == photo:
             firsts[photo] = firsts[earlier]
     return firsts

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Numbers, Tokens
-from sketch_search.model.engine.detector import NO_KIND, no_boxes
-from sketch_search.model.engine.tokens import multiply_regions, unpack
+from sketch_search.model.engine.detector import NO_KIND
+from sketch_search.model.engine.tokens import join_columns, multiply_regions, unpack
 from sketch_search.model.ranking import diffuse
 
 # Constants of scenes were chosen by `python -m model evaluate --protocol scenes --split val`, those of single things by
@@ -60,7 +60,7 @@ class Thing:
     shares: (c,) float32, the share of its ink for each; the rest is black.
     words: the numbers of words, any of which names it, in the place of guesses; none if nobody named it.
     strokes, second_half: as of a ``DrawnThing``.
-    whole: (d,) float32, the [Ret] of the drawing that it is one of several things of; none if it is all of it.
+    drawing_ret: (d,) float32, the [Ret] of the drawing that it is one of several things of; none if it is all of it.
     """
 
     tokens: Tokens
@@ -70,7 +70,7 @@ class Thing:
     words: tuple[int, ...] = ()
     strokes: tuple[int, ...] = ()
     second_half: tuple[int, ...] = ()
-    whole: Floats | None = None
+    drawing_ret: Floats | None = None
 
     @property
     def place(self) -> tuple[float, float]:
@@ -112,7 +112,7 @@ class Matched:
 
     scores: (t, p) float32. cells: (t, p), row by row from the top left. regions: (t, p, r) float16, of length 1.
     colours: (t, p, 3) float32, CIELAB, of these regions. extents: (t, p, m) bool, see ``extents``; or m is 0.
-    boxes: (t, p, 6) uint8, the box that fits each thing best, as a photo's boxes; of no kind if none fits. fits,
+    boxes: (t, p, 6) uint8, the box that fits each thing best, as a photo's boxes; of no kind if none fits. box_fits,
     presence, of_kind: (t, p) float32 in 0..1, how well that box fits, and how surely any shows the thing, and its kind
     in whatever colour.
     """
@@ -123,15 +123,14 @@ class Matched:
     colours: Floats
     extents: NDArray[np.bool_]
     boxes: NDArray[np.uint8]
-    fits: Floats
+    box_fits: Floats
     presence: Floats
     of_kind: Floats
 
     @staticmethod
     def joined(parts: Sequence[Matched]) -> Matched:
         """Joins photos."""
-        columns: dict[str, Any] = {n: np.concatenate([vars(p)[n] for p in parts], axis=1) for n in vars(parts[0])}
-        return Matched(**columns)
+        return Matched(**join_columns(parts, axis=1))
 
     def __getitem__(self, photos: Numbers | NDArray[np.bool_] | slice) -> Matched:
         return Matched(**{name: column[:, photos] for name, column in vars(self).items()})
@@ -156,13 +155,13 @@ class Matched:
 def match_things(
     things: Sequence[Thing],
     directions: Floats,
-    regions: NDArray[Any],
+    regions: NDArray[np.uint8],
     colours: NDArray[Any],
+    kinds: Floats,
+    boxes: NDArray[np.uint8],
     places: float,
     *,
-    kinds: Floats | None = None,
-    boxes: NDArray[np.uint8] | None = None,
-    whole: bool = False,
+    find_extents: bool = False,
 ) -> Matched:
     """Finds the region of each photo that matches each thing best, and scores the photo by it.
 
@@ -179,11 +178,10 @@ def match_things(
 
     and FIT times how well a box of the photo fits the thing (``fit_boxes``).
 
-    directions: (t, r) of length 1, of the things. regions, colours: (p, m, r), or packed, and (p, m, 3), of p photos.
+    directions: (t, r) of length 1, of the things. regions, colours: (p, m, r / 2), packed, and (p, m, 3), of p photos.
+    kinds, boxes: (t, k), how probably each thing is of each kind of the detector, and (p, b, 6), of the photos.
     places: PLACES, another weight, or 0 if places do not count.
-    kinds, boxes: (t, k), how probably each thing is of each kind of the detector, and (p, b, 6), of the photos; None
-        without boxes.
-    whole: whether to find the extents of things, and of what shows them the colours nearest to their own.
+    find_extents: whether to find the extents of things, and of what shows them the colours nearest to their own.
     """
     centres = places_of_cells(regions.shape[1])
     lost = np.stack([((centres - thing.place) ** 2).sum(axis=1) for thing in things]) * np.float32(places)
@@ -206,14 +204,11 @@ def match_things(
             of_thing += seen @ (weight * means.astype(np.float32))
             of_thing -= np.float32(ELSEWHERE) * (seen + np.where(others, 0, -np.inf).astype(np.float32)).max(axis=1)
     photos = np.arange(len(regions))
-    shown = extents(cosines, cells) if whole else np.zeros((*cells.shape, 0), np.bool_)
-    chosen, seen_colours = regions[photos, cells], colours[photos, cells].astype(np.float32)
-    chosen = (unpack(chosen) if chosen.dtype == np.uint8 else chosen).astype(np.float16)
-    if kinds is None or boxes is None:
-        kinds, boxes = np.zeros((len(things), 1), np.float32), no_boxes(len(regions))
+    shown = extents(cosines, cells) if find_extents else np.zeros((*cells.shape, 0), np.bool_)
+    chosen, seen_colours = unpack(regions[photos, cells]).astype(np.float16), colours[photos, cells].astype(np.float32)
     fits, fitting, presence, of_kind = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
     best += np.float32(FIT) * fits
-    for row in [row for row, thing in enumerate(things) if whole and len(thing.colours)]:
+    for row in [row for row, thing in enumerate(things) if find_extents and len(thing.colours)]:
         # However dark windows and wheels are, a red car is red.
         for photo, (box, extent) in enumerate(zip(fitting[row], shown[row], strict=True)):
             of_box = replace(things[row], box=tuple((box[2:] / 255).tolist()))

@@ -181,7 +181,7 @@ class Engine:
             try:
                 answer = self.searcher(gallery).search(drawing, query, text, milliseconds)
                 for folder in () if answer.candidates or gallery.missing else query.folder:
-                    if not gallery.passing(PhotoFilter((folder,))).any():
+                    if not gallery.count_passing(PhotoFilter((folder,))).any():
                         raise BadSearch(
                             f"No indexed photo is below the folder {folder!r}; write it as results show paths, which "
                             "begin with the name of their indexed folder if there are several."

@@ -164,7 +164,7 @@ class Gallery(search.Gallery):
         """Returns the rows of the photos with these ids, (m,). Raises UnknownPhoto."""
 
     @abstractmethod
-    def newest(self, wanted: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
+    def newest(self, photo_filter: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
         """Finds the newest photos that pass a filter: their rows, newest first, and their days, as ordinals."""
 
     @abstractmethod
@@ -243,8 +243,8 @@ class LocalGallery(PhotoGallery, Gallery):
         self.generation, self.generation_id = index.generation, index.generation_id
         self.created, self.computed = index.manifest.created, index.manifest.computed
 
-    def newest(self, wanted: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
-        return self.index.newest(wanted, count)
+    def newest(self, photo_filter: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
+        return self.index.newest(photo_filter, count)
 
     def rows_of_ids(self, ids: Sequence[int]) -> PhotoRows:
         return np.array([self._row_of(entry) for entry in self.index.photos(ids)], np.int64)

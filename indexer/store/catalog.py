@@ -160,9 +160,9 @@ def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
     return (file.root, file.path, file.content_hash, *stamp, file.taken, file.reason)
 
 
-def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int | str]]:
+def _passing(photo_filter: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int | str]]:
     conditions, values = ["status = 'indexed'"], list[int | str]()
-    if (folders := wanted.folder_keys(names)) is not None:
+    if (folders := photo_filter.folder_keys(names)) is not None:
         parts = []
         for root, path in folders:
             around, _, name = path.rpartition("/")
@@ -173,10 +173,10 @@ def _passing(wanted: PhotoFilter, names: Sequence[str]) -> tuple[str, list[int |
                 parts[-1] += " AND instr(substr(path, ?), '/') = 0"
                 values.append(len(folder) + 2 if folder else 1)
         conditions.append(f"({' OR '.join(parts) or '0'})")
-    if wanted.after or wanted.before:
+    if photo_filter.after or photo_filter.before:
         # SQLite finds both by the index on the two.
         conditions.append(f"(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ? AND {_CHANGED})")
-        first, last = wanted.after or date.min, wanted.before or date.max
+        first, last = photo_filter.after or date.min, photo_filter.before or date.max
         after_last = _begin(last + timedelta(days=1)) if last < date.max else MAX_TIME
         values += [first.toordinal(), last.toordinal(), _begin(first), after_last]
     return " AND ".join(conditions), values
@@ -244,14 +244,14 @@ class Catalog:
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
         return next((int(number) for (number,) in self._all(query, root, path)), None)
 
-    def segment_rows_of(self, wanted: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
+    def segment_rows_of(self, photo_filter: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
         """Finds segment and row of each indexed file that passes; files with equal content share a row."""
-        condition, values = _passing(wanted, names)
+        condition, values = _passing(photo_filter, names)
         return self._all(f"SELECT segment, row FROM photos WHERE {condition}", *values)
 
-    def newest(self, wanted: PhotoFilter, names: Sequence[str], count: int) -> list[tuple[str, int, int]]:
+    def newest(self, photo_filter: PhotoFilter, names: Sequence[str], count: int) -> list[tuple[str, int, int]]:
         """Finds segment, row and day of the newest photos that pass; the day is the file's, or of its last change."""
-        condition, values = _passing(wanted, names)
+        condition, values = _passing(photo_filter, names)
         query = (
             f"SELECT segment, row, max({_DATED}) FROM photos WHERE {condition} GROUP BY segment, row "
             "ORDER BY 3 DESC, max(mtime) DESC, min(id) LIMIT ?"
@@ -264,9 +264,9 @@ class Catalog:
         folder = "rtrim(rtrim(path, replace(path, '/', '')), '/')"
         return self._rows(f"SELECT root, {folder}, count(*) FROM photos WHERE status = 'indexed' GROUP BY 1, 2")
 
-    def days(self, most: int, wanted: PhotoFilter, names: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    def days(self, most: int, photo_filter: PhotoFilter, names: Sequence[str]) -> Iterator[tuple[int, int, int]]:
         """Yields the last ``most`` days with files that pass, newest first: the ordinal, files, undated files."""
-        condition, values = _passing(wanted, names)
+        condition, values = _passing(photo_filter, names)
         dated = f"{condition} AND (taken IS NOT NULL OR {_CHANGED}) AND {_DATED} BETWEEN 1 AND ?"
         counts = "count(*), sum(taken IS NULL)"
         query = f"SELECT {_DATED}, {counts} FROM photos WHERE {dated} GROUP BY 1 ORDER BY 1 DESC LIMIT ?"

@@ -193,18 +193,18 @@ class Index:
             raise BadInvocation(f"the index has no photo at {shown}; name one as results show it.")
         return location.address_at(key, self._roots)
 
-    def passing(self, wanted: PhotoFilter) -> Mask:
+    def filter_mask(self, photo_filter: PhotoFilter) -> Mask:
         """Returns a mask (r,) by row: whether one of a photo's files passes a filter."""
         with self._lock:
-            rows = self._catalog.segment_rows_of(wanted, self.manifest.root_names)
+            rows = self._catalog.segment_rows_of(photo_filter, self.manifest.root_names)
         mask = np.isin(*self._keys(rows))
         mask[self.parts] = mask[self.parts_of]
         return mask
 
-    def newest(self, wanted: PhotoFilter, count: int) -> tuple[Numbers, Numbers]:
+    def newest(self, photo_filter: PhotoFilter, count: int) -> tuple[Numbers, Numbers]:
         """Finds the newest photos that pass a filter: their rows, newest first, and their days' ordinals."""
         with self._lock:
-            rows = self._catalog.newest(wanted, self.manifest.root_names, count)
+            rows = self._catalog.newest(photo_filter, self.manifest.root_names, count)
         every, keys = self._keys([(segment, row) for segment, row, _ in rows])
         order = np.argsort(every)
         return order[np.searchsorted(every[order], keys)], np.array([day for *_, day in rows], np.int64)

@@ -137,7 +137,7 @@ class Parting:
         if not len(pieces):
             return pieces.labels, pieces.labels
         probabilities = self.probabilities(pieces.features(patches), pieces)
-        things, halves = join_pieces(probabilities, pieces, told, whole=WHOLE - SURE * sure)
+        things, halves = join_pieces(probabilities, pieces, told, WHOLE - SURE * sure)
         if told is None or (told < 0).all():
             things = part_repeated(pieces, things)
         first, second = (np.where(pieces.labels >= 0, of[pieces.labels], -1) for of in (things, halves))
@@ -182,15 +182,13 @@ def count_features(encoder_width: int) -> int:
     return 2 * encoder_width + 2 * _RASTER**2 + 4 * _WAVES + 1
 
 
-def join_pieces(
-    probabilities: Floats, pieces: Pieces, told: Labels | None = None, least: float = LEAST, whole: float = WHOLE
-) -> tuple[Labels, Labels]:
+def join_pieces(probabilities: Floats, pieces: Pieces, told: Labels | None, whole: float) -> tuple[Labels, Labels]:
     """Joins pieces by average linkage, weighted by their pixels: the number of the thing of each, (k,), from 0.
 
     Returns also the half of its thing in which each is, 0 or 1.
 
     Pieces of one stroke are one to begin with; strokes that were ``told`` to be one are joined first. Groups with a
-    smaller share of the pixels than ``least`` join the likeliest other one, and so do the smallest of more than
+    smaller share of the pixels than LEAST join the likeliest other one, and so do the smallest of more than
     MAX_THINGS; specks have the number SPECK.
     """
     known = pieces.strokes >= 0
@@ -211,10 +209,10 @@ def join_pieces(
         if mean[one, other] < (min(CUT, whole) if count == 2 else CUT):
             small = np.where(said >= 0, np.inf, left)
             one = int(small.argmin())
-            if not np.isfinite(small[one]) or (small[one] >= least * total and count <= MAX_THINGS):
+            if not np.isfinite(small[one]) or (small[one] >= LEAST * total and count <= MAX_THINGS):
                 break
             other = int(mean[one].argmax())
-            if small[one] < least * total and mean[one, other] < STRANGE:
+            if small[one] < LEAST * total and mean[one, other] < STRANGE:
                 # A speck: no part of anything.
                 left[one], groups[groups == one] = np.inf, -1
                 sums[:, one] = mean[one] = mean[:, one] = -np.inf

@@ -79,9 +79,13 @@ class Tokens:
     @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:
         """Joins pictures with the same number of tokens."""
-        columns = {name: [getattr(part, name) for part in parts] for name in vars(parts[0])}
-        joined: dict[str, Any] = {n: None if one[0] is None else np.concatenate(one) for n, one in columns.items()}
-        return Tokens(**joined)
+        return Tokens(**join_columns(parts))
+
+
+def join_columns(records: Sequence[Any], axis: int = 0) -> dict[str, Any]:
+    """Joins records of one class, whose fields are arrays or None, field by field."""
+    columns = {name: [vars(record)[name] for record in records] for name in vars(records[0])}
+    return {name: None if parts[0] is None else np.concatenate(parts, axis) for name, parts in columns.items()}
 
 
 def as_floats(values: Any) -> Floats:
@@ -241,13 +245,11 @@ def pack(regions: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.asarray(steps[..., :half] << 4 | steps[..., half:])
 
 
-def multiply_regions(regions: NDArray[Any], directions: Floats) -> Floats:
-    """Multiplies regions, ``pack``ed (..., r / 2) uint8 or as floats (..., r), by directions (t, r): (..., t) float32.
+def multiply_regions(regions: NDArray[np.uint8], directions: Floats) -> Floats:
+    """Multiplies regions, ``pack``ed (..., r / 2), by directions (t, r): (..., t) float32.
 
-    Packed ones are not unpacked: a byte is 16 times its first half and its second, so that two products are enough.
+    They are not unpacked: a byte is 16 times its first half and its second, so that two products are enough.
     """
-    if regions.dtype != np.uint8:
-        return np.asarray(regions @ directions.T)
     half, scaled = regions.shape[-1], directions / np.float32(_REGION_STEPS)
     first, rows = scaled[:, :half] / np.float32(16), regions.reshape(-1, half)
     found: Floats = rows.astype(np.float32) @ first.T

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self, TypeAlias
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.engine import Floats, Method, Tokens, unit
+from sketch_search.model.engine.tokens import join_columns
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import NAMED, evidence_of_likes, evidence_of_words, promise
@@ -78,8 +79,8 @@ class Query:
     sketch: the query's tokens: the sketch's, a batch of one, or of all things of a drawing; without one, one [Ret] near
         liked photos, or near those of the word.
     things: those to find in the regions of photos. places: the weight of their places. extents: whether to find how far
-        they reach. whole: (d,) the direction of the whole drawing, as long as it counts beside several things.
-    wanted: a filter of photos, which the gallery understands; None for all.
+        they reach. drawing_direction: (d,) that of the whole drawing, as long as it counts beside several things.
+    photo_filter: which photos may be found, as the gallery understands it; None for all.
     liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
     unliked, unliked_ids, unliked_rows: (u, d) vectors, ids and (u,) rows of unwanted photos. unliked_kinds: (u,)
         whether those that look like them are unwanted, too.
@@ -95,9 +96,9 @@ class Query:
     things: tuple[Thing, ...] = ()
     places: float = 0.0
     extents: bool = False
-    whole: Floats | None = None
+    drawing_direction: Floats | None = None
     word: Word | None = None
-    wanted: Hashable | None = None
+    photo_filter: Hashable | None = None
     liked: Floats | None = None
     liked_ids: tuple[int, ...] = ()
     unliked: Floats | None = None
@@ -164,18 +165,13 @@ class Nearest:
         return len(self.rows)
 
     def __getitem__(self, chosen: NDArray[np.int64] | Mask | slice) -> Self:
-        return replace(self, **{name: column[chosen] for name, column in self._columns().items()})
-
-    def _columns(self) -> dict[str, NDArray[Any]]:
-        columns = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
+        return replace(self, **{name: column[chosen] for name, column in vars(self).items() if column is not None})
 
     @staticmethod
     def joined(parts: Sequence[Nearest]) -> Nearest:
         """Joins photos in the order of their rows."""
-        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in parts[0]._columns()}
-        every = Nearest(**columns)
-        return every[np.argsort(every.rows)]
+        photos = Nearest(**join_columns(parts))
+        return photos[np.argsort(photos.rows)]
 
     @staticmethod
     def nothing(query: Query) -> Nearest:
@@ -250,11 +246,11 @@ class Nearest:
         if query.method == "things":
             # All candidates are compared by regions.
             return np.full(len(self), np.nan, np.float32), np.empty(0, np.int64)
-        scores, wanted = np.full(len(self), np.nan, np.float32), self.to_score(query)
+        scores, to_score = np.full(len(self), np.nan, np.float32), self.to_score(query)
         if known is not None:
-            _, here, there = np.intersect1d(self.rows[wanted], known.rows, return_indices=True)
-            scores[wanted[here]] = known.scores[there]
-        return scores, wanted[np.isnan(scores[wanted])]
+            _, here, there = np.intersect1d(self.rows[to_score], known.rows, return_indices=True)
+            scores[to_score[here]] = known.scores[there]
+        return scores, to_score[np.isnan(scores[to_score])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +261,7 @@ class Candidates(Nearest):
     scores: (m,) float32; not a number for a photo that was not scored. Diffusion, likes and words change them.
     before: (m,) the scores before diffusion; None if more than diffusion has changed them.
     matched: the regions that match the things of the drawing best; None without such things.
-    fits: (m,) their scores, the mean of the things; diffused for a single one.
+    region_scores: (m,) their scores, the mean of the things; diffused for a single one.
     firsts: (m,) the row of the candidate that represents this one: its own, unless it is a near duplicate of an earlier
         one. None if nothing was to be folded.
     """
@@ -274,12 +270,8 @@ class Candidates(Nearest):
     scores: Scores
     before: Scores | None = None
     matched: Matched | None = None
-    fits: Scores | None = None
+    region_scores: Scores | None = None
     firsts: NDArray[np.int64] | None = None
-
-    def __getitem__(self, chosen: NDArray[np.int64] | Mask | slice) -> Self:
-        found = super().__getitem__(chosen)
-        return found if self.matched is None else replace(found, matched=self.matched[chosen])
 
     @property
     def scored(self) -> Mask:
@@ -419,10 +411,12 @@ class Gallery(ABC):
             found = replace(found, promise=total)
         scores, left = found.known_scores(query, known)
         vectors, scores[left], matched = self.scored(query, found.rows, left)
-        fits = None if matched is None else matched.scores.mean(axis=0)
-        if query.method == "things" and fits is not None:
-            scores = fits if query.whole is None else fits + unit(vectors.astype(np.float32)) @ query.whole
-        return Candidates(**vars(found), vectors=vectors, scores=scores, fits=fits, matched=matched)
+        region_scores = None if matched is None else matched.scores.mean(axis=0)
+        if query.method == "things" and region_scores is not None:
+            scores = region_scores
+            if query.drawing_direction is not None:
+                scores = region_scores + unit(vectors.astype(np.float32)) @ query.drawing_direction
+        return Candidates(**vars(found), vectors=vectors, scores=scores, matched=matched, region_scores=region_scores)
 
     @abstractmethod
     def nearest(self, query: Query) -> Nearest:
@@ -433,15 +427,15 @@ class Gallery(ABC):
         """Computes the best matches of the sketch's tokens and those of these photos, (m,)."""
 
     @abstractmethod
-    def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
+    def scored(self, query: Query, rows: PhotoRows, to_score: NDArray[np.int64]) -> Scored:
         """Reads the vectors of these photos, (m, d), and scores some of them by the query's method.
 
-        wanted: (w,) the indices of those to score. Returns the vectors; the scores (w,); and with things the regions
+        to_score: (w,) the indices of those to score. Returns the vectors; the scores (w,); and with things the regions
         of all of these photos that match them best, else None.
         """
 
     @abstractmethod
-    def passing(self, wanted: Any) -> NDArray[np.int64]:
+    def count_passing(self, photo_filter: Any) -> NDArray[np.int64]:
         """Counts the photos of each cluster that pass a filter, (c,)."""
 
     @abstractmethod

@@ -129,7 +129,7 @@ class Vectors:
         parts = [np.arange(part.start, part.stop) for part in self._opened(np.unique(clusters))]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
-    def passing(self, mask: Mask) -> Numbers:
+    def count_passing(self, mask: Mask) -> Numbers:
         """Counts the photos of each cluster that pass, (c,). mask: (p,) whether a photo passes."""
         before = np.concatenate([[0], np.cumsum(mask)])
         return np.asarray(before[self._ends] - before[self._ends - self.sizes])
@@ -143,8 +143,8 @@ class Vectors:
 
     def _near(self, direction: Floats, count: int, mask: Mask | None, clusters: Numbers) -> Numbers:
         if count >= self.sizes[clusters].sum():
-            every = self.rows_of(clusters)
-            return every if mask is None else every[mask[every]]
+            rows = self.rows_of(clusters)
+            return rows if mask is None else rows[mask[rows]]
         # Not imported above, since a search of few photos does without. Its stubs lack scanners.
         faiss: Any = import_module("faiss")
         # FAISS multiplies the float16 values in place. Converting them first takes many times as long.
@@ -155,10 +155,10 @@ class Vectors:
             query = np.ascontiguousarray(direction, np.float32)
             scanner.set_query(faiss.swig_ptr(query))
             products, rows = np.full(count, -np.inf, np.float32), np.full(count, -1, np.int64)
-            best, every = (faiss.swig_ptr(products), faiss.swig_ptr(rows), count), self._values.view(np.uint8)
+            best, codes = (faiss.swig_ptr(products), faiss.swig_ptr(rows), count), self._values.view(np.uint8)
             for part in self._opened(clusters):
                 numbers = np.arange(part.start, part.stop)
-                scanner.scan_codes(len(numbers), faiss.swig_ptr(every[part]), faiss.swig_ptr(numbers), *best)
+                scanner.scan_codes(len(numbers), faiss.swig_ptr(codes[part]), faiss.swig_ptr(numbers), *best)
         finally:
             # It has no owner, so Python would never free it.
             scanner.__swig_destroy__(scanner)

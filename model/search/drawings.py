@@ -47,18 +47,20 @@ def encode_things(
     expects: of the gallery that is searched (``Gallery.expects``). It only counts for several things: a single one of a
     kind that nobody taught would be taken for another one, and has no other things to find its photo by.
     """
-    things, whole = list[Thing](), None
+    things, drawing_ret = list[Thing](), None
     if len(drawing.things) == 1:
         expects = None
     else:
         variants = variants or 1
         # It is still kept from when the picture was divided.
-        whole = matcher.encode(matcher.preprocessing.normalise(drawing.whole)[None], modality, 1).ret[0]
+        drawing_ret = matcher.encode(matcher.preprocessing.normalise(drawing.whole)[None], modality, 1).ret[0]
     for drawn in drawing.things:
         tokens = matcher.encode(matcher.preprocessing.normalise(drawn.pixels)[None], modality, variants)
         shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
         strokes = drawn.strokes, drawn.second_half
-        things.append(Thing(tokens.expecting(expects), drawn.box, shares[:, :3], shares[:, 3], (), *strokes, whole))
+        things.append(
+            Thing(tokens.expecting(expects), drawn.box, shares[:, :3], shares[:, 3], (), *strokes, drawing_ret)
+        )
     return things
 
 
@@ -106,7 +108,7 @@ def name_things(
                 if unsure:
                     taker = max(unsure, key=lambda row: fits[row, column])
                     fits[taker, column], sure[taker], beside[column] = 1, 1, False
-        anywhere = Thing(named[0].tokens, whole=named[0].whole)
+        anywhere = Thing(named[0].tokens, drawing_ret=named[0].drawing_ret)
         for column in np.flatnonzero(beside):
             further.append(name(anywhere, *each[column]))
         left = drawable & ~beside & ~(fits[known] == 1).any(axis=0)
@@ -215,8 +217,8 @@ def search_things(
     things, query = query_of(gallery, matcher, things, method, text=text, places=places)
     if text is not None:
         query = replace(query, word=matcher.book.read(text).things)
-    whole = len(things) > 1 and query.method != "things"
-    plan = Plan(query.method, results, diffuse=matcher.calibration.diffusion is not None and not whole)
+    by_whole = len(things) > 1 and query.method != "things"
+    plan = Plan(query.method, results, diffuse=matcher.calibration.diffusion is not None and not by_whole)
     if liked is not None:
         vectors, homes = liked.vectors.astype(np.float32), gallery.clusters.of(liked.rows)
         query = replace(query, liked=vectors, liked_ids=tuple(liked.ids.tolist()), homes=homes)

@@ -29,7 +29,7 @@ from sketch_search.model.search.candidates import (
 from sketch_search.model.search.clusters import Mask, Vectors, cluster, default_clusters, mean_tokens, unite
 from sketch_search.model.things import Matched, fit_boxes, match_things
 
-# Clusters are searched by the cosine alone: for so many times the photos wanted, at least so many, before all scores.
+# Before all scores, clusters are searched by the cosine alone: for so many times the query's count, at least so many.
 FOUND_FOR_ONE, FOUND_AT_LEAST = 4, 4096
 # Photos whose vectors are compared at a time: some 12 MiB with the default network.
 BLOCK = 1 << 14
@@ -63,7 +63,7 @@ class Photos(Protocol):
     @property
     def embeddings(self) -> Vectors | None: ...
 
-    def passing(self, wanted: Any) -> Mask:
+    def filter_mask(self, photo_filter: Any) -> Mask:
         """Returns which photos pass a filter, (p,)."""
 
     def reading_order(self, photo_rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,7 +88,7 @@ class PhotoGallery(Gallery):
         """tokens, regions: how many are kept of each photo. boxes: whether any are."""
         self._photos, self._matcher, self.clusters = photos, matcher, clusters
         self.tokens_kept, self.regions_kept, self.boxes_kept = tokens, regions, boxes
-        self._passing: Callable[[Hashable], Mask] = lru_cache(maxsize=FILTERS_KEPT)(photos.passing)
+        self._filter_mask: Callable[[Hashable], Mask] = lru_cache(maxsize=FILTERS_KEPT)(photos.filter_mask)
         # They depend only on the photo. They are computed when first needed, and each takes four bytes a photo.
         self._priors, self._levels, self._nearness = (np.full(len(photos.ids), np.nan, np.float32) for _ in range(3))
 
@@ -126,23 +126,23 @@ class PhotoGallery(Gallery):
         by_box, kinds = np.zeros(len(self._photos.ids), np.float32), self._matcher.thing_kinds(query.things)
         likely = np.flatnonzero((kinds > LEAST_KIND).any(axis=0))
         rows = unite([np.empty(0, np.int64), *(self._with_kind[kind] for kind in likely)])
-        if query.wanted is not None:
-            rows = rows[self._passing(query.wanted)[rows]]
-        for some in np.split(rows, range(BLOCK, len(rows), BLOCK)):
+        if query.photo_filter is not None:
+            rows = rows[self._filter_mask(query.photo_filter)[rows]]
+        for block in np.split(rows, range(BLOCK, len(rows), BLOCK)):
             pause()
-            fits, *_ = fit_boxes(query.things, kinds, self._photos.photo_boxes(some), placed=query.places > 0)
-            by_box[some] = fits.mean(axis=0)
+            fits, *_ = fit_boxes(query.things, kinds, self._photos.photo_boxes(block), placed=query.places > 0)
+            by_box[block] = fits.mean(axis=0)
         return by_box
 
     @cached_property
     def _with_kind(self) -> list[PhotoRows]:
         """The photos with a box of each kind, ascending: four bytes for each kind that a photo shows."""
         rows, kinds = list[NDArray[np.int32]](), list[NDArray[np.uint8]]()
-        every = np.arange(len(self._photos.ids) if self.boxes_kept else 0)
-        for some in np.split(every, range(BLOCK, len(every), BLOCK)):
-            shown = self._photos.photo_boxes(some)[..., 0]
+        photos = np.arange(len(self._photos.ids) if self.boxes_kept else 0)
+        for block in np.split(photos, range(BLOCK, len(photos), BLOCK)):
+            shown = self._photos.photo_boxes(block)[..., 0]
             number, slot = np.nonzero(shown != NO_KIND)
-            rows.append(some[number].astype(np.int32))
+            rows.append(block[number].astype(np.int32))
             kinds.append(shown[number, slot])
         of_kind = np.concatenate(kinds)
         order = np.argsort(of_kind, kind="stable")
@@ -150,27 +150,27 @@ class PhotoGallery(Gallery):
         return [np.unique(part) for part in np.split(np.concatenate(rows)[order], starts)]
 
     def _near(self, query: Query) -> PhotoRows:
-        """Returns photos of the opened clusters that include all the wanted ones, (m,) ascending."""
-        mask = None if query.wanted is None else self._passing(query.wanted)
+        """Returns photos of the opened clusters that include all candidates, (m,) ascending."""
+        mask = None if query.photo_filter is None else self._filter_mask(query.photo_filter)
         vectors, clusters = self._photos.vectors, query.clusters
         if query.count is None:
             rows = vectors.rows_of(clusters)
             return rows if mask is None else rows[mask[rows]]
-        wanted = max(FOUND_AT_LEAST, FOUND_FOR_ONE * query.count)
+        count = max(FOUND_AT_LEAST, FOUND_FOR_ONE * query.count)
         # Parts are few, and what they show is seldom what other photos of their cluster show.
         parts = self._photos.parts
         found = [parts if mask is None else parts[mask[parts]]]
         if query.sketch is not None:
-            found.append(vectors.near(query.sketch.ret, wanted, mask, clusters))
+            found.append(vectors.near(query.sketch.ret, count, mask, clusters))
         if query.liked is not None:
-            found.append(vectors.near(query.liked - query.mean, wanted, mask, clusters))
+            found.append(vectors.near(query.liked - query.mean, count, mask, clusters))
             liked = np.flatnonzero(np.isin(self._photos.ids, query.liked_ids))
             found.append(liked if mask is None else liked[mask[liked]])
         if isinstance(query.word, np.ndarray):
-            found.append(self._embeddings.near(query.word[None], wanted, mask, clusters))
+            found.append(self._embeddings.near(query.word[None], count, mask, clusters))
         elif query.word is not None:
             directions = np.stack([self._matcher.word_direction(thing) for thing in query.word])
-            found.append(vectors.near(directions, wanted, mask, clusters))
+            found.append(vectors.near(directions, count, mask, clusters))
         return unite([rows for rows in found if len(rows)] or [np.empty(0, np.int64)])
 
     def _compare(self, rows: PhotoRows, query: Query) -> Nearest:
@@ -218,20 +218,20 @@ class PhotoGallery(Gallery):
             pause()
             # Only queries by vectors alone may have no tokens.
             assert query.sketch is not None
-            some = order[start : start + MATCHED_AT_ONCE]
+            block = order[start : start + MATCHED_AT_ONCE]
             # Cosines do not depend on scales.
-            scores[some] = best_matches(query.sketch, self._photos.photo_tokens(rows[some], scaled=False))
+            scores[block] = best_matches(query.sketch, self._photos.photo_tokens(rows[block], scaled=False))
         return scores
 
-    def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
+    def scored(self, query: Query, rows: PhotoRows, to_score: NDArray[np.int64]) -> Scored:
         vectors = self._photos.vectors.kept(rows)
         matched = self.matched(query, rows) if query.things else None
-        rows, scores = rows[wanted], np.empty(len(wanted), np.float32)
+        rows, scores = rows[to_score], np.empty(len(to_score), np.float32)
         order, portion = self._photos.reading_order(rows), BATCHED * self._matcher.chunk
         for start in range(0, len(rows), portion):
             pause()
-            some = order[start : start + portion]
-            scores[some] = query.scores(self._matcher, self.tokens(rows[some]))
+            block = order[start : start + portion]
+            scores[block] = query.scores(self._matcher, self.tokens(rows[block]))
         return vectors, scores, matched
 
     def matched(self, query: Query, rows: PhotoRows) -> Matched:
@@ -240,11 +240,10 @@ class PhotoGallery(Gallery):
         # Once for no photos, too.
         for start in range(0, max(1, len(rows)), REGIONS_AT_ONCE):
             pause()
-            some = rows[order[start : start + REGIONS_AT_ONCE]]
-            regions, colours = self._photos.photo_regions(some)
-            asked, boxes = (query.things, directions), self._photos.photo_boxes(some)
-            shown = match_things(*asked, regions, colours, query.places, kinds=kinds, boxes=boxes, whole=query.extents)
-            parts.append(shown)
+            block = rows[order[start : start + REGIONS_AT_ONCE]]
+            regions, colours = self._photos.photo_regions(block)
+            of_photos = regions, colours, kinds, self._photos.photo_boxes(block)
+            parts.append(match_things(query.things, directions, *of_photos, query.places, find_extents=query.extents))
         return Matched.joined(parts)[np.argsort(order)]
 
     @property
@@ -258,12 +257,12 @@ class PhotoGallery(Gallery):
         """(p,): the photos' ids, by row."""
         return self._photos.ids
 
-    def passing(self, wanted: Hashable) -> NDArray[np.int64]:
-        mask = self._passing(wanted)
+    def count_passing(self, photo_filter: Hashable) -> NDArray[np.int64]:
+        mask = self._filter_mask(photo_filter)
         if len(self._photos.parts):
             mask = mask.copy()
             mask[self._photos.parts] = False
-        return self._photos.vectors.passing(mask)
+        return self._photos.vectors.count_passing(mask)
 
     def tokens(self, rows: PhotoRows) -> Tokens:
         return self._photos.photo_tokens(rows)
@@ -279,7 +278,7 @@ class _InMemory:
     embeddings: Vectors | None = None
     parts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def passing(self, wanted: Any) -> Mask:
+    def filter_mask(self, photo_filter: Any) -> Mask:
         return np.ones(len(self.ids), np.bool_)
 
     def reading_order(self, photo_rows: NDArray[np.int64]) -> NDArray[np.int64]:

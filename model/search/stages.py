@@ -1,13 +1,14 @@
 """Ranks the photos of a gallery in two stages: the query against clusters, then against photos of the best clusters.
 
-    lead             without a sketch, liked photos, or the photos that show a word best, stand for the query
+    with_sketch      without a sketch, liked photos, or the photos that show a word best, take its place
     choose_clusters  stage 1: the query against the centroids of all clusters
     find_photos      stage 2: photos of the best clusters, by vector; then pairs of tokens of the best photos, or for
                      several things regions of all candidates
     diffuse          photos that look alike share their scores
     add_evidence     of places and colours, liked photos and words
     leave_out        unwanted photos leave, with near duplicates that rank behind them; what looks like them moves back
-    order, fold      liked photos first, then by score; near duplicates fold into one
+    sort_photos      liked photos first, then by score
+    find_duplicates  near duplicates fold into one
 
 From stage 2 on, all steps work on ``Candidates``: a row for each photo, a column for each kind of score. The score of a
 photo does not depend on the other photos scored: before diffusion, all kinds of search agree on every photo that they
@@ -56,7 +57,7 @@ class Plan:
     results: how long the ranking must be.
     nprobe: the least number of clusters to open for each part of the query; "all" for every one.
     chosen: whether the method chooses the clusters: if the query sets their number.
-    whole: whether all photos of the opened clusters are scored, unless ``limit`` is set.
+    score_all: whether all photos of the opened clusters are scored, unless ``limit`` is set.
     limit: how many photos the method scores; None for the default.
     diffuse: whether photos that look alike share their scores. fold: whether near duplicates are one result.
     plain: whether this is the two-stage report's system, which has no prior, guesses, diffusion or other scores.
@@ -66,7 +67,7 @@ class Plan:
     results: int
     nprobe: int | Literal["all"] = NPROBE
     chosen: bool = False
-    whole: bool = False
+    score_all: bool = False
     limit: int | None = None
     diffuse: bool = False
     fold: bool = False
@@ -77,12 +78,12 @@ class Plan:
         """Plans a search of the two-stage report's system: cross-attention and relation network score the centroids of
         all clusters, then all photos of the best cluster, and of further ones until there are enough photos.
         """
-        return Plan("rn", results, nprobe or 1, chosen=True, whole=True, fold=fold, plain=True)
+        return Plan("rn", results, nprobe or 1, chosen=True, score_all=True, fold=fold, plain=True)
 
     @property
     def rerank(self) -> int | None:
         """How many photos the method scores; None for all."""
-        if self.limit is not None or self.whole or self.method in ("ret", "things"):
+        if self.limit is not None or self.score_all or self.method in ("ret", "things"):
             return self.limit
         if self.diffuse:
             # Diffusion estimates the others.
@@ -92,7 +93,7 @@ class Plan:
     @property
     def count(self) -> int | None:
         """How many photos are in the ranking, the best by vector; None for all of the opened clusters."""
-        if self.rerank is None and self.whole:
+        if self.rerank is None and self.score_all:
             return None
         if self.rerank is not None and not self.diffuse:
             return self.rerank
@@ -107,7 +108,7 @@ class Ranking:
     plan: as it was carried out; folding may need a longer ranking.
     sizes: (c,) how many photos of each cluster can be found. clusters: (c,) their scores; NaN for a cluster that was
         not compared. pairs: how many clusters and photos the method scored.
-    hidden: the unwanted photos of the query. left_out: how many photos these hide together.
+    unliked: the unwanted photos of the query. hidden_count: how many photos these hide together.
     """
 
     photos: Candidates
@@ -116,8 +117,8 @@ class Ranking:
     sizes: NDArray[np.int64]
     clusters: Scores
     pairs: int
-    hidden: tuple[Unliked, ...] = ()
-    left_out: int = 0
+    unliked: tuple[Unliked, ...] = ()
+    hidden_count: int = 0
 
     def scores(self, count: int) -> Floats:
         """Returns the scores of the photos with the ids 0 to count - 1, (count,); -inf for those not ranked."""
@@ -130,45 +131,45 @@ def rank(
     gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, lap: Callable[[Stage], None] = lambda stage: None
 ) -> Ranking:
     """Ranks photos. query: without clusters yet. lap: called after each stage. Raises GalleryUnusable for NaN."""
-    sizes = gallery.clusters.sizes if query.wanted is None else gallery.passing(query.wanted)
+    sizes = gallery.clusters.sizes if query.photo_filter is None else gallery.count_passing(query.photo_filter)
     drawn = query.sketch is not None
-    query = lead(gallery, matcher, query, plan, sizes)
+    query = with_sketch(gallery, matcher, query, plan, sizes)
     if plan.method == "things":
-        query = replace(query, whole=matcher.whole_direction(query.things))
+        query = replace(query, drawing_direction=matcher.drawing_direction(query.things))
     clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
     lap("clusters")
-    wanted, found = plan.results, None
+    results_needed, found = plan.results, None
     while True:
         found = find_photos(gallery, query, plan, clusters, sizes, found)
         lap("photos")
         ranked = add_evidence(diffuse(matcher, found, query, plan), matcher, query, plan, drawn=drawn)
         lap("diffusion")
-        photos, hidden = leave_out(gallery, ranked, query, plan, matcher.config.grid)
-        photos = order(photos, query)
+        photos, unliked = leave_out(gallery, ranked, query, plan, matcher.config.grid)
+        photos = sort_photos(photos, query)
         if plan.fold:
             liked = int(np.isin(photos.ids, query.liked_ids).sum())
-            photos = replace(photos, firsts=fold(gallery, photos, liked, matcher.config.grid))
-        missing = wanted - len(photos.results)
-        if missing <= 0 or not (plan.fold or hidden) or not plan.results <= len(ranked) < sizes.sum():
+            photos = replace(photos, firsts=find_duplicates(gallery, photos, liked, matcher.config.grid))
+        missing = results_needed - len(photos.results)
+        if missing <= 0 or not (plan.fold or unliked) or not plan.results <= len(ranked) < sizes.sum():
             pairs += int(found.scored.sum())
-            return Ranking(photos, found, plan, sizes, by_cluster, pairs, hidden, len(ranked) - len(photos))
+            return Ranking(photos, found, plan, sizes, by_cluster, pairs, unliked, len(ranked) - len(photos))
         # Near duplicates were folded, or photos hidden. A longer ranking has others for them.
         plan = replace(plan, results=max(FOLDED, len(ranked)) + missing)
 
 
-def lead(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Query:
-    """Makes the mean of liked photos, or else of the best photos by the word, the sketch of a query without one."""
+def with_sketch(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Query:
+    """Gives a query without a sketch the mean [Ret] of liked photos, or else of the best photos by the word, as one."""
     if query.sketch is not None:
         return query
-    leading = query.liked
-    if leading is None:
-        order = _order_clusters(gallery, matcher, query, _compared(gallery, matcher, query), [], sizes)
-        clusters = np.sort(order if plan.nprobe == "all" else order[: plan.nprobe])
+    examples = query.liked
+    if examples is None:
+        cluster_order = _order_clusters(gallery, matcher, query, _compared(gallery, matcher, query), [], sizes)
+        clusters = np.sort(cluster_order if plan.nprobe == "all" else cluster_order[: plan.nprobe])
         best = gallery.find(replace(query, clusters=clusters, method="ret", count=ranking.EXAMPLES))
-        leading = np.zeros((1, best.vectors.shape[1]), np.float32)
+        examples = np.zeros((1, best.vectors.shape[1]), np.float32)
         if best.by_word is not None and len(best):
-            leading = best.vectors[best_first(best.ids, best.by_word, ranking.EXAMPLES)].astype(np.float32)
-    return replace(query, sketch=Tokens.of_ret(unit(unit(leading).mean(axis=0, keepdims=True))))
+            examples = best.vectors[best_first(best.ids, best.by_word, ranking.EXAMPLES)].astype(np.float32)
+    return replace(query, sketch=Tokens.of_ret(unit(unit(examples).mean(axis=0, keepdims=True))))
 
 
 # Stage 1: clusters.
@@ -184,7 +185,7 @@ def choose_clusters(
     compared is NaN.
     """
     clusters = gallery.clusters
-    # Every query that leads has tokens.
+    # ``with_sketch`` gave it one.
     assert query.sketch is not None
     every = plan.nprobe == "all" or plan.plain
     compared = np.arange(len(clusters.sizes)) if every else _compared(gallery, matcher, query)
@@ -192,26 +193,26 @@ def choose_clusters(
     by_vector = matcher.scores(query.sketch.without_patches, centroids, "ret")
     scores = np.full(len(clusters.sizes), np.nan, np.float32)
     scores[compared] = by_vector[0] if len(by_vector) == 1 else by_vector.mean(axis=0)
-    order = _order_clusters(gallery, matcher, query, compared, [*by_vector], sizes)
+    cluster_order = _order_clusters(gallery, matcher, query, compared, [*by_vector], sizes)
     if query.method in ("ret", "things"):
-        return order, scores, len(compared) if plan.chosen else 0
-    first = order if plan.plain else order[:MOST_CLUSTERS_SCORED]
+        return cluster_order, scores, len(compared) if plan.chosen else 0
+    first = cluster_order if plan.plain else cluster_order[:MOST_CLUSTERS_SCORED]
     if not plan.chosen:
         # Without a choice, or if other parts of the query also choose clusters, the order by vectors stays.
-        if plan.nprobe == "all" or len(order) <= plan.nprobe or query.parts > 1:
-            return order, scores, 0
+        if plan.nprobe == "all" or len(cluster_order) <= plan.nprobe or query.parts > 1:
+            return cluster_order, scores, 0
         matches = ranking.best_matches(query.sketch, clusters.tokens(first))
         hopes = ranking.promise(scores[first], np.arange(len(first)), matches)
         first = first[best_first(first, hopes, CLUSTERS_SCORED)]
     scores[first] = query.scores(matcher, clusters.tokens(first))
-    order = np.concatenate([first[best_first(first, scores[first])], order[~np.isin(order, first)]])
-    return order, scores, len(first)
+    first, others = first[best_first(first, scores[first])], cluster_order[~np.isin(cluster_order, first)]
+    return np.concatenate([first, others]), scores, len(first)
 
 
 def _compared(gallery: Gallery, matcher: Matcher, query: Query) -> NDArray[np.int64]:
     """Returns the clusters to compare with the query, ascending: of very many, those near a part of it."""
     clusters = gallery.clusters
-    if query.wanted is not None or isinstance(query.word, np.ndarray):
+    if query.photo_filter is not None or isinstance(query.word, np.ndarray):
         return np.arange(len(clusters.sizes))
     drawn = [] if query.sketch is None else [query.sketch.features[:, 0]]
     return np.union1d(clusters.near(np.concatenate([*drawn, _directions(matcher, query)])), query.homes)
@@ -240,8 +241,8 @@ def _order_clusters(
     columns = [*columns, *(clusters.vectors_of(compared) @ _directions(matcher, query).T).T]
     if isinstance(query.word, np.ndarray) and clusters.embeddings is not None:
         columns.append(clusters.by_clip(query.word))
-    order = interleave([compared[best_first(compared, column)] for column in columns], query.homes)
-    return order[sizes[order] > 0]
+    cluster_order = interleave([compared[best_first(compared, column)] for column in columns], query.homes)
+    return cluster_order[sizes[cluster_order] > 0]
 
 
 # Stage 2: photos.
@@ -251,7 +252,7 @@ def find_photos(
     gallery: Gallery,
     query: Query,
     plan: Plan,
-    order: NDArray[np.int64],
+    cluster_order: NDArray[np.int64],
     sizes: NDArray[np.int64],
     known: Candidates | None = None,
 ) -> Candidates:
@@ -262,15 +263,15 @@ def find_photos(
 
     known: the result of an earlier plan for the same query, whose scores are kept.
     """
-    enough = int(np.searchsorted(np.cumsum(sizes[order]), plan.results)) + 1
-    least = len(order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.chosen else query.parts)
-    opened = max(least, enough, len(query.homes))
-    wanted = plan.results if plan.rerank is None else min(plan.results, plan.rerank)
+    clusters_needed = int(np.searchsorted(np.cumsum(sizes[cluster_order]), plan.results)) + 1
+    least = len(cluster_order) if plan.nprobe == "all" else plan.nprobe * (1 if plan.chosen else query.parts)
+    opened = max(least, clusters_needed, len(query.homes))
+    photos_needed = plan.results if plan.rerank is None else min(plan.results, plan.rerank)
     query = replace(query, count=plan.count, rerank=plan.rerank)
     while True:
-        query = replace(query, clusters=np.sort(order[:opened]))
+        query = replace(query, clusters=np.sort(cluster_order[:opened]))
         known = gallery.find(query, known)
-        if len(known) >= wanted or opened >= len(order):
+        if len(known) >= photos_needed or opened >= len(cluster_order):
             break
         opened *= 4
     if known.scored.sum() < len(known.to_score(query)):
@@ -296,8 +297,10 @@ def diffuse(matcher: Matcher, photos: Candidates, query: Query, plan: Plan) -> C
         photos = replace(photos, scores=photos.scores + shown)
         scores = _diffuse_regions(matcher, photos, query, photos.scores, SHORTLIST)
         return replace(photos, scores=scores, before=photos.scores)
-    if photos.fits is not None:
-        photos = replace(photos, fits=_diffuse_regions(matcher, photos, query, photos.fits, FITS_DIFFUSED))
+    if photos.region_scores is not None:
+        photos = replace(
+            photos, region_scores=_diffuse_regions(matcher, photos, query, photos.region_scores, FITS_DIFFUSED)
+        )
     method, ret, before, threshold = plan.method, photos.vectors, photos.scores, matcher.diffusion_threshold
     weights = ranking.affinities(ret, threshold) if len(photos) <= SHORTLIST else None
     if not photos.scored.all():
@@ -311,9 +314,9 @@ def _diffuse_regions(matcher: Matcher, photos: Candidates, query: Query, scores:
     order, after = best_first(photos.ids, scores), scores.copy()
     first, rest = order[:count], order[count:]
     assert photos.matched is not None
-    assert photos.fits is not None
-    whole = scores[first] - photos.fits[first]
-    after[first] = photos.matched[first].diffused(matcher.thing_directions(query.things)).mean(axis=0) + whole
+    assert photos.region_scores is not None
+    others = scores[first] - photos.region_scores[first]
+    after[first] = photos.matched[first].diffused(matcher.thing_directions(query.things)).mean(axis=0) + others
     after[rest] = np.minimum(after[rest], after[first].min())
     return after
 
@@ -343,19 +346,18 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         parts.append(ranking.evidence_for_diffusion(photos.scores, photos.before, plan.method))
     # If the drawing is not the only part, the scores before diffusion are no guide.
     before = None if parts else photos.before
-    if photos.fits is not None and not several:
+    if photos.region_scores is not None and not several:
         assert photos.matched is not None
-        boxes = photos.matched
-        kinds, liked = boxes.of_kind.mean(axis=0), photos.likeness is not None
+        kinds, liked = photos.matched.of_kind.mean(axis=0), photos.likeness is not None
         backed = 1.0 if named else ranking.backing(photos.scores, kinds, liked=liked)
         alone = (ranking.ALONE_NAMED if named else ranking.ALONE) if drawn else 1
         share = FIT * (alone * backed - 1)
-        fits = photos.fits + np.float32(share) * boxes.fits.mean(axis=0)
+        fits = photos.region_scores + np.float32(share) * photos.matched.box_fits.mean(axis=0)
         # What fills the paper says little of where it was; without a drawing, fits are all that words say of boxes.
         weight = max(1.0 if len(thing.colours) or not drawn else 1 - thing.side for thing in query.things)
         parts.append(ranking.evidence_of_fits(fits, weight))
         if drawn:
-            parts.append(ranking.evidence_of_boxes(boxes.presence.mean(axis=0), backed))
+            parts.append(ranking.evidence_of_boxes(photos.matched.presence.mean(axis=0), backed))
     if not parts:
         return photos
     return replace(photos, scores=ranking.weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)
@@ -379,10 +381,10 @@ def leave_out(
     copies = _copies(gallery, photos, query, grid) & behind
     gone = (own | copies | (alike & query.unliked_kinds)).any(axis=1)
     counts = (alike & ~gone[:, None]).sum(axis=0).tolist()
-    found = zip(query.unliked_ids, copies.T, counts, strict=True)
-    hidden = tuple(Unliked(photo, tuple(photos.ids[of].tolist()), count) for photo, of, count in found)
+    columns = zip(query.unliked_ids, copies.T, counts, strict=True)
+    unliked = tuple(Unliked(photo, tuple(photos.ids[of].tolist()), count) for photo, of, count in columns)
     scores = ranking.weigh(photos.scores, ranking.evidence_of_dislikes(likeness), plan.method)
-    return replace(photos, scores=scores, before=None)[~gone], hidden
+    return replace(photos, scores=scores, before=None)[~gone], unliked
 
 
 def _behind(photos: Candidates, likeness: Floats, own: Mask, method: Method) -> Mask:
@@ -412,14 +414,14 @@ def _are_same(gallery: Gallery, rows: NDArray[np.int64], grid: int) -> Mask:
     return ranking.sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > ranking.SAME
 
 
-def order(photos: Candidates, query: Query) -> Candidates:
+def sort_photos(photos: Candidates, query: Query) -> Candidates:
     """Orders photos: liked ones by id, then the others by score."""
     liked = np.isin(photos.ids, query.liked_ids)
     scores = np.where(liked, photos.scores.max(initial=-np.inf), photos.scores)
     return replace(photos, scores=scores)[np.lexsort((photos.ids, -scores, ~liked))]
 
 
-def fold(gallery: Gallery, photos: Candidates, liked: int, grid: int) -> NDArray[np.int64]:
+def find_duplicates(gallery: Gallery, photos: Candidates, liked: int, grid: int) -> NDArray[np.int64]:
     """Finds the near duplicates in a ranking: (m,) the rank of the photo that represents each (``Candidates.firsts``).
 
     liked: how many of its first photos are liked: each is a separate result, since somebody chose it.
@@ -429,5 +431,5 @@ def fold(gallery: Gallery, photos: Candidates, liked: int, grid: int) -> NDArray
     best = photos[firsts[:FOLDED]]
     pairs = ranking.pairs_to_compare(best.vectors)
     pairs = pairs[_are_same(gallery, best.rows[pairs], grid)]
-    firsts[:FOLDED] = ranking.first_of_same(len(best), pairs.tolist(), own=liked)
+    firsts[:FOLDED] = ranking.first_of_same(len(best), pairs.tolist(), liked=liked)
     return firsts

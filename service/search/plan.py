@@ -148,7 +148,7 @@ def plan_search(
         nprobe=query.nprobe or ("all" if quality == "best" else settings.nprobe),
         chosen=query.nprobe is not None,
         # A query that sets the number of clusters, or the best quality, scores all of their photos.
-        whole=query.nprobe is not None or quality == "best",
+        score_all=query.nprobe is not None or quality == "best",
         limit=query.rerank,
         diffuse=able and query.method == "auto" and not by_whole if query.diffuse is None else query.diffuse,
         fold=query.fold,

@@ -213,8 +213,8 @@ class Searcher:
             clusters=self._opened(ranking),
             candidates=len(shown),
             photos=photos,
-            unliked=tuple(sorted(ranking.hidden, key=lambda photo: photo.id)),
-            hidden=ranking.left_out,
+            unliked=tuple(sorted(ranking.unliked, key=lambda photo: photo.id)),
+            hidden=ranking.hidden_count,
             pairs_scored=ranking.pairs,
             rerank=ranking.plan.rerank,
             diffused=plan.diffuse,
@@ -233,7 +233,7 @@ class Searcher:
         watch, gallery, settings = Stopwatch(), self.gallery, self.settings
         rows, _ = gallery.newest(_filter_of(query), query.offset + (query.k or settings.default_k))
         photos = gallery.entries(rows[query.offset :])
-        count = int(gallery.passing(_filter_of(query)).sum())
+        count = int(gallery.count_passing(_filter_of(query)).sum())
         watch.lap("photos")
         of_all = {"score": 1.0, "raw_score": 0.0, "copies": () if query.fold else None}
         results = tuple(
@@ -299,11 +299,11 @@ class Searcher:
             by_regions=query.system == "default" and query.quality != "fast",
             further=query.method == "auto",
         )
-        wanted, liked_entries = _filter_of(query), entries[: len(liked)]
+        photo_filter, liked_entries = _filter_of(query), entries[: len(liked)]
         return things, replace(
             encoded,
             plain=plan.plain,
-            wanted=None if wanted == PhotoFilter() else wanted,
+            photo_filter=None if photo_filter == PhotoFilter() else photo_filter,
             word=word,
             liked=np.concatenate(examples) if examples else None,
             liked_ids=tuple(entry.id for entry in liked_entries),

@@ -245,21 +245,21 @@ class ShardedGallery(Gallery):
     def matches(self, query: Query, rows: PhotoRows) -> Scores:
         return self._filled(np.empty(len(rows), np.float32), LocalGallery.matches, rows, query)
 
-    def scored(self, query: Query, rows: PhotoRows, wanted: NDArray[np.int64]) -> Scored:
+    def scored(self, query: Query, rows: PhotoRows, to_score: NDArray[np.int64]) -> Scored:
         without_sketch, scores = replace(query, sketch=None), np.full(len(rows), np.nan, np.float32)
         split = list(self._by_shard(rows))
-        to_score = {shard: np.flatnonzero(np.isin(indices, wanted)) for shard, indices, _ in split}
+        of_shard = {shard: np.flatnonzero(np.isin(indices, to_score)) for shard, indices, _ in split}
         pending: dict[int, Pending[Scored]] = {}
         for shard, _, there in split:
-            asked = query if len(to_score[shard]) else without_sketch
-            pending[shard] = self._begin(shard, LocalGallery.scored, asked, there, to_score[shard])
+            asked = query if len(of_shard[shard]) else without_sketch
+            pending[shard] = self._begin(shard, LocalGallery.scored, asked, there, of_shard[shard])
         answers = self._answers(pending)
         vectors = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float16)
         for shard, indices, _ in split:
-            vectors[indices], scores[indices[to_score[shard]]], _ = answers[shard]
+            vectors[indices], scores[indices[of_shard[shard]]], _ = answers[shard]
         matched = [part for _, _, part in answers.values() if part is not None]
         order = np.concatenate([np.empty(0, np.int64), *(indices for _, indices, _ in split)])
-        return vectors, scores[wanted], Matched.joined(matched)[np.argsort(order)] if matched else None
+        return vectors, scores[to_score], Matched.joined(matched)[np.argsort(order)] if matched else None
 
     def matched(self, query: Query, rows: PhotoRows) -> Matched:
         parts = self._ask_homes(LocalGallery.matched, rows, replace(query, sketch=None))
@@ -278,15 +278,15 @@ class ShardedGallery(Gallery):
         parts = [replace(part, rows=part.rows + self._layout.row_starts[shard]) for shard, part in answers]
         return Nearest.joined([Nearest.nothing(query), *parts]).best(query)
 
-    def passing(self, wanted: indexer.PhotoFilter) -> NDArray[np.int64]:
+    def count_passing(self, photo_filter: indexer.PhotoFilter) -> NDArray[np.int64]:
         counts = np.zeros_like(self.clusters.sizes)
-        for shard, of_shard in self._ask_all(LocalGallery.passing, wanted).items():
+        for shard, of_shard in self._ask_all(LocalGallery.count_passing, photo_filter).items():
             start = self._layout.cluster_starts[shard]
             counts[start : start + len(of_shard)] = of_shard
         return counts
 
-    def newest(self, wanted: indexer.PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
-        answers = self._ask_all(LocalGallery.newest, wanted, count).items()
+    def newest(self, photo_filter: indexer.PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
+        answers = self._ask_all(LocalGallery.newest, photo_filter, count).items()
         rows = np.concatenate([rows + self._layout.row_starts[shard] for shard, (rows, _) in answers])
         days = np.concatenate([days for _, (_, days) in answers])
         best = np.argsort(-days, kind="stable")[:count]

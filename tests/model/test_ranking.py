@@ -74,7 +74,7 @@ def test_without_patch_tokens_only_ret_decides() -> None:
 def test_a_burst_is_one_and_photos_that_somebody_named_stand_for_themselves() -> None:
     burst = [(1, 0), (3, 1), (4, 3), (4, 2), (5, 2)]
     assert ranking.first_of_same(7, burst).tolist() == [0, 0, 2, 0, 0, 2, 6]
-    assert ranking.first_of_same(7, burst, own=4).tolist() == [0, 1, 2, 3, 3, 2, 6]
+    assert ranking.first_of_same(7, burst, liked=4).tolist() == [0, 1, 2, 3, 3, 2, 6]
     assert ranking.first_of_same(0, []).tolist() == []
 
 

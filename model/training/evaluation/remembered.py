@@ -295,5 +295,5 @@ def _figures_of(ranking: Ranking, target: int, right: NDArray[np.bool_], liked: 
         "acc_1": float(target in of_kind[:1]),
         "acc_5": float(target in of_kind[:5]),
         "precision_20": float(right[page].sum() / min(_PAGE, right.sum())),
-        "lost": float(any(target in hidden.copies for hidden in ranking.hidden)),
+        "lost": float(any(target in photo.copies for photo in ranking.unliked)),
     }

@@ -111,7 +111,7 @@ def test_the_day_may_lie_beside_a_photo_or_in_its_name(tmp_path: Path, collectio
 
 def of_day(collection: Collection) -> set[str]:
     with collection.open() as index:
-        passing = index.passing(PhotoFilter(after=DAY, before=DAY))
+        passing = index.filter_mask(PhotoFilter(after=DAY, before=DAY))
         return {path for number in index.ids[passing].tolist() for path in index.photo(number).paths}
 
 
@@ -176,7 +176,7 @@ def test_a_file_time_of_nothing_is_no_day(collection: Collection, folder: Path) 
         assert [date.fromordinal(day) for day in days.tolist()] == [date(2017, 7, 14), date(1965, 1, 1)]
         paths = [index.photo(number).paths for number in index.ids[rows].tolist()]
         assert paths == [("now.jpg",), ("old.jpg",)]
-        assert index.passing(wanted).sum() == 2
+        assert index.filter_mask(wanted).sum() == 2
 
 
 def test_newest_photos_have_filter_days(collection: Collection, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_a_name_is_taken_as_printed_with_any_accents(stored: str, typed: str, co
     with collection.open() as index:
         assert index.photo_at(typed).paths == (stored,)
         assert index.photo_at(str(collection.photos / typed)).paths == (stored,)
-        assert index.passing(PhotoFilter(folders=(typed.partition("/")[0],))).sum() == 1
+        assert index.filter_mask(PhotoFilter(folders=(typed.partition("/")[0],))).sum() == 1
     remove([typed], collection.index)
     assert catalog(collection.index)[stored][1] == "gone"
     with pytest.raises(BadInvocation, match="no photo at"):
@@ -293,7 +293,7 @@ def days(diary: Collection) -> dict[str, date | None]:
 
 def found(diary: Collection, after: date | None = None, before: date | None = None) -> set[str]:
     with diary.open() as opened:
-        passing = opened.passing(PhotoFilter(after=after, before=before))
+        passing = opened.filter_mask(PhotoFilter(after=after, before=before))
         return {path for photo in opened.ids[passing].tolist() for path in opened.photo(photo).paths}
 
 

@@ -17,7 +17,7 @@ from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import evidence_of_fits, weigh
 from sketch_search.model.search import encode_things, name_things, sketch_of
 from sketch_search.model.search.drawings import SURE, SURE_BESIDE
-from sketch_search.model.things import PLACES, Thing, match_things
+from sketch_search.model.things import PLACES, Thing
 from sketch_search.model.training.network import Network
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
@@ -25,6 +25,7 @@ from sketch_search.service.schemas.explain import ExplainParams, LocateParams
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guess
 from sketch_search.service.search import searcher as searching
+from tests.model.test_things import match
 from tests.model.training.network.test_network import SMALL, two_sided
 from tests.networks import matcher_of, parting_by_distance, vocabulary
 from tests.pictures import drawing, encoded
@@ -89,8 +90,8 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
     things = encode_things(regional.matcher, regional.matcher.divide(regional.matcher.preprocessing.drawing(both())))
     regions, colours = regional.index.photo_regions(np.arange(PHOTOS))
     directions = regional.matcher.thing_directions(things)
-    matched = match_things(things, directions, regions, colours, PLACES)
-    whole = regional.matcher.whole_direction(things)
+    matched = match(things, directions, regions, colours, PLACES)
+    whole = regional.matcher.drawing_direction(things)
     assert whole is not None
     scores = matched.diffused(directions).mean(axis=0) + unit(regional.gallery.vectors(np.arange(PHOTOS))) @ whole
     by_id = dict(zip(regional.index.ids.tolist(), zip(scores, matched.cells.T.tolist(), strict=True), strict=True))
@@ -188,7 +189,7 @@ def test_one_thing_is_searched_for_as_a_whole_and_where_it_stands(regional: Sear
     assert (anywhere.method, anywhere.placed, anywhere.region_grid) == ("fused", False, None)
     things = encode_things(regional.matcher, drawn(regional, on_paper("star", 150)))
     directions = regional.matcher.thing_directions(things)
-    matched = match_things(things, directions, *regional.index.photo_regions(np.arange(PHOTOS)), PLACES)
+    matched = match(things, directions, *regional.index.photo_regions(np.arange(PHOTOS)), PLACES)
     evidence = evidence_of_fits(matched.diffused(directions)[0], 1 - things[0].side)
     before = {result.id: result.raw_score for result in anywhere.results}
     scores = np.array([before[photo] for photo in regional.index.ids.tolist()], np.float32)

@@ -145,7 +145,7 @@ FAULTS: dict[str, Callable[[Any], Any]] = {"damaged": damaged, "refused": refuse
     [
         *(("packed_nearest", fault) for fault in FAULTS),
         *(("scored", fault) for fault in FAULTS),
-        *((question, fault) for question in ("entries", "passing") for fault in ("refused", "late")),
+        *((question, fault) for question in ("entries", "count_passing") for fault in ("refused", "late")),
     ],
 )
 def test_a_search_is_answered_without_a_shard_that_fails_and_the_log_says_so(
@@ -153,7 +153,7 @@ def test_a_search_is_answered_without_a_shard_that_fails_and_the_log_says_so(
 ) -> None:
     honest = many.links[0].ids() | many.links[2].ids()
     many.links[1].lies = {question: FAULTS[fault]}
-    asked = {"folder": "größe"} if question == "passing" else {}
+    asked = {"folder": "größe"} if question == "count_passing" else {}
     found = many.http.post("/search", content=sketch, params={"k": PHOTOS, **asked}).json()
     assert (found["complete"], found["missing_shards"]) == (False, ["shard-1"])
     photos = {hit["id"] for hit in found["results"]}
