@@ -41,7 +41,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.model.ranking import diffuse, evidence_of_own, likenesses, weigh
+from sketch_search.model.ranking import diffuse, evidence_of_undiffused, likenesses, weigh
 from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
 from sketch_search.model.words import WordBook
 
@@ -242,7 +242,7 @@ class Matcher:
         """
         threshold = self.diffusion_threshold if threshold is None else threshold
         after = diffuse(scores, ret, threshold, method, weights)
-        return weigh(after, evidence_of_own(scores), method) if method == "rn" else after
+        return weigh(after, evidence_of_undiffused(scores), method) if method == "rn" else after
 
     @property
     def diffusion_threshold(self) -> float:
@@ -466,9 +466,9 @@ def _check_pictures(pictures: ArrayLike, modality: Modality) -> Floats:
     """Returns pictures as float32. Raises ModelError for whole numbers, which ``prepare`` never gives."""
     check_modality(modality)
     prepared = as_floats(pictures)
-    given = str(getattr(pictures, "dtype", ""))
-    if "int" in given:
-        raise ModelError(f"images are float32 as from prepare(), not raw pixels in {given}")
+    dtype = str(getattr(pictures, "dtype", ""))
+    if "int" in dtype:
+        raise ModelError(f"images are float32 as from prepare(), not raw pixels in {dtype}")
     return prepared
 
 

@@ -65,9 +65,9 @@ def best_matches(sketch: Tokens, photos: Tokens) -> Floats:
     lengths = np.sqrt(np.einsum("pd,pd->p", patches, patches))
     kernel = np.ascontiguousarray((patches @ strokes.T).T)
     kernel /= np.maximum(lengths, _LEAST)
-    found: Floats = kernel.max(axis=0).reshape(tokens, count).sum(axis=0)
-    found += kernel.reshape(-1, tokens, count).max(axis=1).sum(axis=0)
-    return found
+    sums: Floats = kernel.max(axis=0).reshape(tokens, count).sum(axis=0)
+    sums += kernel.reshape(-1, tokens, count).max(axis=1).sum(axis=0)
+    return sums
 
 
 def promise(distances: Floats, matched: Numbers, matches: Floats) -> Floats:
@@ -85,11 +85,11 @@ def promise(distances: Floats, matched: Numbers, matches: Floats) -> Floats:
 def affinities(ret: NDArray[np.floating], threshold: float) -> Floats:
     """Computes max(0, r_i . r_j - threshold) for all pairs of photos (p, d), (p, p): see ``diffuse``."""
     directions = centre(ret)
-    found: Floats = directions @ directions.T
-    found -= np.float32(threshold)
-    np.maximum(found, np.float32(0), out=found)
-    np.fill_diagonal(found, 1 - threshold)
-    return found
+    weights: Floats = directions @ directions.T
+    weights -= np.float32(threshold)
+    np.maximum(weights, np.float32(0), out=weights)
+    np.fill_diagonal(weights, 1 - threshold)
+    return weights
 
 
 def diffuse(
@@ -180,9 +180,9 @@ def estimate(
         affinity = weights[np.ix_(~known, known)]
     # For so few columns, the product of matrix and vector on some processors warns of invalid numbers without reason.
     estimates = line[~known] + (affinity * deviations).sum(axis=1) / (PRIOR_WEIGHT + affinity.sum(axis=1))
-    every = scores.astype(np.float32)
-    every[~known] = sigmoid(estimates) if method == "rn" else estimates
-    return every
+    completed = scores.astype(np.float32)
+    completed[~known] = sigmoid(estimates) if method == "rn" else estimates
+    return completed
 
 
 def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -202,7 +202,7 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 # photo, f_i the score of its regions, and b_i how surely its boxes show the thing,
 #
 #     logit s_i = SHARED logit d_i + WITHIN max(0, logit r_i - logit r of the FIRST-th highest)
-#                 + LIKED min(0, l_i - min(KIND, l of the KIN-th highest)) + (1 - a) OWN min(0, k_i - KINDRED)
+#                 + LIKED min(0, l_i - min(KIND, l of the KIN-th highest)) + (1 - a) KINSHIP min(0, k_i - KINDRED)
 #                 + NAMED min(0, w_i - max w + SPREAD)
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f) + PRESENT (b_i - max b),
 #
@@ -217,7 +217,7 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 # PRESENT 0, as boxes of the kind are what regions are fitted by.
 WITHIN, FIRST, SHARED = 0.35, 40, 0.5
 LIKED, KIND, KIN = 16.0, 0.85, 20
-OWN, KINDRED, LIKELY = 8.0, 0.6, 0.4
+KINSHIP, KINDRED, LIKELY = 8.0, 0.6, 0.4
 # Of several things, a liked photo may show only some: LIKED counts as a sixteenth, from KIND_OF_SEVERAL on, and the
 # drawing, diffused, in full.
 LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
@@ -256,7 +256,7 @@ def log_odds(scores: Floats, method: Method) -> NDArray[np.floating]:
     return np.asarray((scores - scores.max(initial=-np.inf)) / np.float32(_width(method)))
 
 
-def evidence_of_own(before: Floats) -> NDArray[np.float64]:
+def evidence_of_undiffused(before: Floats) -> NDArray[np.float64]:
     """Returns the evidence of relation scores before diffusion (..., p), in their shape: of the FIRST best alone."""
     odds = logits(before)
     least = np.sort(odds, axis=-1)[..., -FIRST:][..., :1]
@@ -265,7 +265,7 @@ def evidence_of_own(before: Floats) -> NDArray[np.float64]:
 
 def evidence_for_diffusion(scores: Floats, before: Floats, method: Method) -> NDArray[np.floating]:
     """Returns the evidence, (p,), that makes diffused scores of a drawing count SHARED, and those before in full."""
-    kept = evidence_of_own(before) if method == "rn" else np.float32(0)
+    kept = evidence_of_undiffused(before) if method == "rn" else np.float32(0)
     return np.float32(1 - SHARED) * (kept - log_odds(scores, method))
 
 
@@ -286,8 +286,8 @@ def evidence_of_kin(kinship: Floats, diffused_kinship: Floats, scores: Floats) -
     first = kinship[np.argsort(-scores, kind="stable")[:KIN]]
     kin = (first > LIKELY).sum() / max(1, len(first))
     of_kind: Floats = np.float32(LIKED) * np.minimum(diffused_kinship - least, 0)
-    own: Floats = np.float32((1 - kin) * OWN) * np.minimum(kinship - np.float32(KINDRED), 0)
-    return of_kind + own
+    undiffused: Floats = np.float32((1 - kin) * KINSHIP) * np.minimum(kinship - np.float32(KINDRED), 0)
+    return of_kind + undiffused
 
 
 def diffuse_kinship(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:

@@ -64,9 +64,9 @@ def most_alike(parts: Sequence[tuple[Ids, Scores]], count: int) -> tuple[Ids, Sc
 def interleave(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Returns the members of rankings of equal length in turns, each once, after those of ``first``."""
     turns = np.stack(orders, axis=1).ravel()
-    every = turns if first is None else np.concatenate([first, turns])
-    _, first_seen = np.unique(every, return_index=True)
-    return every[np.sort(first_seen)]
+    members = turns if first is None else np.concatenate([first, turns])
+    _, first_seen = np.unique(members, return_index=True)
+    return members[np.sort(first_seen)]
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Query:
     @property
     def matches(self) -> bool:
         """Whether best matches of tokens choose the photos that ``method`` scores: if it scores only some of many."""
-        some = self.rerank is not None and self.rerank < min(MATCHED, self.count or MATCHED)
-        return some and self.method not in ("ret", "things")
+        chooses = self.rerank is not None and self.rerank < min(MATCHED, self.count or MATCHED)
+        return chooses and self.method not in ("ret", "things")
 
     @property
     def parts(self) -> int:
@@ -128,13 +128,13 @@ class Query:
         """Whether photos become candidates by their boxes, whatever their clusters."""
         return bool(self.things) and self.count is not None
 
-    def scores(self, matcher: Matcher, given: Tokens) -> Scores:
+    def scores(self, matcher: Matcher, tokens: Tokens) -> Scores:
         """Scores photos or centroids by the query's method: (p,)."""
         # Only queries by vectors alone may have no tokens.
         assert self.sketch is not None
         if self.plain:
-            return np.asarray(matcher.plain_scores(self.sketch, given)[0])
-        return np.asarray(matcher.scores(self.sketch, given, self.method)[0])
+            return np.asarray(matcher.plain_scores(self.sketch, tokens)[0])
+        return np.asarray(matcher.scores(self.sketch, tokens, self.method)[0])
 
 
 @dataclass(frozen=True)
@@ -186,16 +186,16 @@ class Nearest:
     def rankings(self, query: Query) -> list[tuple[Scores, int]]:
         """Returns the columns whose best photos become candidates, and the number of photos from each."""
         assert query.count is not None
-        found = [] if query.sketch is None else [(self.by_vector, query.count)]
+        columns = [] if query.sketch is None else [(self.by_vector, query.count)]
         if self.likeness is not None:
-            found.append((self.likeness, NEAREST))
+            columns.append((self.likeness, NEAREST))
         if self.by_word is not None:
-            found.append((self.by_word, query.count))
+            columns.append((self.by_word, query.count))
         if self.by_thing is not None:
-            found += [(column, query.count) for column in self.by_thing.T]
+            columns += [(column, query.count) for column in self.by_thing.T]
         if self.by_box is not None:
-            found.append((self.by_box, min(BOXED, int((self.by_box > 0).sum()))))
-        return found
+            columns.append((self.by_box, min(BOXED, int((self.by_box > 0).sum()))))
+        return columns
 
     def once(self) -> Self:
         """Keeps the best row of each photo by vector, boxes, liked photos and words, whatever others there are."""
@@ -281,8 +281,8 @@ class Candidates(Nearest):
     @property
     def results(self) -> NDArray[np.int64]:
         """(r,): the rows of the candidates that are not folded into another one."""
-        every = np.arange(len(self))
-        return every if self.firsts is None else np.flatnonzero(self.firsts == every)
+        rows = np.arange(len(self))
+        return rows if self.firsts is None else np.flatnonzero(self.firsts == rows)
 
     def copies(self, row: int) -> tuple[int, ...] | None:
         """Returns the ids of the near duplicates folded into a row; None if nothing was to be folded."""
@@ -361,8 +361,8 @@ class Clusters:
         """Returns the clusters to compare with directions (q, d), ascending: all if they are few."""
         if len(self.sizes) < MANY_CLUSTERS:
             return np.arange(len(self.sizes))
-        found = np.unique(self._above.search(np.ascontiguousarray(directions, np.float32), NEAR_CLUSTERS)[1])
-        return found[found >= 0]
+        near = np.unique(self._above.search(np.ascontiguousarray(directions, np.float32), NEAR_CLUSTERS)[1])
+        return near[near >= 0]
 
     def by_clip(self, vector: Floats) -> Scores:
         """Multiplies a vector of CLIP (e,) by the centroids by CLIP: (c,). Raises GalleryUnusable if lengths differ."""
@@ -404,19 +404,19 @@ class Gallery(ABC):
 
     def find(self, query: Query, known: Candidates | None = None) -> Candidates:
         """Finds and scores photos of the opened clusters. known: of the same search, whose photos keep their scores."""
-        found = self.nearest(query)
-        if query.matches and len(found):
-            best = found.most_promising(found.by_vector, MATCHED)
-            total = promise(found.by_vector, best, self.matches(query, found.rows[best]))
-            found = replace(found, promise=total)
-        scores, left = found.known_scores(query, known)
-        vectors, scores[left], matched = self.scored(query, found.rows, left)
+        nearest = self.nearest(query)
+        if query.matches and len(nearest):
+            best = nearest.most_promising(nearest.by_vector, MATCHED)
+            total = promise(nearest.by_vector, best, self.matches(query, nearest.rows[best]))
+            nearest = replace(nearest, promise=total)
+        scores, left = nearest.known_scores(query, known)
+        vectors, scores[left], matched = self.scored(query, nearest.rows, left)
         region_scores = None if matched is None else matched.scores.mean(axis=0)
         if query.method == "things" and region_scores is not None:
             scores = region_scores
             if query.drawing_direction is not None:
                 scores = region_scores + unit(vectors.astype(np.float32)) @ query.drawing_direction
-        return Candidates(**vars(found), vectors=vectors, scores=scores, matched=matched, region_scores=region_scores)
+        return Candidates(**vars(nearest), vectors=vectors, scores=scores, matched=matched, region_scores=region_scores)
 
     @abstractmethod
     def nearest(self, query: Query) -> Nearest:

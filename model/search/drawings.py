@@ -29,7 +29,7 @@ Places: TypeAlias = Literal["auto", "yes", "no"]
 
 def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
     """Returns the methods that can score photos: without tokens, only vectors. tokens_kept: of each photo."""
-    return matcher.methods if tokens_kept > 1 else tuple(one for one in matcher.methods if one == "ret")
+    return matcher.methods if tokens_kept > 1 else tuple(method for method in matcher.methods if method == "ret")
 
 
 def encode_things(
@@ -81,9 +81,9 @@ def name_things(
     def name(thing: Thing, words: Iterable[int], names: Sequence[str]) -> Thing:
         return _coloured(replace(thing, words=tuple(words)), names if coloured else ())
 
-    for number, own in enumerate(thing_text):
-        if own.strip():
-            reading = matcher.book.read(own)
+    for number, words_of_thing in enumerate(thing_text):
+        if words_of_thing.strip():
+            reading = matcher.book.read(words_of_thing)
             words = dict.fromkeys(chain.from_iterable(reading.things))
             named[number] = name(named[number], words, reading.colours[0])
     vocabulary = matcher.engine.vocabulary
@@ -157,7 +157,9 @@ def place_things(
     apart = several or (len(things) == 1 and (places != "no" or len(things[0].colours) > 0))
     if not apart or not regions:
         return (), 0.0
-    return tuple(replace(one, tokens=one.tokens.without_patches) for one in things), 0.0 if places == "no" else PLACES
+    return tuple(
+        replace(thing, tokens=thing.tokens.without_patches) for thing in things
+    ), 0.0 if places == "no" else PLACES
 
 
 def query_of(

@@ -159,19 +159,19 @@ class PhotoGallery(Gallery):
         count = max(FOUND_AT_LEAST, FOUND_FOR_ONE * query.count)
         # Parts are few, and what they show is seldom what other photos of their cluster show.
         parts = self._photos.parts
-        found = [parts if mask is None else parts[mask[parts]]]
+        sets = [parts if mask is None else parts[mask[parts]]]
         if query.sketch is not None:
-            found.append(vectors.near(query.sketch.ret, count, mask, clusters))
+            sets.append(vectors.near(query.sketch.ret, count, mask, clusters))
         if query.liked is not None:
-            found.append(vectors.near(query.liked - query.mean, count, mask, clusters))
+            sets.append(vectors.near(query.liked - query.mean, count, mask, clusters))
             liked = np.flatnonzero(np.isin(self._photos.ids, query.liked_ids))
-            found.append(liked if mask is None else liked[mask[liked]])
+            sets.append(liked if mask is None else liked[mask[liked]])
         if isinstance(query.word, np.ndarray):
-            found.append(self._embeddings.near(query.word[None], count, mask, clusters))
+            sets.append(self._embeddings.near(query.word[None], count, mask, clusters))
         elif query.word is not None:
             directions = np.stack([self._matcher.word_direction(thing) for thing in query.word])
-            found.append(vectors.near(directions, count, mask, clusters))
-        return unite([rows for rows in found if len(rows)] or [np.empty(0, np.int64)])
+            sets.append(vectors.near(directions, count, mask, clusters))
+        return unite([rows for rows in sets if len(rows)] or [np.empty(0, np.int64)])
 
     def _compare(self, rows: PhotoRows, query: Query) -> Nearest:
         pause()
@@ -312,9 +312,9 @@ def gallery_of(
     labels = cluster(points, count or default_clusters(len(photos)))
     order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
     ends, regions = np.cumsum(sizes)[:-1], 0 if photos.regions is None else photos.regions.shape[1]
-    centroids = np.stack([vectors[own].astype(np.float32).mean(axis=0) for own in np.split(order, ends)])
+    centroids = np.stack([vectors[photos_of].astype(np.float32).mean(axis=0) for photos_of in np.split(order, ends)])
     kept = _InMemory(order, Vectors(vectors[order], sizes, centroids), round_tokens(photos))
-    rows = np.split(np.arange(len(order)), ends)
-    means = Tokens.cat([mean_tokens([kept.photo_tokens(own)]) for own in rows])
+    rows_of = np.split(np.arange(len(order)), ends)
+    means = Tokens.cat([mean_tokens([kept.photo_tokens(rows)]) for rows in rows_of])
     clusters = Clusters(sizes, centroids, means.features.astype(np.float16), means.positions.astype(np.uint8))
     return PhotoGallery(kept, matcher, clusters, photos.features.shape[1], regions, photos.boxes is not None)

@@ -104,7 +104,7 @@ class Plan:
 class Ranking:
     """The result of ``rank``.
 
-    photos: best first. found: the same and others, before diffusion; those with scores were scored by the method.
+    photos: best first. candidates: the same and others, before diffusion; those with scores were scored by the method.
     plan: as it was carried out; folding may need a longer ranking.
     sizes: (c,) how many photos of each cluster can be found. clusters: (c,) their scores; NaN for a cluster that was
         not compared. pairs: how many clusters and photos the method scored.
@@ -112,7 +112,7 @@ class Ranking:
     """
 
     photos: Candidates
-    found: Candidates
+    candidates: Candidates
     plan: Plan
     sizes: NDArray[np.int64]
     clusters: Scores
@@ -138,11 +138,11 @@ def rank(
         query = replace(query, drawing_direction=matcher.drawing_direction(query.things))
     clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
     lap("clusters")
-    results_needed, found = plan.results, None
+    results_needed, candidates = plan.results, None
     while True:
-        found = find_photos(gallery, query, plan, clusters, sizes, found)
+        candidates = find_photos(gallery, query, plan, clusters, sizes, candidates)
         lap("photos")
-        ranked = add_evidence(diffuse(matcher, found, query, plan), matcher, query, plan, drawn=drawn)
+        ranked = add_evidence(diffuse(matcher, candidates, query, plan), matcher, query, plan, drawn=drawn)
         lap("diffusion")
         photos, unliked = leave_out(gallery, ranked, query, plan, matcher.config.grid)
         photos = sort_photos(photos, query)
@@ -151,8 +151,8 @@ def rank(
             photos = replace(photos, firsts=find_duplicates(gallery, photos, liked, matcher.config.grid))
         missing = results_needed - len(photos.results)
         if missing <= 0 or not (plan.fold or unliked) or not plan.results <= len(ranked) < sizes.sum():
-            pairs += int(found.scored.sum())
-            return Ranking(photos, found, plan, sizes, by_cluster, pairs, unliked, len(ranked) - len(photos))
+            pairs += int(candidates.scored.sum())
+            return Ranking(photos, candidates, plan, sizes, by_cluster, pairs, unliked, len(ranked) - len(photos))
         # Near duplicates were folded, or photos hidden. A longer ranking has others for them.
         plan = replace(plan, results=max(FOLDED, len(ranked)) + missing)
 
@@ -187,8 +187,8 @@ def choose_clusters(
     clusters = gallery.clusters
     # ``with_sketch`` gave it one.
     assert query.sketch is not None
-    every = plan.nprobe == "all" or plan.plain
-    compared = np.arange(len(clusters.sizes)) if every else _compared(gallery, matcher, query)
+    compare_all = plan.nprobe == "all" or plan.plain
+    compared = np.arange(len(clusters.sizes)) if compare_all else _compared(gallery, matcher, query)
     centroids = Tokens.of_ret(clusters.vectors_of(compared))
     by_vector = matcher.scores(query.sketch.without_patches, centroids, "ret")
     scores = np.full(len(clusters.sizes), np.nan, np.float32)
@@ -373,13 +373,13 @@ def leave_out(
     if query.unliked is None:
         return photos, ()
     likeness = ranking.likenesses(query.unliked, photos.vectors, query.mean)
-    own = photos.ids[:, None] == np.array(query.unliked_ids)
-    behind = _behind(photos, likeness, own, plan.method) & ~np.isin(photos.ids, query.liked_ids)[:, None]
+    is_unliked = photos.ids[:, None] == np.array(query.unliked_ids)
+    behind = _behind(photos, likeness, is_unliked, plan.method) & ~np.isin(photos.ids, query.liked_ids)[:, None]
     # A photo stays if it looks more like a liked one: disliking a black cat but liking a white one still means cats.
     more_liked = np.float32(-1) if photos.likeness is None else photos.likeness[:, None]
     alike = (likeness > ranking.ALIKE) & (likeness >= more_liked) & behind
     copies = _copies(gallery, photos, query, grid) & behind
-    gone = (own | copies | (alike & query.unliked_kinds)).any(axis=1)
+    gone = (is_unliked | copies | (alike & query.unliked_kinds)).any(axis=1)
     counts = (alike & ~gone[:, None]).sum(axis=0).tolist()
     columns = zip(query.unliked_ids, copies.T, counts, strict=True)
     unliked = tuple(Unliked(photo, tuple(photos.ids[of].tolist()), count) for photo, of, count in columns)
@@ -387,13 +387,13 @@ def leave_out(
     return replace(photos, scores=scores, before=None)[~gone], unliked
 
 
-def _behind(photos: Candidates, likeness: Floats, own: Mask, method: Method) -> Mask:
+def _behind(photos: Candidates, likeness: Floats, is_unliked: Mask, method: Method) -> Mask:
     """Finds the photos that rank behind each unwanted one, (m, u), whether or not the other ones are unwanted."""
-    behind: Mask = np.zeros_like(own)
-    for n in np.flatnonzero(own.any(axis=0)):
+    behind: Mask = np.zeros_like(is_unliked)
+    for n in np.flatnonzero(is_unliked.any(axis=0)):
         others = ranking.weigh(photos.scores, ranking.evidence_of_dislikes(np.delete(likeness, n, axis=1)), method)
         ranks = np.stack([np.argsort(best_first(photos.ids, scores)) for scores in (photos.scores, others)])
-        behind[:, n] = (ranks > ranks[:, own[:, n]]).all(axis=0)
+        behind[:, n] = (ranks > ranks[:, is_unliked[:, n]]).all(axis=0)
     return behind
 
 

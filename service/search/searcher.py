@@ -340,8 +340,8 @@ class Searcher:
             raise UnknownWord(query.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
 
     def _opened(self, ranking: Ranking) -> tuple[Cluster, ...]:
-        found, sizes, scores = ranking.found, ranking.sizes, ranking.clusters
-        opened = np.unique(self.gallery.clusters.of(found.rows[found.scored]))
+        candidates, sizes, scores = ranking.candidates, ranking.sizes, ranking.clusters
+        opened = np.unique(self.gallery.clusters.of(candidates.rows[candidates.scored]))
         numbers = opened[best_first(opened, scores[opened])].tolist()
         return tuple(Cluster(id=number, score=float(scores[number]), size=int(sizes[number])) for number in numbers)
 
