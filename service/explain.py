@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from sketch_search.indexer import PhotoEntry
 from sketch_search.model import Explanation, Matcher, search
 from sketch_search.model.decoding import Job, RunJob, decode_inline
-from sketch_search.model.engine import Floats, Modality, Observed, Tokens
+from sketch_search.model.engine import Floats, Method, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
 from sketch_search.model.files import MARK, write_files
 from sketch_search.model.images import Drawing, Pixels, as_png, hexadecimal
@@ -102,8 +102,9 @@ def _query_of(
     drawing = compute(lambda: searcher.divide(sketch, params))
     words = params.thing_text or drawing.words
     things = compute(lambda: encode_things(matcher, drawing, colours=coloured, expects=gallery.expects))
-    asked: dict[str, Any] = {"thing_text": words, "places": params.places, "coloured": coloured, "further": False}
-    named, query = query_of(gallery, matcher, things, "things" if len(things) > 1 else "ret", text=params.text, **asked)
+    naming: dict[str, Any] = {"thing_text": words, "places": params.places, "coloured": coloured, "further": False}
+    method: Method = "things" if len(things) > 1 else "ret"
+    named, query = query_of(gallery, matcher, things, method, text=params.text, **naming)
     return named, query, words
 
 
@@ -112,8 +113,8 @@ def _shown(
 ) -> list[tuple[answers.ShownThing, ...]]:
     """Finds where each photo shows each thing, how well, and in which colour."""
     bare = [replace(thing, tokens=thing.tokens.without_patches) for thing in things]
-    asked = Query("things", gallery.clusters.mean, things=tuple(bare), places=places, extents=True)
-    matched = gallery.matched(asked, rows)
+    region_query = Query("things", gallery.clusters.mean, things=tuple(bare), places=places, extents=True)
+    matched = gallery.matched(region_query, rows)
     cosines = matched.cosines(matcher.thing_directions(bare))
     return [
         tuple(
@@ -160,9 +161,9 @@ class Surroundings:
     guesses and photo disagree. Photos are compared like liked ones, by ``model.ranking.likeness_to``.
     """
 
-    def __init__(self, gallery: Gallery, given: Tokens, modality: Modality, settings: Settings) -> None:
+    def __init__(self, gallery: Gallery, subject: Tokens, modality: Modality, settings: Settings) -> None:
         self._gallery, self._settings = gallery, settings
-        self._ids, scores = gallery.nearness(given.without_patches, modality)
+        self._ids, scores = gallery.rank_all(subject.without_patches, modality)
         # Scores of a sketch are minus the distances of vectors of length 1, which guesses increase.
         cosines = (1 - scores**2 / 2).clip(-1).astype(np.float32)
         self._cosines: Scores = cosines if modality == "sketch" else scores
@@ -174,17 +175,17 @@ class Surroundings:
     def rank(self, photo: PhotoEntry) -> int:
         return int(self._ranks[self._ids == photo.id][0])
 
-    def of_given(self, count: int, own: PhotoEntry | None = None) -> list[answers.NearPhoto]:
-        """Returns the ``count`` photos nearest to the given picture, without ``own``, its own photo."""
+    def of_subject(self, count: int, excluded: PhotoEntry | None = None) -> list[answers.NearPhoto]:
+        """Returns the ``count`` photos nearest to the subject, without ``excluded``, its own photo."""
         first = self._order[: count + 1]
-        return self._near(self._ids[first], self._cosines[first], count, own)
+        return self._near(self._ids[first], self._cosines[first], count, excluded)
 
     def of_photos(
-        self, photos: Sequence[Tokens], count: int, owns: Sequence[PhotoEntry | None]
+        self, photos: Sequence[Tokens], count: int, excluded: Sequence[PhotoEntry | None]
     ) -> list[list[answers.NearPhoto]]:
-        """Returns the photos nearest to each of several photos, batches of one; arguments as for ``of_given``."""
-        found = self._gallery.alike(np.concatenate([photo.ret for photo in photos]), count + 1)
-        return [self._near(ids, cosines, count, own) for (ids, cosines), own in zip(found, owns, strict=True)]
+        """Returns the photos nearest to each of several photos, batches of one; arguments as for ``of_subject``."""
+        nearest = self._gallery.alike(np.concatenate([photo.ret for photo in photos]), count + 1)
+        return [self._near(ids, cosines, count, photo) for (ids, cosines), photo in zip(nearest, excluded, strict=True)]
 
     def _near(self, ids: Ids, cosines: Scores, count: int, excluded: PhotoEntry | None) -> list[answers.NearPhoto]:
         others = np.flatnonzero(ids != excluded.id)[:count] if excluded is not None else np.arange(len(ids))[:count]
@@ -213,65 +214,69 @@ def explain(
     PhotoUnavailable.
     """
     start = time.perf_counter()
-    index, matcher, settings = searcher.gallery, searcher.matcher, searcher.settings
+    gallery, matcher, settings = searcher.gallery, searcher.matcher, searcher.settings
 
     def encode(pixels: Pixels, modality: Modality) -> tuple[Observed, answers.ExplainedImage]:
         prepared = matcher.preprocessing.normalise(pixels)
         observed = compute(lambda: matcher.observe(prepared, modality))
         return observed, _describe_image(pixels, observed, "JPEG" if modality == "photo" else "PNG")
 
-    def encode_photo(entry: PhotoEntry, given: Tokens | None = None) -> tuple[Observed, answers.ExplainedImage]:
-        job = Job.preparing(matcher.preprocessing, "photo", settings.max_photo_pixels, parts=given is not None)
+    def encode_photo(
+        entry: PhotoEntry, subject: Tokens | None = None
+    ) -> tuple[Observed, answers.ExplainedImage, Tokens | None]:
+        """Returns also the tokens of the part of the photo that is explained in its place."""
+        job = Job.preparing(matcher.preprocessing, "photo", settings.max_photo_pixels, parts=subject is not None)
         with still_opening(entry):
-            opened = run(index.open_photo(entry.id), job)
-        pictures, best = [*map(np.asarray, (opened.image, *opened.parts))], 0
-        if given is not None and opened.parts:
+            opened = run(gallery.open_photo(entry.id), job)
+        pictures, best, part = [*map(np.asarray, (opened.image, *opened.parts))], 0, None
+        if subject is not None and opened.parts:
             prepared = np.stack([*map(matcher.preprocessing.normalise, pictures)])
-            tokens, ret = compute(lambda: matcher.encode(prepared, "photo")), given.without_patches
+            tokens, ret = compute(lambda: matcher.encode(prepared, "photo")), subject.without_patches
             best = int(compute(lambda: matcher.scores(ret, tokens.without_patches, "ret"))[0].argmax())
             if best:
-                parts[entry.id] = tokens[[best]]
-        return encode(pictures[best], "photo")
+                part = tokens[[best]]
+        return *encode(pictures[best], "photo"), part
 
     check_compared(sketch, params)
-    entries, parts = _entries_of(index, params), dict[int, Tokens]()
-    liked = None if params.like is None else index.photo(params.like)
+    entries = _entries_of(gallery, params)
+    liked = None if params.like is None else gallery.photo(params.like)
     if sketch is not None:
-        given, image = encode(sketch.whole, params.kind)
+        subject, image = encode(sketch.whole, params.kind)
     else:
         assert liked is not None
-        given, image = encode_photo(liked)
+        subject, image, _ = encode_photo(liked)
     modality: Modality = "photo" if sketch is None else params.kind
-    photos = [encode_photo(entry, given.tokens if modality == "sketch" else None) for entry in entries]
+    photos = [encode_photo(entry, subject.tokens if modality == "sketch" else None) for entry in entries]
     encoded = time.perf_counter()
     compare = compare_photos if modality == "photo" else matcher.compare
-    explanations = [compute(partial(compare, given, photo)) for photo, _ in photos]
+    explanations = [compute(partial(compare, subject, photo)) for photo, *_ in photos]
     paired = time.perf_counter()
-    around = compute(lambda: Surroundings(index, given.tokens, modality, settings))
-    to_given = around.of_given(params.nearest, own=liked)
-    tokens = [photo.tokens for photo, _ in photos]
+    around = compute(lambda: Surroundings(gallery, subject.tokens, modality, settings))
+    to_given = around.of_subject(params.nearest, excluded=liked)
+    tokens = [photo.tokens for photo, *_ in photos]
     to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
     things = list[Thing]()
     in_photos: list[tuple[answers.ShownThing, ...]] = [()] * len(entries)
-    if sketch is not None and modality == "sketch" and index.regions_kept:
+    if sketch is not None and modality == "sketch" and gallery.regions_kept:
         named, query, _ = _query_of(searcher, sketch, params, compute)
         if query.things:
-            asked, rows = (query.things, query.places), index.rows_of_ids([entry.id for entry in entries])
-            things, in_photos = named, compute(lambda: _shown(matcher, index, rows, *asked))
-            for number, part in ((n, parts[entry.id]) for n, entry in enumerate(entries) if entry.id in parts):
+            things_and_places = query.things, query.places
+            rows = gallery.rows_of_ids([entry.id for entry in entries])
+            things, in_photos = named, compute(lambda: _shown(matcher, gallery, rows, *things_and_places))
+            for number, part in ((n, part) for n, (*_, part) in enumerate(photos) if part is not None):
                 alone = gallery_of(part, matcher, 1), np.zeros(1, np.int64)
-                (in_photos[number],) = compute(partial(_shown, matcher, *alone, *asked))
+                (in_photos[number],) = compute(partial(_shown, matcher, *alone, *things_and_places))
     located = time.perf_counter()
     columns = zip(entries, photos, explanations, to_photos, in_photos, strict=True)
     shown = [
         _describe_photo(seen, pair, around.rank(entry), entry=entry, settings=settings, nearest=near, things=there)
-        for entry, (_, seen), pair, near, there in columns
+        for entry, (_, seen, _), pair, near, there in columns
     ]
     return answers.ExplainResponse(
         grid=matcher.config.grid,
         sketch=image,
         things=tuple(map(searcher.seen, things)),
-        region_grid=math.isqrt(index.regions_kept) if things else None,
+        region_grid=math.isqrt(gallery.regions_kept) if things else None,
         photos=shown,
         nearest=to_given,
         timings_ms=answers.ExplainTimings(
@@ -281,7 +286,7 @@ def explain(
             total=_milliseconds(start, located),
         ),
         method="ret" if modality == "photo" else matcher.best_method,
-        generation=index.generation,
+        generation=gallery.generation,
         model=matcher.config.name,
     )
 

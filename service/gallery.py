@@ -184,7 +184,7 @@ class Gallery(search.Gallery):
         """Returns the boxes of these photos, (m, BOXES, 6)."""
 
     @abstractmethod
-    def nearness(self, given: Tokens, modality: Modality) -> tuple[Ids, Scores]:
+    def rank_all(self, subject: Tokens, modality: Modality) -> tuple[Ids, Scores]:
         """Returns all ids, and minus the distance of each to a sketch, or its likeness to a photo; a batch of one."""
 
     @abstractmethod
@@ -269,22 +269,22 @@ class LocalGallery(PhotoGallery, Gallery):
     def boxes(self, rows: PhotoRows) -> NDArray[np.uint8]:
         return self.index.photo_boxes(rows)
 
-    def nearness(self, given: Tokens, modality: Modality, mean: Floats | None = None) -> tuple[Ids, Scores]:
+    def rank_all(self, subject: Tokens, modality: Modality, mean: Floats | None = None) -> tuple[Ids, Scores]:
         """mean: (d,) of all vectors of the gallery, if this is one of its shards."""
         near, ids = [np.empty(0, np.float32)], self.index.ids
         for start in range(0, len(ids), BLOCK):
             pause()
             vectors = self.index.vectors.of(np.arange(start, min(start + BLOCK, len(ids))))
             if modality == "photo":
-                near.append(likeness_to(given.ret, vectors, self.clusters.mean if mean is None else mean))
+                near.append(likeness_to(subject.ret, vectors, self.clusters.mean if mean is None else mean))
             else:
-                near.append(self._matcher.scores(given, Tokens.of_ret(vectors), "ret")[0])
+                near.append(self._matcher.scores(subject, Tokens.of_ret(vectors), "ret")[0])
         scores = np.concatenate(near)
         best = first_of_each(ids, scores) if len(self.index.parts) else slice(None)
         return ids[best], scores[best]
 
     def alike(self, photos: Floats, count: int, mean: Floats | None = None) -> list[tuple[Ids, Scores]]:
-        """mean: as for ``nearness``."""
+        """mean: as for ``rank_all``."""
         nearest, wholes = [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in photos], self.index.wholes
         for start in range(0, len(wholes), BLOCK):
             pause()

@@ -14,7 +14,7 @@ from sketch_search.model import Matcher
 from sketch_search.model.engine import Method
 from sketch_search.model.search import Plan, methods_of
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas.query import Quality, Subject, System, TunedQuery
+from sketch_search.service.schemas.query import Subject, System, TunedQuery
 from sketch_search.service.schemas.search import StageTimings
 from sketch_search.service.settings import Settings
 
@@ -97,7 +97,7 @@ GROUPED = 200
 
 
 def plan_search(
-    query: TunedQuery,
+    options: TunedQuery,
     matcher: Matcher,
     settings: Settings,
     *,
@@ -113,83 +113,89 @@ def plan_search(
 
     Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
     """
-    subject = check_options(query, things)
-    if len(query.thing_text) > things:
-        raise BadSearch(f"thing_text names {len(query.thing_text)} things, but {things} are drawn: name fewer.")
-    if query.places == "yes" and not regions:
+    subject = check_options(options, things)
+    if len(options.thing_text) > things:
+        raise BadSearch(f"thing_text names {len(options.thing_text)} things, but {things} are drawn: name fewer.")
+    if options.places == "yes" and not regions:
         raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
     usual = settings.system or of_index
-    system = query.system or ("default" if query.beyond_two_stage or subject != "drawing" else usual)
-    quality = "best" if system == "two-stage" else query.quality or settings.quality
-    variants = query.variants
+    system = options.system or ("default" if options.beyond_two_stage or subject != "drawing" else usual)
+    quality = "best" if system == "two-stage" else options.quality or settings.quality
+    variants = options.variants
     if quality == "draft":
         quality, variants = settings.quality, 1
-    query = query.model_copy(update={"k": query.k or settings.default_k, "system": system, "quality": quality})
+    options = options.model_copy(update={"k": options.k or settings.default_k, "system": system, "quality": quality})
     # Groups are made of the GROUPED best photos.
-    page = 0 if query.view == "groups" else query.offset + (query.k or 0)
-    results = max(page, 0 if query.view == "photos" else GROUPED)
+    page = 0 if options.view == "groups" else options.offset + (options.k or 0)
+    results = max(page, 0 if options.view == "photos" else GROUPED)
     if system == "two-stage":
-        _method(query.model_copy(update={"method": "rn"}), matcher, quality, tokens_kept, "drawing")
+        check_method("rn", matcher, tokens_kept)
         # It encodes only the sketch itself.
-        query = query.model_copy(update={"variants": query.variants or 1})
-        return query, Plan.two_stage(results, query.nprobe, fold=query.fold)
-    method = _method(query, matcher, quality, tokens_kept, subject)
-    if things > 1 and regions and query.method == "auto" and quality != "fast":
+        options = options.model_copy(update={"variants": options.variants or 1})
+        return options, Plan.two_stage(results, options.nprobe, fold=options.fold)
+    name = options.method
+    if name == "auto":
+        by_ret = subject in ("photo", "words") or quality == "fast" or tokens_kept == 1
+        name = "ret" if by_ret else matcher.best_method
+    method = check_method(name, matcher, tokens_kept)
+    if method == "ret" and options.rerank is not None:
+        raise BadSearch("rerank limits the relation network, which method 'ret' does not use: leave rerank out.")
+    if things > 1 and regions and options.method == "auto" and quality != "fast":
         method = "things"
     able = matcher.calibration.diffusion is not None
-    if query.diffuse and not able:
+    if options.diffuse and not able:
         raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
     by_whole = things > 1 and method != "things"
-    if query.diffuse and by_whole:
+    if options.diffuse and by_whole:
         raise BadSearch("Scores of several things are not diffused without their regions: leave diffuse out.")
     plan = Plan(
         method,
         results,
-        nprobe=query.nprobe or ("all" if quality == "best" else settings.nprobe),
-        chosen=query.nprobe is not None,
+        nprobe=options.nprobe or ("all" if quality == "best" else settings.nprobe),
+        chosen=options.nprobe is not None,
         # A query that sets the number of clusters, or the best quality, scores all of their photos.
-        score_all=query.nprobe is not None or quality == "best",
-        limit=query.rerank,
-        diffuse=able and query.method == "auto" and not by_whole if query.diffuse is None else query.diffuse,
-        fold=query.fold,
+        score_all=options.nprobe is not None or quality == "best",
+        limit=options.rerank,
+        diffuse=able and options.method == "auto" and not by_whole if options.diffuse is None else options.diffuse,
+        fold=options.fold,
     )
-    return query.model_copy(update={"variants": variants}), plan
+    return options.model_copy(update={"variants": variants}), plan
 
 
-def check_options(query: TunedQuery, pictures: int) -> Subject:
+def check_options(options: TunedQuery, pictures: int) -> Subject:
     """Returns what a query mainly is with so many pictures or things.
 
     Raises BadSearch if it asks for nothing, or an option does not go with it.
     """
     if pictures:
-        subject: Subject = "things" if pictures > 1 else "photo" if query.kind == "photo" else "drawing"
-    elif query.like or query.text is not None:
+        subject: Subject = "things" if pictures > 1 else "photo" if options.kind == "photo" else "drawing"
+    elif options.like or options.text is not None:
         subject = "words"
-    elif query.filters_alone:
+    elif options.filters_alone:
         subject = "filters"
     else:
         raise BadSearch("The query is empty: send a sketch, or set like, text or a filter.")
     of_ranking = {
-        "system": query.system == "two-stage",
-        "quality": query.quality not in (None, "draft"),
-        "nprobe": query.nprobe is not None,
-        "method": query.method != "auto",
-        "view": query.view == "groups",
-        "kind": query.kind == "photo",
-        "diffuse": query.diffuse,
+        "system": options.system == "two-stage",
+        "quality": options.quality not in (None, "draft"),
+        "nprobe": options.nprobe is not None,
+        "method": options.method != "auto",
+        "view": options.view == "groups",
+        "kind": options.kind == "photo",
+        "diffuse": options.diffuse,
     }
     if subject == "filters" and (given := [name for name, value in of_ranking.items() if value]):
         raise BadSearch(f"Options of a ranking do not go with filters alone: leave {', '.join(given)} out.")
     several, drawn = subject == "things", subject in ("drawing", "things")
     unsuited = {
-        "system=two-stage searches by a single picture": subject != "drawing" and query.system == "two-stage",
-        f"method={query.method} compares tokens of a single drawing": subject != "drawing"
-        and query.method not in ("auto", "ret"),
+        "system=two-stage searches by a single picture": subject != "drawing" and options.system == "two-stage",
+        f"method={options.method} compares tokens of a single drawing": subject != "drawing"
+        and options.method not in ("auto", "ret"),
         "rerank limits the relation network, which scores a single drawing": subject != "drawing"
-        and query.rerank is not None,
-        "things=one leaves a single picture whole": several and query.things == "one",
-        "thing_text names drawn things": not drawn and query.thing_text,
-        "places=yes compares the places of drawn things": not drawn and query.places == "yes",
+        and options.rerank is not None,
+        "things=one leaves a single picture whole": several and options.things == "one",
+        "thing_text names drawn things": not drawn and options.thing_text,
+        "places=yes compares the places of drawn things": not drawn and options.places == "yes",
     }
     others = {"things": "several things", "photo": "a photo", "words": "liked photos or a word", "filters": "filters"}
     for does, is_given in unsuited.items():
@@ -199,24 +205,18 @@ def check_options(query: TunedQuery, pictures: int) -> Subject:
     return subject
 
 
-def _method(query: TunedQuery, matcher: Matcher, quality: Quality, tokens_kept: int, subject: Subject) -> Method:
-    by_ret = subject in ("photo", "words")
-    wanted = query.method
-    if wanted == "auto":
-        wanted = "ret" if by_ret or quality == "fast" or tokens_kept == 1 else matcher.best_method
+def check_method(name: str, matcher: Matcher, tokens_kept: int) -> Method:
+    """Returns the method of this name. Raises BadSearch if the checkpoint or the index cannot score photos by it."""
     able = methods_of(matcher, tokens_kept)
-    if wanted in matcher.methods and wanted not in able:
+    if name in matcher.methods and name not in able:
         raise BadSearch(
-            f"Method {wanted!r} compares tokens, which this index does not keep: leave method out, or build the index "
+            f"Method {name!r} compares tokens, which this index does not keep: leave method out, or build the index "
             "with --tokens all."
         )
-    method = next((known for known in able if known == wanted), None)
-    if method is None:
-        known = ", ".join(("auto", *able))
-        raise BadSearch(f"This checkpoint has no method {wanted!r}; it has {known}.")
-    if method == "ret" and query.rerank is not None:
-        raise BadSearch("rerank limits the relation network, which method 'ret' does not use: leave rerank out.")
-    return method
+    for method in able:
+        if method == name:
+            return method
+    raise BadSearch(f"This checkpoint has no method {name!r}; it has {', '.join(('auto', *able))}.")
 
 
 Stage: TypeAlias = Literal["prepare", "encode", "clusters", "photos", "diffusion"]

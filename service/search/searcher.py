@@ -98,23 +98,23 @@ class Place(NamedTuple):
     shown: int = 0
 
 
-def continue_page(query: SearchQuery, settings: Settings) -> tuple[TunedQuery, Place]:
+def continue_page(options: SearchQuery, settings: Settings) -> tuple[TunedQuery, Place]:
     """Returns the query for the page that ``query.next`` names, or else for its own, and the place of that page."""
-    tuned = query.tuned
-    place = Place(tuned.rerank or 0, query.offset)
-    if query.next is not None:
-        place = Place(*map(int, query.next.split(".")))
-    k = settings.max_k if place.offset < place.shown else query.k or settings.default_k
+    tuned = options.tuned
+    place = Place(tuned.rerank or 0, options.offset)
+    if options.next is not None:
+        place = Place(*map(int, options.next.split(".")))
+    k = settings.max_k if place.offset < place.shown else options.k or settings.default_k
     page = {"k": min(k, place.left or k), "offset": place.offset, "rerank": place.rerank or None, "next": None}
     return tuned.model_copy(update=page), place
 
 
-def next_place(query: SearchQuery, place: Place, answer: SearchResponse) -> str | None:
+def next_place(options: SearchQuery, place: Place, answer: SearchResponse) -> str | None:
     """Returns the place after a page, as text; None if there are no further results."""
     shown = answer.results if answer.groups is None else answer.groups
     following = place._replace(offset=place.offset + len(shown))
     if answer.groups is not None:
-        ended = query.k is None or len(shown) < query.k
+        ended = options.k is None or len(shown) < options.k
     else:
         copies = sum(len(result.copies or ()) for result in answer.results)
         left = (place.left or answer.candidates - place.offset) - len(shown) - copies
@@ -147,7 +147,7 @@ class Searcher:
         self.settings = settings or Settings.model_construct()
 
     def search(
-        self, sketch: Drawing | None, query: SearchQuery, text: ReadText = NO_TEXT, prepare_ms: float = 0.0
+        self, sketch: Drawing | None, options: SearchQuery, text: ReadText = NO_TEXT, prepare_ms: float = 0.0
     ) -> SearchResponse:
         """Finds the photos that best match the sketch, the liked photos and the word.
 
@@ -156,27 +156,29 @@ class Searcher:
 
         Raises BadSearch, UnknownWord, UnknownPhoto; GalleryUnusable if a score is not a number.
         """
-        asked, gallery, drawing, ink = query.tuned, self.gallery, None, tuple[Stroke, ...]()
-        if sketch is None and asked.filters_alone:
-            return self._newest(asked)
+        options, gallery, drawing, ink = options.tuned, self.gallery, None, tuple[Stroke, ...]()
+        if sketch is None and options.filters_alone:
+            return self._newest(options)
         watch = Stopwatch(prepare_ms, text.milliseconds)
         if sketch is not None:
-            drawing = self.divide(sketch, asked)
+            drawing = self.divide(sketch, options)
             ink = () if sketch.strokes else drawing.strokes
             watch.lap("encode")
         things = 0 if drawing is None else len(drawing.things)
-        if drawing is not None and not asked.thing_text and any(drawing.words):
-            asked = asked.model_copy(update={"thing_text": drawing.words})
-        if things == 1 and asked.thing_text and asked.text is None:
+        if drawing is not None and not options.thing_text and any(drawing.words):
+            options = options.model_copy(update={"thing_text": drawing.words})
+        if things == 1 and options.thing_text and options.text is None:
             # The word of the only thing says the kind.
-            asked = asked.model_copy(update={"text": asked.thing_text[0].strip() or None})
+            options = options.model_copy(update={"text": options.thing_text[0].strip() or None})
         kept = {"tokens_kept": gallery.tokens_kept, "regions": gallery.regions_kept}
-        asked, plan = plan_search(asked, self.matcher, self.settings, **kept, things=things, of_index=gallery.system)
-        drawn, encoded = self._encode(drawing, asked, text, plan, watch)
-        plan = replace(plan, method=encoded.method)
-        ranking = rank(gallery, self.matcher, encoded, plan, watch.lap)
+        options, plan = plan_search(
+            options, self.matcher, self.settings, **kept, things=things, of_index=gallery.system
+        )
+        drawn, query = self._encode(drawing, options, text, plan, watch)
+        plan = replace(plan, method=query.method)
+        ranking = rank(gallery, self.matcher, query, plan, watch.lap)
         shown, photos = ranking.photos, int(ranking.sizes.sum())
-        results, groups, view = self._page(shown, asked, plan, encoded)
+        results, groups, view = self._page(shown, options, plan, query)
         watch.lap("photos")
         guesses, perhaps = [self.matcher.guesses(thing.tokens) for thing in drawn], tuple[str, ...]()
         if len(drawn) == 1 and not guesses[0]:
@@ -184,32 +186,32 @@ class Searcher:
         # Of several things, the best guess of each.
         best = {first.word: first for of_thing in guesses for first in of_thing[:1]}
         guessed = guesses[0] if len(drawn) == 1 else tuple(best.values())
-        seen = tuple(map(self.seen, drawn)) if encoded.things or len(drawn) > 1 or (drawn and drawn[0].strokes) else ()
+        seen = tuple(map(self.seen, drawn)) if query.things or len(drawn) > 1 or (drawn and drawn[0].strokes) else ()
         sketch_fits = self._guesses_fit(guessed, shown, photos)
         if len(seen) > 1:
-            seen = self._seen_in(shown, seen, photos, encoded)
-            every = {thing.fits for thing in seen}
-            sketch_fits = every.pop() if len(every) == 1 else None
-        word, word_fits, reading = encoded.word, None, None
+            seen = self._seen_in(shown, seen, photos, query)
+            verdicts = {thing.fits for thing in seen}
+            sketch_fits = verdicts.pop() if len(verdicts) == 1 else None
+        word, word_fits, reading = query.word, None, None
         if isinstance(word, tuple) and shown.by_word is not None:
             of_text = best_first(shown.ids, shown.by_word, GUESSED_OF)
             clearest = self._clearest(word, shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)], photos)
             word_fits = is_shown(clearest.min())
-            reading = self.matcher.book.read(asked.text or "")
+            reading = self.matcher.book.read(options.text or "")
         return self._answer(
-            asked,
+            options,
             watch,
             results=results,
             groups=groups,
-            view=view if asked.view == "auto" else None,
+            view=view if options.view == "auto" else None,
             guesses=guessed,
             perhaps=perhaps,
             things=seen,
             ink=tuple(dot.points[0] for dot in ink),
             left_out=() if drawing is None else drawing.left_out,
             page=None if drawing is None else drawing.page or None,
-            placed=encoded.places > 0,
-            region_grid=math.isqrt(gallery.regions_kept) if encoded.things else None,
+            placed=query.places > 0,
+            region_grid=math.isqrt(gallery.regions_kept) if query.things else None,
             clusters=self._opened(ranking),
             candidates=len(shown),
             photos=photos,
@@ -227,28 +229,28 @@ class Searcher:
             method=plan.method,
         )
 
-    def _newest(self, query: TunedQuery) -> SearchResponse:
+    def _newest(self, options: TunedQuery) -> SearchResponse:
         """Returns the photos that pass the filters of a query without other parts, newest first."""
-        check_options(query, 0)
+        check_options(options, 0)
         watch, gallery, settings = Stopwatch(), self.gallery, self.settings
-        rows, _ = gallery.newest(_filter_of(query), query.offset + (query.k or settings.default_k))
-        photos = gallery.entries(rows[query.offset :])
-        count = int(gallery.count_passing(_filter_of(query)).sum())
+        rows, _ = gallery.newest(_filter_of(options), options.offset + (options.k or settings.default_k))
+        photos = gallery.entries(rows[options.offset :])
+        count = int(gallery.count_passing(_filter_of(options)).sum())
         watch.lap("photos")
-        of_all = {"score": 1.0, "raw_score": 0.0, "copies": () if query.fold else None}
+        of_all = {"score": 1.0, "raw_score": 0.0, "copies": () if options.fold else None}
         results = tuple(
             SearchResult.of(photo, settings, rank=rank, cluster=photo.cluster, **of_all)
-            for rank, photo in enumerate(photos, query.offset + 1)
+            for rank, photo in enumerate(photos, options.offset + 1)
         )
-        view = "photos" if query.view == "auto" else None
+        view = "photos" if options.view == "auto" else None
         scored = {"clusters": (), "pairs_scored": 0, "rerank": None, "diffused": False, "method": "date"}
-        return self._answer(query, watch, results=results, view=view, candidates=count, photos=count, **scored)
+        return self._answer(options, watch, results=results, view=view, candidates=count, photos=count, **scored)
 
-    def _answer(self, query: TunedQuery, watch: Stopwatch, **found: Any) -> SearchResponse:
+    def _answer(self, options: TunedQuery, watch: Stopwatch, **fields: Any) -> SearchResponse:
         return SearchResponse(
-            **found,
-            system=query.system or "default",
-            quality=self.settings.quality if query.quality is None or query.quality == "draft" else query.quality,
+            **fields,
+            system=options.system or "default",
+            quality=self.settings.quality if options.quality is None or options.quality == "draft" else options.quality,
             timings_ms=watch.timings(),
             complete=not self.gallery.missing,
             missing_shards=self.gallery.missing,
@@ -257,17 +259,17 @@ class Searcher:
             embedder=self.gallery.embedder.name,
         )
 
-    def divide(self, drawing: Drawing, query: "SearchQuery | LocateParams") -> Drawing:
+    def divide(self, drawing: Drawing, options: "SearchQuery | LocateParams") -> Drawing:
         """Divides a drawing into its things, as ``Matcher.divide``, if the query and the gallery allow several."""
-        return self.matcher.divide(drawing) if query.splits and self.gallery.regions_kept else drawing
+        return self.matcher.divide(drawing) if options.splits and self.gallery.regions_kept else drawing
 
     def _encode(
-        self, drawing: Drawing | None, query: TunedQuery, text: ReadText, plan: Plan, watch: Stopwatch
+        self, drawing: Drawing | None, options: TunedQuery, text: ReadText, plan: Plan, watch: Stopwatch
     ) -> tuple[list[Thing], Query]:
         """Encodes a completed query: the things of its drawing, named, and the query of the gallery."""
-        gallery, word = self.gallery, self._word(query, text)
+        gallery, word = self.gallery, self._word(options, text)
         liked, alone, kinds = (
-            np.unique(gallery.rows_of_ids(ids)) for ids in (query.like, query.unlike, query.unlike_kind)
+            np.unique(gallery.rows_of_ids(ids)) for ids in (options.like, options.unlike, options.unlike_kind)
         )
         unliked = np.union1d(alone, kinds)
         entries = gallery.entries(np.concatenate([liked, unliked])) if len(liked) + len(unliked) else ()
@@ -275,33 +277,33 @@ class Searcher:
             photo = entries[int(np.flatnonzero(liked == both[0])[0])].id
             raise BadSearch(f"like and unlike name the same photo, {photo}: leave one of them out.")
         examples = [gallery.vectors(liked)] if len(liked) else []
-        things, coloured = list[Thing](), query.colours == "auto"
+        things, coloured = list[Thing](), options.colours == "auto"
         if drawing is not None:
             watch.lap("prepare")
             things = encode_things(
-                self.matcher, drawing, query.kind, query.variants, colours=coloured, expects=gallery.expects
+                self.matcher, drawing, options.kind, options.variants, colours=coloured, expects=gallery.expects
             )
             watch.lap("encode")
-        if query.kind == "photo":
+        if options.kind == "photo":
             examples += [thing.tokens.ret for thing in things]
-        # Who names a method for a single thing wants its scores alone. Beside writing, a drawing has what room is left.
+        # If a method is named, its scores count alone. Beside writing, a drawing stands where there was room.
         beside = drawing is not None and len(drawing.things) == 1 and len(drawing.left_out) > 0
-        unplaced = query.places == "auto" and (query.method != "auto" or beside)
-        things, encoded = query_of(
+        unplaced = options.places == "auto" and (options.method != "auto" or beside)
+        things, query = query_of(
             gallery,
             self.matcher,
-            things if query.kind == "sketch" else [],
+            things if options.kind == "sketch" else [],
             plan.method,
-            text=query.text if query.kind == "sketch" or drawing is None else None,
-            thing_text=query.thing_text,
-            places="no" if unplaced else query.places,
+            text=options.text if options.kind == "sketch" or drawing is None else None,
+            thing_text=options.thing_text,
+            places="no" if unplaced else options.places,
             coloured=coloured,
-            by_regions=query.system == "default" and query.quality != "fast",
-            further=query.method == "auto",
+            by_regions=options.system == "default" and options.quality != "fast",
+            further=options.method == "auto",
         )
-        photo_filter, liked_entries = _filter_of(query), entries[: len(liked)]
+        photo_filter, liked_entries = _filter_of(options), entries[: len(liked)]
         return things, replace(
-            encoded,
+            query,
             plain=plan.plain,
             photo_filter=None if photo_filter == PhotoFilter() else photo_filter,
             word=word,
@@ -324,20 +326,20 @@ class Searcher:
             second_half=thing.second_half,
         )
 
-    def _word(self, query: SearchQuery, text: ReadText) -> Word | None:
+    def _word(self, options: SearchQuery, text: ReadText) -> Word | None:
         """Returns the query's word, by CLIP if possible, else of the vocabulary. Raises BadSearch and UnknownWord."""
-        if query.text is None or text.vector is not None:
+        if options.text is None or text.vector is not None:
             return text.vector
         if not self.matcher.words:
             why = "" if text.refusal is None else f", and CLIP cannot read other words: {text.refusal.rstrip('.')}"
             raise BadSearch(f"This checkpoint has no vocabulary{why}: leave text out.")
         try:
-            return self.matcher.book.read(query.text).things
+            return self.matcher.book.read(options.text).things
         except UnknownWord as unknown:
             if text.refusal is None:
                 raise
             reason = f"CLIP cannot read other words: {text.refusal}"
-            raise UnknownWord(query.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
+            raise UnknownWord(options.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
 
     def _opened(self, ranking: Ranking) -> tuple[Cluster, ...]:
         candidates, sizes, scores = ranking.candidates, ranking.sizes, ranking.clusters
@@ -356,21 +358,21 @@ class Searcher:
         cosines, boxed = None, np.zeros(scores.shape, np.bool_)
         if gallery.regions_kept and matcher.engine.projection is not None:
             directions = (Tokens.of_ret(matcher.word_direction(words)[None]) for words in things)
-            sought = tuple(Thing(one, words=tuple(words)) for one, words in zip(directions, things, strict=True))
-            matched = gallery.matched(Query("things", gallery.clusters.mean, things=sought), rows)
-            cosines, boxed = matched.cosines(matcher.thing_directions(sought)), matched.of_kind >= SEEN
+            named = tuple(Thing(ret, words=tuple(words)) for ret, words in zip(directions, things, strict=True))
+            matched = gallery.matched(Query("things", gallery.clusters.mean, things=named), rows)
+            cosines, boxed = matched.cosines(matcher.thing_directions(named)), matched.of_kind >= SEEN
         drawable = matcher.engine.vocabulary.drawn if matcher.engine.vocabulary is not None else ()
         drawn = np.array([np.isin(words, drawable).any() for words in things])
         clear = clearness(scores, cosines, drawn, photos)
         return np.where(boxed, np.maximum(clear, np.float32(SURELY)), clear)
 
-    def _clearest(self, things: Sequence[Sequence[int]], ranking: Candidates, photos: int) -> Floats:
+    def _clearest(self, things: Sequence[Sequence[int]], ranked: Candidates, photos: int) -> Floats:
         """Returns the clearness of each of these things, (t,), in the photo that shows it best, of so many."""
-        if not len(ranking):
+        if not len(ranked):
             return np.full(len(things), -np.inf, np.float32)
-        return np.asarray(self.clearness(things, ranking.rows, photos).max(axis=1))
+        return np.asarray(self.clearness(things, ranked.rows, photos).max(axis=1))
 
-    def _guesses_fit(self, guesses: Sequence[Guess], ranking: Candidates, photos: int) -> bool | None:
+    def _guesses_fit(self, guesses: Sequence[Guess], ranked: Candidates, photos: int) -> bool | None:
         """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain.
 
         Guesses that are more probably wrong than right do not tell that no photo is.
@@ -378,18 +380,18 @@ class Searcher:
         if not guesses:
             return None
         words = [[self.matcher.words.index(guess.word)] for guess in guesses]
-        fitting = is_shown(self._clearest(words, ranking[:GUESSED_OF], photos * len(words)).max())
+        fitting = is_shown(self._clearest(words, ranked[:GUESSED_OF], photos * len(words)).max())
         doubtful = sum(guess.probability for guess in guesses) < PROBABLE
         return None if fitting is False and doubtful else fitting
 
     def _seen_in(
-        self, ranking: Candidates, things: Sequence[SeenThing], photos: int, query: Query
+        self, ranked: Candidates, things: Sequence[SeenThing], photos: int, query: Query
     ) -> tuple[SeenThing, ...]:
         """Says of each of several things whether any photo most like it is likely to show its word or guess."""
         described = []
         for number, thing in enumerate(things):
-            scores = None if ranking.by_thing is None else ranking.by_thing[:, number]
-            best = ranking[:GUESSED_OF] if scores is None else ranking[best_first(ranking.ids, scores, GUESSED_OF)]
+            scores = None if ranked.by_thing is None else ranked.by_thing[:, number]
+            best = ranked[:GUESSED_OF] if scores is None else ranked[best_first(ranked.ids, scores, GUESSED_OF)]
             if thing.word is not None:
                 words = query.things[number].words if query.things else (self.matcher.words.index(thing.word),)
                 fitting = is_shown(self._clearest([words], best, photos)[0])
@@ -402,47 +404,47 @@ class Searcher:
         return tuple(described)
 
     def _page(
-        self, ranking: Candidates, asked: TunedQuery, plan: Plan, query: Query
+        self, ranked: Candidates, options: TunedQuery, plan: Plan, query: Query
     ) -> tuple[tuple[SearchResult, ...], tuple[Group, ...] | None, View]:
         """Returns the requested photos or groups, and which of the two."""
-        page, view = slice(asked.offset, asked.offset + (asked.k or 0)), "photos"
-        # Who draws several things looks for one photo.
-        if asked.view == "groups" or (asked.view == "auto" and plan.method != "things"):
+        page, view = slice(options.offset, options.offset + (options.k or 0)), "photos"
+        # A drawing of several things is a search for one photo.
+        if options.view == "groups" or (options.view == "auto" and plan.method != "things"):
             # The view is chosen by the grouping that is shown.
-            shown = ranking[ranking.results]
+            shown = ranked[ranked.results]
             grouped = grouped_ranks(shown.ids, shown.before, GROUPED)
             groups = group_alike(shown.vectors[grouped], self.gallery.clusters.mean)
-            if asked.view == "groups" or not is_far_ahead(shown.scores[grouped], groups, plan.method):
+            if options.view == "groups" or not is_far_ahead(shown.scores[grouped], groups, plan.method):
                 view = "groups"
         if view == "photos":
-            return self._results(ranking, plan, query, range(len(ranking.results))[page]), None, "photos"
+            return self._results(ranked, plan, query, range(len(ranked.results))[page]), None, "photos"
         members = [np.sort(grouped[group]) for group in groups[page]]
         ranks = [ranks[: 1 + MORE].tolist() for ranks in members]
         # All at once, since each call may be a round of requests to other machines.
-        results = iter(self._results(ranking, plan, query, [rank for of_group in ranks for rank in of_group]))
+        results = iter(self._results(ranked, plan, query, [rank for of_group in ranks for rank in of_group]))
         groups_shown = list[Group]()
-        for number, (group, of_group) in enumerate(zip(members, ranks, strict=True), asked.offset + 1):
+        for number, (group, of_group) in enumerate(zip(members, ranks, strict=True), options.offset + 1):
             best, *more = islice(results, len(of_group))
             others = tuple(shown.ids[group[1 + MORE :]].tolist())
             groups_shown.append(Group(rank=number, size=len(group), best=best, more=tuple(more), others=others))
         return (), tuple(groups_shown), "groups"
 
-    def _results(self, ranking: Candidates, plan: Plan, query: Query, ranks: Iterable[int]) -> tuple[SearchResult, ...]:
+    def _results(self, ranked: Candidates, plan: Plan, query: Query, ranks: Iterable[int]) -> tuple[SearchResult, ...]:
         """Returns the results of these ranks, counted from 0."""
         shown = list(ranks)
-        chosen = ranking.results[shown]
+        chosen = ranked.results[shown]
         # An empty ranking has no results.
-        support = shares_of(ranking.scores, plan.method) if shown else ranking.scores
-        entries = self.gallery.entries(ranking.rows[chosen])
+        support = shares_of(ranked.scores, plan.method) if shown else ranked.scores
+        entries = self.gallery.entries(ranked.rows[chosen])
         cells: list[tuple[int, ...] | None] = [None] * len(shown)
         boxes: list[tuple[DetectedBox | None, ...] | None] = [None] * len(shown)
-        if ranking.matched is not None and shown:
+        if ranked.matched is not None and shown:
             # Not those of things that only the text names.
             drawn = len(query.things) if query.sketch is None else len(query.sketch)
-            cells = [*map(tuple, ranking.matched.cells[:drawn, chosen].T.tolist())]
-            boxes = [tuple(map(DetectedBox.of, ranking.matched.boxes[:drawn, row])) for row in chosen]
+            cells = [*map(tuple, ranked.matched.cells[:drawn, chosen].T.tolist())]
+            boxes = [tuple(map(DetectedBox.of, ranked.matched.boxes[:drawn, row])) for row in chosen]
             # Where things are in a part is not where they are in the photo.
-            for n in np.flatnonzero(self.gallery.clusters.are_parts(ranking.rows[chosen])).tolist():
+            for n in np.flatnonzero(self.gallery.clusters.are_parts(ranked.rows[chosen])).tolist():
                 cells[n] = boxes[n] = None
         return tuple(
             SearchResult.of(
@@ -450,15 +452,15 @@ class Searcher:
                 self.settings,
                 rank=rank + 1,
                 score=float(support[n]),
-                raw_score=float(ranking.scores[n]),
+                raw_score=float(ranked.scores[n]),
                 cluster=photo.cluster,
                 cells=cell,
                 boxes=of_things,
-                copies=ranking.copies(n),
+                copies=ranked.copies(n),
             )
             for rank, n, photo, cell, of_things in zip(shown, chosen.tolist(), entries, cells, boxes, strict=True)
         )
 
 
-def _filter_of(query: SearchQuery) -> PhotoFilter:
-    return PhotoFilter(tuple(sorted(set(query.folder))), query.after, query.before)
+def _filter_of(options: SearchQuery) -> PhotoFilter:
+    return PhotoFilter(tuple(sorted(set(options.folder))), options.after, options.before)

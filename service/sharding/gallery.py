@@ -335,8 +335,8 @@ class ShardedGallery(Gallery):
         order = np.concatenate([indices for indices, _, _ in parts])
         return Tokens.cat([tokens for _, _, tokens in parts])[np.argsort(order)]
 
-    def nearness(self, given: Tokens, modality: Modality) -> tuple[Ids, Scores]:
-        answers = self._ask_all(LocalGallery.nearness, given, modality, self.clusters.mean)
+    def rank_all(self, subject: Tokens, modality: Modality) -> tuple[Ids, Scores]:
+        answers = self._ask_all(LocalGallery.rank_all, subject, modality, self.clusters.mean)
         ids, near = zip(*(answers[shard] for shard in self._layout.asked), strict=True)
         return np.concatenate(ids), np.concatenate(near)
 

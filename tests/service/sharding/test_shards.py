@@ -165,7 +165,7 @@ def test_a_search_is_answered_without_a_shard_that_fails_and_the_log_says_so(
 @pytest.mark.parametrize(
     ("question", "path"),
     [
-        ("nearness", "/explain?photo=1"),
+        ("rank_all", "/explain?photo=1"),
         ("alike", "/explain?photo=1"),
         ("entries", "/explain?photo={}"),
         ("open_photo", "/explain?photo={}"),
