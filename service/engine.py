@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +25,8 @@ from sketch_search.service.gallery import (
     LocalGallery,
     OpenGallery,
     ThumbnailCache,
+    as_unavailable,
     reveal,
-    still_opening,
     thumbnail,
 )
 from sketch_search.service.schemas.query import PageParams, PhotosParams, SearchQuery, WordsParams
@@ -64,14 +64,6 @@ def open_matcher(settings: Settings, system: System | None = None) -> Matcher:
     return load(name, device=settings.device, dtype=settings.dtype, variants=settings.variants)
 
 
-@dataclass(frozen=True)
-class PreparedSketch:
-    """A prepared drawing, or a photo to search with as its only thing."""
-
-    drawing: Drawing
-    milliseconds: float
-
-
 class Engine:
     """A checkpoint and a gallery: one index, or shards. The methods block; any thread may call them."""
 
@@ -82,12 +74,12 @@ class Engine:
         thumbnails: ThumbnailCache | None = None,
         run: RunJob = decode_inline,
         towers: TextTowers | None = None,
-        gallery: OpenGallery | None = None,
+        open_gallery: OpenGallery | None = None,
     ) -> None:
         """thumbnails, towers: shared between generations; None for separate ones of this engine.
 
-        run: decodes the pictures of HTTP requests. gallery: opens it; None for the index of the settings, whose errors
-        are raised.
+        run: decodes the pictures of HTTP requests. open_gallery: None for the index of the settings, whose errors are
+        raised.
         """
         self._settings = settings
         self._matcher = matcher
@@ -95,12 +87,12 @@ class Engine:
         self._run = run
         self._towers = TextTowers(matcher.device) if towers is None else towers
         self._own: LocalGallery | None = None
-        if gallery is None:
+        if open_gallery is None:
             index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
-            self._own = own = LocalGallery(index, matcher)
-            self._open: OpenGallery = lambda without: own
+            self._own = gallery = LocalGallery(index, matcher)
+            self._open: OpenGallery = lambda without: gallery
         else:
-            self._open = gallery
+            self._open = open_gallery
 
     @property
     def gallery(self) -> Gallery:
@@ -120,20 +112,22 @@ class Engine:
     def prepare(
         self,
         sketch: bytes | Sequence[bytes],
-        asked: SearchQuery | LocateParams | None = None,
+        options: SearchQuery | LocateParams | None = None,
         *,
         strokes: bytes = b"",
         quick: bool = False,
-    ) -> PreparedSketch:
-        """Decodes and prepares image files: a separate step, since it may take seconds and needs no network.
+    ) -> Drawing:
+        """Decodes and prepares the image files of a drawing, or of a photo, which becomes the drawing's only thing.
 
-        sketch: one picture, or one for each thing of a drawing. asked: says what it is; None for a drawing. strokes:
+        It is a separate step, since it may take seconds and needs no network.
+
+        sketch: one picture, or one for each thing of a drawing. options: says what it is; None for a drawing. strokes:
         those of a single picture as JSON, if they are known; else those that the page saved in it count.
 
         Raises ImageError, BadSearch; with ``quick``, SlowImage if it takes longer than ordinary pictures.
         """
-        start, asked = time.perf_counter(), asked or SearchQuery()
-        kind = asked.kind
+        start, options = time.perf_counter(), options or SearchQuery()
+        kind = options.kind
         files = (sketch,) if isinstance(sketch, bytes) else tuple(sketch)
         if not 1 <= len(files) <= MAX_THINGS:
             raise BadSearch(f"A drawing has 1 to {MAX_THINGS} things, not {len(files)}.")
@@ -143,7 +137,7 @@ class Engine:
             raise BadSearch("Strokes are those of one drawing: send one picture with them, without kind=photo.")
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
         job = replace(job, drawing=kind == "sketch", sent=True, strokes=len(strokes))
-        job = replace(job, everything=asked.writing == "yes", page=asked.page)
+        job = replace(job, everything=options.writing == "yes", page=options.page)
         parts = []
         for number, file in enumerate(files, 1):
             try:
@@ -157,7 +151,7 @@ class Engine:
             shown = " and ".join(f"{width} x {height}" for width, height in sorted(sizes))
             raise BadSearch(f"The pictures of one drawing must have the same size; these have {shown} pixels.")
         drawing = parts[0] if len(parts) == 1 else Drawing.joined(parts)
-        return PreparedSketch(drawing, (time.perf_counter() - start) * 1000)
+        return replace(drawing, prepare_ms=(time.perf_counter() - start) * 1000)
 
     def read_text(self, query: SearchQuery) -> ReadText:
         """Reads the text of a query by CLIP: a separate step, since loading CLIP may take seconds."""
@@ -165,7 +159,7 @@ class Engine:
             return ReadText()
         return self._towers.read(self.gallery.embedder, query.text)
 
-    def search(self, sketch: PreparedSketch | None, query: SearchQuery, text: ReadText | None = None) -> SearchResponse:
+    def search(self, sketch: Drawing | None, query: SearchQuery, text: ReadText | None = None) -> SearchResponse:
         """Answers a query with a sketch, a photo, or neither, without shards that are lost. text: None to read it here.
 
         Raises BadSearch, UnknownPhoto, UnknownWord; ShardsLost if the query names a photo of a missing shard.
@@ -174,12 +168,11 @@ class Engine:
         if text is None:
             text = self.read_text(query)
         query, place = continue_page(query, self._settings)
-        drawing, milliseconds = (None, 0.0) if sketch is None else (sketch.drawing, sketch.milliseconds)
         without: frozenset[str] = frozenset()
         while True:
             gallery = self._open(without)
             try:
-                answer = self.searcher(gallery).search(drawing, query, text, milliseconds)
+                answer = self.searcher(gallery).search(sketch, query, text)
                 for folder in () if answer.candidates or gallery.missing else query.folder:
                     if not gallery.count_passing(PhotoFilter((folder,))).any():
                         raise BadSearch(
@@ -193,7 +186,7 @@ class Engine:
                 without |= frozenset(lost.names)
 
     def explain(
-        self, sketch: PreparedSketch | None, params: ExplainParams, compute: Compute = compute_at_once
+        self, sketch: Drawing | None, params: ExplainParams, compute: Compute = compute_at_once
     ) -> ExplainResponse:
         """Explains photos; compute runs each step. Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost."""
         from sketch_search.service.explain import explain
@@ -201,20 +194,19 @@ class Engine:
         gallery = self.gallery
         if gallery.missing:
             raise ShardsLost(gallery.missing)
-        drawing = None if sketch is None else sketch.drawing
-        return explain(self.searcher(gallery), drawing, params, self._run, compute)
+        return explain(self.searcher(gallery), sketch, params, self._run, compute)
 
     def locate(
-        self, sketch: PreparedSketch | None, params: LocateParams, compute: Compute = compute_at_once
+        self, sketch: Drawing | None, params: LocateParams, compute: Compute = compute_at_once
     ) -> LocateResponse:
         """Finds where photos show the things of a drawing. Raises BadSearch, UnknownPhoto, and ShardsLost."""
         from sketch_search.service.explain import locate
 
-        return locate(self.searcher(self.gallery), None if sketch is None else sketch.drawing, params, compute)
+        return locate(self.searcher(self.gallery), sketch, params, compute)
 
     def facts(self, entry: PhotoEntry) -> PhotoFacts:
         """Reads what is known of a photo's taking, and of its file. Raises PhotoUnavailable."""
-        with still_opening(entry):
+        with as_unavailable(entry):
             # All that is wanted is beside the pixels.
             job = Job(self._settings.max_photo_pixels, least_side=1, longest_side=1)
             recorded = self._run(self.gallery.open_photo(entry.id), job).recorded
@@ -252,7 +244,7 @@ class Engine:
         key = f"{entry.content_hash}-{size}"
         if (small := self._thumbnails.find(key) or self._thumbnails.read(key)) is not None:
             return small
-        with still_opening(entry):
+        with as_unavailable(entry):
             small = thumbnail(self.gallery.open_photo(entry.id), size, self._run, self._settings.max_photo_pixels)
         self._thumbnails.keep(key, small)
         return small

@@ -27,7 +27,7 @@ from sketch_search.model.search import Ids, PhotoRows, Query, Scores, best_first
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.gallery import Gallery, still_opening
+from sketch_search.service.gallery import Gallery, as_unavailable
 from sketch_search.service.schemas import explain as answers
 from sketch_search.service.schemas.search import DetectedBox
 from sketch_search.service.search import Searcher
@@ -226,7 +226,7 @@ def explain(
     ) -> tuple[Observed, answers.ExplainedImage, Tokens | None]:
         """Returns also the tokens of the part of the photo that is explained in its place."""
         job = Job.preparing(matcher.preprocessing, "photo", settings.max_photo_pixels, parts=subject is not None)
-        with still_opening(entry):
+        with as_unavailable(entry):
             opened = run(gallery.open_photo(entry.id), job)
         pictures, best, part = [*map(np.asarray, (opened.image, *opened.parts))], 0, None
         if subject is not None and opened.parts:

@@ -59,7 +59,7 @@ def reveal(file: Path) -> None:
 
 
 @contextmanager
-def still_opening(entry: PhotoEntry) -> Iterator[None]:
+def as_unavailable(entry: PhotoEntry) -> Iterator[None]:
     """Turns an ImageError into PhotoUnavailable, because the photo was readable when it was indexed."""
     try:
         yield

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, Photos
+from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, Photos, Settled
 from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
 from sketch_search.indexer.building.plan import (
     BuildPlan,
@@ -108,29 +108,25 @@ class Written:
 class BuildReport(Written):
     """The outcome of a build.
 
-    changed: whether anything was written. waiting: files for the next build. encoded: photos encoded in this run;
-    boxed: earlier ones whose boxes were found in it. undivided: whether an older version, which did not look for parts,
-    computed photos that stay. checked: as of ``BuildPlan``. gone: files that are there no
-    more. damaged: repaired damage, one sentence each. bad, bad_before: unusable files now and before. incomplete:
-    photos of damaged files. unlisted: unreadable folders, whose photos stay. missing: photos that stay because they
-    are over a tenth of all; spoiled: unreadable files of these. skipped: entries not indexed, a sentence for each
-    kind. prefixes: names that paths begin with from now on. workers: processes at once. seconds: how long it took.
+    changed: whether anything was written. settled: what it found out about the files. encoded: photos encoded in this
+    run; boxed: earlier ones whose boxes were found in it. undivided: whether an older version, which did not look for
+    parts, computed photos that stay. checked: as of ``BuildPlan``. damaged: repaired damage, one sentence each. bad,
+    bad_before: unusable files now and before. incomplete: photos of damaged files. unlisted: unreadable folders, whose
+    photos stay. skipped: entries not indexed, a sentence for each kind. prefixes: names that paths begin with from now
+    on. workers: processes at once. seconds: how long it took.
     """
 
     changed: bool
-    waiting: int
+    settled: Settled
     encoded: int
     boxed: int
     undivided: bool
     checked: str | None
-    gone: int
     damaged: tuple[str, ...]
     bad: tuple[BadFile, ...]
     bad_before: tuple[BadFile, ...]
     incomplete: tuple[str, ...]
     unlisted: tuple[BadFile, ...]
-    missing: int
-    spoiled: int
     skipped: tuple[str, ...]
     prefixes: tuple[str, ...]
     system: System
@@ -153,11 +149,11 @@ class BuildReport(Written):
     def kept(self) -> list[str]:
         """Sentences on photos that stay in the index although this build did not find them."""
         words = [f"{folder.path}: {folder.reason}; its indexed photos stay." for folder in self.unlisted]
-        if self.missing:
-            lost = "missing or cannot be read" if self.spoiled else "missing"
+        if self.settled.missing:
+            lost = "missing or cannot be read" if self.settled.spoiled else "missing"
             words.append(
-                f"{self.missing} of {self.photos} photos are {lost}, more than a tenth of the gallery; they stay. "
-                "Mount their disk, or, if they were deleted, run `sketch-search index build --yes`."
+                f"{self.settled.missing} of {self.photos} photos are {lost}, more than a tenth of the gallery; they "
+                "stay. Mount their disk, or, if they were deleted, run `sketch-search index build --yes`."
             )
         return words
 
@@ -250,8 +246,8 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     if not listing.unlisted:
         check_counts(plan, listing.count)
     encoded = backend.encode(first)
-    if raws := _raws_that_count(listing, roots, backend):
-        encoded += backend.encode(take_listed(listing.taking(raws)))
+    if raws := _raws_to_index(listing, roots, backend):
+        encoded += backend.encode(take_listed(listing.include_raws(raws)))
     settled = database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
     removals = Removals({**plan.removals.rules, **dict.fromkeys(settled.removed_before, True)})
     plan = replace(plan, removals=removals)
@@ -268,7 +264,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         changed = bool(_to_merge(np.array([*sizes.values()]), counts.photos + counts.parts).any())
     if changed:
         progress.start("clustering")
-    written = backend.write(_contents(plan, backend, bad) if changed else None)
+    written = backend.write(_draft_generation(plan, backend, bad) if changed else None)
     skipped = listing.skipped
     if count := len(settled.removed_before):
         files = "1 file of a photo that was" if count == 1 else f"{count} files of photos that were"
@@ -276,9 +272,8 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     return BuildReport(
         **vars(written),
         changed=changed,
-        waiting=settled.waiting,
+        settled=settled,
         encoded=encoded,
-        gone=settled.gone,
         boxed=boxed,
         undivided=manifest is not None and manifest.format_version < PARTS_VERSION and plan.current.reusable,
         checked=plan.checked,
@@ -287,8 +282,6 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         bad_before=bad_before,
         incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
         unlisted=listing.unlisted,
-        missing=settled.missing,
-        spoiled=settled.spoiled,
         skipped=skipped,
         prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
         system=plan.settings.system,
@@ -314,16 +307,16 @@ def _rows_without_boxes(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
     return lacking
 
 
-def _raws_that_count(listing: FolderListing, roots: Sequence[Root], backend: BuildBackend) -> list[GalleryFile]:
+def _raws_to_index(listing: FolderListing, roots: Sequence[Root], backend: BuildBackend) -> list[GalleryFile]:
     """Returns the RAW files beside photos that cannot be read, are incomplete, or were taken on another day."""
-    counting, incomplete = list[GalleryFile](), set(backend.incomplete)
+    to_index, incomplete = list[GalleryFile](), set(backend.incomplete)
     for photo, raws in listing.raws.items():
         for raw in raws:
             bad, known, taken = backend.database.photo_beside(photo, (raw.root, raw.path))
             other_day = taken is not None and _is_of_another_day(roots[raw.root].folder, raw.path, taken)
             if bad or known or photo in incomplete or other_day:
-                counting.append(raw)
-    return counting
+                to_index.append(raw)
+    return to_index
 
 
 def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
@@ -337,7 +330,7 @@ def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
     return bool(days) and date.fromordinal(taken).strftime("%Y:%m:%d").encode() not in days
 
 
-def _contents(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) -> GenerationDraft:
+def _draft_generation(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) -> GenerationDraft:
     """Clusters the photos, and returns the draft to write. Raises BadInvocation if none can be used."""
     current, database, settings = plan.current, backend.database, plan.settings
     photos = database.choose_photos()
@@ -414,7 +407,7 @@ def build_growing(index: Path, request: BuildRequest, matcher: Matcher) -> Build
         if (current := find_generation(IndexFolder(index))) is not None:
             most = max(most, current.manifest.counts.photos)
     report = build(index, replace(request, max_new_files=most), matcher)
-    while report.waiting:
+    while report.settled.waiting:
         most = max(FIRST_GENERATION, report.photos)
         report = build(index, replace(request, recluster=True, max_new_files=most), matcher)
     return report

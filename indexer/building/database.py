@@ -148,7 +148,7 @@ _UNLOCKED = "?nolock=1"
 
 
 class BuildDatabase:
-    """The database of a build, for one thread; others may ask it for ``days`` meanwhile. Raises IndexUnwritable.
+    """The database of a build, for one thread; others may ask it what it ``knows`` meanwhile. Raises IndexUnwritable.
 
     segment: the folder whose arrays the build appends rows to. staged: how many rows that has.
     """
@@ -413,9 +413,13 @@ class BuildDatabase:
         ((settled, bad),) = self._all(query)
         return settled, bad
 
-    def days(self, content: str) -> Sequence[int | None]:
-        """Returns the day on which a photo was taken, None if unknown; nothing for an unknown content."""
-        return [taken for (taken,) in self._all("SELECT taken FROM contents WHERE hash = ?", content)]
+    def knows(self, content: str) -> bool:
+        return bool(self._number("SELECT count(*) FROM contents WHERE hash = ?", content))
+
+    def day_of(self, content: str) -> int | None:
+        """Returns the ordinal of the day on which a known photo was taken; None if that is unknown."""
+        ((taken,),) = self._all("SELECT taken FROM contents WHERE hash = ?", content)
+        return None if taken is None else int(taken)
 
     def settle(self, listing: FolderListing, next_id: int, *, allow_loss: bool) -> Settled:
         """Turns the files into those of the next generation. Files keep ids; new ones get theirs as they were listed.

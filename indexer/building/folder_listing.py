@@ -296,8 +296,8 @@ class FolderListing:
                 self.raws.setdefault((number, photo), []).append(GalleryFile(number, path, entry.stamp))
         return kept
 
-    def taking(self, raws: Sequence[GalleryFile]) -> Iterator[GalleryFile]:
-        """Yields RAW files that count after all, because the photo beside them does not show the same."""
+    def include_raws(self, raws: Sequence[GalleryFile]) -> Iterator[GalleryFile]:
+        """Yields RAW files as listed after all, because the photo beside them does not show the same."""
         for file in raws:
             self._companions[os.path.splitext(file.path)[1].lower()] -= 1
             self.count += 1

@@ -151,8 +151,8 @@ class Stager:
             return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
         content_hash = hashlib.sha256(content.data).hexdigest()
         record = replace(file, content_hash=content_hash, stamp=content.stamp)
-        if known := self._database.days(content_hash):
-            (day,) = known
+        if self._database.knows(content_hash):
+            day = self._database.day_of(content_hash)
             return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
         try:
             photo = DecodedPhoto.of(content.data, decoders, self._matcher, self._max_pixels, self._embedder)
@@ -209,7 +209,7 @@ class Stager:
         for file in group:
             content = file.record.content_hash
             # Equal files may have been read at the same time.
-            if file.photo is None or content is None or content in self._new or self._database.days(content):
+            if file.photo is None or content is None or content in self._new or self._database.knows(content):
                 continue
             if content not in new:
                 new[content] = file.record.taken, len(file.photo.opened.parts)

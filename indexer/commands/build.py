@@ -251,7 +251,7 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
         ("boxes", f"found in {count(report.boxed, 'photo')} of before" if report.boxed else None),
         ("checked", report.checked),
         ("parts", _UNDIVIDED if report.undivided and report.changed else None),
-        ("gone", f"{report.gone or ''}"),
+        ("gone", f"{report.settled.gone or ''}"),
         ("bad", f"{len(report.bad)}{before}" if report.bad else None),
         ("clusters", f"{report.clusters}, by {report.embedder}"),
         ("system", report.about_system),
@@ -423,7 +423,7 @@ def _watch(work: Work, request: BuildRequest, interval: float) -> int:
         report_once(" ".join(report.kept))
         if report.changed:
             when, counts = time.strftime("%Y-%m-%d %H:%M:%S"), f"{report.photos} photos, {report.encoded} encoded now"
-            counts += f", {report.gone} gone, {len(report.bad)} not indexed"
+            counts += f", {report.settled.gone} gone, {len(report.bad)} not indexed"
             show([f"{when} generation {report.generation}: {counts}"], work.quiet)
         return True
 

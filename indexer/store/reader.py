@@ -143,7 +143,7 @@ class Index:
         if self.manifest.tokens == 1:
             return Tokens.of_ret(self.vectors.of(photo_rows))
         arrays = self._reader.take(self._segment_rows[photo_rows], TOKEN_FILES)
-        return Tokens(arrays.features() if scaled else np.asarray(arrays.arrays["tokens"]), arrays.patches())
+        return Tokens(arrays.features() if scaled else np.asarray(arrays.arrays["tokens"]), arrays.positions())
 
     def photo_regions(self, photo_rows: Numbers) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int8]]:
         """Reads regions, (m, g, r / 2) packed, and their colours as CIELAB, (m, g, 3). The index must keep them."""

@@ -84,7 +84,7 @@ class PhotoArrays:
         """Reads the features of the photos' tokens: (m, n, d) float32."""
         return dequantize(self.arrays["tokens"][:], self.arrays["scales"][:])
 
-    def patches(self) -> npt.NDArray[np.int64]:
+    def positions(self) -> npt.NDArray[np.int64]:
         """Reads the positions of the photos' tokens on the patch grid: (m, n-1) int64, numbers of patches."""
         return np.array(self.arrays["positions"][:], np.int64)
 
@@ -300,7 +300,7 @@ class Centroids:
         if "tokens" not in reader.names:
             return Centroids(ret)
         parts = (reader.take(rows[start : start + BLOCK], TOKEN_FILES) for start in range(0, len(rows), BLOCK))
-        mean = mean_tokens(Tokens(part.features(), part.patches()) for part in parts)
+        mean = mean_tokens(Tokens(part.features(), part.positions()) for part in parts)
         return Centroids(ret, mean.features.astype(np.float16), mean.positions.astype(np.uint8))
 
     @staticmethod

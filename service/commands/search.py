@@ -19,7 +19,8 @@ from sketch_search.service.schemas.search import Group, SearchResponse, SearchRe
 from sketch_search.service.settings import Settings, answers_by, find_server, index_path, is_loopback
 
 if TYPE_CHECKING:
-    from sketch_search.service.engine import Engine, PreparedSketch
+    from sketch_search.model.images import Drawing
+    from sketch_search.service.engine import Engine
 
 # The most seconds without an answer of the server, and the most bytes of the name of a generation.
 _PATIENCE, _MAX_NAME = 5, 1024
@@ -130,7 +131,7 @@ def explain(
 @contextmanager
 def _opened(
     settings: Settings, pictures: Sequence[str | Path], asked: SearchQuery
-) -> "Iterator[tuple[Engine, PreparedSketch | None]]":
+) -> "Iterator[tuple[Engine, Drawing | None]]":
     """Opens the index, and prepares image files, or standard input where one is "-"."""
     sources = [None if picture == "-" else Path(picture) for picture in pictures]
     for source in sources:

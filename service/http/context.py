@@ -206,8 +206,8 @@ WITHOUT_TOKEN = (
 class Context:
     """Holds the objects that all handlers of one application share.
 
-    lookups, thumbnails, originals, explanations, upkeep: the turns of each ``Lane``. looks: of looking whether folders
-    are there.
+    lookups, thumbnails, originals, explanations, upkeep: the turns of each ``Lane``. folder_checks: limits
+    the threads that look whether folders are there.
     """
 
     settings: Settings
@@ -223,7 +223,7 @@ class Context:
     originals: Turns = field(default_factory=partial(Turns, *ORIGINALS))
     explanations: Turns = field(default_factory=partial(Turns, *EXPLANATIONS))
     upkeep: Turns = field(default_factory=partial(Turns, *UPKEEP))
-    looks: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 1))
+    folder_checks: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 1))
 
 
 async def context(request: Request) -> Context:

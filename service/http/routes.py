@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from sketch_search.indexer import PhotoEntry, PhotoFilter, count_files, read_summary
-from sketch_search.model.images import MAX_STROKES, MAX_THINGS
-from sketch_search.service.engine import Engine, PreparedSketch
+from sketch_search.model.images import MAX_STROKES, MAX_THINGS, Drawing
+from sketch_search.service.engine import Engine
 from sketch_search.service.errors import ErrorResponse, Forbidden, NotFound, NotReady
 from sketch_search.service.gallery import file_manager
 from sketch_search.service.http.context import (
@@ -197,7 +197,7 @@ async def _receive(ctx: Context, request: Request) -> Sent:
 
 async def _prepare(
     ctx: Context, engine: Engine, client: str, sent: Sent, asked: SearchQuery | LocateParams
-) -> PreparedSketch | None:
+) -> Drawing | None:
     prepare = partial(engine.prepare, sent.pictures, asked, strokes=sent.strokes)
     return await ctx.worker.prepare(client, prepare) if sent.pictures else None
 
@@ -472,7 +472,7 @@ async def ready(ctx: Ctx) -> HealthResponse:
         raise NotReady("The service is not ready; with the API key, /info says why.") from None
     # A disk that does not answer keeps nobody waiting.
     with move_on_after(DISK_SECONDS if ctx.settings.serve_originals else 0):
-        if not await run_sync(ctx.live.has_folders, abandon_on_cancel=True, limiter=ctx.looks):
+        if not await run_sync(ctx.live.has_folders, abandon_on_cancel=True, limiter=ctx.folder_checks):
             raise NotReady("No folder of the photos is there: mount their disk, or set SBIR_GALLERY to where they are.")
     missing = tuple(shard.name for shard in ctx.live.shards if not shard.answers)
     return HealthResponse(status="ready", missing_shards=missing)

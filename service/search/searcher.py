@@ -146,20 +146,18 @@ class Searcher:
         self.matcher, self.gallery = matcher, gallery
         self.settings = settings or Settings.model_construct()
 
-    def search(
-        self, sketch: Drawing | None, options: SearchQuery, text: ReadText = NO_TEXT, prepare_ms: float = 0.0
-    ) -> SearchResponse:
+    def search(self, sketch: Drawing | None, options: SearchQuery, text: ReadText = NO_TEXT) -> SearchResponse:
         """Finds the photos that best match the sketch, the liked photos and the word.
 
         sketch: the drawing of the query, if any; or a photo as its only thing, which counts as liked, if that is its
-        kind. text: the query's text, if CLIP has read it. prepare_ms: of the sketch, in milliseconds.
+        kind. text: the query's text, if CLIP has read it.
 
         Raises BadSearch, UnknownWord, UnknownPhoto; GalleryUnusable if a score is not a number.
         """
         options, gallery, drawing, ink = options.tuned, self.gallery, None, tuple[Stroke, ...]()
         if sketch is None and options.filters_alone:
             return self._newest(options)
-        watch = Stopwatch(prepare_ms, text.milliseconds)
+        watch = Stopwatch(0.0 if sketch is None else sketch.prepare_ms, text.milliseconds)
         if sketch is not None:
             drawing = self.divide(sketch, options)
             ink = () if sketch.strokes else drawing.strokes

@@ -105,9 +105,9 @@ class LiveIndex:
 
     def find(self, generation_id: str) -> LocalGallery | None:
         """Returns a generation, which stays open while it is held; None if it is not kept."""
-        return next((engine for engine in self._kept if engine.generation_id == generation_id), None)
+        return next((gallery for gallery in self._kept if gallery.generation_id == generation_id), None)
 
-    def opened(self) -> OpenGallery:
+    def gallery_opener(self) -> OpenGallery:
         """Returns a function that opens the newest generation. Raises NotReady if none is open."""
         gallery = self.newest
         if gallery is None:
@@ -168,7 +168,7 @@ class LiveIndex:
 def check_searches(searcher: Searcher) -> None:
     """Searches with a small drawing, by default and by each method. Raises IndexRefused if that fails."""
     gallery = searcher.gallery
-    wanted = min(RESULTS, gallery.photo_count)
+    expected = min(RESULTS, gallery.photo_count)
     picture = Image.new("RGB", (64, 64), "white")
     ImageDraw.Draw(picture).ellipse((12, 20, 52, 60), outline="black", width=2)
     drawing = searcher.matcher.preprocessing.drawing(picture)
@@ -177,7 +177,7 @@ def check_searches(searcher: Searcher) -> None:
         try:
             answer = searcher.search(drawing, query)
             scores = [hit.score for hit in answer.results] + [cluster.score for cluster in answer.clusters]
-            if len(answer.results) != wanted or not all(map(math.isfinite, scores)):
+            if len(answer.results) != expected or not all(map(math.isfinite, scores)):
                 raise ValueError("photos are missing, or their scores are not numbers")
         # Damaged arrays can make numpy or PyTorch fail in any way.
         except Exception as error:
@@ -218,8 +218,8 @@ class Live:
         """Returns an engine over the newest generation. Raises NotReady if none is open, or no shard answers."""
         if self._stopped:
             raise NotReady("The service has been stopped.")
-        gallery = self.source.opened()
-        return Engine(self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery)
+        open_gallery = self.source.gallery_opener()
+        return Engine(self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), open_gallery)
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:

@@ -60,10 +60,10 @@ class Turns:
     def running(self) -> int:
         return self._running.total()
 
-    def before(self, client: str, own: int) -> int:
-        """Counts the jobs that come before the next one of a client that has ``own`` already."""
+    def before(self, client: str, jobs: int) -> int:
+        """Counts the jobs that come before the next one of a client that has ``jobs`` already."""
         others = {*self._running, *self._waiting} - {client}
-        return own + sum(min(own + 1, self._running[other] + len(self._waiting.get(other, ()))) for other in others)
+        return jobs + sum(min(jobs + 1, self._running[other] + len(self._waiting.get(other, ()))) for other in others)
 
     @asynccontextmanager
     async def turn(self, client: str = "") -> AsyncIterator[None]:
@@ -88,8 +88,8 @@ class Turns:
         if self.running < self._at_once and self._running[client] < self._each:
             self._running[client] += 1
             return
-        own = self._waiting.get(client, ())
-        if self.waiting >= self._most or len(own) >= self._most / 2:
+        jobs_waiting = self._waiting.get(client, ())
+        if self.waiting >= self._most or len(jobs_waiting) >= self._most / 2:
             raise QueueFull(RETRY_SECONDS)
         self.waiting += 1
         granted = asyncio.get_running_loop().create_future()
@@ -109,7 +109,7 @@ class Turns:
     def _end(self, client: str) -> None:
         self._running -= Counter([client])
         while self.running < self._at_once:
-            following = next((one for one in self._waiting if self._running[one] < self._each), None)
+            following = next((client for client in self._waiting if self._running[client] < self._each), None)
             if following is None:
                 return
             jobs = self._waiting.pop(following)
@@ -129,15 +129,15 @@ class Computation:
         self.seconds = 0.0
         self._turns, self._client, self._begun = turns, client, 0.0
 
-    async def run(self, step: Callable[..., T], *given: Any) -> T:
+    async def run(self, step: Callable[..., T], *arguments: Any) -> T:
         """Returns the result of the job. A thread cannot be stopped, so that cancelling ends it where it gives way."""
-        return await run_sync(self._run, step, *given)
+        return await run_sync(self._run, step, *arguments)
 
-    def _run(self, step: Callable[..., T], *given: Any) -> T:
+    def _run(self, step: Callable[..., T], *arguments: Any) -> T:
         at_pauses.set(self.give_way)
         self._begun = time.monotonic()
         try:
-            return step(*given)
+            return step(*arguments)
         finally:
             self._pause()
 
@@ -153,23 +153,23 @@ class Computation:
         self.seconds += time.monotonic() - self._begun
 
 
-def from_this_thread(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:
+def from_this_thread(coroutine: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
     """Runs a coroutine in the event loop that started this thread. Raises CancelledError if that no longer waits."""
     from_thread.check_cancelled()
     try:
-        return from_thread.run(_unless_cancelled, coroutine, *given)
+        return from_thread.run(_unless_cancelled, coroutine, *arguments)
     except (asyncio.CancelledError, concurrent.futures.CancelledError):
         # This raises anyio's own error, the only one that the cancelled scope catches.
         from_thread.check_cancelled()
         raise asyncio.CancelledError from None
 
 
-async def _unless_cancelled(coroutine: Callable[..., Coroutine[Any, Any, T]], *given: Any) -> T:
+async def _unless_cancelled(coroutine: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
     # A scope cancels only the tasks that it has at that moment. One that starts later would loop in anyio for ever,
     # waiting to be cancelled, while it holds its turn.
     if get_current_task().has_pending_cancellation():
         raise asyncio.CancelledError
-    return await coroutine(*given)
+    return await coroutine(*arguments)
 
 
 @asynccontextmanager
@@ -190,7 +190,7 @@ async def cancelled_by(gone: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 _SLOW_RETRY, _ORDINARY = 10, 1
 # Clients of which it is known whether the latest sketch was slow.
 _CLIENTS = 1000
-# Clients of which nothing waits are let in until so many times the queue is there.
+# A client with no job waiting is let in until so many times the queue's length is waiting.
 _BEYOND = 4
 # This many jobs may wait for any time, or a slow machine would refuse almost all clients.
 ALWAYS = 4
@@ -233,11 +233,11 @@ class Worker:
 
     def check_room(self, client: str) -> None:
         """Raises QueueFull if too many jobs wait, or another one of this client would wait too long."""
-        own, room = self._held[client], self.queue + self.at_once
-        before = self.turns.before(client, own)
+        jobs, room = self._held[client], self.queue + self.at_once
+        before = self.turns.before(client, jobs)
         expected = before * self._mean_seconds / self.at_once
         waits_long = before >= ALWAYS + self.at_once and expected > self.seconds
-        if self.held >= (room if own else _BEYOND * room) or waits_long:
+        if self.held >= (room if jobs else _BEYOND * room) or waits_long:
             raise QueueFull(max(1, math.ceil(expected)))
 
     @contextmanager
@@ -277,12 +277,12 @@ class Worker:
         self._was_slow[client] = time.monotonic() - begun >= _ORDINARY
         return result
 
-    async def compute(self, client: str, step: Callable[..., T], *given: Any) -> T:
+    async def compute(self, client: str, step: Callable[..., T], *arguments: Any) -> T:
         """Runs the last step of a client's job in its turn. An error affects no other job."""
         arrived, job = time.monotonic(), Computation(self.turns, client)
         async with self.turns.turn(client):
             self._waited(time.monotonic() - arrived)
             try:
-                return await job.run(step, *given)
+                return await job.run(step, *arguments)
             finally:
                 self._mean_seconds += _LAST * (job.seconds - self._mean_seconds)

@@ -81,7 +81,7 @@ class Shards:
                     log.warning("shard %s is missing: %s", link.name, reason)
                     self._known[number] = replace(self._known[number], answers=False, reason=reason)
 
-    def opened(self) -> OpenGallery:
+    def gallery_opener(self) -> OpenGallery:
         """Returns a function that opens the current generations. Raises NotReady if no shard answers."""
         if len(self.missing) == len(self.links):
             reasons = "; ".join(f"{one.name}: {one.reason}" for one in self.infos if one.reason)

@@ -45,7 +45,7 @@ def test_only_what_has_changed_in_an_album_is_read_again(album: Path, built: Col
     (gallery / "Ännchen 004.png").unlink()
     zipped(gallery, album)
     report = built.update()
-    assert (report.photos, report.files, report.gone, report.encoded) == (10, 11, 1, 0)
+    assert (report.photos, report.files, report.settled.gone, report.encoded) == (10, 11, 1, 0)
 
 
 def test_names_that_lead_out_of_an_album_are_reported(album: Path, collection: Collection, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_part_of_an_album_is_refused_and_leaves_the_index_as_it_was(album: Pat
     for state in (whole[: len(whole) // 2], b"", None):
         album.unlink() if state is None else album.write_bytes(state)
         report = collection.update()
-        assert (report.generation, report.photos, report.gone) == (before, 12, 0)
+        assert (report.generation, report.photos, report.settled.gone) == (before, 12, 0)
         assert [folder.path for folder in report.unlisted] == [str(album)]
 
 

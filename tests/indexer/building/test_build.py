@@ -206,12 +206,12 @@ def test_a_growing_build_ends_as_one(collection: Collection, tmp_path: Path, mon
     first = indexer.build(
         collection.index, indexer.BuildRequest((collection.photos,), max_new_files=3), collection.matcher
     )
-    assert (first.photos, first.waiting, len(first.bad)) == (3, 9, 3)
+    assert (first.photos, first.settled.waiting, len(first.bad)) == (3, 9, 3)
     with collection.open() as index:
         assert index.photo_count == 3
     monkeypatch.setattr("sketch_search.indexer.building.builder.FIRST_GENERATION", 3)
     report = indexer.build_growing(collection.index, indexer.BuildRequest([collection.photos]), collection.matcher)
-    assert (report.generation, report.photos, report.waiting, report.encoded) == ("g000003", 12, 0, 6)
+    assert (report.generation, report.photos, report.settled.waiting, report.encoded) == ("g000003", 12, 0, 6)
     whole = indexer.build(tmp_path / "at once", indexer.BuildRequest([collection.photos]), collection.matcher)
     assert (report.clusters, report.bad) == (whole.clusters, whole.bad)
     after, plain = catalog(collection.index), catalog(tmp_path / "at once")
@@ -316,7 +316,7 @@ def test_files_that_can_no_longer_be_read_count_like_missing_ones(built: Collect
         file.write_bytes(b"")
     for _ in range(2):
         report = built.update()
-        assert (report.photos, report.gone, report.missing, report.bad) == (12, 0, 5, ())
+        assert (report.photos, report.settled.gone, report.settled.missing, report.bad) == (12, 0, 5, ())
         assert report.kept[0].startswith("5 of 12 photos are missing or cannot be read, more than a tenth")
     kept_elsewhere.rename(gone)
     for file, data in kept.items():
@@ -326,7 +326,7 @@ def test_files_that_can_no_longer_be_read_count_like_missing_ones(built: Collect
     assert (report.photos, report.encoded, report.kept) == (12, 0, [])
     for file in [*spoiled, *built.photos.glob("* 01*.png")]:
         file.write_bytes(b"")
-    assert built.update().gone == 0
+    assert built.update().settled.gone == 0
     report = built.update(allow_loss=True)
     assert (report.kept, len(report.bad) > len(spoiled)) == ([], True)
     assert report.photos + len(report.bad) == 12
@@ -335,13 +335,13 @@ def test_files_that_can_no_longer_be_read_count_like_missing_ones(built: Collect
 def test_a_tenth_may_go_and_renamed_files_are_not_missing(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     for file in [*built.photos.glob("*.png")][:4]:
         file.unlink()
-    assert built.update().gone == 4
+    assert built.update().settled.gone == 4
     save_photos(built.photos, 42, start=100)
     assert built.update().photos == 50
     few = sorted(built.photos.glob("* 1*.png"))[:5]
     for file in few:
         file.unlink()
-    assert built.update().gone == 5
+    assert built.update().settled.gone == 5
     # All are renamed, and read in several steps, during which the old names are not there any more.
     monkeypatch.setattr("sketch_search.indexer.building.builder.FIRST_GENERATION", 8)
     (built.photos / "in here").rename(built.photos / "other")
@@ -359,7 +359,7 @@ def test_a_folder_whose_photos_were_moved_is_no_missing_disk(built: Collection, 
     for file in [*(built.photos / "in here").iterdir()]:
         file.rename(built.photos / file.name)
     report = built.update()
-    assert (report.photos, report.files, report.gone, report.kept) == (12, 12, 4, [])
+    assert (report.photos, report.files, report.settled.gone, report.kept) == (12, 12, 4, [])
     save_photo(built.photos / "in here" / "a.png", 60)
     save_photo(built.photos / "in here" / "b.png", 61)
     save_photo(built.photos / "b.png", 61)

@@ -118,7 +118,7 @@ def test_patterns_hide_the_same(patterns: list[str], left: set[str], collection:
         save_photo(folder / path, number)
     build(collection.index, BuildRequest([folder], clusters=1), collection.matcher)
     report = collection.update(excluded=patterns)
-    assert (report.encoded, report.gone, report.kept) == (0, 0, [])
+    assert (report.encoded, report.settled.gone, report.kept) == (0, 0, [])
     assert {path for path, entry in catalog(collection.index).items() if entry[1] == "indexed"} == left
     build(tmp_path / "new", BuildRequest([folder], excluded=patterns, clusters=1), collection.matcher)
     assert catalog(tmp_path / "new").keys() == left

@@ -68,7 +68,7 @@ def test_only_what_has_changed_on_a_server_is_read_again(filled: Server, collect
     assert gallery_state(collection.index) != state
     asked = filled.requests
     report = collection.update()
-    assert (report.files, report.photos, report.gone, report.encoded) == (12, 11, 1, 1)
+    assert (report.files, report.photos, report.settled.gone, report.encoded) == (12, 11, 1, 1)
     assert filled.requests - asked == listings // 3 + 2
 
 
@@ -92,7 +92,7 @@ def test_an_unlisted_server_is_reported_and_stays(fault: Fault, filled: Server, 
     before = collection.update(folders=[filled.url])
     filled.fails(fault, everywhere=True)
     report = collection.update()
-    assert (report.generation, report.photos, report.gone) == (before.generation, 12, 0)
+    assert (report.generation, report.photos, report.settled.gone) == (before.generation, 12, 0)
     assert [folder.path for folder in report.unlisted] == [filled.url]
     advice = "can no longer be read .* index build" if fault == "gone" else "cannot be read now: the server"
     with collection.open() as index, pytest.raises(PhotoUnavailable, match=advice):
@@ -109,7 +109,7 @@ def test_photos_that_a_server_does_not_give_stay(fault: Fault, filled: Server, c
     filled.write("new.png", photo_file(2))
     filled.fails(fault)
     report = collection.update()
-    assert (report.photos, report.gone) == (before.photos, 0)
+    assert (report.photos, report.settled.gone) == (before.photos, 0)
     assert [file.path for file in report.unlisted] == [FIRST]
     assert [file.path for file in report.bad] == ["new.png"]
     filled.fails("")

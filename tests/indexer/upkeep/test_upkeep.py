@@ -141,7 +141,7 @@ def test_unreadable_photos_stay(hidden: str, mode: int, unread: int, built: Coll
         assert len(report.unlisted) == unread
         assert all(one.reason.endswith("cannot be read: Permission denied") for one in report.unlisted)
         gone = int(bool(hidden))
-        assert (report.photos, report.gone, report.encoded) == (17 - gone, gone, 1)
+        assert (report.photos, report.settled.gone, report.encoded) == (17 - gone, gone, 1)
         assert verify(built.index) == []
         assert not built.update().changed
     assert catalog(built.index).items() >= before.items()

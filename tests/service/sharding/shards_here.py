@@ -89,7 +89,7 @@ def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
 def gallery_of(links: Sequence[ShardLink]) -> Gallery:
     shards = Shards(links, seconds=0)
     shards.refresh(strict=True)
-    return shards.opened()(())
+    return shards.gallery_opener()(())
 
 
 def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> PictureSearcher:
