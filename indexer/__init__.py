@@ -1,9 +1,8 @@
 """Photos in, an index on disk out. Names are imported on first use: help should not wait for NumPy and FAISS."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from sketch_search import share
+from sketch_search import import_late, share
 
 if TYPE_CHECKING:
     from sketch_search.indexer.building.builder import BuildReport, build, build_growing
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     )
     from sketch_search.indexer.store.catalog import PhotoFilter
     from sketch_search.indexer.store.folders import Address, Folder
-    from sketch_search.indexer.store.generation import NETWORK_OF, EmbedderEntry, NetworkIdentity, System, network_of
+    from sketch_search.indexer.store.generation import NETWORK_OF, EmbedderEntry, NetworkIdentity, network_of
     from sketch_search.indexer.store.location import current_stamp, default_index_path, folder_at, folder_of
     from sketch_search.indexer.store.reader import Index, PhotoEntry, open_index, shard_folders
     from sketch_search.indexer.upkeep import RemovalReport, count_files, indexed_folders, read_summary, remove, verify
@@ -35,11 +34,5 @@ _MODULES = ("errors", *_STORE, "building.progress", "building.plan", "building.b
 
 
 def __getattr__(name: str) -> Any:
-    """Imports an exported name from the first module that has it."""
     # Python itself looks up names with underscores.
-    for module_name in () if name.startswith("_") else _MODULES:
-        module = importlib.import_module(f"{__name__}.{module_name}")
-        if hasattr(module, name):
-            value = globals()[name] = getattr(module, name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_late(__name__, name, () if name.startswith("_") else _MODULES)

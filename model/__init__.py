@@ -1,9 +1,8 @@
 """Sketch and photo in; tokens, scores and explanations out. ``load`` returns a ``Matcher``. Imports are late."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from sketch_search import share
+from sketch_search import import_late, share
 
 if TYPE_CHECKING:
     from sketch_search.model.engine import ModelConfig, Tokens
@@ -21,10 +20,4 @@ _HOMES = ("errors", "engine", "explanation", "matcher", "loading")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports an exported name from the first module that has it."""
-    for home in _HOMES if name in __all__ else ():
-        module = importlib.import_module(f"{__name__}.{home}")
-        if hasattr(module, name):
-            value = globals()[name] = getattr(module, name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_late(__name__, name, _HOMES if name in __all__ else ())

@@ -1,12 +1,16 @@
-"""Limits of searches and pictures, apart from all else, and pauses between the parts of a long computation."""
+"""Limits and choices of searches and pictures, apart from all else, and pauses between parts of a long computation."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from sketch_search.model.errors import ImageTooLarge
 
+#: The system that searches: this project's own, or the two-stage report's and nothing else.
+System: TypeAlias = Literal["default", "two-stage"]
+#: Whether photos must show things where they were drawn; "auto": if regions are kept.
+Places: TypeAlias = Literal["auto", "yes", "no"]
 #: The most variants of a sketch: one of each kind.
 MAX_VARIANTS = 3
 #: Clusters that are opened for each part of a query: some 7,000 of 12,000 photos, and 64,000 of a million.

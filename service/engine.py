@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, System, network_of, open_index
+from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, network_of, open_index
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
 from sketch_search.model.images import MAX_THINGS, Drawing
-from sketch_search.model.limits import Compute, compute_at_once
+from sketch_search.model.limits import Compute, System, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.gallery import (

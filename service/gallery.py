@@ -17,14 +17,14 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from sketch_search.indexer import EmbedderEntry, Index, PhotoEntry, PhotoFilter, PhotoUnavailable, System, current_stamp
+from sketch_search.indexer import EmbedderEntry, Index, PhotoEntry, PhotoFilter, PhotoUnavailable, current_stamp
 from sketch_search.indexer.store.files import write_atomically
 from sketch_search.model import Matcher, search
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import ImageError
 from sketch_search.model.files import read_regular
-from sketch_search.model.limits import MAX_PIXELS, pause
+from sketch_search.model.limits import MAX_PIXELS, System, pause
 from sketch_search.model.ranking import likeness_to, likenesses
 from sketch_search.model.search import Clusters, Ids, PhotoGallery, PhotoRows, Scores, first_of_each, most_alike
 from sketch_search.model.search.photos import BLOCK

@@ -31,9 +31,9 @@ from pydantic_core.core_schema import ValidationInfo
 
 from sketch_search.indexer import default_index_path
 from sketch_search.model.files import open_regular, read_regular
-from sketch_search.model.limits import MAX_PIXELS, MAX_VARIANTS, NPROBE
+from sketch_search.model.limits import MAX_PIXELS, MAX_VARIANTS, NPROBE, System
 from sketch_search.model.terminal import expand_home
-from sketch_search.service.schemas.query import Quality, System
+from sketch_search.service.schemas.query import Quality
 
 MIB = 1024 * 1024
 _MAX_KEY = 4096

@@ -14,7 +14,7 @@ because NumPy and ONNX Runtime take time to load.
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -36,13 +36,17 @@ _MODULES = {"Gallery": "gallery", "encode": "gallery", "rank": "gallery", "Remot
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "UserError":
-        from sketch_search.model.errors import UserError
+    return import_late(__name__, name, [_MODULES.get(name, "answers")] if name in __all__ else [])
 
-        return UserError
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'answers')}"), name)
+
+def import_late(package: str, name: str, modules: Iterable[str]) -> Any:
+    """Imports a name from the first of these modules of a package that has it, and keeps it in the package."""
+    for module_name in modules:
+        module = importlib.import_module(f"{package}.{module_name}")
+        if hasattr(module, name):
+            value = vars(sys.modules[package])[name] = getattr(module, name)
+            return value
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -40,7 +40,6 @@ from sketch_search.indexer.store.generation import (
     AVX2_ALONE,
     PARTS_VERSION,
     Manifest,
-    System,
     find_generation,
     keep_only,
     used_segments,
@@ -49,6 +48,7 @@ from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, seg
 from sketch_search.indexer.store.reader import ShardEntry
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, with_boxes
 from sketch_search.model import Matcher
+from sketch_search.model.limits import System
 from sketch_search.model.search.clusters import default_clusters
 
 # A day in EXIF, and the bytes of a RAW file that are searched for it.

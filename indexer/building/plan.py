@@ -24,14 +24,13 @@ from sketch_search.indexer.store.generation import (
     Manifest,
     NetworkIdentity,
     Settings,
-    System,
     find_generation,
 )
 from sketch_search.indexer.store.rows import BOXES_FILE
 from sketch_search.model import Matcher
 from sketch_search.model.engine.detector import DETECTOR_NAME
 from sketch_search.model.errors import ModelError
-from sketch_search.model.limits import MAX_PIXELS
+from sketch_search.model.limits import MAX_PIXELS, System
 from sketch_search.model.search.clusters import MAX_PATCHES
 
 if TYPE_CHECKING:

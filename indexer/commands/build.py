@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from sketch_search.indexer.building.builder import BuildReport
     from sketch_search.indexer.building.plan import BuildRequest
     from sketch_search.indexer.building.progress import Progress
-    from sketch_search.indexer.store.generation import System
     from sketch_search.model import Matcher
+    from sketch_search.model.limits import System
 
 
 INDEX = option(

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ from sketch_search.indexer.store.rows import (
 from sketch_search.model import Matcher
 from sketch_search.model.engine.detector import BOXES
 from sketch_search.model.files import read_regular
+from sketch_search.model.limits import System
 
 # The version of the index format, raised by every change that another version of the program could not read.
 FORMAT_VERSION: Final = 15
@@ -43,9 +44,7 @@ _OLDEST_VERSION: Final = 10
 #: The first version whose photos were looked at in parts.
 PARTS_VERSION: Final = 15
 Number = Annotated[int, Field(ge=0, le=2**40)]
-# The system of an index: this project's own, or the two-stage report's, which stores cluster after cluster.
-System: TypeAlias = Literal["default", "two-stage"]
-# The network of each system, unless another is named.
+# The network of each system, unless another is named. The two-stage report's stores cluster after cluster.
 NETWORK_OF: Mapping[System, str] = {"default": "default", "two-stage": "zse"}
 #: About an index that does not say how it was computed.
 AVX2_ALONE = "it does not say how it was computed: if on a processor with AVX2 alone, its vectors are wrong"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sketch_search.model.engine.tokens import Floats, unit
+from sketch_search.model.engine.tokens import Floats, softmax, unit
 from sketch_search.model.images import MAX_THINGS, SPECK, connected, neighbours
 
 #: Side of the square that is divided, in pixels, and how many cells a side cut its ink.
@@ -87,16 +87,14 @@ class Pieces:
     def features(self, patches: Floats) -> Floats:
         """Describes pieces, (k, f): patches there, shape, place, size. patches: (b, n, e), of b blocks, row by row."""
         side = round(patches.shape[1] ** 0.5)
-        normal = patches - patches.mean(axis=-1, keepdims=True)
-        normal /= np.sqrt((normal * normal).mean(axis=-1, keepdims=True) + np.float32(1e-5))
         # Bilinear: along each axis a triangle around the place.
         at = np.clip(self.centres * side - 0.5, 0, side - 1)
         down, across = (np.maximum(0, 1 - np.abs(at[:, [axis]] - np.arange(side))) for axis in (0, 1))
         near = (down[:, :, None] * across[:, None]).reshape(len(self), -1).astype(np.float32)
         angles = (self.centres[..., None] * (np.pi / 2 * 2 ** np.arange(_WAVES))).reshape(len(self), -1)
         place = [np.sin(angles), np.cos(angles), np.log1p(self.pixels)[:, None] / 4]
-        found: Floats = np.concatenate([*(near @ normal), self.shapes, *place], axis=1).astype(np.float32)
-        return found
+        parts = [*(near @ _standardize(patches)), self.shapes, *place]
+        return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -150,11 +148,9 @@ class Parting:
         layer = 0
         while (name := f"layers.{layer}") + ".linear1.weight" in w:
             y = self._norm(x, f"{name}.norm1")
-            mixed = y @ w[f"{name}.self_attn.in_proj_weight"].T + w[f"{name}.self_attn.in_proj_bias"]
+            mixed: Floats = y @ w[f"{name}.self_attn.in_proj_weight"].T + w[f"{name}.self_attn.in_proj_bias"]
             q, k, v = mixed.reshape(len(x), 3, HEADS, -1).transpose(1, 2, 0, 3)
-            logits = q @ k.transpose(0, 2, 1) / np.float32(np.sqrt(q.shape[-1]))
-            attention = np.exp(logits - logits.max(axis=-1, keepdims=True))
-            attention /= attention.sum(axis=-1, keepdims=True)
+            attention = softmax(q @ k.transpose(0, 2, 1) / np.float32(np.sqrt(q.shape[-1])))
             x = x + self._linear((attention @ v).transpose(1, 0, 2).reshape(len(x), -1), f"{name}.self_attn.out_proj")
             y = self._linear(self._norm(x, f"{name}.norm2"), f"{name}.linear1")
             x = x + self._linear(np.maximum(y, 0), f"{name}.linear2")
@@ -171,10 +167,14 @@ class Parting:
         return product
 
     def _norm(self, x: Floats, name: str) -> Floats:
-        x = x - x.mean(axis=-1, keepdims=True)
-        x = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + np.float32(1e-5))
-        scaled: Floats = x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+        scaled: Floats = _standardize(x) * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
         return scaled
+
+
+def _standardize(x: Floats) -> Floats:
+    """Scales vectors along the last dimension to mean 0 and variance 1, as LayerNorm does."""
+    x = x - x.mean(axis=-1, keepdims=True)
+    return np.asarray(x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + np.float32(1e-5)))
 
 
 def count_features(encoder_width: int) -> int:

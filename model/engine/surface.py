@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sketch_search.model.engine.config import Calibration, Modality, NetworkConfig
 from sketch_search.model.engine.parting import Parting, count_features
-from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, cosines, unit
+from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, cosines, softmax, unit
 from sketch_search.model.errors import ModelError
 
 # The sharpness of a log-mean-exp, between the mean and the maximum over prototypes, chosen on validation classes.
@@ -295,12 +295,6 @@ def logsumexp(logits: Floats) -> Floats:
     """log(sum(exp(logits))) along the last dimension, (..., n) -> (...)."""
     most = logits.max(axis=-1)
     return np.asarray(most + np.log(np.exp(logits - most[..., None]).sum(axis=-1)))
-
-
-def softmax(logits: Floats) -> Floats:
-    """Softmax along the last dimension."""
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
 def sigmoid(logits: ArrayLike) -> NDArray[Any]:

@@ -121,6 +121,12 @@ def unit(vectors: NDArray[Any]) -> Floats:
     return np.asarray(values / np.maximum(lengths, np.float32(1e-12)))
 
 
+def softmax(logits: Floats) -> Floats:
+    """Softmax along the last dimension."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
 def cosines(directions: Floats, vectors: NDArray[Any]) -> Floats:
     """Returns the cosines of directions (s, d) of length 1 and a few vectors or many, (p, d): (s, p) float32.
 

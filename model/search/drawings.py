@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from sketch_search.model.engine import Floats, Method, Modality, Tokens
 from sketch_search.model.images import Drawing, lab
+from sketch_search.model.limits import Places
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search.candidates import Candidates, Gallery, Query
 from sketch_search.model.search.stages import Plan, Ranking, rank
@@ -23,8 +23,6 @@ LEAST_FIT, SURE = 0.003, 0.1
 SURE_BESIDE, FLAT = 0.2, 0.12
 #: The share of the paper up to which the place of a single thing does not count.
 LEAST_PLACED = 0.01
-#: Whether photos must show things where they were drawn; "auto": if regions are kept.
-Places: TypeAlias = Literal["auto", "yes", "no"]
 
 
 def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:

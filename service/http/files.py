@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path, PurePath
 from typing import IO, Any, TypeAlias, cast
@@ -168,11 +168,10 @@ async def part(request: Request, path: str) -> Response:
     return _file(path, request)
 
 
-def is_known(etag: str, known: str | None) -> bool:
-    """Returns True if the If-None-Match header ``known`` names ``etag``, even if a proxy has made it weak."""
-    return known is not None and (
-        known.strip() == "*" or etag in {part.strip().removeprefix("W/") for part in known.split(",")}
-    )
+def not_modified(request: Request, headers: Mapping[str, str]) -> Response | None:
+    """Answers a request whose If-None-Match names the ETag of an answer with these headers, or its weak form."""
+    known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
+    return Response(status_code=304, headers=headers) if known & {"*", headers["ETag"]} else None
 
 
 def _file(path: str, request: Request, frames: Sequence[str] = ()) -> Response:
@@ -180,6 +179,4 @@ def _file(path: str, request: Request, frames: Sequence[str] = ()) -> Response:
     if frames:
         policy = headers["Content-Security-Policy"].replace(_UNFRAMED, f"frame-ancestors 'self' {' '.join(frames)}")
         headers = {**headers, "Content-Security-Policy": policy}
-    if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers)
+    return not_modified(request, headers) or Response(content, headers=headers)

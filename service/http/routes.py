@@ -32,7 +32,7 @@ from sketch_search.service.http.context import (
     refuse_doubles,
     require_key,
 )
-from sketch_search.service.http.files import is_known, parts, zip_photos
+from sketch_search.service.http.files import not_modified, parts, zip_photos
 from sketch_search.service.schemas.explain import (
     Allowed,
     BuildInfo,
@@ -145,6 +145,19 @@ monitoring = APIRouter(tags=["health"], responses=error_answers(400, 401, 429))
 PathId = Annotated[Id, Path()]
 
 
+async def find_photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> PhotoEntry:
+    return await in_turn(request, ctx.lookups, lambda: engine.gallery.photo(photo_id))
+
+
+async def serves_originals(ctx: Ctx) -> None:
+    if not ctx.settings.serve_originals:
+        raise NotFound("This server does not serve the original files; /thumbnails has small ones.")
+
+
+ORIGINALS = [Depends(serves_originals)]
+Entry = Annotated[PhotoEntry, Depends(find_photo)]
+
+
 @api.post("/search", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
 async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """Finds the photos that best match a sketch, liked photos and a word."""
@@ -212,6 +225,7 @@ async def photos(
 
 @api.get(
     "/photos.zip",
+    dependencies=ORIGINALS,
     response_class=Response,
     responses={
         200: {"content": {"application/zip": {"schema": _BINARY}}, "description": "The files, under distinct names."},
@@ -220,7 +234,6 @@ async def photos(
 )
 async def photos_zip(request: Request, ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Query()]) -> Response:
     """Returns the original files of photos, by id, as one ZIP file."""
-    _check_originals(ctx)
     entries = await in_turn(request, ctx.lookups, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
     return StreamingResponse(
         zip_photos(engine, entries, partial(ctx.originals.turn, client_of(request))),
@@ -237,16 +250,15 @@ async def reveal(request: Request, ctx: Ctx, trusted: HasToken, engine: InUse, p
     await in_turn(request, ctx.originals, lambda: engine.reveal(engine.gallery.photo(photo_id)))
 
 
-@api.get("/photos/{photo_id}/facts", responses=error_answers(404, 422, 503))
-async def facts(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> PhotoFacts:
+@api.get("/photos/{photo_id}/facts", dependencies=ORIGINALS, responses=error_answers(404, 422, 503))
+async def facts(request: Request, ctx: Ctx, engine: InUse, entry: Entry) -> PhotoFacts:
     """Says when and with what a photo was taken, and how large it is. Needs SBIR_SERVE_ORIGINALS, as originals do."""
-    _check_originals(ctx)
-    entry = await in_turn(request, ctx.lookups, lambda: engine.gallery.photo(photo_id))
     return await in_turn(request, ctx.thumbnails, lambda: engine.facts(entry))
 
 
 @api.get(
     "/photos/{photo_id}",
+    dependencies=ORIGINALS,
     response_class=Response,
     responses={
         **image_answers("image/*"),
@@ -255,13 +267,11 @@ async def facts(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> 
         **error_answers(404, 422, 503),
     },
 )
-async def photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> Response:
+async def photo(request: Request, ctx: Ctx, engine: InUse, entry: Entry) -> Response:
     """Returns the original file of a photo."""
-    _check_originals(ctx)
-    entry = await in_turn(request, ctx.lookups, lambda: engine.gallery.photo(photo_id))
     headers = {"ETag": f'"{entry.content_hash}"', **_REVALIDATED}
-    if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=headers)
+    if unchanged := not_modified(request, headers):
+        return unchanged
     part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, entry.size)
     if part is not None and not part:
         raise HTTPException(416, "The file ends before this range.", {"Content-Range": f"bytes */{entry.size}"})
@@ -286,11 +296,6 @@ def _part(request: Request, size: int) -> range | None:
     return range(start, end) if start <= int(found[2] or start) else None
 
 
-def _check_originals(ctx: Context) -> None:
-    if not ctx.settings.serve_originals:
-        raise NotFound("This server does not serve the original files; /thumbnails has small ones.")
-
-
 _THUMBNAIL: dict[str, Any] = {
     "response_class": Response,
     "responses": {**image_answers("image/jpeg"), **error_answers(404, 422, 503)},
@@ -307,7 +312,7 @@ async def thumbnail_of_content(
     params: Annotated[ThumbnailParams, Query()],
 ) -> Response:
     """Returns a small JPEG of a photo with this content, as results link to it. Browsers may keep it forever."""
-    entry = await in_turn(request, ctx.lookups, lambda: engine.gallery.photo(photo_id))
+    entry = await find_photo(request, ctx, engine, photo_id)
     if entry.content_hash[:HASH_SHOWN] != content:
         raise NotFound("This id now belongs to another photo; search again.")
     answer = await _thumbnail(request, ctx, engine, entry, params.size)
@@ -317,17 +322,16 @@ async def thumbnail_of_content(
 
 @api.get("/thumbnails/{photo_id}", **_THUMBNAIL)
 async def thumbnail(
-    request: Request, ctx: Ctx, engine: InUse, photo_id: PathId, params: Annotated[ThumbnailParams, Query()]
+    request: Request, ctx: Ctx, engine: InUse, entry: Entry, params: Annotated[ThumbnailParams, Query()]
 ) -> Response:
     """Returns a small JPEG of a photo."""
-    entry = await in_turn(request, ctx.lookups, lambda: engine.gallery.photo(photo_id))
     return await _thumbnail(request, ctx, engine, entry, params.size)
 
 
 async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: PhotoEntry, size: int) -> Response:
     headers = {"ETag": f'"{entry.content_hash}-{size}"', **_REVALIDATED}
-    if is_known(headers["ETag"], request.headers.get("if-none-match")):
-        return Response(status_code=304, headers=headers)
+    if unchanged := not_modified(request, headers):
+        return unchanged
     small = engine.cached_thumbnail(entry, size)
     if small is None:
         small = await in_turn(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, Field
 
 from sketch_search.model.answers import InfluentialPair
+from sketch_search.model.limits import Places, System
 from sketch_search.service.schemas import query
 from sketch_search.service.schemas.search import DetectedBox, Photo, SeenThing, optional
 
@@ -18,8 +19,6 @@ MAX_PHOTOS = 12
 
 
 class LocateParams(query.Params):
-    """The query parameters of where photos show the things of a drawing."""
-
     photo: list[query.Id] = Field(
         min_length=1, max_length=MAX_PHOTOS, description="Ids of photos to compare; repeatable."
     )
@@ -39,7 +38,7 @@ class LocateParams(query.Params):
     )
     thing_text: tuple[query.ThingText, ...] = query.THING_TEXT
     things: query.Things = Field(default="auto", description="As in a search.")
-    places: query.Places = Field(default="auto", description="As in a search.")
+    places: Places = Field(default="auto", description="As in a search.")
     colours: query.Colours = Field(default="auto", description="As in a search.")
     writing: query.Writing = query.WRITING
     page: query.AtLeast0 = query.PAGE
@@ -51,8 +50,6 @@ class LocateParams(query.Params):
 
 
 class ExplainParams(LocateParams):
-    """The query parameters of an explanation."""
-
     nearest: int = Field(
         default=6,
         ge=0,
@@ -217,7 +214,7 @@ class IndexInfo(BaseModel):
     photos: int = Field(description="Photos shown; equal files count once.")
     clusters: int
     tokens: int = Field(description="Tokens kept of each photo, [Ret] among them.")
-    system: query.System = Field(description="The system that it was built for.")
+    system: System = Field(description="The system that it was built for.")
     embedder: str = Field(description="What the clusters were made with.")
     embedder_description: str
     boxes: bool = Field(description="Whether it keeps boxes of the things that photos show.")
@@ -315,7 +312,7 @@ class SearchDefaults(BaseModel):
     """The defaults of a search."""
 
     k: int = Field(description="Results.")
-    system: query.System = Field(description="The system that searches by a sketch alone.")
+    system: System = Field(description="The system that searches by a sketch alone.")
     quality: query.Quality = Field(description="How much is scored.")
     nprobe: int = Field(description="The least number of clusters to open.")
 

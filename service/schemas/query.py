@@ -12,20 +12,17 @@ from typing import Annotated, Any, Literal, TypeAlias, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from sketch_search.model.limits import MAX_NUMBERS, MAX_POINTS, MAX_VARIANTS
+from sketch_search.model.limits import MAX_NUMBERS, MAX_POINTS, MAX_VARIANTS, Places, System
 from sketch_search.model.words import LONGEST, why_no_name
 
 #: What a query mainly is: one drawn thing, several, a photo in the body, liked photos or a word alone, filters alone.
 Subject: TypeAlias = Literal["drawing", "things", "photo", "words", "filters"]
 # Which photos are scored by more than vectors: none, the best by vector, or every photo.
 Quality = Literal["fast", "good", "best"]
-# The system that searches: this project's own, or the two-stage report's and nothing else.
-System = Literal["default", "two-stage"]
 # Whether photos are shown one by one, or in groups of look-alikes.
 View = Literal["photos", "groups"]
-# Which things a drawing has, and whether their places and colours count.
+# Which things a drawing has, and whether their colours count.
 Things = Literal["auto", "one"]
-Places = Literal["auto", "yes", "no"]
 Colours = Literal["auto", "no"]
 # Whether writing and marks beside a drawing count.
 Writing = Literal["auto", "yes"]
@@ -107,8 +104,6 @@ class Params(BaseModel):
 
 
 class BuildParams(Params):
-    """Parameters of a build."""
-
     folder: str | None = Field(
         default=None,
         min_length=1,
@@ -128,8 +123,6 @@ class BuildParams(Params):
 
 
 class RemoveParams(Params):
-    """Parameters of a removal."""
-
     folder: str = Field(
         min_length=1,
         max_length=4096,
@@ -139,8 +132,6 @@ class RemoveParams(Params):
 
 
 class GalleryParams(Params):
-    """The query parameters of a description of the gallery."""
-
     folder: tuple[Folder, ...] = Field(
         default=(),
         max_length=8,
@@ -149,8 +140,6 @@ class GalleryParams(Params):
 
 
 class FoldersParams(Params):
-    """The query parameters of a list of folders."""
-
     path: str | None = Field(
         default=None,
         min_length=1,
@@ -387,26 +376,18 @@ class TunedQuery(SearchQuery):
 
 
 class PageParams(Params):
-    """The query parameters of a list in pages."""
-
     k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Number of photos; the server's, 20.")
     offset: AtLeast0 = Field(default=0, description="Photos to skip.")
 
 
 class PhotosParams(Params):
-    """The query parameters of photos by id."""
-
     id: list[Id] = Field(min_length=1, max_length=MAX_NAMED, description="Ids of photos; may be repeated.")
 
 
 class WordsParams(Params):
-    """The query parameters of the vocabulary."""
-
     prefix: str = Field(default="", max_length=100, description="The beginning of the words, or of one of their names.")
     limit: int = Field(default=20, ge=1, le=1000, description="The most words to return.")
 
 
 class ThumbnailParams(Params):
-    """The query parameters of a thumbnail."""
-
     size: int = Field(default=256, ge=16, le=1024, description="Longest side in pixels; photos are not enlarged.")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsInt
 from pydantic import BaseModel, Field
 
 from sketch_search.model.answers import Guess, Unliked
-from sketch_search.service.schemas.query import Quality, System, View
+from sketch_search.model.limits import System
+from sketch_search.service.schemas.query import Quality, View
 
 if TYPE_CHECKING:
     from sketch_search.indexer import PhotoEntry

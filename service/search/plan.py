@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from sketch_search.indexer import EmbedderEntry, EmbedderUnavailable, open_text_tower
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Method
+from sketch_search.model.limits import System
 from sketch_search.model.search import Plan, methods_of
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.schemas.query import Subject, System, TunedQuery
+from sketch_search.service.schemas.query import Subject, TunedQuery
 from sketch_search.service.schemas.search import StageTimings
 from sketch_search.service.settings import Settings
 
