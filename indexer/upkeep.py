@@ -100,7 +100,7 @@ class FileCounts:
     undated: int
 
 
-def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
+def count_files(path: Path, days: int, photo_filter: PhotoFilter) -> FileCounts:
     """Counts files by folder, in order of paths, and the wanted of the last ``days``. Raises as ``read_summary``."""
     current = current_generation(location.IndexFolder(path))
     names, counts, alone = current.manifest.root_names, Counter[str](), dict[str, int]()
@@ -114,7 +114,7 @@ def count_files(path: Path, days: int, wanted: PhotoFilter) -> FileCounts:
                 }
             )
             alone[location.shown_path(names, root, innermost).rstrip("/")] = files
-        dated = [*catalog.days(days, wanted, names)]
+        dated = [*catalog.days(days, photo_filter, names)]
     around = {folder.rpartition("/")[0] for folder in counts if folder}
     counts.update({f"{folder}/.".lstrip("/"): files for folder, files in alone.items() if folder in around})
     by_day = {date.fromordinal(day): files for day, files, _ in dated}

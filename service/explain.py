@@ -65,7 +65,7 @@ def locate(
         things = [Thing(Tokens.of_ret(gallery.vectors(gallery.rows_of_ids([params.like]))))]
     elif sketch is None:
         direction, named = searcher.matcher.word_direction, _named(searcher, [params.text or ""]).values()
-        things = [Thing(Tokens.of_ret(direction(one)[None]), words=tuple(one)) for one in named]
+        things = [Thing(Tokens.of_ret(direction(word)[None]), words=tuple(word)) for word in named]
     elif params.kind == "photo":
         things = compute(lambda: encode_things(searcher.matcher, sketch, "photo", colours=False))
     else:
@@ -365,9 +365,9 @@ def side_by_side(
     sheet.paste(sketch, (0, 0))
     sheet.paste(shown, (side + _GAP, 0))
     draw, cell = ImageDraw.Draw(sheet), side / grid
-    for found in filter(None, (thing.detected for thing in photo.things)):
-        left, top, right, bottom = (round(share * (side - 1)) for share in found.box)
-        name, place = f"{found.kind} {found.certainty:.0%}", (side + _GAP + left + 3, top + 3)
+    for box in filter(None, (thing.detected for thing in photo.things)):
+        left, top, right, bottom = (round(share * (side - 1)) for share in box.box)
+        name, place = f"{box.kind} {box.certainty:.0%}", (side + _GAP + left + 3, top + 3)
         draw.rectangle((side + _GAP + left, top, side + _GAP + right, bottom), outline="white", width=2)
         draw.rectangle(draw.textbbox(place, name), fill="black")
         draw.text(place, name, "white")

@@ -125,8 +125,8 @@ class ThumbnailCache:
             if len(thumbnail) <= self._kept.maxsize:
                 self._kept[key] = thumbnail
 
-    def _make_room(self, wanted: int) -> int:
-        """Returns how many bytes still fit in the folder, after removing its older half if ``wanted`` do not fit."""
+    def _make_room(self, needed: int) -> int:
+        """Returns how many bytes still fit in the folder, after removing its older half if ``needed`` do not fit."""
         assert self._folder is not None
         for left in self._folder.glob(".*.partial"):
             # By a server that was killed; another one keeps nothing then.
@@ -134,9 +134,9 @@ class ThumbnailCache:
         files_kept = ((file.lstat(), file) for file in self._folder.glob("*-*.jpg"))
         files = [(status.st_mtime_ns, status.st_size, file) for status, file in files_kept]
         room = self._folder_capacity - sum(size for _, size, _ in files)
-        if room < wanted:
+        if room < needed:
             for _, size, file in sorted(files):
-                if room >= max(wanted, self._folder_capacity // 2):
+                if room >= max(needed, self._folder_capacity // 2):
                     break
                 file.unlink()
                 room += size

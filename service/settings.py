@@ -59,11 +59,11 @@ def _split(part: re.Pattern[str], value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
-        found = json.loads(value)
-        if not all(isinstance(one, str) for one in found):
+        entries = json.loads(value)
+        if not all(isinstance(entry, str) for entry in entries):
             raise ValueError(f'{value[:64]!r} is not a list of strings; write one such as ["a", "b"]')
-        return found
-    return [found.strip() for found in part.findall(value) if found.strip()]
+        return entries
+    return [entry.strip() for entry in part.findall(value) if entry.strip()]
 
 
 _OfPaths = BeforeValidator(partial(_split, _ADDRESS))

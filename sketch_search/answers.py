@@ -180,17 +180,17 @@ class Searches(ABC):
             options["like"] = self._id(options["like"])
         params = _check(ExplainParams, photo=[self._id(photo)], **options)
         answer = self._explain(_drawn_bytes(sketch), params)
-        found = answer.photos[0]
-        rows = [(match.sketch_cell, match.photo_cell) for match in found.matches]
+        explained = answer.photos[0]
+        rows = [(match.sketch_cell, match.photo_cell) for match in explained.matches]
         cells = np.array(rows, np.int64).reshape(-1, 2)
         return Explanation(
             grid=answer.grid,
             sketch_cells=cells[:, 0],
             photo_cells=cells[:, 1],
-            cosines=np.array([match.cosine for match in found.matches], np.float64),
+            cosines=np.array([match.cosine for match in explained.matches], np.float64),
             sketch_image=answer.sketch.picture(),
-            photo_image=found.picture(),
-            answer=found,
+            photo_image=explained.picture(),
+            answer=explained,
         )
 
     def _response(self, sketch: Drawn | None, **options: Any) -> SearchResponse:
@@ -219,9 +219,9 @@ class Searches(ABC):
                 return int(path) if path.isascii() and path.isdecimal() else self._id_at(path)
         raise TypeError(f"name a photo by its result, its id or its path, not by {photo!r}")
 
-    def _photo(self, found: SearchResult) -> Photo:
-        paths = tuple(map(self._path, found.paths))
-        return Photo(found.id, paths[0], paths, found.score, found.rank, found.copies or (), self)
+    def _photo(self, result: SearchResult) -> Photo:
+        paths = tuple(map(self._path, result.paths))
+        return Photo(result.id, paths[0], paths, result.score, result.rank, result.copies or (), self)
 
     @abstractmethod
     def close(self) -> None:
@@ -312,9 +312,9 @@ def picture_image(picture: Picture) -> Image.Image:
     return Image.fromarray(np.rint(pixels * scale).astype(np.uint8) if pixels.dtype != np.uint8 else pixels)
 
 
-def _check(model: type[M], **given: Any) -> M:
+def _check(model: type[M], **options: Any) -> M:
     """Checks the options of a call. Raises ValueError with a sentence."""
     try:
-        return model(**given)
+        return model(**options)
     except ValidationError as error:
         raise ValueError(describe_problems(error.errors())) from None

@@ -57,20 +57,20 @@ class Gallery(Searches):
         update: whether to look for changes. progress: whether to report it. weights: None for SBIR_WEIGHTS or the
         default. device: "cpu", "cuda" or "auto". Warns of photos that stay although not found. Raises UserError.
         """
-        if impossible := [given for given in folders if "\0" in os.fspath(given)]:
+        if impossible := [folder for folder in folders if "\0" in os.fspath(folder)]:
             raise indexer.BadInvocation(f"no folder can be named {impossible[0]!r}; name a folder of photos.")
-        wanted = [indexer.folder_of(folder) for folder in folders]
-        path = Path(index).expanduser() if index is not None else _index_of(wanted)
+        opened = [indexer.folder_of(folder) for folder in folders]
+        path = Path(index).expanduser() if index is not None else _index_of(opened)
         request = indexer.BuildRequest(folders, allow_root_removal=False)
         new = not (path / "CURRENT").exists()
-        if wanted:
+        if opened:
             request.check(path)
         elif new:
             raise indexer.BadInvocation(
                 f"there is no index at {path} yet; name your photos, as in Gallery.open('~/Pictures')."
             )
         if progress and new:
-            print(_first_time(wanted), file=sys.stderr, flush=True)
+            print(_first_time(opened), file=sys.stderr, flush=True)
         settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
         if update or new:
@@ -154,11 +154,11 @@ def _opened(settings: Settings, *_: object) -> Matcher:
     return open_matcher(settings)
 
 
-def _settings(weights: str | os.PathLike[str] | None, device: str, **given: Path) -> Settings:
+def _settings(weights: str | os.PathLike[str] | None, device: str, **paths: Path) -> Settings:
     """Makes the settings of a server; the environment supplies the defaults."""
     if weights is not None:
-        given["weights"] = Path(weights)
-    return Settings.model_validate({"device": device, **given})
+        paths["weights"] = Path(weights)
+    return Settings.model_validate({"device": device, **paths})
 
 
 def _check_list(pictures: object) -> None:

@@ -79,11 +79,11 @@ class Remote(Searches):
     def _thumbnail(self, photo_id: int, size: int) -> bytes:
         return self._answer("GET", f"/thumbnails/{photo_id}", params={"size": size}).content
 
-    def _post(self, model: type[M], path: str, asked: Params, sketch: Sketches | None) -> M:
+    def _post(self, model: type[M], path: str, options: Params, sketch: Sketches | None) -> M:
         body: dict[str, Any] = {"content": b"" if sketch is None else sketch}
         if isinstance(sketch, tuple):
-            body = {"files": [("file", ("thing", one)) for one in sketch]}
-        params = asked.model_dump(mode="json", exclude_defaults=True)
+            body = {"files": [("file", ("thing", picture)) for picture in sketch]}
+        params = options.model_dump(mode="json", exclude_defaults=True)
         return _parse(model, self._answer("POST", path, params=params, **body))
 
     def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:

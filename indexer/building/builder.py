@@ -341,15 +341,15 @@ def _draft_generation(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadF
     check_counts(plan, count)
     reader, to_write = SegmentReader(backend.sources(photos.rows)), photos.clusters < 0
     computed = {*settings.computed, *([backend.matcher.arithmetic] if to_write.any() else [])}
-    asked = settings.clusters_asked
+    clusters_asked = settings.clusters_asked
     if plan.recluster or current.generation is None or _are_stale(plan, current.generation.manifest, photos):
         two_stage = min(TWO_STAGE_CLUSTERS, -(-count // LEAST_PHOTOS))
         usual = two_stage if settings.system == "two-stage" else default_clusters(count)
         # A shard holds whole clusters, at least one.
-        clustering = make_clusters(photos.rows, reader, asked or max(usual, plan.shards))
+        clustering = make_clusters(photos.rows, reader, clusters_asked or max(usual, plan.shards))
     else:
         clustering = join_clusters(photos, reader, current.generation)
-        asked = current.generation.manifest.clusters_asked
+        clusters_asked = current.generation.manifest.clusters_asked
     if current.generation is not None:
         sources, where = np.unique(photos.rows.sources[~to_write], return_inverse=True)
         shown = np.bincount(where, weights=1 + photos.parts[~to_write])
@@ -359,15 +359,15 @@ def _draft_generation(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadF
     if settings.system == "two-stage":
         # The features of each cluster lie together, also with those of new photos.
         to_write[:] = to_write.any() or not clustering.as_before
-    settings = settings.model_copy(update={"clusters_asked": asked, "computed": tuple(sorted(computed))})
+    settings = settings.model_copy(update={"clusters_asked": clusters_asked, "computed": tuple(sorted(computed))})
     return GenerationDraft(settings, plan.removals, database, photos, reader, to_write, clustering)
 
 
 def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:
     """Returns True if clusters were made for other photos: most are new now, or there are too many for their number."""
     count, most_are_new = len(photos), 2 * (photos.clusters < 0).sum() > len(photos)
-    if (asked := plan.settings.clusters_asked) is not None:
-        return bool(most_are_new and asked <= count)
+    if (clusters_asked := plan.settings.clusters_asked) is not None:
+        return bool(most_are_new and clusters_asked <= count)
     return bool(most_are_new or count > MAX_GROWTH * manifest.counts.clusters**2)
 
 

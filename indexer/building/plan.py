@@ -194,7 +194,8 @@ class BuildRequest:
             if pattern not in current:
                 there = f"excludes {', '.join(current)}" if current else "has no patterns"
                 raise BadInvocation(f"the index does not exclude {pattern!r}; it {there}.")
-        return Exclusions([one for one in dict.fromkeys([*current, *self.excluded]) if one not in self.included])
+        excluded = dict.fromkeys([*current, *self.excluded])
+        return Exclusions([pattern for pattern in excluded if pattern not in self.included])
 
     def check(self, index: Path) -> None:
         """Detects mistakes before a network is loaded. Raises BadInvocation; IndexRefused for an unusable index."""

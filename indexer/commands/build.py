@@ -346,7 +346,7 @@ def build(
     interval: float,
     checksum: bool,
     max_pixels: int | None,
-    **asked: Any,
+    **options: Any,
 ) -> int:
     """Index folders of photos, or update their index.
 
@@ -354,7 +354,7 @@ def build(
     """
     from sketch_search.indexer.building.plan import BuildRequest
 
-    request = BuildRequest(shards=shards, allow_root_removal=yes, allow_loss=yes, checksum=checksum, **asked)
+    request = BuildRequest(shards=shards, allow_root_removal=yes, allow_loss=yes, checksum=checksum, **options)
     request = replace(request, max_pixels=max(max_pixels or 0, request.max_pixels))
     if (ray, shards, workers) != (None, None, None):
         if ray is None:
@@ -384,8 +384,8 @@ def add(work: Work, added: tuple[Path | str, ...], excluded: tuple[str, ...], in
     from sketch_search.indexer.building.plan import BuildRequest
     from sketch_search.indexer.upkeep import address_of_removed
 
-    wanted = [address_of_removed(path, work.index) for path in added]
-    return work.build(BuildRequest(added=wanted, excluded=excluded, included=included))
+    addresses = [address_of_removed(path, work.index) for path in added]
+    return work.build(BuildRequest(added=addresses, excluded=excluded, included=included))
 
 
 def _watch(work: Work, request: BuildRequest, interval: float) -> int:

@@ -205,9 +205,9 @@ class Index:
         """Finds the newest photos that pass a filter: their rows, newest first, and their days' ordinals."""
         with self._lock:
             rows = self._catalog.newest(photo_filter, self.manifest.root_names, count)
-        every, keys = self._keys([(segment, row) for segment, row, _ in rows])
-        order = np.argsort(every)
-        return order[np.searchsorted(every[order], keys)], np.array([day for *_, day in rows], np.int64)
+        row_keys, keys = self._keys([(segment, row) for segment, row, _ in rows])
+        order = np.argsort(row_keys)
+        return order[np.searchsorted(row_keys[order], keys)], np.array([day for *_, day in rows], np.int64)
 
     def _keys(self, segment_rows: Sequence[tuple[str, int]]) -> tuple[Numbers, Numbers]:
         """Numbers the segment rows of all rows, (r,), and these, each a segment and a row in it, in the same way."""

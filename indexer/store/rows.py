@@ -130,8 +130,8 @@ def with_boxes(rows: PhotoArrays, noted: Sequence[tuple[int, int, bytes]]) -> Ph
         return rows
     boxes = np.array(rows.arrays["boxes"][:])
     for number, parts, data in noted:
-        found = np.frombuffer(data, np.uint8).reshape(-1, BOXES, 6)[: 1 + parts]
-        boxes[number : number + len(found)] = found
+        new_boxes = np.frombuffer(data, np.uint8).reshape(-1, BOXES, 6)[: 1 + parts]
+        boxes[number : number + len(new_boxes)] = new_boxes
     return PhotoArrays({**rows.arrays, "boxes": boxes})
 
 
@@ -251,8 +251,8 @@ def write_array(path: Path, array: Array) -> None:
 def map_array(path: Path, shape: tuple[int | None, ...], dtype: npt.DTypeLike = np.float32) -> Array:
     """Maps a .npy file into memory. Raises IndexRefused for another shape (None: any length) or dtype."""
     array = _map_file(path)
-    wanted = array.dtype == np.dtype(dtype) and array.ndim == len(shape)
-    if not wanted or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
+    fits = array.dtype == np.dtype(dtype) and array.ndim == len(shape)
+    if not fits or not all(wide in (None, side) for side, wide in zip(array.shape, shape, strict=True)):
         raise IndexDamaged(f"{path} is not the array in the manifest; {REPAIR}.")
     return array
 

@@ -75,9 +75,9 @@ def _commands() -> Iterable[click.Command]:
 @_WEIGHTS()
 @_DEVICE()
 @click.pass_context
-def application(context: click.Context, /, **given: Any) -> None:
+def application(context: click.Context, /, **options: Any) -> None:
     """Draw something, find the photos of it. FOLDERs are indexed, then served."""
-    if context.invoked_subcommand == "model" and any(given.values()):
+    if context.invoked_subcommand == "model" and any(options.values()):
         raise click.UsageError("write the options for model after its name.")
 
 
@@ -95,19 +95,19 @@ def _with_settings(*further: str) -> Callable[[Callable[..., Any]], Callable[...
         @_DEVICE(default=inherit("device"))
         @functools.wraps(command)
         def called(**options: Any) -> Any:
-            given = {name: options.pop(name) for name in ("index", "weights", "device", *further)}
-            return command(_settings(**given), **options)
+            overrides = {name: options.pop(name) for name in ("index", "weights", "device", *further)}
+            return command(_settings(**overrides), **options)
 
         return called
 
     return decorated
 
 
-def _settings(**given: Any) -> Settings:
+def _settings(**overrides: Any) -> Settings:
     """Returns the settings of the environment, overridden by the given ones. Raises pydantic's ValidationError."""
     from sketch_search.service.settings import Settings
 
-    settings = Settings(**{name: value for name, value in given.items() if value not in (None, ())})
+    settings = Settings(**{name: value for name, value in overrides.items() if value not in (None, ())})
     if settings.threads is not None:
         from sketch_search.model.engine import set_threads
 
@@ -177,7 +177,7 @@ def _query_options() -> list[click.Option]:
 @option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
 @option("--json", "Print the JSON answer of POST /search.", name="as_json")
 @_with_settings()
-def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: Any) -> int:
+def search(settings: Settings, sketches: Sequence[str], as_json: bool, **options: Any) -> int:
     """Search once, by the server of the index if one runs here.
 
     SKETCH is an image file, or - for standard input; several of one size are the things of one drawing. It is
@@ -186,10 +186,10 @@ def search(settings: Settings, sketches: Sequence[str], as_json: bool, **asked: 
     from sketch_search.service.commands.search import search
     from sketch_search.service.schemas.query import SearchQuery
 
-    photos = {name: asked.pop(name) for name in _PHOTOS}
-    if not sketches and not photos["like"] and not any(asked[name] for name in ("text", "folder", "after", "before")):
+    photos = {name: options.pop(name) for name in _PHOTOS}
+    if not sketches and not photos["like"] and not any(options[name] for name in ("text", "folder", "after", "before")):
         raise click.UsageError("Missing argument 'SKETCH', or --like PHOTO, or --text WORD, or a filter.")
-    query = SearchQuery.model_validate({name: value for name, value in asked.items() if value not in (None, ())})
+    query = SearchQuery.model_validate({name: value for name, value in options.items() if value not in (None, ())})
     return search(settings, sketches, query, photos, as_json=as_json)
 
 

@@ -43,8 +43,8 @@ def search(
     if (answer := _answer_of_server(settings, sketches, query, photos)) is None:
         with _opened(settings, sketches, query) as (engine, prepared):
             ids = {name: [_photo_id(engine, photo) for photo in named] for name, named in photos.items()}
-            asked = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **ids})
-            answer = engine.search(prepared, asked)
+            query = SearchQuery.model_validate({**query.model_dump(exclude_unset=True), **ids})
+            answer = engine.search(prepared, query)
     if as_json:
         print(printable_json(answer.model_dump_json()))
     elif not (answer.results or answer.groups):
@@ -113,24 +113,24 @@ def explain(
     there = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not there.is_dir():
         raise UserError(f"--output {output}: {there} is a file; name a folder for the files.")
-    with _opened(settings, sketches, SearchQuery(kind=kind)) as (engine, given):
+    with _opened(settings, sketches, SearchQuery(kind=kind)) as (engine, prepared):
         liked = [] if like is None else [_photo_id(engine, like)]
         ids = [_photo_id(engine, photo) for photo in photos]
         if not ids:
             # A liked photo is the first of the results.
             query = SearchQuery.model_validate({"kind": kind, "like": liked, "k": EXPLAINED + len(liked)})
-            ids = [str(found.id) for found in engine.search(given, query).results[len(liked) :]]
+            ids = [str(result.id) for result in engine.search(prepared, query).results[len(liked) :]]
         if not ids:
             raise BadSearch("The index has no other photo to explain.")
-        asked = {"photo": ids, "kind": kind, "like": next(iter(liked), None)}
-        answer = engine.explain(given, ExplainParams.model_validate(asked))
+        params = {"photo": ids, "kind": kind, "like": next(iter(liked), None)}
+        answer = engine.explain(prepared, ExplainParams.model_validate(params))
     print(*(printable(str(file)) for file in write_explanation(answer, output)), sep="\n")
     return 0
 
 
 @contextmanager
 def _opened(
-    settings: Settings, pictures: Sequence[str | Path], asked: SearchQuery
+    settings: Settings, pictures: Sequence[str | Path], query: SearchQuery
 ) -> "Iterator[tuple[Engine, Drawing | None]]":
     """Opens the index, and prepares image files, or standard input where one is "-"."""
     sources = [None if picture == "-" else Path(picture) for picture in pictures]
@@ -150,7 +150,7 @@ def _opened(
     with closing(Engine(settings, open_matcher(settings))) as engine:
         # For a single picture, errors name its file.
         with _naming(sources[0] if len(sources) == 1 else None):
-            prepared = engine.prepare(data, asked) if data else None
+            prepared = engine.prepare(data, query) if data else None
         yield engine, prepared
 
 

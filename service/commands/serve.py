@@ -141,7 +141,7 @@ def index_folders(settings: Settings, folders: Sequence[indexer.Address]) -> Set
     known = indexer.indexed_folders(index)
     for folder in folders:
         # An indexed folder may be on a disk that is not connected now. The build says so, and its photos stay.
-        if (found := indexer.folder_of(folder)) not in known and found.problem() is not None:
+        if (opened := indexer.folder_of(folder)) not in known and opened.problem() is not None:
             raise indexer.BadInvocation(
                 f"{folder} is neither a folder nor a command; `{PROGRAM} --help` lists the commands."
             )
@@ -284,8 +284,8 @@ def _show_first_search(settings: Settings, folder: Path, url: str, page: str) ->
             answers = dict[str, SearchResponse]()
             for name in dict.fromkeys((SKETCHED, *NAMES)):
                 content = as_png(draw_sketch(name))
-                found = http.post("/search", content=content, params={"k": RESULTS}).raise_for_status()
-                answers[name] = SearchResponse.model_validate_json(found.content)
+                response = http.post("/search", content=content, params={"k": RESULTS}).raise_for_status()
+                answers[name] = SearchResponse.model_validate_json(response.content)
                 if answers[name].sketch_fits:
                     break
     except httpx.HTTPError as error:

@@ -113,7 +113,7 @@ def create_app(
 
 
 async def _answer_typed(request: Request, error: Exception) -> Response:
-    status, code = next(HTTP_ERRORS[one] for one in type(error).__mro__ if one in HTTP_ERRORS)
+    status, code = next(HTTP_ERRORS[kind] for kind in type(error).__mro__ if kind in HTTP_ERRORS)
     headers = {}
     if isinstance(error, QueueFull):
         headers["Retry-After"] = str(error.retry_after)

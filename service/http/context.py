@@ -243,18 +243,18 @@ async def require_key(
     """Raises Unauthorized unless the request carries the API key, if there is one."""
     if ctx.settings.api_key is None:
         return
-    given = header or (bearer.credentials if bearer else "")
+    key = header or (bearer.credentials if bearer else "")
     # HTTP headers are bytes that the server has read as Latin-1.
-    if not secrets.compare_digest(given.encode("latin-1"), ctx.settings.api_key.get_secret_value().encode()):
+    if not secrets.compare_digest(key.encode("latin-1"), ctx.settings.api_key.get_secret_value().encode()):
         raise errors.Unauthorized("This server requires its API key, as the header X-API-Key or as a bearer token.")
 
 
 async def refuse_doubles(request: Request) -> None:
     """Raises BadSearch if a query parameter that is not a list is given twice."""
-    given = Counter(name for name, _ in request.query_params.multi_items())
+    counts = Counter(name for name, _ in request.query_params.multi_items())
     # One model has all parameters of a route.
     for params in request.scope["route"].dependant.query_params:
-        for name, times in given.items():
+        for name, times in counts.items():
             if times > 1 and name not in params.field_info.annotation.repeatable():
                 raise errors.BadSearch(f"The parameter {name[:64]} is given {times} times; give it only once.")
 
@@ -266,8 +266,8 @@ _token = Header(
 
 async def has_token(request: Request, ctx: Ctx, token: Annotated[str | None, _token] = None) -> bool:
     """Returns True if the client has the token, which only the person who started the server can have read."""
-    given = token or request.cookies.get(cookie_name(request.scope), "")
-    return secrets.compare_digest(given.encode("latin-1", "replace"), ctx.token.encode())
+    sent = token or request.cookies.get(cookie_name(request.scope), "")
+    return secrets.compare_digest(sent.encode("latin-1", "replace"), ctx.token.encode())
 
 
 HasToken = Annotated[bool, Depends(has_token)]

@@ -81,9 +81,9 @@ async def parts(
 
     turn: in which each part is read.
     """
-    asked = part or range(size)
-    for start in asked[::PART]:
-        count = min(PART, asked.stop - start)
+    selected = part or range(size)
+    for start in selected[::PART]:
+        count = min(PART, selected.stop - start)
         try:
             async with turn():
                 read = await run_sync(engine.gallery.part_of_photo, entry.id, size, start, count)

@@ -186,10 +186,10 @@ class AccessMiddleware:
         A proxy may have replaced the host that the browser knows, which is listed then, and no other port of this
         machine.
         """
-        named, own = origin.partition("://")[2].lower(), host.lower()
+        named, host_named = origin.partition("://")[2].lower(), host.lower()
         name = _PORT.sub("", named)
         by_proxy = "*" not in self._hosts and self._is_listed(name) and not is_loopback(name.strip("[]"))
-        return named != own and (name == _PORT.sub("", own) or not by_proxy)
+        return named != host_named and (name == _PORT.sub("", host_named) or not by_proxy)
 
     def _has_known_host(self, scope: Scope) -> bool:
         named = Headers(scope=scope).getlist("host")
@@ -249,13 +249,14 @@ class LimitMiddleware:
             await refusal(scope, receive, send)
             return
         # A copy, because the HTTP server decides by its own scope whether to send a body.
-        asked = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"], "headers": _headers(scope)}
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        inner_scope = {**scope, "method": method, "headers": _headers(scope)}
         try:
-            await self._app(asked, receive, send)
+            await self._app(inner_scope, receive, send)
         finally:
             # The access log names requests by their route.
-            if "route" in asked:
-                scope["route"] = asked["route"]
+            if "route" in inner_scope:
+                scope["route"] = inner_scope["route"]
 
     def _refusal(self, scope: Scope) -> Response | None:
         path, query, request_id = scope["path"], scope["query_string"], scope["state"]["request_id"]
@@ -285,15 +286,15 @@ def cookie_name(scope: Scope) -> str:
 
 def _headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     """Keeps no cookie but the token: the framework parses cookies in time quadratic in their length."""
-    own, kept = cookie_name(scope).encode(), list[tuple[bytes, bytes]]()
+    cookie, kept = cookie_name(scope).encode(), list[tuple[bytes, bytes]]()
     for name, value in scope["headers"]:
         if name != b"cookie":
             kept.append((name, value))
             continue
         for part in value.split(b";"):
             key, _, token = part.strip().partition(b"=")
-            if key == own and _TOKEN.fullmatch(token):
-                kept.append((name, own + b"=" + token))
+            if key == cookie and _TOKEN.fullmatch(token):
+                kept.append((name, cookie + b"=" + token))
     return kept
 
 

@@ -128,7 +128,7 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def image_answers(*media: str) -> dict[int | str, dict[str, Any]]:
     """Describes the answers of a path that returns an image of one of these media types."""
     return {
-        200: {"content": {one: {"schema": _BINARY} for one in media}, "description": "The image, with its ETag."},
+        200: {"content": {name: {"schema": _BINARY} for name in media}, "description": "The image, with its ETag."},
         304: {"description": "The image still matches If-None-Match."},
     }
 
@@ -171,9 +171,9 @@ async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[Sea
                     text = await run_sync(engine.read_text, query)
             answer = await ctx.worker.compute(client, engine.search, sketch, query, text)
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
-    asked = "default" if query.nprobe is None else str(query.nprobe)
+    nprobe = "default" if query.nprobe is None else str(query.nprobe)
     how = {"method": answer.method, "quality": answer.quality}
-    request.state.search = {**how, "nprobe": asked, "generation": answer.generation}
+    request.state.search = {**how, "nprobe": nprobe, "generation": answer.generation}
     return answer
 
 
@@ -209,9 +209,9 @@ async def _receive(ctx: Context, request: Request) -> Sent:
 
 
 async def _prepare(
-    ctx: Context, engine: Engine, client: str, sent: Sent, asked: SearchQuery | LocateParams
+    ctx: Context, engine: Engine, client: str, sent: Sent, options: SearchQuery | LocateParams
 ) -> Drawing | None:
-    prepare = partial(engine.prepare, sent.pictures, asked, strokes=sent.strokes)
+    prepare = partial(engine.prepare, sent.pictures, options, strokes=sent.strokes)
     return await ctx.worker.prepare(client, prepare) if sent.pictures else None
 
 
@@ -287,13 +287,13 @@ async def photo(request: Request, ctx: Ctx, engine: InUse, entry: Entry) -> Resp
 
 def _part(request: Request, size: int) -> range | None:
     """Returns the range of bytes that is asked for, empty if the file is too short; None for all of them."""
-    found = _RANGE.fullmatch(request.headers.get("range", ""))
-    if found is None or not (found[1] or found[2]):
+    match = _RANGE.fullmatch(request.headers.get("range", ""))
+    if match is None or not (match[1] or match[2]):
         return None
-    if not found[1]:
-        return range(max(0, size - int(found[2])), size)
-    start, end = int(found[1]), min(size, int(found[2] or size) + 1)
-    return range(start, end) if start <= int(found[2] or start) else None
+    if not match[1]:
+        return range(max(0, size - int(match[2])), size)
+    start, end = int(match[1]), min(size, int(match[2] or size) + 1)
+    return range(start, end) if start <= int(match[2] or start) else None
 
 
 _THUMBNAIL: dict[str, Any] = {
@@ -373,19 +373,19 @@ async def gallery(
     """Lists the indexed folders, and the files in them that could not be read."""
     if ctx.live.shards:
         raise NotFound("A gallery in shards has many indexes; /info lists them.")
-    path, wanted = index_path(ctx.settings), PhotoFilter(params.folder)
-    found, counts = await in_turn(
-        request, ctx.upkeep, lambda: (read_summary(path), count_files(path, MAX_DAYS, wanted))
+    path, photo_filter = index_path(ctx.settings), PhotoFilter(params.folder)
+    summary, counts = await in_turn(
+        request, ctx.upkeep, lambda: (read_summary(path), count_files(path, MAX_DAYS, photo_filter))
     )
-    roots, unread = found.manifest.roots, found.bad
+    roots, unread = summary.manifest.roots, summary.bad
     return GalleryResponse(
         folders=tuple(root.path if may_reveal(trusted, ctx) else root.name for root in roots),
-        excluded=found.manifest.excluded if trusted or may_build(trusted, ctx) else (),
+        excluded=summary.manifest.excluded if trusted or may_build(trusted, ctx) else (),
         below=tuple(counts.folders)[:MAX_BELOW],
         files_below=tuple(counts.folders.values())[:MAX_BELOW],
         days=counts.days,
         undated=counts.undated,
-        updated=found.manifest.created,
+        updated=summary.manifest.created,
         unread=len(unread),
         files=tuple(UnreadFile(path=file.path, reason=file.reason) for file in unread[:MAX_UNREAD]),
     )

@@ -44,11 +44,11 @@ def _refuse_other_folders(value: object) -> object:
     return path
 
 
-def _only_digits(given: Any) -> Any:
+def _only_digits(value: Any) -> Any:
     # Each photo has one address: no +1, 1_0, 1.0, spaces, or digits of other scripts.
-    if isinstance(given, str) and not re.fullmatch("[0-9]+", given):
+    if isinstance(value, str) and not re.fullmatch("[0-9]+", value):
         raise PydanticCustomError("digits", "An id has digits only")
-    return given
+    return value
 
 
 # The number of a photo or a cluster, up to SQLite's largest integer.
@@ -309,7 +309,7 @@ class SearchQuery(Params):
     @property
     def beyond_two_stage(self) -> list[str]:
         """The names of the given options that the two-stage report's system does not have."""
-        given = {
+        options = {
             "quality": self.quality not in (None, "draft"),
             "method": self.method not in ("auto", "rn"),
             "like": self.like,
@@ -320,7 +320,7 @@ class SearchQuery(Params):
             "kind": self.kind == "photo",
             "places": self.places == "yes",
         }
-        return [name for name, value in given.items() if value]
+        return [name for name, value in options.items() if value]
 
     @property
     def tuned(self) -> TunedQuery:
@@ -344,9 +344,9 @@ class SearchQuery(Params):
         if self.text is not None and (fault := why_no_name(self.text)):
             raise ValueError(f"text {fault}")
         unwanted = {*self.unlike, *self.unlike_kind}
-        given = len(self.like) + len(self.unlike) + len(self.unlike_kind)
-        if given > MAX_PHOTOS:
-            raise ValueError(f"like and unlike must be given at most {MAX_PHOTOS} times together, not {given} times")
+        count = len(self.like) + len(self.unlike) + len(self.unlike_kind)
+        if count > MAX_PHOTOS:
+            raise ValueError(f"like and unlike must be given at most {MAX_PHOTOS} times together, not {count} times")
         if both := sorted(unwanted & set(self.like)):
             raise ValueError(f"like and unlike name the same photo, {both[0]}: leave one of them out")
         return self
@@ -371,8 +371,8 @@ class TunedQuery(SearchQuery):
 
     @property
     def beyond_two_stage(self) -> list[str]:
-        given = {"rerank": self.rerank is not None, "diffuse": self.diffuse}
-        return super().beyond_two_stage + [name for name, value in given.items() if value]
+        options = {"rerank": self.rerank is not None, "diffuse": self.diffuse}
+        return super().beyond_two_stage + [name for name, value in options.items() if value]
 
 
 class PageParams(Params):

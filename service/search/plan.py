@@ -185,8 +185,8 @@ def check_options(options: TunedQuery, pictures: int) -> Subject:
         "kind": options.kind == "photo",
         "diffuse": options.diffuse,
     }
-    if subject == "filters" and (given := [name for name, value in of_ranking.items() if value]):
-        raise BadSearch(f"Options of a ranking do not go with filters alone: leave {', '.join(given)} out.")
+    if subject == "filters" and (names := [name for name, value in of_ranking.items() if value]):
+        raise BadSearch(f"Options of a ranking do not go with filters alone: leave {', '.join(names)} out.")
     several, drawn = subject == "things", subject in ("drawing", "things")
     unsuited = {
         "system=two-stage searches by a single picture": subject != "drawing" and options.system == "two-stage",

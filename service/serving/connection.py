@@ -108,8 +108,8 @@ class Connection(H11Protocol):
 
     head_seconds = HEAD_SECONDS
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.conn = Parser(h11.SERVER, MAX_HEAD)
         # When the server began to wait for this client, by the event loop's clock.
         self._since = self.loop.time()
@@ -137,10 +137,10 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._since = self.loop.time()
-        slow = [one for one in cast(set[Connection], self.connections) if one.flow.write_paused]
-        if sum(one.transport.get_write_buffer_size() for one in slow) > MAX_HELD:
+        slow = [connection for connection in cast(set[Connection], self.connections) if connection.flow.write_paused]
+        if sum(connection.transport.get_write_buffer_size() for connection in slow) > MAX_HELD:
             log.warning("Clients do not receive their answers: closing the connection that has waited longest.")
-            min(slow, key=lambda one: one._since)._close()
+            min(slow, key=lambda connection: connection._since)._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -178,9 +178,9 @@ class Connection(H11Protocol):
     def _make_room(self) -> None:
         if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
             others = cast(set[Connection], self.connections - {self})
-            if waiting := [one for one in others if one._is_waiting or one.conn.their_state is h11.SEND_BODY]:
+            if waiting := [peer for peer in others if peer._is_waiting or peer.conn.their_state is h11.SEND_BODY]:
                 log.warning("Too many connections: closing the one that kept the server waiting longest.")
-                min(waiting, key=lambda one: one._since)._close()
+                min(waiting, key=lambda connection: connection._since)._close()
 
     def _close(self) -> None:
         self.connections.discard(self)

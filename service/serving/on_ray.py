@@ -151,8 +151,8 @@ def deployed(
         each = {"num_cpus": float(settings.threads or 1), "num_gpus": float(settings.device == "cuda")}
         _check_room(each, (len(folders) + 1) * settings.replicas)
         gallery = f"{APPLICATION}-{_digest(settings, folders)}"
-        own = f"{_SERVER}{uuid4()}"
-        ingress = ray.remote(num_cpus=0)(Ingress).options(name=own, namespace=gallery).remote()
+        server_name = f"{_SERVER}{uuid4()}"
+        ingress = ray.remote(num_cpus=0)(Ingress).options(name=server_name, namespace=gallery).remote()
         # No key leaves this process.
         sent = settings.model_copy(update={"api_key": None, "api_key_file": None})
 
@@ -169,10 +169,10 @@ def deployed(
             yield shards, SharedMatcher(matcher, copies("encoder", "encoder", EncoderReplica), settings)
         finally:
             ray.kill(ingress)
-            every = ray.util.list_named_actors(all_namespaces=True)
-            there = [one["name"] for one in every if one["namespace"] == gallery and one["name"] != own]
-            if not any(name.startswith(_SERVER) for name in there):
-                for name in there:
+            actors = ray.util.list_named_actors(all_namespaces=True)
+            names_here = {actor["name"] for actor in actors if actor["namespace"] == gallery} - {server_name}
+            if not any(name.startswith(_SERVER) for name in names_here):
+                for name in names_here:
                     # Another server may end them at the same moment.
                     with suppress(ValueError):
                         ray.kill(ray.get_actor(name, gallery))

@@ -66,8 +66,8 @@ class Overview:
         if not self.photos:
             return np.zeros(len(ids), np.bool_)
         # Numbers of another type would cause all ids to be copied.
-        wanted = np.clip(ids, 0, np.iinfo(np.int32).max).astype(np.int32)
-        return np.asarray(self.ids[np.searchsorted(self.ids, wanted).clip(max=self.photos - 1)] == ids)
+        small_ids = np.clip(ids, 0, np.iinfo(np.int32).max).astype(np.int32)
+        return np.asarray(self.ids[np.searchsorted(self.ids, small_ids).clip(max=self.photos - 1)] == ids)
 
 
 def overview(shard: LocalGallery) -> Overview:
@@ -153,15 +153,15 @@ class Layout:
         return homes
 
 
-def _joined(every: Sequence[Clusters]) -> Clusters:
-    embeddings = [clusters.embeddings for clusters in every if clusters.embeddings is not None]
+def _joined(shards: Sequence[Clusters]) -> Clusters:
+    embeddings = [clusters.embeddings for clusters in shards if clusters.embeddings is not None]
     return Clusters(
-        np.concatenate([clusters.sizes for clusters in every]),
-        np.concatenate([clusters.vectors for clusters in every]),
-        np.concatenate([clusters.features for clusters in every]),
-        np.concatenate([clusters.positions for clusters in every]),
-        np.concatenate(embeddings) if len(embeddings) == len(every) else None,
-        np.concatenate([clusters.rows - clusters.sizes for clusters in every]),
+        np.concatenate([clusters.sizes for clusters in shards]),
+        np.concatenate([clusters.vectors for clusters in shards]),
+        np.concatenate([clusters.features for clusters in shards]),
+        np.concatenate([clusters.positions for clusters in shards]),
+        np.concatenate(embeddings) if len(embeddings) == len(shards) else None,
+        np.concatenate([clusters.rows - clusters.sizes for clusters in shards]),
     )
 
 
@@ -251,8 +251,8 @@ class ShardedGallery(Gallery):
         of_shard = {shard: np.flatnonzero(np.isin(indices, to_score)) for shard, indices, _ in split}
         pending: dict[int, Pending[Scored]] = {}
         for shard, _, there in split:
-            asked = query if len(of_shard[shard]) else without_sketch
-            pending[shard] = self._begin(shard, LocalGallery.scored, asked, there, of_shard[shard])
+            shard_query = query if len(of_shard[shard]) else without_sketch
+            pending[shard] = self._begin(shard, LocalGallery.scored, shard_query, there, of_shard[shard])
         answers = self._answers(pending)
         vectors = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float16)
         for shard, indices, _ in split:
@@ -294,28 +294,28 @@ class ShardedGallery(Gallery):
 
     def rows_of_ids(self, ids: Sequence[int]) -> PhotoRows:
         """Raises ShardsLost if a photo is not found but may be in a missing shard."""
-        wanted = np.array(ids, np.int64)
-        homes, found = self._layout.homes(wanted), np.full(len(wanted), -1, np.int64)
+        photos = np.array(ids, np.int64)
+        homes, found_rows = self._layout.homes(photos), np.full(len(photos), -1, np.int64)
         # The id of a duplicate is not a photo's. Only its shard can resolve it.
         parts = {shard: np.flatnonzero((homes == shard) | (homes < 0)) for shard in self._layout.asked}
-        asked = {shard: wanted[part].tolist() for shard, part in parts.items() if len(part)}
-        pending = {shard: self._begin(shard, rows_there, photos) for shard, photos in asked.items()}
+        questions = {shard: photos[part].tolist() for shard, part in parts.items() if len(part)}
+        pending = {shard: self._begin(shard, rows_there, shard_photos) for shard, shard_photos in questions.items()}
         for shard, rows in self._answers(pending).items():
             there = rows >= 0
-            found[parts[shard][there]] = rows[there] + self._layout.row_starts[shard]
-        if (found < 0).any():
+            found_rows[parts[shard][there]] = rows[there] + self._layout.row_starts[shard]
+        if (found_rows < 0).any():
             if self.missing:
                 raise ShardsLost(self.missing)
-            raise indexer.UnknownPhoto(f"no photo has the id {ids[int(np.argmin(found))]}.")
-        return found
+            raise indexer.UnknownPhoto(f"no photo has the id {ids[int(np.argmin(found_rows))]}.")
+        return found_rows
 
     def entries(self, rows: PhotoRows) -> tuple[indexer.PhotoEntry, ...]:
-        found: dict[int, indexer.PhotoEntry] = {}
+        by_index: dict[int, indexer.PhotoEntry] = {}
         for indices, shard, entries in self._ask_homes(LocalGallery.entries, rows):
             first = int(self._layout.cluster_starts[shard])
             for index, entry in zip(indices.tolist(), entries, strict=True):
-                found[index] = replace(entry, cluster=entry.cluster + first)
-        return tuple(found[index] for index in range(len(rows)))
+                by_index[index] = replace(entry, cluster=entry.cluster + first)
+        return tuple(by_index[index] for index in range(len(rows)))
 
     def with_parts(self, rows: PhotoRows) -> tuple[NDArray[np.int64], PhotoRows]:
         answers = self._ask_homes(LocalGallery.with_parts, rows)

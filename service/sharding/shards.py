@@ -66,7 +66,8 @@ class Shards:
     @property
     def refused(self) -> str | None:
         """The reason why shards do not use their newest generation while an older one is in use, or None."""
-        return "; ".join(f"{one.name}: {one.reason}" for one in self.infos if one.answers and one.reason) or None
+        reasons = (f"{shard.name}: {shard.reason}" for shard in self.infos if shard.answers and shard.reason)
+        return "; ".join(reasons) or None
 
     @property
     def infos(self) -> tuple[ShardInfo, ...]:
@@ -84,7 +85,7 @@ class Shards:
     def gallery_opener(self) -> OpenGallery:
         """Returns a function that opens the current generations. Raises NotReady if no shard answers."""
         if len(self.missing) == len(self.links):
-            reasons = "; ".join(f"{one.name}: {one.reason}" for one in self.infos if one.reason)
+            reasons = "; ".join(f"{shard.name}: {shard.reason}" for shard in self.infos if shard.reason)
             raise NotReady(f"No shard of the gallery answers ({reasons}).")
         return partial(self._gallery, self._layout)
 
@@ -101,11 +102,11 @@ class Shards:
     def refresh(self, *, strict: bool = False) -> bool:
         """Asks all shards. Returns True if generations change; misfits are refused, or ShardsRefused if ``strict``."""
         # All are asked before waiting for the first answer.
-        asked = [link.state() for link in self.links]
-        before = [one.overview for one in self._known]
+        states = [link.state() for link in self.links]
+        before = [shard.overview for shard in self._known]
         fresh: dict[int, Overview] = {}
         now: list[_Known] = []
-        for number, (link, pending, known) in enumerate(zip(self.links, asked, before, strict=True)):
+        for number, (link, pending, known) in enumerate(zip(self.links, states, before, strict=True)):
             try:
                 state = receive(pending, self._seconds)
                 if known is None or known.generation_id != state.generation_id:
@@ -122,12 +123,12 @@ class Shards:
             # The previous one may still be open there.
             del fresh[number]
             now[number] = replace(now[number], answers=now[number].overview is not None, reason=refusal)
-        for number, one in fresh.items():
-            now[number] = replace(now[number], overview=one)
+        for number, shard in fresh.items():
+            now[number] = replace(now[number], overview=shard)
         with self._lock:
             self._known = now
             if fresh:
-                self._layout = lru_cache(maxsize=2)(partial(Layout, [one.overview for one in now]))
+                self._layout = lru_cache(maxsize=2)(partial(Layout, [shard.overview for shard in now]))
         return bool(fresh)
 
     def _misfit(self, before: Sequence[Overview | None], fresh: Mapping[int, Overview]) -> tuple[int, str] | None:
@@ -152,26 +153,26 @@ class Shards:
             seen[shard.ids] = True
         return None
 
-    def _both(self, one: int, other: int) -> str:
-        first, second = sorted((one, other))
+    def _both(self, number: int, other: int) -> str:
+        first, second = sorted((number, other))
         return f"the shards {self.links[first].name} and {self.links[second].name}"
 
 
-def _clustered_by(one: Overview) -> tuple[str, str | None, int]:
+def _clustered_by(shard: Overview) -> tuple[str, str | None, int]:
     """Identifies an embedder: by its kind, its hash, and the length of CLIP's vectors."""
-    embeddings = one.clusters.embeddings
-    return one.embedder.kind, one.embedder.sha256, 0 if embeddings is None else embeddings.shape[1]
+    embeddings = shard.clusters.embeddings
+    return shard.embedder.kind, shard.embedder.sha256, 0 if embeddings is None else embeddings.shape[1]
 
 
 def _info(name: str, known: _Known) -> ShardInfo:
-    one = known.overview
+    shard = known.overview
     return ShardInfo(
         name=name,
         answers=known.answers,
         reason=known.reason,
-        generation=None if one is None else one.generation,
-        photos=0 if one is None else one.photos,
-        clusters=0 if one is None else len(one.clusters.sizes),
+        generation=None if shard is None else shard.generation,
+        photos=0 if shard is None else shard.photos,
+        clusters=0 if shard is None else len(shard.clusters.sizes),
     )
 
 
