@@ -56,8 +56,11 @@ export function createDrawn(paper, parts, word, react) {
     await react.step();
     word.unknown(null);
     typed = by === named ? { name, rename: (other) => sort(named, some, other) } : null;
-    const all = settled(pieces());
+    const before = pieces();
+    const all = settled(before);
     paper.replace(withPieces(paper.marks, by(all, places.map((place) => all[place]), name)));
+    // While somebody types, labels stay: they are of the new marks from now on.
+    shown.forEach((one) => (one.marks = one.marks.map((mark) => pieces()[before.indexOf(mark)])));
   }
 
   /** The things of a search: those drawn here, or those that the server saw. */

@@ -48,7 +48,8 @@ export function thingsOf(marks) {
   const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   const things = [...found].map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
   const touched = ({ box }) => erasers.some((one) => meet(one, box));
-  return things.filter((one) => !touched(one) || isSeen(marks.filter((mark) => mark.kind === "eraser" || one.marks.includes(mark))));
+  const left = (one) => sheet(marks.filter((mark) => mark.kind === "eraser" || one.marks.includes(mark)), SEEN);
+  return things.filter((one) => !touched(one) || inked(left(one)).length);
 }
 
 /** What things are made of: marks; or dots on the ink of a drawn image alone, once the server has put them there. */
@@ -60,7 +61,8 @@ const dotted = ([mark, ...others]) => (mark?.as === "sketch" && !others.length ?
 
 /** Put dots on the ink of an image, the only mark, at these points of it, as shares of its sides; `at` is where they lie. */
 export function dot([mark, ...others], points) {
-  if (mark?.image && !others.length) {
+  // Equally many are the same: a label that somebody types in is of these.
+  if (mark?.image && !others.length && mark.dots?.length !== points.length) {
     const place = placeOf(shapeOf(mark.image));
     mark.dots = points.map(([x, y]) => ({ kind: "dot", width: 0, points: [{ x, y }], at: pointAt(place, { x, y }) }));
   }
@@ -93,8 +95,6 @@ export function assign(strokes, things) {
     });
   });
 }
-
-const isSeen = (marks) => inked(sheet(marks, SEEN)).length > 0;
 
 /** These marks, each of which stays in the thing that it is in. */
 export function settled(marks) {
@@ -265,9 +265,8 @@ export const seenThing = ({ box: [left, top, right, bottom], colours }, i) =>
   ({ id: i, box: { left, top, right, bottom }, colours: colours.slice(0, 1).map(penOf) });
 
 /** The things of an answer, each with its word as a person typed it. */
-export const asNamed = (things, strokes) => things.map((one) => ({ ...one, word: typedWord(one, strokes) ?? one.word }));
-
-const typedWord = ({ strokes: own = [] }, strokes) => own.map((i) => strokes[i]?.mark.word).find(Boolean);
+export const asNamed = (things, strokes) =>
+  things.map((one) => ({ ...one, word: one.strokes?.map((i) => strokes[i]?.mark.word).find(Boolean) ?? one.word }));
 
 /** The name of the pen whose colour is the nearest; "" of the black one, which is no colour to a search. */
 function penOf(colour) {

@@ -46,7 +46,7 @@ export class Fold {
       void this.#question.ask(
         (signal) => inParts(others, signal),
         (more) => this.fill([...photos, ...more]),
-        (error) => this.fill(photos, message(trouble(error).join(": "))),
+        (error) => this.fill(photos, element("li", { className: "left", textContent: trouble(error).join(": ") })),
       );
     }
   }
@@ -138,5 +138,3 @@ async function inParts(ids, signal) {
   const parts = Array.from({ length: Math.ceil(ids.length / MOST) }, (_, i) => ids.slice(MOST * i, MOST * (i + 1)));
   return (await Promise.all(parts.map((part) => api.photos(part, signal)))).flat();
 }
-
-const message = (textContent) => element("li", { className: "left", textContent });

@@ -196,7 +196,13 @@ def test_things_seen_in_a_picture_are_said_and_framed(desk: Browser, scenes: Ser
     frames = "return [...document.querySelectorAll('#things li')].map(({ style }) => parseFloat(style.top))"
     assert all(10 < top < 45 for top in desk.execute_script(frames)), "the wide picture lies in the middle of the paper"
     wait_for_photos(desk)
-    rename(desk, 0, "tent")
+    field = desk.find_element(By.CSS_SELECTOR, "#things input")
+    with occupied(scenes):
+        desk.find_element(By.ID, "places-switch").click()
+        field.click()
+        field.send_keys(Keys.CONTROL, "a", Keys.NULL, "tent")
+    wait_for_photos(desk)
+    field.send_keys(Keys.ENTER)
     wait(desk).until(lambda d: text(d, "parts-things").startswith("tent, "))
     press(desk, 1, "join")
     wait_for_photos(desk, lambda d: labels(d) == [])
@@ -557,6 +563,18 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     car, tent, *unseen = matches(desk)
     assert [line.partition(":")[0][1:].strip() for line in (car, tent)] == ["car", "tent"]
     assert "No “giraffe” seen here." in unseen
+
+
+def test_names_that_are_typed_one_right_after_the_other_all_stay(desk: Browser, scenes: Served) -> None:
+    draw_overlapping(desk, scenes)
+    fields = desk.find_elements(By.CSS_SELECTOR, "#things input")
+    with occupied(scenes):
+        for field, word in zip(fields, ("tent", "horse", "boat"), strict=True):
+            field.click()
+            field.send_keys(Keys.CONTROL, "a", Keys.NULL, word)
+        desk.switch_to.active_element.send_keys(Keys.ENTER)
+        wait(desk).until(lambda d: labels(d) == ["tent", "horse", "boat"])
+    wait_for_photos(desk, lambda d: text(d, "parts-things") == "red tent, blue horse, green boat")
 
 
 @pytest.mark.parametrize(
