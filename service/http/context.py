@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, TypeVar, cast
 
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
@@ -304,15 +304,18 @@ def client_of(request: Request) -> str:
 
 
 @asynccontextmanager
-async def connected(request: Request) -> AsyncIterator[None]:
-    """Cancels the block if the client disconnects, and raises ClientGone. Its body has been read, or has none."""
+async def connected(request: Request) -> AsyncIterator[CancelScope]:
+    """Cancels the block, whose scope it gives, if the client disconnects, and raises ClientGone.
+
+    Its body has been read, or has none.
+    """
 
     async def listen() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    async with cancelled_by(listen()):
-        yield
+    async with cancelled_by(listen()) as scope:
+        yield scope
 
 
 async def in_turn(request: Request, turns: Turns, job: Callable[[], T]) -> T:

@@ -173,13 +173,13 @@ async def _unless_cancelled(coroutine: Callable[..., Coroutine[Any, Any, T]], *a
 
 
 @asynccontextmanager
-async def cancelled_by(gone: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Cancels the block when ``gone`` ends, and raises ClientGone."""
+async def cancelled_by(gone: Coroutine[Any, Any, None]) -> AsyncIterator[CancelScope]:
+    """Cancels the block, whose scope it gives, when ``gone`` ends, and raises ClientGone."""
     listening = asyncio.create_task(gone)
     try:
         with CancelScope() as scope:
             listening.add_done_callback(lambda ended: None if ended.cancelled() else scope.cancel())
-            yield
+            yield scope
     finally:
         listening.cancel()
     if scope.cancel_called:
@@ -220,7 +220,7 @@ class Worker:
         """waited: called with the seconds that each job waited before it began."""
         self.queue, self.seconds, self.at_once = queue, seconds, at_once
         self.turns = Turns(at_once)
-        self._held = Counter[str]()
+        self._held = list[tuple[str, CancelScope]]()
         self._waited = waited
         self._mean_seconds = 0.0
         self._preparing, self._new = Turns(*PREPARING), Turns(*NEW)
@@ -229,11 +229,15 @@ class Worker:
 
     @property
     def held(self) -> int:
-        return self._held.total()
+        return len(self._clients())
+
+    def _clients(self) -> list[str]:
+        """Lists the client of each job. One that has gone has none, even if a thread still computes for it."""
+        return [client for client, there in self._held if not there.cancel_called]
 
     def check_room(self, client: str) -> None:
         """Raises QueueFull if too many jobs wait, or another one of this client would wait too long."""
-        jobs, room = self._held[client], self.queue + self.at_once
+        jobs, room = self._clients().count(client), self.queue + self.at_once
         before = self.turns.before(client, jobs)
         expected = before * self._mean_seconds / self.at_once
         waits_long = before >= ALWAYS + self.at_once and expected > self.seconds
@@ -241,14 +245,18 @@ class Worker:
             raise QueueFull(max(1, math.ceil(expected)))
 
     @contextmanager
-    def place(self, client: str) -> Iterator[None]:
-        """Holds a place in the queue while the block runs the steps of a job. Raises QueueFull as ``check_room``."""
+    def place(self, client: str, there: CancelScope) -> Iterator[None]:
+        """Holds a place in the queue while the block runs the steps of a job. Raises QueueFull as ``check_room``.
+
+        there: cancelled once the client has gone.
+        """
         self.check_room(client)
-        self._held[client] += 1
+        place = client, there
+        self._held.append(place)
         try:
             yield
         finally:
-            self._held -= Counter([client])
+            self._held.remove(place)
 
     async def prepare(self, client: str, step: Callable[..., T]) -> T:
         """Runs a step that may take long, and delays no other client's job.

@@ -61,8 +61,8 @@ def has_room(worker: Worker) -> bool:
 async def run(
     worker: Worker, prepare: Callable[[bool], Callable[[], T]], hung_up: Coroutine[Any, Any, None], client: str = CLIENT
 ) -> T:
-    async with cancelled_by(hung_up):
-        with worker.place(client):
+    async with cancelled_by(hung_up) as there:
+        with worker.place(client, there):
             return await worker.compute(client, await worker.prepare(client, prepare))
 
 

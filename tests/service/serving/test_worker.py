@@ -34,7 +34,7 @@ def test_clients_that_would_wait_too_long_are_refused_but_a_few_may_always_wait(
     assert asyncio.run(scenario(seconds=1e9)) == 3 * ALWAYS
 
 
-def test_a_client_that_hangs_up_leaves_when_its_running_job_ends() -> None:
+def test_a_client_that_hangs_up_makes_room_and_the_next_waits_for_its_running_job() -> None:
     async def scenario() -> None:
         worker, gate, hung_up = Worker(queue=0), Gate(), asyncio.Event()
 
@@ -44,17 +44,16 @@ def test_a_client_that_hangs_up_leaves_when_its_running_job_ends() -> None:
         running = asyncio.create_task(run(worker, lambda quick: gate, leaves()))
         await until(gate.begun)
         hung_up.set()
-        # The steps in which the event loop passes it on, before the thread is let go.
-        for _ in range(10):
+        while not has_room(worker):
             await asyncio.sleep(0)
-        assert not has_room(worker)
-        assert not running.done()
+        assert (worker.held, running.done()) == (0, False)
+        following = asyncio.create_task(run(worker, lambda quick: lambda: "next", never()))
+        while not worker.turns.waiting:
+            await asyncio.sleep(0)
         gate.opened.set()
         with pytest.raises(ClientGone):
             await running
-        while not has_room(worker):
-            await asyncio.sleep(0)
-        assert await run(worker, lambda quick: lambda: "next", never()) == "next"
+        assert await following == "next"
 
     asyncio.run(scenario())
 
