@@ -301,5 +301,6 @@ listenToShortcuts(paper, query);
 showInvitation();
 parts.show();
 await query.restore();
+if (!query.empty()) { byId("hint").textContent = "Your last drawing is back. Clear begins a new one."; }
 refresh();
 void server.check();
