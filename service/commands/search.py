@@ -52,7 +52,8 @@ def search(
     else:
         print(results_table(answer) if answer.groups is None else groups_table(answer.groups))
         if answer.word_means:
-            print(f"'{printable(query.text or '')}' is searched for as '{answer.word_means}'", file=sys.stderr)
+            typed = query.text or answer.word_read or ""
+            print(f"'{printable(typed)}' is searched for as '{answer.word_means}'", file=sys.stderr)
         if answer.word_ignored:
             print(f"not understood: {printable(', '.join(answer.word_ignored))}", file=sys.stderr)
         if remark := missing_remark(answer, query.text):

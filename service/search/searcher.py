@@ -196,6 +196,8 @@ class Searcher:
             clearest = self._clearest(word, shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)], photos)
             word_fits = is_shown(clearest.min())
             reading = self.matcher.book.read(options.text or "")
+        names = (name for name in options.thing_text if name.strip())
+        readings = [*filter(None, [reading]), *map(self.matcher.book.read, names)]
         return self._answer(
             options,
             watch,
@@ -223,7 +225,7 @@ class Searcher:
             sketch_fits=sketch_fits,
             word_read=None if reading is None else reading.text,
             word_means=None if reading is None else reading.means,
-            word_ignored=() if reading is None else reading.ignored,
+            word_ignored=tuple(dict.fromkeys(part for one in readings for part in one.ignored)),
             method=plan.method,
         )
 

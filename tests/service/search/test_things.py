@@ -349,6 +349,8 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
     assert answer.sketch_fits is whole
     monkeypatch.setattr(searching, "WELL", -1.0)
     assert [thing.fits for thing in searcher.search(pictures, query).things] == [one or None for one in each]
+    named = searcher.search(pictures, TunedQuery(k=1, thing_text=("five stars", "many crosses")))
+    assert named.word_ignored == ("five", "many")
 
 
 def test_pictures_that_are_no_drawing_are_refused_with_a_sentence(http: httpx.Client) -> None:
