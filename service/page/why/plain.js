@@ -7,7 +7,7 @@ import { fileName, foundThing, guessed, lost, numberOf, sure, thingNames, unclea
 
 const LETTERS = "ABCDEFGH";
 const SIZE = 512;
-// How far a frame is from the ink, as a share of the paper: its light rim would hide it.
+// How far a frame is from the ink, as a share of the paper, and at least half as far from its edges: its light rim would hide it.
 const AWAY = 0.012;
 // How far a line passes by the frame of another thing, in pixels.
 const ROUND = 8;
@@ -96,7 +96,7 @@ export function createPlain() {
       letter: LETTERS[i],
       colour: TINTS[i],
       name: names[i] || (seen.length > 1 ? "thing" : yours),
-      path: frame([left - AWAY, top - AWAY, right + AWAY, bottom + AWAY]),
+      path: frame([...[left, top].map((end) => Math.max(AWAY / 2, end - AWAY)), ...[right, bottom].map((end) => Math.min(1 - AWAY / 2, end + AWAY))]),
     }));
     const doubted = ({ unseen = [] }, i) => (things.length > 1 ? unseen.includes(things[i].name) : unseen.length > 0);
     const own = (one) => one.things.map((thing, i) => ({ ...thing, doubted: words && doubted(one, i), unsure: seen.length > 1 && !(known[i][0] ?? sure(known[i][1])) }));

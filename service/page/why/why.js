@@ -35,11 +35,7 @@ export function createWhy(gone) {
   byId("why-again").addEventListener("click", () => (details.hidden ? locate() : load()));
   liked.addEventListener("change", locate);
   details.addEventListener("toggle", () => details.open && !state && !closer.busy && load());
-  choice("why-view", () => {
-    set({});
-    // On a phone the row of views is wider than the screen. Its neighbours also come into sight.
-    checked("why-view").parentElement.scrollIntoView({ block: "nearest", inline: "center" });
-  });
+  choice("why-view", () => set({}));
   share.addEventListener("input", () => set({}));
   new ResizeObserver(draw).observe(body);
 
