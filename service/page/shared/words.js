@@ -202,7 +202,7 @@ export function photoFacts({ day: taken, time, camera, lens, width, height, byte
   ].filter(([, text]) => text);
 }
 
-const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
+const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)}\u00a0kB` : `${(bytes / 1e6).toFixed(1)}\u00a0MB`);
 
 export const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
 
