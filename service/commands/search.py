@@ -27,6 +27,7 @@ _PATIENCE, _MAX_NAME = 5, 1024
 # Photos that are explained by default.
 EXPLAINED = 3
 _ID = re.compile("[0-9]+")
+_OF_CAMERAS = (".jpg", ".jpeg", ".heic")
 _HEADING = f"{'rank':>4}  path"
 
 
@@ -56,9 +57,23 @@ def search(
             print(f"'{printable(typed)}' is searched for as '{answer.word_means}'", file=sys.stderr)
         if answer.word_ignored:
             print(f"not understood: {printable(', '.join(answer.word_ignored))}", file=sys.stderr)
-        if remark := missing_remark(answer, query.text):
+        of_kind = _photo_remark(settings, sketches) if query.kind == "sketch" else ""
+        for remark in filter(None, (missing_remark(answer, query.text), of_kind)):
             print(printable(remark), file=sys.stderr)
     return 0
+
+
+def _photo_remark(settings: Settings, sketches: Sequence[str]) -> str:
+    """Says how to search with a photo, if one of an indexed folder was taken as a drawing; else empty."""
+    # Others are hardly photos, and it takes a third of a second to import what reads the index.
+    files = [sketch for sketch in sketches if sketch.lower().endswith(_OF_CAMERAS)]
+    if not files:
+        return ""
+    from sketch_search.indexer import indexed_folders
+
+    folders = [str(folder) for folder in indexed_folders(index_path(settings))]
+    own = [file for file in files if any(map(Path(file).resolve().is_relative_to, folders))]
+    return f"{own[0]}, of an indexed folder, was taken as a drawing; --photo finds what looks like it" if own else ""
 
 
 def _answer_of_server(

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from sketch_search import Remote
+from sketch_search.indexer import BuildRequest, build
+from sketch_search.model import Matcher
 from sketch_search.model.terminal import installed_version
 from sketch_search.service.commands import application, main
 from sketch_search.service.commands.serve import RESULTS
@@ -140,6 +142,26 @@ def test_a_slip_is_reported_and_the_exit_code_is_2(
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("error: ")
     assert sentence in err
+
+
+def test_who_searches_with_an_indexed_photo_as_a_drawing_is_told_of_the_option_for_photos(
+    settings: Settings,
+    matcher: Matcher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder in ("photos", "scans"):
+        (tmp_path / folder).mkdir()
+        draw_sketch().save(tmp_path / folder / "1.jpg")
+    build(tmp_path / "index", BuildRequest([tmp_path / "photos"], clusters=1), matcher)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SBIR_INDEX", "index")
+    monkeypatch.setenv("SBIR_WEIGHTS", str(settings.weights))
+    told = {"photos/1.jpg": True, "scans/1.jpg": False, "photos/1.jpg --photo": False}
+    for command, expected in told.items():
+        assert main(["search", *command.split()]) == 0
+        assert ("--photo finds what looks like it" in capsys.readouterr().err) is expected
 
 
 @pytest.fixture
