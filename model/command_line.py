@@ -24,9 +24,9 @@ def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> i
         except click.exceptions.Exit as ended:
             return ended.exit_code
         except click.UsageError as error:
-            asked = prog if error.ctx is None else error.ctx.command_path
+            path = prog if error.ctx is None else error.ctx.command_path
             problem = error.format_message().replace("\n\t", " ").rstrip(".")
-            raise UserError(f"{problem}. `{asked} --help` lists the options.") from None
+            raise UserError(f"{problem}. `{path} --help` lists the options.") from None
 
     return run_program(work)
 
@@ -73,12 +73,12 @@ class CommandGroup(click.Group):
         command = self.get_command(ctx, self.default or "")
         if command is None or ctx.invoked_subcommand is not None:
             return done
-        with command.make_context(self.default, [], parent=ctx) as own:
-            return command.invoke(own)
+        with command.make_context(self.default, [], parent=ctx) as context_of_default:
+            return command.invoke(context_of_default)
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _print_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None:
+    if is_set:
         print(f"sketch-search {installed_version()}")
         ctx.exit()
 

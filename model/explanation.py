@@ -73,16 +73,16 @@ def compare(
     engine: Engine, sketch: Observed, photo: Observed, ret_distance: float, relation_score: float | None
 ) -> Explanation:
     """Explains a pair of observed pictures by all of their patches. Networks with one vector compare none."""
-    every = photo.tokens if photo.everything is None else photo.everything
-    aligned = engine.align(sketch.tokens, every)
-    patches = (sketch.tokens.patches[0], every.patches[0]) if aligned is None else (aligned.sketch, aligned.photo)
+    all_tokens = photo.tokens if photo.everything is None else photo.everything
+    aligned = engine.align(sketch.tokens, all_tokens)
+    patches = (sketch.tokens.patches[0], all_tokens.patches[0]) if aligned is None else (aligned.sketch, aligned.photo)
     influence = () if relation_score is None else influential_pairs(engine, sketch.tokens, photo.tokens, relation_score)
     return Explanation(
         grid=engine.config.grid,
         sketch=sketch.attention,
         photo=photo.attention,
         sketch_cells=sketch.tokens.positions[0],
-        photo_cells=every.positions[0] if aligned is None else aligned.photo_cells,
+        photo_cells=all_tokens.positions[0] if aligned is None else aligned.photo_cells,
         correspondence=unit(patches[0]) @ unit(patches[1]).T,
         preference=None if photo.local is None else _preference(sketch.tokens, photo.local),
         influence=influence,

@@ -36,9 +36,9 @@ def first_page(
     scores: ArrayLike, relevant: ArrayLike, k: int = 10, *, plain: bool = False
 ) -> dict[str, NDArray[np.float64]]:
     """Computes "precision_10", over min(k, R), and "hit_10" (m,), as ``query_metrics``; plain: also over k."""
-    found, all_relevant = np.array([(hits[:k].sum(), hits.sum()) for hits in _rank_hits(scores, relevant)], float).T
-    figures = {f"precision_{k}": found / np.minimum(k, all_relevant), f"hit_{k}": (found > 0).astype(np.float64)}
-    return figures | ({f"plain_precision_{k}": found / k} if plain else {})
+    correct, all_relevant = np.array([(hits[:k].sum(), hits.sum()) for hits in _rank_hits(scores, relevant)], float).T
+    figures = {f"precision_{k}": correct / np.minimum(k, all_relevant), f"hit_{k}": (correct > 0).astype(np.float64)}
+    return figures | ({f"plain_precision_{k}": correct / k} if plain else {})
 
 
 def target_ranks(
@@ -55,8 +55,8 @@ def target_ranks(
     if np.isnan(scores).any():
         raise ValueError("a score is NaN, so its photo has no rank")
     rows, columns = np.arange(len(scores)), np.arange(scores.shape[1])
-    own = scores[rows, targets][:, None]
-    before = (scores > own) | ((scores == own) & (columns < targets[:, None]))
+    target_scores = scores[rows, targets][:, None]
+    before = (scores > target_scores) | ((scores == target_scores) & (columns < targets[:, None]))
     if among is not None:
         if len(missing := np.flatnonzero(~among[rows, targets])):
             raise ValueError(f"the photo that query {missing[0]} looks for is not ranked")
@@ -72,11 +72,11 @@ def _rank_hits(scores: ArrayLike, relevant: ArrayLike) -> Iterator[NDArray[np.bo
         raise ValueError(f"scores and relevant must both be (queries, gallery), not {shapes}")
     if not relevant.any():
         raise ValueError("no query has a relevant photo: check the labels of queries and gallery")
-    for values, wanted in zip(scores, relevant, strict=True):
+    for values, relevance in zip(scores, relevant, strict=True):
         if np.isnan(values).any():
             raise ValueError("a score is NaN, so its photo has no rank")
-        if wanted.any():
-            yield wanted[np.argsort(-values.astype(np.float64), kind="stable")]
+        if relevance.any():
+            yield relevance[np.argsort(-values.astype(np.float64), kind="stable")]
 
 
 def _figures(hits: NDArray[np.bool_]) -> list[float]:

@@ -128,16 +128,16 @@ class WordBook:
         self._widened: dict[int, tuple[int, ...]] = {}
         self.everyday: dict[str, tuple[int, ...]] = {}
         for name, meant in everyday_words().items():
-            found = tuple(dict.fromkeys(self._numbers[word] for word in meant if word in self._numbers))
+            numbers = tuple(dict.fromkeys(self._numbers[word] for word in meant if word in self._numbers))
             if name not in self._numbers:
-                if found:
-                    self.everyday[name] = found
-            elif self._numbers[name] in found:
-                self._widened[self._numbers[name]] = found
-        self._everyday_stems = {stem(name): found for name, found in self.everyday.items()}
+                if numbers:
+                    self.everyday[name] = numbers
+            elif self._numbers[name] in numbers:
+                self._widened[self._numbers[name]] = numbers
+        self._everyday_stems = {stem(name): numbers for name, numbers in self.everyday.items()}
         # For words written apart or together: "motor bike" and "hotdog".
-        every = [*((name, (number,)) for name, number in self._numbers.items()), *self.everyday.items()]
-        self._joined = _first_of((stem(name.replace(" ", "")), numbers) for name, numbers in every)
+        named = [*((name, (number,)) for name, number in self._numbers.items()), *self.everyday.items()]
+        self._joined = _first_of((stem(name.replace(" ", "")), numbers_of) for name, numbers_of in named)
 
     def find(self, text: str) -> int:
         """Finds the number of the word named, in any case, hyphens, number. Raises UnknownWord; ModelError."""
@@ -155,17 +155,17 @@ class WordBook:
         """
         if why_no_name(text) is None:
             key = spelling(text)
-            english, every = ({word for name in names for word in _small_words()[name]} for names in (_ENGLISH, _EVERY))
+            english, mixed = ({word for name in names for word in _small_words()[name]} for names in (_ENGLISH, _EVERY))
             tokens = _TOKEN.findall(key)
-            ways: list[tuple[_Known, Set[str]]] = [(self._meant, english), (self._abroad, every)]
+            ways: list[tuple[_Known, Set[str]]] = [(self._meant, english), (self._abroad, mixed)]
             # Words such as "as", "do" and "i" are those of others, too.
-            if not (every - english - {"as", "do", "i"}).isdisjoint(tokens):
+            if not (mixed - english - {"as", "do", "i"}).isdisjoint(tokens):
                 # "Sofa" is an English word, too.
-                ways = [(lambda part: self._abroad(part) or self._meant(part), every)]
+                ways = [(lambda part: self._abroad(part) or self._meant(part), mixed)]
             if english.isdisjoint(tokens):
-                ways.append((lambda part: self._meant(part) or self._abroad(part), every))
+                ways.append((lambda part: self._meant(part) or self._abroad(part), mixed))
             read = [_parts_of(key, known, small) for known, small in ways]
-            parts, ignored = min((one for one in read if one[0]), key=lambda one: len(one[1]), default=((), ()))
+            parts, ignored = min((way for way in read if way[0]), key=lambda way: len(way[1]), default=((), ()))
             if parts:
                 return self._reading(key, parts, ignored)
         return Reading(spelling(text), ((self.find(text),),), colours=((),), numbers=(1,))
@@ -190,8 +190,8 @@ class WordBook:
     def complete(self, prefix: str, limit: int) -> tuple[str, ...]:
         """Lists words with names that begin with ``prefix``: by shown name, by further names, then everyday words."""
         start = spelling(prefix)
-        found = {number for key, number in self._numbers.items() if key.startswith(start)}
-        ranked = sorted((not spelling(self.words[n]).startswith(start), spelling(self.words[n]), n) for n in found)
+        numbers = {number for key, number in self._numbers.items() if key.startswith(start)}
+        ranked = sorted((not spelling(self.words[n]).startswith(start), spelling(self.words[n]), n) for n in numbers)
         everyday = sorted(name for name in self.everyday if start and name.startswith(start))
         shown = [*(self.words[number] for *_, number in ranked), *(n for n in everyday if n not in self._numbers)]
         return tuple(shown[:limit])
@@ -243,7 +243,7 @@ class WordBook:
         )
         said = list(dict.fromkeys(map(" ".join, named)))
         typed = [stem(part) for part in re.split(r" and |\s*[,&+]\s*", key)]
-        return None if typed == [stem(spelling(one)) for one in said] else " and ".join(said)
+        return None if typed == [stem(spelling(name)) for name in said] else " and ".join(said)
 
     def _list(self, meant: Sequence[int]) -> str:
         shown = ", ".join(self.words[number] for number in meant[:_LISTED])
@@ -255,22 +255,22 @@ class WordBook:
         from rapidfuzz.process import extract
 
         parts = (self._number(part) for part in reversed(key.split()))
-        found = [self.words[number] for number in parts if number is not None]
+        near = [self.words[number] for number in parts if number is not None]
         # An English name is offered as it is spelt: "pool" is near "tool", whose word is shown as "hammer".
         shown = {spelling(word): word for word in self.words}
         english = {name: shown.get(name, name) for name in (*self.everyday, *self._numbers)}
         foreign = {name: self.words[meant[0]] for name, meant in self._foreign.items()}
         wider = [name for name in english if f" {key} " in f" {name} "]
-        found += [english[name] for name in sorted(wider, key=lambda name: (name not in shown, len(name)))]
+        near += [english[name] for name in sorted(wider, key=lambda name: (name not in shown, len(name)))]
         for names, least in ((english, _LIKE), (foreign, _LIKE_FOREIGN)):
             same = DamerauLevenshtein.normalized_similarity
             alike = extract(key, list(names), scorer=same, score_cutoff=least, limit=None)
             # Equally near ones of the same length come first, since letters may be swapped: "horse" before "hose".
-            alike.sort(key=lambda one: (-one[1], abs(len(one[0]) - len(key))))
-            found += [names[name] for name, *_ in alike]
-            if found:
+            alike.sort(key=lambda match: (-match[1], abs(len(match[0]) - len(key))))
+            near += [names[name] for name, *_ in alike]
+            if near:
                 break
-        return tuple(dict.fromkeys(found))[:OFFERED]
+        return tuple(dict.fromkeys(near))[:OFFERED]
 
     @cached_property
     def _foreign(self) -> dict[str, tuple[int, ...]]:
@@ -279,19 +279,19 @@ class WordBook:
 
         # Reading them takes a twentieth of a second.
         config.load_language()
-        shown = [one for one in EMOJI_DATA.values() if one["status"] == STATUS["fully_qualified"]]
-        english = {_name_of_emoji(name) for one in shown for name in (one["en"], *one.get("alias", ()))}
+        shown = [emoji for emoji in EMOJI_DATA.values() if emoji["status"] == STATUS["fully_qualified"]]
+        english = {_name_of_emoji(name) for emoji in shown for name in (emoji["en"], *emoji.get("alias", ()))}
         scenes = _inflect(_read_toml("scenes.toml"))
-        found = {name: meant for name, word in scenes.items() if (meant := self._meant(spelling(word)))}
+        foreign = {name: meant for name, word in scenes.items() if (meant := self._meant(spelling(word)))}
         # The main names of an emoji take precedence over its keywords.
         for further in (False, True):
-            for one in shown:
-                called = one.get("alias", ()) if further else (one["en"],)
+            for emoji in shown:
+                called = emoji.get("alias", ()) if further else (emoji["en"],)
                 numbers = tuple(self._numbers[key] for name in called if (key := _name_of_emoji(name)) in self._numbers)
                 # An English word is not read as one of another language.
-                names = (_name_of_emoji(one[code]) for code in LANGUAGES if numbers and code in one)
-                found.update({name: numbers[:1] for name in names if name not in english and name not in found})
-        return {name: numbers for name, numbers in found.items() if name not in self._numbers}
+                names = (_name_of_emoji(emoji[code]) for code in LANGUAGES if numbers and code in emoji)
+                foreign.update({name: numbers[:1] for name in names if name not in english and name not in foreign})
+        return {name: numbers for name, numbers in foreign.items() if name not in self._numbers}
 
     def _number(self, key: str) -> int | None:
         return self._numbers.get(key, self._stems.get(stem(key)))
@@ -340,7 +340,7 @@ def _parts_of(key: str, known: _Known, small: Set[str]) -> tuple[Sequence[_Span]
     beside = [thing for thing in things if thing.section not in aside]
     taken = beside[:MOST_THINGS] or things[:1]
     ignored += [(thing.start, thing.text) for thing in things if thing not in taken]
-    parts = [replace(one, colours=tuple(dict.fromkeys(colours[one])), number=numbers[one]) for one in taken]
+    parts = [replace(thing, colours=tuple(dict.fromkeys(colours[thing])), number=numbers[thing]) for thing in taken]
     return parts, [text for _, text in sorted(ignored)]
 
 
@@ -387,13 +387,13 @@ def colour_names() -> dict[str, str]:
 
 def _inflect(lists: Mapping[str, str]) -> dict[str, str]:
     """Returns what each name in lists means, by its spellings with each ending, as in "rot(e/er)"."""
-    found = list[tuple[str, str]]()
+    spellings = list[tuple[str, str]]()
     for meant, names in lists.items():
         for name in map(str.strip, names.split(",")):
             before, _, rest = name.partition("(")
             endings, _, after = rest.partition(")")
-            found += [(spelling(before + e + after), meant) for e in ("", *filter(None, endings.split("/")))]
-    return _first_of(found)
+            spellings += [(spelling(before + e + after), meant) for e in ("", *filter(None, endings.split("/")))]
+    return _first_of(spellings)
 
 
 def _read_toml(name: str) -> dict[str, Any]:

@@ -61,9 +61,9 @@ class Job:
 
     def run(self, data: bytes, declare: Callable[[int], None] = lambda pixels: None) -> OpenedImage:
         """Makes the 8-bit RGB picture. declare: as for ``open_dated``. Raises ImageError."""
-        data, given = (data[: -self.strokes], data[-self.strokes :]) if self.strokes else (data, b"")
+        data, lines = (data[: -self.strokes], data[-self.strokes :]) if self.strokes else (data, b"")
         data = images.read_image_file(images.picture_of_body(data) if self.sent else data)
-        strokes = () if not self.drawing else images.read_strokes(given) if given else images.saved_strokes(data)
+        strokes = () if not self.drawing else images.read_strokes(lines) if lines else images.saved_strokes(data)
         opened = images.open_dated(
             data,
             max_pixels=self.max_pixels,
@@ -226,12 +226,12 @@ def _receive(stream: BinaryIO, most: tuple[int, int] | None = None) -> tuple[dic
 def receive_request(stream: BinaryIO) -> Request | None:
     """Waits for a request; None if the other process is gone."""
     try:
-        asked, data = _receive(stream)
+        request, data = _receive(stream)
     except EOFError:
         return None
-    if (preprocessing := asked["job"]["preprocessing"]) is not None:
-        asked["job"]["preprocessing"] = Preprocessing(**preprocessing)
-    return Job(**asked["job"]), Limits(**asked["limits"]), data
+    if (preprocessing := request["job"]["preprocessing"]) is not None:
+        request["job"]["preprocessing"] = Preprocessing(**preprocessing)
+    return Job(**request["job"]), Limits(**request["limits"]), data
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:

@@ -89,13 +89,13 @@ class Sheet:
     size: tuple[int, int]
     palette: tuple[tuple[float, float, float], ...]
 
-    def part(self, own: Mask, side: int) -> DrawnThing | None:
+    def part(self, mask: Mask, side: int) -> DrawnThing | None:
         """Prepares the marked ink, (h, w), as a thing; None without any."""
-        darkness = np.where(own, self.ink[..., 0], np.uint8(0))
+        darkness = np.where(mask, self.ink[..., 0], np.uint8(0))
         if (box := ink.box_of(darkness > 0)) is None:
             return None
         top, bottom, left, right = box
-        return DrawnThing(ink.centre(darkness[top:bottom, left:right], side), self.place(box), self._colours(own))
+        return DrawnThing(ink.centre(darkness[top:bottom, left:right], side), self.place(box), self._colours(mask))
 
     def place(self, box: Box) -> tuple[float, float, float, float]:
         """Returns where a part of it is, as shares of the paper's sides."""
@@ -103,8 +103,8 @@ class Sheet:
         (x, y), (width, height) = self.corner, self.size
         return (x + left) / width, (y + top) / height, min(1, (x + right) / width), min(1, (y + bottom) / height)
 
-    def _colours(self, own: Mask) -> tuple[tuple[float, float, float, float], ...]:
-        _, *coloured, black = np.bincount(self.ink[..., 1][own], minlength=2 + len(self.palette))
+    def _colours(self, mask: Mask) -> tuple[tuple[float, float, float, float], ...]:
+        _, *coloured, black = np.bincount(self.ink[..., 1][mask], minlength=2 + len(self.palette))
         counts = np.array(coloured)
         best = np.argsort(-counts, kind="stable")[:_MOST_COLOURS]
         best = best[counts[best] > _LEAST_SHARE * (counts.sum() + black)]
@@ -192,11 +192,11 @@ class Drawing:
 
     def _of_strokes(self, labels: Labels) -> Labels:
         """Finds the number on the square of each stroke, (s,); -1 for one that is not seen."""
-        found, drawn = np.full(len(self.strokes), -1), self.stroke_map(len(labels))
+        numbers, drawn = np.full(len(self.strokes), -1), self.stroke_map(len(labels))
         if drawn is not None:
             seen = (labels >= 0) & (drawn >= 0)
-            found[drawn[seen]] = labels[seen]
-        return found
+            numbers[drawn[seen]] = labels[seen]
+        return numbers
 
     def _dots(self, labels: Labels, halves: Labels) -> tuple[tuple[Stroke, ...], Labels, Labels]:
         """Puts a dot on the ink of each half of a thing in each small cell; returns their numbers and halves, too."""
@@ -204,11 +204,11 @@ class Drawing:
         keys = labels[y, x], halves[y, x], y // _DOTTED, x // _DOTTED
         # As one number each, they are sorted in a tenth of the time.
         sizes = [int(key.max(initial=0)) + 1 for key in keys]
-        found, own, counts = np.unique(np.ravel_multi_index(keys, sizes), return_inverse=True, return_counts=True)
+        groups, group_of, counts = np.unique(np.ravel_multi_index(keys, sizes), return_inverse=True, return_counts=True)
         (left, top), scale = self._on_square(len(labels))
-        across, down = (np.bincount(own.ravel(), at + 0.5, len(counts)) / counts for at in (x, y))
+        across, down = (np.bincount(group_of.ravel(), at + 0.5, len(counts)) / counts for at in (x, y))
         places = np.stack([left + across / scale[0], top + down / scale[1]], axis=1).round(4).tolist()
-        thing, half, *_ = np.unravel_index(found, sizes)
+        thing, half, *_ = np.unravel_index(groups, sizes)
         return tuple(Stroke(((px, py),), width=0.0) for px, py in places), thing, half
 
     def _on_square(self, side: int) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -245,12 +245,12 @@ class Drawing:
         (y, x), (rows, columns) = ink.place_in_square(self.sheet.ink.shape[:2], len(self.whole))
         shown = []
         for layer in layers:
-            own = Image.fromarray(layer[top : top + height, left : left + width])
+            part = Image.fromarray(layer[top : top + height, left : left + width])
             square = Image.new("L", (len(self.whole),) * 2)
-            square.paste(own.resize((columns, rows), Image.Resampling.BOX), (x, y))
+            square.paste(part.resize((columns, rows), Image.Resampling.BOX), (x, y))
             shown.append(np.asarray(square.resize((side, side), Image.Resampling.BILINEAR)))
-        found: Labels = np.stack(shown).argmax(axis=0)
-        return found
+        nearest: Labels = np.stack(shown).argmax(axis=0)
+        return nearest
 
     def pack(self) -> tuple[Pixels, dict[str, Any]]:
         """Returns all pixels, (n, W, 3), and what ``unpack`` needs beside them, as JSON can hold it."""
@@ -270,17 +270,17 @@ class Drawing:
     def unpack(pixels: Pixels, notes: dict[str, Any]) -> Drawing:
         """Undoes ``pack``. Raises ValueError, TypeError or KeyError for what it did not make."""
         whole, size = pixels[: pixels.shape[1]], _pair(notes["size"])
-        colours = tuple((float(one), float(a), float(b), float(share)) for one, a, b, share in notes["colours"])
+        colours = tuple((float(light), float(a), float(b), float(share)) for light, a, b, share in notes["colours"])
         thing = DrawnThing(whole, _four(notes["box"]), colours)
         left_out, page = tuple(map(_four, notes["left_out"])), int(notes["page"])
         points = (tuple((float(x), float(y)) for x, y in stroke["points"]) for stroke in notes["strokes"])
-        strokes = tuple(Stroke(**{**one, "points": p}) for one, p in zip(notes["strokes"], points, strict=True))
+        strokes = tuple(Stroke(**{**stroke, "points": p}) for stroke, p in zip(notes["strokes"], points, strict=True))
         if "ink" not in notes:
             return Drawing(size, whole, (thing,), None, strokes, left_out, page)
         rows, columns = _pair(notes["ink"])
-        own = pixels[len(whole) :].ravel()[: rows * columns * 2].reshape(rows, columns, 2)
-        palette = tuple((float(one), float(a), float(b)) for one, a, b in notes["palette"])
-        sheet = Sheet(own, _pair(notes["corner"]), int(notes["step"]), size, palette)
+        kept = pixels[len(whole) :].ravel()[: rows * columns * 2].reshape(rows, columns, 2)
+        palette = tuple((float(light), float(a), float(b)) for light, a, b in notes["palette"])
+        sheet = Sheet(kept, _pair(notes["corner"]), int(notes["step"]), size, palette)
         return Drawing(size, whole, (thing,), sheet, strokes, left_out, page)
 
 
@@ -308,8 +308,8 @@ def read_drawing(image: Image.Image, side: int, *, everything: bool = False) -> 
         if channel is not None:
             left_out = (box,)
             darkness, box = ink.find_ink(image.getchannel(channel).convert("RGB"))
-        if (found := subject.find_subject(darkness)) is not None:
-            marked, left_out = found[0], (*left_out, *found[1])
+        if (drawn := subject.find_subject(darkness)) is not None:
+            marked, left_out = drawn[0], (*left_out, *drawn[1])
             darkness[marked] = 0
             box = ink.box_of_ink(darkness > 0) or box
         if channel is not None or left_out:
@@ -332,9 +332,9 @@ def read_drawing(image: Image.Image, side: int, *, everything: bool = False) -> 
     width, height = image.size
     place, *others = ((a / width, y / height, b / width, z / height) for y, z, a, b in (box, *left_out))
     tints = tints.repeat(step, axis=0).repeat(step, axis=1)[top:bottom, left:right]
-    own = darkness[top:bottom, left:right]
-    factor = -(-max(own.shape) // _KEPT)
-    kept = np.stack([ink.keep_greatest(own, factor), tints[::factor, ::factor]], axis=-1)
+    cropped = darkness[top:bottom, left:right]
+    factor = -(-max(cropped.shape) // _KEPT)
+    kept = np.stack([ink.keep_greatest(cropped, factor), tints[::factor, ::factor]], axis=-1)
     sheet = Sheet(kept, (left, top), factor, image.size, palette)
     thing = DrawnThing(whole, place, sheet._colours(np.ones(kept.shape[:2], np.bool_)))
     return Drawing(image.size, whole, (thing,), sheet, left_out=tuple(others))
@@ -348,10 +348,10 @@ def _together(things: Sequence[DrawnThing], size: tuple[int, int]) -> Pixels:
     square, middle = np.full((side, side, 3), 255, np.uint8), (first + last) / 2
     for thing, box in zip(things, boxes, strict=True):
         scale = max(box[2:] - box[:2]) / max(last - first)
-        own = max(1, round(side * scale))
-        x, y = np.rint(side / 2 + ((box[:2] + box[2:]) / 2 - middle) * side / max(last - first) - own / 2).astype(int)
-        small = np.asarray(Image.fromarray(thing.pixels).resize((own, own), Image.Resampling.BICUBIC))
-        there = square[max(0, y) : y + own, max(0, x) : x + own]
+        edge = max(1, round(side * scale))
+        x, y = np.rint(side / 2 + ((box[:2] + box[2:]) / 2 - middle) * side / max(last - first) - edge / 2).astype(int)
+        small = np.asarray(Image.fromarray(thing.pixels).resize((edge, edge), Image.Resampling.BICUBIC))
+        there = square[max(0, y) : y + edge, max(0, x) : x + edge]
         there[:] = np.minimum(there, small[max(0, -y) :, max(0, -x) :][: there.shape[0], : there.shape[1]])
     return square
 
@@ -404,15 +404,15 @@ def _chroma(colours: Pixels) -> NDArray[np.float32]:
 
 
 def _palette(colours: NDArray[np.float32]) -> tuple[tuple[float, float, float], ...]:
-    left, found = colours, list[tuple[float, float, float]]()
-    while len(found) < _PALETTE and len(left):
+    left, palette = colours, list[tuple[float, float, float]]()
+    while len(palette) < _PALETTE and len(left):
         # The colour of most ink is the middle of the fullest box of a coarse grid.
         boxes, counts = np.unique(np.floor(left / _SAME_COLOUR), axis=0, return_counts=True)
         middle = np.median(left[(np.floor(left / _SAME_COLOUR) == boxes[counts.argmax()]).all(axis=1)], axis=0)
         near = np.linalg.norm(left - middle, axis=1) < _SAME_COLOUR
         if near.sum() < _LEAST_SHARE * len(colours) / _PALETTE:
             break
-        one, a, b = np.median(left[near], axis=0).tolist()
-        found.append((one, a, b))
+        light, a, b = np.median(left[near], axis=0).tolist()
+        palette.append((light, a, b))
         left = left[~near]
-    return tuple(found)
+    return tuple(palette)

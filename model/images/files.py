@@ -171,18 +171,18 @@ def open_dated(
 class _Pages:
     """Chooses the page of a drawing's file that has several. number: of the chosen one, from 1; 0 if there is one."""
 
-    def __init__(self, wanted: int) -> None:
-        self._wanted, self.number = wanted, 0
+    def __init__(self, page: int) -> None:
+        self._page, self.number = page, 0
 
     def choose(self, count: int, draw: Callable[[int], Image.Image], most: int = _PAGES) -> Image.Image:
         """Returns the wanted page, or else the one with most ink that is no writing. Raises UnsupportedImage."""
-        if self._wanted > count:
-            raise UnsupportedImage(f"the file has {count} pages and no page {self._wanted}; name another")
+        if self._page > count:
+            raise UnsupportedImage(f"the file has {count} pages and no page {self._page}; name another")
         if count == 1:
             return draw(0)
-        if self._wanted:
-            self.number = self._wanted
-            return draw(self._wanted - 1)
+        if self._page:
+            self.number = self._page
+            return draw(self._page - 1)
         best, drawn = draw(0), -1
         for number in range(min(count, most)):
             picture = draw(number)
@@ -376,12 +376,12 @@ def _decode(
         data = tiff.with_picture_first(data)
     with _open(data, media, allowed, pages) as picture:
         width, height = picture.size
-        wanted = None if least_side is None else (least_side, least_side)
-        if wanted is None and width * height > allowed.pixels:
+        draft_size = None if least_side is None else (least_side, least_side)
+        if draft_size is None and width * height > allowed.pixels:
             # A JPEG that is too large is decoded at half of its size, or less.
             shrink = math.ceil(math.sqrt(width * height / allowed.pixels))
-            wanted = (max(1, width // shrink), max(1, height // shrink))
-        reduced = None if wanted is None else picture.draft(None, wanted)
+            draft_size = (max(1, width // shrink), max(1, height // shrink))
+        reduced = None if draft_size is None else picture.draft(None, draft_size)
         if picture.width * picture.height > allowed.pixels:
             raise ImageTooLarge.of(width, height, allowed.pixels)
         # Progressive files are decoded whole, however few of their pixels are wanted.

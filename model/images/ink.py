@@ -115,7 +115,7 @@ def box_of(marked: NDArray[np.bool_]) -> Box | None:
 def place_in_square(shape: tuple[int, int], size: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns where ink (height, width) stands on a square of `size` pixels: first row and column, and its shape."""
     side, longer = max(1, size - 2 * round(size * _MARGIN)), max(shape)
-    height, width = (max(1, round(one * side / longer)) for one in shape)
+    height, width = (max(1, round(length * side / longer)) for length in shape)
     return ((size - height) // 2, (size - width) // 2), (height, width)
 
 
@@ -139,8 +139,8 @@ def components(marked: NDArray[np.bool_], *, diagonal: bool = True) -> Labels:
     y, x = np.nonzero(marked)
     number = np.full(marked.shape, -1)
     number[y, x] = np.arange(len(y))
-    _, found = np.unique(connected(neighbours(number, diagonal=diagonal), len(y)), return_inverse=True)
-    number[y, x] = found
+    _, labels = np.unique(connected(neighbours(number, diagonal=diagonal), len(y)), return_inverse=True)
+    number[y, x] = labels
     return number
 
 
@@ -160,12 +160,12 @@ def connected(pairs: Labels, count: int) -> Labels:
     """Returns the least number connected with each of ``count`` by pairs (2, n)."""
     least = np.arange(count)
     while True:
-        one, other = least[pairs]
-        if (one == other).all():
+        first, second = least[pairs]
+        if (first == second).all():
             return least
-        lower = np.minimum(one, other)
-        np.minimum.at(least, one, lower)
-        np.minimum.at(least, other, lower)
+        lower = np.minimum(first, second)
+        np.minimum.at(least, first, lower)
+        np.minimum.at(least, second, lower)
         while (least != (nearer := least[least])).any():
             least = nearer
 
@@ -242,16 +242,16 @@ def _sheet(ground: Image.Image) -> Corners | None:
     wide = np.pad(light, 1, "edge")
     steps = np.abs(wide[2:, 1:-1] - wide[:-2, 1:-1]), np.abs(wide[1:-1, 2:] - wide[1:-1, :-2])
     surfaces = components((np.maximum(*steps) < _STEP).astype(bool), diagonal=False)
-    found = [surfaces == number for number in np.unique(surfaces[surfaces >= 0])]
-    found = [one for one in found if one.mean() >= _LEAST_AREA]
-    if not found:
+    sheets = [surfaces == number for number in np.unique(surfaces[surfaces >= 0])]
+    sheets = [sheet for sheet in sheets if sheet.mean() >= _LEAST_AREA]
+    if not sheets:
         return None
-    sheet = max(found, key=lambda one: float(light[one].mean()))
+    sheet = max(sheets, key=lambda sheet: float(light[sheet].mean()))
     # The outermost points on both diagonals, or on both axes if it lies aslant.
     y, x = np.nonzero(sheet)
     points = np.stack([x, y], axis=1).astype(np.float64)
     ends = ((x + y, x - y), (y, x))
-    chosen = [points[[one.argmin(), other.argmax(), one.argmax(), other.argmin()]] for one, other in ends]
+    chosen = [points[[along.argmin(), across.argmax(), along.argmax(), across.argmin()]] for along, across in ends]
     corners = max(chosen, key=_area)
     whole, filled = sheet.mean() > 1 - _RIM, sheet.sum() / max(_area(corners), 1.0)
     if whole or filled < _LEAST_FILLED or light[sheet].mean() - np.median(light[~sheet]) < _BRIGHTER:

@@ -165,13 +165,13 @@ def _bilinear(pixels: Pixels, height: int, width: int) -> Pixels:
     """Scales as OpenCV's INTER_LINEAR, without antialias, in integers."""
     top, bottom, down = _neighbours(pixels.shape[0], height)
     left, right, across = _neighbours(pixels.shape[1], width)
-    one = 1 << _WEIGHT_BITS
+    full = 1 << _WEIGHT_BITS
     across, down = across[None, :, None], down[:, None, None]
 
     def row(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        return pixels[rows][:, left].astype(np.int64) * (one - across) + pixels[rows][:, right] * across
+        return pixels[rows][:, left].astype(np.int64) * (full - across) + pixels[rows][:, right] * across
 
-    mixed = row(top) * (one - down) + row(bottom) * down
+    mixed = row(top) * (full - down) + row(bottom) * down
     return ((mixed + (1 << (2 * _WEIGHT_BITS - 1))) >> (2 * _WEIGHT_BITS)).astype(np.uint8)
 
 

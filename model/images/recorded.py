@@ -91,23 +91,23 @@ def zone_at(longitude: float) -> int | None:
 
 def day_in_xmp(xmp: bytes) -> date | None:
     """Reads the day from XMP, in a picture or in a file beside it."""
-    found = (name.search(xmp, 0, _MAX_XMP) for name in _IN_XMP)
-    return next(filter(None, (_day(day[1].decode()) for day in found if day)), None)
+    matches = (name.search(xmp, 0, _MAX_XMP) for name in _IN_XMP)
+    return next(filter(None, (_day(match[1].decode()) for match in matches if match)), None)
 
 
 def names_beside(name: str) -> list[str]:
     """Lists the names of files beside a photo that may say its day, the best first, as ``beside`` has them."""
-    found = list[str]()
+    listed = list[str]()
     edited = _EDITED.fullmatch(name)
     for whole in (name, edited[1] + edited[2] + edited[3]) if edited else (name,):
         stem, names = whole.rpartition(".")[0] or whole, [(whole, "")]
         if numbered := _NUMBERED.fullmatch(whole):
             names.insert(0, (numbered[1] + numbered[3], numbered[2]))
-        found += [f"{one}.xmp" for one in (whole, stem)] + [f"{whole}{ending}.json" for ending in _TAKEOUT]
-        cut = ((one + ending, number) for one, number in names for ending in _TAKEOUT)
-        found += [f"{one[:_LONGEST_IN_TAKEOUT]}{number}.json" for one, number in cut]
+        listed += [f"{base}.xmp" for base in (whole, stem)] + [f"{whole}{ending}.json" for ending in _TAKEOUT]
+        cut = ((base + ending, number) for base, number in names for ending in _TAKEOUT)
+        listed += [f"{base[:_LONGEST_IN_TAKEOUT]}{number}.json" for base, number in cut]
     # The original of an edited copy may be of another type.
-    return [*dict.fromkeys(map(str.casefold, [*found, f"{edited[1]}."] if edited else found))]
+    return [*dict.fromkeys(map(str.casefold, [*listed, f"{edited[1]}."] if edited else listed))]
 
 
 def beside(names: Iterable[str]) -> dict[str, str]:
@@ -119,10 +119,10 @@ def beside(names: Iterable[str]) -> dict[str, str]:
 
 def day_beside(data: bytes, zone: int | None = None) -> date | None:
     """Reads a day from XMP or a Google Takeout's JSON beside a photo; zone: its minutes, else by the JSON's place."""
-    if found := _IN_TAKEOUT.search(data):
+    if match := _IN_TAKEOUT.search(data):
         if zone is None and (place := _IN_GEODATA.search(data)):
             zone = zone_at(float(place[1]))
-        return _day_of_seconds(int(found[1]), zone)
+        return _day_of_seconds(int(match[1]), zone)
     return day_in_xmp(data)
 
 
@@ -138,19 +138,19 @@ def day_in_path(path: str) -> date | None:
         begin = _IN_NAME.match(folder) or _DAY_FIRST.match(folder)
         if begin and (day := _day_in_name(begin[0])):
             return day
-    found = _IN_FOLDERS.search(path)
-    return _possible(*found.groups()) if found else None
+    match = _IN_FOLDERS.search(path)
+    return _possible(*match.groups()) if match else None
 
 
 def _day_in_name(name: str) -> date | None:
-    for found in _IN_NAME.finditer(name):
-        if day := _possible(found[1], found[3], found[4]):
+    for match in _IN_NAME.finditer(name):
+        if day := _possible(match[1], match[3], match[4]):
             return day
-    for found in _DAY_FIRST.finditer(name):
-        days = {_possible(found[4], found[3], found[1]), _possible(found[4], found[1], found[3])} - {None}
-        if found[2] == "." or len(days) == 1:
-            return _possible(found[4], found[3], found[1]) or days.pop()
-    return next(filter(None, (_day_of_seconds(int(found[1]) // 1000) for found in _MILLISECONDS.finditer(name))), None)
+    for match in _DAY_FIRST.finditer(name):
+        days = {_possible(match[4], match[3], match[1]), _possible(match[4], match[1], match[3])} - {None}
+        if match[2] == "." or len(days) == 1:
+            return _possible(match[4], match[3], match[1]) or days.pop()
+    return next(filter(None, (_day_of_seconds(int(match[1]) // 1000) for match in _MILLISECONDS.finditer(name))), None)
 
 
 def _day_of_seconds(seconds: int, zone: int | None = None) -> date | None:
@@ -162,8 +162,8 @@ def _day_of_seconds(seconds: int, zone: int | None = None) -> date | None:
 
 
 def _day(text: object) -> date | None:
-    found = _DAY.match(text) if isinstance(text, str) else None
-    return _possible(*found.groups()) if found else None
+    match = _DAY.match(text) if isinstance(text, str) else None
+    return _possible(*match.groups()) if match else None
 
 
 def _possible(*numbers: str) -> date | None:
@@ -198,7 +198,7 @@ def read_recorded(picture: Image.Image, size: tuple[int, int], *, turned: bool, 
         inner = exif.get_ifd(ExifTags.IFD.Exif)
         moments = (inner.get(ExifTags.Base.DateTimeOriginal), exif.get(ExifTags.Base.DateTime))
         if dated:
-            time = next((found[1] for one in moments if (found := _TIME.match(str(one)))), None)
+            time = next((match[1] for moment in moments if (match := _TIME.match(str(moment)))), None)
         maker, model = (_name(exif.get(tag)) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
         # Most models begin with their maker: Canon, Canon EOS 5D.
         named = not maker or (model or "").lower().startswith(maker.split()[0].lower())

@@ -161,7 +161,7 @@ def _lines(boxes: Labels) -> list[Labels]:
         used |= inside
         rows.append(np.flatnonzero(inside))
     tallest = [float(_heights(boxes[row]).max()) for row in rows]
-    alike = [sum(max(one, other) <= _TALLER * min(one, other) for other in tallest) for one in tallest]
+    alike = [sum(max(height, other) <= _TALLER * min(height, other) for other in tallest) for height in tallest]
     return [row for row, count in zip(rows, alike, strict=True) if len(row) >= (_PARTS if count > 1 else _PARTS_ALONE)]
 
 
@@ -216,14 +216,14 @@ def _boxes(labels: Labels) -> Labels:
     y, x = np.nonzero(labels >= 0)
     number, count = labels[y, x], int(labels.max(initial=-1)) + 1
     boxes = np.empty((count, 4), np.int64)
-    for column, at, found, start in (
+    for column, at, extreme, start in (
         (0, y, np.minimum, len(labels)),
         (1, y + 1, np.maximum, 0),
         (2, x, np.minimum, labels.shape[1]),
         (3, x + 1, np.maximum, 0),
     ):
         boxes[:, column] = start
-        found.at(boxes[:, column], number, at)
+        extreme.at(boxes[:, column], number, at)
     return boxes
 
 
@@ -244,7 +244,7 @@ def construction_channel(seen: Pixels, ink: NDArray[np.bool_], filled: NDArray[n
         if outer is None or inner is None or (lines & filled).any():
             continue
         reach = 0.05 * max(outer[1] - outer[0], outer[3] - outer[2])
-        within = all(s * (one - other) <= reach for s, one, other in zip((-1, 1, -1, 1), inner, outer, strict=True))
+        within = all(s * (side - end) <= reach for s, side, end in zip((-1, 1, -1, 1), inner, outer, strict=True))
         sides = [max(box[1] - box[0], box[3] - box[2]) for box in (inner, outer)]
         seen_there = dark.any() and np.median(seen[..., channel][dark]) < _SEEN
         if seen_there and within and sides[0] >= 0.2 * sides[1] and dark.sum() >= 0.1 * (dark | lines).sum():

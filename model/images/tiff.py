@@ -89,8 +89,8 @@ def _jpeg(data: bytes) -> bytes:
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda" and at + 4 <= len(data):
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     parts = [data[:at]]
-    while found := _MARKER.search(data, at):
-        marker, begin, end = data[found.end() - 1], found.end() - 2, found.end()
+    while match := _MARKER.search(data, at):
+        marker, begin, end = data[match.end() - 1], match.end() - 2, match.end()
         if marker == _EOI or (marker == _SOI and _is_segment(data, end)):
             # Another picture follows, or nothing.
             parts.append(data[at:begin])
@@ -192,17 +192,17 @@ def is_raw_tiff(data: bytes) -> bool:
     """Returns True if a TIFF file is that of a RAW file, as most cameras' are. A beginning of a file may do."""
     directories = [*_directories(data)]
     # If only the beginning of the file is known, a small copy of the picture most probably belongs to a RAW file.
-    unknown = any(one.is_reduced and any(at >= len(data) for at in one.below) for one in directories[:1])
+    unknown = any(ifd.is_reduced and any(at >= len(data) for at in ifd.below) for ifd in directories[:1])
     return unknown or any(_DNG_VERSION in d.tags or d.tags.get(_PHOTOMETRIC) in _SENSOR_VALUES for d in directories)
 
 
 def with_picture_first(data: bytes) -> bytes:
     """Returns a TIFF file whose first directory is that of its picture: it may begin with a small copy."""
     directories = [*_directories(data)]
-    pictures = [one for one in directories if one.pixels and not one.tags.get(_SUBFILE, 0) & _MASK]
+    pictures = [ifd for ifd in directories if ifd.pixels and not ifd.tags.get(_SUBFILE, 0) & _MASK]
     if not pictures or directories[0].at == 0:
         return data
-    largest = max(pictures, key=lambda one: one.pixels)
+    largest = max(pictures, key=lambda ifd: ifd.pixels)
     first = pictures[0]
     # A document of many pages is its first page, although another may have some rows more.
     if largest is first or (first is directories[0] and not first.is_reduced and 4 * first.pixels > largest.pixels):
@@ -260,7 +260,7 @@ def _directory(data: bytes, at: int) -> tuple[_Directory, int]:
 
 def is_whole(data: bytes) -> bool:
     """Returns True if all that the directories of a TIFF name lies in the file."""
-    parts = ([one.places.get(tag, ()) for tag in part] for one in _directories(data) for part in _PARTS)
+    parts = ([directory.places.get(tag, ()) for tag in part] for directory in _directories(data) for part in _PARTS)
     return all(start + size <= len(data) for part in parts for start, size in zip(*part, strict=False))
 
 

@@ -77,10 +77,10 @@ def _first_element(text: bytes) -> tuple[bytes, int]:
             at, in_type = text.find(b">", at) + 1 or len(text), False
         elif text[at] in _SPACES or (in_type and text[at] != ord("<")):
             at += 1
-        elif found := next((end for begin, end in _BEFORE if text.startswith(begin, at)), None):
-            end = text.find(found, at)
+        elif closing := next((end for begin, end in _BEFORE if text.startswith(begin, at)), None):
+            end = text.find(closing, at)
             bracket = text.find(b"[", at, max(end, 0)) if not in_type and text.startswith(b"<!DOCTYPE", at) else -1
-            at, in_type = (bracket + 1, True) if bracket >= 0 else (end + len(found), in_type)
+            at, in_type = (bracket + 1, True) if bracket >= 0 else (end + len(closing), in_type)
             if end < 0:
                 return text, len(text)
         else:
@@ -264,33 +264,33 @@ def read_strokes(data: bytes) -> tuple[Stroke, ...]:
     if len(data) > _MAX_BYTES:
         raise MalformedSketch(f"the strokes have more than {_MAX_BYTES:,} bytes; leave some out")
     try:
-        given = json.loads(data)
+        entries = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise MalformedSketch("the form's strokes cannot be read: they are not JSON") from error
-    _require(isinstance(given, list), "", "a list")
-    _require(len(given) <= MAX_STROKES, "", f"at most {MAX_STROKES:,} strokes")
+    _require(isinstance(entries, list), "", "a list")
+    _require(len(entries) <= MAX_STROKES, "", f"at most {MAX_STROKES:,} strokes")
     strokes, points = list[Stroke](), 0
-    for number, one in enumerate(given):
+    for number, entry in enumerate(entries):
         place = f"[{number}]"
-        _require(isinstance(one, dict) and "points" in one, place, "an object with points")
-        points += len(one["points"]) if isinstance(one["points"], list) else 0
+        _require(isinstance(entry, dict) and "points" in entry, place, "an object with points")
+        points += len(entry["points"]) if isinstance(entry["points"], list) else 0
         if points > MAX_POINTS:
             raise MalformedSketch(f"the strokes have more than {MAX_POINTS:,} points; leave some out")
-        strokes.append(_read_stroke(one, place))
+        strokes.append(_read_stroke(entry, place))
     return tuple(strokes)
 
 
-def _read_stroke(given: Mapping[str, Any], place: str) -> Stroke:
-    for name, value in given.items():
+def _read_stroke(entry: Mapping[str, Any], place: str) -> Stroke:
+    for name, value in entry.items():
         _require(name in _FIELDS, place, f"none of {', '.join(_FIELDS)}")
-        fits, wanted = _FIELDS[name]
-        _require(fits(value), f"{place}[{name!r}]", wanted)
-    for number, point in enumerate(given["points"]):
+        fits, expected = _FIELDS[name]
+        _require(fits(value), f"{place}[{name!r}]", expected)
+    for number, point in enumerate(entry["points"]):
         there = f"{place}['points'][{number}]"
         _require(isinstance(point, list) and len(point) == 2, there, "x and y")
         for axis, share in enumerate(point):
             _require(_is_number(share, -1, 2), f"{there}[{axis}]", "a share of the paper's side, -1 to 2")
-    return Stroke(**{**given, "points": tuple((float(x), float(y)) for x, y in given["points"])})
+    return Stroke(**{**entry, "points": tuple((float(x), float(y)) for x, y in entry["points"])})
 
 
 def _is_number(value: Any, least: float, most: float) -> bool:
@@ -309,9 +309,9 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _require(fine: bool, place: str, wanted: str) -> None:
+def _require(fine: bool, place: str, expected: str) -> None:
     if not fine:
-        raise MalformedSketch(f"the form's strokes{place} cannot be read: they must be {wanted}")
+        raise MalformedSketch(f"the form's strokes{place} cannot be read: they must be {expected}")
 
 
 def picture_of_body(body: bytes) -> bytes:
@@ -325,6 +325,6 @@ def picture_of_body(body: bytes) -> bytes:
         return body
     values = [*value.values()] if isinstance(value, dict) else [value]
     if len(values) != 1 or not isinstance(values[0], str):
-        wanted = '{"image": "the picture as base64"} and nothing else'
-        raise MalformedSketch(f"JSON must be {wanted}; put parameters into the query")
+        expected = '{"image": "the picture as base64"} and nothing else'
+        raise MalformedSketch(f"JSON must be {expected}; put parameters into the query")
     return values[0].encode("utf-8", "replace")

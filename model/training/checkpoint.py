@@ -71,8 +71,8 @@ def save_checkpoint(network: networks.RetNetwork, path: str | Path, notes: Mappi
     left_out: tuple[str, ...] = (PHOTO_SIDE,)
     if isinstance(network.config, engine.ZseConfig) and network.config.photo_side:
         # The matrices of its ViT are those of the photo side.
-        ours = "encoder.tokenizer.patch.", "encoder.blocks."
-        left_out += tuple(n for n, value in network.named_parameters() if value.ndim > 1 and n.startswith(ours))
+        prefixes = "encoder.tokenizer.patch.", "encoder.blocks."
+        left_out += tuple(n for n, value in network.named_parameters() if value.ndim > 1 and n.startswith(prefixes))
     tensors = {n: t.detach().cpu().contiguous() for n, t in state.items() if not n.startswith(left_out)}
     _write(tensors, path, metadata)
 

@@ -83,11 +83,11 @@ def rebuild_from_all(matcher: model.Matcher, sketch: Seen, paths: Iterable[Path]
     nearest: list[list[tuple[float, Pixels]]] = [[] for _ in drawn]
     for path in paths:
         photo = look(matcher, path, "photo")
-        every = photo.observed.everything or photo.observed.tokens
-        cosines = drawn @ unit(every.patches[0]).T
+        all_tokens = photo.observed.everything or photo.observed.tokens
+        cosines = drawn @ unit(all_tokens.patches[0]).T
         for kept, row in zip(nearest, cosines, strict=True):
             for there in np.argsort(-row, kind="stable")[:count].tolist():
-                kept.append((float(row[there]), _cut(photo.pixels, int(every.positions[0, there]), grid)))
+                kept.append((float(row[there]), _cut(photo.pixels, int(all_tokens.positions[0, there]), grid)))
             kept.sort(key=lambda patch: -patch[0])
             del kept[count:]
     for cell, kept in zip(tokens.positions[0].tolist(), nearest, strict=True):

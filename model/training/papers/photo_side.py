@@ -145,7 +145,7 @@ def vit_tensors(
     """Makes tensors of `FrozenVit` and `Tuning` from timm's names; prefix: "" or "second_". Raises ModelError."""
     from timm.layers.pos_embed import resample_abs_pos_embed
 
-    def given(name: str) -> torch.Tensor:
+    def weight_of(name: str) -> torch.Tensor:
         value, scale = weights[name].float(), weights.get(f"{name}.scale")
         return value if scale is None else value * scale.float()[:, None]
 
@@ -153,24 +153,24 @@ def vit_tensors(
     try:
         blocks = range(layout.depth)
         tensors = {
-            f"{prefix}vit.{ours}": torch.stack([given(f"blocks.{block}.{name}") for block in blocks])
+            f"{prefix}vit.{ours}": torch.stack([weight_of(f"blocks.{block}.{name}") for block in blocks])
             for ours, name in network.BLOCK_MATRICES.items()
         }
         for ours, name in BLOCK_PARAMETERS.items():
             scaled = ours.startswith("scale") and f"blocks.0.{name}" not in weights
-            values = [torch.ones(layout.width) if scaled else given(f"blocks.{block}.{name}") for block in blocks]
+            values = [torch.ones(layout.width) if scaled else weight_of(f"blocks.{block}.{name}") for block in blocks]
             tensors[f"{prefix}tuning.{ours}"] = torch.stack(values)
-        position = resample_abs_pos_embed(given("pos_embed"), [image_size // layout.patch_size] * 2)
+        position = resample_abs_pos_embed(weight_of("pos_embed"), [image_size // layout.patch_size] * 2)
         tensors |= {
-            f"{prefix}vit.patch_kernel": given("patch_embed.proj.weight"),
-            f"{prefix}vit.class_token": given("cls_token").flatten(),
+            f"{prefix}vit.patch_kernel": weight_of("patch_embed.proj.weight"),
+            f"{prefix}vit.class_token": weight_of("cls_token").flatten(),
             f"{prefix}vit.position": position[0],
-            f"{prefix}tuning.patch_bias": given(bias) if bias in weights else torch.zeros(layout.width),
-            f"{prefix}tuning.norm_weight": given("norm.weight"),
-            f"{prefix}tuning.norm_bias": given("norm.bias"),
+            f"{prefix}tuning.patch_bias": weight_of(bias) if bias in weights else torch.zeros(layout.width),
+            f"{prefix}tuning.norm_weight": weight_of("norm.weight"),
+            f"{prefix}tuning.norm_bias": weight_of("norm.bias"),
         }
         if layout.clip:
-            tensors[f"{prefix}vit.pre_norm"] = torch.stack([given("norm_pre.weight"), given("norm_pre.bias")])
+            tensors[f"{prefix}vit.pre_norm"] = torch.stack([weight_of("norm_pre.weight"), weight_of("norm_pre.bias")])
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"these are not the weights of a ViT with {layout.depth} blocks: {error}") from error
     if tensors[f"{prefix}vit.qkv"].shape != (layout.depth, 3 * layout.width, layout.width):

@@ -170,8 +170,8 @@ def _regress(
 ) -> torch.Tensor:
     """Predicts targets (n, d) of vectors (n, c) at others (m, c), by a kernel ridge regression: (m, d)."""
 
-    def kernel(some: torch.Tensor) -> torch.Tensor:
-        return torch.exp(sharpness * (F.normalize(some, dim=1) @ F.normalize(inputs, dim=1).T - 1))
+    def kernel(vectors: torch.Tensor) -> torch.Tensor:
+        return torch.exp(sharpness * (F.normalize(vectors, dim=1) @ F.normalize(inputs, dim=1).T - 1))
 
     mean = targets.mean(dim=0)
     weights = torch.linalg.solve(kernel(inputs) + ridge * torch.eye(len(inputs)), targets - mean)

@@ -296,13 +296,13 @@ def anchor_trainer(
     recipe: AnchorRecipe, run: Run, training: Corpus, validation: Corpus
 ) -> tuple[AnchorTrainer, dict[str, str]]:
     """Begins or continues a training of a network of Sketch-an-Anchor; see ``train_from_backbone``."""
-    start, wanted = load_start(run, AnchorNetwork), recipe.config.anchors
+    start, kinds = load_start(run, AnchorNetwork), recipe.config.anchors
     if start and (start.config.anchors, start.config.units) != (recipe.config.anchors, recipe.config.units):
         raise ModelError(f"{run.start} has other anchors than the recipe; name the recipe that it was trained by")
     # The visual anchors are features of the pretrained ViT, which a start has no longer.
     backbone, data = read_backbone(run.needed_backbone), pictures.training_set(training)
     anchors, notes = dict[Anchor, WordAnchors | VisualAnchors](), dict[str, str]()
-    if "word" in wanted:
+    if "word" in kinds:
         vectors = read_word_vectors(run.words)
         print(f"word anchors from {vectors.name}")
         notes["words"] = vectors.name
@@ -312,9 +312,9 @@ def anchor_trainer(
         if run.data is None:
             kept_out += standard_split(part)[1] if part in STANDARD_SPLITS else read_split(data_folder(), "unseen")
         anchors["word"] = word_anchors(vectors, training.labels, recipe.names, neighbours=neighbours, kept_out=kept_out)
-    if "visual" in wanted or recipe.photos:
+    if "visual" in kinds or recipe.photos:
         features = compute_features(recipe.config, backbone, data.photos, data.key)
         visual = VisualAnchors.of_features(features, data.photo_rows)
-        anchors |= {"visual": visual} if "visual" in wanted else {}
+        anchors |= {"visual": visual} if "visual" in kinds else {}
         data = replace(data, photo_rows=choose_photos(recipe, features, visual.vectors, data.photo_rows))
     return AnchorTrainer(recipe, data, anchors, backbone, run.folder, run.device, start), notes

@@ -440,8 +440,8 @@ def with_prior(
     """Returns a copy of the network with the prior of its training sketches: k-means over their [Ret]."""
     plain = network.prior_replaced(None)
     matcher = scoring.ret_matcher(plain)
-    some = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
-    sketches = scoring.encode_pictures(matcher, some, "sketch")
+    chosen = some_of_each(training.sketches + further.sketches, SKETCHES_PER_CLASS)
+    sketches = scoring.encode_pictures(matcher, chosen, "sketch")
     # Equal sketches cannot be the centres of two clusters.
     directions = np.unique(unit(sketches.ret).round(4), axis=0)
     # This is imported late because it takes longer than all other imports of a training.

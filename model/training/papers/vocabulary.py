@@ -62,8 +62,8 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
         beliefs = beliefs[:, :0]
     # Guesses are calibrated on sketches that they are not learned from, and on those of validation classes. If neither
     # are there, all calibrate them, and none teaches them. ``give_things`` adds what has line drawings alone.
-    every = pictures.training.sketches + pictures.further.sketches
-    sketches = tuple(sketch for sketch in every if sketch.source != corpus.DRAWINGS_PART)
+    all_sketches = pictures.training.sketches + pictures.further.sketches
+    sketches = tuple(sketch for sketch in all_sketches if sketch.source != corpus.DRAWINGS_PART)
     # Every tenth sketch of each class; none of a class of ten or fewer.
     rows_of = corpus.rows_by_label(sketch.label for sketch in sketches).values() if data is None else ()
     held = tuple(sketches[row] for rows in rows_of for row in rows[10::10])
@@ -373,11 +373,11 @@ def word_list(labels: Iterable[str], classes: Sequence[Names], synonyms: Iterabl
     taken_names = {spelling(entry.names[0]) for entry in entries}
     shared = Counter(key for entry in entries for key in {spelling(name) for name in entry.names})
     for number, entry in enumerate(entries):
-        own = {spelling(entry.names[0]): entry.names[0]}
+        names_by_spelling = {spelling(entry.names[0]): entry.names[0]}
         for name in entry.names[1:]:
             if (key := spelling(name)) not in taken_names and shared[key] == 1:
-                own.setdefault(key, name)
-        entries[number] = replace(entry, names=tuple(own.values()))
+                names_by_spelling.setdefault(key, name)
+        entries[number] = replace(entry, names=tuple(names_by_spelling.values()))
     return _with_synonyms(entries, synonyms)
 
 
@@ -437,9 +437,9 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
     if network.vocabulary is not None and len(network.vocabulary.drawn):
         pictures = training_corpora(None, read_recipe(recipe))
         book = WordBook(network.config.words)
-        some = some_of_each(pictures.training.photos, PHOTOS_PER_CLASS)
-        words = [word_of(photo.label, book) for photo in some]
-        shown = [photo for photo, word in zip(some, words, strict=True) if word >= 0]
+        photos = some_of_each(pictures.training.photos, PHOTOS_PER_CLASS)
+        words = [word_of(photo.label, book) for photo in photos]
+        shown = [photo for photo, word in zip(photos, words, strict=True) if word >= 0]
         of_word = corpus.rows_by_label(word for word in words if word >= 0)
         learned = with_regions(network.vocabulary, projection, _regions(source, shown), of_word)
         network, seen = network.vocabulary_replaced(learned, network.config.words), pictures.seen
