@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
-from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
+from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.building.plan import BuildRequest, Current
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
@@ -22,6 +23,7 @@ from sketch_search.indexer.store.catalog import Catalog, PhotoFilter, Removals
 from sketch_search.indexer.store.folders import Address, Folder
 from sketch_search.indexer.store.generation import Generation, Manifest, current_generation, find_generation, keep_only
 from sketch_search.indexer.store.rows import SegmentReader
+from sketch_search.model.answers import UnreadFile
 from sketch_search.model.engine.detector import NO_KIND
 from sketch_search.model.files import read_regular
 
@@ -52,7 +54,7 @@ class IndexSummary(BaseModel):
     manifest: Manifest
     boxes: int
     photos_with_boxes: int
-    bad: tuple[BadFile, ...]
+    bad: tuple[UnreadFile, ...]
     removed: tuple[str, ...]
 
 
@@ -66,12 +68,10 @@ def read_summary(path: Path) -> IndexSummary:
     """Describes an index. Raises IndexRefused: there is none, of another format, or with a missing or short file."""
     folder = location.IndexFolder(path)
     current = current_generation(folder)
-    names = current.manifest.root_names
+    shown_path = partial(location.shown_path, current.manifest.root_names)
     with current.open_catalog() as catalog:
-        bad = [BadFile(location.shown_path(names, file.root, file.path), file.reason or "") for file in catalog.bad()]
-        removed = [
-            location.shown_path(names, *key) for key, removed in sorted(catalog.removals().rules.items()) if removed
-        ]
+        bad = [UnreadFile(shown_path(file.root, file.path), file.reason or "") for file in catalog.bad()]
+        removed = [shown_path(*key) for key, is_removed in sorted(catalog.removals().rules.items()) if is_removed]
     boxes_by_row = current.boxes_by(current.manifest.detector)
     shown = current.open_photo_table().ids > 0
     boxes = np.zeros(0) if boxes_by_row is None else (boxes_by_row[shown, :, 0] != NO_KIND).sum(axis=1)
@@ -107,12 +107,8 @@ def count_files(path: Path, days: int, photo_filter: PhotoFilter) -> FileCounts:
     with current.open_catalog() as catalog:
         for root, innermost, files in catalog.folders():
             # A single root is all that there is, and has no path.
-            counts.update(
-                {
-                    location.shown_path(names, root, folder).rstrip("/"): files
-                    for folder in location.with_folders(innermost)
-                }
-            )
+            for folder in location.with_folders(innermost):
+                counts[location.shown_path(names, root, folder).rstrip("/")] += files
             alone[location.shown_path(names, root, innermost).rstrip("/")] = files
         dated = [*catalog.days(days, photo_filter, names)]
     around = {folder.rpartition("/")[0] for folder in counts if folder}

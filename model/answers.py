@@ -35,6 +35,14 @@ class Unliked:
 
 
 @dataclass(frozen=True)
+class UnreadFile:
+    """A file of the gallery that could not be indexed."""
+
+    path: Annotated[str, Field(description="In the form of photos' paths.")]
+    reason: str
+
+
+@dataclass(frozen=True)
 class InfluentialPair:
     """A pair of tokens that the relation score rests on."""
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, Photos, Settled
-from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
+from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.building.plan import (
     BuildPlan,
     BuildRequest,
@@ -48,6 +48,7 @@ from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, seg
 from sketch_search.indexer.store.reader import ShardEntry
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, with_boxes
 from sketch_search.model import Matcher
+from sketch_search.model.answers import UnreadFile
 from sketch_search.model.limits import System
 from sketch_search.model.search.clusters import default_clusters
 
@@ -123,10 +124,10 @@ class BuildReport(Written):
     undivided: bool
     checked: str | None
     damaged: tuple[str, ...]
-    bad: tuple[BadFile, ...]
-    bad_before: tuple[BadFile, ...]
+    bad: tuple[UnreadFile, ...]
+    bad_before: tuple[UnreadFile, ...]
     incomplete: tuple[str, ...]
-    unlisted: tuple[BadFile, ...]
+    unlisted: tuple[UnreadFile, ...]
     skipped: tuple[str, ...]
     prefixes: tuple[str, ...]
     system: System
@@ -330,7 +331,7 @@ def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
     return bool(days) and date.fromordinal(taken).strftime("%Y:%m:%d").encode() not in days
 
 
-def _draft_generation(plan: BuildPlan, backend: BuildBackend, bad: Sequence[BadFile]) -> GenerationDraft:
+def _draft_generation(plan: BuildPlan, backend: BuildBackend, bad: Sequence[UnreadFile]) -> GenerationDraft:
     """Clusters the photos, and returns the draft to write. Raises BadInvocation if none can be used."""
     current, database, settings = plan.current, backend.database, plan.settings
     photos = database.choose_photos()

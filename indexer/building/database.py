@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sketch_search.indexer.building.folder_listing import BadFile, FolderListing
+from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.errors import REPAIR, IndexDamaged
 from sketch_search.indexer.store.catalog import Catalog, GalleryFile, below, content_columns
 from sketch_search.indexer.store.files import FileStamp
 from sketch_search.indexer.store.generation import Generation
 from sketch_search.indexer.store.location import FileKey, refuse_if_unwritable, shown_path
 from sketch_search.indexer.store.rows import GrowingRows, PhotoArrays, SegmentRows
+from sketch_search.model.answers import UnreadFile
 from sketch_search.model.engine import Numbers
 
 DATABASE_FILE = "build.sqlite"
@@ -471,9 +472,9 @@ class BuildDatabase:
             query = "UPDATE files SET status = 'gone', reason = NULL WHERE status <> 'gone' AND hides(root, path)"
             return database.execute(query).rowcount
 
-    def bad(self, names: Sequence[str]) -> tuple[BadFile, ...]:
+    def bad(self, names: Sequence[str]) -> tuple[UnreadFile, ...]:
         rows = self._all("SELECT root, path, reason FROM files WHERE reason IS NOT NULL")
-        bad = (BadFile(shown_path(names, root, path), reason) for root, path, reason in rows)
+        bad = (UnreadFile(shown_path(names, root, path), reason) for root, path, reason in rows)
         return tuple(sorted(bad, key=lambda file: file.path))
 
     def choose_photos(self) -> Photos:

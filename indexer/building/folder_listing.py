@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
@@ -20,6 +19,7 @@ from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.files import START, is_unicode, text_of_name
 from sketch_search.indexer.store.folders import NO_MEDIA, Entry, Listing
 from sketch_search.indexer.store.location import FileKey, Root, is_index, shown_path, with_folders
+from sketch_search.model.answers import UnreadFile
 from sketch_search.model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
 from sketch_search.model.terminal import resolve
 
@@ -113,14 +113,6 @@ _ORIGINALS = frozenset({"originals", "masters"})
 _SHOWN, _NAMED = 200, 5
 
 
-@dataclass(frozen=True)
-class BadFile:
-    """A file or folder that could not be used: its path as users see it, and the reason."""
-
-    path: str
-    reason: str
-
-
 class FolderListing:
     """The image files of a gallery. A walk through its folders finds them, while they are iterated over, once.
 
@@ -141,7 +133,7 @@ class FolderListing:
         self.count = 0
         self._roots, self._names = roots, [root.name for root in roots]
         self._index, self._removals, self._expected = str(resolve(index)), removals or Removals(), expected
-        self._unlisted: dict[FileKey, BadFile] = {}
+        self._unlisted: dict[FileKey, UnreadFile] = {}
         self._empty = set[FileKey]()
         self._exclusions = exclusions or Exclusions()
         self._links = self._special = self._excluded = 0
@@ -150,7 +142,7 @@ class FolderListing:
         self._endings, self._companions, self._not_photos = Counter[str](), Counter[str](), Counter[str]()
 
     @property
-    def unlisted(self) -> tuple[BadFile, ...]:
+    def unlisted(self) -> tuple[UnreadFile, ...]:
         """The folders that could not be listed so far, and the unreadable files that stay, by path."""
         return tuple(sorted(self._unlisted.values(), key=lambda folder: folder.path))
 
@@ -305,7 +297,7 @@ class FolderListing:
 
     def note_unread(self, root: int, path: str, reason: str) -> None:
         """Reports a listed file that could not be read. Its entry in the index stays."""
-        self._unlisted[root, path] = BadFile(shown_path(self._names, root, path), reason)
+        self._unlisted[root, path] = UnreadFile(shown_path(self._names, root, path), reason)
 
     def _leave_out(self, number: int, folder: str, reason: str) -> None:
         text = text_of_name(folder)
@@ -317,7 +309,7 @@ class FolderListing:
             reason += f" ({'`index remove` drops it' if removable else moved})"
         if len(shown) > _SHOWN:
             shown = f"{shown[:_SHOWN]}..."
-        self._unlisted[number, text] = BadFile(shown, reason)
+        self._unlisted[number, text] = UnreadFile(shown, reason)
 
     def _is_photo(self, number: int, path: str, entry: Entry) -> bool:
         if entry.kind == "link":

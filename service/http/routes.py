@@ -47,7 +47,6 @@ from sketch_search.service.schemas.explain import (
     LocateResponse,
     RemovedResponse,
     SearchDefaults,
-    UnreadFile,
     WordsResponse,
 )
 from sketch_search.service.schemas.query import (
@@ -387,7 +386,7 @@ async def gallery(
         undated=counts.undated,
         updated=summary.manifest.created,
         unread=len(unread),
-        files=tuple(UnreadFile(path=file.path, reason=file.reason) for file in unread[:MAX_UNREAD]),
+        files=unread[:MAX_UNREAD],
     )
 
 

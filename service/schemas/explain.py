@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
-from sketch_search.model.answers import InfluentialPair
+from sketch_search.model.answers import InfluentialPair, UnreadFile
 from sketch_search.model.limits import Places, System
 from sketch_search.service.schemas import query
 from sketch_search.service.schemas.search import DetectedBox, Photo, SeenThing, optional
@@ -243,13 +243,6 @@ class BuildInfo(BaseModel):
     updated: float = Field(default=0, description="Seconds since the epoch.")
     running: bool = Field(description="Whether POST /build started it and it runs, or its result is not used yet.")
     failed: str | None = Field(description="Why the last build started by POST /build failed, as a sentence.")
-
-
-class UnreadFile(BaseModel):
-    """A file of the gallery that could not be indexed."""
-
-    path: str = Field(description="In the form of photos' paths.")
-    reason: str
 
 
 class GalleryResponse(BaseModel):
