@@ -126,14 +126,14 @@ function searchFailed(error) {
   word.guess();
   const unknown = error.code === "unknown_word";
   // The search before the name of a thing comes back by itself.
-  const ofThing = unknown ? drawn.dropWord() : null;
+  const ofThing = unknown ? drawn.dropWord(error.message) : undefined;
   const dropped = ofThing?.name ?? (unknown ? parts.dropWord() : undefined);
   if (dropped === undefined) {
     found.fail(error);
     return;
   }
   word.unknown(dropped, error.nearest, !nothing(), ofThing?.rename);
-  if (ofThing === null) {
+  if (!ofThing) {
     refresh();
     searchAgain();
   }

@@ -23,8 +23,8 @@ export function createDrawn(paper, parts, word, react) {
   let guesses = new Map();
   // The things that the server saw in a picture that was not drawn here.
   let seen = [];
-  // The word of a thing that no search has accepted yet, and what gives this thing another one.
-  let typed = null;
+  // What was sorted by hand since the last answer: words of things, each with what gives its thing another one.
+  let typed = [];
   // Whether the things, their places and colours are to count, and whether they do: not if the search compares no regions of photos.
   let wanted = ALL;
   let counts = ALL;
@@ -53,9 +53,9 @@ export function createDrawn(paper, parts, word, react) {
 
   async function sortNow(by, some, name) {
     const places = some.map((mark) => pieces().indexOf(mark));
-    await react.step();
     word.unknown(null);
-    typed = by === named ? { name, rename: (other) => sort(named, some, other) } : null;
+    await react.step();
+    typed.push({ name, rename: (other) => sort(named, places.map((place) => pieces()[place]), other) });
     const before = pieces();
     const all = settled(before);
     paper.replace(withPieces(paper.marks, by(all, places.map((place) => all[place]), name)));
@@ -184,7 +184,7 @@ export function createDrawn(paper, parts, word, react) {
     /** Take what the things of a search are, and what they were guessed to be; `latest`: nothing has been drawn or typed since. */
     know({ marks, strokes, things: drawn }, answer, latest) {
       const found = answer.things ?? [];
-      if (latest) { typed = null; }
+      if (latest) { typed = []; }
       if (answer.ink) { dot(marks, answer.ink); }
       // Elsewhere on the paper, the same strokes may look less like it.
       const before = new Map(things().map(({ id, marks: own }) => [keyOf(own), guesses.get(id)]));
@@ -209,11 +209,12 @@ export function createDrawn(paper, parts, word, react) {
       if (own) { void sort(named, own.marks, word); }
       return own !== undefined;
     },
-    /** Go back to before an unusable word of a thing. @returns {{name: string, rename} | null} the word, if there was one */
-    dropWord() {
-      const dropped = typed;
-      typed = null;
-      if (dropped !== null) { history.back(); }
+    /** Take away the word of a thing with which a message begins. @returns {{name: string, rename} | undefined} the word, if it is one */
+    dropWord(message) {
+      const dropped = typed.find(({ name }) => message.startsWith(`${name}${message[0]}`, 1));
+      // What was sorted after it stays.
+      if (dropped && dropped === typed.at(-1)) { history.back(); } else { dropped?.rename(""); }
+      typed = typed.filter((one) => one !== dropped);
       return dropped;
     },
     sorted: () => sorted,
