@@ -25,15 +25,8 @@ from tests.programs import PATIENCE
 
 Browser = webdriver.Chrome
 # Features that ask hosts of their own, or start processes that no test needs.
-_LEFT_OUT = (
-    "OptimizationGuideOnDeviceModel",
-    "OptimizationHints",
-    "Translate",
-    "MediaRouter",
-    "BackForwardCache",
-    "ProactivelySwapBrowsingInstance",
-    "SpareRendererForSitePerProcess",
-)
+_LEFT_OUT = "OptimizationGuideOnDeviceModel,OptimizationHints,Translate,MediaRouter,BackForwardCache,"
+_LEFT_OUT += "ProactivelySwapBrowsingInstance,SpareRendererForSitePerProcess"
 Line = Sequence[tuple[float, float]]
 SCRIPTS = Path(__file__).parent / "scripts"
 # Others ask nobody: data: and blob: are in memory already, chrome: and chrome-untrusted: are the browser itself.
@@ -54,6 +47,10 @@ class Screen:
 DESKTOP = Screen("desktop", 1440, 900)
 LAPTOP = Screen("laptop", 1280, 800)
 PHONE = Screen("phone", 360, 740, ratio=2.0, phone=True)
+SMALL = Screen("small phone", 320, 640, ratio=2.0, phone=True)
+TALL = Screen("tall phone", 390, 844, ratio=2.0, phone=True)
+LOW = Screen("low laptop", 1366, 707)
+WIDE = Screen("wide", 1920, 1000)
 
 
 @contextmanager
@@ -78,7 +75,7 @@ def browser(screen: Screen, *, dark: bool = False, still: bool = False) -> Itera
             "--disable-sync",
             "--disable-extensions",
             "--disable-component-extensions-with-background-pages",
-            f"--disable-features={','.join(_LEFT_OUT)}",
+            f"--disable-features={_LEFT_OUT}",
             # The pages of a test are all of one origin: to start a process for each, and one in advance, takes longer
             # than to load them.
             "--renderer-process-limit=1",

@@ -19,24 +19,10 @@ from sketch_search.model.training.network import Network, RetNetwork, TorchEngin
 from sketch_search.model.training.papers.zse import Samples, ZseOptimiser, ZseRecipe
 from tests.pictures import SHAPES, drawing, photo
 
-TINY = ZseConfig(
-    name="tiny-random",
-    image_size=64,
-    width=32,
-    depth=4,
-    heads=2,
-    mlp_ratio=2.0,
-    tokenizer_widths=(4, 8, 16),
-    select_after=(1, 2),
-    keep_sketch=0.7,
-    keep_photo=0.7,
-    cross_heads=2,
-    cross_ffn=32,
-    relation="best-match",
-    relation_ret=True,
-    kernel_width=16,
-    relation_hidden=(8, 4),
-)
+_TINY: dict[str, Any] = {"image_size": 64, "width": 32, "depth": 4, "heads": 2, "mlp_ratio": 2.0, "kernel_width": 16}
+_TINY |= {"tokenizer_widths": (4, 8, 16), "select_after": (1, 2), "keep_sketch": 0.7, "keep_photo": 0.7}
+_TINY |= {"cross_heads": 2, "cross_ffn": 32, "relation": "best-match", "relation_ret": True, "relation_hidden": (8, 4)}
+TINY = ZseConfig(name="tiny-random", **_TINY)
 TINY_CALIBRATION = Calibration(methods=("rn", "ret"), best_method="rn")
 CALIBRATED = {field.name for field in dataclasses.fields(Calibration)}
 
@@ -92,18 +78,10 @@ def tiny_checkpoint(path: Path, *, seed: int = 0, words: tuple[tuple[str, ...], 
 
 def parting_by_distance(encoder_width: int) -> Parting:
     """A parting for which ink belongs together if it is nearer than 0.64 of the square's side, on average."""
-    width, zero = HEADS, np.zeros
-    return Parting.of(
-        {
-            "first.weight": zero((width, count_features(encoder_width))),
-            "first.bias": zero(width),
-            "last.weight": zero(width),
-            "last.bias": zero(width),
-            "direction.weight": zero((2, width)),
-            "direction.bias": np.array([1, 0]),
-            "pairs": np.array([0, 7.68, 12, 0, 0]),
-        }
-    )
+    zeros: dict[str, Any] = {"first.weight": (HEADS, count_features(encoder_width)), "direction.weight": (2, HEADS)}
+    zeros |= dict.fromkeys(("first.bias", "last.weight", "last.bias"), HEADS)
+    arrays = {name: np.zeros(shape) for name, shape in zeros.items()}
+    return Parting.of(arrays | {"direction.bias": np.array([1, 0]), "pairs": np.array([0, 7.68, 12, 0, 0])})
 
 
 SMALL: Mapping[str, Any] = {
@@ -135,17 +113,8 @@ def saved_clip(folder: Path, config: Mapping[str, Any] = SMALL, seed: int = 0) -
     return folder
 
 
-NETWORK = {
-    "width": 32,
-    "depth": 4,
-    "heads": 2,
-    "mlp_ratio": 2.0,
-    "tokenizer_widths": [4, 8, 16],
-    "select_after": [1, 2],
-    "cross_heads": 2,
-    "cross_ffn": 32,
-    "dropout": 0.0,
-}
+NETWORK = {"width": 32, "depth": 4, "heads": 2, "mlp_ratio": 2.0, "tokenizer_widths": [4, 8, 16]}
+NETWORK |= {"select_after": [1, 2], "cross_heads": 2, "cross_ffn": 32, "dropout": 0.0}
 
 
 def toml(values: Mapping[str, object]) -> str:

@@ -21,15 +21,8 @@ from sketch_search.model.images.preprocess import Frame
 Line = list[tuple[float, float]]
 _ORIENTATION = 0x0112
 #: By EXIF orientation: the turn that makes an upright picture into what such a camera stores.
-_STORED = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
+_TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_90 TRANSVERSE ROTATE_270"
+_STORED = {number: Image.Transpose[turn] for number, turn in enumerate(_TURNS.split(), 2)}
 
 
 def _polygon(corners: int, turn: float = -0.25, radii: tuple[float, ...] = (1.0,)) -> Line:

@@ -67,16 +67,9 @@ def _start_node(cluster: "Cluster", cpus: int, folder: str) -> None:
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
     with _patient(port):
-        cluster.add_node(
-            wait=False,
-            num_cpus=cpus,
-            object_store_memory=_OBJECTS,
-            include_log_monitor=False,
-            runtime_env_agent_port=port,
-            temp_dir=folder,
-            include_dashboard=False,
-            no_monitor=True,
-        )
+        left_out = {"include_log_monitor": False, "include_dashboard": False, "no_monitor": True}
+        own = {"num_cpus": cpus, "object_store_memory": _OBJECTS, "runtime_env_agent_port": port, "temp_dir": folder}
+        cluster.add_node(wait=False, **own, **left_out)
         cluster.wait_for_nodes(PATIENCE)
 
 

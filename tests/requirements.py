@@ -22,6 +22,9 @@ KNOWN: tuple[Requirement, ...] = ("browser", "data")
 #: For tests, or for all of a module as its `pytestmark`. The fixtures are in tests/conftest.py.
 needs_browser = pytest.mark.usefixtures("chromium")
 needs_shared_data = pytest.mark.usefixtures("shared_data")
+#: Libraries of servers and their clients, and Ray, leave sockets to the garbage collector.
+_SOCKETS = ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
+leaves_sockets = [pytest.mark.filterwarnings(f"ignore::{warning}") for warning in _SOCKETS]
 
 
 def required(environment: Mapping[str, str] = os.environ) -> frozenset[str]:

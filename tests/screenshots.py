@@ -141,15 +141,11 @@ def make_small(file: Path) -> None:
 
 
 #: The pictures of each screen, in the order in which they are taken.
-PICTURES: dict[Screen, dict[str, Callable[[Browser, Path], None]]] = {
+Take = Callable[[Browser, Path], None]
+_TUTORIAL: tuple[Take, ...] = (groups, scene, click, word)
+PICTURES: dict[Screen, dict[str, Take]] = {
     FRAME: {"page.png": two_frames},
-    DESKTOP: {
-        "tutorial-groups.png": groups,
-        "tutorial-scene.png": scene,
-        "tutorial-click.png": click,
-        "tutorial-word.png": word,
-        "why.png": why,
-    },
+    DESKTOP: {f"tutorial-{take.__name__}.png": take for take in _TUTORIAL} | {"why.png": why},
 }
 
 

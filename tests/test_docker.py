@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -17,10 +16,9 @@ import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from sketch_search.indexer.commands import index, main
+from sketch_search.indexer.commands import index
 from sketch_search.service.serving.connection import GRACE_SECONDS
 from sketch_search.service.settings import Settings
-from tests.indexer.galleries import save_photos
 from tests.programs import PATIENCE, parse, run_python
 from tests.service.served import address, running
 
@@ -167,42 +165,6 @@ def test_the_example_of_env_has_every_variable_of_the_compose_file_with_its_defa
     used = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", (_CHECKOUT / "docker-compose.yml").read_text()))
     named = dict(re.findall(r"^# ([A-Z_]+)=(\S*)", (_CHECKOUT / ".env.example").read_text(), re.MULTILINE))
     assert used == named
-
-
-@pytest.mark.skipif(os.name == "nt", reason="these are commands of a shell")
-def test_the_documented_commands_back_up_and_restore_what_was_removed(
-    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    photos, made = save_photos(tmp_path / "photos", 9), tmp_path / "index"
-    monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
-    monkeypatch.setenv("SBIR_INDEX", str(made))
-    monkeypatch.chdir(tmp_path)
-
-    def run(command: str) -> str:
-        command = command.replace("/index", str(made)).replace("/photos", str(photos))
-        program, _, arguments = command.partition("python -m indexer ")
-        if not program and not {"<", ">"} & set(command):
-            # It needs no shell, and no process of its own.
-            assert main(shlex.split(arguments)) == 0
-            return capsys.readouterr().out
-        command = command.replace("python", sys.executable)
-        done = subprocess.run(command, shell=True, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    page = (_CHECKOUT / "docs" / "deployment.md").read_text().partition("\n## Back up")[2]
-    back_up, of_copy, anew = (
-        re.findall(r"^docker compose run --rm --no-deps -T index (.*?)(?: +# .*)?$", block, re.MULTILINE)
-        for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    )
-    for command in ("python -m indexer build /photos", "python -m indexer remove 'photos/in here' --yes", *back_up):
-        run(command)
-    for restore in (of_copy, anew):
-        assert len(restore) == 2
-        for command in restore:
-            run(command)
-        assert json.loads(run("python -m indexer info --json --index /index/2"))["removed"] == ["in here"]
-        shutil.rmtree(made / "2")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

@@ -126,6 +126,8 @@ def _begins_a_command(span: str) -> bool:
 
 def _program(words: Sequence[str]) -> list[str]:
     """Returns the program or module, and its arguments as it would get them."""
+    if words[:3] == ["docker", "compose", "run"] and "python" in words:
+        words = [word for word in words[words.index("python") :] if word[0] not in "<>"]
     name, *arguments = words
     name = name.removeprefix(".venv/bin/")
     if name == "python" and arguments[0] == "-m":

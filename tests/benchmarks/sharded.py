@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
@@ -141,7 +141,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = Command("sharded", __doc__)
     command.add_argument("--shards", type=int, nargs="+", metavar="N", help="how many shards, one after the other")
     command.add_argument("--source", type=Path, metavar="INDEX", help="the index that the gallery is made of")
-    command.add_argument("--photos", type=int, metavar="N", help=f"photos of the gallery ({WHOLE.photos:,})")
     options = command.begin(arguments)
     if find_spec("ray") is None:
         command.error("Ray is not installed; the extra `ray` has it")
@@ -157,7 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(command: Command, folder: Path, source: Path, counts: Sequence[int]) -> None:
     """Measure a gallery in each of these numbers of shards."""
     plan = QUICK if command.options.quick else WHOLE
-    plan = replace(plan, photos=command.options.photos or plan.photos)
     # More than a server keeps encoded, so that a second turn encodes them again.
     drawn = turned([path.read_bytes() for path in sketches(plan.sketches, folder)], plan.turned)
     (index,) = write_shards(folder, source, plan.photos, 1)

@@ -82,16 +82,8 @@ def measure(index: Index, matcher: model.Matcher, queries: Sequence[Query]) -> l
             outcome = searchers.get(way, searcher).search(sketch, TunedQuery(k=K, things="one", **asked))
             ids, timings = [hit.id for hit in outcome.results], outcome.timings_ms
             hits = [label_of[photo] == query.label for photo in ids]
-            found.append(
-                Found(
-                    query=query.name,
-                    way=way,
-                    pairs=outcome.pairs_scored,
-                    milliseconds=timings.clusters + timings.photos + timings.diffusion,
-                    map_100=average_precision(hits, relevant),
-                    top=ids[:TOP],
-                )
-            )
+            took, precision = timings.clusters + timings.photos + timings.diffusion, average_precision(hits, relevant)
+            found.append(Found(query.name, way, outcome.pairs_scored, took, precision, ids[:TOP]))
     return found
 
 

@@ -1,7 +1,6 @@
 """Disks that are full or read-only, and permissions. A test is skipped where this user may not mount disks."""
 
 import ctypes
-import os
 import struct
 import subprocess
 import sys
@@ -35,15 +34,6 @@ def read_only(disk: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True, timeout=PATIENCE)
-
-
-def fill(disk: Path, room: int = 0) -> Path:
-    """Write a file that leaves ``room`` bytes free; deleting it gives the space back."""
-    filler = disk / "filler"
-    space = os.statvfs(disk)
-    with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, space.f_bavail * space.f_frsize - room))
-    return filler
 
 
 @contextmanager

@@ -146,6 +146,11 @@ def shorten(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
 
+def edit_manifest(index: Path, **changes: object) -> None:
+    path = index / (IndexFolder(index).current() or "") / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def make_older(index: Path) -> Path:
     """Makes an index one of format 13, without boxes. Returns the folder of its generation."""
     folder = current_generation(IndexFolder(index)).path

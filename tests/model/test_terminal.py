@@ -10,24 +10,10 @@ import pytest
 from sketch_search.model.command_line import a_path
 from sketch_search.model.errors import UserError
 from sketch_search.model.files import MARK, write_files
-from sketch_search.model.terminal import HomeUnknown, expand_home, printable, run_program
+from sketch_search.model.terminal import HomeUnknown, expand_home, run_program
 from tests.programs import PATIENCE
 
 NOBODY = "~nobody-of-this-name"
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("Ännchen 001.png", "Ännchen 001.png"),
-        ("a\nphotos: 99", r"a\nphotos: 99"),
-        ("\x1b[31mred", r"\x1b[31mred"),
-        ("a\u202egpj.exe", r"a\u202egpj.exe"),
-        ("\udcff.png", r"\udcff.png"),
-    ],
-)
-def test_a_name_cannot_forge_a_line_nor_move_the_cursor(name: str, shown: str) -> None:
-    assert printable(name) == shown
 
 
 def test_a_path_is_taken_as_written_and_a_home_folder_that_nobody_has_is_a_sentence() -> None:

@@ -83,13 +83,8 @@ def boxes_of(*photos: list[tuple[int, float, float, float, float, float]]) -> ND
 
 def test_a_box_fits_a_thing_by_kind_certainty_and_place() -> None:
     dog, cat = (KINDS.index(kind) for kind in ("dog", "cat"))
-    boxes = boxes_of(
-        [(dog, 0.9, 0.1, 0.1, 0.5, 0.5)],
-        [(dog, 0.9, 0.5, 0.5, 0.9, 0.9)],
-        [(dog, 0.4, 0.1, 0.1, 0.5, 0.5)],
-        [(cat, 0.9, 0.1, 0.1, 0.5, 0.5)],
-        [],
-    )
+    here, there = (0.1, 0.1, 0.5, 0.5), (0.5, 0.5, 0.9, 0.9)
+    boxes = boxes_of([(dog, 0.9, *here)], [(dog, 0.9, *there)], [(dog, 0.4, *here)], [(cat, 0.9, *here)], [])
     kinds = np.zeros((1, len(KINDS)), np.float32)
     kinds[0, dog], kinds[0, cat] = 0.7, 0.2
     drawn = Thing(Tokens.of_ret(RET), (0.1, 0.1, 0.5, 0.5))

@@ -1,5 +1,7 @@
 """The released computation that searches are compared with is what the matcher does."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,17 +15,9 @@ from tests.networks import tiny_network
 
 @pytest.fixture(scope="module")
 def released() -> Network:
-    return tiny_network(
-        seed=4,
-        relation="kernel-mlp",
-        relation_ret=False,
-        keep_sketch=1.0,
-        keep_photo=1.0,
-        released_tokenizer_average=True,
-        released_value_from_query=True,
-        released_kernel_view=True,
-        released_cross_norm=True,
-    )
+    ways = ("tokenizer_average", "value_from_query", "kernel_view", "cross_norm")
+    whole: dict[str, Any] = {"relation_ret": False, "keep_sketch": 1.0, "keep_photo": 1.0}
+    return tiny_network(seed=4, relation="kernel-mlp", **whole, **{f"released_{way}": True for way in ways})
 
 
 def test_the_released_computation_and_encoder_give_what_the_matcher_does(released: Network) -> None:

@@ -20,13 +20,21 @@ from sketch_search.indexer.commands import main
 from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.files import FileContent, FileStamp, hash_file
 from sketch_search.indexer.store.folders import LocalFolder
-from sketch_search.indexer.store.location import IndexFolder
 from sketch_search.indexer.store.reader import Index
 from sketch_search.model.engine import unit
 from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.images import find_parts, open_image
 from sketch_search.model.images.preprocess import fit_photo
-from tests.indexer.galleries import ORDINARY, Collection, current_catalog, make_older, save_parted, save_photo, shorten
+from tests.indexer.galleries import (
+    ORDINARY,
+    Collection,
+    current_catalog,
+    edit_manifest,
+    make_older,
+    save_parted,
+    save_photo,
+    shorten,
+)
 from tests.pictures import FOUR, page, panorama
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -69,11 +77,6 @@ def boxes_of(collection: Collection) -> dict[str, NDArray[np.uint8]]:
 
 def same(first: dict[str, NDArray[np.uint8]], second: dict[str, NDArray[np.uint8]]) -> bool:
     return first.keys() == second.keys() and all(np.array_equal(first[path], second[path]) for path in first)
-
-
-def edit_manifest(index: Path, **changes: Any) -> None:
-    path = index / (IndexFolder(index).current() or "") / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def edit_files(changed: Path) -> None:

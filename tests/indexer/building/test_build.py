@@ -186,19 +186,6 @@ def test_a_file_that_is_no_progress_gives_none_and_a_pipe_is_not_waited_for(tmp_
     assert read_progress(tmp_path) is None
 
 
-def test_an_update_computes_only_new_photos_and_keeps_ids_rows_and_clusters(built: Collection) -> None:
-    before = catalog(built.index)
-    save_photos(built.photos, 5, start=20)
-    report = built.build()
-    after = catalog(built.index)
-    assert (report.encoded, report.photos, report.clusters) == (5, 17, 3)
-    assert {path: after[path] for path in before} == before
-    new = sorted(after[path] for path in after.keys() - before.keys())
-    assert [entry[0] for entry in new] == [13, 14, 15, 16, 17]
-    assert len({entry[3] for entry in after.values()}) == 2
-    assert indexer.verify(built.index) == []
-
-
 def test_a_growing_build_ends_as_one(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         (collection.photos / f"! {number}.jpg").write_bytes(b"\xff\xd8\xff")

@@ -25,7 +25,7 @@ from sketch_search.model.images.files import IMAGE_SUFFIXES
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, current_catalog, photo_file, save_photo
 from tests.networks import saved_clip
-from tests.pictures import ODD_FILES, SHAPES, OddFile, dated, dng, encoded, photo
+from tests.pictures import ODD_FILES, SHAPES, dated, dng, encoded, photo
 
 PHOTO = photo("house", 128)
 DAY = date(2015, 6, 15)
@@ -341,28 +341,16 @@ def test_a_file_of_a_time_that_no_photo_can_have_is_of_no_day(diary: Collection)
     assert found(diary, date(1, 1, 1), date.max) == DAYS.keys() - {"says nothing.png"}
 
 
-ODD = [odd for odd in ODD_FILES if Path(odd.name).suffix.lower() in {*IMAGE_SUFFIXES, ""}]
-
-
-@pytest.fixture(scope="module")
-def odd_index(tmp_path_factory: pytest.TempPathFactory, matcher: model.Matcher) -> Path:
-    folder = tmp_path_factory.mktemp("odd")
-    save_photo(folder / "photos" / "good.png", 0)
+def test_an_odd_file_is_indexed_or_reported_and_never_stops_the_build(collection: Collection) -> None:
     for odd in ODD_FILES:
-        (folder / "photos" / odd.name).write_bytes(odd.data)
-    build(folder / "index", BuildRequest([folder / "photos"], clusters=2), matcher)
-    return folder / "index"
-
-
-@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.name)
-def test_an_odd_file_is_indexed_or_reported_and_never_stops_the_build(odd: OddFile, odd_index: Path) -> None:
-    reasons = {bad.path: bad.reason for bad in read_summary(odd_index).bad}
-    status = catalog(odd_index)[odd.name][1]
-    assert status == ("indexed" if odd.opens else "bad")
-    assert (odd.name in reasons) is not odd.opens
-    if not odd.opens:
-        assert reasons[odd.name].strip()
-        assert "\n" not in reasons[odd.name]
+        (collection.photos / odd.name).write_bytes(odd.data)
+    collection.build()
+    reasons, entries = {bad.path: bad.reason for bad in read_summary(collection.index).bad}, catalog(collection.index)
+    for odd in ODD_FILES:
+        if Path(odd.name).suffix.lower() in {*IMAGE_SUFFIXES, ""}:
+            assert entries[odd.name][1] == ("indexed" if odd.opens else "bad")
+            assert (odd.name in reasons) is not odd.opens
+            assert odd.opens or (reasons[odd.name].strip() and "\n" not in reasons[odd.name])
 
 
 def test_names_that_are_not_unicode_are_indexed_and_differ_from_their_escapes(collection: Collection) -> None:
@@ -439,7 +427,7 @@ def test_heic_is_read_once_installed(collection: Collection, tmp_path: Path, mon
 def test_no_photo_is_bad_without_decoder(program: str, collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", program)
-        with pytest.raises(DecodingUnavailable):
+        with pytest.raises(DecodingUnavailable, match="free memory, or allow more open files"):
             collection.build()
     report = collection.build()
     assert (report.photos, report.bad) == (12, ())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sketch_search import indexer, model
-from sketch_search.indexer import IndexRefused, read_summary, remove, verify
+from sketch_search.indexer import read_summary, remove, verify
 from sketch_search.indexer.building import builder
 from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.files import FileContent, FileStamp
@@ -280,17 +280,6 @@ def test_without_its_catalog_all_is_computed_and_no_id_given_twice(updated: Coll
     assert (report.encoded, report.photos) == (17, 17)
     assert verify(segmented.index) == []
     assert sorted(entry[0] for entry in known(segmented.index).values()) == list(range(18, 35))
-
-
-@pytest.mark.parametrize("text", ["", "nonsense", "g000009"])
-@pytest.mark.parametrize("name", ["CURRENT", "g000003/manifest.json"])
-def test_without_a_manifest_nothing_is_written(name: str, text: str, segmented: Collection) -> None:
-    (segmented.index / name).write_text(text)
-    left = sorted(segmented.index.rglob("*"))
-    for work in (segmented.update, segmented.build, lambda: verify(segmented.index)):
-        with pytest.raises(IndexRefused, match=r"delete .* and build again"):
-            work()
-    assert sorted(segmented.index.rglob("*")) == left
 
 
 def test_small_segments_are_merged_before_there_are_many(built: Collection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,11 +68,11 @@ def test_no_name_of_a_file_forges_a_line_of_the_report(gallery: Path, capsys: py
     (gallery / "notes.txt").touch()
     assert main(["build", str(gallery)]) == 0
     assert "skipped:     1 file of other types: 1 .txt\n" in capsys.readouterr().out
-    (gallery / "a\x1b[2J\nphotos:      99.jpg").write_bytes(b"")
+    (gallery / "a\x1b[2J\u202e\nphotos:      99.jpg").write_bytes(b"")
     for arguments in (["build"], ["info"]):
         assert main(arguments) == 0
         out = capsys.readouterr().out
-        assert "not indexed: a\\x1b[2J\\nphotos:      99.jpg: " in out
+        assert "not indexed: a\\x1b[2J\\u202e\\nphotos:      99.jpg: " in out
         assert "\x1b" not in out
         assert "\nphotos:      99.jpg" not in out
     (gallery / "empty.jpg").write_bytes(b"")
@@ -269,7 +269,7 @@ def test_impossible_commands_end_with_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize(("value", "used"), [("2", 2), ("", None), ("auto", None)])
-def test_threads_may_come_from_the_environment(
+def test_the_environment_sets_threads(
     value: str, used: int | None, gallery: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     monkeypatch.setenv("SBIR_THREADS", value)

@@ -30,16 +30,12 @@ from tests.indexer.killed_builds import StopAfter, Stopped, change
 from tests.indexer.remote.servers import webdav
 from tests.networks import tiny_checkpoint
 from tests.programs import run_python
-from tests.requirements import need_ray
+from tests.requirements import leaves_sockets, need_ray
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
-# The libraries leave sockets to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = leaves_sockets
 
 
 def test_shards_hold_what_one_index_holds_and_their_build_shows_progress(shards: Path, plain: Path) -> None:
@@ -252,7 +248,7 @@ def test_impossible_updates_change_no_shards(photos: Path, shards: Path, tmp_pat
     assert read_shards(shards) == before
 
 
-def test_workers_that_do_not_see_the_storage_are_refused(
+def test_workers_must_see_the_storage(
     photos: Path, tmp_path: Path, sharded: BuildShards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # For each process this is another folder: the one that it runs in.

@@ -18,12 +18,9 @@ from sketch_search.indexer.upkeep import gallery_state
 from tests.indexer.galleries import Collection, catalog, photo_file
 from tests.indexer.remote.servers import SECRET, Bucket, Fault, Served, Server
 from tests.programs import wait_for
+from tests.requirements import leaves_sockets
 
-# Libraries of servers and their clients leave sockets to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = leaves_sockets
 
 FIRST = "Ännchen 001.png"
 
@@ -175,19 +172,11 @@ def test_a_server_that_does_not_let_in_is_reported_with_the_remedy(
 @pytest.mark.parametrize(
     "address",
     [
-        f"s3://key:{SECRET}@bucket/photos",
-        f"s3://key:a/{SECRET}@bucket/photos",
-        "s3://key@bucket/photos",
-        f"sftp://me:{SECRET}@nas/photos",
-        f"sftp://me:{SECRET}/x@nas/photos",
-        f"webdav://me:{SECRET}@nas/photos",
-        f"sftp://me%3A{SECRET}@nas/photos",
-        f"webdav://me:12/{SECRET}@nas/photos",
-        f"webdavs://me@nas/photos?token={SECRET}",
-        f"webdavs://nas/photos#{SECRET}",
-        "s3:///photos",
-        "sftp://nas/photos/../..",
-        f"ftp://me:{SECRET}@nas/photos",
+        *(f"s3://{who}@bucket/photos" for who in (f"key:{SECRET}", f"key:a/{SECRET}", "key")),
+        *(f"sftp://me{rest}/photos" for rest in (f":{SECRET}@nas", f":{SECRET}/x@nas", f"%3A{SECRET}@nas")),
+        *(f"{kind}://me:{SECRET}@nas/photos" for kind in ("webdav", "ftp")),
+        *(f"webdav://me:12/{SECRET}@nas/photos", f"webdavs://me@nas/photos?token={SECRET}"),
+        *(f"webdavs://nas/photos#{SECRET}", "s3:///photos", "sftp://nas/photos/../.."),
     ],
 )
 def test_an_address_with_a_password_is_refused_and_not_repeated(address: str, collection: Collection) -> None:

@@ -1,6 +1,5 @@
 import errno
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -25,14 +24,9 @@ from sketch_search.indexer.store.location import IndexFolder, hold_lock
 from sketch_search.model.engine import unit
 from sketch_search.model.files import read_regular
 from sketch_search.model.search.clusters import Vectors, assign, default_clusters
-from tests.indexer.galleries import Collection, clustered, save_photo, save_photos, shorten, sign
+from tests.indexer.galleries import Collection, clustered, edit_manifest, save_photo, save_photos, shorten, sign
 from tests.indexer.killed_builds import StopAfter, Stopped
 from tests.programs import PATIENCE, run_python
-
-
-def edit_manifest(index: Path, **changes: object) -> None:
-    path = index / "g000001" / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def stopped(collection: Collection) -> Path:
@@ -118,10 +112,13 @@ def test_an_array_that_the_manifest_vouches_for_is_not_unpickled(copied: Collect
     ],
     ids=lambda text: text[:30],
 )
-def test_a_damaged_current_file_or_manifest_is_refused(name: str, text: str, copied: Collection) -> None:
+def test_a_damaged_manifest_is_refused_and_nothing_written(name: str, text: str, copied: Collection) -> None:
     (copied.index / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(indexer.IndexRefused, match=r"delete .*/index and build again"):
-        copied.open()
+    left = sorted(copied.index.rglob("*"))
+    for work in (copied.open, copied.update, copied.build, lambda: indexer.verify(copied.index)):
+        with pytest.raises(indexer.IndexRefused, match=r"delete .*/index and build again"):
+            work()
+    assert sorted(copied.index.rglob("*")) == left
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "clusters.npy", "photos.sqlite"])

@@ -202,15 +202,9 @@ def check(matcher: model.Matcher, examples: int, steps: int) -> int:
         pass
 
     Machine.matcher = matcher
+    kept = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     stateful.run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
+        Machine, settings=settings(kept, max_examples=examples, stateful_step_count=steps)
     )
     return Machine.compared
 

@@ -8,24 +8,12 @@ from string import ascii_letters
 
 import pytest
 
-from sketch_search.indexer import BadInvocation, BuildRequest, UnknownPhoto, build, read_summary, remove, upkeep, verify
+from sketch_search.indexer import BadInvocation, BuildRequest, build, read_summary, remove, upkeep, verify
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.upkeep import plan_removal, watch
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, save_photo, save_photos
 from tests.programs import PATIENCE, started_python
-
-
-def test_a_removed_photo_vanishes_at_once_and_its_file_stays(built: Collection) -> None:
-    save_photo(built.index / "thumbnails" / "x-256.jpg", 3)
-    report = remove([], built.index, ids=[3])
-    assert (report.photos, report.files) == (11, 1)
-    with built.open() as index, pytest.raises(UnknownPhoto):
-        index.photo(3)
-    assert verify(built.index) == []
-    assert len(list(built.photos.rglob("*.png"))) == 12
-    assert [*built.index.rglob("*.jpg")] == []
-    assert len(read_summary(built.index).removed) == 1
 
 
 def test_a_removed_photo_stays_out_under_another_name_until_it_is_added_and_a_build_says_so(built: Collection) -> None:
@@ -62,7 +50,10 @@ def test_removals_are_taken_over_by_an_index_that_is_built_anew(built: Collectio
 
 
 def test_a_removed_photo_stays_out_if_the_whole_gallery_is_renamed(built: Collection) -> None:
+    save_photo(built.index / "thumbnails" / "x-256.jpg", 3)
     remove(["in here"], built.index)
+    assert [*built.index.rglob("*.jpg")] == []
+    assert len(list(built.photos.rglob("*.png"))) == 12
     report = built.update(folders=[built.photos.rename(built.photos.with_name("renamed"))])
     assert (report.photos, report.encoded) == (8, 0)
     assert "4 files of photos that were removed" in report.skipped[0]

@@ -175,16 +175,6 @@ def test_a_picture_that_ends_its_process_every_time_is_refused_by_what_ended_it(
         assert opened(decoders, encoded(drawing("star"))) == drawing("star")
 
 
-@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
-def test_a_process_that_cannot_start_blames_no_picture(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Decoders(1) as decoders:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "executable", program)
-            with pytest.raises(errors.DecodingUnavailable, match="free memory, or allow more open files"):
-                opened(decoders, encoded(drawing("star")))
-        assert opened(decoders, encoded(drawing("star"))) == drawing("star")
-
-
 @LINUX
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_program_that_started_it(number: signal.Signals) -> None:

@@ -183,12 +183,8 @@ def test_export_writes_graphs_that_hold_no_weights(tmp_path: Path, capsys: pytes
     assert main(["export", str(default_checkpoint()), str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("wrote ")
     (folder,) = tmp_path.iterdir()
-    assert sorted(file.name for file in folder.iterdir()) == [
-        "pairs.onnx",
-        "photo-vit.onnx",
-        "second-vit.onnx",
-        "vit.onnx",
-    ]
+    assert sorted(file.stem for file in folder.glob("*.onnx")) == ["pairs", "photo-vit", "second-vit", "vit"]
+    assert len([*folder.iterdir()]) == 4
     assert sum(file.stat().st_size for file in folder.iterdir()) < 200_000
     assert main(["export", str(tiny_checkpoint(tmp_path / "tiny.safetensors")), str(tmp_path)]) == 2
     assert "without a photo side, which only PyTorch runs" in capsys.readouterr().err
@@ -210,20 +206,11 @@ def test_graphs_are_found_where_export_writes(graphs: Path, tmp_path: Path, monk
     assert find_graphs(checkpoint) is None
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "projection.axes",
-        "prior.prototypes",
-        "vocabulary.directions",
-        "encoder.head.centre",
-        "encoder.position",
-        "encoder.tuning.fc1_bias",
-        "relation.scale",
-        "cross.photo.ffn.3.weight",
-        "relation.sketch_worth.bias",
-    ],
-)
+ARRAYS = "projection.axes prior.prototypes vocabulary.directions encoder.head.centre encoder.position "
+ARRAYS += "encoder.tuning.fc1_bias relation.scale cross.photo.ffn.3.weight relation.sketch_worth.bias"
+
+
+@pytest.mark.parametrize("name", ARRAYS.split())
 def test_a_checkpoint_without_one_of_its_arrays_is_refused(name: str, tmp_path: Path) -> None:
     files = read_files(default_checkpoint())
     del files.arrays[name]

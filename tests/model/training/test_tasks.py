@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from sketch_search.model.errors import ModelError
-from sketch_search.model.images import Preprocessing
 from sketch_search.model.training import tasks
 from sketch_search.model.training.corpus import (
     DATA_VARIABLE,
@@ -300,6 +299,3 @@ def test_strokes_are_drawn_once_as_black_lines_on_white(tmp_path: Path, monkeypa
     assert (second == 0).sum() > (first == 0).sum() > 0
     written = [s.path.stat().st_mtime_ns for s in sketches]
     assert [s.path.stat().st_mtime_ns for s in read_drawings(tmp_path)] == written
-
-
-LOOK = Preprocessing(64)

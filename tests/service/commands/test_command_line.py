@@ -1,16 +1,12 @@
 import os
-import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
-from sketch_search import Remote
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.model import Matcher
 from sketch_search.model.terminal import installed_version
@@ -20,7 +16,7 @@ from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import Settings
 from tests.pictures import encoded
 from tests.programs import commands_of, parse, run_python, run_until
-from tests.service.small_gallery import PHOTOS, draw_sketch, save_copy
+from tests.service.small_gallery import draw_sketch, save_copy
 
 SCREEN_LINES = 40
 
@@ -164,44 +160,7 @@ def test_who_searches_with_an_indexed_photo_as_a_drawing_is_told_of_the_option_f
         assert ("--photo finds what looks like it" in capsys.readouterr().err) is expected
 
 
-@pytest.fixture
-def told_by(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Returns what a server answers whose command runs in this process until the browser is told of its page."""
-
-    def serve(ask: Callable[[str], Any], *command: str | Path) -> Any:
-        answers: list[Any] = []
-
-        def opened(file: str) -> bool:
-            page = Path(urlsplit(file).path).read_text()
-            answers.append(ask(page.partition("url=")[2].partition("/?")[0]))
-            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-            os.kill(os.getpid(), signal.SIGINT)
-            return True
-
-        monkeypatch.setattr("webbrowser.open", opened)
-        assert main([*map(str, command), "--port", "0", "--open"]) == 0
-        (answer,) = answers
-        return answer
-
-    return serve
-
-
-def photos_found(url: str) -> int:
-    with Remote(url) as remote:
-        return len(remote.search(draw_sketch(), k=PHOTOS))
-
-
 on_posix = pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
-
-
-@on_posix
-def test_a_folder_is_indexed_served_and_opened(
-    tmp_path: Path, gallery: Path, weights: Path, told_by: Callable[..., Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert told_by(photos_found, gallery, "--index", tmp_path / "index", "--weights", weights) == PHOTOS
-    printed = capsys.readouterr().out
-    assert f"{gallery}: {PHOTOS} photos\n{PHOTOS} of them newly encoded" in printed
-    assert "sketch-search at http://127.0.0.1:" in printed
 
 
 @on_posix
@@ -233,19 +192,9 @@ from sketch_search.service.commands import main
 for command in {}:
     main(command.split())
 """
-ANSWERED_AT_ONCE = (
-    "--help",
-    "search --help",
-    "--version",
-    "index --help",
-    "index build --help",
-    "index --version",
-    "model --help",
-    "model train --help",
-    "model evaluate --help",
-    "model --version",
-    "search nothing.png",
-)
+_HELPED = ("", "search", "index", "index build", "model", "model train", "model evaluate")
+ANSWERED_AT_ONCE = [*(f"{command} --help" for command in _HELPED), "--version", "index --version", "model --version"]
+ANSWERED_AT_ONCE += ["search nothing.png"]
 
 
 @pytest.mark.parametrize(
@@ -253,14 +202,8 @@ ANSWERED_AT_ONCE = (
     [
         (
             "import sketch_search.service.http.app",
-            {
-                "sketch_search.model.training.papers",
-                "sketch_search.model.training.evaluation",
-                "sketch_search.model.training.network",
-                "timm",
-                "torch",
-                "sklearn",
-            },
+            {f"sketch_search.model.training.{room}" for room in ("papers", "evaluation", "network")}
+            | {"timm", "torch", "sklearn"},
         ),
         ("import sketch_search.indexer.building.builder", {"s3fs", "sshfs", "httpx", "asyncssh", "botocore"}),
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy", "fastapi"}),

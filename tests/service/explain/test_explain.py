@@ -18,14 +18,13 @@ from sketch_search.model.images import Drawing
 from sketch_search.model.images.files import open_image
 from sketch_search.service.commands import main
 from sketch_search.service.commands.search import explain as explain_by_command
-from sketch_search.service.errors import BadInvocation, BadSearch
+from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import _COLOURS, _GAP, explain, side_by_side
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse, ShownThing
 from sketch_search.service.schemas.search import DetectedBox
 from sketch_search.service.settings import Settings
-from tests.pictures import encoded
 from tests.searching import Searcher
-from tests.service.small_gallery import draw_photo, draw_sketch
+from tests.service.small_gallery import draw_sketch
 
 
 def decoded(url: str) -> Image.Image:
@@ -126,39 +125,12 @@ def why(
     return read(folder)
 
 
-def test_photos_have_three_names(settings: Settings, drawn: Path, index: Index, gallery: Path, tmp_path: Path) -> None:
-    number = index.photo_at("p01.png").id
-    named = str(number), "p01.png", str(gallery / "p01.png")
-    for names in (*((name,) for name in named), named):
-        assert [one.id for one in why(settings, drawn, tmp_path / "why", *names).photos] == [number]
-    (tmp_path / "stranger.png").write_bytes(encoded(draw_photo(99)))
-    with pytest.raises(BadInvocation, match=r"stranger\.png"):
-        why(settings, drawn, tmp_path, str(tmp_path / "stranger.png"))
-
-
 def test_why_photos_are_like_one_of_the_index_is_said_without_it(settings: Settings, tmp_path: Path) -> None:
     document = why(settings, None, tmp_path, like="p01.png")
     assert (len(document.photos), document.method) == (3, "ret")
     assert all("p01.png" not in one.paths for one in (*document.photos, *document.nearest))
     with pytest.raises(BadSearch, match="The query is empty"):
         why(settings, None, tmp_path)
-
-
-@pytest.mark.parametrize("name", ["1.png", "explanation.json"])
-def test_no_file_of_the_user_is_written_over(settings: Settings, drawn: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / "mine").write_text("keep this")
-    (tmp_path / "linked").mkdir()
-    (tmp_path / "linked" / name).symlink_to(tmp_path / "mine")
-    with pytest.raises(UserError, match="is a symbolic link"):
-        why(settings, drawn, tmp_path / "linked")
-    assert (tmp_path / "mine").read_text() == "keep this"
-    photo = encoded(draw_photo(1))
-    (tmp_path / name).write_bytes(photo)
-    with pytest.raises(UserError, match="was not written by this program"):
-        why(settings, drawn, tmp_path)
-    assert (tmp_path / name).read_bytes() == photo
-    for _ in range(2):
-        why(settings, drawn, tmp_path / "own")
 
 
 def test_pictures_to_explain_are_sent_raw_or_in_a_form(http: httpx.Client, sketch: bytes) -> None:
@@ -181,6 +153,9 @@ def test_the_command_writes_a_picture_for_each_photo_that_a_search_finds_and_all
     assert sorted(file.name for file in out.iterdir()) == ["1.png", "2.png", "3.png", "explanation.json"]
     assert str(out / "explanation.json") in capsys.readouterr().out
     answer, picture = read(out), Image.open(out / "1.png")
+    (out / "2.png").write_bytes(drawn.read_bytes())
+    with pytest.raises(UserError, match=r"2\.png was not written by this program"):
+        why(settings, drawn, out)
     assert picture.width > 2 * picture.height
     assert all(photo.influence and photo.nearest for photo in answer.photos)
     assert main(["search", *common, str(drawn), "--k", "3", "--json"]) == 0

@@ -47,14 +47,8 @@ def test_every_answer_carries_a_request_id(http: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("verb", "path", "status"),
     [
-        ("GET", "/info", 200),
-        ("GET", "/photos/1", 200),
-        ("GET", "/metrics", 200),
-        ("GET", "/openapi.json", 200),
-        ("POST", "/search", 422),
-        ("GET", "/no/such/path", 404),
-        ("GET", "/search", 405),
-        ("GET", "/broken", 500),
+        *(("GET", path, 200) for path in ("/info", "/photos/1", "/metrics", "/openapi.json")),
+        *(("POST", "/search", 422), ("GET", "/no/such/path", 404), ("GET", "/search", 405), ("GET", "/broken", 500)),
     ],
 )
 def test_every_answer_has_headers_against_trust(broken: Served, verb: str, path: str, status: int) -> None:
@@ -260,21 +254,12 @@ def test_the_token_is_printed_on_a_terminal_or_in_a_file(default_settings: Setti
     browser.chmod(0o700)
     # The server is told to end by it; who runs the tests may ignore it, as nohup does.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    with running(
-        default_settings,
-        tmp_path / "log",
-        "--open",
-        BROWSER=str(browser),
-        SBIR_LOG_FORMAT="json",
-        SBIR_METRICS_PORT="0",
-    ) as process:
+    variables: dict[str, Any] = {"BROWSER": str(browser), "SBIR_LOG_FORMAT": "json", "SBIR_METRICS_PORT": "0"}
+    with running(default_settings, tmp_path / "log", "--open", **variables) as process:
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline())["message"] for _ in range(3)]
-        assert [line.rpartition(" ")[0] for line in lines] == [
-            "metrics at",
-            "sketch-search at",
-            "open this file for the page with the token; only you can read it:",
-        ]
+        told = "open this file for the page with the token; only you can read it:"
+        assert [line.rpartition(" ")[0] for line in lines] == ["metrics at", "sketch-search at", told]
         page = Path(lines[2].split()[-1])
         assert page.stat().st_mode & 0o777 == 0o600
         url = lines[1].split()[-1]
@@ -340,7 +325,7 @@ def wait_for_lines(
     return lines()
 
 
-def test_requests_are_lines(
+def test_requests_are_logged(
     server: Served, http: httpx.Client, logged: pytest.LogCaptureFixture, sketch: bytes
 ) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):

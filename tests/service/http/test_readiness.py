@@ -1,19 +1,13 @@
 import re
 import shutil
-import socket
-import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from typing import Any
 
-import httpx
 import pytest
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
@@ -27,8 +21,7 @@ from sketch_search.service.http import context, routes
 from sketch_search.service.serving import builder
 from sketch_search.service.serving import worker as turns
 from sketch_search.service.settings import Settings
-from tests.documents import CHECKOUT, read
-from tests.programs import PATIENCE, wait_for, wait_until
+from tests.programs import wait_for, wait_until
 from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
 from tests.service.served import Served, asked, check_is_stranger, connect, error, served
 from tests.service.small_gallery import MAX_UPLOAD, PHOTOS
@@ -118,115 +111,16 @@ def test_a_sketch_of_which_nothing_comes_gives_way_if_it_is_full(settings: Setti
         assert stalled.recv(65536).startswith(b"HTTP/1.1 429 ")
 
 
-_NGINX = """
-daemon off; master_process off; pid {folder}/pid; error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    {server}
-}}
-"""
-_BLOCKS = re.findall(r"```nginx\n(.*?)```", read(CHECKOUT / "docs" / "deployment.md"), re.DOTALL)
-_HOST = {"Host": "photos.example"}
-
-
-@contextmanager
-def behind_nginx(block: str, addresses: dict[str, str], folder: Path) -> Iterator[httpx.Client]:
-    """Runs nginx with this server block, and these addresses in the place of the documented ones."""
-    program, openssl = shutil.which("nginx") or shutil.which("/usr/sbin/nginx"), shutil.which("openssl")
-    if program is None or openssl is None:
-        pytest.skip("nginx or openssl is not installed")
-    certificate, key = folder / "photos.pem", folder / "photos.key"
-    made = [openssl, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", "-subj", "/CN=photos.example"]
-    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    trusting = ssl.create_default_context(cafile=certificate)
-    trusting.check_hostname = False  # the name leads nowhere here
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    here = {"443 ssl": f"127.0.0.1:{port} ssl", "/etc/ssl/photos.example.pem": str(certificate)}
-    for of_docs, ours in (here | {"/etc/ssl/photos.example.key": str(key)} | addresses).items():
-        assert of_docs in block
-        block = block.replace(of_docs, ours)
-    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, server=block))
-    with subprocess.Popen([program, "-e", "stderr", "-c", folder / "nginx.conf"]) as process:
-        try:
-            wait_until(lambda: _answers(port) or process.poll() is not None, "nginx does not answer")
-            assert process.poll() is None
-            url = f"https://127.0.0.1:{port}"
-            with httpx.Client(base_url=url, headers=_HOST, verify=trusting, timeout=PATIENCE) as http:
-                yield http
-        finally:
-            process.terminate()
-
-
-def _answers(port: int) -> bool:
-    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=PATIENCE):
-        return True
-    return False
-
-
-def test_the_server_block_of_the_docs_works(settings: Settings, gallery: Path, sketch: bytes, tmp_path: Path) -> None:
-    with (
-        served(settings, allowed_hosts=("photos.example",)) as server,
-        behind_nginx(_BLOCKS[0], {"http://127.0.0.1:8000": server.url}, tmp_path) as http,
-    ):
-        assert "<title>sketch-search</title>" in http.get("/").text
-        best = http.post("/search", content=sketch).json()["results"][0]
-        assert http.get(best["photo_url"]).content == (gallery / best["paths"][0]).read_bytes()
-        assert http.post("/search", content=bytes(11 << 20)).status_code == 413
-        check_is_stranger(http, gallery)
-        assert "Secure" in http.get("/", params={"token": server.app.state.token}).headers["set-cookie"]
-        assert http.get("/info").json()["allows"]["build"]
-
-
-class Guard(BaseHTTPRequestHandler):
-    """Stands in for a program that authenticates users: it knows one by a cookie, and sends others to its page."""
-
-    asked: ClassVar[list[tuple[str, str | None, str | None, str | None]]] = []
-
-    def do_GET(self) -> None:
-        names = ("X-Original-Method", "X-Original-URL", "Content-Length")
-        method, url, length = (self.headers.get(name) for name in names)
-        self.asked.append((self.path, method, url, length))
-        self.send_response(200 if self.headers.get("Cookie") == "user=me" else 401)
-        self.send_header("Location", "https://login.example/")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def guard() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Guard) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_known_users_see_the_page(settings: Settings, gallery: Path, guard: str, sketch: bytes, tmp_path: Path) -> None:
-    block = re.sub(r"    location / \{.*?\n    \}\n", lambda _: _BLOCKS[1], _BLOCKS[0], flags=re.DOTALL)
-    with served(settings, allowed_hosts=("photos.example",), index=tmp_path / "index") as server:
-        addresses = {"127.0.0.1:8000": urlsplit(server.url).netloc, "127.0.0.1:9091": guard}
-        with behind_nginx(block, addresses, tmp_path) as http:
-            for verb, path in (("GET", ""), ("GET", "photos/1"), ("POST", "search"), ("POST", "build")):
-                refused = http.request(verb, f"/sketches/{path}", content=sketch if verb == "POST" else None)
-                assert (refused.status_code, refused.headers["location"]) == (302, "https://login.example/")
-                url = f"https://photos.example/sketches/{path}"
-                assert Guard.asked[-1] == ("/api/authz/auth-request", verb, url, None)
-            assert [http.get(path).status_code for path in ("/info", "/search", "/authenticated")] == [404] * 3
-            http.headers["Cookie"] = "user=me"
-            assert urlsplit(http.get("/sketches").headers["location"]).path == "/sketches/"
-            linked = re.findall(r'(?:href|src)="([^"#]+)"', http.get("/sketches/").text)
-            assert {path: http.get(f"/sketches/{path}").status_code for path in linked} == dict.fromkeys(linked, 200)
-            where = {"folder": str(gallery)}
-            assert http.post("/sketches/build", headers=server.token, params=where).status_code == 202
-            wait_until(lambda: http.get("/sketches/readyz").status_code == 200, "nothing is indexed")
-            best = http.post("/sketches/search", content=sketch).json()["results"][0]
-            assert http.get(f"/sketches{best['photo_url']}").content == (gallery / best["paths"][0]).read_bytes()
-            assert http.get(f"/sketches{best['thumbnail_url']}").headers["content-type"] == "image/jpeg"
+def test_behind_a_proxy_the_cookie_is_secure_and_links_are_relative(settings: Settings, gallery: Path) -> None:
+    with served(settings, allowed_hosts=("photos.example",)) as server:
+        forwarded = {"host": "photos.example", "x-forwarded-for": "203.0.113.7", "x-forwarded-proto": "https"}
+        server.http.headers.update(forwarded)
+        linked = re.findall(r'(?:href|src)="([^"#]+)"', server.http.get("/").text)
+        # The proxy has removed the path.
+        assert {path: server.http.get(f"/{path}").status_code for path in linked} == dict.fromkeys(linked, 200)
+        answer = server.http.get("/", params={"token": server.app.state.token})
+        assert (answer.headers["location"], "Secure" in answer.headers["set-cookie"]) == ("./", True)
+        check_is_stranger(server.http, gallery)
 
 
 @dataclass

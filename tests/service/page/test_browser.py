@@ -207,9 +207,7 @@ def test_a_photo_whose_file_is_gone_says_so(desk: Browser, settings: Settings, w
         )
 
 
-def test_an_open_photo_has_facts_and_is_zoomed(
-    desk: Browser, settings: Settings, weights: Path, tmp_path: Path
-) -> None:
+def test_an_open_photo_has_facts_and_zooms(desk: Browser, settings: Settings, weights: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     exif = Image.Exif()
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Nokia", "Lumia"

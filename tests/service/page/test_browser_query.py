@@ -121,27 +121,6 @@ def test_a_photo_of_an_address_that_is_gone_is_reported_and_can_be_taken_out(des
     wait_for_notice(desk, "What are you looking for?")
 
 
-def test_back_leaves_the_photo_first_and_then_takes_the_like_back(desk: Browser, server: Served) -> None:
-    find(desk, server)
-    before = names(desk)
-    liked, photo_id = photo(desk, 1)
-    desk.find_elements(By.CSS_SELECTOR, "#results .photo")[1].click()
-    desk.find_element(By.ID, "viewer-like").click()
-    wait_for_search(desk, f"#like={photo_id}")
-    assert not desk.find_element(By.ID, "viewer").is_displayed()
-    wait(desk).until(lambda d: liked not in names(d))
-    desk.find_element(By.CSS_SELECTOR, "#results .photo").click()
-    wait(desk).until(lambda d: d.find_element(By.ID, "viewer").is_displayed())
-    desk.back()
-    wait(desk).until(lambda d: not d.find_element(By.ID, "viewer").is_displayed())
-    assert parts(desk)["hash"] == f"#like={photo_id}"
-    desk.back()
-    wait_for_search(desk, "")
-    wait(desk).until(lambda d: names(d) == before)
-    desk.forward()
-    wait_for_search(desk, f"#like={photo_id}")
-
-
 # The first photo is there three times, and goes by the first of its names.
 IN_FOLDER = ["again.png", *(f"p{seed:02}.png" for seed in range(3, PHOTOS, 3))]
 FOLDER_HASH = "#folder=gr%C3%B6%C3%9Fe"

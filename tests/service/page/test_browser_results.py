@@ -15,7 +15,11 @@ from tests import browser
 from tests.browser import (
     DESKTOP,
     LAPTOP,
+    LOW,
     PHONE,
+    SMALL,
+    TALL,
+    WIDE,
     Browser,
     Screen,
     before_pages,
@@ -275,12 +279,6 @@ def test_the_page_says_how_many_parts_did_not_answer_until_all_do_again(opened: 
             link.broken = False
         many.answers(SHARDS)
         search_again(driver, "")
-
-
-SMALL = Screen("small phone", 320, 640, ratio=2.0, phone=True)
-TALL = Screen("phone", 390, 844, ratio=2.0, phone=True)
-LOW = Screen("low laptop", 1366, 707)
-WIDE = Screen("wide", 1920, 1000)
 
 
 def test_the_line_above_the_photos_is_never_cut(opened: Browser, server: Served) -> None:

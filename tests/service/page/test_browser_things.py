@@ -26,6 +26,8 @@ from sketch_search.service.settings import Settings
 from tests import browser
 from tests.browser import (
     DESKTOP,
+    LOW,
+    TALL,
     Browser,
     Screen,
     before_pages,
@@ -89,15 +91,8 @@ def draw_overlapping(driver: Browser, server: Served, words: Sequence[str] = (""
         "#2e8b57": [(0.66, 0.66), (0.8, 0.66), (0.8, 0.78), (0.66, 0.78), (0.66, 0.66)],
     }
     marks = [
-        {
-            "kind": "pen",
-            "colour": colour,
-            "width": 0.012,
-            "told": i,
-            "thing": i,
-            "word": words[i],
-            "points": [x for at in points for x in (*at, 1)],
-        }
+        {"kind": "pen", "colour": colour, "width": 0.012, "told": i, "thing": i, "word": words[i]}
+        | {"points": [x for at in points for x in (*at, 1)]}
         for i, (colour, points) in enumerate(lines.items())
     ]
     keep(driver, server, marks)
@@ -314,33 +309,7 @@ def test_two_things_are_found_where_they_stand(desk: Browser, scenes: Served, mo
     desk.find_element(By.ID, "viewer-close").click()
 
 
-def test_things_are_joined_and_parted_by_a_press(desk: Browser, scenes: Served) -> None:
-    draw_car_and_umbrella(desk, scenes)
-    desk.find_element(By.CSS_SELECTOR, "#things input").click()
-    desk.find_element(By.ID, "held-join").click()
-    wait_for_photos(desk, lambda d: labels(d) == [])
-    assert labels(desk) == []
-    assert desk.find_element(By.ID, "places-switch").is_displayed()
-    desk.find_element(By.ID, "undo").click()
-    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
-    desk.find_element(By.ID, "redo").click()
-    wait_for_photos(desk, lambda d: labels(d) == [])
-    wait(desk).until(lambda d: d.find_element(By.ID, "parts-apart").is_displayed())
-    desk.find_element(By.ID, "parts-apart").click()
-    wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
-    desk.refresh()
-    wait_for_photos(desk, lambda d: labels(d) == ["car", "umbrella"])
-    marks = "return JSON.parse(sessionStorage.getItem('sketch-search-drawing')).marks.length"
-    drawn = desk.execute_script(marks)
-    press(desk, 0, "join")
-    wait_for_photos(desk, lambda d: labels(d) == [])
-    desk.back()
-    wait(desk).until(lambda d: labels(d) == ["car", "umbrella"])
-    desk.find_element(By.ID, "undo").click()
-    wait_for_photos(desk, lambda d: d.execute_script(marks) == drawn - 1)
-
-
-@pytest.mark.parametrize("screen", [Screen("phone", 390, 844, ratio=2.0, phone=True), Screen("low laptop", 1366, 707)])
+@pytest.mark.parametrize("screen", [TALL, LOW])
 def test_labels_of_overlapping_things_lie_at_their_own_ink(opened: Browser, scenes: Served, screen: Screen) -> None:
     with on_screen(opened, screen) as driver:
         draw_overlapping(driver, scenes)
@@ -586,11 +555,7 @@ def test_names_that_are_typed_one_right_after_the_other_all_stay(desk: Browser, 
     expect_complaints(desk, "422")
 
 
-@pytest.mark.parametrize(
-    "screen",
-    [Screen("phone", 390, 844, ratio=2.0, phone=True), Screen("low laptop", 1366, 707)],
-    ids=lambda screen: screen.name,
-)
+@pytest.mark.parametrize("screen", [TALL, LOW], ids=lambda screen: screen.name)
 def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, screen: Screen) -> None:
     with on_screen(opened, screen, dark=True) as driver:
         driver.get(scenes.url)

@@ -275,7 +275,7 @@ def test_a_photo_that_was_closed_leaves_nothing_to_go_back_to(desk: Browser, ser
     wait(desk).until(lambda d: d.current_url == before)
 
 
-def test_an_address_that_is_dropped_or_pasted_is_reported_not_to_be_an_image(desk: Browser, server: Served) -> None:
+def test_an_address_or_code_that_is_no_image_is_reported(desk: Browser, server: Served) -> None:
     address = "https://example.org/cat.jpg"
     for script in ("drop_address", "paste_text"):
         desk.get(server.url)
@@ -287,6 +287,12 @@ def test_an_address_that_is_dropped_or_pasted_is_reported_not_to_be_an_image(des
         wait_for_photos(desk)
         assert not desk.find_element(By.ID, "notice").is_displayed()
         desk.find_element(By.ID, "clear").click()
+    for code in ("data:image/png;base64,%%%", "<svg><path d='M0 0'", "data:image/gif,none"):
+        wait_for_notice(desk, "What are you looking for?")
+        run(desk, "paste_text", code)
+        wait_for_notice(desk, "That did not work")
+        desk.find_element(By.ID, "clear").click()
+    expect_complaints(desk, "Failed to load resource")
 
 
 _SVG = (
@@ -313,14 +319,3 @@ def test_the_code_of_an_image_is_drawn_when_it_is_pasted_or_dropped(desk: Browse
         wait_for_photos(desk)
         assert 0.005 < (paper(desk) != paper(desk)[0, 0]).mean() < 0.5
         desk.find_element(By.ID, "clear").click()
-
-
-def test_code_that_is_no_image_is_reported(desk: Browser, server: Served) -> None:
-    for code in ("data:image/png;base64,%%%", "<svg><path d='M0 0'", "data:image/gif,none"):
-        desk.get(server.url)
-        wait_for_notice(desk, "What are you looking for?")
-        run(desk, "paste_text", code)
-        wait_for_notice(desk, "That did not work")
-        desk.find_element(By.ID, "clear").click()
-        wait_for_notice(desk, "What are you looking for?")
-    expect_complaints(desk, "Failed to load resource")

@@ -10,6 +10,9 @@ from tests.service.served import Served
 pytestmark = needs_browser
 
 BOAT = [{"word": "boat", "probability": 0.9}]
+# Cosines of things, whether nobody knows them, and what is said.
+FOUND = [(0.8, True, "matches well"), (0.6, False, "matches partly"), (0.6, True, "perhaps here")]
+FOUND += [(0.4, False, "perhaps here"), (0.4, True, "not clear where")]
 VALUES = [0.1, 0.5, 0.2, 0.0, 0.2]
 COMPARED = {
     "matches": [{"sketch_cell": s, "photo_cell": p, "cosine": c} for s, p, c in ((0, 7, 0.9), (3, 2, 0.8), (5, 7, 0.6))]
@@ -81,16 +84,7 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
     ),
     "of several things, one that nobody knows is found only where it matches well": (
         "words",
-        [
-            (["foundThing", {"cosine": cosine, "unsure": unsure}], said)
-            for cosine, unsure, said in (
-                (0.8, True, "matches well"),
-                (0.6, False, "matches partly"),
-                (0.6, True, "perhaps here"),
-                (0.4, False, "perhaps here"),
-                (0.4, True, "not clear where"),
-            )
-        ],
+        [(["foundThing", {"cosine": cosine, "unsure": unsure}], said) for cosine, unsure, said in FOUND],
     ),
     "photos are counted beside liked ones, which are no results": (
         "words",

@@ -50,7 +50,7 @@ def scores_of_files(gallery: Path, index: Index, matcher: Matcher, method: Metho
 
 
 @pytest.mark.parametrize("method", ["rn", "ret"])
-def test_searching_all_clusters_gives_exactly_the_ranking_of_scoring_every_file(
+def test_searching_all_clusters_ranks_as_scoring_every_file_does(
     searcher: Searcher, gallery: Path, index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch, method: Method
 ) -> None:
     # So that photos are compared in several blocks.
@@ -84,13 +84,6 @@ def test_only_the_best_clusters_are_opened(searcher: Searcher, index: Index, mat
     inside = [hit for hit in everything.results if hit.cluster in clusters[:2]][:2]
     assert [hit.id for hit in outcome.results] == [hit.id for hit in inside]
     assert [hit.raw_score for hit in outcome.results] == pytest.approx([hit.raw_score for hit in inside], abs=1e-4)
-
-
-def test_pages_continue_the_ranking(searcher: Searcher) -> None:
-    whole = searcher.find_sketch(nprobe="all").results
-    pages = [searcher.find_sketch(k=5, offset=offset, nprobe="all").results for offset in range(0, 30, 5)]
-    assert tuple(hit for page in pages for hit in page) == whole
-    assert pages[-1] == ()
 
 
 def test_only_the_best_by_ret_reach_the_relation_network_and_need_no_centroid(searcher: Searcher) -> None:
@@ -232,7 +225,7 @@ def test_it_explains_by_the_photos_files(without: Path, diffusing: Searcher) -> 
     engine.close()
 
 
-def test_where_there_is_a_choice_the_network_chooses_among_the_clusters_that_vectors_and_matches_prefer(
+def test_the_network_chooses_among_the_clusters_that_vectors_and_matches_prefer(
     searcher: Searcher, index: Index, matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sketch = matcher.encode(matcher.prepare(draw_sketch(), "sketch")[None], "sketch")

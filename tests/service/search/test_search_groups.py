@@ -113,7 +113,6 @@ def test_one_kind_far_ahead_is_shown_as_photos_and_any_other_ranking_as_kinds(
 
 # The number of files of each picture: the same pixels in files that differ, so that each is a photo.
 FILES = [1, 4, 1, 2, 3, 1, 1, 5, 2, 1]
-ALL_FILES = sum(FILES)
 
 
 @pytest.fixture(scope="module")

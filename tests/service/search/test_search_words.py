@@ -181,7 +181,7 @@ def test_more_photos_must_fit_a_word_better_and_what_is_uncertain_is_not_said() 
 
 @pytest.mark.parametrize("picture", ["sketch", "photo"])
 @pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}])
-def test_a_word_lifts_the_photos_that_show_it(
+def test_a_word_lifts_its_photos(
     searcher: Searcher, picture: Picture, way: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Diffusion counts as without a word, so that the word alone makes the difference.

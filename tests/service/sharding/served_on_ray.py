@@ -38,9 +38,6 @@ class OnRay:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def answering(self) -> int:
-        return sum(shard["answers"] for shard in self.http.get("/info").json()["shards"])
-
     def copies(self, shard: int | str) -> list[int]:
         """Returns the processes that are copies of a shard, or of the "encoder"."""
         found = []

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,28 +123,6 @@ def test_where_one_of_two_copies_is_killed_no_answer_is_incomplete_or_wrong(on_r
         answers = [on_ray.search(sketch) for _ in range(4)] + [search.result(PATIENCE) for search in under_way]
     assert all(answer["complete"] for answer in answers)
     assert all(answer["results"] == whole["results"] for answer in answers)
-
-
-def test_a_shard_that_is_killed_is_left_out_and_reported_and_comes_back(on_ray: OnRay, sketch: bytes) -> None:
-    # Diffused scores, which a named method has not, depend on the other photos.
-    plain = partial(on_ray.search, sketch, method="rn")
-    whole = plain()
-    folder, away = on_ray.folders[1], on_ray.folders[1].with_name("away")
-    # So that copies that Ray starts instead find nothing.
-    folder.rename(away)
-    try:
-        assert on_ray.kill(1, COPIES)
-        wait_until(lambda: not plain()["complete"], "nothing is missing")
-        part = plain()
-        assert part["missing_shards"] == [folder.name]
-        found = [hit["id"] for hit in part["results"]]
-        assert 0 < len(found) < len(whole["results"])
-        assert found == [hit["id"] for hit in whole["results"] if hit["id"] in found]
-        wait_until(lambda: on_ray.answering() == 1, "the shard is not missing")
-    finally:
-        away.rename(folder)
-    wait_until(lambda: on_ray.answering() == 2, "the shard did not come back")
-    wait_until(lambda: plain()["results"] == whole["results"], "the shard is not searched again")
 
 
 @pytest.mark.soak

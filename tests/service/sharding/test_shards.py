@@ -165,14 +165,9 @@ def test_a_search_is_answered_without_a_shard_that_fails_and_the_log_says_so(
 @pytest.mark.parametrize(
     ("question", "path"),
     [
-        ("rank_all", "/explain?photo=1"),
-        ("alike", "/explain?photo=1"),
-        ("entries", "/explain?photo={}"),
-        ("open_photo", "/explain?photo={}"),
-        ("open_photo", "/thumbnails/{}"),
-        ("rows_there", "/photos?id={}"),
-        ("rows_there", "/photos/{}"),
-        ("vectors", "/search?like={}"),
+        *((question, "/explain?photo=1") for question in ("rank_all", "alike")),
+        *(("entries", "/explain?photo={}"), ("open_photo", "/explain?photo={}"), ("open_photo", "/thumbnails/{}")),
+        *(("rows_there", "/photos?id={}"), ("rows_there", "/photos/{}"), ("vectors", "/search?like={}")),
     ],
 )
 def test_failing_shards_count_as_missing(question: str, path: str, fault: str, many: Sharded, sketch: bytes) -> None:

@@ -1,6 +1,5 @@
 import json
 import math
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,17 +72,6 @@ def test_json_has_the_figures_and_their_intervals(folder: Path, capsys: pytest.C
             interval = result["intervals"]["methods"][method][figure]
             assert interval["value"] == pytest.approx(value)
             assert interval["low"] <= value <= interval["high"]
-
-
-@pytest.mark.usefixtures("alone")
-def test_the_fine_grained_protocol_prints_chance_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_class_folders(tmp_path, seeds=range(4), shapes=FOUR, drawn=1)
-    weights = tiny_checkpoint(tmp_path / "tiny.safetensors")
-    command = ["evaluate", "--weights", str(weights), "--data", str(tmp_path), "--protocol", "fine-grained"]
-    assert main([*command, "--intervals", "queries"]) == 0
-    table = capsys.readouterr().out
-    assert re.search(r"chance +all \(16\) +0\.2500", table)
-    assert all(f"\n{method} " in table for method in ("rn", "ret"))
 
 
 @pytest.mark.usefixtures("alone")

@@ -35,13 +35,8 @@ def labelled(*labels: str, source: str = "made") -> tuple[Picture, ...]:
 
 
 SKETCHES = (picture("s1.png", "ant"), picture("s2.png", "bee"))
-PHOTOS = (
-    picture("p1.jpg", "ant"),
-    picture("p2.jpg", "bee", "ant"),
-    picture("p3.jpg", "bee"),
-    picture("p4.jpg", "", "bee"),
-    picture("p5.jpg", "cow"),
-)
+_SHOWN = (("ant",), ("bee", "ant"), ("bee",), ("", "bee"), ("cow",))
+PHOTOS = tuple(picture(f"p{number}.jpg", *labels) for number, labels in enumerate(_SHOWN, 1))
 SCORES = np.array([[0.9, 0.1, 0.8, 0.7, 0.2], [0.9, 0.8, 0.1, 0.2, 0.3]])
 
 
@@ -163,11 +158,6 @@ def test_programs_of_others_find_the_measures_by_their_short_name() -> None:
 
 
 LEFT, RIGHT, SMALL = (0.0, 0.25, 0.4, 0.75), (0.6, 0.25, 1.0, 0.75), (0.0, 0.0, 0.1, 0.3)
-
-
-@pytest.fixture(scope="module")
-def matcher() -> model.Matcher:
-    return model.load()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,19 +148,9 @@ def test_new_networks_of_all_methods_encode_exactly_as_the_vit_they_start_from()
     assert not zse.state_dict()["encoder.tokenizer.learnable.layers.6.weight"].any()
 
 
-SMALL = dataclasses.replace(
-    engine.TWO_SIDED,
-    width=24,
-    heads=2,
-    depth=2,
-    image_size=112,
-    sketch_size=84,
-    encoder_width=16,
-    second_width=8,
-    second_heads=1,
-    cross_heads=2,
-    cross_ffn=16,
-)
+NARROW: dict[str, Any] = {"width": 24, "heads": 2, "depth": 2, "encoder_width": 16, "cross_heads": 2, "cross_ffn": 16}
+SECOND: dict[str, Any] = {"second_width": 8, "second_heads": 1}
+SMALL = dataclasses.replace(engine.TWO_SIDED, image_size=112, sketch_size=84, **NARROW, **SECOND)
 TRAINED = engine.Calibration(methods=("rn", "ret", "fused"), best_method="fused", fusion=1.0, diffusion=0.3)
 
 

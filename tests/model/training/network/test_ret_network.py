@@ -87,11 +87,6 @@ def test_the_latest_sketches_are_encoded_once_by_variant(plain: Network, monkeyp
     assert asked == [1, 2, *[1] * KEPT, 1]
 
 
-def softmax(*logits: float) -> Floats:
-    weights = np.exp(np.array(logits))
-    return (weights / weights.sum()).astype(np.float32)
-
-
 def with_prior(network: Network) -> Network:
     return network.prior_replaced(Prior(unit(randn(8, network.config.width, seed=3).numpy()), 0.1, 1.5, 8.0))
 

@@ -213,13 +213,6 @@ def test_the_stand_in_has_a_vector_for_every_training_class() -> None:
     assert not named & set(others), "words of unseen classes are no names of trained ones"
 
 
-def trainer(
-    data: TrainingSet, anchors: sketch_an_anchor.Anchors, folder: Path, **changes: object
-) -> sketch_an_anchor.AnchorTrainer:
-    recipe = dataclasses.replace(RECIPE, **changes)  # type: ignore[arg-type]
-    return sketch_an_anchor.AnchorTrainer(recipe, data, anchors, small_backbone(), folder)
-
-
 VIT = PretrainedVit(
     VitLayout(patch_size=16, width=32, depth=4, heads=2, mlp_width=64), 64, small_backbone(), (0.5,) * 3, (0.5,) * 3
 )

@@ -19,7 +19,7 @@ from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.two_sided import listwise_loss
 from sketch_search.model.training.papers.zse import Kept, Samples, ZseOptimiser, ZseRecipe, ZseTrainer, instances
 from sketch_search.model.training.tasks import Task
-from tests.model.training.network.test_network import two_sided, written
+from tests.model.training.network.test_network import NARROW, two_sided, written
 from tests.networks import matcher_of, small_backbone, small_recipe, write_class_folders
 from tests.pictures import SHAPES
 
@@ -47,7 +47,7 @@ def data(corpus: Corpus) -> TrainingSet:
     ],
     ids=["both", "triplet alone", "relation alone"],
 )
-def test_a_network_is_offered_by_what_it_was_trained_for_and_with_the_method_that_is_best_on_validation(
+def test_a_network_has_the_methods_it_was_trained_for_and_the_best_on_validation(
     how: Samples, methods: set[str], corpus: Corpus, data: TrainingSet, tmp_path: Path
 ) -> None:
     recipe = with_samples(small_recipe(2), how)
@@ -72,17 +72,7 @@ def test_the_listwise_loss_reads_rows_and_columns_and_ignores_a_constant() -> No
 
 
 # On the photo side of ``two_sided``.
-SMALL_ZSE = {
-    "image_size": 56,
-    "width": 24,
-    "heads": 2,
-    "depth": 2,
-    "encoder_width": 16,
-    "cross_heads": 2,
-    "cross_ffn": 16,
-    "kernel_width": 8,
-    "select_after": [0],
-}
+SMALL_ZSE = {**NARROW, "image_size": 56, "kernel_width": 8, "select_after": [0]}
 WITHOUT_SELECTION = {"keep_sketch": 1.0, "keep_photo": 1.0}
 
 
