@@ -3,7 +3,6 @@ import io
 from urllib.parse import quote
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
@@ -301,19 +300,13 @@ _SVG = (
 )
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        _SVG,
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- by a program -->\n{_SVG}',
-        f"data:image/svg+xml,{quote(_SVG)}",
-        f"data:image/png;base64,{base64.b64encode(odd_file('white on nothing.png')).decode()}",
-    ],
-    ids=["code", "a file", "a data URL", "base64"],
-)
-def test_the_code_of_an_image_is_drawn_when_it_is_pasted_or_dropped(desk: Browser, server: Served, code: str) -> None:
-    for script in ("paste_text", *(["drop_address"] if code.startswith("data:") else [])):
-        desk.get(server.url)
+def test_the_code_of_an_image_is_drawn_when_it_is_pasted_or_dropped(desk: Browser, server: Served) -> None:
+    whole = f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- by a program -->\n{_SVG}'
+    encoded = base64.b64encode(odd_file("white on nothing.png")).decode()
+    urls = f"data:image/svg+xml,{quote(_SVG)}", f"data:image/png;base64,{encoded}"
+    desk.get(server.url)
+    pasted, dropped = [("paste_text", code) for code in (_SVG, whole, *urls)], [("drop_address", url) for url in urls]
+    for script, code in pasted + dropped:
         wait_for_notice(desk, "What are you looking for?")
         run(desk, script, code)
         wait_for_photos(desk)
