@@ -356,9 +356,9 @@ def _together(things: Sequence[DrawnThing], size: tuple[int, int]) -> Pixels:
     return square
 
 
-def _grow(labels: Labels, steps: int = 6) -> Labels:
-    """Spreads numbers to unnumbered (-1) pixels within so many steps of them."""
-    for _ in range(steps):
+def _grow(labels: Labels) -> Labels:
+    """Spreads numbers to unnumbered (-1) pixels at most six steps away from them."""
+    for _ in range(6):
         framed = np.pad(labels, 1, constant_values=-1)
         near = np.maximum.reduce([framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:]])
         labels = np.where(labels < 0, near, labels)

@@ -172,9 +172,9 @@ def first_photos(
     return tile(rows, downwards=True)
 
 
-def scatter(points: NDArray[np.floating], labels: Sequence[str], sketches: int, side: int = 480) -> Image.Image:
+def scatter(points: NDArray[np.floating], labels: Sequence[str], sketches: int) -> Image.Image:
     """Draws points (n, 2) in the colour of their class: of sketches, which come first, crosses, of photos dots."""
-    low, high = points.min(axis=0), points.max(axis=0)
+    low, high, side = points.min(axis=0), points.max(axis=0), 480
     places = 8 + (side - 16) * (points - low) / np.maximum(high - low, 1e-9)
     sheet = Image.new("RGB", (side, side), "white")
     draw, kinds = ImageDraw.Draw(sheet), sorted(set(labels))
