@@ -301,6 +301,9 @@ listenToShortcuts(paper, query);
 showInvitation();
 parts.show();
 await query.restore();
-if (!query.empty()) { byId("hint").textContent = "Your last drawing is back. Clear begins a new one."; }
+if (!query.empty()) {
+  byId("hint").textContent = "Your last drawing is back. Clear begins a new one.";
+  document.addEventListener("pointerdown", () => (byId("hint").textContent = ""), { once: true });
+}
 refresh();
 void server.check();

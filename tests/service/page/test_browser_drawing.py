@@ -266,11 +266,12 @@ def test_a_pen_has_a_colour_and_a_bucket_fills_a_closed_outline(desk: Browser, s
     desk.refresh()
     wait_for_photos(desk)
     assert looking.text(desk, "hint") == "Your last drawing is back. Clear begins a new one."
+    desk.find_element(By.ID, "status").click()
+    assert looking.text(desk, "hint") == ""
     assert middle() == RED
     desk.find_element(By.CSS_SELECTOR, "[value=pen]").send_keys(Keys.SPACE)
     desk.find_element(By.CSS_SELECTOR, "#inks [title=Blue]").click()
     draw(desk, DESKTOP, [[(-0.2, 0), (0.2, 0)]])
-    assert looking.text(desk, "hint") == ""
     assert middle() == [0x26, 0x66, 0xB8]
     pick = "const pick = document.querySelector('#inks [type=color]'); pick.value = '#f0a0c0';"
     desk.execute_script(f"{pick} pick.dispatchEvent(new Event('input'))")
