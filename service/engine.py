@@ -21,7 +21,7 @@ from sketch_search.model.limits import Compute, System, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.gallery import (
-    Gallery,
+    IndexedGallery,
     LocalGallery,
     OpenGallery,
     ThumbnailCache,
@@ -95,14 +95,14 @@ class Engine:
             self._open = open_gallery
 
     @property
-    def gallery(self) -> Gallery:
+    def gallery(self) -> IndexedGallery:
         return self._open(())
 
     @property
     def system(self) -> System:
         return self._settings.system or self.gallery.system
 
-    def searcher(self, gallery: Gallery) -> Searcher:
+    def searcher(self, gallery: IndexedGallery) -> Searcher:
         return Searcher(gallery, self._matcher, self._settings)
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ from sketch_search.model.search import Ids, PhotoRows, Query, Scores, best_first
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.gallery import Gallery, as_unavailable
+from sketch_search.service.gallery import IndexedGallery, as_unavailable
 from sketch_search.service.schemas import explain as answers
 from sketch_search.service.schemas.search import DetectedBox
 from sketch_search.service.search import Searcher
@@ -89,7 +89,7 @@ def locate(
     )
 
 
-def _entries_of(gallery: Gallery, params: answers.LocateParams) -> list[PhotoEntry]:
+def _entries_of(gallery: IndexedGallery, params: answers.LocateParams) -> list[PhotoEntry]:
     """Returns the photos to compare: ids of equal files name one photo."""
     return [*{entry.id: entry for entry in gallery.photos(params.photo)}.values()]
 
@@ -161,7 +161,7 @@ class Surroundings:
     guesses and photo disagree. Photos are compared like liked ones, by ``model.ranking.likeness_to``.
     """
 
-    def __init__(self, gallery: Gallery, subject: Tokens, modality: Modality, settings: Settings) -> None:
+    def __init__(self, gallery: IndexedGallery, subject: Tokens, modality: Modality, settings: Settings) -> None:
         self._gallery, self._settings = gallery, settings
         self._ids, scores = gallery.rank_all(subject.without_patches, modality)
         # Scores of a sketch are minus the distances of vectors of length 1, which guesses increase.

@@ -143,7 +143,7 @@ class ThumbnailCache:
         return room
 
 
-class Gallery(search.Gallery):
+class IndexedGallery(search.Gallery):
     """Photos of one index, or of shards. The methods raise ShardsLost if a shard that they need does not answer.
 
     system: that of plain searches. computed: as of its manifest. generation_id: identifies the generation. created:
@@ -221,10 +221,10 @@ class Gallery(search.Gallery):
 
 
 #: Returns the searchable part of the opened generations, without the shards with these names.
-OpenGallery: TypeAlias = Callable[[Collection[str]], Gallery]
+OpenGallery: TypeAlias = Callable[[Collection[str]], IndexedGallery]
 
 
-class LocalGallery(PhotoGallery, Gallery):
+class LocalGallery(PhotoGallery, IndexedGallery):
     """A generation of an index, opened with the checkpoint that made its tokens. Tokens are read from mapped files."""
 
     def __init__(self, index: Index, matcher: Matcher) -> None:

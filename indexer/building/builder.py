@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, Photos, Settled
+from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase, Settled, ShownPhotos
 from sketch_search.indexer.building.folder_listing import FolderListing
 from sketch_search.indexer.building.plan import (
     BuildPlan,
@@ -364,7 +364,7 @@ def _draft_generation(plan: BuildPlan, backend: BuildBackend, bad: Sequence[Unre
     return GenerationDraft(settings, plan.removals, database, photos, reader, to_write, clustering)
 
 
-def _are_stale(plan: BuildPlan, manifest: Manifest, photos: Photos) -> bool:
+def _are_stale(plan: BuildPlan, manifest: Manifest, photos: ShownPhotos) -> bool:
     """Returns True if clusters were made for other photos: most are new now, or there are too many for their number."""
     count, most_are_new = len(photos), 2 * (photos.clusters < 0).sum() > len(photos)
     if (clusters_asked := plan.settings.clusters_asked) is not None:

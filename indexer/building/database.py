@@ -114,7 +114,7 @@ _NOTE_READ = """ON CONFLICT (root, path) DO UPDATE SET hash = excluded.hash, siz
 
 
 @dataclass(frozen=True)
-class Photos:
+class ShownPhotos:
     """The p photos that are shown, by id: their rows, each followed by those of so many ``parts``, and their clusters
     in the current generation; -1 for new ones."""
 
@@ -477,7 +477,7 @@ class BuildDatabase:
         bad = (UnreadFile(shown_path(names, root, path), reason) for root, path, reason in rows)
         return tuple(sorted(bad, key=lambda file: file.path))
 
-    def choose_photos(self) -> Photos:
+    def choose_photos(self) -> ShownPhotos:
         """Finds the photos that the next generation shows, one for files of equal content, as ``photos`` does."""
         with self._writing() as database:
             database.execute(
@@ -486,7 +486,7 @@ class BuildDatabase:
             )
         return self.photos()
 
-    def photos(self) -> Photos:
+    def photos(self) -> ShownPhotos:
         """Reads the rows of all photos. The first source is the segment that this build appends to."""
         others = "SELECT DISTINCT segment FROM contents WHERE segment NOT IN (SELECT segment FROM own) ORDER BY segment"
         names = tuple(name for (name,) in (*self._all("SELECT segment FROM own"), *self._all(others)))
@@ -496,7 +496,7 @@ class BuildDatabase:
         shown = self._database.execute(query, (self._shard,))
         table = np.fromiter(((photo, numbers[name], *others) for photo, name, *others in shown), _ROW)
         rows = SegmentRows(names, table["source"], table["row"])
-        return Photos(table["id"], rows, table["cluster"], table["parts"].astype(np.int64))
+        return ShownPhotos(table["id"], rows, table["cluster"], table["parts"].astype(np.int64))
 
     def changed_clusters(self) -> set[int]:
         """Returns the clusters of the current generation that lost a photo, or got one back."""

@@ -21,9 +21,9 @@ from sketch_search.indexer.store.generation import (
     FORMAT_VERSION,
     EmbedderEntry,
     Generation,
+    IndexSettings,
     Manifest,
     NetworkIdentity,
-    Settings,
     find_generation,
 )
 from sketch_search.indexer.store.rows import BOXES_FILE
@@ -286,7 +286,7 @@ class BuildPlan:
 
     request: BuildRequest
     current: Current
-    settings: Settings
+    settings: IndexSettings
     removals: Removals
     embedder: ChosenEmbedder
     recluster: bool
@@ -338,7 +338,7 @@ def plan_build(request: BuildRequest, current: Current, matcher: Matcher, index:
     for path in request.added:
         if (key := location.locate(path, roots)) is not None:
             removals = removals.with_change(*key, removed=False)
-    settings = Settings(
+    settings = IndexSettings(
         **identity.model_dump(),
         system=system,
         embedder=embedder.entry,

@@ -22,7 +22,7 @@ from sketch_search.indexer.building.database import BuildDatabase
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import FileChanging, name_of_text, text_of_name
-from sketch_search.indexer.store.generation import Generation, Settings
+from sketch_search.indexer.store.generation import Generation, IndexSettings
 from sketch_search.indexer.store.location import FileKey, Root
 from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
@@ -101,7 +101,7 @@ class Stager:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: IndexSettings,
         matcher: Matcher,
         embedder: "ClipEmbedder | None",
         database: BuildDatabase,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sketch_search.indexer.building.database import BuildDatabase, Photos
+from sketch_search.indexer.building.database import BuildDatabase, ShownPhotos
 from sketch_search.indexer.store import generation
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Removals, write_catalog
 from sketch_search.indexer.store.files import sync_folder, write_atomically
@@ -57,7 +57,7 @@ def make_clusters(rows: SegmentRows, reader: SegmentReader, count: int) -> Clust
     return Clustering(centroids[used], (np.cumsum(used) - 1).astype(clusters.dtype)[clusters])
 
 
-def join_clusters(photos: Photos, reader: SegmentReader, current: generation.Generation) -> Clustering:
+def join_clusters(photos: ShownPhotos, reader: SegmentReader, current: generation.Generation) -> Clustering:
     """Keeps the clusters of ``current``. Each new photo joins the nearest one."""
     centroids = current.read_means()
     clusters, new = photos.clusters.copy(), photos.clusters < 0
@@ -70,10 +70,10 @@ def join_clusters(photos: Photos, reader: SegmentReader, current: generation.Gen
 class GenerationDraft:
     """The content of the next generation. to_write: (p,) whether a photo's tokens go into a new segment."""
 
-    settings: generation.Settings
+    settings: generation.IndexSettings
     removals: Removals
     database: BuildDatabase
-    photos: Photos
+    photos: ShownPhotos
     reader: SegmentReader
     to_write: npt.NDArray[np.bool_]
     clustering: Clustering

@@ -26,7 +26,7 @@ from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.indexer.store.folders import Folder
-from sketch_search.indexer.store.generation import NetworkIdentity, Settings
+from sketch_search.indexer.store.generation import IndexSettings, NetworkIdentity
 from sketch_search.indexer.store.location import refuse_if_unwritable
 from sketch_search.indexer.store.reader import ShardsFolder
 from sketch_search.model.engine import default_checkpoint, set_threads
@@ -213,7 +213,7 @@ class Setup:
     shards: Path
     key: str
     token: str
-    settings: Settings
+    settings: IndexSettings
     there: tuple[Folder, ...]
     weights: str | None
     device: str

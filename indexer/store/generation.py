@@ -144,7 +144,7 @@ class NetworkIdentity(Frozen):
         return self.model_copy(update={"tokens": tokens})
 
 
-class Settings(NetworkIdentity):
+class IndexSettings(NetworkIdentity):
     """How photos are chosen, computed and clustered, and the network that does it.
 
     system: that plain searches use. excluded: patterns as in .gitignore. clusters_asked: None for the system's own
@@ -165,7 +165,7 @@ class Settings(NetworkIdentity):
         return NetworkIdentity(**{name: getattr(self, name) for name in NetworkIdentity.model_fields})
 
 
-class Manifest(Settings):
+class Manifest(IndexSettings):
     """Everything about one generation.
 
     previous: None for the first. next_id: the lowest id never given. created: UTC. unseen: photos in which no boxes
@@ -205,8 +205,8 @@ class Manifest(Settings):
         return tuple(root.name for root in self.roots)
 
     @property
-    def settings(self) -> Settings:
-        return Settings(**{name: getattr(self, name) for name in Settings.model_fields})
+    def settings(self) -> IndexSettings:
+        return IndexSettings(**{name: getattr(self, name) for name in IndexSettings.model_fields})
 
     def check_identity(self, index: Path, identity: NetworkIdentity) -> None:
         """Raises IndexRefused if the rows of the index in this folder are those of another network."""

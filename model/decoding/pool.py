@@ -110,7 +110,7 @@ CLOCK_PER_CPU = 5
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """The limits of decoding one picture: seconds of CPU and of the clock, and bytes of memory of the process.
 
     a_pixel: the CPU seconds and bytes that are added for each pixel that its file declares.
@@ -122,12 +122,12 @@ class Limits:
     a_pixel: tuple[float, int] = (0.0, 0)
 
     @classmethod
-    def of(cls, size: int, most_pixels: int) -> "Limits":
+    def of(cls, size: int, most_pixels: int) -> "ProcessLimits":
         """Makes limits for a file's size and at most so many pixels: several times the needs of ordinary pictures."""
         clock = CLOCK_PER_CPU * (_OWN_SECONDS + most_pixels / PIXELS_A_SECOND)
         return cls(_OWN_SECONDS, clock, _OWN_BYTES + 2 * size, (1 / PIXELS_A_SECOND, _BYTES_A_PIXEL))
 
-    def quick(self) -> "Limits":
+    def quick(self) -> "ProcessLimits":
         """Returns limits with the same memory, and the time of ordinary pictures."""
         clock, a_pixel = CLOCK_PER_CPU * _QUICK_SECONDS, (0.0, self.a_pixel[1])
         return replace(self, cpu_seconds=_QUICK_SECONDS, clock_seconds=clock, a_pixel=a_pixel)
@@ -201,7 +201,7 @@ _ERRORS: tuple[type[Exception], ...] = (
 
 
 #: A picture to decode: how, within which limits, and its file.
-Request: TypeAlias = tuple[Job, Limits, bytes]
+Request: TypeAlias = tuple[Job, ProcessLimits, bytes]
 
 
 def _send(stream: BinaryIO, said: dict[str, Any], data: bytes = b"") -> None:
@@ -231,7 +231,7 @@ def receive_request(stream: BinaryIO) -> Request | None:
         return None
     if (preprocessing := request["job"]["preprocessing"]) is not None:
         request["job"]["preprocessing"] = Preprocessing(**preprocessing)
-    return Job(**request["job"]), Limits(**request["limits"]), data
+    return Job(**request["job"]), ProcessLimits(**request["limits"]), data
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
@@ -400,7 +400,7 @@ def decode_inline(data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
 class Decoders:
     """Decodes in processes, started on demand and again when ended, all of which end with this context manager."""
 
-    def __init__(self, most: int, limits: Limits | None = None) -> None:
+    def __init__(self, most: int, limits: ProcessLimits | None = None) -> None:
         """most: how many processes there may be. limits: of each picture; None for limits that suit its size."""
         self._limits = limits
         self._room = threading.Semaphore(most)
@@ -433,7 +433,7 @@ class Decoders:
         if not data or (len(data) <= _SMALL and not job.sent):
             # A small file that is empty or not a picture needs no process; of others nothing is read here.
             read_image_file(data)
-        limits = self._limits or Limits.of(len(data), job.max_pixels)
+        limits = self._limits or ProcessLimits.of(len(data), job.max_pixels)
         request = job, limits.quick() if quick else limits, data
         with self._room:
             # Only a system that is short of memory kills the process twice in a row, and not for another reason.

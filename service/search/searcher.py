@@ -33,7 +33,7 @@ from sketch_search.model.search import (
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.gallery import Gallery
+from sketch_search.service.gallery import IndexedGallery
 from sketch_search.service.schemas.query import SearchQuery, TunedQuery, View
 from sketch_search.service.schemas.search import Cluster, DetectedBox, Group, SearchResponse, SearchResult, SeenThing
 from sketch_search.service.search.plan import GROUPED, ReadText, Stopwatch, check_options, plan_search
@@ -142,7 +142,7 @@ NO_TEXT = ReadText()
 class Searcher:
     """Searches a gallery with the checkpoint that made its tokens."""
 
-    def __init__(self, gallery: Gallery, matcher: Matcher, settings: Settings | None = None) -> None:
+    def __init__(self, gallery: IndexedGallery, matcher: Matcher, settings: Settings | None = None) -> None:
         self.matcher, self.gallery = matcher, gallery
         self.settings = settings or Settings.model_construct()
 

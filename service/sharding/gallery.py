@@ -18,7 +18,7 @@ from sketch_search.model.errors import UserError
 from sketch_search.model.search import Clusters, Ids, Nearest, PhotoRows, Query, Scored, Scores, most_alike
 from sketch_search.model.things import Matched
 from sketch_search.service.errors import ShardsLost
-from sketch_search.service.gallery import Gallery, LocalGallery
+from sketch_search.service.gallery import IndexedGallery, LocalGallery
 
 T = TypeVar("T")
 D = TypeVar("D", bound=np.generic)
@@ -165,7 +165,7 @@ def _joined(shards: Sequence[Clusters]) -> Clusters:
     )
 
 
-class ShardedGallery(Gallery):
+class ShardedGallery(IndexedGallery):
     """The photos of the shards that answer, for one search or lookup."""
 
     def __init__(

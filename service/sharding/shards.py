@@ -11,7 +11,7 @@ import numpy as np
 
 from sketch_search.model.errors import UserError
 from sketch_search.service.errors import NotReady
-from sketch_search.service.gallery import Gallery, LocalGallery, OpenGallery
+from sketch_search.service.gallery import IndexedGallery, LocalGallery, OpenGallery
 from sketch_search.service.schemas.explain import ShardInfo
 from sketch_search.service.sharding.gallery import (
     Layout,
@@ -89,7 +89,7 @@ class Shards:
             raise NotReady(f"No shard of the gallery answers ({reasons}).")
         return partial(self._gallery, self._layout)
 
-    def _gallery(self, layout: Callable[[frozenset[int]], Layout], without: Collection[str] = ()) -> Gallery:
+    def _gallery(self, layout: Callable[[frozenset[int]], Layout], without: Collection[str] = ()) -> IndexedGallery:
         never = {number for number, shard in enumerate(layout(frozenset()).overviews) if shard is None}
         missing = self.missing | never | {n for n, link in enumerate(self.links) if link.name in without}
         if len(missing) == len(self.links):

@@ -172,7 +172,7 @@ class LayerNorms(nn.Module):
             block.norm1, block.norm2 = nn.Identity(), nn.Identity()
 
 
-class FrozenVit(nn.Module):
+class PromptedVit(nn.Module):
     """A frozen ViT without LayerNorms. Prompts and LayerNorms are given to it with each batch."""
 
     def __init__(self, vit: Any, layout: VitLayout) -> None:
@@ -228,7 +228,7 @@ class ClipAtNetwork(RetNetwork):
         super().__init__(config, calibration)
         vit = config.vit.build(config.image_size)
         norms = LayerNorms(vit)
-        self.encoder = FrozenVit(vit, config.vit)
+        self.encoder = PromptedVit(vit, config.vit)
         self.learned = Learned(config, norms)
 
     def _encode(self, images: torch.Tensor, modality: Modality, trace: EncoderTrace | None) -> Tokens:

@@ -13,14 +13,14 @@ from PIL import Image
 
 from sketch_search.model import errors
 from sketch_search.model.decoding import Decoders, Job
-from sketch_search.model.decoding.pool import READY, Limits
+from sketch_search.model.decoding.pool import READY, ProcessLimits
 from sketch_search.model.images import Preprocessing, open_image
 from tests.pictures import ODD_FILES, drawing, encoded, photo
 from tests.programs import started_python, wait_until
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 LOSSLESS = ("WEBP", {"lossless": True})
-AMPLE = Limits(cpu_seconds=60, clock_seconds=240, memory=2 << 30)
+AMPLE = ProcessLimits(cpu_seconds=60, clock_seconds=240, memory=2 << 30)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_picture_that_takes_too_much_cpu_time_is_a_bad_picture(slow: bytes) ->
 
 
 def test_limits_follow_the_pixels_that_a_file_declares_and_not_those_that_are_allowed() -> None:
-    limits = Limits.of(100, 1 << 27)
+    limits = ProcessLimits.of(100, 1 << 27)
     assert (limits.cpu_seconds, limits.memory >> 20) == (4, 256)
     small, large = encoded(drawing("star", 64)), Image.new("RGB", (640, 480))
     declared = list[int]()

@@ -12,7 +12,7 @@ import pytest
 
 from sketch_search.indexer import open_index, remove
 from sketch_search.model import Matcher
-from sketch_search.service.gallery import Gallery
+from sketch_search.service.gallery import IndexedGallery
 from sketch_search.service.http.app import create_app
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.serving import Live
@@ -86,7 +86,7 @@ def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
     return [LocalLink(f"shard-{number}", folder, matcher) for number, folder in enumerate(folders)]
 
 
-def gallery_of(links: Sequence[ShardLink]) -> Gallery:
+def gallery_of(links: Sequence[ShardLink]) -> IndexedGallery:
     shards = Shards(links, seconds=0)
     shards.refresh(strict=True)
     return shards.gallery_opener()(())
