@@ -133,10 +133,10 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _read_environment(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         """Adds the environment's values, and reads the API key from its file. Raises ValueError: both or no key."""
         texts = {name.lower(): text for name, text in os.environ.items() if text}
-        values = {name: texts[key] for name in cls.model_fields if (key := f"sbir_{name}") in texts} | given
+        values = {name: texts[key] for name in cls.model_fields if (key := f"sbir_{name}") in texts} | arguments
         if not (file := values.get("api_key_file")):
             return values
         if values.get("api_key"):
@@ -326,8 +326,8 @@ def _open_private(path: Path) -> BinaryIO:
 def _is_ours(file: BinaryIO) -> bool:
     """Returns True for a regular file with a single name that only this user can have written."""
     status = os.fstat(file.fileno())
-    ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
-    return ours and status.st_nlink == 1
+    is_private = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return is_private and status.st_nlink == 1
 
 
 def _locks(file: BinaryIO, *, shared: bool = False) -> bool:

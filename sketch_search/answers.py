@@ -194,11 +194,11 @@ class Searches(ABC):
         )
 
     def _response(self, sketch: Drawn | None, **options: Any) -> SearchResponse:
-        given = {name: value for name, value in options.items() if value is not None}
-        given |= {name: self._ids(given[name]) for name in ("like", "unlike", "unlike_kind") if name in given}
-        if isinstance(given.get("folder"), str):
-            given["folder"] = (given["folder"],)
-        query = _check(self._query, **given)
+        fields = {name: value for name, value in options.items() if value is not None}
+        fields |= {name: self._ids(fields[name]) for name in ("like", "unlike", "unlike_kind") if name in fields}
+        if isinstance(fields.get("folder"), str):
+            fields["folder"] = (fields["folder"],)
+        query = _check(self._query, **fields)
         return self._search(_drawn_bytes(sketch), query)
 
     def _ids(self, photos: Liked) -> list[int]:

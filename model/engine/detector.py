@@ -60,8 +60,8 @@ class Detector:
             data = read_regular(path, _MOST_BYTES)
         except OSError as error:
             raise ModelError(f"{path} cannot be read ({error.strerror}); install sketch-search again") from error
-        if (found := hashlib.sha256(data).hexdigest()) != DETECTOR_SHA256:
-            hashes = f"its SHA-256 is {found[:12]}, not {DETECTOR_SHA256[:12]}"
+        if (digest := hashlib.sha256(data).hexdigest()) != DETECTOR_SHA256:
+            hashes = f"its SHA-256 is {digest[:12]}, not {DETECTOR_SHA256[:12]}"
             raise ModelError(f"{path} is not the detector of this version ({hashes}); install sketch-search again")
         # Reading boxes from an index needs no ONNX Runtime.
         from sketch_search.model.engine.runtime import open_session, session_options

@@ -129,8 +129,8 @@ def seen_classes(path: Path) -> SeenClasses | None:
     noted = read_metadata(path).get("classes")
     if noted is None:
         return None
-    found = json.loads(noted)
-    return SeenClasses(frozenset(found["trained"]), frozenset(found["chosen"]))
+    classes = json.loads(noted)
+    return SeenClasses(frozenset(classes["trained"]), frozenset(classes["chosen"]))
 
 
 @dataclass(frozen=True)

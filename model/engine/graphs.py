@@ -191,7 +191,7 @@ class _Graph:
         names = {value: shown for shown, value in outputs.items()}
         for values in (values for node in self._nodes for values in (node.input, node.output)):
             values[:] = [names.get(value, value) for value in values]
-        ends = [described(*one) for one in inputs.items()], [described(shown, None) for shown in outputs]
+        ends = [described(*entry) for entry in inputs.items()], [described(shown, None) for shown in outputs]
         graph = helper.make_graph(self._nodes, name, *ends, self._stored)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name=MARK)
@@ -308,11 +308,11 @@ def _pairs(config: TwoSidedConfig) -> bytes:
         to_heads = g("Mul", g("Transpose", drawn, perm=[0, 1, 3, 2]), g.number((width / heads) ** -0.5))
         by_head = g("MatMul", g("Transpose", weight, perm=[0, 2, 1, 3]), to_heads)
         matrix = g("Reshape", g("Transpose", by_head, perm=[0, 2, 1, 3]), g.number([width, -1]))
-        found = g("MatMul", "photos", matrix)
+        product = g("MatMul", "photos", matrix)
         if biased:
             bias = g("Reshape", g.weight(f"{name}.bias", width), g.number([1, heads, 1, -1]))
-            found = g("Add", found, g("Reshape", g("MatMul", bias, to_heads), g.number([-1])))
-        return g("Reshape", found, g.number([0, 0, heads, -1]))
+            product = g("Add", product, g("Reshape", g("MatMul", bias, to_heads), g.number([-1])))
+        return g("Reshape", product, g.number([0, 0, heads, -1]))
 
     def after(side: str, mixed: str) -> str:
         """The rest of a branch, for patch tokens."""

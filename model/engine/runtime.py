@@ -75,9 +75,9 @@ class GraphEngine(surface.Engine):
         """Takes the weights from a checkpoint's arrays. Raises KeyError or ValueError."""
 
     def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
-        given = {"sketch": widen(sketch.features), "photos": np.ascontiguousarray(widen(photos.features))}
-        found: list[Floats] = self._pairs.run(names, given, _ONLY_WHAT_IS_ASKED)
-        return found
+        inputs = {"sketch": widen(sketch.features), "photos": np.ascontiguousarray(widen(photos.features))}
+        outputs: list[Floats] = self._pairs.run(names, inputs, _ONLY_WHAT_IS_ASKED)
+        return outputs
 
     @cached_property
     def _pairs(self) -> onnxruntime.InferenceSession:
@@ -89,8 +89,8 @@ class GraphEngine(surface.Engine):
         where = position.astype(np.float32)
 
         def run(picture: Floats, kept: int) -> Sequence[Any]:
-            given = {"pixels": picture[None], "position": where, "kept": np.array([kept], np.int64)}
-            tokens, chosen, importance, attention, others = session.run(names, given)
+            inputs = {"pixels": picture[None], "position": where, "kept": np.array([kept], np.int64)}
+            tokens, chosen, importance, attention, others = session.run(names, inputs)
             return tokens, chosen, importance[0], attention, others
 
         return run
@@ -175,11 +175,12 @@ class OnnxEngine(GraphEngine):
         # Pictures in parallel, each in one thread, take three quarters of the time.
         _ = self._photo_vit, self._second_vit  # opened once, before threads ask for them
         with ThreadPoolExecutor(self._threads) as pool:
-            return Tokens.cat([tokens for tokens, *_ in pool.map(lambda one: self._photo(one, count), pictures)])
+            encoded = pool.map(lambda picture: self._photo(picture, count), pictures)
+            return Tokens.cat([tokens for tokens, *_ in encoded])
 
     def encode_whole(self, variants: Floats) -> tuple[Tokens, Floats]:
-        found = [self._sketch(picture, self.config.token_count("sketch") - 1) for picture in variants]
-        return Tokens.cat([tokens for tokens, *_ in found]), found[0][2]
+        encoded = [self._sketch(picture, self.config.token_count("sketch") - 1) for picture in variants]
+        return Tokens.cat([tokens for tokens, *_ in encoded]), encoded[0][2]
 
     def relate(self, sketch: Tokens, photos: Tokens) -> Floats:
         logits = self._run_pairs(("logits",), sketch, photos)[0]
@@ -195,8 +196,8 @@ class OnnxEngine(GraphEngine):
             features = everything.features[:, np.concatenate([[0], 1 + chosen])]
             tokens = Tokens(features, everything.positions[:, chosen])
         else:
-            found = [self._sketch(picture, kept) for picture in pictures]
-            tokens, attention = average_variants(Tokens.cat([one for one, *_ in found])), found[0][1]
+            encoded = [self._sketch(picture, kept) for picture in pictures]
+            tokens, attention = average_variants(Tokens.cat([tokens for tokens, *_ in encoded])), encoded[0][1]
         under = cells_of_patches(config.grid, patches)
         shown = attention[:, :, under]
         shown = shown * (attention.sum(axis=2, keepdims=True) / shown.sum(axis=2, keepdims=True))
@@ -264,20 +265,20 @@ _ONLY_WHAT_IS_ASKED.only_execute_path_to_fetches = True
 
 def _pairs_in_int8(weights: _Weights) -> _Weights:
     """Names the weights that compare pairs as their graph does, matrices (inputs, outputs), and rounds some to int8."""
-    given: dict[str, NDArray[Any]] = {
+    named: dict[str, NDArray[Any]] = {
         name.removeprefix("cross.").removeprefix("relation."): np.asarray(array.T, np.float32)
         for name, array in weights.items()
         if name != "cross.sketch.key.bias"
     }
     for side in ("sketch", "photo"):
         names = ("norm1.bias", "norm1.weight", "ffn.0.weight", "ffn.0.bias")
-        mean, spread, matrix, bias = (given[f"{side}.{name}"] for name in names)
+        mean, spread, matrix, bias = (named[f"{side}.{name}"] for name in names)
         read = (abs(mean) + _FAR * abs(spread)).max() / _STEPS_OF_SIGNED
         hidden = (mean @ matrix + bias + _FAR * np.sqrt(spread**2 @ matrix**2)).max() / _STEPS_OF_POSITIVE
         for name, step in ((f"{side}.ffn.0", read), (f"{side}.ffn.3", hidden)):
-            rounded, scale = round_matrix(given[f"{name}.weight"].T)
-            given |= {f"{name}.weight": rounded.T, f"{name}.scale": scale, f"{name}.step": np.array(step, np.float32)}
-    return given
+            rounded, scale = round_matrix(named[f"{name}.weight"].T)
+            named |= {f"{name}.weight": rounded.T, f"{name}.scale": scale, f"{name}.step": np.array(step, np.float32)}
+    return named
 
 
 def cross_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -308,7 +309,7 @@ def vit_weights(
     vit: Mapping[str, NDArray[Any]], tuning: Mapping[str, NDArray[Any]], in_int8: Collection[str] = graphs.MATRICES
 ) -> dict[str, NDArray[Any]]:
     """Names the weights of a ViT as its graph does. The matrices become (inputs, outputs)."""
-    given = {
+    named = {
         "patch_kernel": vit["patch_kernel"],
         "patch_bias": tuning["patch_bias"],
         "class_token": vit["class_token"][None, None],
@@ -319,19 +320,19 @@ def vit_weights(
         name = f"blocks.{index}"
         for norm, matrix in ((1, "qkv"), (None, "proj"), (2, "fc1"), (None, "fc2")):
             weight = vit[matrix][index] * vit[matrix + SCALE][index].astype(np.float32)[:, None]
-            given[f"{name}.{matrix}.bias"] = tuning[f"{matrix}_bias"][index]
+            named[f"{name}.{matrix}.bias"] = tuning[f"{matrix}_bias"][index]
             if norm is not None:
                 gain, shift = (np.float32(tuning[f"norm{norm}_{part}"][index]) for part in ("weight", "bias"))
                 size = (abs(shift) + _USUAL * abs(gain)) ** _SMOOTHED if matrix in in_int8 else np.ones_like(gain)
                 size = np.maximum(size, np.finfo(np.float32).tiny)
-                given |= {f"{name}.norm{norm}.weight": gain / size, f"{name}.norm{norm}.bias": shift / size}
+                named |= {f"{name}.norm{norm}.weight": gain / size, f"{name}.norm{norm}.bias": shift / size}
                 weight = weight * size
             if matrix in in_int8:
-                weight, given[f"{name}.{matrix}.scale"] = round_matrix(weight)
-            given[f"{name}.{matrix}.weight"] = weight.T
+                weight, named[f"{name}.{matrix}.scale"] = round_matrix(weight)
+            named[f"{name}.{matrix}.weight"] = weight.T
         for scale in ("scale1", "scale2"):
-            given[f"{name}.{scale}"] = tuning[scale][index]
-    return {name: array if array.dtype == np.int8 else array.astype(np.float32) for name, array in given.items()}
+            named[f"{name}.{scale}"] = tuning[scale][index]
+    return {name: array if array.dtype == np.int8 else array.astype(np.float32) for name, array in named.items()}
 
 
 def _most_important(importance: Floats, count: int) -> NDArray[np.int64]:
@@ -391,10 +392,10 @@ class ZseEngine(GraphEngine):
     def observe(self, pictures: Floats, modality: Modality) -> surface.Observed:
         encoded, grid = [self._encode_one(picture) for picture in pictures], self.config.grid
         attention = encoded[0][1]
-        every = surface.grid_maps(np.arange(grid**2), np.ones(grid**2, np.bool_), grid)
+        all_cells = surface.grid_maps(np.arange(grid**2), np.ones(grid**2, np.bool_), grid)
         blocks = attention.reshape(*attention.shape[:2], grid, grid)
-        tokens = average_variants(Tokens.cat([one for one, _ in encoded]))
-        return surface.Observed(tokens, surface.SelfAttention(blocks, (every,) * self.config.selections))
+        tokens = average_variants(Tokens.cat([tokens for tokens, _ in encoded]))
+        return surface.Observed(tokens, surface.SelfAttention(blocks, (all_cells,) * self.config.selections))
 
     def align(self, sketch: Tokens, photo: Tokens) -> surface.Aligned:
         names = ("sketch_to_photo", "photo_to_sketch", "aligned_sketch", "aligned_photo")

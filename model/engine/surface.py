@@ -113,13 +113,13 @@ class Vocabulary:
 
     @staticmethod
     def of(arrays: Arrays, drawn: Sequence[int], placed: int = 0) -> Vocabulary:
-        found: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+        values: dict[str, Any] = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
         if not drawn:
-            nowhere = np.zeros_like(found["directions"])
-            found |= {"sketch_directions": found["directions"], "sketch_biases": found["biases"], "places": nowhere}
+            nowhere = np.zeros_like(values["directions"])
+            values |= {"sketch_directions": values["directions"], "sketch_biases": values["biases"], "places": nowhere}
         for name in ("guess_scale", "guess_none", "ret_gain", "relation_gain"):
-            found[name] = float(found.get(name, 0.0))
-        return Vocabulary(np.array(drawn, np.int64), **found, placed=placed)
+            values[name] = float(values.get(name, 0.0))
+        return Vocabulary(np.array(drawn, np.int64), **values, placed=placed)
 
     def arrays(self) -> dict[str, Any]:
         """Returns the arrays from which ``of`` makes a vocabulary."""
@@ -172,11 +172,11 @@ class Vocabulary:
 
     def guess(self, sketches: Tokens) -> Floats:
         """Computes how probably n sketches show what each word names, (n, w) float32; the rest to 1 is for no word."""
-        found = self.guess_things(sketches)
+        shares = self.guess_things(sketches)
         if not len(self.drawn):
-            return found
+            return shares
         named, count = self.drawn >= 0, len(self.biases)
-        rows = [np.bincount(self.drawn[named], of_things[named], count) for of_things in found]
+        rows = [np.bincount(self.drawn[named], of_things[named], count) for of_things in shares]
         return np.array(rows, np.float32).reshape(-1, count)
 
     def agreements(self, sketches: Tokens, photo_ret: NDArray[Any], named: Sequence[Collection[int]] = ()) -> Floats:
@@ -213,14 +213,14 @@ class Vocabulary:
         The first row is the mean over photos of softmax(NEARNESS cosines of places), the second one that of the largest
         such share in each photo's regions; 0 where the place of a thing is not known.
         """
-        found = np.zeros((2, len(self.places)), np.float32)
+        shown = np.zeros((2, len(self.places)), np.float32)
         of_both = ((unit(ret)[:, None], self.places), (regions, self.region_places))
-        for row, (vectors, places) in zip(found, of_both, strict=True):
+        for row, (vectors, places) in zip(shown, of_both, strict=True):
             placed = np.flatnonzero(places.any(axis=1))
             if vectors is not None and len(placed):
                 near = _exponentials(NEARNESS, vectors @ places[placed].T)
                 row[placed] = (near / near.sum(axis=-1, keepdims=True)).max(axis=1).mean(axis=0)
-        return found
+        return shown
 
     @cached_property
     def _placed(self) -> tuple[Numbers, Floats]:
@@ -234,11 +234,11 @@ def expectations(presence: Floats) -> Floats:
     By Bayes' rule, what a gallery shows more often is more likely to be drawn: it is the root of the product of both
     rows, each in units of its median, and a thing whose place is not known counts as the one in the middle.
     """
-    found = np.ones(presence.shape[1], np.float32)
+    factors = np.ones(presence.shape[1], np.float32)
     for row in presence:
         if (known := row > 0).any():
-            found[known] *= np.sqrt(row[known] / np.median(row[known]) + np.float32(LEAST_PRESENT))
-    return found
+            factors[known] *= np.sqrt(row[known] / np.median(row[known]) + np.float32(LEAST_PRESENT))
+    return factors
 
 
 @dataclass(frozen=True)

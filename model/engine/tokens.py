@@ -134,9 +134,9 @@ def cosines(directions: Floats, vectors: NDArray[Any]) -> Floats:
     """
     values = widen(np.asarray(vectors))
     # The other way round, the product takes half as long again.
-    found: Floats = np.ascontiguousarray((values @ directions.T).T)
-    found /= np.maximum(np.sqrt(np.einsum("pd,pd->p", values, values)), np.float32(1e-12))
-    return found
+    products: Floats = np.ascontiguousarray((values @ directions.T).T)
+    products /= np.maximum(np.sqrt(np.einsum("pd,pd->p", values, values)), np.float32(1e-12))
+    return products
 
 
 _LARGER = 1.15
@@ -258,17 +258,17 @@ def multiply_regions(regions: NDArray[np.uint8], directions: Floats) -> Floats:
     """
     half, scaled = regions.shape[-1], directions / np.float32(_REGION_STEPS)
     first, rows = scaled[:, :half] / np.float32(16), regions.reshape(-1, half)
-    found: Floats = rows.astype(np.float32) @ first.T
-    found += (rows & 15).astype(np.float32) @ (scaled[:, half:] - first).T
-    found -= np.float32(8) * scaled.sum(axis=1)
-    return found.reshape(*regions.shape[:-1], len(directions))
+    products: Floats = rows.astype(np.float32) @ first.T
+    products += (rows & 15).astype(np.float32) @ (scaled[:, half:] - first).T
+    products -= np.float32(8) * scaled.sum(axis=1)
+    return products.reshape(*regions.shape[:-1], len(directions))
 
 
 def unpack(regions: NDArray[np.uint8]) -> Floats:
     """Undoes ``pack``: (..., r / 2) -> (..., r) float32."""
     half = regions.shape[-1]
-    found = np.empty((*regions.shape[:-1], 2 * half), np.float32)
-    found[..., :half], found[..., half:] = regions >> 4, regions & 15
-    found -= np.float32(8)
-    found /= np.float32(_REGION_STEPS)
-    return found
+    unpacked = np.empty((*regions.shape[:-1], 2 * half), np.float32)
+    unpacked[..., :half], unpacked[..., half:] = regions >> 4, regions & 15
+    unpacked -= np.float32(8)
+    unpacked /= np.float32(_REGION_STEPS)
+    return unpacked

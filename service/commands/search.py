@@ -72,8 +72,9 @@ def _photo_remark(settings: Settings, sketches: Sequence[str]) -> str:
     from sketch_search.indexer import indexed_folders
 
     folders = [str(folder) for folder in indexed_folders(index_path(settings))]
-    own = [file for file in files if any(map(Path(file).resolve().is_relative_to, folders))]
-    return f"{own[0]}, of an indexed folder, was taken as a drawing; --photo finds what looks like it" if own else ""
+    indexed = [file for file in files if any(map(Path(file).resolve().is_relative_to, folders))]
+    remark = "of an indexed folder, was taken as a drawing; --photo finds what looks like it"
+    return f"{indexed[0]}, {remark}" if indexed else ""
 
 
 def _answer_of_server(

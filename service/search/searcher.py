@@ -225,7 +225,7 @@ class Searcher:
             sketch_fits=sketch_fits,
             word_read=None if reading is None else reading.text,
             word_means=None if reading is None else reading.means,
-            word_ignored=tuple(dict.fromkeys(part for one in readings for part in one.ignored)),
+            word_ignored=tuple(dict.fromkeys(part for reading in readings for part in reading.ignored)),
             method=plan.method,
         )
 
