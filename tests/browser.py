@@ -94,7 +94,7 @@ def browser(screen: Screen, *, dark: bool = False, still: bool = False) -> Itera
         driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         try:
             # Below the 120 seconds after which selenium no longer listens to its browser.
-            driver.set_script_timeout(PATIENCE / 4)
+            driver.set_script_timeout(PATIENCE / 8)
             emulate(driver, screen, dark=dark)
             yield driver
         finally:
@@ -111,7 +111,8 @@ def emulate(driver: Browser, screen: Screen, *, dark: bool = False) -> None:
 
 
 def wait(driver: Browser) -> WebDriverWait[Browser]:
-    return WebDriverWait(driver, PATIENCE, poll_frequency=0.05)
+    # Where a busy machine drops a press, nothing more comes: the test runs again, and must not wait long.
+    return WebDriverWait(driver, PATIENCE / 4, poll_frequency=0.05)
 
 
 def draw(driver: Browser, screen: Screen, lines: Sequence[Line]) -> None:
@@ -244,7 +245,7 @@ def _log(driver: Browser, kind: str) -> list[dict[str, Any]]:
     return driver.get_log(kind)  # type: ignore[no-untyped-call]
 
 
-def _dense(line: Line, least: float = 0.04, most: float = 0.6) -> Iterator[tuple[float, float]]:
+def _dense(line: Line, least: float = 0.08, most: float = 0.75) -> Iterator[tuple[float, float]]:
     """The line with points about ``least`` to ``most`` apart: the browser takes a frame for each of them."""
     x0, y0 = line[0]
     yield x0, y0

@@ -60,6 +60,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # A busy machine sometimes drops a press in a browser. A fault of the page fails twice; -ra lists each rerun.
         if "opened" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=1))
+    # Those on the cluster come first, and so on one worker, from which no other takes them: it takes long to start.
+    on_cluster = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in on_cluster)
 
 
 def pytest_exception_interact(call: pytest.CallInfo[object], report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -5,7 +5,7 @@ import io
 import pickle
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,56 +161,43 @@ def test_an_index_of_other_folders_is_left_alone(weights: Path, tmp_path: Path, 
 
 
 def test_impossible_calls_raise_errors(opened: Gallery, remote: Remote, weights: Path, tmp_path: Path) -> None:
+    def check(error: type[Exception], told: str, call: Callable[..., object], *given: object, **named: object) -> None:
+        with pytest.raises(error, match=told or None):
+            call(*given, **named)
+
     for gallery in (opened, remote):
-        with pytest.raises(UserError, match="image"):
-            gallery.search(b"no picture")
-        with pytest.raises(UnsupportedImage):
-            gallery.search(__file__)
-        with pytest.raises(ValueError, match=r"^k must be at least 1, not 0$"):
-            gallery.search(b"", k=0)
-        with pytest.raises(UserError, match=r"cat\.png.*(name one as results show it|pass the photo or its id)"):
-            gallery.explain(b"", "cat.png")
-        with pytest.raises(UserError, match="below the folder 'nowhere'; write it as results show paths"):
-            gallery.search(encoded(draw_sketch()), folder="nowhere")
+        check(UserError, "image", gallery.search, b"no picture")
+        check(UnsupportedImage, "", gallery.search, __file__)
+        check(ValueError, r"^k must be at least 1, not 0$", gallery.search, b"", k=0)
+        how = "(name one as results show it|pass the photo or its id)"
+        check(UserError, rf"cat\.png.*{how}", gallery.explain, b"", "cat.png")
+        nowhere = "below the folder 'nowhere'; write it as results show paths"
+        check(UserError, nowhere, gallery.search, encoded(draw_sketch()), folder="nowhere")
         for size in (5, 15, 1025, "x"):
-            with pytest.raises(ValueError, match=r"^size must be"):
-                gallery.search(like=1, k=1)[0].thumbnail(size)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="leave view out"):
-            gallery.groups(like=1, view="photos")
+            check(ValueError, r"^size must be", gallery.search(like=1, k=1)[0].thumbnail, size)
+        check(ValueError, "leave view out", gallery.groups, like=1, view="photos")
         for liked in (1.5, b"1", [1.5], True, object()):
-            with pytest.raises(TypeError, match="name a photo by its result, its id or its path"):
-                gallery.search(like=liked)  # type: ignore[arg-type]
+            check(TypeError, "name a photo by its result, its id or its path", gallery.search, like=liked)
         for wrong in (-1, "9" * 30):
-            with pytest.raises(ValueError, match="like"):
-                gallery.search(like=wrong)
-        with pytest.raises(UserError, match=r"a\\x00b"):
-            gallery.search(unlike="a\0b")
+            check(ValueError, "like", gallery.search, like=wrong)
+        check(UserError, r"a\\x00b", gallery.search, unlike="a\0b")
     for folder in (tmp_path / "nowhere", "http://[::", "a\0b", "~nobody-of-this-name/x"):
-        with pytest.raises(UserError):
-            Gallery.open(folder, index=tmp_path / "index", progress=False)
-    with pytest.raises(UserError, match=r"^no/where does not exist"):
-        Gallery.open("no/where", index=tmp_path / "index", progress=False)
+        check(UserError, "", Gallery.open, folder, index=tmp_path / "index", progress=False)
+    check(UserError, r"^no/where does not exist", Gallery.open, "no/where", index=tmp_path / "index", progress=False)
     for file in (tmp_path / "nothing.png", "a\0b", "~nobody-of-this-name/x.png", "http://[::"):
-        with pytest.raises(OSError, match=r"No such file|home folder .* is unknown"):
-            opened.search(file)
-    with pytest.raises(TypeError, match="a picture must be a path"):
-        opened.search(7)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="'rb'"):
-        opened.search(io.StringIO("cat"))  # type: ignore[arg-type]
+        check(OSError, r"No such file|home folder .* is unknown", opened.search, file)
+    check(TypeError, "a picture must be a path", opened.search, 7)
+    check(TypeError, "'rb'", opened.search, io.StringIO("cat"))
     for pixels, reason in (
         (np.full((9, 9), 256), "from 0 to 255"),
         (np.full((9, 9), np.nan), "from 0 to 255"),
         (np.zeros((4, 9, 9, 3)), "pass one picture"),
         (np.zeros(15), "pass one picture"),
     ):
-        with pytest.raises(ValueError, match=reason):
-            opened.search(pixels)
-    with pytest.raises(TypeError, match="pixels must be numbers"):
-        opened.search(np.array([["a", "b"]]))
-    with pytest.raises(TypeError, match="pass a list"):
-        encode("cat.png", weights=str(weights))
-    with pytest.raises(TypeError, match="pass a list"):
-        rank("cat.png", draw_photo(0))  # type: ignore[arg-type]
+        check(ValueError, reason, opened.search, pixels)
+    check(TypeError, "pixels must be numbers", opened.search, np.array([["a", "b"]]))
+    check(TypeError, "pass a list", encode, "cat.png", weights=str(weights))
+    check(TypeError, "pass a list", rank, "cat.png", draw_photo(0))
 
 
 def test_a_sketch_may_be_a_picture_pixels_a_file_or_text(opened: Gallery, sketch: bytes, drawn: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_process_that_is_killed_while_it_decodes_is_replaced_once() -> None:
 
 @LINUX
 def test_a_decoder_that_stalls_is_no_fault_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Decoders(1, replace(AMPLE, clock_seconds=10)) as decoders:
+    with Decoders(1, replace(AMPLE, clock_seconds=3)) as decoders:
         decoders.start()
         os.kill(decoders.idle[0], signal.SIGSTOP)
         assert opened(decoders, encoded(drawing("star"))) == drawing("star")
