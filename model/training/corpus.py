@@ -33,6 +33,8 @@ QUERIES_PER_CLASS = 10
 # Classes of the unseen split that neither are nor contain a class of ImageNet-1k, on which networks are pretrained.
 WITHOUT_NAMESAKE = ("bat", "brain", "cabin", "pear", "rollerblades", "saw", "skyscraper", "sword", "tree")
 Label = TypeVar("Label", bound=Hashable)
+#: A drawing's strokes in the order in which they were drawn, each (n, 2).
+Strokes: TypeAlias = list[NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -323,23 +325,37 @@ def _draw_strokes(root: Path) -> Path:
     if target.exists():
         return target
     with _new_folder(target) as partial:
-        for packed in (root / "strokes").glob("*.jsonl.gz"):
-            folder = partial / packed.name.removesuffix(".jsonl.gz")
-            folder.mkdir()
-            with gzip.open(packed, "rt") as lines:
-                for number, line in enumerate(lines):
-                    # Four widths by turns: sketches come with thin and with thick lines.
-                    _draw(json.loads(line), 4 + 2 * (number % 4)).save(folder / f"{number:04}.png")
+        for name, drawings in _strokes_of_classes(root):
+            (partial / name).mkdir()
+            for number, strokes in enumerate(drawings):
+                # Four widths by turns: sketches come with thin and with thick lines.
+                image = draw_strokes([40 + 1.69 * points for points in strokes], 4 + 2 * (number % 4))
+                image.save(partial / name / f"{number:04}.png")
     return target
 
 
-def _draw(strokes: Sequence[tuple[Sequence[int], Sequence[int]]], width: int) -> Image.Image:
-    """Draws strokes, each (x, ...) and (y, ...) in 0 to 255, as black lines with round ends on white, 512 x 512."""
-    image = Image.new("L", (512, 512), 255)
+def _strokes_of_classes(root: Path) -> Iterator[tuple[str, list[Strokes]]]:
+    for packed in sorted((root / "strokes").glob("*.jsonl.gz")):
+        with gzip.open(packed, "rt") as lines:
+            yield (
+                packed.name.removesuffix(".jsonl.gz"),
+                [[np.array(xy, float).T for xy in json.loads(li)] for li in lines],
+            )
+
+
+def read_strokes(folder: Path) -> list[Strokes]:
+    """Reads drawings in ``folder``/data/more2 as their strokes in order, each (n, 2). Empty without that file."""
+    archive = folder / "data" / "more2" / "strokes.tar.gz"
+    classes = _strokes_of_classes(unpack(archive)) if archive.is_file() else ()
+    return [drawing for _, drawings in classes for drawing in drawings]
+
+
+def draw_strokes(strokes: Strokes, width: int, side: int = 512) -> Image.Image:
+    """Draws strokes, x and y in pixels, as black lines with round ends on white."""
+    image = Image.new("L", (side, side), 255)
     draw = ImageDraw.Draw(image)
-    for xs, ys in strokes:
-        points = [(40 + x * 1.69, 40 + y * 1.69) for x, y in zip(xs, ys, strict=True)]
-        draw.line(points, fill=0, width=width, joint="curve")
+    for points in strokes:
+        draw.line([*map(tuple, points.tolist())], fill=0, width=width, joint="curve")
         for x, y in (points[0], points[-1]):
             draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=0)
     return image

@@ -18,7 +18,15 @@ from sketch_search.model.engine import METHODS, default_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.training import tasks
-from sketch_search.model.training.corpus import DATA_VARIABLE, Corpus, data_folder, read_data, read_more, read_protocol
+from sketch_search.model.training.corpus import (
+    DATA_VARIABLE,
+    Corpus,
+    data_folder,
+    read_data,
+    read_more,
+    read_protocol,
+    read_strokes,
+)
 from sketch_search.model.training.evaluation.figures import Evaluation, Resampled, measure
 
 if TYPE_CHECKING:
@@ -172,8 +180,8 @@ def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callab
     from sketch_search.model.training.evaluation.remembered import measure_parting
 
     if protocol == "parting":
-        task = tasks.read_remembered("scenes", split or tasks.PARTS[0])
-        return lambda matcher: measure_parting(matcher, task)
+        task, drawings = tasks.read_remembered("scenes", split or tasks.PARTS[0]), read_strokes(data_folder())
+        return lambda matcher: measure_parting(matcher, task, drawings)
     corpus = tasks.read_task("zero-shot", split, None, data).corpus
     drawn = corpus if data is not None else tasks.read_task("fine-grained", split).corpus
     return lambda matcher: measure_parts(matcher, corpus, drawn)

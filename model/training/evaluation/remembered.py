@@ -14,11 +14,11 @@ from tqdm import tqdm
 from sketch_search.model.engine import Floats, Numbers
 from sketch_search.model.engine.parting import INK
 from sketch_search.model.errors import ModelError
-from sketch_search.model.images import Drawing, find_ink, lab, open_image
+from sketch_search.model.images import Drawing, Stroke, find_ink, lab, open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import first_page, target_ranks
 from sketch_search.model.search import Gallery, Ranking, encode_things, gallery_of, search_drawing, search_things
-from sketch_search.model.training.corpus import Picture, find_drawn_photos
+from sketch_search.model.training.corpus import Picture, Strokes, draw_strokes, find_drawn_photos
 from sketch_search.model.training.evaluation.figures import ALL, Evaluation, PerQuery, relevance
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.tasks import Drawn, Remembered, RememberedTask, Task
@@ -35,6 +35,8 @@ _PAPER = 512
 _PAGE = 20
 # How often a person dislikes photos of one ranking, one after the other.
 _DISLIKED = 3
+# The box of a thing alone, the width of strokes, as a share of the paper's side, and how often one is drawn at last.
+_ALONE, _PEN, _LATE = (0.1, 0.1, 0.9, 0.9), 0.012, 0.25
 _APART, _ONE_PICTURE = "things apart", "one picture"
 
 
@@ -127,28 +129,72 @@ class Division(NamedTuple):
 
 def divide(matcher: Matcher, papers: Sequence[Image.Image]) -> tuple[Drawing, Numbers, Division]:
     """Divides the picture of all things, each drawn on a paper of its own; (SIDE, SIDE), the number of each, or -1."""
-    from sklearn.metrics import adjusted_rand_score
-
     pixels = np.stack([np.asarray(paper) for paper in papers])
     drawing = matcher.preprocessing.drawing(Image.fromarray(pixels.min(axis=0)))
     labels, *_ = matcher.things_on_square(drawing)
-    ink = drawing.darkness(len(labels)) >= INK
     owners = drawing.owners(255 - pixels[..., 0], len(labels))
-    things = int(labels.max(initial=0)) + 1
+    return drawing, labels, _division(drawing, labels, owners, len(papers))
+
+
+def _division(drawing: Drawing, labels: Numbers, owners: Numbers, things: int) -> Division:
+    from sklearn.metrics import adjusted_rand_score
+
+    ink = drawing.darkness(len(labels)) >= INK
     rand = float(adjusted_rand_score(owners[ink], labels[ink]))
-    return drawing, labels, Division(rand, things == len(papers))
+    return Division(rand, int(labels.max(initial=0)) + 1 == things)
 
 
-def measure_parting(matcher: Matcher, task: RememberedTask) -> "PartingReport":
-    """Divides the drawings of remembered scenes, and the sketches of their things alone, each once."""
+def measure_parting(matcher: Matcher, task: RememberedTask, drawings: Sequence[Strokes] = ()) -> "PartingReport":
+    """Divides the drawings of remembered scenes, and the sketches of their things alone, each once.
+
+    drawings: also those that are drawn stroke by stroke in the places of the scenes' things, and each place alone.
+    """
     queries = tqdm(task.queries, desc="dividing", unit="scene", disable=None)
     scenes = [divide(matcher, [on_paper(thing) for thing in query.things])[2] for query in queries]
     sketches = dict.fromkeys(thing.sketch for query in task.queries for thing in query.things)
-    alone = (on_paper(Drawn(sketch, (0.1, 0.1, 0.9, 0.9))) for sketch in sketches)
+    alone = (on_paper(Drawn(sketch, _ALONE)) for sketch in sketches)
     papers = tqdm(alone, "dividing", len(sketches), unit="sketch", disable=None)
     whole = [divide(matcher, [paper])[2].right for paper in papers]
     rand, right = np.mean(scenes, axis=0).tolist()
-    return PartingReport(len(scenes), rand, right, len(whole), float(np.mean(whole)))
+    report = PartingReport(len(scenes), rand, right, len(whole), float(np.mean(whole)))
+    if not drawings:
+        return report
+    chance, places = np.random.default_rng(0), [[thing.box for thing in query.things] for query in task.queries]
+    strokes = (stroke_by_stroke(boxes, drawings, chance) for boxes in [*places, *[[_ALONE]] * len(sketches)])
+    everything = tqdm(strokes, "dividing", len(places) + len(sketches), unit="drawing", disable=None)
+    divisions = [_divide_strokes(matcher, drawing) for drawing in everything]
+    rand, right = np.mean(divisions[: len(places)], axis=0).tolist()
+    whole = [division.right for division in divisions[len(places) :]]
+    return replace(report, strokes_rand=rand, strokes_right_number=right, strokes_whole=float(np.mean(whole)))
+
+
+def stroke_by_stroke(
+    boxes: Sequence[tuple[float, ...]], drawings: Sequence[Strokes], chance: np.random.Generator
+) -> list[tuple[NDArray[np.float64], int]]:
+    """Draws one of the drawings in each box, one after the other: strokes (n, 2) on the paper, and the box of each.
+
+    In one of four, a stroke is drawn after all others.
+    """
+    strokes = list[tuple[NDArray[np.float64], int]]()
+    for thing in chance.permutation(len(boxes)).tolist():
+        drawing, box = drawings[int(chance.integers(len(drawings)))], np.array(boxes[thing]).reshape(2, 2)
+        low, high = (of(np.concatenate(drawing), axis=0) for of in (np.min, np.max))
+        scale = ((box[1] - box[0]) / np.maximum(high - low, 1)).min()
+        strokes += [(box.mean(axis=0) + scale * (points - (low + high) / 2), thing) for points in drawing]
+    if chance.random() < _LATE:
+        strokes.append(strokes.pop(int(chance.integers(len(strokes)))))
+    return strokes
+
+
+def _divide_strokes(matcher: Matcher, strokes: Sequence[tuple[NDArray[np.float64], int]]) -> Division:
+    paper = draw_strokes([points * _PAPER for points, _ in strokes], round(_PEN * _PAPER)).convert("RGB")
+    drawn = tuple(Stroke(tuple(map(tuple, points.tolist())), _PEN) for points, _ in strokes)
+    drawing = replace(matcher.preprocessing.drawing(paper), strokes=drawn)
+    labels, *_ = matcher.things_on_square(drawing)
+    owners = drawing.stroke_map(len(labels))
+    assert owners is not None
+    things = np.array([thing for _, thing in strokes] + [-1])
+    return _division(drawing, labels, things[owners], len({*things.tolist()}) - 1)
 
 
 @dataclass(frozen=True)
@@ -157,6 +203,7 @@ class PartingReport:
 
     scenes, rand, right_number: drawings of several things, the mean adjusted Rand index of ink, and the share with
     the right number of things. singles, whole: sketches of one thing, and the share that stays one.
+    strokes_rand, strokes_right_number, strokes_whole: the same of as many drawings whose strokes are known.
     """
 
     scenes: int
@@ -164,12 +211,21 @@ class PartingReport:
     right_number: float
     singles: int
     whole: float
+    strokes_rand: float | None = None
+    strokes_right_number: float | None = None
+    strokes_whole: float | None = None
 
     def table(self) -> str:
-        return (
+        sentences = [
             f"{self.scenes} scenes: adjusted Rand index of ink {self.rand:.3f}, right number of things "
             f"{self.right_number:.3f}; {self.singles} sketches of one thing: {self.whole:.3f} stay one"
-        )
+        ]
+        if self.strokes_rand is not None:
+            sentences.append(
+                f"drawn stroke by stroke: {self.strokes_rand:.3f}, {self.strokes_right_number:.3f}; "
+                f"{self.strokes_whole:.3f} stay one"
+            )
+        return "\n".join(sentences)
 
 
 def _coloured(gallery: Gallery, matcher: Matcher, task: RememberedTask, query: Remembered) -> dict[str, Floats]:

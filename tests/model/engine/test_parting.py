@@ -93,6 +93,16 @@ def test_a_parting_that_was_trained_on_other_features_is_left_out() -> None:
         assert (knowledge_of(TWO_SIDED, arrays)[3] is not None) == fits
 
 
+def test_strokes_that_follow_each_other_are_more_probably_of_one_thing() -> None:
+    left, right = ([(x, y, x + 10, y + 5) for y in range(40, 130, 9)] for x in (20, 118))
+    for order, things in (([*left, *right], 2), ([box for pair in zip(left, right, strict=True) for box in pair], 1)):
+        strokes = np.full((SIDE, SIDE), -1)
+        for number, box in enumerate(order):
+            strokes[ink(box) > 0] = number
+        assert divide(PATCHES, ink(*order), strokes).max() + 1 == things
+        assert divide(PATCHES, ink(*order)).max() + 1 == 1
+
+
 def test_a_speck_far_from_all_else_is_of_no_thing() -> None:
     speck = ink(LEFT, (150, 5, 153, 8))
     labels = divide(PATCHES, speck)

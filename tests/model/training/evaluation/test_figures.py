@@ -1,3 +1,4 @@
+import gzip
 import importlib
 import json
 import re
@@ -225,6 +226,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     boxes = {f"{n}.png": [["cat", False, *LEFT], ["dog", False, *RIGHT]] for n in range(4)}
     shown = {f"voc2007/{name}": encoded(photo("star", 64, n)) for n, name in enumerate(boxes)}
     pack(data / "more" / "everyday.tar.gz", shown | {"voc2007/labels.json": json.dumps(boxes).encode()})
+    square = [[[0, 100, 100], [0, 0, 100]], [[100, 0, 0], [100, 100, 0]]]
+    pack(data / "more2" / "strokes.tar.gz", {"strokes/cat.jsonl.gz": gzip.compress(json.dumps(square).encode())})
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
     cache = "sketch_search.model.training.corpus.platformdirs.user_cache_path"
     monkeypatch.setattr(cache, lambda _: tmp_path / "cache")
@@ -247,7 +250,9 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
     assert {"rand", "right_number"} < scenes["one picture"]["all"].keys()
     assert scenes["things apart"]["all"]["cpu_ms"] > 0
     assert main(["evaluate", "--protocol", "parting", "--split", "unseen", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["scenes"] == 8
+    parting = json.loads(capsys.readouterr().out)
+    assert (parting["scenes"], parting["strokes_whole"]) == (8, 1)
+    assert 0 <= parting["strokes_rand"] <= 1
     for way in (*scenes.values(), *colours.values()):
         assert way["all"]["gallery_acc_20"] == 1
         assert 1 <= way["all"]["median_rank"] <= 4
