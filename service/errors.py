@@ -51,8 +51,8 @@ class ShardsLost(NotReady):
     """Shards with these names did not answer a question."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        which = f"The shard {names[0]} does" if len(names) == 1 else f"The shards {', '.join(names)} do"
-        super().__init__(f"{which} not answer. Try again in a moment.")
+        subject = f"The shard {names[0]} does" if len(names) == 1 else f"The shards {', '.join(names)} do"
+        super().__init__(f"{subject} not answer. Try again in a moment.")
         self.names = tuple(names)
 
 
@@ -167,8 +167,8 @@ def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
     first = problems[0]
     if first["type"] == "value_error":
         # The message of a validator of this project: of a parameter, or a whole sentence about several.
-        said = str(first["ctx"]["error"])
-        return f"{name}: {said}" if name else said
+        message = str(first["ctx"]["error"])
+        return f"{name}: {message}" if name else message
     allowed = " or ".join(dict.fromkeys(map(_allowed, problems)))
     return f"{name} must be {allowed}{'' if allowed.startswith('given') else _quote(first.get('input'))}"
 

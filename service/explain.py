@@ -269,8 +269,8 @@ def explain(
     located = time.perf_counter()
     columns = zip(entries, photos, explanations, to_photos, in_photos, strict=True)
     shown = [
-        _describe_photo(seen, pair, around.rank(entry), entry=entry, settings=settings, nearest=near, things=there)
-        for entry, (_, seen, _), pair, near, there in columns
+        _describe_photo(seen, pair, around.rank(entry), entry=entry, settings=settings, nearest=near, things=placed)
+        for entry, (_, seen, _), pair, near, placed in columns
     ]
     return answers.ExplainResponse(
         grid=matcher.config.grid,
@@ -321,8 +321,8 @@ def _describe_photo(
         correspondence=_round(explanation.correspondence, 3),
         cross_attention=crossed,
         matches=[
-            answers.MatchedCells(sketch_cell=there, photo_cell=here, cosine=round(cosine, 3))
-            for there, here, cosine in explanation.matches()
+            answers.MatchedCells(sketch_cell=sketch_cell, photo_cell=photo_cell, cosine=round(cosine, 3))
+            for sketch_cell, photo_cell, cosine in explanation.matches()
         ],
         influence=[*explanation.influence],
     )
@@ -350,7 +350,7 @@ def write_explanation(answer: answers.ExplainResponse, out: Path) -> tuple[Path,
         best: dict[int, int] = {}
         for match in photo.matches:
             best.setdefault(match.photo_cell, match.sketch_cell)
-        cells = ((there, here) for here, there in best.items())
+        cells = ((sketch_cell, photo_cell) for photo_cell, sketch_cell in best.items())
         files[out / f"{number}.png"] = as_png(side_by_side(sketch, photo, cells, answer.grid))
     write_files(files)
     return tuple(files)

@@ -51,9 +51,9 @@ def reveal(file: Path) -> None:
     command = file_manager()
     if command is None or not file.is_absolute():
         raise NotFound("The server's machine has no file manager, or the photo is on another machine.")
-    there = next(path for path in (file, *file.parents) if path.exists())
+    existing = next(path for path in (file, *file.parents) if path.exists())
     # In a thread that waits for the program: some end only when their window is closed.
-    shown = [*command, str(there if sys.platform == "darwin" else there.parent)]
+    shown = [*command, str(existing if sys.platform == "darwin" else existing.parent)]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     threading.Thread(target=subprocess.run, args=(shown,), kwargs=quiet, daemon=True).start()
 

@@ -243,7 +243,7 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     take_listed = partial(database.take_listed, reusable=current.reusable, checksum=plan.request.checksum)
     first = take_listed(listing)
     progress.skip(*database.count_settled())
-    listing.check(database.there())
+    listing.check(database.present_files())
     if not listing.unlisted:
         check_counts(plan, listing.count)
     encoded = backend.encode(first)

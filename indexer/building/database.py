@@ -349,7 +349,7 @@ class BuildDatabase:
         query = f"SELECT 1 FROM files WHERE root = ? AND status <> 'gone' {condition} LIMIT 1"
         return bool(self._all(query, root, *bounds))
 
-    def there(self) -> Iterator[FileKey]:
+    def present_files(self) -> Iterator[FileKey]:
         yield from self._database.execute("SELECT root, path FROM files WHERE status <> 'gone'")
 
     def take_listed(self, files: Iterable[GalleryFile], *, reusable: bool, checksum: bool) -> int:

@@ -192,8 +192,8 @@ class BuildRequest:
         current = () if manifest is None else manifest.excluded
         for pattern in self.included:
             if pattern not in current:
-                there = f"excludes {', '.join(current)}" if current else "has no patterns"
-                raise BadInvocation(f"the index does not exclude {pattern!r}; it {there}.")
+                state = f"excludes {', '.join(current)}" if current else "has no patterns"
+                raise BadInvocation(f"the index does not exclude {pattern!r}; it {state}.")
         excluded = dict.fromkeys([*current, *self.excluded])
         return Exclusions([pattern for pattern in excluded if pattern not in self.included])
 
@@ -379,7 +379,7 @@ def check_counts(plan: BuildPlan, photos: int) -> None:
     check_shards(plan.shards, photos, "photos")
 
 
-def check_shards(shards: int, most: int, what: str) -> None:
+def check_shards(shards: int, most: int, things: str) -> None:
     """Raises BadInvocation if there are more than ``most`` shards, so that some would be empty."""
     if shards > most:
-        raise BadInvocation(f"{shards} shards are too many for {most} {what}; lower --shards.")
+        raise BadInvocation(f"{shards} shards are too many for {most} {things}; lower --shards.")

@@ -65,9 +65,9 @@ def build_shards(
     check_address(machines.address)
     folder, progress = ShardsFolder(index), progress or Progress()
     # Checked before anything slow, and again under the lock, since the shards may have changed.
-    there = CurrentShards.read(folder)
+    before = CurrentShards.read(folder)
     # All shards have the same network and folders.
-    request.roots(folder.path, None if there is None else there.generations[0].manifest)
+    request.roots(folder.path, None if before is None else before.generations[0].manifest)
     with folder.writing(), connected(machines.address):
         workers = Workers(machines.device, machines.workers)
         matcher = model.load(default_checkpoint(machines.weights), "cpu")
@@ -89,14 +89,14 @@ def _plan(
     if current is None:
         plan = plan_build(request, Current(), matcher, folder.path)
         return replace(plan, shards=request.shards or 1)
-    plan, there = plan_build(request, current.state(), matcher, folder.path), len(current.generations)
+    plan, shards_before = plan_build(request, current.state(), matcher, folder.path), len(current.generations)
     if not plan.current.reusable:
         raise BadInvocation(
             f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
             "folder with --index, or delete that one."
         )
-    shards = request.shards or there
-    return replace(plan, recluster=True, rewrite=plan.recluster or shards != there, shards=shards)
+    shards = request.shards or shards_before
+    return replace(plan, recluster=True, rewrite=plan.recluster or shards != shards_before, shards=shards)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class RayBackend:
             key=plan.key,
             token=uuid.uuid4().hex,
             settings=plan.settings,
-            there=tuple(root.folder for root in plan.roots if root.folder.is_there()),
+            folders=tuple(root.folder for root in plan.roots if root.folder.is_there()),
             weights=machines.weights,
             device=workers.resources.device,
             threads=workers.resources.cpus,
@@ -181,8 +181,8 @@ class RayBackend:
         return encoded
 
     def _cut(self, last: int) -> Iterator[tuple[Setup, int, Sequence[GalleryFile]]]:
-        there = (int(path.name.split("-")[1]) for path in self._slices.glob("slice-*"))
-        files, numbers = self.database.unread(last), count(1 + max(there, default=-1))
+        existing = (int(path.name.split("-")[1]) for path in self._slices.glob("slice-*"))
+        files, numbers = self.database.unread(last), count(1 + max(existing, default=-1))
         while part := tuple(islice(files, SLICE)):
             yield self._setup, next(numbers), part
 

@@ -207,14 +207,14 @@ class Setup:
     """The parameters of a build for every worker.
 
     key: the name of its working folder. token: in the name of a file there, which proves the shared storage, and in
-    those of its slices. there: the existing folders of the gallery.
+    those of its slices. folders: those of the gallery that exist.
     """
 
     shards: Path
     key: str
     token: str
     settings: IndexSettings
-    there: tuple[Folder, ...]
+    folders: tuple[Folder, ...]
     weights: str | None
     device: str
     threads: int
@@ -230,17 +230,17 @@ class Setup:
 @lru_cache(maxsize=1)
 def open_networks(setup: Setup) -> "tuple[model.Matcher, ClipEmbedder | None]":
     """Loads the networks, once in a build. Raises BadInvocation if storage, checkpoint or version differ."""
-    here = f"the worker on {socket.gethostname()}"
+    node = f"the worker on {socket.gethostname()}"
     shared = "photos and index must be on storage that all machines share, at the same path on each."
     if not (setup.folder / f"{TOKEN}-{setup.token}").exists():
-        raise BadInvocation(f"{here} cannot see {setup.shards}; {shared}")
-    for root in setup.there:
+        raise BadInvocation(f"{node} cannot see {setup.shards}; {shared}")
+    for root in setup.folders:
         if not root.is_there():
             advice = "give each machine its credentials, as docs/using.md describes." if root.remote else shared
-            raise BadInvocation(f"{here} cannot see {root}; {advice}")
+            raise BadInvocation(f"{node} cannot see {root}; {advice}")
     if (version := installed_version()) != setup.software:
         raise BadInvocation(
-            f"{here} has version {version} of sketch-search, not {setup.software}; install the same version everywhere."
+            f"{node} has version {version} of sketch-search, not {setup.software}; install the same version everywhere."
         )
     # The server imports this module, and needs no FAISS to begin.
     import faiss
@@ -250,12 +250,12 @@ def open_networks(setup: Setup) -> "tuple[model.Matcher, ClipEmbedder | None]":
     try:
         matcher = model.load(default_checkpoint(setup.weights), setup.device)
     except UserError as error:
-        raise BadInvocation(f"{here} cannot start: {error}") from error
+        raise BadInvocation(f"{node} cannot start: {error}") from error
     settings = setup.settings
     embedder = find_embedder(settings.embedder.spec, matcher.device)
     same = NetworkIdentity.of(matcher).with_tokens(settings.tokens) == settings.identity
     if not same or not embedder.entry.same(settings.embedder):
-        raise BadInvocation(f"{here} has different networks than this machine; put the same files at the same paths.")
+        raise BadInvocation(f"{node} has different networks than this machine; put the same files at the same paths.")
     return matcher, embedder.load()
 
 

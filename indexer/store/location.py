@@ -348,18 +348,18 @@ def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Roo
     names = [root.name for root in roots]
     keys_shown = (key_shown(names, spelling) for spelling in spellings(path) if path)
     shown = next((key for key in keys_shown if key is not None and known(key)), None)
-    here = None
+    path_here = None
     with suppress(HomeUnknown):
-        here = expand_home(target)
+        path_here = expand_home(target)
     on_disk = None
-    if here is not None:
+    if path_here is not None:
         places = [key for spelling in spellings(target) if (key := locate(spelling, roots)) is not None]
         on_disk = next((key for key in places if known(key)), next(iter(places), None))
     # The path of an existing file means that file, whether the index has it or not.
     keys = {address_at(key, roots): key for key in (shown, on_disk) if key is not None and known(key)}
     choices = [*keys]
-    if shown is not None and on_disk != shown and here is not None and os.path.lexists(here):
-        choices = [address_at(shown, roots), os.path.abspath(here)]
+    if shown is not None and on_disk != shown and path_here is not None and os.path.lexists(path_here):
+        choices = [address_at(shown, roots), os.path.abspath(path_here)]
     if len(choices) > 1:
         raise BadInvocation(f"{target} may be {' or '.join(choices)}; name one of them by its whole path.")
     return keys[choices[0]] if choices else None

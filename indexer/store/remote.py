@@ -98,10 +98,10 @@ class WebDavServer:
                     answer.raise_for_status()
                     yield answer
                     return
-                there = answer.url.join(answer.headers["Location"])
-            if (there.scheme, there.host, there.port) != (url.scheme, url.host, url.port):
+                target = answer.url.join(answer.headers["Location"])
+            if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
                 raise Misled(errno.EPERM, "the server redirects to another address; use that one", path)
-            url = there
+            url = target
         raise Misled(errno.ELOOP, "the server redirects endlessly", path)
 
 

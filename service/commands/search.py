@@ -127,9 +127,9 @@ def explain(
     from sketch_search.service.explain import write_explanation
     from sketch_search.service.schemas.explain import ExplainParams
 
-    there = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise UserError(f"--output {output}: {there} is a file; name a folder for the files.")
+    existing = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--output {output}: {existing} is a file; name a folder for the files.")
     with _opened(settings, sketches, SearchQuery(kind=kind)) as (engine, prepared):
         liked = [] if like is None else [_photo_id(engine, like)]
         ids = [_photo_id(engine, photo) for photo in photos]

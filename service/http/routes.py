@@ -161,8 +161,8 @@ Entry = Annotated[PhotoEntry, Depends(find_photo)]
 async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
     """Finds the photos that best match a sketch, liked photos and a word."""
     sent, client = await _receive(ctx, request), client_of(request)
-    async with connected(request) as there:
-        with ctx.worker.place(client, there):
+    async with connected(request) as scope:
+        with ctx.worker.place(client, scope):
             sketch = await _prepare(ctx, engine, client, sent, query)
             text = None
             if query.text is not None:
@@ -182,8 +182,8 @@ async def explain(
 ) -> ExplainResponse:
     """Explains why these photos match a sketch or a photo."""
     sent, client = await _receive(ctx, request), client_of(request)
-    async with connected(request) as there:
-        with ctx.worker.place(client, there):
+    async with connected(request) as scope:
+        with ctx.worker.place(client, scope):
             sketch = await _prepare(ctx, engine, client, sent, params)
         async with ctx.explanations.turn(client):
             # It reads photos, however long that takes, and computes by turns with searches.
@@ -195,8 +195,8 @@ async def explain(
 async def locate(request: Request, ctx: Ctx, engine: InUse, params: Annotated[LocateParams, Query()]) -> LocateResponse:
     """Finds where these photos show each thing of a sketch, and how well: faster than /explain."""
     sent, client = await _receive(ctx, request), client_of(request)
-    async with connected(request) as there:
-        with ctx.worker.place(client, there):
+    async with connected(request) as scope:
+        with ctx.worker.place(client, scope):
             sketch = await _prepare(ctx, engine, client, sent, params)
             return await ctx.worker.compute(client, engine.locate, sketch, params)
 

@@ -148,8 +148,8 @@ def deployed(
         import ray
 
         # The resources that each copy of a shard, and of the encoder, reserves.
-        each = {"num_cpus": float(settings.threads or 1), "num_gpus": float(settings.device == "cuda")}
-        _check_room(each, (len(folders) + 1) * settings.replicas)
+        need = {"num_cpus": float(settings.threads or 1), "num_gpus": float(settings.device == "cuda")}
+        _check_room(need, (len(folders) + 1) * settings.replicas)
         gallery = f"{APPLICATION}-{_digest(settings, folders)}"
         server_name = f"{_SERVER}{uuid4()}"
         ingress = ray.remote(num_cpus=0)(Ingress).options(name=server_name, namespace=gallery).remote()
@@ -159,7 +159,7 @@ def deployed(
         def copies(shown: str, name: str, replica: type, *arguments: Path) -> Copies:
             # The process has the name of the class.
             actor = ray.remote(type(f"{gallery}-{name}", (replica,), {}))
-            options = {"namespace": gallery, "lifetime": "detached", "get_if_exists": True, "max_restarts": -1, **each}
+            options = {"namespace": gallery, "lifetime": "detached", "get_if_exists": True, "max_restarts": -1, **need}
             start = partial(actor.options, scheduling_strategy="SPREAD", **options)
             return Copies(shown, [start(name=f"{name}-{n}").remote(sent, *arguments) for n in range(settings.replicas)])
 
@@ -180,18 +180,20 @@ def deployed(
 
 def _digest(settings: Settings, folders: Sequence[Path]) -> str:
     """Returns a digest that identifies a gallery and its copies' settings on a cluster."""
-    how = settings.model_dump_json(include={"weights", "device", "dtype", "threads", "variants", "gallery", "replicas"})
-    parts = [installed_version(), how, *(str(folder.resolve()) for folder in folders)]
+    text = settings.model_dump_json(
+        include={"weights", "device", "dtype", "threads", "variants", "gallery", "replicas"}
+    )
+    parts = [installed_version(), text, *(str(folder.resolve()) for folder in folders)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
-def _check_room(each: dict[str, float], copies: int) -> None:
+def _check_room(need: dict[str, float], copies: int) -> None:
     """Raises ShardsRefused if the cluster is too small for so many copies."""
     import ray
 
-    there = ray.cluster_resources()
+    resources = ray.cluster_resources()
     for option, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
-        needed, has = each[option] * copies, float(there.get(name, 0.0))
+        needed, has = need[option] * copies, float(resources.get(name, 0.0))
         if needed > has:
             raise ShardsRefused(
                 f"the Ray cluster has {has:g} {name}s, but {copies} copies of shards and the encoder need {needed:g}; "

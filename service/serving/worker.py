@@ -233,7 +233,7 @@ class Worker:
 
     def _clients(self) -> list[str]:
         """Lists the client of each job. One that has gone has none, even if a thread still computes for it."""
-        return [client for client, there in self._held if not there.cancel_called]
+        return [client for client, scope in self._held if not scope.cancel_called]
 
     def check_room(self, client: str) -> None:
         """Raises QueueFull if too many jobs wait, or another one of this client would wait too long."""
@@ -245,13 +245,13 @@ class Worker:
             raise QueueFull(max(1, math.ceil(expected)))
 
     @contextmanager
-    def place(self, client: str, there: CancelScope) -> Iterator[None]:
+    def place(self, client: str, scope: CancelScope) -> Iterator[None]:
         """Holds a place in the queue while the block runs the steps of a job. Raises QueueFull as ``check_room``.
 
-        there: cancelled once the client has gone.
+        scope: cancelled once the client has gone.
         """
         self.check_room(client)
-        place = client, there
+        place = client, scope
         self._held.append(place)
         try:
             yield

@@ -134,13 +134,13 @@ class Layout:
         self.row_starts, self.cluster_starts = self.row_ends - rows, self.cluster_ends - clusters
         self.asked = tuple(number for number, count in enumerate(photos) if count)
         self.photo_count = sum(photos)
-        there = [(number, shard.clusters) for number, shard in enumerate(overviews) if shard is not None]
-        none = {number: np.zeros_like(held.sizes) for number, held in there if number in missing}
+        pairs = [(number, shard.clusters) for number, shard in enumerate(overviews) if shard is not None]
+        none = {number: np.zeros_like(held.sizes) for number, held in pairs if number in missing}
         shown = [None if shard is None else shard.presence for shard in overviews]
         known = [count * presence for count, presence in zip(photos, shown, strict=True) if presence is not None]
         self.expects = expectations(np.sum(known, axis=0) / self.photo_count) if self.photo_count and known else None
         kept = [
-            held if (no := none.get(number)) is None else replace(held, sizes=no, parts=no) for number, held in there
+            held if (no := none.get(number)) is None else replace(held, sizes=no, parts=no) for number, held in pairs
         ]
         self.clusters = _joined(kept)
 
@@ -185,8 +185,8 @@ class ShardedGallery(IndexedGallery):
         shards = [shard for shard in layout.overviews if shard is not None]
         self.boxes_kept = any(shard.boxes for shard in shards)
         # The photos of one that does not say may be wrong.
-        said = all(shard.computed for shard in shards)
-        self.computed = tuple(sorted({how for shard in shards for how in shard.computed})) if said else ()
+        full = all(shard.computed for shard in shards)
+        self.computed = tuple(sorted({way for shard in shards for way in shard.computed})) if full else ()
         self.missing = tuple(links[number].name for number in sorted(missing))
         names = ["-" if shard is None else shard.generation for shard in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)
@@ -224,7 +224,7 @@ class ShardedGallery(IndexedGallery):
     ) -> Sequence[tuple[NDArray[np.int64], int, T]]:
         """Asks their shards about these photos: which photos, the shard, its answer. before: arguments before rows."""
         split = list(self._by_shard(rows))
-        answers = self._answers({shard: self._begin(shard, question, *before, there) for shard, _, there in split})
+        answers = self._answers({shard: self._begin(shard, question, *before, local) for shard, _, local in split})
         return [(indices, shard, answers[shard]) for shard, indices, _ in split]
 
     def _filled(
@@ -250,9 +250,9 @@ class ShardedGallery(IndexedGallery):
         split = list(self._by_shard(rows))
         of_shard = {shard: np.flatnonzero(np.isin(indices, to_score)) for shard, indices, _ in split}
         pending: dict[int, Pending[Scored]] = {}
-        for shard, _, there in split:
+        for shard, _, local in split:
             shard_query = query if len(of_shard[shard]) else without_sketch
-            pending[shard] = self._begin(shard, LocalGallery.scored, shard_query, there, of_shard[shard])
+            pending[shard] = self._begin(shard, LocalGallery.scored, shard_query, local, of_shard[shard])
         answers = self._answers(pending)
         vectors = np.empty((len(rows), self.clusters.vectors.shape[1]), np.float16)
         for shard, indices, _ in split:
@@ -301,8 +301,8 @@ class ShardedGallery(IndexedGallery):
         questions = {shard: photos[part].tolist() for shard, part in parts.items() if len(part)}
         pending = {shard: self._begin(shard, rows_there, shard_photos) for shard, shard_photos in questions.items()}
         for shard, rows in self._answers(pending).items():
-            there = rows >= 0
-            found_rows[parts[shard][there]] = rows[there] + self._layout.row_starts[shard]
+            held = rows >= 0
+            found_rows[parts[shard][held]] = rows[held] + self._layout.row_starts[shard]
         if (found_rows < 0).any():
             if self.missing:
                 raise ShardsLost(self.missing)
@@ -319,7 +319,7 @@ class ShardedGallery(IndexedGallery):
 
     def with_parts(self, rows: PhotoRows) -> tuple[NDArray[np.int64], PhotoRows]:
         answers = self._ask_homes(LocalGallery.with_parts, rows)
-        shown = [(indices[of], there + self._layout.row_starts[shard]) for indices, shard, (of, there) in answers]
+        shown = [(indices[of], local + self._layout.row_starts[shard]) for indices, shard, (of, local) in answers]
         photos, shown_by = (np.concatenate(column) for column in zip(*shown, strict=True))
         return photos, shown_by
 
