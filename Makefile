@@ -17,9 +17,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PORT ?= 8000
 PHOTOS ?=
 SYSTEM ?=
-WORKERS ?= auto
-# Each worker gets one long stretch of the tests, so that what a module or folder prepares is prepared once. A worker
-# that finishes takes over a part of another's remaining tests.
+WORKERS ?= 3
+# Tests wait for browsers and servers, so that two cores have room for three workers. Each worker gets one long stretch
+# of the tests, so that what a module or folder prepares is prepared once. One that finishes takes over a part of
+# another's remaining tests.
 PARALLEL = -n $(WORKERS) --maxprocesses 4 --dist worksteal
 QUICK ?=
 # A quick run has a separate folder, so that it does not overwrite slow results.
