@@ -109,9 +109,9 @@ def missing_remark(answer: SearchResponse, text: str | None = None) -> str:
     named = [text] if answer.word_fits is False else [thing.word for thing in missing if thing.word]
     if named:
         words = " or ".join(dict.fromkeys(f"'{word}'" for word in named))
-        return f"no photo clearly shows {words}; these are the closest"
+        return f"not sure that any photo shows {words}; these are the closest"
     drawn = "the drawing" if answer.sketch_fits is False else "part of the drawing" if missing else ""
-    return drawn and f"no photo looks much like {drawn}; these are the closest"
+    return drawn and f"not sure that any photo looks like {drawn}; these are the closest"
 
 
 def explain(

@@ -69,13 +69,13 @@ export function noPhotos(none, filtered) {
     : ["No photos left", "Your exclusions removed every photo. Remove one of them above."];
 }
 
-/** The remark above the photos: what a text was searched for; that no photo is likely to fit, or that drawing and text both count. */
+/** The remark above the photos: what a text was searched for; that perhaps no photo fits, or that drawing and text both count. */
 export function fitRemark({ word_means: means = "", word_read: read, word_ignored: ignored = [], word_fits: wordFits, sketch_fits: sketchFits, things = [], guesses = [] }, text) {
   const typed = text ?? read;
   // What nobody named was guessed, perhaps wrongly.
   const missing = wordFits === false ? [typed] : things.filter(({ fits, word }) => fits === false && word).map(({ word }) => word);
   const named = [...new Set(missing)].map((word) => `\u201c${word}\u201d`).join(" or ");
-  const unfit = named ? `clearly shows ${named}` : sketchFits === false ? "looks much like your drawing" : "";
+  const unfit = named ? `shows ${named}` : sketchFits === false ? "looks like your drawing" : "";
   // However it is searched for, no photo shows what is not there.
   const then = things.length > 1 && !named ? "Try without Things or Places." : "These are the closest.";
   // Several things have words of their own; of many meanings the answer names only some.
@@ -88,7 +88,7 @@ export function fitRemark({ word_means: means = "", word_read: read, word_ignore
   return [
     means && `${typed}: searched for ${means}.`,
     ignored.length && `Left out: ${ignored.join(", ")}.`,
-    unfit ? `Nothing here ${unfit}. ${then}` : comparable && !agree ? both : loose ? anywhere : "",
+    unfit ? `Not sure that anything here ${unfit}. ${then}` : comparable && !agree ? both : loose ? anywhere : "",
   ].filter(Boolean).join(" ");
 }
 

@@ -178,7 +178,7 @@ def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path) -> 
     assert f"{tmp_path / 'few'}: {photos} photos\n" in printed
     assert f"{photos} of them newly encoded" in printed
     assert f"Draw your own at http://127.0.0.1:{port}" in printed
-    assert "no photo looks much like the drawing; these are the closest" in printed
+    assert "not sure that any photo looks like the drawing; these are the closest" in printed
     rows = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit() and ".png" in line]
     ranks = [row[0] for row in rows if len(row) == 2]
     assert ranks == [str(rank) for rank in range(1, RESULTS + 1)]

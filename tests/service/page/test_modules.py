@@ -39,7 +39,7 @@ def seen(guess: str | None, fit: bool | None = None, *, word: str | None = None)
 
 
 def nothing_like(what: str, then: str = "These are the closest.") -> str:
-    return f"Nothing here {'clearly shows' if '“' in what else 'looks much like'} {what}. {then}"
+    return f"Not sure that anything here {'shows' if '“' in what else 'looks like'} {what}. {then}"
 
 
 # How many lines are drawn, the things of the answer, as (strokes, the second half of them); what is done then; and what
