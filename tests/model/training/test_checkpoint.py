@@ -66,9 +66,7 @@ def test_an_impossible_configuration_or_calibration_is_refused_with_a_sentence(
 
 def test_files_that_are_no_checkpoints_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sketch_search.model.engine.files.PACKAGED", tmp_path)
-    with pytest.raises(
-        ModelError, match="this installation has no checkpoint 'default'; name a file with --weights FILE"
-    ):
+    with pytest.raises(ModelError, match="installation has no checkpoint 'default'; name a file with --weights FILE"):
         model.load()
     path = tmp_path / "net.safetensors"
     with pytest.raises(ModelError, match="there is no checkpoint at"):
