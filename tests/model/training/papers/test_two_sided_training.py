@@ -32,12 +32,7 @@ from sketch_search.model.training.network import (
     main_layout,
     second_layout,
 )
-from sketch_search.model.training.papers.photo_side import (
-    fields_of,
-    read_vit,
-    renormalise,
-    vit_tensors,
-)
+from sketch_search.model.training.papers.photo_side import fields_of, read_vit, renormalise, vit_tensors
 from sketch_search.model.training.papers.pictures import training_corpora, training_set
 from sketch_search.model.training.papers.tables import read_recipe
 from sketch_search.model.training.papers.two_sided import SKETCHES_PER_CLASS, TwoSidedRecipe, TwoSidedTrainer
