@@ -64,7 +64,7 @@ def locate(
     elif sketch is None and params.like is not None:
         things = [Thing(Tokens.of_ret(gallery.vectors(gallery.rows_of_ids([params.like]))))]
     elif sketch is None:
-        direction, named = searcher.matcher.word_direction, _named(searcher, [params.text or ""]).values()
+        direction, named = searcher.matcher.word_direction, _words_by_name(searcher, [params.text or ""]).values()
         things = [Thing(Tokens.of_ret(direction(word)[None]), words=tuple(word)) for word in named]
     elif params.kind == "photo":
         things = compute(lambda: encode_things(searcher.matcher, sketch, "photo", colours=False))
@@ -74,10 +74,10 @@ def locate(
     shown: Sequence[tuple[answers.ShownThing, ...]] = [()] * len(entries)
     unseen: Sequence[tuple[str, ...]] = [()] * len(entries)
     if things:
-        shown = compute(lambda: _shown(searcher.matcher, gallery, rows, things, places))
-        unseen = compute(lambda: _unseen(searcher, (*words, params.text or ""), rows))
+        shown = compute(lambda: _find_things(searcher.matcher, gallery, rows, things, places))
+        unseen = compute(lambda: _find_lacking(searcher, (*words, params.text or ""), rows))
     return answers.LocateResponse(
-        things=tuple(map(searcher.seen, things)),
+        things=tuple(map(searcher.describe_thing, things)),
         region_grid=math.isqrt(gallery.regions_kept) if things else None,
         photos=[
             answers.LocatedPhoto.of(entry, settings, things=of_photo, unseen=lacking)
@@ -108,7 +108,7 @@ def _query_of(
     return named, query, words
 
 
-def _shown(
+def _find_things(
     matcher: Matcher, gallery: search.Gallery, rows: PhotoRows, things: Sequence[Thing], places: float
 ) -> list[tuple[answers.ShownThing, ...]]:
     """Finds where each photo shows each thing, how well, and in which colour."""
@@ -132,7 +132,7 @@ def _shown(
     ]
 
 
-def _named(searcher: Searcher, texts: Sequence[str]) -> dict[str, Sequence[int]]:
+def _words_by_name(searcher: Searcher, texts: Sequence[str]) -> dict[str, Sequence[int]]:
     """Returns the words for each thing that these texts name, by what it is called."""
     named = dict[str, Sequence[int]]()
     for text in filter(str.strip, texts):
@@ -144,9 +144,9 @@ def _named(searcher: Searcher, texts: Sequence[str]) -> dict[str, Sequence[int]]
     return named
 
 
-def _unseen(searcher: Searcher, texts: Sequence[str], rows: PhotoRows) -> list[tuple[str, ...]]:
+def _find_lacking(searcher: Searcher, texts: Sequence[str], rows: PhotoRows) -> list[tuple[str, ...]]:
     """Returns, for each photo, which of the things that these texts name it does not show, as far as that is known."""
-    if not (named := _named(searcher, texts)):
+    if not (named := _words_by_name(searcher, texts)):
         return [()] * len(rows)
     photos, pictures = searcher.gallery.with_parts(rows)
     shown = searcher.clearness([*named.values()], pictures) >= 0
@@ -262,10 +262,10 @@ def explain(
         if query.things:
             things_and_places = query.things, query.places
             rows = gallery.rows_of_ids([entry.id for entry in entries])
-            things, in_photos = named, compute(lambda: _shown(matcher, gallery, rows, *things_and_places))
+            things, in_photos = named, compute(lambda: _find_things(matcher, gallery, rows, *things_and_places))
             for number, part in ((n, part) for n, (*_, part) in enumerate(photos) if part is not None):
                 alone = gallery_of(part, matcher, 1), np.zeros(1, np.int64)
-                (in_photos[number],) = compute(partial(_shown, matcher, *alone, *things_and_places))
+                (in_photos[number],) = compute(partial(_find_things, matcher, *alone, *things_and_places))
     located = time.perf_counter()
     columns = zip(entries, photos, explanations, to_photos, in_photos, strict=True)
     shown = [
@@ -275,7 +275,7 @@ def explain(
     return answers.ExplainResponse(
         grid=matcher.config.grid,
         sketch=image,
-        things=tuple(map(searcher.seen, things)),
+        things=tuple(map(searcher.describe_thing, things)),
         region_grid=math.isqrt(gallery.regions_kept) if things else None,
         photos=shown,
         nearest=to_given,

@@ -156,7 +156,7 @@ class Searcher:
         """
         options, gallery, drawing, ink = options.tuned, self.gallery, None, tuple[Stroke, ...]()
         if sketch is None and options.filters_alone:
-            return self._newest(options)
+            return self._list_newest(options)
         watch = Stopwatch(0.0 if sketch is None else sketch.prepare_ms, text.milliseconds)
         if sketch is not None:
             drawing = self.divide(sketch, options)
@@ -176,7 +176,7 @@ class Searcher:
         plan = replace(plan, method=query.method)
         ranking = rank(gallery, self.matcher, query, plan, watch.lap)
         shown, photos = ranking.photos, int(ranking.sizes.sum())
-        results, groups, view = self._page(shown, options, plan, query)
+        results, groups, view = self._take_page(shown, options, plan, query)
         watch.lap("photos")
         guesses, perhaps = [self.matcher.guesses(thing.tokens) for thing in drawn], tuple[str, ...]()
         if len(drawn) == 1 and not guesses[0]:
@@ -184,16 +184,18 @@ class Searcher:
         # Of several things, the best guess of each.
         best = {first.word: first for of_thing in guesses for first in of_thing[:1]}
         guessed = guesses[0] if len(drawn) == 1 else tuple(best.values())
-        seen = tuple(map(self.seen, drawn)) if query.things or len(drawn) > 1 or (drawn and drawn[0].strokes) else ()
-        sketch_fits = self._guesses_fit(guessed, shown, photos)
+        tells_things = query.things or len(drawn) > 1 or (drawn and drawn[0].strokes)
+        seen = tuple(map(self.describe_thing, drawn)) if tells_things else ()
+        sketch_fits = self._judge_guesses(guessed, shown, photos)
         if len(seen) > 1:
-            seen = self._seen_in(shown, seen, photos, query)
+            seen = self._judge_things(shown, seen, photos, query)
             verdicts = {thing.fits for thing in seen}
             sketch_fits = verdicts.pop() if len(verdicts) == 1 else None
         word, word_fits, reading = query.word, None, None
         if isinstance(word, tuple) and shown.by_word is not None:
             of_text = best_first(shown.ids, shown.by_word, GUESSED_OF)
-            clearest = self._clearest(word, shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)], photos)
+            first = shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)]
+            clearest = self._measure_clearest(word, first, photos)
             word_fits = is_shown(clearest.min())
             reading = self.matcher.book.read(options.text or "")
         names = (name for name in options.thing_text if name.strip())
@@ -212,7 +214,7 @@ class Searcher:
             page=None if drawing is None else drawing.page or None,
             placed=query.places > 0,
             region_grid=math.isqrt(gallery.regions_kept) if query.things else None,
-            clusters=self._opened(ranking),
+            clusters=self._list_opened(ranking),
             candidates=len(shown),
             photos=photos,
             unliked=tuple(sorted(ranking.unliked, key=lambda photo: photo.id)),
@@ -229,7 +231,7 @@ class Searcher:
             method=plan.method,
         )
 
-    def _newest(self, options: TunedQuery) -> SearchResponse:
+    def _list_newest(self, options: TunedQuery) -> SearchResponse:
         """Returns the photos that pass the filters of a query without other parts, newest first."""
         check_options(options, 0)
         watch, gallery, settings = Stopwatch(), self.gallery, self.settings
@@ -267,7 +269,7 @@ class Searcher:
         self, drawing: Drawing | None, options: TunedQuery, text: ReadText, plan: Plan, watch: Stopwatch
     ) -> tuple[list[Thing], Query]:
         """Encodes a completed query: the things of its drawing, named, and the query of the gallery."""
-        gallery, word = self.gallery, self._word(options, text)
+        gallery, word = self.gallery, self._read_word(options, text)
         liked, alone, kinds = (
             np.unique(gallery.rows_of_ids(ids)) for ids in (options.like, options.unlike, options.unlike_kind)
         )
@@ -316,7 +318,7 @@ class Searcher:
             unliked_kinds=np.isin(unliked, kinds),
         )
 
-    def seen(self, thing: Thing) -> SeenThing:
+    def describe_thing(self, thing: Thing) -> SeenThing:
         return SeenThing(
             box=thing.box,
             guess=next(iter(self.matcher.guesses(thing.tokens)), None),
@@ -326,7 +328,7 @@ class Searcher:
             second_half=thing.second_half,
         )
 
-    def _word(self, options: SearchQuery, text: ReadText) -> Word | None:
+    def _read_word(self, options: SearchQuery, text: ReadText) -> Word | None:
         """Returns the query's word, by CLIP if possible, else of the vocabulary. Raises BadSearch and UnknownWord."""
         if options.text is None or text.vector is not None:
             return text.vector
@@ -341,7 +343,7 @@ class Searcher:
             reason = f"CLIP cannot read other words: {text.refusal}"
             raise UnknownWord(options.text.strip(), self.matcher.words, unknown.nearest, reason) from unknown
 
-    def _opened(self, ranking: Ranking) -> tuple[Cluster, ...]:
+    def _list_opened(self, ranking: Ranking) -> tuple[Cluster, ...]:
         candidates, sizes, scores = ranking.candidates, ranking.sizes, ranking.clusters
         opened = np.unique(self.gallery.clusters.of(candidates.rows[candidates.scored]))
         numbers = opened[best_first(opened, scores[opened])].tolist()
@@ -366,13 +368,13 @@ class Searcher:
         clear = clearness(scores, cosines, drawn, photos)
         return np.where(boxed, np.maximum(clear, np.float32(SURELY)), clear)
 
-    def _clearest(self, things: Sequence[Sequence[int]], ranked: Candidates, photos: int) -> Floats:
+    def _measure_clearest(self, things: Sequence[Sequence[int]], ranked: Candidates, photos: int) -> Floats:
         """Returns the clearness of each of these things, (t,), in the photo that shows it best, of so many."""
         if not len(ranked):
             return np.full(len(things), -np.inf, np.float32)
         return np.asarray(self.clearness(things, ranked.rows, photos).max(axis=1))
 
-    def _guesses_fit(self, guesses: Sequence[Guess], ranked: Candidates, photos: int) -> bool | None:
+    def _judge_guesses(self, guesses: Sequence[Guess], ranked: Candidates, photos: int) -> bool | None:
         """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain.
 
         Guesses that are more probably wrong than right do not tell that no photo is.
@@ -380,11 +382,11 @@ class Searcher:
         if not guesses:
             return None
         words = [[self.matcher.words.index(guess.word)] for guess in guesses]
-        fitting = is_shown(self._clearest(words, ranked[:GUESSED_OF], photos * len(words)).max())
+        fitting = is_shown(self._measure_clearest(words, ranked[:GUESSED_OF], photos * len(words)).max())
         doubtful = sum(guess.probability for guess in guesses) < PROBABLE
         return None if fitting is False and doubtful else fitting
 
-    def _seen_in(
+    def _judge_things(
         self, ranked: Candidates, things: Sequence[SeenThing], photos: int, query: Query
     ) -> tuple[SeenThing, ...]:
         """Says of each of several things whether any photo most like it is likely to show its word or guess."""
@@ -394,16 +396,16 @@ class Searcher:
             best = ranked[:GUESSED_OF] if scores is None else ranked[best_first(ranked.ids, scores, GUESSED_OF)]
             if thing.word is not None:
                 words = query.things[number].words if query.things else (self.matcher.words.index(thing.word),)
-                fitting = is_shown(self._clearest([words], best, photos)[0])
+                fitting = is_shown(self._measure_clearest([words], best, photos)[0])
             else:
-                fitting = self._guesses_fit([] if thing.guess is None else [thing.guess], best, photos)
+                fitting = self._judge_guesses([] if thing.guess is None else [thing.guess], best, photos)
                 if fitting is False and best.matched is not None and len(best):
                     cosines = best.matched.cosines(self.matcher.thing_directions(query.things))
                     fitting = None if cosines[number].max() >= WELL else False
             described.append(thing.model_copy(update={"fits": fitting}))
         return tuple(described)
 
-    def _page(
+    def _take_page(
         self, ranked: Candidates, options: TunedQuery, plan: Plan, query: Query
     ) -> tuple[tuple[SearchResult, ...], tuple[Group, ...] | None, View]:
         """Returns the requested photos or groups, and which of the two."""
@@ -417,11 +419,11 @@ class Searcher:
             if options.view == "groups" or not is_far_ahead(shown.scores[grouped], groups, plan.method):
                 view = "groups"
         if view == "photos":
-            return self._results(ranked, plan, query, range(len(ranked.results))[page]), None, "photos"
+            return self._describe(ranked, plan, query, range(len(ranked.results))[page]), None, "photos"
         members = [np.sort(grouped[group]) for group in groups[page]]
         ranks = [ranks[: 1 + MORE].tolist() for ranks in members]
         # All at once, since each call may be a round of requests to other machines.
-        results = iter(self._results(ranked, plan, query, [rank for of_group in ranks for rank in of_group]))
+        results = iter(self._describe(ranked, plan, query, [rank for of_group in ranks for rank in of_group]))
         groups_shown = list[Group]()
         for number, (group, of_group) in enumerate(zip(members, ranks, strict=True), options.offset + 1):
             best, *more = islice(results, len(of_group))
@@ -429,7 +431,7 @@ class Searcher:
             groups_shown.append(Group(rank=number, size=len(group), best=best, more=tuple(more), others=others))
         return (), tuple(groups_shown), "groups"
 
-    def _results(self, ranked: Candidates, plan: Plan, query: Query, ranks: Iterable[int]) -> tuple[SearchResult, ...]:
+    def _describe(self, ranked: Candidates, plan: Plan, query: Query, ranks: Iterable[int]) -> tuple[SearchResult, ...]:
         """Returns the results of these ranks, counted from 0."""
         shown = list(ranks)
         chosen = ranked.results[shown]
