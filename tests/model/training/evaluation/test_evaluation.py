@@ -214,8 +214,10 @@ def test_checkpoints_are_compared_side_by_side(folder: Path, capsys: pytest.Capt
     figures = (result["methods"][name]["all"]["map_all"] for name in names)
     assert less["value"] == pytest.approx(next(figures) - next(figures))
     assert less["low"] <= less["value"] <= less["high"]
-    assert main(["evaluate", *map(str, both)]) == 0
-    assert "less tiny.safetensors by the same method: 95% intervals of the differences" in capsys.readouterr().out
+    assert main(["evaluate", *map(str, both), "--intervals", "queries"]) == 0
+    table = capsys.readouterr().out
+    assert "less tiny.safetensors by the same method: 95% intervals of the differences" in table
+    assert "\n95% intervals by " in table
 
 
 def test_costs_are_those_of_the_recipe_or_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
