@@ -69,13 +69,13 @@ class Pieces:
     @staticmethod
     def of(darkness: NDArray[np.uint8], strokes: Labels | None = None) -> Pieces:
         """Cuts ink, (SIDE, SIDE), 0 on paper, into pieces. strokes: the stroke of each pixel, or -1."""
-        ink, own = darkness >= INK, np.full(darkness.shape, -1) if strokes is None else strokes
+        ink, stroke_map = darkness >= INK, np.full(darkness.shape, -1) if strokes is None else strokes
         y, x = np.nonzero(ink)
         number = np.full(ink.shape, -1)
         number[y, x] = np.arange(len(y))
         cells = np.add.outer(np.arange(SIDE) * CELLS // SIDE * CELLS, np.arange(SIDE) * CELLS // SIDE)
         pairs = neighbours(number)
-        alike = (cells[y, x], own[y, x])
+        alike = (cells[y, x], stroke_map[y, x])
         within = np.logical_and(*(values[pairs[0]] == values[pairs[1]] for values in alike))
         _, piece = np.unique(connected(pairs[:, within], len(y)), return_inverse=True)
         labels = np.full(ink.shape, -1)
@@ -83,7 +83,7 @@ class Pieces:
         pixels = np.bincount(piece).astype(np.float32)
         centres = (np.stack([np.bincount(piece, at) for at in (y, x)], axis=1) / pixels[:, None]).astype(np.float32)
         of_piece = np.full(len(pixels), -1)
-        of_piece[piece] = own[y, x]
+        of_piece[piece] = stroke_map[y, x]
         shapes = _shapes(darkness, labels, centres)
         centres = (centres + np.float32(0.5)) / np.float32(SIDE)
         return Pieces(labels, centres, pixels, shapes, _gaps(centres, connected(piece[pairs], len(pixels))), of_piece)
@@ -164,8 +164,7 @@ class Parting:
         logits = cosine * (directions @ directions.T) + bias - distance * _distances(pieces.centres)
         logits += connected * (pieces.gaps == 0) - gap * pieces.gaps
         logits += _succession(pieces.strokes)
-        found: Floats = 1 / (1 + np.exp(-logits))
-        return found
+        return np.asarray(1 / (1 + np.exp(-logits)))
 
     def _linear(self, x: Floats, name: str) -> Floats:
         product: Floats = x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
@@ -197,8 +196,8 @@ def join_pieces(probabilities: Floats, pieces: Pieces, told: Labels | None, whol
     MAX_THINGS; specks have the number SPECK.
     """
     known = pieces.strokes >= 0
-    own = np.where(known, pieces.strokes, pieces.strokes.max() + 1 + np.arange(len(pieces)))
-    _, labels = np.unique(own, return_inverse=True)
+    strokes = np.where(known, pieces.strokes, pieces.strokes.max() + 1 + np.arange(len(pieces)))
+    _, labels = np.unique(strokes, return_inverse=True)
     belongs = (labels == np.arange(labels.max() + 1)[:, None]) * pieces.pixels
     sums, sizes = belongs.astype(np.float64) @ probabilities @ belongs.T, belongs.sum(axis=1).astype(np.float64)
     said = np.full(len(sizes), -1)
@@ -210,34 +209,34 @@ def join_pieces(probabilities: Floats, pieces: Pieces, told: Labels | None, whol
     # The sizes of groups that are left; infinite for others.
     halves, left = np.zeros(len(sizes), np.int64), sizes.copy()
     while count > 1:
-        one, other = divmod(int(mean.argmax()), len(sizes))
-        if mean[one, other] < (min(CUT, whole) if count == 2 else CUT):
+        source, target = divmod(int(mean.argmax()), len(sizes))
+        if mean[source, target] < (min(CUT, whole) if count == 2 else CUT):
             small = np.where(said >= 0, np.inf, left)
-            one = int(small.argmin())
-            if not np.isfinite(small[one]) or (small[one] >= LEAST * total and count <= MAX_THINGS):
+            source = int(small.argmin())
+            if not np.isfinite(small[source]) or (small[source] >= LEAST * total and count <= MAX_THINGS):
                 break
-            other = int(mean[one].argmax())
-            if small[one] < LEAST * total and mean[one, other] < STRANGE:
+            target = int(mean[source].argmax())
+            if small[source] < LEAST * total and mean[source, target] < STRANGE:
                 # A speck: no part of anything.
-                left[one], groups[groups == one] = np.inf, -1
-                sums[:, one] = mean[one] = mean[:, one] = -np.inf
+                left[source], groups[groups == source] = np.inf, -1
+                sums[:, source] = mean[source] = mean[:, source] = -np.inf
                 count -= 1
                 continue
-        joined = groups == one
-        halves[groups == other], halves[joined] = 0, 1
-        groups[joined] = other
+        joined = groups == source
+        halves[groups == target], halves[joined] = 0, 1
+        groups[joined] = target
         count -= 1
-        sums[other] += sums[one]
-        sums[:, other] = sums[other]
-        sums[:, one] = mean[one] = mean[:, one] = -np.inf
-        sizes[other] = left[other] = sizes[other] + sizes[one]
-        left[one] = np.inf
-        said[other] = max(said[one], said[other])
-        row = sums[other] / (sizes[other] * sizes)
-        if said[other] >= 0:
-            row = _as_said(row, said[other], said)
-        row[other] = -np.inf
-        mean[other] = mean[:, other] = row
+        sums[target] += sums[source]
+        sums[:, target] = sums[target]
+        sums[:, source] = mean[source] = mean[:, source] = -np.inf
+        sizes[target] = left[target] = sizes[target] + sizes[source]
+        left[source] = np.inf
+        said[target] = max(said[source], said[target])
+        row = sums[target] / (sizes[target] * sizes)
+        if said[target] >= 0:
+            row = _as_said(row, said[target], said)
+        row[target] = -np.inf
+        mean[target] = mean[:, target] = row
     kept, things = np.unique(groups, return_inverse=True)
     things = things - int(kept[0] < 0)
     return np.where(things < 0, SPECK, things)[labels], halves[labels]
@@ -297,17 +296,16 @@ def _bodies(pieces: Pieces, things: Labels) -> tuple[Labels, Labels, Labels]:
         bodies = connected(np.array(np.nonzero(inside)), count)[bodies]
 
 
-def _as_said(mean: NDArray[np.float64], one: Labels, other: Labels) -> NDArray[np.float64]:
+def _as_said(mean: NDArray[np.float64], first: Labels, second: Labels) -> NDArray[np.float64]:
     """Puts groups that were said to be one thing before all others, and keeps apart those said to be several."""
-    if (one < 0).all():
+    if (first < 0).all():
         return mean
-    return np.where((one >= 0) & (other >= 0), np.where(one == other, 1 + mean, -np.inf), mean)
+    return np.where((first >= 0) & (second >= 0), np.where(first == second, 1 + mean, -np.inf), mean)
 
 
 def _distances(centres: Floats) -> Floats:
     down, across = (at[:, None] - at for at in centres.T)
-    found: Floats = np.sqrt(down * down + across * across)
-    return found
+    return np.asarray(np.sqrt(down * down + across * across))
 
 
 def _succession(strokes: Labels) -> Floats:
@@ -328,25 +326,24 @@ def _gaps(centres: Floats, components: Labels) -> Floats:
     away = _distances(centres[order])
     least = np.minimum.reduceat(np.minimum.reduceat(away, starts, axis=0), starts, axis=1)
     np.fill_diagonal(least, 0)
-    own = np.empty(len(order), np.int64)
-    own[order] = numbers
-    found: Floats = least[own[:, None], own]
-    return found
+    component = np.empty(len(order), np.int64)
+    component[order] = numbers
+    return np.asarray(least[component[:, None], component])
 
 
 def _shapes(darkness: NDArray[np.uint8], labels: Labels, centres: Floats) -> Floats:
     """Draws each of k pieces alone, and all ink around it on a larger scale: (k, 2 _RASTER^2) in 0..1."""
     reach, middles = _RASTER * _OWN // 2, np.rint(centres).astype(int)
-    own = np.zeros((len(centres), _RASTER, _RASTER), np.float32)
+    alone = np.zeros((len(centres), _RASTER, _RASTER), np.float32)
     y, x = np.nonzero(labels >= 0)
     piece = labels[y, x]
     down, across = y - middles[piece, 0] + reach, x - middles[piece, 1] + reach
     inside = (down >= 0) & (down < 2 * reach) & (across >= 0) & (across < 2 * reach)
-    np.add.at(own, (piece[inside], down[inside] // _OWN, across[inside] // _OWN), np.float32(1 / _OWN**2))
+    np.add.at(alone, (piece[inside], down[inside] // _OWN, across[inside] // _OWN), np.float32(1 / _OWN**2))
     # A frame of paper, so that what is around the pieces at the edge can be seen, too.
     frame, cells = _RASTER * _AROUND, np.arange(_RASTER)
     framed = np.pad(darkness, frame).astype(np.float32) / 255
     rows = framed.reshape(len(framed) // _AROUND, _AROUND, -1, _AROUND).mean(axis=(1, 3))
     tops, lefts = ((middles + frame) // _AROUND - _RASTER // 2).T
     around = rows[tops[:, None, None] + cells[:, None], lefts[:, None, None] + cells]
-    return np.concatenate([own.reshape(-1, _RASTER**2), around.reshape(-1, _RASTER**2)], axis=1)
+    return np.concatenate([alone.reshape(-1, _RASTER**2), around.reshape(-1, _RASTER**2)], axis=1)
