@@ -33,12 +33,10 @@ MARGIN = 1e-7
 def support_of(scores: Floats, best: float, method: Method) -> Floats:
     """Turns scores by ``method``, of any shape, into support in [0, 1]. best: the sketch's highest score."""
     if method == "ret":
-        support: Floats = np.exp(-(scores**2) / np.float32(RET_WIDTH))
-    elif method == "rn":
-        support = scores
-    else:
-        support = np.exp((scores - np.float32(best)) / np.float32(_width(method)))
-    return support
+        return np.asarray(np.exp(-(scores**2) / np.float32(RET_WIDTH)))
+    if method == "rn":
+        return scores
+    return np.asarray(np.exp((scores - np.float32(best)) / np.float32(_width(method))))
 
 
 def _width(method: Method) -> float:
@@ -139,9 +137,9 @@ def centre(ret: NDArray[np.floating], mean: Floats | None = None) -> Floats:
     return rests
 
 
-def logits(scores: Floats) -> NDArray[np.float64]:
-    """Computes the logits of scores in 0..1, of any shape; they are finite."""
-    inside = np.clip(scores.astype(np.float64), MARGIN, 1 - MARGIN)
+def logits(scores: Floats, least: float = MARGIN) -> NDArray[np.float64]:
+    """Computes the logits of scores in 0..1, of any shape; they are finite. least: lower scores count as this."""
+    inside = np.clip(scores.astype(np.float64), least, 1 - MARGIN)
     return np.asarray(np.log(inside / (1 - inside)))
 
 
@@ -238,7 +236,8 @@ _REGIONS, _COSINE, _CLEAR, SURELY = 5.0, 0.7, 6.2, 2.0
 def weigh(scores: Floats, evidence: NDArray[np.floating], method: Method) -> Floats:
     """Adds evidence, log-odds, to scores of the same shape by ``method``, and returns scores in its range."""
     if method == "rn":
-        weighed = sigmoid(logits(scores) + evidence)
+        # Scores may have been weighed before, and keep their order however low that made them.
+        weighed = sigmoid(logits(scores, float(_LEAST)) + evidence)
     elif method == "ret":
         weighed = -np.sqrt(np.maximum(scores**2 - np.float32(RET_WIDTH) * evidence, 0))
     else:

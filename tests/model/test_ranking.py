@@ -63,6 +63,12 @@ def test_three_rounds_average_each_photo_with_those_above_the_threshold(method: 
 GRID = 4
 
 
+def test_scores_keep_their_order_however_far_down_they_were_weighed() -> None:
+    evidence = np.array([-30, -32, -31])
+    scores = ranking.weigh(np.array([0.9, 0.5, 0.2], np.float32), evidence, "rn")
+    assert np.argsort(-ranking.weigh(scores, evidence / 10, "rn")).tolist() == [0, 1, 2]
+
+
 def test_without_patch_tokens_only_ret_decides() -> None:
     angles = np.array([0.0, 0.5 * (1 - ranking.SAME_BY_RET), 1.0], np.float32)
     ret = np.stack([np.cos(angles), np.sin(angles)], axis=1)
