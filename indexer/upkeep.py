@@ -171,11 +171,6 @@ def removed_elsewhere(summary: Path, index: Path) -> list[str]:
         return [path for path, key in keys if key is not None and catalog.count(*key)[0]]
 
 
-def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
-    """Computes the effect of ``remove``, and raises as it does, but writes nothing."""
-    return _plan(current_generation(location.IndexFolder(index)), targets, ids)
-
-
 def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalReport:
     """Removes photos from the index without reading any. Later builds leave them out, until a build adds them again.
 
@@ -191,7 +186,7 @@ def remove(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = (
     current_generation(folder)
     with folder.writing():
         before = current_generation(folder)
-        plan = _plan(before, targets, ids)
+        plan = plan_removal(targets, index, ids=ids)
         keep_only(folder, before)
         after = _write_without(folder, before, plan)
         keep_only(folder, after)
@@ -209,14 +204,19 @@ def _write_without(folder: location.IndexFolder, before: Generation, plan: Remov
         database.take_over({"": before}, Current.of(before).numbers(plan.roots))
         database.hide(plan.removals.hides)
         photos, reader = database.choose_photos(), SegmentReader(before.open_rows((), manifest.detector))
-        clustering, none = Clustering(before.read_means(), photos.clusters, True), np.zeros(len(photos), np.bool_)
+        clustering, none = (
+            Clustering(before.read_kmeans_centroids(), photos.clusters, True),
+            np.zeros(len(photos), np.bool_),
+        )
         draft = GenerationDraft(settings, plan.removals, database, photos, reader, none, clustering)
         written = GenerationWriter(folder, _KEY, draft, before, manifest.next_id).write()
     shutil.rmtree(working, ignore_errors=True)
     return written
 
 
-def _plan(before: Generation, targets: Sequence[str | Path], ids: Sequence[int]) -> RemovalPlan:
+def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[int] = ()) -> RemovalPlan:
+    """Computes the effect of ``remove``, and raises as it does, but writes nothing."""
+    before = current_generation(location.IndexFolder(index))
     roots = before.manifest.roots
     with before.open_catalog() as catalog:
         named = [_by_path(str(target), catalog, roots) for target in targets]

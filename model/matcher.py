@@ -412,8 +412,7 @@ class Matcher:
             return np.zeros(len(photo_ret), np.float32)
         tokens, named = Tokens.cat([thing.tokens for thing in things]), [thing.words for thing in things]
         agreements = self.engine.vocabulary.agreements(tokens, photo_ret, named)
-        shown: Floats = np.float32(AGREEING) * np.log(agreements + np.float32(LEAST_AGREEING)).mean(axis=0)
-        return shown
+        return np.asarray(np.float32(AGREEING) * np.log(agreements + np.float32(LEAST_AGREEING)).mean(axis=0))
 
     def relation_logits(self, sketches: Tokens, photos: Tokens) -> Floats:
         """Computes relation scores before the sigmoid, (s, p) float32. Raises ModelError for one vector a picture."""

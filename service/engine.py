@@ -165,8 +165,7 @@ class Engine:
         Raises BadSearch, UnknownPhoto, UnknownWord; ShardsLost if the query names a photo of a missing shard.
         """
         self._check_page_size(query.k)
-        if text is None:
-            text = self.read_text(query)
+        text = self.read_text(query) if text is None else text
         query, place = continue_page(query, self._settings)
         without: frozenset[str] = frozenset()
         while True:

@@ -236,8 +236,9 @@ class LocalGallery(PhotoGallery, IndexedGallery):
             None if index.embeddings is None else index.embeddings.centroids,
             index.cluster_parts,
         )
-        kept = index.manifest.identity.tokens, index.regions_kept, index.boxes_kept
-        super().__init__(index, matcher, clusters, *kept)
+        made = index.manifest.identity
+        regions = made.regions if made.tokens > 1 else 0
+        super().__init__(index, matcher, clusters, made.tokens, regions, index.boxes_kept)
         self.index, self.system = index, index.manifest.system
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
         self.generation, self.generation_id = index.generation, index.generation_id

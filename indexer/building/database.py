@@ -8,7 +8,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -31,8 +31,8 @@ from sketch_search.model.engine import Numbers
 DATABASE_FILE = "build.sqlite"
 # Even a sort uses no more memory than this, in KiB.
 _CACHE = 32 << 10
-# If more than one photo in this many is missing, and at least this number, all stay: the wrong disk may be mounted.
-_TENTH, _FEW = 10, 5
+# If more than this share of photos is missing, and at least this number, all stay: the wrong disk may be mounted.
+_MISSING_SHARE, _LEAST_MISSING = 1 / 10, 5
 # Files that are listed, or fetched, at a time.
 _AT_ONCE = 4096
 # Added to the ids of files that are not shown, so that the least id of a content is one that is shown.
@@ -144,10 +144,6 @@ class Settled:
     removed_before: tuple[FileKey, ...]
 
 
-# A build holds the lock of its index, and some network drives refuse those of SQLite.
-_UNLOCKED = "?nolock=1"
-
-
 class BuildDatabase:
     """The database of a build, for one thread; others may ask it what it ``knows`` meanwhile. Raises IndexUnwritable.
 
@@ -167,10 +163,10 @@ class BuildDatabase:
         self._lock = threading.RLock()
         with refuse_if_unwritable(path):
             if shard is not None:
-                self._database = _connect(f"{path.as_uri()}?mode=ro&immutable=1")
+                self._database = _connect(path, "mode=ro&immutable=1")
             else:
                 path.parent.mkdir(exist_ok=True)
-                self._database = _connect(f"{path.as_uri()}{_UNLOCKED}")
+                self._database = _connect(path)
                 try:
                     self._go_on(used)
                 except BaseException:
@@ -194,7 +190,7 @@ class BuildDatabase:
         else:
             self._database.close()
             self._path.unlink(missing_ok=True)
-            self._database = _connect(f"{self._path.as_uri()}{_UNLOCKED}")
+            self._database = _connect(self._path)
             self._database.executescript(SCHEMA)
             self.segment.mkdir(exist_ok=True)
             with self._writing() as database:
@@ -203,15 +199,13 @@ class BuildDatabase:
 
     def _segment_left(self) -> Path | None:
         """Returns the segment of a stopped build; None if there is none, or if the database or the rows are damaged."""
-        try:
+        with suppress(sqlite3.DatabaseError, IndexDamaged):
             if self._all("PRAGMA quick_check(1)") != [("ok",)]:
                 return None
             for (name,) in self._all("SELECT segment FROM own"):
                 segment = self.segment.with_name(name)
                 GrowingRows(segment, self._path.parent).open(self._count_staged())
                 return segment
-        except (sqlite3.DatabaseError, IndexDamaged):
-            pass
         return None
 
     def _count_staged(self) -> int:
@@ -439,12 +433,13 @@ class BuildDatabase:
         all_stay = waiting > 0
 
         def may_hide(root: int, path: str, moved: int) -> bool:
+            # Counting asks before it is known whether all stay, and marking afterwards.
             return all_stay or listing.may_hide((root, path), moved=bool(moved))
 
         self._database.create_function("may_hide", 3, may_hide)
         missing = 0 if allow_loss or all_stay else self._number(_COUNT_MISSING)
         shown = "SELECT count(DISTINCT hash) FROM files WHERE status = 'indexed'"
-        all_stay = all_stay or (missing >= _FEW and missing * _TENTH > self._number(shown))
+        all_stay = all_stay or (missing >= _LEAST_MISSING and missing > _MISSING_SHARE * self._number(shown))
         spoiled: list[FileKey] = []
         if missing and all_stay:
             spoiled = self._all(f"SELECT l.root, l.path {_SPOILED}")
@@ -457,8 +452,7 @@ class BuildDatabase:
             query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
             database.executemany(query, removed_before)
         listing.forget_empty(self.has_below)
-        missing = missing if all_stay else 0
-        return Settled(changed, gone, missing, len(spoiled), waiting, tuple(removed_before))
+        return Settled(changed, gone, missing if all_stay else 0, len(spoiled), waiting, tuple(removed_before))
 
     def _forget_read(self, files: Sequence[FileKey]) -> None:
         with self._writing() as database:
@@ -543,5 +537,6 @@ class BuildDatabase:
         )
 
 
-def _connect(uri: str) -> sqlite3.Connection:
-    return sqlite3.connect(uri, uri=True, check_same_thread=False)
+def _connect(path: Path, options: str = "nolock=1") -> sqlite3.Connection:
+    # A build holds the lock of its index, and some network drives refuse those of SQLite.
+    return sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, check_same_thread=False)

@@ -317,9 +317,8 @@ def plan_build(request: BuildRequest, current: Current, matcher: Matcher, index:
     manifest, clusters = current.manifest, request.clusters
     roots, excluded = request.roots(index, manifest), request.exclusions(manifest).patterns
     identity, embedder = _choose_network(request, manifest, matcher)
-    system: System = "default" if manifest is None else manifest.system
-    if request.system != "auto":
-        system = request.system
+    kept: System = "default" if manifest is None else manifest.system
+    system: System = kept if request.system == "auto" else request.system
     if system == "two-stage" and identity.tokens == 1:
         raise BadInvocation("--system two-stage compares tokens; add --tokens all, or --system default.")
     if request.added and manifest is not None:

@@ -88,10 +88,6 @@ class _ReadFile:
     record: GalleryFile
     photo: DecodedPhoto | None = None
 
-    @property
-    def known(self) -> bool:
-        return self.photo is None and self.record.reason is None
-
 
 class Stager:
     """Computes the rows of new files and stages them in the database; ``encoded`` counts them.
@@ -137,7 +133,8 @@ class Stager:
                     bad = self._encode(group)
                     if len(self._records) >= batch:
                         self._commit()
-                    progress.advance(len(group), bad, known=sum(file.known for file in group))
+                    known = sum(file.photo is None and file.record.reason is None for file in group)
+                    progress.advance(len(group), bad, known=known)
             finally:
                 self._commit()
 
@@ -209,9 +206,7 @@ class Stager:
         for file in group:
             content = file.record.content_hash
             # Equal files may have been read at the same time.
-            if file.photo is None or content is None or content in self._new or self._database.knows(content):
-                continue
-            if content not in new:
+            if file.photo and content and content not in new | self._new and not self._database.knows(content):
                 new[content] = file.record.taken, len(file.photo.opened.parts)
                 photos.append(file.photo)
         if photos:

@@ -59,7 +59,7 @@ def make_clusters(rows: SegmentRows, reader: SegmentReader, count: int) -> Clust
 
 def join_clusters(photos: ShownPhotos, reader: SegmentReader, current: generation.Generation) -> Clustering:
     """Keeps the clusters of ``current``. Each new photo joins the nearest one."""
-    centroids = current.read_means()
+    centroids = current.read_kmeans_centroids()
     clusters, new = photos.clusters.copy(), photos.clusters < 0
     if new.any():
         clusters[new] = nearest(reader, photos.rows[new], centroids)

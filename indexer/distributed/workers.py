@@ -27,8 +27,7 @@ from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import IndexSettings, NetworkIdentity
-from sketch_search.indexer.store.location import refuse_if_unwritable
-from sketch_search.indexer.store.reader import ShardsFolder
+from sketch_search.indexer.store.location import SLICES, refuse_if_unwritable
 from sketch_search.model.engine import default_checkpoint, set_threads
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import installed_version
@@ -224,7 +223,7 @@ class Setup:
 
     @property
     def folder(self) -> Path:
-        return ShardsFolder(self.shards).slices(self.key)
+        return self.shards / f"{SLICES}{self.key}"
 
 
 @lru_cache(maxsize=1)

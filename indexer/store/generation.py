@@ -379,7 +379,7 @@ class Generation:
         manifest = self.manifest
         return Centroids.open(self.path, manifest.counts.clusters, manifest.width, manifest.tokens)
 
-    def read_means(self) -> npt.NDArray[np.float32]:
+    def read_kmeans_centroids(self) -> npt.NDArray[np.float32]:
         """Reads the k-means centroids of the embeddings, else of the vectors, (c, e) float32."""
         *_, clustered_by = self.open_vectors().values()
         return map_array(self.path / CLUSTERS_FILE, (self.manifest.counts.clusters, clustered_by.shape[1]))

@@ -96,7 +96,7 @@ class Index:
         self.vectors = Vectors(arrays["vectors"], sizes, np.array(opened.ret))
         self.embeddings: Vectors | None = None
         if (values := arrays.get("embeddings")) is not None:
-            self.embeddings = Vectors(values, sizes, np.array(generation.read_means()))
+            self.embeddings = Vectors(values, sizes, np.array(generation.read_kmeans_centroids()))
         self._boxes: npt.NDArray[np.uint8] | None = None
         if manifest.detector is not None:
             try:
@@ -119,10 +119,6 @@ class Index:
     @property
     def wholes(self) -> Numbers:
         return np.delete(np.arange(len(self.ids)), self.parts)
-
-    @property
-    def regions_kept(self) -> int:
-        return self.manifest.regions if self.manifest.tokens > 1 else 0
 
     @property
     def boxes_kept(self) -> bool:
@@ -384,9 +380,6 @@ class ShardsFolder:
 
     def shard(self, number: int) -> location.IndexFolder:
         return location.IndexFolder(self.path / f"shard-{number:04d}")
-
-    def slices(self, key: str) -> Path:
-        return self.path / f"{location.SLICES}{key}"
 
     def manifest(self) -> ShardsManifest | None:
         """Reads the manifest of the last committed build; None if there is none. Raises IndexRefused."""

@@ -294,16 +294,13 @@ class RemoteFolder(Folder):
 
     def _part(self, server: Any, at: str, start: int, count: int) -> bytes:
         """Reads at most ``count`` bytes of a file by one request."""
-        data: bytes
         if self._scheme == "sftp":
             from fsspec.asyn import sync
 
-            data = sync(server.loop, _part_of_file, server, at, start, count, timeout=_LONGEST)
-        elif self._scheme == "s3":
-            data = server.cat_file(at, start=start, end=start + count, timeout=_LONGEST)
-        else:
-            data = server.part(at, start, count, timeout=_LONGEST)
-        return data
+            return bytes(sync(server.loop, _part_of_file, server, at, start, count, timeout=_LONGEST))
+        if self._scheme == "s3":
+            return bytes(server.cat_file(at, start=start, end=start + count, timeout=_LONGEST))
+        return bytes(server.part(at, start, count, timeout=_LONGEST))
 
     def _ask(self, question: Callable[[Any], Answer]) -> Answer:
         """Sends a request to a server. Raises OSError; Unreachable if a temporary failure persists over all tries."""

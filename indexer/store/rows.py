@@ -356,10 +356,6 @@ class PhotoTable:
             parts.append(np.stack([*same, left], axis=1))
         return PhotoTable.of_array(np.concatenate(parts))
 
-    def array(self) -> Numbers:
-        """Returns the columns side by side, (r, 4)."""
-        return np.stack([self.ids, self.clusters, self.segments, self.segment_rows], axis=1)
-
     def parts_by_row(self, names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
         """Yields segment, row and how many parts follow, of each shown photo that has any. names: of segments."""
         whole = np.flatnonzero(np.isin(self.ids, -self.ids[self.ids < 0]))
@@ -373,7 +369,7 @@ class PhotoTable:
         return photo_rows[np.argsort(self.segment_rows[photo_rows], kind="stable")]
 
     def write(self, folder: Path) -> None:
-        write_array(folder / PHOTO_TABLE_FILE, self.array())
+        write_array(folder / PHOTO_TABLE_FILE, np.stack([*vars(self).values()], axis=1))
 
     @staticmethod
     def open(folder: Path, rows: int) -> PhotoTable:

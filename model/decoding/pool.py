@@ -252,6 +252,7 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
 
 
 def send_error(stream: BinaryIO, error: Exception) -> None:
+    # The first that fits, so the order of the types matters.
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
     text = str(error) if isinstance(error, errors.ImageError) else repr(error)
     _send(stream, {"error": number, "text": text[: _MAX_REPLY // 8]})

@@ -115,9 +115,7 @@ class SeenClasses:
     chosen: frozenset[str] = frozenset()
 
     def __or__(self, other: "SeenClasses | None") -> "SeenClasses":
-        if other is None:
-            return self
-        return SeenClasses(self.trained | other.trained, self.chosen | other.chosen)
+        return self if other is None else SeenClasses(self.trained | other.trained, self.chosen | other.chosen)
 
     def note(self) -> dict[str, str]:
         """Makes the entry of a checkpoint's metadata."""

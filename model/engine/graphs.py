@@ -195,8 +195,7 @@ class _Graph:
         graph = helper.make_graph(self._nodes, name, *ends, self._stored)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name=MARK)
-        data: bytes = model.SerializeToString()
-        return data
+        return bytes(model.SerializeToString())
 
 
 def _vit(

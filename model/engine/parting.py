@@ -167,12 +167,10 @@ class Parting:
         return np.asarray(1 / (1 + np.exp(-logits)))
 
     def _linear(self, x: Floats, name: str) -> Floats:
-        product: Floats = x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
-        return product
+        return np.asarray(x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"])
 
     def _norm(self, x: Floats, name: str) -> Floats:
-        scaled: Floats = _standardize(x) * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
-        return scaled
+        return np.asarray(_standardize(x) * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"])
 
 
 def _standardize(x: Floats) -> Floats:

@@ -76,8 +76,7 @@ class GraphEngine(surface.Engine):
 
     def _run_pairs(self, names: tuple[str, ...], sketch: Tokens, photos: Tokens) -> list[Floats]:
         inputs = {"sketch": widen(sketch.features), "photos": np.ascontiguousarray(widen(photos.features))}
-        outputs: list[Floats] = self._pairs.run(names, inputs, _ONLY_WHAT_IS_ASKED)
-        return outputs
+        return list(self._pairs.run(names, inputs, _ONLY_WHAT_IS_ASKED))
 
     @cached_property
     def _pairs(self) -> onnxruntime.InferenceSession:
@@ -105,6 +104,7 @@ class GraphEngine(surface.Engine):
         return session
 
     def _session(self, name: str, weights: _Weights, threads: int) -> onnxruntime.InferenceSession:
+        # A function of its own, so that its copies are freed before the trim.
         options = session_options(threads)
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.array(w, order="C")) for w in weights.values()]
         options.add_external_initializers(list(weights), values)

@@ -147,8 +147,7 @@ class Vocabulary:
         probable, photos = softmax(self.logits(examples, fitted)), self.logits(ret, fitted)
         roots = np.exp((photos - logsumexp(photos)[:, None]) / 2)
         likeliest = np.argsort(-probable, axis=1)[:, :SHARED_WORDS]
-        shared: Floats = np.stack([roots[:, of] @ np.sqrt(q[of]) for of, q in zip(likeliest, probable, strict=True)], 1)
-        return shared
+        return np.stack([roots[:, of] @ np.sqrt(q[of]) for of, q in zip(likeliest, probable, strict=True)], 1)
 
     def things(self, sketches: Tokens) -> Floats:
         """Computes the logits y of the things that n sketches may show, (n, k) float32."""

@@ -249,8 +249,7 @@ class Drawing:
             square = Image.new("L", (len(self.whole),) * 2)
             square.paste(part.resize((columns, rows), Image.Resampling.BOX), (x, y))
             shown.append(np.asarray(square.resize((side, side), Image.Resampling.BILINEAR)))
-        nearest: Labels = np.stack(shown).argmax(axis=0)
-        return nearest
+        return np.asarray(np.stack(shown).argmax(axis=0))
 
     def pack(self) -> tuple[Pixels, dict[str, Any]]:
         """Returns all pixels, (n, W, 3), and what ``unpack`` needs beside them, as JSON can hold it."""

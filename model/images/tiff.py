@@ -95,15 +95,9 @@ def _jpeg(data: bytes) -> bytes:
             # Another picture follows, or nothing.
             parts.append(data[at:begin])
             break
-        if marker in _RESTARTS:
-            pass
-        elif _is_segment(data, begin):
-            end += int.from_bytes(data[end : end + 2], "big")
-        else:
-            parts.append(data[at:begin])
-            at = end
-            continue
-        parts.append(data[at:end])
+        is_segment = _is_segment(data, begin)
+        end += int.from_bytes(data[end : end + 2], "big") if is_segment else 0
+        parts.append(data[at : end if is_segment or marker in _RESTARTS else begin])
         at = end
     else:
         parts.append(data[at:])

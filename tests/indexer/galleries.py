@@ -197,7 +197,7 @@ class Held:
 
 def held(index: Path) -> Held:
     live = current_generation(IndexFolder(index))
-    files, means = read_catalog(live.path / "photos.sqlite"), live.read_means()
+    files, means = read_catalog(live.path / "photos.sqlite"), live.read_kmeans_centroids()
     reader = SegmentReader(live.open_rows())
     found = Held([file[:-3] for file in files], {}, {}, means)
     parts = {
