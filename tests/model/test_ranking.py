@@ -64,9 +64,8 @@ GRID = 4
 
 
 def test_scores_keep_their_order_however_far_down_they_were_weighed() -> None:
-    evidence = np.array([-30, -32, -31])
-    scores = ranking.weigh(np.array([0.9, 0.5, 0.2], np.float32), evidence, "rn")
-    assert np.argsort(-ranking.weigh(scores, evidence / 10, "rn")).tolist() == [0, 1, 2]
+    scores = ranking.weigh(np.array([0.9, 0.5, 0.2], np.float32), np.array([-30, -32, -31]), "rn")
+    assert np.argsort(-ranking.weigh(scores, np.array([-3, -3.2, -3.1]), "rn")).tolist() == [0, 1, 2]
 
 
 def test_without_patch_tokens_only_ret_decides() -> None:

@@ -139,10 +139,10 @@ export function createDrawn(paper, parts, word, react) {
     // What was guessed is typed over, once the press has put the cursor.
     made.addEventListener("focus", () => { sorting.take(thing); setTimeout(() => made.select()); });
     made.addEventListener("input", () => word.complete(made.value.trim()));
-    made.addEventListener("change", () => {
-      made.blur();
-      void sort(named, thing.marks, made.value.trim());
-    });
+    const take = () => { made.blur(); void sort(named, thing.marks, made.value.trim()); };
+    made.addEventListener("change", take);
+    // Whoever types what was guessed changes nothing, but says so.
+    made.addEventListener("keydown", ({ key }) => { if (key === "Enter" && known && made.value === known) { take(); } });
     made.addEventListener("blur", ({ relatedTarget: pressed }) => {
       sorting.leave(pressed);
       if (made.value === known && !list.contains(pressed)) { show(); }
