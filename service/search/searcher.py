@@ -389,11 +389,12 @@ class Searcher:
     def _judge_things(
         self, ranked: Candidates, things: Sequence[SeenThing], photos: int, query: Query
     ) -> tuple[SeenThing, ...]:
-        """Says of each of several things whether any photo most like it is likely to show its word or guess."""
-        described = []
+        """Says of each of several things whether a photo, of the best and the most like it, is likely to show it."""
+        described, first = [], np.arange(len(ranked))[:GUESSED_OF]
         for number, thing in enumerate(things):
             scores = None if ranked.by_thing is None else ranked.by_thing[:, number]
-            best = ranked[:GUESSED_OF] if scores is None else ranked[best_first(ranked.ids, scores, GUESSED_OF)]
+            alike = first if scores is None else best_first(ranked.ids, scores, GUESSED_OF)
+            best = ranked[np.union1d(first, alike)]
             if thing.word is not None:
                 words = query.things[number].words if query.things else (self.matcher.words.index(thing.word),)
                 fitting = is_shown(self._measure_clearest([words], best, photos)[0])
