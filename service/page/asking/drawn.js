@@ -133,11 +133,11 @@ export function createDrawn(paper, parts, word, react) {
 
   function field(thing, known, guess) {
     const placeholder = guessed(guess) || "Name it";
-    const size = (known || placeholder).length;
-    const made = element("input", { type: "text", value: known, placeholder, size, maxLength: 100, ariaLabel: "What this thing is", autocomplete: "off" });
+    const made = element("input", { type: "text", value: known, placeholder, size: (known || placeholder).length, maxLength: 100, ariaLabel: "What this thing is", autocomplete: "off" });
     made.setAttribute("list", "words");
-    // What was guessed is typed over, once the press has put the cursor.
-    made.addEventListener("focus", () => { sorting.take(thing); setTimeout(() => made.select()); });
+    made.addEventListener("focus", () => { sorting.take(thing); made.select(); });
+    // What was guessed is typed over: a first press puts no cursor, which would come late on a busy machine.
+    made.addEventListener("mousedown", (event) => { if (document.activeElement !== made) { event.preventDefault(); made.focus(); } });
     made.addEventListener("input", () => word.complete(made.value.trim()));
     const take = () => { made.blur(); void sort(named, thing.marks, made.value.trim()); };
     made.addEventListener("change", take);
