@@ -38,7 +38,7 @@ HEADS = 4
 # of the best guess for the whole drawing, chosen by `evaluate --protocol parting`. A group with less than the share
 # LEAST of the ink joins the likeliest other one, or is a speck if that is less likely than STRANGE.
 CUT, WHOLE, SURE, LEAST, STRANGE = 0.5, 0.45, 0.2, 0.05, 0.2
-# The evidence of the order of strokes, chosen by the same command.
+# The evidence of the order of strokes, chosen on scenes of drawings of every second class of the data's strokes.
 NEXT, SINCE, FEW = 3.0, 2.5, 8
 # Things are cut into their bodies if so many of these look alike, by the cosine of rasters of so many cells a side, and
 # have at least such a side, as a share of the square, and such a proportion: five cows, but not tufts or waves.

@@ -337,10 +337,8 @@ def _draw_strokes(root: Path) -> Path:
 def _strokes_of_classes(root: Path) -> Iterator[tuple[str, list[Strokes]]]:
     for packed in sorted((root / "strokes").glob("*.jsonl.gz")):
         with gzip.open(packed, "rt") as lines:
-            yield (
-                packed.name.removesuffix(".jsonl.gz"),
-                [[np.array(xy, float).T for xy in json.loads(li)] for li in lines],
-            )
+            drawings = [[np.array(points, float).T for points in json.loads(line)] for line in lines]
+        yield packed.name.removesuffix(".jsonl.gz"), drawings
 
 
 def read_strokes(folder: Path) -> list[Strokes]:
@@ -350,9 +348,9 @@ def read_strokes(folder: Path) -> list[Strokes]:
     return [drawing for _, drawings in classes for drawing in drawings]
 
 
-def draw_strokes(strokes: Strokes, width: int, side: int = 512) -> Image.Image:
-    """Draws strokes, x and y in pixels, as black lines with round ends on white."""
-    image = Image.new("L", (side, side), 255)
+def draw_strokes(strokes: Strokes, width: int) -> Image.Image:
+    """Draws strokes, x and y in pixels, as black lines with round ends on white, 512 x 512."""
+    image = Image.new("L", (512, 512), 255)
     draw = ImageDraw.Draw(image)
     for points in strokes:
         draw.line([*map(tuple, points.tolist())], fill=0, width=width, joint="curve")

@@ -35,7 +35,7 @@ _PAPER = 512
 _PAGE = 20
 # How often a person dislikes photos of one ranking, one after the other.
 _DISLIKED = 3
-# The box of a thing alone, the width of strokes, as a share of the paper's side, and how often one is drawn at last.
+# The box of a thing alone, the width of strokes, as a share of the paper's side, and how often one comes last.
 _ALONE, _PEN, _LATE = (0.1, 0.1, 0.9, 0.9), 0.012, 0.25
 _APART, _ONE_PICTURE = "things apart", "one picture"
 
@@ -147,7 +147,7 @@ def _division(drawing: Drawing, labels: Numbers, owners: Numbers, things: int) -
 def measure_parting(matcher: Matcher, task: RememberedTask, drawings: Sequence[Strokes] = ()) -> "PartingReport":
     """Divides the drawings of remembered scenes, and the sketches of their things alone, each once.
 
-    drawings: also those that are drawn stroke by stroke in the places of the scenes' things, and each place alone.
+    drawings: as many of these are also drawn stroke by stroke, in the places of the scenes' things and alone.
     """
     queries = tqdm(task.queries, desc="dividing", unit="scene", disable=None)
     scenes = [divide(matcher, [on_paper(thing) for thing in query.things])[2] for query in queries]

@@ -141,7 +141,7 @@ export function createDrawn(paper, parts, word, react) {
     made.addEventListener("input", () => word.complete(made.value.trim()));
     const take = () => { made.blur(); void sort(named, thing.marks, made.value.trim()); };
     made.addEventListener("change", take);
-    // Whoever types what was guessed changes nothing, but says so.
+    // The browser reports no change if the guess itself is typed.
     made.addEventListener("keydown", ({ key }) => { if (key === "Enter" && known && made.value === known) { take(); } });
     made.addEventListener("blur", ({ relatedTarget: pressed }) => {
       sorting.leave(pressed);
