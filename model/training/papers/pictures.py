@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from torchvision.transforms.v2.functional import gaussian_blur
 from tqdm import tqdm
 
 from sketch_search.model.engine import Modality, NetworkConfig, SeenClasses
@@ -397,7 +398,7 @@ class Augmentation:
     def _pen(self, ink: torch.Tensor) -> torch.Tensor:
         choice = torch.randint(0, 4, (len(ink), 1, 1, 1), generator=self.generator)
         thick = F.max_pool2d(ink, 3, stride=1, padding=1)
-        soft = blur(ink, 0.8)
+        soft = gaussian_blur(ink, [5, 5], [0.8, 0.8])
         soft = soft / soft.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)
         ink = torch.where(choice == 0, thick, torch.where(choice == 1, soft, ink))
         return ink * self._uniform(len(ink), 0.7, 1.0).view(-1, 1, 1, 1)
@@ -426,15 +427,3 @@ class Augmentation:
 
     def _uniform(self, count: int, low: float, high: float) -> torch.Tensor:
         return torch.rand(count, generator=self.generator) * (high - low) + low
-
-
-def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blurs (b, c, H, W) by a Gaussian, with replicated borders; sigma in pixels."""
-    radius = max(1, math.ceil(2.5 * sigma))
-    x = torch.arange(-radius, radius + 1, dtype=images.dtype)
-    kernel = torch.exp(-(x**2) / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    b, c, h, w = images.shape
-    flat = F.pad(images.reshape(b * c, 1, h, w), (radius,) * 4, mode="replicate")
-    flat = F.conv2d(F.conv2d(flat, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return flat.reshape(b, c, h, w)
