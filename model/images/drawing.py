@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 import numpy as np
+from annotated_types import Interval, Len
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from sketch_search.model.images import ink, subject
 from sketch_search.model.images.ink import Box, Pixels
 from sketch_search.model.images.subject import lab
+from sketch_search.model.limits import MAX_NUMBERS
 
 Mask: TypeAlias = NDArray[np.bool_]
 Labels: TypeAlias = NDArray[np.int64]
 #: The most things of a drawing, and the most strokes that may be told apart.
 MAX_THINGS, MAX_STROKES = 8, 2000
+#: The most characters of the word of a thing.
+MAX_WORD = 100
+# A share of the paper's side: pens also leave the paper.
+_Place = Annotated[float, Interval(ge=-1, le=2)]
 # Colours are looked at on a paper of at most this many pixels a side, and ink is kept with as many as this.
 _SEEN, _KEPT = 128, 1024
 #: The number of ink that is of no thing.
@@ -51,11 +57,13 @@ class Stroke:
     several, because a person said so. word: what a person says that its thing is, or "".
     """
 
-    points: tuple[tuple[float, float], ...]
-    width: float = 0.01
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    points: Annotated[tuple[tuple[_Place, _Place], ...], Len(1)]
+    width: Annotated[float, Interval(ge=0, le=1)] = 0.01
     filled: bool = False
-    thing: int | None = None
-    word: str = ""
+    thing: Annotated[int, Interval(ge=0, lt=MAX_NUMBERS)] | None = None
+    word: Annotated[str, Len(0, MAX_WORD)] = ""
 
 
 @dataclass(frozen=True)
@@ -250,47 +258,6 @@ class Drawing:
             square.paste(part.resize((columns, rows), Image.Resampling.BOX), (x, y))
             shown.append(np.asarray(square.resize((side, side), Image.Resampling.BILINEAR)))
         return np.asarray(np.stack(shown).argmax(axis=0))
-
-    def pack(self) -> tuple[Pixels, dict[str, Any]]:
-        """Returns all pixels, (n, W, 3), and what ``unpack`` needs beside them, as JSON can hold it."""
-        (thing,) = self.things
-        notes: dict[str, Any] = {"size": self.size, "box": thing.box, "colours": thing.colours}
-        notes |= {"strokes": [vars(stroke) for stroke in self.strokes], "left_out": self.left_out, "page": self.page}
-        if self.sheet is None:
-            return self.whole, notes
-        row = self.whole.shape[1] * 3
-        flat = self.sheet.ink.ravel()
-        rows = np.pad(flat, (0, -len(flat) % row)).reshape(-1, *self.whole.shape[1:])
-        sheet = {"corner": self.sheet.corner, "step": self.sheet.step, "palette": self.sheet.palette}
-        notes |= {"ink": self.sheet.ink.shape[:2], **sheet}
-        return np.concatenate([self.whole, rows]), notes
-
-    @staticmethod
-    def unpack(pixels: Pixels, notes: dict[str, Any]) -> Drawing:
-        """Undoes ``pack``. Raises ValueError, TypeError or KeyError for what it did not make."""
-        whole, size = pixels[: pixels.shape[1]], _pair(notes["size"])
-        colours = tuple((float(light), float(a), float(b), float(share)) for light, a, b, share in notes["colours"])
-        thing = DrawnThing(whole, _four(notes["box"]), colours)
-        left_out, page = tuple(map(_four, notes["left_out"])), int(notes["page"])
-        points = (tuple((float(x), float(y)) for x, y in stroke["points"]) for stroke in notes["strokes"])
-        strokes = tuple(Stroke(**{**stroke, "points": p}) for stroke, p in zip(notes["strokes"], points, strict=True))
-        if "ink" not in notes:
-            return Drawing(size, whole, (thing,), None, strokes, left_out, page)
-        rows, columns = _pair(notes["ink"])
-        kept = pixels[len(whole) :].ravel()[: rows * columns * 2].reshape(rows, columns, 2)
-        palette = tuple((float(light), float(a), float(b)) for light, a, b in notes["palette"])
-        sheet = Sheet(kept, _pair(notes["corner"]), int(notes["step"]), size, palette)
-        return Drawing(size, whole, (thing,), sheet, strokes, left_out, page)
-
-
-def _four(numbers: Sequence[Any]) -> tuple[float, float, float, float]:
-    left, top, right, bottom = map(float, numbers)
-    return left, top, right, bottom
-
-
-def _pair(numbers: Sequence[Any]) -> tuple[int, int]:
-    first, second = map(int, numbers)
-    return first, second
 
 
 def read_drawing(image: Image.Image, side: int, *, everything: bool = False) -> Drawing:

@@ -6,17 +6,23 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
+from xml.parsers import expat
 
+from annotated_types import Len
 from PIL import Image, ImageOps
 
 from sketch_search.model.errors import MalformedSketch, UndecodableImage, UnsupportedImage, import_decoder
 from sketch_search.model.images.drawing import MAX_STROKES, Stroke
-from sketch_search.model.limits import MAX_NUMBERS, MAX_POINTS
+from sketch_search.model.limits import MAX_POINTS
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SVG, PDF = "image/svg+xml", "application/pdf"
 # Pixels of the longer side of the drawing, and how many times longer it may be than the other.
@@ -52,10 +58,6 @@ _LONGEST_SIZE = 64
 # CSS pixels of each unit.
 _UNITS = {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96}
 _UNITS |= {"em": 16, "rem": 16, "ex": 8}
-_ROOT = re.compile(rb"<(?:[\w.-]{1,64}:)?svg[\s/>]")
-# What may be before the first element, with its end: comments, the declaration, and the parts of a document type.
-_BEFORE = ((b"<!--", b"-->"), (b"<?", b"?>"), (b"<!", b">"))
-_SPACES = b" \t\r\n"
 
 
 def is_svg(head: bytes) -> bool:
@@ -65,27 +67,11 @@ def is_svg(head: bytes) -> bool:
             head = zlib.decompressobj(31).decompress(head, 1 << 16)
         except zlib.error:
             return False
-    return _ROOT.match(*_first_element(_bytes_of(head[: 1 << 16]))) is not None
-
-
-def _first_element(text: bytes) -> tuple[bytes, int]:
-    """Returns XML and where its first element begins, or its end: each byte is looked at once."""
-    at, in_type = 0, False
-    while at < len(text):
-        if in_type and text[at] == ord("]"):
-            # A document type may declare entities in brackets.
-            at, in_type = text.find(b">", at) + 1 or len(text), False
-        elif text[at] in _SPACES or (in_type and text[at] != ord("<")):
-            at += 1
-        elif closing := next((end for begin, end in _BEFORE if text.startswith(begin, at)), None):
-            end = text.find(closing, at)
-            bracket = text.find(b"[", at, max(end, 0)) if not in_type and text.startswith(b"<!DOCTYPE", at) else -1
-            at, in_type = (bracket + 1, True) if bracket >= 0 else (end + len(closing), in_type)
-            if end < 0:
-                return text, len(text)
-        else:
-            break
-    return text, at
+    names, parser = list[str](), expat.ParserCreate()
+    parser.StartElementHandler = lambda name, _: names.append(name)
+    with suppress(expat.ExpatError):
+        parser.Parse(_bytes_of(head[: 1 << 16]))
+    return bool(names) and names[0].rpartition(":")[2] == "svg"
 
 
 def _bytes_of(text: bytes) -> bytes:
@@ -240,8 +226,6 @@ def draw_pdf(data: bytes, choose: Callable[[int, Callable[[int], Image.Image]], 
         raise UndecodableImage(f"the PDF file cannot be read ({error}); save the drawing as PNG") from error
 
 
-#: The most characters of the word of a thing.
-MAX_WORD = 100
 # The most bytes of JSON: more than the points take that a browser writes with all digits.
 _MAX_BYTES = 8 << 20
 # How the text begins that page/drawing/saved.js adds to a PNG; its first line is the CRC-32 of all before the chunk.
@@ -261,57 +245,27 @@ def saved_strokes(png: bytes) -> tuple[Stroke, ...]:
 
 def read_strokes(data: bytes) -> tuple[Stroke, ...]:
     """Reads the field ``strokes`` of a form, JSON, up to its first error. Raises MalformedSketch."""
+    # Imported late: a process that only decodes photos needs it never.
+    from pydantic import ValidationError
+
     if len(data) > _MAX_BYTES:
         raise MalformedSketch(f"the strokes have more than {_MAX_BYTES:,} bytes; leave some out")
     try:
-        entries = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise MalformedSketch("the form's strokes cannot be read: they are not JSON") from error
-    _require(isinstance(entries, list), "", "a list")
-    _require(len(entries) <= MAX_STROKES, "", f"at most {MAX_STROKES:,} strokes")
-    strokes, points = list[Stroke](), 0
-    for number, entry in enumerate(entries):
-        place = f"[{number}]"
-        _require(isinstance(entry, dict) and "points" in entry, place, "an object with points")
-        points += len(entry["points"]) if isinstance(entry["points"], list) else 0
-        if points > MAX_POINTS:
-            raise MalformedSketch(f"the strokes have more than {MAX_POINTS:,} points; leave some out")
-        strokes.append(_read_stroke(entry, place))
-    return tuple(strokes)
+        strokes = _strokes().validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = "".join(f"[{part!r}]" for part in first["loc"])
+        raise MalformedSketch(f"the form's strokes{place} cannot be read: {first['msg']}") from error
+    if sum(len(stroke.points) for stroke in strokes) > MAX_POINTS:
+        raise MalformedSketch(f"the strokes have more than {MAX_POINTS:,} points; leave some out")
+    return strokes
 
 
-def _read_stroke(entry: Mapping[str, Any], place: str) -> Stroke:
-    for name, value in entry.items():
-        _require(name in _FIELDS, place, f"none of {', '.join(_FIELDS)}")
-        fits, expected = _FIELDS[name]
-        _require(fits(value), f"{place}[{name!r}]", expected)
-    for number, point in enumerate(entry["points"]):
-        there = f"{place}['points'][{number}]"
-        _require(isinstance(point, list) and len(point) == 2, there, "x and y")
-        for axis, share in enumerate(point):
-            _require(_is_number(share, -1, 2), f"{there}[{axis}]", "a share of the paper's side, -1 to 2")
-    return Stroke(**{**entry, "points": tuple((float(x), float(y)) for x, y in entry["points"])})
+@cache
+def _strokes() -> "TypeAdapter[tuple[Stroke, ...]]":
+    from pydantic import FailFast, TypeAdapter
 
-
-def _is_number(value: Any, least: float, most: float) -> bool:
-    return type(value) in (int, float) and bool(least <= value <= most)
-
-
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "points": (lambda value: isinstance(value, list) and len(value) > 0, "a list of points"),
-    "width": (lambda value: _is_number(value, 0, 1), "a share of the paper's width, 0 to 1"),
-    "filled": (lambda value: isinstance(value, bool), "true or false"),
-    "thing": (
-        lambda value: value is None or (type(value) is int and 0 <= value < MAX_NUMBERS),
-        f"a number below {MAX_NUMBERS}",
-    ),
-    "word": (lambda value: isinstance(value, str) and len(value) <= MAX_WORD, f"at most {MAX_WORD} characters"),
-}
-
-
-def _require(fine: bool, place: str, expected: str) -> None:
-    if not fine:
-        raise MalformedSketch(f"the form's strokes{place} cannot be read: they must be {expected}")
+    return TypeAdapter(Annotated[tuple[Stroke, ...], Len(0, MAX_STROKES), FailFast()])
 
 
 def picture_of_body(body: bytes) -> bytes:

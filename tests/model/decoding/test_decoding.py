@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from sketch_search.model import errors
-from sketch_search.model.decoding import Decoders, Job
-from sketch_search.model.decoding.pool import READY, ProcessLimits
+from sketch_search.model.decoding import READY, Decoders, Job, ProcessLimits
 from sketch_search.model.images import Preprocessing, open_image
 from tests.pictures import ODD_FILES, drawing, encoded, photo
 from tests.programs import started_python, wait_until

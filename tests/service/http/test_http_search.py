@@ -13,8 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sketch_search import model
 from sketch_search.indexer import Index
-from sketch_search.model import images
-from sketch_search.model.decoding import pool
+from sketch_search.model import decoding, images
 from sketch_search.model.errors import MalformedSketch
 from sketch_search.model.images import files, read_strokes
 from sketch_search.model.limits import MAX_VARIANTS
@@ -387,7 +386,7 @@ def test_the_server_reads_the_head_of_a_body(server: Served, sketch: bytes, monk
         return noting
 
     monkeypatch.setattr(files, "_known", noted(files._known))
-    for module in (images, pool):
+    for module in (images, decoding):
         for name in ("picture_of_body", "read_strokes", "saved_strokes", "read_image_file"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, noted(getattr(module, name)))

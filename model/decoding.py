@@ -1,28 +1,37 @@
-"""Decodes pictures in separate processes that are kept: requests, replies and limits, and the pool of processes."""
+"""Decodes pictures in separate processes with limits, which can neither block nor end the program itself.
+
+``python -m`` of this module is the program of these processes: it decodes pictures from standard input until that ends.
+"""
 
 import json
 import math
 import os
+import select
 import signal
 import struct
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, cast
 
 import numpy as np
 from PIL import Image
 
 from sketch_search.model import errors, images
 from sketch_search.model.errors import DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
-from sketch_search.model.images import Drawing, OpenedImage, Preprocessing, Recorded, read_image_file
+from sketch_search.model.images import OpenedImage, Pixels, Preprocessing, read_image_file
 from sketch_search.model.limits import MAX_PIXELS
 from sketch_search.model.terminal import start_child
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,9 @@ class Job:
     def most_pixels(self) -> int:
         """The most pixels of its result."""
         if self.preprocessing is not None:
-            most = self.preprocessing.image_size**2 + (images.MOST_INK if self.drawing else 0) + (self.whole or 0) ** 2
+            # A drawing has its square as picture, as a whole, and as a thing.
+            squares, ink = (3, images.MOST_INK) if self.drawing else (1, 0)
+            most = squares * self.preprocessing.image_size**2 + ink + (self.whole or 0) ** 2
             return most * (1 + images.MAX_PARTS * self.parts)
         # Parts together have at most twice the pixels of their photo.
         most = self.max_pixels if self.longest_side is None else min(self.max_pixels, self.longest_side**2)
@@ -204,14 +215,14 @@ _ERRORS: tuple[type[Exception], ...] = (
 Request: TypeAlias = tuple[Job, ProcessLimits, bytes]
 
 
-def _send(stream: BinaryIO, said: dict[str, Any], data: bytes = b"") -> None:
-    text = json.dumps(said).encode()
+def _send(stream: BinaryIO, said: str, data: bytes = b"") -> None:
+    text = said.encode()
     stream.write(_HEADER.pack(len(text), len(data)) + text)
     stream.write(data)
     stream.flush()
 
 
-def _receive(stream: BinaryIO, most: tuple[int, int] | None = None) -> tuple[dict[str, Any], bytes]:
+def _receive(stream: BinaryIO, most: tuple[int, int] | None = None) -> tuple[bytes, bytes]:
     """Returns the JSON and the data of a message. Raises EOFError for none, or one of more bytes than ``most``."""
     head = stream.read(_HEADER.size)
     sizes = _HEADER.unpack(head) if len(head) == _HEADER.size else (0, 0)
@@ -220,65 +231,76 @@ def _receive(stream: BinaryIO, most: tuple[int, int] | None = None) -> tuple[dic
     text, data = map(stream.read, sizes)
     if (len(text), len(data)) != sizes:
         raise EOFError
-    return json.loads(text), data
+    return text, data
 
 
 def receive_request(stream: BinaryIO) -> Request | None:
     """Waits for a request; None if the other process is gone."""
     try:
-        request, data = _receive(stream)
+        text, data = _receive(stream)
     except EOFError:
         return None
+    request = json.loads(text)
     if (preprocessing := request["job"]["preprocessing"]) is not None:
         request["job"]["preprocessing"] = Preprocessing(**preprocessing)
     return Job(**request["job"]), ProcessLimits(**request["limits"]), data
 
 
 def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
-    pixels, drawing = [*map(np.asarray, (opened.image, *opened.parts))], None
-    if opened.drawing is not None:
-        pixels[0], drawing = opened.drawing.pack()
-    pixels += opened.wholes
-    said = {
-        "shapes": [picture.shape for picture in pixels],
-        "parts": len(opened.parts),
-        "taken": None if opened.taken is None else opened.taken.toordinal(),
-        "incomplete": opened.incomplete,
-        "drawing": drawing,
-        "zone": opened.zone,
-        "recorded": None if opened.recorded is None else asdict(opened.recorded),
-    }
-    _send(stream, said, b"".join(picture.tobytes() for picture in pixels))
+    pixels = list[Pixels]()
+
+    def described(value: Any) -> Any:
+        if isinstance(value, date):
+            return value.isoformat()
+        if not isinstance(value, np.ndarray | Image.Image):
+            return vars(value)
+        pixels.append(np.asarray(value))
+        return {"shape": pixels[-1].shape}
+
+    said = json.dumps(opened, default=described)
+    _send(stream, said, b"".join(array.tobytes() for array in pixels))
 
 
 def send_error(stream: BinaryIO, error: Exception) -> None:
     # The first that fits, so the order of the types matters.
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
     text = str(error) if isinstance(error, errors.ImageError) else repr(error)
-    _send(stream, {"error": number, "text": text[: _MAX_REPLY // 8]})
+    _send(stream, json.dumps({"error": number, "text": text[: _MAX_REPLY // 8]}))
 
 
 def receive_picture(stream: BinaryIO, job: Job) -> OpenedImage:
     """Returns the picture of the reply, or raises its error; EOFError for none, or one larger than the job makes."""
-    said, data = _receive(stream, (_MAX_STROKES if job.drawing else _MAX_REPLY, 3 * job.most_pixels))
+    text, data = _receive(stream, (_MAX_STROKES if job.drawing else _MAX_REPLY, 3 * job.most_pixels))
+    at = 0
+
+    def take(values: dict[str, Any]) -> Any:
+        """Puts the next pixels in the place of their shape."""
+        nonlocal at
+        if values.keys() != {"shape"}:
+            return values
+        begin, at = at, at + math.prod(values["shape"])
+        return np.frombuffer(data[begin:at], np.uint8).reshape(values["shape"])
+
     try:
+        said = json.loads(text, object_hook=take)
         if "error" in said:
             raise _ERRORS[said["error"]](said["text"])
-        drawing, ends = None, np.cumsum([math.prod(shape) for shape in said["shapes"]])
-        flat = np.split(np.frombuffer(data, np.uint8), ends[:-1])
-        pixels, *others = (values.reshape(shape) for values, shape in zip(flat, said["shapes"], strict=True))
-        if said["drawing"] is not None:
-            drawing = Drawing.unpack(pixels, said["drawing"])
-            pixels = drawing.whole
-        taken = None if said["taken"] is None else date.fromordinal(said["taken"])
-        recorded = None if said["recorded"] is None else Recorded(**said["recorded"])
-        image, *parts = map(Image.fromarray, (pixels, *others[: said["parts"]]))
-        wholes = tuple(others[said["parts"] :])
-        return OpenedImage(image, taken, said["incomplete"], drawing, said["zone"], recorded, wholes, tuple(parts))
+        image, *parts = map(Image.fromarray, (said["image"], *said["parts"]))
+        (opened,) = _opened().validate_python([said | {"image": image, "parts": parts}])
     except (ValueError, TypeError, LookupError) as error:
         raise EOFError from error
+    return opened
 
 
+@cache
+def _opened() -> "TypeAdapter[tuple[OpenedImage]]":
+    # Imported late: the program of a decoding process sends pictures, and receives none.
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(tuple[OpenedImage], config=ConfigDict(arbitrary_types_allowed=True))
+
+
+_PROGRAM = f"{__package__}.decoding"
 # The most bytes of a file that are looked at outside of such a process.
 _SMALL = 1024
 # Seconds to wait for a process to start. Even a busy machine starts one in a tenth of this.
@@ -303,7 +325,7 @@ class DecodingProcess:
     def __init__(self) -> None:
         """Starts it. Raises DecodingUnavailable."""
         try:
-            self._process = start_child("-m", f"{__package__}.program", **_TUNING)
+            self._process = start_child("-m", _PROGRAM, **_TUNING)
         except OSError as error:
             raise _unavailable(error.strerror or str(error)) from error
         self._requests, self._replies = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
@@ -326,7 +348,7 @@ class DecodingProcess:
         (job, limits, data), start, computed = request, time.monotonic(), _cpu_seconds(self.pid)
         try:
             with self._killed_after(limits.clock_seconds):
-                _send(self._requests, {"job": asdict(job), "limits": asdict(limits)}, data)
+                _send(self._requests, json.dumps({"job": asdict(job), "limits": asdict(limits)}), data)
                 return receive_picture(self._replies, job)
         except (EOFError, OSError) as error:
             late = time.monotonic() - start >= limits.clock_seconds
@@ -467,3 +489,53 @@ class Decoders:
                     self._idle.append(process)
             if not keep:
                 process.close()
+
+
+def main() -> None:
+    """Answers requests until the requesting program has ended."""
+    # Signals that end this process must not write its memory to a file.
+    lower_limit("RLIMIT_CORE", 0)
+    # Nobody would read Pillow's warnings about odd files.
+    warnings.simplefilter("ignore")
+    Image.init()
+    with suppress(BrokenPipeError):
+        requests, replies = sys.stdin.buffer, _only_for_replies()
+        if hasattr(select, "poll"):
+            threading.Thread(target=_end_with_the_parent, args=(requests.fileno(),), daemon=True).start()
+        _answer(requests, replies)
+
+
+def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
+    while (request := receive_request(requests)) is not None:
+        try:
+            job, limits, data = request
+            with limits.applied() as declare:
+                opened = job.run(data, declare)
+        except Exception as error:
+            send_error(replies, error)
+        else:
+            send_picture(replies, opened)
+
+
+def _only_for_replies() -> BinaryIO:
+    """Returns standard output for replies alone; standard error closes once the parent knows this is ready."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    replies.write(READY)
+    replies.flush()
+    os.dup2(nowhere, sys.stderr.fileno())
+    return replies
+
+
+def _end_with_the_parent(requests: int) -> None:
+    """Ends this process as soon as its parent has ended, even while decoding."""
+    poll = select.poll()
+    # Without events, only the end of the other side is reported.
+    poll.register(requests, 0)
+    poll.poll()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
