@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import isqrt
 from pathlib import Path
@@ -17,12 +16,10 @@ from PIL import Image
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.errors import ModelError
 from sketch_search.model.terminal import expand_home, resolve
-from sketch_search.model.training.network.vit import HUB, PretrainedVit, check_reachable, fetch, find_cached, layout_of
+from sketch_search.model.training.network.vit import CLIP_FILES, HUB, PretrainedVit, fetch, layout_of
 
 FORMS = "MODEL/PRETRAINED as open_clip names them, hf-hub:OWNER/NAME, MODEL@FILE, or a folder that open_clip saved"
 DEFAULT_CLIP = "ViT-B-32/laion2b_s34b_b79k"
-# The order in which open_clip looks for them, so that the file that is hashed is the file that is loaded.
-WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 CONFIG_FILE = "open_clip_config.json"
 # Names in CLIP's image encoder, and the same in timm's ViT.
 _RENAMED = (
@@ -86,12 +83,14 @@ def find_clip(source: str, *, download: bool = True) -> ClipFiles:
 
     path, name = expand_home(source), ""
     if source.startswith(HUB):
-        path, name = _of_hub(source, download), source
+        repository, name = source.removeprefix(HUB), source
+        fetch(repository, CLIP_FILES, download=download)
+        path = fetch(repository, (CONFIG_FILE,), download=download).parent
     if path.is_dir():
         path = resolve(path)
-        weights = next((path / name for name in WEIGHT_FILES if (path / name).is_file()), None)
+        weights = next((path / name for name in CLIP_FILES if (path / name).is_file()), None)
         if weights is None or not (path / CONFIG_FILE).is_file():
-            raise ModelError(f"{path} is not a saved open_clip model; it needs {CONFIG_FILE} and {WEIGHT_FILES[0]}")
+            raise ModelError(f"{path} is not a saved open_clip model; it needs {CONFIG_FILE} and {CLIP_FILES[0]}")
         description = f"CLIP {name}" if name else f"CLIP from {path.name}"
         return ClipFiles(name or str(path), description, f"local-dir:{path}", (weights, path / CONFIG_FILE))
     model, at, file = source.partition("@")
@@ -116,30 +115,14 @@ def find_clip(source: str, *, download: bool = True) -> ClipFiles:
     return ClipFiles(source, f"CLIP {source}", model, (weights,), options)
 
 
-def _of_hub(source: str, download: bool) -> Path:
-    repository = source.removeprefix(HUB)
-    if find_cached(repository, [CONFIG_FILE]) is None or find_cached(repository, WEIGHT_FILES) is None:
-        if not download:
-            raise ModelError(f"{source} is not on this disk; name it with --embedder to download it")
-        config = fetch(repository, CONFIG_FILE)
-        for name in WEIGHT_FILES:
-            with suppress(ModelError):
-                fetch(repository, name)
-                return config.parent
-        raise ModelError(f"{source} has none of {', '.join(WEIGHT_FILES)}")
-    return fetch(repository, CONFIG_FILE).parent
-
-
 def _find_published(source: str, known: Mapping[str, Any], download: bool) -> Path:
     import open_clip
 
     repository, name = str(known.get("hf_hub", "")).rpartition("/")[::2]
-    if repository and (path := find_cached(repository, (name,) if name else WEIGHT_FILES)) is not None:
-        return path
+    if repository:
+        return fetch(repository, (name,) if name else CLIP_FILES, download=download)
     if not download:
         raise ModelError(f"the weights of {source} are not on this disk; name them with --embedder to download them")
-    if repository:
-        check_reachable(repository)
     try:
         return Path(open_clip.download_pretrained(dict(known)))
     except (OSError, RuntimeError, ValueError) as error:

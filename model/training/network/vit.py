@@ -170,25 +170,26 @@ def mean_attention(attn: Any, x: torch.Tensor, count: int) -> torch.Tensor:
 
 # The form in which timm and open_clip name a repository: hf-hub:OWNER/NAME.
 HUB = "hf-hub:"
+# The order in which open_clip looks for them, so that the file that is hashed is the file that is loaded.
+CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 # Seconds in which a hub has to answer. The library itself tries again and again for a minute.
 _ANSWER = 5.0
 
 
-def find_cached(repository: str, files: Sequence[str]) -> Path | None:
-    """Finds the first of these files of a repository that is on this disk."""
-    from huggingface_hub import try_to_load_from_cache
-
-    paths = (try_to_load_from_cache(repository, name) for name in files)
-    return next((Path(path) for path in paths if isinstance(path, str)), None)
-
-
-def check_reachable(repository: str) -> None:
-    """Raises ModelError if the hub does not answer within seconds, or does not have this repository."""
-    from huggingface_hub import HfApi
+def fetch(repository: str, names: Sequence[str], *, download: bool = True) -> Path:
+    """Finds the first of these files of a repository on this disk, or else downloads it. Raises ModelError."""
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
+    cached = (try_to_load_from_cache(repository, name) for name in names)
+    if path := next((path for path in cached if isinstance(path, str)), None):
+        return Path(path)
+    if not download:
+        raise ModelError(f"the files of {repository} are not on this disk; name them with --embedder to download them")
     try:
-        HfApi().model_info(repository, timeout=_ANSWER)
+        present = {file.rfilename for file in HfApi().model_info(repository, timeout=_ANSWER).siblings or ()}
+        if chosen := next((name for name in names if name in present), None):
+            return Path(hf_hub_download(repository, chosen))
     except RepositoryNotFoundError as error:
         raise ModelError(f"the hub has no public repository {repository}; check OWNER/NAME") from error
     except OfflineModeIsEnabled as error:
@@ -198,19 +199,7 @@ def check_reachable(repository: str) -> None:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         problem = f"{repository} is not on this disk, and the hub cannot be reached ({reason})"
         raise ModelError(f"{problem}; connect to the network, or name a file") from error
-
-
-def fetch(repository: str, name: str) -> Path:
-    """Downloads a file of a repository, unless it is on this disk. Raises ModelError if it cannot be downloaded."""
-    from huggingface_hub import hf_hub_download
-
-    if (path := find_cached(repository, [name])) is not None:
-        return path
-    check_reachable(repository)
-    try:
-        return Path(hf_hub_download(repository, name))
-    except Exception as error:
-        raise ModelError(f"{repository} has no {name} that can be fetched ({error}); name a file instead") from error
+    raise ModelError(f"{repository} has none of {', '.join(names)}; name a file instead")
 
 
 class LearnableTokenizer(nn.Module):

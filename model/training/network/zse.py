@@ -135,8 +135,10 @@ def read_backbone(source: str) -> dict[str, torch.Tensor]:
         raise ModelError(f"{source} is neither a safetensors file nor a timm model tag, also {vit.HUB}OWNER/NAME")
     known = None if named else timm.get_pretrained_cfg(source)
     repository = source.removeprefix(vit.HUB) if named else known and known.hf_hub_id
-    if repository and vit.find_cached(repository, (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)) is None:
-        vit.check_reachable(repository)
+    named_files = (known.hf_hub_filename,) if known and known.hf_hub_filename else ()
+    if repository:
+        # timm finds it where it is then. It would try again and again for a minute to reach the hub.
+        vit.fetch(repository, (*named_files, SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME, *vit.CLIP_FILES))
     try:
         state: dict[str, torch.Tensor] = timm.create_model(source, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:
