@@ -16,8 +16,6 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
@@ -70,7 +68,7 @@ class Run:
         return f"trained by recipe {self.recipe.name} from {(self.start or Path(self.needed_backbone)).name}"
 
 
-_STATE, _BEST = "state.safetensors", "best.safetensors"
+_STATE, _BEST = "state.pt", "best.pt"
 # Seconds between two lines of a training that has no terminal for its bar.
 _TELL_EVERY = 60
 
@@ -102,9 +100,9 @@ def warmed_cosine(step: int, steps: int, warmup: int, last: float) -> float:
 class Trainer(ABC, Generic[Trained]):
     """A training by a recipe; one that was stopped and goes on gives the weights of one that was not, up to rounding.
 
-    network: this is trained, and moved to the device. folder: keeps state.safetensors, from which a training is
+    network: this is trained, and moved to the device. folder: keeps state.pt, from which a training is
     continued; log.jsonl, with the losses, the learning rate, the norm of the gradients before they are clipped, seconds
-    and, at times, validation figures of each step; and best.safetensors, the state of the best of these, if asked for.
+    and, at times, validation figures of each step; and best.pt, the state of the best of these, if asked for.
     origin: a digest of everything that determines the state of the training; ModelError for another one.
     """
 
@@ -174,9 +172,8 @@ class Trainer(ABC, Generic[Trained]):
         """The step that was best on the validation classes and was kept, with its figure."""
         if not self.best_path.exists():
             return None
-        with safe_open(self.best_path, framework="pt") as file:
-            metadata = file.metadata()
-        return (int(metadata["step"]), float(metadata["figure"])) if metadata["origin"] == self.origin else None
+        kept = torch.load(self.best_path, mmap=True)
+        return (kept["step"], kept["figure"]) if kept["origin"] == self.origin else None
 
     def take_best(self) -> None:
         """Goes back to the best step. Raises ModelError if none was kept."""
@@ -273,32 +270,22 @@ class Trainer(ABC, Generic[Trained]):
 
     def save(self, path: Path | None = None, **notes: float) -> None:
         """Writes the state of the training, atomically; ``path``: elsewhere than usual."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            for key, value in self.optimiser.state.get(parameter, {}).items():
-                if value is not None:
-                    tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
-        metadata = {"step": str(self.step), "origin": self.origin, **{name: repr(note) for name, note in notes.items()}}
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
         with replacing(path or self.state_path) as partial:
-            save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, partial, metadata=metadata)
+            torch.save({"step": self.step, "origin": self.origin, **parts, **notes}, partial)
 
     def _restore(self, path: Path) -> None:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            if metadata.get("origin") != self.origin:
-                remedy = "name another folder with --run, or remove this one to start again"
-                raise ModelError(f"{path} belongs to another recipe, backbone, start or data; {remedy}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        self.step = int(metadata["step"])
-        for part, network in (("network.", self.network), ("average.", self.average)):
-            network.load_state_dict({k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)})
-        parameters = dict(self.network.named_parameters())
-        for full, tensor in tensors.items():
-            if full.startswith("optimiser."):
-                _, key, name = full.split(".", 2)
-                # AdamW counts its steps on the CPU.
-                self.optimiser.state[parameters[name]][key] = tensor if key == "step" else tensor.to(self.device)
+        kept = torch.load(path, map_location="cpu")
+        if kept["origin"] != self.origin:
+            remedy = "name another folder with --run, or remove this one to start again"
+            raise ModelError(f"{path} belongs to another recipe, backbone, start or data; {remedy}")
+        self.step = kept["step"]
+        for name, part in self._parts.items():
+            part.load_state_dict(kept[name])
+
+    @property
+    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        return {"network": self.network, "average": self.average, "optimiser": self.optimiser}
 
     def _cut_log(self) -> None:
         """Drops log lines of steps after the saved state, which will be repeated, and a line that is incomplete."""

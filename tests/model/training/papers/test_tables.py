@@ -105,11 +105,11 @@ def test_a_table_trains_once_averages_seeds_and_measures(folder: Path, capsys: p
     assert first["value"] == pytest.approx(np.mean(values))
     assert plain["costs"]["G a photo"] > 0
     assert plain["costs"]["M a pair"] > 0
-    logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("state.safetensors")}
+    logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("state.pt")}
     page = folder / "page.md"
     page.write_text("Before\n<!-- begin: table two -->\nold\n<!-- end: table two -->\nAfter\n")
     assert run(folder, "--page", page) == 0
-    assert logs == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("state.safetensors")}
+    assert logs == {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("state.pt")}
     text = page.read_text()
     assert text.startswith("Before\n<!-- begin: table two -->\nTwo rows; ")
     assert text.endswith("<!-- end: table two -->\nAfter\n")

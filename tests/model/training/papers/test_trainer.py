@@ -116,7 +116,7 @@ def test_the_best_step_on_the_validation_classes_is_kept_also_of_a_training_that
     run = asked(tmp_path / "best")
     assert not run_steps(Judged(run.folder, EVEN), dataclasses.replace(run, until=5), SOME)
     # Killed since it was best, before a state was saved.
-    (run.folder / "state.safetensors").unlink()
+    (run.folder / "state.pt").unlink()
     loop = Judged(run.folder, EVEN)
     assert not run_steps(loop, dataclasses.replace(run, until=8), SOME)
     assert loop.step == 8
