@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,21 +102,22 @@ def evaluate(
     **networks: Any,
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
-    from sketch_search.model.training.evaluation.answers import with_zero_shot
-    from sketch_search.model.training.evaluation.remembered import measure_clicks, measure_remembered
+    from sketch_search.model.training.evaluation.answers import measure_parts, with_zero_shot
+    from sketch_search.model.training.evaluation.remembered import measure_clicks, measure_parting, measure_remembered
     from sketch_search.model.training.evaluation.scoring import task_matrices
 
-    if protocol in ("parts", "parting"):
-        report_on = _parts_report(protocol, split, data)
+    if protocol == "parts":
+        corpus = tasks.read_task("zero-shot", split, None, data).corpus
+        drawn = corpus if data is not None else tasks.read_task("fine-grained", split).corpus
         for name, matcher in _load_networks(validated=False, **networks):
-            report = report_on(matcher)
+            report = measure_parts(matcher, corpus, drawn)
             described = {"checkpoint": name, **dataclasses.asdict(report)}
             print(json.dumps(described) if as_json else f"{name}: {report.table()}")
         return
-    remembered = protocol in tasks.REMEMBERED_PROTOCOLS
+    remembered = protocol in (*tasks.REMEMBERED_PROTOCOLS, "parting")
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
         raise ModelError(f"--protocol {protocol} allows only --split and the options for computing and printing")
-    if among and not remembered:
+    if among and protocol not in tasks.REMEMBERED_PROTOCOLS:
         raise ModelError(f"--among is for --protocol {', '.join(tasks.REMEMBERED_PROTOCOLS)}")
     large = protocol in tasks.LARGE_PROTOCOLS
     if words and not large:
@@ -128,7 +129,7 @@ def evaluate(
     task: tasks.Task | tasks.RememberedTask
     seen: dict[str, Contamination] = {}
     if remembered:
-        task = tasks.read_remembered(protocol, split or tasks.PARTS[0], among)
+        task = tasks.read_remembered("scenes" if protocol == "parting" else protocol, split or tasks.PARTS[0], among)
     else:
         task = tasks.read_task(protocol, split, trained_on, data)
         task = dataclasses.replace(task.subsample(*every) if every else task, plain=plain_metrics)
@@ -144,7 +145,9 @@ def evaluate(
     evaluations: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
     for name, matcher in _load_networks(validated=data is None and not remembered, **networks):
-        if isinstance(task, tasks.RememberedTask):
+        if isinstance(task, tasks.RememberedTask) and protocol == "parting":
+            evaluations[name] = measure_parting(matcher, task, read_strokes(data_folder()))
+        elif isinstance(task, tasks.RememberedTask):
             evaluations[name] = measure_remembered(matcher, task)
         elif protocol in tasks.CLICKS:
             evaluations[name] = measure_clicks(matcher, task)
@@ -156,7 +159,7 @@ def evaluate(
     resampled, base = intervals or "queries", next(iter(evaluations))
     less = evaluation.differences(base) if len(evaluations) > 1 else None
     if as_json:
-        result = evaluation.json(resampled) | {"protocol": task.protocol, "about": task.about}
+        result = evaluation.json(resampled) | {"protocol": protocol, "about": task.about}
         result |= {"seen": {name: dataclasses.asdict(classes) for name, classes in seen.items()}} if seen else {}
         if len(evaluations) > 1:
             differences = less and less.json(resampled)["intervals"]
@@ -167,24 +170,11 @@ def evaluate(
     for name, classes in seen.items():
         print(f"\n{classes.sentence(name)}")
     for sentence in task.about:
-        print(f"\n{task.protocol}: {sentence}")
+        print(f"\n{protocol}: {sentence}")
     if intervals:
         print("\n" + evaluation.interval_table(intervals))
     if less:
         print("\n" + less.interval_table(resampled, base))
-
-
-def _parts_report(protocol: str, split: str | None, data: Path | None) -> Callable[[model.Matcher], Any]:
-    """Returns what measures a matcher by the protocol "parts" or "parting"."""
-    from sketch_search.model.training.evaluation.answers import measure_parts
-    from sketch_search.model.training.evaluation.remembered import measure_parting
-
-    if protocol == "parting":
-        task, drawings = tasks.read_remembered("scenes", split or tasks.PARTS[0]), read_strokes(data_folder())
-        return lambda matcher: measure_parting(matcher, task, drawings)
-    corpus = tasks.read_task("zero-shot", split, None, data).corpus
-    drawn = corpus if data is not None else tasks.read_task("fine-grained", split).corpus
-    return lambda matcher: measure_parts(matcher, corpus, drawn)
 
 
 def _load_networks(
@@ -270,14 +260,11 @@ def guesses(
     weights: Path | None, protocol: Any, split: str | None, trained_on: str | None, variants: int | None, as_json: bool
 ) -> None:
     """Measure how often the words guessed for sketches are right."""
-    from sketch_search.model.training.evaluation.answers import guess_table, measure_guesses
+    from sketch_search.model.training.evaluation.answers import measure_guesses
 
     matcher = model.load(default_checkpoint(weights), variants=variants)
     figures = measure_guesses(matcher, tasks.read_task(protocol, split, trained_on))
-    if as_json:
-        print(json.dumps({name: dataclasses.asdict(row) for name, row in figures.items()}))
-    else:
-        print(guess_table(figures))
+    print(json.dumps(figures.json("queries")) if as_json else figures.table())
 
 
 @click.command(epilog=examples("sketch-search model folders everything --split unseen"))

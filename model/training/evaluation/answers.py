@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,7 +23,7 @@ from sketch_search.model.images import open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search import Plan, Query, gallery_of, rank
 from sketch_search.model.training.corpus import Corpus, Picture, find_drawn_photos, rows_by_label
-from sketch_search.model.training.evaluation.figures import Interval, bootstrap, relevance
+from sketch_search.model.training.evaluation.figures import Evaluation, Interval, bootstrap, relevance
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.network import ClipEmbedder, Network, RetNetwork, find_clip
 from sketch_search.model.training.tasks import UNSEEN, Task, class_key
@@ -250,19 +250,12 @@ _APART = 0.3
 CHANCE = 1 / QUARTERS
 
 
-@dataclass(frozen=True)
-class GuessFigures:
-    """The means over the sketches of a group."""
+def measure_guesses(matcher: Matcher, task: Task) -> Evaluation:
+    """Measures the guesses for a task's sketches, see ``Matcher.guesses``. Raises ModelError without words.
 
-    sketches: int  # how many
-    named: float  # the share whose thing a word of the vocabulary names; only these can be guessed
-    first: float  # the share whose first guess is right
-    among: float  # the share that has a right guess
-    shown: float  # how many guesses a sketch has; see ``Matcher.guesses``
-
-
-def measure_guesses(matcher: Matcher, task: Task) -> Mapping[str, GuessFigures]:
-    """Measures the guesses for a task's sketches, as "all" and by group. Raises ModelError without words."""
+    named: whether a word of the vocabulary names the thing; only these can be guessed. first, among: whether the first
+    guess is right, and whether any is. shown: how many guesses there are.
+    """
     if not matcher.words:
         raise ModelError(f"this checkpoint ({matcher.config.name}) has no vocabulary, and guesses nothing")
     sketches = task.corpus.sketches
@@ -273,19 +266,9 @@ def measure_guesses(matcher: Matcher, task: Task) -> Mapping[str, GuessFigures]:
         word = None if number is None else matcher.words[number]
         guesses = [guess.word for guess in matcher.guesses(tokens[row : row + 1])]
         rows.append((word is not None, guesses[:1] == [word], word in guesses, len(guesses)))
-    values = np.array(rows, np.float64).reshape(len(sketches), 4)
-    groups = {"all": np.ones(len(sketches), bool)}
-    groups |= {name: np.array([s.label in labels for s in sketches]) for name, labels in task.groups.items()}
-    return {name: GuessFigures(int(chosen.sum()), *values[chosen].mean(axis=0)) for name, chosen in groups.items()}
-
-
-def guess_table(figures: Mapping[str, GuessFigures]) -> str:
-    width = max(map(len, figures))
-    lines = [f"{'sketches':{width}}  {'':>6}  {'named':>6}  {'first right':>11}  {'one right':>9}  {'guesses':>7}"]
-    for name, row in figures.items():
-        shares = f"{row.named:>6.3f}  {row.first:>11.3f}  {row.among:>9.3f}  {row.shown:>7.2f}"
-        lines.append(f"{name:{width}}  {row.sketches:>6}  {shares}")
-    return "\n".join(lines)
+    columns = dict(zip(("named", "first", "among", "shown"), np.array(rows, np.float64).T, strict=True))
+    groups = {name: np.array([s.label in labels for s in sketches]) for name, labels in task.groups.items()}
+    return Evaluation.of(Corpus(sketches), sketches, {"guesses": columns}, groups)
 
 
 @dataclass(frozen=True)

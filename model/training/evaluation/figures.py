@@ -38,6 +38,10 @@ TITLES = {
     "rand": "Rand",
     "right_number": "number",
     "cpu_ms": "CPU ms",
+    "named": "named",
+    "first": "first right",
+    "among": "one right",
+    "shown": "guesses",
 }
 TITLES |= {f"plain_{name}": f"plain {TITLES[name]}" for name in (*FIGURES, "precision_10")}
 # The notes on titles with a star.
@@ -109,7 +113,8 @@ class Evaluation:
         names = list(dict.fromkeys(name for groups in self.figures.values() for name in groups[ALL]))
         width = max(len(name) for name in ("method", *self.figures)) + 2
         sizes, titles = self._sizes(), {name: f"{_title(name):>{max(10, len(_title(name)) + 2)}}" for name in names}
-        lines = [f"{sizes['queries']} sketches of {sizes['classes']} classes against {sizes['photos']} photos", ""]
+        photos = f" against {sizes['photos']} photos" if sizes["photos"] else ""
+        lines = [f"{sizes['queries']} sketches of {sizes['classes']} classes{photos}", ""]
         lines.append(f"{'method':<{width}}{'queries':<26}" + "".join(titles.values()))
         for method, groups in self.figures.items():
             for group, means in groups.items():

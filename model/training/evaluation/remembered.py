@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ from sketch_search.model.images import Drawing, Stroke, find_ink, lab, open_imag
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import first_page, target_ranks
 from sketch_search.model.search import Gallery, Ranking, encode_things, gallery_of, search_drawing, search_things
-from sketch_search.model.training.corpus import Picture, Strokes, draw_strokes, find_drawn_photos
+from sketch_search.model.training.corpus import Corpus, Picture, Strokes, draw_strokes, find_drawn_photos
 from sketch_search.model.training.evaluation.figures import ALL, Evaluation, PerQuery, relevance
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.tasks import Drawn, Remembered, RememberedTask, Task
@@ -144,28 +144,23 @@ def _division(drawing: Drawing, labels: Numbers, owners: Numbers, things: int) -
     return Division(rand, int(labels.max(initial=0)) + 1 == things)
 
 
-def measure_parting(matcher: Matcher, task: RememberedTask, drawings: Sequence[Strokes] = ()) -> "PartingReport":
-    """Divides the drawings of remembered scenes, and the sketches of their things alone, each once.
+def measure_parting(matcher: Matcher, task: RememberedTask, drawings: Sequence[Strokes] = ()) -> Evaluation:
+    """Divides the drawings of remembered scenes, and the sketches of their things alone, each once: see ``Division``.
 
     drawings: as many of these are also drawn stroke by stroke, in the places of the scenes' things and alone.
     """
-    queries = tqdm(task.queries, desc="dividing", unit="scene", disable=None)
-    scenes = [divide(matcher, [on_paper(thing) for thing in query.things])[2] for query in queries]
     sketches = dict.fromkeys(thing.sketch for query in task.queries for thing in query.things)
-    alone = (on_paper(Drawn(sketch, _ALONE)) for sketch in sketches)
-    papers = tqdm(alone, "dividing", len(sketches), unit="sketch", disable=None)
-    whole = [divide(matcher, [paper])[2].right for paper in papers]
-    rand, right = np.mean(scenes, axis=0).tolist()
-    report = PartingReport(len(scenes), rand, right, len(whole), float(np.mean(whole)))
-    if not drawings:
-        return report
-    chance, places = np.random.default_rng(0), [[thing.box for thing in query.things] for query in task.queries]
-    strokes = (stroke_by_stroke(boxes, drawings, chance) for boxes in [*places, *[[_ALONE]] * len(sketches)])
-    everything = tqdm(strokes, "dividing", len(places) + len(sketches), unit="drawing", disable=None)
-    divisions = [_divide_strokes(matcher, drawing) for drawing in everything]
-    rand, right = np.mean(divisions[: len(places)], axis=0).tolist()
-    whole = [division.right for division in divisions[len(places) :]]
-    return replace(report, strokes_rand=rand, strokes_right_number=right, strokes_whole=float(np.mean(whole)))
+    drawn = [*(query.things for query in task.queries), *((Drawn(sketch, _ALONE),) for sketch in sketches)]
+    progress, chance = partial(tqdm, desc="dividing", unit="drawing", disable=None), np.random.default_rng(0)
+    ways = {"ink": [divide(matcher, [on_paper(thing) for thing in things])[2] for things in progress(drawn)]}
+    if drawings:
+        boxes = ([thing.box for thing in things] for things in progress(drawn))
+        strokes = (stroke_by_stroke(of_things, drawings, chance) for of_things in boxes)
+        ways["stroke by stroke"] = [_divide_strokes(matcher, drawing) for drawing in strokes]
+    figures = {way: np.array(divisions, np.float64).T for way, divisions in ways.items()}
+    per_query: PerQuery = {way: {"rand": rand, "right_number": right} for way, (rand, right) in figures.items()}
+    first, alone = tuple(things[0].sketch for things in drawn), np.array([len(things) == 1 for things in drawn])
+    return Evaluation.of(Corpus(first), first, per_query, {"scenes": ~alone, "one thing": alone})
 
 
 def stroke_by_stroke(
@@ -195,37 +190,6 @@ def _divide_strokes(matcher: Matcher, strokes: Sequence[tuple[NDArray[np.float64
     assert owners is not None
     things = np.array([thing for _, thing in strokes] + [-1])
     return _division(drawing, labels, things[owners], len({*things.tolist()}) - 1)
-
-
-@dataclass(frozen=True)
-class PartingReport:
-    """How well drawings are divided.
-
-    scenes, rand, right_number: drawings of several things, the mean adjusted Rand index of ink, and the share with
-    the right number of things. singles, whole: sketches of one thing, and the share that stays one.
-    strokes_rand, strokes_right_number, strokes_whole: the same of as many drawings whose strokes are known.
-    """
-
-    scenes: int
-    rand: float
-    right_number: float
-    singles: int
-    whole: float
-    strokes_rand: float | None = None
-    strokes_right_number: float | None = None
-    strokes_whole: float | None = None
-
-    def table(self) -> str:
-        sentences = [
-            f"{self.scenes} scenes: adjusted Rand index of ink {self.rand:.3f}, right number of things "
-            f"{self.right_number:.3f}; {self.singles} sketches of one thing: {self.whole:.3f} stay one"
-        ]
-        if self.strokes_rand is not None:
-            sentences.append(
-                f"drawn stroke by stroke: {self.strokes_rand:.3f}, {self.strokes_right_number:.3f}; "
-                f"{self.strokes_whole:.3f} stay one"
-            )
-        return "\n".join(sentences)
 
 
 def _coloured(gallery: Gallery, matcher: Matcher, task: RememberedTask, query: Remembered) -> dict[str, Floats]:

@@ -262,13 +262,20 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
 
     found = answers.measure_guesses(matcher(1.0, 0.5), task)
     count = len(task.corpus.sketches)
-    assert found[FIRST] == answers.GuessFigures(count // 2, named=1.0, first=1.0, among=1.0, shown=2.0)
-    assert found[SECOND] == answers.GuessFigures(count // 2, named=0.0, first=0.0, among=0.0, shown=2.0)
-    assert found["all"] == answers.GuessFigures(count, named=0.5, first=0.5, among=0.5, shown=2.0)
-    assert answers.measure_guesses(matcher(0.5, 1.0), task)[FIRST].first == 0.0
-    lines = answers.guess_table(found).splitlines()
-    assert lines[0].split() == ["sketches", "named", "first", "right", "one", "right", "guesses"]
-    assert lines[1].split() == ["all", str(count), "0.500", "0.500", "0.500", "2.00"]
+    assert found.groups == {"all": count, FIRST: count // 2, SECOND: count // 2}
+    right, wrong = ({"named": share, "first": share, "among": share, "shown": 2.0} for share in (1.0, 0.0))
+    assert found.figures["guesses"][FIRST] == right
+    assert found.figures["guesses"][SECOND] == wrong
+    assert answers.measure_guesses(matcher(0.5, 1.0), task).figures["guesses"][FIRST]["first"] == 0.0
+    assert found.table().splitlines()[3].split() == [
+        "guesses",
+        "all",
+        f"({count})",
+        "0.5000",
+        "0.5000",
+        "0.5000",
+        "2.0000",
+    ]
 
 
 @pytest.mark.parametrize(("share", "guessed"), [(0.05, []), (0.02, []), (0.005, ["monkey"])])

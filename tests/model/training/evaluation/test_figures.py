@@ -251,7 +251,9 @@ def test_each_way_to_draw_and_to_search_has_its_figures(folder: Path, capsys: py
     assert scenes["things apart"]["all"]["cpu_ms"] > 0
     assert main(["evaluate", "--protocol", "parting", "--split", "unseen", "--json"]) == 0
     parting = json.loads(capsys.readouterr().out)
-    assert (parting["scenes"], parting["strokes_whole"], 0 <= parting["strokes_rand"] <= 1) == (8, 1, True)
+    strokes = parting["methods"]["stroke by stroke"]
+    assert (parting["groups"]["scenes"], strokes["one thing"]["right_number"]) == (8, 1)
+    assert 0 <= strokes["scenes"]["rand"] <= 1
     for way in (*scenes.values(), *colours.values()):
         assert way["all"]["gallery_acc_20"] == 1
         assert 1 <= way["all"]["median_rank"] <= 4
