@@ -25,7 +25,7 @@ from sketch_search.indexer.building.plan import (
     plan_build,
 )
 from sketch_search.indexer.building.progress import Progress
-from sketch_search.indexer.building.staging import LEAST_EQUAL, Rereader, Stager, about
+from sketch_search.indexer.building.staging import Stager
 from sketch_search.indexer.building.writer import (
     GenerationDraft,
     GenerationWriter,
@@ -36,17 +36,10 @@ from sketch_search.indexer.building.writer import (
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.folders import Folder
-from sketch_search.indexer.store.generation import (
-    AVX2_ALONE,
-    PARTS_VERSION,
-    Manifest,
-    find_generation,
-    keep_only,
-    used_segments,
-)
+from sketch_search.indexer.store.generation import Manifest, find_generation, keep_only, used_segments
 from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, segment_name, shown_path
 from sketch_search.indexer.store.reader import ShardEntry
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, with_boxes
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen
 from sketch_search.model import Matcher
 from sketch_search.model.answers import UnreadFile
 from sketch_search.model.limits import System
@@ -67,33 +60,6 @@ TWO_STAGE_CLUSTERS, LEAST_PHOTOS = 125, 4
 MAX_GROWTH = 2
 
 
-def check_arithmetic(plan: BuildPlan, matcher: Matcher, progress: Progress) -> BuildPlan:
-    """Decides by a few photos whether vectors of unknown arithmetic can stay; else all photos are computed again.
-
-    Before version 7 of the graphs, those computed on processors with AVX2 alone were wrong.
-    """
-    current = plan.current
-    generation = next(iter(current.catalogs.values()), None)
-    if generation is None or plan.settings.computed or current.problems or not current.reusable:
-        return plan
-    rereader = Rereader(current.roots, matcher, plan.request.max_pixels)
-    older = "an older version"
-    if (agreement := rereader.compare(generation)) is None:
-        return replace(plan, checked=f"{AVX2_ALONE}; no photo can be read to check it")
-    cosine, seconds = agreement
-    if cosine >= LEAST_EQUAL:
-        kept = f"the vectors of {older} agree with those of now (cosine {cosine:.3f})"
-        settings = plan.settings.model_copy(update={"computed": (f"{older}, checked",)})
-        return replace(plan, settings=settings, checked=kept, rewrite=True)
-    count = sum(catalog.manifest.counts.photos for catalog in current.catalogs.values())
-    wrong = f"the vectors of {older} differ from those of now (cosine {cosine:.3f}), so all photos are computed"
-    progress.say(
-        f"{wrong}, which takes {about(seconds * count)}. If it is stopped, the next build continues; until "
-        "it ends, the index is searched as it is."
-    )
-    return replace(plan, current=replace(current, reusable=False), recluster=True, rewrite=True, checked=wrong)
-
-
 @dataclass(frozen=True)
 class Written:
     """Describes the index after a build. ``generation`` joins the names of the generations of all shards by '+'."""
@@ -110,19 +76,16 @@ class BuildReport(Written):
     """The outcome of a build.
 
     changed: whether anything was written. settled: what it found out about the files. encoded: photos encoded in this
-    run; boxed: earlier ones whose boxes were found in it. undivided: whether an older version, which did not look for
-    parts, computed photos that stay. checked: as of ``BuildPlan``. damaged: repaired damage, one sentence each. bad,
-    bad_before: unusable files now and before. incomplete: photos of damaged files. unlisted: unreadable folders, whose
-    photos stay. skipped: entries not indexed, a sentence for each kind. prefixes: names that paths begin with from now
-    on. workers: processes at once. seconds: how long it took.
+    run; renewed: photos that an older version had computed, and that are computed again. damaged: repaired damage, one
+    sentence each. bad, bad_before: unusable files now and before. incomplete: photos of damaged files. unlisted:
+    unreadable folders, whose photos stay. skipped: entries not indexed, a sentence for each kind. prefixes: names that
+    paths begin with from now on. workers: processes at once. seconds: how long it took.
     """
 
     changed: bool
     settled: Settled
     encoded: int
-    boxed: int
-    undivided: bool
-    checked: str | None
+    renewed: int
     damaged: tuple[str, ...]
     bad: tuple[UnreadFile, ...]
     bad_before: tuple[UnreadFile, ...]
@@ -211,10 +174,9 @@ class LocalBackend:
         current, kept = self._plan.current, dict[str, PhotoArrays]()
         if current.generation is not None:
             kept = current.generation.open_rows(current.unusable, self._plan.settings.detector)
-        opened = {name: with_boxes(arrays, self.database.boxes_of(name)) for name, arrays in kept.items()}
         if self.database.staged:
-            opened[self.database.segment.name] = self.database.staged_rows()
-        return opened
+            kept[self.database.segment.name] = self.database.staged_rows()
+        return kept
 
     def write(self, draft: GenerationDraft | None) -> Written:
         current = self._plan.current
@@ -236,6 +198,11 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     current, roots, database = plan.current, plan.roots, backend.database
     progress.start("reading")
     database.take_over(current.catalogs, current.numbers(roots), current.unusable)
+    if stale := database.mark_stale(_find_stale(plan)):
+        progress.say(
+            f"an older version computed {stale} photos, which are computed again. If it is stopped, the next build "
+            "continues; until it ends, the index is searched as it is."
+        )
     hidden = database.hide(lambda root, path: plan.exclusions.hides(path)) if plan.exclusions.patterns else 0
     names = [root.name for root in roots]
     bad_before = database.bad(names)
@@ -252,13 +219,12 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     settled = database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
     removals = Removals({**plan.removals.rules, **dict.fromkeys(settled.removed_before, True)})
     plan = replace(plan, removals=removals)
-    bad, boxed = database.bad(names), 0
-    if photos := [*database.files_of(_rows_without_boxes(plan))]:
-        rereader = Rereader(plan.roots, backend.matcher, plan.request.max_pixels)
-        boxed = rereader.find_boxes(photos, database, progress)
+    bad = database.bad(names)
+    if renewed := database.count_renewed():
+        plan = replace(plan, recluster=True, rewrite=True)
     manifest = current.manifest
     before = None if manifest is None else (manifest.roots, manifest.excluded, current.removals)
-    changed = plan.rewrite or hidden + settled.changed + boxed > 0
+    changed = plan.rewrite or hidden + settled.changed > 0
     changed = changed or before != (roots, plan.settings.excluded, removals)
     if current.generation is not None and not changed:
         counts, sizes = current.generation.manifest.counts, current.generation.manifest.segment_sizes
@@ -275,10 +241,8 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
         changed=changed,
         settled=settled,
         encoded=encoded,
-        boxed=boxed,
-        undivided=manifest is not None and manifest.format_version < PARTS_VERSION and plan.current.reusable,
-        checked=plan.checked,
-        damaged=current.problems + current.lost,
+        renewed=renewed,
+        damaged=current.problems,
         bad=bad,
         bad_before=bad_before,
         incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
@@ -293,19 +257,21 @@ def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> Buil
     )
 
 
-def _rows_without_boxes(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
-    """Returns which rows of the sources that have any have no boxes, by their names in the build's database."""
+def _find_stale(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
+    """Returns which rows of sources an older version computed, by their names in the build's database.
+
+    It looked for no boxes, and on processors with AVX2 alone its vectors are wrong.
+    """
     current, detector = plan.current, plan.settings.detector
-    lacking: dict[str, npt.NDArray[np.bool_]] = {}
-    for beginning, generation in current.catalogs.items() if current.reusable and detector is not None else ():
-        boxes = generation.boxes_by(detector, current.damaged)
-        if boxes is None or generation.manifest.unseen:
+    stale: dict[str, npt.NDArray[np.bool_]] = {}
+    for beginning, generation in current.catalogs.items() if current.reusable else ():
+        manifest, boxes = generation.manifest, generation.boxes_by(detector)
+        if manifest.unseen or (manifest.computed == () if detector is None else boxes is None):
             table = generation.open_photo_table()
-            for number, (name, rows) in enumerate(generation.manifest.segment_sizes.items()):
-                unseen = np.ones(rows, np.bool_) if boxes is None else are_unseen(boxes[table.of_segment(number)])
-                if unseen.any():
-                    lacking[f"{beginning}{name}"] = unseen
-    return lacking
+            for number, (name, rows) in enumerate(manifest.segment_sizes.items()):
+                every = np.ones(rows, np.bool_)
+                stale[f"{beginning}{name}"] = every if boxes is None else are_unseen(boxes[table.of_segment(number)])
+    return stale
 
 
 def _raws_to_index(listing: FolderListing, roots: Sequence[Root], backend: BuildBackend) -> list[GalleryFile]:
@@ -395,7 +361,6 @@ def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progre
         plan = plan_build(request, Current.find(folder), matcher, folder.path)
         progress = progress or Progress()
         with progress.of_build(folder.progress):
-            plan = check_arithmetic(plan, matcher, progress)
             backend = LocalBackend(folder, plan, matcher, progress)
             with closing(backend.database):
                 return run_plan(plan, backend, progress)

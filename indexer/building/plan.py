@@ -26,7 +26,6 @@ from sketch_search.indexer.store.generation import (
     NetworkIdentity,
     find_generation,
 )
-from sketch_search.indexer.store.rows import BOXES_FILE
 from sketch_search.model import Matcher
 from sketch_search.model.engine.detector import DETECTOR_NAME
 from sketch_search.model.errors import ModelError
@@ -213,8 +212,7 @@ class Current:
     catalogs: the generations whose files are taken over, by how the names of their rows' sources begin; none before the
     first build, and if the catalog is damaged. manifest: the first one's; None before a build. removals: by its roots.
     next_id: the lowest that no file has ever had. clusters: how many there are. reusable: whether the same networks
-    computed their rows. damaged: segments to compute again, and BOXES_FILE if the boxes are. problems: a sentence for
-    each damage; lost: for that of boxes alone, which are found again.
+    computed their rows. damaged: segments to compute again. problems: a sentence for each damage.
     """
 
     catalogs: Mapping[str, Generation] = field(default_factory=dict)
@@ -225,7 +223,6 @@ class Current:
     reusable: bool = True
     damaged: frozenset[str] = frozenset()
     problems: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
 
     @property
     def generation(self) -> Generation | None:
@@ -238,7 +235,7 @@ class Current:
 
     @property
     def unusable(self) -> frozenset[str]:
-        """The damaged parts, or if other networks computed the rows, all segments."""
+        """The damaged segments, or if other networks computed the rows, all."""
         names = (name for catalog in self.catalogs.values() for name in catalog.manifest.segment_sizes)
         return self.damaged if self.reusable else frozenset(names)
 
@@ -261,18 +258,15 @@ class Current:
         if (generation := find_generation(folder, check=False)) is None:
             return Current()
         manifest, damaged = generation.manifest, generation.recorded_damage() | generation.damage()
-        boxes = damaged.pop(generation.path / BOXES_FILE, None)
         problems = tuple(damaged.values())
         if generation.path / CATALOG_FILE in damaged:
             problems += ("without a catalog, photos get new ids, and removed ones come back.",)
             return Current(manifest=manifest, next_id=manifest.next_id, problems=problems)
         segments = {file.parent.name for file in damaged}
         if generation.name in segments:
-            # Vectors, clusters and the table of photos belong to the photos of all segments.
+            # Vectors, boxes, clusters and the table of photos belong to the photos of all segments.
             segments = {*manifest.segment_sizes}
-        lost = () if boxes is None else (boxes,)
-        damaged_parts = frozenset(segments if boxes is None else {*segments, BOXES_FILE})
-        return replace(Current.of(generation), damaged=damaged_parts, problems=problems, lost=lost)
+        return replace(Current.of(generation), damaged=frozenset(segments), problems=problems)
 
 
 @dataclass(frozen=True)
@@ -281,7 +275,6 @@ class BuildPlan:
 
     settings: of the next generation; their ``computed`` is of those photos that stay. embedder: that of the settings.
     recluster: whether all clusters are computed again. rewrite: whether a generation is written even without changes.
-    checked: a sentence on whether vectors that stay agree with those of now, if that was looked at.
     """
 
     request: BuildRequest
@@ -292,7 +285,6 @@ class BuildPlan:
     recluster: bool
     rewrite: bool
     shards: int = 1
-    checked: str | None = None
 
     @property
     def roots(self) -> tuple[location.Root, ...]:

@@ -16,7 +16,7 @@ from sketch_search.indexer.store.files import write_atomically
 from sketch_search.indexer.store.location import IndexFolder, refuse_if_unwritable
 from sketch_search.model.files import read_regular
 
-Phase = Literal["reading", "encoding", "boxes", "clustering", "writing", "done", "stopped"]
+Phase = Literal["reading", "encoding", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
 # Seconds between two lines where there is no terminal for a bar: each pause is twice the last one, up to the second.
 _FIRST_LINES, _LINES = 4.0, 32.0

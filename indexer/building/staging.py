@@ -1,29 +1,23 @@
-"""Reads and decodes new photos ahead, encodes them in batches, and commits them to the database of the build.
-
-Also reads photos of the index again: to find the boxes that they lack, and to compare their vectors with those of now.
-"""
+"""Reads and decodes new photos ahead, encodes them in batches, and commits them to the database of the build."""
 
 import hashlib
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from sketch_search.indexer.building.database import BuildDatabase
 from sketch_search.indexer.building.progress import Progress
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import FileChanging, name_of_text, text_of_name
-from sketch_search.indexer.store.generation import Generation, IndexSettings
-from sketch_search.indexer.store.location import FileKey, Root
+from sketch_search.indexer.store.generation import IndexSettings
+from sketch_search.indexer.store.location import FileKey
 from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
 from sketch_search.model.decoding import Decoders, Job
@@ -48,11 +42,6 @@ _PHOTOS_A_THREAD = 4
 _MAX_BESIDE = 1 << 18
 # Folders whose files beside photos are known at a time.
 _FOLDERS_KNOWN = 256
-# Photos whose vectors are compared, and that may be tried for this; and the least mean cosine of equal ones. On a
-# processor with AVX2 alone, vectors of before had one of 0.945, and those of different arithmetic that is sound 0.998.
-CHECKED, TRIED, LEAST_EQUAL = 8, 16, 0.99
-# Photos whose boxes are found between two steps of the bar, and before the time is estimated. What is found is kept.
-_BATCH, _FIRST = 64, 8
 
 
 @dataclass(frozen=True)
@@ -276,83 +265,3 @@ def _group(ready: Iterator[_ReadFile], photos: int, most: int) -> list[_ReadFile
 
 def _sentence(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-@dataclass(frozen=True)
-class Rereader:
-    """Reads photos whose content is known. roots: those that the numbers of files mean."""
-
-    roots: Sequence[Root]
-    matcher: Matcher
-    max_pixels: int
-
-    def read(self, decoders: Decoders, content: str, files: Sequence[FileKey]) -> DecodedPhoto | None:
-        """Decodes the first file that still has this content; None if there is none, or it cannot be decoded now."""
-        for root, path in files:
-            try:
-                data = self.roots[root].folder.read(path).data
-                if hashlib.sha256(data).hexdigest() == content:
-                    return DecodedPhoto.of(data, decoders, self.matcher, self.max_pixels)
-            except (OSError, MemoryError, ImageError, ValueError, Image.DecompressionBombError):
-                continue
-        return None
-
-    def compare(self, generation: Generation) -> tuple[float, float] | None:
-        """Encodes a few photos of a generation; None if no photo can be read.
-
-        Returns the mean cosine of their vectors and those of now, and the seconds in which a photo is computed.
-        """
-        table, vectors = generation.open_photo_table(), generation.open_vectors()["vectors"]
-        photos = np.flatnonzero(table.ids > 0)
-        rows = photos[np.linspace(0, len(photos) - 1, TRIED).astype(np.int64)]
-        cosines, started = list[float](), time.monotonic()
-        with Decoders(1) as decoders, generation.open_catalog() as catalog:
-            for row in np.unique(rows).tolist():
-                files = catalog.sharing([int(table.ids[row])])
-                keys = [(file.root, file.path) for file in files]
-                photo = self.read(decoders, files[0].content_hash or "", keys) if files else None
-                if photo is None:
-                    continue
-                if not cosines:
-                    # Opening the network is no part of the time of a photo.
-                    self.matcher.encode(photo.pixels[:1], "photo")
-                    started = time.monotonic()
-                ret = self.matcher.encode(photo.pixels[:1], "photo").ret
-                cosines.append(float(unit(ret)[0] @ unit(vectors[row])))
-                if len(cosines) == CHECKED:
-                    break
-        if not cosines:
-            return None
-        return float(np.mean(cosines)), (time.monotonic() - started) / len(cosines) / threads()
-
-    def find_boxes(
-        self, photos: Sequence[tuple[str, list[FileKey]]], database: BuildDatabase, progress: Progress
-    ) -> int:
-        """Finds the boxes of these contents, and notes them. Returns of how many; the others cannot be read now."""
-        detector, workers, count, done = Detector(), min(MAX_DECODERS, threads()), 0, 0
-        progress.start("boxes", len(photos))
-        started = time.monotonic()
-
-        def look(photo: tuple[str, list[FileKey]]) -> tuple[str, NDArray[np.uint8] | None]:
-            decoded = self.read(decoders, *photo)
-            return photo[0], None if decoded is None else np.stack([*map(detector.detect, decoded.opened.wholes)])
-
-        with Decoders(workers) as decoders, closing(read_ahead(workers, look, photos, window=_BATCH)) as ready:
-            while part := [*islice(ready, _BATCH if done else _FIRST)]:
-                boxes_by_content = {content: boxes for content, boxes in part if boxes is not None}
-                database.note_boxes(boxes_by_content)
-                count, done = count + len(boxes_by_content), done + len(part)
-                progress.advance(len(part), len(part) - len(boxes_by_content))
-                if done == len(part):
-                    left = (time.monotonic() - started) / done * (len(photos) - done)
-                    progress.say(
-                        f"{len(photos)} photos were indexed without boxes of their things; finding these takes "
-                        f"{about(left)}. If it is stopped, the next build continues."
-                    )
-        return count
-
-
-def about(seconds: float) -> str:
-    if seconds < 90:
-        return "a second" if seconds < 1.5 else f"about {round(seconds)} seconds"
-    return f"about {round(seconds / 60)} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"

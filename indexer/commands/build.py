@@ -110,7 +110,6 @@ def remove(
 @option("--json", "Print JSON.", name="as_json")
 def info(index: Path, as_json: bool) -> None:
     """Describe an index."""
-    from sketch_search.indexer.store.generation import AVX2_ALONE
     from sketch_search.indexer.upkeep import read_summary
 
     summary = read_summary(index)
@@ -133,7 +132,7 @@ def info(index: Path, as_json: bool) -> None:
         line("system", manifest.system),
         line("network", f"{manifest.network}, {kept} of {manifest.width} numbers"),
         line("photo side", manifest.photo_sha256),
-        line("computed by", "; ".join(manifest.computed) or f"{AVX2_ALONE}; `sketch-search index build` checks it"),
+        line("computed by", "; ".join(manifest.computed) or "an older version; `sketch-search index build` does anew"),
         line("boxes", f"{summary.boxes} of things, in {count(summary.photos_with_boxes, 'photo')}{missing}"),
         line("on disk", f"{size / 2**20:.1f} MiB in {segments}, {size / 2**10 / counts.photos:.1f} KiB a photo"),
     ]
@@ -174,7 +173,6 @@ def samples(folder: Path) -> None:
 _MAX_THREADS = 512
 # The exit code of a build that keeps photos it did not find.
 _SOME_UNREAD = 3
-_UNDIVIDED = "pictures on pages, and views of panoramas, are found in photos that are new; those of all by a new index"
 # The most seconds between two checks of the gallery. Systems limit how long a program can wait.
 _LONGEST_INTERVAL = 7 * 24 * 3600
 
@@ -248,9 +246,7 @@ def _of_build(report: BuildReport, device: str) -> list[str]:
         ("photos", f"{report.photos}{duplicates}"),
         ("paths", f"now begin with the name of their folder: {paths}" if paths else None),
         ("encoded now", f"{report.encoded}{by}"),
-        ("boxes", f"found in {count(report.boxed, 'photo')} of before" if report.boxed else None),
-        ("checked", report.checked),
-        ("parts", _UNDIVIDED if report.undivided and report.changed else None),
+        ("computed again", f"{report.renewed} of an older version" if report.renewed else None),
         ("gone", f"{report.settled.gone or ''}"),
         ("bad", f"{len(report.bad)}{before}" if report.bad else None),
         ("clusters", f"{report.clusters}, by {report.embedder}"),

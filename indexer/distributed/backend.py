@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search import model
-from sketch_search.indexer.building.builder import BuildReport, Written, check_arithmetic, run_plan
+from sketch_search.indexer.building.builder import BuildReport, Written, run_plan
 from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
 from sketch_search.indexer.building.plan import (
     BuildPlan,
@@ -31,7 +31,7 @@ from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.generation import Generation, keep_only, open_generation
 from sketch_search.indexer.store.location import FileKey, refuse_if_unwritable
 from sketch_search.indexer.store.reader import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, with_boxes
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
 from sketch_search.model.search.clusters import train_centroids
 from sketch_search.model.terminal import installed_version
@@ -77,7 +77,6 @@ def build_shards(
             folder.settle(current.manifest)
         plan = _plan(request, folder, current, matcher)
         with progress.of_build(folder.progress):
-            plan = check_arithmetic(plan, matcher, progress)
             backend = RayBackend(folder, plan, current, workers, machines, matcher, progress)
             with closing(backend.database):
                 return run_plan(plan, backend, progress)
@@ -249,9 +248,7 @@ class RayBackend:
             photos = database.photos()
             # The shard has only its own clusters, in the same order as among all.
             present, clusters = np.unique(photos.clusters, return_inverse=True)
-            sources = self.sources(photos.rows)
-            # Boxes that were found in photos of before are in the build's database.
-            reader = SegmentReader({name: with_boxes(sources[name], database.boxes_of(name)) for name in sources})
+            reader = SegmentReader(self.sources(photos.rows))
             to_write = np.ones(len(photos), np.bool_)
             clustering = Clustering(draft.clustering.centroids[present], clusters)
             part = GenerationDraft(draft.settings, draft.removals, database, photos, reader, to_write, clustering)

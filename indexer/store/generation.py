@@ -41,13 +41,9 @@ from sketch_search.model.limits import System
 FORMAT_VERSION: Final = 15
 # The oldest supported version: it has no regions. Version 11 has no patterns, 13 no boxes, 14 no parts.
 _OLDEST_VERSION: Final = 10
-#: The first version whose photos were looked at in parts.
-PARTS_VERSION: Final = 15
 Number = Annotated[int, Field(ge=0, le=2**40)]
 # The network of each system, unless another is named. The two-stage report's stores cluster after cluster.
 NETWORK_OF: Mapping[System, str] = {"default": "default", "two-stage": "zse"}
-#: About an index that does not say how it was computed.
-AVX2_ALONE = "it does not say how it was computed: if on a processor with AVX2 alone, its vectors are wrong"
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MAX_BYTES = 1 << 28
 _NAMES = TypeAdapter(list[str])
@@ -344,9 +340,9 @@ class Generation:
         """Maps the boxes, (r, BOXES, 6) uint8, in the order of the table; see ``unseen_boxes``."""
         return map_array(self.path / BOXES_FILE, (self.manifest.counts.rows, BOXES, 6), np.uint8)
 
-    def boxes_by(self, detector: str | None, skipped: Collection[str] = ()) -> Array | None:
+    def boxes_by(self, detector: str | None) -> Array | None:
         """Maps the boxes that this detector found; None if another found them, or they are damaged."""
-        if detector is not None and self.manifest.detector == detector and BOXES_FILE not in skipped:
+        if detector is not None and self.manifest.detector == detector:
             with suppress(IndexDamaged):
                 return self.open_boxes()
         return None
@@ -365,7 +361,7 @@ class Generation:
             return {}
         arrays = self.open_vectors()
         if detector is not None:
-            boxes = self.boxes_by(detector, skipped)
+            boxes = self.boxes_by(detector)
             arrays["boxes"] = unseen_boxes(self.manifest.counts.rows) if boxes is None else boxes
         table, rows = self.open_photo_table(), dict[str, PhotoArrays]()
         for number, segment in enumerate(self.manifest.segments):

@@ -124,17 +124,6 @@ def are_unseen(boxes: Array) -> npt.NDArray[np.bool_]:
     return np.asarray((boxes[:, 0] == 255).all(axis=-1))
 
 
-def with_boxes(rows: PhotoArrays, noted: Sequence[tuple[int, int, bytes]]) -> PhotoArrays:
-    """Returns the rows of a source with other boxes of photos, by number, and of so many parts that follow each."""
-    if not noted:
-        return rows
-    boxes = np.array(rows.arrays["boxes"][:])
-    for number, parts, data in noted:
-        new_boxes = np.frombuffer(data, np.uint8).reshape(-1, BOXES, 6)[: 1 + parts]
-        boxes[number : number + len(new_boxes)] = new_boxes
-    return PhotoArrays({**rows.arrays, "boxes": boxes})
-
-
 class SegmentReader:
     """Reads rows of several segments and slices together. ``sources`` has the arrays of each by its name."""
 

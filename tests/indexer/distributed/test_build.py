@@ -299,6 +299,6 @@ def test_shards_get_boxes(tmp_path: Path, ray_cluster: "Cluster", sharded: Build
     for number in range(2):
         make_older(index / f"shard-{number:04}")
     report = build_shards(index, indexer.BuildRequest(), machines)
-    assert (report.encoded, report.boxed, report.changed) == (0, 4, True)
+    assert (report.encoded, report.renewed, report.changed) == (4, 4, True)
     assert boxes_in([index / "shard-0000", index / "shard-0001"]) == expected
     assert not build_shards(index, indexer.BuildRequest(), machines).changed
