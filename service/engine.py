@@ -42,15 +42,7 @@ from sketch_search.service.search import ReadText, Searcher, TextTowers, continu
 from sketch_search.service.settings import Settings, index_path
 
 if TYPE_CHECKING:  # A search does without: the methods that need them import them.
-    from sketch_search.service.schemas.explain import (
-        ExplainParams,
-        ExplainResponse,
-        IndexInfo,
-        LocateParams,
-        LocateResponse,
-        ModelInfo,
-        WordsResponse,
-    )
+    from sketch_search.service.schemas import explain as answers
 
 
 def name_network(settings: Settings, system: System | None = None) -> str | Path:
@@ -112,7 +104,7 @@ class Engine:
     def prepare(
         self,
         sketch: bytes | Sequence[bytes],
-        options: SearchQuery | LocateParams | None = None,
+        options: SearchQuery | answers.LocateParams | None = None,
         *,
         strokes: bytes = b"",
         quick: bool = False,
@@ -185,8 +177,8 @@ class Engine:
                 without |= frozenset(lost.names)
 
     def explain(
-        self, sketch: Drawing | None, params: ExplainParams, compute: Compute = compute_at_once
-    ) -> ExplainResponse:
+        self, sketch: Drawing | None, params: answers.ExplainParams, compute: Compute = compute_at_once
+    ) -> answers.ExplainResponse:
         """Explains photos; compute runs each step. Raises BadSearch, UnknownPhoto, PhotoUnavailable; ShardsLost."""
         from sketch_search.service.explain import explain
 
@@ -196,8 +188,8 @@ class Engine:
         return explain(self.searcher(gallery), sketch, params, self._run, compute)
 
     def locate(
-        self, sketch: Drawing | None, params: LocateParams, compute: Compute = compute_at_once
-    ) -> LocateResponse:
+        self, sketch: Drawing | None, params: answers.LocateParams, compute: Compute = compute_at_once
+    ) -> answers.LocateResponse:
         """Finds where photos show the things of a drawing. Raises BadSearch, UnknownPhoto, and ShardsLost."""
         from sketch_search.service.explain import locate
 
@@ -263,13 +255,13 @@ class Engine:
         photos = tuple(Photo.of(entry, self._settings) for entry in entries)
         return ClusterResponse(id=cluster_id, size=len(rows), offset=page.offset, photos=photos)
 
-    def info(self) -> tuple[ModelInfo, IndexInfo]:
-        from sketch_search.service.schemas.explain import IndexInfo, ModelInfo
+    def info(self) -> tuple[answers.ModelInfo, answers.IndexInfo]:
+        from sketch_search.service.schemas import explain as answers
 
         matcher, index = self._matcher, self.gallery
         able = methods_of(matcher, index.tokens_kept)
         return (
-            ModelInfo(
+            answers.ModelInfo(
                 name=matcher.config.name,
                 kind=matcher.engine.kind,
                 checkpoint_sha256=matcher.checkpoint_sha256,
@@ -281,7 +273,7 @@ class Engine:
                 dtype=matcher.dtype,
                 variants=matcher.variants,
             ),
-            IndexInfo(
+            answers.IndexInfo(
                 generation=index.generation,
                 # The name of many shards is long.
                 made=hashlib.sha256(index.generation_id.encode()).hexdigest()[:16],
@@ -298,12 +290,12 @@ class Engine:
             ),
         )
 
-    def words(self, params: WordsParams) -> WordsResponse:
-        from sketch_search.service.schemas.explain import WordsResponse
+    def words(self, params: WordsParams) -> answers.WordsResponse:
+        from sketch_search.service.schemas import explain as answers
 
         book = self._matcher.book
         words = book.complete(params.prefix, params.limit)
-        return WordsResponse(vocabulary=len(book.words), words=words, text_tower=self._text_tower)
+        return answers.WordsResponse(vocabulary=len(book.words), words=words, text_tower=self._text_tower)
 
     @property
     def _has_clip(self) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from anyio import move_on_after
 from anyio.to_thread import run_sync
@@ -33,35 +33,8 @@ from sketch_search.service.http.context import (
     require_key,
 )
 from sketch_search.service.http.files import not_modified, parts, zip_photos
-from sketch_search.service.schemas.explain import (
-    Allowed,
-    BuildInfo,
-    ExplainParams,
-    ExplainResponse,
-    FoldersResponse,
-    GalleryResponse,
-    HealthResponse,
-    InfoResponse,
-    Limits,
-    LocateParams,
-    LocateResponse,
-    RemovedResponse,
-    SearchDefaults,
-    WordsResponse,
-)
-from sketch_search.service.schemas.query import (
-    BuildParams,
-    FoldersParams,
-    GalleryParams,
-    Id,
-    PageParams,
-    PhotosParams,
-    RemoveParams,
-    SearchQuery,
-    StrokeBody,
-    ThumbnailParams,
-    WordsParams,
-)
+from sketch_search.service.schemas import explain as answers
+from sketch_search.service.schemas import query as queries
 from sketch_search.service.schemas.search import HASH_SHOWN, ClusterResponse, PhotoFacts, PhotosResponse, SearchResponse
 from sketch_search.service.serving import folders_in
 from sketch_search.service.serving.worker import from_this_thread
@@ -78,7 +51,7 @@ DISK_SECONDS = 2.0
 _REVALIDATED = {"Cache-Control": "private, no-cache"}
 
 # The parts of the OpenAPI document that FastAPI cannot infer from the handlers.
-_BINARY = {"type": "string", "format": "binary"}
+_BINARY, _STROKE = {"type": "string", "format": "binary"}, queries.StrokeBody.model_json_schema()
 PICTURE_BODY = {
     "requestBody": {
         "required": False,
@@ -96,7 +69,7 @@ PICTURE_BODY = {
                     "required": ["file"],
                     "properties": {
                         "file": {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": MAX_THINGS},
-                        "strokes": {"type": "array", "items": StrokeBody.model_json_schema(), "maxItems": MAX_STROKES},
+                        "strokes": {"type": "array", "items": _STROKE, "maxItems": MAX_STROKES},
                     },
                     "additionalProperties": False,
                 }
@@ -141,7 +114,9 @@ api = APIRouter(
 # Whether the key is needed depends on the port.
 monitoring = APIRouter(tags=["health"], responses=error_answers(400, 401, 429))
 
-PathId = Annotated[Id, Path()]
+T = TypeVar("T")
+PathId = Annotated[queries.Id, Path()]
+FromQuery = Annotated[T, Query()]
 
 
 async def find_photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> PhotoEntry:
@@ -158,7 +133,7 @@ Entry = Annotated[PhotoEntry, Depends(find_photo)]
 
 
 @api.post("/search", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
-async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[SearchQuery, Query()]) -> SearchResponse:
+async def search(request: Request, ctx: Ctx, engine: InUse, query: FromQuery[queries.SearchQuery]) -> SearchResponse:
     """Finds the photos that best match a sketch, liked photos and a word."""
     sent, client = await _receive(ctx, request), client_of(request)
     async with connected(request) as scope:
@@ -178,8 +153,8 @@ async def search(request: Request, ctx: Ctx, engine: InUse, query: Annotated[Sea
 
 @api.post("/explain", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
 async def explain(
-    request: Request, ctx: Ctx, engine: InUse, params: Annotated[ExplainParams, Query()]
-) -> ExplainResponse:
+    request: Request, ctx: Ctx, engine: InUse, params: FromQuery[answers.ExplainParams]
+) -> answers.ExplainResponse:
     """Explains why these photos match a sketch or a photo."""
     sent, client = await _receive(ctx, request), client_of(request)
     async with connected(request) as scope:
@@ -192,7 +167,9 @@ async def explain(
 
 
 @api.post("/locate", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
-async def locate(request: Request, ctx: Ctx, engine: InUse, params: Annotated[LocateParams, Query()]) -> LocateResponse:
+async def locate(
+    request: Request, ctx: Ctx, engine: InUse, params: FromQuery[answers.LocateParams]
+) -> answers.LocateResponse:
     """Finds where these photos show each thing of a sketch, and how well: faster than /explain."""
     sent, client = await _receive(ctx, request), client_of(request)
     async with connected(request) as scope:
@@ -208,7 +185,7 @@ async def _receive(ctx: Context, request: Request) -> Sent:
 
 
 async def _prepare(
-    ctx: Context, engine: Engine, client: str, sent: Sent, options: SearchQuery | LocateParams
+    ctx: Context, engine: Engine, client: str, sent: Sent, options: queries.SearchQuery | answers.LocateParams
 ) -> Drawing | None:
     prepare = partial(engine.prepare, sent.pictures, options, strokes=sent.strokes)
     return await ctx.worker.prepare(client, prepare) if sent.pictures else None
@@ -216,7 +193,7 @@ async def _prepare(
 
 @api.get("/photos", responses=error_answers(404, 422, 503))
 async def photos(
-    request: Request, ctx: Ctx, trusted: HasToken, engine: InUse, params: Annotated[PhotosParams, Query()]
+    request: Request, ctx: Ctx, trusted: HasToken, engine: InUse, params: FromQuery[queries.PhotosParams]
 ) -> PhotosResponse:
     """Describes photos by id: their paths, and where their files are."""
     return await in_turn(request, ctx.lookups, lambda: engine.photos(params, files=may_reveal(trusted, ctx)))
@@ -231,7 +208,7 @@ async def photos(
         **error_answers(404, 422, 503),
     },
 )
-async def photos_zip(request: Request, ctx: Ctx, engine: InUse, params: Annotated[PhotosParams, Query()]) -> Response:
+async def photos_zip(request: Request, ctx: Ctx, engine: InUse, params: FromQuery[queries.PhotosParams]) -> Response:
     """Returns the original files of photos, by id, as one ZIP file."""
     entries = await in_turn(request, ctx.lookups, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
     return StreamingResponse(
@@ -308,7 +285,7 @@ async def thumbnail_of_content(
     engine: InUse,
     photo_id: PathId,
     content: str,
-    params: Annotated[ThumbnailParams, Query()],
+    params: FromQuery[queries.ThumbnailParams],
 ) -> Response:
     """Returns a small JPEG of a photo with this content, as results link to it. Browsers may keep it forever."""
     entry = await find_photo(request, ctx, engine, photo_id)
@@ -321,7 +298,7 @@ async def thumbnail_of_content(
 
 @api.get("/thumbnails/{photo_id}", **_THUMBNAIL)
 async def thumbnail(
-    request: Request, ctx: Ctx, engine: InUse, entry: Entry, params: Annotated[ThumbnailParams, Query()]
+    request: Request, ctx: Ctx, engine: InUse, entry: Entry, params: FromQuery[queries.ThumbnailParams]
 ) -> Response:
     """Returns a small JPEG of a photo."""
     return await _thumbnail(request, ctx, engine, entry, params.size)
@@ -339,27 +316,29 @@ async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: Phot
 
 @api.get("/clusters/{cluster_id}", responses=error_answers(404, 422, 503))
 async def cluster(
-    request: Request, ctx: Ctx, engine: InUse, cluster_id: PathId, page: Annotated[PageParams, Query()]
+    request: Request, ctx: Ctx, engine: InUse, cluster_id: PathId, page: FromQuery[queries.PageParams]
 ) -> ClusterResponse:
     """Lists the photos of a cluster, in pages."""
     return await in_turn(request, ctx.lookups, lambda: engine.cluster(cluster_id, page))
 
 
 @api.post("/build", status_code=202, responses=error_answers(403, 409, 422, 503))
-async def build(request: Request, ctx: Ctx, trusted: HasToken, params: Annotated[BuildParams, Query()]) -> BuildInfo:
+async def build(
+    request: Request, ctx: Ctx, trusted: HasToken, params: FromQuery[queries.BuildParams]
+) -> answers.BuildInfo:
     """Starts to index another folder of the server's machine. You can search the photos indexed so far meanwhile.
 
     Needs the server's token, unless SBIR_ALLOW_BUILD says otherwise.
     """
     check_build(trusted, ctx)
     await in_turn(request, ctx.upkeep, lambda: ctx.builder.start(params.folder, params.exclude, params.include))
-    return BuildInfo(running=True, failed=None)
+    return answers.BuildInfo(running=True, failed=None)
 
 
 @api.get("/folders", responses=error_answers(403, 422))
 async def folders(
-    request: Request, ctx: Ctx, trusted: HasToken, params: Annotated[FoldersParams, Query()]
-) -> FoldersResponse:
+    request: Request, ctx: Ctx, trusted: HasToken, params: FromQuery[queries.FoldersParams]
+) -> answers.FoldersResponse:
     """Lists the folders in a folder of the server's machine, to choose one to index. Permitted as POST /build is."""
     check_build(trusted, ctx)
     return await in_turn(request, ctx.upkeep, lambda: folders_in(params.path))
@@ -367,8 +346,8 @@ async def folders(
 
 @api.get("/gallery", responses=error_answers(404, 422, 503))
 async def gallery(
-    request: Request, ctx: Ctx, trusted: HasToken, params: Annotated[GalleryParams, Query()]
-) -> GalleryResponse:
+    request: Request, ctx: Ctx, trusted: HasToken, params: FromQuery[queries.GalleryParams]
+) -> answers.GalleryResponse:
     """Lists the indexed folders, and the files in them that could not be read."""
     if ctx.live.shards:
         raise NotFound("A gallery in shards has many indexes; /info lists them.")
@@ -377,7 +356,7 @@ async def gallery(
         request, ctx.upkeep, lambda: (read_summary(path), count_files(path, MAX_DAYS, photo_filter))
     )
     roots, unread = summary.manifest.roots, summary.bad
-    return GalleryResponse(
+    return answers.GalleryResponse(
         folders=tuple(root.path if may_reveal(trusted, ctx) else root.name for root in roots),
         excluded=summary.manifest.excluded if trusted or may_build(trusted, ctx) else (),
         below=tuple(counts.folders)[:MAX_BELOW],
@@ -392,23 +371,25 @@ async def gallery(
 
 @api.post("/remove", responses=error_answers(403, 409, 422, 503))
 async def remove(
-    request: Request, ctx: Ctx, trusted: HasToken, params: Annotated[RemoveParams, Query()]
-) -> RemovedResponse:
+    request: Request, ctx: Ctx, trusted: HasToken, params: FromQuery[queries.RemoveParams]
+) -> answers.RemovedResponse:
     """Removes a folder from the index, without changing its files. Permitted as POST /build is."""
     check_build(trusted, ctx)
     report = await in_turn(request, ctx.upkeep, lambda: ctx.builder.remove(params.folder))
     # The next answer is of the index without it.
     await in_turn(request, ctx.upkeep, ctx.live.refresh)
-    return RemovedResponse(files=report.files, photos=report.photos)
+    return answers.RemovedResponse(files=report.files, photos=report.photos)
 
 
 @api.get("/words", responses=error_answers(422, 503))
-async def words(request: Request, ctx: Ctx, engine: InUse, params: Annotated[WordsParams, Query()]) -> WordsResponse:
+async def words(
+    request: Request, ctx: Ctx, engine: InUse, params: FromQuery[queries.WordsParams]
+) -> answers.WordsResponse:
     """Lists the words of the checkpoint's vocabulary, and says whether any other text can be searched for."""
     return await in_turn(request, ctx.lookups, lambda: engine.words(params))
 
 
-def _latest_build(ctx: Context) -> BuildInfo | None:
+def _latest_build(ctx: Context) -> answers.BuildInfo | None:
     """Describes the running or the last build, which runs until the server uses what it made."""
     build = ctx.builder.info()
     if build is not None and build.phase == "done" and ctx.live.source.behind:
@@ -417,7 +398,7 @@ def _latest_build(ctx: Context) -> BuildInfo | None:
 
 
 @api.get("/info", responses=error_answers(422))
-async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
+async def info(request: Request, ctx: Ctx, trusted: HasToken) -> answers.InfoResponse:
     """Describes the loaded network and index, and the limits of this server."""
     settings = ctx.settings
     shards = ctx.live.shards
@@ -431,7 +412,7 @@ async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
     system = settings.system or (index.system if index else "default")
     # Building over an index, or without what the checkpoint needs, would be no help.
     empty = reason is not None and ctx.live.source.lacks_index
-    return InfoResponse(
+    return answers.InfoResponse(
         ready=reason is None,
         reason=reason,
         remedy=f"To index a folder here {WITHOUT_TOKEN}" if empty and needs_token else None,
@@ -441,14 +422,14 @@ async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
         refused=ctx.live.source.refused,
         shards=shards,
         build=build,
-        allows=Allowed(
+        allows=answers.Allowed(
             reveal=may_reveal(trusted, ctx) and file_manager() is not None,
             build=may_build(trusted, ctx) and (reason is None or empty),
             needs_token=needs_token,
         ),
         searches=ctx.worker.held,
-        limits=Limits(**settings.model_dump(include=set(Limits.model_fields))),
-        defaults=SearchDefaults(
+        limits=answers.Limits(**settings.model_dump(include=set(answers.Limits.model_fields))),
+        defaults=answers.SearchDefaults(
             k=settings.default_k,
             system=system,
             quality=settings.quality if system == "default" else "best",
@@ -458,13 +439,13 @@ async def info(request: Request, ctx: Ctx, trusted: HasToken) -> InfoResponse:
 
 
 @health.get("/healthz")
-async def alive() -> HealthResponse:
+async def alive() -> answers.HealthResponse:
     """Reports that the server is alive."""
-    return HealthResponse(status="ok")
+    return answers.HealthResponse(status="ok")
 
 
 @health.get("/readyz", responses=error_answers(503))
-async def ready(ctx: Ctx) -> HealthResponse:
+async def ready(ctx: Ctx) -> answers.HealthResponse:
     """Reports whether the server can answer searches and, if it serves originals, has a folder of them."""
     try:
         ctx.live.engine()
@@ -478,7 +459,7 @@ async def ready(ctx: Ctx) -> HealthResponse:
         if not await run_sync(ctx.live.has_folders, abandon_on_cancel=True, limiter=ctx.folder_checks):
             raise NotReady("No folder of the photos is there: mount their disk, or set SBIR_GALLERY to where they are.")
     missing = tuple(shard.name for shard in ctx.live.shards if not shard.answers)
-    return HealthResponse(status="ready", missing_shards=missing)
+    return answers.HealthResponse(status="ready", missing_shards=missing)
 
 
 @monitoring.get(
