@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import count, islice, zip_longest
 from pathlib import Path
 
@@ -228,16 +227,7 @@ class RayBackend:
             self._write_shard(number, draft, generation, next_id)
             for number, generation in zip_longest(range(plan.shards), current)
         ]
-        return ShardsManifest(
-            photo_sha256=draft.settings.photo_sha256,
-            preprocessing_fingerprint=draft.settings.preprocessing_fingerprint,
-            clusters=clusters,
-            clusters_asked=draft.settings.clusters_asked,
-            next_id=next_id,
-            created=datetime.now(UTC).replace(microsecond=0),
-            software=self._setup.software,
-            shards=tuple(shards),
-        )
+        return ShardsManifest(clusters=clusters, next_id=next_id, shards=tuple(shards))
 
     def _write_shard(self, number: int, draft: GenerationDraft, current: Generation | None, next_id: int) -> ShardEntry:
         """Writes the next generation of a shard. next_id: the lowest new id of all shards."""

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +17,7 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 from cachetools import LRUCache
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from sketch_search.indexer.errors import BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from sketch_search.indexer.store import location
@@ -358,16 +357,13 @@ class ShardEntry(Frozen):
 
 
 class ShardsManifest(Frozen):
-    """The manifest of an index in shards; its fields mean what those of ``generation.Manifest`` do."""
+    """The manifest of an index in shards, beside those of the shards. next_id: the lowest that no file has ever had."""
+
+    model_config = ConfigDict(extra="ignore")  # 1.0.0 repeated what is in each shard's
 
     version: Literal[2] = 2
-    photo_sha256: str
-    preprocessing_fingerprint: str
     clusters: Annotated[Number, Field(ge=1)]
-    clusters_asked: Number | None
     next_id: Number
-    created: datetime
-    software: str
     shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MAX_SHARDS)]
 
 
