@@ -29,6 +29,10 @@ def printable_json(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" or c in JOINERS else json.dumps(c)[1:-1] for c in text)
 
 
+def plural(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 class HomeUnknown(UserError, OSError):
     """A path begins with "~", and the home folder is unknown."""
 

@@ -40,10 +40,11 @@ from sketch_search.indexer.store.generation import Manifest, find_generation, ke
 from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, segment_name, shown_path
 from sketch_search.indexer.store.reader import ShardEntry
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen
-from sketch_search.model import Matcher
+from sketch_search.model import Matcher, where_it_computes
 from sketch_search.model.answers import UnreadFile
 from sketch_search.model.limits import System
 from sketch_search.model.search.clusters import default_clusters
+from sketch_search.model.terminal import plural
 
 # A day in EXIF, and the bytes of a RAW file that are searched for it.
 _DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17
@@ -120,6 +121,40 @@ class BuildReport(Written):
                 "stay. Mount their disk, or, if they were deleted, run `sketch-search index build --yes`."
             )
         return words
+
+    def facts(self, device: str) -> list[tuple[str, str]]:
+        """Returns what a person wants to know, each with its name. device: that the network was loaded on."""
+        news, paths = [bad for bad in self.bad if bad not in self.bad_before], ", ".join(self.prefixes)
+        more = self.files - self.photos
+        duplicates = f" ({self.files} files, {more} of them duplicates)" if more else ""
+        by = f", by {where_it_computes(device)}" if self.encoded else ""
+        earlier, now = len(self.bad) - len(news), "now current" if self.changed else "unchanged"
+        before = f", {earlier} of them before; `sketch-search index info` lists all" if earlier else ""
+        took, where = f"{self.seconds:.1f} s", ("index", f"{self.index}, generation {self.generation}, {now}")
+        if self.shards:
+            took += f", {plural(self.workers, 'worker')}"
+            where = "shards", f"{len(self.shards)} in {self.index}, {now}"
+        facts: list[tuple[str, str | None]] = [
+            *(("was damaged", problem) for problem in self.damaged),
+            *(("not indexed", f"{bad.path}: {bad.reason}") for bad in news),
+            *(("incomplete", f"{path}: damaged; its readable part is indexed") for path in self.incomplete),
+            *(("skipped", skipped) for skipped in self.skipped),
+            ("photos", f"{self.photos}{duplicates}"),
+            ("paths", f"now begin with the name of their folder: {paths}" if paths else None),
+            ("encoded now", f"{self.encoded}{by}"),
+            ("computed again", f"{self.renewed} of an older version" if self.renewed else None),
+            ("gone", f"{self.settled.gone or ''}"),
+            ("bad", f"{len(self.bad)}{before}" if self.bad else None),
+            ("clusters", f"{self.clusters}, by {self.embedder}"),
+            ("system", self.about_system),
+            *(
+                (each.folder, f"{plural(each.photos, 'photo')}, {plural(each.clusters, 'cluster')}, {each.generation}")
+                for each in self.shards
+            ),
+            ("time", took),
+            where,
+        ]
+        return [(name, fact) for name, fact in facts if fact]
 
 
 class BuildBackend(Protocol):

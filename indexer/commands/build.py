@@ -20,7 +20,7 @@ import click
 from sketch_search.indexer.errors import BadInvocation, IndexerError
 from sketch_search.indexer.store.location import default_index_path
 from sketch_search.model.command_line import a_folder, a_path, inherit, option
-from sketch_search.model.terminal import printable, printable_json
+from sketch_search.model.terminal import plural, printable, printable_json
 
 if TYPE_CHECKING:
     from sketch_search.indexer.building.builder import BuildReport
@@ -43,10 +43,6 @@ QUIET = option("--quiet", "Print errors only: no progress bar and no report.")
 def show(lines: Sequence[str], quiet: bool = False) -> None:
     if lines and not quiet:
         print(*map(printable, lines), sep="\n", flush=True)
-
-
-def count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def line(name: str, value: str) -> str:
@@ -90,7 +86,7 @@ def remove(
     if not targets and not ids:
         raise BadInvocation("name the files or folders to remove by their paths, or photos by --id N.")
     plan = plan_removal(targets, index, ids=ids)
-    lines = [line("leaves", f"{path} ({count(files, 'file')})") for path, files in plan.leaving]
+    lines = [line("leaves", f"{path} ({plural(files, 'file')})") for path, files in plan.leaving]
     if dry_run:
         show([*lines, f"nothing was changed; this would remove {plan.files} of {plan.of} files."])
         return
@@ -100,7 +96,7 @@ def remove(
             "--dry-run, then repeat the command with --yes."
         )
     report = remove(targets, index, ids=ids)
-    removed = f"{count(report.files, 'file')}; unchanged on disk, out of the index until added again"
+    removed = f"{plural(report.files, 'file')}; unchanged on disk, out of the index until added again"
     current = line("index", f"generation {report.generation}, now current")
     show([*lines, line("removed", removed), line("photos", f"{report.photos}"), current], quiet)
 
@@ -118,7 +114,7 @@ def info(index: Path, as_json: bool) -> None:
         return
     manifest, counts = summary.manifest, summary.manifest.counts
     kept = "one vector" if manifest.tokens == 1 else f"{manifest.tokens} tokens"
-    size, segments = summary.bytes_on_disk, count(len(manifest.segments), "segment")
+    size, segments = summary.bytes_on_disk, plural(len(manifest.segments), "segment")
     lacking = counts.photos if manifest.detector is None else manifest.unseen
     added = f"; {lacking} still lack them, which `sketch-search index build` adds"
     missing = added if lacking and manifest.keeps_boxes else ""
@@ -133,7 +129,7 @@ def info(index: Path, as_json: bool) -> None:
         line("network", f"{manifest.network}, {kept} of {manifest.width} numbers"),
         line("photo side", manifest.photo_sha256),
         line("computed by", "; ".join(manifest.computed) or "an older version; `sketch-search index build` does anew"),
-        line("boxes", f"{summary.boxes} of things, in {count(summary.photos_with_boxes, 'photo')}{missing}"),
+        line("boxes", f"{summary.boxes} of things, in {plural(summary.photos_with_boxes, 'photo')}{missing}"),
         line("on disk", f"{size / 2**20:.1f} MiB in {segments}, {size / 2**10 / counts.photos:.1f} KiB a photo"),
     ]
     lines += [line("root", f"{root.name}: {root.path}") for root in manifest.roots]
@@ -164,7 +160,7 @@ def samples(folder: Path) -> None:
 
     copied = write_samples(folder)
     drawn = f"{len(THINGS) * EACH} drawn of {len(THINGS)} things, {len(SCENES) * EACH} of two at a time"
-    more = f", and {count(copied, 'photo')} from other packages" if copied else ""
+    more = f", and {plural(copied, 'photo')} from other packages" if copied else ""
     show([line("photos", f"{folder / 'photos'}: {drawn}{more}")])
     show([line("sketches", f"{folder / 'sketches'}: {len(SKETCHED)}")])
 
@@ -219,46 +215,10 @@ class Work:
         return self.done(build(self.index, request, matcher or self.matcher(request.system), self.progress()))
 
     def done(self, report: BuildReport) -> int:
-        show(_of_build(report, self.device), self.quiet)
+        show([line(name, value) for name, value in report.facts(self.device)], self.quiet)
         for error in report.kept:
             print(printable(f"error: {error}"), file=sys.stderr, flush=True)
         return _SOME_UNREAD if report.kept else 0
-
-
-def _of_build(report: BuildReport, device: str) -> list[str]:
-    from sketch_search.model import where_it_computes
-
-    news, paths = [bad for bad in report.bad if bad not in report.bad_before], ", ".join(report.prefixes)
-    more = report.files - report.photos
-    duplicates = f" ({report.files} files, {more} of them duplicates)" if more else ""
-    by = f", by {where_it_computes(device)}" if report.encoded else ""
-    earlier, now = len(report.bad) - len(news), "now current" if report.changed else "unchanged"
-    before = f", {earlier} of them before; `sketch-search index info` lists all" if earlier else ""
-    took, where = f"{report.seconds:.1f} s", ("index", f"{report.index}, generation {report.generation}, {now}")
-    if report.shards:
-        took += f", {count(report.workers, 'worker')}"
-        where = "shards", f"{len(report.shards)} in {report.index}, {now}"
-    facts: list[tuple[str, str | None]] = [
-        *(("was damaged", problem) for problem in report.damaged),
-        *(("not indexed", f"{bad.path}: {bad.reason}") for bad in news),
-        *(("incomplete", f"{path}: damaged; its readable part is indexed") for path in report.incomplete),
-        *(("skipped", skipped) for skipped in report.skipped),
-        ("photos", f"{report.photos}{duplicates}"),
-        ("paths", f"now begin with the name of their folder: {paths}" if paths else None),
-        ("encoded now", f"{report.encoded}{by}"),
-        ("computed again", f"{report.renewed} of an older version" if report.renewed else None),
-        ("gone", f"{report.settled.gone or ''}"),
-        ("bad", f"{len(report.bad)}{before}" if report.bad else None),
-        ("clusters", f"{report.clusters}, by {report.embedder}"),
-        ("system", report.about_system),
-        *(
-            (shard.folder, f"{count(shard.photos, 'photo')}, {count(shard.clusters, 'cluster')}, {shard.generation}")
-            for shard in report.shards
-        ),
-        ("time", took),
-        where,
-    ]
-    return [line(name, value) for name, value in facts if value]
 
 
 def _computing(command: Callable[..., int]) -> Callable[..., int]:

@@ -150,7 +150,6 @@ def index_folders(settings: Settings, folders: Sequence[indexer.Address]) -> Set
     matcher = open_matcher(settings)
     check_port(settings)
     report = indexer.build(index, request, matcher, indexer.Progress(bar=True))
-    say(f"{', '.join(map(str, folders))}: {report.photos} photos", settings)
     print_build(report, settings)
     # The photos are where they were just indexed, whatever SBIR_GALLERY says.
     return settings.model_copy(update={"gallery": ()})
@@ -173,15 +172,8 @@ def _listening(settings: Settings) -> socket.socket:
 
 
 def print_build(report: indexer.BuildReport, settings: Settings) -> None:
-    """Prints the amount of work of a build, and the files that it could not index."""
-    say(f"{report.encoded} of them newly encoded, in {report.seconds:.1f} s", settings)
-    say(f"{report.clusters} clusters, by {report.embedder}", settings)
-    if report.about_system:
-        say(f"system: {report.about_system}", settings)
-    for bad in report.bad:
-        say(f"not indexed: {bad.path}: {bad.reason}", settings)
-    for words in report.skipped:
-        say(f"skipped: {words}", settings)
+    for name, fact in report.facts(settings.device):
+        say(f"{name}: {fact}", settings)
     for sentence in report.kept:
         print(printable(f"error: {sentence}"), file=sys.stderr)
 

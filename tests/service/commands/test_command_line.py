@@ -176,7 +176,7 @@ def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path) -> 
     assert code == 0, printed
     assert "Traceback" not in printed
     assert f"{tmp_path / 'few'}: {photos} photos\n" in printed
-    assert f"{photos} of them newly encoded" in printed
+    assert f"encoded now: {photos}, by " in printed
     assert f"Draw your own at http://127.0.0.1:{port}" in printed
     assert "not sure that any photo looks like the drawing; these are the closest" in printed
     rows = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit() and ".png" in line]
