@@ -15,10 +15,11 @@ from sketch_search import indexer
 from sketch_search.model.engine import Floats, Modality, Tokens, expectations
 from sketch_search.model.engine.detector import no_boxes
 from sketch_search.model.errors import UserError
-from sketch_search.model.search import Clusters, Ids, Nearest, PhotoRows, Query, Scored, Scores, most_alike
+from sketch_search.model.limits import System
+from sketch_search.model.search import Clusters, Gallery, Ids, Nearest, PhotoRows, Query, Scored, Scores, most_alike
 from sketch_search.model.things import Matched
 from sketch_search.service.errors import ShardsLost
-from sketch_search.service.gallery import IndexedGallery, LocalGallery
+from sketch_search.service.gallery import LocalGallery
 
 T = TypeVar("T")
 D = TypeVar("D", bound=np.generic)
@@ -165,8 +166,11 @@ def _joined(shards: Sequence[Clusters]) -> Clusters:
     )
 
 
-class ShardedGallery(IndexedGallery):
-    """The photos of the shards that answer, for one search or lookup."""
+class ShardedGallery(Gallery):
+    """The photos of the shards that answer, for one search or lookup; its methods are those of a ``LocalGallery``."""
+
+    system: System = "default"
+    created = None
 
     def __init__(
         self,
@@ -316,6 +320,12 @@ class ShardedGallery(IndexedGallery):
             for index, entry in zip(indices.tolist(), entries, strict=True):
                 by_index[index] = replace(entry, cluster=entry.cluster + first)
         return tuple(by_index[index] for index in range(len(rows)))
+
+    def photos(self, ids: Sequence[int]) -> tuple[indexer.PhotoEntry, ...]:
+        return self.entries(self.rows_of_ids(ids))
+
+    def photo(self, photo: int) -> indexer.PhotoEntry:
+        return self.photos([photo])[0]
 
     def with_parts(self, rows: PhotoRows) -> tuple[NDArray[np.int64], PhotoRows]:
         answers = self._ask_homes(LocalGallery.with_parts, rows)
