@@ -9,7 +9,7 @@ from datetime import date
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,9 @@ from sketch_search.model.answers import UnreadFile
 from sketch_search.model.limits import System
 from sketch_search.model.search.clusters import default_clusters
 from sketch_search.model.terminal import plural
+
+if TYPE_CHECKING:
+    from sketch_search.indexer.distributed.backend import RayBackend
 
 # A day in EXIF, and the bytes of a RAW file that are searched for it.
 _DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17
@@ -157,27 +160,15 @@ class BuildReport(Written):
         return [(name, fact) for name, fact in facts if fact]
 
 
-class BuildBackend(Protocol):
-    """The place of a build, this machine or many. incomplete: files read here of which a part may be missing."""
-
-    path: Path
-    matcher: Matcher
-    workers: int
-    database: BuildDatabase
-    incomplete: list[FileKey]
-
-    def encode(self, last: int) -> int:
-        """Reads the unread files listed after number ``last``, and stages their rows. Returns how many were encoded."""
-
-    def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
-        """Opens the arrays from which these rows are read."""
-
-    def write(self, draft: GenerationDraft | None) -> Written:
-        """Makes this draft current; None if nothing has changed. Deletes files that are no longer needed."""
+#: The place of a build, this machine or many.
+Backend: TypeAlias = "LocalBackend | RayBackend"
 
 
 class LocalBackend:
-    """Builds on this machine. Rows are appended to the next segment. The caller holds the lock of the index."""
+    """Builds on this machine. Rows are appended to the next segment. The caller holds the lock of the index.
+
+    incomplete: files read here of which a part may be missing.
+    """
 
     workers = 1
 
@@ -191,6 +182,7 @@ class LocalBackend:
         self.database = BuildDatabase(folder.building(plan.key) / DATABASE_FILE, segment, used_segments(folder))
 
     def encode(self, last: int) -> int:
+        """Reads the unread files listed after number ``last``, and stages their rows. Returns how many were encoded."""
         count, plan = self.database.count_unread(last), self._plan
         self._progress.start("encoding", count)
         if not count:
@@ -206,6 +198,7 @@ class LocalBackend:
         return stager.encoded
 
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
+        """Opens the arrays from which these rows are read."""
         current, kept = self._plan.current, dict[str, PhotoArrays]()
         if current.generation is not None:
             kept = current.generation.open_rows(current.unusable, self._plan.settings.detector)
@@ -214,6 +207,7 @@ class LocalBackend:
         return kept
 
     def write(self, draft: GenerationDraft | None) -> Written:
+        """Makes this draft current; None if nothing has changed. Deletes files that are no longer needed."""
         current = self._plan.current
         if draft is not None:
             self._progress.start("writing")
@@ -227,7 +221,7 @@ class LocalBackend:
         return Written(written.name, counts.photos, counts.files, counts.clusters)
 
 
-def run_plan(plan: BuildPlan, backend: BuildBackend, progress: Progress) -> BuildReport:
+def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildReport:
     """Runs a build as planned. The caller holds the folder's lock. An error leaves the current state unchanged."""
     started = time.monotonic()
     current, roots, database = plan.current, plan.roots, backend.database
@@ -309,7 +303,7 @@ def _find_stale(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
     return stale
 
 
-def _raws_to_index(listing: FolderListing, roots: Sequence[Root], backend: BuildBackend) -> list[GalleryFile]:
+def _raws_to_index(listing: FolderListing, roots: Sequence[Root], backend: Backend) -> list[GalleryFile]:
     """Returns the RAW files beside photos that cannot be read, are incomplete, or were taken on another day."""
     to_index, incomplete = list[GalleryFile](), set(backend.incomplete)
     for photo, raws in listing.raws.items():
@@ -332,7 +326,7 @@ def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
     return bool(days) and date.fromordinal(taken).strftime("%Y:%m:%d").encode() not in days
 
 
-def _draft_generation(plan: BuildPlan, backend: BuildBackend, bad: Sequence[UnreadFile]) -> GenerationDraft:
+def _draft_generation(plan: BuildPlan, backend: Backend, bad: Sequence[UnreadFile]) -> GenerationDraft:
     """Clusters the photos, and returns the draft to write. Raises BadInvocation if none can be used."""
     current, database, settings = plan.current, backend.database, plan.settings
     photos = database.choose_photos()

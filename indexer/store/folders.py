@@ -5,7 +5,6 @@ import os
 import threading
 import weakref
 import zipfile
-from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -13,13 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, ClassVar, Literal
+from typing import IO, TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from cachetools import LRUCache
 
 from sketch_search.indexer.store import files
 from sketch_search.model.files import open_regular
 from sketch_search.model.terminal import expand_home, resolve
+
+if TYPE_CHECKING:
+    from sketch_search.indexer.store.remote import RemoteFolder
 
 #: The address of a folder of photos: a path, or a URL.
 Address = str | os.PathLike[str]
@@ -53,68 +55,19 @@ def is_hidden(name: str) -> bool:
 Listing = Callable[[str], Sequence[Entry]]
 
 
-class Folder(ABC):
-    """A folder that a user names; ``str`` is its address. Paths are by ``text_of_name``, and never lead out of it.
-
-    If it is ``remote``, reading mostly waits, and may fail for a while.
-    """
-
-    remote: ClassVar[bool] = False
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """The name that paths of its files begin with if there are several roots."""
-
-    @abstractmethod
-    def problem(self) -> str | None:
-        """Returns why it cannot be a folder of photos, as a predicate; None if it may be one. Contacts no server."""
-
-    @abstractmethod
-    def is_there(self) -> bool:
-        """Returns True if the folder can be listed now."""
-
-    @abstractmethod
-    def holds(self, other: "Folder") -> bool:
-        """Returns True if the other folder is this one or lies in it."""
-
-    @abstractmethod
-    def listing(self) -> Listing:
-        """Begins a listing of the folder as it is now. Raises OSError."""
-
-    @abstractmethod
-    def read(self, path: str, listed: files.FileStamp | None = None) -> files.FileContent:
-        """Reads a file; ``listed`` is its stamp, to save a request. Raises OSError; FileChanging."""
-
-    @abstractmethod
-    def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
-        """Reads at most ``count`` bytes of a file. Raises as ``read`` does; FileChanging if its size has changed."""
-
-    @abstractmethod
-    def stamp(self, path: str) -> files.FileStamp:
-        """Returns the stamp of a file as it is now. Raises as ``read`` does."""
-
-    def digest(self, path: str) -> files.FileDigest:
-        """Reads a file to compare it with another, with only a part of it in memory. Raises as ``read`` does."""
-        stamp = self.stamp(path)
-        starts = range(0, min(stamp.size, files.MAX_FILE_BYTES), _PART)
-        digest = files.FileDigest.of((self.read_part(path, _PART, start=at, size=stamp.size) for at in starts), stamp)
-        if self.stamp(path) != stamp:
-            raise files.FileChanging(errno.EAGAIN, "it changed while being read", path)
-        return digest
-
-    @abstractmethod
-    def address_of(self, path: str) -> str:
-        """Returns the address of a file or folder in it: a path on this machine, or a URL."""
-
-    @abstractmethod
-    def path_of(self, address: str) -> str | None:
-        """Returns the path in this folder of what is at an address, '' for the folder itself; None if it is outside."""
+#: A folder that a user names. What goes wrong when it is read raises OSError.
+Folder: TypeAlias = "LocalFolder | RemoteFolder"
 
 
 @dataclass(frozen=True)
-class LocalFolder(Folder):
+class LocalFolder:
+    """A folder on this machine; ``str`` is its address. Paths are by ``text_of_name``, and never lead out of it.
+
+    If a folder is ``remote``, reading mostly waits, and may fail for a while.
+    """
+
     path: Path
+    remote: ClassVar[bool] = False
     _misfit: ClassVar[str] = "is not a folder"
 
     def __str__(self) -> str:
@@ -122,9 +75,11 @@ class LocalFolder(Folder):
 
     @property
     def name(self) -> str:
+        """The name that paths of its files begin with if there are several roots."""
         return self.path.name or "root"
 
     def problem(self) -> str | None:
+        """Returns why it cannot be a folder of photos, as a predicate; None if it may be one. Contacts no server."""
         if self.is_there():
             return None
         if self.path.is_file() and self.path.suffix.lower() in _OTHER_ARCHIVES:
@@ -132,13 +87,16 @@ class LocalFolder(Folder):
         return self._misfit if self.path.exists() else "does not exist"
 
     def is_there(self) -> bool:
+        """Returns True if the folder can be listed now."""
         return self.path.is_dir()
 
     def holds(self, other: Folder) -> bool:
+        """Returns True if the other folder is this one or lies in it."""
         # An album in a folder is not part of the folder's photos.
         return type(other) is LocalFolder and other.path.is_relative_to(self.path)
 
     def listing(self) -> Listing:
+        """Begins a listing of the folder as it is now."""
         return self._list
 
     def _list(self, folder: str) -> Sequence[Entry]:
@@ -146,6 +104,7 @@ class LocalFolder(Folder):
             return [_entry(entry) for entry in entries if not is_hidden(entry.name)]
 
     def read(self, path: str, listed: files.FileStamp | None = None) -> files.FileContent:
+        """Reads a file; ``listed`` is its stamp, to save a request. Raises FileChanging."""
         with files.open_below(self.path, path) as (file, status):
             if status.st_size > files.MAX_FILE_BYTES:
                 raise OSError(errno.EFBIG, f"larger than {files.MAX_FILE_BYTES >> 20} MiB", path)
@@ -157,6 +116,7 @@ class LocalFolder(Folder):
             return files.FileContent(data, files.FileStamp.of(status))
 
     def read_part(self, path: str, count: int, *, start: int = 0, size: int | None = None) -> bytes:
+        """Reads at most ``count`` bytes of a file. Raises FileChanging if its size has changed."""
         with files.open_below(self.path, path) as (file, status):
             if size not in (None, status.st_size):
                 raise files.FileChanging(errno.EAGAIN, "its size has changed", path)
@@ -164,13 +124,25 @@ class LocalFolder(Folder):
             return file.read(count)
 
     def stamp(self, path: str) -> files.FileStamp:
+        """Returns the stamp of a file as it is now."""
         with files.open_below(self.path, path) as (_, status):
             return files.FileStamp.of(status)
 
+    def digest(self, path: str) -> files.FileDigest:
+        """Reads a file to compare it with another, with only a part of it in memory. Raises FileChanging."""
+        stamp = self.stamp(path)
+        starts = range(0, min(stamp.size, files.MAX_FILE_BYTES), _PART)
+        digest = files.FileDigest.of((self.read_part(path, _PART, start=at, size=stamp.size) for at in starts), stamp)
+        if self.stamp(path) != stamp:
+            raise files.FileChanging(errno.EAGAIN, "it changed while being read", path)
+        return digest
+
     def address_of(self, path: str) -> str:
+        """Returns the address of a file or folder in it: a path on this machine, or a URL."""
         return str(self.path / files.name_of_text(path))
 
     def path_of(self, address: str) -> str | None:
+        """Returns the path in this folder of what is at an address, '' for the folder itself; None if it is outside."""
         if "://" in address:
             return None
         # If the last part is a link, it is not followed, because the index holds no links.

@@ -273,7 +273,7 @@ def folder_at(address: str) -> Folder:
     return Album(path) if path.suffix.lower() == ".zip" and not path.is_dir() else LocalFolder(path)
 
 
-def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Sequence[Root] = ()) -> tuple[Root, ...]:
+def resolve_roots(folders: Sequence["Address | Folder"], index: Path, current: Sequence[Root] = ()) -> tuple[Root, ...]:
     """Checks the folders and names each; those of the index keep name and order, for readers elsewhere.
 
     Raises BadInvocation: one is missing, not a folder, not UTF-8, or lies in another or in the index.
@@ -284,7 +284,7 @@ def resolve_roots(folders: Sequence[Address | Folder], index: Path, current: Seq
     known = {root.folder for root in current}
     checked: list[Folder] = []
     for address in folders:
-        folder = address if isinstance(address, Folder) else folder_of(address)
+        folder = address if isinstance(address, LocalFolder | RemoteFolder) else folder_of(address)
         # An indexed folder may be on a disk that is not connected now. Its photos stay, and a listing says so.
         if folder not in known and (problem := folder.problem()) is not None:
             raise BadInvocation(f"{address} {problem}{'' if folder.remote else '; name a folder of photos'}.")

@@ -155,8 +155,8 @@ class Unreachable(OSError):
 
 
 @dataclass(frozen=True)
-class RemoteFolder(Folder):
-    """A folder on a server, by ``url`` without a slash at its end."""
+class RemoteFolder:
+    """A folder on a server, by ``url`` without a slash at its end; its methods are those of a ``LocalFolder``."""
 
     url: str
     remote: ClassVar[bool] = True
