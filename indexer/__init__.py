@@ -7,7 +7,7 @@ from sketch_search import import_late, share
 if TYPE_CHECKING:
     from sketch_search.indexer.building.builder import BuildReport, build, build_growing
     from sketch_search.indexer.building.plan import BuildRequest, open_text_tower
-    from sketch_search.indexer.building.progress import Progress, read_progress
+    from sketch_search.indexer.building.staging import Progress, read_progress
     from sketch_search.indexer.errors import (
         BadInvocation,
         EmbedderUnavailable,
@@ -30,7 +30,7 @@ share(__name__)
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
 _STORE = ("store.location", "store.generation", "store.reader")
-_MODULES = ("errors", *_STORE, "building.progress", "building.plan", "building.builder", "upkeep")
+_MODULES = ("errors", *_STORE, "building.plan", "building.staging", "building.builder", "upkeep")
 
 
 def __getattr__(name: str) -> Any:

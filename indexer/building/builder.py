@@ -24,8 +24,7 @@ from sketch_search.indexer.building.plan import (
     check_network,
     plan_build,
 )
-from sketch_search.indexer.building.progress import Progress
-from sketch_search.indexer.building.staging import Stager
+from sketch_search.indexer.building.staging import Progress, Stager
 from sketch_search.indexer.building.writer import (
     GenerationDraft,
     GenerationWriter,

@@ -25,7 +25,7 @@ from sketch_search.model.terminal import plural, printable, printable_json
 if TYPE_CHECKING:
     from sketch_search.indexer.building.builder import BuildReport
     from sketch_search.indexer.building.plan import BuildRequest
-    from sketch_search.indexer.building.progress import Progress
+    from sketch_search.indexer.building.staging import Progress
     from sketch_search.model import Matcher
     from sketch_search.model.limits import System
 
@@ -181,7 +181,7 @@ class Work:
     quiet: bool
 
     def progress(self) -> Progress:
-        from sketch_search.indexer.building.progress import Progress
+        from sketch_search.indexer.building.staging import Progress
 
         return Progress(bar=not self.quiet)
 

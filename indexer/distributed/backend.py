@@ -22,7 +22,7 @@ from sketch_search.indexer.building.plan import (
     check_shards,
     plan_build,
 )
-from sketch_search.indexer.building.progress import Progress
+from sketch_search.indexer.building.staging import Progress
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
 from sketch_search.indexer.distributed.workers import TOKEN, Setup, Workers, check_address, connected, encode_slice
 from sketch_search.indexer.errors import BadInvocation

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sketch_search import model
 from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
 from sketch_search.indexer.building.plan import find_embedder
-from sketch_search.indexer.building.progress import Progress
-from sketch_search.indexer.building.staging import MAX_DECODERS, Stager
+from sketch_search.indexer.building.staging import MAX_DECODERS, Progress, Stager
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import sync_folder

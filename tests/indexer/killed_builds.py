@@ -26,7 +26,7 @@ import torch
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build, verify
 from sketch_search.indexer.building import staging
-from sketch_search.indexer.building.progress import Progress
+from sketch_search.indexer.building.staging import Progress
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.images import OpenedImage
 from tests.indexer.galleries import save_photo, save_photos

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sketch_search import model
 from sketch_search.indexer import Progress, read_summary, remove, verify
-from sketch_search.indexer.building.progress import Phase
+from sketch_search.indexer.building.staging import Phase
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.files import FileContent, FileStamp, hash_file

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sketch_search import indexer, model
-from sketch_search.indexer.building.progress import Progress, ProgressState, read_progress
+from sketch_search.indexer.building.staging import Progress, ProgressState, read_progress
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.files import FileStamp
 from sketch_search.indexer.store.rows import PhotoTable

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
-from sketch_search.indexer.building.progress import Phase, ProgressState
+from sketch_search.indexer.building.staging import Phase, ProgressState
 from sketch_search.service.http.app import create_app
 from sketch_search.service.settings import Settings, index_path
 from tests import browser
