@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sketch_search import model
-from sketch_search.indexer import Progress, read_summary, remove, verify
-from sketch_search.indexer.building.staging import Phase
+from sketch_search.indexer import read_summary, remove, verify
 from sketch_search.indexer.commands import main
 from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.files import FileContent, FileStamp, hash_file
@@ -32,6 +31,7 @@ from tests.indexer.galleries import (
     save_photo,
     shorten,
 )
+from tests.indexer.killed_builds import StopAfter, Stopped
 from tests.pictures import panorama
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -84,25 +84,6 @@ def edit_files(changed: Path) -> None:
     (changed.parent / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
 
 
-class StoppedAfter(Progress):
-    """Stops a build, as Ctrl-C does, once so many photos of a phase are done. total: of the last such phase."""
-
-    def __init__(self, phase: Phase, photos: int) -> None:
-        super().__init__(bar=True)
-        self._stopped, self._left, self.total = phase, photos, 0
-
-    def start(self, phase: Phase, total: int = 0) -> None:
-        self.total = total if phase == self._stopped else self.total
-        super().start(phase, total)
-
-    def advance(self, done: int = 1, bad: int = 0, *, known: int = 0) -> None:
-        super().advance(done, bad, known=known)
-        if self._phase == self._stopped:
-            self._left -= done
-            if self._left == 0:
-                raise KeyboardInterrupt
-
-
 def test_photos_of_every_kind_are_indexed_with_their_boxes(once: Collection) -> None:
     found, detector = boxes_of(once), Detector()
     for name in ("half.png", "ribbon.png", "pixel.png"):
@@ -132,8 +113,8 @@ def test_an_older_index_is_computed_again(
     printed = capsys.readouterr().out
     assert f"{COUNT} still lack them, which `sketch-search index build` adds" in printed
     assert "an older version; `sketch-search index build` does anew" in printed
-    with pytest.raises(KeyboardInterrupt):
-        boxed.build(progress=StoppedAfter("encoding", 2), batch=2)
+    with pytest.raises(Stopped):
+        boxed.build(progress=StopAfter(2, bar=True), batch=2)
     assert f"an older version computed {COUNT} photos, which are computed again." in capsys.readouterr().err
     with boxed.open() as index:
         assert np.array_equal(index.vectors.of(), wrong)
