@@ -6,6 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, TypeVar, cast
@@ -202,9 +203,9 @@ WITHOUT_TOKEN = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Context:
-    """Holds the objects that all handlers of one application share.
+    """Holds the objects that all handlers of one application share, and the request of one.
 
     lookups, thumbnails, originals, explanations, upkeep: the turns of each ``Lane``. folder_checks: limits
     the threads that look whether folders are there.
@@ -224,10 +225,36 @@ class Context:
     explanations: Turns = field(default_factory=partial(Turns, *EXPLANATIONS))
     upkeep: Turns = field(default_factory=partial(Turns, *UPKEEP))
     folder_checks: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 1))
+    request: Request = field(init=False)
+
+    @property
+    def client(self) -> str:
+        return network(self.request.client.host if self.request.client else "")
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[CancelScope]:
+        """Cancels the block, whose scope it gives, if the client disconnects, and raises ClientGone.
+
+        The request's body has been read, or it has none.
+        """
+
+        async def listen() -> None:
+            while (await self.request.receive())["type"] != "http.disconnect":
+                pass
+
+        async with cancelled_by(listen()) as scope:
+            yield scope
+
+    async def in_turn(self, turns: Turns, job: Callable[[], T]) -> T:
+        """Returns the result of a job that a thread runs in the client's turn. Raises ClientGone, QueueFull."""
+        async with self.connected(), turns.turn(self.client):
+            return await run_sync(job)
 
 
 async def context(request: Request) -> Context:
-    return cast(Context, request.app.state.context)
+    of_request = copy(cast(Context, request.app.state.context))
+    of_request.request = request
+    return of_request
 
 
 Ctx = Annotated[Context, Depends(context)]
@@ -297,28 +324,3 @@ def check_build(trusted: bool, ctx: Context) -> None:
             message = "Indexing is disabled on this server; on its machine, run `sketch-search index build FOLDER`."
             raise errors.Forbidden(message)
         raise errors.Forbidden(f"To index a folder {WITHOUT_TOKEN}")
-
-
-def client_of(request: Request) -> str:
-    return network(request.client.host if request.client else "")
-
-
-@asynccontextmanager
-async def connected(request: Request) -> AsyncIterator[CancelScope]:
-    """Cancels the block, whose scope it gives, if the client disconnects, and raises ClientGone.
-
-    Its body has been read, or has none.
-    """
-
-    async def listen() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    async with cancelled_by(listen()) as scope:
-        yield scope
-
-
-async def in_turn(request: Request, turns: Turns, job: Callable[[], T]) -> T:
-    """Returns the result of a job that a thread runs in the client's turn. Raises ClientGone, QueueFull."""
-    async with connected(request), turns.turn(client_of(request)):
-        return await run_sync(job)

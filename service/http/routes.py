@@ -24,9 +24,6 @@ from sketch_search.service.http.context import (
     InUse,
     Sent,
     check_build,
-    client_of,
-    connected,
-    in_turn,
     may_build,
     may_reveal,
     refuse_doubles,
@@ -119,8 +116,8 @@ PathId = Annotated[queries.Id, Path()]
 FromQuery = Annotated[T, Query()]
 
 
-async def find_photo(request: Request, ctx: Ctx, engine: InUse, photo_id: PathId) -> PhotoEntry:
-    return await in_turn(request, ctx.lookups, lambda: engine.gallery.photo(photo_id))
+async def find_photo(ctx: Ctx, engine: InUse, photo_id: PathId) -> PhotoEntry:
+    return await ctx.in_turn(ctx.lookups, lambda: engine.gallery.photo(photo_id))
 
 
 async def serves_originals(ctx: Ctx) -> None:
@@ -133,10 +130,10 @@ Entry = Annotated[PhotoEntry, Depends(find_photo)]
 
 
 @api.post("/search", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
-async def search(request: Request, ctx: Ctx, engine: InUse, query: FromQuery[queries.SearchQuery]) -> SearchResponse:
+async def search(ctx: Ctx, engine: InUse, query: FromQuery[queries.SearchQuery]) -> SearchResponse:
     """Finds the photos that best match a sketch, liked photos and a word."""
-    sent, client = await _receive(ctx, request), client_of(request)
-    async with connected(request) as scope:
+    sent, client = await _receive(ctx), ctx.client
+    async with ctx.connected() as scope:
         with ctx.worker.place(client, scope):
             sketch = await _prepare(ctx, engine, client, sent, query)
             text = None
@@ -147,17 +144,15 @@ async def search(request: Request, ctx: Ctx, engine: InUse, query: FromQuery[que
     ctx.metrics.searched(answer.timings_ms, complete=answer.complete)
     nprobe = "default" if query.nprobe is None else str(query.nprobe)
     how = {"method": answer.method, "quality": answer.quality}
-    request.state.search = {**how, "nprobe": nprobe, "generation": answer.generation}
+    ctx.request.state.search = {**how, "nprobe": nprobe, "generation": answer.generation}
     return answer
 
 
 @api.post("/explain", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
-async def explain(
-    request: Request, ctx: Ctx, engine: InUse, params: FromQuery[answers.ExplainParams]
-) -> answers.ExplainResponse:
+async def explain(ctx: Ctx, engine: InUse, params: FromQuery[answers.ExplainParams]) -> answers.ExplainResponse:
     """Explains why these photos match a sketch or a photo."""
-    sent, client = await _receive(ctx, request), client_of(request)
-    async with connected(request) as scope:
+    sent, client = await _receive(ctx), ctx.client
+    async with ctx.connected() as scope:
         with ctx.worker.place(client, scope):
             sketch = await _prepare(ctx, engine, client, sent, params)
         async with ctx.explanations.turn(client):
@@ -167,21 +162,19 @@ async def explain(
 
 
 @api.post("/locate", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
-async def locate(
-    request: Request, ctx: Ctx, engine: InUse, params: FromQuery[answers.LocateParams]
-) -> answers.LocateResponse:
+async def locate(ctx: Ctx, engine: InUse, params: FromQuery[answers.LocateParams]) -> answers.LocateResponse:
     """Finds where these photos show each thing of a sketch, and how well: faster than /explain."""
-    sent, client = await _receive(ctx, request), client_of(request)
-    async with connected(request) as scope:
+    sent, client = await _receive(ctx), ctx.client
+    async with ctx.connected() as scope:
         with ctx.worker.place(client, scope):
             sketch = await _prepare(ctx, engine, client, sent, params)
             return await ctx.worker.compute(client, engine.locate, sketch, params)
 
 
-async def _receive(ctx: Context, request: Request) -> Sent:
+async def _receive(ctx: Context) -> Sent:
     # If the queue is full, the sketch need not be sent at all.
-    ctx.worker.check_room(client_of(request))
-    return await ctx.uploads.read(request)
+    ctx.worker.check_room(ctx.client)
+    return await ctx.uploads.read(ctx.request)
 
 
 async def _prepare(
@@ -192,11 +185,9 @@ async def _prepare(
 
 
 @api.get("/photos", responses=error_answers(404, 422, 503))
-async def photos(
-    request: Request, ctx: Ctx, trusted: HasToken, engine: InUse, params: FromQuery[queries.PhotosParams]
-) -> PhotosResponse:
+async def photos(ctx: Ctx, trusted: HasToken, engine: InUse, params: FromQuery[queries.PhotosParams]) -> PhotosResponse:
     """Describes photos by id: their paths, and where their files are."""
-    return await in_turn(request, ctx.lookups, lambda: engine.photos(params, files=may_reveal(trusted, ctx)))
+    return await ctx.in_turn(ctx.lookups, lambda: engine.photos(params, files=may_reveal(trusted, ctx)))
 
 
 @api.get(
@@ -208,28 +199,28 @@ async def photos(
         **error_answers(404, 422, 503),
     },
 )
-async def photos_zip(request: Request, ctx: Ctx, engine: InUse, params: FromQuery[queries.PhotosParams]) -> Response:
+async def photos_zip(ctx: Ctx, engine: InUse, params: FromQuery[queries.PhotosParams]) -> Response:
     """Returns the original files of photos, by id, as one ZIP file."""
-    entries = await in_turn(request, ctx.lookups, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
+    entries = await ctx.in_turn(ctx.lookups, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
     return StreamingResponse(
-        zip_photos(engine, entries, partial(ctx.originals.turn, client_of(request))),
+        zip_photos(engine, entries, partial(ctx.originals.turn, ctx.client)),
         headers={"Content-Disposition": 'attachment; filename="photos.zip"'},
         media_type="application/zip",
     )
 
 
 @api.post("/photos/{photo_id}/reveal", status_code=204, responses=error_answers(403, 404, 422, 503))
-async def reveal(request: Request, ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -> None:
+async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -> None:
     """Shows a photo's file in the file manager of the server's machine. Needs the server's token."""
     if not may_reveal(trusted, ctx):
         raise Forbidden("Showing files is disabled on this server." if trusted else f"To show a file {WITHOUT_TOKEN}")
-    await in_turn(request, ctx.originals, lambda: engine.reveal(engine.gallery.photo(photo_id)))
+    await ctx.in_turn(ctx.originals, lambda: engine.reveal(engine.gallery.photo(photo_id)))
 
 
 @api.get("/photos/{photo_id}/facts", dependencies=ORIGINALS, responses=error_answers(404, 422, 503))
-async def facts(request: Request, ctx: Ctx, engine: InUse, entry: Entry) -> PhotoFacts:
+async def facts(ctx: Ctx, engine: InUse, entry: Entry) -> PhotoFacts:
     """Says when and with what a photo was taken, and how large it is. Needs SBIR_SERVE_ORIGINALS, as originals do."""
-    return await in_turn(request, ctx.thumbnails, lambda: engine.facts(entry))
+    return await ctx.in_turn(ctx.thumbnails, lambda: engine.facts(entry))
 
 
 @api.get(
@@ -243,16 +234,16 @@ async def facts(request: Request, ctx: Ctx, engine: InUse, entry: Entry) -> Phot
         **error_answers(404, 422, 503),
     },
 )
-async def photo(request: Request, ctx: Ctx, engine: InUse, entry: Entry) -> Response:
+async def photo(ctx: Ctx, engine: InUse, entry: Entry) -> Response:
     """Returns the original file of a photo."""
     headers = {"ETag": f'"{entry.content_hash}"', **_REVALIDATED}
-    if unchanged := not_modified(request, headers):
+    if unchanged := not_modified(ctx.request, headers):
         return unchanged
-    part = None if request.headers.get("if-range", headers["ETag"]) != headers["ETag"] else _part(request, entry.size)
+    part = _part(ctx.request, entry.size, headers["ETag"])
     if part is not None and not part:
         raise HTTPException(416, "The file ends before this range.", {"Content-Range": f"bytes */{entry.size}"})
-    size, media = await in_turn(request, ctx.originals, lambda: engine.gallery.original(entry.id))
-    turn = partial(ctx.originals.turn, client_of(request))
+    size, media = await ctx.in_turn(ctx.originals, lambda: engine.gallery.original(entry.id))
+    turn = partial(ctx.originals.turn, ctx.client)
     if part is None:
         # The HTTP server leaves out the body of an answer to HEAD.
         sent = {**headers, "Content-Length": str(size), "Accept-Ranges": "bytes"}
@@ -261,10 +252,10 @@ async def photo(request: Request, ctx: Ctx, engine: InUse, entry: Entry) -> Resp
     return StreamingResponse(parts(engine, entry, size, turn, part), 206, headers=sent, media_type=media)
 
 
-def _part(request: Request, size: int) -> range | None:
+def _part(request: Request, size: int, tag: str) -> range | None:
     """Returns the range of bytes that is asked for, empty if the file is too short; None for all of them."""
     match = _RANGE.fullmatch(request.headers.get("range", ""))
-    if match is None or not (match[1] or match[2]):
+    if match is None or not (match[1] or match[2]) or request.headers.get("if-range", tag) != tag:
         return None
     if not match[1]:
         return range(max(0, size - int(match[2])), size)
@@ -280,80 +271,65 @@ _THUMBNAIL: dict[str, Any] = {
 
 @api.get("/thumbnails/{photo_id}/{content}", **_THUMBNAIL)
 async def thumbnail_of_content(
-    request: Request,
-    ctx: Ctx,
-    engine: InUse,
-    photo_id: PathId,
-    content: str,
-    params: FromQuery[queries.ThumbnailParams],
+    ctx: Ctx, engine: InUse, photo_id: PathId, content: str, params: FromQuery[queries.ThumbnailParams]
 ) -> Response:
     """Returns a small JPEG of a photo with this content, as results link to it. Browsers may keep it forever."""
-    entry = await find_photo(request, ctx, engine, photo_id)
+    entry = await find_photo(ctx, engine, photo_id)
     if entry.content_hash[:HASH_SHOWN] != content:
         raise NotFound("This id now belongs to another photo; search again.")
-    answer = await _thumbnail(request, ctx, engine, entry, params.size)
+    answer = await _thumbnail(ctx, engine, entry, params.size)
     answer.headers["Cache-Control"] = "private, max-age=31536000, immutable"
     return answer
 
 
 @api.get("/thumbnails/{photo_id}", **_THUMBNAIL)
-async def thumbnail(
-    request: Request, ctx: Ctx, engine: InUse, entry: Entry, params: FromQuery[queries.ThumbnailParams]
-) -> Response:
+async def thumbnail(ctx: Ctx, engine: InUse, entry: Entry, params: FromQuery[queries.ThumbnailParams]) -> Response:
     """Returns a small JPEG of a photo."""
-    return await _thumbnail(request, ctx, engine, entry, params.size)
+    return await _thumbnail(ctx, engine, entry, params.size)
 
 
-async def _thumbnail(request: Request, ctx: Context, engine: Engine, entry: PhotoEntry, size: int) -> Response:
+async def _thumbnail(ctx: Context, engine: Engine, entry: PhotoEntry, size: int) -> Response:
     headers = {"ETag": f'"{entry.content_hash}-{size}"', **_REVALIDATED}
-    if unchanged := not_modified(request, headers):
+    if unchanged := not_modified(ctx.request, headers):
         return unchanged
     small = engine.cached_thumbnail(entry, size)
     if small is None:
-        small = await in_turn(request, ctx.thumbnails, lambda: engine.thumbnail(entry, size))
+        small = await ctx.in_turn(ctx.thumbnails, lambda: engine.thumbnail(entry, size))
     return Response(small, media_type="image/jpeg", headers=headers)
 
 
 @api.get("/clusters/{cluster_id}", responses=error_answers(404, 422, 503))
-async def cluster(
-    request: Request, ctx: Ctx, engine: InUse, cluster_id: PathId, page: FromQuery[queries.PageParams]
-) -> ClusterResponse:
+async def cluster(ctx: Ctx, engine: InUse, cluster_id: PathId, page: FromQuery[queries.PageParams]) -> ClusterResponse:
     """Lists the photos of a cluster, in pages."""
-    return await in_turn(request, ctx.lookups, lambda: engine.cluster(cluster_id, page))
+    return await ctx.in_turn(ctx.lookups, lambda: engine.cluster(cluster_id, page))
 
 
 @api.post("/build", status_code=202, responses=error_answers(403, 409, 422, 503))
-async def build(
-    request: Request, ctx: Ctx, trusted: HasToken, params: FromQuery[queries.BuildParams]
-) -> answers.BuildInfo:
+async def build(ctx: Ctx, trusted: HasToken, params: FromQuery[queries.BuildParams]) -> answers.BuildInfo:
     """Starts to index another folder of the server's machine. You can search the photos indexed so far meanwhile.
 
     Needs the server's token, unless SBIR_ALLOW_BUILD says otherwise.
     """
     check_build(trusted, ctx)
-    await in_turn(request, ctx.upkeep, lambda: ctx.builder.start(params.folder, params.exclude, params.include))
+    await ctx.in_turn(ctx.upkeep, lambda: ctx.builder.start(params.folder, params.exclude, params.include))
     return answers.BuildInfo(running=True, failed=None)
 
 
 @api.get("/folders", responses=error_answers(403, 422))
-async def folders(
-    request: Request, ctx: Ctx, trusted: HasToken, params: FromQuery[queries.FoldersParams]
-) -> answers.FoldersResponse:
+async def folders(ctx: Ctx, trusted: HasToken, params: FromQuery[queries.FoldersParams]) -> answers.FoldersResponse:
     """Lists the folders in a folder of the server's machine, to choose one to index. Permitted as POST /build is."""
     check_build(trusted, ctx)
-    return await in_turn(request, ctx.upkeep, lambda: folders_in(params.path))
+    return await ctx.in_turn(ctx.upkeep, lambda: folders_in(params.path))
 
 
 @api.get("/gallery", responses=error_answers(404, 422, 503))
-async def gallery(
-    request: Request, ctx: Ctx, trusted: HasToken, params: FromQuery[queries.GalleryParams]
-) -> answers.GalleryResponse:
+async def gallery(ctx: Ctx, trusted: HasToken, params: FromQuery[queries.GalleryParams]) -> answers.GalleryResponse:
     """Lists the indexed folders, and the files in them that could not be read."""
     if ctx.live.shards:
         raise NotFound("A gallery in shards has many indexes; /info lists them.")
     path, photo_filter = index_path(ctx.settings), PhotoFilter(params.folder)
-    summary, counts = await in_turn(
-        request, ctx.upkeep, lambda: (read_summary(path), count_files(path, MAX_DAYS, photo_filter))
+    summary, counts = await ctx.in_turn(
+        ctx.upkeep, lambda: (read_summary(path), count_files(path, MAX_DAYS, photo_filter))
     )
     roots, unread = summary.manifest.roots, summary.bad
     return answers.GalleryResponse(
@@ -370,23 +346,19 @@ async def gallery(
 
 
 @api.post("/remove", responses=error_answers(403, 409, 422, 503))
-async def remove(
-    request: Request, ctx: Ctx, trusted: HasToken, params: FromQuery[queries.RemoveParams]
-) -> answers.RemovedResponse:
+async def remove(ctx: Ctx, trusted: HasToken, params: FromQuery[queries.RemoveParams]) -> answers.RemovedResponse:
     """Removes a folder from the index, without changing its files. Permitted as POST /build is."""
     check_build(trusted, ctx)
-    report = await in_turn(request, ctx.upkeep, lambda: ctx.builder.remove(params.folder))
+    report = await ctx.in_turn(ctx.upkeep, lambda: ctx.builder.remove(params.folder))
     # The next answer is of the index without it.
-    await in_turn(request, ctx.upkeep, ctx.live.refresh)
+    await ctx.in_turn(ctx.upkeep, ctx.live.refresh)
     return answers.RemovedResponse(files=report.files, photos=report.photos)
 
 
 @api.get("/words", responses=error_answers(422, 503))
-async def words(
-    request: Request, ctx: Ctx, engine: InUse, params: FromQuery[queries.WordsParams]
-) -> answers.WordsResponse:
+async def words(ctx: Ctx, engine: InUse, params: FromQuery[queries.WordsParams]) -> answers.WordsResponse:
     """Lists the words of the checkpoint's vocabulary, and says whether any other text can be searched for."""
-    return await in_turn(request, ctx.lookups, lambda: engine.words(params))
+    return await ctx.in_turn(ctx.lookups, lambda: engine.words(params))
 
 
 def _latest_build(ctx: Context) -> answers.BuildInfo | None:
@@ -398,11 +370,11 @@ def _latest_build(ctx: Context) -> answers.BuildInfo | None:
 
 
 @api.get("/info", responses=error_answers(422))
-async def info(request: Request, ctx: Ctx, trusted: HasToken) -> answers.InfoResponse:
+async def info(ctx: Ctx, trusted: HasToken) -> answers.InfoResponse:
     """Describes the loaded network and index, and the limits of this server."""
     settings = ctx.settings
     shards = ctx.live.shards
-    build = None if shards else await in_turn(request, ctx.lookups, lambda: _latest_build(ctx))
+    build = None if shards else await ctx.in_turn(ctx.lookups, lambda: _latest_build(ctx))
     model = index = reason = None
     needs_token = settings.allow_build is None and not trusted and not shards
     try:
