@@ -136,7 +136,7 @@ class RayBackend:
         self._folder, self._plan, self._current = folder, plan, current
         self._ray, self._progress = workers, progress
         self._manifest = None if current is None else current.manifest
-        folder.clean(self._manifest, plan.key)
+        folder.clean_shards(self._manifest, plan.key)
         self._setup = Setup(
             shards=folder.path,
             key=plan.key,
@@ -204,7 +204,7 @@ class RayBackend:
             self._folder.commit(self._manifest)
         assert self._manifest is not None  # the first build has a draft
         self.database.close()
-        self._folder.clean(self._manifest, None)
+        self._folder.clean_shards(self._manifest, None)
         shards = self._manifest.shards
         generation = "+".join(sorted({shard.generation for shard in shards}))
         photos, files = sum(shard.photos for shard in shards), sum(shard.files for shard in shards)

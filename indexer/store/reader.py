@@ -7,8 +7,8 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +40,6 @@ from sketch_search.model.engine import Numbers, Tokens
 from sketch_search.model.engine.detector import no_boxes
 from sketch_search.model.images import media_type
 from sketch_search.model.search.clusters import Mask, Vectors
-from sketch_search.model.terminal import expand_home
 
 log = logging.getLogger("sketch_search")
 # Files whose digests are kept, some hundred bytes each.
@@ -367,12 +366,8 @@ class ShardsManifest(Frozen):
     shards: Annotated[tuple[ShardEntry, ...], Field(min_length=1, max_length=MAX_SHARDS)]
 
 
-class ShardsFolder:
+class ShardsFolder(location.IndexFolder):
     """The paths inside the folder of an index in shards. Making the object touches nothing on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = expand_home(path).absolute()
-        self.progress = self.path / "progress.json"
 
     def shard(self, number: int) -> location.IndexFolder:
         return location.IndexFolder(self.path / f"shard-{number:04d}")
@@ -385,19 +380,15 @@ class ShardsFolder:
         advice = f"it may be of another version of this program; delete {self.path}, and build it again with --ray"
         return read_document(ShardsManifest, path, advice)
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Makes the folder and holds its lock. Raises IndexBusy; IndexUnwritable; BadInvocation for other things."""
-        with location.refuse_if_unwritable(self.path):
-            names = location.names_in(self.path)
-            if names & {"CURRENT", "segments"}:
-                raise BadInvocation(
-                    f"{self.path} holds an ordinary index; name another folder for the shards with --index."
-                )
-            if location.SHARDS_FILE not in names and not any(name.startswith(location.SLICES) for name in names):
-                location.check_ours(self.path, names - {".lock", "progress.json"})
-        with location.hold_lock(self.path):
-            yield
+    def create(self) -> None:
+        """Makes the folder. Raises BadInvocation: it is a file, or contains other things than shards."""
+        names = location.names_in(self.path)
+        if names & {"CURRENT", "segments"}:
+            raise BadInvocation(
+                f"{self.path} holds an ordinary index; name another folder for the shards with --index."
+            )
+        if location.SHARDS_FILE not in names and not any(name.startswith(location.SLICES) for name in names):
+            location.check_ours(self.path, names - {".lock", "progress.json"})
 
     def make_shard(self, number: int) -> location.IndexFolder:
         """Makes the folder of one shard. The caller holds the lock of all."""
@@ -420,7 +411,7 @@ class ShardsFolder:
             if folder.current() != shard.generation:
                 folder.make_current(shard.generation)
 
-    def clean(self, manifest: ShardsManifest | None, key: str | None) -> None:
+    def clean_shards(self, manifest: ShardsManifest | None, key: str | None) -> None:
         """Deletes generations neither of ``manifest`` nor of the one before, and the slices of other keys."""
         shards = () if manifest is None else manifest.shards
         kept = {shard.folder for shard in shards} | {f"{location.SLICES}{key}"}
