@@ -37,10 +37,9 @@ from sketch_search.model.engine.detector import BOXES
 from sketch_search.model.files import read_regular
 from sketch_search.model.limits import System
 
-# The version of the index format, raised by every change that another version of the program could not read.
+# The version of the index format, raised by every change that another version of the program could not read. 1.0.0
+# wrote 11, without patterns, boxes and parts.
 FORMAT_VERSION: Final = 15
-# The oldest supported version: it has no regions. Version 11 has no patterns, 13 no boxes, 14 no parts.
-_OLDEST_VERSION: Final = 10
 Number = Annotated[int, Field(ge=0, le=2**40)]
 # The network of each system, unless another is named. The two-stage report's stores cluster after cluster.
 NETWORK_OF: Mapping[System, str] = {"default": "default", "two-stage": "zse"}
@@ -168,7 +167,7 @@ class Manifest(IndexSettings):
     were looked for yet. files: of its own folder, without the manifest.
     """
 
-    format_version: Literal[10, 11, 12, 13, 14, 15] = FORMAT_VERSION
+    format_version: Literal[11, 12, 13, 14, 15] = FORMAT_VERSION
     generation: str
     previous: str | None
     counts: Counts
@@ -233,12 +232,6 @@ def read_manifest(path: Path) -> Manifest:
 
     def check(document: object) -> None:
         version = document.get("format_version") if isinstance(document, dict) else None
-        if isinstance(version, int) and 0 < version < _OLDEST_VERSION:
-            raise IndexRefused(
-                f"{index} has index format {version}, which this program no longer reads; run "
-                "`sketch-search index build FOLDER` with a new folder as --index. To keep removals, run `index "
-                "remove --from FILE`, with what `index info --json` of the older version prints."
-            )
         if isinstance(version, int) and version > FORMAT_VERSION:
             raise IndexRefused(
                 f"{index} has index format {version}, and this program reads {FORMAT_VERSION}; "

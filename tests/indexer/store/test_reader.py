@@ -47,15 +47,9 @@ def test_a_stopped_first_build_says_so_and_is_replaced(collection: Collection, o
     assert not list(collection.index.glob(".building-*"))
 
 
-FORMATS = {
-    9: "has index format 9, which this program no longer reads; run `sketch-search index build FOLDER` .* --from FILE`",
-    16: "has index format 16, and this program reads 15; update the program",
-}
-
-
-@pytest.mark.parametrize(("version", "sentence"), FORMATS.items())
-def test_an_index_of_another_format_is_refused_by_everything(version: int, sentence: str, copied: Collection) -> None:
-    edit_manifest(copied.index, format_version=version, something_else=True)
+def test_an_index_of_a_newer_format_is_refused_by_everything(copied: Collection) -> None:
+    edit_manifest(copied.index, format_version=16, something_else=True)
+    sentence = "has index format 16, and this program reads 15; update the program"
     before = {path.name for path in copied.index.iterdir()}
     for work in (
         lambda: copied.open(),
@@ -108,7 +102,7 @@ def test_an_array_that_the_manifest_vouches_for_is_not_unpickled(copied: Collect
     ("name", "text"),
     [
         *(("CURRENT", text) for text in ("", "g1", "../elsewhere", "g000009")),
-        *(("g000001/manifest.json", text) for text in ("", "[]", '{"format_version": 10}', "\udcff", "[" * 100_000)),
+        *(("g000001/manifest.json", text) for text in ("", "[]", '{"format_version": 9}', "\udcff", "[" * 100_000)),
     ],
     ids=lambda text: text[:30],
 )
