@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 
 @dataclass(frozen=True)
@@ -49,3 +49,17 @@ class InfluentialPair:
     sketch_cell: int
     photo_cell: int
     drop: Annotated[float, Field(description="The share of the relation score that is lost without this pair.")]
+
+
+class ProgressState(BaseModel):
+    """The state of a build at one moment. photos_per_second, seconds_left: None before the first photo."""
+
+    phase: str = Field(
+        default="reading", description="reading, encoding, boxes, clustering, writing; then done or stopped."
+    )
+    done: int = Field(default=0, description="Photos done in this phase; in encoding, with those done before.")
+    total: int = Field(default=0, description="Photos of this phase; 0 if unknown.")
+    bad: int = Field(default=0, description="Files that could not be indexed so far.")
+    photos_per_second: float | None = None
+    seconds_left: float | None = Field(default=None, description="Of this phase.")
+    updated: float = Field(default=0, description="Seconds since the epoch.")

@@ -1,7 +1,6 @@
 """Reads and decodes new photos ahead, encodes and commits them in batches, and reports the progress of a build."""
 
 import hashlib
-import os
 import sys
 import time
 from collections import deque
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Never, TypeVar
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from tqdm import tqdm
 
 from sketch_search.indexer.building.database import BuildDatabase
@@ -26,6 +25,7 @@ from sketch_search.indexer.store.generation import IndexSettings
 from sketch_search.indexer.store.location import FileKey, IndexFolder, refuse_if_unwritable
 from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
+from sketch_search.model.answers import ProgressState
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.engine import Floats, threads, unit
 from sketch_search.model.engine.detector import SIZE, Detector
@@ -56,26 +56,6 @@ _FIRST_LINES, _LINES = 4.0, 32.0
 _MAX_BYTES = 10_000
 
 
-class ProgressState(BaseModel):
-    """The state of a build at one moment.
-
-    done, total: photos of this phase, in "encoding" with those that need not be read. bad: unusable files so far.
-    photos_per_second, seconds_left: None before the first photo. started, updated: seconds since the epoch.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    phase: Phase
-    done: int
-    total: int
-    bad: int
-    photos_per_second: float | None
-    seconds_left: float | None
-    started: float
-    updated: float
-    pid: int
-
-
 class Progress:
     """Reports the progress of a build to a file, and with ``bar`` on standard error, as a bar or lines."""
 
@@ -84,7 +64,6 @@ class Progress:
         self._bar: tqdm[Never] | None = None
         self._file: Path | None = None
         self._clock = clock
-        self._started = time.time()
         self._phase: Phase = "reading"
         self._phase_start = clock()
         self._written = float("-inf")
@@ -153,9 +132,7 @@ class Progress:
             bad=self._bad,
             photos_per_second=rate,
             seconds_left=(self._total - self._done) / rate if rate else None,
-            started=self._started,
             updated=time.time(),
-            pid=os.getpid(),
         )
         if self._bar_wanted and self._written - self._said >= self._pause and not sys.stderr.isatty():
             self._said, self._pause = self._written, min(2 * self._pause, _LINES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
-from sketch_search.model.answers import InfluentialPair, UnreadFile
+from sketch_search.model.answers import InfluentialPair, ProgressState, UnreadFile
 from sketch_search.model.limits import Places, System
 from sketch_search.service.schemas import query
 from sketch_search.service.schemas.search import DetectedBox, Photo, SeenThing, optional
@@ -229,18 +229,9 @@ class IndexInfo(BaseModel):
     text_tower_refused: str | None = Field(description="Why CLIP reads no text although it clustered the index.")
 
 
-class BuildInfo(BaseModel):
+class BuildInfo(ProgressState):
     """The latest report of the running build, or else of the last one."""
 
-    phase: str = Field(
-        default="reading", description="reading, encoding, boxes, clustering, writing; then done or stopped."
-    )
-    done: int = Field(default=0, description="Photos done in this phase; in encoding, with those done before.")
-    total: int = Field(default=0, description="Photos of this phase; 0 if unknown.")
-    bad: int = Field(default=0, description="Files that could not be indexed so far.")
-    photos_per_second: float | None = None
-    seconds_left: float | None = Field(default=None, description="Of this phase.")
-    updated: float = Field(default=0, description="Seconds since the epoch.")
     running: bool = Field(description="Whether POST /build started it and it runs, or its result is not used yet.")
     failed: str | None = Field(description="Why the last build started by POST /build failed, as a sentence.")
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from sketch_search import indexer, model
-from sketch_search.indexer.building.staging import Progress, ProgressState, read_progress
+from sketch_search.indexer.building.staging import Progress, read_progress
 from sketch_search.indexer.store.catalog import CATALOG_FILE, Catalog
 from sketch_search.indexer.store.files import FileStamp
 from sketch_search.indexer.store.rows import PhotoTable
+from sketch_search.model.answers import ProgressState
 from sketch_search.model.engine import unit
 from tests.indexer.galleries import Collection, catalog, flip, ids_of, save_photo, save_photos, tokens_of
 from tests.pictures import photo
@@ -178,7 +179,7 @@ def test_the_file_has_rate_and_time_left_at_most_once_a_second(tmp_path: Path) -
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_file_that_is_no_progress_gives_none_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
-    for content in (b"{}", b" " * 10**6 + b"{"):
+    for content in (b"[]", b" " * 10**6 + b"{"):
         (tmp_path / "progress.json").write_bytes(content)
         assert read_progress(tmp_path) is None
     (tmp_path / "progress.json").unlink()

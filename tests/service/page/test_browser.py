@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sketch_search import model
 from sketch_search.indexer import BuildRequest, build
-from sketch_search.indexer.building.staging import Phase, ProgressState
+from sketch_search.indexer.building.staging import Phase
+from sketch_search.model.answers import ProgressState
 from sketch_search.service.http.app import create_app
 from sketch_search.service.settings import Settings, index_path
 from tests import browser
@@ -398,10 +399,8 @@ def test_without_an_index_the_page_says_what_to_do_to_those_who_may_not_build(
 
 def progress(phase: Phase, done: int) -> str:
     """Returns the file that a build writes after so many of 40 photos."""
-    now = time.time()
-    return ProgressState(
-        phase=phase, done=done, total=40, bad=0, photos_per_second=1, seconds_left=30, started=now, updated=now, pid=1
-    ).model_dump_json()
+    state = ProgressState(phase=phase, done=done, total=40, photos_per_second=1, seconds_left=30, updated=time.time())
+    return state.model_dump_json()
 
 
 def test_a_build_that_is_under_way_shows_how_far_it_is(desk: Browser, settings: Settings, tmp_path: Path) -> None:
