@@ -28,7 +28,7 @@ from sketch_search.indexer.distributed.workers import TOKEN, Setup, Workers, che
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.generation import Generation, keep_only, open_generation
-from sketch_search.indexer.store.location import FileKey, refuse_if_unwritable
+from sketch_search.indexer.store.location import SLICES, FileKey, refuse_if_unwritable
 from sketch_search.indexer.store.reader import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
@@ -137,20 +137,18 @@ class RayBackend:
         self._ray, self._progress = workers, progress
         self._manifest = None if current is None else current.manifest
         folder.clean_shards(self._manifest, plan.key)
+        self._slices = folder.path / f"{SLICES}{plan.key}"
         self._setup = Setup(
-            shards=folder.path,
-            key=plan.key,
+            folder=self._slices,
             token=uuid.uuid4().hex,
             settings=plan.settings,
             folders=tuple(root.folder for root in plan.roots if root.folder.is_there()),
             weights=machines.weights,
-            device=workers.resources.device,
-            threads=workers.resources.cpus,
+            resources=workers.resources,
             batch=plan.request.batch,
             max_pixels=plan.request.max_pixels,
             software=installed_version(),
         )
-        self._slices = self._setup.folder
         with refuse_if_unwritable(self.path):
             self._slices.mkdir(exist_ok=True)
             # What a stopped build has read is in the slices.

@@ -26,7 +26,7 @@ from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import IndexSettings, NetworkIdentity
-from sketch_search.indexer.store.location import SLICES, refuse_if_unwritable
+from sketch_search.indexer.store.location import refuse_if_unwritable
 from sketch_search.model.engine import default_checkpoint, set_threads
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import installed_version
@@ -204,25 +204,19 @@ TOKEN = "token"
 class Setup:
     """The parameters of a build for every worker.
 
-    key: the name of its working folder. token: in the name of a file there, which proves the shared storage, and in
-    those of its slices. folders: those of the gallery that exist.
+    folder: of its slices. token: in the name of a file there, which proves the shared storage, and in those of slices.
+    folders: those of the gallery that exist.
     """
 
-    shards: Path
-    key: str
+    folder: Path
     token: str
     settings: IndexSettings
     folders: tuple[Folder, ...]
     weights: str | None
-    device: str
-    threads: int
+    resources: Resources
     batch: int
     max_pixels: int
     software: str
-
-    @property
-    def folder(self) -> Path:
-        return self.shards / f"{SLICES}{self.key}"
 
 
 @lru_cache(maxsize=1)
@@ -231,7 +225,7 @@ def open_networks(setup: Setup) -> "tuple[model.Matcher, ClipEmbedder | None]":
     node = f"the worker on {socket.gethostname()}"
     shared = "photos and index must be on storage that all machines share, at the same path on each."
     if not (setup.folder / f"{TOKEN}-{setup.token}").exists():
-        raise BadInvocation(f"{node} cannot see {setup.shards}; {shared}")
+        raise BadInvocation(f"{node} cannot see {setup.folder.parent}; {shared}")
     for root in setup.folders:
         if not root.is_there():
             advice = "give each machine its credentials, as docs/using.md describes." if root.remote else shared
@@ -243,10 +237,10 @@ def open_networks(setup: Setup) -> "tuple[model.Matcher, ClipEmbedder | None]":
     # The server imports this module, and needs no FAISS to begin.
     import faiss
 
-    set_threads(setup.threads)
-    faiss.omp_set_num_threads(setup.threads)
+    set_threads(setup.resources.cpus)
+    faiss.omp_set_num_threads(setup.resources.cpus)
     try:
-        matcher = model.load(default_checkpoint(setup.weights), setup.device)
+        matcher = model.load(default_checkpoint(setup.weights), setup.resources.device)
     except UserError as error:
         raise BadInvocation(f"{node} cannot start: {error}") from error
     settings = setup.settings
