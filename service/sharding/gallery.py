@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search import indexer
+from sketch_search.indexer.store.generation import Manifest
 from sketch_search.model.engine import Floats, Modality, Tokens, expectations
 from sketch_search.model.engine.detector import no_boxes
 from sketch_search.model.errors import UserError
@@ -49,14 +50,11 @@ class Overview:
     """
 
     generation_id: str
-    generation: str
+    manifest: Manifest
     ids: NDArray[np.int32]
     clusters: Clusters
-    identity: indexer.NetworkIdentity
-    embedder: indexer.EmbedderEntry
     presence: Floats | None
     boxes: bool
-    computed: tuple[str, ...]
 
     @property
     def photos(self) -> int:
@@ -74,9 +72,7 @@ class Overview:
 def overview(shard: LocalGallery) -> Overview:
     index = shard.index
     ids = np.sort(index.ids[index.wholes]).astype(np.int32)
-    network, embedder = index.manifest.identity, index.manifest.embedder
-    known = shard.clusters, network, embedder, shard.presence, shard.boxes_kept, shard.computed
-    return Overview(index.generation_id, index.generation, ids, *known)
+    return Overview(index.generation_id, index.manifest, ids, shard.clusters, shard.presence, shard.boxes_kept)
 
 
 #: Waits so many seconds for an answer. Raises ShardUnavailable if it is late, and the errors of the request.
@@ -182,17 +178,16 @@ class ShardedGallery(Gallery):
     ) -> None:
         """seconds: within which a shard must answer. lose: called with the names of shards that do not, and why."""
         self._links, self._layout, self._seconds, self._lose = links, layout, seconds, lose
-        known = next(shard for shard in layout.overviews if shard is not None)
-        self.clusters, self.photo_count = layout.clusters, layout.photo_count
-        self.embedder, self.tokens_kept = known.embedder, known.identity.tokens
-        self.regions_kept = known.identity.regions if self.tokens_kept > 1 else 0
         shards = [shard for shard in layout.overviews if shard is not None]
+        self.clusters, self.photo_count, known = layout.clusters, layout.photo_count, shards[0].manifest
+        self.embedder, self.tokens_kept = known.embedder, known.tokens
+        self.regions_kept = known.regions if self.tokens_kept > 1 else 0
         self.boxes_kept = any(shard.boxes for shard in shards)
         # The photos of one that does not say may be wrong.
-        full = all(shard.computed for shard in shards)
-        self.computed = tuple(sorted({way for shard in shards for way in shard.computed})) if full else ()
+        full = all(shard.manifest.computed for shard in shards)
+        self.computed = tuple(sorted({way for shard in shards for way in shard.manifest.computed})) if full else ()
         self.missing = tuple(links[number].name for number in sorted(missing))
-        names = ["-" if shard is None else shard.generation for shard in layout.overviews]
+        names = ["-" if shard is None else shard.manifest.generation for shard in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)
         self.generation_id = "+".join("-" if shard is None else shard.generation_id for shard in layout.overviews)
 

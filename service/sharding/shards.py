@@ -142,7 +142,7 @@ class Shards:
         )
         for number in order:
             shard, first = together[number], together[order[0]]
-            if shard.identity != first.identity:
+            if shard.manifest.identity != first.manifest.identity:
                 return number, f"{self._both(number, order[0])} were made with different checkpoints; {_TOGETHER}."
             if _clustered_by(shard) != _clustered_by(first):
                 return number, f"{self._both(number, order[0])} were clustered by different embedders; {_TOGETHER}."
@@ -160,8 +160,8 @@ class Shards:
 
 def _clustered_by(shard: Overview) -> tuple[str, str | None, int]:
     """Identifies an embedder: by its kind, its hash, and the length of CLIP's vectors."""
-    embeddings = shard.clusters.embeddings
-    return shard.embedder.kind, shard.embedder.sha256, 0 if embeddings is None else embeddings.shape[1]
+    embeddings, embedder = shard.clusters.embeddings, shard.manifest.embedder
+    return embedder.kind, embedder.sha256, 0 if embeddings is None else embeddings.shape[1]
 
 
 def _info(name: str, known: _Known) -> ShardInfo:
@@ -170,7 +170,7 @@ def _info(name: str, known: _Known) -> ShardInfo:
         name=name,
         answers=known.answers,
         reason=known.reason,
-        generation=None if shard is None else shard.generation,
+        generation=None if shard is None else shard.manifest.generation,
         photos=0 if shard is None else shard.photos,
         clusters=0 if shard is None else len(shard.clusters.sizes),
     )

@@ -26,11 +26,15 @@ def opened(folder: Path, matcher: Matcher, keeps: int = 1) -> Shard:
     return index
 
 
+def said(one: Overview, **changes: object) -> Overview:
+    return replace(one, manifest=one.manifest.model_copy(update=changes))
+
+
 MISFITS: dict[str, Callable[[Overview], Overview]] = {
-    "different checkpoints": lambda one: replace(
-        one, identity=one.identity.model_copy(update={"photo_sha256": "f" * 64})
+    "different checkpoints": lambda one: said(one, photo_sha256="f" * 64),
+    "different embedders": lambda one: said(
+        one, embedder=one.manifest.embedder.model_copy(update={"sha256": "f" * 64})
     ),
-    "different embedders": lambda one: replace(one, embedder=one.embedder.model_copy(update={"sha256": "f" * 64})),
     # That of a photo of the first shard.
     "both have a photo with the id": lambda one: replace(one, ids=one.ids - one.ids.min() + 1),
 }
