@@ -110,9 +110,11 @@ def evaluate(
         corpus = tasks.read_task("zero-shot", split, None, data).corpus
         drawn = corpus if data is not None else tasks.read_task("fine-grained", split).corpus
         for name, matcher in _load_networks(validated=False, **networks):
-            report = measure_parts(matcher, corpus, drawn)
-            described = {"checkpoint": name, **dataclasses.asdict(report)}
-            print(json.dumps(described) if as_json else f"{name}: {report.table()}")
+            parts = measure_parts(matcher, corpus, drawn)
+            if as_json:
+                print(json.dumps({"checkpoint": name} | {what: part.json("queries") for what, part in parts.items()}))
+            for what, part in {} if as_json else parts.items():
+                print(f"{name}, {what}: {part.table()}\n\n{part.interval_table('queries')}\n")
         return
     remembered = protocol in (*tasks.REMEMBERED_PROTOCOLS, "parting")
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):

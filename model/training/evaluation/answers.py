@@ -23,7 +23,7 @@ from sketch_search.model.images import open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search import Plan, Query, gallery_of, rank
 from sketch_search.model.training.corpus import Corpus, Picture, find_drawn_photos, rows_by_label
-from sketch_search.model.training.evaluation.figures import Evaluation, Interval, bootstrap, relevance
+from sketch_search.model.training.evaluation.figures import Evaluation, relevance
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.network import ClipEmbedder, Network, RetNetwork, find_clip
 from sketch_search.model.training.tasks import UNSEEN, Task, class_key
@@ -280,33 +280,6 @@ class Composite:
     quarter: int
 
 
-@dataclass(frozen=True)
-class PartsReport:
-    """Means over composites and pairs, with 95% intervals by resampling; without pairs, order and places are None."""
-
-    composites: int
-    classes: int  # of their sketches
-    right: Interval  # share of the sketch tokens whose best match lies in the right quarter; by chance CHANCE
-    tokens: Interval  # share of the canvas's compared tokens that lie there, from which the selection moves CHANCE
-    most: Interval  # share of the composites in which more sketch tokens point there than at any other quarter
-    pairs: int
-    order: Interval | None  # share of distant sketch tokens, by columns and by rows, whose matches keep their order
-    places: Interval | None  # different matches, for each sketch token
-
-    def table(self) -> str:
-        lines = [f"{self.composites} canvases of {self.classes} classes, by chance {CHANCE:.2f}; {self.pairs} pairs"]
-        for name, interval in (
-            ("best matches in the right quarter", self.right),
-            ("compared tokens in the right quarter", self.tokens),
-            ("canvases most matches of which are there", self.most),
-            ("order of distant parts kept, by chance 0.5", self.order),
-            ("different places for each part", self.places),
-        ):
-            if interval is not None:
-                lines.append(f"{name:<44}{interval.value:.3f}  (95%: {interval.low:.3f} to {interval.high:.3f})")
-        return "\n".join(lines)
-
-
 def choose_composites(corpus: Corpus, count: int) -> tuple[Composite, ...]:
     """Chooses composites: classes in turn, quarters equally often. Raises ModelError if there are too few classes."""
     photos, sketches = (rows_by_label(p.label for p in pictures) for pictures in (corpus.photos, corpus.sketches))
@@ -345,8 +318,16 @@ def quarters_of(cells: engine.Numbers, grid: int) -> engine.Numbers:
     return np.int64(2) * (2 * down + 1 > grid) + (2 * across + 1 > grid)
 
 
-def measure_parts(matcher: Matcher, corpus: Corpus, drawn: Corpus, canvases: int = COMPOSITES) -> PartsReport:
-    """Measures whether matches lie on the thing of ``corpus``, and in its order of ``drawn``. Raises ModelError."""
+def measure_parts(matcher: Matcher, corpus: Corpus, drawn: Corpus, canvases: int = COMPOSITES) -> dict[str, Evaluation]:
+    """Measures whether matches lie on the thing of ``corpus``, by canvas, and in its order of ``drawn``, by pair.
+
+    right: the share of the sketch tokens whose best match lies in the right quarter; by chance CHANCE. tokens: the
+    share of the canvas's compared tokens that lie there, from which the selection moves CHANCE. most: whether more
+    sketch tokens point there than at any other quarter. order: the share of distant sketch tokens, by columns and by
+    rows, whose matches keep their order; by chance 0.5. places: different matches, for each sketch token.
+
+    Returns no pairs if ``drawn`` has none. Raises ModelError for too few classes.
+    """
     composites = choose_composites(corpus, canvases)
     rows = []
     for composite in tqdm(composites, desc="explaining", unit="canvas", disable=None):
@@ -363,10 +344,14 @@ def measure_parts(matcher: Matcher, corpus: Corpus, drawn: Corpus, canvases: int
     for row in tqdm(chosen.tolist(), desc="explaining", unit="pair", disable=None):
         sketch = open_image(drawn.sketches[row].path, sketch=True)
         kept.append(order_kept(matcher.explain(sketch, open_image(drawn.photos[targets[row]].path))))
-    order, places = bootstrap(np.array(kept)) if kept else (None, None)
-    classes = len({composite.sketch.label for composite in composites})
-    right, tokens, most = bootstrap(np.array(rows))
-    return PartsReport(len(rows), classes, right, tokens, most, len(kept), order, places)
+
+    def evaluate(sketches: tuple[Picture, ...], rows: Sequence[tuple[float, ...]], *names: str) -> Evaluation:
+        columns = dict(zip(names, np.array(rows).T, strict=True))
+        return Evaluation.of(Corpus(sketches), sketches, {"matches": columns}, {})
+
+    parts = {"canvases": evaluate(tuple(c.sketch for c in composites), rows, "right", "tokens", "most")}
+    pairs = tuple(drawn.sketches[row] for row in chosen)
+    return parts | ({"pairs": evaluate(pairs, kept, "order", "places")} if kept else {})
 
 
 def order_kept(explanation: Explanation) -> tuple[float, float]:

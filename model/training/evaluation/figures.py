@@ -42,6 +42,11 @@ TITLES = {
     "first": "first right",
     "among": "one right",
     "shown": "guesses",
+    "right": "right quarter",
+    "tokens": "compared there",
+    "most": "most there",
+    "order": "order kept",
+    "places": "places",
 }
 TITLES |= {f"plain_{name}": f"plain {TITLES[name]}" for name in (*FIGURES, "precision_10")}
 # The notes on titles with a star.
