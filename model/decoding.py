@@ -445,7 +445,7 @@ class Decoders:
     def start(self) -> None:
         """Starts a process, so that the first picture need not wait for it."""
         with self._room, self._process():
-            pass
+            _opened()
 
     def run(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
         """Does a job with a file's bytes; with ``quick``, only if it takes no longer than ordinary pictures.

@@ -27,7 +27,6 @@ from sketch_search.model.engine import (
     Vocabulary,
     as_floats,
     average_variants,
-    check_modality,
     cosines,
     sigmoid,
     sketch_variants,
@@ -39,7 +38,7 @@ from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.engine.surface import processor
 from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import Explanation, compare
-from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, colours_of_cells
+from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, check_modality, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import diffuse, evidence_of_undiffused, likenesses, weigh
 from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
@@ -117,12 +116,10 @@ class Matcher:
 
     def open(self, source: Source, modality: Modality) -> Image.Image:
         """Opens a picture (bytes, path or stream) for ``prepare``. Raises as ``open_image`` does."""
-        check_modality(modality)
         return self.preprocessing.open(source, modality)
 
     def prepare(self, image: Image.Image, modality: Modality) -> Floats:
         """Makes a picture's network input, (3, H, W) float32, as in training. Raises BlankSketch without ink."""
-        check_modality(modality)
         return self.preprocessing.prepare(image, modality)
 
     def encode(self, pictures: ArrayLike, modality: Modality, variants: int | None = None) -> Tokens:

@@ -13,7 +13,6 @@ from sketch_search.model.engine.config import (
     NetworkConfig,
     TwoSidedConfig,
     ZseConfig,
-    check_modality,
     from_json,
     preset,
     to_json,

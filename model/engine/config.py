@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Modality = Literal["sketch", "photo"]
-
-
-def check_modality(modality: str) -> None:
-    """Raises ModelError for another word, such as "sketches"."""
-    if modality not in get_args(Modality):
-        raise ModelError(f"a picture is a 'sketch' or a 'photo', not {modality!r}")
-
-
 # By pairs of tokens, by [Ret], by both; and the things of a drawing by regions, which need no training.
 Method = Literal["rn", "ret", "fused", "things"]
 METHODS: tuple[Method, ...] = ("rn", "ret", "fused")

@@ -16,8 +16,6 @@ from sketch_search.model.images.drawing import Drawing, read_drawing
 from sketch_search.model.images.files import Source, open_image, to_rgb
 from sketch_search.model.images.ink import Pixels
 
-_MODALITIES = ("sketch", "photo")
-
 # A JPEG photo is decoded to this many times the input's side, which changes tokens no more than saving it again.
 _PHOTO_DETAIL = 3
 
@@ -26,6 +24,12 @@ _RELEASED_INK = 300
 _RELEASED_MARGIN = 10
 # OpenCV's fixed point for bilinear weights.
 _WEIGHT_BITS = 11
+
+
+def check_modality(modality: str) -> None:
+    """Raises ModelError for another word, such as "sketches"."""
+    if modality not in ("sketch", "photo"):
+        raise ModelError(f"a picture is a 'sketch' or a 'photo', not {modality!r}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Preprocessing:
 
         A large JPEG photo is decoded to sides of at least three times `image_size`, unless for `released` networks.
         """
+        check_modality(modality)
         return open_image(source, least_side=self.least_side(modality), sketch=modality == "sketch")
 
     def prepare(self, image: Image.Image, modality: str) -> NDArray[np.float32]:
@@ -61,8 +66,7 @@ class Preprocessing:
 
     def pixels(self, image: Image.Image, modality: str) -> Pixels:
         """Makes the pixels that `prepare` normalises: (image_size, image_size, 3) uint8."""
-        if modality not in _MODALITIES:
-            raise ModelError(f"modality must be 'sketch' or 'photo', not {modality!r}")
+        check_modality(modality)
         if self.padded:
             return prepare_padded(image, self.image_size, sketch=modality == "sketch")
         if modality == "photo":

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from sketch_search.model import engine
 from sketch_search.model.engine.detector import SIZE, Detector
 from sketch_search.model.errors import ImageError, ModelError
-from sketch_search.model.images import Pixels, Preprocessing, fit_photo
+from sketch_search.model.images import Pixels, Preprocessing, check_modality, fit_photo
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.search import encode_things, gallery_of, search_things
@@ -46,7 +46,7 @@ class PreparedPictures(Dataset[tuple[torch.Tensor, int]]):
         labels: Sequence[str] | None = None,
     ) -> None:
         """labels: all classes, such as ``Corpus.labels``; None for the sorted classes of the pictures."""
-        engine.check_modality(modality)
+        check_modality(modality)
         self.pictures, self.modality, self.preprocessing = pictures, modality, preprocessing
         self.labels = tuple(sorted({picture.label for picture in pictures}) if labels is None else labels)
         self._numbers = {label: number for number, label in enumerate(self.labels)}
