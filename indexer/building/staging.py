@@ -156,24 +156,7 @@ class DecodedPhoto:
 
     opened: OpenedImage
     pixels: Floats
-    for_embedder: Sequence[Floats]
-
-    @staticmethod
-    def of(
-        data: bytes, decoders: Decoders, matcher: Matcher, max_pixels: int, embedder: "ClipEmbedder | None" = None
-    ) -> "DecodedPhoto":
-        """Decodes the bytes of a file. Raises ImageError as ``Decoders.run`` does."""
-        preprocessing = matcher.preprocessing
-        if embedder is not None:
-            opened = decoders.run(data, Job(max_pixels, preprocessing.least_side("photo"), whole=SIZE, parts=True))
-            pictures = opened.image, *opened.parts
-            pixels = np.stack([preprocessing.prepare(picture, "photo") for picture in pictures])
-            return DecodedPhoto(opened, pixels, [*map(embedder.prepare, pictures)])
-        # Only the small pictures are sent between processes, because copying costs time.
-        opened = decoders.run(data, Job.preparing(preprocessing, "photo", max_pixels, whole=SIZE, parts=True))
-        pictures = opened.image, *opened.parts
-        pixels = np.stack([preprocessing.normalise(np.asarray(picture)) for picture in pictures])
-        return DecodedPhoto(opened, pixels, ())
+    for_embedder: Sequence[Floats] = ()
 
 
 @dataclass(frozen=True)
@@ -247,7 +230,7 @@ class Stager:
             day = self._database.day_of(content_hash)
             return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
         try:
-            photo = DecodedPhoto.of(content.data, decoders, self._matcher, self._max_pixels, self._embedder)
+            photo = self._decode(decoders, content.data)
             opened = photo.opened
             if opened.incomplete:
                 self.incomplete.append((file.root, file.path))
@@ -260,6 +243,20 @@ class Stager:
             return _ReadFile(replace(record, stamp=None, reason="not enough memory to decode it"))
         except (ImageError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
+
+    def _decode(self, decoders: Decoders, data: bytes) -> DecodedPhoto:
+        """Decodes the bytes of a file. Raises ImageError as ``Decoders.run`` does."""
+        preprocessing, embedder = self._matcher.preprocessing, self._embedder
+        if embedder is not None:
+            job = Job(self._max_pixels, preprocessing.least_side("photo"), whole=SIZE, parts=True)
+            opened = decoders.run(data, job)
+            pictures = opened.image, *opened.parts
+            pixels = [preprocessing.prepare(picture, "photo") for picture in pictures]
+            return DecodedPhoto(opened, np.stack(pixels), [*map(embedder.prepare, pictures)])
+        # Only the small pictures are sent between processes, because copying costs time.
+        opened = decoders.run(data, Job.preparing(preprocessing, "photo", self._max_pixels, whole=SIZE, parts=True))
+        pixels = [preprocessing.normalise(np.asarray(picture)) for picture in (opened.image, *opened.parts)]
+        return DecodedPhoto(opened, np.stack(pixels))
 
     def _day_beside(self, file: GalleryFile, zone: int | None = None) -> int | None:
         """Finds the day of a photo without one in its file: in a file beside it, or in its path."""
