@@ -38,7 +38,7 @@ from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import Manifest, find_generation, keep_only, used_segments
 from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, segment_name, shown_path
 from sketch_search.indexer.store.reader import ShardEntry
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
 from sketch_search.model import Matcher, where_it_computes
 from sketch_search.model.answers import UnreadFile
 from sketch_search.model.limits import System
@@ -79,16 +79,14 @@ class BuildReport(Written):
     """The outcome of a build.
 
     changed: whether anything was written. settled: what it found out about the files. encoded: photos encoded in this
-    run; renewed: photos that an older version had computed, and that are computed again. damaged: repaired damage, one
-    sentence each. bad, bad_before: unusable files now and before. incomplete: photos of damaged files. unlisted:
-    unreadable folders, whose photos stay. skipped: entries not indexed, a sentence for each kind. prefixes: names that
-    paths begin with from now on. workers: processes at once. seconds: how long it took.
+    run. damaged: repaired damage, one sentence each. bad, bad_before: unusable files now and before. incomplete: photos
+    of damaged files. unlisted: unreadable folders, whose photos stay. skipped: entries not indexed, a sentence for each
+    kind. prefixes: names that paths begin with from now on. workers: processes at once. seconds: how long it took.
     """
 
     changed: bool
     settled: Settled
     encoded: int
-    renewed: int
     damaged: tuple[str, ...]
     bad: tuple[UnreadFile, ...]
     bad_before: tuple[UnreadFile, ...]
@@ -144,7 +142,6 @@ class BuildReport(Written):
             ("photos", f"{self.photos}{duplicates}"),
             ("paths", f"now begin with the name of their folder: {paths}" if paths else None),
             ("encoded now", f"{self.encoded}{by}"),
-            ("computed again", f"{self.renewed} of an older version" if self.renewed else None),
             ("gone", f"{self.settled.gone or ''}"),
             ("bad", f"{len(self.bad)}{before}" if self.bad else None),
             ("clusters", f"{self.clusters}, by {self.embedder}"),
@@ -200,7 +197,7 @@ class LocalBackend:
         """Opens the arrays from which these rows are read."""
         current, kept = self._plan.current, dict[str, PhotoArrays]()
         if current.generation is not None:
-            kept = current.generation.open_rows(current.unusable, self._plan.settings.detector)
+            kept = current.generation.open_rows(current.unusable)
         if self.database.staged:
             kept[self.database.segment.name] = self.database.staged_rows()
         return kept
@@ -226,11 +223,6 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
     current, roots, database = plan.current, plan.roots, backend.database
     progress.start("reading")
     database.take_over(current.catalogs, current.numbers(roots), current.unusable)
-    if stale := database.mark_stale(_find_stale(plan)):
-        progress.say(
-            f"an older version computed {stale} photos, which are computed again. If it is stopped, the next build "
-            "continues; until it ends, the index is searched as it is."
-        )
     hidden = database.hide(lambda root, path: plan.exclusions.hides(path)) if plan.exclusions.patterns else 0
     names = [root.name for root in roots]
     bad_before = database.bad(names)
@@ -248,8 +240,6 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
     removals = Removals({**plan.removals.rules, **dict.fromkeys(settled.removed_before, True)})
     plan = replace(plan, removals=removals)
     bad = database.bad(names)
-    if renewed := database.count_renewed():
-        plan = replace(plan, recluster=True, rewrite=True)
     manifest = current.manifest
     before = None if manifest is None else (manifest.roots, manifest.excluded, current.removals)
     changed = plan.rewrite or hidden + settled.changed > 0
@@ -269,7 +259,6 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
         changed=changed,
         settled=settled,
         encoded=encoded,
-        renewed=renewed,
         damaged=current.problems,
         bad=bad,
         bad_before=bad_before,
@@ -283,23 +272,6 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
         seconds=time.monotonic() - started,
         index=backend.path,
     )
-
-
-def _find_stale(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
-    """Returns which rows of sources an older version computed, by their names in the build's database.
-
-    It looked for no boxes, and on processors with AVX2 alone its vectors are wrong.
-    """
-    current, detector = plan.current, plan.settings.detector
-    stale: dict[str, npt.NDArray[np.bool_]] = {}
-    for beginning, generation in current.catalogs.items() if current.reusable else ():
-        manifest, boxes = generation.manifest, generation.boxes_by(detector)
-        if manifest.unseen or (manifest.computed == () if detector is None else boxes is None):
-            table = generation.open_photo_table()
-            for number, (name, rows) in enumerate(manifest.segment_sizes.items()):
-                every = np.ones(rows, np.bool_)
-                stale[f"{beginning}{name}"] = every if boxes is None else are_unseen(boxes[table.of_segment(number)])
-    return stale
 
 
 def _raws_to_index(listing: FolderListing, roots: Sequence[Root], backend: Backend) -> list[GalleryFile]:

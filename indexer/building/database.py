@@ -45,8 +45,8 @@ _ROW = np.dtype([("id", np.int64), *((name, np.int32) for name in ("source", "ro
 # were listed. state: 'unread' for one that has to be read, 'known' for one that is as in files, 'read' for one of which
 # the other columns say what came of reading it.
 # contents: the row of each content, and how many rows of its parts follow; before and id: the lowest id of the files
-# that show it, now and in the next generation; cluster: of the current generation, as the row is; stale: whether an
-# older version computed the row, so that the content is computed again. No content is in two segments or slices.
+# that show it, now and in the next generation; cluster: of the current generation. No content is in two segments or
+# slices.
 # own: the segment, or slice, that this build appends rows to.
 # removed: the contents whose files the user removed, all of them.
 SCHEMA = f"""
@@ -63,7 +63,7 @@ CREATE INDEX seen_by_number ON seen (number);
 CREATE VIEW listed AS SELECT * FROM seen WHERE number IS NOT NULL;
 CREATE TABLE contents (
     hash TEXT PRIMARY KEY, segment TEXT NOT NULL, row INTEGER NOT NULL, taken INTEGER, cluster INTEGER,
-    before INTEGER, id INTEGER, parts INTEGER NOT NULL DEFAULT 0, stale INTEGER NOT NULL DEFAULT 0
+    before INTEGER, id INTEGER, parts INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE own (segment TEXT NOT NULL);
 CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -109,9 +109,6 @@ _TAKE_READ = """INSERT INTO files (id, root, path, hash, size, mtime, ctime, tak
 _NOTE_READ = """ON CONFLICT (root, path) DO UPDATE SET hash = excluded.hash, size = excluded.size,
     mtime = excluded.mtime, ctime = excluded.ctime, taken = excluded.taken, reason = excluded.reason, state = 'read'
     WHERE number IS NULL OR state = 'unread'"""
-# The row of a content that is new, or stale.
-_NOTE_ROW = """ON CONFLICT (hash) DO UPDATE SET segment = excluded.segment, row = excluded.row, taken = excluded.taken,
-    parts = excluded.parts, cluster = NULL, stale = 0 WHERE stale"""
 
 
 @dataclass(frozen=True)
@@ -244,25 +241,13 @@ class BuildDatabase:
             row += 1 + parts
         with self._writing() as database:
             insert = "INSERT INTO contents (hash, segment, row, taken, parts)"
-            database.executemany(f"{insert} VALUES (?, (SELECT segment FROM own), ?, ?, ?) {_NOTE_ROW}", values)
+            database.executemany(f"{insert} VALUES (?, (SELECT segment FROM own), ?, ?, ?)", values)
             read = f"INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, 'read') {_NOTE_READ}"
             database.executemany(read, map(content_columns, records))
         self.staged = row
 
     def staged_rows(self) -> PhotoArrays:
         return self._rows.open(self.staged)
-
-    def mark_stale(self, rows: Mapping[str, npt.NDArray[np.bool_]]) -> int:
-        """Has the contents of these rows of segments computed again if their files can be read. Returns how many."""
-        contents = self._all("SELECT hash, segment, row FROM contents") if rows else ()
-        stale = [(content,) for content, segment, row in contents if segment in rows and rows[segment][row]]
-        with self._writing() as database:
-            database.executemany("UPDATE contents SET stale = 1 WHERE hash = ?", stale)
-        return len(stale)
-
-    def count_renewed(self) -> int:
-        """Counts the photos of the current generation that have a new row."""
-        return self._number("SELECT count(*) FROM contents WHERE before IS NOT NULL AND cluster IS NULL")
 
     def counts_read(self) -> tuple[int, int]:
         ((files, bad),) = self._all("SELECT count(*), count(reason) FROM seen")
@@ -306,12 +291,11 @@ class BuildDatabase:
         with self._writing() as database:
             first = f"min(id + (status <> 'indexed') * {_GONE})"
             database.execute(
-                f"""INSERT INTO contents (hash, segment, row, taken, cluster, before, parts)
+                f"""INSERT OR REPLACE INTO contents (hash, segment, row, taken, cluster, before, parts)
                     SELECT hash, segment, row, taken, cluster, iif(first < {_GONE}, first, NULL), coalesce((SELECT parts
                     FROM with_parts p WHERE p.segment = found.segment AND p.row = found.row), 0) FROM (
                     SELECT hash, segment, row, taken, cluster, {first} AS first FROM files
-                    WHERE hash IS NOT NULL AND segment IS NOT NULL GROUP BY hash) found
-                    WHERE true ON CONFLICT (hash) DO UPDATE SET before = excluded.before"""
+                    WHERE hash IS NOT NULL AND segment IS NOT NULL GROUP BY hash) found"""
             )
             database.execute(
                 """DELETE FROM removed WHERE hash IN (
@@ -327,8 +311,8 @@ class BuildDatabase:
         with self._writing() as database:
             database.execute(f"INSERT INTO seen SELECT * FROM slice.seen WHERE true {_NOTE_READ}")
             database.execute(
-                f"""INSERT INTO contents (hash, segment, row, taken, parts)
-                    SELECT hash, ?, row, taken, parts FROM slice.contents WHERE true {_NOTE_ROW}""",
+                """INSERT OR IGNORE INTO contents (hash, segment, row, taken, parts)
+                   SELECT hash, ?, row, taken, parts FROM slice.contents""",
                 (folder.name,),
             )
         self._database.execute("DETACH slice")
@@ -370,8 +354,7 @@ class BuildDatabase:
                         """UPDATE seen SET state = 'known' WHERE number > ? AND size IS NOT NULL AND EXISTS (
                            SELECT 1 FROM files f WHERE f.root = seen.root AND f.path = seen.path
                            AND (f.size, f.mtime, f.ctime) IS (seen.size, seen.mtime, seen.ctime)
-                           AND (f.reason IS NOT NULL OR f.segment IS NOT NULL)
-                           AND f.hash IS NOT (SELECT hash FROM contents WHERE hash = f.hash AND stale))""",
+                           AND (f.reason IS NOT NULL OR f.segment IS NOT NULL))""",
                         (last,),
                     )
             last += len(part)
@@ -406,7 +389,7 @@ class BuildDatabase:
         return settled, bad
 
     def knows(self, content: str) -> bool:
-        return bool(self._number("SELECT count(*) FROM contents WHERE hash = ? AND NOT stale", content))
+        return bool(self._number("SELECT count(*) FROM contents WHERE hash = ?", content))
 
     def day_of(self, content: str) -> int | None:
         """Returns the ordinal of the day on which a known photo was taken; None if that is unknown."""

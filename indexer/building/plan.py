@@ -316,8 +316,10 @@ def plan_build(request: BuildRequest, current: Current, matcher: Matcher, index:
     if request.added and manifest is not None:
         manifest.check_identity(index, identity)
     recluster, computed = True, tuple[str, ...]()
+    detector = DETECTOR_NAME if identity.keeps_boxes else None
     if manifest is not None and current.catalogs:
-        current = replace(current, reusable=manifest.identity == identity and manifest.embedder.same(embedder.entry))
+        same_rows = manifest.identity == identity and manifest.detector == detector and bool(manifest.computed)
+        current = replace(current, reusable=same_rows and manifest.embedder.same(embedder.entry))
         # The number that the clusters were asked for with, or that k-means made of it.
         same_number = clusters in (None, manifest.clusters_asked, current.clusters)
         clusters = manifest.clusters_asked if clusters is None else clusters
@@ -336,7 +338,7 @@ def plan_build(request: BuildRequest, current: Current, matcher: Matcher, index:
         roots=roots,
         excluded=excluded,
         clusters_asked=clusters,
-        detector=DETECTOR_NAME if identity.keeps_boxes else None,
+        detector=detector,
         computed=computed,
     )
     return BuildPlan(request, current, settings, removals, embedder, recluster, rewrite=recluster)

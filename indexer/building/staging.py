@@ -111,10 +111,6 @@ class Progress:
         if self._clock() - self._written >= _INTERVAL:
             self._write()
 
-    def say(self, sentence: str) -> None:
-        if self._bar_wanted:
-            tqdm.write(sentence, file=sys.stderr)
-
     def _close_bar(self) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -188,7 +188,7 @@ class RayBackend:
         opened = dict[str, PhotoArrays]()
         for beginning, generation in self._plan.current.catalogs.items():
             others = [name for name in generation.manifest.segment_sizes if f"{beginning}{name}" not in names]
-            kept = generation.open_rows(others, self._plan.settings.detector)
+            kept = generation.open_rows(others)
             opened |= {f"{beginning}{name}": arrays for name, arrays in kept.items()}
         for name in names:
             if name not in opened:
