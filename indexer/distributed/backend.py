@@ -64,58 +64,40 @@ def build_shards(
     check_address(machines.address)
     folder, progress = ShardsFolder(index), progress or Progress()
     # Checked before anything slow, and again under the lock, since the shards may have changed.
-    before = CurrentShards.read(folder)
-    # All shards have the same network and folders.
-    request.roots(folder.path, None if before is None else before.generations[0].manifest)
+    request.roots(folder.path, _read_current(folder)[1].manifest)
     with folder.writing(), connected(machines.address):
         workers = Workers(machines.device, machines.workers)
         matcher = model.load(default_checkpoint(machines.weights), "cpu")
         check_network(matcher)
-        current = CurrentShards.read(folder)
-        if current is not None:
-            folder.settle(current.manifest)
-        plan = _plan(request, folder, current, matcher)
+        manifest, current = _read_current(folder)
+        if manifest is not None:
+            folder.settle(manifest)
+        plan, shards_before = plan_build(request, current, matcher, folder.path), len(current.catalogs)
+        if not plan.current.reusable:
+            raise BadInvocation(
+                f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
+                "folder with --index, or delete that one."
+            )
+        shards = request.shards or shards_before or 1
+        rewrite = plan.recluster or shards != shards_before
+        plan = replace(plan, recluster=True, rewrite=rewrite, shards=shards)
         with progress.of_build(folder.progress):
-            backend = RayBackend(folder, plan, current, workers, machines, matcher, progress)
+            backend = RayBackend(folder, plan, manifest, workers, machines, matcher, progress)
             with closing(backend.database):
                 return run_plan(plan, backend, progress)
 
 
-def _plan(
-    request: BuildRequest, folder: ShardsFolder, current: "CurrentShards | None", matcher: model.Matcher
-) -> BuildPlan:
-    if current is None:
-        plan = plan_build(request, Current(), matcher, folder.path)
-        return replace(plan, shards=request.shards or 1)
-    plan, shards_before = plan_build(request, current.state(), matcher, folder.path), len(current.generations)
-    if not plan.current.reusable:
-        raise BadInvocation(
-            f"{folder.path} holds shards of another checkpoint or embedder, or with other tokens; name another "
-            "folder with --index, or delete that one."
-        )
-    shards = request.shards or shards_before
-    return replace(plan, recluster=True, rewrite=plan.recluster or shards != shards_before, shards=shards)
-
-
-@dataclass(frozen=True)
-class CurrentShards:
-    """The shards of the last committed build: their common manifest, and their generations in order."""
-
-    manifest: ShardsManifest
-    generations: tuple[Generation, ...]
-
-    @staticmethod
-    def read(folder: ShardsFolder) -> "CurrentShards | None":
-        """Reads the shards in a folder; None if there are none. Raises IndexRefused if they are damaged."""
-        if (manifest := folder.manifest()) is None:
-            return None
-        shards = enumerate(manifest.shards)
-        return CurrentShards(manifest, tuple(open_generation(folder.shard(n), shard.generation) for n, shard in shards))
-
-    def state(self) -> Current:
-        names = (f"{shard.folder}/{shard.generation}/" for shard in self.manifest.shards)
-        catalogs, first = dict(zip(names, self.generations, strict=True)), Current.of(self.generations[0])
-        return replace(first, catalogs=catalogs, next_id=self.manifest.next_id, clusters=self.manifest.clusters)
+def _read_current(folder: ShardsFolder) -> tuple[ShardsManifest | None, Current]:
+    """Reads the shards of the last committed build, if any, and their state. Raises IndexRefused if one is damaged."""
+    if (manifest := folder.manifest()) is None:
+        return None, Current()
+    catalogs = {
+        f"{shard.folder}/{shard.generation}/": open_generation(folder.shard(number), shard.generation)
+        for number, shard in enumerate(manifest.shards)
+    }
+    # All shards have the same network and folders.
+    first = Current.of(next(iter(catalogs.values())))
+    return manifest, replace(first, catalogs=catalogs, next_id=manifest.next_id, clusters=manifest.clusters)
 
 
 class RayBackend:
@@ -125,7 +107,7 @@ class RayBackend:
         self,
         folder: ShardsFolder,
         plan: BuildPlan,
-        current: CurrentShards | None,
+        manifest: ShardsManifest | None,
         workers: Workers,
         machines: Machines,
         matcher: model.Matcher,
@@ -133,9 +115,8 @@ class RayBackend:
     ) -> None:
         self.matcher = matcher
         self.path, self.workers, self.incomplete = folder.path, workers.count, list[FileKey]()
-        self._folder, self._plan, self._current = folder, plan, current
+        self._folder, self._plan, self._manifest = folder, plan, manifest
         self._ray, self._progress = workers, progress
-        self._manifest = None if current is None else current.manifest
         folder.clean_shards(self._manifest, plan.key)
         self._slices = folder.path / f"{SLICES}{plan.key}"
         self._setup = Setup(
@@ -220,7 +201,7 @@ class RayBackend:
         shard_of = place_clusters(clustering.centroids, sizes, plan.shards)
         self.database.deal(draft.photos.ids, clustering.clusters, shard_of)
         self.database.close()
-        current = () if self._current is None else self._current.generations[: plan.shards]
+        current = [*plan.current.catalogs.values()][: plan.shards]
         shards = [
             self._write_shard(number, draft, generation, next_id)
             for number, generation in zip_longest(range(plan.shards), current)
