@@ -121,25 +121,21 @@ class Layout:
 
     def __init__(self, overviews: Sequence[Overview | None], missing: frozenset[int]) -> None:
         self.overviews = tuple(overviews)
-        photos = [0 if shard is None or number in missing else shard.photos for number, shard in enumerate(overviews)]
-        rows = [
-            0 if shard is None or not count else int(shard.clusters.rows.sum())
-            for shard, count in zip(overviews, photos, strict=True)
-        ]
+        shown = [None if number in missing else shard for number, shard in enumerate(overviews)]
+        photos = [0 if shard is None else shard.photos for shard in shown]
+        rows = [0 if shard is None else int(shard.clusters.rows.sum()) for shard in shown]
         clusters = [0 if shard is None else len(shard.clusters.sizes) for shard in overviews]
         self.row_ends, self.cluster_ends = np.cumsum(rows), np.cumsum(clusters)
         self.row_starts, self.cluster_starts = self.row_ends - rows, self.cluster_ends - clusters
         self.asked = tuple(number for number, count in enumerate(photos) if count)
         self.photo_count = sum(photos)
-        pairs = [(number, shard.clusters) for number, shard in enumerate(overviews) if shard is not None]
-        none = {number: np.zeros_like(held.sizes) for number, held in pairs if number in missing}
-        shown = [None if shard is None else shard.presence for shard in overviews]
-        known = [count * presence for count, presence in zip(photos, shown, strict=True) if presence is not None]
+        known = [shard.photos * shard.presence for shard in shown if shard is not None and shard.presence is not None]
         self.expects = expectations(np.sum(known, axis=0) / self.photo_count) if self.photo_count and known else None
-        kept = [
-            held if (no := none.get(number)) is None else replace(held, sizes=no, parts=no) for number, held in pairs
-        ]
-        self.clusters = _joined(kept)
+        held = [(number, shard.clusters) for number, shard in enumerate(overviews) if shard is not None]
+        none = {number: np.zeros_like(clusters.sizes) for number, clusters in held if number in missing}
+        self.clusters = _joined(
+            [replace(kept, sizes=none[n], parts=none[n]) if n in missing else kept for n, kept in held]
+        )
 
     def homes(self, ids: Ids) -> NDArray[np.int64]:
         """Returns the shards of the photos with these ids, (m,); -1 for an unknown id."""
