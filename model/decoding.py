@@ -8,7 +8,6 @@ import math
 import os
 import select
 import signal
-import struct
 import sys
 import threading
 import time
@@ -177,10 +176,10 @@ def _limit(more_seconds: float, memory: int) -> None:
         signal.setitimer(signal.ITIMER_PROF, signal.getitimer(signal.ITIMER_PROF)[0] + more_seconds)
     if sys.platform == "linux":
         # The address space is not limited: loaded libraries and merely reserved memory would count.
-        lower_limit("RLIMIT_DATA", memory)
+        _lower_limit("RLIMIT_DATA", memory)
 
 
-def lower_limit(name: str, soft: int) -> None:
+def _lower_limit(name: str, soft: int) -> None:
     """Lowers a limit of this process, such as RLIMIT_CORE, if the system has limits."""
     try:
         import resource
@@ -193,8 +192,6 @@ def lower_limit(name: str, soft: int) -> None:
         resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
-# The header of every message: the bytes of its JSON, and of the file or pixels that follow.
-_HEADER = struct.Struct("<IQ")
 # The most bytes of a reply's JSON, which describes the picture or an error, and of a drawing's, which has its strokes.
 _MAX_REPLY, _MAX_STROKES = 1 << 16, 1 << 24
 #: A process writes this first, as soon as it can receive requests.
@@ -216,37 +213,23 @@ Request: TypeAlias = tuple[Job, ProcessLimits, bytes]
 
 
 def _send(stream: BinaryIO, said: str, data: bytes = b"") -> None:
-    text = said.encode()
-    stream.write(_HEADER.pack(len(text), len(data)) + text)
+    """Sends a message: the number of bytes of its data and JSON on one line, and the data."""
+    stream.write(f"{len(data)} {said}\n".encode())
     stream.write(data)
     stream.flush()
 
 
-def _receive(stream: BinaryIO, most: tuple[int, int] | None = None) -> tuple[bytes, bytes]:
+def _receive(stream: BinaryIO, most: tuple[int, int] = (sys.maxsize, sys.maxsize)) -> tuple[str, bytes]:
     """Returns the JSON and the data of a message. Raises EOFError for none, or one of more bytes than ``most``."""
-    head = stream.read(_HEADER.size)
-    sizes = _HEADER.unpack(head) if len(head) == _HEADER.size else (0, 0)
-    if not sizes[0] or (most is not None and (sizes[0] > most[0] or sizes[1] > most[1])):
+    size, _, said = stream.readline(most[0]).partition(b" ")
+    if not said.endswith(b"\n") or not size.isdigit() or (count := int(size[:20])) > most[1]:
         raise EOFError
-    text, data = map(stream.read, sizes)
-    if (len(text), len(data)) != sizes:
+    if len(data := stream.read(count)) != count:
         raise EOFError
-    return text, data
+    return said.decode(), data
 
 
-def receive_request(stream: BinaryIO) -> Request | None:
-    """Waits for a request; None if the other process is gone."""
-    try:
-        text, data = _receive(stream)
-    except EOFError:
-        return None
-    request = json.loads(text)
-    if (preprocessing := request["job"]["preprocessing"]) is not None:
-        request["job"]["preprocessing"] = Preprocessing(**preprocessing)
-    return Job(**request["job"]), ProcessLimits(**request["limits"]), data
-
-
-def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
+def _send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
     pixels = list[Pixels]()
 
     def described(value: Any) -> Any:
@@ -261,14 +244,14 @@ def send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
     _send(stream, said, b"".join(array.tobytes() for array in pixels))
 
 
-def send_error(stream: BinaryIO, error: Exception) -> None:
+def _send_error(stream: BinaryIO, error: Exception) -> None:
     # The first that fits, so the order of the types matters.
     number = next((n for n, kind in enumerate(_ERRORS) if isinstance(error, kind)), len(_ERRORS) - 1)
     text = str(error) if isinstance(error, errors.ImageError) else repr(error)
     _send(stream, json.dumps({"error": number, "text": text[: _MAX_REPLY // 8]}))
 
 
-def receive_picture(stream: BinaryIO, job: Job) -> OpenedImage:
+def _receive_picture(stream: BinaryIO, job: Job) -> OpenedImage:
     """Returns the picture of the reply, or raises its error; EOFError for none, or one larger than the job makes."""
     text, data = _receive(stream, (_MAX_STROKES if job.drawing else _MAX_REPLY, 3 * job.most_pixels))
     at = 0
@@ -349,7 +332,7 @@ class DecodingProcess:
         try:
             with self._killed_after(limits.clock_seconds):
                 _send(self._requests, json.dumps({"job": asdict(job), "limits": asdict(limits)}), data)
-                return receive_picture(self._replies, job)
+                return _receive_picture(self._replies, job)
         except (EOFError, OSError) as error:
             late = time.monotonic() - start >= limits.clock_seconds
             computed = _cpu_seconds(self.pid) - computed
@@ -494,7 +477,7 @@ class Decoders:
 def main() -> None:
     """Answers requests until the requesting program has ended."""
     # Signals that end this process must not write its memory to a file.
-    lower_limit("RLIMIT_CORE", 0)
+    _lower_limit("RLIMIT_CORE", 0)
     # Nobody would read Pillow's warnings about odd files.
     warnings.simplefilter("ignore")
     Image.init()
@@ -506,15 +489,19 @@ def main() -> None:
 
 
 def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
-    while (request := receive_request(requests)) is not None:
-        try:
-            job, limits, data = request
-            with limits.applied() as declare:
-                opened = job.run(data, declare)
-        except Exception as error:
-            send_error(replies, error)
-        else:
-            send_picture(replies, opened)
+    with suppress(EOFError):
+        while True:
+            text, data = _receive(requests)
+            request = json.loads(text)
+            if (preprocessing := request["job"]["preprocessing"]) is not None:
+                request["job"]["preprocessing"] = Preprocessing(**preprocessing)
+            try:
+                with ProcessLimits(**request["limits"]).applied() as declare:
+                    opened = Job(**request["job"]).run(data, declare)
+            except Exception as error:
+                _send_error(replies, error)
+            else:
+                _send_picture(replies, opened)
 
 
 def _only_for_replies() -> BinaryIO:
