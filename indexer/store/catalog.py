@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -191,11 +192,13 @@ class Catalog:
             path.open("rb").close()
         except OSError as error:
             raise unreadable(path, error) from error
-        # A server's threads share the connection; the reader protects every call with a lock.
+        # A server's threads share the connection, and take turns; of a build, one thread reads it.
+        self._lock = threading.Lock()
         self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
     def close(self) -> None:
-        self._database.close()
+        with self._lock:
+            self._database.close()
 
     def __enter__(self) -> "Catalog":
         return self
@@ -221,7 +224,7 @@ class Catalog:
         return files, indexed
 
     def bad(self) -> list[GalleryFile]:
-        return [*self._files("WHERE status = 'bad' ORDER BY id")]
+        return self._files("WHERE status = 'bad' ORDER BY id")
 
     def removals(self) -> Removals:
         rules = self._all("SELECT root, path, removed FROM removals")
@@ -229,14 +232,12 @@ class Catalog:
 
     def sharing(self, photos: Sequence[int]) -> list[GalleryFile]:
         """Finds the indexed files with the content of one of these indexed files, themselves included, by id."""
-        return [
-            *self._files(
-                """WHERE status = 'indexed' AND (segment, row) IN
-                   (SELECT segment, row FROM photos
-                    WHERE id IN (SELECT value FROM json_each(?)) AND status = 'indexed') ORDER BY id""",
-                json.dumps(photos),
-            )
-        ]
+        return self._files(
+            """WHERE status = 'indexed' AND (segment, row) IN
+               (SELECT segment, row FROM photos
+                WHERE id IN (SELECT value FROM json_each(?)) AND status = 'indexed') ORDER BY id""",
+            json.dumps(photos),
+        )
 
     def at(self, root: int, path: str) -> int | None:
         if not is_unicode(path):
@@ -272,14 +273,17 @@ class Catalog:
         query = f"SELECT {_DATED}, {counts} FROM photos WHERE {dated} GROUP BY 1 ORDER BY 1 DESC LIMIT ?"
         return self._rows(query, *values, date.max.toordinal(), most)
 
-    def _files(self, condition: str, *values: int | str) -> Iterator[GalleryFile]:
-        for columns in self._rows(f"SELECT * FROM photos {condition}", *values):
+    def _files(self, condition: str, *values: int | str) -> list[GalleryFile]:
+        files = []
+        for columns in self._all(f"SELECT * FROM photos {condition}", *values):
             number, root, path, content, size, mtime, ctime, taken, _, reason, cluster, *_ = columns
             stamp = None if size is None else FileStamp(size, mtime, ctime)
-            yield GalleryFile(root, path, stamp, content, reason, taken, number, cluster)
+            files.append(GalleryFile(root, path, stamp, content, reason, taken, number, cluster))
+        return files
 
     def _all(self, query: str, *values: int | str) -> list[tuple[Any, ...]]:
-        return [*self._rows(query, *values)]
+        with self._lock:
+            return [*self._rows(query, *values)]
 
     def _rows(self, query: str, *values: int | str) -> Iterator[tuple[Any, ...]]:
         try:

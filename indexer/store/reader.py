@@ -150,10 +150,8 @@ class Index:
         """Finds the photos that files with these ids belong to, in their order. Raises UnknownPhoto."""
         if not len(photos):
             return ()
-        with self._lock:
-            files = self._catalog.sharing(photos)
         sharing: dict[str, list[GalleryFile]] = {}
-        for file in files:
+        for file in self._catalog.sharing(photos):
             sharing.setdefault(file.content_hash or "", []).append(file)
         entries = {file.id: same for same in sharing.values() for file in same}
         if unknown := [photo for photo in photos if photo not in entries]:
@@ -170,8 +168,8 @@ class Index:
 
     def photo_at(self, target: str) -> PhotoEntry:
         """Finds a photo by a path as results show it, or on disk. Raises BadInvocation if unknown or ambiguous."""
-        key = location.key_meant(target, lambda key: self._id_at(key) is not None, self._roots)
-        number = None if key is None else self._id_at(key)
+        key = location.key_meant(target, lambda key: self._catalog.at(*key) is not None, self._roots)
+        number = None if key is None else self._catalog.at(*key)
         if number is None:
             raise BadInvocation(f"the index has no photo at {target}; name one as results show it.")
         return self.photo(number)
@@ -184,16 +182,13 @@ class Index:
 
     def filter_mask(self, photo_filter: PhotoFilter) -> Mask:
         """Returns a mask (r,) by row: whether one of a photo's files passes a filter."""
-        with self._lock:
-            rows = self._catalog.segment_rows_of(photo_filter, self.manifest.root_names)
-        mask = np.isin(*self._keys(rows))
+        mask = np.isin(*self._keys(self._catalog.segment_rows_of(photo_filter, self.manifest.root_names)))
         mask[self.parts] = mask[self.parts_of]
         return mask
 
     def newest(self, photo_filter: PhotoFilter, count: int) -> tuple[Numbers, Numbers]:
         """Finds the newest photos that pass a filter: their rows, newest first, and their days' ordinals."""
-        with self._lock:
-            rows = self._catalog.newest(photo_filter, self.manifest.root_names, count)
+        rows = self._catalog.newest(photo_filter, self.manifest.root_names, count)
         row_keys, keys = self._keys([(segment, row) for segment, row, _ in rows])
         order = np.argsort(row_keys)
         return order[np.searchsorted(row_keys[order], keys)], np.array([day for *_, day in rows], np.int64)
@@ -204,10 +199,6 @@ class Index:
         numbers = {name: number for number, name in enumerate(self._segment_rows.names)}
         keys = np.array([numbers[segment] * longest + row for segment, row in segment_rows], np.int64)
         return self._segment_rows.sources * longest + self._segment_rows.numbers, keys
-
-    def _id_at(self, key: location.FileKey) -> int | None:
-        with self._lock:
-            return self._catalog.at(*key)
 
     def open_photo(self, photo: int) -> bytes:
         """Reads the indexed bytes, from the first file that has them. Raises UnknownPhoto; PhotoUnavailable."""
@@ -281,16 +272,13 @@ class Index:
         return any(root.folder.remote or root.folder.is_there() for root in self._roots)
 
     def _files_of(self, photo: int) -> Sequence[GalleryFile]:
-        with self._lock:
-            files = self._catalog.sharing([photo])
-        if not files:
+        if not (files := self._catalog.sharing([photo])):
             raise UnknownPhoto(f"no photo has the id {photo}.")
         return files
 
     def close(self) -> None:
         """Closes all files, even if something still refers to this index, such as the traceback of an error."""
-        with self._lock:
-            self._catalog.close()
+        self._catalog.close()
         # A memory map ends with its last array. A running search in another thread keeps the arrays it needs.
         self._segments.clear()
         self._boxes = None
