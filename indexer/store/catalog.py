@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from itertools import islice
@@ -183,7 +183,7 @@ def _passing(photo_filter: PhotoFilter, names: Sequence[str]) -> tuple[str, list
     return " AND ".join(conditions), values
 
 
-class Catalog:
+class Catalog(AbstractContextManager["Catalog"]):
     """A catalog opened for reading. Raises IndexRefused; every method may raise IndexDamaged."""
 
     def __init__(self, path: Path) -> None:
@@ -199,9 +199,6 @@ class Catalog:
     def close(self) -> None:
         with self._lock:
             self._database.close()
-
-    def __enter__(self) -> "Catalog":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,7 +63,7 @@ class PhotoEntry:
     taken: int | None = None
 
 
-class Index:
+class Index(AbstractContextManager["Index"]):
     """A generation opened for reading, which later builds do not change. Threads may share it.
 
     A row is of a photo, or of a part of one, in the order of ``PhotoTable``; its segment row has its tokens. ids: (r,)
@@ -285,9 +285,6 @@ class Index:
         for vectors in (self.vectors, self.embeddings):
             if vectors is not None:
                 vectors.close()
-
-    def __enter__(self) -> Index:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
