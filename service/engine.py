@@ -23,7 +23,6 @@ from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.gallery import (
     IndexedGallery,
     LocalGallery,
-    OpenGallery,
     ThumbnailCache,
     as_unavailable,
     reveal,
@@ -66,12 +65,11 @@ class Engine:
         thumbnails: ThumbnailCache | None = None,
         run: RunJob = decode_inline,
         towers: TextTowers | None = None,
-        open_gallery: OpenGallery | None = None,
+        gallery: IndexedGallery | None = None,
     ) -> None:
         """thumbnails, towers: shared between generations; None for separate ones of this engine.
 
-        run: decodes the pictures of HTTP requests. open_gallery: None for the index of the settings, whose errors are
-        raised.
+        run: decodes pictures of HTTP requests. gallery: None for the index of the settings, whose errors it raises.
         """
         self._settings = settings
         self._matcher = matcher
@@ -79,16 +77,10 @@ class Engine:
         self._run = run
         self._towers = TextTowers(matcher.device) if towers is None else towers
         self._own: LocalGallery | None = None
-        if open_gallery is None:
+        if gallery is None:
             index = open_index(index_path(settings), matcher, gallery_roots=settings.gallery or None)
-            self._own = gallery = LocalGallery(index, matcher)
-            self._open: OpenGallery = lambda without: gallery
-        else:
-            self._open = open_gallery
-
-    @property
-    def gallery(self) -> IndexedGallery:
-        return self._open(())
+            gallery = self._own = LocalGallery(index, matcher)
+        self.gallery: IndexedGallery = gallery
 
     @property
     def system(self) -> System:
@@ -159,9 +151,8 @@ class Engine:
         self._check_page_size(query.k)
         text = self.read_text(query) if text is None else text
         query, place = continue_page(query, self._settings)
-        without: frozenset[str] = frozenset()
+        gallery = self.gallery
         while True:
-            gallery = self._open(without)
             try:
                 answer = self.searcher(gallery).search(sketch, query, text)
                 for folder in () if answer.candidates or gallery.missing else query.folder:
@@ -172,9 +163,7 @@ class Engine:
                         )
                 return answer.model_copy(update={"next": next_place(query, place, answer)})
             except ShardsLost as lost:
-                if (without | set(gallery.missing)).issuperset(lost.names):
-                    raise
-                without |= frozenset(lost.names)
+                gallery = gallery.without(lost)
 
     def explain(
         self, sketch: Drawing | None, params: answers.ExplainParams, compute: Compute = compute_at_once

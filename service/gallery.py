@@ -6,10 +6,10 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import numpy as np
 from cachetools import LRUCache
@@ -26,7 +26,7 @@ from sketch_search.model.limits import MAX_PIXELS, pause
 from sketch_search.model.ranking import likeness_to, likenesses
 from sketch_search.model.search import Clusters, Ids, PhotoGallery, PhotoRows, Scores, first_of_each, most_alike
 from sketch_search.model.search.photos import BLOCK
-from sketch_search.service.errors import NotFound
+from sketch_search.service.errors import NotFound, ShardsLost
 
 if TYPE_CHECKING:
     from sketch_search.service.sharding.gallery import ShardedGallery
@@ -146,8 +146,6 @@ class ThumbnailCache:
 
 #: Photos of one index, or of shards, whose methods raise ShardsLost if a shard that they need does not answer.
 IndexedGallery: TypeAlias = "LocalGallery | ShardedGallery"
-#: Returns the searchable part of the opened generations, without the shards with these names.
-OpenGallery: TypeAlias = Callable[[Collection[str]], IndexedGallery]
 
 
 class LocalGallery(PhotoGallery):
@@ -175,6 +173,10 @@ class LocalGallery(PhotoGallery):
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
         self.generation, self.generation_id = index.generation, index.generation_id
         self.created, self.computed = index.manifest.created, index.manifest.computed
+
+    def without(self, lost: ShardsLost) -> NoReturn:
+        """Returns shards without these, too. Raises ``lost`` if there are none of them."""
+        raise lost
 
     def newest(self, photo_filter: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
         """Finds the newest photos that pass a filter: their rows, newest first, and their days, as ordinals."""

@@ -25,7 +25,7 @@ from sketch_search.model.search import methods_of
 from sketch_search.model.terminal import printable
 from sketch_search.service.engine import Engine, open_matcher
 from sketch_search.service.errors import NotReady
-from sketch_search.service.gallery import LocalGallery, OpenGallery, ThumbnailCache
+from sketch_search.service.gallery import LocalGallery, ThumbnailCache
 from sketch_search.service.schemas.explain import ShardInfo
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.schemas.search import StageTimings
@@ -107,12 +107,11 @@ class LiveIndex:
         """Returns a generation, which stays open while it is held; None if it is not kept."""
         return next((gallery for gallery in self._kept if gallery.generation_id == generation_id), None)
 
-    def gallery_opener(self) -> OpenGallery:
-        """Returns a function that opens the newest generation. Raises NotReady if none is open."""
-        gallery = self.newest
-        if gallery is None:
+    def gallery(self) -> LocalGallery:
+        """Returns the newest generation. Raises NotReady if none is open."""
+        if (gallery := self.newest) is None:
             raise NotReady(self.reason)
-        return lambda without: gallery
+        return gallery
 
     def close(self) -> None:
         with self._refreshing:
@@ -218,8 +217,8 @@ class Live:
         """Returns an engine over the newest generation. Raises NotReady if none is open, or no shard answers."""
         if self._stopped:
             raise NotReady("The service has been stopped.")
-        open_gallery = self.source.gallery_opener()
-        return Engine(self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), open_gallery)
+        gallery = self.source.gallery()
+        return Engine(self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery)
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:

@@ -19,7 +19,7 @@ from sketch_search.model.errors import UserError
 from sketch_search.model.limits import System
 from sketch_search.model.search import Clusters, Gallery, Ids, Nearest, PhotoRows, Query, Scored, Scores, most_alike
 from sketch_search.model.things import Matched
-from sketch_search.service.errors import ShardsLost
+from sketch_search.service.errors import NotReady, ShardsLost
 from sketch_search.service.gallery import LocalGallery
 
 T = TypeVar("T")
@@ -167,13 +167,17 @@ class ShardedGallery(Gallery):
     def __init__(
         self,
         links: Sequence[ShardLink],
-        layout: Layout,
+        layouts: Callable[[frozenset[int]], Layout],
         missing: frozenset[int],
         seconds: float,
-        lose: Callable[[Mapping[str, str]], None] = lambda reasons: None,
+        lose: Callable[[Mapping[str, str]], None],
     ) -> None:
-        """seconds: within which a shard must answer. lose: called with the names of shards that do not, and why."""
-        self._links, self._layout, self._seconds, self._lose = links, layout, seconds, lose
+        """layouts: of generations, by the shards that are missing. seconds: within which a shard must answer.
+
+        lose: called with the names of shards that do not, and why.
+        """
+        self._links, self._layouts, self._seconds, self._lose = links, layouts, seconds, lose
+        self._missing, self._layout = missing, (layout := layouts(missing))
         shards = [shard for shard in layout.overviews if shard is not None]
         self.clusters, self.photo_count, known = layout.clusters, layout.photo_count, shards[0].manifest
         self.embedder, self.tokens_kept = known.embedder, known.tokens
@@ -186,6 +190,14 @@ class ShardedGallery(Gallery):
         names = ["-" if shard is None else shard.manifest.generation for shard in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)
         self.generation_id = "+".join("-" if shard is None else shard.generation_id for shard in layout.overviews)
+
+    def without(self, lost: ShardsLost) -> "ShardedGallery":
+        missing = self._missing.union(n for n, link in enumerate(self._links) if link.name in lost.names)
+        if missing == self._missing:
+            raise lost
+        if len(missing) == len(self._links):
+            raise NotReady("No shard of the gallery answers. Try again in a moment.")
+        return ShardedGallery(self._links, self._layouts, missing, self._seconds, self._lose)
 
     @property
     def expects(self) -> Floats | None:

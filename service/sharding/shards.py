@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from sketch_search.model.errors import UserError
 from sketch_search.service.errors import NotReady
-from sketch_search.service.gallery import IndexedGallery, LocalGallery, OpenGallery
+from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.schemas.explain import ShardInfo
 from sketch_search.service.sharding.gallery import (
     Layout,
@@ -82,19 +82,13 @@ class Shards:
                     log.warning("shard %s is missing: %s", link.name, reason)
                     self._known[number] = replace(self._known[number], answers=False, reason=reason)
 
-    def gallery_opener(self) -> OpenGallery:
-        """Returns a function that opens the current generations. Raises NotReady if no shard answers."""
-        if len(self.missing) == len(self.links):
+    def gallery(self) -> ShardedGallery:
+        """Returns the current generations. Raises NotReady if no shard answers."""
+        missing = self.missing
+        if len(missing) == len(self.links):
             reasons = "; ".join(f"{shard.name}: {shard.reason}" for shard in self.infos if shard.reason)
             raise NotReady(f"No shard of the gallery answers ({reasons}).")
-        return partial(self._gallery, self._layout)
-
-    def _gallery(self, layout: Callable[[frozenset[int]], Layout], without: Collection[str] = ()) -> IndexedGallery:
-        never = {number for number, shard in enumerate(layout(frozenset()).overviews) if shard is None}
-        missing = self.missing | never | {n for n, link in enumerate(self.links) if link.name in without}
-        if len(missing) == len(self.links):
-            raise NotReady("No shard of the gallery answers. Try again in a moment.")
-        return ShardedGallery(self.links, layout(missing), missing, self._seconds, self.lose)
+        return ShardedGallery(self.links, self._layout, missing, self._seconds, self.lose)
 
     def close(self) -> None:
         """Does nothing: the files are open elsewhere."""

@@ -90,7 +90,7 @@ def links_to(folders: Sequence[Path], matcher: Matcher) -> list[LocalLink]:
 def gallery_of(links: Sequence[ShardLink]) -> IndexedGallery:
     shards = Shards(links, seconds=0)
     shards.refresh(strict=True)
-    return shards.gallery_opener()(())
+    return shards.gallery()
 
 
 def searcher_of(links: Sequence[LocalLink], matcher: Matcher) -> PictureSearcher:
