@@ -24,7 +24,6 @@ from fastapi import FastAPI
 from sketch_search import indexer
 from sketch_search.indexer.distributed import check_address
 from sketch_search.model import where_it_computes
-from sketch_search.model.decoding import RunJob
 from sketch_search.model.errors import UserError
 from sketch_search.model.files import check_replaceable, write_files
 from sketch_search.model.images import as_png
@@ -34,7 +33,7 @@ from sketch_search.service.commands.search import missing_remark, results_table
 from sketch_search.service.engine import open_matcher
 from sketch_search.service.http import as_json, configure_logging, create_app
 from sketch_search.service.schemas.search import SearchResponse
-from sketch_search.service.serving import Live, PortTaken, address, deployed, listening, server_config
+from sketch_search.service.serving import PortTaken, address, deployed, listening, server_config
 from sketch_search.service.settings import (
     ServerAddress,
     Settings,
@@ -215,10 +214,7 @@ def serve_shards(settings: Settings, *, browser: bool) -> int:
         say(f"{len(folders)} shards on the Ray cluster {settings.ray}", settings)
         _wait_for(shards)
 
-        def open_current(run: RunJob) -> Live:
-            return Live(settings, run, matcher=lambda: matcher, source=shards)
-
-        app = create_app(settings, open_current, at_once=SEARCHES_AT_ONCE)
+        app = create_app(settings, matcher, shards, at_once=SEARCHES_AT_ONCE)
         return serve_until_stopped(settings, app=app, browser=browser)
 
 

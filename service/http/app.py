@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request
@@ -12,7 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from sketch_search.indexer import BadInvocation
-from sketch_search.model.decoding import Decoders, RunJob
+from sketch_search.model import Matcher
+from sketch_search.model.decoding import Decoders
 from sketch_search.model.terminal import installed_version
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import HTTP_ERRORS, QueueFull, ServiceError, Unauthorized, describe_problems
@@ -23,18 +24,18 @@ from sketch_search.service.http.routes import api, health, monitoring
 from sketch_search.service.serving import Builder, Live, Metrics, Worker
 from sketch_search.service.serving.worker import EXPLANATIONS, NEW, PREPARING, SLOW, THUMBNAILS
 from sketch_search.service.settings import Settings
+from sketch_search.service.sharding import Shards
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
 API_VERSION = "2.6.0"
 
 
 def create_app(
-    settings: Settings | None = None, open_current: Callable[[RunJob], Live] | None = None, *, at_once: int = 1
+    settings: Settings | None = None, matcher: Matcher | None = None, shards: Shards | None = None, *, at_once: int = 1
 ) -> FastAPI:
     """Makes the HTTP API as an ASGI application. Without an index or a checkpoint it answers 503.
 
-    open_current: makes the holder of the engine from the function that decodes; None for the index of the settings.
-    at_once: how many searches may run at the same time.
+    matcher, shards: None for the checkpoint and the index of the settings. at_once: how many searches run at a time.
     """
     chosen = settings if settings is not None else Settings()
     version = installed_version()
@@ -44,7 +45,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         decoders = Decoders(sum(lane.at_once for lane in (PREPARING, NEW, SLOW, THUMBNAILS, EXPLANATIONS)))
         decoders.start()
-        live = Live(chosen, decoders.run) if open_current is None else open_current(decoders.run)
+        live = Live(chosen, decoders.run, matcher, shards)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)
         # Arriving sketches take at most the memory of those that run and wait.
         uploads = Uploads(chosen.max_upload_bytes, chosen.queue + at_once, chosen.upload_seconds)

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from sketch_search.indexer import Address, IndexerError, IndexRefused, current_stamp, open_index
 from sketch_search.indexer.store.location import THUMBNAILS
 from sketch_search.model import Matcher, ModelError
-from sketch_search.model.decoding import RunJob, decode_inline
+from sketch_search.model.decoding import RunJob
 from sketch_search.model.search import methods_of
 from sketch_search.model.terminal import printable
 from sketch_search.service.engine import Engine, open_matcher
@@ -193,19 +193,14 @@ class Live:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        run: RunJob = decode_inline,
-        *,
-        matcher: Callable[[], Matcher] | None = None,
-        source: LiveIndex | Shards | None = None,
+        self, settings: Settings, run: RunJob, matcher: Matcher | None = None, shards: Shards | None = None
     ) -> None:
-        """Opens nothing yet. matcher, source: None for those of the settings."""
+        """Opens nothing yet. matcher, shards: None for the checkpoint and the index of the settings."""
         self._settings, self._run = settings, run
-        self._matcher = cache(lambda: open_matcher(settings)) if matcher is None else matcher
+        self._matcher = cache(lambda: matcher or open_matcher(settings))
         self._towers = cache(lambda: TextTowers(self._matcher().device))
-        folder = index_path(settings) / THUMBNAILS if source is None else None
-        self.source = source or LiveIndex(index_path(settings), self._matcher, settings.gallery)
+        folder = index_path(settings) / THUMBNAILS if shards is None else None
+        self.source = shards or LiveIndex(index_path(settings), self._matcher, settings.gallery)
         self._thumbnails = ThumbnailCache(THUMBNAIL_BYTES, folder, THUMBNAIL_FILE_BYTES)
         self._refreshing = threading.Lock()
         self._seen: str | None = None

@@ -15,7 +15,6 @@ from sketch_search.model import Matcher
 from sketch_search.service.gallery import IndexedGallery
 from sketch_search.service.http.app import create_app
 from sketch_search.service.schemas.search import SearchResponse
-from sketch_search.service.serving import Live
 from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.settings import Settings
 from sketch_search.service.sharding import Pending, Shards, ShardUnavailable, State
@@ -140,6 +139,6 @@ def sharded(settings: Settings, matcher: Matcher, links: list[LocalLink]) -> Ite
     shards = Shards(links, settings.shard_seconds)
     # The command waits for the shards before it serves them.
     shards.refresh(strict=True)
-    app = create_app(settings, lambda run: Live(settings, run, matcher=lambda: matcher, source=shards), at_once=4)
+    app = create_app(settings, matcher, shards, at_once=4)
     with served(settings, app) as server:
         yield Sharded(server, server.http, links)
