@@ -24,7 +24,7 @@ from sketch_search.indexer.building.plan import (
 )
 from sketch_search.indexer.building.staging import Progress
 from sketch_search.indexer.building.writer import Clustering, GenerationDraft, GenerationWriter
-from sketch_search.indexer.distributed.workers import TOKEN, Setup, Workers, check_address, connected, encode_slice
+from sketch_search.indexer.distributed.workers import TOKEN, Setup, Workers, check_address, connected
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.generation import Generation, keep_only, open_generation
@@ -150,7 +150,7 @@ class RayBackend:
             shutil.rmtree(left, ignore_errors=True)
         self._progress.start("encoding", self.database.count_unread(last))
         encoded = 0
-        with closing(self._ray.each(encode_slice, self._cut(last), on_gpu=True)) as parts:
+        with closing(self._ray.encode(self._cut(last))) as parts:
             for read, bad, rows in parts:
                 encoded += rows
                 self._progress.advance(read, bad)

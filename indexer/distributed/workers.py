@@ -8,14 +8,14 @@ import socket
 import sqlite3
 import sys
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from sketch_search import model
 from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
@@ -34,7 +34,6 @@ from sketch_search.model.terminal import installed_version
 if TYPE_CHECKING:
     from sketch_search.model.training.network import ClipEmbedder
 
-Result = TypeVar("Result")
 # Seconds for the first answer of a machine.
 _PATIENCE = 10
 # Tasks sent to each worker, including the one that it is running.
@@ -154,28 +153,25 @@ class Workers:
         # Some tasks wait for the first free worker, so that it is not idle while this process handles results.
         self._at_once = most or _AHEAD * self.resources.workers
 
-    def each(
-        self, function: Callable[..., Result], works: Iterable[tuple[object, ...]], *, on_gpu: bool = False
-    ) -> Generator[Result]:
-        """Runs tasks with small arguments, and yields results in any order; closing cancels the rest.
+    def encode(self, slices: Iterator[tuple["Setup", int, Sequence[GalleryFile]]]) -> Generator[tuple[int, int, int]]:
+        """Runs ``encode_slice`` with each of these, and yields the results in any order; closing cancels the rest.
 
-        on_gpu: the work runs the network. Raises as ``function`` does; BadInvocation if the cluster cannot do it.
+        Raises as ``encode_slice`` does; BadInvocation if the cluster cannot do it.
         """
         import ray
 
-        options: dict[str, int] = {"num_cpus": 1}
-        if on_gpu and self.resources.gpus:
+        options = {"num_cpus": self.resources.cpus}
+        if self.resources.gpus:
             # Without max_calls a worker with a GPU would end, and with it the loaded network, after each task.
-            options = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus, "max_calls": 0}
+            options |= {"num_gpus": self.resources.gpus, "max_calls": 0}
         # Spread, because a worker mainly needs the processors and the disk of its machine.
-        remote = ray.remote(max_retries=_RETRIES, scheduling_strategy="SPREAD", **options)(function)
-        left = iter(works)
+        remote = ray.remote(max_retries=_RETRIES, scheduling_strategy="SPREAD", **options)(encode_slice)
         waiting: list[object] = []
         try:
             while True:
                 # They are sent one by one, so that earlier ones are cancelled if making the next one fails.
-                for work in islice(left, self._at_once - len(waiting)):
-                    waiting.append(remote.remote(*work))
+                for part in islice(slices, self._at_once - len(waiting)):
+                    waiting.append(remote.remote(*part))
                 if not waiting:
                     return
                 ended, waiting = ray.wait(waiting, num_returns=1)
