@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Never, TypeVar
+from typing import TYPE_CHECKING, Literal, Never
 
 import numpy as np
 from PIL import Image
@@ -38,8 +38,6 @@ from sketch_search.model.limits import MAX_PIXELS
 if TYPE_CHECKING:
     from sketch_search.model.training.network import ClipEmbedder
 
-Source = TypeVar("Source")
-Read = TypeVar("Read")
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
 MAX_DECODERS = 8
@@ -200,7 +198,7 @@ class Stager:
         step = min(batch, _PHOTOS_A_THREAD * threads()) if self._matcher.device == "cpu" else batch
         with (
             Decoders(workers) as decoders,
-            closing(read_ahead(readers, partial(self._read, decoders), files, window=batch + 2 * readers)) as ready,
+            closing(self._read_ahead(decoders, readers, files, window=batch + 2 * readers)) as ready,
         ):
             try:
                 while group := _group(ready, step, batch):
@@ -211,6 +209,22 @@ class Stager:
                     progress.advance(len(group), bad, known=known)
             finally:
                 self._commit()
+
+    def _read_ahead(
+        self, decoders: Decoders, readers: int, files: Iterable[GalleryFile], window: int
+    ) -> Generator[_ReadFile]:
+        """Yields the files in order, while threads read up to ``window`` ahead; closing waits for those being read."""
+        waiting: deque[Future[_ReadFile]] = deque()
+        with ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool:
+            try:
+                for file in files:
+                    waiting.append(pool.submit(self._read, decoders, file))
+                    if len(waiting) > window:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, decoders: Decoders, file: GalleryFile) -> _ReadFile:
         unread = replace(file, stamp=None)
@@ -333,22 +347,6 @@ class Stager:
                 tokens = replace(tokens, boxes=self._detector.detect_all(wholes))
             arrays |= round_tokens(tokens)
         return PhotoArrays(arrays)
-
-
-def read_ahead(threads: int, read: Callable[[Source], Read], files: Iterable[Source], window: int) -> Generator[Read]:
-    """Yields the files in order. Threads read up to ``window`` files ahead, while the network computes; closing waits
-    for those that are being read."""
-    waiting: deque[Future[Read]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        try:
-            for file in files:
-                waiting.append(pool.submit(read, file))
-                if len(waiting) > window:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _group(ready: Iterator[_ReadFile], photos: int, most: int) -> list[_ReadFile]:
