@@ -6,10 +6,9 @@ import re
 import secrets
 import time
 import zipfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, cast
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
@@ -19,10 +18,9 @@ from sketch_search import service
 from sketch_search.indexer import PhotoEntry, PhotoUnavailable
 from sketch_search.service.engine import Engine
 from sketch_search.service.errors import BrokenOff, NotFound, QueueFull
-from sketch_search.service.http.context import Ctx
+from sketch_search.service.http.context import Context, Ctx
 from sketch_search.service.http.middleware import cookie_name
 
-Turn: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 # Characters that some system does not allow in a name, or misreads.
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]')
 # What Windows opens as a device, whatever follows.
@@ -75,28 +73,24 @@ class _Sink(io.RawIOBase):
 
 
 async def parts(
-    engine: Engine, entry: PhotoEntry, size: int, turn: Turn, part: range | None = None
+    ctx: Context, engine: Engine, entry: PhotoEntry, size: int, part: range | None = None
 ) -> AsyncIterator[bytes]:
-    """Yields the bytes of a photo's file, with at most PART in memory, however slow the client is.
-
-    turn: in which each part is read.
-    """
+    """Yields the bytes of a photo's file, with at most PART in memory, however slow the client is."""
     selected = part or range(size)
     for start in selected[::PART]:
         count = min(PART, selected.stop - start)
         try:
-            async with turn():
+            async with ctx.originals.turn(ctx.client):
                 read = await run_sync(engine.gallery.part_of_photo, entry.id, size, start, count)
             yield read
         except (PhotoUnavailable, QueueFull) as error:
             raise BrokenOff(str(error)) from error
 
 
-async def zip_photos(engine: Engine, photos: Sequence[PhotoEntry], turn: Turn) -> AsyncIterator[bytes]:
+async def zip_photos(ctx: Context, engine: Engine, photos: Sequence[PhotoEntry]) -> AsyncIterator[bytes]:
     """Yields the bytes of a ZIP file with these photos, with at most one part in memory.
 
-    turn: in which a photo is checked, and each part read. A text file in the archive names those that are gone or have
-    changed.
+    A text file in the archive names those that are gone or have changed.
     """
     sink, missing = _Sink(), list[str]()
     names = file_names([_MISSING, *(photo.paths[0] for photo in photos)])[1:]
@@ -104,7 +98,7 @@ async def zip_photos(engine: Engine, photos: Sequence[PhotoEntry], turn: Turn) -
     with zipfile.ZipFile(cast(IO[bytes], sink), "w") as archive:
         for photo, name in zip(photos, names, strict=True):
             try:
-                async with turn():
+                async with ctx.originals.turn(ctx.client):
                     size, _ = await run_sync(engine.gallery.original, photo.id)
             except PhotoUnavailable as error:
                 missing.append(f"{photo.paths[0]}: {error}\n")
@@ -112,7 +106,7 @@ async def zip_photos(engine: Engine, photos: Sequence[PhotoEntry], turn: Turn) -
             entry = zipfile.ZipInfo(name, _local_time(photo))
             entry.file_size = size
             with archive.open(entry, "w") as file:
-                async for part in parts(engine, photo, size, turn):
+                async for part in parts(ctx, engine, photo, size):
                     file.write(part)
                     yield sink.take()
         if missing:

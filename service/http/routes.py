@@ -203,7 +203,7 @@ async def photos_zip(ctx: Ctx, engine: InUse, params: FromQuery[queries.PhotosPa
     """Returns the original files of photos, by id, as one ZIP file."""
     entries = await ctx.in_turn(ctx.lookups, lambda: engine.gallery.photos([*dict.fromkeys(params.id)]))
     return StreamingResponse(
-        zip_photos(engine, entries, partial(ctx.originals.turn, ctx.client)),
+        zip_photos(ctx, engine, entries),
         headers={"Content-Disposition": 'attachment; filename="photos.zip"'},
         media_type="application/zip",
     )
@@ -243,13 +243,12 @@ async def photo(ctx: Ctx, engine: InUse, entry: Entry) -> Response:
     if part is not None and not part:
         raise HTTPException(416, "The file ends before this range.", {"Content-Range": f"bytes */{entry.size}"})
     size, media = await ctx.in_turn(ctx.originals, lambda: engine.gallery.original(entry.id))
-    turn = partial(ctx.originals.turn, ctx.client)
     if part is None:
         # The HTTP server leaves out the body of an answer to HEAD.
         sent = {**headers, "Content-Length": str(size), "Accept-Ranges": "bytes"}
-        return StreamingResponse(parts(engine, entry, size, turn), headers=sent, media_type=media)
+        return StreamingResponse(parts(ctx, engine, entry, size), headers=sent, media_type=media)
     sent = {**headers, "Content-Length": str(len(part)), "Content-Range": f"bytes {part[0]}-{part[-1]}/{size}"}
-    return StreamingResponse(parts(engine, entry, size, turn, part), 206, headers=sent, media_type=media)
+    return StreamingResponse(parts(ctx, engine, entry, size, part), 206, headers=sent, media_type=media)
 
 
 def _part(request: Request, size: int, tag: str) -> range | None:
