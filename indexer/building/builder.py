@@ -222,7 +222,8 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
     started = time.monotonic()
     current, roots, database = plan.current, plan.roots, backend.database
     progress.start("reading")
-    database.take_over(current.catalogs, current.numbers(roots), current.unusable)
+    removed = plan.was_removed if current.removals.rules else None
+    database.take_over(current.catalogs, current.numbers(roots), current.unusable, removed)
     hidden = database.hide(lambda root, path: plan.exclusions.hides(path)) if plan.exclusions.patterns else 0
     names = [root.name for root in roots]
     bad_before = database.bad(names)
@@ -236,7 +237,7 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
     encoded = backend.encode(first)
     if raws := _raws_to_index(listing, roots, backend):
         encoded += backend.encode(take_listed(listing.include_raws(raws)))
-    settled = database.settle(listing, current.next_id, allow_loss=plan.request.allow_loss)
+    settled = database.settle(listing, current.next_id, plan.shown_again, allow_loss=plan.request.allow_loss)
     removals = Removals({**plan.removals.rules, **dict.fromkeys(settled.removed_before, True)})
     plan = replace(plan, removals=removals)
     bad = database.bad(names)
@@ -303,6 +304,8 @@ def _draft_generation(plan: BuildPlan, backend: Backend, bad: Sequence[UnreadFil
     photos = database.choose_photos()
     if not (count := len(photos)):
         folders = ", ".join(root.path for root in plan.roots)
+        if plan.removals.rules and not bad:
+            raise BadInvocation(f"all that {folders} holds was removed; `sketch-search index add PATH` shows it again.")
         reason = bad[0].reason if bad else ""
         raise BadInvocation(f"no file in {folders} can be used ({reason}); name a folder of photos.")
     check_counts(plan, count)

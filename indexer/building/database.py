@@ -23,7 +23,7 @@ from sketch_search.indexer.errors import REPAIR, IndexDamaged
 from sketch_search.indexer.store.catalog import Catalog, GalleryFile, below, content_columns
 from sketch_search.indexer.store.files import FileStamp
 from sketch_search.indexer.store.generation import Generation
-from sketch_search.indexer.store.location import FileKey, refuse_if_unwritable, shown_path
+from sketch_search.indexer.store.location import FileKey, refuse_if_unwritable, shown_path, with_folders
 from sketch_search.indexer.store.rows import GrowingRows, PhotoArrays, SegmentRows
 from sketch_search.model.answers import UnreadFile
 from sketch_search.model.engine import Numbers
@@ -89,8 +89,8 @@ _MARK_GONE = f"""UPDATE files SET status = 'gone', reason = NULL WHERE id IN (
     WHERE f.status <> 'gone' AND CASE WHEN f.status = 'bad' OR f.segment IS NOT NULL
         THEN iif(l.number IS NULL, NOT may_hide(f.root, f.path, coalesce(f.hash IN {_THERE}, 0)), 0)
         ELSE l.number IS NULL OR l.state = 'unread' END)"""
-_MARK_BACK = """UPDATE files SET status = 'indexed' WHERE status = 'gone' AND EXISTS (
-    SELECT 1 FROM listed l WHERE l.root = files.root AND l.path = files.path AND l.state = 'known')"""
+_MARK_BACK = """UPDATE files SET status = 'indexed' WHERE status = 'gone' AND EXISTS (SELECT 1 FROM listed l
+    WHERE l.root = files.root AND l.path = files.path AND (l.state = 'known' OR l.hash = files.hash))"""
 # The files that are new, or have a new content, of which all other files were removed.
 _REMOVED_BEFORE = """SELECT l.root, l.path FROM listed l LEFT JOIN files f USING (root, path)
     WHERE l.state = 'read' AND l.reason IS NULL AND f.hash IS NOT l.hash AND l.hash IN (SELECT hash FROM removed)
@@ -254,12 +254,16 @@ class BuildDatabase:
         return files, bad
 
     def take_over(
-        self, catalogs: Mapping[str, Generation], numbers: Sequence[int | None], unusable: Collection[str] = ()
+        self,
+        catalogs: Mapping[str, Generation],
+        numbers: Sequence[int | None],
+        unusable: Collection[str] = (),
+        removed: Callable[[int, str], bool] | None = None,
     ) -> None:
         """Copies the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one.
 
         catalogs: by how the names of their segments begin here. numbers: the new ones of their roots, None for one that
-        leaves. unusable: segments whose rows are not used.
+        leaves. unusable: segments whose rows are not used. removed: whether the user removed a file.
         """
         index = self._path.parent.parent
 
@@ -276,16 +280,12 @@ class BuildDatabase:
             segments = generation.manifest.segment_sizes
             names = {name: f"{beginning}{name}" for name in segments if name not in unusable}
             with generation.open_catalog() as catalog, self._writing() as database:
-                removals = catalog.removals()
                 try:
                     database.executemany(f"INSERT INTO files VALUES ({'?, ' * 13}0)", moved(catalog, names))
                     if names and generation.manifest.counts.parts:
                         of_rows = generation.open_photo_table().parts_by_row([*segments])
                         parts = ((names[name], row, count) for name, row, count in of_rows if name in names)
                         database.executemany("INSERT INTO with_parts VALUES (?, ?, ?)", parts)
-                    if removals.rules:
-                        removed = ((file[3],) for file in catalog.entries() if file[3] and removals.hides(*file[1:3]))
-                        database.executemany("INSERT OR IGNORE INTO removed VALUES (?)", removed)
                 except (sqlite3.IntegrityError, IndexError) as error:
                     raise IndexDamaged(f"the catalog of {index} is damaged ({error}); {REPAIR}.") from error
         with self._writing() as database:
@@ -297,10 +297,12 @@ class BuildDatabase:
                     SELECT hash, segment, row, taken, cluster, {first} AS first FROM files
                     WHERE hash IS NOT NULL AND segment IS NOT NULL GROUP BY hash) found"""
             )
-            database.execute(
-                """DELETE FROM removed WHERE hash IN (
-                   SELECT hash FROM files CROSS JOIN removed USING (hash) WHERE status = 'indexed')"""
-            )
+            if removed is not None:
+                database.create_function("removed", 2, removed)
+                database.execute(
+                    """INSERT INTO removed SELECT hash FROM files WHERE hash IS NOT NULL
+                       GROUP BY hash HAVING max(removed(root, path)) AND NOT max(status = 'indexed')"""
+                )
             database.execute("DELETE FROM files WHERE root < 0")
 
     def take_slice(self, folder: Path) -> None:
@@ -396,13 +398,16 @@ class BuildDatabase:
         ((taken,),) = self._all("SELECT taken FROM contents WHERE hash = ?", content)
         return None if taken is None else int(taken)
 
-    def settle(self, listing: FolderListing, next_id: int, *, allow_loss: bool) -> Settled:
+    def settle(
+        self, listing: FolderListing, next_id: int, shown_again: Collection[FileKey] = (), *, allow_loss: bool
+    ) -> Settled:
         """Turns the files into those of the next generation. Files keep ids; new ones get theirs as they were listed.
 
         The entries of a folder that could not be listed, and of a file that waits for the next build or could not be
         read, stay as they were. So do all that are not there while others wait, which may be the same under new names;
         and, without ``allow_loss``, if they are too many. Files that are gone stay, too: a file that comes back gets
-        its id again, and also its row if that still exists.
+        its id again, and also its row if that still exists. Files below ``shown_again`` are shown if they are new
+        copies of removed photos, too.
         """
         waiting = self.count_unread()
         # Photos of the index that are there and could not be read stay as they were.
@@ -427,7 +432,11 @@ class BuildDatabase:
         with self._writing() as database:
             gone = database.execute(_MARK_GONE).rowcount
             changed = gone + database.execute(_MARK_BACK).rowcount
-            removed_before = self._all(_REMOVED_BEFORE)
+            removed_before = [
+                (root, path)
+                for root, path in self._all(_REMOVED_BEFORE)
+                if not any((root, folder) in shown_again for folder in with_folders(path))
+            ]
             changed += database.execute(_TAKE_READ, (next_id,)).rowcount
             query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
             database.executemany(query, removed_before)

@@ -294,6 +294,16 @@ class BuildPlan:
     def exclusions(self) -> Exclusions:
         return Exclusions(self.settings.excluded)
 
+    def was_removed(self, root: int, path: str) -> bool:
+        """Returns True if a file stays removed; ``root`` is -1 - its current number if that leaves."""
+        return self.removals.hides(root, path) if root >= 0 else self.current.removals.hides(-1 - root, path)
+
+    @property
+    def shown_again(self) -> set[location.FileKey]:
+        """The files and folders of the index that the user adds, and whose removed photos are shown again."""
+        keys = (location.locate(path, self.current.roots) for path in self.request.added)
+        return {key for key in keys if key is not None}
+
     @property
     def key(self) -> str:
         """Names the folder of the build, 16 hex digits. Rows staged under another key are never used."""
