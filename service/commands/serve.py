@@ -5,6 +5,7 @@ indexes a gallery in a separate folder, serves it, and searches it once with a s
 """
 
 import errno
+import gc
 import logging
 import os
 import signal
@@ -99,6 +100,9 @@ def serve_until_stopped(
         configure_logging(settings.log_format)
 
         def announce() -> None:
+            # A server lives on: garbage is collected as usual again, but not looked for in all that is loaded by now.
+            gc.freeze()
+            gc.set_threshold(2_000)
             if not settings.shards:
                 bound = listeners[0].getsockname()[0]
                 url = address(_ANY_ADDRESS.get(bound, bound), port)
