@@ -250,6 +250,10 @@ def read_strokes(data: bytes) -> tuple[Stroke, ...]:
 
     if len(data) > _MAX_BYTES:
         raise MalformedSketch(f"the strokes have more than {_MAX_BYTES:,} bytes; leave some out")
+    # Each point has a comma, and one behind it. Errors of millions of numbers would fill the memory.
+    too_many = f"the strokes have more than {MAX_POINTS:,} points; leave some out"
+    if data.count(b",") > 3 * MAX_POINTS:
+        raise MalformedSketch(too_many)
     try:
         strokes = _strokes().validate_json(data, strict=True)
     except ValidationError as error:
@@ -257,7 +261,7 @@ def read_strokes(data: bytes) -> tuple[Stroke, ...]:
         place = "".join(f"[{part!r}]" for part in first["loc"])
         raise MalformedSketch(f"the form's strokes{place} cannot be read: {first['msg']}") from error
     if sum(len(stroke.points) for stroke in strokes) > MAX_POINTS:
-        raise MalformedSketch(f"the strokes have more than {MAX_POINTS:,} points; leave some out")
+        raise MalformedSketch(too_many)
     return strokes
 
 

@@ -288,8 +288,9 @@ def test_strokes_of_a_form_must_fit_one_drawing_and_be_as_documented(http: httpx
         ('[{"points": [[9, 9]]}]', "strokes[0]['points'][0][0] cannot be read"),
     ):
         assert error(asked(damaged), said) == (422, "bad_parameter")
-    with pytest.raises(MalformedSketch, match="more than 100,000 points"):
-        read_strokes(json.dumps([{"points": [[0, 0]] * 60_000}] * 2).encode())
+    for many in ([{"points": [[0, 0]] * 60_000}] * 2, [{"points": [0] * 300_002}]):
+        with pytest.raises(MalformedSketch, match="more than 100,000 points"):
+            read_strokes(json.dumps(many).encode())
 
 
 def test_as_many_bytes_as_allowed_are_read_and_more_are_refused_as_they_arrive(http: httpx.Client) -> None:
